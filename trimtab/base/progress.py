@@ -1,0 +1,91 @@
+"""Events: one JSON line for each step of the work, the only source of the progress display and of the report's curves."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.files import append_line
+
+Event = dict[str, Any]
+Listener = Callable[[Event], None]
+
+
+@dataclass
+class Progress:
+    """Writes events to `path` (when given) and hands each to the listeners.
+
+    An event has `time` (UTC, ISO 8601), `stage` (data, index, train, answer, verdict …), `arm`, `seed`, `step`, `of`, and what the stage adds.
+    """
+
+    path: Path | None = None
+    listeners: list[Listener] = field(default_factory=list)
+    arm: str | None = None
+    seed: int | None = None
+
+    def emit(self, stage: str, *, step: int = 0, of: int = 0, **more: Any) -> None:
+        """Record that `stage` has done `step` of `of`; `more` must be JSON values."""
+        event: Event = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "stage": stage,
+            "arm": self.arm,
+            "seed": self.seed,
+            "step": step,
+            "of": of,
+            **more,
+        }
+        if self.path is not None:
+            append_line(self.path, event)
+        for listener in self.listeners:
+            listener(event)
+
+    def within(self, arm: str, seed: int) -> Progress:
+        """The same stream, its events marked with an arm and a seed."""
+        return Progress(path=self.path, listeners=self.listeners, arm=arm, seed=seed)
+
+
+class Display:
+    """Shows events on standard error: one line that is rewritten on a terminal, a line now and then elsewhere.
+
+    `seconds_left` is set from outside (the study's plan); it is the only time figure shown.
+    """
+
+    def __init__(self, *, every: float = 10.0) -> None:
+        self.seconds_left: Callable[[], float | None] = lambda: None
+        self._terminal = sys.stderr.isatty()
+        self._every = 0.2 if self._terminal else every
+        self._last = 0.0
+        self._shown: tuple[Any, ...] = ()
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        key = (event["arm"], event["stage"])
+        if key == self._shown and now - self._last < self._every:
+            return
+        self._last, self._shown = now, key
+        text = "  ".join(self._parts(event))
+        sys.stderr.write(f"\r\033[K{text[:118]}" if self._terminal else f"{text}\n")
+        sys.stderr.flush()
+
+    def _parts(self, event: Event) -> list[str]:
+        parts = [f"{event['arm'] or '':<10} {event['stage']:<10}"]
+        if event["of"]:
+            parts.append(f"{event['step']}/{event['of']}")
+        parts += [f"{key} {event[key]:.3g}" for key in ("loss", "dev_loss", "dev_metric") if event.get(key) is not None]
+        if event.get("note"):
+            parts.append(str(event["note"]))
+        left = self.seconds_left()
+        if left is not None:
+            parts.append(f"about {max(1, round(left / 60))} min left")
+        return parts
+
+    def close(self) -> None:
+        """Clear the rewritten line, so that what follows starts on a line of its own."""
+        if self._terminal:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()

@@ -1,0 +1,262 @@
+"""The frozen records that the rooms hand each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+Kind = Literal["classify", "answer", "generate"]
+Split = Literal["train", "dev", "test"]
+Failure = Literal["none", "retrieval_miss", "misread", "format", "abstained_wrongly", "should_have_abstained", "wrong"]
+Provenance = Literal["measured", "predicted", "yours"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One labelled row: the turns up to the answer, and the answers that count as right (any of them).
+
+    `messages` ends with a user (or tool) turn; earlier assistant turns may stand in it. `references[0]` is the answer that is
+    trained on. For `classify`, `references` is the one label. `passages` names the documents (or their passages) that hold
+    the answer, when the data says so.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    references: tuple[str, ...]
+    group: str | None = None
+    slice: str | None = None
+    weight: float = 1.0
+    source: str | None = None
+    licence: str | None = None
+    passages: tuple[str, ...] = ()
+    file: str = ""
+    line: int = 0
+
+    @property
+    def input(self) -> str:
+        """The text of the last turn: the question."""
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A row that was not used, and why: one line of `refused.jsonl`."""
+
+    file: str
+    line: int
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A run of text under one heading; `path` holds the headings above it, outermost first."""
+
+    path: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One document as read: `id` is its path relative to where it was listed, `digest` the SHA-256 of its bytes."""
+
+    id: str
+    title: str
+    source: str
+    sections: tuple[Section, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A piece of a document that can be retrieved and cited; `path` is its heading path."""
+
+    id: str
+    document: str
+    title: str
+    path: tuple[str, ...]
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A passage as retrieved for one question: rank from 1, score higher is better."""
+
+    passage: Passage
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What a model is asked: the turns, and the passages that were put into them."""
+
+    id: str
+    messages: tuple[Message, ...]
+    hits: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """Token ids of a conversation, and for each whether it is trained on (answer text and its end token)."""
+
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One answer as produced. `probability` is that of the chosen label (classify) or None; seconds are this answer's own."""
+
+    id: str
+    text: str
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = 0.0
+    probability: float | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    finished: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One scored answer: a row of `answers.parquet`."""
+
+    item_id: str
+    split: Split
+    group: str | None
+    slice: str | None
+    seed: int
+    input: str
+    reference: tuple[str, ...]
+    answer: str
+    score: float
+    format_ok: bool
+    abstained: bool
+    probability: float | None
+    seconds: float
+    prompt_tokens: int
+    new_tokens: int
+    hits: tuple[Hit, ...]
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A figure with its two-sided 95% interval (unadjusted) and the number of items behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm over the planned family."""
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an arm costs over the horizon, in `currency`, or in machine seconds when no price was given."""
+
+    total: float
+    up_front: float
+    monthly: float
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """A change of circumstance that would change the verdict: `what` crossing `below` or `above` makes it `then`."""
+
+    what: str
+    then: str
+    below: float | None = None
+    above: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One candidate: how the weights are made and what the model sees.
+
+    `weights`: base, lora, freeze, full (or `linear`, `api`). `stages`: () for base, else of docs, sft. `context`: prompt, few-shot,
+    nearest-shots, rag. `settings`: overrides such as rank or learning_rate of an `[arm.NAME]` table.
+    """
+
+    name: str
+    weights: str
+    stages: tuple[str, ...]
+    context: str
+    settings: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmResult:
+    """What a study found out about one arm; without `status == "done"` there is a `why` and no score."""
+
+    arm: str
+    status: Literal["done", "failed", "not_run"]
+    why: str | None = None
+    score: Estimate | None = None
+    seeds: int = 1
+    seed_scores: tuple[float, ...] = ()
+    passes: bool | None = None
+    p_target: float | None = None
+    format_ok: float | None = None
+    abstention: Mapping[str, float] = field(default_factory=dict)
+    slices: Mapping[str, Estimate] = field(default_factory=dict)
+    extras: Mapping[str, float] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    peak_memory_mb: float | None = None
+    stored_bytes: int = 0
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    seconds_per_question: float | None = None
+    cost: Cost | None = None
+    chosen: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The decision: `shown` with an arm, or `not_shown` with what would settle it."""
+
+    status: Literal["shown", "not_shown"]
+    arm: str | None
+    sentence: str
+    flips: tuple[Flip, ...] = ()
+    needs: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResult:
+    """A whole study: `study.json` is this record as JSON (see `trimtab.studies.study.to_json`)."""
+
+    study: str
+    task: str
+    metric: str
+    target: float | None
+    verdict: Verdict
+    arms: tuple[ArmResult, ...]
+    comparisons: tuple[Comparison, ...]
+    report: str
