@@ -1,0 +1,112 @@
+"""The handbook example: it is what its script writes, and every question can be answered from the page that it names."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trimtab.demos
+
+FOLDER = Path(trimtab.demos.__file__).parent / "handbook"
+UNKNOWN = "I don't know"
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
+
+
+def normalised(text: str) -> str:
+    return " ".join(re.findall(r"[\w.,:&€%-]*\w%?", text.lower()))
+
+
+QUESTIONS = rows_of("questions.jsonl")
+ANSWERED = [row for row in QUESTIONS if "passage" in row]
+DOCUMENTS = {path.name: path.read_text(encoding="utf-8") for path in (FOLDER / "documents").iterdir()}
+
+
+def test_the_script_writes_the_same_bytes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(FOLDER / "make.py"), str(tmp_path)], check=True, timeout=60)
+    made = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    kept = {
+        path.relative_to(FOLDER) for path in FOLDER.rglob("*") if path.suffix == ".jsonl" or "documents" in str(path)
+    }
+    assert made == {path for path in kept if (FOLDER / path).is_file()}
+    for path in made:
+        assert (tmp_path / path).read_bytes() == (FOLDER / path).read_bytes(), path
+
+
+def test_the_counts_that_the_readme_states() -> None:
+    assert len(DOCUMENTS) == 34
+    assert len(QUESTIONS) == 825
+    assert len({row["group"] for row in ANSWERED}) == 249
+    assert len(QUESTIONS) - len(ANSWERED) == 78
+
+
+def test_documents_are_short_pages_with_headings() -> None:
+    for name, text in DOCUMENTS.items():
+        assert 100 <= len(text.split()) <= 250, name
+        assert text.startswith("# "), name
+        assert "\n## " in text, name
+        assert "{" not in text, name
+
+
+def test_ids_and_questions_are_unique() -> None:
+    for field in ("id", "question"):
+        assert max(Counter(row[field] for row in QUESTIONS).values()) == 1
+
+
+def test_a_group_is_one_fact_asked_in_several_ways() -> None:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in QUESTIONS:
+        groups.setdefault(row["group"], []).append(row)
+    for name, rows in groups.items():
+        assert len(rows) >= 3, name
+        for field in ("answer", "topic", "passage"):
+            assert len({json.dumps(row.get(field)) for row in rows}) == 1, name
+
+
+@pytest.mark.parametrize("row", ANSWERED[::3], ids=lambda row: row["id"])
+def test_the_named_page_states_the_answer_and_the_question_does_not(row: dict[str, Any]) -> None:
+    words = f" {normalised(DOCUMENTS[row['passage']])} "
+    assert any(f" {normalised(answer)} " in words for answer in row["answer"])
+    assert f" {normalised(row['answer'][0])} " not in f" {normalised(row['question'])} "
+    assert all(len(answer.split()) <= 8 for answer in row["answer"])
+
+
+def test_every_named_page_states_the_answer() -> None:
+    for row in ANSWERED:
+        assert any(normalised(answer) in normalised(DOCUMENTS[row["passage"]]) for answer in row["answer"]), row["id"]
+
+
+def test_unanswered_questions_abstain() -> None:
+    for row in QUESTIONS:
+        if "passage" not in row:
+            assert row["answer"] == [UNKNOWN]
+
+
+def test_the_later_edition_differs_in_the_listed_facts_alone() -> None:
+    changes = rows_of("changes.jsonl")
+    later = {path.name: path.read_text(encoding="utf-8") for path in (FOLDER / "documents-2026-10").iterdir()}
+    assert later.keys() == DOCUMENTS.keys()
+    assert {name for name in later if later[name] != DOCUMENTS[name]} == {change["document"] for change in changes}
+    answers = {row["group"]: row["answer"] for row in ANSWERED}
+    for change in changes:
+        assert answers[change["fact"]][0] == change["before"]
+        assert change["after"] not in answers[change["fact"]]
+        lines = set(later[change["document"]].splitlines()) - set(DOCUMENTS[change["document"]].splitlines())
+        assert any(change["after"] in line for line in lines), change
+
+
+@pytest.mark.parametrize("name", ["trimtab.toml", "demo.toml"])
+def test_task_files_name_data_that_exist(name: str) -> None:
+    task = tomllib.loads((FOLDER / name).read_text(encoding="utf-8"))
+    for path in [*task["data"]["examples"], *task["data"]["documents"]]:
+        assert (FOLDER / path).exists()
+    assert task["task"]["unknown"] == UNKNOWN
+    assert UNKNOWN in task["task"]["instruction"]

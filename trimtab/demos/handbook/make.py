@@ -1,0 +1,128 @@
+"""Writes the data of this example from `source/*.toml`: both editions of the documents, the questions and the changes.
+
+Run `python make.py` to rewrite the files beside this script, or `python make.py FOLDER` to write them elsewhere.
+"""
+
+import json
+import random
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SEED = 20261
+HERE = Path(__file__).resolve().parent
+UNKNOWN = "I don't know"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One value that a document states, its wording in the later edition, and the ways in which it is asked about."""
+
+    name: str
+    value: str
+    also: tuple[str, ...]
+    then: str
+    asked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One document: its text holds `{name}` where the fact of that name stands."""
+
+    path: str
+    topic: str
+    text: str
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """A group of questions near to the documents that none of them answers."""
+
+    group: str
+    topic: str
+    asked: tuple[str, ...]
+
+
+def read_source(folder: Path) -> tuple[list[Page], list[Unanswered]]:
+    """The hand-written pages and unanswered questions, in the order of the file names."""
+    pages, unanswered = [], []
+    for file in sorted(folder.glob("*.toml")):
+        source = tomllib.loads(file.read_text(encoding="utf-8"))
+        topic = source["topic"]
+        for entry in source["document"]:
+            facts = tuple(_fact(name, fields) for name, fields in entry["facts"].items())
+            pages.append(Page(entry["path"], topic, entry["text"].strip() + "\n", facts))
+        unanswered += [Unanswered(entry["id"], topic, tuple(entry["ask"])) for entry in source["unanswered"]]
+    return pages, unanswered
+
+
+def _fact(name: str, fields: dict[str, Any]) -> Fact:
+    value = fields["is"]
+    return Fact(name, value, tuple(fields.get("also", ())), fields.get("then", value), tuple(fields["ask"]))
+
+
+def fill(page: Page, *, later: bool) -> str:
+    """The text of a page in the first or the later edition; a placeholder without a fact is a KeyError."""
+    values = {fact.name: fact.then if later else fact.value for fact in page.facts}
+    text = re.sub(r"\{(\w+)\}", lambda match: values.pop(match[1]), page.text)
+    if values:
+        raise ValueError(f"{page.path}: facts that the text does not state: {', '.join(values)}")
+    return text
+
+
+def questions(pages: list[Page], unanswered: list[Unanswered]) -> list[dict[str, Any]]:
+    """All rows of `questions.jsonl`, shuffled."""
+    rows: list[dict[str, Any]] = []
+    for page in pages:
+        for fact in page.facts:
+            group = group_name(page, fact)
+            answer = [fact.value, *fact.also]
+            for number, question in enumerate(fact.asked, start=1):
+                row = {"id": f"{group}-{number}", "question": question, "answer": answer}
+                rows.append(row | {"group": group, "topic": page.topic, "passage": page.path})
+    for entry in unanswered:
+        for number, question in enumerate(entry.asked, start=1):
+            row = {"id": f"{entry.group}-{number}", "question": question, "answer": [UNKNOWN]}
+            rows.append(row | {"group": entry.group, "topic": entry.topic})
+    random.Random(SEED).shuffle(rows)
+    return rows
+
+
+def group_name(page: Page, fact: Fact) -> str:
+    """The name of a fact, which all its paraphrases share."""
+    return f"{page.path.removesuffix('.md')}.{fact.name}"
+
+
+def changes(pages: list[Page]) -> Iterator[dict[str, str]]:
+    """What the edition of October 2026 says otherwise."""
+    for page in pages:
+        for fact in page.facts:
+            if fact.then != fact.value:
+                group = group_name(page, fact)
+                yield {"document": page.path, "fact": group, "before": fact.value, "after": fact.then}
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One JSON object a line."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def main(target: Path) -> None:
+    """Writes every data file of the example into `target`."""
+    pages, unanswered = read_source(HERE / "source")
+    for folder, later in (("documents", False), ("documents-2026-10", True)):
+        (target / folder).mkdir(parents=True, exist_ok=True)
+        for page in pages:
+            (target / folder / page.path).write_text(fill(page, later=later), encoding="utf-8", newline="\n")
+    write_lines(target / "questions.jsonl", questions(pages, unanswered))
+    write_lines(target / "changes.jsonl", list(changes(pages)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
