@@ -1,0 +1,142 @@
+"""Which numbers may move: LoRA on every linear layer, the last layers, or all; saved so that PEFT and transformers load them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import read_json, write_json
+from trimtab.model.load import Base, linear_layers
+from trimtab.model.lora import LoraLinear
+
+ADAPTER_FILE, CONFIG_FILE, MOVED_FILE = "adapter_model.safetensors", "adapter_config.json", "moved.safetensors"
+_PEFT_PREFIX = "base_model.model."
+
+
+def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
+    """Wrap every linear layer of the decoder; only the low-rank parts are trainable."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, layer in linear_layers(base.model).items():
+        parent, _, child = name.rpartition(".")
+        setattr(base.model.get_submodule(parent), child, LoraLinear(layer, rank, alpha, generator))
+
+
+def lora_layers(model: nn.Module) -> dict[str, LoraLinear]:
+    """The wrapped layers by the name of the layer they wrap."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+
+
+def remove_lora(base: Base) -> None:
+    """Take the wrappers off again: the base model as it was, to the bit."""
+    for name, layer in lora_layers(base.model).items():
+        layer.unmerge()
+        parent, _, child = name.rpartition(".")
+        setattr(base.model.get_submodule(parent), child, layer.base)
+
+
+def unfreeze(base: Base, method: str, layers: int = 4) -> None:
+    """Let the numbers of `freeze` (the last `layers` blocks and the final norm) or `full` (all) move, in float32.
+
+    Frozen blocks keep the base's type; a block that moves computes in float32 master weights cast on use by autocast.
+    """
+    model = base.model
+    blocks = model.base_model.layers
+    if method == "freeze" and layers > len(blocks):
+        raise InputError(f"layers = {layers}, but the model has {len(blocks)}", "lower it", field="arm.layers")
+    moving = [model] if method == "full" else [*blocks[len(blocks) - layers :], model.base_model.norm]
+    for module in moving:
+        module.requires_grad_(True)
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that may move, by name (a tied weight once)."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """Inside, adapters are part of the weights; outside, everything is as before."""
+    layers = lora_layers(model).values()
+    for layer in layers:
+        layer.merge()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.unmerge()
+
+
+def save_adapter(base: Base, folder: Path) -> None:
+    """Write what moved: a PEFT adapter folder for LoRA, else `moved.safetensors` by parameter name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wrapped = lora_layers(base.model)
+    if not wrapped:
+        moved = {name: value.detach().contiguous() for name, value in trainable(base.model).items()}
+        _save(moved, folder / MOVED_FILE)
+        return
+    tensors: dict[str, Tensor] = {}
+    for name, layer in wrapped.items():
+        tensors[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_a.detach().contiguous()
+        tensors[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_b.detach().contiguous()
+    _save(tensors, folder / ADAPTER_FILE)
+    first = next(iter(wrapped.values()))
+    write_json(
+        folder / CONFIG_FILE,
+        {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": str(base.folder),
+            "r": first.rank,
+            "lora_alpha": first.scale * first.rank,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": sorted({name.rpartition(".")[2] for name in wrapped}),
+            "inference_mode": True,
+        },
+    )
+
+
+def load_adapter(base: Base, folder: Path) -> None:
+    """Put a saved change onto a fresh base.
+
+    Raises MissingError when the folder holds none, InputError when it does not fit the model.
+    """
+    if (folder / MOVED_FILE).is_file():
+        _copy_into(dict(base.model.named_parameters()), load_file(folder / MOVED_FILE), folder)
+        return
+    if not (folder / ADAPTER_FILE).is_file():
+        raise MissingError(f"{folder}: no adapter; train one with: trimtab train ARM")
+    config = read_json(folder / CONFIG_FILE)
+    add_lora(base, int(config["r"]), float(config["lora_alpha"]), seed=0)
+    targets: dict[str, Any] = {}
+    for name, layer in lora_layers(base.model).items():
+        targets[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_a
+        targets[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_b
+    tensors = load_file(folder / ADAPTER_FILE)
+    if tensors.keys() != targets.keys():
+        remove_lora(base)
+        raise InputError(
+            "the adapter is for other layers than this model has", "use the base model it was trained on", file=folder
+        )
+    _copy_into(targets, tensors, folder)
+
+
+def _copy_into(targets: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
+    with torch.no_grad():
+        for name, value in tensors.items():
+            if name not in targets or targets[name].shape != value.shape:
+                raise InputError(f"{name} does not fit the model", "use the base model it was trained on", file=folder)
+            targets[name].copy_(value)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    beside = path.with_name(f".{path.name}.part")
+    save_file(tensors, beside)
+    beside.replace(path)

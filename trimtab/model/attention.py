@@ -1,0 +1,111 @@
+"""Attention for batches without padding: any Hugging Face causal model runs one flat row, and a `Layout` says who sees whom.
+
+Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size, S sequences.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+ATTENTION = "trimtab"
+
+
+class Layout(Protocol):
+    """What is handed to `model(..., layout=layout)` and answers every layer's attention."""
+
+    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+        """The mixed values, as `out_NHD`."""
+        ...
+
+
+class Rule:
+    """How one layer scores: scale, sliding window (tokens back, itself included) and soft cap, None where there is none."""
+
+    __slots__ = ("scale", "softcap", "window")
+
+    def __init__(self, scale: float, window: int | None = None, softcap: float | None = None) -> None:
+        self.scale, self.window, self.softcap = scale, window, softcap
+
+
+class Segments:
+    """Sequences laid end to end, each causal and blind to the others: the layout of training and of prefill.
+
+    `lengths` are in tokens and sum to N.
+    """
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.lengths = lengths
+        self.positions_N = torch.cat([torch.arange(length) for length in lengths])
+
+    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
+        """Causal attention, one sequence at a time: no score is computed that would be masked by padding."""
+        outs, start = [], 0
+        for length in self.lengths:
+            own = slice(start, start + length)
+            outs.append(causal(query_HND[:, own], key_KND[:, own], value_KND[:, own], rule))
+            start += length
+        return torch.cat(outs, dim=1).transpose(0, 1)
+
+
+def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> Tensor:
+    """Attention of the last Q of T positions over all before them and themselves, as `out_HQD`."""
+    queries, keys = query_HQD.shape[1], key_KTD.shape[1]
+    groups = query_HQD.shape[0] // key_KTD.shape[0]
+    if rule.softcap is None and (rule.window is None or keys <= rule.window):
+        plain = queries == keys
+        mask = None if plain or queries == 1 else visible(queries, keys, None, query_HQD.device)
+        out = F.scaled_dot_product_attention(
+            query_HQD[None],
+            repeat_heads(key_KTD, groups)[None],
+            repeat_heads(value_KTD, groups)[None],
+            attn_mask=mask,
+            is_causal=plain and queries > 1,
+            scale=rule.scale,
+        )
+        return out[0]
+    scores_HQT = query_HQD @ repeat_heads(key_KTD, groups).transpose(1, 2) * rule.scale
+    if rule.softcap is not None:
+        scores_HQT = rule.softcap * torch.tanh(scores_HQT / rule.softcap)
+    hidden_QT = ~visible(queries, keys, rule.window, query_HQD.device)
+    weights_HQT = scores_HQT.masked_fill(hidden_QT, float("-inf")).softmax(-1, dtype=torch.float32)
+    return weights_HQT.to(value_KTD.dtype) @ repeat_heads(value_KTD, groups)
+
+
+def visible(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+    """True where a query may see a key, `[queries, keys]`: the queries are the last of the keys' positions."""
+    back_QT = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
+    return (back_QT >= 0) if window is None else (back_QT >= 0) & (back_QT < window)
+
+
+def repeat_heads(heads_KTD: Tensor, groups: int) -> Tensor:
+    """Each key/value head once for every query head that shares it."""
+    return heads_KTD if groups == 1 else heads_KTD.repeat_interleave(groups, dim=0)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,  # noqa: ARG001
+    *,
+    layout: Layout,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The function that transformers calls in every layer, with tensors `[1, heads, N, D]`."""
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    out_NHD = layout.attend(layer, query[0], key[0], value[0], Rule(scale, sliding_window, softcap))
+    return out_NHD[None], None
+
+
+# No mask function is registered under this name, so transformers builds no mask.
+AttentionInterface.register(ATTENTION, _attention)
