@@ -1,0 +1,74 @@
+"""The spam example: it is what its script writes, large and varied enough, and no two messages are nearly the same."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import trimtab.demos
+
+FOLDER = Path(trimtab.demos.__file__).parent / "spam"
+ROWS: list[dict[str, Any]] = [
+    json.loads(line) for line in (FOLDER / "messages.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+def test_the_script_writes_the_same_bytes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(FOLDER / "make.py"), str(tmp_path)], check=True, timeout=60)
+    assert (tmp_path / "messages.jsonl").read_bytes() == (FOLDER / "messages.jsonl").read_bytes()
+
+
+def test_the_counts_that_the_readme_states() -> None:
+    assert len(ROWS) == 1500
+    assert Counter(row["slice"] for row in ROWS) == {"common": 1290, "rare": 210}
+    assert {row["label"] for row in ROWS} == {"spam", "ham", "promo"}
+    assert min(Counter(row["label"] for row in ROWS).values()) >= 200
+
+
+def test_every_label_has_rare_cases() -> None:
+    assert {row["label"] for row in ROWS if row["slice"] == "rare"} == {"spam", "ham", "promo"}
+
+
+def test_ids_and_messages_are_unique() -> None:
+    for field in ("id", "input"):
+        assert max(Counter(row[field] for row in ROWS).values()) == 1
+
+
+def test_messages_are_short_and_their_slots_filled() -> None:
+    for row in ROWS:
+        assert 10 <= len(row["input"]) <= 250, row
+        assert "{" not in row["input"], row
+
+
+def test_no_two_messages_are_nearly_the_same() -> None:
+    holders: defaultdict[str, list[int]] = defaultdict(list)
+    sizes: list[int] = []
+    for place, row in enumerate(ROWS):
+        text = row["input"].lower()
+        grams = {text[start : start + 5] for start in range(len(text) - 4)}
+        shared = Counter(other for gram in grams for other in holders[gram])
+        assert all(both < 0.8 * (len(grams) + sizes[other] - both) for other, both in shared.items()), row
+        for gram in grams:
+            holders[gram].append(place)
+        sizes.append(len(grams))
+
+
+def test_no_single_word_gives_a_label_away() -> None:
+    words: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for row in ROWS:
+        for word in set(row["input"].lower().split()):
+            words[word][row["label"]] += 1
+    sizes = Counter(row["label"] for row in ROWS)
+    for word, labels in words.items():
+        label, count = labels.most_common(1)[0]
+        alone = count == labels.total()
+        assert not (alone and count > 0.2 * sizes[label]), f"{word!r} stands in {count} messages, all {label}"
+
+
+def test_the_task_file_names_the_data() -> None:
+    task = tomllib.loads((FOLDER / "trimtab.toml").read_text(encoding="utf-8"))
+    assert [(FOLDER / name).is_file() for name in task["data"]["examples"]] == [True]
+    assert task["data"]["slice"] in ROWS[0]
