@@ -30,7 +30,8 @@ class Base:
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     def hidden(self, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor:
         """Last hidden states `hidden_ND` of a flat row of tokens."""

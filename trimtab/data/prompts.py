@@ -1,0 +1,183 @@
+"""The one place where a prompt and its loss mask are built: for training, evaluation and serving alike.
+
+Text of rows and documents is encoded apart from the chat template, so no special token can come out of it, and the prompt's
+ids are by construction a prefix of the ids that are trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Document, Encoded, Example, Hit, Message, Prompt
+
+Shot = tuple[str, str]
+
+_PLAIN_TEMPLATE = (
+    "{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] }}"
+    "{{ eos if m['role'] == 'assistant' else '' }}{{ '\\n\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### assistant\\n' }}{% endif %}"
+)
+
+
+def compose(example: Example, instruction: str, shots: Sequence[Shot] = (), hits: Sequence[Hit] = ()) -> Prompt:
+    """What the model is asked: instruction, worked examples as earlier turns, passages before the question.
+
+    A row that brings its own system turn keeps it in place of the instruction.
+    """
+    messages = list(example.messages)
+    if messages[0].role != "system" and instruction:
+        messages.insert(0, Message(role="system", content=instruction))
+    turns = [turn for shot in shots for turn in _as_turns(shot)]
+    start = 1 if messages[0].role == "system" else 0
+    messages[start:start] = turns
+    if hits:
+        messages[-1] = Message(
+            role=messages[-1].role, content=f"{passages_text(hits)}\n\nQuestion: {messages[-1].content}"
+        )
+    return Prompt(id=example.id, messages=tuple(messages), hits=tuple(hits))
+
+
+def passages_text(hits: Sequence[Hit]) -> str:
+    """Passages as the model reads them: numbered, each under its title and headings."""
+    blocks = []
+    for number, hit in enumerate(hits, 1):
+        # The first heading is often the title itself; it is shown once.
+        headings = [hit.passage.title, *(part for part in hit.passage.path if part != hit.passage.title)]
+        blocks.append(f"[{number}] {' › '.join(headings)}\n{hit.passage.text}")
+    return "Passages:\n" + "\n\n".join(blocks)
+
+
+def _as_turns(shot: Shot) -> tuple[Message, Message]:
+    return Message(role="user", content=shot[0]), Message(role="assistant", content=shot[1])
+
+
+class ChatEncoder:
+    """Turns conversations into token ids with a tokenizer's chat template, or a plain one where it has none.
+
+    `stop_ids` are the tokens that end an answer. Raises InputError for a tokenizer without an end token.
+    """
+
+    def __init__(self, tokenizer: Any, stop_ids: Sequence[int] = ()) -> None:
+        self.tokenizer = tokenizer
+        ends = {*stop_ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])}
+        if not ends:
+            raise InputError(
+                "the tokenizer has no end token, so an answer could never stop",
+                "choose another base model",
+                field="base.model",
+            )
+        self.stop_ids = frozenset(ends)
+        self._end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(ends)
+        self._template = None if tokenizer.chat_template else _PLAIN_TEMPLATE
+        self._pieces: dict[tuple[tuple[str, ...], bool], tuple[tuple[int, ...], ...]] = {}
+        self._strips = " probe " not in self._render(["user"], [" probe "], True)
+        self._system = self._takes_system()
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Ids up to where the answer begins."""
+        roles, contents = self._prepare(messages)
+        pieces = self._template_ids(roles, True)
+        ids = list(pieces[0])
+        for content, piece in zip(contents, pieces[1:], strict=True):
+            ids += [*self.text(content), *piece]
+        return tuple(ids)
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """Ids of an answer with its end token: what is trained on, and what a label is scored by."""
+        return (*self.text(text), *self._ending())
+
+    def conversation(self, messages: Sequence[Message], answer: str, *, train_on: str = "last") -> Encoded:
+        """A prompt and its answer with the loss mask: answer text and end token, of the last turn or of `all` assistant turns."""
+        ids = list(self.prompt(messages))
+        trained = [False] * len(ids)
+        if train_on == "all":
+            trained = self._earlier_answers(messages)
+        closing = self.answer(answer)
+        return Encoded(ids=(*ids, *closing), trained=(*trained, *[True] * len(closing)))
+
+    def document(self, document: Document) -> Encoded:
+        """A whole document as running text, every token trained on, closed by the end token."""
+        parts = [document.title] if document.title else []
+        for section in document.sections:
+            heading = " › ".join(part for part in section.path if part != document.title)
+            parts += [part for part in (heading, section.text) if part]
+        ids = (*self.text("\n\n".join(parts)), self._end)
+        return Encoded(ids=ids, trained=(True,) * len(ids))
+
+    def text(self, text: str) -> tuple[int, ...]:
+        """Ids of plain text; `<|im_start|>` typed by a user stays the characters that it is."""
+        clean = text.strip() if self._strips else text
+        return (
+            tuple(self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+            if clean
+            else ()
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of an answer's ids, its end token and surrounding blanks left out."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()
+
+    def _ending(self) -> tuple[int, ...]:
+        """The template's ids after an answer, up to and including the end token."""
+        piece = self._template_ids(("user", "assistant"), False)[-1]
+        for position, token in enumerate(piece):
+            if token in self.stop_ids:
+                return piece[: position + 1]
+        return (self._end,)
+
+    def _earlier_answers(self, messages: Sequence[Message]) -> list[bool]:
+        roles, contents = self._prepare(messages)
+        pieces = self._template_ids(roles, True)
+        trained, ending = [False] * len(pieces[0]), len(self._ending())
+        for role, content, piece in zip(roles, contents, pieces[1:], strict=True):
+            assistant = role == "assistant"
+            trained += [assistant] * len(self.text(content))
+            trained += [assistant and position < ending for position in range(len(piece))]
+        return trained
+
+    def _prepare(self, messages: Sequence[Message]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Roles and contents as the template takes them: without system turns, theirs goes before the next user turn."""
+        if not self._system and messages[0].role == "system":
+            system, first, *rest = messages
+            messages = [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]
+        return tuple(message.role for message in messages), tuple(message.content for message in messages)
+
+    def _template_ids(self, roles: tuple[str, ...], ask: bool) -> tuple[tuple[int, ...], ...]:
+        """Ids of what the template puts before, between and after the contents of turns with these roles."""
+        if (roles, ask) not in self._pieces:
+            marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
+            rest, pieces = self._render(roles, marks, ask), []
+            for mark in marks:
+                piece, found, rest = rest.partition(mark)
+                if not found:
+                    raise InputError(
+                        f"the chat template drops a turn of the roles {', '.join(roles)}",
+                        "use another base model or row layout",
+                    )
+                pieces.append(piece)
+            ids = [
+                tuple(self.tokenizer(piece, add_special_tokens=False)["input_ids"]) if piece else ()
+                for piece in [*pieces, rest]
+            ]
+            self._pieces[roles, ask] = tuple(ids)
+        return self._pieces[roles, ask]
+
+    def _render(self, roles: Sequence[str], contents: Sequence[str], ask: bool) -> str:
+        turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        extra = {"chat_template": self._template, "eos": self.tokenizer.eos_token or ""} if self._template else {}
+        try:
+            text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **extra)
+        except Exception as error:  # jinja's own errors, and whatever a template raises by itself
+            raise InputError(
+                f"the chat template refuses turns of the roles {', '.join(roles)} ({error})", "mend the row's roles"
+            ) from error
+        return text
+
+    def _takes_system(self) -> bool:
+        try:
+            return "\ue000" in self._render(["system", "user"], ["\ue000", "x"], True)
+        except InputError:
+            return False
