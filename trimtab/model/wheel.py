@@ -136,7 +136,7 @@ def _continue(client: httpx.Client, url: str, file: Path, wheel: Wheel, progress
         whole = have + length if length else 0
         _require_space(file.parent, length)
         with open(file, "ab" if have else "wb") as sink:
-            for block in response.iter_bytes(BLOCK_BYTES):
+            for block in response.iter_bytes():
                 sink.write(block)
                 have += len(block)
                 note = f"{wheel.package} {have / 1e6:.0f} of {whole / 1e6:.0f} MB"
