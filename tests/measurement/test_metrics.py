@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics.chrf import CHRF
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Answer
+from trimtab.measurement.metrics import (
+    abstention,
+    aggregate,
+    expected_calibration_error,
+    format_checker,
+    has_abstained,
+    macro_f1_statistic,
+    normalise,
+    per_class,
+    score_one,
+)
+
+METRICS = ("exact_match", "token_f1", "rouge_l", "chrf", "accuracy", "macro_f1")
+words = st.text(alphabet="abcde ABC.,'-$", max_size=30)
+ANSWER = Answer(
+    item_id="1", split="test", group=None, slice=None, seed=0, input="q", reference=("x",), answer="x", score=1.0,
+    format_ok=True, abstained=False, probability=None, seconds=0.0, prompt_tokens=0, new_tokens=0, hits=(), failure="none",
+)  # fmt: skip
+
+
+def squad_normalise(text: str) -> str:
+    bare = "".join(char for char in text.lower() if char not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def squad_f1(answer: str, reference: str) -> float:
+    given_, wanted = squad_normalise(answer).split(), squad_normalise(reference).split()
+    if not given_ or not wanted:
+        return float(given_ == wanted)
+    same = sum((Counter(given_) & Counter(wanted)).values())
+    if same == 0:
+        return 0.0
+    precision, recall = same / len(given_), same / len(wanted)
+    return 2 * precision * recall / (precision + recall)
+
+
+@given(words, words)
+def test_squad_metrics_equal_the_official_ones_on_ascii(answer: str, reference: str) -> None:
+    if not squad_normalise(answer) or not squad_normalise(reference):
+        return  # where we depart on purpose, see below
+    assert normalise(answer) == squad_normalise(answer)
+    assert score_one("token_f1", answer, [reference]) == pytest.approx(squad_f1(answer, reference))
+    assert score_one("exact_match", answer, [reference]) == float(squad_normalise(answer) == squad_normalise(reference))
+
+
+def test_an_answer_of_articles_or_punctuation_alone_is_not_the_empty_answer() -> None:
+    assert score_one("exact_match", "", ["A"]) == 0
+    assert score_one("exact_match", "+", ["-"]) == 0
+    assert score_one("token_f1", "A", ["a."]) == 1
+    assert score_one("token_f1", "", [""]) == 1
+
+
+def test_unicode_punctuation_and_composition_do_not_matter() -> None:
+    assert score_one("exact_match", "«Cafe\u0301» — Zürich!", ["café Zürich"]) == 1
+    assert score_one("token_f1", "東京", ["東京。"]) == 1
+    assert score_one("rouge_l", "Ελλάδα και Κύπρος", ["Ελλάδα και Κρήτη"]) == pytest.approx(2 / 3)
+
+
+@given(st.text(alphabet="ab c.", max_size=20), st.text(alphabet="ab c.", max_size=20))
+def test_rouge_l_and_chrf_equal_their_libraries(answer: str, reference: str) -> None:
+    rouge = RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure
+    assert score_one("rouge_l", answer, [reference]) == pytest.approx(rouge)
+    chrf = CHRF().sentence_score(answer, [reference]).score / 100
+    assert score_one("chrf", answer, [reference]) == pytest.approx(chrf)
+
+
+@given(st.sampled_from(METRICS), st.text(max_size=20), st.lists(st.text(max_size=20), min_size=1, max_size=4))
+def test_the_score_is_in_range_and_the_best_over_references(metric: str, answer: str, references: list[str]) -> None:
+    each = [score_one(metric, answer, [reference]) for reference in references]
+    assert score_one(metric, answer, references) == max(each)
+    assert 0 <= min(each) <= max(each) <= 1.0000001
+
+
+def test_labels_are_compared_without_case_and_outer_space() -> None:
+    assert score_one("accuracy", " Spam\n", ["spam"]) == 1
+    assert score_one("accuracy", "spam!", ["spam"]) == 0
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(InputError, match="use one of"):
+        score_one("bleu", "a", ["a"])
+
+
+def _random_labels(seed: int) -> tuple[list[str], list[str]]:
+    rng = np.random.default_rng(seed)
+    true = [f"c{value}" for value in rng.integers(0, 5, 200)]
+    given_ = [f"c{value}" if rng.random() < 0.7 else str(rng.integers(5)) for value in rng.integers(0, 5, 200)]
+    return true, given_
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_macro_f1_equals_scikit_learn(seed: int) -> None:
+    true, given_ = _random_labels(seed)
+    references = [(label,) for label in true]
+    wanted = f1_score(true, given_, labels=sorted(set(true)), average="macro", zero_division=0)
+    scores = [score_one("macro_f1", a, r) for a, r in zip(given_, references, strict=True)]
+    assert aggregate("macro_f1", given_, references, scores) == pytest.approx(wanted)
+    indices = np.random.default_rng(seed).integers(0, 200, 50)
+    part_true, part_given = [true[i] for i in indices], [given_[i] for i in indices]
+    wanted = f1_score(part_true, part_given, labels=sorted(set(part_true)), average="macro", zero_division=0)
+    assert macro_f1_statistic(given_, references)(indices) == pytest.approx(wanted)
+
+
+def test_per_class_equals_scikit_learn() -> None:
+    true, given_ = _random_labels(9)
+    answers = [replace(ANSWER, reference=(t,), answer=g) for t, g in zip(true, given_, strict=True)]
+    rows = per_class(answers)
+    names = [row.label for row in rows]
+    wanted = precision_recall_fscore_support(true, given_, labels=names, zero_division=0)
+    for row, precision, recall, f1, support in zip(rows, *wanted, strict=True):
+        assert (row.precision, row.recall, row.f1, row.support) == pytest.approx((precision, recall, f1, support))
+    assert [row.support for row in rows] == sorted((row.support for row in rows), reverse=True)
+
+
+def test_other_metrics_aggregate_to_the_mean() -> None:
+    assert aggregate("token_f1", ["a", "b"], [("a",), ("c",)], [1.0, 0.0]) == 0.5
+    assert np.isnan(aggregate("token_f1", [], [], []))
+
+
+def test_calibration_error_by_hand() -> None:
+    # bin (0.8, 0.9]: confidence .9, half right -> .4 * 2/3; bin (0.1, 0.2]: .2, none right -> .2 * 1/3
+    assert expected_calibration_error([0.9, 0.9, 0.2], [True, False, False]) == pytest.approx(0.4 * 2 / 3 + 0.2 / 3)
+    assert expected_calibration_error([1.0, 0.0], [True, False]) == 0
+    assert np.isnan(expected_calibration_error([], []))
+
+
+@pytest.mark.parametrize(
+    ("answer", "abstained"),
+    [
+        ("I don't know", True), ("i don’t know.", True), ("I don't know, the handbook does not say.", True),
+        ("I don't know the day but it is 5", False), ("You know I don't", False), ("", False), ("5", False),
+    ],
+)  # fmt: skip
+def test_abstaining_is_the_whole_answer_or_its_first_clause(answer: str, abstained: bool) -> None:
+    assert has_abstained(answer, "I don't know") is abstained
+
+
+def test_abstention_precision_and_recall() -> None:
+    unknown = "I don't know"
+    due, other = replace(ANSWER, reference=(unknown,)), replace(ANSWER, reference=("5",))
+    answers = [replace(due, abstained=True), due, due, replace(other, abstained=True), other]
+    assert abstention(answers, unknown) == pytest.approx({"precision": 1 / 2, "recall": 1 / 3})
+    assert abstention([other], unknown) == {}
+    assert abstention([due], unknown) == {"recall": 0.0}
+
+
+def test_format_by_expression_matches_the_whole_answer(tmp_path) -> None:
+    fits = format_checker(r"\d+( days)?", tmp_path)
+    assert [fits(text) for text in ("5 days", " 5\n", "about 5", "5 days!")] == [True, True, False, False]
+    assert format_checker("", tmp_path)("anything")
+    with pytest.raises(InputError, match=r"task\.format.*not a regular expression"):
+        format_checker("(", tmp_path)
+
+
+def test_format_by_json_schema(tmp_path) -> None:
+    schema = {"type": "object", "required": ["days"], "properties": {"days": {"type": "integer"}}}
+    (tmp_path / "answer.json").write_text(json.dumps(schema))
+    fits = format_checker("answer.json", tmp_path)
+    texts = ('{"days": 5}', '{"days": "5"}', "{}", "5 days", "[" * 100_000, '{"days": NaN}')
+    assert [fits(text) for text in texts] == [True, False, False, False, False, False]
+
+
+def test_a_schema_that_cannot_be_used_is_refused_and_nothing_is_fetched(tmp_path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        format_checker("missing.json", tmp_path)
+    (tmp_path / "bad.json").write_text('{"type": "objekt"}')
+    with pytest.raises(InputError, match=r"bad\.json: not a JSON schema"):
+        format_checker("bad.json", tmp_path)
+    (tmp_path / "far.json").write_text('{"$ref": "http://127.0.0.1:9/schema.json"}')
+    with pytest.raises(InputError, match="leads nowhere"):
+        format_checker("far.json", tmp_path)("{}")

@@ -1,0 +1,237 @@
+"""Prompts through any `generate`, answers scored and their failures named; the table of answers on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import write_atomic
+from trimtab.base.records import Answer, Example, Failure, Generation, Hit, Passage, Prompt, Split
+from trimtab.base.task import Task
+from trimtab.measurement.metrics import RIGHT_OR_WRONG, format_checker, has_abstained, normalise, score_one
+from trimtab.measurement.ranking import holds
+from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, check_score
+
+Generate = Callable[[Sequence[Prompt]], Sequence[Generation]]
+Scorer = ScorerProgram | ScorerFunction
+
+
+def evaluate(
+    examples: Sequence[Example],
+    prompts: Sequence[Prompt],
+    generate: Generate,
+    task: Task,
+    *,
+    split: Split,
+    seed: int,
+    scorer: Scorer | None,
+) -> tuple[Answer, ...]:
+    """Ask every prompt, score every answer; `prompts[i]` belongs to `examples[i]`.
+
+    In tasks of kind `answer`, an item whose reference is `task.unknown` scores 1 for abstaining and 0 for anything else, and
+    abstaining from any other item scores 0: words shared with "I don't know" earn nothing. `scorer` is used for the
+    metric `scorer` alone. Raises InputError when prompts or generations do not match the examples.
+    """
+    generations = {item.id: item for item in generate(prompts)}
+    names = [example.id for example in examples]
+    if [prompt.id for prompt in prompts] != names or set(generations) != set(names) or len(generations) != len(names):
+        raise InputError(
+            f"{len(examples)} examples, {len(prompts)} prompts and {len(generations)} answers do not pair by id",
+            "give one prompt and one answer for each example, with its id",
+        )
+    texts = [generations[name].text for name in names]
+    scores = _score_all(examples, texts, task, scorer)
+    fits = format_checker(task.task.format, task.folder)
+    return tuple(
+        _answer(example, prompt, generations[example.id], score, fits(text), task, split, seed)
+        for example, prompt, text, score in zip(examples, prompts, texts, scores, strict=True)
+    )
+
+
+def _answer(
+    example: Example,
+    prompt: Prompt,
+    generation: Generation,
+    score: float,
+    format_ok: bool,
+    task: Task,
+    split: Split,
+    seed: int,
+) -> Answer:
+    abstained = task.task.kind == "answer" and has_abstained(generation.text, task.task.unknown)
+    return Answer(
+        item_id=example.id,
+        split=split,
+        group=example.group,
+        slice=example.slice,
+        seed=seed,
+        input=example.input,
+        reference=example.references,
+        answer=generation.text,
+        score=score,
+        format_ok=format_ok,
+        abstained=abstained,
+        probability=generation.probability,
+        seconds=generation.seconds,
+        prompt_tokens=generation.prompt_tokens,
+        new_tokens=generation.new_tokens,
+        hits=prompt.hits,
+        failure=classify_failure(
+            example, task, score=score, format_ok=format_ok, abstained=abstained, hits=prompt.hits
+        ),
+    )
+
+
+def _score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, scorer: Scorer | None) -> list[float]:
+    if task.metric != "scorer":
+        return [_score_text(example, text, task) for example, text in zip(examples, texts, strict=True)]
+    if scorer is None:
+        raise InputError(
+            "the metric is scorer and there is none", "set scorer, or hand over a function", field="task.scorer"
+        )
+    rows = [
+        (example.id, example.input, example.references, text) for example, text in zip(examples, texts, strict=True)
+    ]
+    if isinstance(scorer, ScorerProgram):
+        by_id = scorer.score(rows)
+        return [by_id[example.id] for example in examples]
+    return [
+        max(check_score(scorer(question, reference, text), "the scorer function") for reference in references)
+        for _, question, references, text in rows
+    ]
+
+
+def _score_text(example: Example, text: str, task: Task) -> float:
+    if task.task.kind == "answer":
+        due, abstained = _should_abstain(example, task), has_abstained(text, task.task.unknown)
+        if due or abstained:
+            return float(due and abstained)
+    return score_one(task.metric, text, example.references)
+
+
+def _should_abstain(example: Example, task: Task) -> bool:
+    return task.task.kind == "answer" and any(
+        has_abstained(reference, task.task.unknown) for reference in example.references
+    )
+
+
+def is_right(score: float, metric: str) -> bool:
+    """Whether a score counts as right: 1 for right/wrong metrics, 0.5 or more for graded ones."""
+    return score >= (1.0 if metric in RIGHT_OR_WRONG else 0.5)
+
+
+def classify_failure(
+    example: Example, task: Task, *, score: float, format_ok: bool, abstained: bool, hits: Sequence[Hit]
+) -> Failure:
+    """The first cause that explains a wrong answer, in this order.
+
+    none: right (see `is_right`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were passages,
+    and none was the right one (where the data names none: in tasks of kind `answer`, none contains a reference); it
+    comes before abstained_wrongly, because abstaining is then what the passages call for. format: the answer does not
+    fit. misread: the right passage was there. wrong: nothing more is known.
+    """
+    if is_right(score, task.metric):
+        return "none"
+    if _should_abstain(example, task):
+        return "should_have_abstained"
+    found = _found(example, task, hits)
+    if found is False:
+        return "retrieval_miss"
+    if abstained:
+        return "abstained_wrongly"
+    if not format_ok:
+        return "format"
+    return "misread" if found else "wrong"
+
+
+def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:
+    """Whether the right passage is among the hits; None where nothing was retrieved or nothing tells."""
+    if not hits:
+        return None
+    if example.passages:
+        return any(holds(hit.passage, name) for hit in hits for name in example.passages)
+    if task.task.kind != "answer":
+        return None
+    wanted = [f" {normalise(reference)} " for reference in example.references]
+    texts = [f" {normalise(hit.passage.text)} " for hit in hits]
+    return any(reference in text for reference in wanted for text in texts)
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    passage = pa.struct([("id", pa.string()), ("source", pa.string()), ("rank", pa.int64()), ("score", pa.float64())])
+    return pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("split", pa.string()),
+            ("group", pa.string()),
+            ("slice", pa.string()),
+            ("seed", pa.int64()),
+            ("input", pa.string()),
+            ("reference", pa.list_(pa.string())),
+            ("answer", pa.string()),
+            ("score", pa.float64()),
+            ("format_ok", pa.bool_()),
+            ("abstained", pa.bool_()),
+            ("probability", pa.float64()),
+            ("seconds", pa.float64()),
+            ("prompt_tokens", pa.int64()),
+            ("new_tokens", pa.int64()),
+            ("passages", pa.list_(passage)),
+            ("failure", pa.string()),
+        ]
+    )
+
+
+def save_answers(path: Path, answers: Sequence[Answer]) -> None:
+    """Write the answers as Parquet, atomically; of a passage its id, source, rank and score are kept."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema()
+    rows = [
+        {name: _passages(answer.hits) if name == "passages" else getattr(answer, name) for name in schema.names}
+        for answer in answers
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _passages(hits: Sequence[Hit]) -> list[dict[str, Any]]:
+    return [{"id": hit.passage.id, "source": hit.passage.source, "rank": hit.rank, "score": hit.score} for hit in hits]
+
+
+def load_answers(path: Path) -> tuple[Answer, ...]:
+    """Read what `save_answers` wrote; the passages come back without title, headings and text.
+
+    Raises MissingError without a file, InputError when it is not such a table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not os.path.exists(path):
+        raise MissingError(f"{path} does not exist; run the study or eval that writes it")
+    try:
+        rows = pq.read_table(path).select(_schema().names).cast(_schema()).to_pylist()
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"not a table of answers ({reason})", "write it again with trimtab eval", file=path) from None
+    return tuple(
+        Answer(
+            **{name: value for name, value in row.items() if name not in ("reference", "passages")},
+            reference=tuple(row["reference"]),
+            hits=tuple(_hit(item) for item in row["passages"]),
+        )
+        for row in rows
+    )
+
+
+def _hit(item: dict[str, Any]) -> Hit:
+    document = item["id"].rpartition("#")[0]
+    passage = Passage(id=item["id"], document=document, title="", path=(), text="", source=item["source"])
+    return Hit(passage=passage, rank=item["rank"], score=item["score"])

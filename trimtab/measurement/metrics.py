@@ -1,0 +1,265 @@
+"""Answers and references in, scores out: the metrics of every kind of task, abstention, format, classes and calibration."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import read_json
+from trimtab.base.records import Answer
+from trimtab.measurement.scorer import ScorerProgram as ScorerProgram
+from trimtab.measurement.scorer import require_consent as require_consent
+
+RIGHT_OR_WRONG = ("exact_match", "accuracy", "macro_f1")
+_ARTICLES = frozenset(("a", "an", "the"))
+_CLAUSE_END = re.compile(r"[.,;:!?\n–—-]")
+
+
+def normalise(text: str) -> str:
+    """Text as SQuAD compares it: lower case, without punctuation, articles and extra whitespace.
+
+    Departs from SQuAD in two ways: every Unicode punctuation mark counts, after NFKC; and a text of nothing but
+    punctuation or articles keeps them, so that the answer "A" is not the empty answer.
+    """
+    folded = unicodedata.normalize("NFKC", text).lower()
+    bare = "".join(char for char in folded if not _is_punctuation(char)).split() or folded.split()
+    return " ".join([word for word in bare if word not in _ARTICLES] or bare)
+
+
+def _is_punctuation(char: str) -> bool:
+    return char in string.punctuation or unicodedata.category(char).startswith("P")
+
+
+def fold_label(label: str) -> str:
+    """A label as labels are compared: without outer whitespace and case."""
+    return unicodedata.normalize("NFC", label).strip().casefold()
+
+
+def score_one(metric: str, answer: str, references: Sequence[str]) -> float:
+    """Score of one answer in 0..1, the best over the references.
+
+    token_f1 and exact_match as in SQuAD (Rajpurkar 2016, section 6.1); rouge_l is the F-measure of rouge-score without
+    stemming; chrf is sacrebleu's sentence chrF2 divided by 100; accuracy and macro_f1 are right or wrong per item.
+    Raises InputError for a metric that is not one of these.
+    """
+    if metric not in _SCORES:
+        raise InputError(f"no metric {metric!r} scores single answers", f"use one of: {', '.join(_SCORES)}")
+    return max((_SCORES[metric](answer, reference) for reference in references), default=0.0)
+
+
+def _exact_match(answer: str, reference: str) -> float:
+    return float(normalise(answer) == normalise(reference))
+
+
+def _token_f1(answer: str, reference: str) -> float:
+    given, wanted = normalise(answer).split(), normalise(reference).split()
+    if not given or not wanted:
+        return float(given == wanted)
+    common = sum((Counter(given) & Counter(wanted)).values())
+    return 2 * common / (len(given) + len(wanted))
+
+
+def _same_label(answer: str, reference: str) -> float:
+    return float(fold_label(answer) == fold_label(reference))
+
+
+class _Words:
+    """Tokens of rouge-score for ASCII text; it drops all other letters, these keep them."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return re.findall(r"[^\W_]+", text.lower())
+
+
+@cache
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], tokenizer=_Words())
+
+
+@cache
+def _chrf_metric() -> Any:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF()
+
+
+def _rouge_l(answer: str, reference: str) -> float:
+    return float(_rouge().score(reference, answer)["rougeL"].fmeasure)
+
+
+def _chrf(answer: str, reference: str) -> float:
+    return float(_chrf_metric().sentence_score(answer, [reference]).score) / 100
+
+
+_SCORES: dict[str, Callable[[str, str], float]] = {
+    "exact_match": _exact_match,
+    "token_f1": _token_f1,
+    "rouge_l": _rouge_l,
+    "chrf": _chrf,
+    "accuracy": _same_label,
+    "macro_f1": _same_label,
+}
+
+
+def aggregate(
+    metric: str, answers: Sequence[str], references: Sequence[Sequence[str]], scores: Sequence[float]
+) -> float:
+    """The figure of a whole set: macro_f1 over the set, else the mean of `scores`; NaN for an empty set."""
+    if not len(scores):
+        return float("nan")
+    if metric != "macro_f1":
+        return float(np.mean(scores))
+    return macro_f1_statistic(answers, references)(np.arange(len(answers)))
+
+
+def macro_f1_statistic(
+    answers: Sequence[str], references: Sequence[Sequence[str]]
+) -> Callable[[NDArray[np.integer[Any]]], float]:
+    """Macro-F1 as a function of item indices, for resampling.
+
+    The mean of F1 over the classes that occur among the references of the chosen items (scikit-learn's `f1_score` with
+    `labels` set to those): an answer that is no class costs its item, but does not add a class.
+    """
+    names: dict[str, int] = {}
+    true_N = np.array([names.setdefault(fold_label(item[0]), len(names)) for item in references], dtype=np.int64)
+    classes = len(names)
+    given_N = np.array([names.get(fold_label(answer), classes) for answer in answers], dtype=np.int64)
+
+    def statistic(indices: NDArray[np.integer[Any]]) -> float:
+        true, given = true_N[indices], given_N[indices]
+        support_C = np.bincount(true, minlength=classes + 1)
+        chosen_C = np.bincount(given, minlength=classes + 1)
+        right_C = np.bincount(true[true == given], minlength=classes + 1)
+        present = support_C > 0
+        return float(np.mean(2 * right_C[present] / (support_C + chosen_C)[present]))
+
+    return statistic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRow:
+    """One class of a classification: 0 where precision has no answer to divide by."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def per_class(answers: Sequence[Answer]) -> tuple[ClassRow, ...]:
+    """Precision, recall and F1 of every class among the references, the most frequent first."""
+    spelled = {fold_label(item.reference[0]): item.reference[0].strip() for item in reversed(answers)}
+    support = Counter(fold_label(item.reference[0]) for item in answers)
+    chosen = Counter(fold_label(item.answer) for item in answers)
+    right = Counter(
+        fold_label(item.answer) for item in answers if fold_label(item.answer) == fold_label(item.reference[0])
+    )
+    return tuple(
+        ClassRow(
+            label=spelled[name],
+            precision=right[name] / chosen[name] if chosen[name] else 0.0,
+            recall=right[name] / count,
+            f1=2 * right[name] / (count + chosen[name]),
+            support=count,
+        )
+        for name, count in sorted(support.items(), key=lambda pair: (-pair[1], pair[0]))
+    )
+
+
+def expected_calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
+    """Mean distance between probability and share of right answers over equal-width bins, weighted by their items.
+
+    Guo et al. 2017, equation 3; bins are open to the left, as there, and the first one holds 0. NaN for no items.
+    """
+    if not len(probabilities):
+        return float("nan")
+    probability_N, right_N = np.asarray(probabilities, dtype=float), np.asarray(right, dtype=float)
+    bin_N = np.clip(np.ceil(probability_N * bins).astype(int) - 1, 0, bins - 1)
+    gap_B = np.bincount(bin_N, probability_N - right_N, minlength=bins)
+    return float(np.abs(gap_B).sum() / len(probability_N))
+
+
+def has_abstained(answer: str, unknown: str) -> bool:
+    """Whether the answer is `unknown`, or its first clause is ("I don't know, the handbook is silent")."""
+    wanted = normalise(unknown)
+    if normalise(answer) == wanted:
+        return True
+    return any(normalise(answer[: end.start()]) == wanted for end in _CLAUSE_END.finditer(answer))
+
+
+def abstention(answers: Sequence[Answer], unknown: str) -> dict[str, float]:
+    """Precision and recall of abstaining; what has nothing to divide by is left out.
+
+    precision: share of abstentions where `unknown` was the reference; recall: share of such items that abstained.
+    """
+    due = [any(has_abstained(reference, unknown) for reference in item.reference) for item in answers]
+    both = sum(item.abstained and wanted for item, wanted in zip(answers, due, strict=True))
+    abstained = sum(item.abstained for item in answers)
+    figures = {"precision": (both, abstained), "recall": (both, sum(due))}
+    return {name: part / whole for name, (part, whole) in figures.items() if whole}
+
+
+def format_checker(format: str, folder: Path) -> Callable[[str], bool]:
+    """A check of an answer against a JSON schema file (a path that ends in .json) or a regular expression it must match whole.
+
+    No format fits every answer. Raises InputError for a schema or an expression that cannot be used; a schema never
+    fetches another one from the network.
+    """
+    if not format:
+        return lambda _: True
+    if format.endswith(".json"):
+        return _schema_checker(folder / format)
+    try:
+        pattern = re.compile(format)
+    except re.error as error:
+        raise InputError(
+            f"not a regular expression ({error})", "mend it, or name a .json schema", field="task.format"
+        ) from None
+    return lambda answer: pattern.fullmatch(answer.strip()) is not None
+
+
+def _schema_checker(path: Path) -> Callable[[str], bool]:
+    from jsonschema import SchemaError, validators
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    try:
+        schema = read_json(path)
+        kind = validators.validator_for(schema, default=validators.Draft202012Validator)
+        kind.check_schema(schema)
+    except OSError:
+        raise InputError("the schema file does not exist", "mend task.format", file=path) from None
+    except (ValueError, RecursionError, SchemaError) as error:
+        reason = getattr(error, "message", error)
+        raise InputError(f"not a JSON schema ({reason})", "mend the file", file=path) from None
+    validator = kind(schema, registry=Registry())
+
+    def fits(answer: str) -> bool:
+        try:
+            value = json.loads(answer, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            return False
+        try:
+            return bool(validator.is_valid(value))
+        except Unresolvable as error:
+            raise InputError(f"$ref {error.ref!r} leads nowhere", "put it under $defs", file=path) from None
+
+    return fits
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
