@@ -1,0 +1,92 @@
+"""Leakage: found in every pair of splits and in documents, stopped with both places named, or reported."""
+
+from pathlib import Path
+
+import pytest
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Document, Example, Message, Section
+from trimtab.base.task import Task
+from trimtab.data.leakage import check_leakage, find_in_documents, find_overlaps
+
+
+def row(text: str, line: int, answer: str = "a", system: str = "") -> Example:
+    turns = [Message(role="system", content=system)] if system else []
+    return Example(
+        id=str(line),
+        messages=(*turns, Message(role="user", content=text)),
+        references=(answer,),
+        file="faq.csv",
+        line=line,
+    )
+
+
+def task(leakage: str) -> Task:
+    return Task.model_validate(
+        {
+            "task": {"name": "t", "kind": "answer"},
+            "data": {"examples": ["faq.csv"], "leakage": leakage},
+            "base": {"model": "m"},
+            "file": Path("trimtab.toml"),
+        }
+    )
+
+
+CLEAN = {
+    "train": [row("my card was stolen", 2), row("how do I pay in euros", 3)],
+    "dev": [row("my card has arrived", 4)],
+    "test": [row("how do I pay in dollars", 5), row("where is my parcel", 6)],
+}
+
+
+def test_clean_splits_pass() -> None:
+    assert check_leakage(CLEAN, task("stop")) == []
+
+
+@pytest.mark.parametrize(("left", "right"), [("train", "dev"), ("train", "test"), ("dev", "test")])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Which of the two lifts goes up to the roof terrace?", "exact"),
+        ("which of the two lifts goes up to the  roof terrace", "normalised"),
+        ("Which of the two lifts goes up to the roof terraces?", "near"),
+    ],
+)
+def test_every_kind_between_every_two(left: str, right: str, text: str, kind: str) -> None:
+    splits = {name: list(rows) for name, rows in CLEAN.items()}
+    splits[left].append(row("Which of the two lifts goes up to the roof terrace?", 20))
+    splits[right].append(row(text, 21, answer="another"))
+    (overlap,) = find_overlaps(splits)
+    assert (overlap.kind, overlap.left_split, overlap.right_split) == (kind, left, right)
+    assert (overlap.left.line, overlap.right.line) == (20, 21)
+    assert check_leakage(splits, task("report")) == [overlap]
+    with pytest.raises(
+        InputError, match=rf"1 {right} row repeats {left}.*faq.csv:21 repeats faq.csv:20.*`group`.*report"
+    ):
+        check_leakage(splits, task("stop"))
+
+
+def test_same_system_message_is_no_overlap_and_earlier_turns_count() -> None:
+    system = "You are a helpful assistant of a bank and answer in one short sentence, always politely."
+    assert (
+        find_overlaps({"train": [row("lost card", 1, system=system)], "test": [row("new pin", 2, system=system)]}) == []
+    )
+
+    def talk(topic: str, line: int) -> Example:
+        turns = (
+            Message(role="user", content=f"tell me about {topic}"),
+            Message(role="assistant", content=f"{topic} it is, shall I go on"),
+            Message(role="user", content="yes please"),
+        )
+        return Example(id=str(line), messages=turns, references=("a",))
+
+    assert find_overlaps({"train": [talk("fees", 1)], "test": [talk("parental leave", 2)]}) == []
+
+
+def test_questions_in_documents() -> None:
+    text = "Payday. How do I claim my travel  costs? With the form. How do I claim nothing at all."
+    documents = [
+        Document(id="faq.md", title="FAQ", source="faq.md", sections=(Section(path=("A",), text=text),), digest="0")
+    ]
+    asked = [row("how do I claim my travel costs", 1), row("How do I claim my travel card?", 2), row("Payday", 3)]
+    assert [(found.example.line, found.document) for found in find_in_documents(asked, documents)] == [(1, "faq.md")]

@@ -1,0 +1,196 @@
+"""Splits: groups stay whole, rows never move, shares hold to within one group, the ledger survives."""
+
+import random
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Example, Message
+from trimtab.base.task import SplitTable
+from trimtab.data.duplicates import compared_text, find_pairs
+from trimtab.data.split import SPLITS, assign_splits, read_ledger
+
+WORDS = [f"{random.Random(i).randrange(16**6):06x}" for i in range(4000)]
+
+
+def example(number: int, label: str = "a", *, text: str = "", **more: object) -> Example:
+    text = text or " ".join(WORDS[(number * 3 + i) % len(WORDS)] for i in range(3))
+    return Example(
+        id=f"r{number}",
+        messages=(Message(role="user", content=text),),
+        references=(label,),
+        file="rows.jsonl",
+        line=number + 1,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def ids(parts: dict[str, tuple[Example, ...]]) -> dict[str, str]:
+    return {row.id: name for name, rows in parts.items() for row in rows}
+
+
+def split(rows: list[Example], ledger: Path, kind: str = "classify", test: list[Example] | None = None, **more: object):
+    return assign_splits(rows, test or [], SplitTable(**more), ledger, kind)  # type: ignore[arg-type]
+
+
+@st.composite
+def grouped_rows(draw: st.DrawFn) -> list[Example]:
+    sizes = draw(st.lists(st.integers(1, 6), min_size=12, max_size=30))
+    topics = draw(st.lists(st.sampled_from("xyz"), min_size=len(sizes), max_size=len(sizes)))
+    rows: list[Example] = []
+    for g, (size, topic) in enumerate(zip(sizes, topics, strict=True)):
+        rows += [example(len(rows) + i, group=f"g{g}", slice=topic) for i in range(size)]
+    return rows
+
+
+@settings(deadline=None, max_examples=40)
+@given(grouped_rows(), st.integers(0, 5), st.randoms())
+def test_groups_stay_whole_and_shares_hold(rows: list[Example], seed: int, shuffler: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        parts = split(rows, Path(folder) / "splits.parquet", "answer", seed=seed)
+        placed = ids(parts)
+        assert set(placed) == {row.id for row in rows}
+        assert all(
+            len({placed[row.id] for row in rows if row.group == group}) == 1 for group in {r.group for r in rows}
+        )
+        largest = max(Counter(row.group for row in rows).values())
+        for name, share in {"train": 0.6, "dev": 0.15, "test": 0.25}.items():
+            assert abs(len(parts[name]) - share * len(rows)) <= largest
+        mixed = shuffler.sample(rows, len(rows))
+        again = split(mixed, Path(folder) / "other.parquet", "answer", seed=seed)
+        assert ids(again) == placed
+        assert [row.id for row in again["train"]] == [row.id for row in mixed if placed[row.id] == "train"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(grouped_rows(), st.integers(1, 40), st.randoms())
+def test_rows_never_move(rows: list[Example], kept: int, shuffler: random.Random) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Path(folder) / "splits.parquet"
+        first = ids(split(rows, ledger, "answer"))
+        one_of_each = {first[row.id]: row for row in rows}.values()
+        some = [row for row in rows if row in one_of_each or row in shuffler.sample(rows, min(kept, len(rows)))]
+        new = [example(1000 + i, group=shuffler.choice([f"g{i % 9}", f"n{i}", None]), slice="x") for i in range(12)]
+        second = ids(split(shuffler.sample(some + new, len(some) + 12), ledger, "answer"))
+        assert all(second[row.id] == first[row.id] for row in some)
+        for row in new:
+            if any(row.group == old.group for old in some):
+                assert second[row.id] == next(first[old.id] for old in some if old.group == row.group)
+        third = ids(split(rows + new, ledger, "answer"))
+        assert third == first | {row.id: second[row.id] for row in new}
+
+
+def test_one_row_groups_are_split_by_largest_remainder(tmp_path: Path) -> None:
+    rows = [example(i, label) for i, label in enumerate(["a"] * 40 + ["b"] * 20 + ["c"] * 20)]
+    parts = split(rows, tmp_path / "splits.parquet")
+    count = {name: Counter(row.references[0] for row in parts[name]) for name in SPLITS}
+    assert count == {
+        "train": {"a": 24, "b": 12, "c": 12},
+        "dev": {"a": 6, "b": 3, "c": 3},
+        "test": {"a": 10, "b": 5, "c": 5},
+    }
+    assert ids(split(rows, tmp_path / "other.parquet", seed=1)) != ids(parts)
+
+
+def test_small_classes_fill_every_split_and_begin_in_train(tmp_path: Path) -> None:
+    rows = [example(i, f"label {i // 3}") for i in range(300)]
+    parts = split(rows, tmp_path / "splits.parquet")
+    assert [len(parts[name]) for name in SPLITS] == [180, 45, 75]
+    assert {row.references[0] for row in parts["train"]} == {row.references[0] for row in rows}
+
+
+def test_abstentions_are_spread(tmp_path: Path) -> None:
+    rows = [example(i, "I don't know." if i % 5 == 0 else f"answer {i}") for i in range(100)]
+    parts = assign_splits(rows, [], SplitTable(), tmp_path / "s.parquet", "answer", unknown="I don't know")
+    assert [sum(row.references[0] == "I don't know." for row in parts[name]) for name in SPLITS] == [12, 3, 5]
+
+
+def test_duplicates_stay_together(tmp_path: Path) -> None:
+    rows = [example(i) for i in range(60)]
+    rows += [example(100 + i, text=compared_text(rows[i]).upper() + "!") for i in range(30)]
+    parts = split(rows, tmp_path / "splits.parquet")
+    placed = ids(parts)
+    assert all(placed[f"r{i}"] == placed[f"r{100 + i}"] for i in range(30))
+    ledger = read_ledger(tmp_path / "splits.parquet")
+    assert all(ledger[f"r{i}"].group == ledger[f"r{100 + i}"].group for i in range(30))
+    for left, right in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        assert find_pairs([compared_text(r) for r in parts[left]], [compared_text(r) for r in parts[right]]) == []
+
+
+def test_later_duplicate_follows_its_row(tmp_path: Path) -> None:
+    rows = [example(i) for i in range(40)]
+    first = ids(split(rows, tmp_path / "splits.parquet"))
+    copies = [example(100 + i, text=compared_text(rows[i]) + "?") for i in range(40)]
+    second = ids(split(rows + copies, tmp_path / "splits.parquet"))
+    assert all(second[f"r{100 + i}"] == first[f"r{i}"] for i in range(40))
+
+
+def test_later_rows_come_near_the_shares(tmp_path: Path) -> None:
+    split([example(i) for i in range(20)], tmp_path / "splits.parquet")
+    later = [example(i) for i in range(20, 1020)]
+    parts = split([example(i) for i in range(20)] + later, tmp_path / "splits.parquet")
+    assert abs(len(parts["test"]) - 255) < 45
+    assert abs(len(parts["dev"]) - 153) < 40
+
+
+def test_new_class_begins_in_train(tmp_path: Path) -> None:
+    rows = [example(i) for i in range(20)]
+    split(rows, tmp_path / "splits.parquet")
+    for n in range(8):
+        new = [example(100 + n * 2 + i, f"new {n}") for i in range(2)]
+        parts = split(rows + new, tmp_path / "splits.parquet")
+        assert any(row.references[0] == f"new {n}" for row in parts["train"])
+
+
+def test_fixed_test_is_taken_as_it_is(tmp_path: Path) -> None:
+    rows, test = [example(i) for i in range(40)], [example(100 + i) for i in range(10)]
+    parts = split(rows, tmp_path / "splits.parquet", test=test)
+    assert parts["test"] == tuple(test)
+    assert len(parts["dev"]) == 6
+    assert ids(split(rows, tmp_path / "splits.parquet", test=test)) == ids(parts)
+    assert read_ledger(tmp_path / "splits.parquet")["r100"].split == "test"
+
+
+def test_ledger_keeps_rows_that_are_gone(tmp_path: Path) -> None:
+    rows = [example(i) for i in range(40)]
+    first = ids(split(rows, tmp_path / "splits.parquet"))
+    split([*rows[:30], example(50)], tmp_path / "splits.parquet")
+    assert {row.id: row.split for row in read_ledger(tmp_path / "splits.parquet").values()}.items() >= first.items()
+    assert ids(split(rows, tmp_path / "splits.parquet")) == first
+
+
+def test_no_examples_write_no_ledger(tmp_path: Path) -> None:
+    assert split([], tmp_path / "splits.parquet") == {"train": (), "dev": (), "test": ()}
+    assert not (tmp_path / "splits.parquet").exists()
+
+
+def test_refusals(tmp_path: Path) -> None:
+    rows = [example(i) for i in range(20)]
+    with pytest.raises(InputError, match=r"rows.jsonl:4:id: id 'r3' was used before, at rows.jsonl:4"):
+        split([*rows, example(3)], tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"rows.jsonl:51: label 'rare' has one independent row"):
+        split([*rows, example(50, "rare")], tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="20 rows make 1 independent groups"):
+        split([example(i, group="g") for i in range(20)], tmp_path / "a.parquet", "answer")
+    with pytest.raises(InputError, match=r"group 'g' stands in train .* and in test"):
+        split(
+            [example(i, group="g" if i < 5 else None) for i in range(20)],
+            tmp_path / "a.parquet",
+            test=[example(50, group="g")],
+            dev=0.1,
+        )
+    assert not (tmp_path / "a.parquet").exists()
+    parts = split(rows, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"made without data.test"):
+        split(rows, tmp_path / "a.parquet", test=[example(50)])
+    moved, *rest = parts["train"]
+    with pytest.raises(InputError, match=r"is in data.test now and was train before"):
+        split(rest, tmp_path / "a.parquet", test=[moved])
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 cut")
+    with pytest.raises(InputError, match="cannot be read"):
+        split(rows, tmp_path / "a.parquet")

@@ -1,0 +1,108 @@
+"""Questions that stand on both sides of a split, or word for word in the documents."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Document, Example, Split
+from trimtab.base.task import Task
+from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normalise
+
+_SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+_WORDS = 5  # shorter questions are headings and terms, which documents may well hold
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """A row of one split and its most alike row in another, whatever their answers are."""
+
+    kind: PairKind
+    similarity: float
+    left: Example
+    left_split: Split
+    right: Example
+    right_split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A question that stands in a document, exactly or normalised."""
+
+    example: Example
+    document: str
+
+
+def place(example: Example) -> str:
+    """Where a row was read: file:line, or its id."""
+    return f"{example.file}:{example.line}" if example.file else f"id {example.id}"
+
+
+def find_overlaps(splits: Mapping[Split, Sequence[Example]]) -> list[Overlap]:
+    """Rows of dev in train, of test in train, and of test in dev; for each the most alike one.
+
+    The few-shot pool is train, so it is covered. Compared are the turns up to the answer: the same question with another answer
+    leaks too.
+    """
+    texts = {name: [compared_text(row) for row in splits.get(name, ())] for name in _SPLITS}
+    return [
+        Overlap(pair.kind, pair.similarity, splits[left][pair.a], left, splits[right][pair.b], right)
+        for left, right in combinations(_SPLITS, 2)
+        for pair in find_pairs(texts[left], texts[right])
+    ]
+
+
+def check_leakage(splits: Mapping[Split, Sequence[Example]], task: Task) -> list[Overlap]:
+    """The overlaps between splits; raises InputError on any when `data.leakage` is "stop"."""
+    overlaps = find_overlaps(splits)
+    if overlaps and task.data.leakage == "stop":
+        raise InputError(
+            describe(overlaps),
+            'take those rows out of one side, give both the same `group`, or set data.leakage = "report"',
+            file=task.file,
+            field="data.leakage",
+        )
+    return overlaps
+
+
+def describe(overlaps: Sequence[Overlap]) -> str:
+    """One sentence: how many rows of which splits overlap, and the first pair."""
+    counts: dict[tuple[Split, Split], int] = defaultdict(int)
+    for overlap in overlaps:
+        counts[overlap.right_split, overlap.left_split] += 1
+    parts = [
+        f"{count} {right} row{'s' * (count > 1)} repeat{'s' * (count == 1)} {left}"
+        for (right, left), count in counts.items()
+    ]
+    first = overlaps[0]
+    how = f"near, {first.similarity:.2f}" if first.kind == "near" else first.kind
+    return (
+        f"{' and '.join(parts)}; the first: {place(first.right)} repeats {place(first.left)} "
+        f"({how}): {_short(first.right)!r}"
+    )
+
+
+def find_in_documents(examples: Sequence[Example], documents: Sequence[Document]) -> list[Verbatim]:
+    """Questions of at least five words that stand in a document word for word (normalised); each is reported once."""
+    asked: dict[tuple[str, ...], list[tuple[list[str], Example]]] = defaultdict(list)
+    for example in examples:
+        words = normalise(example.input).split()
+        if len(words) >= _WORDS:
+            asked[tuple(words[:_WORDS])].append((words, example))
+    found: dict[str, Verbatim] = {}
+    for document in documents if asked else ():
+        for section in document.sections:
+            text = normalise(" ".join((*section.path, section.text))).split()
+            for i in range(len(text) - _WORDS + 1):
+                for words, example in asked.get(tuple(text[i : i + _WORDS]), ()):
+                    if text[i : i + len(words)] == words:
+                        found.setdefault(example.id, Verbatim(example, document.id))
+    return list(found.values())
+
+
+def _short(example: Example, length: int = 60) -> str:
+    text = " ".join(example.input.split())
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,300 @@
+"""Train, dev and test: cut by group, stratified, and kept in `splits.parquet` so that a row never moves."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text, write_atomic
+from trimtab.base.records import Example, Kind, Split
+from trimtab.base.task import SplitTable
+from trimtab.data.duplicates import compared_text, find_pairs, normalise
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One row of the ledger: the group (with what duplicates it), the stratum and the split of an example."""
+
+    id: str
+    group: str
+    stratum: str
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Examples that must stay together."""
+
+    name: str
+    stratum: str
+    rows: tuple[Example, ...]
+
+
+def assign_splits(
+    examples: Sequence[Example],
+    fixed_test: Sequence[Example],
+    split: SplitTable,
+    ledger: Path,
+    kind: Kind,
+    *,
+    unknown: str = "",
+) -> dict[Split, tuple[Example, ...]]:
+    """Put every example into train, dev or test, as the ledger says where it is known, and write new ones to the ledger.
+
+    Rows of one `group`, and rows that are duplicates (exact, normalised or near), stay together. The first split is stratified: by
+    label (classify), else by slice, else by whether the answer is `unknown`; each split gets its share to within one group. Later
+    rows follow their group, or are placed by a hash within their stratum. `fixed_test` is the test set as it is; then `examples`
+    give train and dev only. The order of rows within a split is that of the input.
+
+    Raises InputError for an id used twice, a class with a single group, a group on two sides, or a split that stays empty.
+    """
+    _refuse_same_ids([*examples, *fixed_test])
+    if not examples:
+        return {"train": (), "dev": (), "test": tuple(fixed_test)}
+    known = read_ledger(ledger)
+    _refuse_other_test(examples, fixed_test, known, ledger)
+    units = _units(examples, known, kind, unknown)
+    if kind == "classify" and not fixed_test:
+        _refuse_small_classes(units)
+    shares = {"train": 1 - split.dev - split.test, "dev": split.dev, "test": split.test}
+    if fixed_test:
+        shares = {"train": 1 - split.dev, "dev": split.dev, "test": 0.0}
+    groups = {place.group for place in known.values()}
+    seen = any(row.id in known or _group_name(row) in groups for row in examples)
+    place = _later_split if seen else _first_split
+    chosen = place(units, shares, split.seed, known, kind)
+    rows = [
+        Place(row.id, unit.name, unit.stratum, chosen[row.id])
+        for unit in units
+        for row in unit.rows
+        if row.id not in known
+    ]
+    rows += [Place(row.id, _group_name(row), "", "test") for row in fixed_test if row.id not in known]
+    parts = {name: tuple(row for row in examples if chosen[row.id] == name) for name in SPLITS}
+    parts["test"] += tuple(fixed_test)
+    _refuse_torn_groups(parts, ledger)
+    _refuse_empty(parts, len(units))
+    if rows:
+        write_ledger(ledger, [*known.values(), *rows])
+    return parts
+
+
+def read_ledger(ledger: Path) -> dict[str, Place]:
+    """The ledger's rows by example id; empty where there is none yet. Raises InputError when it is damaged."""
+    if not ledger.exists():
+        return {}
+    import pyarrow
+    import pyarrow.parquet
+
+    remedy = "restore it from a copy, or delete it to split anew (earlier scores are then not comparable)"
+    try:
+        table = pyarrow.parquet.read_table(io.BytesIO(ledger.read_bytes()))
+        rows = table.select(["id", "group", "stratum", "split"]).to_pylist()
+    except (pyarrow.ArrowInvalid, KeyError, OSError) as error:
+        raise InputError(f"the split ledger cannot be read ({error})", remedy, file=ledger) from None
+    strange = {row["split"] for row in rows} - set(SPLITS)
+    if strange:
+        raise InputError(f"the split ledger names unknown splits: {sorted(map(str, strange))}", remedy, file=ledger)
+    return {row["id"]: Place(**row) for row in rows}
+
+
+def write_ledger(ledger: Path, rows: Iterable[Place]) -> None:
+    """Write all rows, atomically."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = list(zip(*((row.id, row.group, row.stratum, row.split) for row in rows), strict=True))
+    table = pyarrow.table(dict(zip(("id", "group", "stratum", "split"), columns, strict=True)))
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+    write_atomic(ledger, buffer.getvalue())
+
+
+def _group_name(row: Example) -> str:
+    return f"row:{row.id}" if row.group is None else row.group
+
+
+def _units(examples: Sequence[Example], known: Mapping[str, Place], kind: Kind, unknown: str) -> list[_Unit]:
+    """The connected components of: same group, same group in the ledger, duplicate text. Sorted by name."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    def join(one: str, other: str) -> None:
+        first, second = sorted((root(one), root(other)))
+        parent[second] = first
+
+    names = [_group_name(row) for row in examples]
+    for row, name in zip(examples, names, strict=True):
+        root(name)
+        if row.id in known:
+            join(name, known[row.id].group)
+    for pair in find_pairs([compared_text(row) for row in examples]):
+        join(names[pair.a], names[pair.b])
+    members: dict[str, list[Example]] = defaultdict(list)
+    for row, name in zip(examples, names, strict=True):
+        members[root(name)].append(row)
+    return [
+        _Unit(name, _stratum(rows, kind, unknown), tuple(sorted(rows, key=lambda row: row.id)))
+        for name, rows in sorted(members.items())
+    ]
+
+
+def _stratum(rows: Sequence[Example], kind: Kind, unknown: str) -> str:
+    """The most common stratum of the rows."""
+
+    def one(row: Example) -> str:
+        if kind == "classify":
+            return row.references[0]
+        if row.slice is not None:
+            return row.slice
+        return "unknown" if unknown and normalise(row.references[0]) == normalise(unknown) else ""
+
+    counts = Counter(one(row) for row in rows)
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+def _first_split(
+    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, _known: Mapping[str, Place], kind: Kind
+) -> dict[str, Split]:
+    """Largest remainders within each stratum, its rounding error carried on to the next, so that totals hold too.
+
+    A unit goes to the split that lacks most rows. With single rows that is the largest-remainder rule; with groups every total
+    stays within one group of its share. A class begins in train.
+    """
+    strata: dict[str, list[_Unit]] = defaultdict(list)
+    for unit in units:
+        strata[unit.stratum].append(unit)
+    draw = random.Random(seed)
+    lacking = dict.fromkeys(SPLITS, 0.0)
+    chosen: dict[str, Split] = {}
+    for _, members in sorted(strata.items()):
+        draw.shuffle(members)
+        size = sum(len(unit.rows) for unit in members)
+        for name in SPLITS:
+            lacking[name] += shares[name] * size
+        for i, unit in enumerate(members):
+            first_of_class = kind == "classify" and i == 0
+            goal: Split = "train" if first_of_class else max(SPLITS, key=lambda name: lacking[name])
+            lacking[goal] -= len(unit.rows)
+            chosen.update(dict.fromkeys((row.id for row in unit.rows), goal))
+    return chosen
+
+
+def _later_split(
+    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, known: Mapping[str, Place], kind: Kind
+) -> dict[str, Split]:
+    """Known rows stay; new ones follow their group, or are placed by hash; a class that is new to train begins there."""
+    trained = {place.stratum for place in known.values() if place.split == "train"}
+    of_group = {place.group: place.split for place in known.values() if shares[place.split] > 0}
+    chosen: dict[str, Split] = {}
+    for unit in units:
+        own = {_group_name(row): known[row.id].split for row in unit.rows if row.id in known}
+        sides = set(own.values()) or {of_group[name] for name in map(_group_name, unit.rows) if name in of_group}
+        if len(sides) == 1:
+            goal = sides.pop()
+        elif sides or (kind == "classify" and unit.stratum not in trained):
+            goal = "train"  # a bridge between sides: what it leaks is found by check_leakage
+        else:
+            goal = _by_hash(unit, shares, seed)
+        if goal == "train":
+            trained.add(unit.stratum)
+        for row in unit.rows:
+            chosen[row.id] = known[row.id].split if row.id in known else own.get(_group_name(row), goal)
+    return chosen
+
+
+def _by_hash(unit: _Unit, shares: Mapping[str, float], seed: int) -> Split:
+    point = int(sha256_text(str(seed), unit.stratum, unit.name)[:13], 16) / 16**13
+    if point < shares["test"]:
+        return "test"
+    return "dev" if point < shares["test"] + shares["dev"] else "train"
+
+
+def _refuse_same_ids(rows: Sequence[Example]) -> None:
+    seen: dict[str, Example] = {}
+    for row in rows:
+        first = seen.setdefault(row.id, row)
+        if first is not row:
+            raise InputError(
+                f"id {row.id!r} was used before, at {first.file}:{first.line}",
+                "give every row an id of its own, in all files",
+                file=row.file,
+                line=row.line,
+                field="id",
+            )
+
+
+def _refuse_other_test(
+    examples: Sequence[Example], fixed_test: Sequence[Example], known: Mapping[str, Place], ledger: Path
+) -> None:
+    """With files as the test set, no example may have been test before, and the reverse."""
+    if not fixed_test:
+        return
+    for row in examples:
+        if row.id in known and known[row.id].split == "test":
+            raise InputError(
+                f"the split ledger was made without data.test: {row.file}:{row.line} is a test row in it",
+                "take data.test out of the task file, or delete the ledger to split anew",
+                file=ledger,
+            )
+    for row in fixed_test:
+        if row.id in known and known[row.id].split != "test":
+            raise InputError(
+                f"{row.file}:{row.line} is in data.test now and was {known[row.id].split} before",
+                "take it out of data.test, or delete the ledger to split anew",
+                file=ledger,
+            )
+
+
+def _refuse_small_classes(units: Sequence[_Unit]) -> None:
+    counts = Counter(unit.stratum for unit in units)
+    small = sorted(label for label, count in counts.items() if count < 2)
+    if small:
+        unit = next(unit for unit in units if unit.stratum == small[0])
+        more = f" (and {len(small) - 1} more labels)" if len(small) > 1 else ""
+        raise InputError(
+            f"label {small[0]!r}{more} has one independent row, so it cannot be both trained and tested",
+            "add rows of that label, join it with another, or take it out",
+            file=unit.rows[0].file,
+            line=unit.rows[0].line,
+        )
+
+
+def _refuse_torn_groups(parts: Mapping[Split, Sequence[Example]], ledger: Path) -> None:
+    side: dict[str, tuple[Split, Example]] = {}
+    for name in SPLITS:
+        for row in parts[name]:
+            if row.group is None:
+                continue
+            other, first = side.setdefault(row.group, (name, row))
+            if other != name:
+                raise InputError(
+                    f"group {row.group!r} stands in {other} ({first.file}:{first.line}) and in {name}",
+                    f"take it off one side, or, if the `group` column is new, delete {ledger} to split anew",
+                    file=row.file,
+                    line=row.line,
+                )
+
+
+def _refuse_empty(parts: Mapping[Split, Sequence[Example]], units: int) -> None:
+    empty = [name for name in SPLITS if not parts[name]]
+    if empty:
+        rows = sum(len(part) for part in parts.values())
+        raise InputError(
+            f"no row is left for {' and '.join(empty)}: {rows} rows make {units} independent groups",
+            "add rows, or set a finer `group` column or larger shares in data.split",
+            field="data.split",
+        )
