@@ -1,0 +1,188 @@
+"""Documents in: Markdown, text, HTML, PDF and SQuAD JSON as titled sections with their heading path."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text
+from trimtab.base.records import Document, Section
+from trimtab.base.task import Task
+from trimtab.data.sources import read_bytes, read_text, resolve
+from trimtab.data.squad import read_paragraphs
+
+MARKDOWN, TEXT, HTML = (".md", ".markdown"), (".txt", ".text"), (".html", ".htm", ".xhtml")
+PDF, SQUAD = (".pdf",), (".json", ".json.gz")
+SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF)
+"""What is read from a listed folder; SQuAD JSON only when listed itself, since folders hold other JSON too."""
+
+_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*")
+_UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_NO_TEXT_LINE = re.compile(r"\s*(?:[-*+>|#]|\d+[.)]|$)|(?: {4}|\t)")
+
+
+def read_documents(task: Task) -> tuple[Document, ...]:
+    """Every document of task.data.documents, in the order listed, folders sorted by path.
+
+    A document's id is its path below the listed folder, or its name when it was listed itself; a SQuAD paragraph's is
+    `{file stem}/{article}/{n}`. Raises InputError for files that cannot be read, hold no text, or share an id.
+    """
+    documents: dict[str, Document] = {}
+    for pattern in task.data.documents:
+        for path, root in resolve(task.folder, pattern, SUFFIXES, "data.documents"):
+            for document in _read(path, path.relative_to(root).as_posix(), task.data.encoding):
+                other = documents.setdefault(document.id, document)
+                if other is not document and other.source != document.source:
+                    raise InputError(
+                        f"shares the id {document.id!r} with {other.source}",
+                        "list the folder that holds both, or rename one",
+                        file=path,
+                        field="data.documents",
+                    )
+    return tuple(documents.values())
+
+
+def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
+    lower = path.name.lower()
+    if lower.endswith(SQUAD):
+        yield from _squad(path, encoding)
+        return
+    if not lower.endswith(SUFFIXES):
+        raise InputError("unknown kind of document", f"use one of: {', '.join(SUFFIXES)}", file=path)
+    data = read_bytes(path)
+    stem = path.stem.replace("_", " ").replace("-", " ").strip()
+    title = stem[:1].upper() + stem[1:]
+    if lower.endswith(PDF):
+        title, sections = _pdf(path, data, title)
+    elif lower.endswith(HTML):
+        title, sections = _html(data, title)
+    elif lower.endswith(MARKDOWN):
+        title, sections = parse_markdown(read_text(path, encoding), title)
+    else:
+        sections = (Section(path=(), text=read_text(path, encoding).strip()),)
+    sections = tuple(section for section in sections if section.text)
+    if not sections:
+        remedy = "recognise its pages (OCR) first, or leave it out" if lower.endswith(PDF) else "leave it out"
+        raise InputError("holds no text", remedy, file=path, field="data.documents")
+    yield Document(id=name, title=title, source=str(path), sections=sections, digest=_digest(data))
+
+
+def _digest(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse_markdown(text: str, title: str) -> tuple[str, tuple[Section, ...]]:
+    """Title and sections of a Markdown text: the first heading of level 1 is the title (else `title`), and stands in no path.
+
+    Headings inside code fences are text; front matter between `---` lines gives a title and is left out.
+    """
+    lines, given = _front_matter(text.replace("\r\n", "\n").split("\n"))
+    found: str | None = given
+    path: list[tuple[int, str]] = []
+    body: list[str] = []
+    sections: list[Section] = []
+
+    def close() -> None:
+        content = "\n".join(body).strip()
+        if content:
+            sections.append(Section(path=tuple(name for _, name in path), text=content))
+        body.clear()
+
+    for level, line in _headings(lines):
+        if level == 0:
+            body.append(line)
+            continue
+        close()
+        while path and path[-1][0] >= level:
+            path.pop()
+        if level == 1 and (found is None or line == found) and not path:
+            found = line
+        elif line:
+            path.append((level, line))
+    close()
+    return found or title, tuple(sections)
+
+
+def _front_matter(lines: list[str]) -> tuple[list[str], str | None]:
+    if lines[0].rstrip() != "---" or "---" not in [line.rstrip() for line in lines[1:]]:
+        return lines, None
+    end = [line.rstrip() for line in lines].index("---", 1)
+    if not all(re.match(r"\s|[\w.-]+\s*:|#|-\s|$", line) for line in lines[1:end]):
+        return lines, None
+    titles = (re.fullmatch(r"title\s*:\s*[\"']?(.*?)[\"']?\s*", line) for line in lines[1:end])
+    return lines[end + 1 :], next((match[1] for match in titles if match and match[1]), None)
+
+
+def _headings(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Each line with its heading level, 0 for text. A line underlined with === or --- is a heading."""
+    fence = ""
+    skip = False
+    for number, line in enumerate(lines):
+        if skip:
+            skip = False
+            continue
+        mark = _FENCE.match(line)
+        if mark and (not fence or (mark[1].startswith(fence) and not line.strip().strip(fence[0]))):
+            fence = "" if fence else mark[1]
+        heading = None if fence else _HEADING.fullmatch(line)
+        if heading:
+            yield len(heading[1]), (heading[2] or "").strip()
+            continue
+        below = lines[number + 1] if number + 1 < len(lines) else ""
+        alone = number == 0 or not lines[number - 1].strip() or bool(_HEADING.fullmatch(lines[number - 1]))
+        under = _UNDERLINE.fullmatch(below)
+        if under and alone and not fence and not mark and not _NO_TEXT_LINE.match(line):
+            skip = True
+            yield (1 if under[1][0] == "=" else 2), line.strip()
+            continue
+        yield 0, line
+
+
+def _html(data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
+    """The main text of a page, without menus and footers, headings kept; the whole text when no main text is found."""
+    import trafilatura
+
+    text = trafilatura.extract(data, output_format="markdown", include_comments=False, favor_recall=True)
+    if not text:
+        return title, (Section(path=(), text=trafilatura.html2txt(data).strip()),)
+    about = trafilatura.extract_metadata(data)
+    return parse_markdown(text, (about.title if about else None) or title)
+
+
+def _pdf(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
+    """One section a page, its path `page N`."""
+    import pypdf
+
+    try:
+        reader = pypdf.PdfReader(io.BytesIO(data))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise InputError("is encrypted", "save it without a password", file=path, field="data.documents")
+        named = str(reader.metadata.title or "").strip() if reader.metadata else ""
+        pages = [(page.extract_text() or "").strip() for page in reader.pages]
+    except InputError:
+        raise
+    except Exception as error:  # pypdf lets many kinds through on a damaged file
+        problem = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        raise InputError(f"not readable as PDF ({problem})", "save it again, or as text", file=path) from error
+    return named or title, tuple(
+        Section(path=(f"page {number}",), text=text) for number, text in enumerate(pages, start=1)
+    )
+
+
+def _squad(path: Path, encoding: str) -> Iterator[Document]:
+    for paragraph in read_paragraphs(path, encoding):
+        if not paragraph.text.strip():
+            continue
+        yield Document(
+            id=paragraph.id,
+            title=paragraph.article.replace("_", " "),
+            source=str(path),
+            sections=(Section(path=(), text=paragraph.text.strip()),),
+            digest=sha256_text(paragraph.text),
+        )

@@ -1,0 +1,331 @@
+"""Files in, examples out: finds the files, tells their layout, reads every row, and says what was inferred, skipped or odd."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text
+from trimtab.base.records import Example, Kind, Message, Refusal
+from trimtab.base.task import Task
+from trimtab.data.chat import SkipRow
+from trimtab.data.readers import SUFFIXES, RawRow, Rows, read_hub, read_rows
+from trimtab.data.rows import LAYOUTS, Columns, Content, Reader, Wish, find_columns
+from trimtab.data.sources import resolve
+from trimtab.data.squad import answers_of, looks_like_squad, read_paragraphs
+
+__all__ = ["LAYOUTS", "Detected", "Read", "detect", "read_examples"]
+
+SAMPLE = 500
+"""Rows from which the columns of a file are told."""
+DETECT_SAMPLE = 20_000
+REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
+"""Reading stops when more than REFUSED_ROWS rows and more than REFUSED_SHARE of all were refused."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
+_INVISIBLE = re.compile("[\u200b\u2060-\u2064\ufeff\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What a set of files gave: usable examples, rows left out with the reason, and remarks for the user."""
+
+    examples: tuple[Example, ...]
+    refusals: tuple[Refusal, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detected:
+    """What a file seems to be: its layout, the column of each role, a guess of the kind of task, and what was seen."""
+
+    layout: str
+    columns: Mapping[str, str]
+    kind: Kind
+    rows: int
+    notes: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Found:
+    """What has been read so far."""
+
+    examples: list[Example] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_examples(task: Task, patterns: Sequence[str]) -> Read:
+    """The examples of the files that `patterns` name (task.data.examples or task.data.test).
+
+    A row without an id gets one from its content, so that it stays when rows are re-ordered; identical rows are counted (`-2`).
+    Rows that cannot be used and harm nothing are refused one by one. Raises InputError for everything that would mislead:
+    unreadable files, broken conversations, duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
+    """
+    found = _Found()
+    wish = Wish(layout=_layout(task), columns=_asked(task), kind=task.task.kind)
+    for name, path in _files(task, patterns):
+        if path is None:
+            split = "test" if patterns == task.data.test else "train"
+            _read_file(read_hub(name, split), name, wish, found)
+        elif wish.layout == "squad" or (not wish.layout and looks_like_squad(path)):
+            _read_squad(path, task, found)
+        else:
+            _read_file(read_rows(path, task.data.encoding), str(path), wish, found)
+    examples = tuple(_identified(found.examples))
+    _check_labels(examples, task)
+    _check_enough(examples, found.refusals, patterns, task)
+    return Read(
+        examples=examples, refusals=tuple(found.refusals), notes=(*found.notes, *_remarks(examples, found.refusals))
+    )
+
+
+def detect(path: Path, encoding: str = "utf-8") -> Detected:
+    """What a file of rows seems to hold, from its first rows. Raises InputError when that cannot be told."""
+    if looks_like_squad(path):
+        count = sum(len(paragraph.questions) for paragraph in read_paragraphs(path, encoding))
+        return Detected(
+            layout="squad", columns={}, kind="answer", rows=count, notes=("questions with passages (SQuAD)",)
+        )
+    rows = [row for row in itertools.islice(read_rows(path, encoding), DETECT_SAMPLE) if isinstance(row, RawRow)]
+    if not rows:
+        raise InputError("no row that can be read", "put rows in it, or leave it out", file=path)
+    columns = find_columns(rows[:SAMPLE], Wish())
+    reader = Reader(columns, None)
+    references: list[str] = []
+    for row in rows:
+        try:
+            references.append(reader.content(row).references[0])
+        except SkipRow:
+            continue
+    roles = {"input": columns.input, "output": columns.output, **columns.extras}
+    kind = _guess_kind(columns, references)
+    labels = tuple(sorted(set(references))) if kind == "classify" else ()
+    note = _columns_note(path.name, columns, kind, len(rows), labels)
+    return Detected(
+        layout=columns.layout,
+        columns={role: column for role, column in roles.items() if column},
+        kind=kind,
+        rows=len(rows),
+        notes=(note,),
+        labels=labels,
+    )
+
+
+def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
+    """classify: few short answers that come back; answer: mostly up to eight words; else generate."""
+    if not references:
+        return "generate"
+    lengths = sorted(len(text.split()) for text in references)
+    few = len(set(references)) <= max(2, len(references) // 5)
+    if columns.layout == "input-label" or (
+        few and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations")
+    ):
+        return "classify"
+    return "answer" if lengths[len(lengths) // 2] <= 8 else "generate"
+
+
+def _layout(task: Task) -> str:
+    if task.data.layout and task.data.layout not in LAYOUTS:
+        near = difflib.get_close_matches(task.data.layout, LAYOUTS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"use one of: {', '.join(LAYOUTS)}"
+        raise InputError(f"unknown layout {task.data.layout!r}", remedy, file=task.file, field="data.layout")
+    return task.data.layout
+
+
+def _asked(task: Task) -> dict[str, str]:
+    """The columns that the task file names, by role."""
+    named = {"group": task.data.group, "slice": task.data.slice}
+    return {**task.data.columns, **{role: column for role, column in named.items() if column}}
+
+
+def _files(task: Task, patterns: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
+    """Each file once; None for a dataset of the hub."""
+    seen: set[Path] = set()
+    for pattern in patterns:
+        exists = (task.folder / pattern).exists()
+        if not exists and _HUB_ID.fullmatch(pattern) and not Path(pattern).suffix:
+            yield pattern, None
+            continue
+        for path, _ in resolve(task.folder, pattern, SUFFIXES, "data"):
+            if path not in seen:
+                seen.add(path)
+                yield str(path), path
+
+
+def _read_file(rows: Rows, name: str, wish: Wish, found: _Found) -> None:
+    head = list(itertools.islice(rows, SAMPLE))
+    sample = [row for row in head if isinstance(row, RawRow)]
+    if not sample:
+        found.refusals += [row for row in head if isinstance(row, Refusal)]
+        raise InputError("no row that can be read", "put rows in it, or leave it out", file=name, line=1)
+    columns = find_columns(sample, wish)
+    reader = Reader(columns, wish.kind)
+    before, unused = len(found.examples), Counter[str]()
+    for row in itertools.chain(head, rows):
+        if isinstance(row, Refusal):
+            found.refusals.append(row)
+            continue
+        unused.update(row.fields.keys() - columns.used)
+        try:
+            content = reader.content(row)
+        except SkipRow as skip:
+            found.refusals.append(row.refusal(skip.reason, skip.remedy))
+            continue
+        found.examples.append(_example(row, content, reader))
+    examples = found.examples[before:]
+    labels = {example.references[0] for example in examples} if wish.kind == "classify" else set()
+    found.notes.append(_columns_note(Path(name).name, columns, wish.kind, len(examples), labels))
+    if unused:
+        found.notes.append(f"{Path(name).name}: fields that are not used: {', '.join(sorted(unused)[:20])}")
+
+
+def _example(row: RawRow, content: Content, reader: Reader) -> Example:
+    return Example(
+        id=reader.text_of(row, "id") or "",
+        messages=content.messages,
+        references=content.references,
+        group=reader.text_of(row, "group"),
+        slice=reader.text_of(row, "slice"),
+        weight=reader.weight(row),
+        source=reader.text_of(row, "source"),
+        licence=reader.text_of(row, "licence"),
+        passages=reader.passages(row),
+        file=row.file,
+        line=row.line,
+    )
+
+
+def _read_squad(path: Path, task: Task, found: _Found) -> None:
+    before, articles = len(found.examples), set()
+    for paragraph in read_paragraphs(path, task.data.encoding):
+        articles.add(paragraph.article)
+        for row in paragraph.questions:
+            question = row.fields.get("question")
+            if not isinstance(question, str) or not question.strip():
+                found.refusals.append(row.refusal("no text in question", "fill it, or leave the question out"))
+                continue
+            found.examples.append(
+                Example(
+                    id=str(row.fields.get("id") or ""),
+                    messages=(Message(role="user", content=question),),
+                    references=answers_of(row, task.task.unknown),
+                    group=paragraph.article,
+                    passages=(paragraph.id,),
+                    file=row.file,
+                    line=row.line,
+                )
+            )
+    count = len(found.examples) - before
+    found.notes.append(f"{path.name}: SQuAD: {count:,} questions in {len(articles)} articles; an article is a group")
+
+
+def _columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labels: Iterable[str]) -> str:
+    if columns.layout in ("messages", "conversations"):
+        what = f"conversations in `{columns.input}`, the last turn of the assistant is the answer"
+    else:
+        answer = "label" if kind == "classify" else "answer"
+        guess = " (a guess: set data.columns if it is wrong)" if columns.guessed else ""
+        source = f"column `{columns.input}`" + (f" with `{columns.context}`" if columns.context else "")
+        what = f"{source} is the input, `{columns.output}` the {answer}{guess}"
+    named = (f"`{column}`" + (f" ({role})" if column != role else "") for role, column in columns.extras.items())
+    extras = ", ".join(named)
+    classes = f"{len(set(labels))} classes, " if kind == "classify" else ""
+    return f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{rows:,} rows"
+
+
+def _identified(examples: Sequence[Example]) -> Iterator[Example]:
+    """Every example with a unique id: its own, or a hash of its content."""
+    given: dict[str, Example] = {}
+    for example in examples:
+        if not example.id:
+            continue
+        other = given.setdefault(example.id, example)
+        if other is not example:
+            raise InputError(
+                f"the id {example.id!r} stands already at {other.file}:{other.line}",
+                'make ids unique, or name another column: data.columns = { id = "…" }',
+                file=example.file,
+                line=example.line,
+                field="id",
+            )
+    counts: Counter[str] = Counter(given.keys())
+    for example in examples:
+        if example.id:
+            yield example
+            continue
+        turns = (part for message in example.messages for part in (message.role, message.content))
+        base = sha256_text(*turns, "", *example.references)[:16]
+        counts[base] += 1
+        yield replace(example, id=base if counts[base] == 1 else f"{base}-{counts[base]}")
+
+
+def _check_labels(examples: Sequence[Example], task: Task) -> None:
+    labels = task.task.labels
+    if task.task.kind != "classify" or not labels:
+        return
+    for example in examples:
+        label = example.references[0]
+        if label not in labels:
+            near = difflib.get_close_matches(label, labels, n=1)
+            remedy = f"did you mean {near[0]!r}? mend it" if near else "mend it, or add it to task.labels"
+            raise InputError(
+                f"the label {label[:60]!r} is not in task.labels",
+                remedy,
+                file=example.file,
+                line=example.line,
+                field="label",
+            )
+
+
+def _check_enough(
+    examples: Sequence[Example], refusals: Sequence[Refusal], patterns: Sequence[str], task: Task
+) -> None:
+    total = len(examples) + len(refusals)
+    if refusals:
+        first = refusals[0]
+        if len(examples) < 2 or (len(refusals) > REFUSED_ROWS and len(refusals) > REFUSED_SHARE * total):
+            raise InputError(
+                f"{len(refusals):,} of {total:,} rows cannot be used; the first: {first.reason}",
+                first.remedy,
+                file=first.file,
+                line=first.line,
+            )
+    elif len(examples) < 2:
+        raise InputError(
+            f"{len(examples)} usable row in {', '.join(patterns)}",
+            "add rows; a study needs at least two, and some hundred to show anything",
+            file=examples[0].file if examples else task.file,
+            line=examples[0].line if examples else None,
+        )
+    if examples and sum(example.weight for example in examples) == 0:
+        raise InputError(
+            "all weights are 0", "give some row a weight", file=examples[0].file, line=examples[0].line, field="weight"
+        )
+
+
+def _remarks(examples: Sequence[Example], refusals: Sequence[Refusal]) -> Iterator[str]:
+    if refusals:
+        reasons = Counter(refusal.reason for refusal in refusals).most_common(3)
+        listed = "; ".join(f"{reason} ({count})" for reason, count in reasons)
+        yield f"{len(refusals):,} rows refused, listed in refused.jsonl: {listed}"
+    for pattern, what in (
+        (_SPECIAL, "hold text that looks like a special token; it is kept as plain text"),
+        (_INVISIBLE, "hold invisible characters (zero-width or direction marks); they are kept"),
+    ):
+        hits = [example for example in examples if _holds(pattern, example)]
+        if hits:
+            yield f"{len(hits):,} rows {what} (first: {hits[0].file}:{hits[0].line})"
+
+
+def _holds(pattern: re.Pattern[str], example: Example) -> bool:
+    texts = (*(message.content for message in example.messages), *example.references)
+    return any(pattern.search(text) for text in texts)

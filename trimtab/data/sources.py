@@ -1,0 +1,240 @@
+"""From a path or pattern to checked text: regular files only, bounded memory, one encoding, gzip that is not a bomb."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import gzip
+import io
+import os
+import stat
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from trimtab.base.errors import InputError
+
+MB = 1024 * 1024
+LINE_CAP = 32 * MB
+"""Longest line or field, in characters."""
+WHOLE_CAP = 256 * MB
+"""Largest file that is read as one value (.json, documents), in bytes."""
+TOTAL_CAP = 16 * 1024 * MB
+"""Most bytes that come out of one compressed file."""
+BOMB_FLOOR, BOMB_RATIO = 16 * MB, 200
+"""A gzip is a bomb when it gives more than BOMB_FLOOR bytes and more than BOMB_RATIO times its own size; text gives 3 to 20 times."""
+
+_BLOCK = 256 * 1024
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_KINDS = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISDIR, "a folder"),
+)
+
+
+def resolve(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> tuple[tuple[Path, Path], ...]:
+    """The files that `pattern` (a file, a folder, a glob; relative to `folder`) stands for, sorted, each with its root.
+
+    The root is the folder that was listed (for a single file or a glob match: its parent). In folders only `suffixes` count, and what begins
+    with a dot is left out. Raises InputError when nothing is found.
+    """
+    path = folder / pattern
+    if path.is_dir():
+        found = [
+            (item, path)
+            for item in _walk(path)
+            if _has_suffix(item, suffixes) and not any(part.startswith(".") for part in item.relative_to(path).parts)
+        ]
+        if not found:
+            raise InputError(f"no file of {', '.join(suffixes)} in this folder", "add one", file=path, field=field)
+        return tuple(found)
+    if os.path.lexists(path):
+        return ((path, path.parent),)
+    start, rest = (Path(path.anchor), str(path.relative_to(path.anchor))) if path.is_absolute() else (Path(), str(path))
+    matches = sorted(item for item in start.glob(rest) if not item.is_dir())
+    if not matches:
+        raise InputError(f"{pattern} does not exist", "paths are relative to the task file", file=folder, field=field)
+    return tuple((item, item.parent) for item in matches)
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Every file below `folder`, sorted; links to folders are not followed, so a loop cannot be entered."""
+    return sorted(Path(top) / name for top, _, names in os.walk(folder) for name in names)
+
+
+def _has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
+    return path.name.lower().endswith(tuple(suffixes))
+
+
+@contextmanager
+def open_checked(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; gzip is seen by its first bytes and unpacked on the way.
+
+    Raises InputError for a FIFO, device, folder, link that leads to itself, unreadable file, or empty file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        for is_kind, name in _KINDS:
+            if is_kind(mode):
+                raise InputError(f"is {name}, not a file", "give a regular file", file=path)
+        file = open(path, "rb")  # noqa: SIM115  closed below, whichever way the caller leaves
+    except FileNotFoundError:
+        raise InputError("does not exist", "check the name", file=path) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError("is a symbolic link that leads to itself", "give a regular file", file=path) from None
+        raise InputError(f"cannot be read ({error.strerror})", "check its permissions", file=path) from None
+    except ValueError:
+        raise InputError("is not a file name", "check the name", file=str(path).replace("\0", "\\0")) from None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise InputError("the file is empty", "fill it, or leave it out", file=path)
+        packed = file.peek(2)[:2] == b"\x1f\x8b"
+        if not packed and path.suffix == ".gz":
+            raise InputError("is called .gz and is not gzip", "rename or compress it", file=path)
+        yield io.BufferedReader(_Gunzip(file, path, size), _BLOCK) if packed else file
+
+
+class _Gunzip(io.RawIOBase):
+    """Unpacked bytes of a gzip file, counted, with its errors turned into InputError."""
+
+    def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
+        self._unpacked = gzip.GzipFile(fileobj=file)
+        self._path, self._size, self._total = path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        try:
+            data = self._unpacked.read(min(len(buffer), _BLOCK))
+        except EOFError:
+            raise InputError("the gzip file is cut off", "copy it again", file=self._path) from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(f"the gzip file is damaged ({error})", "copy it again", file=self._path) from None
+        self._total += len(data)
+        if self._total > TOTAL_CAP or (self._total > BOMB_FLOOR and self._total > BOMB_RATIO * self._size):
+            raise InputError(
+                f"{self._size:,} compressed bytes unpack to more than {self._total:,}: a decompression bomb",
+                "unpack it yourself if you trust it",
+                file=self._path,
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file, up to WHOLE_CAP."""
+    with open_checked(path) as file:
+        data = file.read(WHOLE_CAP + 1)
+    if len(data) > WHOLE_CAP:
+        raise InputError(f"is larger than {WHOLE_CAP // MB} MB", "split it, or write its rows as JSON lines", file=path)
+    return data
+
+
+def read_text(path: Path, encoding: str) -> str:
+    """The whole file as text, up to WHOLE_CAP bytes; a byte order mark is left out."""
+    return "".join(_blocks(io.BytesIO(read_bytes(path)), path, encoding))
+
+
+def read_lines(path: Path, encoding: str) -> Iterator[str]:
+    r"""Lines of a text file, each with its "\n" (U+2028 and the like end no line); at most LINE_CAP characters a line."""
+    with open_checked(path) as file:
+        pending: list[str] = []
+        length, number = 0, 1
+        for block in _blocks(file, path, encoding):
+            *whole, rest = block.split("\n")
+            for piece in whole:
+                yield "".join((*pending, piece, "\n"))
+                pending, length = [], 0
+                number += 1
+            pending.append(rest)
+            length += len(rest)
+            if length > LINE_CAP:
+                raise InputError(
+                    f"the line is longer than {LINE_CAP // MB} MB",
+                    "is this one row a line? split the row, or leave it out",
+                    file=path,
+                    line=number,
+                )
+        if length:
+            yield "".join(pending)
+
+
+def _blocks(file: BinaryIO, path: Path, encoding: str) -> Iterator[str]:
+    """Decoded text in pieces; a byte that does not fit the encoding, or a NUL, is refused with its line and offset."""
+    decoder = _decoder(path, encoding)
+    offset, line, first = 0, 1, True
+    while True:
+        data = file.read(_BLOCK)
+        if first:
+            _refuse_wide(data, path, encoding)
+        held = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(data, final=not data)
+        except UnicodeError as error:
+            start = error.start if isinstance(error, UnicodeDecodeError) else 0
+            place = offset - held + start
+            line += data[: max(0, start - held)].count(b"\n")
+            raise _not_decodable(path, encoding, line, place, data[max(0, start - held) :][:1]) from None
+        if first and text:
+            text, first = text.removeprefix("\ufeff"), False
+        if "\0" in text:
+            line += text.count("\n", 0, text.index("\0"))
+            raise InputError("holds a NUL byte", "is this a text file? remove the byte", file=path, line=line)
+        line += text.count("\n")
+        offset += len(data)
+        if text:
+            yield text
+        if not data:
+            return
+
+
+def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
+    try:
+        b"".decode(encoding)  # refuses what is no text encoding, such as base64
+        return codecs.getincrementaldecoder(encoding)("strict")
+    except (LookupError, UnicodeError, ValueError):
+        raise InputError(
+            f"unknown encoding {encoding!r}", "use utf-8, cp1252, utf-16 …", file=path, field="data.encoding"
+        ) from None
+
+
+def _refuse_wide(data: bytes, path: Path, encoding: str) -> None:
+    """Refuse UTF-16 and UTF-32 that was not announced: by its mark, or by NULs in every second place."""
+    if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
+        return
+    found = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    head = data[:512]
+    if found is None and len(head) >= 8:
+        halves = head[0::2], head[1::2]
+        zeros = [half.count(0) / len(half) for half in halves]
+        if max(zeros) > 0.7 and min(zeros) < 0.3:
+            found = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    if found:
+        raise InputError(
+            f"is {found.upper()}, not {encoding.upper()}",
+            f'save it as UTF-8, or set data.encoding = "{found}"',
+            file=path,
+            line=1,
+        )
+
+
+def _not_decodable(path: Path, encoding: str, line: int, place: int, byte: bytes) -> InputError:
+    found = f"byte 0x{byte.hex().upper()} at offset {place:,}" if byte else f"the end, at offset {place:,},"
+    if codecs.lookup(encoding).name == "utf-8":
+        remedy = 'save it as UTF-8, or if all of it is Western European set data.encoding = "cp1252" (or "latin-1")'
+    else:
+        remedy = "save it as UTF-8, or set data.encoding to what it is"
+    return InputError(f"{found} is not {encoding.upper()}", remedy, file=path, line=line)

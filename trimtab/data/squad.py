@@ -1,0 +1,89 @@
+"""SQuAD JSON: articles of paragraphs with questions; one walk gives both the documents and the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.errors import InputError
+from trimtab.data.readers import RawRow, read_json_value, type_name
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """One paragraph; `id` is `{file stem}/{article}/{n}` with n from 0, `questions` are as they stand in the file."""
+
+    id: str
+    article: str
+    text: str
+    questions: tuple[RawRow, ...]
+
+
+def is_squad(value: Any) -> bool:
+    """Whether a JSON value has the shape of a SQuAD file."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("data"), list)
+        and all(isinstance(article, dict) and "paragraphs" in article for article in value["data"])
+    )
+
+
+def looks_like_squad(path: Path) -> bool:
+    """Whether the beginning of a file could be SQuAD; cheap, so that other JSON is not parsed twice."""
+    if not path.name.lower().removesuffix(".gz").endswith(".json"):
+        return False
+    from trimtab.data.sources import open_checked
+
+    with open_checked(path) as file:
+        head = file.read(1024 * 1024)
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"paragraphs"' in head and b'"data"' in head
+
+
+def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
+    """Every paragraph of the file with its questions. Raises InputError with the place in the file."""
+    value, text = read_json_value(path, encoding)
+    if not is_squad(value):
+        raise InputError("is not SQuAD JSON", 'it needs {"data": [{"title", "paragraphs"}]}', file=path)
+    stem = path.name.split(".json")[0]
+    seen: dict[str, int] = {}
+    at = line = 0
+    for index, article in enumerate(value["data"]):
+        title = str(article.get("title") or f"article {index + 1}")
+        paragraphs = article["paragraphs"]
+        if not isinstance(paragraphs, list):
+            raise _error(path, f"is {type_name(paragraphs)}, not a list", f"data[{index}].paragraphs")
+        for number, paragraph in enumerate(paragraphs):
+            where = f"data[{index}].paragraphs[{number}]"
+            if not isinstance(paragraph, dict) or not isinstance(paragraph.get("context"), str):
+                raise _error(path, "has no text under context", where)
+            questions = paragraph.get("qas", [])
+            if not isinstance(questions, list) or not all(isinstance(item, dict) for item in questions):
+                raise _error(path, "is not a list of questions", f"{where}.qas")
+            rows = []
+            for question in questions:
+                found = text.find(f'"{question.get("id")}"', at)
+                if found >= 0:
+                    line, at = line + text.count("\n", at, found), found
+                rows.append(RawRow(str(path), line + 1, question))
+            position = seen.get(title, 0)
+            seen[title] = position + 1
+            yield Paragraph(f"{stem}/{title}/{position}", title, paragraph["context"], tuple(rows))
+
+
+def answers_of(row: RawRow, unknown: str) -> tuple[str, ...]:
+    """The distinct answer texts of a question; `unknown` for one marked impossible."""
+    if row.fields.get("is_impossible") is True:
+        return (unknown,)
+    answers = row.fields.get("answers")
+    texts = (
+        [item.get("text") if isinstance(item, dict) else None for item in answers] if isinstance(answers, list) else []
+    )
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise row.error("no answer texts", 'write answers as [{"text": …}], or is_impossible: true', "answers")
+    return tuple(dict.fromkeys(str(text) for text in texts))
+
+
+def _error(path: Path, problem: str, field: str) -> InputError:
+    return InputError(problem, "mend the file", file=path, field=field)
