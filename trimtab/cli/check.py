@@ -1,0 +1,29 @@
+"""`trimtab check`."""
+
+from __future__ import annotations
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption
+from trimtab.cli.output import Output
+
+
+def command(task: TaskOption = DEFAULT_TASK, as_json: JsonOption = False) -> None:
+    """Audit data and task before anything is trained.
+
+    Refused rows, duplicates, leakage, the loss mask in colour, the smallest difference that the test set can show,
+    predicted minutes and memory of each arm. Exits 1 when something must be mended first.
+
+    \b
+    Example:
+      trimtab check
+      trimtab check --task tickets/trimtab.toml --json
+    """
+    with Output(as_json) as output:
+        from trimtab.studies.check import check
+
+        result = check(task)
+        output.show(result, result.render)
+    if any(remark.level == "stop" for remark in result.remarks):
+        raise typer.Exit(EXIT_NO)

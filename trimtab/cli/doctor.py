@@ -1,0 +1,28 @@
+"""`trimtab doctor`."""
+
+from __future__ import annotations
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.cli.options import JsonOption
+from trimtab.cli.output import Output
+
+
+def command(as_json: JsonOption = False) -> None:
+    """Tell what this machine has and what is missing.
+
+    Everything that is missing is named with the command that mends it; exits 1 when something is.
+
+    \b
+    Example:
+      trimtab doctor
+      trimtab doctor --json
+    """
+    with Output(as_json) as output:
+        from trimtab.studies.doctor import doctor
+
+        report = doctor()
+        output.show(report, report.render)
+    if report.missing:
+        raise typer.Exit(EXIT_NO)

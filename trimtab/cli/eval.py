@@ -1,0 +1,41 @@
+"""`trimtab eval`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from trimtab.cli.options import DEFAULT_TASK, ArmArgument, CommandsOption, JsonOption, TaskOption
+from trimtab.cli.output import Output
+
+
+class Held(StrEnum):
+    """The parts of the data that an arm can be scored on."""
+
+    dev = "dev"
+    test = "test"
+
+
+def command(
+    arm: ArmArgument,
+    task: TaskOption = DEFAULT_TASK,
+    split: Annotated[Held, typer.Option("--split", help="Scores on test are counted in the manifest.")] = Held.dev,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="ID", help="A run of `trimtab train`; the newest unless given.")
+    ] = None,
+    allow_commands: CommandsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score one arm, with the 95% interval.
+
+    \b
+    Example:
+      trimtab eval rag
+      trimtab eval lora --split test --run 20261124T101500-3f2a
+    """
+    with Output(as_json) as output:
+        from trimtab.studies.eval import eval
+
+        output.arm(eval(task, arm, split=split.value, run=run, allow_commands=allow_commands))

@@ -1,0 +1,21 @@
+"""Options that several verbs share, so that the same word means the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TaskOption = Annotated[
+    Path, typer.Option("--task", "-t", metavar="PATH", help="The task file, or the folder it is in.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+CommandsOption = Annotated[bool, typer.Option("--allow-commands", help="Let the task file's scorer program run.")]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option("--resume", metavar="[ID]", help="Go on with an unfinished one: the newest unless an ID is given."),
+]
+ArmArgument = Annotated[str, typer.Argument(metavar="ARM", help="For example prompt, rag, lora, lora+rag.")]
+
+DEFAULT_TASK = Path("trimtab.toml")

@@ -1,0 +1,202 @@
+"""What the verbs print: one JSON object, or tables for people; in JSON mode nothing else reaches standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import numbers
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from trimtab.base.records import ArmResult, Hit, StudyResult
+
+    Render = Callable[[Console], object]
+
+
+def to_plain(value: Any) -> Any:
+    """`value` as JSON values: records as objects, paths and dates as text, a number that is not finite as null."""
+    if value is None or isinstance(value, str | bool):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+        return [to_plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    return _other_to_plain(value)
+
+
+def _other_to_plain(value: Any) -> Any:
+    from datetime import date
+
+    from pydantic import BaseModel
+
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+class Output:
+    """Standard output of one verb. While it is open in JSON mode, whatever libraries print goes to standard error."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._json = as_json
+        self._guard = contextlib.ExitStack()
+        self._stdout = sys.stdout
+
+    def __enter__(self) -> Output:
+        if self._json:
+            self._guard.enter_context(contextlib.redirect_stdout(sys.stderr))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._guard.close()
+
+    def raw(self, text: str) -> None:
+        """Print `text` as it is."""
+        self._stdout.write(text if text.endswith("\n") else f"{text}\n")
+        self._stdout.flush()
+
+    def show(self, result: Any, render: Render) -> None:
+        """Print `result` as one JSON object, or let `render` draw it."""
+        if self._json:
+            return self.raw(json.dumps(to_plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+        from rich.console import Console
+
+        render(Console(file=self._stdout, soft_wrap=True))
+        return None
+
+    def record(self, result: Any) -> None:
+        """Print one record: its fields, one a line."""
+        self.show(result, lambda console: console.print(_fields(to_plain(result))))
+
+    def rows(self, name: str, results: Sequence[Any]) -> None:
+        """Print records of one kind as a table; in JSON as the list `name`."""
+        self.show({name: results}, lambda console: console.print(_rows(name, [to_plain(row) for row in results])))
+
+    def arm(self, result: ArmResult) -> None:
+        """Print what was measured of one arm."""
+        self.show(result, lambda console: console.print(_arms((result,))))
+
+    def study(self, result: StudyResult, plain: Any) -> None:
+        """Print the table of arms, the verdict and where the report is."""
+
+        def render(console: Console) -> None:
+            console.print(_arms(result.arms))
+            console.print(f"\n{result.verdict.sentence}", style="bold", markup=False, highlight=False)
+            if result.verdict.needs:
+                console.print(result.verdict.needs, markup=False, highlight=False)
+            console.print(f"\nReport: {result.report}", markup=False, highlight=False)
+
+        self.show(plain, render)
+
+    def answer(self, result: Any) -> None:
+        """Print an answer and the passages it was given."""
+
+        def render(console: Console) -> None:
+            console.print(result.answer, style="bold", markup=False, highlight=False)
+            for hit in result.hits:
+                console.print(_source(hit), markup=False, highlight=False)
+            console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim", markup=False, highlight=False)
+
+        self.show(result, render)
+
+
+def _source(hit: Hit) -> str:
+    place = " > ".join(part for part in (hit.passage.title, *hit.passage.path) if part)
+    return f"  [{hit.rank}] {place}  ({hit.passage.source})"
+
+
+def _table(*columns: str) -> Table:
+    """A table with its first column left and the others, which hold numbers, right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+def _arms(arms: Sequence[ArmResult]) -> Table:
+    """One line an arm; a column that no arm fills is left out; an arm that did not run says why in place of a score."""
+    currency = next((arm.cost.currency for arm in arms if arm.cost), "")
+    columns: list[tuple[str, Callable[[ArmResult], str]]] = [
+        ("score", lambda arm: f"{arm.score.value:.3f}" if arm.score else ""),
+        ("[low, high]", lambda arm: f"[{arm.score.low:.3f}, {arm.score.high:.3f}]" if arm.score else ""),
+        ("passes", lambda arm: {True: "yes", False: "no", None: ""}[arm.passes]),
+        ("train s", lambda arm: f"{arm.train_seconds:.0f}" if arm.train_seconds else ""),
+        ("p50 ms", lambda arm: _number(arm.latency_p50_ms)),
+        ("p95 ms", lambda arm: _number(arm.latency_p95_ms)),
+        (f"cost {currency}".strip(), lambda arm: _number(arm.cost.total) if arm.cost else ""),
+    ]
+    texts = {head: [cell(arm) for arm in arms] for head, cell in columns}
+    heads = [head for head, cells in texts.items() if any(cells)]
+    reasons = [_reason(arm) for arm in arms]
+    table = _table("arm", *heads)
+    if any(reasons):
+        table.add_column("", justify="left", overflow="fold")
+    from rich.text import Text
+
+    for place, arm in enumerate(arms):
+        cells = [arm.arm, *(texts[head][place] for head in heads), *([reasons[place]] if any(reasons) else [])]
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _reason(arm: ArmResult) -> str:
+    return "" if arm.status == "done" else f"{arm.status.replace('_', ' ')}: {arm.why}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value)
+
+
+def _fields(plain: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for key, value in plain.items():
+        table.add_row(Text(key.replace("_", " "), style="dim"), Text(_cell(value)))
+    return table
+
+
+def _rows(name: str, rows: Sequence[Mapping[str, Any]]) -> Table | str:
+    from rich.text import Text
+
+    if not rows:
+        return f"no {name} yet"
+    table = _table(*(key.replace("_", " ") for key in rows[0]))
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    return table

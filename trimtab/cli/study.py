@@ -1,0 +1,39 @@
+"""`trimtab study`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.cli.options import DEFAULT_TASK, CommandsOption, JsonOption, ResumeOption, TaskOption
+from trimtab.cli.output import Output
+
+
+def command(
+    task: TaskOption = DEFAULT_TASK,
+    resume: ResumeOption = None,
+    allow_commands: CommandsOption = False,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="For example 90s, 30m, 2h; instead of the task's.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every arm, tell the verdict, write the report.
+
+    All arms answer the same questions. Exits 1 when the data cannot show a winner; the report then says what would settle it.
+
+    \b
+    Example:
+      trimtab study
+      trimtab study --task tickets/trimtab.toml --budget 20m
+      trimtab study --resume
+    """
+    with Output(as_json) as output:
+        from trimtab.studies.study import study, to_json
+
+        result = study(task, resume=resume, allow_commands=allow_commands, budget=budget)
+        output.study(result, to_json(result))
+    if result.verdict.status == "not_shown":
+        raise typer.Exit(EXIT_NO)

@@ -1,0 +1,31 @@
+"""`trimtab train`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trimtab.cli.options import DEFAULT_TASK, ArmArgument, JsonOption, ResumeOption, TaskOption
+from trimtab.cli.output import Output
+
+
+def command(
+    arm: ArmArgument,
+    task: TaskOption = DEFAULT_TASK,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides initial values and order of the rows.")] = 0,
+    resume: ResumeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one arm's weights and keep them as a run.
+
+    \b
+    Example:
+      trimtab train lora
+      trimtab train lora+rag --task tickets/trimtab.toml --seed 1
+      trimtab train lora --resume
+    """
+    with Output(as_json) as output:
+        from trimtab.studies.train import train
+
+        output.record(train(task, arm, seed=seed, resume=resume))
