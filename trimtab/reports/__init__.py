@@ -1,0 +1,1 @@
+"""The records of a study in, one page out."""

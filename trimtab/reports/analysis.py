@@ -1,0 +1,152 @@
+"""What the report works out from the answers: the interaction of tuning and context, failures by kind, disagreements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trimtab.base.records import Answer, Estimate
+from trimtab.reports.folder import Row, items_of
+
+RESAMPLES = 4000
+ENOUGH_GROUPS = 20  # fewer groups than this are too few to resample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factorial:
+    """Two by two: base or tuned weights, instruction alone or more context; every effect is in the mean item score.
+
+    `tuning` and `context` are effects alone (against base weights with the instruction), `together` that of both, and
+    `interaction` = blend − tuned − context + base: what both give beyond the sum of the two.
+    """
+
+    base: Row
+    tuned: Row
+    context: Row
+    blend: Row
+    tuning: Estimate
+    contextual: Estimate
+    together: Estimate
+    interaction: Estimate
+    clustered: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """One question and the answer of each arm to it (the first seed's)."""
+
+    answers: tuple[tuple[Row, Answer], ...]
+    spread: float
+
+
+def factorials(rows: Sequence[Row]) -> list[Factorial]:
+    """Every two by two that the finished arms fill; arms without stored answers take no part."""
+    table = {(row.arm.weights, row.arm.stages, row.arm.context): row for row in rows if row.answers}
+    base = table.get(("base", (), "prompt"))
+    if base is None:
+        return []
+    found = []
+    for (weights, stages, context), blend in table.items():
+        tuned, contextual = table.get((weights, stages, "prompt")), table.get(("base", (), context))
+        if weights in ("base", "linear", "api") or context == "prompt" or tuned is None or contextual is None:
+            continue
+        result = _factorial(base, tuned, contextual, blend)
+        if result is not None:
+            found.append(result)
+    return found
+
+
+def _factorial(base: Row, tuned: Row, context: Row, blend: Row) -> Factorial | None:
+    """Effects over the items that all four arms answered, with a paired bootstrap over items (groups where they repeat)."""
+    import numpy as np
+
+    arms = [items_of(row.answers) for row in (base, tuned, context, blend)]
+    shared = sorted(set.intersection(*(set(items) for items in arms)))
+    if len(shared) < 2:
+        return None
+    scores_4N = np.array([[np.mean([answer.score for answer in items[item]]) for item in shared] for items in arms])
+    groups = [arms[0][item][0].group for item in shared]
+    names = {name: index for index, name in enumerate(dict.fromkeys(groups))}
+    clustered = None not in names and ENOUGH_GROUPS <= len(names) < len(shared)
+    labels_N = np.array([names[group] for group in groups]) if clustered else np.arange(len(shared))
+    units = len(names) if clustered else len(shared)
+    sums_4G = np.stack([np.bincount(labels_N, row_N, minlength=units) for row_N in scores_4N])
+    sizes_G = np.bincount(labels_N, minlength=units)
+    random = np.random.default_rng(0)
+    drawn_RG = random.multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
+    means_4R = (sums_4G @ drawn_RG.T) / (sizes_G @ drawn_RG.T)
+    seen_4 = scores_4N.mean(axis=1)
+
+    def effect(*signs: int) -> Estimate:
+        low, high = np.quantile(np.array(signs) @ means_4R, [0.025, 0.975])
+        return Estimate(value=float(np.array(signs) @ seen_4), low=float(low), high=float(high), n=len(shared))
+
+    return Factorial(
+        base=base,
+        tuned=tuned,
+        context=context,
+        blend=blend,
+        tuning=effect(-1, 1, 0, 0),
+        contextual=effect(-1, 0, 1, 0),
+        together=effect(-1, 0, 0, 1),
+        interaction=effect(1, -1, -1, 1),
+        clustered=clustered,
+    )
+
+
+def failure_counts(answers: Sequence[Answer]) -> dict[str, int]:
+    """How many answers failed in each way; `none` counts those that did not."""
+    counts: dict[str, int] = {}
+    for answer in answers:
+        counts[answer.failure] = counts.get(answer.failure, 0) + 1
+    return counts
+
+
+def failure_examples(rows: Sequence[Row], kind: str, most: int = 3) -> list[tuple[Row, Answer]]:
+    """Up to `most` answers that failed so, of different questions and groups, the first rows' first."""
+    found: list[tuple[Row, Answer]] = []
+    seen: set[str] = set()
+    for row in rows:
+        for answer in sorted(row.answers, key=lambda answer: (answer.score, answer.item_id)):
+            topic = answer.group or answer.item_id
+            if answer.failure == kind and topic not in seen and len(found) < most:
+                seen.add(topic)
+                found.append((row, answer))
+    return found
+
+
+def disagreements(rows: Sequence[Row], chosen: str | None, most: int = 6) -> list[Disagreement]:
+    """The questions on which the arms' scores lie furthest apart: by turns some that `chosen` wins and some that it loses."""
+    items = {row.name: items_of(row.answers) for row in rows if row.answers}
+    with_answers = [row for row in rows if row.name in items]
+    if len(with_answers) < 2:
+        return []
+    shared = sorted(set.intersection(*(set(answers) for answers in items.values())))
+    won: list[Disagreement] = []
+    lost: list[Disagreement] = []
+    for item in shared:
+        answers = tuple((row, items[row.name][item][0]) for row in with_answers)
+        scores = [answer.score for _, answer in answers]
+        own = next((answer.score for row, answer in answers if row.name == chosen), max(scores))
+        if max(scores) > min(scores):
+            side = won if own >= max(scores) else lost
+            side.append(Disagreement(answers=answers, spread=max(scores) - min(scores)))
+    return _varied(won, lost, most)
+
+
+def _varied(won: list[Disagreement], lost: list[Disagreement], most: int) -> list[Disagreement]:
+    """Turns between the two lists, the widest spread first, one question of each group."""
+    queues = [sorted(side, key=lambda one: -one.spread) for side in (won, lost)]
+    found: list[Disagreement] = []
+    seen: set[str] = set()
+    while len(found) < most and any(queues):
+        for queue in queues:
+            while queue:
+                one = queue.pop(0)
+                first = one.answers[0][1]
+                topic = first.group or first.item_id
+                if topic not in seen:
+                    seen.add(topic)
+                    found.append(one)
+                    break
+    return found[:most]

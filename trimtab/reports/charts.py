@@ -1,0 +1,337 @@
+"""Charts as inline SVG: dots with whiskers, scatter with labels that keep clear of each other, training curves.
+
+Each chart is drawn at a given width in CSS pixels, so that its text keeps its size on a phone; colours are CSS classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from trimtab.reports.markup import Html, el, join
+
+CHARACTER = (
+    6.9  # mean advance of a 12 px system font, in px; generous, so that boxes are too large rather than too small
+)
+WIDE, NARROW = 1040, 350
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dot:
+    """One arm in a chart: `family` gives the colour, `shape` the context, `title` what a pointer shows."""
+
+    label: str
+    family: str
+    shape: str
+    y: float
+    low: float
+    high: float
+    x: float = 0.0
+    strong: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One line of a curve chart; `style` is its CSS class: train, dev or metric."""
+
+    name: str
+    style: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in the drawing."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlap(self, other: Box) -> float:
+        """The area that both cover."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return width * height if width > 0 and height > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Maps a value to a place: linear, or logarithmic."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        at = math.log(value) if self.log else value
+        return self.start + (at - low) / (high - low) * (self.end - self.start)
+
+
+def both(draw: Callable[[int], Html], wide: int = WIDE) -> Html:
+    """The chart drawn for a desktop and for a phone; the style sheet shows one of them."""
+    return join(el("div", draw(wide), class_="wide"), el("div", draw(NARROW), class_="narrow"))
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers from at or below `low` to at or above `high`."""
+    if high <= low:
+        low, high = low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    first = math.floor(low / step + 1e-9)
+    found = [first * step]
+    while found[-1] < high - step * 1e-9:
+        found.append((first + len(found)) * step)
+    return found
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5 times powers of ten that enclose the range, thinned to powers of ten where they are many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    below = max((tick for tick in every if tick <= low), default=every[0])
+    above = min((tick for tick in every if tick >= high), default=every[-1])
+    chosen = [tick for tick in every if below <= tick <= above] if above > below else [below, below * 10]
+    return chosen if len(chosen) <= 6 else [tick for tick in chosen if tick in (below, above) or _is_power(tick)]
+
+
+def _is_power(value: float) -> bool:
+    return abs(math.log10(value) - round(math.log10(value))) < 1e-9
+
+
+def tick_text(value: float) -> str:
+    """A tick's label: short, without a tail of zeros."""
+    text = f"{value:,.10f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{value:,.4f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text.replace("-", "−")
+
+
+def text_width(text: str) -> float:
+    """About how wide `text` is at 12 px."""
+    return len(text) * CHARACTER
+
+
+def mark_shape(shape: str, x: float, y: float, family: str, *, strong: bool = False) -> Html:
+    """The mark of an arm: circle (instruction), square (shots), diamond (passages)."""
+    r = 6.0 if strong else 5.0
+    kind = f"dot {family}"
+    if shape == "square":
+        return el("rect", x=_n(x - r + 0.5), y=_n(y - r + 0.5), width=2 * r - 1, height=2 * r - 1, class_=kind)
+    if shape == "diamond":
+        d = r + 1.5
+        return el(
+            "path", d=f"M{_n(x)} {_n(y - d)}L{_n(x + d)} {_n(y)}L{_n(x)} {_n(y + d)}L{_n(x - d)} {_n(y)}Z", class_=kind
+        )
+    return el("circle", cx=_n(x), cy=_n(y), r=r, class_=kind)
+
+
+def dot_whisker(dots: Sequence[Dot], *, title: str, target: float | None, values: Sequence[str], width: int) -> Html:
+    """One row an arm: its score as a dot, its interval as a whisker, the target as a line; `values` stand at the right."""
+    labels = min(max((text_width(dot.label) for dot in dots), default=0) + 16, width * 0.36)
+    right = max((text_width(value) for value in values), default=0) + 16
+    top, row = (26, 34)
+    height = top + row * len(dots) + 34
+    ends = [dot.low for dot in dots] + [dot.high for dot in dots] + ([target] if target is not None else [])
+    marks = _inside(ticks(min(ends), max(ends), 6 if width > 500 else 3), ends)
+    x = Scale(marks[0], marks[-1], labels + 6, width - right - 8)
+    base = top + row * len(dots)
+    parts = [_vertical_grid(x, marks, top - 6, base)]
+    if target is not None:
+        parts.append(el("line", x1=_n(x(target)), x2=_n(x(target)), y1=top - 6, y2=base, class_="target"))
+        parts.append(_text(f"target {tick_text(target)}", x(target), top - 12, "middle", "target-text", width))
+    for index, (dot, value) in enumerate(zip(dots, values, strict=True)):
+        y = top + row * (index + 0.5)
+        emphasis = "strong" if dot.strong else None
+        parts.append(
+            el(
+                "g",
+                el("title", dot.title or dot.label),
+                el("text", dot.label, x=0, y=_n(y + 4), class_=emphasis),
+                el("line", x1=_n(x(dot.low)), x2=_n(x(dot.high)), y1=_n(y), y2=_n(y), class_=f"whisker {dot.family}"),
+                mark_shape(dot.shape, x(dot.y), y, dot.family, strong=dot.strong),
+                el("text", value, x=width, y=_n(y + 4), text_anchor="end", class_=emphasis),
+            )
+        )
+    return _svg(title, width, height, parts)
+
+
+def scatter(
+    dots: Sequence[Dot],
+    *,
+    title: str,
+    x_title: str,
+    y_title: str,
+    width: int,
+    target: float | None = None,
+    limit: float | None = None,
+) -> Html:
+    """Score (up) against time or cost (right); a `limit` on x and a `target` on y are dashed lines."""
+    height = 330
+    left, right, top, bottom = 46, 14, 26, 46
+    xs = [dot.x for dot in dots] + ([limit] if limit is not None else [])
+    log = min(xs) > 0 and max(xs) / min(xs) > 8
+    x_marks = log_ticks(min(xs) * 0.85, max(xs) * 1.15) if log else _from_zero(xs, 4 if width > 400 else 3)
+    ends = [dot.low for dot in dots] + [dot.high for dot in dots] + ([target] if target is not None else [])
+    y_marks = _inside(ticks(min(ends), max(ends), 5), ends)
+    x = Scale(x_marks[0], x_marks[-1], left, width - right, log)
+    y = Scale(y_marks[0], y_marks[-1], height - bottom, top)
+    shown = x_marks if len(x_marks) * 44 < width else x_marks[:: 2 if len(x_marks) % 2 else len(x_marks) - 1]
+    parts = [_vertical_grid(x, shown, top, height - bottom), _horizontal_grid(y, y_marks, left, width - right)]
+    parts.append(
+        _text(x_title + (" (log scale)" if log else ""), width - right, height - 8, "end", "axis-title", width)
+    )
+    parts.append(el("text", y_title, x=0, y=12, class_="axis-title"))
+    if target is not None:
+        parts.append(el("line", x1=left, x2=width - right, y1=_n(y(target)), y2=_n(y(target)), class_="target"))
+    if limit is not None:
+        parts.append(el("line", x1=_n(x(limit)), x2=_n(x(limit)), y1=top, y2=height - bottom, class_="target"))
+    places = [(x(dot.x), y(dot.y)) for dot in dots]
+    stems = [Box(px - 1, y(dot.high), px + 1, y(dot.low)) for (px, _), dot in zip(places, dots, strict=True)]
+    boxes = place_labels(places, [dot.label for dot in dots], Box(left, top - 8, width, height - bottom), stems)
+    for dot, (px, py), box in zip(dots, places, boxes, strict=True):
+        parts.append(_scatter_mark(dot, px, py, y(dot.low), y(dot.high), box))
+    return _svg(title, width, height, parts)
+
+
+def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, box: Box) -> Html:
+    near_x, near_y = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
+    far = math.hypot(near_x - x, near_y - y) > 16
+    return el(
+        "g",
+        el("title", dot.title or dot.label),
+        el("line", x1=_n(x), x2=_n(x), y1=_n(low), y2=_n(high), class_=f"whisker thin {dot.family}"),
+        el("line", x1=_n(x), y1=_n(y), x2=_n(near_x), y2=_n(near_y), class_="leader") if far else None,
+        mark_shape(dot.shape, x, y, dot.family, strong=dot.strong),
+        el("text", dot.label, x=_n(box.left + 2), y=_n(box.bottom - 4), class_="strong halo" if dot.strong else "halo"),
+    )
+
+
+def place_labels(
+    places: Sequence[tuple[float, float]], labels: Sequence[str], inside: Box, stems: Sequence[Box] = ()
+) -> list[Box]:
+    """A box for each label, near its point, clear of the other labels and marks and inside the drawing.
+
+    Greedy: the most crowded point first; each takes the place that overlaps least, then the nearest.
+    """
+    marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y in places]
+    crowd = [sum(math.hypot(x - u, y - v) < 90 for u, v in places) for x, y in places]
+    boxes: dict[int, Box] = {}
+    for index in sorted(range(len(places)), key=lambda i: (-crowd[i], i)):
+        best: tuple[float, Box] | None = None
+        for distance, box in _candidates(*places[index], text_width(labels[index]) + 4):
+            area = (box.right - box.left) * (box.bottom - box.top)
+            cost = 8 * (area - box.overlap(inside)) + distance
+            cost += sum(8 * box.overlap(other) for other in boxes.values()) + sum(4 * box.overlap(m) for m in marks)
+            cost += sum(1.0 * box.overlap(stem) for stem in stems)
+            if best is None or cost < best[0]:
+                best = (cost, box)
+        if best is not None:
+            boxes[index] = best[1]
+    return [boxes[index] for index in range(len(places))]
+
+
+def _candidates(x: float, y: float, wide: float) -> list[tuple[float, Box]]:
+    """Places for a label around a point: distance, box."""
+    tall, found = 17.0, []
+    for gap in (9, 20, 34, 50, 68, 90, 116):
+        for dx, dy in ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1), (0, 1)):
+            left = x + gap if dx > 0 else x - gap - wide if dx < 0 else x - wide / 2
+            top = y - tall / 2 + dy * (gap if dx == 0 else gap * 0.8) + (dy * tall / 2 if dx == 0 else 0)
+            found.append(
+                (gap + (3.0 if dx < 0 else 2.0 if dx == 0 else 0.0) + abs(dy), Box(left, top, left + wide, top + tall))
+            )
+    return found
+
+
+def curves(series: Sequence[Series], *, title: str, y_title: str, width: int) -> Html:
+    """Lines over optimizer steps; the dev lines carry a dot at each measurement."""
+    height, left, right, top, bottom = 210, 46, 12, 26, 40
+    xs = [x for line in series for x, _ in line.points]
+    ys = [y for line in series for _, y in line.points]
+    x_marks, y_marks = ticks(0, max(xs), 4 if width > 300 else 3), ticks(min(ys), max(ys), 4)
+    x = Scale(x_marks[0], x_marks[-1], left, width - right)
+    y = Scale(y_marks[0], y_marks[-1], height - bottom, top)
+    parts = [_horizontal_grid(y, y_marks, left, width - right)]
+    parts += [_text(tick_text(mark), x(mark), height - bottom + 17, "middle", "tick", width) for mark in x_marks]
+    parts.append(_text("step", width - right, height - 6, "end", "axis-title", width))
+    parts.append(el("text", y_title, x=0, y=12, class_="axis-title"))
+    for line in series:
+        points = _thin(line.points)
+        path = "M" + "L".join(f"{_n(x(a))} {_n(y(b))}" for a, b in points)
+        dots = [el("circle", cx=_n(x(a)), cy=_n(y(b)), r=2.5, class_=f"point {line.style}") for a, b in points]
+        parts.append(
+            el(
+                "g",
+                el("title", line.name),
+                el("path", d=path, class_=f"line {line.style}"),
+                dots if line.style != "train" else None,
+            )
+        )
+    return _svg(title, width, height, parts)
+
+
+def _thin(points: Sequence[tuple[float, float]], most: int = 160) -> list[tuple[float, float]]:
+    """At most `most` points: means of equal runs, so that a long loss curve stays readable and small."""
+    if len(points) <= most:
+        return list(points)
+    run = math.ceil(len(points) / most)
+    groups = [points[start : start + run] for start in range(0, len(points), run)]
+    return [(sum(a for a, _ in group) / len(group), sum(b for _, b in group) / len(group)) for group in groups]
+
+
+def _inside(marks: list[float], values: Sequence[float]) -> list[float]:
+    """Ticks that do not go below 0 or above 1 where no value does."""
+    if min(values) >= 0:
+        marks = [max(mark, 0.0) for mark in marks]
+    if max(values) <= 1:
+        marks = [min(mark, 1.0) for mark in marks]
+    return marks
+
+
+def _from_zero(values: Sequence[float], about: int) -> list[float]:
+    return ticks(min(0.0, *values), max(values) * 1.05, about)
+
+
+def _vertical_grid(x: Scale, marks: Sequence[float], top: float, base: float) -> Html:
+    return join(
+        [el("line", x1=_n(x(mark)), x2=_n(x(mark)), y1=_n(top), y2=_n(base), class_="grid") for mark in marks],
+        [
+            el("text", tick_text(mark), x=_n(x(mark)), y=_n(base + 17), text_anchor="middle", class_="tick")
+            for mark in marks
+        ],
+    )
+
+
+def _horizontal_grid(y: Scale, marks: Sequence[float], left: float, right: float) -> Html:
+    return join(
+        [el("line", x1=_n(left), x2=_n(right), y1=_n(y(mark)), y2=_n(y(mark)), class_="grid") for mark in marks],
+        [
+            el("text", tick_text(mark), x=_n(left - 8), y=_n(y(mark) + 4), text_anchor="end", class_="tick")
+            for mark in marks
+        ],
+    )
+
+
+def _text(text: str, x: float, y: float, anchor: str, kind: str, width: float) -> Html:
+    """A text at `x` that is moved where it would be cut off at the edge."""
+    half = text_width(text) / 2
+    if anchor == "middle":
+        x = min(max(x, half), width - half)
+    return el("text", text, x=_n(x), y=_n(y), text_anchor=anchor, class_=kind)
+
+
+def _svg(title: str, width: float, height: float, parts: Sequence[Html]) -> Html:
+    return el(
+        "svg", el("title", title), parts, viewBox=f"0 0 {width:g} {height:g}", width=f"{width:g}", height=f"{height:g}",
+        role="img", xmlns="http://www.w3.org/2000/svg",
+    )  # fmt: skip
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

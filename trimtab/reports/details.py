@@ -1,0 +1,299 @@
+"""The sections of the report that let a reader look for themselves: failures, answers, slices, curves, data, manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any, get_args
+
+from trimtab.base.records import Answer, Failure
+from trimtab.reports.analysis import Disagreement, disagreements, failure_counts, failure_examples
+from trimtab.reports.charts import Series, both, curves
+from trimtab.reports.folder import Curve, Row, Study
+from trimtab.reports.markup import Html, count, el, interval, join, mark, plain, score, shorten
+from trimtab.reports.results import arm_label, metric_name, section, table
+
+KINDS: Mapping[str, tuple[str, str]] = {
+    "retrieval_miss": ("passage not found", "The passage that holds the answer was not retrieved."),
+    "misread": ("misread", "The right passage was there, and the answer still went wrong."),
+    "format": ("format", "The answer does not fit the format that was asked for."),
+    "abstained_wrongly": ("abstained wrongly", "It said that it does not know, though there is an answer."),
+    "should_have_abstained": ("should have abstained", "It answered a question that has no answer here."),
+    "wrong": ("wrong", "The answer is wrong, for no kind of reason that could be told."),
+}
+MOST_SLICES, MOST_FIGURES, MOST_REMARKS, MOST_MANIFEST = 40, 80, 100, 60_000
+
+
+def failures(study: Study) -> Html | None:
+    """Failures by kind and arm, with examples to open."""
+    rows = [row for row in study.done if row.answers]
+    if not rows:
+        return None
+    counts = {row.name: failure_counts(row.answers) for row in rows}
+    kinds = [kind for kind in get_args(Failure) if kind != "none" and any(counts[row.name].get(kind) for row in rows)]
+    if not kinds:
+        return section("failures", "Where it fails", el("p", "No answer was counted as a failure."))
+    body = [
+        [
+            arm_label(row, row.name == study.verdict.arm),
+            *(_share(counts[row.name].get(kind, 0), len(row.answers)) for kind in kinds),
+        ]
+        for row in rows
+    ]
+    first = sorted(rows, key=lambda row: row.name != study.verdict.arm)
+    examples = [
+        _examples(kind, failure_examples(first, kind), sum(counts[row.name].get(kind, 0) for row in rows))
+        for kind in kinds
+    ]
+    lead = "Answers by kind of failure: how many, and their share of the arm’s answers. The examples below come from the chosen arm where it has any."
+    grid = table("Failures by kind", ["Arm", *(KINDS[kind][0] for kind in kinds)], body)
+    return section("failures", "Where it fails", grid, examples, lead=lead)
+
+
+def _share(number: int, of: int) -> Html | str:
+    return join(f"{number:,} ", el("span", f"{number / of:.0%}", class_="soft")) if number else "0"
+
+
+def _examples(kind: str, found: list[tuple[Row, Answer]], total: int) -> Html:
+    name, meaning = KINDS[kind]
+    summary = el(
+        "summary", el("b", name), f" {count(total, 'answer')} of all arms ", el("span", meaning, class_="soft")
+    )
+    return el(
+        "details",
+        summary,
+        [el("div", _question(answer), _answers([(row, answer)]), class_="example") for row, answer in found],
+    )
+
+
+def _question(answer: Answer) -> Html:
+    reference = " · ".join(shorten(one, 300) for one in answer.reference)
+    return el(
+        "dl",
+        el("dt", "Question"),
+        el("dd", shorten(answer.input), dir="auto"),
+        el("dt", "Reference"),
+        el("dd", reference or "–", dir="auto"),
+        class_="question",
+    )
+
+
+def _answers(pairs: list[tuple[Row, Answer]] | tuple[tuple[Row, Answer], ...]) -> Html:
+    items = []
+    for row, answer in pairs:
+        kind = KINDS[answer.failure][0] if answer.failure in KINDS else ""
+        sources = ", ".join(dict.fromkeys(hit.passage.source or hit.passage.id for hit in answer.hits))
+        items.append(
+            el(
+                "li",
+                el(
+                    "div",
+                    arm_label(row),
+                    el("span", score(answer.score), class_="figure"),
+                    el("span", kind, class_="no") if kind else None,
+                    class_="who",
+                ),
+                el("div", shorten(answer.answer) or "(empty)", dir="auto", class_="said"),
+                el("div", "passages: ", shorten(sources, 200), class_="soft") if sources else None,
+            )
+        )
+    return el("ul", items, class_="answers")
+
+
+def side_by_side(study: Study) -> Html | None:
+    """A few questions with the answers of all arms beside each other."""
+    found = disagreements(study.done, study.verdict.arm)
+    if not found:
+        return None
+    lead = "Questions on which the arms differ most, by turns some that the chosen arm wins and some that it loses: picked to show differences, not a sample."
+    return section("answers", "Answers side by side", [_side(one) for one in found], lead=lead)
+
+
+def _side(one: Disagreement) -> Html:
+    return el("div", _question(one.answers[0][1]), _answers(one.answers), class_="example")
+
+
+def slices(study: Study) -> Html | None:
+    """Scores per value of the slice column."""
+    names = list(dict.fromkeys(name for row in study.done for name in row.slices))
+    if not names:
+        return None
+    rows = [row for row in study.done if row.slices]
+    sizes = {name: max(row.slices[name].n for row in rows if name in row.slices) for name in names}
+    names.sort(key=lambda name: (-sizes[name], name))
+    body = []
+    for name in names[:MOST_SLICES]:
+        cells: list[object] = [shorten(name, 80), plain(sizes[name]) if sizes[name] else "–"]
+        for row in rows:
+            one = row.slices.get(name)
+            cells.append(
+                join(el("b", score(one.value)), el("span", f" [{interval(one.low, one.high)}]", class_="soft"))
+                if one
+                else "–"
+            )
+        body.append(cells)
+    left = len(names) - MOST_SLICES
+    more = el("p", f"{left} smaller slices are in study.json.", class_="note") if left > 0 else None
+    lead = "Scores per slice with unadjusted 95% intervals, largest slice first. Small slices have wide intervals; they describe, they do not decide."
+    head = ["Slice", "n", *(arm_label(row, row.name == study.verdict.arm) for row in rows)]
+    return section("slices", "Slices", table("Scores per slice", head, body), more, lead=lead)
+
+
+def training(study: Study) -> Html | None:
+    """Training curves: loss and dev loss, and the dev metric, for each training run."""
+    parts = [
+        _run(study, row, list(runs))
+        for row in study.rows
+        for _, runs in groupby(sorted(row.curves, key=_phase), key=_phase)
+    ]
+    found = [part for part in parts if part]
+    if not found:
+        return None
+    legend = el(
+        "ul",
+        [
+            el("li", el("i", class_=f"swatch {style}"), name)
+            for name, style in (("training loss", "train"), ("dev", "dev"))
+        ],
+        class_="legend",
+    )
+    lead = "Dev decides when to stop; where dev loss rises while training loss falls, the model has begun to memorise."
+    return section("training", "Training", legend, found, lead=lead)
+
+
+def _phase(curve: Curve) -> int:
+    return curve.phase
+
+
+def _run(study: Study, row: Row, runs: list[Curve]) -> Html | None:
+    def lines(field: str, style: str) -> list[Series]:
+        found = []
+        for run in runs:
+            points = tuple((point.step, value) for point in run.points if (value := getattr(point, field)) is not None)
+            if points:
+                found.append(Series(name=f"{field.replace('_', ' ')}, seed {run.seed}", style=style, points=points))
+        return found
+
+    losses, metrics = [*lines("loss", "train"), *lines("dev_loss", "dev")], lines("dev_metric", "dev")
+    charts = [
+        both(
+            lambda width, series=series, name=name: curves(
+                series, title=f"{row.name}: {name}", y_title=name, width=width
+            ),
+            505,
+        )  # type: ignore[misc]
+        for series, name in ((losses, "loss"), (metrics, f"dev {metric_name(study)}"))
+        if series
+    ]
+    if not charts:
+        return None
+    phases = max(curve.phase for curve in row.curves) + 1
+    phase = runs[0].phase
+    stage = (
+        row.arm.stages[phase]
+        if phases == len(row.arm.stages) and phases > 1
+        else f"stage {phase + 1}"
+        if phases > 1
+        else ""
+    )
+    return el(
+        "div", el("h3", arm_label(row), f" {stage}" if stage else None), el("div", charts, class_="pair"), class_="run"
+    )
+
+
+def data(study: Study) -> Html | None:
+    """The data audit: splits, refused rows, overlaps, remarks, sources and licences."""
+    manifest = study.manifest
+    counts = manifest.get("counts") or {}
+    splits = counts.get("splits") or {}
+    facts = [
+        f"{count(number, 'row')} to {name}" if name == "train" else f"{number:,} in {name}"
+        for name, number in splits.items()
+        if number is not None
+    ]
+    for key, one, none in (
+        ("refused", "refused row", "no row refused"),
+        ("overlaps", "overlap between splits", "no overlap between splits"),
+    ):
+        number = _number(manifest.get(key))
+        if number is not None:
+            facts.append(
+                none if number == 0 else count(number, one, one.replace("row", "rows").replace("overlap ", "overlaps "))
+            )
+    remarks = manifest.get("remarks") or []
+    kinds = [_counted(name, counts.get(name)) for name in ("source", "licence")]
+    if not facts and not remarks and not any(kinds):
+        return None
+    listed = [
+        el(
+            "li",
+            el(
+                "span",
+                str(remark.get("level", "note")),
+                class_=f"level {remark.get('level') if remark.get('level') in ('stop', 'warn', 'note') else 'note'}",
+            ),
+            " ",
+            str(remark.get("text", "")),
+        )
+        for remark in remarks[:MOST_REMARKS]
+    ]
+    refused = (
+        "Each refused row stands in refused.jsonl with file, line, reason and remedy."
+        if _number(manifest.get("refused"))
+        else None
+    )
+    return section(
+        "data",
+        "The data",
+        el("p", "; ".join(facts) + ". ", refused) if facts else None,
+        el("ul", listed, class_="remarks") if listed else None,
+        kinds,
+    )
+
+
+def _number(value: Any) -> int | None:
+    """A count that may be written as a number or as the list itself."""
+    return len(value) if isinstance(value, list) else int(value) if isinstance(value, int | float) else None
+
+
+def _counted(name: str, counts: Any) -> Html | None:
+    if not isinstance(counts, dict) or not counts:
+        return None
+    most = sorted(counts.items(), key=lambda pair: -pair[1])
+    text = "; ".join(f"{key or 'not stated'} {number:,}" for key, number in most[:20])
+    return el("p", el("b", f"Rows by {name}: "), shorten(text, 800), class_="note")
+
+
+def manifest(study: Study) -> Html | None:
+    """What the study was made of, folded; the figures with their provenance first."""
+    if not study.manifest:
+        return None
+    figures = study.manifest.get("figures") or {}
+    body = [
+        [name.replace("_", " "), _value(entry.get("value")), mark(str(entry.get("provenance", "not stated")))]
+        for name, entry in list(figures.items())[:MOST_FIGURES]
+        if isinstance(entry, dict)
+    ]
+    rest = {key: value for key, value in study.manifest.items() if key not in ("figures", "remarks")}
+    text = shorten(json.dumps(rest, indent=2, ensure_ascii=False, default=str), MOST_MANIFEST)
+    summary = el(
+        "summary", el("b", "Manifest"), el("span", " hashes, versions, machine, precision, seeds", class_="soft")
+    )
+    every = el(
+        "summary",
+        el("b", "Every figure and where it comes from"),
+        el("span", f" {count(len(figures), 'figure')}", class_="soft"),
+    )
+    return section(
+        "manifest",
+        "What it was made of",
+        el("details", every, table("Figures", ["Figure", "Value", "From"], body)) if body else None,
+        el("details", summary, el("pre", text, tabindex=0)),
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return shorten(str(value), 120)
+    return plain(value)

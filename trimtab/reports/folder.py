@@ -1,0 +1,282 @@
+"""Reads a study folder into frozen records; what the files do not say stays None or empty, never zero."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import read_json, read_lines
+from trimtab.base.records import Answer, Arm, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
+from trimtab.base.task import CostTable, TargetTable
+
+Family = Literal["base", "tuned", "blend", "linear", "api"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One training event: the step and what was measured at it."""
+
+    step: int
+    loss: float | None = None
+    dev_loss: float | None = None
+    dev_metric: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """The events of one training run: `phase` counts the stages of one arm and seed from 0."""
+
+    seed: int
+    phase: int
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One arm as the report shows it; a figure that `study.json` does not carry is None."""
+
+    arm: Arm
+    status: str
+    why: str | None = None
+    score: Estimate | None = None
+    passes: bool | None = None
+    p_target: float | None = None
+    seed_scores: tuple[float, ...] = ()
+    format_ok: float | None = None
+    abstention: Mapping[str, float] = field(default_factory=dict)
+    slices: Mapping[str, Estimate] = field(default_factory=dict)
+    extras: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    train_seconds: float | None = None
+    peak_memory_mb: float | None = None
+    stored_bytes: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    seconds_per_question: float | None = None
+    cost: Cost | None = None
+    answers: tuple[Answer, ...] = ()
+    curves: tuple[Curve, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The arm's name."""
+        return self.arm.name
+
+    @property
+    def family(self) -> Family:
+        """What decides the colour: base weights, tuned weights, tuned weights with more context, or another kind of model."""
+        if self.arm.weights in ("base", "linear", "api"):
+            return self.arm.weights  # type: ignore[return-value]
+        return "tuned" if self.arm.context == "prompt" else "blend"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A whole study folder."""
+
+    id: str
+    task: str
+    metric: str
+    target: float | None
+    verdict: Verdict
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...]
+    manifest: Mapping[str, Any]
+    cost: CostTable | None
+    limits: TargetTable | None
+
+    @property
+    def done(self) -> tuple[Row, ...]:
+        """The arms that have a score, best first."""
+        scored = [row for row in self.rows if row.status == "done" and row.score is not None]
+        return tuple(sorted(scored, key=lambda row: -row.score.value if row.score else 0.0))
+
+    @property
+    def not_done(self) -> tuple[Row, ...]:
+        """The arms that failed or did not run."""
+        done = {row.name for row in self.done}
+        return tuple(row for row in self.rows if row.name not in done)
+
+    def row(self, name: str | None) -> Row | None:
+        """The arm called `name`."""
+        return next((row for row in self.rows if row.name == name), None)
+
+
+def read_study(folder: Path) -> Study:
+    """Read `study.json` and what lies beside it; everything but `study.json` may be missing.
+
+    Raises MissingError without `study.json`, InputError where it is not JSON of the known shape.
+    """
+    file = folder / "study.json"
+    if not file.is_file():
+        raise MissingError(f"{file}: no study; run one with: trimtab study")
+    try:
+        raw = read_json(file)
+        curves = _curves(folder / "events.jsonl")
+        verdict = raw["verdict"]
+        task = _task_tables(folder / "task.toml")
+        return Study(
+            id=raw["study"],
+            task=raw["task"],
+            metric=raw["metric"],
+            target=raw.get("target"),
+            verdict=Verdict(
+                status=verdict["status"],
+                arm=verdict.get("arm"),
+                sentence=verdict["sentence"],
+                flips=tuple(
+                    Flip(what=flip["what"], then=flip["then"], below=flip.get("below"), above=flip.get("above"))
+                    for flip in verdict.get("flips") or ()
+                ),
+                needs=verdict.get("needs"),
+            ),
+            rows=tuple(_row(folder, entry, curves) for entry in raw["arms"]),
+            comparisons=tuple(
+                Comparison(**{key: entry[key] for key in ("a", "b", "difference", "low", "high", "p", "p_holm")})
+                for entry in raw.get("comparisons") or ()
+            ),
+            manifest=read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {},
+            cost=task[0],
+            limits=task[1],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"not a study as formats.md lays it out ({error!r})", "run the study again", file=file
+        ) from error
+
+
+def _row(folder: Path, entry: Mapping[str, Any], curves: Mapping[str, tuple[Curve, ...]]) -> Row:
+    name = entry["arm"]
+    beside = folder / "arms" / name / "arm.json"
+    own = read_json(beside) if beside.is_file() else {}
+    entry = {**own, **{key: value for key, value in entry.items() if value is not None}}
+    weights, context = _parts(name)
+    cost = entry.get("cost")
+    figures = {
+        key: entry.get(key)
+        for key in ("passes", "p_target", "format_ok", "train_seconds", "peak_memory_mb", "stored_bytes")
+        + ("latency_p50_ms", "latency_p95_ms", "seconds_per_question")
+    }
+    return Row(
+        arm=Arm(
+            name=name,
+            weights=entry.get("weights", weights),
+            stages=tuple(entry.get("stages") or ()),
+            context=entry.get("context", context),
+        ),
+        status=entry["status"],
+        why=entry.get("why"),
+        score=_estimate(entry),
+        seed_scores=tuple(entry.get("seed_scores") or ()),
+        abstention=entry.get("abstention") or {},
+        slices={key: found for key, value in (entry.get("slices") or {}).items() if (found := _estimate(value))},
+        extras=entry.get("extras") or {},
+        chosen=entry.get("chosen") or {},
+        cost=Cost(**{key: cost[key] for key in ("total", "up_front", "monthly", "currency")}) if cost else None,
+        answers=_answers(folder / "arms" / name / "answers.parquet"),
+        curves=curves.get(name, ()),
+        **figures,
+    )
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Weights and context by the grammar of arm names, for a `study.json` that does not say them."""
+    weights, _, context = name.partition("+")
+    if weights in ("prompt", "few-shot", "nearest-shots", "rag"):
+        return "base", weights
+    return ("api" if weights.startswith("api-") else weights.split("-")[0]), context or "prompt"
+
+
+def _estimate(entry: Any) -> Estimate | None:
+    if isinstance(entry, dict) and "score" in entry and isinstance(entry["score"], dict):
+        entry = {**entry["score"], "score": entry["score"].get("value")}
+    if not isinstance(entry, dict) or any(entry.get(key) is None for key in ("score", "low", "high")):
+        return None
+    return Estimate(value=entry["score"], low=entry["low"], high=entry["high"], n=entry.get("n") or 0)
+
+
+def _answers(file: Path) -> tuple[Answer, ...]:
+    """The answers to test questions in `answers.parquet`, by item and seed; empty when there is no file."""
+    if not file.is_file():
+        return ()
+    import pyarrow.parquet as parquet
+
+    rows = parquet.read_table(file).to_pylist()
+    found = [_answer(row) for row in rows if row.get("split", "test") == "test"]
+    return tuple(sorted(found, key=lambda answer: (answer.item_id, answer.seed)))
+
+
+def _answer(row: Mapping[str, Any]) -> Answer:
+    reference = row.get("reference") or ()
+    return Answer(
+        item_id=str(row["item_id"]),
+        split="test",
+        group=row.get("group"),
+        slice=row.get("slice"),
+        seed=row.get("seed") or 0,
+        input=row.get("input") or "",
+        reference=(reference,) if isinstance(reference, str) else tuple(reference),
+        answer=row.get("answer") or "",
+        score=row["score"],
+        format_ok=row.get("format_ok", True),
+        abstained=row.get("abstained", False),
+        probability=row.get("probability"),
+        seconds=row.get("seconds") or 0.0,
+        prompt_tokens=row.get("prompt_tokens") or 0,
+        new_tokens=row.get("new_tokens") or 0,
+        hits=tuple(_hit(hit) for hit in row.get("passages") or ()),
+        failure=row.get("failure") or "none",
+    )
+
+
+def _hit(row: Mapping[str, Any]) -> Hit:
+    source = row.get("source") or ""
+    passage = Passage(id=str(row.get("id")), document="", title="", path=(), text="", source=source)
+    return Hit(passage=passage, rank=row.get("rank") or 0, score=row.get("score") or 0.0)
+
+
+def _curves(file: Path) -> dict[str, tuple[Curve, ...]]:
+    """The training curves of each arm. A step that comes again (a resumed run) replaces what followed it."""
+    phases: dict[tuple[str, int], list[tuple[int, list[Point]]]] = {}
+    for event in read_lines(file):
+        arm, step, of = event.get("arm"), event.get("step"), event.get("of") or 0
+        if event.get("stage") != "train" or arm is None or step is None:
+            continue
+        point = Point(step=step, **{key: event.get(key) for key in ("loss", "dev_loss", "dev_metric")})
+        runs = phases.setdefault((arm, event.get("seed") or 0), [])
+        if not runs or (step < runs[-1][1][-1].step and of != runs[-1][0]):
+            runs.append((of, []))
+        points = runs[-1][1]
+        while points and points[-1].step > step:
+            points.pop()
+        points.append(point)
+    curves: dict[str, tuple[Curve, ...]] = {}
+    for (arm, seed), runs in phases.items():
+        found = tuple(Curve(seed=seed, phase=phase, points=tuple(points)) for phase, (_, points) in enumerate(runs))
+        curves[arm] = (*curves.get(arm, ()), *found)
+    return curves
+
+
+def _task_tables(file: Path) -> tuple[CostTable | None, TargetTable | None]:
+    """The cost and target tables of the task file that was studied, when it lies there and is valid."""
+    if not file.is_file():
+        return None, None
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        return CostTable(**raw.get("cost", {})), TargetTable(**raw.get("target", {}))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError):
+        return None, None
+
+
+def items_of(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """Answers by item id, each item's in the order of seeds."""
+    items: dict[str, list[Answer]] = {}
+    for answer in answers:
+        items.setdefault(answer.item_id, []).append(answer)
+    return items

@@ -1,0 +1,127 @@
+"""Markup that cannot be injected into: plain text is escaped when it is put into an element; and how numbers are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from html import escape
+
+VOID = frozenset({"meta", "link", "br"})
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+    "scorer": "score",
+}
+
+
+class Html(str):
+    """Text that is markup already."""
+
+    __slots__ = ()
+
+
+def clean(text: str) -> str:
+    """`text` without the characters that XML forbids; each becomes U+FFFD."""
+    return UNPRINTABLE.sub("\ufffd", text)
+
+
+def _flat(children: Iterable[object]) -> Iterable[str]:
+    for child in children:
+        if child is None:
+            continue
+        if isinstance(child, Html):
+            yield child
+        elif isinstance(child, str):
+            yield escape(clean(child))
+        elif isinstance(child, Iterable):
+            yield from _flat(child)
+        else:
+            yield escape(str(child))
+
+
+def join(*children: object) -> Html:
+    """The children one after another; plain text is escaped."""
+    return Html("".join(_flat(children)))
+
+
+def el(tag: str, *children: object, **attributes: object) -> Html:
+    """An element; `class_` gives `class`, other underscores become hyphens, None leaves an attribute out."""
+    written = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escape(clean(str(value)))}"'
+        for name, value in attributes.items()
+        if value is not None
+    )
+    if tag in VOID:
+        return Html(f"<{tag}{written}>")
+    return Html(f"<{tag}{written}>{join(*children)}</{tag}>")
+
+
+def shorten(text: str, length: int = 600) -> str:
+    """At most `length` characters of `text`, saying how many were left out."""
+    return text if len(text) <= length else f"{text[:length]} … ({len(text) - length:,} more characters)"
+
+
+def plain(value: float) -> str:
+    """A number of unknown kind with four significant digits, thousands separated."""
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def score(value: float) -> str:
+    """A score with three digits after the point."""
+    return f"{value:.3f}"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval as `0.771–0.849`; bounds below zero are set apart by `to`."""
+    return f"{score(low)}–{score(high)}" if low >= 0 else f"{signed(low)} to {signed(high)}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """A p-value as `p = 0.012` or `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that reads best."""
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    if value < 120:
+        return f"{value:.1f} s"
+    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:,.1f} h"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that reads best (decimal)."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def money(value: float, currency: str) -> str:
+    """An amount in `currency`; three-letter codes follow the number, machine seconds become a duration."""
+    if "second" in currency:
+        return seconds(value)
+    return f"{value:,.0f} {currency}" if abs(value) >= 100 else f"{value:,.2f} {currency}"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """`1 seed`, `3 seeds`, `1,200 rows`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def mark(provenance: str) -> Html:
+    """The mark that says where a figure comes from: measured, predicted or yours."""
+    return el("span", provenance, class_=f"mark {provenance if provenance.isalpha() else ''}".strip())
