@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.model.attention import ATTENTION, Layout, Segments
 from trimtab.model.precision import choose_precision
+
+transformers_logging.disable_progress_bar()
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 

@@ -1,0 +1,67 @@
+"""Losses that never hold the logits of a whole batch.
+
+Shapes: M scored positions, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 16_000_000  # float32 logits of one chunk: about what stays in the last-level cache
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Weighted sum of token cross entropies; the gradient is taken while the chunk's logits are at hand."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, labels_M: Tensor, weights_M: Tensor, cap: float | None
+    ) -> Tensor:
+        rows = max(1, CHUNK_BYTES // (4 * weight_VD.shape[0]))
+        need_hidden, need_weight = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden_MD) if need_hidden else None
+        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if need_weight else None
+        total = hidden_MD.new_zeros((), dtype=torch.float32)
+        for start in range(0, hidden_MD.shape[0], rows):
+            part = slice(start, start + rows)
+            logits = (hidden_MD[part] @ weight_VD.T).float()
+            squashed = torch.tanh(logits / cap) if cap is not None else None
+            if squashed is not None and cap is not None:
+                logits = cap * squashed
+            log_norm = torch.logsumexp(logits, dim=-1)
+            chosen = logits.gather(1, labels_M[part, None])[:, 0]
+            total += ((log_norm - chosen) * weights_M[part]).sum()
+            if not (need_hidden or need_weight):
+                continue
+            grad = logits.sub_(log_norm[:, None]).exp_()
+            grad[torch.arange(grad.shape[0], device=grad.device), labels_M[part]] -= 1.0
+            grad *= weights_M[part, None]
+            if squashed is not None:
+                grad *= 1.0 - squashed.square()
+            low = grad.to(hidden_MD.dtype)
+            if grad_hidden is not None:
+                grad_hidden[part] = low @ weight_VD
+            if grad_weight is not None:
+                grad_weight += (low.T @ hidden_MD[part]).float()
+        ctx.save_for_backward(*(item for item in (grad_hidden, grad_weight) if item is not None))
+        ctx.shape = need_hidden, need_weight, weight_VD.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        need_hidden, need_weight, dtype = ctx.shape
+        saved = list(ctx.saved_tensors)
+        grad_hidden = saved.pop(0).mul_(grads[0]) if need_hidden else None
+        grad_weight = (saved.pop(0) * grads[0]).to(dtype) if need_weight else None
+        return grad_hidden, grad_weight, None, None, None
+
+
+def cross_entropy_sum(
+    hidden_MD: Tensor, weight_VD: Tensor, labels_M: Tensor, weights_M: Tensor, softcap: float | None = None
+) -> Tensor:
+    """Sum over positions of weight times cross entropy in nats, the head applied in chunks. Every label must be >= 0."""
+    total: Tensor = _ChunkedCrossEntropy.apply(hidden_MD, weight_VD, labels_M, weights_M, softcap)  # type: ignore[no-untyped-call]
+    return total

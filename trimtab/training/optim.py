@@ -1,0 +1,88 @@
+"""AdamW on float32 masters of whatever may move, with clipping and the learning-rate schedule.
+
+Source: Loshchilov & Hutter 2019 (arXiv 1711.05101).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def learning_rate_at(step: int, steps: int, peak: float, warmup: float = 0.05) -> float:
+    """Linear warm-up over a share of the steps, then a cosine down to a tenth of the peak; `step` counts from 0."""
+    rise = max(1, round(steps * warmup))
+    if step < rise:
+        return peak * (step + 1) / rise
+    done = (step - rise) / max(1, steps - rise)
+    return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Optimizer:
+    """AdamW over named parameters; a parameter in bfloat16 is stepped through a float32 master, so small steps are not lost."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float = 0.0, clip: float = 1.0) -> None:
+        self.parameters = dict(parameters)
+        self.masters = {
+            name: value if value.dtype == torch.float32 else nn.Parameter(value.detach().float())
+            for name, value in self.parameters.items()
+        }
+        self.clip = clip
+        self._adam = torch.optim.AdamW(
+            list(self.masters.values()), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay, foreach=True
+        )
+
+    def collect(self) -> None:
+        """Add the gradients of a micro-batch to the masters', in float32."""
+        for name, value in self.parameters.items():
+            master = self.masters[name]
+            if master is not value and value.grad is not None:
+                grad = value.grad.float()
+                master.grad = grad if master.grad is None else master.grad.add_(grad)
+                value.grad = None
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, step, clear; the gradient norm before clipping."""
+        norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip))
+        self._adam.param_groups[0]["lr"] = learning_rate
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        self._publish()
+        return norm
+
+    def weights(self) -> dict[str, Tensor]:
+        """The float32 values of everything that moves."""
+        return {name: master.detach() for name, master in self.masters.items()}
+
+    def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put saved values back into masters and model."""
+        with torch.no_grad():
+            for name, master in self.masters.items():
+                master.copy_(tensors[name])
+        self._publish()
+
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's state as flat tensors, named `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`."""
+        return {
+            f"{name}/{key}": value
+            for name, master in self.masters.items()
+            for key, value in self._adam.state.get(master, {}).items()
+        }
+
+    def load_moments(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put saved moments back."""
+        for name, master in self.masters.items():
+            state = {
+                key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in tensors
+            }
+            if state:
+                self._adam.state[master] = state
+
+    def _publish(self) -> None:
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                if self.masters[name] is not value:
+                    value.copy_(self.masters[name])

@@ -1,0 +1,61 @@
+"""Time and memory of a training run, predicted from a few real steps before it starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from trimtab.model.adapters import trainable
+from trimtab.model.load import Base
+from trimtab.training.batch import Row
+from trimtab.training.sft import MICRO_TOKENS, Imitation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """Measured speed of forward and backward passes, tokens (prompt and answer) a second."""
+
+    tokens_per_second: float
+
+    def seconds(self, rows: Sequence[Row], epochs: float) -> float:
+        """Predicted seconds of training over `rows`."""
+        return sum(len(row.encoded.ids) for row in rows) * epochs / self.tokens_per_second
+
+
+def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> Rate:
+    """Run real steps on real rows for about `seconds` without moving a weight; the first, cold one is not counted."""
+    chosen, tokens = [], 0
+    for row in rows:
+        chosen.append(row)
+        tokens += len(row.encoded.ids)
+        if tokens > MICRO_TOKENS // 2:
+            break
+    objective = Imitation(chosen, batch=len(chosen), seed=0)
+    done, began = -tokens, time.perf_counter()
+    while done <= 0 or time.perf_counter() - began < seconds:
+        for batch in objective.batches(0):
+            objective.loss(base, batch).backward()  # type: ignore[no-untyped-call]
+        if done < 0:
+            began = time.perf_counter()
+        done += tokens
+    for parameter in trainable(base.model).values():
+        parameter.grad = None
+    return Rate(tokens_per_second=done / (time.perf_counter() - began))
+
+
+def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS) -> float:
+    """Predicted peak of a training run in MB: weights, what moves with its moments, and the activations of one pass.
+
+    Activations are counted from the configuration: per token and layer about 10 hidden and 5 intermediate vectors are kept.
+    """
+    config = base.model.config
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in base.model.parameters())
+    moving = sum(parameter.numel() for parameter in trainable(base.model).values()) * 16
+    width = 10 * config.hidden_size + 5 * getattr(config, "intermediate_size", 4 * config.hidden_size)
+    size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
+    kept = micro_tokens * config.num_hidden_layers * width * size
+    interpreter = 600e6
+    return float((weights + moving + kept + interpreter) / 1e6)

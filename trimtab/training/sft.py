@@ -1,0 +1,63 @@
+"""Objectives of the one loop: imitate answers (`sft`) and read documents (`docs`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+
+from trimtab.base.records import Document, Encoded
+from trimtab.data.prompts import ChatEncoder
+from trimtab.model.load import Base, hidden_states, softcap
+from trimtab.training.batch import IGNORE, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.losses import cross_entropy_sum
+
+# Tokens of one forward and backward pass: bounds memory, changes nothing else.
+MICRO_TOKENS = 2048
+
+
+class Imitation:
+    """Cross entropy on the trained tokens, normalised over the whole optimizer step."""
+
+    def __init__(self, rows: Sequence[Row], *, batch: int, seed: int) -> None:
+        self.rows, self.batch, self.seed = list(rows), batch, seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that see every row once."""
+        return steps_per_epoch(len(self.rows), self.batch)
+
+    def batches(self, step: int) -> list[Batch]:
+        """The micro-batches of one optimizer step."""
+        rows = [self.rows[number] for number in step_rows(len(self.rows), self.batch, step, self.seed)]
+        total = sum(row.trained_tokens * row.weight for row in rows)
+        scaled = [Row(encoded=row.encoded, weight=row.weight / total) for row in rows]
+        return [pack(part) for part in micro_batches(scaled, MICRO_TOKENS)]
+
+    def loss(self, base: Base, batch: Batch) -> Tensor:
+        """This micro-batch's share of the step's loss: weights already carry the division by the step's tokens."""
+        device = base.device
+        labels_N = batch.labels_N.to(device)
+        scored_N = labels_N != IGNORE
+        hidden_ND = hidden_states(base.model, batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
+        head = base.model.get_output_embeddings().weight
+        return cross_entropy_sum(
+            hidden_ND[scored_N], head, labels_N[scored_N], batch.weights_N.to(device)[scored_N], softcap(base.model)
+        )
+
+
+def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[Row]:
+    """Rows of the `sft` stage from conversations with their loss mask."""
+    return [Row(encoded=item, weight=weight) for item, weight in encoded]
+
+
+def document_rows(documents: Sequence[Document], encoder: ChatEncoder, tokens: int = 512) -> list[Row]:
+    """Rows of the `docs` stage: running text cut into pieces of at most `tokens`, every token counted."""
+    rows: list[Row] = []
+    for document in documents:
+        ids = encoder.document(document).ids
+        for start in range(0, len(ids), tokens):
+            piece = ids[start : start + tokens]
+            if len(piece) > 1:
+                rows.append(Row(encoded=Encoded(ids=piece, trained=(True,) * len(piece))))
+    return rows
