@@ -1,0 +1,101 @@
+"""Drawing again from what was measured: bootstrap draws, BCa limits (Efron 1987), sign flips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Statistic = Callable[[Indices], float]
+
+RESAMPLES, STATISTIC_RESAMPLES, FLIPS = 4_000, 2_000, 9_999
+EXACT_FLIPS = 14  # 2 ** 14 sign patterns are enumerated rather than sampled
+CHUNK = 2_000_000  # numbers drawn at a time
+
+
+def _mean_draws(x: Array, seed: int) -> tuple[Array, Array]:
+    """Means and standard errors of bootstrap samples."""
+    random, n = np.random.default_rng(seed), len(x)
+    means, errors, rows = np.empty(RESAMPLES), np.empty(RESAMPLES), max(1, CHUNK // n)
+    for start in range(0, RESAMPLES, rows):
+        part = slice(start, min(start + rows, RESAMPLES))
+        drawn = x[random.integers(0, n, (part.stop - start, n))]
+        means[part], errors[part] = drawn.mean(1), drawn.std(1, ddof=1) / math.sqrt(n)
+    return means, errors
+
+
+def p_mean_above(x: Array, null: float, seed: int) -> float:
+    """p-value of "the mean is at most `null`" by the studentised bootstrap."""
+    means, errors = _mean_draws(x, seed)
+    shifts = means - x.mean()
+    observed = (x.mean() - null) / (x.std(ddof=1) / math.sqrt(len(x))) - 1e-9
+    return float(1 + np.count_nonzero(shifts >= observed * errors)) / (RESAMPLES + 1)
+
+
+def bca_mean(x: Array, seed: int) -> tuple[float, float]:
+    """95% BCa interval of a mean of independent items."""
+    return bca(float(x.mean()), _mean_draws(x, seed)[0], (x.sum() - x) / (len(x) - 1))
+
+
+def bias_and_acceleration(value: float, boots: Array, left_out: Array) -> tuple[float, float]:
+    """The two constants of BCa from the draws and from the values with one unit left out (Efron 1987, sections 3, 6)."""
+    below = np.count_nonzero(boots < value - 1e-12) + 0.5 * np.count_nonzero(np.abs(boots - value) <= 1e-12)
+    bias = float(stats.norm.ppf(min(max(below, 0.5), len(boots) - 0.5) / len(boots)))
+    influence = left_out.mean() - left_out
+    spread = float(influence @ influence) ** 1.5
+    return bias, float((influence**3).sum()) / (6 * spread) if spread > 0 else 0.0
+
+
+def bca(value: float, boots: Array, left_out: Array) -> tuple[float, float]:
+    """95% BCa limits, the normal quantiles widened to those of t on the number of units (Hesterberg 2015)."""
+    bias, acceleration = bias_and_acceleration(value, boots, left_out)
+    units = len(left_out)
+    wide = math.sqrt(units / (units - 1)) * float(stats.t.isf(0.025, units - 1))
+    levels = []
+    for z in (-wide, wide):
+        shifted = bias + z
+        levels.append(stats.norm.cdf(bias + shifted / max(1 - acceleration * shifted, 0.1)))
+    low, high = np.quantile(boots, levels)
+    return float(low), float(high)
+
+
+def sampling_units(n: int, codes: Indices | None) -> list[Indices]:
+    """What is drawn together: single items, or the items of a group."""
+    everything = np.arange(n)
+    if codes is None:
+        return list(everything[:, None])
+    order = np.argsort(codes, kind="stable")
+    return np.split(everything[order], np.cumsum(np.bincount(codes))[:-1])
+
+
+def statistic_draws(statistic: Statistic, units: list[Indices], seed: int) -> Array:
+    """The statistic of bootstrap samples of units."""
+    random = np.random.default_rng(seed)
+    draws = random.integers(0, len(units), (STATISTIC_RESAMPLES, len(units)))
+    return np.array([statistic(np.concatenate([units[place] for place in draw])) for draw in draws])
+
+
+def jackknife(statistic: Statistic, units: list[Indices]) -> Array:
+    """The statistic with each unit left out in turn."""
+    return np.array([statistic(np.concatenate(units[:place] + units[place + 1 :])) for place in range(len(units))])
+
+
+def p_sign_flip(differences: Array, seed: int) -> float:
+    """Two-sided p-value of a zero sum when the sign of each difference is as likely either way (Fisher 1935)."""
+    gaps: Array = np.asarray(differences, np.float64)
+    gaps = gaps[np.abs(gaps) > 1e-12]
+    count, total = len(gaps), float(gaps.sum())
+    edge = abs(total) - 1e-9
+    if count <= EXACT_FLIPS:
+        patterns = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+        return float(np.mean(np.abs(2 * (patterns @ gaps) - total) >= edge))
+    random, rows, beyond = np.random.default_rng(seed), max(1, CHUNK // count), 0
+    for start in range(0, FLIPS, rows):
+        positive = random.random((min(rows, FLIPS - start), count)) < 0.5
+        beyond += int(np.count_nonzero(np.abs(2 * (positive @ gaps) - total) >= edge))
+    return (1 + beyond) / (FLIPS + 1)

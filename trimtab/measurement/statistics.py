@@ -1,0 +1,392 @@
+"""How sure a score or a difference of scores is: intervals, tests, and how many items they need.
+
+Scores lie in [0, 1], one an item. `groups` names each item's group (None: a group of its own); where groups repeat,
+items of one group are not independent and everything is computed by group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, special, stats
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Estimate
+from trimtab.measurement.resampling import (
+    Array,
+    Indices,
+    Statistic,
+    bca,
+    bca_mean,
+    bias_and_acceleration,
+    jackknife,
+    p_mean_above,
+    p_sign_flip,
+    sampling_units,
+    statistic_draws,
+)
+
+Groups = Sequence[str | None]
+
+MIN_GROUPS = 20  # fewer clusters than this estimate their own variance badly
+FEW = 10  # with fewer items that differ, a bootstrap has too little to draw from
+MIN_LATENCIES = 60  # 0.95 ** 59 < 0.05: with 59 the largest bounds the 95th percentile
+LEVEL, POWER = 0.05, 0.8
+
+
+class Difference(NamedTuple):
+    """Score of a minus score of b, its two-sided 95% interval, and the two-sided p-value of "no difference"."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def estimate(
+    scores: ArrayLike, groups: Groups | None = None, *, statistic: Statistic | None = None, seed: int = 0
+) -> Estimate:
+    """The mean score with its two-sided 95% interval, or that of `statistic`, a function of item indices (macro-F1).
+
+    Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg 2015).
+    Groups that repeat: Wilson at the effective number of items with t quantiles (Dean and Pagano 2015); `statistic`
+    then draws whole groups. Fewer than 10 scores unlike the rest: Wilson, which is wide enough for any scores in [0, 1].
+    """
+    x, codes = _checked(scores, groups)
+    if statistic is not None:
+        value, limits = float(statistic(np.arange(len(x)))), (0.0, 1.0)
+        units = sampling_units(len(x), codes)
+        boots = statistic_draws(statistic, units, seed)
+        if np.ptp(boots) > 0:
+            limits = bca(value, boots, jackknife(statistic, units))
+        else:
+            limits = _wilson(min(max(value, 0.0), 1.0), len(units), _quantile(len(units)))
+    else:
+        value = float(x.mean())
+        if codes is not None:
+            limits = _wilson(value, _effective_items(x, codes), _quantile(int(codes.max()) + 1))
+        elif _right_wrong(x) or _few(x):
+            limits = _wilson(value, len(x), _z())
+        else:
+            limits = bca_mean(x, seed)
+    return Estimate(value=value, low=min(limits[0], value), high=max(limits[1], value), n=len(x))
+
+
+def p_reaches(
+    scores: ArrayLike,
+    target: float,
+    groups: Groups | None = None,
+    *,
+    statistic: Statistic | None = None,
+    seed: int = 0,
+) -> float:
+    """One-sided p-value of "the true score is at most `target`": small where the target is reached.
+
+    Right/wrong: exact binomial. Graded: studentised bootstrap (Efron and Tibshirani 1993, ch. 12); with fewer than 10
+    scores unlike the rest the binomial tail at the sum of the scores (conservative, Hoeffding 1963). By group: t of the
+    score statistic at the effective number of items. `statistic`: BCa limit solved for its level.
+    """
+    x, codes = _checked(scores, groups)
+    if statistic is not None:
+        return _p_statistic_above(statistic, target, len(x), codes, seed)
+    if target >= 1:
+        return 1.0
+    if codes is not None:
+        count = int(codes.max()) + 1
+        if count < 2:
+            return 1.0
+        error = math.sqrt(target * (1 - target) / _effective_items(x, codes))
+        return float(stats.t.sf((x.mean() - target) / error, count - 1))
+    if _right_wrong(x) or _few(x):
+        total = float(x.sum())
+        return float(special.betainc(total, len(x) - total + 1, target)) if total > 0 else 1.0
+    return p_mean_above(x, target, seed)
+
+
+def compare(
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: Groups | None = None,
+    *,
+    statistic: Statistic | None = None,
+    seed: int = 0,
+) -> Difference:
+    """Two arms on the same items; `statistic`, when given, is the difference as a function of item indices.
+
+    Right/wrong: exact McNemar test, Tango's (1998) score interval. Graded: sign-flip test, exact up to 14 items that
+    differ, and BCa interval of the paired differences. By group: sign flips of whole groups, clustered t interval.
+    Fewer than 10 items (or groups) that differ: Tango's interval at the sums of gains and losses, conservative.
+    Where test and interval disagree at the edge, the test decides.
+    """
+    x, y, codes = _paired(a, b, groups)
+    gaps = x - y
+    mean = float(gaps.mean())
+    if statistic is not None:
+        return _compare_statistic(statistic, len(gaps), codes, seed)
+    if codes is not None:
+        low, high = _clustered_interval(gaps, codes)
+        p = p_sign_flip(np.bincount(codes, weights=gaps).astype(np.float64), seed)
+    else:
+        wins, losses = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum())
+        plain = _right_wrong(x) and _right_wrong(y)
+        few = np.count_nonzero(gaps) < FEW
+        low, high = tango_interval(wins, losses, len(gaps)) if plain or few else bca_mean(gaps, seed)
+        p = mcnemar(round(wins), round(losses)) if plain else p_sign_flip(gaps, seed)
+    return Difference(mean, max(min(low, mean), -1.0), min(max(high, mean), 1.0), p)
+
+
+def p_noninferior(
+    a: ArrayLike,
+    b: ArrayLike,
+    margin: float,
+    groups: Groups | None = None,
+    *,
+    statistic: Statistic | None = None,
+    seed: int = 0,
+) -> float:
+    """One-sided p-value of "a is worse than b by `margin` or more": small where a is shown not to be.
+
+    Right/wrong: Tango's (1998) score test at -margin. Graded: studentised bootstrap of the paired differences. By group:
+    clustered t. Fewer than 10 items (or groups) that differ: Tango's test at the sums of gains and losses.
+    """
+    x, y, codes = _paired(a, b, groups)
+    gaps = x - y
+    if statistic is not None:
+        return _p_statistic_above(statistic, -margin, len(gaps), codes, seed)
+    wins, losses, count = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps)
+    if codes is not None:
+        groups_count = int(codes.max()) + 1
+        if groups_count < 2:
+            return 1.0
+        if np.count_nonzero(np.bincount(codes, np.abs(gaps))) >= FEW:
+            return float(stats.t.sf((gaps.mean() + margin) / _clustered_error(gaps, codes), groups_count - 1))
+        scale = groups_count / count
+        return float(stats.norm.sf(_tango(wins * scale, losses * scale, groups_count, -margin)))
+    if (_right_wrong(x) and _right_wrong(y)) or np.count_nonzero(gaps) < FEW:
+        return float(stats.norm.sf(_tango(wins, losses, count, -margin)))
+    return p_mean_above(gaps, -margin, seed)
+
+
+def too_few_groups(groups: Groups | None) -> int | None:
+    """The number of groups, where they repeat and there are fewer than 20: intervals by group are then rough."""
+    codes = None if groups is None else _codes(groups)
+    count = 0 if codes is None else int(codes.max()) + 1
+    return count if 0 < count < MIN_GROUPS else None
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values adjusted so that the chance of any false finding in the family is held (Holm 1979), in the given order."""
+    adjusted, running = [0.0] * len(p), 0.0
+    for done, place in enumerate(sorted(range(len(p)), key=lambda index: p[index])):
+        running = max(running, min(1.0, (len(p) - done) * p[place]))
+        adjusted[place] = running
+    return adjusted
+
+
+def mcnemar(wins: int, losses: int) -> float:
+    """Exact two-sided p-value of McNemar's (1947) test from the items that only one of two arms has right."""
+    return min(1.0, 2 * float(stats.binom.sf(max(wins, losses) - 1, wins + losses, 0.5)))
+
+
+def tango_interval(wins: float, losses: float, n: int) -> tuple[float, float]:
+    """95% interval of the paired difference (wins - losses) / n by inverting Tango's (1998) score test."""
+    difference, edge, z = (wins - losses) / n, 1 - 1e-9, _z()
+
+    def limit(end: float, at: float) -> float:
+        if abs(difference - end) < 1e-8 or (_tango(wins, losses, n, end) - at) * at < 0:
+            return end
+        root: float = optimize.brentq(lambda delta: _tango(wins, losses, n, delta) - at, end, difference, xtol=1e-10)
+        return root
+
+    return limit(-edge, z), limit(edge, -z)
+
+
+def discordance(a: ArrayLike, b: ArrayLike) -> float:
+    """Mean squared difference of two arms' scores: for right/wrong the share of items that only one has right."""
+    return float(np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2))
+
+
+def items_for_difference(difference: float, discordance: float, comparisons: int) -> int:
+    """Items that show `difference` with 80% power, two-sided at .05 / comparisons (Miettinen 1968, for McNemar's test).
+
+    n = (z(1 - .05/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised to it.
+    """
+    delta = abs(difference)
+    if not 0 < delta <= 1:
+        raise InputError(f"no number of items shows a difference of {difference}", "give one in (0, 1]")
+    return math.ceil(_items(delta, discordance, comparisons) - 1e-9)
+
+
+def smallest_difference(n: int, discordance: float, comparisons: int) -> float:
+    """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none."""
+    if _items(1.0, discordance, comparisons) >= n:
+        return 1.0
+    root: float = optimize.brentq(lambda delta: _items(delta, discordance, comparisons) - n, 1e-6, 1.0)
+    return root
+
+
+def items_for_target(score: float, target: float, arms: int, variance: float | None = None) -> int | None:
+    """Items that show `target` reached with 80% power at .05 / arms if `score` is the true one; None: none would.
+
+    `variance` is that of one item's score, clustering included; without it that of right/wrong scores.
+    """
+    if score <= target:
+        return None
+    at_target, at_score = (target * (1 - target), score * (1 - score)) if variance is None else (variance, variance)
+    root = stats.norm.isf(LEVEL / arms) * math.sqrt(at_target) + stats.norm.ppf(POWER) * math.sqrt(at_score)
+    return max(1, math.ceil(float(root / (score - target)) ** 2))
+
+
+def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
+    """Median and 95th percentile in milliseconds of answers given one at a time; the latter needs 60 of them."""
+    if not seconds:
+        raise InputError("no latencies were measured", "time at least one answer")
+    p50, p95 = (float(value) * 1000 for value in np.quantile(np.asarray(seconds, float), (0.5, 0.95)))
+    return p50, p95 if len(seconds) >= MIN_LATENCIES else None
+
+
+# ---- inputs
+
+
+def _checked(scores: ArrayLike, groups: Groups | None) -> tuple[Array, Indices | None]:
+    x = np.asarray(scores, dtype=np.float64)
+    if x.ndim != 1 or not len(x):
+        raise InputError("no scores", "give one score an item")
+    if not ((x >= 0) & (x <= 1)).all():
+        raise InputError("a score outside [0, 1]", "scale scores to [0, 1]")
+    if groups is None:
+        return x, None
+    if len(groups) != len(x):
+        raise InputError(f"{len(groups)} groups for {len(x)} scores", "give each item its group, or None")
+    return x, _codes(groups)
+
+
+def _paired(a: ArrayLike, b: ArrayLike, groups: Groups | None) -> tuple[Array, Array, Indices | None]:
+    x, codes = _checked(a, groups)
+    y, _ = _checked(b, None)
+    if len(x) != len(y):
+        raise InputError(f"{len(x)} scores against {len(y)}", "compare arms on the same items")
+    return x, y, codes
+
+
+def _codes(groups: Groups) -> Indices | None:
+    """Each item's group as a number from 0, or None where no group repeats."""
+    numbers: dict[tuple[str | None, int], int] = {}
+    keys = [(group, -1) if group is not None else (None, place) for place, group in enumerate(groups)]
+    codes = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
+    return codes if len(numbers) < len(codes) else None
+
+
+def _right_wrong(x: Array) -> bool:
+    return bool(((x == 0) | (x == 1)).all())
+
+
+def _few(x: Array) -> bool:
+    """Whether fewer than 10 scores differ from the commonest one."""
+    _, counts = np.unique(x, return_counts=True)
+    return int(len(x) - counts.max()) < FEW
+
+
+def _z() -> float:
+    return float(stats.norm.isf(LEVEL / 2))
+
+
+def _quantile(units: int) -> float:
+    return float(stats.t.isf(LEVEL / 2, units - 1)) if units > 1 else math.inf
+
+
+# ---- one mean
+
+
+def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
+    if not math.isfinite(z):
+        return 0.0, 1.0
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
+
+
+def _clustered_error(x: Array, codes: Indices) -> float:
+    """Standard error of a mean over clusters (linearised ratio), never below that of independent items."""
+    count, centred = int(codes.max()) + 1, x - x.mean()
+    sums = np.bincount(codes, centred)
+    clustered = count / (count - 1) * float(sums @ sums)
+    independent = len(x) / (len(x) - 1) * float(centred @ centred)
+    return math.sqrt(max(clustered, independent)) / len(x)
+
+
+def _effective_items(x: Array, codes: Indices) -> float:
+    """Independent right/wrong items that would be as sure as these; the number of groups where too few differ."""
+    count, mean = int(codes.max()) + 1, float(x.mean())
+    values, counts = np.unique(x, return_counts=True)
+    differing = len(np.unique(codes[x != values[counts.argmax()]]))
+    if differing < FEW or count < 2:
+        return float(count)
+    return mean * (1 - mean) / _clustered_error(x, codes) ** 2
+
+
+def _p_statistic_above(statistic: Statistic, null: float, n: int, codes: Indices | None, seed: int) -> float:
+    """p-value of "the statistic is at most `null`": the level at which the BCa limit meets it."""
+    units = sampling_units(n, codes)
+    value = float(statistic(np.arange(n)))
+    if len(units) < 2:
+        return 1.0
+    boots = statistic_draws(statistic, units, seed)
+    if np.ptp(boots) == 0:
+        return 1.0 if value <= null else _p_all_alike(value, null, len(units))
+    bias, acceleration = bias_and_acceleration(value, boots, jackknife(statistic, units))
+    share = (np.count_nonzero(boots <= null) + 0.5) / (len(boots) + 1)
+    shifted = float(stats.norm.ppf(share)) - bias
+    return float(stats.norm.cdf(shifted / (1 + acceleration * shifted) - bias))
+
+
+def _p_all_alike(value: float, null: float, units: int) -> float:
+    """p-value where every draw is the same: that of as many right/wrong items, or pairs where `null` is a difference."""
+    if null >= 0:
+        return null**units
+    return float(stats.norm.sf(_tango(max(value, 0.0) * units, max(-value, 0.0) * units, units, null)))
+
+
+def _compare_statistic(statistic: Statistic, n: int, codes: Indices | None, seed: int) -> Difference:
+    units, value = sampling_units(n, codes), float(statistic(np.arange(n)))
+    if len(units) < 2:
+        return Difference(value, -1.0, 1.0, 1.0)
+    boots = statistic_draws(statistic, units, seed)
+    if np.ptp(boots) == 0:
+        low, high = tango_interval(max(value, 0.0) * len(units), max(-value, 0.0) * len(units), len(units))
+        return Difference(value, low, high, 1.0)
+    low, high = bca(value, boots, jackknife(statistic, units))
+    above = _p_statistic_above(statistic, 0.0, n, codes, seed)
+    return Difference(value, min(low, value), max(high, value), min(1.0, 2 * min(above, 1 - above)))
+
+
+# ---- paired differences
+
+
+def _tango(wins: float, losses: float, n: float, delta: float) -> float:
+    """Tango's (1998) score statistic for the difference `delta` of paired shares; 0 where nothing differs at 0."""
+    linear = -wins - losses + (2 * n - wins + losses) * delta
+    root = math.sqrt(max(linear * linear + 8 * n * losses * delta * (1 - delta), 0.0))
+    variance = n * ((root - linear) / (2 * n) + delta * (1 - delta))
+    above = wins - losses - n * delta
+    return above / math.sqrt(variance) if variance > 0 else (0.0 if above == 0 else math.copysign(math.inf, above))
+
+
+def _clustered_interval(gaps: Array, codes: Indices) -> tuple[float, float]:
+    count = int(codes.max()) + 1
+    if count < 2:
+        return -1.0, 1.0
+    if np.count_nonzero(np.bincount(codes, np.abs(gaps))) < FEW:
+        scale = count / len(gaps)
+        return tango_interval(float(gaps[gaps > 0].sum()) * scale, -float(gaps[gaps < 0].sum()) * scale, count)
+    half = _quantile(count) * _clustered_error(gaps, codes)
+    return float(gaps.mean()) - half, float(gaps.mean()) + half
+
+
+def _items(delta: float, discordance: float, comparisons: int) -> float:
+    d = max(discordance, delta)
+    root = stats.norm.isf(LEVEL / (2 * comparisons)) * math.sqrt(d) + stats.norm.ppf(POWER) * math.sqrt(d - delta**2)
+    return float((root / delta) ** 2)
