@@ -70,6 +70,11 @@ def compared_text(example: Example) -> str:
     return "\n".join(message.content for message in example.messages if message.role != "system")
 
 
+def place(example: Example) -> str:
+    """Where a row was read: file:line, or its id."""
+    return f"{example.file}:{example.line}" if example.file else f"id {example.id}"
+
+
 def find_pairs(left: Sequence[str], right: Sequence[str] | None = None) -> list[Pair]:
     """Duplicates within `left`, or of the texts of `right` in `left`.
 

@@ -10,7 +10,7 @@ from itertools import combinations
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Split
 from trimtab.base.task import Task
-from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normalise
+from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normalise, place
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _WORDS = 5  # shorter questions are headings and terms, which documents may well hold
@@ -34,11 +34,6 @@ class Verbatim:
 
     example: Example
     document: str
-
-
-def place(example: Example) -> str:
-    """Where a row was read: file:line, or its id."""
-    return f"{example.file}:{example.line}" if example.file else f"id {example.id}"
 
 
 def find_overlaps(splits: Mapping[Split, Sequence[Example]]) -> list[Overlap]:

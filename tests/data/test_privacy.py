@@ -1,0 +1,88 @@
+"""Privacy: what is private is found and validated; numbers that only look like it are not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.base.records import Example, Message
+from trimtab.data.privacy import Finding, find_private, passes_luhn, passes_mod_97, scan
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "match"),
+    [
+        ("write to jane.doe+x@mail.example.co.uk.", "email", "jane.doe+x@mail.example.co.uk"),
+        ("card 4111 1111 1111 1111, please", "card", "4111 1111 1111 1111"),
+        ("5500005555555559", "card", "5500005555555559"),
+        ("3782-822463-10005", "card", "3782-822463-10005"),
+        ("to DE89 3704 0044 0532 0130 00 today", "iban", "DE89 3704 0044 0532 0130 00"),
+        ("GB82WEST12345698765432", "iban", "GB82WEST12345698765432"),
+        ("from 8.8.8.8.", "ipv4", "8.8.8.8"),
+        ("SSN 123-45-6789", "us_ssn", "123-45-6789"),
+        ("ring +44 20 7946 0958 now", "phone", "+44 20 7946 0958"),
+        ("+1 (555) 123-4567", "phone", "+1 (555) 123-4567"),
+        ("(555) 123-4567", "phone", "(555) 123-4567"),
+        ("555-123-4567", "phone", "555-123-4567"),
+        ("030 1234 5678", "phone", "030 1234 5678"),
+        ("Call 09061701461 to claim", "phone", "09061701461"),
+    ],
+)
+def test_found(text: str, kind: str, match: str) -> None:
+    assert find_private(text) == [(kind, match)]
+
+
+def test_iban_before_capitals_is_found() -> None:
+    assert [kind for kind, _ in find_private("PAY DE89 3704 0044 0532 0130 00 NOW")] == ["iban"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order 4111111111111112",  # fails Luhn
+        "order 1234567890123452",  # passes Luhn, no card begins with 1
+        "order number 20231107445",
+        "DE89 3704 0044 0532 0130 01",
+        "in 1999-2024, from 2024-11-05 10:30 to 12/11/2025",
+        "it costs 1,299.00 or 1 299 000 EUR, 19.99 - 24.99",
+        "version 1.2.3.4 and 10.0.0.1 and 192.168.1.20 and 300.1.1.1 and v1.2.3.4",
+        "000-12-3456 and 666-12-3456 and 123-00-6789 and 1123-45-67890",
+        "@handle, a@b, 5 @ 3.20 each",
+        "GSM8K: 120 / 45 = 2.67, 0.5 - 0.25, 007",
+        "ISBN 978-3-16-148410-0",
+        "IP68, ABCD12, 3 x 100 x 200",
+        "3.14159265358979323846",
+    ],
+)
+def test_not_found(text: str) -> None:
+    assert find_private(text) == []
+
+
+@given(st.integers(0, 10**14))
+def test_luhn_accepts_exactly_one_check_digit(number: int) -> None:
+    assert sum(passes_luhn(f"{number}{digit}") for digit in range(10)) == 1
+
+
+def test_one_wrong_character_breaks_an_iban() -> None:
+    iban = "GB82WEST12345698765432"
+    assert passes_mod_97(iban)
+    wrong = [iban[:i] + other + iban[i + 1 :] for i in range(4, 22) for other in "0123456789" if other != iban[i]]
+    assert not any(map(passes_mod_97, wrong))
+
+
+def test_scan_counts_and_places() -> None:
+    def row(text: str, answer: str, line: int) -> Example:
+        return Example(
+            id=str(line), messages=(Message(role="user", content=text),), references=(answer,), file="m.csv", line=line
+        )
+
+    rows = [row("a@x.org and b@x.org", "c@x.org", 2), row("nothing in 2024", "no", 3)]
+    rows += [row("d@x.org", "8.8.4.4", line) for line in range(4, 10)]
+    assert scan(rows) == (
+        Finding("email", 9, 7, ("m.csv:2", "m.csv:4", "m.csv:5", "m.csv:6", "m.csv:7")),
+        Finding("ipv4", 6, 6, ("m.csv:4", "m.csv:5", "m.csv:6", "m.csv:7", "m.csv:8")),
+    )
+    assert scan([]) == ()
+
+
+def test_long_runs_of_digits_take_linear_time() -> None:
+    assert find_private("1" * 200_000 + " " + "a." * 50_000 + "1 " * 50_000) == []

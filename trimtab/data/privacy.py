@@ -1,0 +1,136 @@
+"""Private data in the rows: counted before anything is trained, each kind validated so that ordinary numbers do not count."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trimtab.base.records import Example
+from trimtab.data.duplicates import place
+
+FindingKind = Literal["email", "iban", "card", "us_ssn", "ipv4", "phone"]
+_SHOWN = 5
+
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)\b")
+_CARD = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])")
+_SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
+_IPV4 = re.compile(r"(?<![\w.])(?<!version )\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)")
+_PHONE = re.compile(
+    r"""(?<![\w+.])(?<!\d[ -])(?:
+        \+[1-9](?:[ ().-]{0,2}\d){7,14}                             # international: +44 20 7946 0958
+      | \(\d{2,5}\)[ -]?\d(?:[ -]?\d){5,8}                          # area code in brackets: (555) 123-4567
+      | \d{3}[ .-]\d{3}[ .-]\d{4}                                   # 555-123-4567
+      | 0[1-9]\d{0,3}[ /-]\d{2,4}(?:[ -]?\d{2,4}){1,3}             # with a trunk zero: 020 7946 0958
+      | (?i:(?<=call\ )|(?<=phone\ )|(?<=tel\ )|(?<=mobile\ )|(?<=text\ ))0\d{9,10}
+    )(?![\w-])""",
+    re.VERBOSE,
+)
+_ISSUERS = re.compile(  # Visa, Mastercard, American Express, Discover, Diners Club, JCB
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
+    r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How many texts of one kind were found, in how many rows, and where the first rows are (file:line)."""
+
+    kind: FindingKind
+    count: int
+    rows: int
+    places: tuple[str, ...]
+
+
+def scan(examples: Iterable[Example]) -> tuple[Finding, ...]:
+    """Count e-mail addresses, IBANs, payment cards, US social security numbers, public IPv4 addresses and phone numbers.
+
+    All turns and references are read. The matches themselves are not kept.
+    """
+    counts: dict[FindingKind, int] = {}
+    places: dict[FindingKind, list[str]] = {}
+    for example in examples:
+        found = [kind for text in _texts(example) for kind, _ in find_private(text)]
+        for kind in found:
+            counts[kind] = counts.get(kind, 0) + 1
+        for kind in sorted(set(found)):
+            places.setdefault(kind, []).append(place(example))
+    return tuple(
+        Finding(kind, counts[kind], len(places[kind]), tuple(places[kind][:_SHOWN]))
+        for kind, _, _ in _KINDS
+        if kind in counts
+    )
+
+
+def find_private(text: str) -> list[tuple[FindingKind, str]]:
+    """The private data in one text with its kind; a stretch of text counts once."""
+    found: list[tuple[FindingKind, str]] = []
+    for kind, pattern, valid in _KINDS:
+        for match in pattern.finditer(text):
+            if valid(match.group()):
+                found.append((kind, match.group()))
+                text = text[: match.start()] + "\0" * len(match.group()) + text[match.end() :]
+    return found
+
+
+def passes_luhn(digits: str) -> bool:
+    """Whether the check digit is right (ISO/IEC 7812-1, annex B)."""
+    total = 0
+    for i, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + i % 2)
+        total += value - 9 * (value > 9)
+    return total % 10 == 0
+
+
+def passes_mod_97(iban: str) -> bool:
+    """Whether the check digits are right (ISO 13616-1)."""
+    compact = iban.replace(" ", "")
+    return int("".join(str(int(letter, 36)) for letter in compact[4:] + compact[:4])) % 97 == 1
+
+
+def _is_card(text: str) -> bool:
+    digits = re.sub(r"[ -]", "", text)
+    return _ISSUERS.fullmatch(digits) is not None and passes_luhn(digits)
+
+
+def _is_iban(text: str) -> bool:
+    return any(passes_mod_97(head) for head in _heads(text))
+
+
+def _heads(text: str) -> Iterator[str]:
+    """The text, and what is left as its last blocks are taken off: a word in capitals may follow an IBAN."""
+    while len(text.replace(" ", "")) >= 15:
+        yield text
+        text = text.rpartition(" ")[0]
+
+
+def _is_public(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).is_global
+    except ValueError:
+        return False
+
+
+def _is_phone(text: str) -> bool:
+    return 9 <= sum(character.isdigit() for character in text) <= 15
+
+
+def _always(_: str) -> bool:
+    return True
+
+
+def _texts(example: Example) -> Sequence[str]:
+    return [*(message.content for message in example.messages), *example.references]
+
+
+_KINDS: tuple[tuple[FindingKind, re.Pattern[str], Callable[[str], bool]], ...] = (
+    ("email", _EMAIL, _always),
+    ("iban", _IBAN, _is_iban),
+    ("card", _CARD, _is_card),
+    ("us_ssn", _SSN, _always),
+    ("ipv4", _IPV4, _is_public),
+    ("phone", _PHONE, _is_phone),
+)
