@@ -177,9 +177,8 @@ def _write(pipe: IO[bytes], content: bytes) -> None:
 
 def _read_lines(pipe: IO[bytes], keep: Callable[[bytes | None], None]) -> None:
     """Hand over every line, longer ones in pieces, then None."""
-    with suppress(ValueError):  # closed by _stop
-        with open(os.dup(pipe.fileno()), "rb") as buffered:
-            while line := buffered.readline(_LONGEST_LINE):
-                if line.strip():
-                    keep(line)
+    with suppress(ValueError), open(os.dup(pipe.fileno()), "rb") as buffered:  # closed by _stop
+        while line := buffered.readline(_LONGEST_LINE):
+            if line.strip():
+                keep(line)
     keep(None)

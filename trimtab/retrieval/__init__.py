@@ -1,0 +1,1 @@
+"""Changes what the model sees."""

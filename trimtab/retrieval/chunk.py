@@ -1,0 +1,92 @@
+"""Documents cut into passages: whole paragraphs where they fit, never across a heading, verbatim."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from trimtab.base.records import Document, Passage
+
+Span = tuple[int, int]
+
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+# A word is at most 40 characters, so that a long URL or a blob cannot make a passage of any size; where a script has no
+# spaces every character counts.
+_WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}]{{1,40}}")
+_PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*")
+
+
+def chunk(document: Document, *, words: int = 120, overlap: int = 20) -> tuple[Passage, ...]:
+    """Passages of about `words` words, at most `words + overlap`, in reading order; their ids are `{document id}#{n}`, n from 0.
+
+    Each lies inside one section and carries its heading path; short sections stay passages of their own, sections without
+    text give none. Paragraphs are packed whole, longer ones are cut between sentences, and sentences only when they
+    are longer than a passage. A passage that goes on within a section repeats the last whole sentences of the one before it,
+    up to `overlap` words.
+    """
+    passages: list[Passage] = []
+    for section in document.sections:
+        for start, end in _spans(section.text, words, overlap):
+            passages.append(
+                Passage(
+                    id=f"{document.id}#{len(passages)}",
+                    document=document.id,
+                    title=document.title,
+                    path=section.path,
+                    text=section.text[start:end],
+                    source=document.source,
+                )
+            )
+    return tuple(passages)
+
+
+def _spans(text: str, words: int, overlap: int) -> Iterator[Span]:
+    """The passages of one section as spans of its text, without outer whitespace."""
+    first: int | None = None
+    last, held = 0, 0
+    for start, end in _pieces(text, words):
+        count = _count(text[start:end])
+        if first is not None and held + count > words:
+            yield first, last
+            first, held = _overlap_start(text, (first, last), overlap, start), 0
+        first = start if first is None else first
+        last, held = end, held + count
+    if first is not None:
+        yield first, last
+
+
+def _overlap_start(text: str, span: Span, overlap: int, following: int) -> int:
+    """Where the next passage begins: at the earliest sentence of `span` from which at most `overlap` words are left."""
+    for start, _ in list(_cut(text, span, _SENTENCE_END))[1:]:
+        if _count(text[start : span[1]]) <= overlap:
+            return start
+    return following
+
+
+def _pieces(text: str, words: int) -> Iterator[Span]:
+    """What is never cut further: paragraphs of up to `words` words, else sentences, else runs of words."""
+    for paragraph in _cut(text, (0, len(text)), _PARAGRAPH_END):
+        if _count(text[slice(*paragraph)]) <= words:
+            yield paragraph
+            continue
+        for sentence in _cut(text, paragraph, _SENTENCE_END):
+            found = list(_WORD.finditer(text, *sentence))
+            for index in range(0, len(found), words):
+                run = found[index : index + words]
+                yield run[0].start(), run[-1].end()
+
+
+def _cut(text: str, span: Span, between: re.Pattern[str]) -> Iterator[Span]:
+    """The parts of `span` between matches, without outer whitespace, the empty ones left out; a match's own marks stay."""
+    start = span[0]
+    ends = [match.start() + len(match.group().rstrip()) for match in between.finditer(text, *span)]
+    for end in (*ends, span[1]):
+        part = text[start:end]
+        if part.strip():
+            yield start + len(part) - len(part.lstrip()), start + len(part.rstrip())
+        start = end
+
+
+def _count(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))

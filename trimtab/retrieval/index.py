@@ -1,0 +1,141 @@
+"""The index of a task's documents on disk: a LanceDB table with vectors and a full-text index, brought up to date by digest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import locked, read_json, sha256_text, write_json
+from trimtab.base.records import Document, Passage
+from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.embed import Encoder, embedded_text
+
+os.environ.setdefault("LANCEDB_LOG", "error")  # lancedb reads it once, when it is imported
+LAYOUT = 1  # raised when the columns or the way of cutting change: older tables are then left aside
+_STORED = ("id", "document", "title", "path", "text", "source")  # the fields of a Passage
+OLD_VERSIONS = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """How many documents an update added, replaced and removed."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+class Index:
+    """Passages with their vectors, as one version of a table.
+
+    There is one table for each embedding and way of cutting, so another setting never meets the wrong vectors. A small
+    JSON file beside it names the version that is whole; it is replaced last, so readers see the old state or the new one.
+    """
+
+    def __init__(self, folder: Path, encoder: Encoder, *, words: int, overlap: int) -> None:
+        self.folder, self.encoder, self.words, self.overlap = folder, encoder, words, overlap
+        settings = sha256_text(str(LAYOUT), encoder.digest, str(words), str(overlap))
+        self._name = f"passages_{settings[:16]}"
+        self._version = 0
+        self._digests: dict[str, str] = {}
+        self.table: Any = None
+        self.passages: Mapping[str, Passage] = {}
+        self.refresh()
+
+    @classmethod
+    def open(cls, folder: Path, embedder: Encoder, *, words: int = 120, overlap: int = 20) -> Index:
+        """The index in `folder`; empty when none was made with this embedding and these settings of `chunk`."""
+        return cls(folder, embedder, words=words, overlap=overlap)
+
+    def update(self, documents: Sequence[Document]) -> Changes:
+        """Make the index hold exactly `documents`; nothing is done unless a digest differs, and only new texts are embedded.
+
+        Raises BusyError while another process updates it, InputError when two documents have one id.
+        """
+        wanted = {document.id: document.digest for document in documents}
+        if len(wanted) < len(documents):
+            raise InputError("two documents have one id", "list every document once", field="data.documents")
+        self.refresh()
+        if not _compare(self._digests, wanted):
+            return Changes()
+        with locked(self.folder):
+            self.refresh()  # another process may have done it meanwhile
+            changes = _compare(self._digests, wanted)
+            if changes:
+                self._write(documents)
+                self.refresh()
+        return changes
+
+    def refresh(self) -> None:
+        """Take up the newest whole version; cheap when there is none newer."""
+        pointer = self.folder / f"{self._name}.json"
+        version = int(read_json(pointer)["version"]) if pointer.exists() else 0
+        if version == self._version:
+            return
+        state = read_json(pointer)
+        table = self._database().open_table(self._name)
+        table.checkout(state["version"])
+        rows = table.search().select(list(_STORED)).limit(max(1, table.count_rows())).to_arrow().to_pylist()
+        self.passages = {row["id"]: Passage(**{**row, "path": tuple(row["path"])}) for row in rows}
+        self.table, self._version, self._digests = table, state["version"], state["digests"]
+
+    def _database(self) -> Any:
+        import lancedb
+
+        return lancedb.connect(str(self.folder))
+
+    def _write(self, documents: Sequence[Document]) -> None:
+        """Write the table anew, so that it is the same whatever the road to it, and point to it when it is whole."""
+        import pyarrow as pa
+        from lancedb.index import FTS
+
+        passages = [item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap)]
+        texts = [embedded_text(passage) for passage in passages]
+        vectors = self._embed(texts)
+        digests = {document.id: document.digest for document in documents}
+        columns: dict[str, Any] = {name: [getattr(item, name) for item in passages] for name in _STORED}
+        columns |= {"digest": [digests[item.document] for item in passages], "searched": texts}
+        flat = pa.array(vectors.reshape(-1), pa.float32())
+        data = pa.table(
+            {
+                **{name: pa.array(values, pa.string()) for name, values in columns.items() if name != "path"},
+                "path": pa.array([list(item.path) for item in passages], pa.list_(pa.string())),
+                "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+            }
+        )
+        table = self._database().create_table(self._name, data, mode="overwrite")
+        if passages:
+            table.create_index("searched", config=FTS(with_position=False), replace=True)
+        write_json(self.folder / f"{self._name}.json", {"version": table.version, "digests": digests})
+        table.optimize(cleanup_older_than=OLD_VERSIONS)
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors [N, D]: those that the table already holds by their text, the others from the model."""
+        held: dict[str, NDArray[np.float32]] = {}
+        if self.table is not None and self.passages:
+            rows = self.table.search().select(["searched", "vector"]).limit(len(self.passages)).to_arrow()
+            values = rows["vector"].combine_chunks().flatten().to_numpy().reshape(rows.num_rows, -1)
+            held = dict(zip(rows["searched"].to_pylist(), values, strict=True))
+        missing = list(dict.fromkeys(text for text in texts if text not in held))
+        new = self.encoder.encode(missing)
+        held.update(zip(missing, new, strict=True))
+        return np.stack([held[text] for text in texts]) if texts else new
+
+
+def _compare(held: Mapping[str, str], wanted: Mapping[str, str]) -> Changes:
+    return Changes(
+        added=len(wanted.keys() - held.keys()),
+        changed=sum(held[name] != wanted[name] for name in held.keys() & wanted.keys()),
+        removed=len(held.keys() - wanted.keys()),
+    )
