@@ -25,7 +25,7 @@ _COMMON = {
     "bos_token_id": 1,
     "eos_token_id": EOS,
     "pad_token_id": 0,
-    "tie_word_embeddings": True,
+    "tie_word_embeddings": False,
 }
 _GEMMA = {"sliding_window": 8, "query_pre_attn_scalar": 8, "layer_types": ["sliding_attention", "full_attention"] * 2}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {

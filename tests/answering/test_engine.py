@@ -11,7 +11,8 @@ from answering_models import EOS, FAMILIES, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.answering.engine import Completion, Engine, Request, common_length
+from trimtab.answering.cache import common_length
+from trimtab.answering.engine import Completion, Engine, Request
 from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
 
@@ -150,8 +151,8 @@ def test_the_seconds_of_a_batch_add_up_to_its_time() -> None:
     assert 0 < sum(c.seconds for c in completions) <= time.perf_counter() - started
 
 
-@given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=5))
-def test_common_length(prompts: list[list[int]]) -> None:
+@given(st.lists(st.lists(st.integers(0, 2), max_size=6).map(tuple), min_size=1, max_size=5))
+def test_common_length(prompts: list[tuple[int, ...]]) -> None:
     length = common_length(prompts)
-    assert len({tuple(prompt[:length]) for prompt in prompts}) == 1
+    assert len({prompt[:length] for prompt in prompts}) == 1
     assert any(len(prompt) == length for prompt in prompts) or len({prompt[length] for prompt in prompts}) > 1

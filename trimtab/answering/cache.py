@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trimtab.model.attention import Rule, causal
+from trimtab.model.load import Base
 
 BLOCK = 64  # tokens by which slots grow
 
@@ -39,6 +40,27 @@ class Prefix:
         self.keys.append(key_KND.contiguous())
         self.values.append(value_KND.contiguous())
         return causal(query_HND, key_KND, value_KND, rule).transpose(0, 1)
+
+
+def common_length(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all prompts begin with."""
+    low, high = min(prompts), max(prompts)  # all others lie between these two in order
+    for place, (left, right) in enumerate(zip(low, high, strict=False)):
+        if left != right:
+            return place
+    return min(len(low), len(high))
+
+
+def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens several prompts can share, each keeping its last one to predict from; 0 for a prompt alone."""
+    return min(common_length(prompts), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
+
+
+def read_prefix(base: Base, ids: tuple[int, ...]) -> Prefix:
+    """Run the model over `ids` once and keep what later tokens attend to."""
+    prefix = Prefix(ids)
+    base.hidden(torch.tensor(ids, device=base.device), torch.arange(len(ids), device=base.device), prefix)
+    return prefix
 
 
 class Slots:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Decode, Prefill, Prefix, Slots
+from trimtab.answering.cache import Decode, Prefill, Prefix, Slots, read_prefix, shared_length
 from trimtab.answering.sample import GREEDY, Sampler, Sampling, draw_all
 from trimtab.base.errors import InputError
 from trimtab.base.records import Generation
@@ -81,7 +81,7 @@ class Engine:
 
         The weights must not change meanwhile.
         """
-        self._held = self._read_prefix(tuple(ids)) if ids else None
+        self._held = read_prefix(self.base, tuple(ids)) if ids else None
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], *, on_token: OnToken | None = None) -> list[Completion]:
@@ -134,18 +134,12 @@ class Engine:
 
     def _common_prefix(self, prompts: list[tuple[int, ...]]) -> Prefix | None:
         """What all prompts begin with, leaving each at least one token of its own to predict from."""
-        own = min(map(len, prompts)) - 1
-        shared = min(common_length(prompts), own) if len(prompts) > 1 else 0
+        shared = shared_length(prompts)
         if self._held is not None:
-            held = min(common_length([*prompts, self._held.ids]), own)
+            held = shared_length([*prompts, (*self._held.ids, -1)])
             if held >= self.share_from and held * 2 >= shared:
                 return self._held.first(held)
-        return self._read_prefix(prompts[0][:shared]) if shared >= self.share_from else None
-
-    def _read_prefix(self, ids: tuple[int, ...]) -> Prefix:
-        prefix = Prefix(ids)
-        self._forward(ids, torch.arange(len(ids)), prefix)
-        return prefix
+        return read_prefix(self.base, prompts[0][:shared]) if shared >= self.share_from else None
 
     def _forward(self, ids: Sequence[int], positions_N: Tensor, layout: Layout) -> Tensor:
         device = self.base.device
@@ -221,15 +215,6 @@ def _completion(sequence: _Sequence) -> Completion:
         prompt_tokens=len(sequence.request.ids),
         seconds=sequence.seconds,
     )
-
-
-def common_length(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with."""
-    low, high = min(prompts), max(prompts)  # all others lie between these two in order
-    for place, (left, right) in enumerate(zip(low, high, strict=False)):
-        if left != right:
-            return place
-    return min(len(low), len(high))
 
 
 def generate_texts(

@@ -55,25 +55,26 @@ class Segments:
 def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> Tensor:
     """Attention of the last Q of T positions over all before them and themselves, as `out_HQD`."""
     queries, keys = query_HQD.shape[1], key_KTD.shape[1]
+    if queries != keys or rule.softcap is not None or (rule.window is not None and keys > rule.window):
+        return masked(query_HQD, key_KTD, value_KTD, visible(queries, keys, rule.window, query_HQD.device), rule)
     groups = query_HQD.shape[0] // key_KTD.shape[0]
-    if rule.softcap is None and (rule.window is None or keys <= rule.window):
-        plain = queries == keys
-        mask = None if plain or queries == 1 else visible(queries, keys, None, query_HQD.device)
-        out = F.scaled_dot_product_attention(
-            query_HQD[None],
-            repeat_heads(key_KTD, groups)[None],
-            repeat_heads(value_KTD, groups)[None],
-            attn_mask=mask,
-            is_causal=plain and queries > 1,
-            scale=rule.scale,
-        )
-        return out[0]
-    scores_HQT = query_HQD @ repeat_heads(key_KTD, groups).transpose(1, 2) * rule.scale
-    if rule.softcap is not None:
-        scores_HQT = rule.softcap * torch.tanh(scores_HQT / rule.softcap)
-    hidden_QT = ~visible(queries, keys, rule.window, query_HQD.device)
-    weights_HQT = scores_HQT.masked_fill(hidden_QT, float("-inf")).softmax(-1, dtype=torch.float32)
-    return weights_HQT.to(value_KTD.dtype) @ repeat_heads(value_KTD, groups)
+    key_HTD, value_HTD = repeat_heads(key_KTD, groups), repeat_heads(value_KTD, groups)
+    return F.scaled_dot_product_attention(
+        query_HQD[None], key_HTD[None], value_HTD[None], is_causal=queries > 1, scale=rule.scale
+    )[0]
+
+
+def masked(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tensor, rule: Rule) -> Tensor:
+    """Attention of Q queries over those of T keys that `seen_QT` marks True, as `out_HQD`; each must see one at least."""
+    groups = query_HQD.shape[0] // key_KTD.shape[0]
+    key_HTD, value_HTD = repeat_heads(key_KTD, groups), repeat_heads(value_KTD, groups)
+    if rule.softcap is None:
+        return F.scaled_dot_product_attention(
+            query_HQD[None], key_HTD[None], value_HTD[None], attn_mask=seen_QT, scale=rule.scale
+        )[0]
+    scores_HQT = rule.softcap * torch.tanh(query_HQD @ key_HTD.transpose(1, 2) * (rule.scale / rule.softcap))
+    weights_HQT = scores_HQT.masked_fill(~seen_QT, float("-inf")).softmax(-1, dtype=torch.float32)
+    return weights_HQT.to(value_HTD.dtype) @ value_HTD
 
 
 def visible(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
