@@ -1,0 +1,61 @@
+"""`doctor`: what is missing is named with the command that mends it."""
+
+import importlib.metadata
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from trimtab.studies import doctor as module
+from trimtab.studies.doctor import doctor
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path / "not" / "made" / "yet"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "not" / "made" / "yet"
+
+
+def text(report) -> str:
+    stream = StringIO()
+    report.render(Console(file=stream, width=160))
+    return stream.getvalue()
+
+
+def test_an_empty_cache_names_the_pull_and_a_full_one_does_not(cache):
+    report = doctor()
+    assert "run: trimtab pull smollm2-135m-q4 minilm-l6" in [gap.remedy for gap in report.missing]
+    assert "run: trimtab pull smollm2-135m-q4 minilm-l6" in text(report)
+    for name in module.DEMO_MODELS:
+        (cache / "models" / name).mkdir(parents=True)
+        (cache / "models" / name / "trimtab-model.json").write_text("{}")
+    assert doctor().models == module.DEMO_MODELS
+    assert not [gap for gap in doctor().missing if "models" in gap.what]
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    wanted = ["torch>=2", "no-such-thing>=1", 'no-such-extra>=1; extra == "hub"', 'no-such-tool; extra == "dev"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
+    report = doctor()
+    assert [gap.remedy for gap in report.missing if "package" in gap.what] == ["run: pip install no-such-thing"]
+    assert [gap.remedy for gap in report.optional] == ["run: pip install 'trimtab[hub]'"]
+
+
+def test_too_little_memory_and_disk_are_told(monkeypatch):
+    monkeypatch.setattr(module, "_memory_gb", lambda: (2.0, 1.0))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1e9})())
+    problems = [gap.what for gap in doctor().missing]
+    assert "memory: 2.0 of 4 GB" in problems
+    assert "disk: 1.0 of 2 GB free" in problems
+
+
+def test_figures_are_of_this_machine():
+    import psutil
+
+    report = doctor()
+    assert 1 <= report.cores <= psutil.cpu_count()
+    assert 0 < report.memory_free_gb <= report.memory_gb <= psutil.virtual_memory().total / 1e9 + 0.1
+    assert report.compute is not None
+    assert report.compute.torch == importlib.metadata.version("torch")

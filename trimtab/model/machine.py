@@ -1,0 +1,33 @@
+"""What torch finds on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trimtab.model.precision import faster_in_bf16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """The torch build, the accelerators it can use, and whether it multiplies faster in bfloat16 (measured)."""
+
+    torch: str
+    threads: int
+    cuda: str | None
+    accelerators: tuple[str, ...]
+    faster_in_bf16: bool
+
+
+def inspect_compute() -> Compute:
+    """Ask torch, and measure for half a second."""
+    import torch
+
+    names = tuple(torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count()))
+    device = "cuda" if names else "cpu"
+    return Compute(
+        torch=str(torch.__version__),
+        threads=torch.get_num_threads(),
+        cuda=torch.version.cuda,
+        accelerators=names,
+        faster_in_bf16=faster_in_bf16(device),
+    )

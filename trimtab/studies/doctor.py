@@ -1,0 +1,171 @@
+"""`doctor`: what this machine has for Trimtab, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab.model.catalog import CATALOGUE, cache_root, resolve
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trimtab.model.machine import Compute
+
+NEEDED_MEMORY_GB = 4.0  # the promise for the demo
+NEEDED_DISK_GB = 2.0  # both models, their download beside them, a study
+DEMO_MODELS = ("smollm2-135m-q4", "minilm-l6")
+DISTRIBUTION = "trimtab"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Something that is not here, and the command or the change that mends it."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorReport:
+    """What this machine has. `missing` keeps something from working; `optional` only limits what can be done."""
+
+    system: str
+    python: str
+    cores: int
+    memory_gb: float
+    memory_free_gb: float
+    cache: Path
+    disk_free_gb: float
+    compute: Compute | None
+    models: tuple[str, ...]
+    missing: tuple[Gap, ...]
+    optional: tuple[Gap, ...]
+
+    def render(self, console: Console) -> None:
+        """Draw the report."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        for name, value in _lines(self):
+            table.add_row(Text(name, style="dim"), Text(value))
+        console.print(table)
+        for title, gaps in (("missing", self.missing), ("optional", self.optional)):
+            for gap in gaps:
+                console.print(f"{title}: {gap.what}; {gap.remedy}", markup=False, highlight=False)
+        if not self.missing:
+            console.print("nothing is missing", markup=False)
+
+
+def doctor() -> DoctorReport:
+    """Look at cores, memory, disk, libraries and the model cache; measures bfloat16 for half a second."""
+    missing, optional = _packages()
+    compute = None
+    if not any(gap.what.startswith("package torch") for gap in missing):
+        from trimtab.model.machine import inspect_compute
+
+        compute = inspect_compute()
+    total, free = _memory_gb()
+    root = cache_root()
+    disk = shutil.disk_usage(_existing(root)).free / 1e9
+    models = tuple(name for name in CATALOGUE if _is_here(name))
+    lacking = [name for name in DEMO_MODELS if name not in models]
+    if lacking:
+        missing.append(Gap(what=f"models {' and '.join(lacking)}", remedy=f"run: trimtab pull {' '.join(lacking)}"))
+    if total < NEEDED_MEMORY_GB:
+        missing.append(
+            Gap(what=f"memory: {total:.1f} of {NEEDED_MEMORY_GB:.0f} GB", remedy="use a machine or container with more")
+        )
+    if disk < NEEDED_DISK_GB:
+        missing.append(
+            Gap(what=f"disk: {disk:.1f} of {NEEDED_DISK_GB:.0f} GB free", remedy="free some, or set TRIMTAB_CACHE")
+        )
+    return DoctorReport(
+        system=platform.platform(terse=True),
+        python=platform.python_version(),
+        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        memory_gb=round(total, 1),
+        memory_free_gb=round(free, 1),
+        cache=root,
+        disk_free_gb=round(disk, 1),
+        compute=compute,
+        models=models,
+        missing=tuple(missing),
+        optional=tuple(optional),
+    )
+
+
+def _lines(report: DoctorReport) -> list[tuple[str, str]]:
+    lines = [
+        ("system", f"{report.system}, Python {report.python}"),
+        ("cores", str(report.cores)),
+        ("memory", f"{report.memory_gb:.1f} GB, {report.memory_free_gb:.1f} GB free"),
+    ]
+    if report.compute is not None:
+        lines.append(("torch", f"{report.compute.torch}, {report.compute.threads} threads"))
+        lines.append(
+            ("accelerator", ", ".join(report.compute.accelerators) or "none; training and answering use the cores")
+        )
+        lines.append(
+            ("precision", "bf16 is faster here" if report.compute.faster_in_bf16 else "fp32; bf16 is not faster here")
+        )
+    lines.append(("cache", f"{report.cache}, {report.disk_free_gb:.1f} GB free"))
+    lines.append(("models", ", ".join(report.models) or "none"))
+    return lines
+
+
+def _packages() -> tuple[list[Gap], list[Gap]]:
+    """Required and optional packages of this installation that cannot be found; the names come from its own metadata."""
+    missing, optional = [], []
+    for line in importlib.metadata.requires(DISTRIBUTION) or []:
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        extra = re.search(r"extra == ['\"](\w+)['\"]", line)
+        if _installed(name) or (extra is not None and extra[1] == "dev"):
+            continue
+        if extra is None:
+            missing.append(Gap(what=f"package {name}", remedy=f"run: pip install {name}"))
+        else:
+            optional.append(Gap(what=f"package {name}", remedy=f"run: pip install 'trimtab[{extra[1]}]'"))
+    return missing, optional
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _memory_gb() -> tuple[float, float]:
+    """Total and available memory; a container's own limit counts when it is lower."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total, free = float(memory.total), float(memory.available)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
+        total, free = min(total, int(text)), min(free, int(text) - int(used.read_text()))
+    return total / 1e9, max(0.0, free) / 1e9
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _is_here(name: str) -> bool:
+    from trimtab.base.errors import MissingError
+
+    try:
+        resolve(name)
+    except MissingError:
+        return False
+    return True
