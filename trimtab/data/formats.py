@@ -15,7 +15,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Kind, Message, Refusal
 from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow
-from trimtab.data.readers import SUFFIXES, RawRow, Rows, read_hub, read_rows
+from trimtab.data.readers import SUFFIXES, RawRow, Rows, printable, read_hub, read_rows
 from trimtab.data.rows import LAYOUTS, Columns, Content, Reader, Wish, find_columns
 from trimtab.data.sources import resolve
 from trimtab.data.squad import answers_of, looks_like_squad, read_paragraphs
@@ -185,7 +185,8 @@ def _read_file(rows: Rows, name: str, wish: Wish, found: _Found) -> None:
     labels = {example.references[0] for example in examples} if wish.kind == "classify" else set()
     found.notes.append(_columns_note(Path(name).name, columns, wish.kind, len(examples), labels))
     if unused:
-        found.notes.append(f"{Path(name).name}: fields that are not used: {', '.join(sorted(unused)[:20])}")
+        listed = ", ".join(sorted(unused)[:20])
+        found.notes.append(printable(f"{Path(name).name}: fields that are not used: {listed}"))
 
 
 def _example(row: RawRow, content: Content, reader: Reader) -> Example:
@@ -239,7 +240,7 @@ def _columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, lab
     named = (f"`{column}`" + (f" ({role})" if column != role else "") for role, column in columns.extras.items())
     extras = ", ".join(named)
     classes = f"{len(set(labels))} classes, " if kind == "classify" else ""
-    return f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{rows:,} rows"
+    return printable(f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{rows:,} rows")
 
 
 def _identified(examples: Sequence[Example]) -> Iterator[Example]:
@@ -251,7 +252,7 @@ def _identified(examples: Sequence[Example]) -> Iterator[Example]:
         other = given.setdefault(example.id, example)
         if other is not example:
             raise InputError(
-                f"the id {example.id!r} stands already at {other.file}:{other.line}",
+                f"the id {example.id[:80]!r} stands already at {other.file}:{other.line}",
                 'make ids unique, or name another column: data.columns = { id = "…" }',
                 file=example.file,
                 line=example.line,

@@ -31,12 +31,20 @@ class RawRow:
     fields: Mapping[str, Any]
 
     def error(self, problem: str, remedy: str, field: str | None = None) -> InputError:
-        """An InputError at this row."""
-        return InputError(problem, remedy, file=self.file, line=self.line, field=field)
+        """An InputError at this row, on one printable line whatever the file holds."""
+        return InputError(
+            printable(problem), printable(remedy), file=self.file, line=self.line, field=field and printable(field, 80)
+        )
 
     def refusal(self, reason: str, remedy: str) -> Refusal:
         """A line for the ledger about this row."""
-        return Refusal(file=self.file, line=self.line, reason=reason, remedy=remedy)
+        return Refusal(file=self.file, line=self.line, reason=printable(reason), remedy=printable(remedy))
+
+
+def printable(text: str, limit: int = 400) -> str:
+    """Text from a file fit for one line of a terminal: control characters escaped, long text cut."""
+    short = text if len(text) <= limit else f"{text[:limit]}…"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in short)
 
 
 Rows = Iterator[RawRow | Refusal]
@@ -72,7 +80,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise _StrictError(f"the key {twice!r} stands twice in one object", "keep one of them", twice)
+        raise _StrictError(f"the key {twice[:80]!r} stands twice in one object", "keep one of them", twice)
     return value
 
 
@@ -104,7 +112,9 @@ def parse_json(text: str, file: Path | str, line: int, start: int = 0) -> tuple[
     try:
         value, end = _DECODER.raw_decode(text, start)
     except _StrictError as error:
-        raise InputError(str(error), error.remedy, file=file, line=line, field=error.field) from None
+        raise InputError(
+            str(error), error.remedy, file=file, line=line, field=error.field and printable(error.field, 80)
+        ) from None
     except json.JSONDecodeError as error:
         at = line + text.count("\n", start, error.pos)
         raise InputError(
@@ -300,7 +310,7 @@ def _header(cells: list[str], path: Path, line: int) -> list[str]:
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     for name in header:
         if header.count(name) > 1:
-            raise InputError(f"two columns are called {name!r}", "rename one", file=path, line=line, field=name)
+            raise InputError(f"two columns are called {name[:80]!r}", "rename one", file=path, line=line)
     return header
 
 

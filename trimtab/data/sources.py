@@ -76,26 +76,28 @@ def _has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
     return path.name.lower().endswith(tuple(suffixes))
 
 
-@contextmanager
-def open_checked(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; gzip is seen by its first bytes and unpacked on the way.
-
-    Raises InputError for a FIFO, device, folder, link that leads to itself, unreadable file, or empty file.
-    """
+def _open(path: Path) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
-        for is_kind, name in _KINDS:
-            if is_kind(mode):
-                raise InputError(f"is {name}, not a file", "give a regular file", file=path)
-        file = open(path, "rb")  # noqa: SIM115  closed below, whichever way the caller leaves
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
+        if kind is None:
+            return open(path, "rb")
     except FileNotFoundError:
         raise InputError("does not exist", "check the name", file=path) from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise InputError("is a symbolic link that leads to itself", "give a regular file", file=path) from None
         raise InputError(f"cannot be read ({error.strerror})", "check its permissions", file=path) from None
-    except ValueError:
-        raise InputError("is not a file name", "check the name", file=str(path).replace("\0", "\\0")) from None
+    raise InputError(f"is {kind}, not a file", "give a regular file", file=path)
+
+
+@contextmanager
+def open_checked(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; gzip is seen by its first bytes and unpacked on the way.
+
+    Raises InputError for a FIFO, device, folder, link that leads to itself, unreadable file, or empty file.
+    """
+    file = _open(path)
     with file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
@@ -203,7 +205,7 @@ def _blocks(file: BinaryIO, path: Path, encoding: str) -> Iterator[str]:
 
 def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
     try:
-        b"".decode(encoding)  # refuses what is no text encoding, such as base64
+        " ".encode(encoding)  # refuses what is no text encoding, such as base64
         return codecs.getincrementaldecoder(encoding)("strict")
     except (LookupError, UnicodeError, ValueError):
         raise InputError(

@@ -1,0 +1,527 @@
+"""Every numbered case of bad rows and files: refused with file, line and remedy; skipped into the ledger; warned of; or read without loss."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trimtab.base.errors import InputError, TrimtabError
+from trimtab.base.task import Task
+from trimtab.data import readers, sources
+from trimtab.data.formats import Read, read_examples
+
+GOOD = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for n in range(40)]
+ASK, SAY = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"q": "x"}'}}
+CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "found"}
+
+
+def read(path: Path, kind: str = "answer", **data: Any) -> Read:
+    """What reading one file gives."""
+    task = Task(
+        task={"name": "t", "kind": kind, **data.pop("task", {})},
+        data={"examples": [path.name], **data},
+        base={"model": "m"},
+        file=path.parent / "trimtab.toml",
+    )
+    return read_examples(task, task.data.examples)
+
+
+def lines(*rows: Any) -> bytes:
+    """JSON lines; text stands as it is."""
+    return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows).encode()
+
+
+def after_good(*rows: Any) -> bytes:
+    """The rows after forty good ones: the first stands in line 41."""
+    return lines(*GOOD, *rows)
+
+
+def chat(*turns: Any) -> bytes:
+    """A conversation in line 3, after two good ones."""
+    return lines({"messages": [ASK, SAY]}, {"messages": [ASK, SAY]}, {"messages": list(turns)})
+
+
+def as_json(answer: str) -> str:
+    """A row whose answer is written as given, unquoted."""
+    return f'{{"question": "q", "answer": {answer}}}'
+
+
+def csv(*rows: str) -> bytes:
+    """A table of questions and answers."""
+    return "\n".join(("question,answer", *rows, "")).encode()
+
+
+def packed(data: bytes, cut: int | None = None) -> bytes:
+    """Gzip of `data`, cut short when asked."""
+    return gzip.compress(data)[:cut]
+
+
+# number and what, file name, bytes, line (None: the whole file), a piece of the problem, a piece of the remedy
+REFUSED: list[tuple[str, str, bytes, int | None, str, str]] = [
+    ("2 UTF-16 with mark", "a.jsonl", lines(*GOOD).decode().encode("utf-16"), 1, "UTF-16", 'data.encoding = "utf-16"'),
+    ("2 UTF-16 without mark", "a.csv", csv("a,b").decode().encode("utf-16-le"), 1, "UTF-16-LE", "data.encoding"),
+    (
+        "3 mixed encoding",
+        "a.jsonl",
+        after_good('{"question": "caf\xe9"}').decode().encode("latin-1"),
+        41,
+        f"byte 0xE9 at offset {len(lines(*GOOD)) + 17:,} is not UTF-8",
+        "cp1252",
+    ),
+    ("4 NUL byte", "a.jsonl", after_good('{"question": "a\0b"}'), 41, "NUL", "remove"),
+    ("8 truncated gzip", "a.jsonl.gz", packed(os.urandom(4000) + lines(*GOOD), -40), None, "cut off", "copy it again"),
+    ("8 damaged gzip", "a.jsonl.gz", packed(lines(*GOOD), -6) + b"wrong!", None, "damaged", "copy it again"),
+    ("8 no gzip", "a.csv.gz", csv("a,b"), None, "not gzip", "rename"),
+    ("10 truncated last line", "a.jsonl", after_good(GOOD[0])[:-9], 41, "cut off", "copy the file again"),
+    ("11 empty", "a.jsonl", b"", None, "empty", "leave it out"),
+    ("11 empty but for space", "a.json", b" \n ", None, "nothing but space", "leave it out"),
+    ("11 only a header", "a.csv", b"question,answer\n", 1, "no row", "leave it out"),
+    ("12 array called jsonl", "a.jsonl", json.dumps(GOOD).encode(), 1, "JSON array", "rename it to .json"),
+    ("14 unclosed quote", "a.csv", csv("a,b", 'c,"d', "e,f"), 3, "never closes", "close it"),
+    ("16 too many fields", "a.csv", csv("a,b", "c,d,e"), 3, "3 fields where the header has 2", "double quotes"),
+    (
+        "16 too few fields",
+        "a.tsv",
+        b"question\tanswer\na\tb\nc\n",
+        3,
+        "1 fields where the header has 2",
+        "double quotes",
+    ),
+    ("17 duplicate header", "a.csv", b"question,answer,answer\na,b,c\n", 1, "two columns", "rename one"),
+    ("19 NaN", "a.jsonl", after_good(as_json("NaN")), 41, "NaN is not JSON", "null"),
+    ("19 Infinity", "a.jsonl", after_good(as_json("-Infinity")), 41, "-Infinity is not JSON", "null"),
+    ("20 1e400", "a.jsonl", after_good(as_json("1e400")), 41, "too large", "as text"),
+    (
+        "21 duplicate keys",
+        "a.jsonl",
+        after_good('{"question": "a", "answer": "b", "answer": "c"}'),
+        41,
+        "twice",
+        "keep one",
+    ),
+    ("23 depth", "a.jsonl", after_good(as_json("[" * 100_000 + "]" * 100_000)), 41, "nested deeper", "flatten"),
+    (
+        "23 depth under Python's own limit",
+        "a.jsonl",
+        after_good(as_json("[" * 80 + "]" * 80)),
+        41,
+        "nested deeper",
+        "flatten",
+    ),
+    ("24 5,000 digits", "a.jsonl", after_good(as_json("7" * 5000)), 41, "5,000 digits", "as text"),
+    ("25 true as weight", "a.jsonl", after_good({**GOOD[0], "weight": True}), 41, "weight is true or false", "number"),
+    ("26 type changes", "a.jsonl", after_good(as_json("7")), 41, "is a number; it was text from line 1 on", "one type"),
+    (
+        "26 answer becomes an object",
+        "a.jsonl",
+        after_good(as_json('{"a": 1}')),
+        41,
+        "is an object, not text",
+        "write text",
+    ),
+    ("28 two user turns", "a.jsonl", chat(ASK, ASK, SAY), 3, "a turn of user follows user", "alternate"),
+    ("28 assistant first", "a.jsonl", chat(SAY, ASK, SAY), 3, "a turn of assistant comes first", "alternate"),
+    ("28 system later", "a.jsonl", chat(ASK, {"role": "system", "content": "s"}, SAY), 3, "not the first", "front"),
+    ("29 unknown role", "a.jsonl", chat(ASK, {"role": "bot", "content": "x"}), 3, "unknown role 'bot'", "assistant"),
+    (
+        "32 two system turns",
+        "a.jsonl",
+        chat(*[{"role": "system", "content": "s"}] * 2, ASK, SAY),
+        3,
+        "second system",
+        "join",
+    ),
+    ("34 orphan tool result", "a.jsonl", chat(ASK, RESULT, SAY), 3, "no tool call before it", "remove the result"),
+    (
+        "34 other call's result",
+        "a.jsonl",
+        chat(ASK, CALLS, {**RESULT, "tool_call_id": "c9"}, SAY),
+        3,
+        "'c9'",
+        "tool_call_id",
+    ),
+    (
+        "35 tool arguments",
+        "a.jsonl",
+        chat(ASK, {**CALLS, "tool_calls": [{"function": {"name": "find", "arguments": "{q: 1"}}]}, RESULT, SAY),
+        3,
+        "tool arguments are not valid JSON",
+        "JSON object",
+    ),
+    (
+        "36 image",
+        "a.jsonl",
+        chat({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, SAY),
+        3,
+        "'image_url'; the model reads text only",
+        "leave the row out",
+    ),
+    ("46 negative weight", "a.jsonl", after_good({**GOOD[0], "weight": -1}), 41, "negative", "0 or more"),
+    ("46 weight no number", "a.csv", b"question,answer,weight\na,b,1\nc,d,nan\n", 3, "not finite", "0 or more"),
+    (
+        "46 weights sum to zero",
+        "a.csv",
+        b"question,answer,weight\na,b,0\nc,d,0\n",
+        2,
+        "all weights are 0",
+        "give some row",
+    ),
+    ("47 duplicate ids", "a.csv", b"id,question,answer\n7,a,b\n8,c,d\n7,e,f\n", 4, "'7' stands already at", "unique"),
+    ("50 one usable row", "a.jsonl", lines(GOOD[0]), 1, "1 usable row", "at least two"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "line", "problem", "remedy"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED]
+)
+def test_refused_with_place_and_remedy(
+    tmp_path: Path, name: str, data: bytes, line: int | None, problem: str, remedy: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        read(tmp_path / name)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / name}:{line}:" if line else f"{tmp_path / name}:")
+    assert caught.value.line == line
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+    assert "\n" not in message
+
+
+LOSSLESS: list[tuple[str, str, bytes, tuple[str, ...]]] = [
+    ("1 BOM jsonl", "a.jsonl", b"\xef\xbb\xbf" + lines(*GOOD[:2]), ("What is 0 plus one?", "What is 1 plus one?")),
+    ("1 BOM csv", "a.csv", b"\xef\xbb\xbf" + csv("a,b", "c,d"), ("a", "c")),
+    (
+        "5 CRLF jsonl",
+        "a.jsonl",
+        lines(*GOOD[:2]).replace(b"\n", b"\r\n"),
+        ("What is 0 plus one?", "What is 1 plus one?"),
+    ),
+    ("5 CRLF csv", "a.csv", csv("a,b", "c,d").replace(b"\n", b"\r\n"), ("a", "c")),
+    (
+        "6 U+2028",
+        "a.jsonl",
+        '{"question": "a\u2028b\u2029c\x85d", "answer": "x"}\n{"question": "e", "answer": "y"}\n'.encode(),
+        ("a\u2028b\u2029c\x85d", "e"),
+    ),
+    ("13 embedded newlines", "a.csv", csv('"a\nb ""c"", d",e', "f,g"), ('a\nb "c", d', "f")),
+    ("15 long field", "a.csv", csv("x" * 200_000 + ",b", "c,d"), ("x" * 200_000, "c")),
+    (
+        "33 null content with tool calls",
+        "a.jsonl",
+        lines({"messages": [ASK, CALLS, RESULT, SAY]}, {"messages": [ASK, CALLS]}),
+        ("found", "Hi"),
+    ),
+    ("51 right-to-left", "a.csv", csv("שלום עולם,x", "مرحبا بالعالم,y"), ("שלום עולם", "مرحبا بالعالم")),
+    ("51 emoji", "a.csv", csv("👩‍👩‍👧 🏳️‍🌈,x", "🇩🇪,y"), ("👩‍👩‍👧 🏳️‍🌈", "🇩🇪")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "inputs"), [case[1:] for case in LOSSLESS], ids=[case[0] for case in LOSSLESS]
+)
+def test_read_without_loss(tmp_path: Path, name: str, data: bytes, inputs: tuple[str, ...]) -> None:
+    (tmp_path / name).write_bytes(data)
+    found = read(tmp_path / name)
+    assert tuple(example.input for example in found.examples) == inputs
+    assert not found.refusals
+    assert not [note for note in found.notes if "invisible" in note]
+
+
+def test_33_tool_calls_keep_name_and_arguments(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines({"messages": [ASK, CALLS, RESULT, SAY]}, {"messages": [ASK, CALLS]}))
+    first, second = read(tmp_path / "a.jsonl").examples
+    written = '<tool_call>{"name": "find", "arguments": {"q": "x"}}</tool_call>'
+    assert [message.role for message in first.messages] == ["user", "assistant", "tool"]
+    assert first.messages[1].content == written
+    assert second.references == (written,)
+
+
+SKIPPED: list[tuple[str, bytes, int, str]] = [
+    ("22 lone surrogate", after_good(r'{"question": "a\ud800b", "answer": "c"}'), 41, "surrogate"),
+    ("30 empty assistant turn", chat(ASK, {"role": "assistant", "content": " "}), 3, "assistant is empty"),
+    ("30 empty assistant turn in the middle", chat(ASK, {"role": "assistant", "content": ""}, ASK, SAY), 3, "turn 2"),
+    ("31 no assistant turn", chat(ASK), 3, "no turn of the assistant"),
+    ("31 no assistant turn at the end", chat(ASK, SAY, ASK), 3, "last turn is not the assistant's"),
+    ("no answer", after_good(as_json("null")), 41, "no answer"),
+    ("no question", after_good({"question": " ", "answer": "x"}), 41, "no text in question"),
+]
+
+
+@pytest.mark.parametrize(("data", "line", "reason"), [case[1:] for case in SKIPPED], ids=[case[0] for case in SKIPPED])
+def test_skipped_into_the_ledger(tmp_path: Path, data: bytes, line: int, reason: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(data)
+    found = read(tmp_path / "a.jsonl")
+    (refusal,) = found.refusals
+    assert (refusal.file, refusal.line) == (str(tmp_path / "a.jsonl"), line)
+    assert reason in refusal.reason
+    assert refusal.remedy
+    assert len(found.examples) == line - 1
+    assert any("1 rows refused" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("bad", "stops"), [(20, False), (21, True)])
+def test_many_refused_rows_stop_the_reading(tmp_path: Path, bad: int, stops: bool) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(*GOOD, *[as_json("null")] * bad))
+    if not stops:
+        assert len(read(tmp_path / "a.jsonl").refusals) == bad
+        return
+    with pytest.raises(InputError, match=r"a\.jsonl:41: 21 of 61 rows cannot be used"):
+        read(tmp_path / "a.jsonl")
+
+
+def test_a_small_share_of_refused_rows_does_not_stop(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(*GOOD * 10, *[as_json("null")] * 30))
+    assert len(read(tmp_path / "a.jsonl").refusals) == 30
+
+
+WARNED: list[tuple[str, bytes, str]] = [
+    ("27 unknown field", after_good({**GOOD[0], "colour": "red"}), "not used: colour"),
+    ("37 special token text", after_good({"question": "say <|im_start|> now", "answer": "x"}), "special token"),
+    ("52 zero-width", after_good({"question": "a\u200bb", "answer": "x"}), "invisible"),
+    ("52 bidi", after_good({"question": "a\u202eb", "answer": "x"}), "invisible"),
+]
+
+
+@pytest.mark.parametrize(("data", "note"), [case[1:] for case in WARNED], ids=[case[0] for case in WARNED])
+def test_kept_with_a_note(tmp_path: Path, data: bytes, note: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(data)
+    found = read(tmp_path / "a.jsonl")
+    assert len(found.examples) == 41
+    assert found.examples[-1].input == json.loads(data.splitlines()[-1])["question"]
+    assert [line for line in found.notes if note in line]
+    (tmp_path / "b.jsonl").write_bytes(lines(*GOOD))
+    assert not [line for line in read(tmp_path / "b.jsonl").notes if note in line]
+
+
+def test_2_utf16_is_read_when_announced(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(*GOOD).decode().encode("utf-16"))
+    assert len(read(tmp_path / "a.jsonl", encoding="utf-16").examples) == 40
+
+
+def test_3_cp1252_is_read_when_announced(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("question,answer\ncafé,x\nnaïve,y\n".encode("cp1252"))
+    assert read(tmp_path / "a.csv", encoding="cp1252").examples[0].input == "café"
+    with pytest.raises(InputError, match=r"trimtab|data\.encoding"):
+        read(tmp_path / "a.csv", encoding="no-such")
+    with pytest.raises(InputError, match="unknown encoding"):
+        read(tmp_path / "a.csv", encoding="base64")
+
+
+def test_3_the_offset_counts_over_blocks(tmp_path: Path) -> None:
+    good = ("é" * 150_000 + "\n").encode()
+    (tmp_path / "a.csv").write_bytes(b"question,answer\n" + good.replace(b"\n", b",b\n") + b"\xff,x\n")
+    with pytest.raises(InputError) as caught:
+        read(tmp_path / "a.csv")
+    assert caught.value.line == 3
+    assert f"byte 0xFF at offset {16 + len(good) + 2:,} " in caught.value.problem
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_7_a_long_line_is_refused_in_bounded_memory(tmp_path: Path, name: str) -> None:
+    with open(tmp_path / name, "wb") as file:
+        file.write(b'{"question": "' if name == "a.jsonl" else b"question,answer\n")
+        for _ in range(50):
+            file.write(b"x" * 1024 * 1024)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=rf"{name}:\d: the line is longer than 32 MB; .*leave it out"):
+            read(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < 80 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_7_a_long_json_value_is_refused_before_it_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "WHOLE_CAP", 1000)
+    (tmp_path / "a.json").write_text(json.dumps(GOOD))
+    with pytest.raises(InputError, match=r"a\.json: is larger than .*split it"):
+        read(tmp_path / "a.json")
+
+
+def test_9_a_gzip_bomb_is_refused_early(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.jsonl.gz", "wb", compresslevel=9) as file:
+        for _ in range(20):
+            file.write(b"\n" * 1024 * 1024)
+    with pytest.raises(InputError, match=r"a\.jsonl\.gz: .*decompression bomb; unpack it yourself"):
+        read(tmp_path / "a.jsonl.gz")
+
+
+def test_9_the_total_of_a_gzip_is_bounded_whatever_its_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "TOTAL_CAP", 1000)
+    (tmp_path / "a.jsonl.gz").write_bytes(packed(lines(*GOOD)))
+    with pytest.raises(InputError, match="bomb"):
+        read(tmp_path / "a.jsonl.gz")
+
+
+def test_12_an_array_in_a_json_file_gives_its_rows_with_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(GOOD, indent=1))
+    examples = read(tmp_path / "a.json").examples
+    text = (tmp_path / "a.json").read_text().split("\n")
+    assert len(examples) == 40
+    assert all(example.input in text[example.line] for example in examples)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ('[\n{"question": "a", "answer": "b"},\n{"question": "c"', 3, "not valid JSON"),
+        ('[\n{"question": "a", "answer": "b"}', 2, "cut off"),
+        ('[\n{"question": "a", "answer": "b"}\n{"question": "c", "answer": "d"}]', 3, "comma is missing"),
+        ('[{"question": "a", "answer": "b"}]\nmore', 1, "more text"),
+        ("[\n1]", 2, "is a number, not an object"),
+    ],
+)
+def test_12_broken_arrays(tmp_path: Path, text: str, line: int, problem: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=problem) as caught:
+        read(tmp_path / "a.json")
+    assert caught.value.line == line
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [(_fifo, "FIFO"), (_device, "device"), (_loop, "leads to itself")],
+    ids=["fifo", "device", "loop"],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json", "a.parquet"])
+def test_18_only_regular_files_are_opened(
+    tmp_path: Path, make: Callable[[Path], None], problem: str, name: str
+) -> None:
+    make(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: is .*{problem}.*; give a regular file"):
+        read(tmp_path / name)
+
+
+def test_18_a_folder_with_a_loop_of_links_ends(tmp_path: Path) -> None:
+    inner = tmp_path / "rows" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "up").symlink_to(tmp_path / "rows")
+    (inner / "a.jsonl").write_bytes(lines(*GOOD))
+    assert len(read(tmp_path / "rows").examples) == 40
+
+
+@pytest.mark.parametrize("labels", [[0, 1, "spam"], ["ham", "spam", 1], [True, False, 1]])
+def test_42_labels_of_two_types(tmp_path: Path, labels: list[Any]) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(*({"text": f"t{n}", "label": label} for n, label in enumerate(labels))))
+    with pytest.raises(InputError, match=r"a\.jsonl:3:label: is .*; it was .* from line 1 on; use one type"):
+        read(tmp_path / "a.jsonl", "classify")
+
+
+FIELDS = [
+    *("messages", "role", "content", "tool_calls", "function", "name", "arguments", "from", "value", "conversations"),
+    *("question", "answer", "text", "label", "prompt", "completion", "weight", "id", "group", "passage", "a\nb"),
+]
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+TURN = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": st.text(max_size=5) | VALUE},
+    optional={"tool_calls": st.just([CALL]) | VALUE, "tool_call_id": st.just("c1") | VALUE},
+)
+ROW = (
+    VALUE
+    | st.fixed_dictionaries(
+        {"question": st.text(min_size=1) | VALUE, "answer": st.text(min_size=1) | VALUE},
+        optional={"weight": st.integers(0, 3) | VALUE, "id": VALUE, "passage": VALUE, "group": VALUE},
+    )
+    | st.fixed_dictionaries({"messages": st.lists(TURN, max_size=5) | st.just([ASK, SAY]) | VALUE})
+)
+SQUAD = st.fixed_dictionaries(
+    {
+        "data": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "paragraphs": st.lists(
+                        st.fixed_dictionaries({"context": st.text() | VALUE, "qas": st.lists(ROW) | VALUE})
+                    )
+                }
+            )
+            | VALUE
+        )
+        | VALUE
+    }
+)
+NAMES = st.sampled_from(["f.jsonl", "f.json", "f.csv", "f.tsv", "f.jsonl.gz"])
+KINDS = st.sampled_from(["classify", "answer", "generate"])
+FUZZ = settings(max_examples=200, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def outcome(path: Path, kind: str) -> Read | None:
+    """What was read, None for an error meant for the user, on one line; any other error goes through."""
+    message = ""
+    try:
+        return read(path, kind)
+    except TrimtabError as error:
+        message = str(error)
+    assert message.isprintable()
+    return None
+
+
+@FUZZ
+@given(data=st.binary(max_size=400), name=NAMES, kind=KINDS)
+def test_random_bytes_give_rows_or_one_clear_error(tmp_path: Path, data: bytes, name: str, kind: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    outcome(tmp_path / name, kind)
+
+
+@FUZZ
+@given(rows=st.lists(ROW, min_size=1, max_size=6), name=NAMES, kind=KINDS)
+def test_random_json_gives_rows_or_one_clear_error(tmp_path: Path, rows: list[Any], name: str, kind: str) -> None:
+    data = json.dumps(rows).encode() if name == "f.json" else "\n".join(json.dumps(row) for row in rows).encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    found = outcome(tmp_path / name, kind)
+    if found is not None and name != "f.csv":
+        assert len({example.id for example in found.examples}) == len(found.examples) >= 2
+
+
+@FUZZ
+@given(
+    cut=st.integers(0, 2000),
+    flip=st.integers(0, 2000),
+    byte=st.integers(0, 255),
+    name=st.sampled_from(["f.jsonl", "f.csv"]),
+)
+def test_a_damaged_good_file_never_gives_more_rows(tmp_path: Path, cut: int, flip: int, byte: int, name: str) -> None:
+    whole = lines(*GOOD) if name == "f.jsonl" else csv(*(f"{row['question']},{row['answer']}" for row in GOOD))
+    data = bytearray(whole[: len(whole) - cut])
+    if flip < len(data):
+        data[flip] = byte
+    (tmp_path / name).write_bytes(bytes(data))
+    found = outcome(tmp_path / name, "answer")
+    assert found is None or len(found.examples) <= 41
+
+
+def test_every_suffix_that_is_promised_has_a_reader(tmp_path: Path) -> None:
+    for suffix in readers.SUFFIXES:
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(b"")
+        with pytest.raises(InputError, match="empty"):
+            list(readers.read_rows(path))
