@@ -1,0 +1,135 @@
+"""Writes `pairs.jsonl`: functions in the house style, filled from `source/`, and the ordinary style derived from each.
+
+Run `python make.py` to rewrite the file beside this script, or `python make.py FOLDER` to write it elsewhere.
+"""
+
+import ast
+import itertools
+import json
+import random
+import sys
+import tomllib
+from pathlib import Path
+from string import Template
+from typing import Any
+
+SEED = 20263
+HERE = Path(__file__).resolve().parent
+EACH = 4  # pairs made of one body
+RESULT_NAMES = ("out", "res", "ret", "answer", "found", "tmp")
+
+
+def house_versions(entry: dict[str, Any], rng: random.Random) -> list[str]:
+    """Up to EACH different fillings of one body, in the house style."""
+    names = list(entry["vary"])
+    fillings = list(itertools.product(*entry["vary"].values()))
+    rng.shuffle(fillings)
+    texts: dict[str, None] = {}
+    for filling in fillings:
+        words = dict(zip(names, filling, strict=True))
+        texts.setdefault(Template(entry["text"]).substitute(words).strip(), None)
+    return list(texts)[:EACH]
+
+
+class Ordinary(ast.NodeTransformer):
+    """Rewrites one function of the house style into the ordinary one, with a choice of its habits."""
+
+    def __init__(self, constants: dict[str, ast.expr], texts: set[str], rng: random.Random) -> None:
+        self._constants = constants
+        self._texts = texts
+        self._concatenates = rng.random() < 0.5
+        self._result = rng.choice(RESULT_NAMES)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Constants are written out, and `result` gets another name."""
+        if node.id in self._constants:
+            return self._constants[node.id]
+        return ast.Name(self._result, node.ctx) if node.id == "result" else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        """f-strings become `+` where all parts are texts, and `.format` elsewhere."""
+        values = [self.visit(value.value) if isinstance(value, ast.FormattedValue) else value for value in node.values]
+        plain = all(
+            isinstance(value, ast.Constant) or (isinstance(value, ast.Name) and value.id in self._texts)
+            for value in values
+        )
+        if plain and self._concatenates:
+            total = values[0]
+            for value in values[1:]:
+                total = ast.BinOp(total, ast.Add(), value)
+            return total
+        pattern = "".join(str(value.value) if isinstance(value, ast.Constant) else "{}" for value in values)
+        arguments = [value for value in values if not isinstance(value, ast.Constant)]
+        return ast.Call(ast.Attribute(ast.Constant(pattern), "format", ast.Load()), arguments, [])
+
+
+def ordinary(house: str, rng: random.Random) -> str:
+    """The same function as somebody without the style guide would write it."""
+    module = ast.parse(house)
+    function = module.body[-1]
+    if not isinstance(function, ast.FunctionDef):
+        raise TypeError("the last statement of a body is its function")
+    constants = {node.targets[0].id: node.value for node in module.body[:-1]}  # type: ignore[attr-defined]
+    arguments = [*function.args.args, *function.args.kwonlyargs]
+    texts = {arg.arg for arg in arguments if ast.unparse(arg.annotation or ast.Constant(None)) == "str"}
+    body = function.body[1:]
+    if rng.random() < 0.7:
+        body = joined_return(body)
+    if rng.random() < 0.85:
+        body = nested(body)
+    loose = loose_docstring(ast.get_docstring(function) or "", rng)
+    habits = Ordinary(constants, texts, rng)
+    function.body = loose + [habits.visit(statement) for statement in body]
+    function.returns = None
+    if rng.random() < 0.85:
+        for arg in arguments:
+            arg.annotation = None
+    function.args.args, function.args.kwonlyargs, function.args.kw_defaults = arguments, [], []
+    return ast.unparse(ast.fix_missing_locations(function))
+
+
+def joined_return(body: list[ast.stmt]) -> list[ast.stmt]:
+    """`result = value; return result` at the end as `return value`."""
+    if isinstance(before := body[-2] if len(body) > 1 else None, ast.Assign):
+        return [*body[:-2], ast.Return(before.value)]
+    return body
+
+
+def nested(body: list[ast.stmt]) -> list[ast.stmt]:
+    """What follows a guard is put into its `else`."""
+    for place, statement in enumerate(body[:-1]):
+        if isinstance(statement, ast.If) and isinstance(statement.body[-1], ast.Return):
+            other = ast.If(statement.test, statement.body, nested(body[place + 1 :]))
+            return [*body[:place], other]
+    return body
+
+
+def loose_docstring(text: str, rng: random.Random) -> list[ast.stmt]:
+    """Mostly none; else one without capital and period, or one of several lines."""
+    dice = rng.random()
+    if dice < 0.55:
+        return []
+    loose = text[0].lower() + text[1:].rstrip(".")
+    if dice > 0.85:
+        loose = f"\n    {loose}\n    "
+    return [ast.Expr(ast.Constant(loose))]
+
+
+def main(target: Path) -> None:
+    """Writes the data file of the example into `target`."""
+    rng = random.Random(SEED)
+    rows: list[dict[str, str]] = []
+    for file in ("text", "numbers", "lists", "records"):
+        source = tomllib.loads((HERE / "source" / f"{file}.toml").read_text(encoding="utf-8"))
+        for number, entry in enumerate(source["function"], start=1):
+            group = f"{file}-{number:02}"
+            for variant, house in enumerate(house_versions(entry, rng), start=1):
+                row = {"id": f"{group}-{variant}", "input": ordinary(house, rng), "output": house}
+                rows.append(row | {"body": group, "subject": source["subject"]})
+    rng.shuffle(rows)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (target / "pairs.jsonl").write_text(text, encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
