@@ -82,7 +82,7 @@ class Output:
             return self.raw(json.dumps(to_plain(result), indent=2, ensure_ascii=False, allow_nan=False))
         from rich.console import Console
 
-        render(Console(file=self._stdout, soft_wrap=True))
+        render(Console(file=self._stdout, width=None if self._stdout.isatty() else 160))
         return None
 
     def record(self, result: Any) -> None:
@@ -95,13 +95,13 @@ class Output:
 
     def arm(self, result: ArmResult) -> None:
         """Print what was measured of one arm."""
-        self.show(result, lambda console: console.print(_arms((result,))))
+        self.show(result, lambda console: _show_arms(console, (result,)))
 
     def study(self, result: StudyResult, plain: Any) -> None:
         """Print the table of arms, the verdict and where the report is."""
 
         def render(console: Console) -> None:
-            console.print(_arms(result.arms))
+            _show_arms(console, result.arms)
             console.print(f"\n{result.verdict.sentence}", style="bold", markup=False, highlight=False)
             if result.verdict.needs:
                 console.print(result.verdict.needs, markup=False, highlight=False)
@@ -137,9 +137,12 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _arms(arms: Sequence[ArmResult]) -> Table:
-    """One line an arm; a column that no arm fills is left out; an arm that did not run says why in place of a score."""
-    currency = next((arm.cost.currency for arm in arms if arm.cost), "")
+def _show_arms(console: Console, arms: Sequence[ArmResult]) -> None:
+    """A line for each arm that ran, without the columns that none of them fills; then those that did not run, and why."""
+    from rich.text import Text
+
+    done = [arm for arm in arms if arm.status == "done"]
+    currency = next((arm.cost.currency for arm in done if arm.cost), "")
     columns: list[tuple[str, Callable[[ArmResult], str]]] = [
         ("score", lambda arm: f"{arm.score.value:.3f}" if arm.score else ""),
         ("[low, high]", lambda arm: f"[{arm.score.low:.3f}, {arm.score.high:.3f}]" if arm.score else ""),
@@ -149,22 +152,15 @@ def _arms(arms: Sequence[ArmResult]) -> Table:
         ("p95 ms", lambda arm: _number(arm.latency_p95_ms)),
         (f"cost {currency}".strip(), lambda arm: _number(arm.cost.total) if arm.cost else ""),
     ]
-    texts = {head: [cell(arm) for arm in arms] for head, cell in columns}
-    heads = [head for head, cells in texts.items() if any(cells)]
-    reasons = [_reason(arm) for arm in arms]
-    table = _table("arm", *heads)
-    if any(reasons):
-        table.add_column("", justify="left", overflow="fold")
-    from rich.text import Text
-
-    for place, arm in enumerate(arms):
-        cells = [arm.arm, *(texts[head][place] for head in heads), *([reasons[place]] if any(reasons) else [])]
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
-
-
-def _reason(arm: ArmResult) -> str:
-    return "" if arm.status == "done" else f"{arm.status.replace('_', ' ')}: {arm.why}"
+    filled = [(head, cell) for head, cell in columns if any(cell(arm) for arm in done)]
+    table = _table("arm", *(head for head, _ in filled))
+    for arm in done:
+        table.add_row(Text(arm.arm), *(Text(cell(arm)) for _, cell in filled))
+    if done:
+        console.print(table)
+    for arm in arms:
+        if arm.status != "done":
+            console.print(f"{arm.arm}  {arm.status.replace('_', ' ')}: {arm.why}", markup=False, highlight=False)
 
 
 def _number(value: float | None) -> str:

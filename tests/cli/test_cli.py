@@ -1,0 +1,270 @@
+"""The command line: light, complete help, one JSON object, exit codes, one-line errors."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from trimtab.base.errors import DivergedError, InputError, StoppedError
+from trimtab.base.records import ArmResult, Cost, Estimate, Hit, Passage, StudyResult, Verdict
+from trimtab.cli import main
+from trimtab.cli.main import app
+
+VERBS = ("init", "pull", "check", "study", "train", "eval", "ask", "runs", "demo", "doctor")
+HEAVY = (
+    "torch",
+    "transformers",
+    "pydantic",
+    "numpy",
+    "sklearn",
+    "pyarrow",
+    "lancedb",
+    "httpx",
+    "huggingface_hub",
+    "rich",
+)
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, [*arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [([], set()), (["study"], {"pydantic"}), (["pull"], {"pydantic"})],  # typer itself reads options with pydantic
+)
+def test_help_imports_nothing_heavy(arguments, allowed):
+    code = (
+        "import sys; from trimtab.cli.main import run\n"
+        f"try: run([*{arguments!r}, '--help'])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        f"found = sorted(set({HEAVY!r}) & set(sys.modules)); print('FOUND', *found)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.splitlines()[-1].split()[1:]) <= allowed
+
+
+def test_every_verb_has_help_with_an_example_and_json():
+    shown = invoke("--help").stdout
+    for verb in VERBS:
+        assert f"  {verb} " in shown
+        text = invoke(verb, "--help").stdout
+        assert f"    trimtab {verb}" in text
+        assert "--json" in text
+
+
+def test_the_version_is_the_packages():
+    import trimtab
+
+    assert invoke("--version").stdout == f"trimtab {trimtab.__version__}\n"
+
+
+def test_the_reference_in_docs_is_what_help_says():
+    script = Path(__file__).parents[2] / "docs" / "make_cli_reference.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value=value, low=value - 0.05, high=value + 0.05, n=120)
+
+
+def result(status: str = "shown") -> StudyResult:
+    arms = (
+        ArmResult(arm="prompt", status="done", score=estimate(0.31), passes=False, latency_p50_ms=310.2),
+        ArmResult(
+            arm="lora+rag",
+            status="done",
+            score=estimate(0.8125),
+            passes=True,
+            train_seconds=61.4,
+            latency_p50_ms=402.0,
+            latency_p95_ms=1520.0,
+            cost=Cost(total=812.5, up_front=3.1, monthly=67.4, currency="USD"),
+        ),
+        ArmResult(arm="full", status="not_run", why="12 minutes lacking in the budget"),
+    )
+    verdict = Verdict(status=status, arm="lora+rag" if status == "shown" else None, sentence="The sentence [of it].")
+    return StudyResult(
+        study="S1",
+        task="support",
+        metric="token_f1",
+        target=0.8,
+        verdict=verdict,
+        arms=arms,
+        comparisons=(),
+        report="r.html",
+    )
+
+
+@pytest.fixture
+def verbs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Stand-ins for the functions of `trimtab.studies`; what each was called with is kept under its name."""
+    called: dict[str, Any] = {}
+    answers: dict[str, Any] = dict.fromkeys(VERBS)
+
+    def stand_in(verb: str):
+        def function(*values: Any, **named: Any) -> Any:
+            called[verb] = (values, named)
+            print("noise of a library")
+            if isinstance(answers[verb], BaseException):
+                raise answers[verb]
+            return answers[verb]
+
+        return function
+
+    for verb in VERBS:
+        module = ModuleType(f"trimtab.studies.{verb}")
+        setattr(module, verb, stand_in(verb))
+        module.to_json = lambda study: {"study": study.study, "verdict": {"status": study.verdict.status}}
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return {"called": called, "answers": answers}
+
+
+@pytest.mark.parametrize(("status", "code"), [("shown", 0), ("not_shown", 1)])
+def test_study_prints_the_table_or_one_object_and_exits_by_its_verdict(verbs, status, code):
+    verbs["answers"]["study"] = result(status)
+    shown = invoke("study", "--budget", "20m", "-t", "x/trimtab.toml", "--allow-commands")
+    assert shown.exit_code == code
+    assert verbs["called"]["study"] == (
+        (Path("x/trimtab.toml"),),
+        {"resume": None, "allow_commands": True, "budget": "20m"},
+    )
+    lines = shown.stdout.splitlines()
+    row = next(line for line in lines if line.startswith("lora+rag"))
+    assert row.split() == ["lora+rag", "0.812", "[0.762,", "0.863]", "yes", "61", "402", "1,520", "812"]
+    assert "The sentence [of it]." in lines
+    assert "Report: r.html" in lines
+    lacking = next(line for line in lines if line.startswith("full"))
+    assert lacking.split(maxsplit=1)[1] == "not run: 12 minutes lacking in the budget"
+
+    plain = invoke("study", "--json")
+    assert plain.exit_code == code
+    assert json.loads(plain.stdout) == {"study": "S1", "verdict": {"status": status}}
+    assert "noise of a library" in plain.stderr
+
+
+def test_the_demo_exits_0_whatever_the_verdict(verbs):
+    verbs["answers"]["demo"] = result("not_shown")
+    assert invoke("demo", "spam", "--cut").exit_code == 0
+    assert verbs["called"]["demo"] == (("spam",), {"cut": True, "folder": None})
+    assert invoke("demo").exit_code == 0
+    assert verbs["called"]["demo"][0] == ("handbook",)
+    assert invoke("demo", "nothing").exit_code == 2
+
+
+@dataclass(frozen=True)
+class Checked:
+    remarks: tuple[Any, ...]
+
+    def render(self, console: Any) -> None:
+        console.print("drawn")
+
+
+def test_check_exits_1_when_something_must_be_mended(verbs):
+    verbs["answers"]["check"] = Checked(())
+    shown = invoke("check")
+    assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "drawn")
+    verbs["answers"]["check"] = Checked((SimpleNamespace(level="warn"),))
+    assert invoke("check").exit_code == 0
+    verbs["answers"]["check"] = Checked((SimpleNamespace(level="stop"),))
+    assert invoke("check").exit_code == 1
+
+
+def test_each_option_reaches_its_function(verbs):
+    verbs["answers"] |= {"train": estimate(0.5), "eval": result().arms[0], "runs": (estimate(0.5), estimate(0.6))}
+    assert invoke("train", "lora", "--seed", "3", "--resume", "R1").exit_code == 0
+    assert verbs["called"]["train"] == ((Path("trimtab.toml"), "lora"), {"seed": 3, "resume": "R1"})
+    assert invoke("eval", "rag", "--split", "test", "--run", "R1", "--allow-commands").exit_code == 0
+    assert verbs["called"]["eval"] == (
+        (Path("trimtab.toml"), "rag"),
+        {"split": "test", "run": "R1", "allow_commands": True},
+    )
+    assert invoke("runs", "--task", "here").exit_code == 0
+    assert verbs["called"]["runs"] == ((Path("here"),), {})
+    assert json.loads(invoke("runs", "--json").stdout)["runs"][1]["value"] == 0.6
+    assert json.loads(invoke("eval", "rag", "--json").stdout)["score"] == {
+        "value": 0.31,
+        "low": 0.26,
+        "high": 0.36,
+        "n": 120,
+    }
+
+
+def test_ask_shows_the_answer_and_its_sources(verbs):
+    @dataclass(frozen=True)
+    class Asked:
+        answer: str
+        arm: str
+        seconds: float
+        hits: tuple[Hit, ...]
+
+    passage = Passage(id="p", document="d", title="Leave", path=("Days",), text="30 days", source="leave.md")
+    verbs["answers"]["ask"] = Asked("30 days [1].", "rag", 0.41, (Hit(passage=passage, rank=1, score=0.5),))
+    shown = invoke("ask", "How many?", "--arm", "rag")
+    assert verbs["called"]["ask"] == (("How many?",), {"task": Path("trimtab.toml"), "arm": "rag"})
+    assert shown.stdout.splitlines()[1:] == ["30 days [1].", "  [1] Leave > Days  (leave.md)", "rag, 0.41 s"]
+    assert json.loads(invoke("ask", "How many?", "--json").stdout)["hits"][0]["passage"]["text"] == "30 days"
+
+
+def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs):
+    verbs["answers"]["init"] = '{"a": 1}'
+    assert invoke("init", "--schema").stdout == '{"a": 1}\n'
+    assert verbs["called"]["init"] == ((Path(),), {"schema": True})
+    assert json.loads(invoke("init", "data", "--json").stdout) == {"text": '{"a": 1}'}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("is wrong", "do this", file="a.csv", line=3), 2, "trimtab: a.csv:3: is wrong; do this"),
+        (DivergedError("the loss is NaN"), 1, "trimtab: the loss is NaN"),
+        (StoppedError("go on with: trimtab study --resume"), 3, "trimtab: go on with: trimtab study --resume"),
+        (KeyboardInterrupt(), 3, "trimtab: interrupted"),
+        (PermissionError(13, "Permission denied", "x"), 2, "trimtab: [Errno 13] Permission denied: 'x'; check"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(verbs, error, code, line):
+    verbs["answers"]["study"] = error
+    shown = invoke("study", "--json")
+    assert (shown.exit_code, shown.stdout) == (code, "")
+    assert shown.stderr.splitlines()[-1].startswith(line)
+    assert "Traceback" not in shown.stderr
+
+
+def test_debug_shows_the_traceback(verbs, monkeypatch):
+    monkeypatch.setenv("TRIMTAB_DEBUG", "1")
+    verbs["answers"]["study"] = InputError("is wrong", "do this")
+    assert isinstance(invoke("study").exception, InputError)
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [(["--resume"], "latest"), (["--resume", "--json"], "latest"), (["--resume", "ID"], "ID"), ([], None)],
+)
+def test_resume_stands_alone_or_with_an_id(verbs, given, value):
+    verbs["answers"]["study"] = result()
+    with pytest.raises(SystemExit) as end:
+        main.run(["study", *given])
+    assert not end.value.code
+    assert verbs["called"]["study"][1]["resume"] == value
+
+
+def test_pull_takes_several_names(monkeypatch, tmp_path):
+    from trimtab.model import catalog
+
+    seen = []
+    monkeypatch.setattr(
+        catalog, "pull", lambda name, **options: seen.append((name, options["source"])) or tmp_path / name
+    )
+    shown = invoke("pull", "a", "b", "--json")
+    assert json.loads(shown.stdout) == {"models": {"a": str(tmp_path / "a"), "b": str(tmp_path / "b")}}
+    assert invoke("pull", "a", "--from", "x.whl").exit_code == 0
+    assert seen == [("a", None), ("b", None), ("a", Path("x.whl"))]
+    assert invoke("pull", "a", "b", "--from", "x.whl").exit_code == 2
