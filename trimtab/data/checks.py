@@ -1,0 +1,254 @@
+"""What the rows can and cannot show: remarks on a split data set, made before time is spent on it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal, get_args
+
+from trimtab.base.records import Document, Example, Split
+from trimtab.base.task import Task
+from trimtab.data.duplicates import Pair, PairKind, compared_text, find_pairs, normalise, place
+from trimtab.data.leakage import find_in_documents
+
+FEW_TO_TRAIN, FEW_TO_TEST = 20, 30
+DOMINANT = 0.8  # share of one answer from which its mere repetition scores well
+REPEATED = 0.1  # share of rows that repeat another from which it is a warning
+MANY_CLASSES = 1000
+BURST = 10  # near-identical rows with one answer that look like a flood
+_EMBEDDING = 384  # dimensions of the default embedding, which the linear arm has one row of weights a class for
+
+_KINDS: tuple[tuple[PairKind, str], ...] = (
+    ("exact", "word for word"),
+    ("normalised", "but for case and punctuation"),
+    ("near", "nearly"),
+)
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are spelt in invisible letters
+_INVISIBLE = re.compile(
+    "[\u200b\u2060\ufeff\u180e\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])"
+)
+
+
+Level = Literal["stop", "warn", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One sentence on the data: `stop` bars a study, `warn` is to be read, `note` is good to know."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    splits: Mapping[Split, Sequence[Example]]
+    rows: tuple[Example, ...]
+    documents: Sequence[Document]
+    task: Task
+
+    def of(self, split: Split) -> Sequence[Example]:
+        return self.splits.get(split, ())
+
+
+def check_examples(
+    splits: Mapping[Split, Sequence[Example]], documents: Sequence[Document], task: Task
+) -> tuple[Remark, ...]:
+    """Every remark on the rows, those that stop a study first. Overlap between splits is `check_leakage`'s part."""
+    rows = (*splits.get("train", ()), *splits.get("dev", ()), *splits.get("test", ()))
+    if not rows:
+        return ()
+    data = _Data(splits, rows, documents, task)
+    checks: list[Callable[[_Data], Iterator[Remark]]] = [_size, _weights]
+    if task.task.kind == "classify":
+        checks += [_classes, _label_forms, _label_sides]
+    checks += [_dominance, _contradictions, _invisible, _repetition, _in_documents]
+    remarks = [remark for check in checks for remark in check(data)]
+    return tuple(sorted(remarks, key=lambda remark: get_args(Level).index(remark.level)))
+
+
+def half_width(n: int, share: float = 0.8) -> float:
+    """Half the width of the 95% Wilson interval of a share seen on `n` items."""
+    z = 1.96
+    return z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+
+
+def _size(data: _Data) -> Iterator[Remark]:
+    if len(data.rows) < 2:
+        yield Remark("stop", f"There is one usable row ({place(data.rows[0])}): nothing can be compared; add rows.")
+        return
+    train, test = len(data.of("train")), len(data.of("test"))
+    if 0 < train < FEW_TO_TRAIN:
+        text = f"Train has {train} rows: tuning on so few learns them by heart; add rows (50 are a start) or leave tuned arms out."
+        yield Remark("warn", text)
+    if 0 < test < FEW_TO_TEST:
+        points = 100 * half_width(test)
+        text = f"Test has {test} rows: a score of 80% would be known to about ±{points:.0f} points only, so that arms can hardly be told apart; add rows."
+        yield Remark("warn", text)
+
+
+def _weights(data: _Data) -> Iterator[Remark]:
+    negative = [row for row in data.rows if not 0 <= row.weight < float("inf")]
+    if negative:
+        first = negative[0]
+        text = f"{_rows(negative)} a weight that is not a number from 0 up ({first.weight} at {place(first)}); mend the weight column."
+        yield Remark("stop", text)
+    elif data.of("train") and sum(row.weight for row in data.of("train")) == 0:
+        yield Remark(
+            "stop", "All weights of the training rows are 0, so nothing would be learnt; mend the weight column."
+        )
+
+
+def _classes(data: _Data) -> Iterator[Remark]:
+    first = _first_by_label(data.rows)
+    if len(first) == 1:
+        label = next(iter(first))
+        text = f"All {len(data.rows)} rows have the label {label!r}: there is nothing to tell apart; add rows of other labels."
+        yield Remark("stop", text)
+    if len(first) >= MANY_CLASSES:
+        memory = len(first) * _EMBEDDING * 8 / 1e6
+        text = f"There are {len(first):,} labels: every one is scored for every question, and the linear arm alone needs about {memory:,.0f} MB for them; check that the label column is the right one."
+        yield Remark("warn", text)
+    listed = set(data.task.task.labels)
+    strange = [label for label in first if listed and label not in listed]
+    if strange:
+        text = f"{_count(strange, 'label')} not in task.labels ({strange[0]!r} at {place(first[strange[0]])}); add what is missing there, or mend the rows."
+        yield Remark("stop", text)
+
+
+def _label_forms(data: _Data) -> Iterator[Remark]:
+    first = _first_by_label(data.rows)
+    numbers = [label for label in first if _NUMBER.fullmatch(label.strip())]
+    words = [label for label in first if not _NUMBER.fullmatch(label.strip())]
+    if numbers and words and not data.task.task.labels:
+        number, word = numbers[0], words[0]
+        text = f"Labels mix numbers ({number!r} at {place(first[number])}) with words ({word!r} at {place(first[word])}); use one kind, or list them all in task.labels if they are meant."
+        yield Remark("stop", text)
+    forms: dict[str, list[str]] = defaultdict(list)
+    for label in first:
+        forms[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+    variants = [same for same in forms.values() if len(same) > 1]
+    if variants:
+        one, other = variants[0][:2]
+        count = f"{len(variants)} label{'s are' if len(variants) > 1 else ' is'}"
+        text = f"{count} written in several ways ({one!r} at {place(first[one])}, {other!r} at {place(first[other])}) and counted as different; write each in one way."
+        yield Remark("warn", text)
+
+
+def _label_sides(data: _Data) -> Iterator[Remark]:
+    trained = {row.references[0] for row in data.of("train")}
+    sides: tuple[tuple[Split, Level], ...] = (("test", "stop"), ("dev", "warn"))
+    for split, level in sides:
+        unseen = _first_by_label([row for row in data.of(split) if row.references[0] not in trained])
+        if unseen and trained:
+            label, row = next(iter(unseen.items()))
+            text = f"{_count(unseen, 'label')} in {split} and never in train ({label!r} at {place(row)}), so no arm can learn it; add training rows of it, or take it out."
+            yield Remark(level, text)
+
+
+def _dominance(data: _Data) -> Iterator[Remark]:
+    counts = Counter(row.references[0] for row in data.rows)
+    answer, count = counts.most_common(1)[0]
+    share = count / len(data.rows)
+    if DOMINANT < share < 1 or (share == 1 and data.task.task.kind != "classify" and len(data.rows) > 1):
+        text = f"{count} of {len(data.rows)} rows ({share:.0%}) have the answer {_short(answer)!r}, so that always giving it scores as much; add rows of the others"
+        advice = ', or set metric = "macro_f1".' if data.task.metric == "accuracy" else "."
+        yield Remark("warn", text + advice)
+
+
+def _contradictions(data: _Data) -> Iterator[Remark]:
+    asked: dict[str, list[Example]] = defaultdict(list)
+    for row in data.rows:
+        asked[normalise(compared_text(row))].append(row)
+    torn: list[tuple[Example, Example]] = []
+    for same in asked.values():
+        answers = {normalise(reference) for reference in same[0].references}
+        other = next((row for row in same if answers.isdisjoint(map(normalise, row.references))), None)
+        if other is not None:
+            torn.append((same[0], other))
+    if torn:
+        one, two = torn[0]
+        count = f"{len(torn)} question{'s have' if len(torn) > 1 else ' has'}"
+        text = f"{count} different answers in different rows ({_short(one.input)!r}: {_short(one.references[0])!r} at {place(one)}, {_short(two.references[0])!r} at {place(two)}); keep one, or give both as references of one row."
+        yield Remark("warn", text)
+
+
+def _invisible(data: _Data) -> Iterator[Remark]:
+    found: list[tuple[Example, str]] = []
+    for row in data.rows:
+        texts = (*(message.content for message in row.messages), *row.references)
+        match = next((hit for text in texts if (hit := _INVISIBLE.search(_FLAG.sub("", text)))), None)
+        if match is not None:
+            found.append((row, match.group()))
+    if found:
+        row, character = found[0]
+        name = unicodedata.name(character, "").lower() or "tag"
+        text = f"{_rows([row for row, _ in found])} invisible characters (U+{ord(character):04X}, {name}, at {place(row)}), which can hide instructions or split words; remove them unless they are meant."
+        yield Remark("warn", text)
+
+
+def _repetition(data: _Data) -> Iterator[Remark]:
+    pairs = find_pairs([compared_text(row) for row in data.rows])
+    if not pairs:
+        return
+    kinds = Counter(pair.kind for pair in pairs)
+    total, left = len(data.rows), len(data.rows) - len(pairs)
+    first = pairs[0]
+    parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in _KINDS if kinds[kind])
+    text = f"{len(pairs)} of {total} rows repeat another ({parts}; {place(data.rows[first.b])} repeats {place(data.rows[first.a])}), so that they weigh as {left} independent rows; remove what is not meant."
+    yield Remark("warn" if len(pairs) >= REPEATED * total else "note", text)
+    yield from _bursts(data, pairs)
+
+
+def _bursts(data: _Data, pairs: Sequence[Pair]) -> Iterator[Remark]:
+    """Many rows that nearly say the same and have one answer: a flood, by mistake or meant to poison."""
+    part: dict[int, list[int]] = {}
+    for pair in pairs:  # a forest: joining two lists whole is enough
+        joined = part.get(pair.a, [pair.a]) + part.get(pair.b, [pair.b])
+        for i in joined:
+            part[i] = joined
+    bursts: dict[int, list[Example]] = {}
+    for joined in part.values():
+        rows = [data.rows[i] for i in sorted(joined)]
+        if len(rows) >= BURST and len({normalise(row.references[0]) for row in rows}) == 1:
+            bursts[min(joined)] = rows
+    if bursts:
+        rows = max(bursts.values(), key=len)
+        count = f"{len(bursts)} burst{'s' if len(bursts) > 1 else ''} of at least {BURST} nearly identical rows with one answer"
+        text = f"{count}: the largest has {len(rows)} rows ({_short(rows[0].input)!r}: {_short(rows[0].references[0])!r}, from {place(rows[0])} on); make sure that nobody planted them, and keep one of each."
+        yield Remark("warn", text)
+
+
+def _in_documents(data: _Data) -> Iterator[Remark]:
+    found = find_in_documents([*data.of("dev"), *data.of("test")], data.documents)
+    if found:
+        first = found[0]
+        count = f"{len(found)} question{'s' if len(found) > 1 else ''} of dev and test stand{'s' if len(found) == 1 else ''}"
+        text = f'{count} word for word in the documents ({place(first.example)} in {first.document}), which favours retrieval; reword, or, if users ask just so (a list of frequent questions), set data.leakage = "report".'
+        yield Remark("stop" if data.task.data.leakage == "stop" else "warn", text)
+
+
+def _first_by_label(rows: Sequence[Example]) -> dict[str, Example]:
+    first: dict[str, Example] = {}
+    for row in rows:
+        first.setdefault(row.references[0], row)
+    return first
+
+
+def _rows(rows: Sequence[Example]) -> str:
+    return "1 row has" if len(rows) == 1 else f"{len(rows)} rows have"
+
+
+def _count(items: Sequence[str] | Mapping[str, Example], noun: str) -> str:
+    return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"
+
+
+def _short(text: str, length: int = 50) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"
