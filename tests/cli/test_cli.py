@@ -227,6 +227,7 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs):
         (DivergedError("the loss is NaN"), 1, "trimtab: the loss is NaN"),
         (StoppedError("go on with: trimtab study --resume"), 3, "trimtab: go on with: trimtab study --resume"),
         (KeyboardInterrupt(), 3, "trimtab: interrupted"),
+        (ZeroDivisionError("a\nb"), 2, "trimtab: internal error, ZeroDivisionError: a b; run it with TRIMTAB_DEBUG=1"),
         (PermissionError(13, "Permission denied", "x"), 2, "trimtab: [Errno 13] Permission denied: 'x'; check"),
     ],
 )

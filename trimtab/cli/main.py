@@ -60,12 +60,20 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             return command(**options)
         try:
             return command(**options)
+        except typer.Exit:
+            raise
         except KeyboardInterrupt:
             message, code = "interrupted", EXIT_INTERRUPTED
         except TrimtabError as error:
             message, code = str(error), error.exit_code
         except OSError as error:
             message, code = f"{error}; check the path, its permissions and the free space", EXIT_BAD_INPUT
+        except Exception as error:
+            found = " ".join(f"{type(error).__name__}: {error}".split())
+            typer.echo(
+                f"trimtab: internal error, {found}; run it with TRIMTAB_DEBUG=1 and report what it prints", err=True
+            )
+            raise typer.Exit(EXIT_BAD_INPUT) from error
         typer.echo(f"trimtab: {message}", err=True)
         raise typer.Exit(code)
 
