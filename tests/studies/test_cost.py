@@ -1,0 +1,214 @@
+"""Cost against sums done by hand, break-even against totals on both sides of it, staleness against its own curve."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trimtab.base.task import ChangeTable, CostTable, HourPrice, TokenPrice
+from trimtab.studies.cost import (
+    MACHINE_SECONDS,
+    SECONDS_A_MONTH,
+    Usage,
+    accuracy_at_end,
+    break_even,
+    change_rate_for,
+    cost_of,
+    cost_terms,
+    crossings,
+    highest_change_rate,
+    planned_retrainings,
+    retrainings_within,
+    safe_period,
+)
+
+HOUR = HourPrice(price=0.4, as_of=date(2026, 11, 1), source="contract")
+TOKENS = TokenPrice(input=0.15, output=0.6, as_of=date(2026, 11, 1), source="list")
+ON_DEMAND = CostTable(machine_hour=HOUR, hosting="on-demand", questions_per_month=100_000)
+ALWAYS_ON = CostTable(machine_hour=HOUR, questions_per_month=100_000)
+RAG = Usage(
+    train_seconds=0,
+    evaluation_seconds=60,
+    index_seconds=30,
+    seconds_per_question=0.9,
+    prompt_tokens=600,
+    new_tokens=20,
+    runs_on_own_machine=True,
+    trained=False,
+    token_price=None,
+)
+LORA = replace(RAG, train_seconds=7200, index_seconds=0, seconds_per_question=0.3, prompt_tokens=60, trained=True)
+API = replace(RAG, index_seconds=0, runs_on_own_machine=False, token_price=TOKENS)
+
+
+def total(usage: Usage, cost: CostTable, volume: float, retrainings: int = 0) -> float:
+    found = cost_of(usage, cost.model_copy(update={"questions_per_month": volume}), retrainings=retrainings)
+    assert found is not None
+    return found.total
+
+
+def test_on_demand_pays_machine_seconds_only() -> None:
+    found = cost_of(LORA, ON_DEMAND, retrainings=2)
+    assert found is not None
+    second = 0.4 / 3600
+    assert found.up_front == pytest.approx((7200 + 60) * second)
+    assert found.total == pytest.approx(3 * (7200 + 60) * second + 12 * 100_000 * 0.3 * second)
+    assert found.total == pytest.approx(found.up_front + 12 * found.monthly)
+    assert found.currency == "USD"
+
+
+def test_always_on_pays_whole_machines_for_retrieval_too() -> None:
+    # 100,000 questions of 0.9 s fit one machine (capacity 1.75 million); 2 million do not
+    second, month = 0.4 / 3600, SECONDS_A_MONTH * 0.4 / 3600
+    assert total(RAG, ALWAYS_ON, 100_000) == pytest.approx(90 * second + 12 * month)
+    assert total(RAG, ALWAYS_ON, 2_000_000) == pytest.approx(90 * second + 24 * month)
+    assert total(RAG, ALWAYS_ON, 0) == pytest.approx(90 * second)
+
+
+def test_without_a_price_machine_seconds_are_counted() -> None:
+    found = cost_of(LORA, CostTable(questions_per_month=1000, horizon_months=6))
+    assert found is not None
+    assert found.total == pytest.approx(7260 + 6 * 1000 * 0.3)
+    assert found.currency == MACHINE_SECONDS
+    default = cost_of(LORA, CostTable())
+    assert default is not None
+    assert default.total == pytest.approx(7260 + 12 * 10_000 * 0.3)
+
+
+def test_an_endpoint_pays_for_tokens_and_is_unknown_without_a_price() -> None:
+    found = cost_of(API, ALWAYS_ON)
+    assert found is not None
+    assert found.up_front == 0
+    assert found.total == pytest.approx(12 * 100_000 * (600 * 0.15 + 20 * 0.6) / 1e6)
+    assert cost_of(replace(API, token_price=None), ALWAYS_ON) is None
+    assert cost_of(API, CostTable()) is not None
+
+
+def test_changing_facts_are_indexed_again() -> None:
+    change = ChangeTable(share=0.3, per_month=0.05, lead_days=3)
+    still, moving = ON_DEMAND, ON_DEMAND.model_copy(update={"change": change})
+    extra = 12 * 30 * 0.3 * (1 - math.exp(-0.05)) * 0.4 / 3600
+    assert total(RAG, moving, 1000) - total(RAG, still, 1000) == pytest.approx(extra)
+    assert total(LORA, moving, 1000) == total(LORA, still, 1000)
+
+
+def test_break_even_is_the_closed_formula_where_costs_are_lines() -> None:
+    found = break_even(LORA, RAG, ON_DEMAND, retrainings_a=3)
+    second = 0.4 / 3600
+    up_front = (7260 - 90) * second + 3 * 7260 * second
+    assert found == pytest.approx(up_front / 12 / ((0.9 - 0.3) * second))
+    assert found == break_even(RAG, LORA, ON_DEMAND, retrainings_b=3)
+
+
+def test_an_arm_that_is_cheaper_at_every_volume_has_no_break_even() -> None:
+    assert break_even(replace(LORA, train_seconds=0, seconds_per_question=0.1), RAG, ON_DEMAND) is None
+    assert break_even(RAG, RAG, ON_DEMAND) is None
+    assert break_even(RAG, replace(API, token_price=None), ON_DEMAND) is None
+    assert break_even(RAG, API, CostTable()) is None
+
+
+def test_whole_machines_can_cross_more_than_once() -> None:
+    # the slow arm needs its second machine at 1.75 million questions; the fast one at 5.26 million
+    found = crossings(LORA, RAG, ALWAYS_ON)
+    assert found[0] == pytest.approx(SECONDS_A_MONTH * 0.6 / 0.9)
+    slower = replace(LORA, seconds_per_question=0.7)
+    several = crossings(slower, RAG, ALWAYS_ON)
+    assert len(several) > 2
+    for volume in several:
+        below = total(slower, ALWAYS_ON, volume * 0.9999) - total(RAG, ALWAYS_ON, volume * 0.9999)
+        above = total(slower, ALWAYS_ON, volume * 1.0001) - total(RAG, ALWAYS_ON, volume * 1.0001)
+        assert below * above < 0
+
+
+def test_an_endpoint_crosses_a_machine_that_stands_idle() -> None:
+    own = replace(RAG, seconds_per_question=0.3)
+    found = break_even(own, API, ALWAYS_ON)
+    assert found is not None
+    assert total(API, ALWAYS_ON, found * 0.99) < total(own, ALWAYS_ON, found * 0.99)
+    assert total(API, ALWAYS_ON, found * 1.01) > total(own, ALWAYS_ON, found * 1.01)
+
+
+@given(
+    seconds=st.tuples(st.floats(0.01, 20), st.floats(0.01, 20)),
+    training=st.tuples(st.floats(0, 1e5), st.floats(0, 1e5)),
+    hosting=st.sampled_from(["always-on", "on-demand"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_between_crossings_the_order_of_totals_holds(
+    seconds: tuple[float, float], training: tuple[float, float], hosting: str
+) -> None:
+    cost = CostTable.model_validate({**ALWAYS_ON.model_dump(), "hosting": hosting})
+    a = replace(LORA, seconds_per_question=seconds[0], train_seconds=training[0])
+    b = replace(LORA, seconds_per_question=seconds[1], train_seconds=training[1])
+    edges = [0.0, *crossings(a, b, cost)]
+    left, right = cost_terms(a, cost), cost_terms(b, cost)
+    assert left is not None
+    assert right is not None
+    for start, end in itertools.pairwise(edges[:20]):
+        gaps = [left.at(v) - right.at(v) for v in (start + (end - start) * share for share in (0.01, 0.3, 0.7, 0.99))]
+        gaps = [gap for gap in gaps if abs(gap) > 1e-6]
+        assert all(gap > 0 for gap in gaps) or all(gap < 0 for gap in gaps)
+
+
+@given(
+    low=st.floats(0.5, 1.0),
+    spare=st.floats(0.001, 0.3),
+    share=st.floats(0.01, 1.0),
+    rate=st.floats(0.001, 1.0),
+    lead=st.floats(0, 60),
+)
+@settings(max_examples=200)
+def test_accuracy_is_at_the_target_when_a_safe_period_ends(
+    low: float, spare: float, share: float, rate: float, lead: float
+) -> None:
+    change, target = ChangeTable(share=share, per_month=rate, lead_days=lead), low * (1 - spare)
+    period = safe_period(low, target, change)
+    if period is None:
+        assert accuracy_at_end(low, lead * 12 / 365.25, change) < target + 1e-9
+        assert rate >= highest_change_rate(low, target, change) * (1 - 1e-9)
+    elif math.isinf(period):
+        assert accuracy_at_end(low, 1e6, change) >= target - 1e-9
+    else:
+        assert accuracy_at_end(low, period, change) == pytest.approx(target)
+        assert rate <= highest_change_rate(low, target, change) * (1 + 1e-9)
+
+
+def test_safe_period_has_its_cases() -> None:
+    change = ChangeTable(share=0.3, per_month=0.05, lead_days=3)
+    # 1 - 0.85/0.9 = 0.0556; -ln(1 - 0.0556/0.3)/0.05 - 3 days
+    assert safe_period(0.9, 0.85, change) == pytest.approx(-math.log(1 - (1 - 0.85 / 0.9) / 0.3) / 0.05 - 36 / 365.25)
+    assert safe_period(0.9, 0.85, ChangeTable(share=0.05, per_month=0.5, lead_days=3)) == math.inf
+    assert safe_period(0.9, 0.85, ChangeTable(share=0.3, per_month=0, lead_days=3)) == math.inf
+    assert safe_period(0.8, 0.85, change) is None
+    assert safe_period(0.9, 0.85, ChangeTable(share=0.3, per_month=5, lead_days=3)) is None
+
+
+@pytest.mark.parametrize(("period", "times"), [(12, 0), (6, 1), (5, 2), (1, 11), (math.inf, 0), (100, 0)])
+def test_retrainings_within_the_horizon(period: float, times: int) -> None:
+    assert retrainings_within(12, period) == times
+
+
+def test_only_knowledge_in_weights_is_retrained() -> None:
+    cost = CostTable(change=ChangeTable(share=0.3, per_month=0.05, lead_days=3))
+    times = planned_retrainings(LORA, cost, 0.9, 0.85)
+    assert times == 3  # due every 3.997 months of 12
+    assert planned_retrainings(RAG, cost, 0.9, 0.85) == 0
+    assert planned_retrainings(replace(LORA, index_seconds=30), cost, 0.9, 0.85) == 0
+    assert planned_retrainings(LORA, cost, 0.9, None) == 0
+    assert planned_retrainings(LORA, CostTable(), 0.9, 0.85) == 0
+    assert planned_retrainings(LORA, cost, 0.8, 0.85) is None
+
+
+def test_the_rate_that_needs_one_retraining_more() -> None:
+    cost = CostTable(change=ChangeTable(share=0.3, per_month=0.05, lead_days=3))
+    for times in range(5):
+        edge = change_rate_for(times, 0.9, 0.85, cost)
+        for rate, due in ((edge * 0.999, times), (edge * 1.001, times + 1)):
+            moved = cost.model_copy(update={"change": ChangeTable(share=0.3, per_month=rate, lead_days=3)})
+            assert planned_retrainings(LORA, moved, 0.9, 0.85) == due

@@ -1,0 +1,222 @@
+"""What an arm costs over the horizon: up-front, monthly, per question, and retraining as facts change."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from trimtab.base.records import Cost
+from trimtab.base.task import ChangeTable, CostTable, TokenPrice
+
+DAYS_A_MONTH = 365.25 / 12
+SECONDS_A_MONTH = DAYS_A_MONTH * 86_400
+MACHINE_SECONDS = "machine seconds"
+MOST_STEPS = 1_000  # whole machines beyond which break-even is no longer looked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What an arm was measured to use; tokens and seconds per question are means, one question at a time."""
+
+    train_seconds: float
+    evaluation_seconds: float
+    index_seconds: float
+    seconds_per_question: float
+    prompt_tokens: float
+    new_tokens: float
+    runs_on_own_machine: bool
+    trained: bool
+    token_price: TokenPrice | None
+
+    @property
+    def goes_stale(self) -> bool:
+        """Whether what it knows stands in its weights alone: trained, and no documents are read when it answers."""
+        return self.trained and self.index_seconds == 0
+
+
+class Terms(NamedTuple):
+    """Cost as a function of the volume V: (fixed + machine * ceil(V / capacity) + slope * V), over the whole horizon."""
+
+    fixed: float
+    slope: float
+    machine: float
+    capacity: float
+
+    def at(self, volume: float) -> float:
+        """Total at `volume` questions a month."""
+        machines = math.ceil(volume / self.capacity) if self.machine else 0
+        return self.fixed + self.machine * machines + self.slope * volume
+
+
+def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | None:
+    """Cost over the horizon: total = U + H (M + V q) + retrainings R, all from the user's own prices.
+
+    In the task's currency where a machine has a price, and for endpoints (token fees). Without a machine price own arms
+    are in machine seconds, machines not counted whole. Retrainings are spread over the months, so that
+    total = up_front + H monthly. None: an endpoint without a price; its cost is not known.
+    """
+    terms = cost_terms(usage, cost, retrainings=retrainings)
+    if terms is None:
+        return None
+    total = terms.at(cost.questions_per_month)
+    later = retrainings * _retraining(usage, cost) + cost.horizon_months * _refresh(usage, cost)
+    up_front = terms.fixed - later
+    monthly = (total - up_front) / cost.horizon_months
+    return Cost(total=total, up_front=up_front, monthly=monthly, currency=currency_of(usage, cost))
+
+
+def currency_of(usage: Usage, cost: CostTable) -> str:
+    """The unit of an arm's cost."""
+    return cost.currency if cost.machine_hour or not usage.runs_on_own_machine else MACHINE_SECONDS
+
+
+def cost_terms(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Terms | None:
+    """An arm's total as a function of the volume; None where an endpoint has no price."""
+    horizon, second = cost.horizon_months, _second(cost)
+    if not usage.runs_on_own_machine:
+        if usage.token_price is None:
+            return None
+        price = usage.token_price
+        fee = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6
+        return Terms(fixed=0.0, slope=horizon * fee, machine=0.0, capacity=math.inf)
+    once = (usage.train_seconds + usage.evaluation_seconds + usage.index_seconds) * second
+    fixed = once + retrainings * _retraining(usage, cost) + horizon * _refresh(usage, cost)
+    if cost.machine_hour and cost.hosting == "always-on" and usage.seconds_per_question > 0:
+        capacity = SECONDS_A_MONTH * cost.utilisation / usage.seconds_per_question
+        return Terms(fixed=fixed, slope=0.0, machine=horizon * SECONDS_A_MONTH * second, capacity=capacity)
+    return Terms(fixed=fixed, slope=horizon * usage.seconds_per_question * second, machine=0.0, capacity=math.inf)
+
+
+def break_even(a: Usage, b: Usage, cost: CostTable, *, retrainings_a: int = 0, retrainings_b: int = 0) -> float | None:
+    """The lowest volume, questions a month, at which the cheaper of two arms changes; None when it never does."""
+    found = crossings(a, b, cost, retrainings_a=retrainings_a, retrainings_b=retrainings_b)
+    return found[0] if found else None
+
+
+def crossings(
+    a: Usage, b: Usage, cost: CostTable, *, retrainings_a: int = 0, retrainings_b: int = 0
+) -> tuple[float, ...]:
+    """Every volume at which the cheaper of two arms changes, rising; () also where their units or prices differ.
+
+    Between whole machines both totals are straight lines, so each stretch is solved exactly:
+    V* = (fixed_a - fixed_b) / (slope_b - slope_a). Stretches up to 1,000 machines are looked at.
+    """
+    left, right = cost_terms(a, cost, retrainings=retrainings_a), cost_terms(b, cost, retrainings=retrainings_b)
+    if left is None or right is None or currency_of(a, cost) != currency_of(b, cost):
+        return ()
+    edges, found, sign = _stretches(left, right), [], 0
+    for start, end in itertools.pairwise(edges):
+        inside = start + (1.0 if end == math.inf else (end - start) / 2)
+        slope = left.slope - right.slope
+        gap = left.at(inside) - right.at(inside) - slope * inside
+        root = -gap / slope if slope else math.inf
+        turns = start < root < end
+        first, last = (_sign(-slope), _sign(slope)) if turns else (_sign(gap + slope * inside),) * 2
+        if sign and first and first != sign:
+            found.append(start)
+        if turns:
+            found.append(root)
+        sign = last or sign
+    return tuple(volume for volume in found if volume > 0)
+
+
+def safe_period(low: float, target: float, change: ChangeTable) -> float | None:
+    """Longest months between retrainings that keep the accuracy at `target`, from its lower bound `low`.
+
+    P = -ln(1 - (1 - target/A)/w)/lambda - L (see `accuracy_at_end`). inf: no retraining is ever needed, for
+    w <= 1 - target/A or facts that do not change. None: below the feasible cycle, which is the lead time: a
+    model is ready L after its data, and the next is begun no sooner. Tuning alone then cannot hold the target.
+    """
+    slack = _slack(low, target, change)
+    if slack is None:
+        return None
+    if math.isinf(slack) or change.per_month == 0:
+        return math.inf
+    lead = change.lead_days / DAYS_A_MONTH
+    period = slack / change.per_month - lead
+    return period if period > 0 and period >= lead else None
+
+
+def accuracy_at_end(accuracy: float, period: float, change: ChangeTable) -> float:
+    """Accuracy when a cycle of `period` months ends: A (1 - w (1 - exp(-lambda (P + L)))); a stale fact is answered wrongly."""
+    age = period + change.lead_days / DAYS_A_MONTH
+    return accuracy * (1 - change.share * (1 - math.exp(-change.per_month * age)))
+
+
+def retrainings_within(horizon: float, period: float) -> int:
+    """Retrainings over `horizon` months when one is due every `period`: ceil(H/P) - 1."""
+    return 0 if math.isinf(period) else max(0, math.ceil(horizon / period - 1e-9) - 1)
+
+
+def planned_retrainings(usage: Usage, cost: CostTable, low: float, target: float | None) -> int | None:
+    """Retrainings that keep an arm at the target over the horizon; None where tuning alone cannot hold it.
+
+    0 without a stated rate of change or a target, and for arms whose knowledge does not stand in their weights alone.
+    """
+    if cost.change is None or target is None or not usage.goes_stale:
+        return 0
+    period = safe_period(low, target, cost.change)
+    return None if period is None else retrainings_within(cost.horizon_months, period)
+
+
+def change_rate_for(retrainings: int, low: float, target: float, cost: CostTable) -> float:
+    """The monthly rate of change above which more than `retrainings` are due over the horizon; inf where none ever is."""
+    if cost.change is None:
+        return math.inf
+    slack = _slack(low, target, cost.change)
+    if slack is None:
+        return 0.0
+    age = cost.horizon_months / (retrainings + 1) + cost.change.lead_days / DAYS_A_MONTH
+    return slack / age
+
+
+def highest_change_rate(low: float, target: float, change: ChangeTable) -> float:
+    """The monthly rate of change above which tuning alone cannot hold the target; inf where there is none."""
+    slack = _slack(low, target, change)
+    if slack is None:
+        return 0.0
+    lead = change.lead_days / DAYS_A_MONTH
+    return slack / (2 * lead) if lead > 0 else math.inf
+
+
+def _slack(low: float, target: float, change: ChangeTable) -> float | None:
+    """lambda * (P + L) at which the accuracy has sunk to the target; inf where it never does, None where it is below."""
+    if low < target:
+        return None
+    spare = 1 - target / low
+    return math.inf if change.share <= spare else -math.log1p(-spare / change.share)
+
+
+def _second(cost: CostTable) -> float:
+    """Price of a machine second, or 1 where cost is counted in them."""
+    return cost.machine_hour.price / 3600 if cost.machine_hour else 1.0
+
+
+def _retraining(usage: Usage, cost: CostTable) -> float:
+    return (usage.train_seconds + usage.evaluation_seconds) * _second(cost) if usage.trained else 0.0
+
+
+def _refresh(usage: Usage, cost: CostTable) -> float:
+    """A month's re-indexing of what changed, the share of questions standing in for the share of the documents."""
+    if cost.change is None or not usage.runs_on_own_machine:
+        return 0.0
+    changed = cost.change.share * (1 - math.exp(-cost.change.per_month))
+    return usage.index_seconds * changed * _second(cost)
+
+
+def _stretches(left: Terms, right: Terms) -> list[float]:
+    """Volumes where either arm needs one machine more, from 0 up; then infinity where no machines are counted."""
+    edges = {0.0}
+    capacities = [terms.capacity for terms in (left, right) if terms.machine]
+    if not capacities:
+        return [0.0, math.inf]
+    most = min(capacities) * MOST_STEPS
+    for capacity in capacities:
+        edges.update(capacity * step for step in range(1, math.floor(most / capacity * (1 + 1e-12)) + 1))
+    return sorted(edges)
+
+
+def _sign(value: float) -> int:
+    return (value > 1e-9) - (value < -1e-9)
