@@ -115,7 +115,7 @@ def failure_examples(rows: Sequence[Row], kind: str, most: int = 3) -> list[tupl
     return found
 
 
-def disagreements(rows: Sequence[Row], chosen: str | None, most: int = 6) -> list[Disagreement]:
+def disagreements(rows: Sequence[Row], chosen: str | None, most: int = 4) -> list[Disagreement]:
     """The questions on which the arms' scores lie furthest apart: by turns some that `chosen` wins and some that it loses."""
     items = {row.name: items_of(row.answers) for row in rows if row.answers}
     with_answers = [row for row in rows if row.name in items]

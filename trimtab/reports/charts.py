@@ -173,7 +173,7 @@ def scatter(
 ) -> Html:
     """Score (up) against time or cost (right); a `limit` on x and a `target` on y are dashed lines."""
     height = 330
-    left, right, top, bottom = 46, 14, 26, 46
+    left, right, top, bottom = 46, 20, 26, 46
     xs = [dot.x for dot in dots] + ([limit] if limit is not None else [])
     log = min(xs) > 0 and max(xs) / min(xs) > 8
     x_marks = log_ticks(min(xs) * 0.85, max(xs) * 1.15) if log else _from_zero(xs, 4 if width > 400 else 3)

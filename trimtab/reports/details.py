@@ -20,7 +20,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "format": ("format", "The answer does not fit the format that was asked for."),
     "abstained_wrongly": ("abstained wrongly", "It said that it does not know, though there is an answer."),
     "should_have_abstained": ("should have abstained", "It answered a question that has no answer here."),
-    "wrong": ("wrong", "The answer is wrong, for no kind of reason that could be told."),
+    "wrong": ("wrong", "The answer is wrong in no more particular way."),
 }
 MOST_SLICES, MOST_FIGURES, MOST_REMARKS, MOST_MANIFEST = 40, 80, 100, 60_000
 
@@ -52,7 +52,8 @@ def failures(study: Study) -> Html | None:
 
 
 def _share(number: int, of: int) -> Html | str:
-    return join(f"{number:,} ", el("span", f"{number / of:.0%}", class_="soft")) if number else "0"
+    share = "<1%" if number / of < 0.005 else f"{number / of:.0%}"
+    return join(f"{number:,} ", el("span", share, class_="soft")) if number else "0"
 
 
 def _examples(kind: str, found: list[tuple[Row, Answer]], total: int) -> Html:

@@ -6,7 +6,7 @@ import re
 
 from trimtab.reports import results
 from trimtab.reports.folder import Row, Study
-from trimtab.reports.markup import clean, interval, money, p_value, plain, score, seconds, signed
+from trimtab.reports.markup import between, clean, interval, money, p_value, plain, score, seconds, signed
 
 SPECIAL = re.compile(r"([\\`*\[\]|<>])")
 
@@ -51,7 +51,7 @@ def brief(study: Study) -> str:
             "| --- | ---: | :---: | --- | --- |",
         ]
         lines += [
-            f"| {_text(one.a)} − {_text(one.b)} | {signed(one.difference)} | {signed(one.low)} to {signed(one.high)} | {_text(p_value(one.p_holm))} | {_text(results.in_words(one))} |"
+            f"| {_text(one.a)} − {_text(one.b)} | {signed(one.difference)} | {between(one.low, one.high)} | {_text(p_value(one.p_holm))} | {_text(results.in_words(one))} |"
             for one in study.comparisons
         ]
         lines.append("")

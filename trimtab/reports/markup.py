@@ -79,8 +79,8 @@ def score(value: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """An interval as `0.771–0.849`; bounds below zero are set apart by `to`."""
-    return f"{score(low)}–{score(high)}" if low >= 0 else f"{signed(low)} to {signed(high)}"
+    """The interval of a score: `0.771–0.849`."""
+    return f"{score(low)}–{score(high)}"
 
 
 def signed(value: float) -> str:
@@ -88,9 +88,14 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
+def between(low: float, high: float) -> str:
+    """The interval of a difference: `+0.021 to +0.080`."""
+    return f"{signed(low)} to {signed(high)}"
+
+
 def p_value(p: float) -> str:
     """A p-value as `p = 0.012` or `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return "p < 0.001" if p < 0.001 else "p > 0.999" if p > 0.999 else f"p = {p:.3f}"
 
 
 def seconds(value: float) -> str:

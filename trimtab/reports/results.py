@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from trimtab.base.records import Comparison, Estimate, Flip
 from trimtab.reports.analysis import Factorial, factorials
@@ -11,6 +11,7 @@ from trimtab.reports.folder import Row, Study
 from trimtab.reports.markup import (
     METRIC_NAMES,
     Html,
+    between,
     count,
     el,
     interval,
@@ -46,18 +47,14 @@ def section(name: str, heading: str, *children: object, lead: object = None) -> 
     return el("section", el("h2", heading), el("p", lead, class_="lead") if lead else None, *children, id=name)
 
 
-def table(label: str, head: Sequence[object], rows: Sequence[Sequence[object]], *, numbers: int = 1) -> Html:
-    """A table that scrolls inside itself; the first column heads its row, columns from `numbers` on are figures."""
-    kinds = ["number" if index >= numbers else None for index in range(len(head))]
+def table(label: str, head: Sequence[object], rows: Sequence[Sequence[object]], *, texts: Collection[int] = ()) -> Html:
+    """A table that scrolls inside itself; the first column heads its row, the others are figures but for `texts`."""
+    kinds = [None if index == 0 or index in texts else "number" for index in range(len(head))]
     titles = [el("th", name, scope="col", class_=kind) for name, kind in zip(head, kinds, strict=True)]
-    body = [
-        el(
-            "tr",
-            el("th", row[0], scope="row"),
-            [el("td", cell, class_=kind) for cell, kind in zip(row[1:], kinds[1:], strict=True)],
-        )
-        for row in rows
-    ]
+    body = []
+    for first, *rest in rows:
+        cells = [el("td", cell, class_=kind) for cell, kind in zip(rest, kinds[1:], strict=True)]
+        body.append(el("tr", el("th", first, scope="row"), cells))
     inner = el("table", el("thead", el("tr", titles)), el("tbody", body))
     return el("div", inner, class_="scroll", role="region", aria_label=label, tabindex=0)
 
@@ -122,19 +119,19 @@ def _facts(study: Study, row: Row, shown: bool) -> Html:
     if row.score:
         target = f"; target {plain(study.target)}" if study.target is not None else ""
         note = f"95% interval {interval(row.score.low, row.score.high)}{target}"
-        facts.append(_fact(f"{metric_name(study)} of {name}", score(row.score.value), note, "measured"))
+        facts.append(_fact(f"Score ({metric_name(study)}) of {name}", score(row.score.value), note, "measured"))
     rival = _rival(study, row)
     if rival:
-        ahead = "ahead of" if rival.difference >= 0 else "behind"
-        note = f"95% interval {interval(rival.low, rival.high)}; {p_value(rival.p_holm)} after Holm"
+        ahead = "Ahead of" if rival.difference >= 0 else "Behind"
+        note = f"95% interval {between(rival.low, rival.high)}; {p_value(rival.p_holm)} after Holm"
         facts.append(_fact(f"{ahead} {rival.b}, the best other arm", signed(rival.difference), note, "measured"))
     if row.latency_p95_ms is not None:
         note = f"half within {seconds(row.latency_p50_ms / 1000)}" if row.latency_p50_ms is not None else ""
         facts.append(_fact("95% of answers within", seconds(row.latency_p95_ms / 1000), note, "measured"))
     elif row.latency_p50_ms is not None:
-        facts.append(_fact("half of answers within", seconds(row.latency_p50_ms / 1000), "", "measured"))
+        facts.append(_fact("Half of answers within", seconds(row.latency_p50_ms / 1000), "", "measured"))
     if row.cost:
-        what = "machine time" if "second" in row.cost.currency else "cost"
+        what = "Machine time" if "second" in row.cost.currency else "Cost"
         facts.append(
             _fact(what + horizon(study), money(row.cost.total, row.cost.currency), _cost_note(row), "predicted")
         )
@@ -209,7 +206,7 @@ def quality(study: Study) -> Html:
         values = wide if width > 500 else [score(dot.y) for dot in dots]
         return dot_whisker(dots, title=f"{metric} of each arm", target=study.target, values=values, width=width)
 
-    lead = f"{metric} on the test questions, best first. Whiskers are unadjusted 95% intervals; " + (
+    lead = f"Scores in {metric} on the test questions, best first. Whiskers are unadjusted 95% intervals; " + (
         "pass or fail against the target carries Holm’s correction."
         if study.target is not None
         else "comparisons carry Holm’s correction."
@@ -242,53 +239,63 @@ def _legend(rows: Sequence[Row]) -> Html:
     )
 
 
+Column = tuple[object, Callable[[Row], object]]
+
+
 def arms_table(study: Study) -> Html:
-    """One row an arm, with every figure that was measured; arms without a score say why."""
-    rows = [*study.done, *study.not_done]
-    columns: list[tuple[object, Callable[[Row], object]]] = [
-        (
-            "Score [95%]",
-            lambda row: (
-                row.score and join(el("b", score(row.score.value)), f" [{interval(row.score.low, row.score.high)}]")
-            ),
-        ),
-        ("n", lambda row: row.score and row.score.n and plain(row.score.n)),
+    """One row an arm with the figures that decide; the other measurements folded below; then the arms without a score."""
+    deciding: list[Column] = [
+        ("Score [95%]", lambda row: row.score and _with_interval(row.score)),
         ("Target", _passes),
-        (
-            "Seeds’ scores",
-            lambda row: len(row.seed_scores) > 1 and ", ".join(score(value) for value in row.seed_scores),
-        ),
-        ("Fits format", lambda row: row.format_ok is not None and f"{row.format_ok:.1%}"),
-        ("Abstains right", _abstention),
         ("p50", lambda row: row.latency_p50_ms is not None and seconds(row.latency_p50_ms / 1000)),
         ("p95", lambda row: row.latency_p95_ms is not None and seconds(row.latency_p95_ms / 1000)),
         ("Training", lambda row: row.train_seconds and seconds(row.train_seconds)),
         ("Peak memory", lambda row: row.peak_memory_mb is not None and f"{row.peak_memory_mb:,.0f} MB"),
         ("Stored", lambda row: row.stored_bytes and size(row.stored_bytes)),
-        *[
-            (name.replace("_", " "), _extra(name))
-            for name in dict.fromkeys(name for row in rows for name in row.extras)
-        ],
+        (join("Cost ", mark("predicted")), lambda row: row.cost and money(row.cost.total, row.cost.currency)),
+    ]
+    extras = dict.fromkeys(name for row in study.done for name in row.extras)
+    other: list[Column] = [
+        ("Questions", lambda row: row.score and row.score.n and plain(row.score.n)),
+        ("Score of each seed", lambda row: len(row.seed_scores) > 1 and ", ".join(map(score, row.seed_scores))),
+        ("Fits the format", lambda row: row.format_ok is not None and f"{row.format_ok:.1%}"),
+        ("Abstention precision", _of_abstention("precision")),
+        ("Abstention recall", _of_abstention("recall")),
+        *((name.replace("_", " "), _extra(name)) for name in extras),
         (
             "Chosen on dev",
             lambda row: ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in row.chosen.items()),
         ),
     ]
-    used = [(name, cell) for name, cell in columns if any(row.status == "done" and cell(row) for row in rows)]
+    note = el(
+        "p", "Figures without a mark are ", mark("measured"), "; – is not measured, or does not apply.", class_="note"
+    )
+    more = _columns(study, "Other measurements", other)
+    folded = el("details", el("summary", el("b", "Other measurements")), more) if more else None
+    return join(_columns(study, "All arms", deciding), note if study.done else None, folded, not_run(study))
+
+
+def _columns(study: Study, label: str, columns: Sequence[Column]) -> Html | None:
+    """The table of finished arms, of those columns that have a figure for some arm."""
+    used = [(name, cell) for name, cell in columns if any(cell(row) for row in study.done)]
+    if not used:
+        return None
     body = [
-        [arm_label(row, row.name == study.verdict.arm)] + [cell(row) or "–" if row.score else "–" for _, cell in used]
-        for row in study.done
+        [arm_label(row, row.name == study.verdict.arm)] + [cell(row) or "–" for _, cell in used] for row in study.done
     ]
-    measured = el(
-        "p",
-        "All figures of this table are ",
-        mark("measured"),
-        ". – means not measured or not applicable.",
-        class_="note",
-    )
-    return join(
-        table("All arms", ["Arm", *(name for name, _ in used)], body), measured if body else None, not_run(study)
-    )
+    return table(label, ["Arm", *(name for name, _ in used)], body)
+
+
+def _with_interval(found: Estimate) -> Html:
+    return join(el("b", score(found.value)), el("span", f" [{interval(found.low, found.high)}]", class_="soft"))
+
+
+def _of_abstention(name: str) -> Callable[[Row], object]:
+    def cell(row: Row) -> object:
+        value = row.abstention.get(name)
+        return value is not None and f"{value:.2f}"
+
+    return cell
 
 
 def _extra(name: str) -> Callable[[Row], object]:
@@ -299,13 +306,7 @@ def _passes(row: Row) -> object:
     if row.passes is None:
         return None
     p = f" ({p_value(row.p_target)})" if row.p_target is not None else ""
-    return el("span", "passes" if row.passes else "not shown", p, class_="yes" if row.passes else "no")
-
-
-def _abstention(row: Row) -> object:
-    if not row.abstention:
-        return None
-    return ", ".join(f"{key} {value:.2f}" for key, value in row.abstention.items() if value is not None)
+    return el("span", "passes" if row.passes else "not shown", p, class_="yes" if row.passes else "soft")
 
 
 def not_run(study: Study) -> Html | None:
@@ -386,7 +387,7 @@ def weights_context(study: Study) -> Html | None:
     found = [_effects(one) for one in factorials(study.done)]
     lead = "Tuning changes what the model is; context changes what it sees. Scores with unadjusted 95% intervals."
     effects = join(el("h3", "Do they help each other?"), found) if found else None
-    grid = table("Weights by context", ["Context ↓ Weights →", *columns], body, numbers=99)
+    grid = table("Weights by context", ["Context ↓ Weights →", *columns], body, texts=range(1, 99))
     return section("factorial", "Weights × context", grid, effects, lead=lead)
 
 
@@ -407,7 +408,7 @@ def _effects(one: Factorial) -> Html:
         return [
             name,
             signed(found.value),
-            f"{interval(found.low, found.high)}" if found.low >= 0 else f"{signed(found.low)} to {signed(found.high)}",
+            between(found.low, found.high),
         ]
 
     context = CONTEXTS[one.context.arm.context]
@@ -444,9 +445,9 @@ def comparisons(study: Study) -> Html | None:
         return None
     body = [
         [
-            f"{one.a} − {one.b}",
+            el("span", f"{one.a} − {one.b}", class_="arm"),
             signed(one.difference),
-            f"{signed(one.low)} to {signed(one.high)}",
+            between(one.low, one.high),
             p_value(one.p),
             p_value(one.p_holm),
             in_words(one),
@@ -455,7 +456,7 @@ def comparisons(study: Study) -> Html | None:
     ]
     lead = "Planned before the test set was opened, on the same questions. Where test and interval disagree at the edge, the test decides."
     head = ["Arms", "Difference", "95% interval", "p", "p after Holm", "In words"]
-    return section("comparisons", "Comparisons", table("Comparisons", head, body), lead=lead)
+    return section("comparisons", "Comparisons", table("Comparisons", head, body, texts=(5,)), lead=lead)
 
 
 def in_words(one: Comparison) -> str:
@@ -518,8 +519,9 @@ def _basis(study: Study) -> Html | None:
 
 
 def flip_sentence(flip: Flip) -> str:
-    """`questions per month below 12,000: rag`."""
-    what = flip.what.replace("_", " ")
+    """`With questions per month below 12,000 the verdict would be rag.`"""
     sides = [f"below {plain(flip.below)}"] if flip.below is not None else []
     sides += [f"above {plain(flip.above)}"] if flip.above is not None else []
-    return f"{what} {' or '.join(sides)}: {flip.then}".replace("  ", " ")
+    return (
+        f"With {' '.join([flip.what.replace('_', ' '), ' or '.join(sides)]).strip()} the verdict would be {flip.then}."
+    )
