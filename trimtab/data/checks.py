@@ -94,12 +94,7 @@ def _size(data: _Data) -> Iterator[Remark]:
 
 
 def _weights(data: _Data) -> Iterator[Remark]:
-    negative = [row for row in data.rows if not 0 <= row.weight < float("inf")]
-    if negative:
-        first = negative[0]
-        text = f"{_rows(negative)} a weight that is not a number from 0 up ({first.weight} at {place(first)}); mend the weight column."
-        yield Remark("stop", text)
-    elif data.of("train") and sum(row.weight for row in data.of("train")) == 0:
+    if data.of("train") and sum(row.weight for row in data.of("train")) == 0:
         yield Remark(
             "stop", "All weights of the training rows are 0, so nothing would be learnt; mend the weight column."
         )
@@ -115,11 +110,6 @@ def _classes(data: _Data) -> Iterator[Remark]:
         memory = len(first) * _EMBEDDING * 8 / 1e6
         text = f"There are {len(first):,} labels: every one is scored for every question, and the linear arm alone needs about {memory:,.0f} MB for them; check that the label column is the right one."
         yield Remark("warn", text)
-    listed = set(data.task.task.labels)
-    strange = [label for label in first if listed and label not in listed]
-    if strange:
-        text = f"{_count(strange, 'label')} not in task.labels ({strange[0]!r} at {place(first[strange[0]])}); add what is missing there, or mend the rows."
-        yield Remark("stop", text)
 
 
 def _label_forms(data: _Data) -> Iterator[Remark]:

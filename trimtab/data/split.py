@@ -6,7 +6,7 @@ import io
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +14,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text, write_atomic
 from trimtab.base.records import Example, Kind, Split
 from trimtab.base.task import SplitTable
-from trimtab.data.duplicates import compared_text, find_pairs, normalise
+from trimtab.data.duplicates import compared_text, find_pairs, normalise, place
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -52,25 +52,27 @@ def assign_splits(
     Rows of one `group`, and rows that are duplicates (exact, normalised or near), stay together. The first split is stratified: by
     label (classify), else by slice, else by whether the answer is `unknown`; each split gets its share to within one group. Later
     rows follow their group, or are placed by a hash within their stratum. `fixed_test` is the test set as it is; then `examples`
-    give train and dev only. The order of rows within a split is that of the input.
+    give train and dev only, and a test row whose id an example has gets `-test` behind it. The order of rows is that of the input.
 
     Raises InputError for an id used twice, a class with a single group, a group on two sides, or a split that stays empty.
     """
+    known = read_ledger(ledger)
+    fixed_test = _with_own_ids(fixed_test, examples, known)
     _refuse_same_ids([*examples, *fixed_test])
     if not examples:
         return {"train": (), "dev": (), "test": tuple(fixed_test)}
-    known = read_ledger(ledger)
-    _refuse_other_test(examples, fixed_test, known, ledger)
+    if fixed_test:
+        _refuse_old_test(examples, known, ledger)
     units = _units(examples, known, kind, unknown)
     if kind == "classify" and not fixed_test:
         _refuse_small_classes(units)
     shares = {"train": 1 - split.dev - split.test, "dev": split.dev, "test": split.test}
     if fixed_test:
         shares = {"train": 1 - split.dev, "dev": split.dev, "test": 0.0}
-    groups = {place.group for place in known.values()}
+    groups = {old.group for old in known.values()}
     seen = any(row.id in known or _group_name(row) in groups for row in examples)
-    place = _later_split if seen else _first_split
-    chosen = place(units, shares, split.seed, known, kind)
+    assign = _later_split if seen else _first_split
+    chosen = assign(units, shares, split.seed, known, kind)
     rows = [
         Place(row.id, unit.name, unit.stratum, chosen[row.id])
         for unit in units
@@ -197,8 +199,8 @@ def _later_split(
     units: Sequence[_Unit], shares: Mapping[str, float], seed: int, known: Mapping[str, Place], kind: Kind
 ) -> dict[str, Split]:
     """Known rows stay; new ones follow their group, or are placed by hash; a class that is new to train begins there."""
-    trained = {place.stratum for place in known.values() if place.split == "train"}
-    of_group = {place.group: place.split for place in known.values() if shares[place.split] > 0}
+    trained = {old.stratum for old in known.values() if old.split == "train"}
+    of_group = {old.group: old.split for old in known.values() if shares[old.split] > 0}
     chosen: dict[str, Split] = {}
     for unit in units:
         own = {_group_name(row): known[row.id].split for row in unit.rows if row.id in known}
@@ -229,7 +231,7 @@ def _refuse_same_ids(rows: Sequence[Example]) -> None:
         first = seen.setdefault(row.id, row)
         if first is not row:
             raise InputError(
-                f"id {row.id!r} was used before, at {first.file}:{first.line}",
+                f"id {row.id!r} was used before, at {place(first)}",
                 "give every row an id of its own, in all files",
                 file=row.file,
                 line=row.line,
@@ -237,24 +239,21 @@ def _refuse_same_ids(rows: Sequence[Example]) -> None:
             )
 
 
-def _refuse_other_test(
-    examples: Sequence[Example], fixed_test: Sequence[Example], known: Mapping[str, Place], ledger: Path
-) -> None:
-    """With files as the test set, no example may have been test before, and the reverse."""
-    if not fixed_test:
-        return
+def _with_own_ids(
+    fixed_test: Sequence[Example], examples: Sequence[Example], known: Mapping[str, Place]
+) -> tuple[Example, ...]:
+    """The test rows, renamed where an example has their id now or had it once: each file may count from 1, or repeat a row."""
+    taken = {row.id for row in examples} | {old.id for old in known.values() if old.split != "test"}
+    return tuple(replace(row, id=f"{row.id}-test") if row.id in taken else row for row in fixed_test)
+
+
+def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, Place], ledger: Path) -> None:
+    """With files as the test set, no example may have been a test row before: it would be trained on now."""
     for row in examples:
         if row.id in known and known[row.id].split == "test":
             raise InputError(
-                f"the split ledger was made without data.test: {row.file}:{row.line} is a test row in it",
+                f"the split ledger was made without data.test: {place(row)} is a test row in it",
                 "take data.test out of the task file, or delete the ledger to split anew",
-                file=ledger,
-            )
-    for row in fixed_test:
-        if row.id in known and known[row.id].split != "test":
-            raise InputError(
-                f"{row.file}:{row.line} is in data.test now and was {known[row.id].split} before",
-                "take it out of data.test, or delete the ledger to split anew",
                 file=ledger,
             )
 
@@ -282,7 +281,7 @@ def _refuse_torn_groups(parts: Mapping[Split, Sequence[Example]], ledger: Path) 
             other, first = side.setdefault(row.group, (name, row))
             if other != name:
                 raise InputError(
-                    f"group {row.group!r} stands in {other} ({first.file}:{first.line}) and in {name}",
+                    f"group {row.group!r} stands in {other} ({place(first)}) and in {name}",
                     f"take it off one side, or, if the `group` column is new, delete {ledger} to split anew",
                     file=row.file,
                     line=row.line,
