@@ -503,6 +503,13 @@ def test_random_json_gives_rows_or_one_clear_error(tmp_path: Path, rows: list[An
 
 
 @FUZZ
+@given(value=SQUAD, kind=KINDS)
+def test_random_squad_gives_rows_or_one_clear_error(tmp_path: Path, value: Any, kind: str) -> None:
+    (tmp_path / "f.json").write_text(json.dumps(value))
+    outcome(tmp_path / "f.json", kind)
+
+
+@FUZZ
 @given(
     cut=st.integers(0, 2000),
     flip=st.integers(0, 2000),
