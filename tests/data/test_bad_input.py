@@ -353,7 +353,7 @@ def test_7_a_long_json_value_is_refused_before_it_is_parsed(tmp_path: Path, monk
 def test_9_a_gzip_bomb_is_refused_early(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.jsonl.gz", "wb", compresslevel=9) as file:
         for _ in range(20):
-            file.write(b"\n" * 1024 * 1024)
+            file.write(b" " * 1024 * 1024 + b"\n")
     with pytest.raises(InputError, match=r"a\.jsonl\.gz: .*decompression bomb; unpack it yourself"):
         read(tmp_path / "a.jsonl.gz")
 
@@ -502,7 +502,7 @@ def test_random_json_gives_rows_or_one_clear_error(tmp_path: Path, rows: list[An
         assert len({example.id for example in found.examples}) == len(found.examples) >= 2
 
 
-@FUZZ
+@settings(FUZZ, max_examples=50)
 @given(value=SQUAD, kind=KINDS)
 def test_random_squad_gives_rows_or_one_clear_error(tmp_path: Path, value: Any, kind: str) -> None:
     (tmp_path / "f.json").write_text(json.dumps(value))

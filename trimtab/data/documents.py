@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -68,13 +70,7 @@ def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
     if not sections:
         remedy = "recognise its pages (OCR) first, or leave it out" if lower.endswith(PDF) else "leave it out"
         raise InputError("holds no text", remedy, file=path, field="data.documents")
-    yield Document(id=name, title=title, source=str(path), sections=sections, digest=_digest(data))
-
-
-def _digest(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
+    yield Document(id=name, title=title, source=str(path), sections=sections, digest=hashlib.sha256(data).hexdigest())
 
 
 def parse_markdown(text: str, title: str) -> tuple[str, tuple[Section, ...]]:
@@ -148,17 +144,25 @@ def _html(data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
     """The main text of a page, without menus and footers, headings kept; the whole text when no main text is found."""
     import trafilatura
 
-    text = trafilatura.extract(data, output_format="markdown", include_comments=False, favor_recall=True)
+    _quiet("trafilatura")
+    whole = data if b"<html" in data[:4096].lower() else b"<html><body>" + data + b"</body></html>"
+    text = trafilatura.extract(whole, output_format="markdown", include_comments=False, favor_recall=True)
     if not text:
-        return title, (Section(path=(), text=trafilatura.html2txt(data).strip()),)
-    about = trafilatura.extract_metadata(data)
+        return title, (Section(path=(), text=trafilatura.html2txt(whole).strip()),)
+    about = trafilatura.extract_metadata(whole)
     return parse_markdown(text, (about.title if about else None) or title)
+
+
+def _quiet(library: str) -> None:
+    """Keep a library's log lines off the terminal: what matters of them becomes an InputError."""
+    logging.getLogger(library).setLevel(logging.CRITICAL + 1)
 
 
 def _pdf(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
     """One section a page, its path `page N`."""
     import pypdf
 
+    _quiet("pypdf")
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):

@@ -186,10 +186,9 @@ def _blocks(file: BinaryIO, path: Path, encoding: str) -> Iterator[str]:
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeError as error:
-            start = error.start if isinstance(error, UnicodeDecodeError) else 0
-            place = offset - held + start
-            line += data[: max(0, start - held)].count(b"\n")
-            raise _not_decodable(path, encoding, line, place, data[max(0, start - held) :][:1]) from None
+            seen = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
+            byte = error.object[error.start :][:1] if isinstance(error, UnicodeDecodeError) else b""
+            raise _not_decodable(path, encoding, line + seen.count(b"\n"), offset - held + len(seen), byte) from None
         if first and text:
             text, first = text.removeprefix("\ufeff"), False
         if "\0" in text:
@@ -234,7 +233,7 @@ def _refuse_wide(data: bytes, path: Path, encoding: str) -> None:
 
 
 def _not_decodable(path: Path, encoding: str, line: int, place: int, byte: bytes) -> InputError:
-    found = f"byte 0x{byte.hex().upper()} at offset {place:,}" if byte else f"the end, at offset {place:,},"
+    found = f"byte 0x{byte.hex().upper()} at offset {place:,}" if byte else f"something after offset {place:,}"
     if codecs.lookup(encoding).name == "utf-8":
         remedy = 'save it as UTF-8, or if all of it is Western European set data.encoding = "cp1252" (or "latin-1")'
     else:
