@@ -1,0 +1,53 @@
+# Each target makes its own environment from a bare checkout: python3 (3.11 or newer) and pip are all it needs.
+# On a machine without a GPU, plain pip may fetch CUDA builds of torch (about 3 GB). To get the small CPU builds,
+# point pip's own settings (`pip config set global.extra-index-url ...`, or find-links) at PyTorch's CPU wheels first.
+
+VENV ?= .venv
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+MODELS := smollm2-135m-q4 minilm-l6
+PYTEST_ARGS ?= -n logical --maxprocesses 4
+
+.PHONY: help demo test check env models clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    the main job on a bundled example, within minutes: verdict and report"
+	@echo "make test    every test, the real small model included"
+	@echo "make check   lint, format, strict types, layering, generated documentation"
+	@echo "make env     only the environment ($(VENV))"
+	@echo "make models  only the two small models that the demo and the tests use"
+	@echo "make clean   remove the environment and what tools left behind"
+
+demo: env models
+	@$(BIN)/trimtab demo --cut
+
+test: env models
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: env
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python docs/make_cli_reference.py --check
+
+env: $(READY)
+
+# Where Python comes without ensurepip (Debian without python3-venv), the pip outside fills the environment.
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "Making the environment $(VENV) with $(PYTHON); the first time takes minutes."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) 2>/dev/null || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+models: env
+	@$(BIN)/trimtab pull $(MODELS) >/dev/null
+
+clean:
+	rm -rf $(VENV) .ci/venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
