@@ -1,0 +1,96 @@
+"""Rules of the house that lint and types do not hold: nothing that can run foreign code, light imports, readable files."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import trimtab
+
+PACKAGE = Path(trimtab.__file__).parent
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if "demos" not in path.relative_to(PACKAGE).parts)
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+FORBIDDEN_CALLS = {"torch.load", "torch.save", "eval", "exec", "os.system", "os.popen"}
+
+
+def violations(source: str) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names if name.name.split(".")[0] in FORBIDDEN_MODULES]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in FORBIDDEN_MODULES:
+            found.append(str(node.module))
+        elif isinstance(node, ast.Call):
+            if ast.unparse(node.func) in FORBIDDEN_CALLS:
+                found.append(ast.unparse(node.func))
+            for keyword in node.keywords:
+                risky = keyword.arg in ("shell", "trust_remote_code", "weights_only")
+                if risky and ast.unparse(keyword.value) != "False":
+                    found.append(f"{keyword.arg}={ast.unparse(keyword.value)}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_pickle_no_shell_no_foreign_code(path):
+    source = path.read_text(encoding="utf-8")
+    if path == PACKAGE / "cli" / "eval.py":  # calls the verb `eval`, which it imports
+        source = source.replace("eval(task, arm", "verb(task, arm")
+    assert violations(source) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import dump",
+        "import torch\ntorch.load('x')",
+        "f(trust_remote_code=True)",
+        "run('x', shell=yes)",
+        "eval('1')",
+    ],
+)
+def test_the_rule_above_can_fail(source):
+    assert violations(source) != []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_can_be_read_in_one_sitting(path):
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 420
+    long = [
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > 65
+    ]
+    assert long == []
+    assert ast.get_docstring(ast.parse(source)), "a module says what it is for"
+
+
+def test_importing_the_package_is_light():
+    heavy = ("torch", "transformers", "pydantic", "numpy", "typer", "rich")
+    code = f"import sys, trimtab; print(*set({heavy!r}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", [name for name in trimtab.__all__ if name != "Task"])
+def test_every_public_name_is_a_function_with_help(name):
+    function = getattr(trimtab, name)
+    assert callable(function)
+    assert function.__doc__
+
+
+def test_every_file_of_the_package_that_a_user_needs_is_packaged():
+    import tomllib
+
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    packaged = settings["tool"]["setuptools"]["package-data"]["trimtab"]
+    for path in PACKAGE.rglob("*"):
+        relative = path.relative_to(PACKAGE)
+        if path.is_file() and path.suffix not in (".py", ".pyc") and "__pycache__" not in relative.parts:
+            assert any(
+                relative.match(pattern) or (pattern.endswith("**/*") and relative.parts[0] == pattern.split("/")[0])
+                for pattern in packaged
+            ), relative
