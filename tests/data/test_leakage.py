@@ -84,9 +84,16 @@ def test_same_system_message_is_no_overlap_and_earlier_turns_count() -> None:
 
 
 def test_questions_in_documents() -> None:
-    text = "Payday. How do I claim my travel  costs? With the form. How do I claim nothing at all."
-    documents = [
-        Document(id="faq.md", title="FAQ", source="faq.md", sections=(Section(path=("A",), text=text),), digest="0")
+    text = "Payday. How do I claim my travel  costs? With the form.\nAsk Ida, who runs payroll for all sites."
+    section = Section(path=("A", "Where is the harbour office now?"), text=text)
+    documents = [Document(id="faq.md", title="FAQ", source="faq.md", sections=(section,), digest="0")]
+    asked = [
+        row("how do I claim my travel costs", 1),
+        row("How do I claim my travel card?", 2),
+        row("Payday", 3),
+        row("Who runs payroll for all sites?", 4),  # a clause, not a question
+        row("where is the harbour office now", 5),
+        row("How do I claim my travel costs? With the form!", 6),
     ]
-    asked = [row("how do I claim my travel costs", 1), row("How do I claim my travel card?", 2), row("Payday", 3)]
-    assert [(found.example.line, found.document) for found in find_in_documents(asked, documents)] == [(1, "faq.md")]
+    assert {found.example.line for found in find_in_documents(asked, documents)} == {1, 5, 6}
+    assert find_in_documents(asked, []) == []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import accumulate, chain, combinations
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Split
@@ -14,6 +15,7 @@ from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normali
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _WORDS = 5  # shorter questions are headings and terms, which documents may well hold
+_SENTENCE = re.compile(r"(?<=[.!?:;。？！])\s+|\n+|(?<=[。？！])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,10 @@ def describe(overlaps: Sequence[Overlap]) -> str:
 
 
 def find_in_documents(examples: Sequence[Example], documents: Sequence[Document]) -> list[Verbatim]:
-    """Questions of at least five words that stand in a document word for word (normalised); each is reported once."""
+    """Questions of at least five words that stand in a document as sentences of their own (normalised); each once.
+
+    Whole sentences only: "ask Tomasz, who runs payroll" does not hold the question "Who runs payroll?".
+    """
     asked: dict[tuple[str, ...], list[tuple[list[str], Example]]] = defaultdict(list)
     for example in examples:
         words = normalise(example.input).split()
@@ -90,10 +95,12 @@ def find_in_documents(examples: Sequence[Example], documents: Sequence[Document]
     found: dict[str, Verbatim] = {}
     for document in documents if asked else ():
         for section in document.sections:
-            text = normalise(" ".join((*section.path, section.text))).split()
-            for i in range(len(text) - _WORDS + 1):
+            sentences = [normalise(part).split() for part in (*section.path, *_SENTENCE.split(section.text))]
+            text = list(chain.from_iterable(sentences))
+            edges = {0, *accumulate(map(len, sentences))}
+            for i in edges:
                 for words, example in asked.get(tuple(text[i : i + _WORDS]), ()):
-                    if text[i : i + len(words)] == words:
+                    if text[i : i + len(words)] == words and i + len(words) in edges:
                         found.setdefault(example.id, Verbatim(example, document.id))
     return list(found.values())
 
