@@ -53,14 +53,17 @@ class Embedder:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the hashes of the model's files."""
+        """SHA-256 over the hashes of the model's files; the note of when it was pulled is left out."""
         files = sorted(path for path in self.folder.rglob("*") if path.suffix in (".json", ".txt", ".safetensors"))
-        return sha256_text(*(part for path in files for part in (path.name, sha256_file(path))))
+        named = ((str(path.relative_to(self.folder)), path) for path in files if path.name != "trimtab-model.json")
+        return sha256_text(*(part for name, path in named for part in (name, sha256_file(path))))
 
     @cached_property
     def _model(self) -> Any:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         return SentenceTransformer(
             str(self.folder),
             device="cpu",

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from trimtab.base.errors import BusyError, InputError
+from trimtab.base.files import locked
+from trimtab.retrieval.embed import Embedder, embedded_text
+from trimtab.retrieval.index import Changes, Index
+from trimtab.retrieval.search import search
+
+FACTS = {"leave.md": "Leave lasts fifteen days.", "pay.md": "Pay comes monthly.", 'o\'brien "x".md': "Ask O'Brien."}
+
+
+def texts_of(index: Index, question: str, k: int = 9) -> list[str]:
+    return [hit.passage.text for hit in search(index, [question], k)[0]]
+
+
+@pytest.fixture
+def documents(make_document):
+    return [make_document(name, text) for name, text in FACTS.items()]
+
+
+def test_an_empty_folder_is_an_empty_index_and_is_not_written_to(tmp_path, encoder) -> None:
+    index = Index.open(tmp_path / "index", encoder)
+    assert search(index, ["leave"], 3) == [()]
+    assert not list(tmp_path.iterdir())
+
+
+def test_update_counts_and_does_nothing_twice(tmp_path, encoder, documents) -> None:
+    index = Index.open(tmp_path, encoder)
+    assert index.update(documents) == Changes(added=3)
+    before = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*"))
+    assert not index.update(documents)
+    assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*")) == before
+    assert len(encoder.encoded) == 3
+
+
+def test_an_edited_fact_is_found_at_once_and_only_it_is_embedded(tmp_path, encoder, documents, make_document) -> None:
+    index, other = Index.open(tmp_path, encoder), Index.open(tmp_path, encoder)
+    index.update(documents)
+    assert texts_of(other, "leave days", 1) == [FACTS["leave.md"]]
+    encoder.encoded.clear()
+    edited = [make_document("leave.md", "Leave lasts twenty days."), *documents[1:]]
+    assert index.update(edited) == Changes(changed=1)
+    assert len(encoder.encoded) == 1
+    assert texts_of(index, "leave days", 1) == texts_of(other, "leave days", 1) == ["Leave lasts twenty days."]
+    assert FACTS["leave.md"] not in texts_of(index, "leave fifteen days")
+
+
+def test_documents_are_removed_whatever_their_names(tmp_path, encoder, documents) -> None:
+    index = Index.open(tmp_path, encoder)
+    index.update(documents)
+    assert index.update(documents[:2]) == Changes(removed=1)
+    assert len(index.passages) == 2
+    assert index.update([]) == Changes(removed=2)
+    assert texts_of(index, "leave") == []
+    assert index.update(documents) == Changes(added=3)
+    assert len(texts_of(index, "leave")) == 3
+
+
+def test_the_road_to_a_set_of_documents_does_not_matter(tmp_path, encoder, make_document) -> None:
+    documents = [make_document(f"{n}.md", f"fact {n} of {n % 3} kinds", f"more on {n}") for n in range(12)]
+    straight, winding = Index.open(tmp_path / "a", encoder), Index.open(tmp_path / "b", encoder)
+    straight.update(documents)
+    for step in (documents[:5], [make_document("3.md", "other"), *documents[8:]], documents[2:], documents):
+        winding.update(step)
+    for question in ("fact 3", "kinds of more", "2"):
+        assert search(straight, [question], 9) == search(winding, [question], 9)
+    assert straight.passages == winding.passages
+
+
+def test_what_is_on_disk_is_there_for_the_next_process(tmp_path, encoder, documents) -> None:
+    first = Index.open(tmp_path, encoder)
+    first.update(documents)
+    second = Index.open(tmp_path, encoder)
+    assert second.passages == first.passages
+    assert not second.update(documents)
+
+
+def test_another_embedding_or_way_of_cutting_never_meets_old_vectors(
+    tmp_path, encoder, encoder_type, documents
+) -> None:
+    Index.open(tmp_path, encoder).update(documents)
+    wider = encoder_type("wider", 128)
+    assert Index.open(tmp_path, wider).update(documents) == Changes(added=3)
+    assert len(wider.encoded) == 3
+    cut = Index.open(tmp_path, encoder, words=2, overlap=0)
+    assert cut.update(documents) == Changes(added=3)
+    assert len(cut.passages) > 3
+    assert not Index.open(tmp_path, encoder).update(documents)
+
+
+def test_a_crash_before_the_end_leaves_the_old_state(tmp_path, encoder, documents, make_document, monkeypatch) -> None:
+    index = Index.open(tmp_path, encoder)
+    index.update(documents)
+    edited = [make_document("leave.md", "Leave lasts twenty days."), *documents[1:]]
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trimtab.retrieval.index.write_json", crash)
+        with pytest.raises(KeyboardInterrupt):
+            index.update(edited)
+    again = Index.open(tmp_path, encoder)
+    assert texts_of(again, "leave days", 1) == [FACTS["leave.md"]]
+    assert again.update(edited) == Changes(changed=1)
+    assert texts_of(again, "leave days", 1) == ["Leave lasts twenty days."]
+
+
+def test_readers_always_see_one_whole_state(tmp_path, encoder, encoder_type, make_document) -> None:
+    states = [[make_document(f"{n}.md", f"fact {n} number{state}") for n in range(6)] for state in range(4)]
+    writer = Index.open(tmp_path, encoder)
+    writer.update(states[0])
+    seen: list[set[str]] = []
+    done = threading.Event()
+
+    def read() -> None:
+        reader = Index.open(tmp_path, encoder_type())
+        while not done.is_set():
+            seen.append({text.split()[-1] for text in texts_of(reader, "fact")})
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for state in states[1:] * 2:
+        writer.update(state)
+    done.set()
+    thread.join()
+    assert seen
+    assert all(len(state) == 1 for state in seen)
+
+
+def test_one_writer_at_a_time(tmp_path, encoder, documents) -> None:
+    with locked(tmp_path), pytest.raises(BusyError):
+        Index.open(tmp_path, encoder).update(documents)
+
+
+def test_two_documents_of_one_name_are_refused(tmp_path, encoder, documents) -> None:
+    with pytest.raises(InputError, match="one id"):
+        Index.open(tmp_path, encoder).update([*documents, documents[0]])
+
+
+def test_a_passage_is_embedded_with_its_title_and_headings(tmp_path, encoder, make_document) -> None:
+    index = Index.open(tmp_path, encoder)
+    index.update([make_document("x.md", "Fifteen days.", title="Leave policy")])
+    (passage,) = index.passages.values()
+    assert encoder.encoded == [embedded_text(passage)] == ["Leave policy\nPart 0\nFifteen days."]
+    assert texts_of(index, "policy", 1) == ["Fifteen days."]
+
+
+def test_a_model_with_foreign_code_or_pickled_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="trimtab pull"):
+        Embedder(tmp_path)
+    (tmp_path / "modules.json").write_text('[{"path": "", "type": "os.system"}]')
+    with pytest.raises(InputError, match="code from elsewhere"):
+        Embedder(tmp_path)
+    (tmp_path / "modules.json").write_text('[{"path": "", "type": "sentence_transformers.models.Transformer"}]')
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(InputError, match="pickle"):
+        Embedder(tmp_path)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.retrieval.embed import embedded_text
+from trimtab.retrieval.index import Index
+from trimtab.retrieval.search import FUSION, search
+
+WORDS = ["leave", "pay", "office", "travel", "badge", "lunch", "holiday", "form", "manager", "approval"]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory, encoder_type, make_document) -> Index:
+    rng = np.random.default_rng(0)
+    documents = [make_document(f"{n:02}.md", " ".join(rng.choice(WORDS, 8))) for n in range(60)]
+    documents += [make_document(f"{n}.md", "twin words", title="Twin") for n in (91, 90)]
+    index = Index.open(tmp_path_factory.mktemp("index"), encoder_type())
+    index.update(documents)
+    return index
+
+
+def ids(hits) -> list[str]:
+    return [hit.passage.id for hit in hits]
+
+
+def test_vector_search_is_exact(index) -> None:
+    passages = list(index.passages.values())
+    matrix = index.encoder.encode([embedded_text(passage) for passage in passages])
+    for question in ("leave and pay", "badge for the office", "travel approval form"):
+        likeness = dict(zip((item.id for item in passages), matrix @ index.encoder.encode([question])[0], strict=True))
+        found = ids(search(index, [question], 10, way="vector")[0])
+        wanted = sorted(likeness.values(), reverse=True)[:10]
+        assert [likeness[name] for name in found] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_text_search_finds_the_passages_that_have_the_word_in_text_title_or_heading(index) -> None:
+    wanted = {name for name, item in index.passages.items() if "badge" in item.text}
+    assert set(ids(search(index, ["Badges!"], 62, way="text")[0])) == wanted
+    assert ids(search(index, ["17.md"], 1, way="text")[0]) == ["17.md#0"]
+
+
+def test_fusion_adds_reciprocal_ranks(index) -> None:
+    question = "leave approval by the manager"
+    lists = [ids(search(index, [question], 50, way=way)[0]) for way in ("vector", "text")]
+    for hit in search(index, [question], 20)[0]:
+        places = [found.index(hit.passage.id) + 1 for found in lists if hit.passage.id in found]
+        assert hit.score == pytest.approx(sum(1 / (FUSION + place) for place in places))
+
+
+def test_hits_are_ranked_from_one_best_first_and_distinct(index) -> None:
+    for hits in search(index, ["pay", "lunch in the office"], 7):
+        assert [hit.rank for hit in hits] == list(range(1, 8))
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        assert len(set(ids(hits))) == 7
+
+
+def test_equal_passages_are_ordered_by_id(index) -> None:
+    for way in ("vector", "text", "hybrid"):
+        assert ids(search(index, ["twin words"], 2, way=way)[0]) == ["90.md#0", "91.md#0"]
+
+
+def test_a_batch_finds_what_each_question_finds_alone(index) -> None:
+    questions = ["pay", "lunch in the office", "", "travel form", "pay"]
+    assert search(index, questions, 5) == [search(index, [question], 5)[0] for question in questions]
+    assert search(index, [], 5) == []
+
+
+def test_all_questions_are_encoded_in_one_call(index, monkeypatch) -> None:
+    calls: list[int] = []
+    encode = index.encoder.encode
+    monkeypatch.setattr(index.encoder, "encode", lambda texts: calls.append(len(texts)) or encode(texts))
+    search(index, ["a", "b", "c"], 2)
+    assert calls == [3]
+
+
+def test_more_passages_than_there_are_gives_all(index) -> None:
+    assert len(search(index, ["leave"], 500)[0]) == 62
+
+
+SYNTAX = st.text(alphabet="\"'()+-&|!{}[]^~*?:\\/ ANDORNOTleave\0\n🙂\ud800%;", max_size=40)
+
+
+@given(SYNTAX | st.text(max_size=40))
+def test_no_character_of_a_question_is_syntax(index, question: str) -> None:
+    (hits,) = search(index, [question], 3)
+    assert len(hits) == 3
+
+
+def test_operators_around_the_words_change_nothing_in_the_text_search(index) -> None:
+    plain = search(index, ["leave pay"], 5, way="text")
+    assert search(index, ['("leave" +pay)*~'], 5, way="text") == plain
+
+
+def test_a_very_long_question(index) -> None:
+    (hits,) = search(index, ["leave " * 20_000], 3)
+    assert len(hits) == 3
