@@ -12,13 +12,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SEED = 20262
 HERE = Path(__file__).resolve().parent
 NEAR = 0.65  # messages whose character 5-grams overlap more (Jaccard) than this count as near duplicates
-COUNTS = {"spam": 540, "ham": 540, "promo": 210}
-RARE_EACH = 20
-LEET_COUNT = 30
+EACH = {"spam": 15, "ham": 15, "promo": 12}  # messages of one hand
+RARE_EACH = 8
+LEET_EACH = 1
 LEET = {"a": "4", "e": "3", "i": "1", "o": "0", "s": "5", "t": "7"}
 SHORT = {"you": "u", "are": "r", "please": "pls", "tomorrow": "tmrw", "thanks": "thx", "because": "bc", "before": "b4"}
 TAILS = ("!", " :)", " 🙂", "!!", " 👍", "...", " ❤️", " 🎉")
@@ -27,10 +28,10 @@ Slots = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
-class Scenario:
-    """A kind of message: one sentence is taken from each of the parts."""
+class Hand:
+    """One way of writing a kind of message: one sentence is taken from each of the parts."""
 
-    name: str
+    group: str
     label: str
     parts: tuple[tuple[str, ...], ...]
 
@@ -40,7 +41,7 @@ class Message:
     """One row before it has an id."""
 
     text: str
-    label: str
+    hand: Hand
     slice: str
 
 
@@ -69,23 +70,26 @@ def shingles(text: str) -> set[str]:
     return {lowered[start : start + 5] for start in range(max(1, len(lowered) - 4))}
 
 
-def read_scenarios(name: str) -> list[Scenario]:
-    """The scenarios of one source file; a label at its top holds for all of them."""
-    source = tomllib.loads((HERE / "source" / name).read_text(encoding="utf-8"))
-    label = source.get("label")
-    return [
-        Scenario(entry["name"], entry.get("label") or label, tuple(tuple(part) for part in entry["parts"]))
-        for entry in source["scenario"]
-    ]
+def read_hands(name: str) -> list[Hand]:
+    """The hands of one source file; where it lists sentences by kind alone they are dealt out to two hands."""
+    source: dict[str, Any] = tomllib.loads((HERE / "source" / name).read_text(encoding="utf-8"))
+    hands: list[Hand] = []
+    for kind in source["kind"]:
+        written = kind.get("hands") or [[part[start::2] for part in kind["parts"]] for start in (0, 1)]
+        for number, parts in enumerate(written, start=1):
+            label = kind["label"] if "label" in kind else source["label"]
+            hands.append(Hand(f"{kind['name']}-{number}", label, tuple(tuple(part) for part in parts)))
+    return hands
 
 
-def compose(scenario: Scenario, slots: Slots, rng: random.Random) -> str:
+def compose(hand: Hand, slots: Slots, rng: random.Random) -> str:
     """One sentence from each part, with its slots filled, in the order of the parts or nearly so."""
-    sentences = [rng.choice(part) for part in scenario.parts]
-    if rng.random() < 0.15:
+    sentences = [rng.choice(part) for part in hand.parts]
+    dice = rng.random()
+    if dice < 0.08:
         sentences[0], sentences[1] = sentences[1], sentences[0]
-    if rng.random() < 0.12:
-        del sentences[rng.randrange(2)]
+    elif dice < 0.2 and sentences[-1]:  # one sentence alone would often fit several labels
+        del sentences[0]
     text = " ".join(sentence for sentence in sentences if sentence)
     chosen = {slot: rng.choice(slots[slot]) for slot in re.findall(r"\{(\w+)\}", text)}  # one bank, one day a message
     return text.format_map(chosen)
@@ -93,13 +97,13 @@ def compose(scenario: Scenario, slots: Slots, rng: random.Random) -> str:
 
 def roughen(text: str, rng: random.Random) -> str:
     """What people do to sentences: lower case, shouting, abbreviations, slips, a smile at the end. Any label may get any of it."""
+    if rng.random() < 0.14:
+        text = re.sub(r"\w+", lambda match: SHORT.get(match[0].lower(), match[0]), text)
     dice = rng.random()
     if dice < 0.16:
         text = text.lower()
     elif dice < 0.20:
         text = text.upper()
-    if rng.random() < 0.14:
-        text = re.sub(r"\w+", lambda match: SHORT.get(match[0].lower(), match[0]), text)
     if rng.random() < 0.12:
         text = slip(text, rng)
     if rng.random() < 0.15:
@@ -129,30 +133,38 @@ def leet(text: str, rng: random.Random) -> str:
     )
 
 
-def take(count: int, label: str, slice_name: str, novelty: Novelty, draw: Callable[[], str]) -> list[Message]:
+def take(count: int, hand: Hand, slice_name: str, novelty: Novelty, draw: Callable[[Hand], str]) -> list[Message]:
     """Draws until `count` messages are new."""
-    messages: list[Message] = []
-    while len(messages) < count:
-        text = draw()
+    made: list[Message] = []
+    while len(made) < count:
+        text = draw(hand)
         if novelty.admits(text):
-            messages.append(Message(text, label, slice_name))
-    return messages
+            made.append(Message(text, hand, slice_name))
+    return made
 
 
 def messages(rng: random.Random) -> list[Message]:
     """All messages, shuffled."""
     slots: Slots = tomllib.loads((HERE / "source" / "slots.toml").read_text(encoding="utf-8"))
     novelty = Novelty()
+
+    def plain(hand: Hand) -> str:
+        return compose(hand, slots, rng)
+
+    def rough(hand: Hand) -> str:
+        return roughen(plain(hand), rng)
+
+    def respelt(hand: Hand) -> str:
+        return leet(plain(hand), rng)
+
     made: list[Message] = []
-    for label, count in COUNTS.items():
-        scenarios = read_scenarios(f"{label}.toml")
-        for place, scenario in enumerate(scenarios):
-            share = (place + 1) * count // len(scenarios) - place * count // len(scenarios)
-            made += take(share, label, "common", novelty, lambda s=scenario: roughen(compose(s, slots, rng), rng))
-    for scenario in read_scenarios("rare.toml"):
-        made += take(RARE_EACH, scenario.label, "rare", novelty, lambda s=scenario: compose(s, slots, rng))
-    spam = read_scenarios("spam.toml")
-    made += take(LEET_COUNT, "spam", "rare", novelty, lambda: leet(compose(rng.choice(spam), slots, rng), rng))
+    for label, each in EACH.items():
+        for hand in read_hands(f"{label}.toml"):
+            made += take(each, hand, "common", novelty, rough)
+    for hand in read_hands("rare.toml"):
+        made += take(RARE_EACH, hand, "rare", novelty, plain)
+    for hand in read_hands("spam.toml"):
+        made += take(LEET_EACH, hand, "rare", novelty, respelt)
     rng.shuffle(made)
     return made
 
@@ -160,7 +172,13 @@ def messages(rng: random.Random) -> list[Message]:
 def main(target: Path) -> None:
     """Writes the data file of the example into `target`."""
     rows = [
-        {"id": f"m{number:04}", "input": message.text, "label": message.label, "slice": message.slice}
+        {
+            "id": f"m{number:04}",
+            "input": message.text,
+            "label": message.hand.label,
+            "slice": message.slice,
+            "group": message.hand.group,
+        }
         for number, message in enumerate(messages(random.Random(SEED)), start=1)
     ]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -115,7 +115,7 @@ def canonical(module: ast.Module, function: ast.FunctionDef) -> list[str]:
     Left out: docstring, annotations, the mark for keyword-only, the names of locals, `else` after a return, a variable that is only
     returned, constants above the function, and how a text is put together.
     """
-    constants = {
+    constants: dict[str, ast.expr] = {
         target.id: node.value
         for node in module.body
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
