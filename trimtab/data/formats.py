@@ -44,7 +44,10 @@ class Read:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detected:
-    """What a file seems to be: its layout, the column of each role, a guess of the kind of task, and what was seen."""
+    """What a file seems to be: its layout, the column of each role, a guess of the kind of task, and what was seen.
+
+    `labels` (classify) are those of the rows looked at, `unused` the fields that play no role.
+    """
 
     layout: str
     columns: Mapping[str, str]
@@ -52,6 +55,7 @@ class Detected:
     rows: int
     notes: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -91,10 +95,10 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
 def detect(path: Path, encoding: str = "utf-8") -> Detected:
     """What a file of rows seems to hold, from its first rows. Raises InputError when that cannot be told."""
     if looks_like_squad(path):
-        count = sum(len(paragraph.questions) for paragraph in read_paragraphs(path, encoding))
-        return Detected(
-            layout="squad", columns={}, kind="answer", rows=count, notes=("questions with passages (SQuAD)",)
-        )
+        paragraphs = list(read_paragraphs(path, encoding))
+        count = sum(len(paragraph.questions) for paragraph in paragraphs)
+        note = _squad_note(path, count, len({paragraph.article for paragraph in paragraphs}))
+        return Detected(layout="squad", columns={}, kind="answer", rows=count, notes=(note,))
     rows = [row for row in itertools.islice(read_rows(path, encoding), DETECT_SAMPLE) if isinstance(row, RawRow)]
     if not rows:
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=path)
@@ -110,6 +114,8 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
     kind = _guess_kind(columns, references)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     note = _columns_note(path.name, columns, kind, len(rows), labels)
+    if len(rows) == DETECT_SAMPLE:
+        note += " looked at, there may be more"
     return Detected(
         layout=columns.layout,
         columns={role: column for role, column in roles.items() if column},
@@ -117,6 +123,7 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
         rows=len(rows),
         notes=(note,),
         labels=labels,
+        unused=tuple(sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)),
     )
 
 
@@ -226,7 +233,11 @@ def _read_squad(path: Path, task: Task, found: _Found) -> None:
                 )
             )
     count = len(found.examples) - before
-    found.notes.append(f"{path.name}: SQuAD: {count:,} questions in {len(articles)} articles; an article is a group")
+    found.notes.append(_squad_note(path, count, len(articles)))
+
+
+def _squad_note(path: Path, questions: int, articles: int) -> str:
+    return f"{path.name}: {questions:,} questions on {articles:,} articles (SQuAD), an article is a group"
 
 
 def _columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labels: Iterable[str]) -> str:

@@ -76,7 +76,7 @@ def _has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
     return path.name.lower().endswith(tuple(suffixes))
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> io.BufferedReader:
     try:
         mode = os.stat(path).st_mode
         kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)

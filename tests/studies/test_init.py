@@ -1,0 +1,150 @@
+"""`init`: what it writes is accepted, says what was found, and overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.task import load_task
+from trimtab.data.documents import read_documents
+from trimtab.data.formats import read_examples
+from trimtab.studies.init import init
+
+SQUAD = {"data": [{"title": "Cats", "paragraphs": [{"context": "Lions roar.", "qas": []}]}]}
+
+
+def table(rows: int, label: str = "topic") -> str:
+    return "\n".join([f"message,{label}", *(f"This is message number {n},{'abc'[n % 3]}" for n in range(rows)), ""])
+
+
+def questions(rows: int, answer: str = "On floor {}") -> str:
+    return "".join(
+        json.dumps({"question": f"Where is {n}?", "answer": answer.format(n), "area": "x"}) + "\n" for n in range(rows)
+    )
+
+
+def accepted(folder: Path) -> None:
+    """The written file loads, and everything it names can be read."""
+    task = load_task(folder)
+    if task.data.examples:
+        assert read_examples(task, task.data.examples).examples
+    if task.data.test:
+        assert read_examples(task, task.data.test).examples
+    assert len(read_documents(task)) >= len(task.data.documents)
+
+
+def test_a_table_with_a_test_file(tmp_path: Path) -> None:
+    (tmp_path / "bank.train.csv").write_text(table(300, "category"))
+    (tmp_path / "bank.test.csv").write_text(table(30, "category"))
+    text = init(tmp_path)
+    assert (tmp_path / "trimtab.toml").read_text() == text
+    task = load_task(tmp_path)
+    assert (task.data.examples, task.data.test) == (("bank.train.csv",), ("bank.test.csv",))
+    assert task.task.kind == "classify"
+    assert task.data.columns == {"input": "message", "label": "category"}
+    assert task.task.instruction.endswith("one of: a, b, c.")
+    assert [arm.name for arm in task.arms] == ["linear", "prompt", "few-shot", "lora"]
+    assert "examples: bank.train.csv: column `message` is the input, `category` the label" in text
+    assert "3 classes, 300 rows" in text
+    assert "are few" not in text
+    accepted(tmp_path)
+
+
+def test_questions_and_documents(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "questions.jsonl").write_text(questions(50))
+    for folder in ("documents", "documents-old"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.md").write_text("# A\ntext")
+    (tmp_path / "README.md").write_text("About this folder")
+    (tmp_path / "notes.txt").write_text("A loose document")
+    text = init(tmp_path)
+    task = load_task(tmp_path)
+    assert task.task.kind == "answer"
+    assert task.data.examples == ("data/questions.jsonl",)
+    assert task.data.documents == ("documents/", "notes.txt")
+    assert task.data.columns == {}
+    assert {"rag", "lora+rag"} <= {arm.name for arm in task.arms}
+    assert "left out: documents-old/: documents of the same names" in text
+    assert "50 examples are few" in text
+    assert '# slice = "area"' in text
+    accepted(tmp_path)
+
+
+def test_squad_gives_examples_and_documents(tmp_path: Path) -> None:
+    squad = json.loads(json.dumps(SQUAD))
+    squad["data"][0]["paragraphs"][0]["qas"] = [
+        {"id": str(n), "question": f"q{n}", "answers": [{"text": "Lions"}]} for n in range(3)
+    ]
+    (tmp_path / "cats.json").write_text(json.dumps(squad))
+    assert "3 questions on 1 articles (SQuAD)" in init(tmp_path)
+    task = load_task(tmp_path)
+    assert task.data.examples == task.data.documents == ("cats.json",)
+    accepted(tmp_path)
+
+
+def test_long_answers_are_generated(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(questions(20, "You go up the stairs, turn left, and then it is door number {}."))
+    init(tmp_path)
+    assert load_task(tmp_path).task.kind == "generate"
+    accepted(tmp_path)
+
+
+def test_documents_alone_say_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "handbook").mkdir()
+    (tmp_path / "handbook" / "a.txt").write_text("text")
+    assert "No labelled examples yet" in init(tmp_path)
+    assert [arm.name for arm in load_task(tmp_path).arms] == ["rag"]
+    accepted(tmp_path)
+
+
+def test_preferences_and_other_files_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(questions(20))
+    (tmp_path / "prefs.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    (tmp_path / "broken.csv").write_text('question,answer\n"a,b\n')
+    (tmp_path / "other.csv").write_text(table(5))
+    text = init(tmp_path)
+    task = load_task(tmp_path)
+    assert (task.data.examples, task.data.preferences) == (("a.jsonl",), ("prefs.jsonl",))
+    assert "left out: broken.csv: a double quote opens here and never closes" in text
+    assert "left out: other.csv: other columns than a.jsonl" in text
+
+
+def test_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(questions(20))
+    (tmp_path / "trimtab.toml").write_text("mine")
+    with pytest.raises(InputError, match=r"trimtab\.toml: there is a task file already; edit it"):
+        init(tmp_path)
+    assert (tmp_path / "trimtab.toml").read_text() == "mine"
+
+
+def test_nothing_to_begin_with(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("About")
+    with pytest.raises(InputError, match="no examples and no documents here; put a"):
+        init(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"question": "a", "answer": NaN}\n')
+    with pytest.raises(InputError, match=r"a\.jsonl:1: NaN is not JSON"):
+        init(tmp_path)
+    assert not (tmp_path / "trimtab.toml").exists()
+    with pytest.raises(MissingError, match="no such folder"):
+        init(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ['odd "name" \\ here', "…", "-x-", "Ünïcode"])
+def test_odd_names_are_written_so_that_they_load(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / f"{name}.csv").write_text(table(9, 'the "label"\t\\x'.replace('"', "'")))
+    init(folder)
+    assert load_task(folder).data.examples == (f"{name}.csv",)
+    accepted(folder)
+
+
+def test_schema_writes_nothing(tmp_path: Path) -> None:
+    schema = json.loads(init(tmp_path, schema=True))
+    assert set(schema["required"]) == {"task", "data", "base"}
+    assert "file" not in schema["properties"]
+    assert not list(tmp_path.iterdir())
