@@ -24,7 +24,7 @@ FACTS = {
 QUESTIONS = {
     "When do I receive my wages?": "pay.md",
     "How much vacation am I entitled to?": "leave.md",
-    "Is there a subsidy for cycling to work?": "bikes.md",
+    "Is there a subsidy for cycling?": "bikes.md",
     "I cannot find my access card": "badge.md",
 }
 
