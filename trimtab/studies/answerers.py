@@ -1,0 +1,71 @@
+"""An arm ready to answer: its weights on, its prompts built, one question or many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab.answering.remote import RemoteModel
+from trimtab.base.records import Arm, Example, Generation, Prompt
+from trimtab.model.adapters import merged
+from trimtab.studies.bench import Bench
+from trimtab.studies.contexts import Asker, Context
+from trimtab.studies.weights import put_on
+from trimtab.training.linear import LinearModel, load_linear
+
+Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """`many` answers prompts together; `alone` one prompt as a server would, what all prompts share read beforehand."""
+
+    asker: Asker
+    many: Answerer
+    alone: Callable[[Prompt], Generation]
+
+
+@contextmanager
+def ready(bench: Bench, arm: Arm, context: Context, run: Path, sample: Sequence[Example] = ()) -> Iterator[Ready]:
+    """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved.
+
+    `sample` are questions whose prompts show what all prompts of this arm begin with.
+    """
+    if arm.weights in ("linear", "api"):
+        asker = Asker(bench, context)
+        many = _linear(load_linear(run / "adapter"), bench) if arm.weights == "linear" else _remote(bench, arm)
+        yield Ready(asker=asker, many=many, alone=lambda prompt: many([prompt])[0])
+        return
+    if arm.weights == "base":
+        bench.fresh_base(will_change=False)
+    else:
+        put_on(bench, run)
+    with merged(bench.base.model):
+        asker = Asker(bench, context)
+        yield Ready(asker=asker, many=bench.answer, alone=bench.answer_alone(asker.prompts(sample)))
+
+
+def _linear(model: LinearModel, bench: Bench) -> Answerer:
+    def answer(prompts: Sequence[Prompt]) -> list[Generation]:
+        texts = [prompt.messages[-1].content for prompt in prompts]
+        chances_NC = model.probabilities(texts, bench.embedder.encode)
+        return [
+            Generation(
+                id=prompt.id,
+                text=model.labels[int(row.argmax())],
+                probability=float(row.max()),
+                probabilities={label: float(chance) for label, chance in zip(model.labels, row, strict=True)},
+            )
+            for prompt, row in zip(prompts, chances_NC, strict=True)
+        ]
+
+    return answer
+
+
+def _remote(bench: Bench, arm: Arm) -> Answerer:
+    table = bench.task.api[arm.name.removeprefix("api-")]
+    model = RemoteModel(table.url, table.model, table.key_env)
+    labels = bench.workspace.labels if bench.task.task.kind == "classify" else ()
+    return lambda prompts: model.generate(prompts, bench.output_tokens, labels)

@@ -1,0 +1,161 @@
+"""What the model sees: worked examples, examples like the question, or passages; how many of them is chosen on dev."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trimtab.base.files import sha256_text
+from trimtab.base.records import Arm, Example, Hit, Prompt
+from trimtab.data.prompts import Shot, compose
+from trimtab.measurement.ranking import holds
+from trimtab.studies.bench import Bench
+
+SHOTS, PASSAGES = (2, 4, 8), (1, 3, 5)
+DEV_ITEMS = 60  # of dev, for choosing a number; a finer choice than these can tell is not made
+GOLD_MISSING = 0.1  # share of training prompts whose right passage is left out
+CUSTOMARY = {"few-shot": 4, "nearest-shots": 4, "rag": 3, "prompt": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A way of asking: its kind, and how many shots or passages."""
+
+    kind: str
+    count: int
+
+    def chosen(self) -> dict[str, float | int | str]:
+        """What was chosen, by the names of the task file's settings."""
+        return {} if self.kind == "prompt" else {"passages" if self.kind == "rag" else "shots": self.count}
+
+
+class Asker:
+    """Builds the prompts of a context. The same function serves training, evaluation and serving."""
+
+    def __init__(self, bench: Bench, context: Context) -> None:
+        self.bench, self.context = bench, context
+        self._instruction = bench.task.task.instruction
+        pool = bench.workspace.splits["train"]
+        self._fixed = fixed_shots(pool, context.count) if context.kind == "few-shot" else []
+        self._near = NearestShots(bench, pool) if context.kind == "nearest-shots" else None
+
+    def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
+        """Prompts as they are asked; what does not fit the model is dropped, the least alike first."""
+        shots = self._near(examples, self.context.count) if self._near else [self._fixed] * len(examples)
+        hits = self.bench.hits(examples) if self.context.kind == "rag" else [()] * len(examples)
+        return [
+            self._fitted(example, own, found[: self.context.count])
+            for example, own, found in zip(examples, shots, hits, strict=True)
+        ]
+
+    def training_prompts(self, examples: Sequence[Example], seed: int) -> list[tuple[Prompt, str]]:
+        """Prompts with the answer to imitate.
+
+        With passages (after RAFT, Zhang et al. 2024): the right one among retrieved ones, put in where retrieval missed it, and
+        left out of a tenth of the prompts; there the answer is the task's `unknown` where the data knows such answers.
+        """
+        prompts = self.prompts(examples)
+        if self.context.kind != "rag":
+            return [(prompt, example.references[0]) for prompt, example in zip(prompts, examples, strict=True)]
+        everything = list(self.bench.index.passages.values())
+        abstains = any(_unknown(example, self.bench) for example in examples)
+        rows = []
+        for example, found in zip(examples, self.bench.hits(examples), strict=True):
+            draw = random.Random(f"{seed}:{example.id}")
+            right = [hit for hit in found if _is_gold(hit, example) and _holds_answer(hit, example)]
+            if not right and example.passages and not _unknown(example, self.bench):
+                ours = [item for item in everything if item.document in example.passages]
+                right = [
+                    hit
+                    for hit in (Hit(passage=item, rank=1, score=0.0) for item in ours)
+                    if _holds_answer(hit, example)
+                ]
+            others = [hit for hit in found if hit not in right]
+            missing = bool(right) and draw.random() < GOLD_MISSING
+            answer = self.bench.task.task.unknown if missing and abstains else example.references[0]
+            picked = ([] if missing else right[:1]) + others
+            picked = picked[: self.context.count]
+            draw.shuffle(picked)
+            rows.append((self._fitted(example, [], picked), answer))
+        return rows
+
+    def _fitted(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
+        room = self.bench.context_tokens - self.bench.output_tokens
+        shots, hits = list(shots), list(hits)
+        while True:
+            prompt = compose(example, self._instruction, shots, hits)
+            if not (shots or hits) or len(self.bench.encoder.prompt(prompt.messages)) <= room:
+                return prompt
+            if hits:
+                hits.pop()
+            else:
+                shots.pop(0)
+
+
+def _is_gold(hit: Hit, example: Example) -> bool:
+    return any(holds(hit.passage, name) for name in example.passages)
+
+
+def _holds_answer(hit: Hit, example: Example) -> bool:
+    text = hit.passage.text.casefold()
+    return any(reference.casefold() in text for reference in example.references)
+
+
+def _unknown(example: Example, bench: Bench) -> bool:
+    return example.references[0].strip().casefold() == bench.task.task.unknown.strip().casefold()
+
+
+def fixed_shots(pool: Sequence[Example], count: int) -> list[Shot]:
+    """The same examples for every question: a fixed draw of short ones, no answer or group twice while there is a choice."""
+    order = sorted(pool, key=lambda example: sha256_text("shots", example.id))
+    median = sorted(len(example.input) for example in pool)[len(pool) // 2] if pool else 0
+    short = [example for example in order if len(example.input) <= 2 * median]
+    picked: list[Example] = []
+    seen: set[str] = set()
+    for example in [*short, *order]:
+        keys = {example.references[0], example.group or example.id}
+        if len(picked) < count and not keys & seen:
+            picked.append(example)
+            seen |= keys
+    picked += [example for example in order if example not in picked][: count - len(picked)]
+    return [(example.input, example.references[0]) for example in picked]
+
+
+class NearestShots:
+    """Training examples most like the question by embedding, the most alike last; never the question itself."""
+
+    def __init__(self, bench: Bench, pool: Sequence[Example]) -> None:
+        self.bench, self.pool = bench, pool
+        self._vectors_PD = bench.embedder.encode([example.input for example in pool])
+
+    def __call__(self, examples: Sequence[Example], count: int) -> list[list[Shot]]:
+        """For each example its `count` shots."""
+        if not examples:
+            return []
+        alike_NP = self.bench.embedder.encode([example.input for example in examples]) @ self._vectors_PD.T
+        chosen = []
+        for example, row in zip(examples, alike_NP, strict=True):
+            own = [
+                place
+                for place in np.argsort(-row, kind="stable")[: count + 8]
+                if self._may_stand(self.pool[place], example)
+            ]
+            chosen.append([(self.pool[place].input, self.pool[place].references[0]) for place in reversed(own[:count])])
+        return chosen
+
+    def _may_stand(self, shot: Example, example: Example) -> bool:
+        return shot.id != example.id and (shot.group is None or shot.group != example.group)
+
+
+def choose_context(bench: Bench, arm: Arm, score: Callable[[Context], float], *, search: bool = True) -> Context:
+    """The context of an arm: the count that its settings fix, else the one that scores best on dev, the smaller of equals."""
+    fixed = arm.settings.get("passages" if arm.context == "rag" else "shots")
+    if arm.context == "prompt" or fixed is not None or not search:
+        return Context(kind=arm.context, count=int(fixed or CUSTOMARY[arm.context]))
+    options = [Context(kind=arm.context, count=count) for count in (PASSAGES if arm.context == "rag" else SHOTS)]
+    if not bench.workspace.splits["dev"]:
+        return Context(kind=arm.context, count=CUSTOMARY[arm.context])
+    return max(options, key=score)  # max keeps the first, smaller, of equals

@@ -1,0 +1,108 @@
+"""Answers into an arm's figures: the score with its interval, slices, abstention, calibration, retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trimtab.base.records import Answer, Estimate, Example
+from trimtab.base.task import Task
+from trimtab.measurement.metrics import expected_calibration_error, macro_f1_statistic
+from trimtab.measurement.ranking import gold_names, mrr, recall_at_k
+from trimtab.measurement.statistics import Difference, compare, estimate, p_noninferior, p_reaches
+
+Statistic = Callable[[Any], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One score an item, the mean over seeds, in the order of the items; `groups` name what repeats."""
+
+    items: tuple[str, ...]
+    values_N: np.ndarray[Any, Any]
+    groups: tuple[str | None, ...]
+    answers: tuple[Answer, ...]
+
+    @property
+    def clusters(self) -> tuple[str | None, ...] | None:
+        """The groups, None where none repeats."""
+        named = [group for group in self.groups if group is not None]
+        return self.groups if len(set(named)) < len(named) else None
+
+
+def scores_of(answers: Sequence[Answer]) -> Scores:
+    """Answers of one or several seeds, by item."""
+    by_item: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_item.setdefault(answer.item_id, []).append(answer)
+    names = sorted(by_item)
+    return Scores(
+        items=tuple(names),
+        values_N=np.array([np.mean([answer.score for answer in by_item[name]]) for name in names]),
+        groups=tuple(by_item[name][0].group for name in names),
+        answers=tuple(by_item[name][0] for name in names),
+    )
+
+
+def set_figure(scores: Scores, task: Task) -> Statistic | None:
+    """Macro-F1 as a function of item indices; None for metrics that are a mean over items."""
+    if task.metric != "macro_f1":
+        return None
+    return macro_f1_statistic(
+        [answer.answer for answer in scores.answers], [answer.reference for answer in scores.answers]
+    )
+
+
+def score_estimate(answers: Sequence[Answer], task: Task) -> Estimate:
+    """The metric over the answers with its 95% interval."""
+    scores = scores_of(answers)
+    return estimate(scores.values_N, scores.clusters, statistic=set_figure(scores, task))
+
+
+def target_p(answers: Sequence[Answer], task: Task, target: float) -> float:
+    """One-sided p of "does not reach the target"."""
+    scores = scores_of(answers)
+    return p_reaches(scores.values_N, target, scores.clusters, statistic=set_figure(scores, task))
+
+
+def difference(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Difference:
+    """Arm a minus arm b on the same items."""
+    left, right = scores_of(a), scores_of(b)
+    return compare(left.values_N, right.values_N, left.clusters, statistic=_paired(left, right, task))
+
+
+def noninferiority_p(a: Sequence[Answer], b: Sequence[Answer], task: Task, margin: float) -> float:
+    """One-sided p of "a is worse than b by the margin or more"."""
+    left, right = scores_of(a), scores_of(b)
+    return p_noninferior(left.values_N, right.values_N, margin, left.clusters, statistic=_paired(left, right, task))
+
+
+def _paired(left: Scores, right: Scores, task: Task) -> Statistic | None:
+    one, other = set_figure(left, task), set_figure(right, task)
+    return (lambda indices: one(indices) - other(indices)) if one and other else None
+
+
+def slice_estimates(answers: Sequence[Answer], task: Task) -> dict[str, Estimate]:
+    """The metric for each value of the slice column."""
+    names = sorted({answer.slice for answer in answers if answer.slice is not None})
+    return {name: score_estimate([answer for answer in answers if answer.slice == name], task) for name in names}
+
+
+def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: Task) -> dict[str, float]:
+    """Calibration of a classifier; how well retrieval found the right document where the data names it."""
+    figures: dict[str, float] = {}
+    chances = [answer.probability for answer in answers if answer.probability is not None]
+    if task.task.kind == "classify" and len(chances) == len(answers):
+        figures["ece"] = expected_calibration_error(chances, [answer.score == 1.0 for answer in answers])
+    known = {example.id: example.passages for example in examples if example.passages}
+    asked = [answer for answer in answers if answer.hits and answer.item_id in known]
+    if asked:
+        relevant = [known[answer.item_id] for answer in asked]
+        rankings = [gold_names(answer.hits, names) for answer, names in zip(asked, relevant, strict=True)]
+        depth = max(len(ranking) for ranking in rankings)
+        figures[f"recall_at_{depth}"] = recall_at_k(rankings, relevant, depth)
+        figures["mrr"] = mrr(rankings, relevant)
+    return figures

@@ -1,0 +1,74 @@
+"""What work takes from this machine: peak memory, bytes on disk, and what the machine is."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+class MemoryPeak:
+    """Context manager that samples this process's resident memory; `megabytes` is the highest seen while inside."""
+
+    def __init__(self, every: float = 0.05) -> None:
+        self.megabytes = 0.0
+        self._every = every
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> MemoryPeak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.megabytes = max(self.megabytes, process.memory_info().rss / 1e6)
+            if self._done.wait(self._every):
+                return
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below `folder`; 0 where it is absent."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory and system, for the manifest."""
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=True),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    packages = (
+        "trimtab",
+        "torch",
+        "transformers",
+        "peft",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "lancedb",
+        "sentence-transformers",
+    )
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,154 @@
+"""The weights of an arm: its stages, each an objective on the one loop, kept as an adapter folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text
+from trimtab.base.progress import Progress
+from trimtab.base.records import Arm, Example
+from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter, unfreeze
+from trimtab.studies.bench import Bench
+from trimtab.studies.contexts import Asker, Context
+from trimtab.training.batch import Row
+from trimtab.training.loop import LoopSettings, TrainResult, train
+from trimtab.training.monitor import Health
+from trimtab.training.sft import Imitation, answer_rows, document_rows
+
+RANK, ALPHA_PER_RANK, LAYERS = 16, 2, 6
+# LoRA wants about ten times the rate of full tuning (Thinking Machines 2025, "LoRA without regret").
+RATES = {"lora": 5e-4, "freeze": 1e-4, "full": 5e-5}
+EPOCHS = 3.0
+DEV_ROWS, DEV_QUESTIONS = 96, 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How the weights of an arm are made, every default filled in."""
+
+    method: str
+    stages: tuple[str, ...]
+    rank: int
+    layers: int
+    learning_rate: float
+    epochs: float
+    batch: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What training an arm came to, all stages together."""
+
+    folder: Path
+    seconds: float
+    tokens: int
+    steps: int
+    health: Health
+    skipped: int
+
+
+def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None) -> Recipe:
+    """The arm's settings over the defaults; `epochs` is the study's cut, where the budget asks for one."""
+    own = arm.settings
+    return Recipe(
+        method=arm.weights,
+        stages=arm.stages,
+        rank=int(own.get("rank", RANK)),
+        layers=int(own.get("layers", LAYERS)),
+        learning_rate=float(own.get("learning_rate", RATES[arm.weights])),
+        epochs=float(own.get("epochs", EPOCHS if epochs is None else epochs)),
+        batch=int(own.get("batch", 8 if rows < 1000 else 16)),
+        seed=seed,
+    )
+
+
+def training_rows(bench: Bench, context: Context, examples: Sequence[Example], seed: int) -> tuple[list[Row], int]:
+    """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
+    pairs = Asker(bench, context).training_prompts(examples, seed)
+    train_on = bench.task.data.train_on if context.kind == "prompt" else "last"
+    encoded = [bench.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
+    fitting = [
+        (item, example.weight)
+        for item, example in zip(encoded, examples, strict=True)
+        if len(item.ids) <= bench.context_tokens
+    ]
+    if not fitting:
+        raise InputError(
+            f"every training row is longer than the model's {bench.context_tokens} tokens",
+            "shorten the rows",
+            field="data.examples",
+        )
+    return answer_rows(fitting), len(encoded) - len(fitting)
+
+
+def prepare(bench: Bench, plan: Recipe) -> None:
+    """Put what may move onto a fresh base."""
+    base = bench.fresh_base(will_change=True)
+    if plan.method == "lora":
+        add_lora(base, plan.rank, plan.rank * ALPHA_PER_RANK, plan.seed)
+    else:
+        unfreeze(base, plan.method, plan.layers)
+
+
+def train_weights(
+    bench: Bench, plan: Recipe, context: Context, folder: Path, progress: Progress, metric: Callable[[], float] | None
+) -> Trained:
+    """Run the stages in their order and keep the result in `folder/adapter`; goes on where a former call was stopped.
+
+    `metric` scores the weights that are on, on dev questions. The model is left with the trained weights on.
+    """
+    prepare(bench, plan)
+    train_part, dev_part = bench.workspace.splits["train"], bench.workspace.splits["dev"][:DEV_ROWS]
+    results: list[TrainResult] = []
+    skipped = 0
+    for stage in plan.stages:
+        if stage == "docs":
+            rows, dev_rows = document_rows(bench.workspace.documents, bench.encoder), []
+        else:
+            rows, skipped = training_rows(bench, context, train_part, plan.seed)
+            dev_rows = training_rows(bench, context, dev_part, plan.seed)[0] if dev_part else []
+        sft = stage == "sft"
+        results.append(
+            train(
+                bench.base,
+                Imitation(rows, batch=plan.batch, seed=plan.seed),
+                LoopSettings(learning_rate=plan.learning_rate, epochs=plan.epochs),
+                folder / stage,
+                dev=Imitation(dev_rows, batch=plan.batch, seed=0) if dev_rows else None,
+                metric=_on_merged(bench, metric) if sft and metric else None,
+                progress=progress,
+                fingerprint=_fingerprint(bench, plan, stage, rows),
+                note="reading the documents" if stage == "docs" else "",
+            )
+        )
+    save_adapter(bench.base, folder / "adapter")
+    return Trained(
+        folder=folder,
+        seconds=sum(result.seconds for result in results),
+        tokens=sum(result.tokens for result in results),
+        steps=sum(result.steps for result in results),
+        health=results[-1].health,
+        skipped=skipped,
+    )
+
+
+def put_on(bench: Bench, folder: Path) -> None:
+    """Load a kept adapter onto a fresh base."""
+    load_adapter(bench.fresh_base(will_change=True), folder / "adapter")
+
+
+def _on_merged(bench: Bench, metric: Callable[[], float]) -> Callable[[], float]:
+    def scored() -> float:
+        with merged(bench.base.model):
+            return metric()
+
+    return scored
+
+
+def _fingerprint(bench: Bench, plan: Recipe, stage: str, rows: Sequence[Row]) -> str:
+    ids = (",".join(map(str, row.encoded.ids)) for row in rows)
+    return sha256_text(str(asdict(plan)), stage, str(bench.base_folder), *ids)

@@ -1,0 +1,137 @@
+"""A task opened: its rows read, split and checked, its documents, and where everything about it is kept."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text, write_atomic
+from trimtab.base.records import Document, Example, Refusal, Split
+from trimtab.base.task import Task
+from trimtab.data.checks import Remark, check_examples
+from trimtab.data.documents import read_documents
+from trimtab.data.formats import read_examples
+from trimtab.data.leakage import Overlap, check_leakage, find_in_documents
+from trimtab.data.privacy import Finding, scan
+from trimtab.data.split import assign_splits
+
+FOLDER = ".trimtab"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """What the files of a task gave. `folder` is `.trimtab/` beside the task file."""
+
+    task: Task
+    folder: Path
+    splits: Mapping[Split, tuple[Example, ...]]
+    documents: tuple[Document, ...]
+    refusals: tuple[Refusal, ...]
+    notes: tuple[str, ...]
+    overlaps: tuple[Overlap, ...]
+    findings: tuple[Finding, ...]
+    remarks: tuple[Remark, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The closed set of a classification: the task's own, or every label of the training rows."""
+        seen = Counter(example.references[0] for example in self.splits["train"])
+        return self.task.task.labels or tuple(sorted(seen))
+
+    @property
+    def data_digest(self) -> str:
+        """SHA-256 of all rows and their splits."""
+        rows = (
+            json.dumps(
+                [split, example.id, [asdict(turn) for turn in example.messages], example.references], ensure_ascii=False
+            )
+            for split in ("train", "dev", "test")
+            for example in self.splits[split]
+        )
+        return sha256_text(*rows)
+
+    @property
+    def documents_digest(self) -> str:
+        """SHA-256 of all documents."""
+        return sha256_text(*(f"{document.id}:{document.digest}" for document in self.documents))
+
+    @property
+    def task_digest(self) -> str:
+        """SHA-256 of what the task file means, comments and order aside."""
+        return sha256_text(self.task.model_dump_json())
+
+
+def open_workspace(task: Task) -> Workspace:
+    """Read and split the rows, write the ledgers, and look for everything that would spoil a study.
+
+    Raises InputError for unusable files, and for overlap between splits unless `leakage = "report"`.
+    """
+    folder = task.folder / FOLDER
+    documents = read_documents(task)
+    if not task.data.examples:
+        empty: dict[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
+        return Workspace(
+            task=task,
+            folder=folder,
+            splits=empty,
+            documents=documents,
+            refusals=(),
+            notes=(),
+            overlaps=(),
+            findings=(),
+            remarks=(),
+        )
+    read = read_examples(task, task.data.examples)
+    fixed = read_examples(task, task.data.test) if task.data.test else None
+    refusals = (*read.refusals, *(fixed.refusals if fixed else ()))
+    _write_refusals(folder, refusals)
+    splits = assign_splits(
+        read.examples,
+        fixed.examples if fixed else (),
+        task.data.split,
+        folder / "splits.parquet",
+        task.task.kind,
+        unknown=task.task.unknown,
+    )
+    overlaps = check_leakage(splits, task)
+    remarks = list(check_examples(splits, documents, task))
+    verbatim = find_in_documents(splits["test"], documents)
+    if verbatim:
+        text = f"{len(verbatim)} test questions stand word for word in a document, first in {verbatim[0].document}; retrieval may find the question and not the answer"
+        remarks.append(Remark(level="warn", text=text))
+    return Workspace(
+        task=task,
+        folder=folder,
+        splits=splits,
+        documents=documents,
+        refusals=refusals,
+        notes=(*read.notes, *(fixed.notes if fixed else ())),
+        overlaps=tuple(overlaps),
+        findings=scan([example for part in splits.values() for example in part]),
+        remarks=tuple(remarks),
+    )
+
+
+def require_sound(workspace: Workspace) -> None:
+    """Raise InputError for the first remark that forbids a study."""
+    for remark in workspace.remarks:
+        if remark.level == "stop":
+            raise InputError(remark.text, "mend it; trimtab check shows everything", file=workspace.task.file)
+    if not workspace.splits["test"]:
+        raise InputError(
+            "no labelled examples, so nothing can be compared",
+            "label about 100 questions (input and right answer a line) and name the file in data.examples; until then: trimtab ask",
+            file=workspace.task.file,
+            field="data.examples",
+        )
+
+
+def _write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:
+    write_atomic(
+        folder / "refused.jsonl",
+        "".join(json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in refusals),
+    )
