@@ -64,22 +64,23 @@ def _factorial(base: Row, tuned: Row, context: Row, blend: Row) -> Factorial | N
     shared = sorted(set.intersection(*(set(items) for items in arms)))
     if len(shared) < 2:
         return None
-    scores_4N = np.array([[np.mean([answer.score for answer in items[item]]) for item in shared] for items in arms])
+    # shapes: scores [4 arms, items], sums [4, units], drawn [resamples, units], means [4, resamples]
+    scores = np.array([[np.mean([answer.score for answer in items[item]]) for item in shared] for items in arms])
     groups = [arms[0][item][0].group for item in shared]
     names = {name: index for index, name in enumerate(dict.fromkeys(groups))}
     clustered = None not in names and ENOUGH_GROUPS <= len(names) < len(shared)
-    labels_N = np.array([names[group] for group in groups]) if clustered else np.arange(len(shared))
+    labels = np.array([names[group] for group in groups]) if clustered else np.arange(len(shared))
     units = len(names) if clustered else len(shared)
-    sums_4G = np.stack([np.bincount(labels_N, row_N, minlength=units) for row_N in scores_4N])
-    sizes_G = np.bincount(labels_N, minlength=units)
+    sums = np.stack([np.bincount(labels, line, minlength=units) for line in scores])
+    sizes = np.bincount(labels, minlength=units)
     random = np.random.default_rng(0)
-    drawn_RG = random.multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
-    means_4R = (sums_4G @ drawn_RG.T) / (sizes_G @ drawn_RG.T)
-    seen_4 = scores_4N.mean(axis=1)
+    drawn = random.multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
+    means = (sums @ drawn.T) / (sizes @ drawn.T)
+    seen = scores.mean(axis=1)
 
     def effect(*signs: int) -> Estimate:
-        low, high = np.quantile(np.array(signs) @ means_4R, [0.025, 0.975])
-        return Estimate(value=float(np.array(signs) @ seen_4), low=float(low), high=float(high), n=len(shared))
+        low, high = np.quantile(np.array(signs) @ means, [0.025, 0.975])
+        return Estimate(value=float(np.array(signs) @ seen), low=float(low), high=float(high), n=len(shared))
 
     return Factorial(
         base=base,

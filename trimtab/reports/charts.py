@@ -34,7 +34,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One line of a curve chart; `style` is its CSS class: train, dev or metric."""
+    """One line of a curve chart; `style` is its CSS class: train, or the arm's family."""
 
     name: str
     style: str
@@ -68,6 +68,7 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
+        """Where `value` lies, in px."""
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         at = math.log(value) if self.log else value
         return self.start + (at - low) / (high - low) * (self.end - self.start)
@@ -254,7 +255,7 @@ def curves(series: Sequence[Series], *, title: str, y_title: str, width: int) ->
     height, left, right, top, bottom = 210, 46, 12, 26, 40
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
-    x_marks, y_marks = ticks(0, max(xs), 4 if width > 300 else 3), ticks(min(ys), max(ys), 4)
+    x_marks, y_marks = ticks(0, max(4, *xs), 4 if width > 300 else 3), ticks(min(ys), max(ys), 4)
     x = Scale(x_marks[0], x_marks[-1], left, width - right)
     y = Scale(y_marks[0], y_marks[-1], height - bottom, top)
     parts = [_horizontal_grid(y, y_marks, left, width - right)]

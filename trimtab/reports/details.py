@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, get_args
 
@@ -11,8 +11,8 @@ from trimtab.base.records import Answer, Failure
 from trimtab.reports.analysis import Disagreement, disagreements, failure_counts, failure_examples
 from trimtab.reports.charts import Series, both, curves
 from trimtab.reports.folder import Curve, Row, Study
-from trimtab.reports.markup import Html, count, el, interval, join, mark, plain, score, shorten
-from trimtab.reports.results import arm_label, metric_name, section, table
+from trimtab.reports.markup import Html, count, el, join, mark, plain, score, shorten
+from trimtab.reports.parts import arm_label, metric_name, section, table, with_interval
 
 KINDS: Mapping[str, tuple[str, str]] = {
     "retrieval_miss": ("passage not found", "The passage that holds the answer was not retrieved."),
@@ -80,7 +80,7 @@ def _question(answer: Answer) -> Html:
     )
 
 
-def _answers(pairs: list[tuple[Row, Answer]] | tuple[tuple[Row, Answer], ...]) -> Html:
+def _answers(pairs: Sequence[tuple[Row, Answer]], chosen: str | None = None) -> Html:
     items = []
     for row, answer in pairs:
         kind = KINDS[answer.failure][0] if answer.failure in KINDS else ""
@@ -90,7 +90,7 @@ def _answers(pairs: list[tuple[Row, Answer]] | tuple[tuple[Row, Answer], ...]) -
                 "li",
                 el(
                     "div",
-                    arm_label(row),
+                    arm_label(row, row.name == chosen),
                     el("span", score(answer.score), class_="figure"),
                     el("span", kind, class_="no") if kind else None,
                     class_="who",
@@ -108,11 +108,11 @@ def side_by_side(study: Study) -> Html | None:
     if not found:
         return None
     lead = "Questions on which the arms differ most, by turns some that the chosen arm wins and some that it loses: picked to show differences, not a sample."
-    return section("answers", "Answers side by side", [_side(one) for one in found], lead=lead)
+    return section("answers", "Answers side by side", [_side(one, study.verdict.arm) for one in found], lead=lead)
 
 
-def _side(one: Disagreement) -> Html:
-    return el("div", _question(one.answers[0][1]), _answers(one.answers), class_="example")
+def _side(one: Disagreement, chosen: str | None) -> Html:
+    return el("div", _question(one.answers[0][1]), _answers(one.answers, chosen), class_="example")
 
 
 def slices(study: Study) -> Html | None:
@@ -123,22 +123,31 @@ def slices(study: Study) -> Html | None:
     rows = [row for row in study.done if row.slices]
     sizes = {name: max(row.slices[name].n for row in rows if name in row.slices) for name in names}
     names.sort(key=lambda name: (-sizes[name], name))
-    body = []
-    for name in names[:MOST_SLICES]:
-        cells: list[object] = [shorten(name, 80), plain(sizes[name]) if sizes[name] else "–"]
-        for row in rows:
-            one = row.slices.get(name)
-            cells.append(
-                join(el("b", score(one.value)), el("span", f" [{interval(one.low, one.high)}]", class_="soft"))
-                if one
-                else "–"
-            )
-        body.append(cells)
     left = len(names) - MOST_SLICES
     more = el("p", f"{left} smaller slices are in study.json.", class_="note") if left > 0 else None
     lead = "Scores per slice with unadjusted 95% intervals, largest slice first. Small slices have wide intervals; they describe, they do not decide."
-    head = ["Slice", "n", *(arm_label(row, row.name == study.verdict.arm) for row in rows)]
-    return section("slices", "Slices", table("Scores per slice", head, body), more, lead=lead)
+    return section("slices", "Slices", _slice_table(study, rows, names[:MOST_SLICES], sizes), more, lead=lead)
+
+
+def _slice_table(study: Study, rows: Sequence[Row], names: Sequence[str], sizes: Mapping[str, int]) -> Html:
+    """Slices down and arms across; the other way round where there are more arms than slices."""
+    arms = [arm_label(row, row.name == study.verdict.arm) for row in rows]
+    titles = [
+        join(shorten(name, 80), el("span", f" n = {sizes[name]:,}", class_="soft") if sizes[name] else None)
+        for name in names
+    ]
+    cells = [[_slice(row, name) for row in rows] for name in names]
+    if len(rows) > len(names):
+        across = [[arm, *column] for arm, column in zip(arms, zip(*cells, strict=True), strict=True)]
+        return table("Scores per slice", ["Arm", *titles], across)
+    return table(
+        "Scores per slice", ["Slice", *arms], [[title, *line] for title, line in zip(titles, cells, strict=True)]
+    )
+
+
+def _slice(row: Row, name: str) -> Html | str:
+    one = row.slices.get(name)
+    return with_interval(one) if one else "–"
 
 
 def training(study: Study) -> Html | None:
@@ -151,20 +160,21 @@ def training(study: Study) -> Html | None:
     found = [part for part in parts if part]
     if not found:
         return None
-    legend = el(
-        "ul",
-        [
-            el("li", el("i", class_=f"swatch {style}"), name)
-            for name, style in (("training loss", "train"), ("dev", "dev"))
-        ],
-        class_="legend",
-    )
+    names = (("training loss", ""), ("dev, in the arm’s colour", " dev"))
+    legend = el("ul", [el("li", el("i", class_=f"swatch{kind}"), name) for name, kind in names], class_="legend")
     lead = "Dev decides when to stop; where dev loss rises while training loss falls, the model has begun to memorise."
     return section("training", "Training", legend, found, lead=lead)
 
 
 def _phase(curve: Curve) -> int:
     return curve.phase
+
+
+def _curves(arm: str, series: Sequence[Series], name: str) -> Html:
+    def draw(width: int) -> Html:
+        return curves(series, title=f"{arm}: {name}", y_title=name, width=width)
+
+    return both(draw, 505)
 
 
 def _run(study: Study, row: Row, runs: list[Curve]) -> Html | None:
@@ -176,17 +186,9 @@ def _run(study: Study, row: Row, runs: list[Curve]) -> Html | None:
                 found.append(Series(name=f"{field.replace('_', ' ')}, seed {run.seed}", style=style, points=points))
         return found
 
-    losses, metrics = [*lines("loss", "train"), *lines("dev_loss", "dev")], lines("dev_metric", "dev")
-    charts = [
-        both(
-            lambda width, series=series, name=name: curves(
-                series, title=f"{row.name}: {name}", y_title=name, width=width
-            ),
-            505,
-        )  # type: ignore[misc]
-        for series, name in ((losses, "loss"), (metrics, f"dev {metric_name(study)}"))
-        if series
-    ]
+    losses, metrics = [*lines("loss", "train"), *lines("dev_loss", row.family)], lines("dev_metric", row.family)
+    named = ((losses, "loss"), (metrics, f"dev {metric_name(study)}"))
+    charts = [_curves(row.name, series, name) for series, name in named if series]
     if not charts:
         return None
     phases = max(curve.phase for curve in row.curves) + 1
@@ -199,7 +201,10 @@ def _run(study: Study, row: Row, runs: list[Curve]) -> Html | None:
         else ""
     )
     return el(
-        "div", el("h3", arm_label(row), f" {stage}" if stage else None), el("div", charts, class_="pair"), class_="run"
+        "div",
+        el("h3", arm_label(row), el("span", f" {stage}", class_="soft") if stage else None),
+        el("div", charts, class_="pair"),
+        class_="run",
     )
 
 

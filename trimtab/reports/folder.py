@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,17 @@ from trimtab.base.files import read_json, read_lines
 from trimtab.base.records import Answer, Arm, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
 from trimtab.base.task import CostTable, TargetTable
 
+FIGURES = (
+    "passes",
+    "p_target",
+    "format_ok",
+    "train_seconds",
+    "peak_memory_mb",
+    "stored_bytes",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "seconds_per_question",
+)
 Family = Literal["base", "tuned", "blend", "linear", "api"]
 
 
@@ -158,11 +169,7 @@ def _row(folder: Path, entry: Mapping[str, Any], curves: Mapping[str, tuple[Curv
     entry = {**own, **{key: value for key, value in entry.items() if value is not None}}
     weights, context = _parts(name)
     cost = entry.get("cost")
-    figures = {
-        key: entry.get(key)
-        for key in ("passes", "p_target", "format_ok", "train_seconds", "peak_memory_mb", "stored_bytes")
-        + ("latency_p50_ms", "latency_p95_ms", "seconds_per_question")
-    }
+    figures = {key: entry.get(key) for key in FIGURES}
     return Row(
         arm=Arm(
             name=name,
@@ -242,25 +249,44 @@ def _hit(row: Mapping[str, Any]) -> Hit:
 
 
 def _curves(file: Path) -> dict[str, tuple[Curve, ...]]:
-    """The training curves of each arm. A step that comes again (a resumed run) replaces what followed it."""
-    phases: dict[tuple[str, int], list[tuple[int, list[Point]]]] = {}
+    """The training curves of each arm, a curve for each seed and stage of training."""
+    runs: dict[tuple[str, int], list[_Run]] = {}
     for event in read_lines(file):
+        figures = {key: event.get(key) for key in ("loss", "dev_loss", "dev_metric")}
         arm, step, of = event.get("arm"), event.get("step"), event.get("of") or 0
-        if event.get("stage") != "train" or arm is None or step is None:
+        if event.get("stage") != "train" or arm is None or step is None or set(figures.values()) == {None}:
             continue
-        point = Point(step=step, **{key: event.get(key) for key in ("loss", "dev_loss", "dev_metric")})
-        runs = phases.setdefault((arm, event.get("seed") or 0), [])
-        if not runs or (step < runs[-1][1][-1].step and of != runs[-1][0]):
-            runs.append((of, []))
-        points = runs[-1][1]
-        while points and points[-1].step > step:
-            points.pop()
-        points.append(point)
+        own = runs.setdefault((arm, event.get("seed") or 0), [])
+        if not own or own[-1].is_over(step, of):
+            own.append(_Run(of=of))
+        own[-1].add(step, figures)
     curves: dict[str, tuple[Curve, ...]] = {}
-    for (arm, seed), runs in phases.items():
-        found = tuple(Curve(seed=seed, phase=phase, points=tuple(points)) for phase, (_, points) in enumerate(runs))
+    for (arm, seed), own in runs.items():
+        found = tuple(Curve(seed=seed, phase=phase, points=tuple(run.points)) for phase, run in enumerate(own))
         curves[arm] = (*curves.get(arm, ()), *found)
     return curves
+
+
+@dataclass(slots=True)
+class _Run:
+    """The points of one seed and stage while they are read; `of` is its number of steps."""
+
+    of: int
+    points: list[Point] = field(default_factory=list)
+
+    def is_over(self, step: int, of: int) -> bool:
+        """Whether an event belongs to the next stage: another number of steps, or a new start after the last step."""
+        return (of not in (0, self.of)) or (0 < self.of <= self.points[-1].step and step < self.points[-1].step)
+
+    def add(self, step: int, figures: Mapping[str, float | None]) -> None:
+        """Add what was measured at `step`; a step that comes again (a resumed run) replaces what followed it."""
+        if self.points and step < self.points[-1].step:
+            self.points = [point for point in self.points if point.step < step]
+        if self.points and self.points[-1].step == step:
+            known = {key: value for key, value in figures.items() if value is not None}
+            self.points[-1] = replace(self.points[-1], **known)
+        else:
+            self.points.append(Point(step=step, **figures))
 
 
 def _task_tables(file: Path) -> tuple[CostTable | None, TargetTable | None]:

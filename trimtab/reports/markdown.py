@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from trimtab.reports import results
+from trimtab.reports import effects, results
 from trimtab.reports.folder import Row, Study
 from trimtab.reports.markup import between, clean, interval, money, p_value, plain, score, seconds, signed
+from trimtab.reports.parts import metric_name
 
 SPECIAL = re.compile(r"([\\`*\[\]|<>])")
 
@@ -28,7 +29,7 @@ def brief(study: Study) -> str:
         lines += [
             "## Arms",
             "",
-            f"{results.metric_name(study)}{target}; unadjusted 95% intervals, pass or fail after Holm. Measured, but for the cost, which is predicted.",
+            f"{metric_name(study)}{target}; unadjusted 95% intervals, pass or fail after Holm. Measured, but for the cost, which is predicted.",
             "",
         ]
         lines += [
@@ -51,7 +52,7 @@ def brief(study: Study) -> str:
             "| --- | ---: | :---: | --- | --- |",
         ]
         lines += [
-            f"| {_text(one.a)} − {_text(one.b)} | {signed(one.difference)} | {between(one.low, one.high)} | {_text(p_value(one.p_holm))} | {_text(results.in_words(one))} |"
+            f"| {_text(one.a)} − {_text(one.b)} | {signed(one.difference)} | {between(one.low, one.high)} | {_text(p_value(one.p_holm))} | {_text(effects.in_words(one))} |"
             for one in study.comparisons
         ]
         lines.append("")
@@ -59,7 +60,7 @@ def brief(study: Study) -> str:
         lines += [
             "## What would flip it",
             "",
-            *(f"- {_text(results.flip_sentence(flip))}" for flip in study.verdict.flips),
+            *(f"- {_text(effects.flip_sentence(flip))}" for flip in study.verdict.flips),
             "",
         ]
     remarks = study.manifest.get("remarks") or []

@@ -100,10 +100,10 @@ def p_value(p: float) -> str:
 
 def seconds(value: float) -> str:
     """A duration in the unit that reads best."""
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
+    if 0 < value < 1:
+        return f"{value * 1000:.0f} ms" if value >= 0.01 else f"{value * 1000:.2g} ms"
     if value < 120:
-        return f"{value:.1f} s"
+        return f"{value:.1f} s" if value else "0 s"
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:,.1f} h"
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from trimtab.base.files import write_atomic
-from trimtab.reports import details, results
+from trimtab.reports import details, effects, results
 from trimtab.reports.folder import Study, read_study
 from trimtab.reports.markdown import brief
 from trimtab.reports.markup import Html, el, join, mark
@@ -17,9 +17,9 @@ from trimtab.reports.markup import Html, el, join, mark
 SECTIONS: tuple[tuple[str, str, Callable[[Study], Html | None]], ...] = (
     ("quality", "Quality", results.quality),
     ("tradeoffs", "Trade-offs", results.tradeoffs),
-    ("factorial", "Weights × context", results.weights_context),
-    ("comparisons", "Comparisons", results.comparisons),
-    ("costs", "Cost", results.costs),
+    ("factorial", "Weights × context", effects.weights_context),
+    ("comparisons", "Comparisons", effects.comparisons),
+    ("costs", "Cost", effects.costs),
     ("failures", "Failures", details.failures),
     ("answers", "Answers", details.side_by_side),
     ("slices", "Slices", details.slices),

@@ -1,15 +1,13 @@
-"""The sections of the report that carry the decision: verdict, quality, trade-offs, weights × context, comparisons, cost."""
+"""The sections that carry the decision: the verdict, quality with its intervals, quality against latency and cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
-from trimtab.base.records import Comparison, Estimate, Flip
-from trimtab.reports.analysis import Factorial, factorials
+from trimtab.base.records import Comparison, Estimate
 from trimtab.reports.charts import Dot, both, dot_whisker, mark_shape, scatter
 from trimtab.reports.folder import Row, Study
 from trimtab.reports.markup import (
-    METRIC_NAMES,
     Html,
     between,
     count,
@@ -25,50 +23,7 @@ from trimtab.reports.markup import (
     signed,
     size,
 )
-
-SHAPES = {"prompt": "circle", "few-shot": "square", "nearest-shots": "square", "rag": "diamond"}
-CONTEXTS = {
-    "prompt": "instruction",
-    "few-shot": "fixed shots",
-    "nearest-shots": "nearest shots",
-    "rag": "retrieved passages",
-}
-FAMILIES = {
-    "base": "base weights",
-    "tuned": "tuned weights",
-    "blend": "tuned weights with shots or passages",
-    "linear": "linear classifier",
-    "api": "endpoint",
-}
-
-
-def section(name: str, heading: str, *children: object, lead: object = None) -> Html:
-    """One section of the page, with a heading that can be linked to."""
-    return el("section", el("h2", heading), el("p", lead, class_="lead") if lead else None, *children, id=name)
-
-
-def table(label: str, head: Sequence[object], rows: Sequence[Sequence[object]], *, texts: Collection[int] = ()) -> Html:
-    """A table that scrolls inside itself; the first column heads its row, the others are figures but for `texts`."""
-    kinds = [None if index == 0 or index in texts else "number" for index in range(len(head))]
-    titles = [el("th", name, scope="col", class_=kind) for name, kind in zip(head, kinds, strict=True)]
-    body = []
-    for first, *rest in rows:
-        cells = [el("td", cell, class_=kind) for cell, kind in zip(rest, kinds[1:], strict=True)]
-        body.append(el("tr", el("th", first, scope="row"), cells))
-    inner = el("table", el("thead", el("tr", titles)), el("tbody", body))
-    return el("div", inner, class_="scroll", role="region", aria_label=label, tabindex=0)
-
-
-def arm_label(row: Row, chosen: bool = False) -> Html:
-    """An arm's name behind its mark."""
-    shape = mark_shape(SHAPES.get(row.arm.context, "circle"), 8, 8, row.family)
-    icon = el("svg", shape, viewBox="0 0 16 16", width=14, height=14, aria_hidden="true", class_="icon")
-    return join(el("span", icon, el("strong" if chosen else "span", row.name), class_="arm"))
-
-
-def metric_name(study: Study) -> str:
-    """The metric as people write it."""
-    return METRIC_NAMES.get(study.metric, study.metric)
+from trimtab.reports.parts import FAMILIES, SHAPES, arm_label, horizon, metric_name, section, table, with_interval
 
 
 def verdict(study: Study) -> Html:
@@ -80,7 +35,9 @@ def verdict(study: Study) -> Html:
         "header",
         el("p", state, el("span", "Task ", el("b", study.task)), el("span", "study ", study.id), class_="kicker"),
         el("h1", study.verdict.sentence),
-        el("p", "What would settle it: ", study.verdict.needs, class_="needs") if study.verdict.needs else None,
+        el("p", "What would settle it: ", study.verdict.needs.rstrip("."), ".", class_="needs")
+        if study.verdict.needs
+        else None,
         el("p", "Rests on ", "; ".join(rests_on(study)), ".", class_="rests"),
         _facts(study, row, shown) if row else None,
     )
@@ -122,9 +79,11 @@ def _facts(study: Study, row: Row, shown: bool) -> Html:
         facts.append(_fact(f"Score ({metric_name(study)}) of {name}", score(row.score.value), note, "measured"))
     rival = _rival(study, row)
     if rival:
-        ahead = "Ahead of" if rival.difference >= 0 else "Behind"
+        best = next((other.name for other in study.done if other.name != row.name), None)
+        which = f"{rival.b}, the best other arm" if rival.b == best else f"{rival.b}, the best arm it was compared with"
         note = f"95% interval {between(rival.low, rival.high)}; {p_value(rival.p_holm)} after Holm"
-        facts.append(_fact(f"{ahead} {rival.b}, the best other arm", signed(rival.difference), note, "measured"))
+        ahead = "Ahead of" if rival.difference >= 0 else "Behind"
+        facts.append(_fact(f"{ahead} {which}", signed(rival.difference), note, "measured"))
     if row.latency_p95_ms is not None:
         note = f"half within {seconds(row.latency_p50_ms / 1000)}" if row.latency_p50_ms is not None else ""
         facts.append(_fact("95% of answers within", seconds(row.latency_p95_ms / 1000), note, "measured"))
@@ -149,15 +108,6 @@ def _cost_note(row: Row) -> str:
         return ""
     up_front, monthly = money(row.cost.up_front, row.cost.currency), money(row.cost.monthly, row.cost.currency)
     return f"{up_front} up front, {monthly} a month"
-
-
-def horizon(study: Study) -> str:
-    """` over 12 months at 100,000 questions a month`, when the task file lies in the folder."""
-    if study.cost is None:
-        return ""
-    return (
-        f" over {plain(study.cost.horizon_months)} months at {plain(study.cost.questions_per_month)} questions a month"
-    )
 
 
 def _rival(study: Study, row: Row) -> Comparison | None:
@@ -245,7 +195,7 @@ Column = tuple[object, Callable[[Row], object]]
 def arms_table(study: Study) -> Html:
     """One row an arm with the figures that decide; the other measurements folded below; then the arms without a score."""
     deciding: list[Column] = [
-        ("Score [95%]", lambda row: row.score and _with_interval(row.score)),
+        ("Score [95%]", lambda row: row.score and with_interval(row.score)),
         ("Target", _passes),
         ("p50", lambda row: row.latency_p50_ms is not None and seconds(row.latency_p50_ms / 1000)),
         ("p95", lambda row: row.latency_p95_ms is not None and seconds(row.latency_p95_ms / 1000)),
@@ -284,10 +234,6 @@ def _columns(study: Study, label: str, columns: Sequence[Column]) -> Html | None
         [arm_label(row, row.name == study.verdict.arm)] + [cell(row) or "–" for _, cell in used] for row in study.done
     ]
     return table(label, ["Arm", *(name for name, _ in used)], body)
-
-
-def _with_interval(found: Estimate) -> Html:
-    return join(el("b", score(found.value)), el("span", f" [{interval(found.low, found.high)}]", class_="soft"))
 
 
 def _of_abstention(name: str) -> Callable[[Row], object]:
@@ -368,160 +314,3 @@ def _scatter(
         )
 
     return el("div", el("h3", heading), both(draw, 505))
-
-
-def weights_context(study: Study) -> Html | None:
-    """The table of weights × context, main effects and interaction."""
-    rows = [row for row in study.rows if row.family in ("base", "tuned", "blend")]
-    columns = list(dict.fromkeys(_weights(row) for row in sorted(rows, key=lambda row: row.arm.weights != "base")))
-    contexts = [name for name in CONTEXTS if any(row.arm.context == name for row in rows)]
-    if len(columns) < 2 and len(contexts) < 2:
-        return None
-    body = []
-    for context in contexts:
-        cells: list[object] = [CONTEXTS[context]]
-        for column in columns:
-            here = [row for row in rows if row.arm.context == context and _weights(row) == column]
-            cells.append([_cell(row, row.name == study.verdict.arm) for row in here] or "–")
-        body.append(cells)
-    found = [_effects(one) for one in factorials(study.done)]
-    lead = "Tuning changes what the model is; context changes what it sees. Scores with unadjusted 95% intervals."
-    effects = join(el("h3", "Do they help each other?"), found) if found else None
-    grid = table("Weights by context", ["Context ↓ Weights →", *columns], body, texts=range(1, 99))
-    return section("factorial", "Weights × context", grid, effects, lead=lead)
-
-
-def _weights(row: Row) -> str:
-    stages = "" if row.arm.stages in ((), ("sft",)) else f" ({', then '.join(row.arm.stages)})"
-    return row.arm.weights + stages
-
-
-def _cell(row: Row, chosen: bool) -> Html:
-    if row.status != "done" or row.score is None:
-        return el("div", arm_label(row), el("span", row.status.replace("_", " "), class_="no"), class_="cell")
-    span = el("span", f"[{interval(row.score.low, row.score.high)}]", class_="soft")
-    return el("div", arm_label(row, chosen), el("b", score(row.score.value)), " ", span, class_="cell")
-
-
-def _effects(one: Factorial) -> Html:
-    def line(name: object, found: Estimate) -> list[object]:
-        return [
-            name,
-            signed(found.value),
-            between(found.low, found.high),
-        ]
-
-    context = CONTEXTS[one.context.arm.context]
-    lines = [
-        line(f"tuning alone ({one.tuned.name} − {one.base.name})", one.tuning),
-        line(f"{context} alone ({one.context.name} − {one.base.name})", one.contextual),
-        line(f"both ({one.blend.name} − {one.base.name})", one.together),
-        line(el("b", "interaction: both beyond the sum of the two"), one.interaction),
-    ]
-    how = "groups of questions" if one.clustered else "questions"
-    note = f"Mean item score over the {one.interaction.n:,} questions that all four arms answered; paired bootstrap over {how}, unadjusted 95% intervals."
-    return join(
-        el("p", interaction_sentence(one)),
-        table(f"Effects of {one.blend.name}", ["Effect", "Difference", "95% interval"], lines),
-        el("p", mark("measured"), " ", note, class_="note"),
-    )
-
-
-def interaction_sentence(one: Factorial) -> str:
-    """The interaction in words; it is called only where its interval is clear of zero."""
-    context = CONTEXTS[one.context.arm.context]
-    if one.interaction.low > 0:
-        word = f"help each other: {one.blend.name} gains {signed(one.interaction.value)} beyond the sum of both"
-    elif one.interaction.high < 0:
-        word = f"overlap: {one.blend.name} gains {signed(one.interaction.value)} against the sum of both"
-    else:
-        word = f"add up as far as these questions can tell (interaction {signed(one.interaction.value)}, its interval holds zero)"
-    return f"With {one.tuned.name}, tuning and {context} {word}."
-
-
-def comparisons(study: Study) -> Html | None:
-    """The planned comparisons in words."""
-    if not study.comparisons:
-        return None
-    body = [
-        [
-            el("span", f"{one.a} − {one.b}", class_="arm"),
-            signed(one.difference),
-            between(one.low, one.high),
-            p_value(one.p),
-            p_value(one.p_holm),
-            in_words(one),
-        ]
-        for one in study.comparisons
-    ]
-    lead = "Planned before the test set was opened, on the same questions. Where test and interval disagree at the edge, the test decides."
-    head = ["Arms", "Difference", "95% interval", "p", "p after Holm", "In words"]
-    return section("comparisons", "Comparisons", table("Comparisons", head, body, texts=(5,)), lead=lead)
-
-
-def in_words(one: Comparison) -> str:
-    """A comparison's outcome at the corrected 5% level."""
-    if one.p_holm > 0.05:
-        return "no difference shown"
-    first, second = (one.a, one.b) if one.difference > 0 else (one.b, one.a)
-    return f"{first} is better than {second}"
-
-
-def costs(study: Study) -> Html | None:
-    """Costs with where each figure comes from, and what would flip the verdict."""
-    rows = [row for row in study.done if row.cost or row.seconds_per_question is not None]
-    if not rows and not study.verdict.flips:
-        return None
-    body = [
-        [
-            arm_label(row, row.name == study.verdict.arm),
-            *(
-                [money(value, row.cost.currency) for value in (row.cost.up_front, row.cost.monthly, row.cost.total)]
-                if row.cost
-                else ["–"] * 3
-            ),
-            f"{row.seconds_per_question:.3g} s" if row.seconds_per_question is not None else "–",
-        ]
-        for row in rows
-    ]
-    head = [
-        "Arm",
-        *(join(name, " ", mark("predicted")) for name in ("Up front", "A month", "Total")),
-        join("A question ", mark("measured")),
-    ]
-    flips = [el("li", flip_sentence(flip)) for flip in study.verdict.flips]
-    return section(
-        "costs",
-        "Cost, and what would flip the verdict",
-        table("Costs", head, body) if body else None,
-        _basis(study),
-        el("h3", "What would flip it"),
-        el("ul", flips, class_="plain")
-        if flips
-        else el("p", "No threshold was found within the range that was tried."),
-    )
-
-
-def _basis(study: Study) -> Html | None:
-    """What the costs were worked out from: the user's prices and volumes, marked as theirs."""
-    if study.cost is None:
-        return None
-    parts = [f"{plain(study.cost.questions_per_month)} questions a month for {plain(study.cost.horizon_months)} months"]
-    hour = study.cost.machine_hour
-    if hour:
-        parts.append(
-            f"{plain(hour.price)} {study.cost.currency} a machine hour ({hour.source}, {hour.as_of.isoformat()}), {study.cost.hosting}"
-        )
-        parts.append(f"machines used to {study.cost.utilisation:.0%}")
-    else:
-        parts.append("no price of a machine hour was given, so machine time is compared")
-    return el("p", "Worked out with ", mark("yours"), " ", "; ".join(parts), ".", class_="note")
-
-
-def flip_sentence(flip: Flip) -> str:
-    """`With questions per month below 12,000 the verdict would be rag.`"""
-    sides = [f"below {plain(flip.below)}"] if flip.below is not None else []
-    sides += [f"above {plain(flip.above)}"] if flip.above is not None else []
-    return (
-        f"With {' '.join([flip.what.replace('_', ' '), ' or '.join(sides)]).strip()} the verdict would be {flip.then}."
-    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
+import pytest
 
 ARMS = {
     "prompt": ("base", [], "prompt", 0.31),
@@ -237,3 +239,8 @@ def _events(name: str, draw: random.Random) -> list[dict[str, Any]]:
             event["dev_metric"] = 0.62 * (1 - 0.975**step) + draw.gauss(0, 0.01)
         found.append(event)
     return found
+
+
+@pytest.fixture
+def make_study() -> Callable[..., Path]:
+    return write_study

@@ -1,0 +1,216 @@
+"""The page: what it shows, what it never shows, and that nothing in the data can break out of its place."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trimtab.base.errors import InputError, MissingError
+from trimtab.reports.page import SECTIONS, write_report
+
+Make = Callable[..., Path]
+VOID = {"meta", "link", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text; notes every tag that is closed out of order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def read(folder: Path) -> Reader:
+    return Reader(write_report(folder).read_text(encoding="utf-8"))
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object], file: str = "study.json") -> Path:
+    content = json.loads((folder / file).read_text())
+    change(content)
+    (folder / file).write_text(json.dumps(content))
+    return folder
+
+
+def test_every_section_is_there_and_linked(make_study: Make, tmp_path: Path) -> None:
+    page = read(make_study(tmp_path))
+    ids = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert ids == [name for name, _, _ in SECTIONS]
+    assert links == [f"#{name}" for name, _, _ in SECTIONS]
+    assert not page.wrong
+    assert not page.open
+
+
+def test_verdict_and_its_basis_come_first(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    study = json.loads((folder / "study.json").read_text())
+    text = read(folder).text
+    head = text[text.index("Shown") : text.index("Quality Trade-offs")]
+    best = next(arm for arm in study["arms"] if arm["arm"] == "lora+rag")
+    assert study["verdict"]["sentence"] in head
+    assert "300 test questions" in head
+    assert "test set opened once" in head
+    assert "seed 17" in head
+    assert f"{best['score']:.3f}" in head
+    assert "Ahead of rag, the best other arm" in head
+    assert "812 USD" in head
+
+
+HOSTILE = "</td></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;{{7*7}}\x00\u202e|"
+
+
+def test_text_from_data_stays_text(make_study: Make, tmp_path: Path) -> None:
+    plain, hostile = read(make_study(tmp_path / "a")), read(make_study(tmp_path / "b", hostile=HOSTILE))
+    assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
+    assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in hostile.tags}
+    assert "<script>alert(1)</script>" in hostile.text
+    assert not hostile.wrong
+
+
+def test_hostile_names_stay_text(make_study: Make, tmp_path: Path) -> None:
+    def rename(study: dict[str, Any]) -> None:
+        study["task"] = HOSTILE
+        study["arms"][0]["why"] = HOSTILE
+        study["arms"][0]["status"] = "failed"
+        study["arms"][1]["slices"] = {HOSTILE: {"score": 0.5, "low": 0.4, "high": 0.6, "n": 9}}
+        study["arms"][1]["extras"] = {HOSTILE: 0.5}
+        study["arms"][1]["chosen"] = {HOSTILE: HOSTILE}
+        study["verdict"]["flips"] = [{"what": HOSTILE, "above": 2, "then": HOSTILE}]
+
+    page = read(edit(make_study(tmp_path), rename))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not page.wrong
+
+
+def test_page_loads_nothing_and_runs_nothing(make_study: Make, tmp_path: Path) -> None:
+    page = read(make_study(tmp_path))
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "iframe", "img", "object", "embed", "base", "form"}
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name != "style"
+            if name in {"src", "href", "srcset", "action", "data", "poster"}:
+                assert value is not None
+                assert value.startswith(("#", "data:"))
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    style = (tmp_path / "report.html").read_text().split("<style>")[1].split("</style>")[0]
+    assert not re.search(r"url\(|@import", style)
+
+
+def test_size_with_long_texts(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path, items=300, hostile="ä<&\u4e2d" * 3000)
+    assert write_report(folder).stat().st_size < 3_000_000
+
+
+def test_arms_without_score_say_why_and_show_no_score(make_study: Make, tmp_path: Path) -> None:
+    def fail(study: dict[str, Any]) -> None:
+        study["arms"][3] = {"arm": "lora", "status": "failed", "why": "loss is no longer a number", "score": 0.98765}
+        study["arms"][1] = {"arm": "few-shot", "status": "not_run", "why": "lacks 14 minutes"}
+
+    folder = edit(make_study(tmp_path), fail)
+    shutil.rmtree(folder / "arms" / "few-shot")
+    page = read(folder)
+    assert "lora failed : loss is no longer a number" in page.text
+    assert "few-shot did not run : lacks 14 minutes" in page.text
+    assert "0.988" not in page.text
+    assert "Do they help each other" not in page.text
+
+
+@pytest.mark.parametrize("missing", ["events.jsonl", "manifest.json", "task.toml", "arms"])
+def test_survives_what_is_missing(make_study: Make, tmp_path: Path, missing: str) -> None:
+    folder = make_study(tmp_path)
+    place = folder / missing
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    gone = {"events.jsonl": "training", "manifest.json": "manifest", "arms": "failures"}.get(missing)
+    page = read(folder)
+    assert gone not in [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
+    assert "None" not in page.text
+    assert "nan" not in page.text.lower().split()
+
+
+def test_one_arm_with_only_required_fields(make_study: Make, tmp_path: Path) -> None:
+    def strip(study: dict[str, Any]) -> None:
+        study["arms"] = [{"arm": "prompt", "status": "done", "score": 0.4, "low": 0.3, "high": 0.5}]
+        study["verdict"] = {"status": "not_shown", "arm": None, "sentence": "Nothing is shown.", "needs": "80 more"}
+        study["comparisons"], study["target"] = [], None
+
+    folder = edit(make_study(tmp_path, arms=("prompt",), items=8), strip)
+    for name in ("manifest.json", "events.jsonl", "task.toml"):
+        (folder / name).unlink()
+    page = read(folder)
+    assert "What would settle it: 80 more." in page.text
+    assert "None" not in page.text
+    assert not {"USD", "measured of", "p95"} & set(page.text.split())
+
+
+def test_no_arm_at_all(make_study: Make, tmp_path: Path) -> None:
+    def fail(study: dict[str, Any]) -> None:
+        study["arms"] = [{"arm": arm["arm"], "status": "not_run", "why": "no time"} for arm in study["arms"]]
+        study["verdict"] = {"status": "not_shown", "arm": None, "sentence": "No arm ran.", "flips": [], "needs": None}
+        study["comparisons"] = []
+
+    assert "No arm has a score" in read(edit(make_study(tmp_path), fail)).text
+
+
+def test_interval_and_openings_are_told(make_study: Make, tmp_path: Path) -> None:
+    folder = edit(make_study(tmp_path), lambda content: content.update(test_openings=3), "manifest.json")
+    text = read(folder).text
+    assert "test set opened 3 times" in text
+    assert "unadjusted 95% intervals" in text
+    assert "Holm" in text
+
+
+def test_markdown_carries_the_verdict_and_every_arm(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path, hostile=" <script>|x")
+    write_report(folder)
+    brief = (folder / "report.md").read_text()
+    study = json.loads((folder / "study.json").read_text())
+    assert brief.startswith("# Use lora+rag: it reaches 0.80 token F1")
+    assert "<script>" not in brief.replace("\\<script\\>", "")
+    for arm in study["arms"]:
+        assert re.search(rf"\| \**{re.escape(arm['arm'])}\** \| {arm['score']:.3f} \|", brief)
+    assert "With questions per month below 12,000 the verdict would be rag." in brief
+
+
+def test_same_folder_gives_the_same_page(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_refuses_what_is_no_study(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="trimtab study"):
+        write_report(tmp_path)
+    for content in ("[]", "{", '{"study": "x"}'):
+        (tmp_path / "study.json").write_text(content)
+        with pytest.raises(InputError, match=r"study\.json"):
+            write_report(tmp_path)

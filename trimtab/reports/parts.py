@@ -1,0 +1,68 @@
+"""The pieces that every section is built from: sections, tables, arms with their marks, scores with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from trimtab.base.records import Estimate
+from trimtab.reports.charts import mark_shape
+from trimtab.reports.folder import Row, Study
+from trimtab.reports.markup import METRIC_NAMES, Html, el, interval, join, plain, score
+
+SHAPES = {"prompt": "circle", "few-shot": "square", "nearest-shots": "square", "rag": "diamond"}
+CONTEXTS = {
+    "prompt": "instruction",
+    "few-shot": "fixed shots",
+    "nearest-shots": "nearest shots",
+    "rag": "retrieved passages",
+}
+FAMILIES = {
+    "base": "base weights",
+    "tuned": "tuned weights",
+    "blend": "tuned weights with shots or passages",
+    "linear": "linear classifier",
+    "api": "endpoint",
+}
+
+
+def section(name: str, heading: str, *children: object, lead: object = None) -> Html:
+    """One section of the page, with a heading that can be linked to."""
+    return el("section", el("h2", heading), el("p", lead, class_="lead") if lead else None, *children, id=name)
+
+
+def table(label: str, head: Sequence[object], rows: Sequence[Sequence[object]], *, texts: Collection[int] = ()) -> Html:
+    """A table that scrolls inside itself; the first column heads its row, the others are figures but for `texts`."""
+    kinds = [None if index == 0 or index in texts else "number" for index in range(len(head))]
+    titles = [el("th", name, scope="col", class_=kind) for name, kind in zip(head, kinds, strict=True)]
+    body = []
+    for first, *rest in rows:
+        cells = [el("td", cell, class_=kind) for cell, kind in zip(rest, kinds[1:], strict=True)]
+        body.append(el("tr", el("th", first, scope="row"), cells))
+    inner = el("table", el("thead", el("tr", titles)), el("tbody", body))
+    return el("div", inner, class_="scroll", role="region", aria_label=label, tabindex=0)
+
+
+def arm_label(row: Row, chosen: bool = False) -> Html:
+    """An arm's name behind its mark."""
+    shape = mark_shape(SHAPES.get(row.arm.context, "circle"), 8, 8, row.family)
+    icon = el("svg", shape, viewBox="0 0 16 16", width=14, height=14, aria_hidden="true", class_="icon")
+    return join(el("span", icon, el("strong" if chosen else "span", row.name), class_="arm"))
+
+
+def metric_name(study: Study) -> str:
+    """The metric as people write it."""
+    return METRIC_NAMES.get(study.metric, study.metric)
+
+
+def with_interval(found: Estimate) -> Html:
+    """A score with its interval behind it."""
+    return join(el("b", score(found.value)), el("span", f" [{interval(found.low, found.high)}]", class_="soft"))
+
+
+def horizon(study: Study) -> str:
+    """` over 12 months at 100,000 questions a month`, when the task file lies in the folder."""
+    if study.cost is None:
+        return ""
+    return (
+        f" over {plain(study.cost.horizon_months)} months at {plain(study.cost.questions_per_month)} questions a month"
+    )
