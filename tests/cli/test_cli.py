@@ -217,7 +217,10 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs):
     verbs["answers"]["init"] = '{"a": 1}'
     assert invoke("init", "--schema").stdout == '{"a": 1}\n'
     assert verbs["called"]["init"] == ((Path(),), {"schema": True})
-    assert json.loads(invoke("init", "data", "--json").stdout) == {"text": '{"a": 1}'}
+    assert json.loads(invoke("init", "data", "--json").stdout) == {"file": "data/trimtab.toml", "text": '{"a": 1}'}
+    assert invoke("init", "data").stdout.endswith(
+        "Wrote data/trimtab.toml; next: trimtab check --task data/trimtab.toml\n"
+    )
 
 
 @pytest.mark.parametrize(

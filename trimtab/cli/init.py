@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import JsonOption
+from trimtab.cli.options import DEFAULT_TASK, JsonOption
 from trimtab.cli.output import Output
 
 
@@ -32,4 +32,8 @@ def command(
         if schema:
             output.raw(text)
         else:
-            output.show({"text": text}, lambda console: console.print(text, markup=False, highlight=False))
+            file = folder / DEFAULT_TASK
+            told = f"{text}\nWrote {file}; next: trimtab check --task {file}"
+            output.show(
+                {"file": file, "text": text}, lambda console: console.print(told, markup=False, highlight=False)
+            )
