@@ -280,12 +280,15 @@ def _why_chosen(study: _Study, best: ArmResult, chosen: ArmResult) -> str:
             f"{_number(_score(best).value)} for {best.arm}; {_against_next(chosen, best, study)}."
         )
     if study.by_weight[0] is best:
-        return f"{best.arm} scored best with {scored} and is the lightest; no arm is better by more than {margin}."
+        return f"{best.arm} scored best with {scored} and is the lightest; every other arm is shown not to be better by more than {margin}."
     cost = f"; it costs {_money(best.cost, study.task)}" if best.cost else ""
     return f"{best.arm} is the best arm with {scored}, and every lighter arm is shown to be worse{cost}."
 
 
 def _settled(found: Sequence[_Open], n: int) -> str:
+    uncompared = [each.arm.arm for each in found if each.gap is None]
+    if uncompared:
+        return f"a comparison with {_list(uncompared)} would settle it"
     if any(each.items is None for each in found):
         return "no number of test questions would settle it"
     most = max(each.items for each in found if each.items is not None)
@@ -326,7 +329,7 @@ def _latency_problem(arm: ArmResult, task: Task) -> str | None:
     if limit is None:
         return None
     if arm.latency_p95_ms is None:
-        return f"its 95th percentile of latency, to be below {limit:,.0f} ms, is not known (60 answers are needed)"
+        return f"has no known latency at the 95th percentile (60 answers are needed) where {limit:,.0f} ms are allowed"
     if arm.latency_p95_ms > limit:
         return f"takes {arm.latency_p95_ms:,.0f} ms at the 95th percentile where {limit:,.0f} ms are allowed"
     return None
@@ -374,8 +377,7 @@ def _money(cost: Cost, task: Task) -> str:
 
 
 def _number(value: float) -> str:
-    text = f"{value:.3f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
+    return f"{round(value, 3) + 0.0:.3f}".removesuffix("0")
 
 
 def _about(items: float) -> str:
