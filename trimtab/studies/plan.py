@@ -1,0 +1,170 @@
+"""How long a study will take, measured on a few real steps before it starts, and what is cut when that is too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from trimtab.base.files import read_json, write_json
+from trimtab.base.records import Arm
+from trimtab.measurement.statistics import MIN_LATENCIES
+from trimtab.studies.arms import Effort
+from trimtab.studies.bench import Bench
+from trimtab.studies.contexts import CUSTOMARY, DEV_ITEMS, PASSAGES, SHOTS, Asker, Context
+from trimtab.studies.weights import DEV_QUESTIONS, Recipe, prepare, recipe, training_rows
+from trimtab.training.predict import measure_rate, memory_mb
+from trimtab.training.sft import document_rows
+
+SAMPLE, EVALUATIONS = 8, 4
+EPOCH_CUTS = (2.0, 1.0, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmPlan:
+    """Predicted seconds of an arm: fixed work, training of one epoch and one seed, answers of one seed, choosing on dev."""
+
+    arm: str
+    epoch_seconds: float
+    epochs: float
+    answer_seconds: float
+    choose_seconds: float
+    memory_mb: float | None
+
+    def seconds(self, effort: Effort) -> float:
+        """Predicted seconds with that effort."""
+        epochs = self.epochs if effort.epochs is None else min(effort.epochs, self.epochs)
+        return effort.seeds * (self.epoch_seconds * epochs + self.answer_seconds) + self.choose_seconds * effort.search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The arms that fit, what each may spend, and what was cut to make them fit."""
+
+    arms: tuple[ArmPlan, ...]
+    effort: Effort
+    left_out: Mapping[str, str]
+    cuts: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Predicted seconds of all arms that will run."""
+        return sum(arm.seconds(self.effort) for arm in self.arms if arm.arm not in self.left_out)
+
+
+def predict(bench: Bench, arms: Sequence[Arm]) -> tuple[ArmPlan, ...]:
+    """Predict every arm from real steps and answers of this machine, for a few seconds each kind."""
+    plans: list[ArmPlan] = []
+    chosen: set[str] = set()
+    for arm in arms:
+        context = Context(
+            kind=arm.context, count=int(arm.settings.get("shots", arm.settings.get("passages", CUSTOMARY[arm.context])))
+        )
+        choices = 0 if arm.context in ("prompt", *chosen) else len(PASSAGES if arm.context == "rag" else SHOTS)
+        chosen.add(arm.context)
+        plans.append(_predict(bench, arm, context, choices))
+    return tuple(plans)
+
+
+def _predict(bench: Bench, arm: Arm, context: Context, choices: int) -> ArmPlan:
+    splits = bench.workspace.splits
+    if arm.weights in ("linear", "api"):
+        return ArmPlan(
+            arm=arm.name, epoch_seconds=10.0, epochs=1.0, answer_seconds=5.0, choose_seconds=0.0, memory_mb=None
+        )
+    many, alone = _answer_rate(bench, context)
+    tests, dev = len(splits["test"]), len(splits["dev"])
+    answers = many * tests + alone * (min(tests, MIN_LATENCIES) + 2)
+    choosing = choices * many * min(dev, DEV_ITEMS)
+    if arm.weights == "base":
+        return ArmPlan(
+            arm=arm.name, epoch_seconds=0, epochs=0, answer_seconds=answers, choose_seconds=choosing, memory_mb=None
+        )
+    plan = recipe(arm, len(splits["train"]), 0)
+    epoch, memory = _training(bench, plan, context)
+    answers += EVALUATIONS * many * min(dev, DEV_QUESTIONS)
+    return ArmPlan(
+        arm=arm.name,
+        epoch_seconds=epoch,
+        epochs=plan.epochs,
+        answer_seconds=answers,
+        choose_seconds=choosing,
+        memory_mb=memory,
+    )
+
+
+def _answer_rate(bench: Bench, context: Context) -> tuple[float, float]:
+    """Seconds a question, many together and one alone, with the base model on a few dev questions."""
+    splits = bench.workspace.splits
+    sample = (splits["dev"] or splits["train"])[: 2 * SAMPLE]
+    bench.fresh_base(will_change=False)
+    prompts = Asker(bench, context).prompts(sample)
+    bench.answer(prompts[:2])
+    began = time.perf_counter()
+    bench.answer(prompts)
+    middle = time.perf_counter()
+    bench.answer(prompts[:1])
+    return (middle - began) / len(prompts), time.perf_counter() - middle
+
+
+def _training(bench: Bench, plan: Recipe, context: Context) -> tuple[float, float]:
+    """Seconds of one epoch over all stages, dev loss included, and the predicted peak of memory in MB."""
+    train = bench.workspace.splits["train"]
+    sample = training_rows(bench, context, train[: 4 * SAMPLE], 0)[0]
+    prepare(bench, plan)
+    rate = measure_rate(bench.base, sample)
+    tokens = sum(len(row.encoded.ids) for row in sample) / len(sample) * len(train)
+    if "docs" in plan.stages:
+        tokens += sum(len(row.encoded.ids) for row in document_rows(bench.workspace.documents, bench.encoder))
+    return tokens / rate.tokens_per_second * 1.1, memory_mb(bench.base)
+
+
+def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
+    """Cut until the arms fit the budget: first the choosing on dev, then epochs, then seeds; then arms, the longest first.
+
+    Test questions are never cut. Arms left out are told with the minutes they lack.
+    """
+    effort = Effort(seeds=seeds)
+    cuts: list[str] = []
+    left_out: dict[str, str] = {}
+
+    def total(trial: Effort) -> float:
+        return sum(arm.seconds(trial) for arm in arms)
+
+    if budget is not None and total(effort) > budget:
+        effort = replace(effort, search=False)
+        cuts.append("numbers of shots and passages are the usual ones, not chosen on dev")
+        most = max((arm.epochs for arm in arms), default=0.0)
+        for epochs in EPOCH_CUTS:
+            if total(effort) > budget and epochs < most:
+                effort = replace(effort, epochs=epochs)
+        if effort.epochs is not None:
+            cuts.append(f"at most {effort.epochs:g} epochs of training")
+        while total(effort) > budget and effort.seeds > 1:
+            effort = replace(effort, seeds=effort.seeds - 1)
+        if effort.seeds < seeds:
+            cuts.append(f"{effort.seeds} of {seeds} seeds")
+        spent = total(effort)
+        for arm in sorted(arms, key=lambda arm: -arm.seconds(effort)):
+            if spent > budget:
+                lacking = (spent - budget) / 60
+                left_out[arm.arm] = (
+                    f"the budget of {budget / 60:.0f} min lacks about {lacking:.0f} min for it; raise study.budget"
+                )
+                spent -= arm.seconds(effort)
+    return Plan(arms=tuple(arms), effort=effort, left_out=left_out, cuts=tuple(cuts))
+
+
+def save_plan(path: Path, plan: Plan) -> None:
+    """Keep the plan, so that a resumed study goes on with the same one."""
+    write_json(path, asdict(plan))
+
+
+def load_plan(path: Path) -> Plan | None:
+    """The plan of a study that was begun; None where there is none."""
+    if not path.is_file():
+        return None
+    plain = read_json(path)
+    arms = tuple(ArmPlan(**arm) for arm in plain["arms"])
+    return Plan(arms=arms, effort=Effort(**plain["effort"]), left_out=plain["left_out"], cuts=tuple(plain["cuts"]))

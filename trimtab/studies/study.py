@@ -1,0 +1,248 @@
+"""The main job: every arm on the same questions, the verdict, the report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trimtab.base.errors import MissingError, StoppedError, TrimtabError
+from trimtab.base.files import locked, write_atomic, write_json
+from trimtab.base.progress import Display, Listener, Progress
+from trimtab.base.records import Answer, Arm, ArmResult, Comparison, StudyResult
+from trimtab.base.task import Task, load_task
+from trimtab.measurement.evaluate import Scorer, load_answers, save_answers
+from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, require_consent
+from trimtab.measurement.statistics import LEVEL, discordance, holm, smallest_difference
+from trimtab.reports.page import write_report
+from trimtab.studies.arms import ArmRunner
+from trimtab.studies.bench import Bench
+from trimtab.studies.cost import Usage
+from trimtab.studies.figures import difference, noninferiority_p, scores_of, target_p
+from trimtab.studies.plan import Plan, fit, load_plan, predict, save_plan
+from trimtab.studies.record import arm_digest, count_opening, load_arm, manifest, save_arm, to_json
+from trimtab.studies.verdict import best_arm, decide, planned_pairs
+from trimtab.studies.workspace import Workspace, open_workspace, require_sound
+
+__all__ = ["study", "to_json"]
+
+GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
+# What an arm may die of without taking the study with it.
+SURVIVED = (TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError)
+
+
+def study(
+    task: str | Path | Task = "trimtab.toml",
+    *,
+    resume: str | None = None,
+    allow_commands: bool = False,
+    budget: str | None = None,
+    scorer: ScorerFunction | None = None,
+    listeners: Sequence[Listener] | None = None,
+) -> StudyResult:
+    """Run every arm of a task, decide, and write the study folder with its report.
+
+    `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's.
+    `scorer` is a function `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event;
+    None shows progress on standard error. Raises InputError for data that cannot carry a study, StoppedError after a signal.
+    """
+    task = task if isinstance(task, Task) else load_task(task)
+    if budget is not None:
+        task = Task.model_validate(
+            {**task.model_dump(), "file": task.file, "study": {**task.study.model_dump(), "budget": budget}}
+        )
+    if task.task.scorer and scorer is None:
+        require_consent(task.task.scorer, allow_commands)
+    workspace = open_workspace(task)
+    require_sound(workspace)
+    folder = _study_folder(workspace, resume)
+    display = Display() if listeners is None else None
+    progress = Progress(path=folder / "events.jsonl", listeners=[display] if display else list(listeners or ()))
+    with ExitStack() as stack:
+        stack.enter_context(locked(folder))
+        judge: Scorer | None = scorer
+        if task.task.scorer and scorer is None:
+            judge = stack.enter_context(ScorerProgram(task.task.scorer, task.folder))
+        try:
+            return _Study(task, workspace, folder, judge, progress, display).run()
+        except StoppedError as error:
+            raise StoppedError(f"{error} (study {folder.name})") from None
+        finally:
+            if display:
+                display.close()
+
+
+class _Study:
+    """One study under way."""
+
+    def __init__(
+        self,
+        task: Task,
+        workspace: Workspace,
+        folder: Path,
+        scorer: Scorer | None,
+        progress: Progress,
+        display: Display | None,
+    ) -> None:
+        self.task, self.workspace, self.folder, self.progress, self.display = task, workspace, folder, progress, display
+        self.bench = Bench(workspace)
+        self.runner = ArmRunner(self.bench, scorer, progress)
+        self.results: list[ArmResult] = []
+        self.usages: dict[str, Usage] = {}
+        self.measured: dict[str, float] = {}
+
+    def run(self) -> StudyResult:
+        write_atomic(self.folder / "task.toml", self.task.file.read_bytes())
+        arms, plan = self.task.arms, self._plan()
+        openings = count_opening(self.workspace, self.folder.name)
+        for number, arm in enumerate(arms):
+            self._time_left(plan, arms[number:])
+            self.results.append(self._arm(arm, plan))
+        self.progress.arm = self.progress.seed = None
+        self.progress.emit("verdict")
+        result = self._decide(arms)
+        smallest = self._smallest_difference(len(result.comparisons))
+        write_json(
+            self.folder / "manifest.json", manifest(self.bench, plan, openings, smallest, result.arms, self.measured)
+        )
+        write_json(self.folder / "study.json", to_json(result))
+        write_report(self.folder)
+        write_atomic(self.folder.parent / "latest", self.folder.name)
+        return result
+
+    def _plan(self) -> Plan:
+        """The plan of a study that was begun, else a new one: predicted, cut to the budget, kept."""
+        kept = load_plan(self.folder / "plan.json")
+        if kept is not None:
+            return kept
+        self.progress.emit("plan", note="timing a few steps of every arm")
+        table = self.task.study
+        plan = fit(predict(self.bench, self.task.arms), table.budget_seconds, table.seeds)
+        for cut in plan.cuts:
+            self.progress.emit("plan", note=f"cut to fit the budget: {cut}")
+        save_plan(self.folder / "plan.json", plan)
+        return plan
+
+    def _arm(self, arm: Arm, plan: Plan) -> ArmResult:
+        folder = self.folder / "arms" / arm.name
+        digest = arm_digest(self.workspace, arm, plan.effort)
+        kept = load_arm(folder, digest, self.bench, arm)
+        if kept is not None:
+            self.usages[arm.name] = kept[1]
+            return kept[0]
+        if arm.name in plan.left_out:
+            return ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
+        began = time.perf_counter()
+        self.progress.arm, self.progress.seed = arm.name, 0
+        try:
+            outcome = self.runner.run(arm, "test", folder, plan.effort)
+        except StoppedError:
+            raise
+        except SURVIVED as error:
+            why = (
+                f"{type(error).__name__}: {error}".splitlines()[0]
+                if not isinstance(error, TrimtabError)
+                else str(error)
+            )
+            self.progress.emit("failed", note=why)
+            return ArmResult(arm=arm.name, status="failed", why=why)
+        self.usages[arm.name] = outcome.usage
+        self.measured[arm.name] = time.perf_counter() - began
+        folder.mkdir(parents=True, exist_ok=True)
+        save_answers(folder / "answers.parquet", outcome.answers)
+        save_arm(folder, arm, outcome, digest)
+        for checkpoints in folder.glob("run-*/*/checkpoints"):
+            shutil.rmtree(checkpoints)
+        return outcome.result
+
+    def _decide(self, arms: Sequence[Arm]) -> StudyResult:
+        """Tests, corrections and the verdict, from the answers on disk."""
+        answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
+        results = self._with_target(answers)
+        comparisons: list[Comparison] = []
+        margins: dict[str, float] = {}
+        best = best_arm(results, self.task)
+        if best is not None:
+            ran = [arm for arm in arms if arm.name in answers]
+            comparisons = self._compare(planned_pairs(ran, best), answers)
+            margin = self.task.target.margin
+            margins = {
+                name: noninferiority_p(answers[name], answers[best], self.task, margin)
+                for name in answers
+                if name != best
+            }
+        return StudyResult(
+            study=self.folder.name,
+            task=self.task.task.name,
+            metric=self.task.metric,
+            target=self.task.target.quality,
+            verdict=decide(results, comparisons, margins, self.task, self.usages),
+            arms=tuple(results),
+            comparisons=tuple(comparisons),
+            report=str(self.folder / "report.html"),
+        )
+
+    def _with_target(self, answers: dict[str, tuple[Answer, ...]]) -> list[ArmResult]:
+        target = self.task.target.quality
+        if target is None:
+            return self.results
+        chances = {name: target_p(own, self.task, target) for name, own in answers.items()}
+        adjusted = dict(zip(chances, holm(list(chances.values())), strict=True))
+        return [
+            replace(result, p_target=chances[result.arm], passes=adjusted[result.arm] <= LEVEL)
+            if result.arm in chances
+            else result
+            for result in self.results
+        ]
+
+    def _compare(self, pairs: Sequence[tuple[str, str]], answers: dict[str, tuple[Answer, ...]]) -> list[Comparison]:
+        found = [difference(answers[a], answers[b], self.task) for a, b in pairs]
+        adjusted = holm([item.p for item in found])
+        return [
+            Comparison(a=a, b=b, difference=item.difference, low=item.low, high=item.high, p=item.p, p_holm=p_holm)
+            for (a, b), item, p_holm in zip(pairs, found, adjusted, strict=True)
+        ]
+
+    def _answers(self, arm: str) -> tuple[Answer, ...]:
+        return load_answers(self.folder / "arms" / arm / "answers.parquet")
+
+    def _smallest_difference(self, comparisons: int) -> float:
+        """The smallest difference that this test set shows, from the answers of the two arms that differ most."""
+        values = [scores_of(self._answers(result.arm)).values_N for result in self.results if result.status == "done"]
+        shares = [discordance(a, b) for place, a in enumerate(values) for b in values[:place]]
+        tests = len(self.workspace.splits["test"])
+        return smallest_difference(tests, max(shares, default=GUESSED_DISCORDANCE) or 1 / tests, max(1, comparisons))
+
+    def _time_left(self, plan: Plan, arms: Sequence[Arm]) -> None:
+        """Let the display show what the plan says of the arms that are left, less what this one has taken."""
+        if self.display is None:
+            return
+        names = {arm.name for arm in arms} - set(plan.left_out)
+        left = sum(arm.seconds(plan.effort) for arm in plan.arms if arm.arm in names)
+        began = time.monotonic()
+        self.display.seconds_left = lambda: max(0.0, left - (time.monotonic() - began))
+
+
+def _study_folder(workspace: Workspace, resume: str | None) -> Path:
+    """A new study's folder, or that of the one to go on with."""
+    studies = workspace.folder / "studies"
+    if resume is None:
+        short = arm_digest(workspace, Arm(name="", weights="", stages=(), context=""), None)[:6]
+        folder = studies / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{short}"
+        folder.mkdir(parents=True)
+        write_atomic(studies / "latest", folder.name)
+        return folder
+    name = resume
+    if resume in ("", "latest"):
+        pointer = studies / "latest"
+        if not pointer.is_file():
+            raise MissingError(f"{studies}: no study to go on with; start one with: trimtab study")
+        name = pointer.read_text().strip()
+    folder = studies / name
+    if Path(name).name != name or not folder.is_dir():
+        raise MissingError(f"{folder}: no such study; trimtab runs lists them")
+    return folder
