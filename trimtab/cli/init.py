@@ -35,5 +35,6 @@ def command(
             file = folder / DEFAULT_TASK
             told = f"{text}\nWrote {file}; next: trimtab check --task {file}"
             output.show(
-                {"file": file, "text": text}, lambda console: console.print(told, markup=False, highlight=False)
+                {"file": file, "text": text},
+                lambda console: console.print(told, markup=False, highlight=False, soft_wrap=True),
             )
