@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trimtab.model.attention import Rule, causal
+from trimtab.model.attention import Rule, causal, joined, partial, repeat_heads, visible
 from trimtab.model.load import Base
 
 BLOCK = 64  # tokens by which slots grow
@@ -40,6 +40,18 @@ class Prefix:
         self.keys.append(key_KND.contiguous())
         self.values.append(value_KND.contiguous())
         return causal(query_HND, key_KND, value_KND, rule).transpose(0, 1)
+
+    def part(self, layer: int, query_HND: Tensor, positions_N: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+        """Attention of all later tokens over the prefix, in one product for each key/value head, as `partial` gives it."""
+        heads, tokens, size = query_HND.shape
+        kv_heads = self.keys[layer].shape[0]
+        query_1KMD = query_HND.reshape(1, kv_heads, heads // kv_heads * tokens, size)
+        hidden = None
+        if rule.window is not None and int(positions_N.max()) >= rule.window:
+            hidden_NP = positions_N[:, None] - torch.arange(len(self), device=positions_N.device) >= rule.window
+            hidden = hidden_NP.repeat(heads // kv_heads, 1)[None, None]
+        out_1KMD, log_sum_1KM = partial(query_1KMD, self.keys[layer][None], self.values[layer][None], rule, hidden)
+        return out_1KMD.view(1, heads, tokens, size), log_sum_1KM.reshape(1, heads, tokens)
 
 
 def common_length(prompts: Sequence[tuple[int, ...]]) -> int:
@@ -91,6 +103,14 @@ class Slots:
         self.keys[layer][slot, :, :length] = key_KTD
         self.values[layer][slot, :, :length] = value_KTD
 
+    def append(self, layer: int, at_B: Tensor, key_KBD: Tensor, value_KBD: Tensor) -> None:
+        """Put one token's keys and values behind what each slot in use holds."""
+        heads, batch, size = key_KBD.shape
+        rows_BK = torch.arange(batch * heads, device=at_B.device).view(batch, heads)
+        places = (rows_BK * self._room + at_B[:, None]).flatten()
+        for store, new_KBD in ((self.keys, key_KBD), (self.values, value_KBD)):
+            store[layer].view(-1, size).index_copy_(0, places, new_KBD.transpose(0, 1).reshape(-1, size))
+
     def release(self, slot: int) -> None:
         """End a sequence: the last one moves into its slot."""
         last, length = len(self.lengths) - 1, self.lengths[-1]
@@ -104,27 +124,31 @@ class Slots:
 class Prefill:
     """Layout of new prompts laid end to end: each sees the prefix and itself; what it saw goes into the next free slots."""
 
-    def __init__(self, slots: Slots, lengths: Sequence[int], prefix: Prefix | None) -> None:
+    def __init__(self, slots: Slots, lengths: Sequence[int], prefix: Prefix | None, device: torch.device) -> None:
         self.slots, self.lengths, self.prefix = slots, list(lengths), prefix
         self.first = len(slots.lengths)
         slots.reserve(max(lengths))
         slots.lengths.extend(lengths)
         before = len(prefix) if prefix else 0
-        self.positions_N = torch.cat([torch.arange(before, before + length) for length in lengths])
+        positions_N = torch.cat([torch.arange(before, before + length) for length in lengths])
+        self.positions_N = positions_N.to(device)
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Causal attention of each prompt over [prefix; itself]."""
-        outs, start = [], 0
+        groups = query_HND.shape[0] // key_KND.shape[0]
+        parts, start = [], 0
         for number, length in enumerate(self.lengths):
             own = slice(start, start + length)
             key_KTD, value_KTD = key_KND[:, own], value_KND[:, own]
             self.slots.write(layer, self.first + number, key_KTD, value_KTD)
-            if self.prefix:
-                key_KTD = torch.cat([self.prefix.keys[layer], key_KTD], dim=1)
-                value_KTD = torch.cat([self.prefix.values[layer], value_KTD], dim=1)
-            outs.append(causal(query_HND[:, own], key_KTD, value_KTD, rule))
+            key_HTD, value_HTD = repeat_heads(key_KTD, groups)[None], repeat_heads(value_KTD, groups)[None]
+            parts.append(own_part(query_HND[None, :, own], key_HTD, value_HTD, rule))
             start += length
-        return torch.cat(outs, dim=1).transpose(0, 1)
+        out_1HND = torch.cat([out for out, _ in parts], dim=2)
+        if self.prefix:
+            own_parts = out_1HND, torch.cat([log_sum for _, log_sum in parts], dim=2)
+            out_1HND = joined(self.prefix.part(layer, query_HND, self.positions_N, rule), own_parts)
+        return out_1HND[0].transpose(0, 1)
 
 
 class Decode:
@@ -134,7 +158,6 @@ class Decode:
         self.slots, self.prefix = slots, prefix
         self.before = len(prefix) if prefix else 0
         self.at_B = torch.tensor(slots.lengths, device=device)
-        self.rows_B = torch.arange(len(slots.lengths), device=device)
         self.positions_N = self.at_B + self.before
         slots.lengths = [length + 1 for length in slots.lengths]
         self.longest = max(slots.lengths)
@@ -142,48 +165,37 @@ class Decode:
         self._hidden: dict[int | None, Tensor | None] = {}
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
-        """Attention of each new token over [prefix; own tokens], itself included, with one softmax over both."""
+        """Attention of each new token over [prefix; own tokens], itself included."""
         heads, batch, size = query_HND.shape
         kv_heads = key_KND.shape[0]
-        groups = heads // kv_heads
-        self.slots.keys[layer][self.rows_B, :, self.at_B] = key_KND.transpose(0, 1)
-        self.slots.values[layer][self.rows_B, :, self.at_B] = value_KND.transpose(0, 1)
+        self.slots.append(layer, self.at_B, key_KND, value_KND)
         key_BKTD = self.slots.keys[layer][:batch, :, : self.longest]
         value_BKTD = self.slots.values[layer][:batch, :, : self.longest]
-        query_BKGD = query_HND.transpose(0, 1).reshape(batch, kv_heads, groups, size)
-        scores_BKGT = query_BKGD @ key_BKTD.transpose(2, 3)
+        query_BKGD = query_HND.transpose(0, 1).reshape(batch, kv_heads, heads // kv_heads, size)
+        own_BKGD, own_sum_BKG = partial(query_BKGD, key_BKTD, value_BKTD, rule, self._hide(rule.window))
+        out_BHD = own_BKGD.reshape(batch, heads, size)
         if self.prefix:
-            query_KMD = query_HND.reshape(kv_heads, groups * batch, size)
-            shared_KMP = query_KMD @ self.prefix.keys[layer].transpose(1, 2)
-            shared_BKGP = shared_KMP.view(kv_heads, groups, batch, self.before).permute(2, 0, 1, 3)
-            scores_BKGT = torch.cat([shared_BKGP, scores_BKGT], dim=3)
-        weights_BKGT = self._weights(scores_BKGT, rule).to(value_BKTD.dtype)
-        out_BKGD = weights_BKGT[..., self.before :] @ value_BKTD
-        if self.prefix:
-            weights_KMP = weights_BKGT[..., : self.before].permute(1, 2, 0, 3).reshape(kv_heads, groups * batch, -1)
-            shared_KMD = weights_KMP @ self.prefix.values[layer]
-            out_BKGD = out_BKGD + shared_KMD.view(kv_heads, groups, batch, size).permute(2, 0, 1, 3)
-        return out_BKGD.reshape(batch, heads, size)
-
-    def _weights(self, scores_BKGT: Tensor, rule: Rule) -> Tensor:
-        scores_BKGT = scores_BKGT * rule.scale
-        if rule.softcap is not None:
-            scores_BKGT = rule.softcap * torch.tanh(scores_BKGT / rule.softcap)
-        if rule.window not in self._hidden:
-            self._hidden[rule.window] = self._hide(rule.window)
-        hidden = self._hidden[rule.window]
-        if hidden is not None:
-            scores_BKGT = scores_BKGT.masked_fill_(hidden, float("-inf"))
-        return scores_BKGT.softmax(-1, dtype=torch.float32)
+            shared = self.prefix.part(layer, query_HND, self.positions_N, rule)
+            own = out_BHD.transpose(0, 1)[None], own_sum_BKG.reshape(batch, heads).T[None]
+            return joined(shared, own)[0].transpose(0, 1)
+        return out_BHD
 
     def _hide(self, window: int | None) -> Tensor | None:
-        """True where a new token may not look, `[B, 1, 1, P + T]`; None when all may look everywhere."""
-        places = torch.arange(self.before + self.longest, device=self.at_B.device)
-        back_BT = self.positions_N[:, None] - places
-        hidden_BT = back_BT < 0
-        if window is not None:
-            hidden_BT |= back_BT >= window
-        return hidden_BT[:, None, None] if bool(hidden_BT.any()) else None
+        """True where a new token may not look among own tokens, `[B, 1, 1, T]`; None when all may look everywhere."""
+        if window not in self._hidden:
+            back_BT = self.at_B[:, None] - torch.arange(self.longest, device=self.at_B.device)
+            hidden_BT = back_BT < 0 if window is None else (back_BT < 0) | (back_BT >= window)
+            self._hidden[window] = hidden_BT[:, None, None] if bool(hidden_BT.any()) else None
+        return self._hidden[window]
+
+
+def own_part(query_1HQD: Tensor, key_1HQD: Tensor, value_1HQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+    """Causal attention of a sequence over itself alone, as `partial` gives it."""
+    length = query_1HQD.shape[2]
+    if rule.window is None or length <= rule.window:
+        return partial(query_1HQD, key_1HQD, value_1HQD, rule, is_causal=length > 1)
+    hidden_QQ = ~visible(length, length, rule.window, query_1HQD.device)
+    return partial(query_1HQD, key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
 
 
 def _grown(tensor: Tensor, room: int) -> Tensor:

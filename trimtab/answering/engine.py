@@ -142,8 +142,7 @@ class Engine:
         return read_prefix(self.base, prompts[0][:shared]) if shared >= self.share_from else None
 
     def _forward(self, ids: Sequence[int], positions_N: Tensor, layout: Layout) -> Tensor:
-        device = self.base.device
-        return self.base.hidden(torch.tensor(ids, device=device), positions_N.to(device), layout)
+        return self.base.hidden(torch.tensor(ids, device=self.base.device), positions_N, layout)
 
     def _admit(self, waiting: list[_Sequence], free: int) -> list[_Sequence]:
         """The next prompts for one pass: at least one, then as many as there are slots and room for."""
@@ -160,7 +159,7 @@ class Engine:
         """Read new prompts in one pass; the first token of each, by slot."""
         started = time.perf_counter()
         lengths = [len(sequence.fresh) for sequence in admitted]
-        layout = Prefill(slots, lengths, prefix)
+        layout = Prefill(slots, lengths, prefix, self.base.device)
         ids = [token for sequence in admitted for token in sequence.fresh]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
         ends = torch.tensor(lengths, device=hidden_ND.device).cumsum(0) - 1

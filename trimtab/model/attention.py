@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 ATTENTION = "trimtab"
+_NOTHING = -1e30  # a score that weighs nothing beside any real one, and unlike -inf never gives NaN
 
 
 class Layout(Protocol):
@@ -75,6 +76,43 @@ def masked(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tenso
     scores_HQT = rule.softcap * torch.tanh(query_HQD @ key_HTD.transpose(1, 2) * (rule.scale / rule.softcap))
     weights_HQT = scores_HQT.masked_fill(~seen_QT, float("-inf")).softmax(-1, dtype=torch.float32)
     return weights_HQT.to(value_HTD.dtype) @ value_HTD
+
+
+def partial(
+    query_BHQD: Tensor,
+    key_BHTD: Tensor,
+    value_BHTD: Tensor,
+    rule: Rule,
+    hidden: Tensor | None = None,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Attention over a part of the keys: `out_BHQD` and the logarithm of its summed weights, float32 `log_sum_BHQ`.
+
+    `hidden` is True where a query may not look, in a shape that broadcasts to `[B, H, Q, T]`; whoever sees nothing here gets a
+    `log_sum` so low that `joined` leaves this part out. `is_causal` needs Q = T.
+    """
+    bias = None if hidden is None else hidden.float() * _NOTHING
+    if query_BHQD.device.type == "cpu" and rule.softcap is None:
+        out_BHQD, log_sum_BHQ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query_BHQD, key_BHTD, value_BHTD, 0.0, is_causal, attn_mask=bias, scale=rule.scale
+        )
+        return out_BHQD, log_sum_BHQ
+    scores_BHQT = (query_BHQD @ key_BHTD.transpose(2, 3)).float() * rule.scale
+    if rule.softcap is not None:
+        scores_BHQT = rule.softcap * torch.tanh(scores_BHQT / rule.softcap)
+    if is_causal:
+        length = query_BHQD.shape[2]
+        scores_BHQT = scores_BHQT.masked_fill(~visible(length, length, None, query_BHQD.device), _NOTHING)
+    if bias is not None:
+        scores_BHQT = scores_BHQT + bias
+    log_sum_BHQ = scores_BHQT.logsumexp(-1)
+    return (scores_BHQT - log_sum_BHQ[..., None]).exp().to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
+
+
+def joined(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """The attention over two parts of the keys together, from what `partial` gave for each."""
+    share = torch.sigmoid(first[1] - second[1])[..., None]
+    return torch.lerp(second[0].float(), first[0].float(), share).to(first[0].dtype)
 
 
 def visible(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
