@@ -93,9 +93,9 @@ class Output:
         """Print records of one kind as a table; in JSON as the list `name`."""
         self.show({name: results}, lambda console: console.print(_rows(name, [to_plain(row) for row in results])))
 
-    def arm(self, result: ArmResult) -> None:
+    def arm(self, result: ArmResult, plain: Any) -> None:
         """Print what was measured of one arm."""
-        self.show(result, lambda console: _show_arms(console, (result,)))
+        self.show(plain, lambda console: _show_arms(console, (result,)))
 
     def study(self, result: StudyResult, plain: Any) -> None:
         """Print the table of arms, the verdict and where the report is."""

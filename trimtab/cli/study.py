@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -11,12 +12,24 @@ from trimtab.cli.options import DEFAULT_TASK, CommandsOption, JsonOption, Resume
 from trimtab.cli.output import Output
 
 
+def _checked_budget(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"\d+(\.\d+)?[smh]", value):
+        raise typer.BadParameter("a number and a unit, for example 90s, 30m or 2h")
+    return value
+
+
 def command(
     task: TaskOption = DEFAULT_TASK,
     resume: ResumeOption = None,
     allow_commands: CommandsOption = False,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="For example 90s, 30m, 2h; instead of the task's.")
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            callback=_checked_budget,
+            help="For example 90s, 30m, 2h; instead of the task's.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
