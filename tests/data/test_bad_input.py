@@ -268,7 +268,7 @@ def test_skipped_into_the_ledger(tmp_path: Path, data: bytes, line: int, reason:
     assert reason in refusal.reason
     assert refusal.remedy
     assert len(found.examples) == line - 1
-    assert any("1 rows refused" in note for note in found.notes)
+    assert any("1 row refused" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(20, False), (21, True)])

@@ -184,6 +184,12 @@ def test_table_tells_text_and_label_by_their_values(tmp_path: Path) -> None:
         read(tmp_path, "a.csv", kind="answer")
 
 
+def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sms.tsv").write_text("ham\tGo until the point\nspam\tFree entry now\nham\tOk then\n")
+    with pytest.raises(InputError, match=r"sms\.tsv:1: the first line looks like a row, .*'ham'.*; add a first line"):
+        read(tmp_path, "sms.tsv", kind="classify")
+
+
 def test_labels_are_trimmed_and_checked(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\none, spam \ntwo,ham\nthree,spma\n")
     assert read(tmp_path, "a.csv", kind="classify").examples[0].references == ("spam",)

@@ -80,7 +80,7 @@ def test_squad_gives_examples_and_documents(tmp_path: Path) -> None:
         {"id": str(n), "question": f"q{n}", "answers": [{"text": "Lions"}]} for n in range(3)
     ]
     (tmp_path / "cats.json").write_text(json.dumps(squad))
-    assert "3 questions on 1 articles (SQuAD)" in init(tmp_path)
+    assert "3 questions on 1 article (SQuAD)" in init(tmp_path)
     task = load_task(tmp_path)
     assert task.data.examples == task.data.documents == ("cats.json",)
     accepted(tmp_path)

@@ -236,8 +236,14 @@ def _read_squad(path: Path, task: Task, found: _Found) -> None:
     found.notes.append(_squad_note(path, count, len(articles)))
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _squad_note(path: Path, questions: int, articles: int) -> str:
-    return f"{path.name}: {questions:,} questions on {articles:,} articles (SQuAD), an article is a group"
+    return (
+        f"{path.name}: {_count(questions, 'question')} on {_count(articles, 'article')} (SQuAD), an article is a group"
+    )
 
 
 def _columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labels: Iterable[str]) -> str:
@@ -250,8 +256,8 @@ def _columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, lab
         what = f"{source} is the input, `{columns.output}` the {answer}{guess}"
     named = (f"`{column}`" + (f" ({role})" if column != role else "") for role, column in columns.extras.items())
     extras = ", ".join(named)
-    classes = f"{len(set(labels))} classes, " if kind == "classify" else ""
-    return printable(f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{rows:,} rows")
+    classes = f"{len(set(labels)):,} classes, " if kind == "classify" else ""
+    return printable(f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
 
 
 def _identified(examples: Sequence[Example]) -> Iterator[Example]:
@@ -328,14 +334,14 @@ def _remarks(examples: Sequence[Example], refusals: Sequence[Refusal]) -> Iterat
     if refusals:
         reasons = Counter(refusal.reason for refusal in refusals).most_common(3)
         listed = "; ".join(f"{reason} ({count})" for reason, count in reasons)
-        yield f"{len(refusals):,} rows refused, listed in refused.jsonl: {listed}"
+        yield f"{_count(len(refusals), 'row')} refused, listed in refused.jsonl: {listed}"
     for pattern, what in (
-        (_SPECIAL, "hold text that looks like a special token; it is kept as plain text"),
-        (_INVISIBLE, "hold invisible characters (zero-width or direction marks); they are kept"),
+        (_SPECIAL, "text that looks like a special token; it is kept as plain text"),
+        (_INVISIBLE, "invisible characters (zero-width or direction marks); they are kept"),
     ):
         hits = [example for example in examples if _holds(pattern, example)]
         if hits:
-            yield f"{len(hits):,} rows {what} (first: {hits[0].file}:{hits[0].line})"
+            yield f"{_count(len(hits), 'row')} with {what} (first: {hits[0].file}:{hits[0].line})"
 
 
 def _holds(pattern: re.Pattern[str], example: Example) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trimtab.base.errors import InputError
 from trimtab.base.records import Kind, Message
 from trimtab.data.chat import SkipRow, read_turns
 from trimtab.data.readers import RawRow, type_name
@@ -40,7 +41,20 @@ _PAIRS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("question-answer", ("question",), ("answer", "answers")),
     ("input-label", ("input", "text"), ("label",)),
 )
-_INPUT_NAMES = ("input", "text", "question", "prompt", "query", "message", "sentence", "utterance", "content", "body")
+_INPUT_NAMES = (
+    "input",
+    "text",
+    "question",
+    "prompt",
+    "query",
+    "message",
+    "sentence",
+    "utterance",
+    "instruction",
+    "content",
+    "body",
+    "review",
+)
 _LABEL_NAMES = ("label", "category", "class", "intent", "target", "sentiment")
 _OUTPUT_NAMES = ("output", "answer", "completion", "response", "reply", "target", "solution", "summary")
 
@@ -161,6 +175,14 @@ def _guess(
             f"cannot tell which field is the {missing}; the fields are: {', '.join(names)}",
             f'name it: data.columns = {{ {role} = "…" }}',
         )
+    for name in (source, target):
+        if any(row.fields.get(name) == name for row in sample):
+            raise InputError(
+                f"the first line looks like a row, not like a header ({name!r} is a value further down)",
+                "add a first line that names the columns",
+                file=sample[0].file,
+                line=1,
+            )
     extras = {role: column for role, column in extras.items() if column not in (source, target)}
     return Columns(layout="table", input=source, output=target, extras=extras, guessed=guessed)
 
