@@ -1,6 +1,7 @@
 """The command line: light, complete help, one JSON object, exit codes, one-line errors."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -256,6 +257,22 @@ def test_resume_stands_alone_or_with_an_id(verbs, given, value):
         main.run(["study", *given])
     assert not end.value.code
     assert verbs["called"]["study"][1]["resume"] == value
+
+
+def test_no_words_show_the_help(capsys):
+    with pytest.raises(SystemExit):
+        main.run([])
+    shown = capsys.readouterr()
+    assert "Usage: trimtab" in shown.out + shown.err
+
+
+def test_the_shell_is_told_the_verbs():
+    asked = {"_TRIMTAB_COMPLETE": "complete_bash", "COMP_WORDS": "trimtab st", "COMP_CWORD": "1"}
+    code = "from trimtab.cli.main import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["study"]
 
 
 def test_pull_takes_several_names(monkeypatch, tmp_path):

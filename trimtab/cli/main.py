@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -82,8 +83,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 def _with_resume_value(arguments: list[str]) -> list[str]:
     """`--resume` may stand without an ID: it then means the newest."""
-    following = [*arguments[1:], "-"]
-    pairs = zip(arguments, following, strict=True)
+    pairs = itertools.pairwise([*arguments, "-"])
     return [f"{word}=latest" if word == "--resume" and after.startswith("-") else word for word, after in pairs]
 
 
