@@ -98,6 +98,13 @@ def test_between_gives_each_right_text_its_best(left: list[str], right: list[str
             assert (found[j].kind == "exact") == (text in left)
 
 
+def test_most_alike_and_first_is_taken() -> None:
+    question = "could you tell me how long a transfer to another bank in europe takes"
+    left = [question + " please", question + "s", question + "s", question.replace("another", "some other")]
+    assert find_pairs(left, [question])[0].a == 1
+    assert find_pairs(["a b", "x", "x"], ["x", "A, b"]) == [Pair(1, 0, "exact", 1.0), Pair(0, 1, "normalised", 1.0)]
+
+
 @given(st.text(max_size=60))
 def test_normalise_is_idempotent_and_never_empties(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
@@ -122,7 +129,7 @@ def test_template_that_all_rows_share_is_not_compared() -> None:
     instruction = (
         "Classify the following message of a customer as one of the seventy-seven intents that the bank knows: "
     )
-    texts = [instruction + " ".join(draw.choices(words, k=4)) + ". Answer with the intent alone." for _ in range(40)]
+    texts = [instruction + " ".join(draw.choices(words, k=2)) + ". Answer with the intent alone." for _ in range(40)]
     assert find_pairs(texts) == []
     assert find_pairs(texts[:30], texts[30:]) == []
 

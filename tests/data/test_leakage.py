@@ -94,6 +94,7 @@ def test_questions_in_documents() -> None:
         row("Who runs payroll for all sites?", 4),  # a clause, not a question
         row("where is the harbour office now", 5),
         row("How do I claim my travel costs? With the form!", 6),
+        row("Ask Ida, who runs payroll", 7),  # the beginning of a sentence
     ]
     assert {found.example.line for found in find_in_documents(asked, documents)} == {1, 5, 6}
     assert find_in_documents(asked, []) == []

@@ -34,8 +34,10 @@ def ids(parts: dict[str, tuple[Example, ...]]) -> dict[str, str]:
     return {row.id: name for name, rows in parts.items() for row in rows}
 
 
-def split(rows: list[Example], ledger: Path, kind: str = "classify", test: list[Example] | None = None, **more: object):
-    return assign_splits(rows, test or [], SplitTable(**more), ledger, kind)  # type: ignore[arg-type]
+def split(
+    rows: list[Example], ledger: Path, kind: str = "classify", fixed: list[Example] | None = None, **more: object
+):
+    return assign_splits(rows, fixed or [], SplitTable(**more), ledger, kind)  # type: ignore[arg-type]
 
 
 @st.composite
@@ -128,6 +130,9 @@ def test_later_duplicate_follows_its_row(tmp_path: Path) -> None:
     copies = [example(100 + i, text=compared_text(rows[i]) + "?") for i in range(40)]
     second = ids(split(rows + copies, tmp_path / "splits.parquet"))
     assert all(second[f"r{100 + i}"] == first[f"r{i}"] for i in range(40))
+    more = [example(200 + i, text=compared_text(rows[i]) + "!") for i in range(40)]
+    third = ids(split(copies + more, tmp_path / "splits.parquet"))  # the rows that named the groups are gone
+    assert all(third[f"r{200 + i}"] == first[f"r{i}"] for i in range(40))
 
 
 def test_later_rows_come_near_the_shares(tmp_path: Path) -> None:
@@ -138,29 +143,55 @@ def test_later_rows_come_near_the_shares(tmp_path: Path) -> None:
     assert abs(len(parts["dev"]) - 153) < 40
 
 
-def test_new_class_begins_in_train(tmp_path: Path) -> None:
+def test_first_group_of_a_class_is_trained(tmp_path: Path) -> None:
+    rows = [example(i, f"label {i // 2}") for i in range(40)]
+    parts = split(rows, tmp_path / "splits.parquet", dev=0.45, test=0.5)
+    assert {row.references[0] for row in parts["train"]} == {row.references[0] for row in rows}
+    assert len(parts["train"]) == 20
+
+
+def test_new_classes_begin_in_train_and_do_not_end_there(tmp_path: Path) -> None:
     rows = [example(i) for i in range(20)]
     split(rows, tmp_path / "splits.parquet")
-    for n in range(8):
-        new = [example(100 + n * 2 + i, f"new {n}") for i in range(2)]
-        parts = split(rows + new, tmp_path / "splits.parquet")
-        assert any(row.references[0] == f"new {n}" for row in parts["train"])
+    new = [example(100 + i, f"new {i // 6}") for i in range(240)]
+    parts = split(rows + new, tmp_path / "splits.parquet")
+    assert {row.references[0] for row in new} <= {row.references[0] for row in parts["train"]}
+    assert len(parts["test"]) > 25
+
+
+def test_new_rows_of_known_groups_follow_though_the_old_rows_are_gone(tmp_path: Path) -> None:
+    first = split([example(i, group=f"g{i}") for i in range(40)], tmp_path / "splits.parquet")
+    side = {row.group: name for name, rows in first.items() for row in rows}
+    second = split([example(100 + i, group=f"g{i}") for i in range(40)], tmp_path / "splits.parquet")
+    assert {row.group: name for name, rows in second.items() for row in rows} == side
+
+
+def test_known_rows_stay_when_a_new_one_bridges_them(tmp_path: Path) -> None:
+    rows = [example(i, group=f"g{i}") for i in range(40)]
+    parts = split(rows, tmp_path / "splits.parquet")
+    trained, tested = parts["train"][0], parts["test"][0]
+    bridges = [
+        example(100, group=trained.group, text=compared_text(tested)),
+        example(101, group=tested.group, text=compared_text(trained)),
+    ]
+    placed = ids(split(rows + bridges, tmp_path / "splits.parquet"))
+    assert placed == ids(parts) | {"r100": "train", "r101": "test"}
 
 
 def test_fixed_test_is_taken_as_it_is(tmp_path: Path) -> None:
     rows, test = [example(i) for i in range(40)], [example(100 + i) for i in range(10)]
-    parts = split(rows, tmp_path / "splits.parquet", test=test)
+    parts = split(rows, tmp_path / "splits.parquet", fixed=test)
     assert parts["test"] == tuple(test)
     assert len(parts["dev"]) == 6
-    assert ids(split(rows, tmp_path / "splits.parquet", test=test)) == ids(parts)
+    assert ids(split(rows, tmp_path / "splits.parquet", fixed=test)) == ids(parts)
     assert read_ledger(tmp_path / "splits.parquet")["r100"].split == "test"
 
 
 def test_files_that_share_ids_are_told_apart(tmp_path: Path) -> None:
     rows, test = [example(i) for i in range(40)], [example(i, "b", text=f"{WORDS[i]} apart") for i in range(5)]
-    first = split(rows, tmp_path / "splits.parquet", test=test)
+    first = split(rows, tmp_path / "splits.parquet", fixed=test)
     assert [row.id for row in first["test"]] == [f"r{i}-test" for i in range(5)]
-    later = split(rows[5:], tmp_path / "splits.parquet", test=test)  # the namesakes are gone, the names stay
+    later = split(rows[5:], tmp_path / "splits.parquet", fixed=test)  # the namesakes are gone, the names stay
     assert ids(later).items() <= ids(first).items()
 
 
@@ -189,13 +220,13 @@ def test_refusals(tmp_path: Path) -> None:
         split(
             [example(i, group="g" if i < 5 else None) for i in range(20)],
             tmp_path / "a.parquet",
-            test=[example(50, group="g")],
+            fixed=[example(50, group="g")],
             dev=0.1,
         )
     assert not (tmp_path / "a.parquet").exists()
     split(rows, tmp_path / "a.parquet")
     with pytest.raises(InputError, match=r"made without data.test"):
-        split(rows, tmp_path / "a.parquet", test=[example(50)])
+        split(rows, tmp_path / "a.parquet", fixed=[example(50)])
     (tmp_path / "a.parquet").write_bytes(b"PAR1 cut")
     with pytest.raises(InputError, match="cannot be read"):
         split(rows, tmp_path / "a.parquet")

@@ -63,7 +63,7 @@ def assign_splits(
         return {"train": (), "dev": (), "test": tuple(fixed_test)}
     if fixed_test:
         _refuse_old_test(examples, known, ledger)
-    units = _units(examples, known, kind, unknown)
+    units = _units(examples, kind, unknown)
     if kind == "classify" and not fixed_test:
         _refuse_small_classes(units)
     shares = {"train": 1 - split.dev - split.test, "dev": split.dev, "test": split.test}
@@ -124,8 +124,8 @@ def _group_name(row: Example) -> str:
     return f"row:{row.id}" if row.group is None else row.group
 
 
-def _units(examples: Sequence[Example], known: Mapping[str, Place], kind: Kind, unknown: str) -> list[_Unit]:
-    """The connected components of: same group, same group in the ledger, duplicate text. Sorted by name."""
+def _units(examples: Sequence[Example], kind: Kind, unknown: str) -> list[_Unit]:
+    """The connected components of: same group, duplicate text. Sorted by name."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -139,10 +139,6 @@ def _units(examples: Sequence[Example], known: Mapping[str, Place], kind: Kind, 
         parent[second] = first
 
     names = [_group_name(row) for row in examples]
-    for row, name in zip(examples, names, strict=True):
-        root(name)
-        if row.id in known:
-            join(name, known[row.id].group)
     for pair in find_pairs([compared_text(row) for row in examples]):
         join(names[pair.a], names[pair.b])
     members: dict[str, list[Example]] = defaultdict(list)
@@ -182,7 +178,7 @@ def _first_split(
     draw = random.Random(seed)
     lacking = dict.fromkeys(SPLITS, 0.0)
     chosen: dict[str, Split] = {}
-    for _, members in sorted(strata.items()):
+    for members in strata.values():
         draw.shuffle(members)
         size = sum(len(unit.rows) for unit in members)
         for name in SPLITS:
