@@ -210,52 +210,45 @@ def _run(study: Study, row: Row, runs: list[Curve]) -> Html | None:
 
 def data(study: Study) -> Html | None:
     """The data audit: splits, refused rows, overlaps, remarks, sources and licences."""
-    manifest = study.manifest
-    counts = manifest.get("counts") or {}
-    splits = counts.get("splits") or {}
-    facts = [
-        f"{count(number, 'row')} to {name}" if name == "train" else f"{number:,} in {name}"
-        for name, number in splits.items()
-        if number is not None
-    ]
-    for key, one, none in (
-        ("refused", "refused row", "no row refused"),
-        ("overlaps", "overlap between splits", "no overlap between splits"),
-    ):
-        number = _number(manifest.get(key))
-        if number is not None:
-            facts.append(
-                none if number == 0 else count(number, one, one.replace("row", "rows").replace("overlap ", "overlaps "))
-            )
-    remarks = manifest.get("remarks") or []
+    counts = study.manifest.get("counts") or {}
+    facts = _data_facts(study.manifest, counts)
+    remarks = [_remark(remark) for remark in (study.manifest.get("remarks") or ())[:MOST_REMARKS]]
     kinds = [_counted(name, counts.get(name)) for name in ("source", "licence")]
-    if not facts and not remarks and not any(kinds):
+    said = [el("li", shorten(str(note))) for note in (study.manifest.get("notes") or ())[:MOST_REMARKS]]
+    if not facts and not remarks and not said and not any(kinds):
         return None
-    listed = [
-        el(
-            "li",
-            el(
-                "span",
-                str(remark.get("level", "note")),
-                class_=f"level {remark.get('level') if remark.get('level') in ('stop', 'warn', 'note') else 'note'}",
-            ),
-            " ",
-            str(remark.get("text", "")),
-        )
-        for remark in remarks[:MOST_REMARKS]
-    ]
-    refused = (
-        "Each refused row stands in refused.jsonl with file, line, reason and remedy."
-        if _number(manifest.get("refused"))
-        else None
-    )
     return section(
         "data",
         "The data",
-        el("p", "; ".join(facts) + ". ", refused) if facts else None,
-        el("ul", listed, class_="remarks") if listed else None,
+        el("p", "; ".join(facts), ".") if facts else None,
+        el("ul", remarks, class_="remarks") if remarks else None,
         kinds,
+        el("details", el("summary", el("b", "What was inferred while reading")), el("ul", said)) if said else None,
     )
+
+
+def _data_facts(manifest: Mapping[str, Any], counts: Mapping[str, Any]) -> list[str]:
+    facts = [f"{number:,} in {name}" for name, number in (counts.get("splits") or {}).items() if number is not None]
+    facts = [f"Rows: {', '.join(facts)}"] if facts else []
+    documents, refused, overlaps = (
+        _number(value) for value in (counts.get("documents"), manifest.get("refused"), manifest.get("overlaps"))
+    )
+    if documents:
+        facts.append(count(documents, "document"))
+    if refused is not None:
+        facts.append(f"{count(refused, 'row')} refused (refused.jsonl says why)" if refused else "no row refused")
+    if overlaps is not None:
+        facts.append(
+            count(overlaps, "overlap between splits", "overlaps between splits")
+            if overlaps
+            else "no overlap between splits"
+        )
+    return facts
+
+
+def _remark(remark: Mapping[str, Any]) -> Html:
+    level = remark.get("level") if remark.get("level") in ("stop", "warn", "note") else "note"
+    return el("li", el("span", level, class_=f"level {level}"), " ", shorten(str(remark.get("text", ""))))
 
 
 def _number(value: Any) -> int | None:
@@ -275,9 +268,10 @@ def manifest(study: Study) -> Html | None:
     """What the study was made of, folded; the figures with their provenance first."""
     if not study.manifest:
         return None
-    figures = study.manifest.get("figures") or {}
+    figures = study.manifest.get("figures")
+    figures = figures if isinstance(figures, dict) else {}
     body = [
-        [name.replace("_", " "), _value(entry.get("value")), mark(str(entry.get("provenance", "not stated")))]
+        [name.replace("_", " "), _value(entry.get("value")), _provenance(entry)]
         for name, entry in list(figures.items())[:MOST_FIGURES]
         if isinstance(entry, dict)
     ]
@@ -294,9 +288,16 @@ def manifest(study: Study) -> Html | None:
     return section(
         "manifest",
         "What it was made of",
-        el("details", every, table("Figures", ["Figure", "Value", "From"], body)) if body else None,
+        el("details", every, table("Figures", ["Figure", "Value", "From"], body, texts=(2,))) if body else None,
         el("details", summary, el("pre", text, tabindex=0)),
     )
+
+
+def _provenance(entry: Mapping[str, Any]) -> Html:
+    """The mark of a figure, with the error of a prediction where it is known."""
+    error = entry.get("error")
+    off = f" came out {abs(error):.0%} too {'high' if error > 0 else 'low'}" if isinstance(error, int | float) else None
+    return join(mark(str(entry.get("provenance", "not stated"))), off)
 
 
 def _value(value: Any) -> str:

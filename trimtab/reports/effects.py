@@ -23,7 +23,9 @@ def weights_context(study: Study) -> Html | None:
             here = [row for row in rows if row.arm.context == context and _weights(row) == column]
             cells.append([_cell(row, row.name == study.verdict.arm) for row in here] or "–")
         body.append(cells)
-    found = [_effects(one) for one in factorials(study.done)]
+    found = [
+        _effects(one, "Share right" if study.metric == "macro_f1" else "Mean score") for one in factorials(study.done)
+    ]
     lead = "Tuning changes what the model is; context changes what it sees. Scores with unadjusted 95% intervals."
     effects = join(el("h3", "Do they help each other?"), found) if found else None
     grid = table("Weights by context", ["Context ↓ Weights →", *columns], body, texts=range(1, 99))
@@ -42,7 +44,7 @@ def _cell(row: Row, chosen: bool) -> Html:
     return el("div", arm_label(row, chosen), el("b", score(row.score.value)), " ", span, class_="cell")
 
 
-def _effects(one: Factorial) -> Html:
+def _effects(one: Factorial, what: str) -> Html:
     def line(name: object, found: Estimate) -> list[object]:
         return [
             name,
@@ -58,7 +60,7 @@ def _effects(one: Factorial) -> Html:
         line(el("b", "interaction: both beyond the sum of the two"), one.interaction),
     ]
     how = "groups of questions" if one.clustered else "questions"
-    note = f"Mean item score over the {one.interaction.n:,} questions that all four arms answered; paired bootstrap over {how}, unadjusted 95% intervals."
+    note = f"{what} over the {one.interaction.n:,} questions that all four arms answered; paired bootstrap over {how}, unadjusted 95% intervals."
     return join(
         el("p", interaction_sentence(one)),
         table(f"Effects of {one.blend.name}", ["Effect", "Difference", "95% interval"], lines),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, read_lines
 from trimtab.base.records import Answer, Arm, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
-from trimtab.base.task import CostTable, TargetTable
+from trimtab.base.task import CONTEXTS, METHODS, CostTable, TargetTable
 
+Table = TypeVar("Table", CostTable, TargetTable)
 FIGURES = (
     "passes",
     "p_target",
@@ -131,7 +132,7 @@ def read_study(folder: Path) -> Study:
         raw = read_json(file)
         curves = _curves(folder / "events.jsonl")
         verdict = raw["verdict"]
-        task = _task_tables(folder / "task.toml")
+        task = _task(folder / "task.toml")
         return Study(
             id=raw["study"],
             task=raw["task"],
@@ -147,14 +148,14 @@ def read_study(folder: Path) -> Study:
                 ),
                 needs=verdict.get("needs"),
             ),
-            rows=tuple(_row(folder, entry, curves) for entry in raw["arms"]),
+            rows=tuple(_row(folder, entry, curves, task.get("arm", {})) for entry in raw["arms"]),
             comparisons=tuple(
                 Comparison(**{key: entry[key] for key in ("a", "b", "difference", "low", "high", "p", "p_holm")})
                 for entry in raw.get("comparisons") or ()
             ),
             manifest=read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {},
-            cost=task[0],
-            limits=task[1],
+            cost=_table(CostTable, task.get("cost", {})) if task else None,
+            limits=_table(TargetTable, task.get("target", {})) if task else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -162,21 +163,16 @@ def read_study(folder: Path) -> Study:
         ) from error
 
 
-def _row(folder: Path, entry: Mapping[str, Any], curves: Mapping[str, tuple[Curve, ...]]) -> Row:
+def _row(
+    folder: Path, entry: Mapping[str, Any], curves: Mapping[str, tuple[Curve, ...]], own: Mapping[str, Any]
+) -> Row:
     name = entry["arm"]
     beside = folder / "arms" / name / "arm.json"
-    own = read_json(beside) if beside.is_file() else {}
-    entry = {**own, **{key: value for key, value in entry.items() if value is not None}}
-    weights, context = _parts(name)
+    arm = _arm(name, {**own.get(name, {}), **(read_json(beside) if beside.is_file() else {}), **entry})
     cost = entry.get("cost")
     figures = {key: entry.get(key) for key in FIGURES}
     return Row(
-        arm=Arm(
-            name=name,
-            weights=entry.get("weights", weights),
-            stages=tuple(entry.get("stages") or ()),
-            context=entry.get("context", context),
-        ),
+        arm=arm,
         status=entry["status"],
         why=entry.get("why"),
         score=_estimate(entry),
@@ -192,12 +188,17 @@ def _row(folder: Path, entry: Mapping[str, Any], curves: Mapping[str, tuple[Curv
     )
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """Weights and context by the grammar of arm names, for a `study.json` that does not say them."""
+def _arm(name: str, known: Mapping[str, Any]) -> Arm:
+    """What an arm is: as the files say, else by the grammar of arm names (formats.md)."""
     weights, _, context = name.partition("+")
-    if weights in ("prompt", "few-shot", "nearest-shots", "rag"):
-        return "base", weights
-    return ("api" if weights.startswith("api-") else weights.split("-")[0]), context or "prompt"
+    method, *stages = weights.split("-")
+    if name in CONTEXTS:
+        method, stages, context = "base", [], name
+    elif method in METHODS:
+        stages = [*stages, "sft"]
+    named = known.get("weights", method)
+    stages = known.get("stages", stages if named in METHODS else [])
+    return Arm(name=name, weights=named, stages=tuple(stages), context=known.get("context", context or "prompt"))
 
 
 def _estimate(entry: Any) -> Estimate | None:
@@ -254,7 +255,7 @@ def _curves(file: Path) -> dict[str, tuple[Curve, ...]]:
     for event in read_lines(file):
         figures = {key: event.get(key) for key in ("loss", "dev_loss", "dev_metric")}
         arm, step, of = event.get("arm"), event.get("step"), event.get("of") or 0
-        if event.get("stage") != "train" or arm is None or step is None or set(figures.values()) == {None}:
+        if event.get("stage") not in ("train", "dev") or arm is None or step is None or set(figures.values()) == {None}:
             continue
         own = runs.setdefault((arm, event.get("seed") or 0), [])
         if not own or own[-1].is_over(step, of):
@@ -283,21 +284,27 @@ class _Run:
         if self.points and step < self.points[-1].step:
             self.points = [point for point in self.points if point.step < step]
         if self.points and self.points[-1].step == step:
-            known = {key: value for key, value in figures.items() if value is not None}
-            self.points[-1] = replace(self.points[-1], **known)
+            last = self.points[-1]
+            merged = {key: getattr(last, key) if value is None else value for key, value in figures.items()}
+            self.points[-1] = Point(step=step, **merged)
         else:
             self.points.append(Point(step=step, **figures))
 
 
-def _task_tables(file: Path) -> tuple[CostTable | None, TargetTable | None]:
-    """The cost and target tables of the task file that was studied, when it lies there and is valid."""
-    if not file.is_file():
-        return None, None
+def _task(file: Path) -> dict[str, Any]:
+    """The task file that was studied; empty where it does not lie there or cannot be read."""
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-        return CostTable(**raw.get("cost", {})), TargetTable(**raw.get("target", {}))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError):
-        return None, None
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return {}
+
+
+def _table(kind: type[Table], values: Any) -> Table | None:
+    """One table of the task file, None where it is not valid."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError:
+        return None
 
 
 def items_of(answers: Sequence[Answer]) -> dict[str, list[Answer]]:

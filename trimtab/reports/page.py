@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 
 from trimtab.base.files import write_atomic
@@ -13,6 +12,7 @@ from trimtab.reports import details, effects, results
 from trimtab.reports.folder import Study, read_study
 from trimtab.reports.markdown import brief
 from trimtab.reports.markup import Html, el, join, mark
+from trimtab.reports.style import STYLE
 
 SECTIONS: tuple[tuple[str, str, Callable[[Study], Html | None]], ...] = (
     ("quality", "Quality", results.quality),
@@ -43,12 +43,11 @@ def write_report(folder: Path) -> Path:
 
 def render(study: Study) -> str:
     """The page as HTML: no script, no request, and a policy that forbids both."""
-    style = files("trimtab.reports").joinpath("style.css").read_text(encoding="utf-8")
     made = [(name, title, part) for name, title, make in SECTIONS if (part := make(study)) is not None]
     links = [el("li", el("a", title, href=f"#{name}")) for name, title, _ in made]
     contents = el("nav", el("ul", links), aria_label="Sections")
     main = el("main", results.verdict(study), contents, [part for _, _, part in made], _marks())
-    return "<!doctype html>\n" + el("html", _head(study, style), el("body", main), lang="en") + "\n"
+    return "<!doctype html>\n" + el("html", _head(study), el("body", main), lang="en") + "\n"
 
 
 def _marks() -> Html:
@@ -62,8 +61,8 @@ def _marks() -> Html:
     )
 
 
-def _head(study: Study, style: str) -> Html:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+def _head(study: Study) -> Html:
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     return el(
         "head",
@@ -73,5 +72,5 @@ def _head(study: Study, style: str) -> Html:
         el("meta", name="color-scheme", content="light dark"),
         el("link", rel="icon", href="data:,"),
         el("title", f"{study.task}: {study.verdict.sentence}"),
-        el("style", Html(style)),
+        el("style", Html(STYLE)),
     )

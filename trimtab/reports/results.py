@@ -62,6 +62,9 @@ def rests_on(study: Study) -> list[str]:
         found.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(str(seed) for seed in seeds)}")
     elif seeds is not None:
         found.append(count(int(seeds), "training seed"))
+    cuts = study.manifest.get("cuts")
+    if cuts:
+        found.append(f"cut to fit the budget: {', '.join(map(str, cuts))}")
     smallest = study.manifest.get("smallest_difference")
     if smallest is not None:
         found.append(f"differences from {score(smallest)} up can be seen with 80% power (predicted)")

@@ -1,4 +1,6 @@
-/* The report's only style sheet. Colour says how the weights were made, everywhere the same; shape says the context. */
+"""The report's only style sheet. Colour says how the weights were made, everywhere the same; shape says the context."""
+
+STYLE = """
 :root {
   color-scheme: light dark;
   --paper: #ffffff; --ink: #1b2126; --soft: #56616b; --rule: #d8dde2; --wash: #f4f6f7;
@@ -80,8 +82,8 @@ svg text.halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; st
 .grid { stroke: var(--rule); stroke-width: 1; }
 .target { stroke: var(--target); stroke-width: 1.25; stroke-dasharray: 5 4; }
 .leader { stroke: var(--soft); stroke-width: 1; }
-.whisker { stroke-width: 3; stroke-linecap: round; opacity: 0.55; }
-.whisker.thin { stroke-width: 1.5; opacity: 0.45; }
+.whisker { stroke-width: 3; stroke-linecap: round; opacity: 0.75; }
+.whisker.thin { stroke-width: 1.5; opacity: 0.75; }
 .dot { stroke: var(--paper); stroke-width: 1.5; }
 .dot.outline { fill: none; stroke: var(--soft); }
 .dot.base { fill: var(--base); } .dot.tuned { fill: var(--tuned); } .dot.blend { fill: var(--blend); } .dot.linear { fill: var(--linear); } .dot.api { fill: var(--api); }
@@ -133,7 +135,12 @@ footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px;
 }
 @media print {
   :root { --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --wash: #fff; }
-  body { font-size: 11pt; }
+  @page { margin: 14mm; }
+  body { font-size: 10.5pt; }
+  table { font-size: 8pt; }
+  th, td { padding-right: 10px; }
+  .facts { grid-template-columns: repeat(4, 1fr); column-gap: 18px; }
+  .facts .value { font-size: 1.4rem; }
   main { max-width: none; padding: 0; }
   nav { display: none; }
   section { margin-top: 24px; padding-top: 14px; }
@@ -144,3 +151,4 @@ footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px;
   pre { max-height: none; white-space: pre-wrap; overflow-wrap: anywhere; }
   details:not([open])::details-content { content-visibility: visible; block-size: auto; }
 }
+"""
