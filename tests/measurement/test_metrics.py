@@ -146,7 +146,7 @@ def test_calibration_error_by_hand() -> None:
     ("answer", "abstained"),
     [
         ("I don't know", True), ("i don’t know.", True), ("I don't know, the handbook does not say.", True),
-        ("I don't know the day but it is 5", False), ("You know I don't", False), ("", False), ("5", False),
+        ("I don't know the day but it is 5", False), ("I don't know-how", False), ("I don't know - sorry", True), ("You know I don't", False), ("", False), ("5", False),
     ],
 )  # fmt: skip
 def test_abstaining_is_the_whole_answer_or_its_first_clause(answer: str, abstained: bool) -> None:

@@ -50,6 +50,15 @@ def test_an_edited_fact_is_found_at_once_and_only_it_is_embedded(tmp_path, encod
     assert FACTS["leave.md"] not in texts_of(index, "leave fifteen days")
 
 
+def test_a_renamed_document_is_not_embedded_again(tmp_path, encoder, make_document) -> None:
+    index = Index.open(tmp_path, encoder)
+    index.update([make_document("old.md", "Leave lasts fifteen days.", title="Leave")])
+    renamed = [make_document("new.md", "Leave lasts fifteen days.", title="Leave")]
+    assert index.update(renamed) == Changes(added=1, removed=1)
+    assert len(encoder.encoded) == 1
+    assert list(index.passages) == ["new.md#0"]
+
+
 def test_documents_are_removed_whatever_their_names(tmp_path, encoder, documents) -> None:
     index = Index.open(tmp_path, encoder)
     index.update(documents)

@@ -24,7 +24,7 @@ from trimtab.measurement.scorer import require_consent as require_consent
 
 RIGHT_OR_WRONG = ("exact_match", "accuracy", "macro_f1")
 _ARTICLES = frozenset(("a", "an", "the"))
-_CLAUSE_END = re.compile(r"[.,;:!?\n–—-]")
+_CLAUSE_END = re.compile(r"[.,;:!?\n–—]|\s-")
 
 
 def normalise(text: str) -> str:
@@ -198,7 +198,8 @@ def has_abstained(answer: str, unknown: str) -> bool:
     wanted = normalise(unknown)
     if normalise(answer) == wanted:
         return True
-    return any(normalise(answer[: end.start()]) == wanted for end in _CLAUSE_END.finditer(answer))
+    start = answer.lstrip()[: 2 * len(unknown) + 20]  # a first clause that says it ends in here
+    return any(normalise(start[: end.start()]) == wanted for end in _CLAUSE_END.finditer(start))
 
 
 def abstention(answers: Sequence[Answer], unknown: str) -> dict[str, float]:

@@ -94,7 +94,7 @@ class ScorerProgram:
         twice, gives a score outside 0..1, or takes longer than its limit; it is stopped then.
         """
         process = self._process
-        if process is None or process.stdin is None:
+        if process is None or process.stdin is None or process.stdin.closed:
             raise InputError(f"{self._name} is not running", "use it in a with statement")
         wanted = {row[0] for row in rows}
         if len(wanted) < len(rows):

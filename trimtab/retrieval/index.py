@@ -39,8 +39,9 @@ class Changes:
 class Index:
     """Passages with their vectors, as one version of a table.
 
-    There is one table for each embedding and way of cutting, so another setting never meets the wrong vectors. A small
-    JSON file beside it names the version that is whole; it is replaced last, so readers see the old state or the new one.
+    There is one table for each embedding and way of cutting, so another setting never meets the wrong vectors; tables of
+    other settings stay where they are, and going back to one costs nothing. A small JSON file beside a table names the version
+    that is whole; it is replaced last, so readers see the old state or the new one.
     """
 
     def __init__(self, folder: Path, encoder: Encoder, *, words: int, overlap: int) -> None:
@@ -80,10 +81,11 @@ class Index:
     def refresh(self) -> None:
         """Take up the newest whole version; cheap when there is none newer."""
         pointer = self.folder / f"{self._name}.json"
-        version = int(read_json(pointer)["version"]) if pointer.exists() else 0
-        if version == self._version:
+        if not pointer.exists():
             return
         state = read_json(pointer)
+        if state["version"] == self._version:
+            return
         table = self._database().open_table(self._name)
         table.checkout(state["version"])
         rows = table.search().select(list(_STORED)).limit(max(1, table.count_rows())).to_arrow().to_pylist()
