@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import tracemalloc
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -524,6 +527,19 @@ def test_a_damaged_good_file_never_gives_more_rows(tmp_path: Path, cut: int, fli
     (tmp_path / name).write_bytes(bytes(data))
     found = outcome(tmp_path / name, "answer")
     assert found is None or len(found.examples) <= 41
+
+
+@FUZZ
+@given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4), kind=KINDS)
+def test_damaged_parquet_gives_rows_or_one_clear_error(tmp_path: Path, flips: list[tuple[int, int]], kind: str) -> None:
+    path = tmp_path / "f.parquet"
+    sound = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(GOOD), sound)
+    data = bytearray(sound.getvalue())
+    for place, byte in flips:
+        data[place % len(data)] = byte
+    path.write_bytes(bytes(data))
+    outcome(path, kind)
 
 
 def test_every_suffix_that_is_promised_has_a_reader(tmp_path: Path) -> None:

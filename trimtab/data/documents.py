@@ -13,6 +13,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Document, Section
 from trimtab.base.task import Task
+from trimtab.data.readers import printable
 from trimtab.data.sources import read_bytes, read_text, resolve
 from trimtab.data.squad import read_paragraphs
 
@@ -172,7 +173,7 @@ def _pdf(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]
     except InputError:
         raise
     except Exception as error:  # pypdf lets many kinds through on a damaged file
-        problem = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        problem = printable(str(error), 120) or type(error).__name__
         raise InputError(f"not readable as PDF ({problem})", "save it again, or as text", file=path) from error
     return named or title, tuple(
         Section(path=(f"page {number}",), text=text) for number, text in enumerate(pages, start=1)

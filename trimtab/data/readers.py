@@ -331,7 +331,7 @@ def _parquet(path: Path) -> Rows:
                     number += 1
                     yield RawRow(str(path), number, fields)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        problem = str(error).splitlines()[0][:200]
+        problem = printable(str(error), 200)
         raise InputError(f"not readable as Parquet ({problem})", "write the file again", file=path) from None
 
 
