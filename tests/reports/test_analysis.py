@@ -116,8 +116,32 @@ def test_a_resumed_run_replaces_what_it_repeats(make_study: Callable[..., Path],
 def test_stages_of_equal_length_are_told_apart(make_study: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_study(tmp_path, arms=("lora",), items=5)
     events = [{"stage": "train", "arm": "lora", "step": step, "of": 3, "loss": 1.0} for step in (1, 2, 3, 1, 2, 3)]
-    dev = {"stage": "train", "arm": "lora", "step": 3, "of": 3, "dev_loss": 2.0}
+    dev = {"stage": "dev", "arm": "lora", "step": 3, "of": 3, "dev_loss": 2.0}
     (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [*events, dev]))
     curves = read_study(folder).rows[0].curves
     assert [len(curve.points) for curve in curves] == [3, 3]
     assert curves[1].points[-1].dev_loss == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "identity"),
+    [
+        ("lora-docs+rag", ("lora", ("docs", "sft"), "rag")),
+        ("full", ("full", ("sft",), "prompt")),
+        ("nearest-shots", ("base", (), "nearest-shots")),
+        ("api-big", ("api", (), "prompt")),
+        ("linear", ("linear", (), "prompt")),
+        ("wide", ("lora", ("docs", "sft"), "rag")),
+    ],
+)
+def test_an_arm_that_did_not_run_is_known_by_its_name(
+    make_study: Callable[..., Path], tmp_path: Path, name: str, identity: tuple[str, tuple[str, ...], str]
+) -> None:
+    folder = make_study(tmp_path, arms=("prompt",), items=5)
+    study = json.loads((folder / "study.json").read_text())
+    study["arms"].append({"arm": name, "status": "not_run", "why": "no time"})
+    (folder / "study.json").write_text(json.dumps(study))
+    with open(folder / "task.toml", "a") as file:
+        file.write('[arm.wide]\nweights="lora"\nstages=["docs", "sft"]\ncontext="rag"\n')
+    arm = read_study(folder).rows[1].arm
+    assert (arm.weights, arm.stages, arm.context) == identity

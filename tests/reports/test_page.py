@@ -181,6 +181,16 @@ def test_no_arm_at_all(make_study: Make, tmp_path: Path) -> None:
     assert "No arm has a score" in read(edit(make_study(tmp_path), fail)).text
 
 
+def test_predictions_carry_their_error_and_cuts_are_told(make_study: Make, tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["figures"] = {"lora.seconds": {"value": 240, "provenance": "predicted", "error": 0.12}}
+        content["cuts"] = ["2 of 3 seeds"]
+
+    text = read(edit(make_study(tmp_path), change, "manifest.json")).text
+    assert "lora.seconds 240 predicted came out 12% too high" in text
+    assert "cut to fit the budget: 2 of 3 seeds" in text
+
+
 def test_interval_and_openings_are_told(make_study: Make, tmp_path: Path) -> None:
     folder = edit(make_study(tmp_path), lambda content: content.update(test_openings=3), "manifest.json")
     text = read(folder).text

@@ -196,6 +196,8 @@ def _arm(name: str, known: Mapping[str, Any]) -> Arm:
         method, stages, context = "base", [], name
     elif method in METHODS:
         stages = [*stages, "sft"]
+    elif name.startswith("api-"):
+        method = "api"
     named = known.get("weights", method)
     stages = known.get("stages", stages if named in METHODS else [])
     return Arm(name=name, weights=named, stages=tuple(stages), context=known.get("context", context or "prompt"))

@@ -210,6 +210,7 @@ def arms_table(study: Study) -> Html:
     extras = dict.fromkeys(name for row in study.done for name in row.extras)
     other: list[Column] = [
         ("Questions", lambda row: row.score and row.score.n and plain(row.score.n)),
+        ("Target, p before Holm", lambda row: row.p_target is not None and p_value(row.p_target)),
         ("Score of each seed", lambda row: len(row.seed_scores) > 1 and ", ".join(map(score, row.seed_scores))),
         ("Fits the format", lambda row: row.format_ok is not None and f"{row.format_ok:.1%}"),
         ("Abstention precision", _of_abstention("precision")),
@@ -254,8 +255,7 @@ def _extra(name: str) -> Callable[[Row], object]:
 def _passes(row: Row) -> object:
     if row.passes is None:
         return None
-    p = f" ({p_value(row.p_target)})" if row.p_target is not None else ""
-    return el("span", "passes" if row.passes else "not shown", p, class_="yes" if row.passes else "soft")
+    return el("span", "passes" if row.passes else "not shown", class_="yes" if row.passes else "soft")
 
 
 def not_run(study: Study) -> Html | None:
