@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
@@ -265,6 +267,54 @@ def test_best_arm_fits_the_latency_and_is_the_lighter_of_equals() -> None:
     assert best_arm([slow, rag, prompt], task) == "prompt"
     assert best_arm([slow], task) == "lora+rag"
     assert best_arm([], task) is None
+
+
+@given(
+    scores=st.lists(st.tuples(st.floats(0.05, 0.99), st.booleans(), st.integers(0, 9), st.floats(0, 1)), max_size=5),
+    target=st.one_of(st.none(), st.floats(0.3, 0.95)),
+    priced=st.booleans(),
+    latency=st.one_of(st.none(), st.just(1000.0)),
+    rate=st.one_of(st.none(), st.floats(0, 2)),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_was_measured_only_an_arm_that_qualifies_is_shown(
+    scores: list[tuple[float, bool, int, float]],
+    target: float | None,
+    priced: bool,
+    latency: float | None,
+    rate: float | None,
+) -> None:
+    more: dict[str, Any] = {} if rate is None else {"change": {"share": 0.4, "per_month": rate, "lead_days": 5}}
+    task = a_task(target, latency, **(more if priced else {**more, "machine_hour": None}))
+    names = ["prompt", "rag", "lora", "lora+rag", "few-shot"][: len(scores)]
+    used = {**USAGES, "few-shot": usage(runs_on_own_machine=False)}
+    arms = [
+        an_arm(
+            name, score, task, passes=passes if target else None, latency_p95_ms=300.0 * speed or None, used=used[name]
+        )
+        for name, (score, passes, speed, _) in zip(names, scores, strict=True)
+    ]
+    best = best_arm(arms, task) or ""
+    value = {name: score for name, (score, *_) in zip(names, scores, strict=True)}
+    p = {name: each for name, (*_, each) in zip(names, scores, strict=True) if name != best}
+    gaps = {}
+    for name in p:
+        gap = value[best] - value[name]
+        gaps[best, name] = (gap, gap - 0.05, gap + 0.05, p[name])
+    found = verdict(arms, task, gaps, p, used)
+    assert "None" not in found.sentence
+    assert "nan" not in found.sentence
+    assert (found.status == "shown") == (found.arm is not None) == (found.needs is None)
+    for flip in found.flips:
+        assert flip.then != found.arm
+        assert (flip.below is None) != (flip.above is None)
+    fast = [arm for arm in arms if latency is None or (arm.latency_p95_ms or 1e9) <= latency]
+    if target is not None:
+        assert found.arm is None or found.arm in {arm.arm for arm in fast if arm.passes}
+        if rate is None:
+            assert (found.arm is not None) == any(arm.passes for arm in fast)
+    else:
+        assert found.arm is None or found.arm in {arm.arm for arm in fast}
 
 
 # ---- flips
