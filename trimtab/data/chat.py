@@ -56,16 +56,14 @@ def read_turns(row: RawRow, field: str, *, speaker: bool) -> tuple[tuple[Message
             if not content:
                 raise SkipRow(f"turn {index + 1} of the assistant is empty", "write the answer, or leave the row out")
         messages.append(Message(role=role, content=content))
-    return _split_answer(row, messages, field)
+    return _split_answer(messages)
 
 
-def _split_answer(row: RawRow, messages: list[Message], field: str) -> tuple[tuple[Message, ...], str]:
+def _split_answer(messages: list[Message]) -> tuple[tuple[Message, ...], str]:
     if all(message.role != "assistant" for message in messages):
         raise SkipRow("no turn of the assistant", "add the answer, or leave the row out")
     if messages[-1].role != "assistant":
         raise SkipRow("the last turn is not the assistant's", "add the answer, or remove the turns after the last one")
-    if len(messages) == 1 or messages[-2].role == "system":
-        raise row.error("no turn of the user before the answer", "begin with a user turn", field)
     return tuple(messages[:-1]), messages[-1].content
 
 
