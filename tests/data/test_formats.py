@@ -291,7 +291,10 @@ def test_a_hub_dataset_goes_through_the_optional_library(tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "datasets", stub)
     found = read(tmp_path, "someone/emotions", kind="classify")
     assert [e.references for e in found.examples] == [("joy",), ("fear",)]
-    assert asked == [("someone/emotions", "train")]
+    task = task_for(tmp_path, "someone/emotions", kind="classify", test=["someone/emotions"])
+    read_examples(task, task.data.test)
+    read_examples(task, task.data.examples)
+    assert asked == [("someone/emotions", split) for split in ("train", "test", "train")]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ GOOD = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for 
 ASK, SAY = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"q": "x"}'}}
 CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-RESULT = {"role": "tool", "tool_call_id": "c1", "content": "found"}
 
 
 def read(path: Path, kind: str = "answer", **data: Any) -> Read:
@@ -45,11 +44,6 @@ def after_good(*rows: Any) -> bytes:
 def chat(*turns: Any) -> bytes:
     """A conversation in line 3, after two good ones."""
     return lines({"messages": [ASK, SAY]}, {"messages": [ASK, SAY]}, {"messages": list(turns)})
-
-
-def as_json(answer: str) -> str:
-    """A row whose answer is written as given, unquoted."""
-    return f'{{"question": "q", "answer": {answer}}}'
 
 
 def csv(*rows: str) -> bytes:

@@ -71,6 +71,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
     """The examples of the files that `patterns` name (task.data.examples or task.data.test).
 
     A row without an id gets one from its content, so that it stays when rows are re-ordered; identical rows are counted (`-2`).
+    A dataset of the hub gives its split `test` for task.data.test, else `train`.
     Rows that cannot be used and harm nothing are refused one by one. Raises InputError for everything that would mislead:
     unreadable files, broken conversations, duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
     """
@@ -78,7 +79,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
     wish = Wish(layout=_layout(task), columns=_asked(task), kind=task.task.kind)
     for name, path in _files(task, patterns):
         if path is None:
-            split = "test" if patterns == task.data.test else "train"
+            split = "test" if patterns is task.data.test else "train"  # both may name the same dataset
             _read_file(read_hub(name, split), name, wish, found)
         elif wish.layout == "squad" or (not wish.layout and looks_like_squad(path)):
             _read_squad(path, task, found)
