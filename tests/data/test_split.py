@@ -153,7 +153,7 @@ def test_first_group_of_a_class_is_trained(tmp_path: Path) -> None:
 def test_new_classes_begin_in_train_and_do_not_end_there(tmp_path: Path) -> None:
     rows = [example(i) for i in range(20)]
     split(rows, tmp_path / "splits.parquet")
-    new = [example(100 + i, f"new {i // 6}") for i in range(240)]
+    new = [example(100 + i, f"new {i // 3}") for i in range(240)]
     parts = split(rows + new, tmp_path / "splits.parquet")
     assert {row.references[0] for row in new} <= {row.references[0] for row in parts["train"]}
     assert len(parts["test"]) > 25
@@ -162,8 +162,8 @@ def test_new_classes_begin_in_train_and_do_not_end_there(tmp_path: Path) -> None
 def test_new_rows_of_known_groups_follow_though_the_old_rows_are_gone(tmp_path: Path) -> None:
     first = split([example(i, group=f"g{i}") for i in range(40)], tmp_path / "splits.parquet")
     side = {row.group: name for name, rows in first.items() for row in rows}
-    second = split([example(100 + i, group=f"g{i}") for i in range(40)], tmp_path / "splits.parquet")
-    assert {row.group: name for name, rows in second.items() for row in rows} == side
+    second = split([example(100 + i, group=f"g{i}") for i in range(5, 40)], tmp_path / "splits.parquet")
+    assert {row.group: name for name, rows in second.items() for row in rows}.items() <= side.items()
 
 
 def test_known_rows_stay_when_a_new_one_bridges_them(tmp_path: Path) -> None:
