@@ -1,0 +1,1 @@
+"""Prompt in, answer out, fast: every kind of arm."""

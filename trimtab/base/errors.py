@@ -63,7 +63,7 @@ class DivergedError(TrimtabError, ArithmeticError):
     exit_code = EXIT_NO
 
 
-class Interrupted(TrimtabError, InterruptedError):
+class StoppedError(TrimtabError, InterruptedError):
     """Stopped by a signal after everything was saved; the message names the command that goes on."""
 
     exit_code = EXIT_INTERRUPTED

@@ -1,0 +1,1 @@
+"""Answers in, scores with their uncertainty out."""

@@ -1,0 +1,1 @@
+"""From a name to weights and back, and the kernels that training and answering share."""

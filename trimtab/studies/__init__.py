@@ -1,0 +1,1 @@
+"""Composition: from a task file to the decision."""

@@ -1,0 +1,39 @@
+"""Trimtab measures which is the lightest approach that specialises a language model well enough, builds it and keeps it true."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trimtab.base.task import Task, load_task
+    from trimtab.model.catalog import pull
+    from trimtab.studies.ask import ask
+    from trimtab.studies.check import check
+    from trimtab.studies.demo import demo
+    from trimtab.studies.doctor import doctor
+    from trimtab.studies.eval import eval
+    from trimtab.studies.init import init
+    from trimtab.studies.runs import runs
+    from trimtab.studies.study import study
+    from trimtab.studies.train import train
+
+__version__ = "0.1.0"
+__all__ = ["Task", "ask", "check", "demo", "doctor", "eval", "init", "load_task", "pull", "runs", "study", "train"]
+
+_HOME = {
+    "Task": "trimtab.base.task",
+    "load_task": "trimtab.base.task",
+    "pull": "trimtab.model.catalog",
+    **{
+        verb: f"trimtab.studies.{verb}"
+        for verb in ("ask", "check", "demo", "doctor", "eval", "init", "runs", "study", "train")
+    },
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import trimtab` stays light."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'trimtab' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
