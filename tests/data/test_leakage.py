@@ -32,6 +32,7 @@ def task(leakage: str) -> Task:
     )
 
 
+WORDS = [f"{(i + 7) ** 9:x}" for i in range(26)]
 CLEAN = {
     "train": [row("my card was stolen", 2), row("how do I pay in euros", 3)],
     "dev": [row("my card has arrived", 4)],
@@ -81,6 +82,16 @@ def test_same_system_message_is_no_overlap_and_earlier_turns_count() -> None:
         return Example(id=str(line), messages=turns, references=("a",))
 
     assert find_overlaps({"train": [talk("fees", 1)], "test": [talk("parental leave", 2)]}) == []
+
+
+def test_template_is_that_of_all_rows() -> None:
+    template = "Say in one word which of the departments of the bank should answer this message of a customer:"
+    asked = [row(f"{template} {word} {word[::-1]}", i) for i, word in enumerate(WORDS)]
+    splits = {"train": asked[:20], "dev": asked[20:23], "test": asked[23:]}
+    assert find_overlaps(splits) == []
+    splits["dev"].append(row(f"{template}  {WORDS[-1]} {WORDS[-1][::-1]}!", 90))
+    (overlap,) = find_overlaps(splits)
+    assert overlap.kind == "normalised"
 
 
 def test_questions_in_documents() -> None:

@@ -135,7 +135,7 @@ class _Shingles:
     """
 
     def __init__(self, texts: list[str]) -> None:
-        row, column, width = _features(_without_template(texts))
+        row, column, width = _features(without_template(texts))
         frequency = np.bincount(column, minlength=width)
         rank = np.empty(width, np.int64)
         rank[np.argsort(frequency, kind="stable")] = np.arange(width)
@@ -210,8 +210,8 @@ def _join_between(shingles: _Shingles, left: int) -> Iterable[tuple[int, int, fl
             yield int(a[i]), int(b[i]) - left, float(similarity[i])
 
 
-def _without_template(texts: list[str]) -> list[str]:
-    """The texts without the words that all of them begin or end with, where there are enough to tell."""
+def without_template(texts: list[str]) -> list[str]:
+    """The texts without the words that all of them begin or end with, where there are enough (20) to tell."""
     if len(texts) < _TEMPLATE_TEXTS:
         return texts
     start = _shared_start(texts)

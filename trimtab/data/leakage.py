@@ -11,7 +11,7 @@ from itertools import accumulate, chain, combinations
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Split
 from trimtab.base.task import Task
-from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normalise, place
+from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normalise, place, without_template
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _WORDS = 5  # shorter questions are headings and terms, which documents may well hold
@@ -44,7 +44,10 @@ def find_overlaps(splits: Mapping[Split, Sequence[Example]]) -> list[Overlap]:
     The few-shot pool is train, so it is covered. Compared are the turns up to the answer: the same question with another answer
     leaks too.
     """
-    texts = {name: [compared_text(row) for row in splits.get(name, ())] for name in _SPLITS}
+    rows = [(name, row) for name in _SPLITS for row in splits.get(name, ())]
+    texts: dict[Split, list[str]] = {name: [] for name in _SPLITS}
+    for (name, _), text in zip(rows, without_template([compared_text(row) for _, row in rows]), strict=True):
+        texts[name].append(text)  # the template is that of all rows: two small splits alone cannot tell it
     return [
         Overlap(pair.kind, pair.similarity, splits[left][pair.a], left, splits[right][pair.b], right)
         for left, right in combinations(_SPLITS, 2)
