@@ -67,12 +67,20 @@ def test_greedy_answers_are_those_of_transformers(family: str, shared: int, slot
     slots=st.integers(1, 5),
     share_from=st.sampled_from([1, 16, 999]),
     prefill_tokens=st.sampled_from([1, 50, 2048]),
+    cache_tokens=st.sampled_from([1, 60, 32768]),
 )
 def test_no_batch_changes_an_answer(
-    family: str, shared: int, seed: int, slots: int, share_from: int, prefill_tokens: int
+    family: str, shared: int, seed: int, slots: int, share_from: int, prefill_tokens: int, cache_tokens: int
 ) -> None:
     requests = mixed(family, shared, seed, count=5)
-    together = answer(family, requests, slots=slots, share_from=share_from, prefill_tokens=prefill_tokens)
+    together = answer(
+        family,
+        requests,
+        slots=slots,
+        share_from=share_from,
+        prefill_tokens=prefill_tokens,
+        cache_tokens=cache_tokens,
+    )
     alone = [answer(family, [request])[0] for request in requests]
     assert [c.ids for c in together] == [c.ids for c in alone]
     assert [c.finished for c in together] == [c.finished for c in alone]

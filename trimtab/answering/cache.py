@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trimtab.model.attention import Rule, causal, joined, partial, repeat_heads, visible
+from trimtab.model.attention import Rule, causal, joined, partial, repeat_heads, unmasked, visible
 from trimtab.model.load import Base
 
 BLOCK = 64  # tokens by which slots grow
@@ -45,12 +45,16 @@ class Prefix:
         """Attention of all later tokens over the prefix, in one product for each key/value head, as `partial` gives it."""
         heads, tokens, size = query_HND.shape
         kv_heads = self.keys[layer].shape[0]
-        query_1KMD = query_HND.reshape(1, kv_heads, heads // kv_heads * tokens, size)
-        hidden = None
-        if rule.window is not None and int(positions_N.max()) >= rule.window:
+        query_KMD = query_HND.reshape(kv_heads, heads // kv_heads * tokens, size)
+        key_KPD, value_KPD = self.keys[layer], self.values[layer]
+        if rule.window is None or int(positions_N.max()) < rule.window:
+            out_1KMD, log_sum_1KM = unmasked(query_KMD, key_KPD, value_KPD, rule)
+        else:
             hidden_NP = positions_N[:, None] - torch.arange(len(self), device=positions_N.device) >= rule.window
-            hidden = hidden_NP.repeat(heads // kv_heads, 1)[None, None]
-        out_1KMD, log_sum_1KM = partial(query_1KMD, self.keys[layer][None], self.values[layer][None], rule, hidden)
+            hidden_MP = hidden_NP.repeat(heads // kv_heads, 1)
+            out_1KMD, log_sum_1KM = partial(
+                query_KMD[None], key_KPD[None], value_KPD[None], rule, hidden_MP[None, None]
+            )
         return out_1KMD.view(1, heads, tokens, size), log_sum_1KM.reshape(1, heads, tokens)
 
 

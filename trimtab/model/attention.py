@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 ATTENTION = "trimtab"
+_BLOCK_SCORES = 1 << 18  # float32 scores of one block: a megabyte
 _NOTHING = -1e30  # a score that weighs nothing beside any real one, and unlike -inf never gives NaN
 
 
@@ -107,6 +108,26 @@ def partial(
         scores_BHQT = scores_BHQT + bias
     log_sum_BHQ = scores_BHQT.logsumexp(-1)
     return (scores_BHQT - log_sum_BHQ[..., None]).exp().to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
+
+
+def unmasked(query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+    """`partial` where every query sees every key: `out_1HQD` and `log_sum_1HQ`, in blocks whose scores stay in cache.
+
+    In bf16 on CPU these products take a third to a half of the flash kernel's time.
+    """
+    if rule.softcap is not None:
+        return partial(query_HQD[None], key_HTD[None], value_HTD[None], rule)
+    outs, log_sums = [], []
+    rows = max(16, _BLOCK_SCORES // (key_HTD.shape[0] * key_HTD.shape[1]))
+    for start in range(0, query_HQD.shape[1], rows):
+        block_HQD = query_HQD[:, start : start + rows]
+        scores_HQT = (block_HQD @ key_HTD.transpose(1, 2)).float()
+        top_HQ1 = scores_HQT.amax(-1, keepdim=True)
+        weights_HQT = scores_HQT.sub_(top_HQ1).mul_(rule.scale).exp_()
+        total_HQ1 = weights_HQT.sum(-1, keepdim=True)
+        outs.append(((weights_HQT.to(value_HTD.dtype) @ value_HTD) / total_HQ1).to(value_HTD.dtype))
+        log_sums.append((top_HQ1 * rule.scale + total_HQ1.log())[..., 0])
+    return torch.cat(outs, dim=1)[None], torch.cat(log_sums, dim=1)[None]
 
 
 def joined(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
