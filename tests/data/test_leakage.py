@@ -7,6 +7,7 @@ import pytest
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.task import Task
+from trimtab.data.duplicates import find_pairs
 from trimtab.data.leakage import check_leakage, find_in_documents, find_overlaps
 
 
@@ -85,9 +86,13 @@ def test_same_system_message_is_no_overlap_and_earlier_turns_count() -> None:
 
 
 def test_template_is_that_of_all_rows() -> None:
-    template = "Say in one word which of the departments of the bank should answer this message of a customer:"
+    template = (
+        "Read the message below with care and say in one word, without any further explanation, which of the "
+        "nineteen departments of the bank (cards, loans, savings, fraud and so on) should answer the customer:"
+    )
     asked = [row(f"{template} {word} {word[::-1]}", i) for i, word in enumerate(WORDS)]
     splits = {"train": asked[:20], "dev": asked[20:23], "test": asked[23:]}
+    assert find_pairs([asked[20].input], [asked[23].input])  # two rows alone look alike
     assert find_overlaps(splits) == []
     splits["dev"].append(row(f"{template}  {WORDS[-1]} {WORDS[-1][::-1]}!", 90))
     (overlap,) = find_overlaps(splits)
