@@ -90,11 +90,11 @@ def test_template_is_that_of_all_rows() -> None:
         "Read the message below with care and say in one word, without any further explanation, which of the "
         "nineteen departments of the bank (cards, loans, savings, fraud and so on) should answer the customer:"
     )
-    asked = [row(f"{template} {word} {word[::-1]}", i) for i, word in enumerate(WORDS)]
+    asked = [row(f"{template} {word[:6]}", i) for i, word in enumerate(WORDS)]
     splits = {"train": asked[:20], "dev": asked[20:23], "test": asked[23:]}
     assert find_pairs([asked[20].input], [asked[23].input])  # two rows alone look alike
     assert find_overlaps(splits) == []
-    splits["dev"].append(row(f"{template}  {WORDS[-1]} {WORDS[-1][::-1]}!", 90))
+    splits["dev"].append(row(f"{template}  {WORDS[-1][:6]}!", 90))
     (overlap,) = find_overlaps(splits)
     assert overlap.kind == "normalised"
 
