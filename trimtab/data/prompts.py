@@ -7,6 +7,7 @@ ids are by construction a prefix of the ids that are trained on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from trimtab.base.errors import InputError
@@ -15,7 +16,7 @@ from trimtab.base.records import Document, Encoded, Example, Hit, Message, Promp
 Shot = tuple[str, str]
 
 _PLAIN_TEMPLATE = (
-    "{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] }}"
+    "{{ bos }}{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] }}"
     "{{ eos if m['role'] == 'assistant' else '' }}{{ '\\n\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### assistant\\n' }}{% endif %}"
 )
@@ -53,6 +54,14 @@ def _as_turns(shot: Shot) -> tuple[Message, Message]:
     return Message(role="user", content=shot[0]), Message(role="assistant", content=shot[1])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """Ids that the template puts between two contents, and the blank (or nothing) that belongs to the next content's first token."""
+
+    ids: tuple[int, ...]
+    lead: str
+
+
 class ChatEncoder:
     """Turns conversations into token ids with a tokenizer's chat template, or a plain one where it has none.
 
@@ -70,19 +79,16 @@ class ChatEncoder:
             )
         self.stop_ids = frozenset(ends)
         self._end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(ends)
-        self._template = None if tokenizer.chat_template else _PLAIN_TEMPLATE
-        self._pieces: dict[tuple[tuple[str, ...], bool], tuple[tuple[int, ...], ...]] = {}
+        self._plain = None if tokenizer.chat_template else _PLAIN_TEMPLATE
+        first = tokenizer("a")["input_ids"][:1]
+        self._begin = (tokenizer.bos_token_id,) if first == [tokenizer.bos_token_id] else ()
+        self._frames: dict[tuple[tuple[str, ...], bool], tuple[Frame, ...]] = {}
         self._strips = " probe " not in self._render(["user"], [" probe "], True)
         self._system = self._takes_system()
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids up to where the answer begins."""
-        roles, contents = self._prepare(messages)
-        pieces = self._template_ids(roles, True)
-        ids = list(pieces[0])
-        for content, piece in zip(contents, pieces[1:], strict=True):
-            ids += [*self.text(content), *piece]
-        return tuple(ids)
+        return self._asked(messages)[0]
 
     def answer(self, text: str) -> tuple[int, ...]:
         """Ids of an answer with its end token: what is trained on, and what a label is scored by."""
@@ -90,12 +96,10 @@ class ChatEncoder:
 
     def conversation(self, messages: Sequence[Message], answer: str, *, train_on: str = "last") -> Encoded:
         """A prompt and its answer with the loss mask: answer text and end token, of the last turn or of `all` assistant turns."""
-        ids = list(self.prompt(messages))
-        trained = [False] * len(ids)
-        if train_on == "all":
-            trained = self._earlier_answers(messages)
+        ids, earlier = self._asked(messages)
         closing = self.answer(answer)
-        return Encoded(ids=(*ids, *closing), trained=(*trained, *[True] * len(closing)))
+        before = earlier if train_on == "all" else (False,) * len(ids)
+        return Encoded(ids=(*ids, *closing), trained=(*before, *(True,) * len(closing)))
 
     def document(self, document: Document) -> Encoded:
         """A whole document as running text, every token trained on, closed by the end token."""
@@ -103,12 +107,12 @@ class ChatEncoder:
         for section in document.sections:
             heading = " › ".join(part for part in section.path if part != document.title)
             parts += [part for part in (heading, section.text) if part]
-        ids = (*self.text("\n\n".join(parts)), self._end)
+        ids = (*self._begin, *self.text("\n\n".join(parts)), self._end)
         return Encoded(ids=ids, trained=(True,) * len(ids))
 
-    def text(self, text: str) -> tuple[int, ...]:
-        """Ids of plain text; `<|im_start|>` typed by a user stays the characters that it is."""
-        clean = text.strip() if self._strips else text
+    def text(self, text: str, lead: str = "") -> tuple[int, ...]:
+        """Ids of plain text after the blank `lead`; `<|im_start|>` typed by a user stays the characters that it is."""
+        clean = lead + (text.strip() if self._strips else text)
         return (
             tuple(self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True)["input_ids"])
             if clean
@@ -122,21 +126,25 @@ class ChatEncoder:
 
     def _ending(self) -> tuple[int, ...]:
         """The template's ids after an answer, up to and including the end token."""
-        piece = self._template_ids(("user", "assistant"), False)[-1]
+        piece = self._template(("user", "assistant"), False)[-1].ids
         for position, token in enumerate(piece):
             if token in self.stop_ids:
                 return piece[: position + 1]
         return (self._end,)
 
-    def _earlier_answers(self, messages: Sequence[Message]) -> list[bool]:
+    def _asked(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Ids up to where the answer begins, and for each whether it belongs to an earlier answer or its end."""
         roles, contents = self._prepare(messages)
-        pieces = self._template_ids(roles, True)
-        trained, ending = [False] * len(pieces[0]), len(self._ending())
-        for role, content, piece in zip(roles, contents, pieces[1:], strict=True):
-            assistant = role == "assistant"
-            trained += [assistant] * len(self.text(content))
-            trained += [assistant and position < ending for position in range(len(piece))]
-        return trained
+        first, *frames = self._template(roles, True)
+        ids, answered, lead, ending = list(first.ids), [False] * len(first.ids), first.lead, self._ending()
+        for role, content, frame in zip(roles, contents, frames, strict=True):
+            own = self.text(content, lead)
+            closed = len(ending) if frame.ids[: len(ending)] == ending else 0
+            counted = len(own) + closed if role == "assistant" else 0
+            ids += [*own, *frame.ids]
+            answered += [place < counted for place in range(len(own) + len(frame.ids))]
+            lead = frame.lead
+        return tuple(ids), tuple(answered)
 
     def _prepare(self, messages: Sequence[Message]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Roles and contents as the template takes them: without system turns, theirs goes before the next user turn."""
@@ -145,9 +153,9 @@ class ChatEncoder:
             messages = [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]
         return tuple(message.role for message in messages), tuple(message.content for message in messages)
 
-    def _template_ids(self, roles: tuple[str, ...], ask: bool) -> tuple[tuple[int, ...], ...]:
-        """Ids of what the template puts before, between and after the contents of turns with these roles."""
-        if (roles, ask) not in self._pieces:
+    def _template(self, roles: tuple[str, ...], ask: bool) -> tuple[Frame, ...]:
+        """What the template puts before, between and after the contents of turns with these roles."""
+        if (roles, ask) not in self._frames:
             marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
             rest, pieces = self._render(roles, marks, ask), []
             for mark in marks:
@@ -158,16 +166,28 @@ class ChatEncoder:
                         "use another base model or row layout",
                     )
                 pieces.append(piece)
-            ids = [
-                tuple(self.tokenizer(piece, add_special_tokens=False)["input_ids"]) if piece else ()
-                for piece in [*pieces, rest]
-            ]
-            self._pieces[roles, ask] = tuple(ids)
-        return self._pieces[roles, ask]
+            # The blank of "[INST] " is part of the first word's token; the one where the answer begins stays.
+            leads = [" " if piece.endswith(" ") else "" for piece in pieces] + [""]
+            self._frames[roles, ask] = tuple(
+                Frame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
+                for piece, lead in zip([*pieces, rest], leads, strict=True)
+            )
+        return self._frames[roles, ask]
+
+    def _ids(self, piece: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(piece, add_special_tokens=False)["input_ids"]) if piece else ()
 
     def _render(self, roles: Sequence[str], contents: Sequence[str], ask: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
-        extra = {"chat_template": self._template, "eos": self.tokenizer.eos_token or ""} if self._template else {}
+        extra = (
+            {
+                "chat_template": self._plain,
+                "bos": self.tokenizer.bos_token if self._begin else "",
+                "eos": self.tokenizer.eos_token or "",
+            }
+            if self._plain
+            else {}
+        )
         try:
             text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **extra)
         except Exception as error:  # jinja's own errors, and whatever a template raises by itself
@@ -177,7 +197,8 @@ class ChatEncoder:
         return text
 
     def _takes_system(self) -> bool:
+        """Whether the template keeps a system turn, and keeps it first: some put it before the last user turn."""
         try:
-            return "\ue000" in self._render(["system", "user"], ["\ue000", "x"], True)
+            return bool(self._template(("system", "user", "assistant", "user"), True))
         except InputError:
             return False

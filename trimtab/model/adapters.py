@@ -18,12 +18,21 @@ from trimtab.model.lora import LoraLinear
 
 ADAPTER_FILE, CONFIG_FILE, MOVED_FILE = "adapter_model.safetensors", "adapter_config.json", "moved.safetensors"
 _PEFT_PREFIX = "base_model.model."
+# Options of PEFT under which the same tensors mean another change of the weights.
+_OTHER_MATHS = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_qalora", "lora_bias")
 
 
 def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
     """Wrap every linear layer of the decoder; only the low-rank parts are trainable."""
     generator = torch.Generator().manual_seed(seed)
-    for name, layer in linear_layers(base.model).items():
+    found = linear_layers(base.model)
+    if not found:
+        raise InputError(
+            f"architecture {base.model.config.model_type!r} has no linear layers to adapt",
+            "choose a Llama, Qwen, Gemma, Mistral or Phi model",
+            file=base.folder,
+        )
+    for name, layer in found.items():
         parent, _, child = name.rpartition(".")
         setattr(base.model.get_submodule(parent), child, LoraLinear(layer, rank, alpha, generator))
 
@@ -42,9 +51,9 @@ def remove_lora(base: Base) -> None:
 
 
 def unfreeze(base: Base, method: str, layers: int = 4) -> None:
-    """Let the numbers of `freeze` (the last `layers` blocks and the final norm) or `full` (all) move, in float32.
+    """Let the numbers of `freeze` (the last `layers` blocks and the final norm) or `full` (all) move.
 
-    Frozen blocks keep the base's type; a block that moves computes in float32 master weights cast on use by autocast.
+    They keep the base's type; the optimizer steps float32 masters of them.
     """
     model = base.model
     blocks = model.base_model.layers
@@ -114,6 +123,13 @@ def load_adapter(base: Base, folder: Path) -> None:
     if not (folder / ADAPTER_FILE).is_file():
         raise MissingError(f"{folder}: no adapter; train one with: trimtab train ARM")
     config = read_json(folder / CONFIG_FILE)
+    changed = [key for key in _OTHER_MATHS if config.get(key)]
+    if changed or config.get("peft_type") != "LORA":
+        raise InputError(
+            f"the adapter is not plain LoRA ({', '.join(changed) or config.get('peft_type')})",
+            "use one that trimtab or PEFT trained without these options",
+            file=folder / CONFIG_FILE,
+        )
     add_lora(base, int(config["r"]), float(config["lora_alpha"]), seed=0)
     targets: dict[str, Any] = {}
     for name, layer in lora_layers(base.model).items():

@@ -49,9 +49,9 @@ class Segments:
         outs, start = [], 0
         for length in self.lengths:
             own = slice(start, start + length)
-            outs.append(causal(query_HND[:, own], key_KND[:, own], value_KND[:, own], rule))
+            outs.append(causal(query_HND[:, own], key_KND[:, own], value_KND[:, own], rule).transpose(0, 1))
             start += length
-        return torch.cat(outs, dim=1).transpose(0, 1)
+        return torch.cat(outs)
 
 
 def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> Tensor:

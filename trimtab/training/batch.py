@@ -41,6 +41,11 @@ class Batch:
     weights_N: Tensor
     layout: Segments
 
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that are predicted and count."""
+        return int((self.labels_N != IGNORE).sum())
+
 
 def pack(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
     """Lay rows end to end."""

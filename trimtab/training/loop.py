@@ -151,7 +151,7 @@ class _Run:
             if evaluated or stop or self.state.step == self.steps or time.monotonic() - last_save > SAVE_SECONDS:
                 self._save(best=evaluated and best_of(self.state.readings) is self.state.readings[-1])
                 last_save = time.monotonic()
-            if stop and self.state.step < self.steps and not stopped_early:
+            if stop:
                 raise StoppedError(f"stopped at step {self.state.step} of {self.steps}, all saved; go on with --resume")
         return self._finish()
 
@@ -164,12 +164,11 @@ class _Run:
             self.optimizer.collect()
             loss += float(part.detach())
             self.state.tokens += batch.ids_N.shape[0]
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"loss is {loss} at step {self.state.step + 1}; the last checkpoint is intact: lower learning_rate (now {self.settings.learning_rate:g})"
-            )
+        self._require_number("loss", loss)
         rate = learning_rate_at(self.state.step, self.steps, self.settings.learning_rate)
-        norm = self.optimizer.step(rate)
+        norm = self.optimizer.clip_gradients()
+        self._require_number("gradient norm", norm)
+        self.optimizer.step(rate)
         self.state.step += 1
         self.state.loss_sum += loss
         self.state.loss_count += 1
@@ -184,6 +183,13 @@ class _Run:
             **({"note": self.note} if self.note else {}),
         )
 
+    def _require_number(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"{what} is {value} at step {self.state.step + 1}; the last checkpoint is intact: "
+                f"lower learning_rate (now {self.settings.learning_rate:g})"
+            )
+
     def _evaluate(self) -> None:
         if self.dev is None:
             return
@@ -193,6 +199,7 @@ class _Run:
             dev_loss=mean_loss(self.base, self.dev),
             dev_metric=self.metric() if self.metric else None,
         )
+        self._require_number("dev loss", reading.dev_loss)
         self.state.loss_sum, self.state.loss_count = 0.0, 0
         self.state.readings.append(reading)
         self.progress.emit("dev", **{**reading.to_json(), "of": self.steps})
@@ -220,7 +227,7 @@ class _Run:
 
     def _finish(self) -> TrainResult:
         readings = tuple(self.state.readings)
-        best = checkpoints.load(self.folder, checkpoints.BEST)
+        best = checkpoints.load_best(self.folder)
         if best is not None:
             self.optimizer.load_weights(best.weights)
         verdict = health(readings)
@@ -237,12 +244,15 @@ class _Run:
 
 
 def mean_loss(base: Base, objective: Objective) -> float:
-    """Loss over one pass of an objective, in nats per trained token, each step's share by its own normalisation."""
-    total, steps = 0.0, objective.steps_per_epoch
+    """Loss over one pass of an objective, in nats per trained token: each step counts by the tokens trained on in it."""
+    total, tokens = 0.0, 0
     with torch.no_grad():
-        for step in range(steps):
-            total += sum(float(objective.loss(base, batch)) for batch in objective.batches(step))
-    return total / steps
+        for step in range(objective.steps_per_epoch):
+            batches = objective.batches(step)
+            trained = sum(batch.trained_tokens for batch in batches)
+            total += trained * sum(float(objective.loss(base, batch)) for batch in batches)
+            tokens += trained
+    return total / tokens
 
 
 @contextmanager

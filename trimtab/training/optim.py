@@ -44,14 +44,16 @@ class Optimizer:
                 master.grad = grad if master.grad is None else master.grad.add_(grad)
                 value.grad = None
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, step, clear; the gradient norm before clipping."""
-        norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip))
+    def clip_gradients(self) -> float:
+        """Bound the norm of all gradients together; their norm before that."""
+        return float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip))
+
+    def step(self, learning_rate: float) -> None:
+        """Step and clear."""
         self._adam.param_groups[0]["lr"] = learning_rate
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
         self._publish()
-        return norm
 
     def weights(self) -> dict[str, Tensor]:
         """The float32 values of everything that moves."""
@@ -79,7 +81,9 @@ class Optimizer:
                 key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in tensors
             }
             if state:
-                self._adam.state[master] = state
+                self._adam.state[master] = {
+                    key: value if key == "step" else value.to(master.device) for key, value in state.items()
+                }
 
     def _publish(self) -> None:
         with torch.no_grad():

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
+from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.load import Base, hidden_states, softcap
@@ -47,8 +48,18 @@ class Imitation:
 
 
 def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[Row]:
-    """Rows of the `sft` stage from conversations with their loss mask."""
-    return [Row(encoded=item, weight=weight) for item, weight in encoded]
+    """Rows of the `sft` stage from conversations with their loss mask and weight; a weight of 0 leaves a row out.
+
+    Raises InputError for a row without a token to learn from: its loss of 0 would look like success.
+    """
+    rows = [Row(encoded=item, weight=weight) for item, weight in encoded]
+    for number, row in enumerate(rows, 1):
+        if not row.trained_tokens:
+            raise InputError(f"row {number} has no answer token in the loss", "give it an answer or leave it out")
+    counted = [row for row in rows if row.weight > 0]
+    if not counted:
+        raise InputError("no row to train on has a weight above 0", "give some a weight", field="weight")
+    return counted
 
 
 def document_rows(documents: Sequence[Document], encoder: ChatEncoder, tokens: int = 512) -> list[Row]:
