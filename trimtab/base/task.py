@@ -311,6 +311,15 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
     return task
 
 
+def with_budget(task: Task, budget: str) -> Task:
+    """The task with another time budget; raises InputError for one that is not a time such as 90s, 30m or 2h."""
+    try:
+        table = StudyTable(**{**task.study.model_dump(), "budget": budget})
+    except ValidationError as error:
+        raise InputError(f"{budget!r} is not a time", "write it as 90s, 30m or 2h", field="budget") from error
+    return task.model_copy(update={"study": table})
+
+
 def check_task(task: Task) -> None:
     """Refuse what can be seen to be wrong before anything is loaded: metric and kind, paths, arms, labels."""
     file, kind = task.file, task.task.kind
@@ -345,7 +354,7 @@ def check_task(task: Task) -> None:
 def _check_path(task: Task, key: str, pattern: str) -> None:
     if (task.folder / pattern).exists() or any(task.folder.glob(pattern) if not Path(pattern).is_absolute() else ()):
         return
-    if key == "examples" and re.fullmatch(r"[\w.-]+/[\w.-]+", pattern) and not Path(pattern).suffix:
+    if key in ("examples", "test") and re.fullmatch(r"[\w.-]+/[\w.-]+", pattern) and not Path(pattern).suffix:
         return  # a Hugging Face dataset id
     near = difflib.get_close_matches(Path(pattern).name, [item.name for item in task.folder.iterdir()], n=1)
     hint = (

@@ -17,9 +17,10 @@ from trimtab.measurement.statistics import MIN_LATENCIES, latency_percentiles
 from trimtab.studies.answerers import Answerer, Ready, ready
 from trimtab.studies.bench import Bench
 from trimtab.studies.contexts import DEV_ITEMS, Asker, Context, choose_context
-from trimtab.studies.cost import Usage, cost_of
+from trimtab.studies.cost import Usage, cost_of, planned_retrainings
 from trimtab.studies.figures import extra_figures, score_estimate, slice_estimates
 from trimtab.studies.machine import MemoryPeak, folder_bytes
+from trimtab.studies.runs import Kept
 from trimtab.studies.weights import DEV_QUESTIONS, recipe, train_weights
 from trimtab.training.linear import train_linear
 
@@ -59,20 +60,31 @@ class ArmRunner:
         self.bench, self.task, self.scorer, self.progress = bench, bench.task, scorer, progress
         self._contexts: dict[tuple[str, object], Context] = {}
 
-    def run(self, arm: Arm, split: Split, folder: Path, effort: Effort) -> Outcome:
-        """Choose the arm's context, make its weights under `folder`, answer the split, measure."""
+    def run(self, arm: Arm, split: Split, folder: Path, effort: Effort, *, kept: Kept | None = None) -> Outcome:
+        """Choose the arm's context, make its weights under `folder`, answer the split, measure.
+
+        `kept` are weights and a context that were made before; nothing is chosen or trained then.
+        """
         examples, spent = self.bench.workspace.splits[split], _Spent()
         answers: list[Answer] = []
         latencies: list[float] = []
         extras: dict[str, float] = {}
         with MemoryPeak() as memory:
             if arm.context == "rag":
-                spent.index = self._bring_index()
-            context = self.context(arm, effort)
+                self.progress.emit("index")
+                self.bench.hits(examples[:1])
+                spent.index = self.bench.index_seconds
+            if kept is None or kept.count is None:
+                context = self.context(arm, effort)
+            else:
+                context = Context(kind=arm.context, count=kept.count)
             for seed in range(effort.seeds):
                 self.progress.arm, self.progress.seed = arm.name, seed
-                run = folder / f"run-{seed}"
-                spent.train += self.make_weights(arm, context, run, seed, effort.epochs, extras) / effort.seeds
+                run = kept.folder if kept else folder / f"run-{seed}"
+                if kept:
+                    spent.train += kept.train_seconds / effort.seeds
+                else:
+                    spent.train += self.make_weights(arm, context, run, seed, effort.epochs, extras) / effort.seeds
                 with ready(self.bench, arm, context, run, examples[:8]) as able:
                     began = time.perf_counter()
                     answers += self._answers(examples, able, split, seed)
@@ -83,7 +95,7 @@ class ArmRunner:
         figures = {**extras, **extra_figures([answer for answer in answers if answer.seed == 0], examples, self.task)}
         return Outcome(
             answers=tuple(answers),
-            result=self._result(arm, context, answers, latencies, usage, spent, figures, folder),
+            result=self._result(arm, context, answers, latencies, usage, spent, figures, run),
             usage=usage,
         )
 
@@ -111,12 +123,6 @@ class ArmRunner:
             [answer.score for answer in answers],
         )
 
-    def _bring_index(self) -> float:
-        began = time.perf_counter()
-        self.progress.emit("index")
-        _ = self.bench.index
-        return time.perf_counter() - began
-
     def make_weights(
         self, arm: Arm, context: Context, run: Path, seed: int, epochs: float | None, extras: dict[str, float]
     ) -> float:
@@ -127,7 +133,8 @@ class ArmRunner:
             return self._fit_linear(run)
         plan = recipe(arm, len(self.bench.workspace.splits["train"]), seed, epochs=epochs)
         dev, asker = self.bench.workspace.splits["dev"][:DEV_QUESTIONS], Asker(self.bench, context)
-        metric = (lambda: self._metric(dev, asker, self.bench.answer)) if dev else None
+        scored = dev and (self.scorer is not None or self.task.metric != "scorer")
+        metric = (lambda: self._metric(dev, asker, self.bench.answer)) if scored else None
         trained = train_weights(self.bench, plan, context, run, self.progress, metric)
         extras.update(
             skipped_rows=float(trained.skipped),
@@ -202,16 +209,18 @@ class ArmRunner:
         usage: Usage,
         spent: _Spent,
         figures: dict[str, float],
-        folder: Path,
+        run: Path,
     ) -> ArmResult:
         p50, p95 = latency_percentiles(latencies)
+        score = score_estimate(answers, self.task)
+        retrainings = planned_retrainings(usage, self.task.cost, score.low, self.task.target.quality) or 0
         seeds = sorted({answer.seed for answer in answers})
         by_seed = [[answer for answer in answers if answer.seed == seed] for seed in seeds]
         index_bytes = folder_bytes(self.bench.workspace.folder / "index") if arm.context == "rag" else 0
         return ArmResult(
             arm=arm.name,
             status="done",
-            score=score_estimate(answers, self.task),
+            score=score,
             seeds=len(seeds),
             seed_scores=tuple(score_estimate(part, self.task).value for part in by_seed),
             format_ok=float(np.mean([answer.format_ok for answer in answers])),
@@ -221,10 +230,10 @@ class ArmRunner:
             train_seconds=usage.train_seconds,
             evaluation_seconds=usage.evaluation_seconds,
             peak_memory_mb=spent.peak_mb,
-            stored_bytes=folder_bytes(folder / "run-0" / "adapter") + index_bytes,
+            stored_bytes=folder_bytes(run / "adapter") + index_bytes,
             latency_p50_ms=p50,
             latency_p95_ms=p95,
             seconds_per_question=usage.seconds_per_question,
-            cost=cost_of(usage, self.task.cost),
+            cost=cost_of(usage, self.task.cost, retrainings=retrainings),
             chosen=context.chosen(),
         )

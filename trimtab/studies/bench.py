@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ class Bench:
         self.workspace, self.task = workspace, workspace.task
         self._base: Base | None = None
         self._touched = False
+        self.index_seconds = 0.0
         self._hits: dict[str, tuple[Hit, ...]] = {}
 
     @property
@@ -70,8 +72,10 @@ class Bench:
     @cached_property
     def index(self) -> Index:
         """The index over the task's documents, brought up to date."""
+        began = time.perf_counter()
         index = Index.open(self.workspace.folder / "index", self.embedder)
         index.update(self.workspace.documents)
+        self.index_seconds = time.perf_counter() - began
         return index
 
     @property

@@ -14,7 +14,7 @@ from trimtab.base.errors import MissingError, StoppedError, TrimtabError
 from trimtab.base.files import locked, write_atomic, write_json
 from trimtab.base.progress import Display, Listener, Progress
 from trimtab.base.records import Answer, Arm, ArmResult, Comparison, StudyResult
-from trimtab.base.task import Task, load_task
+from trimtab.base.task import Task, load_task, with_budget
 from trimtab.measurement.evaluate import Scorer, load_answers, save_answers
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, require_consent
 from trimtab.measurement.statistics import LEVEL, discordance, holm, smallest_difference
@@ -52,9 +52,7 @@ def study(
     """
     task = task if isinstance(task, Task) else load_task(task)
     if budget is not None:
-        task = Task.model_validate(
-            {**task.model_dump(), "file": task.file, "study": {**task.study.model_dump(), "budget": budget}}
-        )
+        task = with_budget(task, budget)
     if task.task.scorer and scorer is None:
         require_consent(task.task.scorer, allow_commands)
     workspace = open_workspace(task)

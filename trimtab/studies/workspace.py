@@ -15,7 +15,7 @@ from trimtab.base.task import Task
 from trimtab.data.checks import Remark, check_examples
 from trimtab.data.documents import read_documents
 from trimtab.data.formats import read_examples
-from trimtab.data.leakage import Overlap, check_leakage, find_in_documents
+from trimtab.data.leakage import Overlap, check_leakage
 from trimtab.data.privacy import Finding, scan
 from trimtab.data.split import assign_splits
 
@@ -71,20 +71,9 @@ def open_workspace(task: Task) -> Workspace:
     Raises InputError for unusable files, and for overlap between splits unless `leakage = "report"`.
     """
     folder = task.folder / FOLDER
-    documents = read_documents(task)
     if not task.data.examples:
-        empty: dict[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
-        return Workspace(
-            task=task,
-            folder=folder,
-            splits=empty,
-            documents=documents,
-            refusals=(),
-            notes=(),
-            overlaps=(),
-            findings=(),
-            remarks=(),
-        )
+        return open_to_answer(task, rows=False)
+    documents = read_documents(task)
     read = read_examples(task, task.data.examples)
     fixed = read_examples(task, task.data.test) if task.data.test else None
     refusals = (*read.refusals, *(fixed.refusals if fixed else ()))
@@ -98,11 +87,6 @@ def open_workspace(task: Task) -> Workspace:
         unknown=task.task.unknown,
     )
     overlaps = check_leakage(splits, task)
-    remarks = list(check_examples(splits, documents, task))
-    verbatim = find_in_documents(splits["test"], documents)
-    if verbatim:
-        text = f"{len(verbatim)} test questions stand word for word in a document, first in {verbatim[0].document}; retrieval may find the question and not the answer"
-        remarks.append(Remark(level="warn", text=text))
     return Workspace(
         task=task,
         folder=folder,
@@ -112,7 +96,29 @@ def open_workspace(task: Task) -> Workspace:
         notes=(*read.notes, *(fixed.notes if fixed else ())),
         overlaps=tuple(overlaps),
         findings=scan([example for part in splits.values() for example in part]),
-        remarks=tuple(remarks),
+        remarks=check_examples(splits, documents, task),
+    )
+
+
+def open_to_answer(task: Task, *, rows: bool) -> Workspace:
+    """A task opened to answer a question: its documents, and its split rows where `rows`; nothing is audited."""
+    splits: Mapping[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
+    folder = task.folder / FOLDER
+    if rows:
+        read = read_examples(task, task.data.examples)
+        fixed = read_examples(task, task.data.test).examples if task.data.test else ()
+        ledger = folder / "splits.parquet"
+        splits = assign_splits(read.examples, fixed, task.data.split, ledger, task.task.kind, unknown=task.task.unknown)
+    return Workspace(
+        task=task,
+        folder=folder,
+        splits=splits,
+        documents=read_documents(task),
+        refusals=(),
+        notes=(),
+        overlaps=(),
+        findings=(),
+        remarks=(),
     )
 
 
