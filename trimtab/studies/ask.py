@@ -1,0 +1,87 @@
+"""`ask`: one question, answered with its sources."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Arm, Example, Hit, Message
+from trimtab.base.task import Task, load_task, parse_arm
+from trimtab.measurement.metrics import has_abstained, normalise
+from trimtab.studies.answerers import ready
+from trimtab.studies.bench import Bench
+from trimtab.studies.contexts import CUSTOMARY, Context
+from trimtab.studies.runs import find_kept, latest_winner, require_weights
+from trimtab.studies.workspace import open_to_answer
+
+SUPPORT = 0.5  # least share of an answer's words that a passage must hold to be cited for it
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskResult:
+    """An answer; `hits` are the passages that were read for it, `cited` the ranks of those that support it."""
+
+    answer: str
+    arm: str
+    seconds: float
+    hits: tuple[Hit, ...]
+    cited: tuple[int, ...]
+
+
+def ask(question: str, *, task: str | Path | Task = "trimtab.toml", arm: str | None = None) -> AskResult:
+    """Answer a question with an arm: the winner of the newest study unless one is named, else `rag`, else `prompt`.
+
+    Documents are read anew on each call, so an edited one is answered from at once. `seconds` are those of retrieval and answer,
+    models already loaded. Raises MissingError for an arm whose weights were not trained.
+    """
+    task = task if isinstance(task, Task) else load_task(task)
+    if not question.strip():
+        raise InputError("the question is empty", "write it in quotes after ask")
+    chosen = parse_arm(arm or latest_winner(task) or ("rag" if task.data.documents else "prompt"), task)
+    kept = require_weights(find_kept(task, chosen), chosen)
+    own = chosen.settings.get("passages" if chosen.context == "rag" else "shots", CUSTOMARY[chosen.context])
+    context = Context(kind=chosen.context, count=kept.count if kept and kept.count is not None else int(own))
+    bench = Bench(open_to_answer(task, rows=_needs_rows(task, chosen)))
+    example = Example(id="question", messages=(Message(role="user", content=question),), references=())
+    with ready(bench, chosen, context, kept.folder if kept else task.folder) as able:
+        if chosen.context == "rag":
+            _ = bench.index
+        began = time.perf_counter()
+        prompt = able.asker.prompts([example])[0]
+        answer = able.many([prompt])[0].text
+        seconds = time.perf_counter() - began
+    return AskResult(
+        answer=answer,
+        arm=chosen.name,
+        seconds=seconds,
+        hits=prompt.hits,
+        cited=supporting(answer, prompt.hits, task.task.unknown),
+    )
+
+
+def supporting(answer: str, hits: Sequence[Hit], unknown: str) -> tuple[int, ...]:
+    """Ranks of the passages that hold the answer word for word (normalised), else of the one with most of its words.
+
+    None for an abstention, and none where no passage holds at least half of the answer's words.
+    """
+    wanted = normalise(answer)
+    if not answer.strip() or has_abstained(answer, unknown):
+        return ()
+    texts = {hit.rank: f" {normalise(hit.passage.text)} " for hit in hits}
+    whole = tuple(rank for rank, text in texts.items() if f" {wanted} " in text)
+    if whole or not texts:
+        return whole
+    words = set(wanted.split())
+    shares = {rank: len(words & set(text.split())) / len(words) for rank, text in texts.items()}
+    best = max(shares, key=lambda rank: shares[rank])
+    return (best,) if shares[best] >= SUPPORT else ()
+
+
+def _needs_rows(task: Task, arm: Arm) -> bool:
+    """Whether the labelled rows are needed to answer: as shots, for the labels, for the length of answers."""
+    labels = task.task.kind == "classify" and not task.task.labels
+    shots = arm.context in ("few-shot", "nearest-shots")
+    return bool(task.data.examples) and (shots or labels or task.task.output_tokens is None)

@@ -1,0 +1,239 @@
+"""`check`: what a study would meet, before anything is trained: rows, splits, leaks, the loss mask, and time and memory of each arm."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from trimtab.base.errors import MissingError
+from trimtab.base.records import Arm, Encoded, Refusal
+from trimtab.base.task import Task, load_task
+from trimtab.data.checks import Level, Remark
+from trimtab.data.leakage import Overlap, describe
+from trimtab.data.privacy import Finding
+from trimtab.measurement.statistics import items_for_difference, smallest_difference
+from trimtab.studies.bench import Bench
+from trimtab.studies.contexts import CUSTOMARY, Asker, Context
+from trimtab.studies.plan import Plan, fit, predict
+from trimtab.studies.study import GUESSED_DISCORDANCE
+from trimtab.studies.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FIRST_QUESTIONS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A run of text of the rendered example, and whether the model is trained on it."""
+
+    text: str
+    trained: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStatistics:
+    """Tokens of the training rows with the instruction alone, and how many rows are longer than the model takes."""
+
+    prompt_median: float
+    prompt_longest: int
+    answer_median: float
+    answer_longest: int
+    context: int
+    too_long: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What an arm is predicted to take in a study; `cost` in the task's currency where a price is given."""
+
+    arm: str
+    minutes: float | None
+    memory_mb: float | None
+    cost: float | None
+    left_out: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """Everything that was looked at; a remark of level `stop` must be mended before a study."""
+
+    task: str
+    kind: str
+    metric: str
+    notes: tuple[str, ...]
+    splits: Mapping[str, int]
+    labels: Mapping[str, int]
+    documents: int
+    refused: tuple[Refusal, ...]
+    overlaps: tuple[str, ...]
+    private: tuple[Finding, ...]
+    remarks: tuple[Remark, ...]
+    example_arm: str | None
+    example: tuple[Piece, ...]
+    tokens: TokenStatistics | None
+    smallest_difference: float | None
+    comparisons: int
+    forecasts: tuple[Forecast, ...]
+    minutes: float | None
+    currency: str | None
+    cuts: tuple[str, ...]
+
+    def render(self, console: Console) -> None:
+        """Draw it for a reader."""
+        from trimtab.studies.check_page import draw
+
+        draw(self, console)
+
+
+def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
+    """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
+
+    Raises InputError for files that cannot be read at all; what only stops a study is a remark.
+    """
+    task = task if isinstance(task, Task) else load_task(task)
+    # leaks are to be shown beside everything else, so opening must not stop at them
+    opened = task.model_copy(update={"data": task.data.model_copy(update={"leakage": "report"})})
+    workspace = open_workspace(opened)
+    remarks = list(workspace.remarks)
+    if workspace.overlaps:
+        level: Level = "stop" if task.data.leakage == "stop" else "warn"
+        remarks.insert(0, Remark(level, describe(workspace.overlaps)))
+    if not task.data.examples:
+        remarks.insert(0, Remark("stop", _without_labels(task)))
+    tests, comparisons = len(workspace.splits["test"]), max(1, len(task.arms) - 1)
+    result = CheckResult(
+        task=task.task.name,
+        kind=task.task.kind,
+        metric=task.metric,
+        notes=workspace.notes,
+        splits={name: len(part) for name, part in workspace.splits.items()},
+        labels=_labels(workspace),
+        documents=len(workspace.documents),
+        refused=workspace.refusals,
+        overlaps=tuple(_in_words(overlap) for overlap in workspace.overlaps),
+        private=workspace.findings,
+        remarks=tuple(remarks),
+        example_arm=None,
+        example=(),
+        tokens=None,
+        smallest_difference=smallest_difference(tests, GUESSED_DISCORDANCE, comparisons) if tests else None,
+        comparisons=comparisons,
+        forecasts=(),
+        minutes=None,
+        currency=task.cost.currency if task.cost.machine_hour else None,
+        cuts=(),
+    )
+    return _with_model(result, Bench(workspace)) if workspace.splits["train"] and tests else result
+
+
+def _with_model(result: CheckResult, bench: Bench) -> CheckResult:
+    """Add what only the models can tell; where they are missing, what fetches them."""
+    task = bench.task
+    try:
+        arm, pieces = _example(bench)
+        tokens = _token_statistics(bench)
+        plan = fit(predict(bench, task.arms), task.study.budget_seconds, task.study.seeds)
+    except MissingError as error:
+        return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
+    remarks = list(result.remarks)
+    if tokens.too_long:
+        text = f"{tokens.too_long} training rows are longer than the model's {tokens.context} tokens and will be left out; shorten them."
+        remarks.append(Remark("warn", text))
+    return replace(
+        result,
+        remarks=tuple(remarks),
+        example_arm=arm,
+        example=pieces,
+        tokens=tokens,
+        forecasts=tuple(_forecast(arm, plan, tokens, result.splits["test"], task) for arm in task.arms),
+        minutes=plan.seconds / 60,
+        cuts=plan.cuts,
+    )
+
+
+def _example(bench: Bench) -> tuple[str, tuple[Piece, ...]]:
+    """The first training row as the first tuned language model reads it, cut where the loss mask changes."""
+    arms = [arm for arm in bench.task.arms if arm.weights not in ("api", "linear")] or [
+        Arm(name="prompt", weights="base", stages=(), context="prompt")
+    ]
+    arm = next((arm for arm in arms if arm.stages), arms[0])
+    count = arm.settings.get("passages" if arm.context == "rag" else "shots", CUSTOMARY[arm.context])
+    asker = Asker(bench, Context(kind=arm.context, count=int(count)))
+    prompt, answer = asker.training_prompts(bench.workspace.splits["train"][:1], 0)[0]
+    train_on = bench.task.data.train_on if arm.context == "prompt" else "last"
+    encoded = bench.encoder.conversation(prompt.messages, answer, train_on=train_on)
+    return arm.name, pieces_of(encoded, bench.base.tokenizer.decode)
+
+
+def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[Piece, ...]:
+    """Runs of tokens that are all trained on or all not, as text; special tokens stay visible."""
+    runs = groupby(zip(encoded.ids, encoded.trained, strict=True), key=lambda pair: pair[1])
+    return tuple(Piece(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)
+
+
+def _token_statistics(bench: Bench) -> TokenStatistics:
+    train = bench.workspace.splits["train"]
+    asker = Asker(bench, Context(kind="prompt", count=0))
+    prompts = [len(bench.encoder.prompt(prompt.messages)) for prompt in asker.prompts(train)]
+    answers = [len(bench.encoder.answer(example.references[0])) for example in train]
+    whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+    return TokenStatistics(
+        prompt_median=median(prompts),
+        prompt_longest=max(prompts),
+        answer_median=median(answers),
+        answer_longest=max(answers),
+        context=bench.context_tokens,
+        too_long=sum(length > bench.context_tokens for length in whole),
+    )
+
+
+def _forecast(arm: Arm, plan: Plan, tokens: TokenStatistics, tests: int, task: Task) -> Forecast:
+    planned = next(item for item in plan.arms if item.arm == arm.name)
+    seconds = planned.seconds(plan.effort)
+    hour = task.cost.machine_hour
+    cost = seconds / 3600 * hour.price if hour else None
+    if arm.weights == "api":
+        price = task.api[arm.name.removeprefix("api-")].price_per_million
+        fee = (tokens.prompt_median * price.input + tokens.answer_median * price.output) / 1e6 if price else None
+        cost = tests * fee if fee is not None else None
+    return Forecast(
+        arm=arm.name,
+        minutes=seconds / 60,
+        memory_mb=planned.memory_mb,
+        cost=cost,
+        left_out=plan.left_out.get(arm.name),
+    )
+
+
+def _labels(workspace: Workspace) -> dict[str, int]:
+    """Rows of each label of a classification, the most frequent first."""
+    if workspace.task.task.kind != "classify":
+        return {}
+    counts = Counter(example.references[0] for part in workspace.splits.values() for example in part)
+    return dict(counts.most_common())
+
+
+def _without_labels(task: Task) -> str:
+    shown = smallest_difference(FIRST_QUESTIONS, GUESSED_DISCORDANCE, 1)
+    finer = items_for_difference(shown / 2, GUESSED_DISCORDANCE, 1)
+    works = "Until then trimtab ask answers from the documents. " if task.data.documents else ""
+    return (
+        f"There are no labelled examples, so arms cannot be compared. {works}About {FIRST_QUESTIONS} test questions with their right "
+        f"answers show a difference of {100 * shown:.0f} points between two arms, {finer} one of {50 * shown:.0f}; "
+        "write them one a line (question and answer) and name the file in data.examples."
+    )
+
+
+def _in_words(overlap: Overlap) -> str:
+    how = f"near, {overlap.similarity:.2f}" if overlap.kind == "near" else overlap.kind
+    right, left = overlap.right, overlap.left
+    return (
+        f"{overlap.right_split} {right.file}:{right.line} repeats {overlap.left_split} {left.file}:{left.line} ({how})"
+    )

@@ -1,0 +1,107 @@
+"""What `check` prints on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from trimtab.studies.check import CheckResult
+
+SHOWN = 5  # refused rows and overlaps listed one by one
+SHOWN_LABELS = 10
+_STYLES = {"stop": "bold red", "warn": "yellow", "note": "dim"}
+
+
+def draw(result: CheckResult, console: Console) -> None:
+    """Draw a check for a reader: what there is, what is wrong, what the model will see, what it will take."""
+    _draw_data(result, console)
+    _draw_refused(result, console)
+    if result.example:
+        _draw_example(result, console)
+    if result.forecasts:
+        _draw_plan(result, console)
+    _head(console, "Remarks")
+    for remark in result.remarks:
+        console.print(Text.assemble((f"{remark.level:<5}", _STYLES[remark.level]), remark.text))
+    stopped = any(remark.level == "stop" for remark in result.remarks)
+    done = "Mend what says stop first." if stopped else "Nothing stops a study. Next: trimtab study"
+    console.print(Text(done, style="bold red" if stopped else "bold green"))
+
+
+def _draw_data(result: CheckResult, console: Console) -> None:
+    console.print(Text(f"{result.task}: {result.kind}, scored by {result.metric}", style="bold"))
+    for note in result.notes:
+        console.print(Text(note))
+    sizes = ", ".join(f"{count} {name}" for name, count in result.splits.items())
+    documents = f"; {result.documents} documents" if result.documents else ""
+    console.print(Text(f"Rows: {sizes}{documents}"))
+    if result.labels:
+        shown = ", ".join(f"{label} {count}" for label, count in list(result.labels.items())[:SHOWN_LABELS])
+        more = len(result.labels) - SHOWN_LABELS
+        console.print(Text(f"Labels: {shown}{f' and {more} more' if more > 0 else ''}"))
+    for finding in result.private:
+        console.print(
+            Text(f"Private data: {finding.count} {finding.kind} in {finding.rows} rows, first {finding.places[0]}")
+        )
+
+
+def _draw_refused(result: CheckResult, console: Console) -> None:
+    if result.refused:
+        _head(console, f"Rows not used: {len(result.refused)} (all in .trimtab/refused.jsonl)")
+        for row in result.refused[:SHOWN]:
+            console.print(Text(f"{row.file}:{row.line}: {row.reason}; {row.remedy}"))
+    if result.overlaps:
+        _head(console, f"Overlap between splits: {len(result.overlaps)}")
+        for line in result.overlaps[:SHOWN]:
+            console.print(Text(line))
+
+
+def _draw_example(result: CheckResult, console: Console) -> None:
+    _head(console, f"The first training row as arm {result.example_arm} reads it")
+    console.print(Text("Grey is read, green is what it is trained to write.", style="italic"))
+    console.print(Text.assemble(*((piece.text, "bold green" if piece.trained else "dim") for piece in result.example)))
+    tokens = result.tokens
+    if tokens is not None:
+        console.print(
+            Text(
+                f"\nTokens: prompt {tokens.prompt_median:.0f} (longest {tokens.prompt_longest}), "
+                f"answer {tokens.answer_median:.0f} (longest {tokens.answer_longest}); the model takes {tokens.context}"
+            )
+        )
+
+
+def _draw_plan(result: CheckResult, console: Console) -> None:
+    _head(console, "What a study will take, predicted from a few seconds of each arm")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    for name in ("minutes", "memory MB", *([f"cost {result.currency}"] if _priced(result) else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for row in result.forecasts:
+        cost = [f"{row.cost:.2g}" if row.cost is not None else ""] if _priced(result) else []
+        memory = f"{row.memory_mb:,.0f}" if row.memory_mb is not None else ""
+        table.add_row(Text(row.arm), f"{row.minutes:.1f}", memory, *cost, Text(row.left_out or "", style="yellow"))
+    console.print(table)
+    console.print(Text(f"All together about {result.minutes:.0f} minutes"))
+    for cut in result.cuts:
+        console.print(Text(f"To fit the budget: {cut}", style="yellow"))
+    if result.smallest_difference is not None:
+        console.print(
+            Text(
+                f"The {result.splits['test']} test questions can show a difference of about "
+                f"{100 * result.smallest_difference:.0f} points between arms (80% power, {result.comparisons} comparisons); "
+                "smaller ones need more questions."
+            )
+        )
+
+
+def _priced(result: CheckResult) -> bool:
+    return any(row.cost is not None for row in result.forecasts)
+
+
+def _head(console: Console, text: str) -> None:
+    console.print(Text(f"\n{text}", style="bold"))

@@ -1,0 +1,103 @@
+"""`demo`: the main job on a bundled example, in a folder of one's own."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.progress import Display
+from trimtab.base.records import Arm, StudyResult
+from trimtab.base.task import Task, load_task
+from trimtab.model.catalog import pull, resolve
+from trimtab.studies.study import study
+
+LEFT_BEHIND = {"make.py", "source", "__pycache__", ".trimtab"}  # how the data were made, and what work leaves
+CUT = "demo.toml"
+_CONTEXTS = {
+    "prompt": "the instruction alone",
+    "few-shot": "the same worked examples before every question",
+    "nearest-shots": "worked examples like the question before it",
+    "rag": "passages looked up in the documents",
+}
+_METHODS = {
+    "base": "the model as it is",
+    "lora": "tuned by a small adapter",
+    "freeze": "its last layers tuned",
+    "full": "all of it tuned",
+}
+
+
+def demo(name: str, *, cut: bool = False, folder: str | Path | None = None) -> StudyResult:
+    """Copy a bundled example (handbook, spam, style) to a folder, bring the models it needs, and run the study there.
+
+    `cut` runs its smaller task file, done within minutes. `folder` is `trimtab-demo-NAME` here unless given; a file there that
+    is not the example's own is never overwritten. Raises InputError for a folder that holds something else.
+    """
+    place = Path(folder) if folder is not None else Path(f"trimtab-demo-{name}")
+    file = _copy(name, place, cut)
+    task = load_task(file)
+    sys.stderr.write(describe(task, place))
+    for model in (task.base.model, task.base.embedding):
+        _bring(model, place)
+    return study(task, allow_commands=True)  # its scorer is the bundled one: _copy has made sure of that
+
+
+def describe(task: Task, place: Path) -> str:
+    """What will be done and how long it may take, in plain words."""
+    arms = "".join(f"  {arm.name:<14} {_in_words(arm)}\n" for arm in task.arms)
+    budget = task.study.budget_seconds
+    limit = f"at most about {budget / 60:.0f} minutes; what does not fit is cut, and told" if budget else "no limit"
+    return (
+        f"Trimtab demo in {place}: {len(task.arms)} ways to specialise {task.base.model} for one task, on the same questions.\n"
+        f"{arms}Time: {limit}. The data are made up; the models are real. Ctrl-C saves; "
+        f"trimtab study --task {task.file} --resume goes on.\n"
+    )
+
+
+def _in_words(arm: Arm) -> str:
+    if arm.weights == "linear":
+        return "no language model: word counts or embeddings, and a straight line"
+    reads = "after reading the documents, " if "docs" in arm.stages else ""
+    return f"{_METHODS.get(arm.weights, arm.weights)}, {reads}{_CONTEXTS[arm.context]}"
+
+
+def _bring(model: str, near: Path) -> None:
+    """Fetch a model that is not in the cache."""
+    try:
+        resolve(model, near=near)
+    except MissingError:
+        display = Display()
+        sys.stderr.write(f"Fetching {model}, once\n")
+        try:
+            pull(model, listeners=[display])
+        finally:
+            display.close()
+
+
+def _copy(name: str, place: Path, cut: bool) -> Path:
+    """The example in `place`, and its task file; a former copy of the same example is used again."""
+    with as_file(files("trimtab.demos") / name) as source:
+        if not (source / "trimtab.toml").is_file():
+            raise MissingError(f"no bundled example {name!r}; use one of: handbook, spam, style")
+        if cut and not (source / CUT).is_file():
+            raise InputError(f"{name} has no smaller part", f"run it whole: trimtab demo {name}", field="--cut")
+        wanted = {
+            item.relative_to(source): item
+            for item in source.rglob("*")
+            if item.is_file() and not LEFT_BEHIND & set(item.relative_to(source).parts)
+        }
+        for relative, item in wanted.items():
+            own = place / relative
+            if own.exists() and own.read_bytes() != item.read_bytes():
+                raise InputError(
+                    "is there already and is not the example's", "choose another place with --folder", file=own
+                )
+        for relative, item in wanted.items():
+            own = place / relative
+            own.parent.mkdir(parents=True, exist_ok=True)
+            if not own.exists():
+                shutil.copyfile(item, own)
+    return place / (CUT if cut else "trimtab.toml")
