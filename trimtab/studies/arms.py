@@ -19,8 +19,8 @@ from trimtab.studies.bench import Bench
 from trimtab.studies.contexts import DEV_ITEMS, Asker, Context, choose_context
 from trimtab.studies.cost import Usage, cost_of, planned_retrainings
 from trimtab.studies.figures import extra_figures, score_estimate, slice_estimates
+from trimtab.studies.kept import Kept
 from trimtab.studies.machine import MemoryPeak, folder_bytes
-from trimtab.studies.runs import Kept
 from trimtab.studies.weights import DEV_QUESTIONS, recipe, train_weights
 from trimtab.training.linear import train_linear
 

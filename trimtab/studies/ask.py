@@ -14,7 +14,7 @@ from trimtab.measurement.metrics import has_abstained, normalise
 from trimtab.studies.answerers import ready
 from trimtab.studies.bench import Bench
 from trimtab.studies.contexts import CUSTOMARY, Context
-from trimtab.studies.runs import find_kept, latest_winner, require_weights
+from trimtab.studies.kept import find_kept, latest_winner, require_weights
 from trimtab.studies.workspace import open_to_answer
 
 SUPPORT = 0.5  # least share of an answer's words that a passage must hold to be cited for it

@@ -15,8 +15,8 @@ from trimtab.measurement.evaluate import Scorer, save_answers
 from trimtab.measurement.scorer import ScorerProgram, require_consent
 from trimtab.studies.arms import ArmRunner, Effort
 from trimtab.studies.bench import Bench
+from trimtab.studies.kept import find_kept, require_weights
 from trimtab.studies.record import count_opening
-from trimtab.studies.runs import find_kept, require_weights
 from trimtab.studies.workspace import Workspace, open_workspace, require_sound
 
 EVALS = "evals"
