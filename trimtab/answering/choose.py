@@ -20,7 +20,7 @@ from trimtab.base.records import Generation
 from trimtab.model.attention import Rule, causal, masked
 from trimtab.model.load import Base
 
-ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 256, 16
+ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 64, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
