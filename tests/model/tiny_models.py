@@ -1,0 +1,88 @@
+"""Tiny random models of every supported family: in our attention as a Base, and plain in transformers' own."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from trimtab.base.records import Encoded
+from trimtab.model.attention import ATTENTION
+from trimtab.model.load import Base
+from trimtab.training.batch import Row
+
+VOCABULARY = 96
+_COMMON = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+_GEMMA = {"sliding_window": 8, "query_pre_attn_scalar": 8, "layer_types": ["sliding_attention", "full_attention"]}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "tied llama": ("llama", {"tie_word_embeddings": True}),
+    "qwen2": ("qwen2", {}),  # biases in the attention
+    "qwen3": ("qwen3", {}),
+    "gemma2": (
+        "gemma2",
+        {**_GEMMA, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0, "tie_word_embeddings": True},
+    ),
+    "mistral": ("mistral", {"sliding_window": 6}),
+    "phi3": ("phi3", {}),
+}
+
+
+def plain_model(family: str, dtype: torch.dtype = torch.float32, attention: str = "eager") -> Any:
+    """The family's model with weights that depend on nothing but the family."""
+    kind, settings = FAMILIES[family]
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **{**_COMMON, **settings})
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(dtype).eval()
+
+
+def base_of(family: str, dtype: torch.dtype = torch.float32, folder: Path = Path()) -> Base:
+    """The same weights as `plain_model`, run as flat rows."""
+    model = plain_model(family, dtype, ATTENTION).requires_grad_(False)
+    precision = "bf16" if dtype == torch.bfloat16 else "fp32"
+    return Base(model=model, tokenizer=None, precision=precision, folder=folder)
+
+
+def random_rows(count: int, seed: int = 0, *, weights: bool = False) -> list[Row]:
+    """Rows of 3 to 20 tokens, the last few of which are trained on."""
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        prompt, answer = draw.randint(2, 12), draw.randint(1, 8)
+        ids = tuple(draw.randrange(3, VOCABULARY) for _ in range(prompt + answer))
+        trained = (False,) * prompt + (True,) * answer
+        weight = draw.choice([0.5, 1.0, 3.0]) if weights else 1.0
+        rows.append(Row(encoded=Encoded(ids=ids, trained=trained), weight=weight))
+    return rows
+
+
+def padded_loss(model: Any, rows: list[Row]) -> torch.Tensor:
+    """The reference: one padded batch through the plain model, cross entropy over the trained tokens."""
+    longest = max(len(row.encoded.ids) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    seen, counted = torch.zeros_like(ids), torch.zeros(len(rows), longest)
+    for number, row in enumerate(rows):
+        length = len(row.encoded.ids)
+        ids[number, :length] = torch.tensor(row.encoded.ids)
+        seen[number, :length] = 1
+        counted[number, :length] = torch.tensor(row.encoded.trained) * row.weight
+    logits = model(input_ids=ids, attention_mask=seen, use_cache=False).logits.float()
+    losses = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return (losses * counted[:, 1:].flatten()).sum() / counted[:, 1:].sum()

@@ -1,0 +1,217 @@
+"""Ragged batches, fused LoRA and the chunked head train exactly as plain Hugging Face and PEFT with one padded batch."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tiny_models import FAMILIES, base_of, padded_loss, plain_model, random_rows
+
+from trimtab.model.adapters import add_lora, lora_layers, trainable, unfreeze
+from trimtab.training import losses, sft
+from trimtab.training.batch import step_rows
+from trimtab.training.loop import mean_loss
+from trimtab.training.optim import Optimizer, learning_rate_at
+from trimtab.training.sft import Imitation
+
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks the old name
+
+STEPS, BATCH, PEAK, RANK, ALPHA = 20, 6, 3e-3, 4, 8.0
+
+
+def run_ours(base, rows, steps=STEPS):
+    """Losses and gradient norms of `steps` steps, and which tensors ever had a gradient."""
+    objective = Imitation(rows, batch=BATCH, seed=0)
+    optimizer = Optimizer(trainable(base.model))
+    figures, moved_by = [], set()
+    for step in range(steps):
+        loss = 0.0
+        for batch in objective.batches(step):
+            part = objective.loss(base, batch)
+            part.backward()
+            optimizer.collect()
+            loss += float(part.detach())
+        moved_by |= {name for name, master in optimizer.masters.items() if master.grad.abs().sum() > 0}
+        figures.append((loss, optimizer.clip_gradients()))
+        optimizer.step(learning_rate_at(step, steps, PEAK))
+    return figures, moved_by
+
+
+def run_theirs(model, rows, steps=STEPS):
+    """The same steps with torch's own optimizer and one padded batch a step."""
+    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    adam = torch.optim.AdamW(moving, lr=0.0, weight_decay=0.0)
+    figures = []
+    for step in range(steps):
+        loss = padded_loss(model, [rows[number] for number in step_rows(len(rows), BATCH, step, 0)])
+        loss.backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(moving, 1.0))
+        adam.param_groups[0]["lr"] = learning_rate_at(step, steps, PEAK)
+        adam.step()
+        adam.zero_grad()
+        figures.append((float(loss.detach()), norm))
+    return figures
+
+
+def peft_twin(family, base):
+    """The plain model with PEFT's LoRA, started from the same numbers as ours."""
+    names = sorted({name.rpartition(".")[2] for name in lora_layers(base.model)})
+    model = get_peft_model(
+        plain_model(family),
+        LoraConfig(r=RANK, lora_alpha=int(ALPHA), target_modules=names, lora_dropout=0.0, task_type="CAUSAL_LM"),
+    )
+    theirs = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, layer in lora_layers(base.model).items():
+            theirs[f"base_model.model.{name}.lora_A.default.weight"].copy_(layer.lora_a)
+            theirs[f"base_model.model.{name}.lora_B.default.weight"].copy_(layer.lora_b)
+    return model
+
+
+def assert_same(ours, theirs):
+    for (loss, norm), (reference, reference_norm) in zip(ours, theirs, strict=True):
+        assert loss == pytest.approx(reference, abs=1e-4)
+        assert norm == pytest.approx(reference_norm, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lora_trains_as_peft_does(family, monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK_BYTES", 4 * 96 * 5)  # five rows of logits: many chunks, the last one short
+    monkeypatch.setattr(sft, "MICRO_TOKENS", 40)  # several micro-batches of unequal size
+    rows = random_rows(15)  # the last step of an epoch is short
+    base = base_of(family)
+    add_lora(base, RANK, ALPHA, seed=1)
+    twin = peft_twin(family, base)
+    before = {name: value.detach().clone() for name, value in trainable(base.model).items()}
+    ours, moved_by = run_ours(base, rows)
+    assert_same(ours, run_theirs(twin, rows))
+    assert ours[-1][0] < ours[0][0] - 0.05
+    assert moved_by == before.keys()
+    assert all(not torch.equal(before[name], value) for name, value in trainable(base.model).items())
+
+
+@pytest.mark.parametrize("family", ["llama", "tied llama", "gemma2", "qwen2"])
+def test_full_tuning_moves_every_weight_once_as_plain_transformers_does(family, monkeypatch):
+    monkeypatch.setattr(sft, "MICRO_TOKENS", 40)
+    rows = random_rows(15)
+    base, twin = base_of(family), plain_model(family)
+    unfreeze(base, "full")
+    names = set(trainable(base.model))
+    assert names == set(dict(twin.named_parameters()))  # a tied weight stands once in both
+    ours, moved_by = run_ours(base, rows)
+    assert_same(ours, run_theirs(twin, rows))
+    assert moved_by == names
+    assert torch.allclose(
+        base.model.get_output_embeddings().weight, twin.get_output_embeddings().weight, atol=2e-4
+    )
+
+
+def test_the_head_reaches_a_tied_embedding():
+    """Tokens that stand in no prompt get a gradient only through the head."""
+    base = base_of("tied llama")
+    unfreeze(base, "full")
+    rows = random_rows(4)
+    objective = Imitation(rows, batch=4, seed=0)
+    objective.loss(base, objective.batches(0)[0]).backward()
+    grad = base.model.get_input_embeddings().weight.grad
+    unseen = sorted(set(range(96)) - {token for row in rows for token in row.encoded.ids})
+    assert unseen
+    assert grad[unseen].abs().sum(dim=1).min() > 0
+
+
+def test_freezing_moves_the_last_layers_as_plain_transformers_does():
+    rows = random_rows(15)
+    base, twin = base_of("llama"), plain_model("llama").requires_grad_(False)
+    unfreeze(base, "freeze", layers=1)
+    twin.model.layers[1].requires_grad_(True)
+    twin.model.norm.requires_grad_(True)
+    ours, moved_by = run_ours(base, rows)
+    assert_same(ours, run_theirs(twin, rows))
+    assert moved_by == {name for name, value in twin.named_parameters() if value.requires_grad}
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("tokens", [1, 30, 64])
+def test_accumulation_over_unequal_micro_batches_is_one_batch(tokens, weights, monkeypatch):
+    """A mean of micro-batch means would differ: normalisation is over the whole step."""
+    rows = random_rows(9, weights=weights)
+    base = base_of("llama")
+    add_lora(base, RANK, ALPHA, seed=1)
+    for layer in lora_layers(base.model).values():
+        torch.nn.init.normal_(layer.lora_b, std=0.1)
+
+    def step(limit):
+        monkeypatch.setattr(sft, "MICRO_TOKENS", limit)
+        objective = Imitation(rows, batch=9, seed=0)
+        batches = objective.batches(0)
+        total = 0.0
+        for batch in batches:
+            part = objective.loss(base, batch)
+            part.backward()
+            total += float(part.detach())
+        grads = {name: value.grad for name, value in trainable(base.model).items()}
+        base.model.zero_grad(set_to_none=True)
+        return len(batches), total, grads
+
+    (one, whole, grads), (many, parts, accumulated) = step(10_000), step(tokens)
+    assert one == 1
+    assert many > 1
+    assert parts == pytest.approx(whole, abs=1e-5)
+    assert whole == pytest.approx(float(padded_loss(plain_twin(base), rows).detach()), abs=1e-5)
+    for name, grad in grads.items():
+        assert torch.allclose(grad, accumulated[name], atol=1e-5)
+
+
+def plain_twin(base):
+    """A plain model with the adapters of `base` added into its weights."""
+    model = plain_model("llama")
+    with torch.no_grad():
+        for name, layer in lora_layers(base.model).items():
+            model.get_submodule(name).weight += layer.delta()
+    return model
+
+
+def test_held_out_loss_is_per_token_whatever_the_batch():
+    """The last step of a pass is short; a mean of step means would give its tokens more weight."""
+    rows, base = random_rows(10), base_of("llama")
+    expected = float(padded_loss(plain_model("llama"), rows).detach())
+    for batch in (1, 3, 7, 10):
+        assert mean_loss(base, Imitation(rows, batch=batch, seed=0)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_packed_neighbours_do_not_see_each_other():
+    """A row's loss is the same alone and between others, and its neighbours get no gradient from it."""
+    rows, base = random_rows(3), base_of("mistral")
+    alone = [mean_loss(base, Imitation([row], batch=1, seed=0)) for row in rows]
+    together = mean_loss(base, Imitation(rows, batch=3, seed=0))
+    tokens = [row.trained_tokens for row in rows]
+    assert together == pytest.approx(sum(a * n for a, n in zip(alone, tokens, strict=True)) / sum(tokens), abs=1e-5)
+
+
+def test_a_tiny_learning_rate_moves_bfloat16_weights_through_their_masters():
+    """One step of 1e-6 is lost in bfloat16; a hundred of them are not lost in the float32 master."""
+    rows = random_rows(6)
+    base = base_of("llama", torch.bfloat16)
+    unfreeze(base, "full")
+    start = {name: value.detach().clone() for name, value in trainable(base.model).items()}
+    objective, optimizer = Imitation(rows, batch=6, seed=0), Optimizer(trainable(base.model))
+    masters = optimizer.weights()
+    origin = {name: value.clone() for name, value in masters.items()}
+    for _ in range(3):
+        for batch in objective.batches(0):
+            objective.loss(base, batch).backward()
+            optimizer.collect()
+        optimizer.step(1e-6)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert all(value.dtype == torch.bfloat16 for value in trainable(base.model).values())
+    assert (masters[name] != origin[name]).float().mean() > 0.9
+    unmoved = (trainable(base.model)[name] == start[name]).float().mean()
+    assert unmoved > 0.9  # bfloat16 alone would have stayed where it was
+    assert torch.equal(trainable(base.model)[name], masters[name].bfloat16())
+
+
+def test_lora_is_float32_on_bfloat16_weights():
+    base = base_of("llama", torch.bfloat16)
+    add_lora(base, RANK, ALPHA, seed=0)
+    before = {name: value.detach().clone() for name, value in trainable(base.model).items()}
+    assert all(value.dtype == torch.float32 for value in before.values())
+    run_ours(base, random_rows(6), steps=3)
+    assert all(not torch.equal(before[name], value) for name, value in trainable(base.model).items())
