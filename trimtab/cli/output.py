@@ -103,27 +103,28 @@ class Output:
         def render(console: Console) -> None:
             _show_arms(console, result.arms)
             console.print(f"\n{result.verdict.sentence}", style="bold", markup=False, highlight=False)
-            if result.verdict.needs:
-                console.print(result.verdict.needs, markup=False, highlight=False)
             console.print(f"\nReport: {result.report}", markup=False, highlight=False)
 
         self.show(plain, render)
 
     def answer(self, result: Any) -> None:
-        """Print an answer and the passages it was given."""
+        """Print an answer and the passages it was given, a star before those that support it."""
 
         def render(console: Console) -> None:
             console.print(result.answer, style="bold", markup=False, highlight=False)
             for hit in result.hits:
-                console.print(_source(hit), markup=False, highlight=False)
+                console.print(_source(hit, hit.rank in result.cited), markup=False, highlight=False)
+            if result.cited:
+                console.print("* holds the answer's words", style="dim", markup=False, highlight=False)
             console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim", markup=False, highlight=False)
 
         self.show(result, render)
 
 
-def _source(hit: Hit) -> str:
-    place = " > ".join(part for part in (hit.passage.title, *hit.passage.path) if part)
-    return f"  [{hit.rank}] {place}  ({hit.passage.source})"
+def _source(hit: Hit, cited: bool) -> str:
+    headings = [part for part in hit.passage.path if part != hit.passage.title]  # the first is often the title again
+    place = " › ".join(part for part in (hit.passage.title, *headings) if part)
+    return f"{'*' if cited else ' '} [{hit.rank}] {place}  ({hit.passage.source})"
 
 
 def _table(*columns: str) -> Table:
@@ -145,7 +146,7 @@ def _show_arms(console: Console, arms: Sequence[ArmResult]) -> None:
     currency = next((arm.cost.currency for arm in done if arm.cost), "")
     columns: list[tuple[str, Callable[[ArmResult], str]]] = [
         ("score", lambda arm: f"{arm.score.value:.3f}" if arm.score else ""),
-        ("[low, high]", lambda arm: f"[{arm.score.low:.3f}, {arm.score.high:.3f}]" if arm.score else ""),
+        ("95% interval", lambda arm: f"[{arm.score.low:.3f}, {arm.score.high:.3f}]" if arm.score else ""),
         ("passes", lambda arm: {True: "yes", False: "no", None: ""}[arm.passes]),
         ("train s", lambda arm: f"{arm.train_seconds:.0f}" if arm.train_seconds else ""),
         ("p50 ms", lambda arm: _number(arm.latency_p50_ms)),
