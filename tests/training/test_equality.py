@@ -99,9 +99,7 @@ def test_full_tuning_moves_every_weight_once_as_plain_transformers_does(family, 
     ours, moved_by = run_ours(base, rows)
     assert_same(ours, run_theirs(twin, rows))
     assert moved_by == names
-    assert torch.allclose(
-        base.model.get_output_embeddings().weight, twin.get_output_embeddings().weight, atol=2e-4
-    )
+    assert torch.allclose(base.model.get_output_embeddings().weight, twin.get_output_embeddings().weight, atol=2e-4)
 
 
 def test_the_head_reaches_a_tied_embedding():

@@ -1,0 +1,113 @@
+"""LoRA r=16 on all linear layers, batch 8, GSM8K rows: our loop against TRL's SFTTrainer, side by side on this machine.
+
+Run: python benchmarks/train_vs_trl.py  →  benchmarks/results/train_vs_trl.json
+Each run is a process of its own, in the order A B B A; tokens are counted without padding, over the steps after the warm-up.
+The peer's environment is made once, in benchmarks/.peers (not in git).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.files import write_json
+from trimtab.model.catalog import resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = ROOT / "benchmarks" / ".peers"
+ROWS = ROOT.parent / "shared" / "data" / "gsm8k.train-1500.jsonl"
+RESULT = ROOT / "benchmarks" / "results" / "train_vs_trl.json"
+MODEL, RANK, BATCH = "smollm2-135m-q4", 16, 8
+ORDER = ("trimtab", "trl", "trl", "trimtab")
+
+
+def peer_python() -> Path:
+    """The interpreter of the peer's environment, which has the same torch and transformers as ours."""
+    python = PEERS / "bin" / "python"
+    if not python.is_file():
+        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
+        same = [f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "transformers", "peft")]
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *same, "trl==1.16.0"], check=True)
+    (PEERS / ".gitignore").write_text("*\n")
+    return python
+
+
+def run(side: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """One measured process; its last line of output is its figures."""
+    python = str(peer_python()) if side == "trl" else sys.executable
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [
+            python,
+            str(ROOT / "benchmarks" / "peers" / f"{side}_sft.py"),
+            json.dumps({**plan, "scratch": scratch}),
+        ]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(plan["threads"])}
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    figures: dict[str, Any] = {"side": side, **json.loads(done.stdout.strip().splitlines()[-1])}
+    print(f"{side:<8} {figures['tokens_per_second']:7.1f} tokens/s  {figures['peak_memory_mb']:7.0f} MB", flush=True)
+    return figures
+
+
+def summary(runs: list[dict[str, Any]], plan: dict[str, Any]) -> dict[str, Any]:
+    """Medians of both sides, the ratio, and what they ran on."""
+    rate, memory = (
+        {
+            side: statistics.median(figures[key] for figures in runs if figures["side"] == side)
+            for side in ("trimtab", "trl")
+        }
+        for key in ("tokens_per_second", "peak_memory_mb")
+    )
+    return {
+        "what": f"{MODEL}, LoRA r={RANK} on all linear layers, batch {BATCH}, GSM8K, loss on answers, bf16 weights",
+        "peer": "TRL SFTTrainer: bf16, no gradient checkpointing, grouped by length, completion-only loss, no packing",
+        "tokens_per_second": rate,
+        "ratio": rate["trimtab"] / rate["trl"],
+        "peak_memory_mb": memory,
+        "runs": runs,
+        "steps": plan["steps"],
+        "warmup_steps": plan["warmup"],
+        "rows": len(plan["rows"]),
+        "machine": {"processor": processor(), "threads": plan["threads"], "system": platform.platform()},
+    }
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--rows", type=Path, default=ROWS, help="JSON lines with question and answer")
+    options.add_argument("--steps", type=int, default=8, help="measured optimizer steps of each run")
+    options.add_argument("--warmup", type=int, default=2)
+    options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options.add_argument("--out", type=Path, default=RESULT)
+    chosen = options.parse_args()
+    count = BATCH * (chosen.steps + chosen.warmup)
+    rows = [json.loads(line) for line in chosen.rows.read_text(encoding="utf-8").splitlines()[:count]]
+    plan = {
+        "model": str(resolve(MODEL)),
+        "rows": rows,
+        "rank": RANK,
+        "batch": BATCH,
+        "steps": chosen.steps,
+        "warmup": chosen.warmup,
+        "threads": chosen.threads,
+    }
+    result = summary([run(side, plan) for side in ORDER], plan)
+    write_json(chosen.out, result)
+    print(f"ratio {result['ratio']:.2f}  →  {chosen.out}")
+
+
+if __name__ == "__main__":
+    main()
