@@ -63,6 +63,7 @@ class Display:
         self._shown: tuple[Any, ...] = ()
 
     def __call__(self, event: Event) -> None:
+        """Show an event, unless one of its kind was shown a moment ago."""
         now = time.monotonic()
         key = (event["arm"], event["stage"])
         if key == self._shown and now - self._last < self._every:
