@@ -203,12 +203,20 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
         arm: str
         seconds: float
         hits: tuple[Hit, ...]
+        cited: tuple[int, ...]
 
-    passage = Passage(id="p", document="d", title="Leave", path=("Days",), text="30 days", source="leave.md")
-    verbs["answers"]["ask"] = Asked("30 days [1].", "rag", 0.41, (Hit(passage=passage, rank=1, score=0.5),))
+    passage = Passage(id="p", document="d", title="Leave", path=("Leave", "Days"), text="30 days", source="leave.md")
+    hits = tuple(Hit(passage=passage, rank=rank, score=0.5) for rank in (1, 2))
+    verbs["answers"]["ask"] = Asked("30 days [1].", "rag", 0.41, hits, (2,))
     shown = invoke("ask", "How many?", "--arm", "rag")
     assert verbs["called"]["ask"] == (("How many?",), {"task": Path("trimtab.toml"), "arm": "rag"})
-    assert shown.stdout.splitlines()[1:] == ["30 days [1].", "  [1] Leave > Days  (leave.md)", "rag, 0.41 s"]
+    assert shown.stdout.splitlines()[1:] == [
+        "30 days [1].",
+        "  [1] Leave › Days  (leave.md)",
+        "* [2] Leave › Days  (leave.md)",
+        "* holds the answer's words",
+        "rag, 0.41 s",
+    ]
     assert json.loads(invoke("ask", "How many?", "--json").stdout)["hits"][0]["passage"]["text"] == "30 days"
 
 

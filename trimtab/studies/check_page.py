@@ -86,14 +86,16 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
         memory = f"{row.memory_mb:,.0f}" if row.memory_mb is not None else ""
         table.add_row(Text(row.arm), f"{row.minutes:.1f}", memory, *cost, Text(row.left_out or "", style="yellow"))
     console.print(table)
-    console.print(Text(f"All together about {result.minutes:.0f} minutes"))
+    if result.minutes is not None:
+        whole = "under a minute" if result.minutes < 1 else f"about {result.minutes:.0f} min"
+        console.print(Text(f"All together {whole}"))
     for cut in result.cuts:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
     if result.smallest_difference is not None:
         console.print(
             Text(
                 f"The {result.splits['test']} test questions can show a difference of about "
-                f"{100 * result.smallest_difference:.0f} points between arms (80% power, {result.comparisons} comparisons); "
+                f"{100 * result.smallest_difference:.0f} points between arms (80% power, {result.comparisons} comparisons, "
                 "smaller ones need more questions."
             )
         )

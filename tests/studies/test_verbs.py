@@ -1,0 +1,272 @@
+"""The verbs without a language model: what is listed, found, cited, copied, refused; `check` where there is nothing to predict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.records import Encoded, Hit, Passage
+from trimtab.base.task import load_task, parse_arm
+from trimtab.studies import demo as demo_verb
+from trimtab.studies.ask import ask, supporting
+from trimtab.studies.check import check, pieces_of
+from trimtab.studies.demo import demo
+from trimtab.studies.kept import find_kept, latest_winner
+from trimtab.studies.runs import runs
+from trimtab.studies.train import train
+
+UNKNOWN = "I don't know"
+
+
+def hits(*texts: str) -> tuple[Hit, ...]:
+    return tuple(
+        Hit(
+            passage=Passage(id=str(rank), document="d", title="T", path=(), text=text, source="d.md"),
+            rank=rank,
+            score=1 / rank,
+        )
+        for rank, text in enumerate(texts, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "cited"),
+    [
+        ("27th", (1, 3)),  # every passage that holds it word for word
+        ("The 27TH.", (1, 3)),
+        ("7th", ()),  # a part of a word is not the word
+        ("paid on 27th, in April", (1,)),  # else the one with most of its words
+        ("about half of salaries bananas", ()),  # less than half of its words
+        (UNKNOWN, ()),
+        ("I don't know, salaries are paid on the 27th", ()),
+        ("", ()),
+    ],
+)
+def test_passages_are_cited_that_hold_the_answer(answer: str, cited: tuple[int, ...]) -> None:
+    found = hits("Salaries are paid on the 27th.", "The bonus comes in April.", "See you on the 27th!")
+    assert supporting(answer, found, UNKNOWN) == cited
+    assert supporting(answer, (), UNKNOWN) == ()
+
+
+TASK = """
+[task]
+name = "tiny"
+kind = "{kind}"
+[data]
+{data}
+[base]
+model = "nowhere"
+"""
+WIDE = """
+[arm.wide]
+weights = "lora"
+rank = 4
+"""
+
+
+def write_task(folder: Path, data: str, kind: str = "answer") -> Path:
+    arm = WIDE if "examples" in data else ""
+    (folder / "trimtab.toml").write_text(TASK.format(kind=kind, data=data) + arm)
+    return folder
+
+
+def write_rows(folder: Path, count: int = 40, extra: str = "") -> str:
+    words = ["apple", "bridge", "candle", "dragon", "engine", "forest", "garden", "hammer", "island", "jacket"]
+    rows = [
+        {"question": f"{words[n % 10]} {words[n // 10]} {words[(3 * n) % 10]}{n}?", "answer": str(n)}
+        for n in range(count)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + extra)
+    return 'examples = ["rows.jsonl"]'
+
+
+def drawn(result: Any) -> str:
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    result.render(console)
+    text = console.export_text()
+    console.file.close()
+    return text
+
+
+def test_check_without_labels_says_what_is_missing_and_what_works(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# A\nText of A.\n")
+    result = check(write_task(tmp_path, 'documents = ["a.md"]'))
+    (remark,) = result.remarks
+    assert remark.level == "stop"
+    assert "no labelled examples" in remark.text
+    assert "trimtab ask" in remark.text
+    assert "About 100 test questions" in remark.text
+    assert (result.documents, result.splits, result.forecasts) == (1, {"train": 0, "dev": 0, "test": 0}, ())
+    assert "trimtab ask" in drawn(result)
+
+
+def test_check_shows_all_it_can_without_models(tmp_path: Path) -> None:
+    bad = '{"question": "what?"}\n' + json.dumps({"question": "mail bob@example.com now", "answer": "yes"}) + "\n"
+    result = check(write_task(tmp_path, write_rows(tmp_path, extra=bad)))
+    assert sum(result.splits.values()) == 41
+    assert [(Path(row.file).name, row.line) for row in result.refused] == [("rows.jsonl", 41)]
+    assert [(finding.kind, finding.count) for finding in result.private] == [("email", 1)]
+    assert result.smallest_difference is not None
+    assert 0 < result.smallest_difference <= 1
+    assert any(remark.level == "warn" and "nowhere" in remark.text for remark in result.remarks)
+    shown = drawn(result)
+    for part in ("rows.jsonl:41", "1 email in 1 rows", "Nothing stops a study"):
+        assert part in shown
+
+
+def test_check_does_not_stop_at_overlaps_but_study_would(tmp_path: Path) -> None:
+    data = write_rows(tmp_path)
+    (tmp_path / "test.jsonl").write_text(
+        (tmp_path / "rows.jsonl").read_text().splitlines()[0] + '\n{"question": "one of its own", "answer": "1"}\n'
+    )
+    folder = write_task(tmp_path, f'{data}\ntest = ["test.jsonl"]')
+    result = check(folder)
+    assert result.remarks[0].level == "stop"
+    assert "test.jsonl:1" in result.remarks[0].text
+    assert len(result.overlaps) == 1
+    assert result.private == ()
+    task = (folder / "trimtab.toml").read_text().replace("[base]", 'leakage = "report"\n[base]')
+    (folder / "trimtab.toml").write_text(task)
+    assert check(folder).remarks[0].level == "warn"
+
+
+def test_labels_are_counted_the_most_frequent_first(tmp_path: Path) -> None:
+    rows = [{"text": f"word{n} other{n * 7}", "label": "ab"[n % 3 == 0]} for n in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = check(write_task(tmp_path, 'examples = ["rows.jsonl"]', kind="classify"))
+    assert list(result.labels.items()) == [("a", 20), ("b", 10)]
+
+
+def test_pieces_are_cut_where_the_loss_mask_changes() -> None:
+    encoded = Encoded(ids=(5, 6, 7, 8, 9), trained=(False, False, True, True, False))
+    pieces = pieces_of(encoded, lambda ids: "".join(map(str, ids)))
+    assert [(piece.text, piece.trained) for piece in pieces] == [("56", False), ("78", True), ("9", False)]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A task with one finished study, one unfinished, and three training runs, written as the verbs write them."""
+    folder = write_task(tmp_path, write_rows(tmp_path))
+    home = folder / ".trimtab"
+
+    def put(path: str, value: Any) -> None:
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_text(json.dumps(value))
+
+    lora = {"weights": "lora", "stages": ["sft"], "context": "few-shot", "settings": {}}
+    put(
+        "studies/20260101T000000Z-aaaaaa/study.json",
+        {
+            "verdict": {"arm": "lora+few-shot"},
+            "arms": [{"arm": "lora+few-shot", "score": 0.75}, {"arm": "x", "status": "failed", "why": "w"}],
+        },
+    )
+    put(
+        "studies/20260101T000000Z-aaaaaa/arms/lora+few-shot/arm.json",
+        {**lora, "result": {"chosen": {"shots": 8}, "train_seconds": 12.5}},
+    )
+    put("studies/20260103T000000Z-bbbbbb/events.jsonl", {})
+    wide = {"arm": "wide", "weights": "lora", "stages": ["sft"], "context": "prompt", "settings": {"rank": 4}}
+    done = {"chosen": {}, "model": "nowhere", "result": {"seconds": 3.0, "dev_metric": 0.5}}
+    put("runs/20260102T000000Z-cccccc/manifest.json", {**wide, **done})
+    put("runs/20260104T000000Z-dddddd/manifest.json", {**wide, **done, "result": None})
+    put("runs/20260105T000000Z-eeeeee/manifest.json", {**wide, **done, "settings": {"rank": 64}})
+    return folder
+
+
+def test_runs_are_listed_the_newest_first(kept: Path) -> None:
+    listed = [(info.id[-6:], info.kind, info.state, info.arm, info.score) for info in runs(kept)]
+    assert listed == [
+        ("eeeeee", "run", "done", "wide", 0.5),
+        ("dddddd", "run", "unfinished", "wide", None),
+        ("bbbbbb", "study", "unfinished", None, None),
+        ("cccccc", "run", "done", "wide", 0.5),
+        ("aaaaaa", "study", "done", "lora+few-shot", 0.75),
+    ]
+    assert runs(kept)[-1].when == "2026-01-01 00:00 UTC"
+
+
+def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a_study(kept: Path) -> None:
+    task = load_task(kept)
+    found = find_kept(task, parse_arm("wide", task))
+    assert found is not None
+    assert (found.id[-6:], found.train_seconds, found.count) == ("cccccc", 3.0, None)
+    blend = parse_arm("lora+few-shot", task)
+    studied = find_kept(task, blend)
+    assert studied is not None
+    assert (studied.count, studied.folder.parts[-2:]) == (8, ("lora+few-shot", "run-0"))
+    assert latest_winner(task) == "lora+few-shot"
+    assert find_kept(task, parse_arm("lora", task)) is None
+    for run, words in (
+        ("20260104T000000Z-dddddd", "--resume 20260104T000000Z-dddddd"),
+        ("20260102T000000Z-cccccc", "not of lora[+]few-shot"),
+        ("..", "no such run"),
+        ("gone", "no such run"),
+    ):
+        arm = parse_arm("wide", task) if "dddddd" in run else blend
+        with pytest.raises(MissingError, match=words):
+            find_kept(task, arm, run)
+
+
+def test_a_tuned_arm_without_weights_names_the_command_that_makes_them(kept: Path) -> None:
+    from trimtab.studies.eval import eval as score
+
+    for verb in (lambda: ask("Why?", task=kept, arm="lora"), lambda: score(kept, "lora")):
+        with pytest.raises(MissingError, match="trimtab train lora"):
+            verb()
+    with pytest.raises(InputError, match="nothing to train"):
+        train(kept, "prompt")
+    with pytest.raises(MissingError, match="no run of lora to go on with"):
+        train(kept, "lora", resume="latest")
+    with pytest.raises(InputError, match="question is empty"):
+        ask(" ", task=kept)
+
+
+@pytest.fixture
+def studied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What `study` and `pull` were called with, neither done."""
+    called: list[Any] = []
+    monkeypatch.setattr(
+        demo_verb, "study", lambda task, **named: called.append((task, named)) or SimpleNamespace(study="S")
+    )
+    monkeypatch.setattr(demo_verb, "_bring", lambda model, near: called.append(model))
+    return called
+
+
+def test_the_demo_copies_its_example_and_says_what_comes(studied, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo("handbook", cut=True)
+    *models, (task, named) = studied
+    assert models == ["smollm2-135m-q4", "minilm-l6"]
+    assert task.file == Path("trimtab-demo-handbook/demo.toml")
+    assert named == {"allow_commands": True}
+    place = tmp_path / "trimtab-demo-handbook"
+    assert (place / "documents" / "payday.md").is_file()
+    assert not (place / "make.py").exists()
+    told = capsys.readouterr().err
+    assert "5 ways" in told
+    assert "at most about 8 minutes" in told
+    for arm in task.arms:
+        assert f"  {arm.name} " in told
+    (place / ".trimtab").mkdir()
+    (place / "mine.txt").write_text("mine")
+    demo("handbook", cut=True)
+    assert (place / "mine.txt").read_text() == "mine"
+
+
+def test_the_demo_overwrites_nothing_and_has_no_cut_where_there_is_none(studied, tmp_path) -> None:
+    (tmp_path / "score.py").write_text("print('mine')")
+    with pytest.raises(InputError, match="choose another place with --folder"):
+        demo("style", folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["score.py"]
+    with pytest.raises(InputError, match="run it whole: trimtab demo spam"):
+        demo("spam", cut=True, folder=tmp_path / "spam")
+    with pytest.raises(MissingError, match="no bundled example"):
+        demo("nothing", folder=tmp_path / "nothing")
+    assert studied == []
