@@ -60,27 +60,29 @@ class Asker:
         prompts = self.prompts(examples)
         if self.context.kind != "rag":
             return [(prompt, example.references[0]) for prompt, example in zip(prompts, examples, strict=True)]
-        everything = list(self.bench.index.passages.values())
         abstains = any(_unknown(example, self.bench) for example in examples)
         rows = []
         for example, found in zip(examples, self.bench.hits(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
-            right = [hit for hit in found if _is_gold(hit, example) and _holds_answer(hit, example)]
-            if not right and example.passages and not _unknown(example, self.bench):
-                ours = [item for item in everything if item.document in example.passages]
-                right = [
-                    hit
-                    for hit in (Hit(passage=item, rank=1, score=0.0) for item in ours)
-                    if _holds_answer(hit, example)
-                ]
-            others = [hit for hit in found if hit not in right]
+            right = self._right(example, found)
             missing = bool(right) and draw.random() < GOLD_MISSING
-            answer = self.bench.task.task.unknown if missing and abstains else example.references[0]
-            picked = ([] if missing else right[:1]) + others
-            picked = picked[: self.context.count]
+            others = [hit for hit in found if hit not in right]
+            picked = [*([] if missing else right[:1]), *others][: self.context.count]
             draw.shuffle(picked)
+            answer = self.bench.task.task.unknown if missing and abstains else example.references[0]
             rows.append((self._fitted(example, [], picked), answer))
         return rows
+
+    def _right(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
+        """The passages that hold the answer: among those found, else among all of the documents that the row names."""
+        if _unknown(example, self.bench):
+            return []
+        named = example.passages
+        right = [hit for hit in found if _holds_answer(hit, example) and (not named or _is_gold(hit, example))]
+        if right or not named:
+            return right
+        unranked = (Hit(passage=passage, rank=1, score=0.0) for passage in self.bench.index.passages.values())
+        return [hit for hit in unranked if _is_gold(hit, example) and _holds_answer(hit, example)]
 
     def _fitted(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
         room = self.bench.context_tokens - self.bench.output_tokens
