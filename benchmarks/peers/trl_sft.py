@@ -24,7 +24,7 @@ class Clock(TrainerCallback):
     def __init__(self, warmup: int) -> None:
         self.warmup, self.began, self.seconds = warmup, 0.0, 0.0
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         now = time.perf_counter()
         if state.global_step == self.warmup:
             self.began = now

@@ -94,7 +94,7 @@ def test_a_write_that_fails_anywhere_leaves_the_former_one(tmp_path, monkeypatch
         real(descriptor)
 
     monkeypatch.setattr(files.os, "fsync", fsync)
-    with pytest.raises(InputError, match="checkpoint of step 2 could not be written .*No space left.*--resume"):
+    with pytest.raises(InputError, match=r"checkpoint of step 2 could not be written .*No space left.*--resume"):
         save(tmp_path, at(2), best=True)
     monkeypatch.undo()
     kept = load(tmp_path)

@@ -92,7 +92,7 @@ def test_the_learning_rate_rises_to_the_peak_and_falls_to_a_tenth(steps):
     assert rates[top] == pytest.approx(2.0)
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert 0.2 <= min(rates[top:])
+    assert min(rates[top:]) >= 0.2
     assert top <= max(1, 0.05 * steps + 1)
     if steps > 100:
         assert rates[-1] == pytest.approx(0.2, abs=0.01)
@@ -132,7 +132,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_with_the_checkpoint_intact(t
     kept = checkpoint.load(tmp_path / "checkpoints")
     assert kept.state["step"] == 3
     assert all(torch.isfinite(value).all() for value in kept.weights.values())
-    assert same(weights(base), {name: value for name, value in kept.weights.items()})
+    assert same(weights(base), dict(kept.weights))
 
 
 def test_a_dev_loss_that_is_no_number_stops(tmp_path):
@@ -182,7 +182,7 @@ def test_a_signal_in_the_last_step_is_not_swallowed(tmp_path):
 
 def test_a_run_is_not_resumed_on_other_data_or_in_another_precision(tmp_path):
     train(fresh(), objective(), SETTINGS, tmp_path, fingerprint="a")
-    with pytest.raises(InputError, match="other data or settings|another data or settings"):
+    with pytest.raises(InputError, match="another data or settings"):
         train(fresh(), objective(), SETTINGS, tmp_path, fingerprint="b")
     other = base_of("llama", torch.bfloat16)
     add_lora(other, 2, 4.0, seed=0)

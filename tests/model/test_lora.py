@@ -1,0 +1,67 @@
+"""The fused LoRA product against the plain formula, and its gradients against numerical ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from trimtab.model.lora import LoraLinear
+
+
+def layer(bias, dtype=torch.float32):
+    torch.manual_seed(0)
+    made = LoraLinear(nn.Linear(6, 5, bias=bias).to(dtype).requires_grad_(False), rank=3, alpha=6.0)
+    nn.init.normal_(made.lora_b)
+    return made
+
+
+def plain(made, input):
+    return made.base(input) + (input @ made.lora_a.T @ made.lora_b.T) * (6.0 / 3)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6), (1, 6)])
+def test_it_is_the_formula_with_its_gradients(bias, shape):
+    made = layer(bias)
+    values = torch.randn(shape)
+    left, right = values.clone().requires_grad_(), values.clone().requires_grad_()
+    weighting = torch.randn(*shape[:-1], 5)
+    (made(left) * weighting).sum().backward()
+    ours = made.lora_a.grad.clone(), made.lora_b.grad.clone()
+    made.zero_grad()
+    reference = plain(made, right)
+    (reference * weighting).sum().backward()
+    assert torch.allclose(made(values), reference, atol=1e-5)
+    assert torch.allclose(left.grad, right.grad, atol=1e-5)
+    assert torch.allclose(ours[0], made.lora_a.grad, atol=1e-5)
+    assert torch.allclose(ours[1], made.lora_b.grad, atol=1e-5)
+
+
+def test_gradients_reach_the_adapter_when_the_input_needs_none():
+    made = layer(False)
+    made(torch.randn(4, 6)).sum().backward()
+    assert made.lora_a.grad.abs().sum() > 0
+    assert made.lora_b.grad.abs().sum() > 0
+    assert made.base.weight.grad is None
+
+
+def test_bfloat16_weights_give_float32_gradients_near_the_exact_ones():
+    low, exact = layer(True, torch.bfloat16), layer(True)
+    values = torch.randn(64, 6)
+    low(values.bfloat16()).float().square().mean().backward()
+    exact(values).square().mean().backward()
+    for name in ("lora_a", "lora_b"):
+        ours, theirs = getattr(low, name).grad, getattr(exact, name).grad
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() < 0.03 * theirs.norm()
+
+
+def test_merged_is_the_same_function_and_comes_apart_to_the_bit():
+    made = layer(True)
+    before, values = made.base.weight.data.clone(), torch.randn(4, 6)
+    expected = made(values)
+    made.merge()
+    made.merge()  # a second time changes nothing
+    assert torch.allclose(made(values), expected, atol=1e-5)
+    made.unmerge()
+    assert torch.equal(made.base.weight.data, before)
+    assert torch.equal(made(values), expected)
