@@ -17,7 +17,8 @@ from trimtab.studies.contexts import CUSTOMARY, Context
 from trimtab.studies.kept import find_kept, latest_winner, require_weights
 from trimtab.studies.workspace import open_to_answer
 
-SUPPORT = 0.5  # least share of an answer's words that a passage must hold to be cited for it
+SUPPORT = 0.5  # least share of an answer's content words that a passage must hold to be cited for it
+FUNCTION_WORD = 3  # letters up to which a word is taken for a function word: is, the, on, von, les
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +64,9 @@ def ask(question: str, *, task: str | Path | Task = "trimtab.toml", arm: str | N
 
 
 def supporting(answer: str, hits: Sequence[Hit], unknown: str) -> tuple[int, ...]:
-    """Ranks of the passages that hold the answer word for word (normalised), else of the one with most of its words.
+    """Ranks of the passages that hold the answer word for word (normalised), else of the one with most of its content words.
 
-    None for an abstention, and none where no passage holds at least half of the answer's words.
+    None for an abstention, and none where no passage holds at least half of those.
     """
     wanted = normalise(answer)
     if not answer.strip() or has_abstained(answer, unknown):
@@ -74,7 +75,9 @@ def supporting(answer: str, hits: Sequence[Hit], unknown: str) -> tuple[int, ...
     whole = tuple(rank for rank, text in texts.items() if f" {wanted} " in text)
     if whole or not texts:
         return whole
-    words = set(wanted.split())
+    words = {word for word in wanted.split() if len(word) > FUNCTION_WORD or not word.isalpha()}
+    if not words:
+        return ()
     shares = {rank: len(words & set(text.split())) / len(words) for rank, text in texts.items()}
     best = max(shares, key=lambda rank: shares[rank])
     return (best,) if shares[best] >= SUPPORT else ()
