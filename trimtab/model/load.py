@@ -110,9 +110,9 @@ def read_config(folder: Path) -> Any:
             file=file,
         ) from None
     unfit = {"linear_attention", "mamba", "recurrent", "conv"} & set(getattr(config, "layer_types", None) or ())
-    if unfit or not hasattr(config, "num_hidden_layers"):
+    if unfit or not hasattr(config, "num_attention_heads"):
         raise InputError(
-            f"architecture {kind!r} is not plain text attention ({', '.join(sorted(unfit)) or 'no text layers'})",
+            f"architecture {kind!r} is not plain text attention ({', '.join(sorted(unfit)) or 'no attention layers'})",
             "choose a Llama, Qwen, Gemma, Mistral or Phi model",
             file=file,
         )

@@ -1,0 +1,76 @@
+"""Flat rows through our attention against transformers' own, one sequence at a time; parts of attention joined."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model
+
+from trimtab.model.attention import Rule, Segments, causal, joined, partial, visible
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_flat_row_gives_the_logits_of_each_sequence_alone(family):
+    base, plain = base_of(family), plain_model(family)
+    lengths = [1, 13, 2, 20]  # longer than the sliding windows
+    ids = torch.arange(sum(lengths)) * 7 % (VOCABULARY - 3) + 3
+    layout = Segments(lengths)
+    with torch.no_grad():
+        ours = base.logits(base.hidden(ids, layout.positions_N, layout))
+        for part in range(len(lengths)):
+            own = slice(sum(lengths[:part]), sum(lengths[: part + 1]))
+            assert torch.allclose(ours[own], plain(input_ids=ids[own][None]).logits[0], atol=1e-4)
+
+
+def test_positions_start_anew_in_every_sequence():
+    assert Segments([2, 3]).positions_N.tolist() == [0, 1, 0, 1, 2]
+
+
+def by_hand(query, key, value, rule):
+    groups = query.shape[0] // key.shape[0]
+    key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
+    scores = query @ key.transpose(1, 2) * rule.scale
+    if rule.softcap:
+        scores = rule.softcap * torch.tanh(scores / rule.softcap)
+    seen = visible(query.shape[1], key.shape[1], rule.window, query.device)
+    return scores.masked_fill(~seen, float("-inf")).softmax(-1) @ value
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    heads=st.sampled_from([1, 2, 4]),
+    keys=st.integers(1, 20),
+    queries=st.integers(1, 20),
+    window=st.none() | st.integers(1, 25),
+    cap=st.none() | st.just(3.0),
+)
+def test_causal_attention_is_the_formula_with_its_gradients(heads, keys, queries, window, cap):
+    queries = min(queries, keys)
+    torch.manual_seed(keys)
+    shapes = [(4, queries, 8), (heads, keys, 8), (heads, keys, 8)]
+    ours = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    theirs = [value.detach().clone().requires_grad_() for value in ours]
+    rule = Rule(0.3, window, cap)
+    left, right = causal(*ours, rule), by_hand(*theirs, rule)
+    assert torch.allclose(left, right, atol=1e-5)
+    weighting = torch.randn_like(left)
+    (left * weighting).sum().backward()
+    (right * weighting).sum().backward()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one.grad, other.grad, atol=1e-4)
+
+
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_two_parts_joined_are_the_whole(cap):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 9, 8), torch.randn(2, 3, 9, 8)
+    rule = Rule(0.3, None, cap)
+    whole, _ = partial(query, key, value, rule)
+    first, second = (
+        partial(query, key[:, :, :5], value[:, :, :5], rule),
+        partial(query, key[:, :, 5:], value[:, :, 5:], rule),
+    )
+    assert torch.allclose(joined(first, second), whole, atol=1e-5)
+    hidden = torch.ones(2, 1, 1, 5, dtype=torch.bool)
+    nothing = partial(query, key[:, :, :5], value[:, :, :5], rule, hidden=hidden)
+    assert torch.allclose(joined(nothing, second), second[0], atol=1e-6)
