@@ -24,7 +24,7 @@ def draw(result: CheckResult, console: Console) -> None:
         _draw_example(result, console)
     if result.forecasts:
         _draw_plan(result, console)
-    _head(console, "Remarks")
+    _head(console, "Remarks" if result.remarks else "No remarks")
     for remark in result.remarks:
         console.print(Text.assemble((f"{remark.level:<5}", _STYLES[remark.level]), remark.text))
     stopped = any(remark.level == "stop" for remark in result.remarks)
@@ -92,11 +92,11 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
     for cut in result.cuts:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
     if result.smallest_difference is not None:
+        points, count = 100 * result.smallest_difference, result.comparisons
         console.print(
             Text(
-                f"The {result.splits['test']} test questions can show a difference of about "
-                f"{100 * result.smallest_difference:.0f} points between arms (80% power, {result.comparisons} comparisons, "
-                "smaller ones need more questions."
+                f"The {result.splits['test']} test questions can show a difference of about {points:.0f} points between arms "
+                f"(80% power, {count} comparison{'s' * (count > 1)}); smaller ones need more questions."
             )
         )
 
