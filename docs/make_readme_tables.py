@@ -1,0 +1,126 @@
+"""Fills the marked blocks of README.md from benchmarks/results; `--check` fails when the README is stale.
+
+A study's figures are its `study.json`, committed as benchmarks/results/study_NAME.json. What was not measured says so.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, README = ROOT / "benchmarks" / "results", ROOT / "README.md"
+STUDIES = {
+    "study_handbook": "`make demo`: questions about an invented company's handbook",
+    "study_banking77": "Banking77: intents of bank customers' messages",
+    "study_xquad": "XQuAD: questions on encyclopaedia articles, split by article",
+}
+SIMULATED = {
+    "score interval, coverage": ("95% intervals of a score hold the true one", "least"),
+    "difference interval, coverage": ("95% intervals of a difference hold the true one", "least"),
+    "one arm wrongly said to reach the target": (
+        "an arm at the target is said to be above it (aim: at most 5%)",
+        "most",
+    ),
+    "studies in which any arm is wrongly said to reach the target": (
+        "a study names any arm that does not reach the target",
+        "most",
+    ),
+    "studies without a target that show a wrong arm": ("a study without a target shows a wrong arm", "most"),
+}
+
+
+def load(name: str) -> Any:
+    """A committed result, None where there is none."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def studies() -> str:
+    """One table for each study: its arms, and the verdict below."""
+    parts = []
+    for name, title in STUDIES.items():
+        study = load(name)
+        parts.append(f"**{title}**\n\n" + (_study(study) if study else f"Not measured yet (`{name}.json`)."))
+    return "\n\n".join(parts)
+
+
+def _study(study: dict[str, Any]) -> str:
+    metric = study["metric"].replace("_", " ")
+    lines = [f"| arm | {metric} [95% interval] | questions | training | one answer, median |", "| --- " * 5 + "|"]
+    for arm in study["arms"]:
+        if arm["status"] != "done":
+            lines.append(f"| `{arm['arm']}` | {arm['status'].replace('_', ' ')}: {arm['why']} | | | |")
+            continue
+        score = f"{arm['score']:.3f} [{arm['low']:.3f}, {arm['high']:.3f}]"
+        trained = _seconds(arm["train_seconds"]) if arm["train_seconds"] else "none"
+        lines.append(f"| `{arm['arm']}` | {score} | {arm['n']} | {trained} | {arm['latency_p50_ms']:.0f} ms |")
+    verdict = study["verdict"]
+    shown = "Shown" if verdict["status"] == "shown" else "Not shown"
+    return "\n".join(lines) + f"\n\n*{shown}.* {verdict['sentence']}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def speed() -> str:
+    """Training and answering beside their peers on the same machine."""
+    lines = ["| work | Trimtab | peer | ratio |", "| --- | --- | --- | --- |"]
+    train, answer = load("train_vs_trl"), load("generate_vs_transformers")
+    peers = [f"- {found['peer']}" for found in (train, answer) if found]
+    if train:
+        ours, theirs = train["tokens_per_second"]["trimtab"], train["tokens_per_second"]["trl"]
+        lines.append(f"| {train['what']} | {ours:.0f} tokens/s | {theirs:.0f} tokens/s | {train['ratio']:.2f} |")
+    else:
+        lines.append("| LoRA training against TRL | not measured yet (`train_vs_trl.json`) | | |")
+    if answer:
+        ours, theirs = (answer["new_tokens_per_second"][side] for side in ("trimtab", "transformers"))
+        lines.append(
+            f"| {answer['what']} | {ours:.0f} new tokens/s | {theirs:.0f} new tokens/s | {answer['ratio']:.2f} |"
+        )
+    else:
+        lines.append("| few-shot answers against `generate` | not measured yet (`generate_vs_transformers.json`) | | |")
+    return "\n".join([*lines, *(["", "The peers' settings:", *peers] if peers else [])])
+
+
+def simulation() -> str:
+    """How far the verdict itself can be trusted."""
+    found = load("verdict_simulation")
+    if not found:
+        return "Not measured yet (`verdict_simulation.json`)."
+    lines = ["| over simulated studies with known truth | mean | worst case of the grid |", "| --- | --- | --- |"]
+    for key, (words, worst) in SIMULATED.items():
+        figures = found["summary"][key]
+        lines.append(f"| {words} | {figures['mean']:.1%} | {figures[worst]:.1%} |")
+    return "\n".join(lines)
+
+
+def filled(text: str) -> str:
+    """The README with every block between its marks replaced."""
+    for name, block in (("studies", studies()), ("speed", speed()), ("simulation", simulation())):
+        start, end = f"<!-- {name}: written by docs/make_readme_tables.py -->", f"<!-- end {name} -->"
+        if text.count(start) != 1 or text.count(end) != 1:
+            raise SystemExit(f"README.md: the marks of the block {name!r} are missing")
+        head, _, rest = text.partition(start)
+        text = f"{head}{start}\n{block}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def main(arguments: list[str]) -> int:
+    """Write the README, or with --check only compare it."""
+    now = README.read_text(encoding="utf-8")
+    wanted = filled(now)
+    if arguments == ["--check"]:
+        if now == wanted:
+            return 0
+        print("README.md is stale; run: python docs/make_readme_tables.py", file=sys.stderr)
+        return 1
+    README.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
