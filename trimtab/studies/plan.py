@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from trimtab.base.errors import MissingError, TrimtabError
 from trimtab.base.files import read_json, write_json
 from trimtab.base.records import Arm
 from trimtab.measurement.statistics import MIN_LATENCIES
@@ -18,6 +19,7 @@ from trimtab.training.predict import measure_rate, memory_mb
 from trimtab.training.sft import document_rows
 
 SAMPLE, EVALUATIONS = 8, 4
+TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
 EPOCH_CUTS = (2.0, 1.0, 0.5)
 
 
@@ -63,8 +65,18 @@ def predict(bench: Bench, arms: Sequence[Arm]) -> tuple[ArmPlan, ...]:
         )
         choices = 0 if arm.context in ("prompt", *chosen) else len(PASSAGES if arm.context == "rag" else SHOTS)
         chosen.add(arm.context)
-        plans.append(_predict(bench, arm, context, choices))
+        try:
+            plans.append(_predict(bench, arm, context, choices))
+        except MissingError:
+            raise
+        except (TrimtabError, RuntimeError, ValueError, MemoryError):
+            plans.append(_unpredicted(arm))
     return tuple(plans)
+
+
+def _unpredicted(arm: Arm) -> ArmPlan:
+    """An arm that cannot even begin takes no time; what is wrong with it comes out when it is run."""
+    return ArmPlan(arm=arm.name, epoch_seconds=0, epochs=0, answer_seconds=0, choose_seconds=0, memory_mb=None)
 
 
 def _predict(bench: Bench, arm: Arm, context: Context, choices: int) -> ArmPlan:
@@ -113,7 +125,7 @@ def _training(bench: Bench, plan: Recipe, context: Context) -> tuple[float, floa
     train = bench.workspace.splits["train"]
     sample = training_rows(bench, context, train[: 4 * SAMPLE], 0)[0]
     prepare(bench, plan)
-    rate = measure_rate(bench.base, sample)
+    rate = measure_rate(bench.base, sample, TIMED_SECONDS)
     tokens = sum(len(row.encoded.ids) for row in sample) / len(sample) * len(train)
     if "docs" in plan.stages:
         tokens += sum(len(row.encoded.ids) for row in document_rows(bench.workspace.documents, bench.encoder))

@@ -27,12 +27,12 @@ DEV_ROWS, DEV_QUESTIONS = 96, 60
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the weights of an arm are made, every default filled in."""
+    """How the weights of an arm are made, every default filled in; `layers` None is the usual number, or all of a shallow model."""
 
     method: str
     stages: tuple[str, ...]
     rank: int
-    layers: int
+    layers: int | None
     learning_rate: float
     epochs: float
     batch: int
@@ -58,7 +58,7 @@ def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None) -> Re
         method=arm.weights,
         stages=arm.stages,
         rank=int(own.get("rank", RANK)),
-        layers=int(own.get("layers", LAYERS)),
+        layers=int(own["layers"]) if "layers" in own else None,
         learning_rate=float(own.get("learning_rate", RATES[arm.weights])),
         epochs=float(own.get("epochs", EPOCHS if epochs is None else epochs)),
         batch=int(own.get("batch", 8 if rows < 1000 else 16)),
@@ -91,7 +91,7 @@ def prepare(bench: Bench, plan: Recipe) -> None:
     if plan.method == "lora":
         add_lora(base, plan.rank, plan.rank * ALPHA_PER_RANK, plan.seed)
     else:
-        unfreeze(base, plan.method, plan.layers)
+        unfreeze(base, plan.method, plan.layers or min(LAYERS, base.model.config.num_hidden_layers))
 
 
 def train_weights(
