@@ -37,7 +37,10 @@ def read_documents(task: Task) -> tuple[Document, ...]:
     documents: dict[str, Document] = {}
     for pattern in task.data.documents:
         for path, root in resolve(task.folder, pattern, SUFFIXES, "data.documents"):
-            for document in _read(path, path.relative_to(root).as_posix(), task.data.encoding):
+            # Relative to the task file, so that a source kept in an index holds from whichever folder it is read.
+            source = path.relative_to(task.folder) if path.is_relative_to(task.folder) else path
+            for read in _read(path, path.relative_to(root).as_posix(), task.data.encoding):
+                document = replace(read, source=source.as_posix())
                 other = documents.setdefault(document.id, document)
                 if other is not document and other.source != document.source:
                     raise InputError(
