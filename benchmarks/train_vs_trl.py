@@ -27,6 +27,7 @@ PEERS = ROOT / "benchmarks" / ".peers"
 ROWS = ROOT.parent / "shared" / "data" / "gsm8k.train-1500.jsonl"
 RESULT = ROOT / "benchmarks" / "results" / "train_vs_trl.json"
 MODEL, RANK, BATCH = "smollm2-135m-q4", 16, 8
+POOL = 400  # rows that the steps draw from: enough for the peer to group by length as well as it can
 ORDER = ("trimtab", "trl", "trl", "trimtab")
 
 
@@ -45,13 +46,12 @@ def run(side: str, plan: dict[str, Any]) -> dict[str, Any]:
     """One measured process; its last line of output is its figures."""
     python = str(peer_python()) if side == "trl" else sys.executable
     with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            python,
-            str(ROOT / "benchmarks" / "peers" / f"{side}_sft.py"),
-            json.dumps({**plan, "scratch": scratch}),
-        ]
+        command = [python, str(ROOT / "benchmarks" / "peers" / f"{side}_sft.py")]
+        given = json.dumps({**plan, "scratch": scratch})
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(plan["threads"])}
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+        done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{side} failed:\n{done.stderr}")
     figures: dict[str, Any] = {"side": side, **json.loads(done.stdout.strip().splitlines()[-1])}
     print(f"{side:<8} {figures['tokens_per_second']:7.1f} tokens/s  {figures['peak_memory_mb']:7.0f} MB", flush=True)
     return figures
@@ -88,12 +88,12 @@ def processor() -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--rows", type=Path, default=ROWS, help="JSON lines with question and answer")
-    options.add_argument("--steps", type=int, default=8, help="measured optimizer steps of each run")
-    options.add_argument("--warmup", type=int, default=2)
+    options.add_argument("--steps", type=int, default=5, help="measured optimizer steps of each run")
+    options.add_argument("--warmup", type=int, default=1)
     options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options.add_argument("--out", type=Path, default=RESULT)
     chosen = options.parse_args()
-    count = BATCH * (chosen.steps + chosen.warmup)
+    count = max(POOL, BATCH * (chosen.steps + chosen.warmup))
     rows = [json.loads(line) for line in chosen.rows.read_text(encoding="utf-8").splitlines()[:count]]
     plan = {
         "model": str(resolve(MODEL)),

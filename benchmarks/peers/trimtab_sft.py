@@ -22,7 +22,7 @@ from trimtab.training.sft import Imitation, answer_rows
 
 
 def main() -> None:
-    plan = json.loads(sys.argv[1])
+    plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
     base = load_base(Path(plan["model"]), "bf16")
     add_lora(base, plan["rank"], 2.0 * plan["rank"], seed=0)

@@ -42,7 +42,7 @@ class Sft(SFTTrainer):
 
 
 def main() -> None:
-    plan = json.loads(sys.argv[1])
+    plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
     tokenizer = AutoTokenizer.from_pretrained(plan["model"])
     model = AutoModelForCausalLM.from_pretrained(plan["model"], dtype=torch.bfloat16, attn_implementation="sdpa")
