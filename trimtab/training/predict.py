@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from trimtab.model.adapters import trainable
@@ -47,15 +48,13 @@ def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> Rate:
 
 
 def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS) -> float:
-    """Predicted peak of a training run in MB: weights, what moves with its moments, and the activations of one pass.
+    """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and one pass's activations.
 
     Activations are counted from the configuration: per token and layer about 10 hidden and 5 intermediate vectors are kept.
     """
     config = base.model.config
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in base.model.parameters())
     moving = sum(parameter.numel() for parameter in trainable(base.model).values()) * 16
     width = 10 * config.hidden_size + 5 * getattr(config, "intermediate_size", 4 * config.hidden_size)
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     kept = micro_tokens * config.num_hidden_layers * width * size
-    interpreter = 600e6
-    return float((weights + moving + kept + interpreter) / 1e6)
+    return float((psutil.Process().memory_info().rss + moving + kept) / 1e6)
