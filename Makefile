@@ -33,6 +33,7 @@ check: env
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python docs/make_cli_reference.py --check
+	@$(BIN)/python docs/make_readme_tables.py --check
 
 env: $(READY)
 

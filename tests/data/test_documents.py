@@ -147,7 +147,7 @@ def test_every_kind_of_document(tmp_path: Path) -> None:
     )
     assert "Menu entry" not in str(page.sections)
     for document in found.values():
-        assert document.source == str(docs / document.id)
+        assert document.source == f"docs/{document.id}"
         assert document.digest == hashlib.sha256((docs / document.id).read_bytes()).hexdigest()
 
 
