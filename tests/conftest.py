@@ -98,7 +98,7 @@ def tiny_embedding_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of one layer that reads letters and words, as a sentence-transformers folder."""
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("tiny-embedding")

@@ -5,20 +5,22 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from trimtab.answering.cache import shared_length
 from trimtab.answering.choose import ChoiceRequest, choose_labels
 from trimtab.answering.engine import Engine, Request, generate_texts
-from trimtab.base.records import Example, Generation, Hit, Prompt
-from trimtab.data.prompts import ChatEncoder
+from trimtab.base.errors import InputError
+from trimtab.base.records import Example, Generation, Hit, Prompt, Refusal, Split
+from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
-from trimtab.studies.workspace import Workspace
+from trimtab.studies.workspace import Workspace, write_refusals
 
 MOST_PASSAGES = 10
 ANSWER_MARGIN = 8  # tokens beyond the longest reference
@@ -92,6 +94,12 @@ class Bench:
         longest = max((len(self.encoder.answer(example.references[0])) for example in train), default=128)
         return min(longest + ANSWER_MARGIN, self.context_tokens // 2)
 
+    @cached_property
+    def answer_room(self) -> int:
+        """Tokens that an answer may take: the longest label of a closed set, or text of `output_tokens`."""
+        closed = self.task.task.kind == "classify"
+        return max(map(len, self._label_ids), default=0) if closed else self.output_tokens
+
     def hits(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
         """The best passages of each example, asked for once."""
         new = [example for example in examples if example.id not in self._hits]
@@ -132,6 +140,48 @@ class Bench:
     @cached_property
     def _label_ids(self) -> list[tuple[int, ...]]:
         return [self.encoder.answer(label) for label in self.workspace.labels]
+
+
+def open_bench(workspace: Workspace) -> Bench:
+    """A bench whose rows all fit the model: longer ones leave their split and stand in `refused.jsonl`.
+
+    A training row must fit with its own answer, a dev or test row with the longest that may be given. Nothing is done where
+    no arm runs the base model. Raises InputError where no row of train or test is left.
+    """
+    bench = Bench(workspace)
+    if all(arm.weights in ("linear", "api") for arm in workspace.task.arms):
+        return bench
+    for splits in (("train",), ("dev", "test")):  # the longest answer is known from the training rows that stay
+        _refuse_long_rows(bench, splits)
+    for name in ("train", "test"):
+        if workspace.splits[name] and not bench.workspace.splits[name]:
+            raise InputError(
+                f"every row of {name} is longer than the model's {bench.context_tokens} tokens",
+                "shorten them, or choose a base model with a longer context",
+                field="data.examples",
+            )
+    if len(bench.workspace.refusals) > len(workspace.refusals):
+        write_refusals(workspace.folder, bench.workspace.refusals)
+    return bench
+
+
+def _refuse_long_rows(bench: Bench, splits: Sequence[Split]) -> None:
+    instruction, most = bench.task.task.instruction, bench.context_tokens
+    kept, refused = dict(bench.workspace.splits), []
+    for name in splits:
+        fitting = []
+        for example in bench.workspace.splits[name]:
+            answer = len(bench.encoder.answer(example.references[0]))
+            room = answer if name == "train" else max(answer, bench.answer_room)
+            tokens = len(bench.encoder.prompt(compose(example, instruction).messages)) + room
+            if tokens <= most:
+                fitting.append(example)
+                continue
+            reason = f"{tokens} tokens with instruction and answer, more than the model's {most}"
+            remedy = "shorten it, or choose a base model with a longer context"
+            refused.append(Refusal(file=example.file, line=example.line, reason=reason, remedy=remedy))
+        kept[name] = tuple(fitting)
+    bench.workspace = replace(bench.workspace, splits=kept, refusals=(*bench.workspace.refusals, *refused))
 
 
 def _stripped(item: Generation) -> Generation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -11,13 +11,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from trimtab.base.errors import MissingError
-from trimtab.base.records import Arm, Encoded, Refusal
+from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.task import Task, load_task
 from trimtab.data.checks import Level, Remark
 from trimtab.data.leakage import Overlap, describe
 from trimtab.data.privacy import Finding
 from trimtab.measurement.statistics import items_for_difference, smallest_difference
-from trimtab.studies.bench import Bench
+from trimtab.studies.bench import Bench, open_bench
 from trimtab.studies.contexts import CUSTOMARY, Asker, Context
 from trimtab.studies.plan import Plan, fit, predict
 from trimtab.studies.study import GUESSED_DISCORDANCE
@@ -130,24 +130,28 @@ def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
         currency=task.cost.currency if task.cost.machine_hour else None,
         cuts=(),
     )
-    return _with_model(result, Bench(workspace)) if workspace.splits["train"] and tests else result
+    return _with_model(result, workspace) if workspace.splits["train"] and tests else result
 
 
-def _with_model(result: CheckResult, bench: Bench) -> CheckResult:
+def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
     """Add what only the models can tell; where they are missing, what fetches them."""
-    task = bench.task
+    task = workspace.task
     try:
+        bench = open_bench(workspace)
         arm, pieces = _example(bench)
-        tokens = _token_statistics(bench)
+        tokens = _token_statistics(bench, workspace.splits["train"])
         plan = fit(predict(bench, task.arms), task.study.budget_seconds, task.study.seeds)
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
     remarks = list(result.remarks)
-    if tokens.too_long:
-        text = f"{tokens.too_long} training rows are longer than the model's {tokens.context} tokens and will be left out; shorten them."
+    too_long = len(bench.workspace.refusals) - len(workspace.refusals)
+    if too_long:
+        text = f"{too_long} rows are longer than the model's {tokens.context} tokens and are left out; shorten them."
         remarks.append(Remark("warn", text))
     return replace(
         result,
+        splits={name: len(part) for name, part in bench.workspace.splits.items()},
+        refused=bench.workspace.refusals,
         remarks=tuple(remarks),
         example_arm=arm,
         example=pieces,
@@ -178,8 +182,7 @@ def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[Pie
     return tuple(Piece(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)
 
 
-def _token_statistics(bench: Bench) -> TokenStatistics:
-    train = bench.workspace.splits["train"]
+def _token_statistics(bench: Bench, train: Sequence[Example]) -> TokenStatistics:
     asker = Asker(bench, Context(kind="prompt", count=0))
     prompts = [len(bench.encoder.prompt(prompt.messages)) for prompt in asker.prompts(train)]
     answers = [len(bench.encoder.answer(example.references[0])) for example in train]

@@ -14,7 +14,7 @@ from trimtab.base.task import Task, load_task, parse_arm
 from trimtab.measurement.evaluate import Scorer, save_answers
 from trimtab.measurement.scorer import ScorerProgram, require_consent
 from trimtab.studies.arms import ArmRunner, Effort
-from trimtab.studies.bench import Bench
+from trimtab.studies.bench import open_bench
 from trimtab.studies.kept import find_kept, require_weights
 from trimtab.studies.record import count_opening
 from trimtab.studies.workspace import Workspace, open_workspace, require_sound
@@ -42,18 +42,19 @@ def eval(
         require_consent(task.task.scorer, allow_commands)
     workspace = open_workspace(task)
     require_sound(workspace)
-    if not workspace.splits[split]:
+    bench = open_bench(workspace)
+    if not bench.workspace.splits[split]:
         raise InputError(f"the {split} split is empty", "add examples", file=task.file, field="data.split")
     name = f"{kept.id}-{arm}" if kept else arm
     if split == "test":
-        _tell_opening(workspace, f"eval-{name}")
+        _tell_opening(bench.workspace, f"eval-{name}")
     display = Display()
     with ExitStack() as stack:
         stack.callback(display.close)
         scorer: Scorer | None = None
         if task.task.scorer:
             scorer = stack.enter_context(ScorerProgram(task.task.scorer, task.folder))
-        runner = ArmRunner(Bench(workspace), scorer, Progress(listeners=[display], arm=arm))
+        runner = ArmRunner(bench, scorer, Progress(listeners=[display], arm=arm))
         folder = workspace.folder / EVALS / f"{name}-{split}"
         outcome = runner.run(chosen, split, folder, Effort(search=False), kept=kept)
     save_answers(folder / "answers.parquet", outcome.answers)

@@ -20,7 +20,7 @@ from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, require_co
 from trimtab.measurement.statistics import LEVEL, discordance, holm, smallest_difference
 from trimtab.reports.page import write_report
 from trimtab.studies.arms import ArmRunner
-from trimtab.studies.bench import Bench
+from trimtab.studies.bench import open_bench
 from trimtab.studies.cost import Usage
 from trimtab.studies.figures import difference, noninferiority_p, scores_of, target_p
 from trimtab.studies.plan import Plan, fit, load_plan, predict, save_plan
@@ -69,6 +69,8 @@ def study(
             return _Study(task, workspace, folder, judge, progress, display).run()
         except StoppedError as error:
             raise StoppedError(f"{error} (study {folder.name})") from None
+        except KeyboardInterrupt:  # between steps of training nothing is lost but the arm that was being measured
+            raise StoppedError(f"stopped, finished arms are kept; go on with --resume (study {folder.name})") from None
         finally:
             if display:
                 display.close()
@@ -86,8 +88,9 @@ class _Study:
         progress: Progress,
         display: Display | None,
     ) -> None:
-        self.task, self.workspace, self.folder, self.progress, self.display = task, workspace, folder, progress, display
-        self.bench = Bench(workspace)
+        self.task, self.folder, self.progress, self.display = task, folder, progress, display
+        self.bench = open_bench(workspace)
+        self.workspace = self.bench.workspace
         self.runner = ArmRunner(self.bench, scorer, progress)
         self.results: list[ArmResult] = []
         self.usages: dict[str, Usage] = {}

@@ -14,7 +14,7 @@ from trimtab.base.progress import Display, Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task, load_task, parse_arm
 from trimtab.studies.arms import ArmRunner, Effort
-from trimtab.studies.bench import Bench
+from trimtab.studies.bench import Bench, open_bench
 from trimtab.studies.machine import describe_machine, versions
 from trimtab.studies.record import arm_digest
 from trimtab.studies.runs import TIME
@@ -67,7 +67,7 @@ def train(
     )
     try:
         with locked(folder):
-            return _train(Bench(workspace), chosen, seed, folder, progress)
+            return _train(open_bench(workspace), chosen, seed, folder, progress)
     except StoppedError as error:
         raise StoppedError(f"{error} (run {folder.name})") from None
     finally:

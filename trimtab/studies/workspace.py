@@ -77,7 +77,7 @@ def open_workspace(task: Task) -> Workspace:
     read = read_examples(task, task.data.examples)
     fixed = read_examples(task, task.data.test) if task.data.test else None
     refusals = (*read.refusals, *(fixed.refusals if fixed else ()))
-    _write_refusals(folder, refusals)
+    write_refusals(folder, refusals)
     splits = assign_splits(
         read.examples,
         fixed.examples if fixed else (),
@@ -136,7 +136,8 @@ def require_sound(workspace: Workspace) -> None:
         )
 
 
-def _write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:
+def write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:
+    """Write `refused.jsonl` anew: one line for each row that is not used."""
     write_atomic(
         folder / "refused.jsonl",
         "".join(json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in refusals),
