@@ -119,6 +119,6 @@ def tiny_embedding_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     BertModel(config).save_pretrained(plain)
     body = Transformer(str(plain), max_seq_length=128)
-    whole = SentenceTransformer(modules=[body, Pooling(body.get_word_embedding_dimension())], device="cpu")
+    whole = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension())], device="cpu")
     whole.save(str(folder / "model"), create_model_card=False)
     return folder / "model"

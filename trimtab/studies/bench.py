@@ -22,7 +22,7 @@ from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
 from trimtab.studies.workspace import Workspace, write_refusals
 
-MOST_PASSAGES = 10
+MOST_PASSAGES = 64  # as many as an arm may ask for
 ANSWER_MARGIN = 8  # tokens beyond the longest reference
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -44,12 +45,16 @@ class Asker:
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
         """Prompts as they are asked; what does not fit the model is dropped, the least alike first."""
-        shots = self._near(examples, self.context.count) if self._near else [self._fixed] * len(examples)
+        shots = self._near(examples, self.context.count) if self._near else [self._others(item) for item in examples]
         hits = self.bench.hits(examples) if self.context.kind == "rag" else [()] * len(examples)
         return [
             self._fitted(example, own, found[: self.context.count])
             for example, own, found in zip(examples, shots, hits, strict=True)
         ]
+
+    def _others(self, example: Example) -> list[Shot]:
+        """The fixed shots; an example of the training rows is not shown its own answer."""
+        return [shot for shot in self._fixed if shot[0] != example.input]
 
     def training_prompts(self, examples: Sequence[Example], seed: int) -> list[tuple[Prompt, str]]:
         """Prompts with the answer to imitate.
@@ -140,12 +145,9 @@ class NearestShots:
         alike_NP = self.bench.embedder.encode([example.input for example in examples]) @ self._vectors_PD.T
         chosen = []
         for example, row in zip(examples, alike_NP, strict=True):
-            own = [
-                place
-                for place in np.argsort(-row, kind="stable")[: count + 8]
-                if self._may_stand(self.pool[place], example)
-            ]
-            chosen.append([(self.pool[place].input, self.pool[place].references[0]) for place in reversed(own[:count])])
+            alike = (self.pool[place] for place in np.argsort(-row, kind="stable"))
+            own = list(islice((shot for shot in alike if self._may_stand(shot, example)), count))
+            chosen.append([(shot.input, shot.references[0]) for shot in reversed(own)])
         return chosen
 
     def _may_stand(self, shot: Example, example: Example) -> bool:

@@ -43,9 +43,9 @@ class LinearModel:
     def save(self, folder: Path) -> None:
         """Write weights as safetensors and the rest as JSON."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {"weights": self.weights_CF, "offsets": self.offsets_C, "idf": self.idf_F}, folder / "linear.safetensors"
-        )
+        tensors = {"weights": self.weights_CF, "offsets": self.offsets_C, "idf": self.idf_F}
+        # scikit-learn's weights lie column by column, and safetensors writes memory as it lies
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "linear.safetensors")
         plain = {key: getattr(self, key) for key in ("features", "vocabulary", "dev_accuracy", "penalty")}
         write_json(folder / "linear.json", {**plain, "labels": list(self.labels)})
 

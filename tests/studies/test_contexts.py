@@ -1,0 +1,139 @@
+"""What the model sees: shots and passages, in asking and in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from study_tasks import UNKNOWN, rows_of, write_task
+
+from trimtab.base.records import Example, Message
+from trimtab.base.task import load_task, parse_arm
+from trimtab.studies.bench import Bench, open_bench
+from trimtab.studies.contexts import GOLD_MISSING, Asker, Context, NearestShots, choose_context, fixed_shots
+from trimtab.studies.workspace import open_workspace
+
+SPLITS = ("train", "dev", "test")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tiny_embedding_folder: Path) -> Bench:
+    """200 questions in pairs, every fifth unanswerable, and a document for each city."""
+    folder = tmp_path_factory.mktemp("contexts")
+    (folder / "documents").mkdir()
+    rows = rows_of(200, unknown=True)
+    for row in rows:
+        row["document"] = "" if row["answer"] == UNKNOWN else f"{row['answer'].lower()}.md"
+    for city in {row["answer"] for row in rows} - {UNKNOWN}:
+        (folder / "documents" / f"{city.lower()}.md").write_text(f"# Town\n{city} has a bridge.\n")
+    task = write_task(
+        folder,
+        tiny_model_folder,
+        ["rag", "lora+rag"],
+        rows=rows,
+        data=(
+            'documents = ["documents/"]\ngroup = "pair"\n'
+            'columns = { input = "question", output = "answer", passage = "document" }'
+        ),
+        base=f'embedding = "{tiny_embedding_folder}"',
+    )
+    return open_bench(open_workspace(load_task(task)))
+
+
+def shown(prompt_messages: tuple[Message, ...]) -> list[str]:
+    """The questions of the worked examples in a prompt."""
+    return [turn.content for turn in prompt_messages[:-1] if turn.role == "user"]
+
+
+@pytest.mark.parametrize("kind", ["few-shot", "nearest-shots"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_shots_come_from_other_training_rows_alone(bench: Bench, kind: str, split: str) -> None:
+    splits = bench.workspace.splits
+    allowed = {example.input: example for example in splits["train"]}
+    for prompt, example in zip(
+        Asker(bench, Context(kind=kind, count=2)).prompts(splits[split]), splits[split], strict=True
+    ):
+        shots = shown(prompt.messages)
+        assert len(shots) == 2 or (kind == "few-shot" and split == "train")
+        assert set(shots) <= set(allowed) - {example.input}
+        if kind == "nearest-shots":
+            assert all(allowed[shot].group != example.group for shot in shots)
+
+
+def test_nearest_shots_are_found_beyond_a_large_group_of_ones_own(bench: Bench) -> None:
+    def row(number: int, group: str) -> Example:
+        messages = (Message(role="user", content=f"bridge {number}"),)
+        return Example(id=f"{group}{number}", messages=messages, references=(group,), group=group)
+
+    pool = [*(row(number, "own") for number in range(30)), *(row(number, "other") for number in range(100, 103))]
+    (shots,) = NearestShots(bench, pool)([row(99, "own")], 3)
+    assert [answer for _, answer in shots] == ["other"] * 3
+
+
+def test_fixed_shots_show_different_answers_and_do_not_depend_on_the_order_of_rows(bench: Bench) -> None:
+    pool = bench.workspace.splits["train"]
+    shots = fixed_shots(pool, 4)
+    assert len({answer for _, answer in shots}) == 4
+    assert fixed_shots(tuple(reversed(pool)), 4) == shots
+    assert len(fixed_shots(pool[:3], 8)) == 3
+    assert fixed_shots((), 4) == []
+
+
+def test_what_does_not_fit_is_dropped_until_the_prompt_fits(bench: Bench) -> None:
+    room = bench.context_tokens - bench.output_tokens
+    for kind, count in (("few-shot", 30), ("rag", 9)):
+        prompts = Asker(bench, Context(kind=kind, count=count)).prompts(bench.workspace.splits["test"])
+        for prompt in prompts:
+            assert len(bench.encoder.prompt(prompt.messages)) <= room
+            assert len(shown(prompt.messages)) < 30
+            assert [hit.rank for hit in prompt.hits] == list(range(1, len(prompt.hits) + 1))
+        assert kind != "rag" or all(prompt.hits for prompt in prompts)
+
+
+def test_passages_asked_for_are_the_best_ones(bench: Bench) -> None:
+    test = bench.workspace.splits["test"]
+    for prompt, found in zip(Asker(bench, Context(kind="rag", count=2)).prompts(test), bench.hits(test), strict=True):
+        assert prompt.hits == found[:2]
+
+
+def test_training_shows_the_right_passage_and_sometimes_not(bench: Bench) -> None:
+    train = bench.workspace.splits["train"]
+    pairs = Asker(bench, Context(kind="rag", count=2)).training_prompts(train, 0)
+    answerable = missing = 0
+    for (prompt, answer), example in zip(pairs, train, strict=True):
+        held = {hit.passage.document for hit in prompt.hits}
+        assert len({hit.passage.id for hit in prompt.hits}) == len(prompt.hits) == 2
+        if example.references[0] == UNKNOWN:
+            assert answer == UNKNOWN
+            continue
+        answerable += 1
+        gold = example.passages[0]
+        if any(document.endswith(gold) for document in held):
+            assert answer == example.references[0]
+        else:
+            missing += 1
+            assert answer == UNKNOWN  # these data know such answers
+    assert 0 < missing < 3 * GOLD_MISSING * answerable
+    assert Asker(bench, Context(kind="rag", count=2)).training_prompts(train, 0) == pairs
+    assert Asker(bench, Context(kind="rag", count=2)).training_prompts(train, 1) != pairs
+
+
+def test_the_right_passage_does_not_always_stand_in_the_same_place(bench: Bench) -> None:
+    train = bench.workspace.splits["train"]
+    places = set()
+    for (prompt, _), example in zip(
+        Asker(bench, Context(kind="rag", count=3)).training_prompts(train, 0), train, strict=True
+    ):
+        names = [hit.passage.document for hit in prompt.hits]
+        places |= {place for place, name in enumerate(names) if example.passages and name.endswith(example.passages[0])}
+    assert places == {0, 1, 2}
+
+
+def test_the_count_is_the_best_on_dev_the_smaller_of_equals(bench: Bench) -> None:
+    arm = parse_arm("few-shot", bench.task)
+    assert choose_context(bench, arm, lambda context: -abs(context.count - 4)).count == 4
+    assert choose_context(bench, arm, lambda context: 0.5).count == 2
+    asked: list[Context] = []
+    assert choose_context(bench, arm, lambda context: asked.append(context) or 0.0, search=False).count == 4
+    assert asked == []
+    assert choose_context(bench, parse_arm("prompt", bench.task), lambda context: 0.0).chosen() == {}
