@@ -1,0 +1,122 @@
+"""A study as a process of its own, taken down by signals, and its endpoint arm against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from openai_server import KEY, serving
+from study_tasks import rows_of, write_task
+
+from trimtab.measurement.evaluate import load_answers
+from trimtab.studies.study import study
+
+ARMS = ["prompt", "slow", "few-shot"]
+SLOW = """
+[arm.slow]
+weights = "full"
+epochs = 200
+"""
+
+
+def start(task: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", "study", "--task", str(task), *more]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(task: Path, stage: str) -> Path:
+    """Until the study under way has done something of `stage` in the arm that trains for long."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for file in (task.parent / ".trimtab").glob("studies/*/events.jsonl"):
+            if any(f'"stage": "{stage}", "arm": "slow"' in line for line in file.read_text().splitlines()):
+                return file.parent
+        time.sleep(0.05)
+    raise TimeoutError(stage)
+
+
+def test_signals_take_nothing_that_was_finished(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ARMS, more=SLOW)
+    first = start(task)
+    folder = wait_for(task, "train")
+    first.send_signal(signal.SIGINT)
+    _, told = first.communicate(timeout=60)
+    assert first.returncode == 3, told
+    last = told.strip().splitlines()[-1]
+    assert "--resume" in last
+    assert folder.name in last
+    done = (folder / "arms" / "prompt" / "arm.json").read_bytes()
+    before = (folder / "events.jsonl").read_text().count("\n")
+    second = start(task, "--resume", folder.name)
+    while (folder / "events.jsonl").read_text().count('"stage": "train"') < before:
+        time.sleep(0.02)
+        assert second.poll() is None, second.communicate()
+    second.kill()
+    second.communicate(timeout=60)
+    result = study(task, resume="latest" if (folder.parent / "latest").exists() else folder.name, listeners=[])
+    assert [arm.status for arm in result.arms] == ["done"] * 3
+    assert (folder / "arms" / "prompt" / "arm.json").read_bytes() == done
+    found = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert not [event for event in found[before:] if event["arm"] == "prompt"]
+    steps = [event["step"] for event in found if event["stage"] == "train"]
+    assert steps.count(1) == 1  # training went on, it did not begin again
+    assert max(steps) == steps[-1]
+
+
+ENDPOINT = """
+[api.big]
+url = "{url}"
+model = "tiny"
+key_env = "TINY_KEY"
+{price}
+"""
+PRICE = 'price_per_million = { input = 1.0, output = 2.0, as_of = 2026-11-01, source = "list" }'
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "price"),
+    [
+        ('kind = "answer"\noutput_tokens = 6', "", PRICE),
+        ('kind = "classify"', 'columns = { input = "question", label = "answer" }', ""),
+    ],
+)
+def test_an_endpoint_is_measured_on_the_same_questions(tmp_path, tiny_model_folder, monkeypatch, kind, data, price):
+    monkeypatch.setenv("TINY_KEY", KEY)
+    with serving() as server:
+        task = write_task(
+            tmp_path,
+            tiny_model_folder,
+            ["api-big", "prompt"],
+            rows=[{"question": row["question"][:24], "answer": row["answer"]} for row in rows_of(80)],
+            task=kind,
+            data=data,
+            more=ENDPOINT.format(url=server.url, price=price),
+        )
+        result = study(task, listeners=[])
+        assert [(arm.status, arm.why) for arm in result.arms] == [("done", None)] * 2
+        folder = tmp_path / ".trimtab" / "studies" / result.study / "arms"
+        remote, local = (load_answers(folder / name / "answers.parquet") for name in ("api-big", "prompt"))
+        assert [answer.item_id for answer in remote] == [answer.item_id for answer in local]
+        assert {body["temperature"] for body in server.bodies} == {0}
+        assert all(body["messages"][0] == {"role": "system", "content": "Which city?"} for body in server.bodies)
+    cost = result.arms[0].cost
+    if not price:
+        assert cost is None  # not known
+        return
+    assert cost is not None
+    each = sum(answer.prompt_tokens + 2 * answer.new_tokens for answer in remote) / len(remote) / 1e6
+    assert cost.total == pytest.approx(12 * 10_000 * each)
+    assert (cost.up_front, cost.currency) == (0.0, "USD")
+    assert KEY not in "".join(path.read_text() for path in folder.parent.glob("*.json*"))
