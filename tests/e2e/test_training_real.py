@@ -18,7 +18,7 @@ FACTS = [
     (f"What is the code of door {number}?", f"The code of door {number} is {number * 37 % 101}.")
     for number in range(24)
 ]
-SETTINGS = LoopSettings(learning_rate=5e-4, epochs=1.0)
+SETTINGS = LoopSettings(learning_rate=5e-4, epochs=4.0)
 
 
 def rows_of(base, facts):

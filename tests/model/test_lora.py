@@ -65,3 +65,21 @@ def test_merged_is_the_same_function_and_comes_apart_to_the_bit():
     made.unmerge()
     assert torch.equal(made.base.weight.data, before)
     assert torch.equal(made(values), expected)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_small_change_is_not_rounded_away_in_bfloat16(bias):
+    """Far below the last bit of the output, it must still be there on average: else training in bfloat16 learns less."""
+    torch.manual_seed(0)
+    linear = nn.Linear(64, 32, bias=bias).bfloat16().requires_grad_(False)
+    if bias:
+        nn.init.normal_(linear.bias)
+    made = LoraLinear(linear, rank=4, alpha=8.0)
+    nn.init.constant_(made.lora_b, 1e-4)
+    values = torch.randn(4000, 64).bfloat16()
+    change = (values.float() @ made.delta().T).double()
+    got = (made(values).detach() - linear(values)).double()
+    last_bit = linear(values).abs().double().mean() * 2**-8
+    assert change.abs().mean() < last_bit  # a change that rounding could swallow
+    kept = float((got * change).sum() / change.square().sum())
+    assert kept == pytest.approx(1.0, abs=0.1)

@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -21,8 +20,11 @@ class _LoraProduct(torch.autograd.Function):
     ) -> Tensor:
         a_RI, b_OR = a_RI.to(input_NI.dtype), (b_OR * scale).to(input_NI.dtype)
         low_NR = input_NI @ a_RI.T
-        out_NO = F.linear(input_NI, weight_OI, bias_O)
-        out_NO.addmm_(low_NR, b_OR.T)
+        # The small product first: added to a sum already rounded to bfloat16, a small change would be rounded away.
+        out_NO = low_NR @ b_OR.T
+        out_NO.addmm_(input_NI, weight_OI.T)
+        if bias_O is not None:
+            out_NO += bias_O
         ctx.save_for_backward(input_NI, low_NR, weight_OI, a_RI, b_OR)
         ctx.scale = scale
         return out_NO
@@ -36,8 +38,8 @@ class _LoraProduct(torch.autograd.Function):
         grad_b_OR = (grad_NO.T @ low_NR).float() * ctx.scale
         grad_input_NI = None
         if ctx.needs_input_grad[0]:
-            grad_input_NI = grad_NO @ weight_OI
-            grad_input_NI.addmm_(grad_low_NR, a_RI)
+            grad_input_NI = grad_low_NR @ a_RI
+            grad_input_NI.addmm_(grad_NO, weight_OI)
         return grad_input_NI, None, None, grad_a_RI, grad_b_OR, None
 
 
