@@ -160,12 +160,17 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
         spent = total(effort)
         for arm in sorted(arms, key=lambda arm: -arm.seconds(effort)):
             if spent > budget:
-                lacking = (spent - budget) / 60
                 left_out[arm.arm] = (
-                    f"the budget of {budget / 60:.0f} min lacks about {lacking:.0f} min for it; raise study.budget"
+                    f"the budget of {_minutes(budget)} min lacks about {_minutes(spent - budget)} min for it; "
+                    "raise study.budget"
                 )
                 spent -= arm.seconds(effort)
     return Plan(arms=tuple(arms), effort=effort, left_out=left_out, cuts=tuple(cuts))
+
+
+def _minutes(seconds: float) -> str:
+    """Minutes to one digit below ten, never 0."""
+    return f"{seconds / 60:.0f}" if seconds >= 600 else f"{max(0.1, seconds / 60):.1f}"
 
 
 def save_plan(path: Path, plan: Plan) -> None:

@@ -52,15 +52,16 @@ class Trained:
 
 
 def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None) -> Recipe:
-    """The arm's settings over the defaults; `epochs` is the study's cut, where the budget asks for one."""
+    """The arm's settings over the defaults; `epochs` is the most that the study's budget leaves, None for no limit."""
     own = arm.settings
+    wanted = float(own.get("epochs", EPOCHS))
     return Recipe(
         method=arm.weights,
         stages=arm.stages,
         rank=int(own.get("rank", RANK)),
         layers=int(own["layers"]) if "layers" in own else None,
         learning_rate=float(own.get("learning_rate", RATES[arm.weights])),
-        epochs=float(own.get("epochs", EPOCHS if epochs is None else epochs)),
+        epochs=wanted if epochs is None else min(wanted, epochs),
         batch=int(own.get("batch", 8 if rows < 1000 else 16)),
         seed=seed,
     )

@@ -1,0 +1,86 @@
+"""Arms on one bench: none starts from what another left, and what is measured is what was saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from study_tasks import write_task
+
+from trimtab.base.errors import InputError
+from trimtab.base.progress import Progress
+from trimtab.base.records import Arm
+from trimtab.base.task import load_task, parse_arm
+from trimtab.studies.arms import ArmRunner, Effort
+from trimtab.studies.bench import Bench, open_bench
+from trimtab.studies.kept import Kept
+from trimtab.studies.weights import EPOCHS, LAYERS, RATES, recipe
+from trimtab.studies.workspace import open_workspace
+
+WILD = '[arm.wild]\nweights = "full"\nlearning_rate = 0.05\nepochs = 2\n'
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny_model_folder: Path) -> Bench:
+    return open_bench(open_workspace(load_task(write_task(tmp_path, tiny_model_folder, ["prompt", "wild"], more=WILD))))
+
+
+def test_an_arm_leaves_nothing_behind(bench: Bench, tmp_path: Path) -> None:
+    runner = ArmRunner(bench, None, Progress())
+
+    def texts(name: str, folder: str) -> list[str]:
+        outcome = runner.run(parse_arm(name, bench.task), "test", tmp_path / folder, Effort())
+        return [answer.answer for answer in outcome.answers]
+
+    before = texts("prompt", "first")
+    wild = texts("wild", "wild")
+    assert wild != before
+    assert texts("prompt", "second") == before
+    assert texts("wild", "again") == wild
+
+
+def test_kept_weights_answer_as_when_they_were_made(bench: Bench, tmp_path: Path) -> None:
+    runner, arm = ArmRunner(bench, None, Progress()), parse_arm("wild", bench.task)
+    made = runner.run(arm, "test", tmp_path / "wild", Effort())
+    kept = Kept(id="r", folder=tmp_path / "wild" / "run-0", count=None, train_seconds=7.0)
+    again = runner.run(arm, "test", tmp_path / "unused", Effort(), kept=kept)
+    assert [answer.answer for answer in again.answers] == [answer.answer for answer in made.answers]
+    assert again.result.score == made.result.score
+    assert again.result.train_seconds == 7.0
+    assert not (tmp_path / "unused").exists()
+
+
+def test_progress_counts_every_question(bench: Bench, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    progress = Progress(
+        listeners=[lambda event: seen.append((event["step"], event["of"])) if event["stage"] == "answer" else None]
+    )
+    ArmRunner(bench, None, progress).run(parse_arm("prompt", bench.task), "test", tmp_path / "p", Effort())
+    tests = len(bench.workspace.splits["test"])
+    assert seen[-1] == (tests, tests)
+
+
+def test_settings_stand_over_the_defaults_and_the_budget_over_both() -> None:
+    plain = Arm(name="lora", weights="lora", stages=("sft",), context="prompt")
+    own = Arm(name="x", weights="lora", stages=("sft",), context="prompt", settings={"epochs": 9.0, "rank": 4})
+    assert (recipe(plain, 50, 0).epochs, recipe(plain, 50, 0, epochs=1.0).epochs) == (EPOCHS, 1.0)
+    assert (recipe(own, 50, 0).epochs, recipe(own, 50, 0).rank) == (9.0, 4)
+    assert recipe(own, 50, 0, epochs=1.0).epochs == 1.0  # a cut to the budget holds for every arm
+    assert recipe(own, 50, 0, epochs=20.0).epochs == 9.0
+    assert recipe(plain, 50, 0).learning_rate == RATES["lora"]
+
+
+def test_freezing_trains_the_last_layers_at_most_all_of_them(bench: Bench) -> None:
+    from trimtab.studies.weights import prepare
+
+    arm = Arm(name="freeze", weights="freeze", stages=("sft",), context="prompt")
+    prepare(bench, recipe(arm, 50, 0))
+    moving = {name for name, value in bench.base.model.named_parameters() if value.requires_grad}
+    assert LAYERS > 2
+    assert {name.split(".")[2] for name in moving if ".layers." in name} == {"0", "1"}
+    assert not any("embed" in name for name in moving)
+    assert all(torch.isfinite(value).all() for value in bench.base.model.parameters())
+    deep = Arm(name="deep", weights="freeze", stages=("sft",), context="prompt", settings={"layers": 3})
+    with pytest.raises(InputError, match="the model has 2"):
+        prepare(bench, recipe(deep, 50, 0))

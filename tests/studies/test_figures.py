@@ -1,0 +1,118 @@
+"""Answers into figures: seeds, groups, slices, set-level metrics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trimtab.base.records import Answer
+from trimtab.base.task import Task
+from trimtab.measurement.statistics import estimate
+from trimtab.studies.figures import (
+    difference,
+    extra_figures,
+    noninferiority_p,
+    score_estimate,
+    scores_of,
+    slice_estimates,
+    target_p,
+)
+
+
+def task_of(kind: str = "answer", metric: str = "exact_match") -> Task:
+    return Task(
+        task={"name": "t", "kind": kind, "metric": metric}, data={}, base={"model": "m"}, file=Path("trimtab.toml")
+    )
+
+
+def answer(item: int, score: float, *, seed: int = 0, **more: object) -> Answer:
+    plain = Answer(
+        item_id=f"i{item:03}",
+        split="test",
+        group=None,
+        slice=None,
+        seed=seed,
+        input="q",
+        reference=("a",),
+        answer="a" if score else "b",
+        score=score,
+        format_ok=True,
+        abstained=False,
+        probability=None,
+        seconds=0.1,
+        prompt_tokens=1,
+        new_tokens=1,
+        hits=(),
+        failure="none",
+    )
+    return replace(plain, **more)
+
+
+def some(count: int = 60, share: float = 0.6, seed: int = 0, **more: object) -> list[Answer]:
+    draw = np.random.default_rng(seed)
+    return [answer(item, float(draw.random() < share), **more) for item in range(count)]
+
+
+def test_seeds_are_averaged_by_item_in_the_order_of_items() -> None:
+    answers = [answer(2, 1.0), answer(1, 0.0), answer(1, 1.0, seed=1), answer(2, 1.0, seed=1)]
+    scores = scores_of(answers)
+    assert scores.items == ("i001", "i002")
+    assert scores.values_N.tolist() == [0.5, 1.0]
+    assert score_estimate(answers, task_of()).n == 2
+
+
+def test_the_order_of_answers_changes_no_figure() -> None:
+    a, b = some(seed=1), some(seed=2)
+    shuffled = list(reversed(a))
+    assert score_estimate(a, task_of()) == score_estimate(shuffled, task_of())
+    assert difference(a, b, task_of()) == difference(shuffled, b, task_of())
+
+
+def test_repeating_groups_widen_the_interval_and_lone_ones_do_not() -> None:
+    same = [answer(item, float(item // 10 % 2), group=f"g{item // 10}") for item in range(60)]
+    alone = [answer(item, float(item // 10 % 2), group=f"g{item}") for item in range(60)]
+    wide, narrow = score_estimate(same, task_of()), score_estimate(alone, task_of())
+    assert wide.value == narrow.value
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    assert narrow == estimate(scores_of(alone).values_N)
+
+
+def test_slices_are_scored_as_if_alone() -> None:
+    answers = [answer(item, float(item % 3 == 0), slice="rare" if item % 2 else "usual") for item in range(40)]
+    slices = slice_estimates([*answers, answer(99, 1.0)], task_of())
+    assert set(slices) == {"rare", "usual"}
+    assert slices["rare"] == score_estimate([item for item in answers if item.slice == "rare"], task_of())
+
+
+def test_macro_f1_is_that_of_the_set() -> None:
+    from sklearn.metrics import f1_score
+
+    draw = np.random.default_rng(0)
+    truth, given = draw.choice(list("aab"), 80), draw.choice(list("ab"), 80)
+    answers = [
+        answer(item, float(right == said), reference=(str(right),), answer=str(said))
+        for item, (right, said) in enumerate(zip(truth, given, strict=True))
+    ]
+    task = task_of("classify", "macro_f1")
+    assert score_estimate(answers, task).value == pytest.approx(f1_score(truth, given, average="macro"))
+    perfect = [replace(item, answer=item.reference[0], score=1.0) for item in answers]
+    found = difference(perfect, answers, task)
+    assert found.difference == pytest.approx(1 - score_estimate(answers, task).value)
+    assert found.p < 0.01
+
+
+def test_p_values_point_the_right_way() -> None:
+    good, poor, task = some(200, 0.9, 3), some(200, 0.5, 4), task_of()
+    assert target_p(good, task, 0.7) < 0.01 < target_p(poor, task, 0.7)
+    assert noninferiority_p(good, poor, task, 0.02) < 0.01 < noninferiority_p(poor, good, task, 0.02)
+    assert difference(good, poor, task).difference > 0
+
+
+def test_calibration_needs_a_probability_of_every_answer() -> None:
+    task = task_of("classify", "accuracy")
+    sure = [answer(item, 1.0, probability=1.0) for item in range(20)]
+    assert extra_figures(sure, [], task) == {"ece": 0.0}
+    assert extra_figures([*sure, answer(99, 1.0)], [], task) == {}

@@ -1,0 +1,67 @@
+"""What is cut when the arms do not fit the budget, in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.studies.arms import Effort
+from trimtab.studies.plan import ArmPlan, fit, load_plan, save_plan
+
+
+def arm(name: str, epoch: float = 100.0, answer: float = 10.0, choose: float = 30.0, epochs: float = 3.0) -> ArmPlan:
+    return ArmPlan(
+        arm=name,
+        epoch_seconds=epoch,
+        epochs=epochs,
+        answer_seconds=answer,
+        choose_seconds=choose,
+        memory_mb=None,
+    )
+
+
+def test_cuts_come_in_their_order_and_no_further_than_needed() -> None:
+    arms = [arm("lora")]  # 2 seeds: 2 (300 + 10) + 30 = 650 seconds
+    assert fit(arms, None, 2).cuts == ()
+    assert fit(arms, 650, 2).effort == Effort(seeds=2)
+    assert fit(arms, 640, 2).effort == Effort(seeds=2, search=False)
+    assert fit(arms, 500, 2).effort == Effort(seeds=2, search=False, epochs=2.0)
+    assert fit(arms, 130, 2).effort == Effort(seeds=2, search=False, epochs=0.5)
+    plan = fit(arms, 100, 2)
+    assert plan.effort == Effort(seeds=1, search=False, epochs=0.5)
+    assert [len(plan.cuts), plan.left_out, plan.seconds] == [3, {}, 60.0]
+    assert "lora" in fit(arms, 30, 2).left_out
+
+
+def test_the_longest_arm_is_left_out_first_and_told_its_minutes() -> None:
+    plan = fit([arm("prompt", epoch=0, choose=0), arm("lora", epoch=1000)], 60, 1)
+    assert set(plan.left_out) == {"lora"}
+    assert "budget of 1.0 min lacks about 7.7 min" in plan.left_out["lora"]  # 510 s and 10 s of the other, less 60 s
+    assert plan.seconds == 10.0
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1e4), st.floats(0.1, 1e4), st.floats(0, 1e4), st.floats(0, 20)), min_size=1, max_size=5
+    ),
+    st.floats(0.1, 1e5),
+    st.integers(1, 5),
+)
+def test_what_is_left_fits_and_a_larger_budget_leaves_out_no_more(rows, budget: float, seeds: int) -> None:
+    arms = [arm(f"a{number}", *row) for number, row in enumerate(rows)]
+    plan = fit(arms, budget, seeds)
+    assert plan.seconds <= budget * (1 + 1e-9)
+    assert plan.effort.seeds >= 1
+    if not plan.left_out:
+        assert not fit(arms, 2 * budget, seeds).left_out
+    if not plan.cuts:
+        assert plan.effort == Effort(seeds=seeds)
+
+
+def test_a_kept_plan_comes_back_as_it_was(tmp_path: Path) -> None:
+    plan = fit([arm("lora"), arm("prompt", epoch=0)], 100, 3)
+    save_plan(tmp_path / "plan.json", plan)
+    assert load_plan(tmp_path / "plan.json") == plan
+    assert load_plan(tmp_path / "none.json") is None
