@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message
-from trimtab.base.task import SplitTable
+from trimtab.base.tables import SplitTable
 from trimtab.data.duplicates import compared_text, find_pairs
 from trimtab.data.split import SPLITS, assign_splits, read_ledger
 

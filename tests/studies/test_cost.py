@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.base.task import ChangeTable, CostTable, HourPrice, TokenPrice
+from trimtab.base.tables import ChangeTable, CostTable, HourPrice, TokenPrice
 from trimtab.studies.cost import (
     MACHINE_SECONDS,
     SECONDS_A_MONTH,

@@ -6,179 +6,30 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.records import Arm, Kind
+from trimtab.base.records import Arm
+from trimtab.base.tables import (
+    METRICS,
+    ApiTable,
+    ArmTable,
+    BaseTable,
+    CostTable,
+    DataTable,
+    Settings,
+    StudyTable,
+    TargetTable,
+    TaskTable,
+)
 
-METRICS: Mapping[str, tuple[str, ...]] = {
-    "classify": ("accuracy", "macro_f1"),
-    "answer": ("exact_match", "token_f1"),
-    "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
-}
 METHODS = ("lora", "freeze", "full")
-STAGES = ("docs", "sft")
 CONTEXTS = ("prompt", "few-shot", "nearest-shots", "rag")
-COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage")
 ARM_NAME = re.compile(r"[a-z0-9-]+")
 TASK_FILE = "trimtab.toml"
-
-
-class Settings(BaseModel):
-    """Base of every table: frozen, and an unknown key is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TaskTable(Settings):
-    """What is asked of the model."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the task.")
-    kind: Kind = Field(
-        description="classify: one of a closed set; answer: short, checked against references, may abstain; generate: free text or code."
-    )
-    instruction: str = Field("", description="The instruction, sent as the system message.")
-    metric: str = Field("", description="Default: accuracy, token_f1 or rouge_l, by kind.")
-    unknown: str = Field("I don't know", description="What abstaining looks like.")
-    labels: tuple[str, ...] = Field((), description="classify: read from the data when empty.")
-    output_tokens: int | None = Field(
-        None, ge=1, le=8192, description="Longest answer; default: the longest reference plus a margin."
-    )
-    format: str = Field("", description="A regular expression, or a JSON schema file, that every answer should fit.")
-    scorer: tuple[str, ...] = Field((), description="argv of a program that scores answers.")
-
-
-class SplitTable(Settings):
-    """Shares of the examples that are held out."""
-
-    dev: float = Field(0.15, gt=0, lt=1)
-    test: float = Field(0.25, gt=0, lt=1)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _leaves_train(self) -> SplitTable:
-        if self.dev + self.test >= 1:
-            raise ValueError("dev and test together must leave a share for training")
-        return self
-
-
-class DataTable(Settings):
-    """Where examples and documents come from."""
-
-    examples: tuple[str, ...] = Field((), description="Files, globs, or a Hugging Face dataset id.")
-    test: tuple[str, ...] = Field((), description="Files that are the test set as they are.")
-    documents: tuple[str, ...] = Field((), description="Files or folders: md, txt, html, pdf (or SQuAD JSON).")
-    preferences: tuple[str, ...] = ()
-    columns: Mapping[str, str] = Field(default_factory=dict, description="Only what cannot be inferred.")
-    layout: str = Field("", description="Name of the row layout, when it cannot be detected.")
-    encoding: str = "utf-8"
-    group: str = Field("", description="A column whose rows never stand on both sides of a split.")
-    slice: str = Field("", description="A column whose values get scores of their own.")
-    split: SplitTable = SplitTable()
-    leakage: Literal["stop", "report"] = "stop"
-    train_on: Literal["all", "last"] = "all"
-
-    @model_validator(mode="after")
-    def _known_columns(self) -> DataTable:
-        for name in self.columns:
-            if name not in COLUMNS:
-                raise ValueError(f"columns.{name} is not a column role; use one of: {', '.join(COLUMNS)}")
-        return self
-
-
-class BaseTable(Settings):
-    """The pretrained models."""
-
-    model: str
-    revision: str | None = None
-    embedding: str = "minilm-l6"
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-
-
-class TargetTable(Settings):
-    """What is good enough."""
-
-    quality: float | None = Field(None, gt=0, le=1)
-    margin: float = Field(0.02, ge=0, lt=1)
-    latency_p95_ms: float | None = Field(None, gt=0)
-
-
-class StudyTable(Settings):
-    """What is compared, and how long it may take."""
-
-    arms: tuple[str, ...] = ()
-    seeds: int = Field(1, ge=1, le=20)
-    budget: str = Field("", pattern=r"^(\d+(\.\d+)?[smh])?$", description="30m, 2h, 90s; empty: no limit.")
-
-    @property
-    def budget_seconds(self) -> float | None:
-        """The budget in seconds, or None when there is none."""
-        return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]] if self.budget else None
-
-
-class ArmTable(Settings):
-    """A variant of one's own: a method, its stages, a context, and the settings that differ from the defaults."""
-
-    weights: Literal["base", "lora", "freeze", "full"] = "base"
-    stages: tuple[Literal["docs", "sft"], ...] = ("sft",)
-    context: Literal["prompt", "few-shot", "nearest-shots", "rag"] = "prompt"
-    rank: int | None = Field(None, ge=1, le=1024)
-    learning_rate: float | None = Field(None, gt=0, lt=1)
-    epochs: float | None = Field(None, gt=0, le=1000)
-    batch: int | None = Field(None, ge=1, le=65536, description="Examples of one optimizer step.")
-    layers: int | None = Field(None, ge=1, description="freeze: how many of the last layers are trained.")
-    shots: int | None = Field(None, ge=1, le=64)
-    passages: int | None = Field(None, ge=1, le=64)
-
-
-class TokenPrice(Settings):
-    """Price of a million tokens at an endpoint."""
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    as_of: date
-    source: str
-
-
-class ApiTable(Settings):
-    """An OpenAI-compatible endpoint, measured as the arm `api-NAME`."""
-
-    url: str = Field(pattern=r"^https?://\S+$")
-    model: str
-    key_env: str | None = None
-    price_per_million: TokenPrice | None = None
-
-
-class HourPrice(Settings):
-    """Price of a machine for one hour."""
-
-    price: float = Field(ge=0)
-    as_of: date
-    source: str
-
-
-class ChangeTable(Settings):
-    """How fast the facts change."""
-
-    share: float = Field(ge=0, le=1)
-    per_month: float = Field(ge=0)
-    lead_days: float = Field(ge=0)
-
-
-class CostTable(Settings):
-    """Prices and volumes; everything here is the user's own."""
-
-    currency: str = "USD"
-    machine_hour: HourPrice | None = None
-    hosting: Literal["always-on", "on-demand"] = "always-on"
-    utilisation: float = Field(0.6, gt=0, le=1)
-    questions_per_month: float = Field(10_000, ge=0)
-    horizon_months: float = Field(12, gt=0)
-    change: ChangeTable | None = None
 
 
 class Task(Settings):
@@ -256,6 +107,8 @@ def parse_arm(name: str, task: Task) -> Arm:
 def _parse_blend(name: str, where: dict[str, Any], task: Task) -> Arm:
     weights, _, context = name.partition("+")
     method, *stages = weights.split("-")
+    if method in METHODS and "+" in name and context in ("", "prompt"):
+        raise InputError(f"unknown arm {name!r}", f"the instruction alone is written {weights}", **where)
     known = [
         *CONTEXTS,
         *METHODS,
@@ -300,9 +153,15 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
     if not file.is_file():
         raise MissingError(f"{file}: no task file; write one with: trimtab init")
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raw = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 (from byte {error.start:,} on)", "save it as UTF-8", file=file) from None
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML ({error})", "mend the line it names", file=file) from None
+    except RecursionError:
+        raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
+    if "file" in raw:
+        raise InputError("unknown key", "take it out", file=file, field="file")
     try:
         task = Task(**{**raw, "file": file})
     except ValidationError as error:
@@ -352,8 +211,16 @@ def check_task(task: Task) -> None:
 
 
 def _check_path(task: Task, key: str, pattern: str) -> None:
-    if (task.folder / pattern).exists() or any(task.folder.glob(pattern) if not Path(pattern).is_absolute() else ()):
-        return
+    where: dict[str, Any] = {"file": task.file, "field": f"data.{key}"}
+    try:
+        if (task.folder / pattern).exists() or (
+            not Path(pattern).is_absolute() and next(task.folder.glob(pattern), None) is not None
+        ):
+            return
+    except (ValueError, OSError):
+        raise InputError(
+            f"{pattern[:80]!r} is no path and no pattern", "name a file, a folder or *.csv", **where
+        ) from None
     if key in ("examples", "test") and re.fullmatch(r"[\w.-]+/[\w.-]+", pattern) and not Path(pattern).suffix:
         return  # a Hugging Face dataset id
     near = difflib.get_close_matches(Path(pattern).name, [item.name for item in task.folder.iterdir()], n=1)
@@ -362,7 +229,7 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
         if near
         else "paths are relative to the task file"
     )
-    raise InputError(f"{pattern} does not exist", hint, file=task.file, field=f"data.{key}")
+    raise InputError(f"{pattern} does not exist", hint, **where)
 
 
 def _nearest(name: str, known: list[str], otherwise: str) -> str:
@@ -381,7 +248,26 @@ def _as_input_error(error: ValidationError, file: Path) -> InputError:
     if first["type"] == "missing":
         return InputError("required key is missing", "set it", file=file, field=place)
     message = first["msg"].removeprefix("Value error, ")
-    return InputError(f"{message} (found {first['input']!r})", "mend the value", file=file, field=place)
+    if first["type"] == "value_error":  # our own sentence, the remedy in it
+        problem, _, remedy = message.partition("; ")
+        return InputError(problem, remedy or "mend it", file=file, field=place)
+    found = repr(first["input"])
+    found = found if len(found) <= 80 else f"{found[:80]}…"
+    return InputError(f"{_PLAIN.get(first['type'], message)} (found {found})", "mend the value", file=file, field=place)
+
+
+_PLAIN = {
+    "tuple_type": 'should be a list, as in ["one", "two"]',
+    "model_type": "should be a table of its own, [section] or { key = value }",
+    "model_attributes_type": "should be a table of its own, [section] or { key = value }",
+    "dict_type": "should be a table, as in [arm.name]",
+    "mapping_type": "should be a table, as in [arm.name]",
+    "string_type": "should be text in quotes",
+    "string_too_short": "should not be empty",
+    "float_type": "should be a number without quotes",
+    "int_type": "should be a whole number without quotes",
+    "finite_number": "should be a finite number",
+}
 
 
 def _known_keys(tables: list[str]) -> set[str]:

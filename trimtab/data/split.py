@@ -13,7 +13,7 @@ from typing import get_args
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text, write_atomic
 from trimtab.base.records import Example, Kind, Split
-from trimtab.base.task import SplitTable
+from trimtab.base.tables import SplitTable
 from trimtab.data.duplicates import compared_text, find_pairs, normalise, place
 
 SPLITS: tuple[Split, ...] = get_args(Split)

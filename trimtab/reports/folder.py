@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, read_lines
 from trimtab.base.records import Answer, Arm, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
-from trimtab.base.task import CONTEXTS, METHODS, CostTable, TargetTable
+from trimtab.base.tables import CostTable, TargetTable
+from trimtab.base.task import CONTEXTS, METHODS
 
 Table = TypeVar("Table", CostTable, TargetTable)
 FIGURES = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from trimtab.base.records import Cost
-from trimtab.base.task import ChangeTable, CostTable, TokenPrice
+from trimtab.base.tables import ChangeTable, CostTable, TokenPrice
 
 DAYS_A_MONTH = 365.25 / 12
 SECONDS_A_MONTH = DAYS_A_MONTH * 86_400

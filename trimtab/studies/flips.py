@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
 from trimtab.base.records import ArmResult, Flip
-from trimtab.base.task import ChangeTable, CostTable, HourPrice, Task
+from trimtab.base.tables import ChangeTable, CostTable, HourPrice
+from trimtab.base.task import Task
 from trimtab.studies.cost import Usage, cost_of, crossings, planned_retrainings
 
 STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way

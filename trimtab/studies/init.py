@@ -12,7 +12,8 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Kind
-from trimtab.base.task import METRICS, TASK_FILE, Task, check_task, default_arms
+from trimtab.base.tables import METRICS
+from trimtab.base.task import TASK_FILE, Task, check_task, default_arms
 from trimtab.data import documents
 from trimtab.data.formats import Detected, detect
 from trimtab.data.readers import SUFFIXES, RawRow, printable, read_rows

@@ -1,0 +1,79 @@
+"""What people type wrongly in trimtab.toml: one line that names the key and says what to do, never a traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from trimtab.base.errors import InputError
+from trimtab.base.task import Task, load_task
+
+PLAIN = '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "m"\n'
+
+
+def load(folder: Path, text: str | bytes) -> Task:
+    (folder / "rows.jsonl").write_text("{}\n")
+    file = folder / "trimtab.toml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return load_task(file)
+
+
+def test_a_plain_file_loads_with_and_without_a_byte_order_mark(tmp_path: Path):
+    assert load(tmp_path, PLAIN) == load(tmp_path, b"\xef\xbb\xbf" + PLAIN.encode())
+
+
+@pytest.mark.parametrize(
+    ("added", "field", "said"),
+    [
+        ('[target]\nquality = "0.8"\n', "target.quality", "number without quotes"),
+        ("[target]\nquality = true\n", "target.quality", "number without quotes"),
+        ("[target]\nlatency_p95_ms = inf\n", "target.latency_p95_ms", "finite"),
+        ("[study]\nseeds = true\n", "study.seeds", "whole number"),
+        ('[study]\nseeds = "3"\n', "study.seeds", "whole number"),
+        ('[study]\nbudget = "0m"\n', "study.budget", "no time"),
+        ('[study]\nbudget = "٣m"\n', "study.budget", "pattern"),
+        ('[study]\narms = "lora"\n', "study.arms", 'a list, as in ["one", "two"]'),
+        ('[study]\narms = ["lora", "lora+prompt"]\n', "study.arms", "written lora"),
+        ('[study]\narms = ["lora+"]\n', "study.arms", "written lora"),
+        ('[arm.w]\nweights = "base"\nrank = 8\n', "arm.w", "rank is not used"),
+        ('[arm.w]\nweights = "full"\nlayers = 2\n', "arm.w", "layers is not used"),
+        ('[arm.w]\nweights = "lora"\nshots = 3\n', "arm.w", "shots is not used"),
+        ('[arm.w]\nweights = "lora"\nstages = []\n', "arm.w", "stages is empty"),
+        ('[arm.w]\nweights = "lora"\nstages = ["sft", "sft"]\n', "arm.w", "twice"),
+        ('[[arm]]\nweights = "lora"\n', "arm", "should be a table"),
+        ('[api.x]\nmodel = "m"\nurl = "http:///v1"\n', "api.x.url", "names no host"),
+        ('[api.x]\nmodel = "m"\nurl = "http://h:99999/v1"\n', "api.x.url", "port"),
+        ('[api.x]\nmodel = "m"\nurl = "http://user:secret@h/v1"\n', "api.x.url", "key_env"),
+        ("[cost]\nquestions_per_month = inf\n", "cost.questions_per_month", "finite"),
+        ("[cost]\nmachine_hour = 0.4\n", "cost.machine_hour", "a table of its own"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_plain_words(tmp_path: Path, added: str, field: str, said: str):
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, PLAIN + added)
+    assert caught.value.field == field
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["**x", "a**", "***.jsonl", "x" * 5000, ""])
+def test_a_path_that_cannot_be_one_is_refused(tmp_path: Path, path: str):
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, PLAIN.replace("rows.jsonl", path))
+    assert str(caught.value.field).startswith("data.examples")
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 100_000, PLAIN.encode("utf-16"), PLAIN.encode() + b"\xe9", 'file = "x"\n' + PLAIN]
+)
+def test_what_is_no_task_file_is_refused(tmp_path: Path, text: str | bytes):
+    with pytest.raises(InputError):
+        load(tmp_path, text)
+
+
+def test_an_unknown_column_role_is_named_without_the_whole_table(tmp_path: Path):
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, PLAIN.replace("[base]", 'columns = { inputt = "q" }\n[base]'))
+    assert "use one of: input, output" in str(caught.value)
+    assert "rows.jsonl" not in str(caught.value)

@@ -1,0 +1,221 @@
+"""The tables of `trimtab.toml`: every key, its default and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from trimtab.base.records import Kind
+
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "classify": ("accuracy", "macro_f1"),
+    "answer": ("exact_match", "token_f1"),
+    "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
+}
+COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage")
+
+
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[tuple[Text, ...], Field(strict=False)]  # TOML has lists only
+Day = Annotated[date, Field(strict=False)]
+
+
+class Settings(BaseModel):
+    """Base of every table: frozen; an unknown key is refused, and so is text or true where a number stands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class TaskTable(Settings):
+    """What is asked of the model."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the task.")
+    kind: Kind = Field(
+        description="classify: one of a closed set; answer: short, checked against references, may abstain; generate: free text or code."
+    )
+    instruction: str = Field("", description="The instruction, sent as the system message.")
+    metric: str = Field("", description="Default: accuracy, token_f1 or rouge_l, by kind.")
+    unknown: str = Field("I don't know", description="What abstaining looks like.")
+    labels: Texts = Field((), description="classify: read from the data when empty.")
+    output_tokens: int | None = Field(
+        None, ge=1, le=8192, description="Longest answer; default: the longest reference plus a margin."
+    )
+    format: str = Field("", description="A regular expression, or a JSON schema file, that every answer should fit.")
+    scorer: Texts = Field((), description="argv of a program that scores answers.")
+
+
+class SplitTable(Settings):
+    """Shares of the examples that are held out."""
+
+    dev: float = Field(0.15, gt=0, lt=1)
+    test: float = Field(0.25, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> SplitTable:
+        if self.dev + self.test >= 1:
+            raise ValueError("dev and test together must leave a share for training")
+        return self
+
+
+class DataTable(Settings):
+    """Where examples and documents come from."""
+
+    examples: Texts = Field((), description="Files, globs, or a Hugging Face dataset id.")
+    test: Texts = Field((), description="Files that are the test set as they are.")
+    documents: Texts = Field((), description="Files or folders: md, txt, html, pdf (or SQuAD JSON).")
+    preferences: Texts = ()
+    columns: Mapping[str, str] = Field(default_factory=dict, description="Only what cannot be inferred.")
+    layout: str = Field("", description="Name of the row layout, when it cannot be detected.")
+    encoding: str = "utf-8"
+    group: str = Field("", description="A column whose rows never stand on both sides of a split.")
+    slice: str = Field("", description="A column whose values get scores of their own.")
+    split: SplitTable = SplitTable()
+    leakage: Literal["stop", "report"] = "stop"
+    train_on: Literal["all", "last"] = "all"
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> DataTable:
+        for name in self.columns:
+            if name not in COLUMNS:
+                raise ValueError(f"columns.{name} is not a column role; use one of: {', '.join(COLUMNS)}")
+        return self
+
+
+class BaseTable(Settings):
+    """The pretrained models."""
+
+    model: Text
+    revision: str | None = None
+    embedding: str = "minilm-l6"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+
+class TargetTable(Settings):
+    """What is good enough."""
+
+    quality: float | None = Field(None, gt=0, le=1)
+    margin: float = Field(0.02, ge=0, lt=1)
+    latency_p95_ms: float | None = Field(None, gt=0)
+
+
+class StudyTable(Settings):
+    """What is compared, and how long it may take."""
+
+    arms: Texts = ()
+    seeds: int = Field(1, ge=1, le=20)
+    budget: str = Field(
+        "", pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?[smh])?$", description="30m, 2h, 90s; empty: no limit."
+    )
+
+    @field_validator("budget")
+    @classmethod
+    def _is_a_while(cls, budget: str) -> str:
+        if budget and float(budget[:-1]) == 0:
+            raise ValueError("a budget of no time leaves nothing to run; leave it empty for no limit")
+        return budget
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds, or None when there is none."""
+        return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]] if self.budget else None
+
+
+class ArmTable(Settings):
+    """A variant of one's own: a method, its stages, a context, and the settings that differ from the defaults."""
+
+    weights: Literal["base", "lora", "freeze", "full"] = "base"
+    stages: Annotated[tuple[Literal["docs", "sft"], ...], Field(strict=False)] = ("sft",)
+    context: Literal["prompt", "few-shot", "nearest-shots", "rag"] = "prompt"
+    rank: int | None = Field(None, ge=1, le=1024)
+    learning_rate: float | None = Field(None, gt=0, lt=1)
+    epochs: float | None = Field(None, gt=0, le=1000)
+    batch: int | None = Field(None, ge=1, le=65536, description="Examples of one optimizer step.")
+    layers: int | None = Field(None, ge=1, description="freeze: how many of the last layers are trained.")
+    shots: int | None = Field(None, ge=1, le=64)
+    passages: int | None = Field(None, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _takes_what_is_set(self) -> Self:
+        """A setting that the arm would not look at was meant for another arm."""
+        shots, trained = ("few-shot", "nearest-shots"), ("lora", "freeze", "full")
+        users = {
+            "rank": (self.weights, ("lora",), "weights"),
+            "layers": (self.weights, ("freeze",), "weights"),
+            "learning_rate": (self.weights, trained, "weights"),
+            "epochs": (self.weights, trained, "weights"),
+            "batch": (self.weights, trained, "weights"),
+            "shots": (self.context, shots, "context"),
+            "passages": (self.context, ("rag",), "context"),
+        }
+        for name, (own, fitting, key) in users.items():
+            if getattr(self, name) is not None and own not in fitting:
+                choice = " or ".join(f'"{value}"' for value in fitting)
+                raise ValueError(f"{name} is not used where {key} is {own!r}; set {key} = {choice}, or take {name} out")
+        if not self.stages or len(set(self.stages)) < len(self.stages):
+            raise ValueError('stages is empty or names a stage twice; use ["sft"], ["docs", "sft"] or ["docs"]')
+        return self
+
+
+class TokenPrice(Settings):
+    """Price of a million tokens at an endpoint."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    as_of: Day
+    source: str
+
+
+class ApiTable(Settings):
+    """An OpenAI-compatible endpoint, measured as the arm `api-NAME`."""
+
+    url: str = Field(pattern=r"^https?://\S+$")
+    model: str
+    key_env: str | None = None
+    price_per_million: TokenPrice | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _leads_somewhere(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("holds a name or a password; put the key into a variable and name it in key_env")
+        try:
+            named = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            named = False
+        if not named:
+            raise ValueError("names no host, or a port that cannot be; write it as http://host:port/v1")
+        return url
+
+
+class HourPrice(Settings):
+    """Price of a machine for one hour."""
+
+    price: float = Field(ge=0)
+    as_of: Day
+    source: str
+
+
+class ChangeTable(Settings):
+    """How fast the facts change."""
+
+    share: float = Field(ge=0, le=1)
+    per_month: float = Field(ge=0)
+    lead_days: float = Field(ge=0)
+
+
+class CostTable(Settings):
+    """Prices and volumes; everything here is the user's own."""
+
+    currency: str = "USD"
+    machine_hour: HourPrice | None = None
+    hosting: Literal["always-on", "on-demand"] = "always-on"
+    utilisation: float = Field(0.6, gt=0, le=1)
+    questions_per_month: float = Field(10_000, ge=0)
+    horizon_months: float = Field(12, gt=0)
+    change: ChangeTable | None = None
