@@ -256,11 +256,12 @@ def _data_table(
 
 
 def _rest(kind: Kind, examples: list[str], listed: list[str]) -> str:
-    probe = Task(
-        task={"name": "x", "kind": kind},
-        data={"examples": examples, "documents": listed},
-        base={"model": BASE_MODEL},
-    )
+    tables = {
+        "task": {"name": "x", "kind": kind},
+        "data": {"examples": examples, "documents": listed},
+        "base": {"model": BASE_MODEL},
+    }
+    probe = Task.model_validate(tables)
     return f"""[base]
 model = {_quoted(BASE_MODEL)}   # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
 embedding = {_quoted(EMBEDDING)}   # finds passages and similar examples
