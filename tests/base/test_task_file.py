@@ -77,3 +77,17 @@ def test_an_unknown_column_role_is_named_without_the_whole_table(tmp_path: Path)
         load(tmp_path, PLAIN.replace("[base]", 'columns = { inputt = "q" }\n[base]'))
     assert "use one of: input, output" in str(caught.value)
     assert "rows.jsonl" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "said"), [("answer", '["a"]', 'for kind "classify"'), ("classify", '["a", "a"]', "twice")]
+)
+def test_labels_fit_the_kind_and_stand_once(tmp_path: Path, kind: str, labels: str, said: str):
+    text = PLAIN.replace('kind = "answer"', f'kind = "{kind}"\nlabels = {labels}')
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, text)
+
+
+def test_a_column_is_not_question_and_answer_at_once(tmp_path: Path):
+    with pytest.raises(InputError, match="as question and as answer"):
+        load(tmp_path, PLAIN.replace("[base]", 'columns = { input = "q", output = "q" }\n[base]'))

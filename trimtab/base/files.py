@@ -6,13 +6,14 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trimtab.base.errors import BusyError
+from trimtab.base.errors import BusyError, InputError, MissingError
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -48,6 +49,28 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read one JSON value."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that was written here and has `keys`; raises InputError when it is damaged."""
+    remedy = "restore it from a copy, or move its folder away"
+    try:
+        value = read_json(path)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"is damaged ({error})", remedy, file=path) from None
+    if not isinstance(value, dict):
+        raise InputError("is damaged (not an object)", remedy, file=path)
+    lacking = [key for key in keys if key not in value]
+    if lacking:
+        raise InputError(f"is damaged or of another version (no {', '.join(lacking)})", remedy, file=path)
+    return value
+
+
+def folder_named(home: Path, name: str, what: str) -> Path:
+    """The folder `name` directly in `home`; raises MissingError for one that is not there, and for what is no name, such as `..`."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or not (home / name).is_dir():
+        raise MissingError(f"{home}: no such {what} {name[:80]!r}; trimtab runs lists them")
+    return home / name
 
 
 def append_line(path: Path, value: Any) -> None:

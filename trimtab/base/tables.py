@@ -47,6 +47,16 @@ class TaskTable(Settings):
     format: str = Field("", description="A regular expression, or a JSON schema file, that every answer should fit.")
     scorer: Texts = Field((), description="argv of a program that scores answers.")
 
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Self:
+        if self.labels and self.kind != "classify":
+            raise ValueError(
+                f'labels are for kind "classify", and this is {self.kind!r}; take labels out, or set the kind'
+            )
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels names one twice; name each once")
+        return self
+
 
 class SplitTable(Settings):
     """Shares of the examples that are held out."""
@@ -83,6 +93,11 @@ class DataTable(Settings):
         for name in self.columns:
             if name not in COLUMNS:
                 raise ValueError(f"columns.{name} is not a column role; use one of: {', '.join(COLUMNS)}")
+        asked = self.columns.get("input")
+        if asked is not None and asked in (self.columns.get("output"), self.columns.get("label")):
+            raise ValueError(
+                f"column {asked!r} is named as question and as answer; name the column that holds the answer"
+            )
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -213,7 +214,7 @@ def check_task(task: Task) -> None:
 def _check_path(task: Task, key: str, pattern: str) -> None:
     where: dict[str, Any] = {"file": task.file, "field": f"data.{key}"}
     try:
-        if (task.folder / pattern).exists() or (
+        if os.path.lexists(task.folder / pattern) or (
             not Path(pattern).is_absolute() and next(task.folder.glob(pattern), None) is not None
         ):
             return

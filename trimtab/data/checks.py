@@ -132,6 +132,10 @@ def _label_forms(data: _Data) -> Iterator[Remark]:
 
 
 def _label_sides(data: _Data) -> Iterator[Remark]:
+    never = sorted(set(data.task.task.labels) - {row.references[0] for row in data.rows})
+    if never:
+        text = f"{_count(never, 'label')} in task.labels and in no row ({never[0]!r}), so no arm can learn it; mend the spelling, or take it out."
+        yield Remark("warn", text)
     trained = {row.references[0] for row in data.of("train")}
     sides: tuple[tuple[Split, Level], ...] = (("test", "stop"), ("dev", "warn"))
     for split, level in sides:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import logging
@@ -23,6 +24,7 @@ PDF, SQUAD = (".pdf",), (".json", ".json.gz")
 SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF)
 """What is read from a listed folder; SQuAD JSON only when listed itself, since folders hold other JSON too."""
 
+MOST_ATTRIBUTES = 5000  # of one HTML tag
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -66,7 +68,7 @@ def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
     if lower.endswith(PDF):
         title, sections = _pdf(path, data, title)
     elif lower.endswith(HTML):
-        title, sections = _html(data, title)
+        title, sections = _html(path, data, title)
     elif lower.endswith(MARKDOWN):
         title, sections = parse_markdown(read_text(path, encoding), title)
     else:
@@ -145,17 +147,29 @@ def _headings(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
         yield 0, line
 
 
-def _html(data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
+def _html(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
     """The main text of a page, without menus and footers, headings kept; the whole text when no main text is found."""
     import trafilatura
 
     _quiet("trafilatura")
+    _refuse_odd_page(path, data)
     whole = data if b"<html" in data[:4096].lower() else b"<html><body>" + data + b"</body></html>"
     text = trafilatura.extract(whole, output_format="markdown", include_comments=False, favor_recall=True)
     if not text:
         return title, (Section(path=(), text=trafilatura.html2txt(whole).strip()),)
     about = trafilatura.extract_metadata(whole)
     return parse_markdown(text, (about.title if about else None) or title)
+
+
+def _refuse_odd_page(path: Path, data: bytes) -> None:
+    """Refuse what is no page, and a tag of so many attributes that a parser, which compares them all, would hang."""
+    if b"\0" in data and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError("holds a NUL byte", "is this a page? leave it out", file=path, field="data.documents")
+    for tag in re.finditer(rb"<[^<>]{%d,}" % MOST_ATTRIBUTES, data):
+        named = re.sub(rb"\"[^\"]*\"|'[^']*'", b"", tag[0])
+        if len(re.findall(rb"[\s/=]+", named)) > MOST_ATTRIBUTES:
+            problem = f"holds a tag with more than {MOST_ATTRIBUTES:,} attributes"
+            raise InputError(problem, "leave the page out", file=path, field="data.documents")
 
 
 def _quiet(library: str) -> None:

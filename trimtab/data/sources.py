@@ -60,7 +60,10 @@ def resolve(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> 
         return tuple(found)
     if os.path.lexists(path):
         return ((path, path.parent),)
-    start, rest = (Path(path.anchor), str(path.relative_to(path.anchor))) if path.is_absolute() else (Path(), str(path))
+    given = Path(pattern)  # the folder's own name may hold what a pattern would read, such as [2026]
+    start, rest = (
+        (Path(given.anchor), str(given.relative_to(given.anchor))) if given.is_absolute() else (folder, pattern)
+    )
     matches = sorted(item for item in start.glob(rest) if not item.is_dir())
     if not matches:
         raise InputError(f"{pattern} does not exist", "paths are relative to the task file", file=folder, field=field)

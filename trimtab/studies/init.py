@@ -53,8 +53,10 @@ def init(folder: Path = Path(), *, schema: bool = False) -> str:
         shape["properties"].pop("file", None)
         return json.dumps(shape, indent=2) + "\n"
     folder = Path(folder)
+    if folder.is_file():
+        raise InputError("is a file", f"name the folder that it is in: trimtab init {folder.parent}", file=folder)
     if not folder.is_dir():
-        raise MissingError(f"{folder}: no such folder")
+        raise MissingError(f"{folder}: no such folder; name the one that holds your data files")
     target = folder / TASK_FILE
     if target.exists():
         raise InputError("there is a task file already", "edit it, or move it away first", file=target)

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import MissingError
-from trimtab.base.files import read_json
+from trimtab.base.files import folder_named, read_object
 from trimtab.base.records import Arm
 from trimtab.base.task import Task
 from trimtab.studies.workspace import FOLDER
+
+IDENTITY = ("weights", "stages", "context", "settings")
+RUN_KEYS = (*IDENTITY, "arm", "chosen", "result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class Kept:
 def latest_winner(task: Task) -> str | None:
     """The arm that the newest finished study showed to be the choice; None where there is none."""
     for folder in newest(task.folder / FOLDER / "studies"):
-        plain = read_if_there(folder / "study.json")
+        plain = read_if_there(folder / "study.json", "verdict")
         if plain is not None:
             winner: str | None = plain["verdict"]["arm"]
             return winner
@@ -40,13 +43,13 @@ def find_kept(task: Task, arm: Arm, run: str | None = None) -> Kept | None:
     """
     home = task.folder / FOLDER
     if run is not None:
-        return _named(home / "runs" / run, arm)
+        return _named(folder_named(home / "runs", run, "run"), arm)
     for folder in newest(home / "runs"):
-        plain = read_if_there(folder / "manifest.json")
+        plain = read_if_there(folder / "manifest.json", *RUN_KEYS)
         if plain is not None and plain["result"] is not None and _is(plain, arm) and _same_base(plain, task):
             return _from_run(folder, plain)
     for folder in newest(home / "studies"):
-        plain = read_if_there(folder / "arms" / arm.name / "arm.json")
+        plain = read_if_there(folder / "arms" / arm.name / "arm.json", *IDENTITY, "result")
         if plain is not None and _is(plain, arm) and _same_base(read_if_there(folder / "manifest.json"), task):
             result = plain["result"]
             return Kept(
@@ -66,8 +69,8 @@ def require_weights(kept: Kept | None, arm: Arm) -> Kept | None:
 
 
 def _named(folder: Path, arm: Arm) -> Kept:
-    plain = read_if_there(folder / "manifest.json")
-    if folder.name in ("", "..") or plain is None:
+    plain = read_if_there(folder / "manifest.json", *RUN_KEYS)
+    if plain is None:
         raise MissingError(f"{folder}: no such run; trimtab runs lists them")
     if not _is(plain, arm):
         raise MissingError(f"{folder}: a run of arm {plain['arm']}, not of {arm.name}; trimtab runs lists them")
@@ -101,6 +104,6 @@ def newest(folder: Path) -> list[Path]:
     return sorted((item for item in folder.glob("*") if item.is_dir()), reverse=True)
 
 
-def read_if_there(path: Path) -> Any:
-    """A JSON file, None where there is none."""
-    return read_json(path) if path.is_file() else None
+def read_if_there(path: Path, *keys: str) -> dict[str, Any] | None:
+    """A JSON object with `keys`, None where there is no such file; raises InputError for a damaged one."""
+    return read_object(path, *keys) if path.is_file() else None

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.files import read_json, write_json
+from trimtab.base.errors import InputError, MissingError, TrimtabError
+from trimtab.base.files import read_object, write_json
 from trimtab.base.records import Arm
 from trimtab.measurement.statistics import MIN_LATENCIES
 from trimtab.studies.arms import Effort
@@ -182,6 +182,9 @@ def load_plan(path: Path) -> Plan | None:
     """The plan of a study that was begun; None where there is none."""
     if not path.is_file():
         return None
-    plain = read_json(path)
-    arms = tuple(ArmPlan(**arm) for arm in plain["arms"])
-    return Plan(arms=arms, effort=Effort(**plain["effort"]), left_out=plain["left_out"], cuts=tuple(plain["cuts"]))
+    plain = read_object(path, "arms", "effort", "left_out", "cuts")
+    try:
+        arms = tuple(ArmPlan(**arm) for arm in plain["arms"])
+        return Plan(arms=arms, effort=Effort(**plain["effort"]), left_out=plain["left_out"], cuts=tuple(plain["cuts"]))
+    except TypeError as error:
+        raise InputError(f"is damaged ({error})", "delete it; the plan is then made anew", file=path) from None

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trimtab.base.files import read_json, read_lines, sha256_file, write_json
+from trimtab.base.files import read_lines, read_object, sha256_file, write_json
 from trimtab.base.records import Arm, ArmResult, Cost, Estimate, StudyResult
 from trimtab.studies.arms import Outcome
 from trimtab.studies.bench import Bench
@@ -79,7 +79,7 @@ def load_arm(folder: Path, digest: str, bench: Bench, arm: Arm) -> tuple[ArmResu
     file = folder / "arm.json"
     if not file.is_file():
         return None
-    plain = read_json(file)
+    plain = read_object(file, "digest", "usage", "result")
     if plain["digest"] != digest:
         return None
     price = bench.task.api[arm.name.removeprefix("api-")].price_per_million if arm.weights == "api" else None

@@ -36,7 +36,7 @@ def runs(task: str | Path | Task = "trimtab.toml") -> tuple[RunInfo, ...]:
 
 
 def _study_info(folder: Path) -> RunInfo:
-    plain = read_if_there(folder / "study.json")
+    plain = read_if_there(folder / "study.json", "verdict", "arms")
     arm = plain["verdict"]["arm"] if plain else None
     scores = {row["arm"]: row.get("score") for row in plain["arms"]} if plain else {}
     state: Literal["done", "unfinished"] = "done" if plain else "unfinished"
@@ -44,7 +44,7 @@ def _study_info(folder: Path) -> RunInfo:
 
 
 def _run_info(folder: Path) -> RunInfo:
-    plain = read_if_there(folder / "manifest.json")
+    plain = read_if_there(folder / "manifest.json", "arm", "result")
     result = plain["result"] if plain else None
     return RunInfo(
         id=folder.name,

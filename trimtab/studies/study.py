@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trimtab.base.errors import MissingError, StoppedError, TrimtabError
-from trimtab.base.files import locked, write_atomic, write_json
+from trimtab.base.files import folder_named, locked, write_atomic, write_json
 from trimtab.base.progress import Display, Listener, Progress
 from trimtab.base.records import Answer, Arm, ArmResult, Comparison, StudyResult
 from trimtab.base.task import Task, load_task, with_budget
@@ -242,8 +242,5 @@ def _study_folder(workspace: Workspace, resume: str | None) -> Path:
         pointer = studies / "latest"
         if not pointer.is_file():
             raise MissingError(f"{studies}: no study to go on with; start one with: trimtab study")
-        name = pointer.read_text().strip()
-    folder = studies / name
-    if Path(name).name != name or not folder.is_dir():
-        raise MissingError(f"{folder}: no such study; trimtab runs lists them")
-    return folder
+        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    return folder_named(studies, name, "study")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError, MissingError, StoppedError
-from trimtab.base.files import locked, read_json, read_lines, write_json
+from trimtab.base.files import folder_named, locked, read_lines, read_object, write_json
 from trimtab.base.progress import Display, Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task, load_task, parse_arm
@@ -76,7 +76,8 @@ def train(
 
 
 def _train(bench: Bench, arm: Arm, seed: int, folder: Path, progress: Progress) -> TrainedRun:
-    kept = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else None
+    file = folder / "manifest.json"
+    kept = read_object(file, "arm", "seed", "result") if file.is_file() else None
     progress.seed = kept["seed"] if kept else seed
     runner = ArmRunner(bench, None, progress)
     context = runner.context(arm, UNLIMITED)
@@ -145,11 +146,9 @@ def _run_folder(workspace: Workspace, arm: Arm, seed: int, resume: str | None) -
         folder.mkdir(parents=True)
         return folder
     if resume not in ("", "latest"):
-        if Path(resume).name != resume or not (home / resume).is_dir():
-            raise MissingError(f"{home / resume}: no such run; trimtab runs lists them")
-        return home / resume
+        return folder_named(home, resume, "run")
     for folder in sorted(home.glob("*"), reverse=True):
         manifest = folder / "manifest.json"
-        if manifest.is_file() and read_json(manifest)["arm"] == arm.name:
+        if manifest.is_file() and read_object(manifest, "arm")["arm"] == arm.name:
             return folder
     raise MissingError(f"{home}: no run of {arm.name} to go on with; start one with: trimtab train {arm.name}")

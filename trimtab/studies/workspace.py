@@ -18,6 +18,7 @@ from trimtab.data.formats import read_examples
 from trimtab.data.leakage import Overlap, check_leakage
 from trimtab.data.privacy import Finding, scan
 from trimtab.data.split import assign_splits
+from trimtab.measurement.metrics import format_checker
 
 FOLDER = ".trimtab"
 
@@ -71,6 +72,9 @@ def open_workspace(task: Task) -> Workspace:
     Raises InputError for unusable files, and for overlap between splits unless `leakage = "report"`.
     """
     folder = task.folder / FOLDER
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is a file where Trimtab keeps its folder", "move it away", file=folder)
+    format_checker(task.task.format, task.folder)  # refuses one that cannot be used before anything is read
     if not task.data.examples:
         return open_to_answer(task, rows=False)
     documents = read_documents(task)
