@@ -1,0 +1,58 @@
+"""The studies of the README's tables: runs one, or takes a finished one, and keeps its `study.json` with what it ran on.
+
+python benchmarks/studies.py banking77            # lays out the public data, runs the study
+python benchmarks/studies.py handbook --from trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NAMES = ("handbook", "banking77", "xquad")
+
+
+def run(name: str) -> Path:
+    """Run the study of one name in `real-data/` (or the bundled demo) and return its folder."""
+    command = [str(Path(sys.executable).with_name("trimtab"))]
+    if name == "handbook":
+        place = Path("trimtab-demo-handbook")
+        subprocess.run([*command, "demo", "--cut"], check=True)
+    else:
+        place = Path("real-data")
+        subprocess.run([sys.executable, str(HERE.parent / "docs" / "make_real_data.py"), str(place)], check=True)
+        subprocess.run([*command, "study", "--task", str(place / f"{name}.toml")], check=False)  # 1: not shown
+    studies = place / ".trimtab" / "studies"
+    return studies / (studies / "latest").read_text().strip()
+
+
+def keep(name: str, study: Path, conditions: str) -> Path:
+    """Write `results/study_NAME.json`: study.json without the path of its report, and machine, versions and splits."""
+    plain = json.loads((study / "study.json").read_text())
+    manifest = json.loads((study / "manifest.json").read_text())
+    plain.pop("report")
+    plain["conditions"] = conditions
+    plain["manifest"] = {
+        key: manifest[key] for key in ("machine", "versions", "precision", "counts", "cuts", "test_openings")
+    }
+    target = HERE / "results" / f"study_{name}.json"
+    target.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+    return target
+
+
+def main() -> None:
+    """Run or take a study and keep its figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--from", dest="folder", type=Path, help="a finished study's folder")
+    parser.add_argument("--conditions", default="alone on the machine", help="what else ran, how many threads")
+    given = parser.parse_args()
+    print(keep(given.name, given.folder or run(given.name), given.conditions))
+
+
+if __name__ == "__main__":
+    main()
