@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 ATTENTION = "trimtab"
+_PRODUCTS_UP_TO = 1024  # tokens of a sequence
 _BLOCK_SCORES = 1 << 18  # float32 scores of one block: a megabyte
 _NOTHING = -1e30  # a score that weighs nothing beside any real one, and unlike -inf never gives NaN
 
@@ -59,11 +60,46 @@ def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) ->
     queries, keys = query_HQD.shape[1], key_KTD.shape[1]
     if queries != keys or rule.softcap is not None or (rule.window is not None and keys > rule.window):
         return masked(query_HQD, key_KTD, value_KTD, visible(queries, keys, rule.window, query_HQD.device), rule)
+    if query_HQD.requires_grad and query_HQD.device.type == "cpu" and queries <= _PRODUCTS_UP_TO:
+        out_HQD: Tensor = _CausalProducts.apply(query_HQD, key_KTD, value_KTD, rule.scale)  # type: ignore[no-untyped-call]
+        return out_HQD
     groups = query_HQD.shape[0] // key_KTD.shape[0]
     key_HTD, value_HTD = repeat_heads(key_KTD, groups), repeat_heads(value_KTD, groups)
     return F.scaled_dot_product_attention(
         query_HQD[None], key_HTD[None], value_HTD[None], is_causal=queries > 1, scale=rule.scale
     )[0]
+
+
+class _CausalProducts(torch.autograd.Function):
+    """Causal attention of one short sequence as plain matrix products; query heads that share a key head are rows of one product.
+
+    On CPU the products of the upper half, computed in vain, cost less than what the flash kernel loses against the rate
+    of a product, most of all in its backward pass. The weights `[K, G, T, T]` are kept, hence the limit on the length.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float) -> Tensor:
+        heads, length, size = query_HTD.shape
+        shared = key_KTD.shape[0]
+        query_KRD = query_HTD.reshape(shared, -1, size)
+        scores_KGTT = (query_KRD @ key_KTD.transpose(1, 2)).view(shared, -1, length, length).float().mul_(scale)
+        scores_KGTT.masked_fill_(~visible(length, length, None, query_HTD.device), float("-inf"))
+        weights_KRT = scores_KGTT.softmax(-1).to(value_KTD.dtype).view(shared, -1, length)
+        ctx.save_for_backward(query_KRD, key_KTD, value_KTD, weights_KRT)
+        ctx.scale = scale
+        return (weights_KRT @ value_KTD).view(heads, length, size)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query_KRD, key_KTD, value_KTD, weights_KRT = ctx.saved_tensors
+        heads, length, size = grads[0].shape
+        grad_KRD = grads[0].reshape(query_KRD.shape)
+        grad_value_KTD = weights_KRT.transpose(1, 2) @ grad_KRD
+        grad_weights_KRT = (grad_KRD @ value_KTD.transpose(1, 2)).float()
+        inner_KR1 = (grad_weights_KRT * weights_KRT).sum(-1, keepdim=True)
+        grad_scores_KRT = grad_weights_KRT.sub_(inner_KR1).mul_(weights_KRT).mul_(ctx.scale).to(key_KTD.dtype)
+        grad_query_HTD = (grad_scores_KRT @ key_KTD).view(heads, length, size)
+        return grad_query_HTD, grad_scores_KRT.transpose(1, 2) @ query_KRD, grad_value_KTD, None
 
 
 def masked(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tensor, rule: Rule) -> Tensor:
