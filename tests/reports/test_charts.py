@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trimtab.reports.charts import (
@@ -55,6 +55,7 @@ def test_scatter_stays_inside_its_drawing(places: list[tuple[float, float]], wid
 
 
 @given(st.lists(st.tuples(st.floats(60, 440), st.floats(40, 260)), min_size=2, max_size=8))
+@example([(183.0, 239.0), (228.0, 229.5)])
 @settings(max_examples=100, deadline=None)
 def test_labels_never_overlap(places: list[tuple[float, float]]) -> None:
     inside = Box(46, 18, 505, 284)

@@ -226,9 +226,10 @@ def place_labels(
     for index in sorted(range(len(places)), key=lambda i: (-crowd[i], i)):
         best: tuple[float, Box] | None = None
         for distance, box in _candidates(*places[index], text_width(labels[index]) + 4):
-            area = (box.right - box.left) * (box.bottom - box.top)
-            cost = 8 * (area - box.overlap(inside)) + distance
-            cost += sum(8 * box.overlap(other) for other in boxes.values()) + sum(4 * box.overlap(m) for m in marks)
+            outside = (box.right - box.left) * (box.bottom - box.top) - box.overlap(inside)
+            cost = 8 * outside + distance
+            touched = [area for other in boxes.values() if (area := box.overlap(other)) > 0]
+            cost += sum(1000 + 8 * area for area in touched) + sum(4 * box.overlap(mark) for mark in marks)
             cost += sum(1.0 * box.overlap(stem) for stem in stems)
             if best is None or cost < best[0]:
                 best = (cost, box)
