@@ -20,7 +20,7 @@ from trimtab.training.sft import document_rows
 
 SAMPLE, EVALUATIONS = 8, 4
 TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
-EPOCH_CUTS = (2.0, 1.0, 0.5)
+EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,7 @@ def predict(bench: Bench, arms: Sequence[Arm]) -> tuple[ArmPlan, ...]:
     """Predict every arm from real steps and answers of this machine, for a few seconds each kind."""
     plans: list[ArmPlan] = []
     chosen: set[str] = set()
+    rates: dict[Context, tuple[float, float]] = {}  # answering costs alike for all weights, so a context is timed once
     for arm in arms:
         context = Context(
             kind=arm.context, count=int(arm.settings.get("shots", arm.settings.get("passages", CUSTOMARY[arm.context])))
@@ -66,7 +67,7 @@ def predict(bench: Bench, arms: Sequence[Arm]) -> tuple[ArmPlan, ...]:
         choices = 0 if arm.context in ("prompt", *chosen) else len(PASSAGES if arm.context == "rag" else SHOTS)
         chosen.add(arm.context)
         try:
-            plans.append(_predict(bench, arm, context, choices))
+            plans.append(_predict(bench, arm, context, choices, rates))
         except MissingError:
             raise
         except (TrimtabError, RuntimeError, ValueError, MemoryError):
@@ -79,13 +80,17 @@ def _unpredicted(arm: Arm) -> ArmPlan:
     return ArmPlan(arm=arm.name, epoch_seconds=0, epochs=0, answer_seconds=0, choose_seconds=0, memory_mb=None)
 
 
-def _predict(bench: Bench, arm: Arm, context: Context, choices: int) -> ArmPlan:
+def _predict(
+    bench: Bench, arm: Arm, context: Context, choices: int, rates: dict[Context, tuple[float, float]]
+) -> ArmPlan:
     splits = bench.workspace.splits
     if arm.weights in ("linear", "api"):
         return ArmPlan(
             arm=arm.name, epoch_seconds=10.0, epochs=1.0, answer_seconds=5.0, choose_seconds=0.0, memory_mb=None
         )
-    many, alone = _answer_rate(bench, context)
+    if context not in rates:
+        rates[context] = _answer_rate(bench, context)
+    many, alone = rates[context]
     tests, dev = len(splits["test"]), len(splits["dev"])
     answers = many * tests + alone * (min(tests, MIN_LATENCIES) + 2)
     choosing = choices * many * min(dev, DEV_ITEMS)
