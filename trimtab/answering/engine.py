@@ -74,7 +74,7 @@ class Engine:
         stop_ids: frozenset[int],
         *,
         slots: int = 64,
-        cache_tokens: int = 32768,
+        cache_tokens: int = 16384,
         prefill_tokens: int = 2048,
         share_from: int = 16,
     ) -> None:

@@ -122,7 +122,11 @@ class _Study:
             return kept
         self.progress.emit("plan", note="timing a few steps of every arm")
         table = self.task.study
-        plan = fit(predict(self.bench, self.task.arms), table.budget_seconds, table.seeds)
+        began = time.perf_counter()
+        predicted = predict(self.bench, self.task.arms)
+        budget = table.budget_seconds
+        left = None if budget is None else max(0.0, budget - (time.perf_counter() - began))
+        plan = fit(predicted, left, table.seeds)
         for cut in plan.cuts:
             self.progress.emit("plan", note=f"cut to fit the budget: {cut}")
         save_plan(self.folder / "plan.json", plan)

@@ -14,7 +14,7 @@ from trimtab.training.batch import IGNORE, Batch, Row, micro_batches, pack, step
 from trimtab.training.losses import cross_entropy_sum
 
 # Tokens of one forward and backward pass: bounds memory, changes nothing else.
-MICRO_TOKENS = 2048
+MICRO_TOKENS = 1024
 
 
 class Imitation:
