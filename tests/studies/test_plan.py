@@ -29,16 +29,17 @@ def test_cuts_come_in_their_order_and_no_further_than_needed() -> None:
     assert fit(arms, 640, 2).effort == Effort(seeds=2, search=False)
     assert fit(arms, 500, 2).effort == Effort(seeds=2, search=False, epochs=2.0)
     assert fit(arms, 130, 2).effort == Effort(seeds=2, search=False, epochs=0.5)
-    plan = fit(arms, 100, 2)
-    assert plan.effort == Effort(seeds=1, search=False, epochs=0.5)
-    assert [len(plan.cuts), plan.left_out, plan.seconds] == [3, {}, 60.0]
+    assert fit(arms, 100, 2).effort == Effort(seeds=2, search=False, epochs=0.25)
+    plan = fit(arms, 60, 2)
+    assert plan.effort == Effort(seeds=1, search=False, epochs=0.25)
+    assert [len(plan.cuts), plan.left_out, plan.seconds] == [3, {}, 35.0]
     assert "lora" in fit(arms, 30, 2).left_out
 
 
 def test_the_longest_arm_is_left_out_first_and_told_its_minutes() -> None:
     plan = fit([arm("prompt", epoch=0, choose=0), arm("lora", epoch=1000)], 60, 1)
     assert set(plan.left_out) == {"lora"}
-    assert "budget of 1.0 min lacks about 7.7 min" in plan.left_out["lora"]  # 510 s and 10 s of the other, less 60 s
+    assert "budget of 1.0 min lacks about 3.5 min" in plan.left_out["lora"]  # 260 s and 10 s of the other, less 60 s
     assert plan.seconds == 10.0
 
 
