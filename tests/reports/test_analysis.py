@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.base.records import Answer, Arm, Estimate
-from trimtab.reports.analysis import disagreements, factorials, failure_examples
+from trimtab.reports.analysis import disagreements, factorials, failure_examples, group_count, labels_of
 from trimtab.reports.effects import interaction_sentence
 from trimtab.reports.folder import Row, read_study
 
@@ -60,10 +60,37 @@ def test_repeated_groups_widen_the_interval() -> None:
     groups = [f"g{index // 6}" for index in range(300)]
     alone = factorials([row(name, line) for name, line in zip(SPECS, scores, strict=True)])[0]
     grouped = factorials([row(name, line, groups) for name, line in zip(SPECS, scores, strict=True)])[0]
-    assert grouped.clustered
-    assert not alone.clustered
+    assert grouped.groups == 50
+    assert alone.groups is None
     width = (grouped.interaction.high - grouped.interaction.low) / (alone.interaction.high - alone.interaction.low)
     assert width == pytest.approx(6**0.5, rel=0.15)
+
+
+def test_few_groups_are_not_taken_for_independent_questions() -> None:
+    """Six groups of 50 equal rows are six observations: the interval is Student's with five degrees of freedom."""
+    means = np.random.default_rng(2).random((4, 6))
+    groups = [f"g{index // 50}" for index in range(300)]
+    rows = [row(name, line, groups) for name, line in zip(SPECS, np.repeat(means, 50, axis=1), strict=True)]
+    found = factorials(rows)[0].interaction
+    contrast = means[3] - means[1] - means[2] + means[0]
+    assert found.high - found.value == pytest.approx(2.5706 * contrast.std(ddof=1) / 6**0.5, rel=1e-3)
+
+
+def test_rows_without_a_group_are_groups_of_their_own() -> None:
+    assert group_count(row("rag", [1, 0, 1], ["a", None, None]).answers) is None
+    assert group_count(row("rag", [1, 0, 1, 1], ["a", "a", None, None]).answers) == 3
+
+
+def test_labels_count_what_was_due_given_and_mixed_up() -> None:
+    pairs = [("a", "a"), ("a", "b"), ("a", "b"), ("a", "c"), ("b", "b"), ("b", "a")]
+    answers = tuple(
+        replace(answer, reference=(due,), answer=given)
+        for answer, (due, given) in zip(row("rag", [0.0] * 6).answers, pairs, strict=True)
+    )
+    first, second, third = labels_of(answers)
+    assert (first.name, first.due, first.given, first.right, first.taken_for, first.times) == ("a", 4, 2, 1, "b", 2)
+    assert (second.name, second.due, second.given, second.right, second.taken_for) == ("b", 2, 3, 1, "a")
+    assert (third.name, third.due, third.given, third.right, third.taken_for) == ("c", 0, 1, 0, None)
 
 
 @pytest.mark.parametrize(("blend", "word"), [(1.0, "help each other"), (0.5, "add up"), (0.3, "overlap")])
@@ -121,6 +148,37 @@ def test_stages_of_equal_length_are_told_apart(make_study: Callable[..., Path], 
     curves = read_study(folder).rows[0].curves
     assert [len(curve.points) for curve in curves] == [3, 3]
     assert curves[1].points[-1].dev_loss == 2.0
+
+
+def test_what_was_said_of_a_run_holds_until_it_is_made_again(make_study: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_study(tmp_path, arms=("lora", "lora+rag"), items=5)
+    step = {"stage": "train", "arm": "lora", "seed": 0, "step": 1, "of": 1, "loss": 1.0}
+    said = {"stage": "train", "arm": "lora", "seed": 0, "step": 1, "of": 1, "note": "it memorises"}
+    again = [{**step, "arm": "lora+rag"}, {**said, "arm": "lora+rag"}, {**step, "arm": "lora+rag"}]
+    seeds = [{**step, "seed": 1}, {**said, "seed": 1}]
+    events = [step, said, *seeds, *again]
+    (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
+    assert [row.health for row in read_study(folder).rows] == [("it memorises",), ()]
+
+
+@pytest.mark.parametrize(
+    ("readings", "kept"),
+    [
+        ([(10, 2.0, 0.1), (20, 1.9, 0.3), (30, 1.8, 0.2)], 20),
+        ([(10, 2.0, 0.3), (20, 1.9, 0.3), (30, 1.9, 0.3)], 20),
+        ([(10, 2.0, None), (20, 2.1, None)], 10),
+    ],
+)
+def test_the_kept_weights_are_the_best_on_dev(
+    make_study: Callable[..., Path], tmp_path: Path, readings: list[tuple[int, float, float | None]], kept: int
+) -> None:
+    folder = make_study(tmp_path, arms=("lora",), items=5)
+    events = [
+        {"stage": "dev", "arm": "lora", "step": step, "of": 30, "dev_loss": loss, "dev_metric": metric}
+        for step, loss, metric in readings
+    ]
+    (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
+    assert read_study(folder).rows[0].curves[0].kept == kept
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,15 @@ def test_labels_never_overlap(places: list[tuple[float, float]]) -> None:
         assert box.bottom <= inside.bottom
 
 
+def test_a_label_does_not_stand_beside_the_mark_of_another() -> None:
+    """Marks close together at the foot of a phone's chart: each name lies nearest to its own."""
+    places = [(158.9, 113.9), (111.9, 213.3), (192.8, 262.4), (266.5, 263.0), (182.9, 279.0)]
+    names = ("lora+rag", "lora", "few-shot", "rag", "prompt")
+    stems = [Box(x - 1, y - 56, x + 1, min(284, y + 43)) for x, y in places]
+    for box, place in zip(place_labels(places, names, Box(46, 18, 350, 288), stems), places, strict=True):
+        assert min(places, key=lambda other: box.gap(*other)) == place
+
+
 def test_labels_of_coinciding_points_are_apart() -> None:
     boxes = place_labels([(250.0, 150.0)] * 8, NAMES, Box(46, 18, 505, 284))
     assert all(one.overlap(other) == 0 for one, other in combinations(boxes, 2))
@@ -109,6 +118,15 @@ def test_a_long_loss_curve_is_thinned() -> None:
     points = tuple((float(step), 1 / (step + 1)) for step in range(20_000))
     drawn = curves([Series(name="loss", style="train", points=points)], title="t", y_title="loss", width=500)
     assert len(drawn) < 10_000
+
+
+def test_a_curve_fills_its_width_starts_from_zero_and_marks_what_was_kept() -> None:
+    line = Series(name="dev", style="tuned", points=((10.0, 0.13), (20.0, 0.14), (41.0, 0.13)), kept=20)
+    svg = ElementTree.fromstring(curves([line], title="t", y_title="y", width=500).replace(" xmlns=", " x="))
+    circles = list(svg.iter("circle"))
+    assert [one.get("class") for one in circles] == ["point tuned", "dot tuned", "point tuned"]
+    assert float(circles[-1].get("cx", "0")) == pytest.approx(500 - 12)
+    assert "0" in [text.text for text in svg.iter("text") if text.get("text-anchor") == "end"]
 
 
 def test_log_scale_is_linear_in_the_logarithm() -> None:

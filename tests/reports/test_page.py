@@ -188,7 +188,8 @@ def test_predictions_carry_their_error_and_cuts_are_told(make_study: Make, tmp_p
 
     text = read(edit(make_study(tmp_path), change, "manifest.json")).text
     assert "lora.seconds 240 predicted came out 12% too high" in text
-    assert "cut to fit the budget: 2 of 3 seeds" in text
+    assert "Cut to fit the budget: 2 of 3 seeds" in text
+    assert "lora 4.0 min – +12%" in text
 
 
 def test_interval_and_openings_are_told(make_study: Make, tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_markdown_carries_the_verdict_and_every_arm(make_study: Make, tmp_path: 
     assert "<script>" not in brief.replace("\\<script\\>", "")
     for arm in study["arms"]:
         assert re.search(rf"\| \**{re.escape(arm['arm'])}\** \| {arm['score']:.3f} \|", brief)
-    assert "With questions per month below 12,000 the verdict would be rag." in brief
+    assert "With questions a month below 12,000 (now 100,000) the verdict would be rag." in brief
 
 
 def test_same_folder_gives_the_same_page(make_study: Make, tmp_path: Path) -> None:

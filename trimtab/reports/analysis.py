@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trimtab.base.records import Answer, Estimate
 from trimtab.reports.folder import Row, items_of
 
-RESAMPLES = 4000
-ENOUGH_GROUPS = 20  # fewer groups than this are too few to resample
+ENOUGH_GROUPS = 20  # fewer groups than this estimate their own variance badly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,8 @@ class Factorial:
     """Two by two: base or tuned weights, instruction alone or more context; every effect is in the mean item score.
 
     `tuning` and `context` are effects alone (against base weights with the instruction), `together` that of both, and
-    `interaction` = blend − tuned − context + base: what both give beyond the sum of the two.
+    `interaction` = blend − tuned − context + base: what both give beyond the sum of the two. `groups` is the number of
+    groups of questions that the intervals were worked out by, None where no group repeats.
     """
 
     base: Row
@@ -28,7 +29,7 @@ class Factorial:
     contextual: Estimate
     together: Estimate
     interaction: Estimate
-    clustered: bool
+    groups: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,30 +58,26 @@ def factorials(rows: Sequence[Row]) -> list[Factorial]:
 
 
 def _factorial(base: Row, tuned: Row, context: Row, blend: Row) -> Factorial | None:
-    """Effects over the items that all four arms answered, with a paired bootstrap over items (groups where they repeat)."""
+    """Effects over the items that all four arms answered: the mean contrast with its t interval, by group where they repeat."""
     import numpy as np
+    from scipy import stats
 
     arms = [items_of(row.answers) for row in (base, tuned, context, blend)]
     shared = sorted(set.intersection(*(set(items) for items in arms)))
-    if len(shared) < 2:
+    codes = _codes([arms[0][item][0].group for item in shared])
+    units = max(codes, default=0) + 1
+    if units < 2:
         return None
-    # shapes: scores [4 arms, items], sums [4, units], drawn [resamples, units], means [4, resamples]
+    # shapes: scores [4 arms, items], contrast [items], sums [units]
     scores = np.array([[np.mean([answer.score for answer in items[item]]) for item in shared] for items in arms])
-    groups = [arms[0][item][0].group for item in shared]
-    names = {name: index for index, name in enumerate(dict.fromkeys(groups))}
-    clustered = None not in names and ENOUGH_GROUPS <= len(names) < len(shared)
-    labels = np.array([names[group] for group in groups]) if clustered else np.arange(len(shared))
-    units = len(names) if clustered else len(shared)
-    sums = np.stack([np.bincount(labels, line, minlength=units) for line in scores])
-    sizes = np.bincount(labels, minlength=units)
-    random = np.random.default_rng(0)
-    drawn = random.multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
-    means = (sums @ drawn.T) / (sizes @ drawn.T)
-    seen = scores.mean(axis=1)
+    quantile = float(stats.t.ppf(0.975, units - 1))
 
     def effect(*signs: int) -> Estimate:
-        low, high = np.quantile(np.array(signs) @ means, [0.025, 0.975])
-        return Estimate(value=float(np.array(signs) @ seen), low=float(low), high=float(high), n=len(shared))
+        contrast = np.array(signs) @ scores
+        mean = float(contrast.mean())
+        sums = np.bincount(codes, contrast - mean, minlength=units)
+        half = quantile * float(np.sqrt(units / (units - 1) * (sums**2).sum())) / len(shared)
+        return Estimate(value=mean, low=mean - half, high=mean + half, n=len(shared))
 
     return Factorial(
         base=base,
@@ -91,8 +88,55 @@ def _factorial(base: Row, tuned: Row, context: Row, blend: Row) -> Factorial | N
         contextual=effect(-1, 0, 1, 0),
         together=effect(-1, 0, 0, 1),
         interaction=effect(1, -1, -1, 1),
-        clustered=clustered,
+        groups=units if units < len(shared) else None,
     )
+
+
+def _codes(groups: Sequence[str | None]) -> list[int]:
+    """The group of each item as a number from 0; an item without a group is one of its own."""
+    names = [(index, "") if group is None else (-1, group) for index, group in enumerate(groups)]
+    order = {name: code for code, name in enumerate(dict.fromkeys(names))}
+    return [order[name] for name in names]
+
+
+def group_count(answers: Sequence[Answer]) -> int | None:
+    """How many groups the answered questions form; None where no group repeats."""
+    groups = [answers[0].group for answers in items_of(answers).values()]
+    count = max(_codes(groups), default=0) + 1
+    return count if count < len(groups) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """One label as a classifier met it: how often it was due and given, how often rightly, and what it was most taken for."""
+
+    name: str
+    due: int
+    given: int
+    right: int
+    taken_for: str | None
+    times: int
+
+
+def labels_of(answers: Sequence[Answer]) -> list[Label]:
+    """Every label that was due or given, the most often missed first."""
+    pairs = [(answer.reference[0], answer.answer) for answer in answers if answer.reference]
+    missed: dict[str, Counter[str]] = {}
+    for due, given in pairs:
+        if due != given:
+            missed.setdefault(due, Counter())[given] += 1
+    dues, gives, rights = (
+        Counter(a for a, _ in pairs),
+        Counter(b for _, b in pairs),
+        Counter(a for a, b in pairs if a == b),
+    )
+    found = []
+    for name in sorted({*dues, *gives}):
+        taken_for, times = missed[name].most_common(1)[0] if name in missed else (None, 0)
+        found.append(
+            Label(name=name, due=dues[name], given=gives[name], right=rights[name], taken_for=taken_for, times=times)
+        )
+    return sorted(found, key=lambda label: (label.right - label.due, label.name))
 
 
 def failure_counts(answers: Sequence[Answer]) -> dict[str, int]:

@@ -34,11 +34,12 @@ class Dot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One line of a curve chart; `style` is its CSS class: train, or the arm's family."""
+    """One line of a curve chart; `style` is its CSS class: train, or the arm's family; at `kept` its dot is filled."""
 
     name: str
     style: str
     points: tuple[tuple[float, float], ...]
+    kept: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Box:
     top: float
     right: float
     bottom: float
+
+    def gap(self, x: float, y: float) -> float:
+        """How far a point lies from the rectangle, 0 inside."""
+        return math.hypot(x - min(max(x, self.left), self.right), y - min(max(y, self.top), self.bottom))
 
     def overlap(self, other: Box) -> float:
         """The area that both cover."""
@@ -194,7 +199,7 @@ def scatter(
         parts.append(el("line", x1=_n(x(limit)), x2=_n(x(limit)), y1=top, y2=height - bottom, class_="target"))
     places = [(x(dot.x), y(dot.y)) for dot in dots]
     stems = [Box(px - 1, y(dot.high), px + 1, y(dot.low)) for (px, _), dot in zip(places, dots, strict=True)]
-    boxes = place_labels(places, [dot.label for dot in dots], Box(left, top - 8, width, height - bottom), stems)
+    boxes = place_labels(places, [dot.label for dot in dots], Box(left, top - 8, width, height - bottom + 4), stems)
     for dot, (px, py), box in zip(dots, places, boxes, strict=True):
         parts.append(_scatter_mark(dot, px, py, y(dot.low), y(dot.high), box))
     return _svg(title, width, height, parts)
@@ -218,7 +223,8 @@ def place_labels(
 ) -> list[Box]:
     """A box for each label, near its point, clear of the other labels and marks and inside the drawing.
 
-    Greedy: the most crowded point first; each takes the place that overlaps least, then the nearest.
+    Greedy: the most crowded point first; each takes the place that overlaps least, then one that is not nearer to another
+    mark, whose name it would seem, then the nearest.
     """
     marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y in places]
     crowd = [sum(math.hypot(x - u, y - v) < 90 for u, v in places) for x, y in places]
@@ -231,6 +237,9 @@ def place_labels(
             touched = [area for other in boxes.values() if (area := box.overlap(other)) > 0]
             cost += sum(1000 + 8 * area for area in touched) + sum(4 * box.overlap(mark) for mark in marks)
             cost += sum(1.0 * box.overlap(stem) for stem in stems)
+            cost += sum(
+                60 for place in places if place != places[index] and box.gap(*place) < box.gap(*places[index]) + 4
+            )
             if best is None or cost < best[0]:
                 best = (cost, box)
         if best is not None:
@@ -256,8 +265,10 @@ def curves(series: Sequence[Series], *, title: str, y_title: str, width: int) ->
     height, left, right, top, bottom = 210, 46, 12, 26, 40
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
-    x_marks, y_marks = ticks(0, max(4, *xs), 4 if width > 300 else 3), ticks(min(ys), max(ys), 4)
-    x = Scale(x_marks[0], x_marks[-1], left, width - right)
+    last = max(4, *xs)
+    x_marks = [mark for mark in ticks(0, last, 4 if width > 300 else 3) if mark <= last]
+    y_marks = ticks(min(0.0, *ys), max(ys), 4)  # from 0, so that noise does not look like progress
+    x = Scale(0, last, left, width - right)
     y = Scale(y_marks[0], y_marks[-1], height - bottom, top)
     parts = [_horizontal_grid(y, y_marks, left, width - right)]
     parts += [_text(tick_text(mark), x(mark), height - bottom + 17, "middle", "tick", width) for mark in x_marks]
@@ -266,7 +277,10 @@ def curves(series: Sequence[Series], *, title: str, y_title: str, width: int) ->
     for line in series:
         points = _thin(line.points)
         path = "M" + "L".join(f"{_n(x(a))} {_n(y(b))}" for a, b in points)
-        dots = [el("circle", cx=_n(x(a)), cy=_n(y(b)), r=2.5, class_=f"point {line.style}") for a, b in points]
+        dots = [
+            el("circle", cx=_n(x(a)), cy=_n(y(b)), r=4 if a == line.kept else 2.5, class_=_point(line, a))
+            for a, b in points
+        ]
         parts.append(
             el(
                 "g",
@@ -276,6 +290,10 @@ def curves(series: Sequence[Series], *, title: str, y_title: str, width: int) ->
             )
         )
     return _svg(title, width, height, parts)
+
+
+def _point(line: Series, x: float) -> str:
+    return f"dot {line.style}" if x == line.kept else f"point {line.style}"
 
 
 def _thin(points: Sequence[tuple[float, float]], most: int = 160) -> list[tuple[float, float]]:

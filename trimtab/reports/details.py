@@ -1,17 +1,17 @@
-"""The sections of the report that let a reader look for themselves: failures, answers, slices, curves, data, manifest."""
+"""The sections of the report that let a reader look for themselves: failures, answers, slices, curves, data."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, get_args
 
 from trimtab.base.records import Answer, Failure
-from trimtab.reports.analysis import Disagreement, disagreements, failure_counts, failure_examples
+from trimtab.reports.analysis import Disagreement, disagreements, failure_counts, failure_examples, labels_of
 from trimtab.reports.charts import Series, both, curves
-from trimtab.reports.folder import Curve, Row, Study
-from trimtab.reports.markup import Html, count, el, join, mark, plain, score, shorten
+from trimtab.reports.events import Curve
+from trimtab.reports.folder import Row, Study
+from trimtab.reports.markup import Html, count, el, join, plain, score, shorten
 from trimtab.reports.parts import arm_label, metric_name, section, table, with_interval
 
 KINDS: Mapping[str, tuple[str, str]] = {
@@ -22,7 +22,8 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "should_have_abstained": ("should have abstained", "It answered a question that has no answer here."),
     "wrong": ("wrong", "The answer is wrong in no more particular way."),
 }
-MOST_SLICES, MOST_FIGURES, MOST_REMARKS, MOST_MANIFEST = 40, 80, 100, 60_000
+GRADED = ("token_f1", "rouge_l", "chrf", "scorer")
+MOST_SLICES, MOST_LABELS, MOST_REMARKS = 40, 12, 100
 
 
 def failures(study: Study) -> Html | None:
@@ -37,7 +38,7 @@ def failures(study: Study) -> Html | None:
     body = [
         [
             arm_label(row, row.name == study.verdict.arm),
-            *(_share(counts[row.name].get(kind, 0), len(row.answers)) for kind in kinds),
+            *(_share(counts[row.name].get(kind, 0), len(row.answers)) for kind in ("none", *kinds)),
         ]
         for row in rows
     ]
@@ -47,8 +48,34 @@ def failures(study: Study) -> Html | None:
         for kind in kinds
     ]
     lead = "Answers by kind of failure: how many, and their share of the arm’s answers. The examples below come from the chosen arm where it has any."
-    grid = table("Failures by kind", ["Arm", *(KINDS[kind][0] for kind in kinds)], body)
-    return section("failures", "Where it fails", grid, examples, lead=lead)
+    if study.metric in GRADED:
+        lead = f"An answer counts as right from a score of 0.5 up. {lead}"
+    grid = table("Failures by kind", ["Arm", "right", *(KINDS[kind][0] for kind in kinds)], body)
+    labels = _labels(first[0]) if study.kind == "classify" else None
+    return section("failures", "Where it fails", grid, labels, examples, lead=lead)
+
+
+def _labels(row: Row) -> Html:
+    """How one arm does on each label, the most often missed first."""
+    found = labels_of(row.answers)
+    body = [
+        [
+            shorten(label.name, 80),
+            plain(label.due),
+            f"{label.right / label.due:.0%}" if label.due else "–",
+            f"{label.right / label.given:.0%}" if label.given else "–",
+            f"{shorten(label.taken_for, 80)} ({label.times:,})" if label.taken_for is not None else "–",
+        ]
+        for label in found[:MOST_LABELS]
+    ]
+    left = len(found) - MOST_LABELS
+    return join(
+        el("h3", "Label by label: ", arm_label(row)),
+        table("Labels", ["Label", "Questions", "Found", "Right when given", "Most taken for"], body, texts=(4,)),
+        el("p", f"The most often missed first; {count(left, 'label')} missed less often are left out.", class_="note")
+        if left > 0
+        else None,
+    )
 
 
 def _share(number: int, of: int) -> Html | str:
@@ -133,7 +160,7 @@ def _slice_table(study: Study, rows: Sequence[Row], names: Sequence[str], sizes:
     """Slices down and arms across; the other way round where there are more arms than slices."""
     arms = [arm_label(row, row.name == study.verdict.arm) for row in rows]
     titles = [
-        join(shorten(name, 80), el("span", f" n = {sizes[name]:,}", class_="soft") if sizes[name] else None)
+        join(shorten(name, 80), el("span", f" n\u00a0=\u00a0{sizes[name]:,}", class_="soft") if sizes[name] else None)
         for name in names
     ]
     cells = [[_slice(row, name) for row in rows] for name in names]
@@ -160,8 +187,12 @@ def training(study: Study) -> Html | None:
     found = [part for part in parts if part]
     if not found:
         return None
-    names = (("training loss", ""), ("dev, in the arm’s colour", " dev"))
-    legend = el("ul", [el("li", el("i", class_=f"swatch{kind}"), name) for name, kind in names], class_="legend")
+    names = (
+        ("training loss", "swatch"),
+        ("dev, in the arm’s colour", "swatch dev"),
+        ("weights that were kept", "spot"),
+    )
+    legend = el("ul", [el("li", el("i", class_=kind), name) for name, kind in names], class_="legend")
     lead = "Dev decides when to stop; where dev loss rises while training loss falls, the model has begun to memorise."
     return section("training", "Training", legend, found, lead=lead)
 
@@ -183,7 +214,8 @@ def _run(study: Study, row: Row, runs: list[Curve]) -> Html | None:
         for run in runs:
             points = tuple((point.step, value) for point in run.points if (value := getattr(point, field)) is not None)
             if points:
-                found.append(Series(name=f"{field.replace('_', ' ')}, seed {run.seed}", style=style, points=points))
+                name = f"{field.replace('_', ' ')}, seed {run.seed}"
+                found.append(Series(name=name, style=style, points=points, kept=run.kept))
         return found
 
     losses, metrics = [*lines("loss", "train"), *lines("dev_loss", row.family)], lines("dev_metric", row.family)
@@ -203,6 +235,9 @@ def _run(study: Study, row: Row, runs: list[Curve]) -> Html | None:
     return el(
         "div",
         el("h3", arm_label(row), el("span", f" {stage}", class_="soft") if stage else None),
+        [el("p", f"{note[:1].upper()}{note[1:].rstrip('.')}.", class_="warn") for note in row.health]
+        if phase == phases - 1
+        else None,
         el("div", charts, class_="pair"),
         class_="run",
     )
@@ -211,7 +246,7 @@ def _run(study: Study, row: Row, runs: list[Curve]) -> Html | None:
 def data(study: Study) -> Html | None:
     """The data audit: splits, refused rows, overlaps, remarks, sources and licences."""
     counts = study.manifest.get("counts") or {}
-    facts = _data_facts(study.manifest, counts)
+    facts = data_facts(study.manifest)
     remarks = [_remark(remark) for remark in (study.manifest.get("remarks") or ())[:MOST_REMARKS]]
     kinds = [_counted(name, counts.get(name)) for name in ("source", "licence")]
     said = [el("li", shorten(str(note))) for note in (study.manifest.get("notes") or ())[:MOST_REMARKS]]
@@ -227,7 +262,9 @@ def data(study: Study) -> Html | None:
     )
 
 
-def _data_facts(manifest: Mapping[str, Any], counts: Mapping[str, Any]) -> list[str]:
+def data_facts(manifest: Mapping[str, Any]) -> list[str]:
+    """Splits, documents, refused rows and overlaps, as far as the manifest counts them."""
+    counts = manifest.get("counts") or {}
     facts = [f"{number:,} in {name}" for name, number in (counts.get("splits") or {}).items() if number is not None]
     facts = [f"Rows: {', '.join(facts)}"] if facts else []
     documents, refused, overlaps = (
@@ -257,50 +294,8 @@ def _number(value: Any) -> int | None:
 
 
 def _counted(name: str, counts: Any) -> Html | None:
-    if not isinstance(counts, dict) or not counts:
+    if not isinstance(counts, dict) or not set(counts) - {"not given", ""}:
         return None
     most = sorted(counts.items(), key=lambda pair: -pair[1])
-    text = "; ".join(f"{key or 'not stated'} {number:,}" for key, number in most[:20])
+    text = "; ".join(f"{key or 'not given'} {number:,}" for key, number in most[:20])
     return el("p", el("b", f"Rows by {name}: "), shorten(text, 800), class_="note")
-
-
-def manifest(study: Study) -> Html | None:
-    """What the study was made of, folded; the figures with their provenance first."""
-    if not study.manifest:
-        return None
-    figures = study.manifest.get("figures")
-    figures = figures if isinstance(figures, dict) else {}
-    body = [
-        [name.replace("_", " "), _value(entry.get("value")), _provenance(entry)]
-        for name, entry in list(figures.items())[:MOST_FIGURES]
-        if isinstance(entry, dict)
-    ]
-    rest = {key: value for key, value in study.manifest.items() if key not in ("figures", "remarks")}
-    text = shorten(json.dumps(rest, indent=2, ensure_ascii=False, default=str), MOST_MANIFEST)
-    summary = el(
-        "summary", el("b", "Manifest"), el("span", " hashes, versions, machine, precision, seeds", class_="soft")
-    )
-    every = el(
-        "summary",
-        el("b", "Every figure and where it comes from"),
-        el("span", f" {count(len(figures), 'figure')}", class_="soft"),
-    )
-    return section(
-        "manifest",
-        "What it was made of",
-        el("details", every, table("Figures", ["Figure", "Value", "From"], body, texts=(2,))) if body else None,
-        el("details", summary, el("pre", text, tabindex=0)),
-    )
-
-
-def _provenance(entry: Mapping[str, Any]) -> Html:
-    """The mark of a figure, with the error of a prediction where it is known."""
-    error = entry.get("error")
-    off = f" came out {abs(error):.0%} too {'high' if error > 0 else 'low'}" if isinstance(error, int | float) else None
-    return join(mark(str(entry.get("provenance", "not stated"))), off)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return shorten(str(value), 120)
-    return plain(value)

@@ -59,8 +59,10 @@ def _effects(one: Factorial, what: str) -> Html:
         line(f"both ({one.blend.name} − {one.base.name})", one.together),
         line(el("b", "interaction: both beyond the sum of the two"), one.interaction),
     ]
-    how = "groups of questions" if one.clustered else "questions"
-    note = f"{what} over the {one.interaction.n:,} questions that all four arms answered; paired bootstrap over {how}, unadjusted 95% intervals."
+    by = f", by their {one.groups:,} groups" if one.groups else ""
+    note = (
+        f"{what} over the {one.interaction.n:,} questions that all four arms answered; unadjusted 95% t intervals{by}."
+    )
     return join(
         el("p", interaction_sentence(one)),
         table(f"Effects of {one.blend.name}", ["Effect", "Difference", "95% interval"], lines),
@@ -85,27 +87,31 @@ def comparisons(study: Study) -> Html | None:
     if not study.comparisons:
         return None
     body = [
-        [
-            el("span", f"{one.a} − {one.b}", class_="arm"),
-            signed(one.difference),
-            between(one.low, one.high),
-            p_value(one.p),
-            p_value(one.p_holm),
-            in_words(one),
-        ]
-        for one in study.comparisons
+        [outcome(one), signed(one.difference), between(one.low, one.high), p_value(one.p_holm)]
+        for one in map(better_first, study.comparisons)
     ]
-    lead = "Planned before the test set was opened, on the same questions. Where test and interval disagree at the edge, the test decides."
-    head = ["Arms", "Difference", "95% interval", "p", "p after Holm", "In words"]
-    return section("comparisons", "Comparisons", table("Comparisons", head, body, texts=(5,)), lead=lead)
+    lead = (
+        "The best arm with each other one, and each blend with its parts, on the same questions; differences are first minus "
+        "second. Where test and interval disagree at the edge, the test decides."
+    )
+    head = ["Outcome", "Difference", "95% interval", "p after Holm"]
+    return section("comparisons", "Comparisons", table("Comparisons", head, body), lead=lead)
 
 
-def in_words(one: Comparison) -> str:
-    """A comparison's outcome at the corrected 5% level."""
+def better_first(one: Comparison) -> Comparison:
+    """The comparison seen from the arm that scored higher."""
+    if one.difference >= 0:
+        return one
+    return Comparison(
+        a=one.b, b=one.a, difference=-one.difference, low=-one.high, high=-one.low, p=one.p, p_holm=one.p_holm
+    )
+
+
+def outcome(one: Comparison) -> str:
+    """A comparison in words, at the corrected 5% level; `one.a` is the arm that scored higher."""
     if one.p_holm > 0.05:
-        return "no difference shown"
-    first, second = (one.a, one.b) if one.difference > 0 else (one.b, one.a)
-    return f"{first} is better than {second}"
+        return f"{one.a} and {one.b}: no difference shown"
+    return f"{one.a} is better than {one.b}"
 
 
 def costs(study: Study) -> Html | None:
@@ -128,16 +134,18 @@ def costs(study: Study) -> Html | None:
     head = [
         "Arm",
         *(join(name, " ", mark("predicted")) for name in ("Up front", "A month", "Total")),
-        join("A question ", mark("measured")),
+        join("A question, mean ", mark("measured")),
     ]
-    flips = [el("li", flip_sentence(flip)) for flip in study.verdict.flips]
+    costs = table("Costs", head, body) if body else None
+    if study.verdict.status != "shown":
+        return section("costs", "Cost", costs, _basis(study))
     return section(
         "costs",
         "Cost, and what would flip the verdict",
-        table("Costs", head, body) if body else None,
+        costs,
         _basis(study),
         el("h3", "What would flip it"),
-        el("ul", flips, class_="plain") if flips else el("p", "No threshold was found."),
+        el("ul", [el("li", one) for one in flip_sentences(study)], class_="plain"),
     )
 
 
@@ -145,7 +153,10 @@ def _basis(study: Study) -> Html | None:
     """What the costs were worked out from: the user's prices and volumes, marked as theirs."""
     if study.cost is None:
         return None
-    parts = [f"{plain(study.cost.questions_per_month)} questions a month for {plain(study.cost.horizon_months)} months"]
+    volume = f"{plain(study.cost.questions_per_month)} questions a month for {plain(study.cost.horizon_months)} months"
+    if "questions_per_month" not in study.cost.model_fields_set:
+        volume += " (assumed: the task file states no volume)"
+    parts = [volume]
     hour = study.cost.machine_hour
     if hour:
         parts.append(
@@ -154,13 +165,32 @@ def _basis(study: Study) -> Html | None:
         parts.append(f"machines used to {study.cost.utilisation:.0%}")
     else:
         parts.append("no price of a machine hour was given, so machine time is compared")
-    return el("p", "Worked out with ", mark("yours"), " ", "; ".join(parts), ".", class_="note")
+    stated = mark("yours") if study.cost.model_fields_set else None
+    return el("p", "Worked out with ", join(stated, " ") if stated else None, "; ".join(parts), ".", class_="note")
 
 
-def flip_sentence(flip: Flip) -> str:
-    """`With questions per month below 12,000 the verdict would be rag.`"""
-    sides = [f"below {plain(flip.below)}"] if flip.below is not None else []
-    sides += [f"above {plain(flip.above)}"] if flip.above is not None else []
-    return (
-        f"With {' '.join([flip.what.replace('_', ' '), ' or '.join(sides)]).strip()} the verdict would be {flip.then}."
-    )
+def flip_sentences(study: Study) -> list[str]:
+    """What would flip a verdict that is shown: `With questions a month below 12,000 (now 100,000) the verdict would be rag.`"""
+    if not study.verdict.flips:
+        return [
+            "No threshold was found: at no volume, price or rate of change that was tried does another arm take its place."
+        ]
+    return [_flip(flip, study) for flip in study.verdict.flips]
+
+
+def _flip(flip: Flip, study: Study) -> str:
+    cost, target = study.cost, study.target
+    hour, change = (cost.machine_hour, cost.change) if cost else (None, None)
+    known = {
+        "questions_per_month": ("questions a month", cost.questions_per_month if cost else None, ""),
+        "machine_hour": ("a machine hour", hour.price if hour else None, f" {cost.currency}" if cost else ""),
+        "change.per_month": ("the monthly rate of change", change.per_month if change else None, ""),
+        "quality": ("a target", target, ""),
+        "target": ("a target", target, ""),
+    }
+    name, now, unit = known.get(flip.what, (flip.what.replace("_", " "), None, ""))
+    sides = [
+        f"{side} {plain(at)}{unit}" for side, at in (("below", flip.below), ("above", flip.above)) if at is not None
+    ]
+    stated = f" (now {plain(now)})" if now is not None else ""
+    return f"With {name} {' or '.join(sides)}{stated} the verdict would be {flip.then}."

@@ -11,10 +11,11 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_json, read_lines
+from trimtab.base.files import read_json
 from trimtab.base.records import Answer, Arm, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
 from trimtab.base.tables import CostTable, TargetTable
 from trimtab.base.task import CONTEXTS, METHODS
+from trimtab.reports.events import Curve, Training, read_training
 
 Table = TypeVar("Table", CostTable, TargetTable)
 FIGURES = (
@@ -29,25 +30,6 @@ FIGURES = (
     "seconds_per_question",
 )
 Family = Literal["base", "tuned", "blend", "linear", "api"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One training event: the step and what was measured at it."""
-
-    step: int
-    loss: float | None = None
-    dev_loss: float | None = None
-    dev_metric: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """The events of one training run: `phase` counts the stages of one arm and seed from 0."""
-
-    seed: int
-    phase: int
-    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +57,7 @@ class Row:
     cost: Cost | None = None
     answers: tuple[Answer, ...] = ()
     curves: tuple[Curve, ...] = ()
+    health: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -95,6 +78,8 @@ class Study:
 
     id: str
     task: str
+    kind: str | None
+    base: str | None
     metric: str
     target: float | None
     verdict: Verdict
@@ -131,12 +116,14 @@ def read_study(folder: Path) -> Study:
         raise MissingError(f"{file}: no study; run one with: trimtab study")
     try:
         raw = read_json(file)
-        curves = _curves(folder / "events.jsonl")
+        trained = read_training(folder / "events.jsonl")
         verdict = raw["verdict"]
         task = _task(folder / "task.toml")
         return Study(
             id=raw["study"],
             task=raw["task"],
+            kind=_named(task, "task", "kind"),
+            base=_named(task, "base", "model"),
             metric=raw["metric"],
             target=raw.get("target"),
             verdict=Verdict(
@@ -149,7 +136,7 @@ def read_study(folder: Path) -> Study:
                 ),
                 needs=verdict.get("needs"),
             ),
-            rows=tuple(_row(folder, entry, curves, task.get("arm", {})) for entry in raw["arms"]),
+            rows=tuple(_row(folder, entry, trained, task.get("arm", {})) for entry in raw["arms"]),
             comparisons=tuple(
                 Comparison(**{key: entry[key] for key in ("a", "b", "difference", "low", "high", "p", "p_holm")})
                 for entry in raw.get("comparisons") or ()
@@ -164,13 +151,11 @@ def read_study(folder: Path) -> Study:
         ) from error
 
 
-def _row(
-    folder: Path, entry: Mapping[str, Any], curves: Mapping[str, tuple[Curve, ...]], own: Mapping[str, Any]
-) -> Row:
+def _row(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Training], own: Mapping[str, Any]) -> Row:
     name = entry["arm"]
     beside = folder / "arms" / name / "arm.json"
     arm = _arm(name, {**own.get(name, {}), **(read_json(beside) if beside.is_file() else {}), **entry})
-    cost = entry.get("cost")
+    cost, training = entry.get("cost"), trained.get(name, Training())
     figures = {key: entry.get(key) for key in FIGURES}
     return Row(
         arm=arm,
@@ -184,7 +169,8 @@ def _row(
         chosen=entry.get("chosen") or {},
         cost=Cost(**{key: cost[key] for key in ("total", "up_front", "monthly", "currency")}) if cost else None,
         answers=_answers(folder / "arms" / name / "answers.parquet"),
-        curves=curves.get(name, ()),
+        curves=training.curves,
+        health=training.health,
         **figures,
     )
 
@@ -252,54 +238,19 @@ def _hit(row: Mapping[str, Any]) -> Hit:
     return Hit(passage=passage, rank=row.get("rank") or 0, score=row.get("score") or 0.0)
 
 
-def _curves(file: Path) -> dict[str, tuple[Curve, ...]]:
-    """The training curves of each arm, a curve for each seed and stage of training."""
-    runs: dict[tuple[str, int], list[_Run]] = {}
-    for event in read_lines(file):
-        figures = {key: event.get(key) for key in ("loss", "dev_loss", "dev_metric")}
-        arm, step, of = event.get("arm"), event.get("step"), event.get("of") or 0
-        if event.get("stage") not in ("train", "dev") or arm is None or step is None or set(figures.values()) == {None}:
-            continue
-        own = runs.setdefault((arm, event.get("seed") or 0), [])
-        if not own or own[-1].is_over(step, of):
-            own.append(_Run(of=of))
-        own[-1].add(step, figures)
-    curves: dict[str, tuple[Curve, ...]] = {}
-    for (arm, seed), own in runs.items():
-        found = tuple(Curve(seed=seed, phase=phase, points=tuple(run.points)) for phase, run in enumerate(own))
-        curves[arm] = (*curves.get(arm, ()), *found)
-    return curves
-
-
-@dataclass(slots=True)
-class _Run:
-    """The points of one seed and stage while they are read; `of` is its number of steps."""
-
-    of: int
-    points: list[Point] = field(default_factory=list)
-
-    def is_over(self, step: int, of: int) -> bool:
-        """Whether an event belongs to the next stage: another number of steps, or a new start after the last step."""
-        return (of not in (0, self.of)) or (0 < self.of <= self.points[-1].step and step < self.points[-1].step)
-
-    def add(self, step: int, figures: Mapping[str, float | None]) -> None:
-        """Add what was measured at `step`; a step that comes again (a resumed run) replaces what followed it."""
-        if self.points and step < self.points[-1].step:
-            self.points = [point for point in self.points if point.step < step]
-        if self.points and self.points[-1].step == step:
-            last = self.points[-1]
-            merged = {key: getattr(last, key) if value is None else value for key, value in figures.items()}
-            self.points[-1] = Point(step=step, **merged)
-        else:
-            self.points.append(Point(step=step, **figures))
-
-
 def _task(file: Path) -> dict[str, Any]:
     """The task file that was studied; empty where it does not lie there or cannot be read."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         return {}
+
+
+def _named(task: Mapping[str, Any], table: str, key: str) -> str | None:
+    """A text of the task file, None where it does not stand there."""
+    found = task.get(table)
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _table(kind: type[Table], values: Any) -> Table | None:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trimtab.base.files import write_atomic
-from trimtab.reports import details, effects, results
+from trimtab.reports import details, effects, made, results
 from trimtab.reports.folder import Study, read_study
 from trimtab.reports.markdown import brief
 from trimtab.reports.markup import Html, el, join, mark
 from trimtab.reports.style import STYLE
+from trimtab.reports.summary import verdict
 
 SECTIONS: tuple[tuple[str, str, Callable[[Study], Html | None]], ...] = (
     ("quality", "Quality", results.quality),
@@ -25,7 +26,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Study], Html | None]], ...] = (
     ("slices", "Slices", details.slices),
     ("training", "Training", details.training),
     ("data", "Data", details.data),
-    ("manifest", "Manifest", details.manifest),
+    ("manifest", "Manifest", made.manifest),
 )
 
 
@@ -46,7 +47,7 @@ def render(study: Study) -> str:
     made = [(name, title, part) for name, title, make in SECTIONS if (part := make(study)) is not None]
     links = [el("li", el("a", title, href=f"#{name}")) for name, title, _ in made]
     contents = el("nav", el("ul", links), aria_label="Sections")
-    main = el("main", results.verdict(study), contents, [part for _, _, part in made], _marks())
+    main = el("main", verdict(study), contents, [part for _, _, part in made], _marks())
     return "<!doctype html>\n" + el("html", _head(study), el("body", main), lang="en") + "\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from trimtab.base.records import Estimate
+from trimtab.base.records import Arm, Estimate
 from trimtab.reports.charts import mark_shape
 from trimtab.reports.folder import Row, Study
 from trimtab.reports.markup import METRIC_NAMES, Html, el, interval, join, plain, score
@@ -15,6 +15,29 @@ CONTEXTS = {
     "few-shot": "fixed shots",
     "nearest-shots": "nearest shots",
     "rag": "retrieved passages",
+}
+METHODS = {
+    "base": "the model as it is",
+    "lora": "the model tuned by a small adapter (LoRA)",
+    "freeze": "the model with its last layers tuned",
+    "full": "the model with all its weights tuned",
+    "linear": "no language model: a linear classifier over embeddings of the text",
+    "api": "the model behind an endpoint",
+}
+SIGHTS = {
+    "prompt": "asked with the instruction alone",
+    "few-shot": "shown the same worked examples before every question",
+    "nearest-shots": "shown worked examples like the question before it",
+    "rag": "shown passages looked up in the documents",
+}
+METRICS = {
+    "accuracy": "the share of answers that are right",
+    "macro_f1": "precision and recall joined, each class counting alike",
+    "exact_match": "the share of answers equal to a reference",
+    "token_f1": "how far the words of answer and reference overlap, from 0 to 1",
+    "rouge_l": "the longest common run of words of answer and reference, from 0 to 1",
+    "chrf": "how far the characters of answer and reference overlap, from 0 to 1",
+    "scorer": "what the task’s own scorer gave, from 0 to 1",
 }
 FAMILIES = {
     "base": "base weights",
@@ -66,3 +89,13 @@ def horizon(study: Study) -> str:
     return (
         f" over {plain(study.cost.horizon_months)} months at {plain(study.cost.questions_per_month)} questions a month"
     )
+
+
+def in_words(arm: Arm) -> str:
+    """What an arm is, for a reader who does not know its name."""
+    method = METHODS.get(arm.weights, arm.weights)
+    if arm.weights == "linear":
+        return method
+    order = " on the documents, then on the examples" if arm.stages == ("docs", "sft") else ""
+    order = " on the documents alone" if arm.stages == ("docs",) else order
+    return f"{method}{order}, {SIGHTS.get(arm.context, arm.context)}"

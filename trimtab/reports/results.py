@@ -1,16 +1,14 @@
-"""The sections that carry the decision: the verdict, quality with its intervals, quality against latency and cost."""
+"""The sections that show what was measured: quality with its intervals, quality against latency and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from trimtab.base.records import Comparison, Estimate
+from trimtab.base.records import Estimate
 from trimtab.reports.charts import Dot, both, dot_whisker, mark_shape, scatter
 from trimtab.reports.folder import Row, Study
 from trimtab.reports.markup import (
     Html,
-    between,
-    count,
     el,
     interval,
     join,
@@ -20,116 +18,19 @@ from trimtab.reports.markup import (
     plain,
     score,
     seconds,
-    signed,
     size,
 )
-from trimtab.reports.parts import FAMILIES, SHAPES, arm_label, horizon, metric_name, section, table, with_interval
-
-
-def verdict(study: Study) -> Html:
-    """The verdict in a sentence, what it rests on, and the four figures that matter."""
-    shown = study.verdict.status == "shown"
-    row = study.row(study.verdict.arm) or (study.done[0] if study.done else None)
-    state = el("span", "Shown" if shown else "Not shown", class_="state " + ("yes" if shown else "no"))
-    return el(
-        "header",
-        el("p", state, el("span", "Task ", el("b", study.task)), el("span", "study ", study.id), class_="kicker"),
-        el("h1", study.verdict.sentence),
-        el("p", "What would settle it: ", study.verdict.needs.rstrip("."), ".", class_="needs")
-        if study.verdict.needs
-        else None,
-        el("p", "Rests on ", "; ".join(rests_on(study)), ".", class_="rests"),
-        _facts(study, row, shown) if row else None,
-    )
-
-
-def rests_on(study: Study) -> list[str]:
-    """What the verdict rests on, each part only when the files say it."""
-    found = []
-    items = max((row.score.n for row in study.done if row.score), default=0)
-    if items:
-        found.append(f"{count(items, 'test question')}, the same for every arm")
-    openings = study.manifest.get("test_openings")
-    if openings is not None:
-        once = (
-            "opened once"
-            if openings == 1
-            else f"opened {openings} times (each opening after the first makes it weaker)"
-        )
-        found.append(f"test set {once}")
-    seeds = study.manifest.get("seeds")
-    if isinstance(seeds, list):
-        found.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(str(seed) for seed in seeds)}")
-    elif seeds is not None:
-        found.append(count(int(seeds), "training seed"))
-    cuts = study.manifest.get("cuts")
-    if cuts:
-        found.append(f"cut to fit the budget: {', '.join(map(str, cuts))}")
-    smallest = study.manifest.get("smallest_difference")
-    if smallest is not None:
-        found.append(f"differences from {score(smallest)} up can be seen with 80% power (predicted)")
-    return found or ["what the files of this study do not say"]
-
-
-def _facts(study: Study, row: Row, shown: bool) -> Html:
-    facts: list[Html] = []
-    name = (
-        row.name if shown else f"{row.name}, the nearest arm" if study.verdict.arm else f"{row.name}, the highest score"
-    )
-    if row.score:
-        target = f"; target {plain(study.target)}" if study.target is not None else ""
-        note = f"95% interval {interval(row.score.low, row.score.high)}{target}"
-        facts.append(_fact(f"Score ({metric_name(study)}) of {name}", score(row.score.value), note, "measured"))
-    rival = _rival(study, row)
-    if rival:
-        best = next((other.name for other in study.done if other.name != row.name), None)
-        which = f"{rival.b}, the best other arm" if rival.b == best else f"{rival.b}, the best arm it was compared with"
-        note = f"95% interval {between(rival.low, rival.high)}; {p_value(rival.p_holm)} after Holm"
-        ahead = "Ahead of" if rival.difference >= 0 else "Behind"
-        facts.append(_fact(f"{ahead} {which}", signed(rival.difference), note, "measured"))
-    if row.latency_p95_ms is not None:
-        note = f"half within {seconds(row.latency_p50_ms / 1000)}" if row.latency_p50_ms is not None else ""
-        facts.append(_fact("95% of answers within", seconds(row.latency_p95_ms / 1000), note, "measured"))
-    elif row.latency_p50_ms is not None:
-        facts.append(_fact("Half of answers within", seconds(row.latency_p50_ms / 1000), "", "measured"))
-    if row.cost:
-        what = "Machine time" if "second" in row.cost.currency else "Cost"
-        facts.append(
-            _fact(what + horizon(study), money(row.cost.total, row.cost.currency), _cost_note(row), "predicted")
-        )
-    return el("dl", facts, class_="facts")
-
-
-def _fact(name: str, value: str, note: str, provenance: str) -> Html:
-    return el(
-        "div", el("dt", name), el("dd", value, class_="value"), el("dd", mark(provenance), " ", note, class_="note")
-    )
-
-
-def _cost_note(row: Row) -> str:
-    if not row.cost:
-        return ""
-    up_front, monthly = money(row.cost.up_front, row.cost.currency), money(row.cost.monthly, row.cost.currency)
-    return f"{up_front} up front, {monthly} a month"
-
-
-def _rival(study: Study, row: Row) -> Comparison | None:
-    """The comparison of `row` with the best other arm that it was compared with, seen from `row`."""
-    for other in study.done:
-        for one in study.comparisons:
-            if (one.a, one.b) == (row.name, other.name):
-                return one
-            if (one.a, one.b) == (other.name, row.name):
-                return Comparison(
-                    a=one.b,
-                    b=one.a,
-                    difference=-one.difference,
-                    low=-one.high,
-                    high=-one.low,
-                    p=one.p,
-                    p_holm=one.p_holm,
-                )
-    return None
+from trimtab.reports.parts import (
+    FAMILIES,
+    METRICS,
+    SHAPES,
+    arm_label,
+    in_words,
+    metric_name,
+    section,
+    table,
+    with_interval,
+)
 
 
 def _dot(row: Row, study: Study, x: float = 0.0) -> Dot:
@@ -159,12 +60,24 @@ def quality(study: Study) -> Html:
         values = wide if width > 500 else [score(dot.y) for dot in dots]
         return dot_whisker(dots, title=f"{metric} of each arm", target=study.target, values=values, width=width)
 
-    lead = f"Scores in {metric} on the test questions, best first. Whiskers are unadjusted 95% intervals; " + (
-        "pass or fail against the target carries Holm’s correction."
-        if study.target is not None
-        else "comparisons carry Holm’s correction."
+    means = METRICS.get(study.metric)
+    lead = (
+        f"Scores in {metric}{f' ({means})' if means else ''}, best first. Whiskers are unadjusted 95% intervals; "
+        + (
+            "pass or fail against the target carries Holm’s correction."
+            if study.target is not None
+            else "comparisons carry Holm’s correction."
+        )
     )
-    return section("quality", "Quality", _legend(study.rows), both(draw), arms_table(study), lead=lead)
+    return section(
+        "quality", "Quality", _legend(study.rows), both(draw), arms_table(study), _glossary(study), lead=lead
+    )
+
+
+def _glossary(study: Study) -> Html:
+    """What each arm is, folded."""
+    arms = [join(el("dt", arm_label(row)), el("dd", in_words(row.arm))) for row in study.rows]
+    return el("details", el("summary", el("b", "What each arm is")), el("dl", arms, class_="glossary"))
 
 
 def _legend(rows: Sequence[Row]) -> Html:
@@ -192,6 +105,15 @@ def _legend(rows: Sequence[Row]) -> Html:
     )
 
 
+COUNTED = ("train_tokens", "steps", "epochs", "skipped_rows")
+EXTRAS = {
+    "ece": "Calibration error (ECE)",
+    "mrr": "MRR",
+    "train_tokens": "Training tokens",
+    "steps": "Steps",
+    "epochs": "Epochs",
+    "skipped_rows": "Rows too long",
+}
 Column = tuple[object, Callable[[Row], object]]
 
 
@@ -209,13 +131,12 @@ def arms_table(study: Study) -> Html:
     ]
     extras = dict.fromkeys(name for row in study.done for name in row.extras)
     other: list[Column] = [
-        ("Questions", lambda row: row.score and row.score.n and plain(row.score.n)),
         ("Target, p before Holm", lambda row: row.p_target is not None and p_value(row.p_target)),
         ("Score of each seed", lambda row: len(row.seed_scores) > 1 and ", ".join(map(score, row.seed_scores))),
         ("Fits the format", lambda row: row.format_ok is not None and f"{row.format_ok:.1%}"),
         ("Abstention precision", _of_abstention("precision")),
         ("Abstention recall", _of_abstention("recall")),
-        *((name.replace("_", " "), _extra(name)) for name in extras),
+        *((_extra_name(name), _extra(name)) for name in extras),
         (
             "Chosen on dev",
             lambda row: ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in row.chosen.items()),
@@ -249,7 +170,18 @@ def _of_abstention(name: str) -> Callable[[Row], object]:
 
 
 def _extra(name: str) -> Callable[[Row], object]:
-    return lambda row: name in row.extras and f"{row.extras[name]:.3f}"
+    def cell(row: Row) -> object:
+        value = row.extras.get(name)
+        if not value and name == "skipped_rows":
+            return None
+        return value is not None and (plain(value) if name in COUNTED else score(value))
+
+    return cell
+
+
+def _extra_name(name: str) -> str:
+    """`recall_at_3` as `recall@3`, and the words for the other measurements."""
+    return EXTRAS.get(name, name.replace("_at_", "@").replace("_", " "))
 
 
 def _passes(row: Row) -> object:
@@ -282,7 +214,8 @@ def tradeoffs(study: Study) -> Html | None:
     rows = study.done
     p95 = all(row.latency_p95_ms is not None for row in rows)
     timed = [(row, row.latency_p95_ms if p95 else row.latency_p50_ms) for row in rows]
-    paid = [(row, row.cost.total) for row in rows if row.cost]
+    unit = next((row.cost.currency for row in rows if row.cost), "")  # the best arm's; others cannot stand on one axis
+    paid = [(row, row.cost.total) for row in rows if row.cost and row.cost.currency == unit]
     limit = study.limits.latency_p95_ms if study.limits and p95 else None
     charts = []
     figures = [(row, value / 1000) for row, value in timed if value is not None]
@@ -290,13 +223,20 @@ def tradeoffs(study: Study) -> Html | None:
         name = "95% of answers within, seconds" if p95 else "half of answers within, seconds"
         charts.append(_scatter(study, figures, "Against latency", name, limit / 1000 if limit else None))
     if paid and max(value for _, value in paid) > 0:
-        currency = paid[0][0].cost.currency if paid[0][0].cost else ""
-        unit = currency if "second" in currency else f"cost, {currency}"
-        charts.append(_scatter(study, paid, "Against cost", f"{unit} over the horizon", None))
+        name, scale = _cost_unit(unit, max(value for _, value in paid))
+        costs = [(row, value / scale) for row, value in paid]
+        charts.append(_scatter(study, costs, "Against cost", f"{name} over the horizon", None))
     if not charts:
         return None
     lead = "Up is better, left is cheaper. Latency is measured, one question at a time; cost is predicted from measured seconds."
     return section("tradeoffs", "What quality costs", el("div", charts, class_="pair"), lead=lead)
+
+
+def _cost_unit(currency: str, most: float) -> tuple[str, float]:
+    """The name of the cost axis, and how much of the recorded unit one of its own holds: machine time reads as in the tables."""
+    if "second" not in currency:
+        return f"cost, {currency}", 1.0
+    return ("machine hours", 3600.0) if most >= 7200 else ("machine minutes", 60.0)
 
 
 def _scatter(

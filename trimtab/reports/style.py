@@ -33,6 +33,7 @@ a { color: inherit; text-underline-offset: 3px; text-decoration-color: var(--sof
 .note { font-size: 0.875rem; margin-top: 8px; }
 .yes { color: var(--yes); }
 .no { color: var(--no); }
+.warn { color: var(--warn); }
 
 .kicker { display: flex; flex-wrap: wrap; gap: 4px 20px; align-items: baseline; margin: 0; color: var(--soft); font-size: 0.9rem; max-width: none; }
 .kicker b { color: var(--ink); font-weight: 600; }
@@ -44,6 +45,9 @@ a { color: inherit; text-underline-offset: 3px; text-decoration-color: var(--sof
 .facts dd { margin: 0; }
 .facts .value { font-size: 1.9rem; line-height: 1.3; font-weight: 600; letter-spacing: -0.01em; font-variant-numeric: tabular-nums; }
 .facts .note { margin: 2px 0 20px; }
+.caveats { border-left: 3px solid var(--warn); padding-left: 16px; margin: 8px 0 0; }
+.caveats h2 { font-size: 1rem; }
+.caveats ul { margin: 4px 0 0; padding-left: 18px; max-width: 60em; }
 nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 20px; padding: 0; margin: 32px 0 -16px; font-size: 0.9rem; }
 
 .mark { font-size: 0.75rem; line-height: 1; border: 1px solid var(--rule); border-radius: 3px; padding: 1px 5px; color: var(--soft); font-weight: 400; white-space: nowrap; }
@@ -92,12 +96,15 @@ svg text.halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; st
 .line.train { stroke: var(--soft); stroke-width: 1.25; }
 .line.base, .point.base { stroke: var(--base); } .line.tuned, .point.tuned { stroke: var(--tuned); } .line.blend, .point.blend { stroke: var(--blend); } .line.linear, .point.linear { stroke: var(--linear); } .line.api, .point.api { stroke: var(--api); }
 .point { fill: var(--paper); stroke-width: 1.5; }
+.spot { display: inline-block; width: 8px; height: 8px; border-radius: 50%; background: var(--tuned); margin-right: 6px; }
 .swatch { display: inline-block; width: 18px; border-top: 1.5px solid var(--soft); vertical-align: 4px; margin-right: 6px; }
 .swatch.dev { border-top: 2.5px solid var(--tuned); }
 .narrow { display: none; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 8px 30px; }
 .pair h3 { margin-top: 12px; }
 
+.glossary { display: grid; grid-template-columns: max-content 1fr; gap: 4px 20px; margin: 4px 0 12px; font-size: 0.9375rem; }
+.glossary dd { margin: 0; color: var(--soft); }
 details { border-bottom: 1px solid var(--rule); padding: 4px 0; }
 details:last-child { border-bottom: 0; }
 summary { cursor: pointer; padding: 7px 0; }
@@ -125,6 +132,9 @@ footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px;
   main { padding: 28px 16px 48px; }
   h1 { font-size: 1.5rem; }
   .facts { grid-template-columns: 1fr 1fr; column-gap: 20px; }
+  .scroll tr > :first-child { position: sticky; left: 0; background: var(--paper); }
+  .glossary { grid-template-columns: 1fr; gap: 0; }
+  .glossary dd { margin-bottom: 8px; }
   .facts .value { font-size: 1.45rem; }
   .wide { display: none; }
   .narrow { display: block; }

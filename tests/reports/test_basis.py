@@ -1,0 +1,143 @@
+"""What the page says before its figures: what the verdict rests on, what weakens it, what would flip it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trimtab.base.records import Comparison, Flip
+from trimtab.reports.basis import caveats, rests_on
+from trimtab.reports.effects import better_first, flip_sentences, outcome
+from trimtab.reports.folder import Study, read_study
+from trimtab.reports.page import write_report
+from trimtab.reports.parts import in_words
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def study(make_study: Make, tmp_path: Path) -> Study:
+    return read_study(make_study(tmp_path))
+
+
+def with_groups(study: Study, count: int) -> Study:
+    """The study with its questions in `count` groups."""
+    rows = [
+        replace(row, answers=tuple(replace(one, group=f"g{int(one.item_id[1:]) % count}") for one in row.answers))
+        for row in study.rows
+    ]
+    return replace(study, rows=tuple(rows))
+
+
+def test_a_sound_study_is_told_its_data_warning_alone(study: Study) -> None:
+    assert caveats(study) == ["1 warning about the data: see “The data”."]
+
+
+@pytest.mark.parametrize(("count", "told"), [(19, True), (20, False), (300, False)])
+def test_too_few_groups_are_told(study: Study, count: int, told: bool) -> None:
+    grouped = with_groups(study, count)
+    assert any(f"only {count} groups" in one for one in caveats(grouped)) is told
+    assert (f"300 test questions in {count} groups" in "; ".join(rests_on(grouped))) is (count < 300)
+
+
+def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: Study) -> None:
+    rows = list(study.rows)
+    rows[1] = replace(rows[1], status="failed", why="out of memory", score=None)
+    rows[3] = replace(rows[3], extras={"skipped_rows": 12.0}, health=("it memorises",))
+    manifest = {**study.manifest, "test_openings": 3, "cuts": ["1 of 3 seeds"], "remarks": []}
+    found = caveats(replace(study, rows=tuple(rows), manifest=manifest))
+    assert found[0].startswith("Each opening of the test set after the first")
+    assert found[1:] == [
+        "Cut to fit the budget: 1 of 3 seeds.",
+        "Nothing is known of few-shot: without a score they take no part in the verdict.",
+        "lora: it memorises.",
+        "lora: 12 training rows longer than the model’s context, left out.",
+    ]
+
+
+def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    note = {"stage": "train", "arm": "lora", "seed": 17, "step": 180, "of": 180, "note": "dev loss was still falling"}
+    with open(folder / "events.jsonl", "a") as file:
+        file.write(json.dumps(note) + "\n")
+    page = write_report(folder).read_text()
+    assert "lora: dev loss was still falling." in page.split('<section id="quality">')[0]
+    curves = page.split('<section id="training">')[1].split("</section>")[0].split('class="run"')
+    assert ["Dev loss was still falling." in one for one in curves[1:]] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("flip", "sentence"),
+    [
+        ({"what": "questions_per_month", "above": 250000}, "With questions a month above 250,000 (now 100,000) the"),
+        ({"what": "machine_hour", "below": 0.25}, "With a machine hour below 0.25 USD (now 0.4) the"),
+        ({"what": "quality", "below": 0.62}, "With a target below 0.62 (now 0.8) the"),
+        ({"what": "change.per_month", "above": 0.1}, "With the monthly rate of change above 0.1 the"),
+    ],
+)
+def test_a_flip_says_what_how_far_and_what_holds_now(study: Study, flip: dict[str, Any], sentence: str) -> None:
+    flipped = replace(study, verdict=replace(study.verdict, flips=(Flip(then="rag", **flip),)))
+    assert flip_sentences(flipped) == [f"{sentence} verdict would be rag."]
+
+
+def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    content = json.loads((folder / "study.json").read_text())
+    content["verdict"] = {
+        "status": "not_shown",
+        "arm": None,
+        "sentence": "Not shown: 80 more would do.",
+        "needs": "80 more",
+    }
+    (folder / "study.json").write_text(json.dumps(content))
+    page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
+    assert "would flip" not in page + brief
+    assert "What would settle it" not in page + brief, "the sentence says it already"
+
+
+def test_assumed_volumes_are_not_marked_as_the_users(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    (folder / "task.toml").write_text('[task]\nname="handbook"\nkind="answer"\n')
+    costs = write_report(folder).read_text().split('<section id="costs">')[1].split("</section>")[0]
+    assert "the task file states no volume" in costs
+    assert "mark yours" not in costs
+
+
+def test_machine_seconds_and_money_never_share_an_axis(study: Study) -> None:
+    from trimtab.reports.results import tradeoffs
+
+    rows = list(study.rows)
+    cost = rows[0].cost
+    assert cost is not None
+    rows[0] = replace(rows[0], cost=replace(cost, currency="machine seconds"))
+    section = tradeoffs(replace(study, rows=tuple(rows)))
+    assert section is not None
+    by_cost = section.split("Against cost")[1]
+    assert ">rag</text>" in by_cost
+    assert ">prompt</text>" not in by_cost
+
+
+def test_the_better_arm_is_named_first() -> None:
+    lost = Comparison(a="rag", b="lora", difference=-0.2, low=-0.3, high=-0.1, p=0.001, p_holm=0.002)
+    seen = better_first(lost)
+    assert (outcome(seen), seen.difference, seen.low, seen.high) == ("lora is better than rag", 0.2, 0.1, 0.3)
+    assert outcome(replace(lost, p_holm=0.2)) == "rag and lora: no difference shown"
+
+
+def test_every_arm_is_said_in_words(study: Study) -> None:
+    words = [in_words(row.arm) for row in study.rows]
+    assert len(set(words)) == len(words)
+    assert in_words(replace(study.rows[3].arm, stages=("docs", "sft"))) != words[3]
+
+
+def test_a_classifier_is_shown_label_by_label(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    (folder / "task.toml").write_text('[task]\nname="intents"\nkind="classify"\n')
+    assert "Label by label" in write_report(folder).read_text()
+    (folder / "task.toml").write_text('[task]\nname="handbook"\nkind="answer"\n')
+    assert "Label by label" not in write_report(folder).read_text()

@@ -1,0 +1,94 @@
+"""Reads `events.jsonl` into training curves, and what the training loop said of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trimtab.base.files import read_lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One training event: the step and what was measured at it."""
+
+    step: int
+    loss: float | None = None
+    dev_loss: float | None = None
+    dev_metric: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """The events of one training run: `phase` counts the stages of one arm and seed from 0."""
+
+    seed: int
+    phase: int
+    points: tuple[Point, ...]
+
+    @property
+    def kept(self) -> int | None:
+        """The step whose weights were kept: the best by the metric on dev, by dev loss where metrics tie or are absent."""
+        read = [point for point in self.points if point.dev_loss is not None]
+        best = max(read, key=lambda point: (point.dev_metric or 0.0, -(point.dev_loss or 0.0)), default=None)
+        return best.step if best else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One arm's training: a curve for each seed and stage, and what the loop said of how it ended, each thing once."""
+
+    curves: tuple[Curve, ...] = ()
+    health: tuple[str, ...] = ()
+
+
+def read_training(file: Path) -> dict[str, Training]:
+    """The training of each arm; empty where there is no file."""
+    runs: dict[tuple[str, int], list[_Run]] = {}
+    said: dict[tuple[str, int], str] = {}
+    for event in read_lines(file):
+        figures = {key: event.get(key) for key in ("loss", "dev_loss", "dev_metric")}
+        arm, step, of = event.get("arm"), event.get("step"), event.get("of") or 0
+        if event.get("stage") not in ("train", "dev") or arm is None or step is None:
+            continue
+        key = (arm, event.get("seed") or 0)
+        if set(figures.values()) == {None}:
+            if event.get("note"):
+                said[key] = str(event["note"])
+            continue
+        said.pop(key, None)  # what was said of a run that then went on or was made again no longer holds
+        own = runs.setdefault(key, [])
+        if not own or own[-1].is_over(step, of):
+            own.append(_Run(of=of))
+        own[-1].add(step, figures)
+    found: dict[str, Training] = {}
+    for (arm, seed), own in runs.items():
+        before = found.get(arm, Training())
+        curves = tuple(Curve(seed=seed, phase=phase, points=tuple(run.points)) for phase, run in enumerate(own))
+        notes = [said[arm, seed]] if (arm, seed) in said else []
+        found[arm] = Training(curves=(*before.curves, *curves), health=tuple(dict.fromkeys((*before.health, *notes))))
+    return found
+
+
+@dataclass(slots=True)
+class _Run:
+    """The points of one seed and stage while they are read; `of` is its number of steps."""
+
+    of: int
+    points: list[Point] = field(default_factory=list)
+
+    def is_over(self, step: int, of: int) -> bool:
+        """Whether an event belongs to the next stage: another number of steps, or a new start after the last step."""
+        return (of not in (0, self.of)) or (0 < self.of <= self.points[-1].step and step < self.points[-1].step)
+
+    def add(self, step: int, figures: Mapping[str, float | None]) -> None:
+        """Add what was measured at `step`; a step that comes again (a resumed run) replaces what followed it."""
+        if self.points and step < self.points[-1].step:
+            self.points = [point for point in self.points if point.step < step]
+        if self.points and self.points[-1].step == step:
+            last = self.points[-1]
+            merged = {key: getattr(last, key) if value is None else value for key, value in figures.items()}
+            self.points[-1] = Point(step=step, **merged)
+        else:
+            self.points.append(Point(step=step, **figures))
