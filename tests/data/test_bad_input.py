@@ -11,53 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from written_rows import ASK, CALLS, GOOD, SAY, after_good, chat, csv, lines, read
 
 from trimtab.base.errors import InputError
-from trimtab.base.task import Task
 from trimtab.data import readers, sources
-from trimtab.data.formats import Read, read_examples
 
-GOOD = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for n in range(40)]
-ASK, SAY = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
-CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"q": "x"}'}}
-CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "found"}
-
-
-def read(path: Path, kind: str = "answer", **data: Any) -> Read:
-    """What reading one file gives."""
-    task = Task(
-        task={"name": "t", "kind": kind, **data.pop("task", {})},
-        data={"examples": [path.name], **data},
-        base={"model": "m"},
-        file=path.parent / "trimtab.toml",
-    )
-    return read_examples(task, task.data.examples)
-
-
-def lines(*rows: Any) -> bytes:
-    """JSON lines; text stands as it is."""
-    return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows).encode()
-
-
-def after_good(*rows: Any) -> bytes:
-    """The rows after forty good ones: the first stands in line 41."""
-    return lines(*GOOD, *rows)
-
-
-def chat(*turns: Any) -> bytes:
-    """A conversation in line 3, after two good ones."""
-    return lines({"messages": [ASK, SAY]}, {"messages": [ASK, SAY]}, {"messages": list(turns)})
 
 
 def as_json(answer: str) -> str:
     """A row whose answer is written as given, unquoted."""
     return f'{{"question": "q", "answer": {answer}}}'
-
-
-def csv(*rows: str) -> bytes:
-    """A table of questions and answers."""
-    return "\n".join(("question,answer", *rows, "")).encode()
 
 
 def packed(data: bytes, cut: int | None = None) -> bytes:
@@ -93,7 +57,7 @@ REFUSED: list[tuple[str, str, bytes, int | None, str, str]] = [
         "a.tsv",
         b"question\tanswer\na\tb\nc\n",
         3,
-        "1 fields where the header has 2",
+        "1 field where the header has 2",
         "double quotes",
     ),
     ("17 duplicate header", "a.csv", b"question,answer,answer\na,b,c\n", 1, "two columns", "rename one"),
@@ -234,7 +198,6 @@ def test_read_without_loss(tmp_path: Path, name: str, data: bytes, inputs: tuple
     found = read(tmp_path / name)
     assert tuple(example.input for example in found.examples) == inputs
     assert not found.refusals
-    assert not [note for note in found.notes if "invisible" in note]
 
 
 def test_33_tool_calls_keep_name_and_arguments(tmp_path: Path) -> None:
@@ -266,7 +229,6 @@ def test_skipped_into_the_ledger(tmp_path: Path, data: bytes, line: int, reason:
     assert reason in refusal.reason
     assert refusal.remedy
     assert len(found.examples) == line - 1
-    assert any("1 row refused" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(20, False), (21, True)])
@@ -284,23 +246,17 @@ def test_a_small_share_of_refused_rows_does_not_stop(tmp_path: Path) -> None:
     assert len(read(tmp_path / "a.jsonl").refusals) == 30
 
 
-WARNED: list[tuple[str, bytes, str]] = [
-    ("27 unknown field", after_good({**GOOD[0], "colour": "red"}), "not used: colour"),
-    ("37 special token text", after_good({"question": "say <|im_start|> now", "answer": "x"}), "special token"),
-    ("52 zero-width", after_good({"question": "a\u200bb", "answer": "x"}), "invisible"),
-    ("52 bidi", after_good({"question": "a\u202eb", "answer": "x"}), "invisible"),
-]
+@pytest.mark.parametrize("text", ["say <|im_start|> now", "a\u200bb", "a\u202eb"], ids=["37", "52 width", "52 bidi"])
+def test_odd_text_is_kept_as_it_is(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(after_good({"question": text, "answer": "x"}))
+    assert read(tmp_path / "a.jsonl").examples[-1].input == text
 
 
-@pytest.mark.parametrize(("data", "note"), [case[1:] for case in WARNED], ids=[case[0] for case in WARNED])
-def test_kept_with_a_note(tmp_path: Path, data: bytes, note: str) -> None:
-    (tmp_path / "a.jsonl").write_bytes(data)
-    found = read(tmp_path / "a.jsonl")
-    assert len(found.examples) == 41
-    assert found.examples[-1].input == json.loads(data.splitlines()[-1])["question"]
-    assert [line for line in found.notes if note in line]
+def test_27_unknown_fields_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(after_good({**GOOD[0], "colour": "red"}))
+    assert "a.jsonl: fields that are not used: colour" in read(tmp_path / "a.jsonl").notes
     (tmp_path / "b.jsonl").write_bytes(lines(*GOOD))
-    assert not [line for line in read(tmp_path / "b.jsonl").notes if note in line]
+    assert not any("not used" in note for note in read(tmp_path / "b.jsonl").notes)
 
 
 def test_2_utf16_is_read_when_announced(tmp_path: Path) -> None:
@@ -346,6 +302,20 @@ def test_7_a_long_json_value_is_refused_before_it_is_parsed(tmp_path: Path, monk
     (tmp_path / "a.json").write_text(json.dumps(GOOD))
     with pytest.raises(InputError, match=r"a\.json: is larger than .*split it"):
         read(tmp_path / "a.json")
+
+
+def test_7_a_long_row_of_an_array_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "LINE_CAP", 1000)
+    (tmp_path / "a.json").write_text(json.dumps([*GOOD, {"question": "x" * 1000, "answer": "y"}], indent=1))
+    with pytest.raises(InputError, match=r"a\.json:162: the row is longer than .*leave it out"):
+        read(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("sides", [("x" * 1_000_000, "y"), ("x", "y" * 1_000_000)])
+def test_7_a_row_beyond_any_model_is_left_out(tmp_path: Path, sides: tuple[str, str]) -> None:
+    (tmp_path / "a.jsonl").write_bytes(after_good({"question": sides[0], "answer": sides[1]}))
+    (refusal,) = read(tmp_path / "a.jsonl").refusals
+    assert (refusal.line, refusal.reason) == (41, "1,000,001 characters, and 1,000,000 are the most that is read")
 
 
 def test_9_a_gzip_bomb_is_refused_early(tmp_path: Path) -> None:

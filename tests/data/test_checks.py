@@ -128,7 +128,9 @@ def test_same_question_other_answer() -> None:
     assert (torn.level, repeated.level) == ("warn", "note")
     assert "1 question has different answers" in torn.text
     assert "'yes' at d.csv:900, 'no' at d.csv:901" in torn.text
-    assert "1 of 202 rows repeat another (1 but for case and punctuation; d.csv:901 repeats d.csv:900)" in repeated.text
+    assert (
+        "1 of 202 rows repeats another (1 but for case and punctuation; d.csv:901 repeats d.csv:900)" in repeated.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,15 @@ def test_scripts_and_emoji_are_no_fault(text: str) -> None:
     splits = clean()
     splits["train"].append(row(900, "yes", text))
     assert remarks(splits) == []
+
+
+@pytest.mark.parametrize("text", ["say <|im_start|>system now", "the end</s>", "[INST] go on"])
+def test_text_of_special_tokens(text: str) -> None:
+    splits = clean()
+    splits["train"].append(row(900, "yes", text))
+    said = only(remarks(splits), "warn")
+    assert "1 row has text that looks like a special token" in said
+    assert "d.csv:900" in said
 
 
 def test_repetition_and_bursts() -> None:

@@ -302,9 +302,23 @@ def test_a_hub_dataset_goes_through_the_optional_library(tmp_path: Path, monkeyp
     [
         (["yes", "no", "maybe"] * 10, "classify"),
         ([f"On floor {n}" for n in range(30)], "answer"),
+        (["yes"], "answer"),
+        (["yes", "no"], "answer"),
+        (["yes", "yes", "no"], "answer"),
         ([f"First you go up to floor {n}, and then you turn left." for n in range(30)], "generate"),
     ],
 )
 def test_detect_guesses_the_kind(tmp_path: Path, answers: list[str], kind: str) -> None:
     write_lines(tmp_path / "a.jsonl", [{"question": f"q{n}", "answer": a} for n, a in enumerate(answers)])
     assert detect(tmp_path / "a.jsonl").kind == kind
+
+
+def test_a_column_called_category_holds_labels_however_many(tmp_path: Path) -> None:
+    rows = [{"message": f"message number {n}", "category": f"class {n % 40}"} for n in range(100)]
+    write_lines(tmp_path / "a.jsonl", rows)
+    assert detect(tmp_path / "a.jsonl").kind == "classify"
+
+
+def test_one_class_is_counted_in_the_singular(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"text": "t", "label": "x"}])
+    assert detect(tmp_path / "a.jsonl").notes[0].endswith(": 1 class, 1 row")

@@ -12,36 +12,10 @@ import pyarrow
 import pyarrow.parquet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from written_rows import ASK, CALL, GOOD, SAY, csv, lines, read
 
 from trimtab.base.errors import TrimtabError
-from trimtab.base.task import Task
-from trimtab.data.formats import Read, read_examples
-
-GOOD = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for n in range(40)]
-ASK, SAY = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
-CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"q": "x"}'}}
-
-
-def read(path: Path, kind: str = "answer", **data: Any) -> Read:
-    """What reading one file gives."""
-    task = Task(
-        task={"name": "t", "kind": kind, **data.pop("task", {})},
-        data={"examples": [path.name], **data},
-        base={"model": "m"},
-        file=path.parent / "trimtab.toml",
-    )
-    return read_examples(task, task.data.examples)
-
-
-def lines(*rows: Any) -> bytes:
-    """JSON lines; text stands as it is."""
-    return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows).encode()
-
-
-def csv(*rows: str) -> bytes:
-    """A table of questions and answers."""
-    return "\n".join(("question,answer", *rows, "")).encode()
-
+from trimtab.data.formats import Read
 
 FIELDS = [
     *("messages", "role", "content", "tool_calls", "function", "name", "arguments", "from", "value", "conversations"),

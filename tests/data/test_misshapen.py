@@ -9,46 +9,9 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from written_rows import ASK, CALLS, GOOD, SAY, after_good, chat, csv, lines, read
 
 from trimtab.base.errors import InputError
-from trimtab.base.task import Task
-from trimtab.data.formats import Read, read_examples
-
-GOOD = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for n in range(40)]
-ASK, SAY = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
-CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"q": "x"}'}}
-CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-
-
-def read(path: Path, kind: str = "answer", **data: Any) -> Read:
-    """What reading one file gives."""
-    task = Task(
-        task={"name": "t", "kind": kind, **data.pop("task", {})},
-        data={"examples": [path.name], **data},
-        base={"model": "m"},
-        file=path.parent / "trimtab.toml",
-    )
-    return read_examples(task, task.data.examples)
-
-
-def lines(*rows: Any) -> bytes:
-    """JSON lines; text stands as it is."""
-    return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows).encode()
-
-
-def after_good(*rows: Any) -> bytes:
-    """The rows after forty good ones: the first stands in line 41."""
-    return lines(*GOOD, *rows)
-
-
-def chat(*turns: Any) -> bytes:
-    """A conversation in line 3, after two good ones."""
-    return lines({"messages": [ASK, SAY]}, {"messages": [ASK, SAY]}, {"messages": list(turns)})
-
-
-def csv(*rows: str) -> bytes:
-    """A table of questions and answers."""
-    return "\n".join(("question,answer", *rows, "")).encode()
 
 
 def called(*calls: Any) -> bytes:
@@ -75,7 +38,7 @@ MISSHAPEN: list[tuple[str, str, bytes, int | None, str]] = [
     ("weight a word", "a.csv", b"question,answer,weight\na,b,1\nc,d,much\n", 3, "'much' is not a number"),
     ("weight huge", "a.jsonl", after_good({**GOOD[0], "weight": int("9" * 390)}), 41, "is not a number"),
     ("passage a number", "a.jsonl", after_good({**GOOD[0], "passage": 7}), 41, "not text or a list of texts"),
-    ("quote after quote", "a.csv", csv("a,b", '"c"d,e'), 3, "not valid CSV"),
+    ("quote after quote", "a.csv", csv("a,b", '"c"d,e'), 3, "closes before the field ends"),
     (
         "two objects a line",
         "a.jsonl",

@@ -212,9 +212,9 @@ def test_refusals(tmp_path: Path) -> None:
     rows = [example(i) for i in range(20)]
     with pytest.raises(InputError, match=r"rows.jsonl:4:id: id 'r3' was used before, at rows.jsonl:4"):
         split([*rows, example(3)], tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=r"rows.jsonl:51: label 'rare' has one independent row"):
+    with pytest.raises(InputError, match=r"rows.jsonl:51: label 'rare' has one row, so it cannot be both"):
         split([*rows, example(50, "rare")], tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="20 rows make 1 independent groups"):
+    with pytest.raises(InputError, match="20 rows make 1 independent group;"):
         split([example(i, group="g") for i in range(20)], tmp_path / "a.parquet", "answer")
     with pytest.raises(InputError, match=r"group 'g' stands in train .* and in test"):
         split(

@@ -110,7 +110,7 @@ def test_preferences_and_other_files_are_told_apart(tmp_path: Path) -> None:
     task = load_task(tmp_path)
     assert (task.data.examples, task.data.preferences) == (("a.jsonl",), ("prefs.jsonl",))
     assert "left out: broken.csv: a double quote opens here and never closes" in text
-    assert "left out: other.csv: other columns than a.jsonl" in text
+    assert "left out: other.csv (5 rows): other columns than a.jsonl" in text
 
 
 def test_never_overwrites(tmp_path: Path) -> None:
@@ -148,3 +148,41 @@ def test_schema_writes_nothing(tmp_path: Path) -> None:
     assert set(schema["required"]) == {"task", "data", "base"}
     assert "file" not in schema["properties"]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_the_folder_itself_shows_nothing_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(questions(20))
+    (tmp_path / "notes.md").write_text("# Notes\ntext")
+    (tmp_path / "again").symlink_to(tmp_path)
+    (tmp_path / "b.jsonl").symlink_to("a.jsonl")
+    init(tmp_path)
+    task = load_task(tmp_path)
+    assert (task.data.examples, task.data.documents) == (("a.jsonl",), ("notes.md",))
+    accepted(tmp_path)
+
+
+def test_a_link_to_data_elsewhere_is_followed(tmp_path: Path) -> None:
+    for name in ("far", "here"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "far" / "a.jsonl").write_text(questions(20))
+    (tmp_path / "here" / "data").symlink_to(tmp_path / "far")
+    init(tmp_path / "here")
+    assert load_task(tmp_path / "here").data.examples == ("data/a.jsonl",)
+
+
+@pytest.mark.parametrize(("rows", "said"), [(1, "# 1 example is few"), (2, "# 2 examples are few")])
+def test_a_row_or_two_are_no_classification(tmp_path: Path, rows: int, said: str) -> None:
+    (tmp_path / "a.jsonl").write_text(questions(rows))
+    text = init(tmp_path)
+    assert load_task(tmp_path).task.kind == "answer"
+    assert said in text
+
+
+def test_the_kind_is_that_of_the_largest_file_and_the_labels_those_of_all(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("message,mood\nA short one,glad\nAnother here,sad\nAnd a third,glad\n")
+    (tmp_path / "b.csv").write_text(
+        "message,mood\n" + "".join(f"Message {n} is here,{'xyz'[n % 3]}\n" for n in range(60))
+    )
+    text = init(tmp_path)
+    assert load_task(tmp_path).task.kind == "classify"
+    assert "b.csv: column `message` is the input, `mood` the label" in text

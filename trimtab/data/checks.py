@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Literal, get_args
 
 from trimtab.base.records import Document, Example, Split
 from trimtab.base.task import Task
-from trimtab.data.duplicates import Pair, PairKind, compared_text, find_pairs, normalise, place
+from trimtab.data.duplicates import Pair, PairKind, compared_text, find_pairs, normalise, place, short
 from trimtab.data.leakage import find_in_documents
 
 FEW_TO_TRAIN, FEW_TO_TEST = 20, 30
@@ -29,6 +29,7 @@ _KINDS: tuple[tuple[PairKind, str], ...] = (
 )
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are spelt in invisible letters
 _INVISIBLE = re.compile(
     "[\u200b\u2060\ufeff\u180e\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])"
@@ -50,7 +51,6 @@ class Remark:
 class _Data:
     splits: Mapping[Split, Sequence[Example]]
     rows: tuple[Example, ...]
-    documents: Sequence[Document]
     task: Task
 
     def of(self, split: Split) -> Sequence[Example]:
@@ -64,12 +64,17 @@ def check_examples(
     rows = (*splits.get("train", ()), *splits.get("dev", ()), *splits.get("test", ()))
     if not rows:
         return ()
-    data = _Data(splits, rows, documents, task)
+    data = _Data(splits, rows, task)
     checks: list[Callable[[_Data], Iterator[Remark]]] = [_size, _weights]
     if task.task.kind == "classify":
         checks += [_classes, _label_forms, _label_sides]
-    checks += [_dominance, _contradictions, _invisible, _repetition, _in_documents]
+    checks += [_dominance, _contradictions, _invisible, _special, _repetition]
     remarks = [remark for check in checks for remark in check(data)]
+    return by_level([*remarks, *check_documents(splits, documents, task)])
+
+
+def by_level(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
+    """The remarks, those that stop a study first."""
     return tuple(sorted(remarks, key=lambda remark: get_args(Level).index(remark.level)))
 
 
@@ -151,7 +156,7 @@ def _dominance(data: _Data) -> Iterator[Remark]:
     answer, count = counts.most_common(1)[0]
     share = count / len(data.rows)
     if DOMINANT < share < 1 or (share == 1 and data.task.task.kind != "classify" and len(data.rows) > 1):
-        text = f"{count} of {len(data.rows)} rows ({share:.0%}) have the answer {_short(answer)!r}, so that always giving it scores as much; add rows of the others"
+        text = f"{count} of {len(data.rows)} rows ({share:.0%}) have the answer {short(answer)!r}, so that always giving it scores as much; add rows of the others"
         advice = ', or set metric = "macro_f1".' if data.task.metric == "accuracy" else "."
         yield Remark("warn", text + advice)
 
@@ -169,22 +174,40 @@ def _contradictions(data: _Data) -> Iterator[Remark]:
     if torn:
         one, two = torn[0]
         count = f"{len(torn)} question{'s have' if len(torn) > 1 else ' has'}"
-        text = f"{count} different answers in different rows ({_short(one.input)!r}: {_short(one.references[0])!r} at {place(one)}, {_short(two.references[0])!r} at {place(two)}); keep one, or give both as references of one row."
+        this, that = _apart(one.references[0], two.references[0])
+        text = f"{count} different answers in different rows ({short(one.input)!r}: {this!r} at {place(one)}, {that!r} at {place(two)}); keep one, or give both as references of one row."
         yield Remark("warn", text)
+
+
+def _apart(one: str, two: str) -> tuple[str, str]:
+    """Two texts in short, from where they differ on if that is further in."""
+    same = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+    start = one.rfind(" ", 0, same) if same > 30 else 0
+    return (short(one), short(two)) if start <= 0 else (f"…{short(one[start:])}", f"…{short(two[start:])}")
 
 
 def _invisible(data: _Data) -> Iterator[Remark]:
-    found: list[tuple[Example, str]] = []
-    for row in data.rows:
-        texts = (*(message.content for message in row.messages), *row.references)
-        match = next((hit for text in texts if (hit := _INVISIBLE.search(_FLAG.sub("", text)))), None)
-        if match is not None:
-            found.append((row, match.group()))
+    found = _matches(data.rows, lambda text: _INVISIBLE.search(_FLAG.sub("", text)))
     if found:
         row, character = found[0]
         name = unicodedata.name(character, "").lower() or "tag"
-        text = f"{_rows([row for row, _ in found])} invisible characters (U+{ord(character):04X}, {name}, at {place(row)}), which can hide instructions or split words; remove them unless they are meant."
+        text = f"{_rows(len(found))} invisible characters (U+{ord(character):04X}, {name}, at {place(row)}), which can hide instructions or split words; remove them unless they are meant."
         yield Remark("warn", text)
+
+
+def _special(data: _Data) -> Iterator[Remark]:
+    found = _matches(data.rows, _SPECIAL.search)
+    if found:
+        row, token = found[0]
+        text = f"{_rows(len(found))} text that looks like a special token ({token!r} at {place(row)}); it is read as plain text and cannot end or begin a turn; remove it unless it is meant."
+        yield Remark("warn", text)
+
+
+def _matches(rows: Sequence[Example], search: Callable[[str], re.Match[str] | None]) -> list[tuple[Example, str]]:
+    """Rows with a text that matches, each with its first match."""
+    texts = ((row, (*(message.content for message in row.messages), *row.references)) for row in rows)
+    firsts = ((row, next((hit for text in own if (hit := search(text))), None)) for row, own in texts)
+    return [(row, hit.group()) for row, hit in firsts if hit]
 
 
 def _repetition(data: _Data) -> Iterator[Remark]:
@@ -195,7 +218,7 @@ def _repetition(data: _Data) -> Iterator[Remark]:
     total, left = len(data.rows), len(data.rows) - len(pairs)
     first = pairs[0]
     parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in _KINDS if kinds[kind])
-    text = f"{len(pairs)} of {total} rows repeat another ({parts}; {place(data.rows[first.b])} repeats {place(data.rows[first.a])}), so that they weigh as {left} independent rows; remove what is not meant."
+    text = f"{len(pairs)} of {total} rows repeat{'s' * (len(pairs) == 1)} another ({parts}; {place(data.rows[first.b])} repeats {place(data.rows[first.a])}), so that they weigh as {left} independent rows; remove what is not meant."
     yield Remark("warn" if len(pairs) >= REPEATED * total else "note", text)
     yield from _bursts(data, pairs)
 
@@ -215,17 +238,20 @@ def _bursts(data: _Data, pairs: Sequence[Pair]) -> Iterator[Remark]:
     if bursts:
         rows = max(bursts.values(), key=len)
         count = f"{len(bursts)} burst{'s' if len(bursts) > 1 else ''} of at least {BURST} nearly identical rows with one answer"
-        text = f"{count}: the largest has {len(rows)} rows ({_short(rows[0].input)!r}: {_short(rows[0].references[0])!r}, from {place(rows[0])} on); make sure that nobody planted them, and keep one of each."
+        text = f"{count}: the largest has {len(rows)} rows ({short(rows[0].input)!r}: {short(rows[0].references[0])!r}, from {place(rows[0])} on); make sure that nobody planted them, and keep one of each."
         yield Remark("warn", text)
 
 
-def _in_documents(data: _Data) -> Iterator[Remark]:
-    found = find_in_documents([*data.of("dev"), *data.of("test")], data.documents)
+def check_documents(
+    splits: Mapping[Split, Sequence[Example]], documents: Sequence[Document], task: Task
+) -> Iterator[Remark]:
+    """A remark where questions of dev and test stand in the documents; it stops a study unless `data.leakage` is "report"."""
+    found = find_in_documents([*splits.get("dev", ()), *splits.get("test", ())], documents)
     if found:
         first = found[0]
         count = f"{len(found)} question{'s' if len(found) > 1 else ''} of dev and test stand{'s' if len(found) == 1 else ''}"
         text = f'{count} word for word in the documents ({place(first.example)} in {first.document}), which favours retrieval; reword, or, if users ask just so (a list of frequent questions), set data.leakage = "report".'
-        yield Remark("stop" if data.task.data.leakage == "stop" else "warn", text)
+        yield Remark("stop" if task.data.leakage == "stop" else "warn", text)
 
 
 def _first_by_label(rows: Sequence[Example]) -> dict[str, Example]:
@@ -235,14 +261,9 @@ def _first_by_label(rows: Sequence[Example]) -> dict[str, Example]:
     return first
 
 
-def _rows(rows: Sequence[Example]) -> str:
-    return "1 row has" if len(rows) == 1 else f"{len(rows)} rows have"
+def _rows(count: int) -> str:
+    return "1 row has" if count == 1 else f"{count:,} rows have"
 
 
 def _count(items: Sequence[str] | Mapping[str, Example], noun: str) -> str:
     return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"
-
-
-def _short(text: str, length: int = 50) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1] + "…"

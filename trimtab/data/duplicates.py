@@ -75,6 +75,12 @@ def place(example: Example) -> str:
     return f"{example.file}:{example.line}" if example.file else f"id {example.id}"
 
 
+def short(text: str, length: int = 60) -> str:
+    """Text on one line, its end cut off where it is longer."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def find_pairs(left: Sequence[str], right: Sequence[str] | None = None) -> list[Pair]:
     """Duplicates within `left`, or of the texts of `right` in `left`.
 

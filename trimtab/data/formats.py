@@ -29,8 +29,7 @@ REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
 """Reading stops when more than REFUSED_ROWS rows and more than REFUSED_SHARE of all were refused."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
-_INVISIBLE = re.compile("[\u200b\u2060-\u2064\ufeff\u202a-\u202e\u2066-\u2069]")
+_LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +87,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
     examples = tuple(_identified(found.examples))
     _check_labels(examples, task)
     _check_enough(examples, found.refusals, patterns, task)
-    return Read(
-        examples=examples, refusals=tuple(found.refusals), notes=(*found.notes, *_remarks(examples, found.refusals))
-    )
+    return Read(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
 
 
 def detect(path: Path, encoding: str = "utf-8") -> Detected:
@@ -129,16 +126,17 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
 
 
 def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
-    """classify: few short answers that come back; answer: mostly up to eight words; else generate."""
+    """classify: labels by their name, or few short answers that come back; answer: mostly up to eight words; else generate."""
     if not references:
         return "generate"
-    lengths = sorted(len(text.split()) for text in references)
-    few = len(set(references)) <= max(2, len(references) // 5)
-    if columns.layout == "input-label" or (
-        few and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations")
-    ):
+    if columns.layout == "input-label":
         return "classify"
-    return "answer" if lengths[len(lengths) // 2] <= 8 else "generate"
+    lengths = sorted(len(text.split()) for text in references)
+    distinct, rows = len(set(references)), len(references)
+    few = columns.output.lower() in _LABEL_COLUMNS or distinct <= max(2, rows // 5)
+    if few and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
+        return "classify"
+    return "answer" if lengths[rows // 2] <= 8 else "generate"
 
 
 def _layout(task: Task) -> str:
@@ -238,7 +236,8 @@ def _read_squad(path: Path, task: Task, found: _Found) -> None:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    plural = "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}{'' if number == 1 else plural}"
 
 
 def _squad_note(path: Path, questions: int, articles: int) -> str:
@@ -257,7 +256,7 @@ def _columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, lab
         what = f"{source} is the input, `{columns.output}` the {answer}{guess}"
     named = (f"`{column}`" + (f" ({role})" if column != role else "") for role, column in columns.extras.items())
     extras = ", ".join(named)
-    classes = f"{len(set(labels)):,} classes, " if kind == "classify" else ""
+    classes = f"{_count(len(set(labels)), 'class')}, " if kind == "classify" else ""
     return printable(f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
 
 
@@ -329,22 +328,3 @@ def _check_enough(
         raise InputError(
             "all weights are 0", "give some row a weight", file=examples[0].file, line=examples[0].line, field="weight"
         )
-
-
-def _remarks(examples: Sequence[Example], refusals: Sequence[Refusal]) -> Iterator[str]:
-    if refusals:
-        reasons = Counter(refusal.reason for refusal in refusals).most_common(3)
-        listed = "; ".join(f"{reason} ({count})" for reason, count in reasons)
-        yield f"{_count(len(refusals), 'row')} refused, listed in refused.jsonl: {listed}"
-    for pattern, what in (
-        (_SPECIAL, "text that looks like a special token; it is kept as plain text"),
-        (_INVISIBLE, "invisible characters (zero-width or direction marks); they are kept"),
-    ):
-        hits = [example for example in examples if _holds(pattern, example)]
-        if hits:
-            yield f"{_count(len(hits), 'row')} with {what} (first: {hits[0].file}:{hits[0].line})"
-
-
-def _holds(pattern: re.Pattern[str], example: Example) -> bool:
-    texts = (*(message.content for message in example.messages), *example.references)
-    return any(pattern.search(text) for text in texts)

@@ -11,8 +11,9 @@ from itertools import accumulate, chain, combinations
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Split
 from trimtab.base.task import Task
-from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normalise, place, without_template
+from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normalise, place, short, without_template
 
+OVERLAP_REMEDY = 'take those rows out of one side, give both the same `group`, or set data.leakage = "report"'
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _WORDS = 5  # shorter questions are headings and terms, which documents may well hold
 _SENTENCE = re.compile(r"(?<=[.!?:;。？！])\s+|\n+|(?<=[。？！])")
@@ -61,7 +62,7 @@ def check_leakage(splits: Mapping[Split, Sequence[Example]], task: Task) -> list
     if overlaps and task.data.leakage == "stop":
         raise InputError(
             describe(overlaps),
-            'take those rows out of one side, give both the same `group`, or set data.leakage = "report"',
+            OVERLAP_REMEDY,
             file=task.file,
             field="data.leakage",
         )
@@ -81,7 +82,7 @@ def describe(overlaps: Sequence[Overlap]) -> str:
     how = f"near, {first.similarity:.2f}" if first.kind == "near" else first.kind
     return (
         f"{' and '.join(parts)}; the first: {place(first.right)} repeats {place(first.left)} "
-        f"({how}): {_short(first.right)!r}"
+        f"({how}): {short(first.right.input)!r}"
     )
 
 
@@ -106,8 +107,3 @@ def find_in_documents(examples: Sequence[Example], documents: Sequence[Document]
                     if text[i : i + len(words)] == words and i + len(words) in edges:
                         found.setdefault(example.id, Verbatim(example, document.id))
     return list(found.values())
-
-
-def _short(example: Example, length: int = 60) -> str:
-    text = " ".join(example.input.split())
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -247,6 +247,9 @@ def _array(text: str, at: int, path: Path) -> Rows:
             at = _skip(text, at + 1)
             line, counted = line + text.count("\n", counted, at), at
         value, end = parse_json(text, path, line, at)
+        if end - at > LINE_CAP:
+            problem, remedy = f"the row is longer than {LINE_CAP // MB} MB", "split the row, or leave it out"
+            raise InputError(problem, remedy, file=path, line=line)
         yield _row(value, text[at:end], path, line)
         at, first = end, False
 
@@ -286,7 +289,7 @@ def _table(path: Path, encoding: str, delimiter: str) -> Rows:
             continue
         if len(cells) != len(header):
             raise InputError(
-                f"{len(cells)} fields where the header has {len(header)}",
+                f"{len(cells)} field{'s' * (len(cells) != 1)} where the header has {len(header)}",
                 "put text that holds the separator or a line break in double quotes",
                 file=path,
                 line=start,
@@ -303,6 +306,9 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
             file=path,
             line=line,
         )
+    if "expected after" in text:
+        text = "a double quote opens a field in this row and closes before the field ends"
+        return InputError(text, 'close it at the end, and write a quote inside as ""', file=path, line=line)
     return InputError(f"not valid CSV ({text})", 'write a quote inside a quoted field as ""', file=path, line=line)
 
 

@@ -35,6 +35,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 """Roles that any row may fill beside its question and answer, and the names under which they are looked for."""
 
+TEXT_CAP = 1_000_000
+"""Longest row, in characters: beyond what any model here reads, and what comparing rows for duplicates can bear."""
+
 _PAIRS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("prompt-completion", ("prompt",), ("completion",)),
     ("instruction", ("instruction",), ("output",)),
@@ -209,6 +212,15 @@ class Reader:
 
     def content(self, row: RawRow) -> Content:
         """Question and answers of a row. Raises SkipRow for a row to leave out, InputError for one that stops the reading."""
+        content = self._content(row)
+        length = sum(map(len, (*(message.content for message in content.messages), *content.references)))
+        if length > TEXT_CAP:
+            raise SkipRow(
+                f"{length:,} characters, and {TEXT_CAP:,} are the most that is read", "shorten it, or leave the row out"
+            )
+        return content
+
+    def _content(self, row: RawRow) -> Content:
         columns = self.columns
         if columns.layout in ("messages", "conversations"):
             if row.fields.get(columns.input) is None:

@@ -259,9 +259,11 @@ def _refuse_small_classes(units: Sequence[_Unit]) -> None:
     small = sorted(label for label, count in counts.items() if count < 2)
     if small:
         unit = next(unit for unit in units if unit.stratum == small[0])
-        more = f" (and {len(small) - 1} more labels)" if len(small) > 1 else ""
+        rows = len(unit.rows)
+        has = "has one row" if rows == 1 else f"has {rows} rows that are one group or repeat each other"
+        more = f" ({len(small)} labels are like that)" if len(small) > 1 else ""
         raise InputError(
-            f"label {small[0]!r}{more} has one independent row, so it cannot be both trained and tested",
+            f"label {small[0]!r} {has}, so it cannot be both trained and tested{more}",
             "add rows of that label, join it with another, or take it out",
             file=unit.rows[0].file,
             line=unit.rows[0].line,
@@ -289,7 +291,7 @@ def _refuse_empty(parts: Mapping[Split, Sequence[Example]], units: int) -> None:
     if empty:
         rows = sum(len(part) for part in parts.values())
         raise InputError(
-            f"no row is left for {' and '.join(empty)}: {rows} rows make {units} independent groups",
+            f"no row is left for {' and '.join(empty)}: {rows} rows make {units} independent group{'s' * (units != 1)}",
             "add rows, or set a finer `group` column or larger shares in data.split",
             field="data.split",
         )

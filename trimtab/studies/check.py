@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from trimtab.base.errors import MissingError
+from trimtab.answering.remote import RemoteModel
+from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.task import Task, load_task
-from trimtab.data.checks import Level, Remark
-from trimtab.data.leakage import Overlap, describe
+from trimtab.data.checks import Level, Remark, by_level, check_documents
+from trimtab.data.duplicates import place, short
+from trimtab.data.leakage import OVERLAP_REMEDY, Overlap, describe
 from trimtab.data.privacy import Finding
 from trimtab.measurement.statistics import items_for_difference, smallest_difference
 from trimtab.studies.bench import Bench, open_bench
@@ -51,13 +53,17 @@ class TokenStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What an arm is predicted to take in a study; `cost` in the task's currency where a price is given."""
+    """What an arm is predicted to take in a study; `cost` in the task's currency where a price is given.
+
+    `problem`: why it cannot run or was not timed; then nothing is predicted.
+    """
 
     arm: str
-    minutes: float | None
-    memory_mb: float | None
-    cost: float | None
-    left_out: str | None
+    minutes: float | None = None
+    memory_mb: float | None = None
+    cost: float | None = None
+    left_out: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +107,15 @@ def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
     # leaks are to be shown beside everything else, so opening must not stop at them
     opened = task.model_copy(update={"data": task.data.model_copy(update={"leakage": "report"})})
     workspace = open_workspace(opened)
-    remarks = list(workspace.remarks)
+    softened = list(check_documents(workspace.splits, workspace.documents, opened))
+    remarks = [remark for remark in workspace.remarks if remark not in softened]
+    remarks += check_documents(workspace.splits, workspace.documents, task)
     if workspace.overlaps:
         level: Level = "stop" if task.data.leakage == "stop" else "warn"
-        remarks.insert(0, Remark(level, describe(workspace.overlaps)))
+        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {OVERLAP_REMEDY}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
+    remarks += _cannot_run(_lacking_keys(task), task)
     tests, comparisons = len(workspace.splits["test"]), max(1, len(task.arms) - 1)
     result = CheckResult(
         task=task.task.name,
@@ -119,7 +128,7 @@ def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
         refused=workspace.refusals,
         overlaps=tuple(_in_words(overlap) for overlap in workspace.overlaps),
         private=workspace.findings,
-        remarks=tuple(remarks),
+        remarks=by_level(remarks),
         example_arm=None,
         example=(),
         tokens=None,
@@ -143,16 +152,17 @@ def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
         plan = fit(predict(bench, task.arms), task.study.budget_seconds, task.study.seeds)
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
-    remarks = list(result.remarks)
+    remarks = [*result.remarks, *_cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
     too_long = len(bench.workspace.refusals) - len(workspace.refusals)
     if too_long:
-        text = f"{too_long} rows are longer than the model's {tokens.context} tokens and are left out; shorten them."
+        rows = "1 row is" if too_long == 1 else f"{too_long:,} rows are"
+        text = f"{rows} longer than the model's {tokens.context} tokens and left out (see the rows not used); shorten them, or choose a base model with a longer context."
         remarks.append(Remark("warn", text))
     return replace(
         result,
         splits={name: len(part) for name, part in bench.workspace.splits.items()},
         refused=bench.workspace.refusals,
-        remarks=tuple(remarks),
+        remarks=by_level(remarks),
         example_arm=arm,
         example=pieces,
         tokens=tokens,
@@ -160,6 +170,25 @@ def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
         minutes=plan.seconds / 60,
         cuts=plan.cuts,
     )
+
+
+def _lacking_keys(task: Task) -> dict[str, str]:
+    """The endpoint arms whose key is not set, each with what to do; nothing is sent."""
+    problems: dict[str, str] = {}
+    for arm in task.arms:
+        if arm.weights == "api":
+            table = task.api[arm.name.removeprefix("api-")]
+            try:
+                RemoteModel(table.url, table.model, table.key_env)
+            except InputError as error:
+                problems[arm.name] = f"{error.problem}; {error.remedy}"
+    return problems
+
+
+def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
+    level: Level = "stop" if len(problems) == len(task.arms) else "warn"
+    for arm, problem in problems.items():
+        yield Remark(level, f"Arm {arm} cannot run: {problem.rstrip('.')}.")
 
 
 def _example(bench: Bench) -> tuple[str, tuple[Piece, ...]]:
@@ -199,18 +228,21 @@ def _token_statistics(bench: Bench, train: Sequence[Example]) -> TokenStatistics
 
 def _forecast(arm: Arm, plan: Plan, tokens: TokenStatistics, tests: int, task: Task) -> Forecast:
     planned = next(item for item in plan.arms if item.arm == arm.name)
-    seconds = planned.seconds(plan.effort)
-    hour = task.cost.machine_hour
-    cost = seconds / 3600 * hour.price if hour else None
+    if planned.problem:
+        return Forecast(arm=arm.name, problem="cannot run, see the remarks")
     if arm.weights == "api":
         price = task.api[arm.name.removeprefix("api-")].price_per_million
         fee = (tokens.prompt_median * price.input + tokens.answer_median * price.output) / 1e6 if price else None
-        cost = tests * fee if fee is not None else None
+        return Forecast(
+            arm=arm.name, cost=tests * fee if fee is not None else None, problem="not timed: check sends nothing"
+        )
+    seconds = planned.seconds(plan.effort)
+    hour = task.cost.machine_hour
     return Forecast(
         arm=arm.name,
         minutes=seconds / 60,
         memory_mb=planned.memory_mb,
-        cost=cost,
+        cost=seconds / 3600 * hour.price if hour else None,
         left_out=plan.left_out.get(arm.name),
     )
 
@@ -237,6 +269,4 @@ def _without_labels(task: Task) -> str:
 def _in_words(overlap: Overlap) -> str:
     how = f"near, {overlap.similarity:.2f}" if overlap.kind == "near" else overlap.kind
     right, left = overlap.right, overlap.left
-    return (
-        f"{overlap.right_split} {right.file}:{right.line} repeats {overlap.left_split} {left.file}:{left.line} ({how})"
-    )
+    return f"{overlap.right_split} {place(right)} repeats {overlap.left_split} {place(left)} ({how}): {short(right.input)!r}"

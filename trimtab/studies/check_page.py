@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # refused rows and overlaps listed one by one
 SHOWN_LABELS = 10
+SHOWN_TEXT = 1600  # characters of a run of the example that is only read
 _STYLES = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
@@ -28,7 +29,8 @@ def draw(result: CheckResult, console: Console) -> None:
     for remark in result.remarks:
         console.print(Text.assemble((f"{remark.level:<5}", _STYLES[remark.level]), remark.text))
     stopped = any(remark.level == "stop" for remark in result.remarks)
-    done = "Mend what says stop first." if stopped else "Nothing stops a study. Next: trimtab study"
+    ready = " once its models are here" if result.tokens is None else ""
+    done = "Mend what says stop first." if stopped else f"Nothing stops a study{ready}. Next: trimtab study"
     console.print(Text(done, style="bold red" if stopped else "bold green"))
 
 
@@ -37,12 +39,12 @@ def _draw_data(result: CheckResult, console: Console) -> None:
     for note in result.notes:
         console.print(Text(note))
     sizes = ", ".join(f"{count} {name}" for name, count in result.splits.items())
-    documents = f"; {result.documents} documents" if result.documents else ""
+    documents = f"; {result.documents} document{'s' * (result.documents != 1)}" if result.documents else ""
     console.print(Text(f"Rows: {sizes}{documents}"))
     if result.labels:
         shown = ", ".join(f"{label} {count}" for label, count in list(result.labels.items())[:SHOWN_LABELS])
         more = len(result.labels) - SHOWN_LABELS
-        console.print(Text(f"Labels: {shown}{f' and {more} more' if more > 0 else ''}"))
+        console.print(Text(f"Labels ({len(result.labels):,}): {shown}{f' and {more:,} more' if more > 0 else ''}"))
     for finding in result.private:
         console.print(
             Text(f"Private data: {finding.count} {finding.kind} in {finding.rows} rows, first {finding.places[0]}")
@@ -61,9 +63,14 @@ def _draw_refused(result: CheckResult, console: Console) -> None:
 
 
 def _draw_example(result: CheckResult, console: Console) -> None:
-    _head(console, f"The first training row as arm {result.example_arm} reads it")
-    console.print(Text("Grey is read, green is what it is trained to write.", style="italic"))
-    console.print(Text.assemble(*((piece.text, "bold green" if piece.trained else "dim") for piece in result.example)))
+    _head(console, f"One training row as the arm {result.example_arm} reads it")
+    plain = console.color_system is None or console.no_color
+    key = "Between « and » is what it is trained to write." if plain else "Green is what it is trained to write."
+    console.print(Text(f"Grey is only read. {key}" if not plain else f"{key} The rest is only read.", style="italic"))
+    for piece in result.example:
+        text = f"«{piece.text}»" if plain and piece.trained else _middle_cut(piece.text)
+        console.print(Text(text, style="bold green" if piece.trained else "dim"), end="")
+    console.print()
     tokens = result.tokens
     if tokens is not None:
         console.print(
@@ -83,12 +90,15 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
     table.add_column("")
     for row in result.forecasts:
         cost = [f"{row.cost:.2g}" if row.cost is not None else ""] if _priced(result) else []
+        minutes = "" if row.minutes is None else "<0.1" if row.minutes < 0.1 else f"{row.minutes:.1f}"
         memory = f"{row.memory_mb:,.0f}" if row.memory_mb is not None else ""
-        table.add_row(Text(row.arm), f"{row.minutes:.1f}", memory, *cost, Text(row.left_out or "", style="yellow"))
+        table.add_row(Text(row.arm), minutes, memory, *cost, Text(row.left_out or row.problem or "", style="yellow"))
     console.print(table)
     if result.minutes is not None:
         whole = "under a minute" if result.minutes < 1 else f"about {result.minutes:.0f} min"
-        console.print(Text(f"All together {whole}"))
+        console.print(
+            Text(f"{'What fits takes' if any(row.left_out for row in result.forecasts) else 'All together'} {whole}")
+        )
     for cut in result.cuts:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
     if result.smallest_difference is not None:
@@ -99,6 +109,14 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
                 f"(80% power, {count} comparison{'s' * (count > 1)}); smaller ones need more questions."
             )
         )
+
+
+def _middle_cut(text: str) -> str:
+    """Long text, such as passages, by its beginning and end."""
+    if len(text) <= SHOWN_TEXT:
+        return text
+    half = SHOWN_TEXT // 2
+    return f"{text[:half]} [… {len(text) - 2 * half:,} characters more …] {text[-half:]}"
 
 
 def _priced(result: CheckResult) -> bool:

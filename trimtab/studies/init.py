@@ -7,7 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError
@@ -89,17 +89,24 @@ def _survey(folder: Path) -> _Survey:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """Files of rows in the folder and in the folders directly below, sorted."""
+    """Files of rows in the folder and in the folders directly below, sorted; one that links lead to twice is listed once."""
     near = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)))
-    return [
-        path
-        for path in near
-        if path.is_file()
-        and path.name.lower().endswith(SUFFIXES)
-        and not any(_FOREIGN.match(part) for part in path.relative_to(folder).parts)
-        and path.name.isprintable()
-        and path.name.split(".")[0] not in _ROWS_LEFT_OUT
-    ]
+    once: dict[Path, Path] = {}
+    for path in near:
+        if (
+            path.is_file()
+            and path.name.lower().endswith(SUFFIXES)
+            and not any(_FOREIGN.match(part) for part in path.relative_to(folder).parts)
+            and path.name.isprintable()
+            and path.name.split(".")[0] not in _ROWS_LEFT_OUT
+        ):
+            once.setdefault(path.resolve(), path)
+    return list(once.values())
+
+
+def _leads_back(path: Path) -> bool:
+    """Whether a link leads to the folder that it stands in, or above: everything there would be seen twice."""
+    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
 
 def _holds_preferences(path: Path) -> bool:
@@ -110,7 +117,9 @@ def _holds_preferences(path: Path) -> bool:
 def _document_places(folder: Path, left_out: list[str]) -> Iterator[str]:
     """Folders that hold documents, then loose documents; a folder whose file names another has too is left out."""
     taken: set[str] = set()
-    places = [path for path in folder.iterdir() if path.is_dir() and not _FOREIGN.match(path.name)]
+    places = [
+        path for path in folder.iterdir() if path.is_dir() and not _FOREIGN.match(path.name) and not _leads_back(path)
+    ]
     for place in sorted(places, key=lambda path: (path.name.lower() not in _DOCUMENT_FOLDERS, path.name)):
         names = {
             path.relative_to(place).as_posix()
@@ -144,7 +153,7 @@ def _compose(folder: Path, found: _Survey) -> str:
             "put a .csv or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf)",
             file=folder,
         )
-    main = found.rows[examples[0]] if examples else None
+    main = _main([found.rows[name] for name in examples])
     kind: Kind = main.kind if main else "answer"
     rows = sum(found.rows[name].rows for name in examples)
     sections = (
@@ -154,6 +163,14 @@ def _compose(folder: Path, found: _Survey) -> str:
         _rest(kind, examples, listed),
     )
     return "\n".join(sections)
+
+
+def _main(examples: Sequence[Detected]) -> Detected | None:
+    """The file with the most rows, which the kind is told from, with the labels of all."""
+    if not examples:
+        return None
+    largest = max(examples, key=lambda seen: seen.rows)
+    return replace(largest, labels=tuple(sorted({label for seen in examples for label in seen.labels})))
 
 
 def _parts(found: _Survey) -> tuple[list[str], list[str]]:
@@ -166,10 +183,13 @@ def _parts(found: _Survey) -> tuple[list[str], list[str]]:
         guess = any("a guess" in note for name in names for note in found.rows[name].notes)
         return not guess, sum(found.rows[name].rows for name in names)
 
-    chosen = max(groups.values(), key=size, default=[])
+    chosen = sorted(max(groups.values(), key=size, default=[]), key=lambda name: -found.rows[name].rows)
     for name in found.rows:
         if name not in chosen:
-            found.left_out.append(f"{name}: other columns than {chosen[0]}; if you mean this one, name it instead")
+            rows = found.rows[name].rows
+            found.left_out.append(
+                f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {chosen[0]}; to use it instead, name it in data.examples"
+            )
     tests = [name for name in chosen if _TEST & set(re.split(r"[^a-z]+", Path(name).name.lower()))]
     if len(tests) == len(chosen):
         return chosen, []
@@ -189,9 +209,8 @@ def _header(found: _Survey, examples: list[str], tests: list[str], listed: list[
         )
         lines.append('# hundred lines of {"question": "…", "answer": "…"} and name the file under data.examples.')
     elif rows < FEW_ROWS:
-        lines.append(
-            f"# {rows} examples are few: differences between approaches will hardly show. Some hundred would help."
-        )
+        few = "1 example is" if rows == 1 else f"{rows} examples are"
+        lines.append(f"# {few} few: differences between approaches will hardly show. Some hundred would help.")
     lines.append("# Read it through, above all the instruction. Then: `trimtab check`, then: `trimtab study`.")
     return "\n".join(lines) + "\n"
 

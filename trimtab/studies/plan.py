@@ -14,25 +14,32 @@ from trimtab.measurement.statistics import MIN_LATENCIES
 from trimtab.studies.arms import Effort
 from trimtab.studies.bench import Bench
 from trimtab.studies.contexts import CUSTOMARY, DEV_ITEMS, PASSAGES, SHOTS, Asker, Context
+from trimtab.studies.machine import MemoryPeak
 from trimtab.studies.weights import DEV_QUESTIONS, Recipe, prepare, recipe, training_rows
 from trimtab.training.predict import measure_rate, memory_mb
 from trimtab.training.sft import document_rows
 
 SAMPLE, EVALUATIONS = 8, 4
 TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
+LINEAR_SAMPLE = 64
+FIT_SECONDS, API_SECONDS = 10.0, 5.0  # set aside in the budget for what is not timed: the linear fits, an endpoint
 EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmPlan:
-    """Predicted seconds of an arm: fixed work, training of one epoch and one seed, answers of one seed, choosing on dev."""
+    """Predicted seconds of an arm: training of one epoch and one seed, answers of one seed, choosing on dev.
+
+    `problem`: why nothing could be predicted.
+    """
 
     arm: str
-    epoch_seconds: float
-    epochs: float
-    answer_seconds: float
-    choose_seconds: float
-    memory_mb: float | None
+    epoch_seconds: float = 0.0
+    epochs: float = 0.0
+    answer_seconds: float = 0.0
+    choose_seconds: float = 0.0
+    memory_mb: float | None = None
+    problem: str | None = None
 
     def seconds(self, effort: Effort) -> float:
         """Predicted seconds with that effort."""
@@ -59,7 +66,7 @@ def predict(bench: Bench, arms: Sequence[Arm]) -> tuple[ArmPlan, ...]:
     """Predict every arm from real steps and answers of this machine, for a few seconds each kind."""
     plans: list[ArmPlan] = []
     chosen: set[str] = set()
-    rates: dict[Context, tuple[float, float]] = {}  # answering costs alike for all weights, so a context is timed once
+    rates: dict[Context, _Rate] = {}  # answering costs alike for all weights, so a context is timed once
     for arm in arms:
         context = Context(
             kind=arm.context, count=int(arm.settings.get("shots", arm.settings.get("passages", CUSTOMARY[arm.context])))
@@ -70,37 +77,39 @@ def predict(bench: Bench, arms: Sequence[Arm]) -> tuple[ArmPlan, ...]:
             plans.append(_predict(bench, arm, context, choices, rates))
         except MissingError:
             raise
-        except (TrimtabError, RuntimeError, ValueError, MemoryError):
-            plans.append(_unpredicted(arm))
+        except (TrimtabError, RuntimeError, ValueError, MemoryError) as error:
+            # an arm that cannot even begin takes no time; the study tries it all the same
+            problem = " ".join(str(error).split()) or type(error).__name__
+            plans.append(ArmPlan(arm=arm.name, problem=problem))
     return tuple(plans)
 
 
-def _unpredicted(arm: Arm) -> ArmPlan:
-    """An arm that cannot even begin takes no time; what is wrong with it comes out when it is run."""
-    return ArmPlan(arm=arm.name, epoch_seconds=0, epochs=0, answer_seconds=0, choose_seconds=0, memory_mb=None)
+@dataclass(frozen=True, kw_only=True)
+class _Rate:
+    """Seconds a question takes, among many and alone, and the most memory held meanwhile, in MB."""
+
+    many: float
+    alone: float
+    memory_mb: float
 
 
-def _predict(
-    bench: Bench, arm: Arm, context: Context, choices: int, rates: dict[Context, tuple[float, float]]
-) -> ArmPlan:
+def _predict(bench: Bench, arm: Arm, context: Context, choices: int, rates: dict[Context, _Rate]) -> ArmPlan:
     splits = bench.workspace.splits
-    if arm.weights in ("linear", "api"):
-        return ArmPlan(
-            arm=arm.name, epoch_seconds=10.0, epochs=1.0, answer_seconds=5.0, choose_seconds=0.0, memory_mb=None
-        )
+    if arm.weights == "api":
+        return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
+    if arm.weights == "linear":
+        return _linear(bench, arm)
     if context not in rates:
         rates[context] = _answer_rate(bench, context)
-    many, alone = rates[context]
+    rate = rates[context]
     tests, dev = len(splits["test"]), len(splits["dev"])
-    answers = many * tests + alone * (min(tests, MIN_LATENCIES) + 2)
-    choosing = choices * many * min(dev, DEV_ITEMS)
+    answers = rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2)
+    choosing = choices * rate.many * min(dev, DEV_ITEMS)
     if arm.weights == "base":
-        return ArmPlan(
-            arm=arm.name, epoch_seconds=0, epochs=0, answer_seconds=answers, choose_seconds=choosing, memory_mb=None
-        )
+        return ArmPlan(arm=arm.name, answer_seconds=answers, choose_seconds=choosing, memory_mb=rate.memory_mb)
     plan = recipe(arm, len(splits["train"]), 0)
     epoch, memory = _training(bench, plan, context)
-    answers += EVALUATIONS * many * min(dev, DEV_QUESTIONS)
+    answers += EVALUATIONS * rate.many * min(dev, DEV_QUESTIONS)
     return ArmPlan(
         arm=arm.name,
         epoch_seconds=epoch,
@@ -111,18 +120,38 @@ def _predict(
     )
 
 
-def _answer_rate(bench: Bench, context: Context) -> tuple[float, float]:
-    """Seconds a question, many together and one alone, with the base model on a few dev questions."""
+def _linear(bench: Bench, arm: Arm) -> ArmPlan:
+    """The embedding of every row, timed on a few, and the fits."""
+    train, dev, test = (bench.workspace.splits[name] for name in ("train", "dev", "test"))
+    sample = [example.input for example in train[:LINEAR_SAMPLE]]
+    with MemoryPeak() as memory:
+        bench.embedder.encode(sample[:1])  # the first, cold one is not counted
+        began = time.perf_counter()
+        bench.embedder.encode(sample)
+        each = (time.perf_counter() - began) / len(sample)
+    return ArmPlan(
+        arm=arm.name,
+        epoch_seconds=each * (len(train) + len(dev)) + FIT_SECONDS,
+        epochs=1.0,
+        answer_seconds=each * len(test),
+        memory_mb=memory.megabytes,
+    )
+
+
+def _answer_rate(bench: Bench, context: Context) -> _Rate:
+    """Speed and memory of the base model on a few dev questions."""
     splits = bench.workspace.splits
     sample = (splits["dev"] or splits["train"])[: 2 * SAMPLE]
     bench.fresh_base(will_change=False)
-    prompts = Asker(bench, context).prompts(sample)
-    bench.answer(prompts[:2])
-    began = time.perf_counter()
-    bench.answer(prompts)
-    middle = time.perf_counter()
-    bench.answer(prompts[:1])
-    return (middle - began) / len(prompts), time.perf_counter() - middle
+    with MemoryPeak() as memory:
+        prompts = Asker(bench, context).prompts(sample)
+        bench.answer(prompts[:2])
+        began = time.perf_counter()
+        bench.answer(prompts)
+        middle = time.perf_counter()
+        bench.answer(prompts[:1])
+        end = time.perf_counter()
+    return _Rate(many=(middle - began) / len(prompts), alone=end - middle, memory_mb=memory.megabytes)
 
 
 def _training(bench: Bench, plan: Recipe, context: Context) -> tuple[float, float]:

@@ -1,0 +1,146 @@
+"""`check` says what a study would do: what bars it, which arms cannot run, what is trained on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from study_tasks import CITIES, THINGS, rows_of, write_task
+
+from trimtab.base.errors import InputError
+from trimtab.base.task import load_task
+from trimtab.studies.check import CheckResult, Forecast, Piece, TokenStatistics, check
+from trimtab.studies.workspace import open_workspace, require_sound
+
+KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG_KEY"\n'
+
+
+def drawn(result: CheckResult, **named: Any) -> str:
+    with open("/dev/null", "w") as nowhere:
+        console = Console(width=200, record=True, file=nowhere, **named)
+        result.render(console)
+        return console.export_text(styles=bool(named))
+
+
+def levels(result: CheckResult, words: str) -> list[str]:
+    return [remark.level for remark in result.remarks if words in remark.text]
+
+
+@pytest.mark.parametrize(("leakage", "level"), [("stop", "stop"), ("report", "warn")])
+def test_questions_that_stand_in_the_documents_bar_a_study_and_check_says_so(
+    tmp_path: Path, leakage: str, level: str
+) -> None:
+    rows = [
+        {"question": f"When is the {thing} of {city} open on Sundays?", "answer": city}
+        for city in CITIES
+        for thing in THINGS
+    ]
+    (tmp_path / "faq.md").write_text("\n".join(f"{row['question']} At noon." for row in rows))
+    file = write_task(
+        tmp_path, "nowhere", ["prompt"], rows=rows, data=f'documents = ["faq.md"]\nleakage = "{leakage}"\n'
+    )
+    result = check(file)
+    assert levels(result, "word for word in the documents") == [level]
+    assert ("Mend what says stop first" in drawn(result)) == (level == "stop")
+    if level == "stop":
+        with pytest.raises(InputError, match="word for word in the documents"):
+            require_sound(open_workspace(load_task(file)))
+
+
+def test_an_overlap_comes_with_what_to_do_and_the_text(tmp_path: Path) -> None:
+    file = write_task(tmp_path, "nowhere", ["prompt"], data='test = ["test.jsonl"]')
+    copied, *_ = rows = rows_of()
+    others = [{"question": f"{word} alone {n * 7919}?", "answer": "x"} for n, word in enumerate(THINGS)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [copied, *others]))
+    result = check(file)
+    assert len(rows) == 60
+    (remark,) = [remark for remark in result.remarks if "repeats train" in remark.text]
+    assert remark.level == "stop"
+    assert 'set data.leakage = "report"' in remark.text
+    assert copied["question"] in result.overlaps[0]
+
+
+def test_an_endpoint_without_its_key_is_told_before_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BIG_KEY", raising=False)
+    both = write_task(tmp_path, "nowhere", ["prompt", "api-big"], more=KEYED)
+    (text,) = [remark.text for remark in check(both).remarks if "api-big" in remark.text]
+    assert text.startswith("Arm api-big cannot run: the environment variable BIG_KEY is not set; set it to the key of")
+    assert levels(check(both), "api-big") == ["warn"]
+    alone = write_task(tmp_path, "nowhere", ["api-big"], more=KEYED)
+    assert levels(check(alone), "api-big") == ["stop"]
+    not_asked = write_task(tmp_path, "nowhere", ["prompt"], more=KEYED)
+    assert levels(check(not_asked), "api-big") == []
+    monkeypatch.setenv("BIG_KEY", "secret")
+    assert levels(check(both), "api-big") == []
+
+
+def test_an_arm_that_cannot_begin_has_no_figures_and_a_reason(tmp_path: Path, tiny_model_folder: Path) -> None:
+    (tmp_path / "a.md").write_text("# A\nText of A.\n")
+    (tmp_path / "broken").mkdir()
+    file = write_task(
+        tmp_path,
+        tiny_model_folder,
+        ["prompt", "rag"],
+        data='documents = ["a.md"]',
+        base=f'embedding = "{tmp_path / "broken"}"',
+    )
+    prompt, rag = check(file).forecasts
+    assert prompt.problem is None
+    assert prompt.minutes is not None
+    assert prompt.memory_mb is not None
+    assert rag.problem == "cannot run, see the remarks"
+    assert (rag.minutes, rag.memory_mb) == (None, None)
+    assert levels(check(file), "Arm rag cannot run: ") == ["warn"]
+
+
+EMPTY = CheckResult(
+    task="t",
+    kind="answer",
+    metric="token_f1",
+    notes=(),
+    splits={"train": 1, "dev": 1, "test": 1},
+    labels={},
+    documents=1,
+    refused=(),
+    overlaps=(),
+    private=(),
+    remarks=(),
+    example_arm="lora",
+    example=(Piece(text="What? ", trained=False), Piece(text="That.", trained=True)),
+    tokens=TokenStatistics(prompt_median=1, prompt_longest=1, answer_median=1, answer_longest=1, context=9, too_long=0),
+    smallest_difference=None,
+    comparisons=1,
+    forecasts=(Forecast(arm="lora", minutes=0.01), Forecast(arm="rag", problem="cannot run, see the remarks")),
+    minutes=0.01,
+    currency=None,
+    cuts=(),
+)
+
+
+def test_the_loss_mask_shows_with_colours_and_without() -> None:
+    assert "What? «That.»" in drawn(EMPTY)
+    coloured = drawn(EMPTY, color_system="truecolor", force_terminal=True)
+    assert "«" not in coloured
+    assert "\x1b[1;32mThat." in coloured
+
+
+def test_long_text_that_is_only_read_is_cut_in_its_middle_and_the_answer_is_not() -> None:
+    passages, answer = "begin " + "passage " * 2000 + "end", "word " * 1000
+    shown = drawn(
+        replace(EMPTY, example=(Piece(text=passages, trained=False), Piece(text=answer, trained=True)))
+    ).replace("\n", " ")
+    assert shown.count("passage") < 250
+    assert "begin" in shown
+    assert "characters more" in shown
+    assert shown.count("word") == 1000
+
+
+def test_figures_that_round_to_nothing_are_not_shown_as_nothing() -> None:
+    shown = drawn(EMPTY)
+    assert "<0.1" in shown
+    assert "0.0" not in shown
+    assert "1 document\n" in shown
