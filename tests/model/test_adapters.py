@@ -131,7 +131,7 @@ def test_merging_a_tied_model_leaves_the_tie_and_the_embedding():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", ["llama", "tied llama", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "tied llama", "gemma2", "phi"])
 @pytest.mark.parametrize("method", ["freeze", "full"])
 def test_what_moved_comes_back(method, family, dtype, tmp_path):
     base = base_of(family, dtype)

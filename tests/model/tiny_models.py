@@ -41,6 +41,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_GEMMA, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0, "tie_word_embeddings": True},
     ),
     "mistral": ("mistral", {"sliding_window": 6}),
+    "gemma3": ("gemma3_text", {**_GEMMA, "tie_word_embeddings": True}),
+    "phi": ("phi", {}),  # biases everywhere, in the head too
     "phi3": ("phi3", {}),
 }
 
@@ -50,7 +52,11 @@ def plain_model(family: str, dtype: torch.dtype = torch.float32, attention: str 
     kind, settings = FAMILIES[family]
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, **{**_COMMON, **settings})
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(dtype).eval()
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):  # made as zeros, they would hide that someone forgets them
+            torch.nn.init.normal_(parameter)
+    return model.to(dtype).eval()
 
 
 def base_of(family: str, dtype: torch.dtype = torch.float32, folder: Path = Path()) -> Base:

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trimtab.base.records import Answer
+from trimtab.base.records import Answer, Generation
 from trimtab.base.task import Task
 from trimtab.measurement.statistics import estimate
 from trimtab.studies.figures import (
+    class_figures,
     difference,
     extra_figures,
     noninferiority_p,
+    prefill_and_decode,
     score_estimate,
     scores_of,
     slice_estimates,
@@ -114,5 +116,25 @@ def test_p_values_point_the_right_way() -> None:
 def test_calibration_needs_a_probability_of_every_answer() -> None:
     task = task_of("classify", "accuracy")
     sure = [answer(item, 1.0, probability=1.0) for item in range(20)]
-    assert extra_figures(sure, [], task) == {"ece": 0.0}
-    assert extra_figures([*sure, answer(99, 1.0)], [], task) == {}
+    assert extra_figures(sure, [], task) == {"ece": 0.0, "macro_f1": 1.0}
+    assert extra_figures([*sure, answer(99, 1.0)], [], task) == {"macro_f1": 1.0}
+
+
+def test_the_metric_that_does_not_decide_is_given_too() -> None:
+    answers = [answer(item, float(item > 2), answer="a" if item > 2 else "b") for item in range(10)]
+    assert extra_figures(answers, [], task_of("classify", "macro_f1"))["accuracy"] == pytest.approx(0.7)
+
+
+def test_answering_only_when_sure_raises_accuracy() -> None:
+    answers = [answer(item, float(item >= 10), probability=0.5 + item / 100) for item in range(20)]
+    found = class_figures(answers)
+    assert found.selective == {0.5: 1.0, 0.7: pytest.approx(10 / 14), 0.8: 0.625, 0.9: pytest.approx(10 / 18), 1.0: 0.5}
+    assert [row.label for row in found.rows] == ["a"]
+    assert class_figures([*answers, answer(99, 1.0)]).selective == {}
+
+
+def test_prefill_and_decoding_are_told_apart_where_the_answerer_knows() -> None:
+    given = [Generation(id=str(n), text="", seconds=1.0 + n, prefill_seconds=0.25) for n in range(3)]
+    assert prefill_and_decode(given) == {"prefill_seconds": 0.25, "decode_seconds": 1.75}
+    assert prefill_and_decode([*given, Generation(id="remote", text="", seconds=1.0)]) == {}
+    assert prefill_and_decode([]) == {}

@@ -165,6 +165,7 @@ def choose_labels(
             prompt_tokens=choice.prompt_tokens,
             new_tokens=len(labels_ids[choice.best]),
             seconds=choice.seconds,
+            prefill_seconds=choice.seconds,
             probability=choice.probabilities[choice.best],
             probabilities=dict(zip(labels, choice.probabilities, strict=True)),
         )

@@ -35,7 +35,8 @@ class Completion:
     """The new tokens without the stop token; `finished` is False when `max_new` cut it off.
 
     `seconds`: the time of every pass shared among its sequences (prefill by tokens, prefix and decoding evenly), so that
-    the seconds of a batch add up to its time, and one request alone has its own latency.
+    the seconds of a batch add up to its time, and one request alone has its own latency. `prefill_seconds` of them went
+    into reading the prompt.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Completion:
     finished: bool
     prompt_tokens: int
     seconds: float
+    prefill_seconds: float
 
 
 @dataclass(slots=True)
@@ -54,7 +56,8 @@ class _Sequence:
     fresh: tuple[int, ...]
     sampler: Sampler
     ids: list[int] = field(default_factory=list)
-    seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
     finished: bool = False
 
     @property
@@ -107,7 +110,7 @@ class Engine:
         share = (time.perf_counter() - started) / len(requests)
         before = len(prefix) if prefix else 0
         waiting = [
-            _Sequence(place, request, request.ids[before:], Sampler(request.sampling), seconds=share)
+            _Sequence(place, request, request.ids[before:], Sampler(request.sampling), prefill_seconds=share)
             for place, request in enumerate(requests)
         ]
         waiting.sort(key=lambda sequence: sequence.work)  # popped from the end: the longest first
@@ -179,7 +182,7 @@ class Engine:
         tokens = draw_all(self.base.logits(hidden_ND[ends]), [sequence.sampler for sequence in admitted])
         seconds = (time.perf_counter() - started) / len(ids)
         for sequence in admitted:
-            sequence.seconds += seconds * len(sequence.fresh)
+            sequence.prefill_seconds += seconds * len(sequence.fresh)
         first = len(active)
         active.extend(admitted)
         return {first + number: token for number, token in enumerate(tokens)}
@@ -192,7 +195,7 @@ class Engine:
         tokens = draw_all(self.base.logits(hidden_ND), [sequence.sampler for sequence in active])
         seconds = (time.perf_counter() - started) / len(active)
         for sequence in active:
-            sequence.seconds += seconds
+            sequence.decode_seconds += seconds
         return dict(enumerate(tokens))
 
     def _advance(
@@ -225,7 +228,8 @@ def _completion(sequence: _Sequence) -> Completion:
         ids=tuple(sequence.ids),
         finished=sequence.finished,
         prompt_tokens=len(sequence.request.ids),
-        seconds=sequence.seconds,
+        seconds=sequence.prefill_seconds + sequence.decode_seconds,
+        prefill_seconds=sequence.prefill_seconds,
     )
 
 
@@ -254,5 +258,6 @@ def _generation(completion: Completion, tokenizer: Any, stops: Sequence[str]) ->
         prompt_tokens=completion.prompt_tokens,
         new_tokens=len(completion.ids),
         seconds=completion.seconds,
+        prefill_seconds=completion.prefill_seconds,
         finished=completion.finished,
     )

@@ -117,13 +117,17 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One answer as produced. `probability` is that of the chosen label (classify) or None; seconds are this answer's own."""
+    """One answer as produced. `probability` is that of the chosen label (classify) or None; seconds are this answer's own.
+
+    `prefill_seconds` are those of reading the prompt, the rest decoding; None where they are not known apart.
+    """
 
     id: str
     text: str
     prompt_tokens: int = 0
     new_tokens: int = 0
     seconds: float = 0.0
+    prefill_seconds: float | None = None
     probability: float | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
     finished: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
 import unicodedata
@@ -191,6 +192,17 @@ def expected_calibration_error(probabilities: Sequence[float], right: Sequence[b
     bin_N = np.clip(np.ceil(probability_N * bins).astype(int) - 1, 0, bins - 1)
     gap_B = np.bincount(bin_N, probability_N - right_N, minlength=bins)
     return float(np.abs(gap_B).sum() / len(probability_N))
+
+
+def selective_accuracy(probabilities: Sequence[float], right: Sequence[bool]) -> dict[float, float]:
+    """Accuracy on the surest half, 70%, 80%, 90% and all of the answers: what is gained where unsure ones go to a person.
+
+    El-Yaniv & Wiener 2010, the risk-coverage curve; equal probabilities keep the order given. Empty for no items.
+    """
+    surest = np.argsort(-np.asarray(probabilities, dtype=float), kind="stable")
+    right_N = np.asarray(right, dtype=float)[surest]
+    counts = {share: math.ceil(share * len(right_N)) for share in (0.5, 0.7, 0.8, 0.9, 1.0)}
+    return {share: float(right_N[:count].mean()) for share, count in counts.items() if count}
 
 
 def has_abstained(answer: str, unknown: str) -> bool:

@@ -59,8 +59,11 @@ def unfreeze(base: Base, method: str, layers: int = 4) -> None:
     blocks = model.base_model.layers
     if method == "freeze" and layers > len(blocks):
         raise InputError(f"layers = {layers}, but the model has {len(blocks)}", "lower it", field="arm.layers")
-    moving = [model] if method == "full" else [*blocks[len(blocks) - layers :], model.base_model.norm]
-    for module in moving:
+    if method == "full":
+        model.requires_grad_(True)
+        return
+    norms = (part for name, part in model.base_model.named_children() if name.endswith("norm"))  # Phi: final_layernorm
+    for module in (*blocks[len(blocks) - layers :], *norms):
         module.requires_grad_(True)
 
 

@@ -18,7 +18,14 @@ from trimtab.studies.answerers import Answerer, Ready, ready
 from trimtab.studies.bench import Bench
 from trimtab.studies.contexts import DEV_ITEMS, Asker, Context, choose_context
 from trimtab.studies.cost import Usage, cost_of, planned_retrainings
-from trimtab.studies.figures import extra_figures, score_estimate, slice_estimates
+from trimtab.studies.figures import (
+    Classes,
+    class_figures,
+    extra_figures,
+    prefill_and_decode,
+    score_estimate,
+    slice_estimates,
+)
 from trimtab.studies.kept import Kept
 from trimtab.studies.machine import MemoryPeak, folder_bytes
 from trimtab.studies.weights import DEV_QUESTIONS, recipe, train_weights
@@ -43,6 +50,7 @@ class Outcome:
     answers: tuple[Answer, ...]
     result: ArmResult
     usage: Usage
+    classes: Classes | None = None
 
 
 @dataclass
@@ -89,14 +97,18 @@ class ArmRunner:
                     began = time.perf_counter()
                     answers += self._answers(examples, able, split, seed)
                     spent.answering += (time.perf_counter() - began) / effort.seeds
-                    latencies = latencies or self._latencies(examples, able)
+                    if not latencies:
+                        latencies, apart = self._latencies(examples, able)
+                        extras.update(apart)
         spent.peak_mb = memory.megabytes
         usage = self._usage(arm, answers, latencies, spent)
-        figures = {**extras, **extra_figures([answer for answer in answers if answer.seed == 0], examples, self.task)}
+        first = [answer for answer in answers if answer.seed == 0]
+        figures = {**extras, **extra_figures(first, examples, self.task)}
         return Outcome(
             answers=tuple(answers),
             result=self._result(arm, context, answers, latencies, usage, spent, figures, run),
             usage=usage,
+            classes=class_figures(first) if self.task.task.kind == "classify" else None,
         )
 
     def context(self, arm: Arm, effort: Effort) -> Context:
@@ -175,16 +187,16 @@ class ArmRunner:
         prompts = able.asker.prompts(examples)
         return list(evaluate(examples, prompts, counted, self.task, split=split, seed=seed, scorer=self.scorer))
 
-    def _latencies(self, examples: Sequence[Example], able: Ready) -> list[float]:
-        """Seconds of single questions, retrieval included, the first two not counted."""
-        seconds = []
+    def _latencies(self, examples: Sequence[Example], able: Ready) -> tuple[list[float], dict[str, float]]:
+        """Seconds of single questions, retrieval included, the first two not counted; and the means of prefill and decoding."""
+        seconds, given = [], []
         for number, example in enumerate([*examples[:2], *examples[:MIN_LATENCIES]]):
             self.bench.forget_hits()
             began = time.perf_counter()
-            able.alone(able.asker.prompts([example])[0])
+            given.append(able.alone(able.asker.prompts([example])[0]))
             seconds.append(time.perf_counter() - began)
             self.progress.emit("latency", step=number, of=len(examples[:MIN_LATENCIES]) + 2)
-        return seconds[2:]
+        return seconds[2:], prefill_and_decode(given[2:])
 
     def _usage(self, arm: Arm, answers: Sequence[Answer], latencies: Sequence[float], spent: _Spent) -> Usage:
         api = self.task.api[arm.name.removeprefix("api-")] if arm.weights == "api" else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
+from trimtab.studies.machine import release_memory
 from trimtab.studies.workspace import Workspace, write_refusals
 
 MOST_PASSAGES = 64  # as many as an arm may ask for
@@ -55,7 +55,7 @@ class Bench:
         """The base model as published."""
         if self._touched:
             self._base = None
-            gc.collect()
+        release_memory()
         self._touched = will_change
         return self.base
 
@@ -185,11 +185,4 @@ def _refuse_long_rows(bench: Bench, splits: Sequence[Split]) -> None:
 
 
 def _stripped(item: Generation) -> Generation:
-    return Generation(
-        id=item.id,
-        text=item.text.strip(),
-        prompt_tokens=item.prompt_tokens,
-        new_tokens=item.new_tokens,
-        seconds=item.seconds,
-        finished=item.finished,
-    )
+    return replace(item, text=item.text.strip())

@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.base.records import Answer, Estimate, Example
+from trimtab.base.records import Answer, Estimate, Example, Generation
 from trimtab.base.task import Task
-from trimtab.measurement.metrics import expected_calibration_error, macro_f1_statistic
-from trimtab.measurement.ranking import gold_names, mrr, recall_at_k
+from trimtab.measurement.metrics import (
+    ClassRow,
+    aggregate,
+    expected_calibration_error,
+    macro_f1_statistic,
+    per_class,
+    selective_accuracy,
+)
+from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.statistics import Difference, compare, estimate, p_noninferior, p_reaches
 
 Statistic = Callable[[Any], float]
@@ -91,9 +98,38 @@ def slice_estimates(answers: Sequence[Answer], task: Task) -> dict[str, Estimate
     return {name: score_estimate([answer for answer in answers if answer.slice == name], task) for name in names}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """A classifier by class, and its accuracy on the surest share of its answers; empty where it gives no probabilities."""
+
+    rows: tuple[ClassRow, ...]
+    selective: dict[float, float]
+
+
+def class_figures(answers: Sequence[Answer]) -> Classes:
+    """The table of classes and the abstention curve."""
+    sure = [(answer.probability, answer.score == 1.0) for answer in answers if answer.probability is not None]
+    whole = len(sure) == len(answers)
+    curve = selective_accuracy([chance for chance, _ in sure], [right for _, right in sure]) if whole else {}
+    return Classes(rows=per_class(answers), selective=curve)
+
+
+def prefill_and_decode(given: Sequence[Generation]) -> dict[str, float]:
+    """Mean seconds of reading the prompt and of decoding; nothing where an answerer cannot tell them apart."""
+    read = [one.prefill_seconds for one in given if one.prefill_seconds is not None]
+    if not given or len(read) < len(given):
+        return {}
+    whole = float(np.mean([one.seconds for one in given]))
+    return {"prefill_seconds": float(np.mean(read)), "decode_seconds": max(0.0, whole - float(np.mean(read)))}
+
+
 def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: Task) -> dict[str, float]:
-    """Calibration of a classifier; how well retrieval found the right document where the data names it."""
+    """A classifier's other metric and calibration; how well retrieval found the right document where the data names it."""
     figures: dict[str, float] = {}
+    if task.task.kind == "classify":
+        other = "accuracy" if task.metric == "macro_f1" else "macro_f1"
+        said, right = [answer.answer for answer in answers], [answer.reference for answer in answers]
+        figures[other] = aggregate(other, said, right, [answer.score for answer in answers])
     chances = [answer.probability for answer in answers if answer.probability is not None]
     if task.task.kind == "classify" and len(chances) == len(answers):
         figures["ece"] = expected_calibration_error(chances, [answer.score == 1.0 for answer in answers])
@@ -105,4 +141,5 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
         depth = max(len(ranking) for ranking in rankings)
         figures[f"recall_at_{depth}"] = recall_at_k(rankings, relevant, depth)
         figures["mrr"] = mrr(rankings, relevant)
+        figures[f"ndcg_at_{depth}"] = ndcg(rankings, relevant, depth)
     return figures

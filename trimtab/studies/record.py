@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trimtab.base.files import read_lines, read_object, sha256_file, write_json
+from trimtab.base.files import append_line, read_lines, read_object, sha256_file, sha256_text, write_json
 from trimtab.base.records import Arm, ArmResult, Cost, Estimate, StudyResult
 from trimtab.studies.arms import Outcome
 from trimtab.studies.bench import Bench
@@ -70,7 +70,14 @@ def save_arm(folder: Path, arm: Arm, outcome: Outcome, digest: str) -> None:
         "settings": dict(arm.settings),
     }
     write_json(
-        folder / "arm.json", {**identity, "digest": digest, "usage": usage, "result": arm_to_json(outcome.result)}
+        folder / "arm.json",
+        {
+            **identity,
+            "digest": digest,
+            "usage": usage,
+            "result": arm_to_json(outcome.result),
+            "classes": asdict(outcome.classes) if outcome.classes else None,
+        },
     )
 
 
@@ -94,8 +101,6 @@ def arm_digest(workspace: Workspace, arm: Arm, effort: object) -> str:
 
 def count_opening(workspace: Workspace, study: str) -> int:
     """Note that a study opens this test set, once a study; how often it was opened, this time included."""
-    from trimtab.base.files import append_line
-
     test = hashlib.sha256("\0".join(sorted(example.id for example in workspace.splits["test"])).encode()).hexdigest()
     path = workspace.folder / OPENINGS
     seen = [entry["study"] for entry in read_lines(path) if entry["test"] == test]
@@ -136,7 +141,7 @@ def manifest(
             "data": workspace.data_digest,
             "documents": workspace.documents_digest,
             "task": workspace.task_digest,
-            "base": sha256_file(next(iter(sorted(bench.base_folder.glob("*.safetensors"))))),
+            "base": _weights_digest(bench.base_folder),
             **({"embedding": bench.embedder.digest} if workspace.documents else {}),
         },
         "versions": versions(),
@@ -159,6 +164,12 @@ def manifest(
         "smallest_difference": smallest,
         "figures": figures,
     }
+
+
+def _weights_digest(folder: Path) -> str:
+    """The SHA-256 of a model's one file of weights, of the list of theirs where there are several."""
+    files = [sha256_file(file) for file in sorted(folder.glob("*.safetensors"))]
+    return files[0] if len(files) == 1 else sha256_text(*files)
 
 
 def _figure(value: float, provenance: str, error: float | None = None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from trimtab.base.records import Arm, Example
 from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter, unfreeze
 from trimtab.studies.bench import Bench
 from trimtab.studies.contexts import Asker, Context
+from trimtab.studies.machine import release_memory
 from trimtab.training.batch import Row
 from trimtab.training.loop import LoopSettings, TrainResult, train
 from trimtab.training.monitor import Health
@@ -144,8 +145,11 @@ def put_on(bench: Bench, folder: Path) -> None:
 
 def _on_merged(bench: Bench, metric: Callable[[], float]) -> Callable[[], float]:
     def scored() -> float:
+        release_memory()
         with merged(bench.base.model):
-            return metric()
+            figure = metric()
+        release_memory()
+        return figure
 
     return scored
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from trimtab.base.files import read_json, write_json
 
 Embed = Callable[[Sequence[str]], np.ndarray[Any, Any]]
-PENALTIES = (1.0, 10.0, 100.0)
+PENALTIES = (1.0, 10.0, 100.0)  # scikit-learn's C: the larger, the weaker the penalty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,10 @@ def train_linear(
     dev_labels: Sequence[str],
     embed: Embed | None,
 ) -> LinearModel:
-    """Fit every choice of features and penalty on the training rows and keep the one that is best on dev."""
+    """Fit every choice of features and penalty on the training rows and keep the one most accurate on dev, the first of equals.
+
+    Embeddings are a choice only where `embed` is given; without dev rows the first choice is kept.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=1, max_features=50_000)

@@ -47,7 +47,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """How long and how fast. `evaluations` is how often dev is looked at over the whole run."""
+    """How long and how fast. Dev is looked at `evaluations` times over the whole run; `patience` is that of `should_stop`.
+
+    `epochs` may be a part of one; `clip` bounds the norm of the gradient of a step.
+    """
 
     learning_rate: float
     epochs: float
@@ -104,7 +107,8 @@ def train(
 
     `dev` gives the held-out loss and `metric` the task's own figure at each evaluation; the best weights are loaded at the end.
     `fingerprint` names data and settings: a run is never resumed on others. Raises StoppedError after a signal, with everything
-    saved; DivergedError when the loss is not a number; BusyError when another process writes the folder.
+    saved; DivergedError when a loss or the gradient is not finite; InputError for checkpoints of other data, settings or precision,
+    and when one cannot be written; BusyError when another process writes the folder.
     """
     with locked(folder), _graceful() as stop:
         run = _Run(

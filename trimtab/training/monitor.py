@@ -42,7 +42,7 @@ def best_of(readings: Sequence[Reading]) -> Reading:
 
 
 def should_stop(readings: Sequence[Reading], patience: int) -> bool:
-    """True when the best reading is `patience` evaluations old and dev loss rises."""
+    """True when the best reading is at least `patience` evaluations old and dev loss stands above its lowest."""
     if len(readings) <= patience:
         return False
     behind = len(readings) - 1 - readings.index(best_of(readings))
@@ -50,7 +50,10 @@ def should_stop(readings: Sequence[Reading], patience: int) -> bool:
 
 
 def health(readings: Sequence[Reading]) -> Health:
-    """What the whole curve says; a run with fewer than two readings is taken to be learning."""
+    """What the whole curve says: memorising from a dev loss 5% above its lowest on, improving while it still fell by over 2%.
+
+    A run with fewer than two readings is taken to be learning.
+    """
     if len(readings) < 2:
         return "learning"
     lowest = min(readings, key=lambda reading: reading.dev_loss)

@@ -1,4 +1,4 @@
-"""Time and memory of a training run, predicted from a few real steps before it starts."""
+"""What a training run will take, told before it starts: time from a few real steps, memory from the shape of the model."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS) -> float:
     """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and one pass's activations.
 
     Activations are counted from the configuration: per token and layer about 10 hidden and 5 intermediate vectors are kept.
+    Moving numbers are counted at 16 bytes: a float32 master, its gradient and two moments.
     """
     config = base.model.config
     moving = sum(parameter.numel() for parameter in trainable(base.model).values()) * 16

@@ -14,7 +14,7 @@ from trimtab.training.batch import IGNORE, Batch, Row, micro_batches, pack, step
 from trimtab.training.losses import cross_entropy_sum
 
 # Tokens of one forward and backward pass: bounds memory, changes nothing else.
-MICRO_TOKENS = 1024
+MICRO_TOKENS = 512
 
 
 class Imitation:
@@ -41,9 +41,14 @@ class Imitation:
         labels_N = batch.labels_N.to(device)
         scored_N = labels_N != IGNORE
         hidden_ND = hidden_states(base.model, batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
-        head = base.model.get_output_embeddings().weight
+        head = base.model.get_output_embeddings()
         return cross_entropy_sum(
-            hidden_ND[scored_N], head, labels_N[scored_N], batch.weights_N.to(device)[scored_N], softcap(base.model)
+            hidden_ND[scored_N],
+            head.weight,
+            labels_N[scored_N],
+            batch.weights_N.to(device)[scored_N],
+            bias_V=head.bias,
+            softcap=softcap(base.model),
         )
 
 
