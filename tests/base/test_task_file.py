@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.base.errors import InputError
-from trimtab.base.task import Task, load_task
+from trimtab.base.task import Task, load_task, parse_arm
 
 PLAIN = '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "m"\n'
 
@@ -30,7 +30,7 @@ def test_a_plain_file_loads_with_and_without_a_byte_order_mark(tmp_path: Path):
         ("[study]\nseeds = true\n", "study.seeds", "whole number"),
         ('[study]\nseeds = "3"\n', "study.seeds", "whole number"),
         ('[study]\nbudget = "0m"\n', "study.budget", "no time"),
-        ('[study]\nbudget = "٣m"\n', "study.budget", "pattern"),
+        ('[study]\nbudget = "٣m"\n', "study.budget", "should be a time such as 90s, 30m or 2h (found"),
         ('[study]\narms = "lora"\n', "study.arms", 'a list, as in ["one", "two"]'),
         ('[study]\narms = ["lora", "lora+prompt"]\n', "study.arms", "written lora"),
         ('[study]\narms = ["lora+"]\n', "study.arms", "written lora"),
@@ -45,6 +45,15 @@ def test_a_plain_file_loads_with_and_without_a_byte_order_mark(tmp_path: Path):
         ('[api.x]\nmodel = "m"\nurl = "http://user:secret@h/v1"\n', "api.x.url", "key_env"),
         ("[cost]\nquestions_per_month = inf\n", "cost.questions_per_month", "finite"),
         ("[cost]\nmachine_hour = 0.4\n", "cost.machine_hour", "a table of its own"),
+        (
+            '[cost]\nmachine_hour = { price = 1, as_of = "May", source = "x" }\n',
+            "cost.machine_hour.as_of",
+            ": should be a date",
+        ),
+        ('[cost]\nhosting = "on"\n', "cost.hosting", ": should be 'always-on' or 'on-demand' (found 'on')"),
+        ('[api.x]\nmodel = "m"\nurl = "h/v1"\n', "api.x.url", ": should begin with http:// or https:// (found"),
+        ('[api.X]\nmodel = "m"\nurl = "http://h/v1"\n', "api", "rename it"),
+        ("[targets]\nquality = 0.8\n", "targets", "did you mean target?"),
     ],
 )
 def test_a_wrong_value_is_refused_in_plain_words(tmp_path: Path, added: str, field: str, said: str):
@@ -54,6 +63,24 @@ def test_a_wrong_value_is_refused_in_plain_words(tmp_path: Path, added: str, fie
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_misspelt_table_is_named_rather_than_called_missing(tmp_path: Path):
+    with pytest.raises(InputError, match=r"bas: unknown key; did you mean base\?"):
+        load(tmp_path, PLAIN.replace("[base]", "[bas]"))
+    with pytest.raises(InputError, match=r"base: the table is missing; add \[base\]"):
+        load(tmp_path, PLAIN.partition("[base]")[0])
+
+
+def test_an_arm_of_ones_own_may_stand_in_for_one_of_the_usual_arms(tmp_path: Path):
+    task = load(tmp_path, PLAIN + '[arm.lora]\nweights = "lora"\nrank = 4\n')
+    assert [(arm.name, dict(arm.settings)) for arm in task.arms if arm.weights == "lora"] == [("lora", {"rank": 4})]
+
+
+def test_an_arm_that_no_file_names_is_not_said_to_stand_in_one(tmp_path: Path):
+    with pytest.raises(InputError) as caught:
+        parse_arm("lorra", load(tmp_path, PLAIN))
+    assert str(caught.value) == "unknown arm 'lorra'; did you mean lora?"
 
 
 @pytest.mark.parametrize("path", ["**x", "a**", "***.jsonl", "x" * 5000, ""])

@@ -237,16 +237,82 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs):
         (DivergedError("the loss is NaN"), 1, "trimtab: the loss is NaN"),
         (StoppedError("go on with: trimtab study --resume"), 3, "trimtab: go on with: trimtab study --resume"),
         (KeyboardInterrupt(), 3, "trimtab: interrupted"),
+        (InputError("is\nwrong", "do"), 2, "trimtab: is wrong; do"),
         (ZeroDivisionError("a\nb"), 2, "trimtab: internal error, ZeroDivisionError: a b; run it with TRIMTAB_DEBUG=1"),
-        (PermissionError(13, "Permission denied", "x"), 2, "trimtab: [Errno 13] Permission denied: 'x'; check"),
+        (PermissionError(13, "Permission denied", "x"), 2, "trimtab: x: access is denied; change the permissions"),
+        (OSError("a\nb"), 2, "trimtab: a b; check the path"),
+        (
+            RuntimeError("No space left (os error 28)"),
+            2,
+            "trimtab: RuntimeError: No space left (os error 28); make room",
+        ),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(verbs, error, code, line):
     verbs["answers"]["study"] = error
-    shown = invoke("study", "--json")
-    assert (shown.exit_code, shown.stdout) == (code, "")
-    assert shown.stderr.splitlines()[-1].startswith(line)
-    assert "Traceback" not in shown.stderr
+    for verb in (["study"], ["study", "--json"]):
+        shown = invoke(*verb)
+        assert shown.exit_code == code
+        told = shown.stderr.splitlines()[-1]
+        assert told.startswith(line)
+        assert "Traceback" not in shown.stderr
+    assert json.loads(shown.stdout) == {"error": told.removeprefix("trimtab: "), "exit_code": code}
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["stdy"], "No such command 'stdy'. Did you mean 'study'?; see: trimtab --help"),
+        (["study", "--buget", "3m"], "No such option: --buget (Possible options: --budget); see: trimtab study --help"),
+        (
+            ["study", "--budget", "3"],
+            "Invalid value for '--budget': a number and a unit, for example 90s, 30m or 2h; see",
+        ),
+        (["eval", "rag", "--split", "tset"], "Invalid value for '--split': 'tset' is not one of 'dev', 'test'; see"),
+        (["train", "lora", "--seed", "-1"], "Invalid value for '--seed': should be greater than or equal to 0; see"),
+        (["ask"], "Missing argument 'QUESTION'; see: trimtab ask --help"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exits_2(capsys, typed, line):
+    for as_json in ([], ["--json"]):
+        with pytest.raises(SystemExit) as end:
+            main.run([*typed, *as_json])
+        shown = capsys.readouterr()
+        assert end.value.code == 2
+        (told,) = shown.err.splitlines()
+        assert told.startswith(f"trimtab: {line}")
+    assert json.loads(shown.out) == {"error": told.removeprefix("trimtab: "), "exit_code": 2}
+
+
+def run_here(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    code = "from trimtab.cli.main import run; run()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], text=True, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_standard_output_that_takes_nothing_is_one_line_or_none(tmp_path, as_json):
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    (tmp_path / "trimtab.toml").write_text(
+        '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "m"\n'
+    )
+    verb = ["runs", "-t", str(tmp_path), *as_json]
+    with open("/dev/full", "w") as full:
+        done = run_here(*verb, stdout=full)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith("trimtab: standard output: no space left")
+    reading, writing = os.pipe()
+    os.close(reading)  # as when `head` has gone away
+    with open(writing, "w") as pipe:
+        done = run_here(*verb, stdout=pipe)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_terminal_that_is_not_utf_8_gets_escapes_and_json_stays_json(tmp_path):
+    for coding in ("ascii", "latin-1"):
+        done = run_here("runs", "-t", str(tmp_path / "größe›"), "--json", stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONIOENCODING": coding}, encoding="latin-1")  # fmt: skip
+        assert done.returncode == 2
+        assert "größe›" in json.loads(done.stdout)["error"]
 
 
 def test_debug_shows_the_traceback(verbs, monkeypatch):

@@ -1,4 +1,4 @@
-"""Small tasks of every kind on disk, for studies with a tiny random model."""
+"""Small tasks of every kind on disk, for studies with a tiny random model, and what a study leaves there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trimtab.base.records import ArmResult, StudyResult
+
 CITIES = ["Aalen", "Bonn", "Celle", "Dachau", "Emden", "Fulda", "Gera", "Hamm", "Ilmenau", "Jena"]
 THINGS = ["bridge", "library", "market", "station", "harbour", "museum", "theatre", "stadium", "garden", "tower"]
 UNKNOWN = "unknown"
+QUICK = """
+[arm.quick]
+weights = "lora"
+epochs = 1
+"""
+CLASSIFY = 'kind = "classify"'
+LABELLED = 'columns = { input = "question", label = "answer" }'
 
 
 def rows_of(count: int = 60, *, unknown: bool = False) -> list[dict[str, Any]]:
@@ -65,3 +74,80 @@ arms = {json.dumps(list(arms))}
 """
     )
     return folder / "trimtab.toml"
+
+
+def folder_of(task: Path, result: StudyResult | None = None) -> Path:
+    studies = task.parent / ".trimtab" / "studies"
+    return studies / (result.study if result else next(studies.glob("2*")).name)
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def arm_of(result: StudyResult, name: str) -> ArmResult:
+    return next(arm for arm in result.arms if arm.arm == name)
+
+
+NUMBER = (int, float)
+ARM_FIELDS: dict[str, Any] = {
+    "arm": str,
+    "status": str,
+    "score": NUMBER,
+    "low": NUMBER,
+    "high": NUMBER,
+    "n": int,
+    "seeds": int,
+    "passes": (bool, type(None)),
+    "p_target": (int, float, type(None)),
+    "format_ok": NUMBER,
+    "slices": dict,
+    "train_seconds": NUMBER,
+    "peak_memory_mb": NUMBER,
+    "latency_p50_ms": NUMBER,
+    "latency_p95_ms": (int, float, type(None)),
+    "cost": (dict, type(None)),
+}
+
+
+def require_fields(value: dict[str, Any], fields: dict[str, Any]) -> None:
+    for name, kind in fields.items():
+        assert name in value, name
+        assert isinstance(value[name], kind), (name, value[name])
+
+
+def require_study_json(plain: dict[str, Any]) -> None:
+    """The object of the formats: every field named there, with its type."""
+    require_fields(
+        plain,
+        {
+            "study": str,
+            "task": str,
+            "metric": str,
+            "target": (int, float, type(None)),
+            "verdict": dict,
+            "arms": list,
+            "comparisons": list,
+            "report": str,
+        },
+    )
+    assert set(plain["verdict"]) == {"status", "arm", "sentence", "flips", "needs"}
+    assert plain["verdict"]["status"] in ("shown", "not_shown")
+    assert (plain["verdict"]["arm"] is None) == (plain["verdict"]["status"] == "not_shown")
+    for flip in plain["verdict"]["flips"]:
+        assert {"what", "then"} < set(flip) <= {"what", "then", "below", "above"}
+    for arm in plain["arms"]:
+        if arm["status"] == "done":
+            require_fields(arm, ARM_FIELDS)
+            assert arm["low"] <= arm["score"] <= arm["high"]
+            for part in arm["slices"].values():
+                assert set(part) == {"score", "low", "high", "n"}
+            if arm["cost"]:
+                assert set(arm["cost"]) == {"total", "up_front", "monthly", "currency"}
+        else:
+            assert arm["status"] in ("failed", "not_run")
+            assert set(arm) == {"arm", "status", "why"}
+            assert arm["why"]
+    for comparison in plain["comparisons"]:
+        assert set(comparison) == {"a", "b", "difference", "low", "high", "p", "p_holm"}
+        assert comparison["p_holm"] >= comparison["p"]

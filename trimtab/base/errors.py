@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 EXIT_DONE, EXIT_NO, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 3
@@ -67,3 +68,42 @@ class StoppedError(TrimtabError, InterruptedError):
     """Stopped by a signal after everything was saved; the message names the command that goes on."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+_FOLDER_WANTED = ("a file stands where a folder should be", "move it away")
+_DENIED = ("access is denied", "change the permissions, or work in another folder")
+_PLAIN = {
+    errno.ENOSPC: ("no space left on the disk", "make room; study and train then go on with --resume"),
+    errno.EDQUOT: ("the disk quota is used up", "make room; study and train then go on with --resume"),
+    errno.EROFS: ("the file system is read-only", "work in a folder that can be written"),
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EISDIR: ("a folder stands where a file should be", "move it away"),
+    errno.ENOTDIR: _FOLDER_WANTED,
+    errno.EEXIST: _FOLDER_WANTED,
+    errno.ENOENT: ("does not exist", "check the path"),
+}
+_NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
+def in_words(error: OSError) -> str:
+    """An error of the operating system as one line for a user: where, what, what to do."""
+    place = error.filename if error.filename2 is None else error.filename2
+    problem, remedy = _PLAIN.get(
+        error.errno or 0,
+        (error.strerror or " ".join(str(error).split()), "check the path, its permissions and the disk"),
+    )
+    return f"{place}: {problem}; {remedy}" if place is not None else f"{problem}; {remedy}"
+
+
+def cannot_write(error: BaseException) -> bool:
+    """Whether the disk is full, read-only or broken, so that whatever comes next would fail too.
+
+    Libraries written in Rust give the number in their text only.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if getattr(link, "errno", None) in _NO_WRITING or any(f"os error {code})" in str(link) for code in _NO_WRITING):
+            return True
+        link = link.__cause__ or link.__context__
+    return False

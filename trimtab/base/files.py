@@ -8,16 +8,20 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from trimtab.base.errors import BusyError, InputError, MissingError
 
+TIME = "%Y%m%dT%H%M%SZ"  # how the IDs of studies and runs begin
+
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` so that a reader sees the old file or the new one, never a part of either."""
+    """Write `content` so that a reader sees the old file or the new one, never a part of either; an OSError names `path`."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -27,8 +31,11 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
     sync_folder(path.parent)
 
 
@@ -73,21 +80,55 @@ def folder_named(home: Path, name: str, what: str) -> Path:
     return home / name
 
 
+def new_folder(home: Path, suffix: str) -> Path:
+    """Make the folder `TIME-suffix` in `home`, TIME being UTC to the second; where there is one already, a second later."""
+    while True:
+        folder = home / f"{datetime.now(UTC):{TIME}}-{suffix}"
+        home.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            time.sleep(0.1)
+        else:
+            return folder
+
+
 def append_line(path: Path, value: Any) -> None:
-    """Append one JSON line in a single write, so that a crash can cut at most the last line."""
+    """Append one JSON line; a last line that a crash or a full disk has cut is taken away first."""
     line = json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
-    with open(path, "ab") as file:
-        file.write(line.encode())
+    try:
+        with open(path, "ab+") as file:
+            _drop_cut_line(file)
+            file.write(line.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _drop_cut_line(file: IO[bytes]) -> None:
+    end = file.seek(0, os.SEEK_END)
+    start = end
+    while start:  # ends at once unless the last line was cut
+        start = file.seek(max(0, start - 4096))
+        newline = file.read(min(4096, end - start)).rfind(b"\n")
+        if newline >= 0 or start == 0:
+            if start + newline + 1 < end:
+                file.truncate(start + newline + 1)
+            return
 
 
 def read_lines(path: Path) -> Iterator[Any]:
-    """Read JSON lines written by `append_line`; a last line cut by a crash is left out."""
+    """Read JSON lines written by `append_line`; a last line cut by a crash is left out. Raises InputError for a damaged one."""
     if not path.exists():
         return
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = json.loads(line)
+            except ValueError:
+                raise InputError("is damaged", "take this line out", file=path, line=number) from None
+            yield value
 
 
 def sha256_file(path: Path) -> str:

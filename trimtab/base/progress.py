@@ -63,7 +63,12 @@ class Display:
         self._shown: tuple[Any, ...] = ()
 
     def __call__(self, event: Event) -> None:
-        """Show an event, unless one of its kind was shown a moment ago."""
+        """Show an event, unless one of its kind was shown a moment ago; the note of one with `stays` is a line of its own."""
+        if event.get("stays"):
+            self.close()
+            sys.stderr.write(f"{event['note']}\n")
+            sys.stderr.flush()
+            return
         now = time.monotonic()
         key = (event["arm"], event["stage"])
         if key == self._shown and now - self._last < self._every:

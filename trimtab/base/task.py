@@ -70,7 +70,7 @@ def default_arms(task: Task) -> tuple[str, ...]:
         arms += ["prompt", "few-shot", "lora"]
     if task.data.documents:
         arms += ["rag"] + (["lora+rag"] if task.data.examples else [])
-    return (*arms, *task.arm, *(f"api-{name}" for name in task.api))
+    return tuple(dict.fromkeys((*arms, *task.arm, *(f"api-{name}" for name in task.api))))  # [arm.lora] is then lora
 
 
 def parse_arm(name: str, task: Task) -> Arm:
@@ -78,7 +78,9 @@ def parse_arm(name: str, task: Task) -> Arm:
 
     Raises InputError when the name is not in the grammar, or the arm cannot run on this task.
     """
-    where: dict[str, Any] = {"file": task.file, "field": "study.arms"}
+    where: dict[str, Any] = {}  # a name that was typed on the command line stands in no file
+    if name in (*task.study.arms, *task.arm):
+        where = {"file": task.file, "field": "study.arms" if name in task.study.arms else f"arm.{name}"}
     if name in task.arm:
         own = task.arm[name]
         chosen = own.model_dump(exclude={"weights", "stages", "context"}, exclude_none=True)
@@ -199,10 +201,10 @@ def check_task(task: Task) -> None:
     for key in ("examples", "test", "documents", "preferences"):
         for pattern in getattr(task.data, key):
             _check_path(task, key, pattern)
-    for name in (*task.arm, *task.api):
+    for field, name in (*(("arm", name) for name in task.arm), *(("api", name) for name in task.api)):
         if not ARM_NAME.fullmatch(name):
             raise InputError(
-                f"name {name!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field="arm"
+                f"name {name!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field=field
             )
     for name in task.arm:
         parse_arm(name, task)
@@ -239,21 +241,27 @@ def _nearest(name: str, known: list[str], otherwise: str) -> str:
 
 
 def _as_input_error(error: ValidationError, file: Path) -> InputError:
-    """The first problem of a ValidationError as one line, an unknown key with the nearest known one."""
-    first = error.errors()[0]
+    """One problem of a ValidationError as one line: an unknown key before all else, as it may be the one that is missing."""
+    problems = error.errors()
+    first = next((item for item in problems if item["type"] == "extra_forbidden"), problems[0])
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         *tables, key = [str(part) for part in first["loc"]]
         remedy = _nearest(key, sorted(_known_keys(tables)), f"known keys: {', '.join(sorted(_known_keys(tables)))}")
         return InputError("unknown key", remedy, file=file, field=place)
     if first["type"] == "missing":
+        if len(first["loc"]) == 1:
+            return InputError(
+                "the table is missing", f"add [{place}] as trimtab init writes it", file=file, field=place
+            )
         return InputError("required key is missing", "set it", file=file, field=place)
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if first["type"] == "value_error":  # our own sentence, the remedy in it
         problem, _, remedy = message.partition("; ")
         return InputError(problem, remedy or "mend it", file=file, field=place)
     found = repr(first["input"])
     found = found if len(found) <= 80 else f"{found[:80]}…"
+    message = _WRITTEN.get(str(first["loc"][-1]), message) if first["type"] in _FORMS else message
     return InputError(f"{_PLAIN.get(first['type'], message)} (found {found})", "mend the value", file=file, field=place)
 
 
@@ -268,6 +276,14 @@ _PLAIN = {
     "float_type": "should be a number without quotes",
     "int_type": "should be a whole number without quotes",
     "finite_number": "should be a finite number",
+}
+
+_FORMS = ("string_pattern_mismatch", "date_from_datetime_parsing", "date_from_datetime_inexact", "date_type")
+_WRITTEN = {
+    "name": "should be one word of letters, digits, dots, - and _",
+    "budget": "should be a time such as 90s, 30m or 2h",
+    "url": "should begin with http:// or https://",
+    "as_of": "should be a date, as in 2026-11-01",
 }
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import functools
+import io
 import itertools
+import json
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from trimtab import __version__
-from trimtab.base.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, TrimtabError
+from trimtab.base.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, TrimtabError, cannot_write, in_words
 from trimtab.cli import ask, check, demo, doctor, eval, init, pull, runs, study, train
 
 EPILOG = (
     "Exit codes: 0 done, 1 ran and the answer is no, 2 bad input or setting, 3 interrupted and resumable. "
-    "With --json standard output is one JSON object; everything else goes to standard error."
+    "With --json standard output is one JSON object, its `error` the line that says why where a verb failed; "
+    "everything else goes to standard error."
 )
+WrongUse: Any = (
+    typer.BadParameter.__base__
+)  # of every wrong option, argument or verb; typer gives it no name of its own
 
 app = typer.Typer(
     name="trimtab",
@@ -33,8 +41,26 @@ app = typer.Typer(
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    app(_with_resume_value(given), prog_name="trimtab")
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    sys.stdout, sys.stderr = (_writable(stream) for stream in (sys.stdout, sys.stderr))
+    try:
+        code = app(_with_resume_value(given), prog_name="trimtab", standalone_mode=False)
+    except WrongUse as error:
+        said = re.sub(r"\b(Value error, |Input (?=should))", "", error.format_message()).rstrip(".")
+        verb = error.ctx.command_path if error.ctx else "trimtab"
+        _print_error(f"{said}; see: {verb} --help", EXIT_BAD_INPUT, as_json="--json" in given)
+        code = EXIT_BAD_INPUT
+    sys.exit(code)
+
+
+def _writable(stream: TextIO | None) -> TextIO:
+    """A standard stream that takes any text: one that was closed leads nowhere, one that is not UTF-8 gets escapes."""
+    if stream is None:
+        return open(os.devnull, "w")
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,22 +89,33 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             return command(**options)
         except typer.Exit:
             raise
-        except KeyboardInterrupt:
-            message, code = "interrupted", EXIT_INTERRUPTED
-        except TrimtabError as error:
-            message, code = str(error), error.exit_code
-        except OSError as error:
-            message, code = f"{error}; check the path, its permissions and the free space", EXIT_BAD_INPUT
-        except Exception as error:
-            found = " ".join(f"{type(error).__name__}: {error}".split())
-            typer.echo(
-                f"trimtab: internal error, {found}; run it with TRIMTAB_DEBUG=1 and report what it prints", err=True
-            )
-            raise typer.Exit(EXIT_BAD_INPUT) from error
-        typer.echo(f"trimtab: {message}", err=True)
-        raise typer.Exit(code)
+        except (KeyboardInterrupt, Exception) as error:
+            message, code = _told(error)
+            _print_error(message, code, as_json=options.get("as_json", False))
+            raise typer.Exit(code) from error
 
     return guarded
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    """An error as one line, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", EXIT_INTERRUPTED
+    if isinstance(error, TrimtabError):
+        return " ".join(str(error).splitlines()), error.exit_code
+    if isinstance(error, OSError):
+        return in_words(error), EXIT_BAD_INPUT
+    found = " ".join(f"{type(error).__name__}: {error}".split())
+    if cannot_write(error):
+        return f"{found}; make room, or work in a folder that can be written", EXIT_BAD_INPUT
+    return f"internal error, {found}; run it with TRIMTAB_DEBUG=1 and report what it prints", EXIT_BAD_INPUT
+
+
+def _print_error(message: str, code: int, *, as_json: bool) -> None:
+    """One line on standard error; in JSON mode an object on standard output too."""
+    typer.echo(f"trimtab: {message}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"error": message, "exit_code": code}))
 
 
 def _with_resume_value(arguments: list[str]) -> list[str]:

@@ -6,8 +6,9 @@ import contextlib
 import json
 import math
 import numbers
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from types import TracebackType
@@ -73,17 +74,32 @@ class Output:
 
     def raw(self, text: str) -> None:
         """Print `text` as it is."""
-        self._stdout.write(text if text.endswith("\n") else f"{text}\n")
-        self._stdout.flush()
+        with self._writing():
+            self._stdout.write(text if text.endswith("\n") else f"{text}\n")
 
     def show(self, result: Any, render: Render) -> None:
         """Print `result` as one JSON object, or let `render` draw it."""
         if self._json:
-            return self.raw(json.dumps(to_plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+            ascii_only = (self._stdout.encoding or "").lower() not in ("utf-8", "utf8")
+            return self.raw(json.dumps(to_plain(result), indent=2, ensure_ascii=ascii_only, allow_nan=False))
         from rich.console import Console
 
-        render(Console(file=self._stdout, width=None if self._stdout.isatty() else 160))
+        with self._writing():
+            render(Console(file=self._stdout, width=None if self._stdout.isatty() else 160))
         return None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A reader that has gone away is no fault; another one of standard output is raised, and nothing more is written there."""
+        try:
+            yield
+            self._stdout.flush()
+        except SystemExit:  # how rich ends where the reader has gone away
+            return
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
+            if not isinstance(error, BrokenPipeError):
+                raise OSError(error.errno, error.strerror, "standard output") from error
 
     def record(self, result: Any) -> None:
         """Print one record: its fields, one a line."""

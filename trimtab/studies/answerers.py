@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.answering.remote import RemoteModel
+from trimtab.base.errors import InputError
 from trimtab.base.records import Arm, Example, Generation, Prompt
+from trimtab.base.task import Task
 from trimtab.model.adapters import merged
 from trimtab.studies.bench import Bench
 from trimtab.studies.contexts import Asker, Context
@@ -64,8 +66,24 @@ def _linear(model: LinearModel, bench: Bench) -> Answerer:
     return answer
 
 
+def lacking_keys(task: Task) -> dict[str, str]:
+    """The endpoint arms whose key is not set, each with what to do; nothing is sent."""
+    lacking: dict[str, str] = {}
+    for arm in task.arms:
+        if arm.weights == "api":
+            try:
+                _endpoint(task, arm)
+            except InputError as error:
+                lacking[arm.name] = f"{error.problem}; {error.remedy}"
+    return lacking
+
+
+def _endpoint(task: Task, arm: Arm) -> RemoteModel:
+    table = task.api[arm.name.removeprefix("api-")]
+    return RemoteModel(table.url, table.model, table.key_env)
+
+
 def _remote(bench: Bench, arm: Arm) -> Answerer:
-    table = bench.task.api[arm.name.removeprefix("api-")]
-    model = RemoteModel(table.url, table.model, table.key_env)
+    model = _endpoint(bench.task, arm)
     labels = bench.workspace.labels if bench.task.task.kind == "classify" else ()
     return lambda prompts: model.generate(prompts, bench.output_tokens, labels)

@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from trimtab.base.files import TIME
 from trimtab.base.task import Task, load_task
 from trimtab.studies.kept import newest, read_if_there
 from trimtab.studies.workspace import FOLDER
-
-TIME = "%Y%m%dT%H%M%SZ"  # how IDs begin
 
 
 @dataclass(frozen=True, kw_only=True)

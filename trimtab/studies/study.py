@@ -7,11 +7,12 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from trimtab.base.errors import MissingError, StoppedError, TrimtabError
-from trimtab.base.files import folder_named, locked, write_atomic, write_json
+from safetensors import SafetensorError
+
+from trimtab.base.errors import InputError, MissingError, StoppedError, TrimtabError, cannot_write
+from trimtab.base.files import folder_named, locked, new_folder, write_atomic, write_json
 from trimtab.base.progress import Display, Listener, Progress
 from trimtab.base.records import Answer, Arm, ArmResult, Comparison, StudyResult
 from trimtab.base.task import Task, load_task, with_budget
@@ -19,6 +20,7 @@ from trimtab.measurement.evaluate import Scorer, load_answers, save_answers
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, require_consent
 from trimtab.measurement.statistics import LEVEL, discordance, holm, smallest_difference
 from trimtab.reports.page import write_report
+from trimtab.studies.answerers import lacking_keys
 from trimtab.studies.arms import ArmRunner
 from trimtab.studies.bench import open_bench
 from trimtab.studies.cost import Usage
@@ -32,7 +34,10 @@ __all__ = ["study", "to_json"]
 
 GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
 # What an arm may die of without taking the study with it.
-SURVIVED = (TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError)
+SURVIVED = (
+    *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
+    SafetensorError,
+)
 
 
 def study(
@@ -48,7 +53,8 @@ def study(
 
     `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's.
     `scorer` is a function `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event;
-    None shows progress on standard error. Raises InputError for data that cannot carry a study, StoppedError after a signal.
+    None shows progress on standard error. Raises InputError for data that cannot carry a study and for a study to go on with that
+    was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
     """
     task = task if isinstance(task, Task) else load_task(task)
     if budget is not None:
@@ -57,11 +63,16 @@ def study(
         require_consent(task.task.scorer, allow_commands)
     workspace = open_workspace(task)
     require_sound(workspace)
-    folder = _study_folder(workspace, resume)
-    display = Display() if listeners is None else None
-    progress = Progress(path=folder / "events.jsonl", listeners=[display] if display else list(listeners or ()))
     with ExitStack() as stack:
-        stack.enter_context(locked(folder))
+        stack.enter_context(locked(workspace.folder / "studies"))
+        folder = _study_folder(workspace, resume)
+        if resume is not None and budget is not None and (folder / "plan.json").exists():
+            raise InputError(
+                "a study that goes on keeps its plan", "leave it out, or start a new study", field="--budget"
+            )
+        write_atomic(folder / "task.toml", task.file.read_bytes())
+        display = Display() if listeners is None else None
+        progress = Progress(path=folder / "events.jsonl", listeners=[display] if display else list(listeners or ()))
         judge: Scorer | None = scorer
         if task.task.scorer and scorer is None:
             judge = stack.enter_context(ScorerProgram(task.task.scorer, task.folder))
@@ -97,7 +108,8 @@ class _Study:
         self.measured: dict[str, float] = {}
 
     def run(self) -> StudyResult:
-        write_atomic(self.folder / "task.toml", self.task.file.read_bytes())
+        for name, problem in lacking_keys(self.task).items():
+            self.progress.emit("plan", note=f"arm {name} cannot run: {problem}", stays=True)
         arms, plan = self.task.arms, self._plan()
         openings = count_opening(self.workspace, self.folder.name)
         for number, arm in enumerate(arms):
@@ -128,7 +140,7 @@ class _Study:
         left = None if budget is None else max(0.0, budget - (time.perf_counter() - began))
         plan = fit(predicted, left, table.seeds)
         for cut in plan.cuts:
-            self.progress.emit("plan", note=f"cut to fit the budget: {cut}")
+            self.progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
         save_plan(self.folder / "plan.json", plan)
         return plan
 
@@ -148,12 +160,11 @@ class _Study:
         except StoppedError:
             raise
         except SURVIVED as error:
-            why = (
-                f"{type(error).__name__}: {error}".splitlines()[0]
-                if not isinstance(error, TrimtabError)
-                else str(error)
-            )
-            self.progress.emit("failed", note=why)
+            why = str(error) if isinstance(error, TrimtabError) else f"{type(error).__name__}: {error}".splitlines()[0]
+            if cannot_write(error):  # nor could the next arm
+                remedy = "make room, then run the same command with --resume"
+                raise InputError(f"arm {arm.name} could not be kept ({why})", remedy, file=folder) from error
+            self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
             return ArmResult(arm=arm.name, status="failed", why=why)
         self.usages[arm.name] = outcome.usage
         self.measured[arm.name] = time.perf_counter() - began
@@ -235,10 +246,9 @@ class _Study:
 def _study_folder(workspace: Workspace, resume: str | None) -> Path:
     """A new study's folder, or that of the one to go on with."""
     studies = workspace.folder / "studies"
+    short = arm_digest(workspace, Arm(name="", weights="", stages=(), context=""), None)[:6]
     if resume is None:
-        short = arm_digest(workspace, Arm(name="", weights="", stages=(), context=""), None)[:6]
-        folder = studies / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{short}"
-        folder.mkdir(parents=True)
+        folder = new_folder(studies, short)
         write_atomic(studies / "latest", folder.name)
         return folder
     name = resume
@@ -247,4 +257,11 @@ def _study_folder(workspace: Workspace, resume: str | None) -> Path:
         if not pointer.is_file():
             raise MissingError(f"{studies}: no study to go on with; start one with: trimtab study")
         name = pointer.read_text(encoding="utf-8", errors="replace").strip()
-    return folder_named(studies, name, "study")
+    folder = folder_named(studies, name, "study")
+    if folder.name.rpartition("-")[2] != short:
+        kept = folder / "task.toml"
+        same = kept.is_file() and kept.read_bytes() == workspace.task.file.read_bytes()
+        what = "the rows or the documents have" if same else "the task file has"
+        remedy = "put back what was changed, or start a new study with: trimtab study"
+        raise InputError(f"{what} changed since this study was begun", remedy, file=folder)
+    return folder

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError, MissingError, StoppedError
-from trimtab.base.files import folder_named, locked, read_lines, read_object, write_json
+from trimtab.base.files import folder_named, locked, new_folder, read_lines, read_object, write_json
 from trimtab.base.progress import Display, Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task, load_task, parse_arm
@@ -17,7 +16,6 @@ from trimtab.studies.arms import ArmRunner, Effort
 from trimtab.studies.bench import Bench, open_bench
 from trimtab.studies.machine import describe_machine, versions
 from trimtab.studies.record import arm_digest
-from trimtab.studies.runs import TIME
 from trimtab.studies.weights import recipe
 from trimtab.studies.workspace import Workspace, open_workspace, require_sound
 from trimtab.training.monitor import Health, Reading, best_of, health
@@ -70,6 +68,8 @@ def train(
             return _train(open_bench(workspace), chosen, seed, folder, progress)
     except StoppedError as error:
         raise StoppedError(f"{error} (run {folder.name})") from None
+    except KeyboardInterrupt:  # between steps, where the loop does not save
+        raise StoppedError(f"stopped; go on with --resume {folder.name}") from None
     finally:
         if display:
             display.close()
@@ -77,8 +77,17 @@ def train(
 
 def _train(bench: Bench, arm: Arm, seed: int, folder: Path, progress: Progress) -> TrainedRun:
     file = folder / "manifest.json"
-    kept = read_object(file, "arm", "seed", "result") if file.is_file() else None
+    kept = read_object(file, "arm", "seed", "hashes", "result") if file.is_file() else None
     progress.seed = kept["seed"] if kept else seed
+    if kept is not None and kept["arm"] != arm.name:
+        raise InputError(
+            f"is a run of arm {kept['arm']}",
+            f"go on with: trimtab train {kept['arm']} --resume {folder.name}",
+            file=folder,
+        )
+    if kept is not None and any(kept["hashes"].get(key) != value for key, value in _hashes(bench.workspace).items()):
+        remedy = f"put back what was changed, or start a new run with: trimtab train {arm.name}"
+        raise InputError("the rows or the documents have changed since this run was begun", remedy, file=folder)
     runner = ArmRunner(bench, None, progress)
     context = runner.context(arm, UNLIMITED)
     manifest = kept or _manifest(bench, arm, seed, context.chosen())
@@ -117,18 +126,21 @@ def _manifest(bench: Bench, arm: Arm, seed: int, chosen: dict[str, Any]) -> dict
         "chosen": chosen,
         "seed": seed,
         "model": bench.task.base.model,
+        "revision": bench.task.base.revision,
+        "embedding": bench.task.base.embedding,
         "recipe": asdict(recipe(arm, len(workspace.splits["train"]), seed)) if tuned else {},
         "precision": bench.base.precision if tuned else None,
-        "hashes": {
-            "data": workspace.data_digest,
-            "documents": workspace.documents_digest,
-            "task": workspace.task_digest,
-        },
+        "hashes": {**_hashes(workspace), "task": workspace.task_digest},
         "versions": versions(),
         "machine": describe_machine(),
         "counts": {name: len(part) for name, part in workspace.splits.items()},
         "result": None,
     }
+
+
+def _hashes(workspace: Workspace) -> dict[str, str]:
+    """What a run must not be gone on with when it has changed; changed settings are told by its checkpoints."""
+    return {"data": workspace.data_digest, "documents": workspace.documents_digest}
 
 
 def _readings(path: Path) -> list[Reading]:
@@ -142,9 +154,7 @@ def _run_folder(workspace: Workspace, arm: Arm, seed: int, resume: str | None) -
     """A new run's folder, or that of the one to go on with."""
     home = workspace.folder / "runs"
     if resume is None:
-        folder = home / f"{datetime.now(UTC):{TIME}}-{arm_digest(workspace, arm, seed)[:6]}"
-        folder.mkdir(parents=True)
-        return folder
+        return new_folder(home, arm_digest(workspace, arm, seed)[:6])
     if resume not in ("", "latest"):
         return folder_named(home, resume, "run")
     for folder in sorted(home.glob("*"), reverse=True):

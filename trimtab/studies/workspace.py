@@ -62,8 +62,8 @@ class Workspace:
 
     @property
     def task_digest(self) -> str:
-        """SHA-256 of what the task file means, comments and order aside."""
-        return sha256_text(self.task.model_dump_json())
+        """SHA-256 of what the task file means, comments and order aside, and which arms run and for how long."""
+        return sha256_text(self.task.model_dump_json(exclude={"study": {"arms", "budget"}}))
 
 
 def open_workspace(task: Task) -> Workspace:
@@ -130,7 +130,9 @@ def require_sound(workspace: Workspace) -> None:
     """Raise InputError for the first remark that forbids a study."""
     for remark in workspace.remarks:
         if remark.level == "stop":
-            raise InputError(remark.text, "mend it; trimtab check shows everything", file=workspace.task.file)
+            raise InputError(
+                remark.text.rstrip("."), "mend it; trimtab check shows everything", file=workspace.task.file
+            )
     if not workspace.splits["test"]:
         raise InputError(
             "no labelled examples, so nothing can be compared",

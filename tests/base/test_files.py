@@ -1,0 +1,69 @@
+"""What is written survives a crash and a full disk; what the system refuses is told in one line that names the file."""
+
+import errno
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.base.errors import InputError, TrimtabError, cannot_write, in_words
+from trimtab.base.files import TIME, append_line, new_folder, read_lines, write_atomic
+
+
+@given(whole=st.lists(st.text(), max_size=3), long=st.integers(0, 10_000), kept=st.floats(0, 0.99))
+def test_a_cut_line_is_gone_when_the_next_is_appended(tmp_path_factory, whole, long, kept):
+    path = tmp_path_factory.mktemp("lines") / "events.jsonl"
+    for value in whole:
+        append_line(path, value)
+    cut = json.dumps("x" * long)
+    with open(path, "a") as file:
+        file.write(cut[: int(len(cut) * kept)])
+    assert list(read_lines(path)) == whole
+    append_line(path, "next")
+    assert list(read_lines(path)) == [*whole, "next"]
+
+
+@pytest.mark.parametrize("line", ["{", "x", "\udcff"])
+def test_a_damaged_line_is_named(tmp_path: Path, line: str):
+    path = tmp_path / "events.jsonl"
+    path.write_text(f"1\n{line}\n2\n", errors="surrogateescape")
+    with pytest.raises(InputError, match=r"events.jsonl:2: is damaged; take this line out"):
+        list(read_lines(path))
+
+
+def test_folders_made_in_the_same_second_differ_and_their_names_begin_with_the_time(tmp_path: Path):
+    names = [new_folder(tmp_path / "studies", "abc").name for _ in range(3)]
+    assert sorted(set(names)) == names
+    for name in names:
+        made = datetime.strptime(name.removesuffix("-abc"), TIME).replace(tzinfo=UTC)
+        assert abs((datetime.now(UTC) - made).total_seconds()) < 60
+
+
+@pytest.mark.parametrize("write", [write_atomic, append_line])
+def test_a_folder_in_place_of_a_file_is_named_and_nothing_is_left_beside_it(tmp_path: Path, write):
+    (tmp_path / "latest").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write(tmp_path / "latest", "x")
+    assert in_words(caught.value) == f"{tmp_path / 'latest'}: a folder stands where a file should be; move it away"
+    assert [path.name for path in tmp_path.iterdir()] == ["latest"]
+
+
+def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path):
+    (tmp_path / "studies").write_text("")
+    for use in (lambda: new_folder(tmp_path / "studies", "x"), lambda: write_atomic(tmp_path / "studies" / "y", "x")):
+        with pytest.raises(OSError, match="studies") as caught:
+            use()
+        assert "studies: a file stands where a folder should be; move it away" in in_words(caught.value)
+
+
+def test_what_would_stop_the_next_write_too_is_known_through_what_it_was_wrapped_in():
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert in_words(full).startswith("no space left on the disk; make room")
+    rust = RuntimeError("I/O error: No space left on device (os error 28)")
+    wrapped = TrimtabError("could not be written")
+    wrapped.__cause__ = full
+    assert all(map(cannot_write, (full, rust, wrapped, OSError(errno.EROFS, "Read-only"))))
+    assert not any(map(cannot_write, (OSError(errno.ENOENT, "No such file"), ValueError("28"), TrimtabError("x"))))

@@ -1,0 +1,114 @@
+"""Studies of every kind of task: seeds, labels, scorers, and rows that do not fit the model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, folder_of, rows_of, write_task
+
+from trimtab.base.errors import ConsentError, InputError
+from trimtab.measurement.evaluate import load_answers
+from trimtab.studies.study import study
+
+
+def test_several_seeds_are_one_score_an_item_and_a_score_a_seed(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["quick"], study="seeds = 2", more=QUICK)
+    (arm,) = study(task, listeners=[]).arms
+    answers = load_answers(folder_of(task) / "arms" / "quick" / "answers.parquet")
+    assert {answer.seed for answer in answers} == {0, 1}
+    assert arm.score is not None
+    assert (arm.seeds, len(arm.seed_scores), 2 * arm.score.n) == (2, 2, len(answers))
+    assert (folder_of(task) / "arms" / "quick" / "run-1" / "adapter").is_dir()
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_a_classification_answers_with_its_labels(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, metric: str
+) -> None:
+    task = write_task(
+        tmp_path,
+        tiny_model_folder,
+        ["linear", "prompt", "nearest-shots"],
+        rows=rows_of(120),
+        task=f'{CLASSIFY}\nmetric = "{metric}"',
+        data=LABELLED,
+        base=f'embedding = "{tiny_embedding_folder}"',
+    )
+    result = study(task, listeners=[])
+    labels = {row["answer"] for row in rows_of()}
+    for arm in result.arms:
+        assert (arm.status, arm.why) == ("done", None)
+        answers = load_answers(folder_of(task, result) / "arms" / arm.arm / "answers.parquet")
+        assert {answer.answer for answer in answers} <= labels
+        assert all(answer.probability is not None and 0 < answer.probability <= 1 for answer in answers)
+        assert 0 <= arm.extras["ece"] <= 1
+        assert arm.score is not None
+        if metric == "accuracy":
+            assert arm.score.value == pytest.approx(sum(answer.score for answer in answers) / len(answers))
+    assert result.arms[0].score.value > 0.9  # the label stands in the question
+
+
+SCORER = """
+import json, sys
+for line in sys.stdin:
+    row = json.loads(line)
+    if {crash}:
+        sys.exit("broken on purpose")
+    print(json.dumps({{"id": row["id"], "score": 0.25}}), flush=True)
+"""
+GENERATE = 'kind = "generate"\nmetric = "scorer"\noutput_tokens = 6\nscorer = {argv}'
+
+
+def with_scorer(folder: Path, model: Path, arms: list[str], *, crash: str = "False", more: str = "") -> Path:
+    (folder / "judge.py").write_text(SCORER.format(crash=crash))
+    argv = json.dumps([sys.executable, str(folder / "judge.py")])
+    return write_task(folder, model, arms, task=GENERATE.format(argv=argv), more=more)
+
+
+def test_a_scorer_runs_only_with_consent(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = with_scorer(tmp_path, tiny_model_folder, ["prompt", "quick"], more=QUICK)
+    with pytest.raises(ConsentError, match="--allow-commands"):
+        study(task, listeners=[])
+    assert not (tmp_path / ".trimtab" / "studies").exists()
+    result = study(task, allow_commands=True, listeners=[])
+    assert [arm.score.value for arm in result.arms if arm.score] == [0.25, 0.25]
+
+
+def test_a_scorer_that_crashes_fails_the_arms_and_not_the_study(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = with_scorer(tmp_path, tiny_model_folder, ["prompt", "few-shot"], crash="True")
+    result = study(task, allow_commands=True, listeners=[])
+    assert {arm.status for arm in result.arms} == {"failed"}
+    assert (folder_of(task, result) / "report.html").is_file()
+
+
+def test_a_scorer_may_be_a_function(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = with_scorer(tmp_path, tiny_model_folder, ["prompt"])
+    (arm,) = study(task, scorer=lambda question, reference, answer: 0.75, listeners=[]).arms
+    assert arm.score is not None
+    assert arm.score.value == 0.75
+
+
+def test_rows_longer_than_the_model_reads_are_refused_in_every_split(tmp_path: Path, tiny_model_folder: Path) -> None:
+    rows = rows_of(60)
+    long = {3, 17, 31, 45, 59}
+    for number in long:
+        rows[number]["question"] += " xyz" * 100 + str(number)
+    task = write_task(tmp_path, tiny_model_folder, ["prompt", "quick"], rows=rows, more=QUICK)
+    result = study(task, listeners=[])
+    assert {arm.status for arm in result.arms} == {"done"}
+    refused = [json.loads(line) for line in (tmp_path / ".trimtab" / "refused.jsonl").read_text().splitlines()]
+    assert {row["line"] for row in refused} == {number + 1 for number in long}
+    assert all("256" in row["reason"] and row["remedy"] and row["file"].endswith("rows.jsonl") for row in refused)
+    plain = json.loads((folder_of(task, result) / "manifest.json").read_text())
+    assert (plain["refused"], sum(plain["counts"]["splits"].values())) == (5, 55)
+    assert arm_of(result, "quick").extras["skipped_rows"] == 0
+
+
+def test_a_study_of_nothing_but_long_rows_is_refused(tmp_path: Path, tiny_model_folder: Path) -> None:
+    rows = [{**row, "question": row["question"] + " xyz" * 100} for row in rows_of(60)]
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows, data='leakage = "report"')
+    with pytest.raises(InputError, match="longer than the model's 256 tokens"):
+        study(task, listeners=[])

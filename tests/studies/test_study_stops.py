@@ -1,0 +1,198 @@
+"""Studies that go wrong: arms that fail alone, stops and what goes on after them, what was changed meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_tasks import QUICK, arm_of, events, folder_of, require_study_json, write_task
+
+from trimtab.base.errors import BusyError, InputError, MissingError, StoppedError
+from trimtab.base.records import StudyResult
+from trimtab.measurement.evaluate import load_answers
+from trimtab.studies.study import study
+
+
+def test_an_arm_that_cannot_run_fails_alone(tmp_path: Path, tiny_model_folder: Path) -> None:
+    more = """
+[arm.deep]
+weights = "freeze"
+layers = 3
+[api.gone]
+url = "http://127.0.0.1:9/v1"
+model = "tiny"
+"""
+    task = write_task(tmp_path, tiny_model_folder, ["api-gone", "deep", "prompt"], more=more)
+    result = study(task, listeners=[])
+    assert [(arm.arm, arm.status) for arm in result.arms] == [
+        ("api-gone", "failed"),
+        ("deep", "failed"),
+        ("prompt", "done"),
+    ]
+    assert "127.0.0.1:9" in (arm_of(result, "api-gone").why or "")
+    assert "layers = 3, but the model has 2" in (arm_of(result, "deep").why or "")
+    plain = json.loads((folder_of(task, result) / "study.json").read_text())
+    require_study_json(plain)
+    assert [event["arm"] for event in events(folder_of(task, result)) if event["stage"] == "failed"] == [
+        "api-gone",
+        "deep",
+    ]
+
+
+def test_with_every_arm_failed_there_is_a_report_and_no_winner(tmp_path: Path, tiny_model_folder: Path) -> None:
+    more = '[api.gone]\nurl = "http://127.0.0.1:9/v1"\nmodel = "tiny"\n'
+    task = write_task(tmp_path, tiny_model_folder, ["api-gone"], more=more)
+    result = study(task, listeners=[])
+    assert (result.verdict.status, result.verdict.arm, result.comparisons) == ("not_shown", None, ())
+    assert (folder_of(task, result) / "report.html").is_file()
+
+
+class Killed(BaseException):
+    """What takes the process down at an event; nothing in the code under test knows it."""
+
+
+def stop_at(number: int, error: type[BaseException]) -> Callable[[dict[str, Any]], None]:
+    seen = 0
+
+    def listener(event: dict[str, Any]) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == number:
+            raise error
+
+    return listener
+
+
+STOP_ARMS = ["prompt", "few-shot", "quick", "freeze"]
+
+
+def figures(result: StudyResult) -> list[Any]:
+    return [
+        (arm.arm, arm.status, arm.score, arm.seed_scores, arm.format_ok, dict(arm.chosen), arm.extras.get("steps"))
+        for arm in result.arms
+    ]
+
+
+def texts(task: Path) -> dict[str, list[tuple[str, str]]]:
+    folder = folder_of(task)
+    return {
+        arm: [(answer.item_id, answer.answer) for answer in load_answers(folder / "arms" / arm / "answers.parquet")]
+        for arm in STOP_ARMS
+    }
+
+
+@pytest.fixture(scope="module")
+def unharmed(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> tuple[list[Any], Any, int]:
+    task = write_task(tmp_path_factory.mktemp("unharmed"), tiny_model_folder, STOP_ARMS, more=QUICK)
+    result = study(task, listeners=[])
+    return figures(result), texts(task), len(events(folder_of(task)))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.4, 0.55, 0.7, 0.8, 0.999])
+def test_killed_and_resumed_is_the_same_as_never_killed(tmp_path, tiny_model_folder, unharmed, share) -> None:
+    expected, answers, length = unharmed
+    task = write_task(tmp_path, tiny_model_folder, STOP_ARMS, more=QUICK)
+    with pytest.raises(Killed):
+        study(task, listeners=[stop_at(max(1, round(length * share)), Killed)])
+    folder = folder_of(task)
+    plan = (folder / "plan.json").read_bytes() if (folder / "plan.json").exists() else None
+    finished = [arm for arm in STOP_ARMS if (folder / "arms" / arm / "arm.json").exists()]
+    before = len(events(folder))
+    result = study(task, resume=folder.name, listeners=[])
+    assert figures(result) == expected
+    assert texts(task) == answers
+    assert plan is None or (folder / "plan.json").read_bytes() == plan
+    assert not {event["arm"] for event in events(folder)[before:]} & set(finished)
+    assert json.loads((folder / "manifest.json").read_text())["test_openings"] == 1
+
+
+def test_an_interrupt_is_told_with_what_goes_on(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    with pytest.raises(StoppedError, match=r"--resume .*2\d{7}T"):
+        study(task, listeners=[stop_at(5, KeyboardInterrupt)])
+    with pytest.raises(StoppedError):
+        study(task, resume=folder_of(task).name, listeners=[stop_at(1, StoppedError)])
+    assert study(task, resume=folder_of(task).name, listeners=[]).arms[0].status == "done"
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "told"),
+    [
+        ("trimtab.toml", "Which city?", "Name the city.", "task file has changed"),
+        ("rows.jsonl", "Fulda?", "Fulda now?", "rows or the documents have changed"),
+        ("notes.md", "old", "new", "rows or the documents have changed"),
+    ],
+)
+def test_a_study_does_not_go_on_with_what_was_changed(tmp_path, tiny_model_folder, file, before, after, told) -> None:
+    (tmp_path / "notes.md").write_text("# Notes\nThis is old.\n")
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"], data='documents = ["notes.md"]')
+    with pytest.raises(StoppedError):
+        study(task, listeners=[stop_at(5, KeyboardInterrupt)])
+    former = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(former.replace(before, after))
+    with pytest.raises(InputError, match=f"{told} since this study was begun; put back"):
+        study(task, resume="latest", listeners=[])
+    (tmp_path / file).write_text(former)
+    assert study(task, resume="latest", listeners=[]).arms[0].status == "done"
+
+
+def test_other_arms_and_another_budget_leave_finished_arms_as_they_are(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    study(task, budget="20m", listeners=[])
+    done = (folder_of(task) / "arms" / "prompt" / "arm.json").read_bytes()
+    with pytest.raises(InputError, match="--budget: a study that goes on keeps its plan"):
+        study(task, resume="latest", budget="30m", listeners=[])
+    task.write_text(task.read_text().replace('["prompt"]', '["prompt", "few-shot"]\nbudget = "9m"'))
+    result = study(task, resume="latest", listeners=[])
+    assert [(arm.arm, arm.status) for arm in result.arms] == [("prompt", "done"), ("few-shot", "done")]
+    assert (folder_of(task) / "arms" / "prompt" / "arm.json").read_bytes() == done
+
+
+def test_beside_a_study_another_one_is_refused(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    told: list[str] = []
+
+    def begin_another(event: dict[str, Any]) -> None:
+        for resume in (None, "latest"):
+            with pytest.raises(BusyError, match="wait for it or stop it") as caught:
+                study(task, resume=resume, listeners=[])
+            told.append(str(caught.value))
+
+    assert study(task, listeners=[begin_another]).arms[0].status == "done"
+    assert told
+    assert len(list((tmp_path / ".trimtab" / "studies").glob("2*"))) == 1
+
+
+def test_a_full_disk_stops_the_study_and_not_one_arm_alone(tmp_path, tiny_model_folder, monkeypatch) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["quick", "prompt"], more=QUICK)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "adapter")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trimtab.studies.weights.save_adapter", full)
+        with pytest.raises(InputError, match=r"arm quick could not be kept .*; make room, .* --resume"):
+            study(task, listeners=[])
+    assert not (folder_of(task) / "study.json").exists()
+    assert [arm.status for arm in study(task, resume="latest", listeners=[]).arms] == ["done", "done"]
+
+
+def test_a_key_that_is_not_set_is_told_before_anything_is_timed(tmp_path, tiny_model_folder, capsys) -> None:
+    more = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "m"\nkey_env = "NO_SUCH_KEY"\n'
+    task = write_task(tmp_path, tiny_model_folder, ["api-big"], more=more)
+    study(task)
+    first, *_, last = (event["note"] for event in events(folder_of(task)) if event.get("note"))
+    assert first.startswith("arm api-big cannot run: the environment variable NO_SUCH_KEY is not set; set it")
+    assert last.startswith("arm api-big failed: ")
+    assert {first, last} <= set(capsys.readouterr().err.splitlines())
+
+
+@pytest.mark.parametrize("resume", ["latest", "20260101T000000Z-aaaaaa", "..", "../.."])
+def test_there_is_nothing_to_go_on_with(tmp_path: Path, tiny_model_folder: Path, resume: str) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    with pytest.raises(MissingError, match=r"no (such )?study"):
+        study(task, resume=resume, listeners=[])
