@@ -1,4 +1,4 @@
-"""Retrieval from below, in one file: documents -> index -> passages -> a cited answer; then a fact changes, and the answer with it.
+"""Retrieval from below, in one file: documents -> index -> passages -> an answer with its source; then a fact changes, and the answer with it.
 
 Run: trimtab pull smollm2-135m-q4 minilm-l6 && python examples/rag.py
 """
