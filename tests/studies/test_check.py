@@ -139,6 +139,20 @@ def test_long_text_that_is_only_read_is_cut_in_its_middle_and_the_answer_is_not(
     assert shown.count("word") == 1000
 
 
+def test_what_does_not_fit_the_budget_is_added_up() -> None:
+    left = "the budget lacks 30 min"
+    none = (Forecast(arm="lora", minutes=40.0, left_out=left), Forecast(arm="full", minutes=50.0, left_out=left))
+    assert "No arm fits the budget; all arms would take about 90 min" in drawn(replace(EMPTY, forecasts=none))
+    some = (Forecast(arm="prompt", minutes=2.0), none[0], Forecast(arm="api-big", problem="not timed"))
+    told = drawn(replace(EMPTY, forecasts=some, minutes=2.0))
+    assert "What fits takes about 2 min; all arms would take about 42 min" in told
+
+
+def test_a_budget_that_no_arm_fits_bars_a_study(tmp_path: Path, tiny_model_folder: Path) -> None:
+    file = write_task(tmp_path, tiny_model_folder, ["prompt"], study='budget = "0.001s"')
+    assert levels(check(file), "No arm fits the budget of 0.001s") == ["stop"]
+
+
 def test_figures_that_round_to_nothing_are_not_shown_as_nothing() -> None:
     shown = drawn(EMPTY)
     assert "<0.1" in shown

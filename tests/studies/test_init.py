@@ -113,6 +113,29 @@ def test_preferences_and_other_files_are_told_apart(tmp_path: Path) -> None:
     assert "left out: other.csv (5 rows): other columns than a.jsonl" in text
 
 
+def test_one_sided_preferences_are_no_examples(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"p{n}", "answer": "a bad one" if n % 2 else "a good one", "good": n % 2 == 0} for n in range(20)
+    ]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"only preferences here \(votes.jsonl\), no examples and no documents; put"):
+        init(tmp_path)
+    (tmp_path / "a.jsonl").write_text(questions(20))
+    init(tmp_path)
+    task = load_task(tmp_path)
+    assert (task.data.examples, task.data.preferences) == (("a.jsonl",), ("votes.jsonl",))
+
+
+def test_of_many_columns_the_fewest_values_are_the_label(tmp_path: Path) -> None:
+    head = "created,language,body,department,user\n"
+    days = (f"2026-01-{n % 28 + 1:02d},en,This is message number {n},{'abc'[n % 3]},u{n % 31}\n" for n in range(90))
+    (tmp_path / "a.csv").write_text(head + "".join(days))
+    text = init(tmp_path)
+    assert load_task(tmp_path).data.columns == {"input": "body", "label": "department"}
+    assert '# group = "user"' in text
+    assert '# slice = "created"' in text
+
+
 def test_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(questions(20))
     (tmp_path / "trimtab.toml").write_text("mine")

@@ -148,7 +148,7 @@ def _guess(
     kind: Kind | None,
     extras: Mapping[str, str],
 ) -> Columns:
-    """The long free text is the question; the answer is a known name, else (classify) few values that repeat, else the other column."""
+    """The long free text is the question; the answer is a known name, else (classify) the fewest values that repeat, else the other column."""
     free = [name for name in names if name not in extras.values() and name not in (source, target)]
     texts = [name for name in free if all(isinstance(row.fields.get(name), str | None) for row in sample)]
     lower = {name.lower(): name for name in reversed(free)}
@@ -167,7 +167,8 @@ def _guess(
     if target is None and source is not None:
         guessed = True
         others = [name for name in free if name != source]
-        repeated = [name for name in others if _repeats(sample, name)]
+        counts = {name: _distinct(sample, name) for name in others if _repeats(sample, name)}
+        repeated = sorted(counts, key=lambda name: (counts[name] < 2, counts[name]))
         target = next(
             iter(repeated if kind in ("classify", None) and repeated else others if len(others) == 1 else ()), None
         )
@@ -196,10 +197,13 @@ def _mean_length(sample: Sequence[RawRow], name: str) -> float:
 
 def _repeats(sample: Sequence[RawRow], name: str) -> bool:
     """Whether a column holds few short values that come back: what a label does."""
-    values = [row.fields.get(name) for row in sample]
-    if any(isinstance(value, (list, dict)) for value in values):
+    if any(isinstance(row.fields.get(name), (list, dict)) for row in sample):
         return False
-    return len(set(values)) <= max(2, len(values) // 2) and _mean_length(sample, name) < 60
+    return _distinct(sample, name) <= max(2, len(sample) // 2) and _mean_length(sample, name) < 60
+
+
+def _distinct(sample: Sequence[RawRow], name: str) -> int:
+    return len({row.fields.get(name) for row in sample})
 
 
 class Reader:

@@ -153,6 +153,9 @@ def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
     remarks = [*result.remarks, *_cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
+    if len(plan.left_out) == len(task.arms):
+        text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; raise study.budget."
+        remarks.append(Remark("stop", text))
     too_long = len(bench.workspace.refusals) - len(workspace.refusals)
     if too_long:
         rows = "1 row is" if too_long == 1 else f"{too_long:,} rows are"

@@ -75,8 +75,8 @@ def _draw_example(result: CheckResult, console: Console) -> None:
     if tokens is not None:
         console.print(
             Text(
-                f"\nTokens: prompt {tokens.prompt_median:.0f} (longest {tokens.prompt_longest}), "
-                f"answer {tokens.answer_median:.0f} (longest {tokens.answer_longest}); the model takes {tokens.context}"
+                f"\nTokens of a row, the median (and most): prompt {tokens.prompt_median:.0f} ({tokens.prompt_longest:,}), "
+                f"answer {tokens.answer_median:.0f} ({tokens.answer_longest:,}); the model takes {tokens.context:,}"
             )
         )
 
@@ -95,10 +95,7 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
         table.add_row(Text(row.arm), minutes, memory, *cost, Text(row.left_out or row.problem or "", style="yellow"))
     console.print(table)
     if result.minutes is not None:
-        whole = "under a minute" if result.minutes < 1 else f"about {result.minutes:.0f} min"
-        console.print(
-            Text(f"{'What fits takes' if any(row.left_out for row in result.forecasts) else 'All together'} {whole}")
-        )
+        console.print(Text(_whole(result)))
     for cut in result.cuts:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
     if result.smallest_difference is not None:
@@ -109,6 +106,21 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
                 f"(80% power, {count} comparison{'s' * (count > 1)}); smaller ones need more questions."
             )
         )
+
+
+def _whole(result: CheckResult) -> str:
+    """How long a study takes, and how long without a budget that leaves arms out."""
+    planned = [row for row in result.forecasts if row.minutes is not None]
+    takes = _minutes(result.minutes or 0.0)
+    if not any(row.left_out for row in planned):
+        return f"All together {takes}"
+    whole = _minutes(sum(row.minutes or 0.0 for row in planned))
+    fitting = "No arm fits the budget" if all(row.left_out for row in planned) else f"What fits takes {takes}"
+    return f"{fitting}; all arms would take {whole}"
+
+
+def _minutes(minutes: float) -> str:
+    return "under a minute" if minutes < 1 else f"about {minutes:.0f} min"
 
 
 def _middle_cut(text: str) -> str:

@@ -28,6 +28,8 @@ _TEST, _ROWS_LEFT_OUT = frozenset(("test", "eval", "heldout", "holdout")), froze
 _FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
 """Folders that are not the user's data."""
 _NO_DOCUMENT = re.compile(r"(readme|licen[cs]e|changelog|contributing|security|notice|authors|requirements)\b", re.I)
+_PREFERENCES = (frozenset(("chosen", "rejected")), frozenset(("prompt", "answer", "good")))
+_GROUP_COLUMNS = ("document", "article", "page", "customer", "user", "author", "conversation", "thread", "session")
 _DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages", "content")
 
 
@@ -111,7 +113,7 @@ def _leads_back(path: Path) -> bool:
 
 def _holds_preferences(path: Path) -> bool:
     first = next((row for row in itertools.islice(read_rows(path), 20) if isinstance(row, RawRow)), None)
-    return first is not None and {"chosen", "rejected"} <= first.fields.keys()
+    return first is not None and any(names <= first.fields.keys() for names in _PREFERENCES)
 
 
 def _document_places(folder: Path, left_out: list[str]) -> Iterator[str]:
@@ -148,8 +150,9 @@ def _compose(folder: Path, found: _Survey) -> str:
     if not examples and not listed:
         if found.errors:
             raise found.errors[0]
+        only = f"only preferences here ({', '.join(found.preferences)}), " if found.preferences else ""
         raise InputError(
-            "no examples and no documents here",
+            f"{only}no examples and no documents" + ("" if only else " here"),
             "put a .csv or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf)",
             file=folder,
         )
@@ -183,12 +186,13 @@ def _parts(found: _Survey) -> tuple[list[str], list[str]]:
         guess = any("a guess" in note for name in names for note in found.rows[name].notes)
         return not guess, sum(found.rows[name].rows for name in names)
 
-    chosen = sorted(max(groups.values(), key=size, default=[]), key=lambda name: -found.rows[name].rows)
+    chosen = max(groups.values(), key=size, default=[])
+    largest = max(chosen, key=lambda name: found.rows[name].rows, default="")
     for name in found.rows:
         if name not in chosen:
             rows = found.rows[name].rows
             found.left_out.append(
-                f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {chosen[0]}; to use it instead, name it in data.examples"
+                f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: run trimtab init on it in a folder of its own"
             )
     tests = [name for name in chosen if _TEST & set(re.split(r"[^a-z]+", Path(name).name.lower()))]
     if len(tests) == len(chosen):
@@ -265,11 +269,14 @@ def _data_table(
     if main is not None and main.unused:
         lines.append(f"# not used: {printable(', '.join(main.unused), 100)}")
     if main is not None and main.layout != "squad":
+        group = next((name for name in main.unused if name.lower() in _GROUP_COLUMNS), "…")
         if "group" not in main.columns:
-            lines.append('# group = "…"   # a column: rows of one group (a person, a document) are never split apart')
+            lines.append(
+                f"# group = {_quoted(group)}   # a column: rows of one group (a person, a document) are never split apart"
+            )
         if "slice" not in main.columns:
-            unused = main.unused[0] if main.unused else "…"
-            lines.append(f"# slice = {_quoted(unused)}   # a column: scores are also given for each of its values")
+            other = next((name for name in main.unused if name != group), "…")
+            lines.append(f"# slice = {_quoted(other)}   # a column: scores are also given for each of its values")
     if examples:
         shares = "dev = 0.15 }" if tests else "dev = 0.15, test = 0.25, seed = 0 }"
         lines.append(f"split = {{ {shares}   # shares of the examples that are held out")
