@@ -167,6 +167,17 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRow:
+    """One class of a classification: 0 where precision has no answer to divide by."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm over the planned family."""
 

@@ -9,7 +9,6 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_json
-from trimtab.base.records import Answer
+from trimtab.base.records import Answer, ClassRow
 from trimtab.measurement.scorer import ScorerProgram as ScorerProgram
 from trimtab.measurement.scorer import require_consent as require_consent
 
@@ -148,17 +147,6 @@ def macro_f1_statistic(
         return float(np.mean(2 * right_C[present] / (support_C + chosen_C)[present]))
 
     return statistic
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassRow:
-    """One class of a classification: 0 where precision has no answer to divide by."""
-
-    label: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
 
 
 def per_class(answers: Sequence[Answer]) -> tuple[ClassRow, ...]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json
-from trimtab.base.records import Answer, Arm, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
+from trimtab.base.records import Answer, Arm, ClassRow, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
 from trimtab.base.tables import CostTable, TargetTable
 from trimtab.base.task import CONTEXTS, METHODS
 from trimtab.reports.events import Curve, Training, read_training
@@ -29,6 +29,7 @@ FIGURES = (
     "latency_p95_ms",
     "seconds_per_question",
 )
+SETTINGS = ("rank", "learning_rate", "epochs", "batch", "layers", "shots", "passages")  # of an arm of one's own
 Family = Literal["base", "tuned", "blend", "linear", "api"]
 
 
@@ -58,6 +59,8 @@ class Row:
     answers: tuple[Answer, ...] = ()
     curves: tuple[Curve, ...] = ()
     health: tuple[str, ...] = ()
+    classes: tuple[ClassRow, ...] = ()
+    selective: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -78,7 +81,6 @@ class Study:
 
     id: str
     task: str
-    kind: str | None
     base: str | None
     metric: str
     target: float | None
@@ -122,8 +124,7 @@ def read_study(folder: Path) -> Study:
         return Study(
             id=raw["study"],
             task=raw["task"],
-            kind=_named(task, "task", "kind"),
-            base=_named(task, "base", "model"),
+            base=_base(task),
             metric=raw["metric"],
             target=raw.get("target"),
             verdict=Verdict(
@@ -154,7 +155,9 @@ def read_study(folder: Path) -> Study:
 def _row(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Training], own: Mapping[str, Any]) -> Row:
     name = entry["arm"]
     beside = folder / "arms" / name / "arm.json"
-    arm = _arm(name, {**own.get(name, {}), **(read_json(beside) if beside.is_file() else {}), **entry})
+    kept = read_json(beside) if beside.is_file() else {}
+    arm = _arm(name, {**own.get(name, {}), **kept, **entry})
+    by_class = kept.get("classes") or {}
     cost, training = entry.get("cost"), trained.get(name, Training())
     figures = {key: entry.get(key) for key in FIGURES}
     return Row(
@@ -171,6 +174,8 @@ def _row(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Training]
         answers=_answers(folder / "arms" / name / "answers.parquet"),
         curves=training.curves,
         health=training.health,
+        classes=tuple(ClassRow(**one) for one in by_class.get("rows", ())),
+        selective={float(share): accuracy for share, accuracy in by_class.get("selective", {}).items()},
         **figures,
     )
 
@@ -187,7 +192,13 @@ def _arm(name: str, known: Mapping[str, Any]) -> Arm:
         method = "api"
     named = known.get("weights", method)
     stages = known.get("stages", stages if named in METHODS else [])
-    return Arm(name=name, weights=named, stages=tuple(stages), context=known.get("context", context or "prompt"))
+    return Arm(
+        name=name,
+        weights=named,
+        stages=tuple(stages),
+        context=known.get("context", context or "prompt"),
+        settings=known.get("settings") or {key: known[key] for key in SETTINGS if key in known},
+    )
 
 
 def _estimate(entry: Any) -> Estimate | None:
@@ -246,11 +257,11 @@ def _task(file: Path) -> dict[str, Any]:
         return {}
 
 
-def _named(task: Mapping[str, Any], table: str, key: str) -> str | None:
-    """A text of the task file, None where it does not stand there."""
-    found = task.get(table)
-    value = found.get(key) if isinstance(found, dict) else None
-    return value if isinstance(value, str) else None
+def _base(task: Mapping[str, Any]) -> str | None:
+    """The base model that the task file names."""
+    table = task.get("base")
+    model = table.get("model") if isinstance(table, dict) else None
+    return model if isinstance(model, str) else None
 
 
 def _table(kind: type[Table], values: Any) -> Table | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trimtab.base.files import write_atomic
-from trimtab.reports import details, effects, made, results
+from trimtab.reports import classes, details, effects, made, results
 from trimtab.reports.folder import Study, read_study
 from trimtab.reports.markdown import brief
 from trimtab.reports.markup import Html, el, join, mark
@@ -24,6 +24,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Study], Html | None]], ...] = (
     ("failures", "Failures", details.failures),
     ("answers", "Answers", details.side_by_side),
     ("slices", "Slices", details.slices),
+    ("classes", "Classes", classes.classes),
     ("training", "Training", details.training),
     ("data", "Data", details.data),
     ("manifest", "Manifest", made.manifest),

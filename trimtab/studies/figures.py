@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.base.records import Answer, Estimate, Example, Generation
+from trimtab.base.records import Answer, ClassRow, Estimate, Example, Generation
 from trimtab.base.task import Task
 from trimtab.measurement.metrics import (
-    ClassRow,
     aggregate,
     expected_calibration_error,
     macro_f1_statistic,
