@@ -68,7 +68,8 @@ class _Sequence:
 class Engine:
     """Generates with one model; `slots` sequences are decoded together, prompts read up to `prefill_tokens` in a pass.
 
-    Fewer slots are used where their keys and values would hold more than `cache_tokens` (SmolLM2-135M: 23 kB each). A beginning that all prompts of a call share is read once if it has `share_from` tokens or more.
+    Fewer slots are used where their keys and values would hold more than `cache_tokens` (SmolLM2-135M in bf16: 23 kB each). A
+    beginning that all prompts of a call share is read once if it has `share_from` tokens or more.
     """
 
     def __init__(
