@@ -17,6 +17,7 @@ from trimtab.studies.figures import (
     extra_figures,
     noninferiority_p,
     prefill_and_decode,
+    same_answers,
     score_estimate,
     scores_of,
     slice_estimates,
@@ -131,6 +132,13 @@ def test_answering_only_when_sure_raises_accuracy() -> None:
     assert found.selective == {0.5: 1.0, 0.7: pytest.approx(10 / 14), 0.8: 0.625, 0.9: pytest.approx(10 / 18), 1.0: 0.5}
     assert [row.label for row in found.rows] == ["a"]
     assert class_figures([*answers, answer(99, 1.0)]).selective == {}
+
+
+def test_a_question_answered_otherwise_alone_is_counted() -> None:
+    together = [answer(item, 1.0) for item in range(4)]
+    alone = [Generation(id=one.item_id, text="a") for one in together[:3]]
+    assert same_answers(alone, together) == 1.0
+    assert same_answers([*alone, Generation(id="i003", text="b")], together) == 0.75
 
 
 def test_prefill_and_decoding_are_told_apart_where_the_answerer_knows() -> None:

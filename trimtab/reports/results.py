@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from trimtab.base.records import Estimate
 from trimtab.reports.charts import Dot, both, dot_whisker, mark_shape, scatter
@@ -13,6 +14,7 @@ from trimtab.reports.markup import (
     interval,
     join,
     mark,
+    middle,
     money,
     p_value,
     plain,
@@ -76,7 +78,10 @@ def quality(study: Study) -> Html:
 
 def _glossary(study: Study) -> Html:
     """What each arm is, folded."""
-    arms = [join(el("dt", arm_label(row)), el("dd", in_words(row.arm))) for row in study.rows]
+    arms = []
+    for row in study.rows:
+        whole = f"{row.name}: " if middle(row.name) != row.name else ""
+        arms.append(join(el("dt", arm_label(row)), el("dd", whole, in_words(row.arm))))
     return el("details", el("summary", el("b", "What each arm is")), el("dl", arms, class_="glossary"))
 
 
@@ -105,10 +110,15 @@ def _legend(rows: Sequence[Row]) -> Html:
     )
 
 
+MOST_NAMES = 8  # arms whose names fit into a scatter
 COUNTED = ("train_tokens", "steps", "epochs", "skipped_rows")
 EXTRAS = {
     "ece": "Calibration error (ECE)",
+    "macro_f1": "Macro-F1",
     "mrr": "MRR",
+    "prefill_seconds": "Reading the prompt, s",
+    "decode_seconds": "Writing the answer, s",
+    "same_alone": "Answers alike alone and in a batch",
     "train_tokens": "Training tokens",
     "steps": "Steps",
     "epochs": "Epochs",
@@ -138,8 +148,8 @@ def arms_table(study: Study) -> Html:
         ("Abstention recall", _of_abstention("recall")),
         *((_extra_name(name), _extra(name)) for name in extras),
         (
-            "Chosen on dev",
-            lambda row: ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in row.chosen.items()),
+            "Shots, passages",
+            lambda row: ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in row.chosen.items()),
         ),
     ]
     note = el(
@@ -229,7 +239,14 @@ def tradeoffs(study: Study) -> Html | None:
     if not charts:
         return None
     lead = "Up is better, left is cheaper. Latency is measured, one question at a time; cost is predicted from measured seconds."
+    if len(rows) > MOST_NAMES:
+        lead += " Of so many arms, those are named that no other one beats both ways."
     return section("tradeoffs", "What quality costs", el("div", charts, class_="pair"), lead=lead)
+
+
+def _beaten(dot: Dot, dots: Sequence[Dot]) -> bool:
+    """Whether another arm is both better and cheaper."""
+    return any(other.y > dot.y and other.x < dot.x for other in dots)
 
 
 def _cost_unit(currency: str, most: float) -> tuple[str, float]:
@@ -243,6 +260,8 @@ def _scatter(
     study: Study, figures: Sequence[tuple[Row, float]], heading: str, x_title: str, limit: float | None
 ) -> Html:
     dots = [_dot(row, study, value) for row, value in figures]
+    if len(dots) > MOST_NAMES:
+        dots = [dot if dot.strong or not _beaten(dot, dots) else replace(dot, label="") for dot in dots]
 
     def draw(width: int) -> Html:
         title = f"{metric_name(study)} {heading.lower()}"

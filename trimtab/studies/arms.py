@@ -23,6 +23,7 @@ from trimtab.studies.figures import (
     class_figures,
     extra_figures,
     prefill_and_decode,
+    same_answers,
     score_estimate,
     slice_estimates,
 )
@@ -98,8 +99,8 @@ class ArmRunner:
                     answers += self._answers(examples, able, split, seed)
                     spent.answering += (time.perf_counter() - began) / effort.seeds
                     if not latencies:
-                        latencies, apart = self._latencies(examples, able)
-                        extras.update(apart)
+                        latencies, alone = self._ask_alone(examples, able)
+                        extras.update(prefill_and_decode(alone), same_alone=same_answers(alone, answers))
         spent.peak_mb = memory.megabytes
         usage = self._usage(arm, answers, latencies, spent)
         first = [answer for answer in answers if answer.seed == 0]
@@ -187,8 +188,8 @@ class ArmRunner:
         prompts = able.asker.prompts(examples)
         return list(evaluate(examples, prompts, counted, self.task, split=split, seed=seed, scorer=self.scorer))
 
-    def _latencies(self, examples: Sequence[Example], able: Ready) -> tuple[list[float], dict[str, float]]:
-        """Seconds of single questions, retrieval included, the first two not counted; and the means of prefill and decoding."""
+    def _ask_alone(self, examples: Sequence[Example], able: Ready) -> tuple[list[float], list[Generation]]:
+        """Single questions with the seconds that each took, retrieval included; two are asked before it counts."""
         seconds, given = [], []
         for number, example in enumerate([*examples[:2], *examples[:MIN_LATENCIES]]):
             self.bench.forget_hits()
@@ -196,7 +197,7 @@ class ArmRunner:
             given.append(able.alone(able.asker.prompts([example])[0]))
             seconds.append(time.perf_counter() - began)
             self.progress.emit("latency", step=number, of=len(examples[:MIN_LATENCIES]) + 2)
-        return seconds[2:], prefill_and_decode(given[2:])
+        return seconds[2:], given[2:]
 
     def _usage(self, arm: Arm, answers: Sequence[Answer], latencies: Sequence[float], spent: _Spent) -> Usage:
         api = self.task.api[arm.name.removeprefix("api-")] if arm.weights == "api" else None

@@ -122,6 +122,12 @@ def prefill_and_decode(given: Sequence[Generation]) -> dict[str, float]:
     return {"prefill_seconds": float(np.mean(read)), "decode_seconds": max(0.0, whole - float(np.mean(read)))}
 
 
+def same_answers(alone: Sequence[Generation], together: Sequence[Answer]) -> float:
+    """Share of questions answered alone as they were in a batch: 1 in float32, a little less where bfloat16 rounds otherwise."""
+    given = {answer.item_id: answer.answer for answer in together}
+    return float(np.mean([one.text == given[one.id] for one in alone]))
+
+
 def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: Task) -> dict[str, float]:
     """A classifier's other metric and calibration; how well retrieval found the right document where the data names it."""
     figures: dict[str, float] = {}
