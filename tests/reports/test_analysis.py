@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.base.records import Answer, Arm, Estimate
-from trimtab.reports.analysis import disagreements, factorials, failure_examples, group_count, labels_of
+from trimtab.reports.analysis import disagreements, factorials, failure_examples, group_count
 from trimtab.reports.effects import interaction_sentence
 from trimtab.reports.folder import Row, read_study
 
@@ -79,18 +79,6 @@ def test_few_groups_are_not_taken_for_independent_questions() -> None:
 def test_rows_without_a_group_are_groups_of_their_own() -> None:
     assert group_count(row("rag", [1, 0, 1], ["a", None, None]).answers) is None
     assert group_count(row("rag", [1, 0, 1, 1], ["a", "a", None, None]).answers) == 3
-
-
-def test_labels_count_what_was_due_given_and_mixed_up() -> None:
-    pairs = [("a", "a"), ("a", "b"), ("a", "b"), ("a", "c"), ("b", "b"), ("b", "a")]
-    answers = tuple(
-        replace(answer, reference=(due,), answer=given)
-        for answer, (due, given) in zip(row("rag", [0.0] * 6).answers, pairs, strict=True)
-    )
-    first, second, third = labels_of(answers)
-    assert (first.name, first.due, first.given, first.right, first.taken_for, first.times) == ("a", 4, 2, 1, "b", 2)
-    assert (second.name, second.due, second.given, second.right, second.taken_for) == ("b", 2, 3, 1, "a")
-    assert (third.name, third.due, third.given, third.right, third.taken_for) == ("c", 0, 1, 0, None)
 
 
 @pytest.mark.parametrize(("blend", "word"), [(1.0, "help each other"), (0.5, "add up"), (0.3, "overlap")])

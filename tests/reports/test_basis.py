@@ -12,7 +12,7 @@ import pytest
 
 from trimtab.base.records import Comparison, Flip
 from trimtab.reports.basis import caveats, rests_on
-from trimtab.reports.effects import better_first, flip_sentences, outcome
+from trimtab.reports.effects import better_first, flip_sentences, outcome, weights_context
 from trimtab.reports.folder import Study, read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.parts import in_words
@@ -135,9 +135,17 @@ def test_every_arm_is_said_in_words(study: Study) -> None:
     assert in_words(replace(study.rows[3].arm, stages=("docs", "sft"))) != words[3]
 
 
-def test_a_classifier_is_shown_label_by_label(make_study: Make, tmp_path: Path) -> None:
+def test_a_table_of_one_row_or_column_is_left_out(study: Study) -> None:
+    assert weights_context(study) is not None
+    for alone in (study.rows[:3], (study.rows[0], study.rows[3])):  # base weights alone; the instruction alone
+        assert weights_context(replace(study, rows=alone)) is None
+
+
+def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path)
-    (folder / "task.toml").write_text('[task]\nname="intents"\nkind="classify"\n')
-    assert "Label by label" in write_report(folder).read_text()
-    (folder / "task.toml").write_text('[task]\nname="handbook"\nkind="answer"\n')
-    assert "Label by label" not in write_report(folder).read_text()
+    (folder / "arms" / "lora" / "arm.json").write_text(json.dumps({"settings": {"rank": 64, "learning_rate": 0.001}}))
+    rows = read_study(folder).rows
+    assert (
+        in_words(rows[3].arm)
+        == "the model tuned by a small adapter (LoRA), asked with the instruction alone (rank 64, learning rate 0.001)"
+    )

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError, MissingError
+from trimtab.reports.markup import middle, money, shorten
 from trimtab.reports.page import SECTIONS, write_report
 
 Make = Callable[..., Path]
@@ -125,6 +128,44 @@ def test_page_loads_nothing_and_runs_nothing(make_study: Make, tmp_path: Path) -
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     style = (tmp_path / "report.html").read_text().split("<style>")[1].split("</style>")[0]
     assert not re.search(r"url\(|@import", style)
+
+
+def test_what_is_said_of_a_cut_text_is_not_turned_around_by_it() -> None:
+    """The direction that hostile text sets ends with the text: it stands in an isolate of its own."""
+    cut = shorten("\u202e" + "x" * 700, 600)
+    kept, _, said = cut.partition("\u2069")
+    assert kept.startswith("\u2068\u202e")
+    assert said == " … (101 more characters)"
+    assert shorten("x" * 600) == "x" * 600
+
+
+@given(st.text(max_size=80), st.integers(3, 30))
+def test_a_long_name_keeps_its_ends(name: str, length: int) -> None:
+    short = middle(name, length)
+    assert len(short) <= length
+    before, dots, after = short.partition("…")
+    assert short == name or (name.startswith(before) and dots and name.endswith(after))
+
+
+def test_small_amounts_of_money_are_not_nothing() -> None:
+    assert money(0.0004, "USD") == "under 0.01 USD"
+    assert money(0.0, "USD") == "0.00 USD"
+    assert money(12.346, "USD") == "12.35 USD"
+
+
+def test_many_long_names_fit(make_study: Make, tmp_path: Path) -> None:
+    """Of many arms the scatter names those that no other one beats both ways; long names are cut in the middle."""
+
+    def add(study: dict[str, Any]) -> None:
+        for number in range(12):
+            one = {**study["arms"][0], "arm": f"{'a-variant-of-our-own-' * 3}{number:02}", "score": 0.1 + 0.01 * number}
+            study["arms"].append({**one, "latency_p95_ms": 2000 - number, "low": one["score"], "high": one["score"]})
+
+    page = write_report(edit(make_study(tmp_path), add)).read_text()
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", page)
+    assert max(map(len, texts)) <= 48
+    assert len([text for text in texts if text.startswith("a-variant")]) == 2 * 12, "in the charts of scores alone"
+    assert page.count("a-variant-of-our-own-" * 3 + "07: the model") == 1, "the whole name stands where it is explained"
 
 
 def test_size_with_long_texts(make_study: Make, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,39 +103,6 @@ def group_count(answers: Sequence[Answer]) -> int | None:
     groups = [answers[0].group for answers in items_of(answers).values()]
     count = max(_codes(groups), default=0) + 1
     return count if count < len(groups) else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label:
-    """One label as a classifier met it: how often it was due and given, how often rightly, and what it was most taken for."""
-
-    name: str
-    due: int
-    given: int
-    right: int
-    taken_for: str | None
-    times: int
-
-
-def labels_of(answers: Sequence[Answer]) -> list[Label]:
-    """Every label that was due or given, the most often missed first."""
-    pairs = [(answer.reference[0], answer.answer) for answer in answers if answer.reference]
-    missed: dict[str, Counter[str]] = {}
-    for due, given in pairs:
-        if due != given:
-            missed.setdefault(due, Counter())[given] += 1
-    dues, gives, rights = (
-        Counter(a for a, _ in pairs),
-        Counter(b for _, b in pairs),
-        Counter(a for a, b in pairs if a == b),
-    )
-    found = []
-    for name in sorted({*dues, *gives}):
-        taken_for, times = missed[name].most_common(1)[0] if name in missed else (None, 0)
-        found.append(
-            Label(name=name, due=dues[name], given=gives[name], right=rights[name], taken_for=taken_for, times=times)
-        )
-    return sorted(found, key=lambda label: (label.right - label.due, label.name))
 
 
 def failure_counts(answers: Sequence[Answer]) -> dict[str, int]:

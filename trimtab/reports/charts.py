@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from trimtab.reports.markup import Html, el, join
+from trimtab.reports.markup import Html, el, join, middle
 
 CHARACTER = (
     6.9  # mean advance of a 12 px system font, in px; generous, so that boxes are too large rather than too small
@@ -139,7 +139,8 @@ def mark_shape(shape: str, x: float, y: float, family: str, *, strong: bool = Fa
 
 def dot_whisker(dots: Sequence[Dot], *, title: str, target: float | None, values: Sequence[str], width: int) -> Html:
     """One row an arm: its score as a dot, its interval as a whisker, the target as a line; `values` stand at the right."""
-    labels = min(max((text_width(dot.label) for dot in dots), default=0) + 16, width * 0.36)
+    longest = 26 if width > 500 else 18
+    labels = max((text_width(middle(dot.label, longest)) for dot in dots), default=0) + 16
     right = max((text_width(value) for value in values), default=0) + 16
     top, row = (26, 34)
     height = top + row * len(dots) + 34
@@ -158,7 +159,7 @@ def dot_whisker(dots: Sequence[Dot], *, title: str, target: float | None, values
             el(
                 "g",
                 el("title", dot.title or dot.label),
-                el("text", dot.label, x=0, y=_n(y + 4), class_=emphasis),
+                el("text", middle(dot.label, longest), x=0, y=_n(y + 4), class_=emphasis),
                 el("line", x1=_n(x(dot.low)), x2=_n(x(dot.high)), y1=_n(y), y2=_n(y), class_=f"whisker {dot.family}"),
                 mark_shape(dot.shape, x(dot.y), y, dot.family, strong=dot.strong),
                 el("text", value, x=width, y=_n(y + 4), text_anchor="end", class_=emphasis),
@@ -199,22 +200,25 @@ def scatter(
         parts.append(el("line", x1=_n(x(limit)), x2=_n(x(limit)), y1=top, y2=height - bottom, class_="target"))
     places = [(x(dot.x), y(dot.y)) for dot in dots]
     stems = [Box(px - 1, y(dot.high), px + 1, y(dot.low)) for (px, _), dot in zip(places, dots, strict=True)]
-    boxes = place_labels(places, [dot.label for dot in dots], Box(left, top - 8, width, height - bottom + 4), stems)
-    for dot, (px, py), box in zip(dots, places, boxes, strict=True):
+    named = [replace(dot, label=middle(dot.label, 20)) for dot in dots]
+    boxes = place_labels(places, [dot.label for dot in named], Box(left, top - 8, width, height - bottom + 4), stems)
+    for dot, (px, py), box in zip(named, places, boxes, strict=True):
         parts.append(_scatter_mark(dot, px, py, y(dot.low), y(dot.high), box))
     return _svg(title, width, height, parts)
 
 
 def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, box: Box) -> Html:
     near_x, near_y = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
-    far = math.hypot(near_x - x, near_y - y) > 16
+    far = bool(dot.label) and math.hypot(near_x - x, near_y - y) > 16
     return el(
         "g",
         el("title", dot.title or dot.label),
         el("line", x1=_n(x), x2=_n(x), y1=_n(low), y2=_n(high), class_=f"whisker thin {dot.family}"),
         el("line", x1=_n(x), y1=_n(y), x2=_n(near_x), y2=_n(near_y), class_="leader") if far else None,
         mark_shape(dot.shape, x, y, dot.family, strong=dot.strong),
-        el("text", dot.label, x=_n(box.left + 2), y=_n(box.bottom - 4), class_="strong halo" if dot.strong else "halo"),
+        el("text", dot.label, x=_n(box.left + 2), y=_n(box.bottom - 4), class_="strong halo" if dot.strong else "halo")
+        if dot.label
+        else None,
     )
 
 

@@ -7,11 +7,11 @@ from itertools import groupby
 from typing import Any, get_args
 
 from trimtab.base.records import Answer, Failure
-from trimtab.reports.analysis import Disagreement, disagreements, failure_counts, failure_examples, labels_of
+from trimtab.reports.analysis import Disagreement, disagreements, failure_counts, failure_examples
 from trimtab.reports.charts import Series, both, curves
 from trimtab.reports.events import Curve
 from trimtab.reports.folder import Row, Study
-from trimtab.reports.markup import Html, count, el, join, plain, score, shorten
+from trimtab.reports.markup import Html, count, el, join, score, shorten
 from trimtab.reports.parts import arm_label, metric_name, section, table, with_interval
 
 KINDS: Mapping[str, tuple[str, str]] = {
@@ -23,7 +23,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "wrong": ("wrong", "The answer is wrong in no more particular way."),
 }
 GRADED = ("token_f1", "rouge_l", "chrf", "scorer")
-MOST_SLICES, MOST_LABELS, MOST_REMARKS = 40, 12, 100
+MOST_SLICES, MOST_REMARKS = 40, 100
 
 
 def failures(study: Study) -> Html | None:
@@ -51,31 +51,7 @@ def failures(study: Study) -> Html | None:
     if study.metric in GRADED:
         lead = f"An answer counts as right from a score of 0.5 up. {lead}"
     grid = table("Failures by kind", ["Arm", "right", *(KINDS[kind][0] for kind in kinds)], body)
-    labels = _labels(first[0]) if study.kind == "classify" else None
-    return section("failures", "Where it fails", grid, labels, examples, lead=lead)
-
-
-def _labels(row: Row) -> Html:
-    """How one arm does on each label, the most often missed first."""
-    found = labels_of(row.answers)
-    body = [
-        [
-            shorten(label.name, 80),
-            plain(label.due),
-            f"{label.right / label.due:.0%}" if label.due else "–",
-            f"{label.right / label.given:.0%}" if label.given else "–",
-            f"{shorten(label.taken_for, 80)} ({label.times:,})" if label.taken_for is not None else "–",
-        ]
-        for label in found[:MOST_LABELS]
-    ]
-    left = len(found) - MOST_LABELS
-    return join(
-        el("h3", "Label by label: ", arm_label(row)),
-        table("Labels", ["Label", "Questions", "Found", "Right when given", "Most taken for"], body, texts=(4,)),
-        el("p", f"The most often missed first; {count(left, 'label')} missed less often are left out.", class_="note")
-        if left > 0
-        else None,
-    )
+    return section("failures", "Where it fails", grid, examples, lead=lead)
 
 
 def _share(number: int, of: int) -> Html | str:
@@ -134,7 +110,7 @@ def side_by_side(study: Study) -> Html | None:
     found = disagreements(study.done, study.verdict.arm)
     if not found:
         return None
-    lead = "Questions on which the arms differ most, by turns some that the chosen arm wins and some that it loses: picked to show differences, not a sample."
+    lead = "Questions on which the arms differ most, by turns some that the chosen arm wins and some that it loses, where it does: picked to show differences, not a sample."
     return section("answers", "Answers side by side", [_side(one, study.verdict.arm) for one in found], lead=lead)
 
 
@@ -285,7 +261,8 @@ def data_facts(manifest: Mapping[str, Any]) -> list[str]:
 
 def _remark(remark: Mapping[str, Any]) -> Html:
     level = remark.get("level") if remark.get("level") in ("stop", "warn", "note") else "note"
-    return el("li", el("span", level, class_=f"level {level}"), " ", shorten(str(remark.get("text", ""))))
+    word = "warning" if level == "warn" else level
+    return el("li", el("span", word, class_=f"level {level}"), " ", shorten(str(remark.get("text", ""))))
 
 
 def _number(value: Any) -> int | None:

@@ -14,7 +14,7 @@ def weights_context(study: Study) -> Html | None:
     rows = [row for row in study.rows if row.family in ("base", "tuned", "blend")]
     columns = list(dict.fromkeys(_weights(row) for row in sorted(rows, key=lambda row: row.arm.weights != "base")))
     contexts = [name for name in CONTEXTS if any(row.arm.context == name for row in rows)]
-    if len(columns) < 2 and len(contexts) < 2:
+    if len(columns) < 2 or len(contexts) < 2:
         return None
     body = []
     for context in contexts:

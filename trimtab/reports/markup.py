@@ -62,8 +62,21 @@ def el(tag: str, *children: object, **attributes: object) -> Html:
 
 
 def shorten(text: str, length: int = 600) -> str:
-    """At most `length` characters of `text`, saying how many were left out."""
-    return text if len(text) <= length else f"{text[:length]} … ({len(text) - length:,} more characters)"
+    """At most `length` characters of `text`, saying how many were left out.
+
+    The kept part is isolated (U+2068, U+2069), or a change of writing direction in it would turn around what is said of it.
+    """
+    if len(text) <= length:
+        return text
+    return f"\u2068{text[:length]}\u2069 … ({len(text) - length:,} more characters)"
+
+
+def middle(name: str, length: int = 26) -> str:
+    """A name of at most `length` characters: of a longer one the ends, which tell variants apart."""
+    if len(name) <= length:
+        return name
+    end = (length - 1) // 2
+    return f"{name[: length - 1 - end]}…{name[-end:]}"
 
 
 def plain(value: float) -> str:
@@ -119,6 +132,8 @@ def money(value: float, currency: str) -> str:
     """An amount in `currency`; three-letter codes follow the number, machine seconds become a duration."""
     if "second" in currency:
         return seconds(value)
+    if 0 < abs(value) < 0.005:
+        return f"under 0.01 {currency}"
     return f"{value:,.0f} {currency}" if abs(value) >= 100 else f"{value:,.2f} {currency}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from trimtab.base.records import Arm, Estimate
 from trimtab.reports.charts import mark_shape
 from trimtab.reports.folder import Row, Study
-from trimtab.reports.markup import METRIC_NAMES, Html, el, interval, join, plain, score
+from trimtab.reports.markup import METRIC_NAMES, Html, el, interval, join, middle, plain, score
 
 SHAPES = {"prompt": "circle", "few-shot": "square", "nearest-shots": "square", "rag": "diamond"}
 CONTEXTS = {
@@ -55,7 +55,7 @@ def section(name: str, heading: str, *children: object, lead: object = None) -> 
 
 def table(label: str, head: Sequence[object], rows: Sequence[Sequence[object]], *, texts: Collection[int] = ()) -> Html:
     """A table that scrolls inside itself; the first column heads its row, the others are figures but for `texts`."""
-    kinds = [None if index == 0 or index in texts else "number" for index in range(len(head))]
+    kinds = [None if index == 0 else "text" if index in texts else "number" for index in range(len(head))]
     titles = [el("th", name, scope="col", class_=kind) for name, kind in zip(head, kinds, strict=True)]
     body = []
     for first, *rest in rows:
@@ -69,7 +69,9 @@ def arm_label(row: Row, chosen: bool = False) -> Html:
     """An arm's name behind its mark."""
     shape = mark_shape(SHAPES.get(row.arm.context, "circle"), 8, 8, row.family)
     icon = el("svg", shape, viewBox="0 0 16 16", width=14, height=14, aria_hidden="true", class_="icon")
-    return join(el("span", icon, el("strong" if chosen else "span", row.name), class_="arm"))
+    name = middle(row.name)
+    title = row.name if name != row.name else None
+    return join(el("span", icon, el("strong" if chosen else "span", name), class_="arm", title=title))
 
 
 def metric_name(study: Study) -> str:
@@ -98,4 +100,5 @@ def in_words(arm: Arm) -> str:
         return method
     order = " on the documents, then on the examples" if arm.stages == ("docs", "sft") else ""
     order = " on the documents alone" if arm.stages == ("docs",) else order
-    return f"{method}{order}, {SIGHTS.get(arm.context, arm.context)}"
+    own = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in arm.settings.items())
+    return f"{method}{order}, {SIGHTS.get(arm.context, arm.context)}{f' ({own})' if own else ''}"

@@ -245,8 +245,8 @@ def tradeoffs(study: Study) -> Html | None:
 
 
 def _beaten(dot: Dot, dots: Sequence[Dot]) -> bool:
-    """Whether another arm is both better and cheaper."""
-    return any(other.y > dot.y and other.x < dot.x for other in dots)
+    """Whether another arm is better or cheaper, and at least equal in the other."""
+    return any(other.y >= dot.y and other.x <= dot.x and (other.y, other.x) != (dot.y, dot.x) for other in dots)
 
 
 def _cost_unit(currency: str, most: float) -> tuple[str, float]:

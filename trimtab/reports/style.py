@@ -17,7 +17,7 @@ STYLE = """
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body {
-  margin: 0; background: var(--paper); color: var(--ink);
+  margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: break-word;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
 }
 main { max-width: 1088px; margin: 0 auto; padding: 48px 24px 64px; }
@@ -36,11 +36,12 @@ a { color: inherit; text-underline-offset: 3px; text-decoration-color: var(--sof
 .warn { color: var(--warn); }
 
 .kicker { display: flex; flex-wrap: wrap; gap: 4px 20px; align-items: baseline; margin: 0; color: var(--soft); font-size: 0.9rem; max-width: none; }
+.kicker > * { min-width: 0; }
 .kicker b { color: var(--ink); font-weight: 600; }
 .state { font-weight: 650; border: 1.5px solid; border-radius: 4px; padding: 1px 9px; }
 .needs { font-size: 1.1rem; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); gap: 0 32px; margin: 28px 0 0; }
-.facts div { border-top: 2px solid var(--ink); padding-top: 8px; display: grid; grid-template-rows: subgrid; grid-row: span 3; row-gap: 0; }
+.facts div { border-top: 2px solid var(--ink); padding-top: 8px; min-width: 0; display: grid; grid-template-columns: minmax(0, 1fr); grid-template-rows: subgrid; grid-row: span 3; row-gap: 0; }
 .facts dt { font-size: 0.9rem; line-height: 1.35; margin-bottom: 2px; }
 .facts dd { margin: 0; }
 .facts .value { font-size: 1.9rem; line-height: 1.3; font-weight: 600; letter-spacing: -0.01em; font-variant-numeric: tabular-nums; }
@@ -69,10 +70,11 @@ table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-
 th, td { text-align: left; vertical-align: baseline; padding: 8px 18px 8px 0; border-bottom: 1px solid var(--rule); }
 th:last-child, td:last-child { padding-right: 2px; }
 thead th { font-weight: 500; color: var(--soft); border-bottom-color: var(--soft); vertical-align: bottom; white-space: nowrap; }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; overflow-wrap: anywhere; min-width: 9em; }
 td { white-space: nowrap; }
+td.text { white-space: normal; overflow-wrap: anywhere; min-width: 12em; }
 .number { text-align: right; }
-.number + td:not(.number), .number + th:not(.number) { padding-left: 14px; }
+.number + .text { padding-left: 14px; }
 .cell + .cell { margin-top: 6px; }
 .cell .arm { display: block; }
 
@@ -103,7 +105,7 @@ svg text.halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; st
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 8px 30px; }
 .pair h3 { margin-top: 12px; }
 
-.glossary { display: grid; grid-template-columns: max-content 1fr; gap: 4px 20px; margin: 4px 0 12px; font-size: 0.9375rem; }
+.glossary { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 20px; margin: 4px 0 12px; font-size: 0.9375rem; }
 .glossary dd { margin: 0; color: var(--soft); }
 details { border-bottom: 1px solid var(--rule); padding: 4px 0; }
 details:last-child { border-bottom: 0; }
@@ -111,13 +113,13 @@ summary { cursor: pointer; padding: 7px 0; }
 summary b { font-weight: 600; }
 .example { margin: 20px 0 28px; }
 details .example { padding-left: 18px; }
-.question { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 0 0 8px; max-width: 62em; }
+.question { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 2px 16px; margin: 0 0 8px; max-width: 62em; }
 .question dt { color: var(--soft); font-size: 0.875rem; line-height: 1.7; }
 .question dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; unicode-bidi: isolate; }
 .question dd:first-of-type { font-weight: 600; }
 .answers { list-style: none; padding: 0; margin: 0; border-top: 1px solid var(--rule); }
 .answers li { display: grid; grid-template-columns: 15em minmax(0, 1fr); gap: 0 20px; padding: 7px 0; border-bottom: 1px solid var(--rule); font-size: 0.9375rem; }
-.answers .who { grid-row: span 2; display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 10px; }
+.answers .who { grid-row: span 2; display: flex; flex-wrap: wrap; align-items: baseline; align-content: flex-start; gap: 0 10px; }
 .answers .who .no { flex-basis: 100%; font-size: 0.8125rem; padding-left: 20px; }
 .answers .figure { font-variant-numeric: tabular-nums; color: var(--soft); }
 .answers .said { overflow-wrap: anywhere; white-space: pre-wrap; unicode-bidi: isolate; }
@@ -131,15 +133,18 @@ footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px;
 @media (max-width: 700px) {
   main { padding: 28px 16px 48px; }
   h1 { font-size: 1.5rem; }
-  .facts { grid-template-columns: 1fr 1fr; column-gap: 20px; }
-  .scroll tr > :first-child { position: sticky; left: 0; background: var(--paper); }
-  .glossary { grid-template-columns: 1fr; gap: 0; }
+  .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 20px; }
+  .scroll tr > :first-child { position: sticky; left: 0; background: var(--paper); max-width: 50vw; }
+  .scroll th .arm { white-space: normal; }
+  .cell .soft { display: block; }
+  tbody th { min-width: 7em; }
+  .glossary { grid-template-columns: minmax(0, 1fr); gap: 0; }
   .glossary dd { margin-bottom: 8px; }
   .facts .value { font-size: 1.45rem; }
   .wide { display: none; }
   .narrow { display: block; }
-  .question { grid-template-columns: 1fr; gap: 0; }
-  .answers li { grid-template-columns: 1fr; gap: 2px; }
+  .question { grid-template-columns: minmax(0, 1fr); gap: 0; }
+  .answers li { grid-template-columns: minmax(0, 1fr); gap: 2px; }
   .answers .who { grid-row: auto; }
   .answers .who .no { flex-basis: auto; padding-left: 0; }
 }
@@ -147,6 +152,7 @@ footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px;
   :root { --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --wash: #fff; }
   @page { margin: 14mm; }
   body { font-size: 10.5pt; }
+  h1 { font-size: 1.6rem; }
   table { font-size: 8pt; }
   th, td { padding-right: 10px; }
   .facts { grid-template-columns: repeat(4, 1fr); column-gap: 18px; }

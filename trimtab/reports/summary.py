@@ -11,6 +11,7 @@ from trimtab.reports.markup import (
     el,
     interval,
     mark,
+    middle,
     money,
     p_value,
     plain,
@@ -48,9 +49,9 @@ def needed(study: Study) -> str | None:
 
 def _facts(study: Study, row: Row, shown: bool) -> Html:
     facts: list[Html] = []
-    name = (
-        row.name if shown else f"{row.name}, the nearest arm" if study.verdict.arm else f"{row.name}, the highest score"
-    )
+    name = middle(row.name)
+    if not shown:
+        name += ", the nearest arm" if study.verdict.arm else ", the highest score"
     if row.score:
         target = f"; target {plain(study.target)}" if study.target is not None else ""
         note = f"95% interval {interval(row.score.low, row.score.high)}{target}"
@@ -58,7 +59,7 @@ def _facts(study: Study, row: Row, shown: bool) -> Html:
     rival = _rival(study, row)
     if rival:
         best = next((other.name for other in study.done if other.name != row.name), None)
-        which = f"{rival.b}, the best other arm" if rival.b == best else f"{rival.b}, the best arm it was compared with"
+        which = f"{middle(rival.b)}, the best {'other arm' if rival.b == best else 'arm it was compared with'}"
         note = f"95% interval {between(rival.low, rival.high)}; {p_value(rival.p_holm)} after Holm"
         ahead = "Ahead of" if rival.difference >= 0 else "Behind"
         facts.append(_fact(f"{ahead} {which}", signed(rival.difference), note, "measured"))
