@@ -8,8 +8,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError, RemoteError
@@ -207,11 +209,8 @@ def _dequantise(folder: Path, gguf: str) -> None:
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    with redirect_stderr(StringIO()):  # bars of other libraries; what goes wrong is raised
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32)
         # transformers marks what it loads from GGUF as quantised and then refuses to save it; the values are plain floats by now
@@ -223,9 +222,6 @@ def _dequantise(folder: Path, gguf: str) -> None:
         tokenizer.model_max_length = model.config.max_position_embeddings
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
     (folder / gguf).unlink()
 
 
