@@ -1,6 +1,7 @@
 """Checks: each fault gives its remark with count, place and remedy; clean data gives none."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,24 @@ def test_same_question_other_answer() -> None:
     assert (
         "1 of 202 rows repeats another (1 but for case and punctuation; d.csv:901 repeats d.csv:900)" in repeated.text
     )
+
+
+def test_answers_that_differ_late_are_shown_where_they_differ() -> None:
+    splits, beginning = clean(), "installed electrical lamps that were designed by its founder in the "
+    splits["train"] += [
+        row(900, f"{beginning}north", "What did it do?"),
+        row(901, f"{beginning}south", "What did it do?"),
+    ]
+    torn, *_ = remarks(splits, kind="answer")
+    assert "'…north' at d.csv:900, '…south' at d.csv:901" in torn.text
+
+
+def test_rows_of_json_on_one_line_are_told_apart_by_id() -> None:
+    from trimtab.data.duplicates import place
+
+    assert place(replace(row(1), file="a.json", id="q7")) == "a.json:1 (id q7)"
+    assert place(replace(row(2), file="a.json")) == "a.json:2"
+    assert place(row(1)) == "d.csv:1"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from study_tasks import CITIES, THINGS, rows_of, write_task
 
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
+from trimtab.measurement.statistics import smallest_difference
 from trimtab.studies.check import CheckResult, Forecast, Piece, TokenStatistics, check
+from trimtab.studies.study import GUESSED_DISCORDANCE
 from trimtab.studies.workspace import open_workspace, require_sound
 
 KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG_KEY"\n'
@@ -76,6 +78,49 @@ def test_an_endpoint_without_its_key_is_told_before_a_study(tmp_path: Path, monk
     assert levels(check(not_asked), "api-big") == []
     monkeypatch.setenv("BIG_KEY", "secret")
     assert levels(check(both), "api-big") == []
+
+
+def test_rows_that_are_too_long_do_not_count(tmp_path: Path, tiny_model_folder: Path) -> None:
+    rows = [
+        row | {"question": row["question"] + " far" * 100 * (number % 3 > 0)} for number, row in enumerate(rows_of(120))
+    ]
+    result = check(write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows))
+    tests = result.splits["test"]
+    assert sum(result.splits.values()) == 40
+    assert levels(result, f"Test has {tests} rows") == ["warn"]
+    assert len(result.refused) == 80
+    assert result.smallest_difference == smallest_difference(tests, GUESSED_DISCORDANCE, 1)
+    assert levels(result, "80 rows are longer than the model's 256 tokens") == ["warn"]
+
+
+def test_what_is_timed_is_told_on_standard_error(
+    tmp_path: Path, tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(write_task(tmp_path, tiny_model_folder, ["prompt", "few-shot"]))
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert [line.split()[:3] for line in told.err.splitlines()] == [
+        ["prompt", "plan", "1/2"],
+        ["few-shot", "plan", "2/2"],
+    ]
+
+
+def test_more_labels_than_a_language_model_can_score_are_not_tried(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.studies.plan.MOST_LABELS", 9)
+    rows = [{"text": row["question"], "label": row["answer"]} for row in rows_of(60)]
+    file = write_task(
+        tmp_path,
+        tiny_model_folder,
+        ["linear", "prompt"],
+        rows=rows,
+        task='kind = "classify"',
+        base=f'embedding = "{tiny_embedding_folder}"',
+    )
+    result = check(file)
+    assert [row.problem is None for row in result.forecasts] == [True, False]
+    assert levels(result, "Arm prompt cannot run: a language model scores every label") == ["warn"]
 
 
 def test_an_arm_that_cannot_begin_has_no_figures_and_a_reason(tmp_path: Path, tiny_model_folder: Path) -> None:

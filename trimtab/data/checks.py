@@ -65,12 +65,12 @@ def check_examples(
     if not rows:
         return ()
     data = _Data(splits, rows, task)
-    checks: list[Callable[[_Data], Iterator[Remark]]] = [_size, _weights]
+    checks: list[Callable[[_Data], Iterator[Remark]]] = [_weights]
     if task.task.kind == "classify":
         checks += [_classes, _label_forms, _label_sides]
     checks += [_dominance, _contradictions, _invisible, _special, _repetition]
     remarks = [remark for check in checks for remark in check(data)]
-    return by_level([*remarks, *check_documents(splits, documents, task)])
+    return by_level([*check_size(splits), *remarks, *check_documents(splits, documents, task)])
 
 
 def by_level(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
@@ -84,11 +84,13 @@ def half_width(n: int, share: float = 0.8) -> float:
     return z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
 
 
-def _size(data: _Data) -> Iterator[Remark]:
-    if len(data.rows) < 2:
-        yield Remark("stop", f"There is one usable row ({place(data.rows[0])}): nothing can be compared; add rows.")
+def check_size(splits: Mapping[Split, Sequence[Example]]) -> Iterator[Remark]:
+    """Remarks on too few rows."""
+    rows = [row for part in splits.values() for row in part]
+    if len(rows) == 1:
+        yield Remark("stop", f"There is one usable row ({place(rows[0])}): nothing can be compared; add rows.")
         return
-    train, test = len(data.of("train")), len(data.of("test"))
+    train, test = len(splits.get("train", ())), len(splits.get("test", ()))
     if 0 < train < FEW_TO_TRAIN:
         text = f"Train has {train} rows: tuning on so few learns them by heart; add rows (50 are a start) or leave tuned arms out."
         yield Remark("warn", text)

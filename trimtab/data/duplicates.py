@@ -71,8 +71,11 @@ def compared_text(example: Example) -> str:
 
 
 def place(example: Example) -> str:
-    """Where a row was read: file:line, or its id."""
-    return f"{example.file}:{example.line}" if example.file else f"id {example.id}"
+    """Where a row was read: file:line, or its id; both for JSON, all of which may stand in its first line."""
+    if not example.file:
+        return f"id {example.id}"
+    crowded = example.line == 1 and example.file.endswith((".json", ".json.gz"))
+    return f"{example.file}:{example.line}" + (f" (id {example.id})" if crowded else "")
 
 
 def short(text: str, length: int = 60) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from trimtab.answering.remote import RemoteModel
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.progress import Display, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.task import Task, load_task
-from trimtab.data.checks import Level, Remark, by_level, check_documents
+from trimtab.data.checks import Level, Remark, by_level, check_documents, check_size
 from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import OVERLAP_REMEDY, Overlap, describe
 from trimtab.data.privacy import Finding
@@ -132,7 +133,7 @@ def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
         example_arm=None,
         example=(),
         tokens=None,
-        smallest_difference=smallest_difference(tests, GUESSED_DISCORDANCE, comparisons) if tests else None,
+        smallest_difference=_smallest(tests, comparisons) if tests else None,
         comparisons=comparisons,
         forecasts=(),
         minutes=None,
@@ -142,17 +143,27 @@ def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
     return _with_model(result, workspace) if workspace.splits["train"] and tests else result
 
 
+def _smallest(tests: int, comparisons: int) -> float:
+    return smallest_difference(tests, GUESSED_DISCORDANCE, comparisons)
+
+
 def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
     """Add what only the models can tell; where they are missing, what fetches them."""
-    task = workspace.task
+    task, display = workspace.task, Display()
     try:
         bench = open_bench(workspace)
         arm, pieces = _example(bench)
         tokens = _token_statistics(bench, workspace.splits["train"])
-        plan = fit(predict(bench, task.arms), task.study.budget_seconds, task.study.seeds)
+        predicted = predict(bench, task.arms, Progress(listeners=[display]))
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
-    remarks = [*result.remarks, *_cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
+    finally:
+        display.close()
+    plan, splits = fit(predicted, task.study.budget_seconds, task.study.seeds), bench.workspace.splits
+    former = list(check_size(workspace.splits))  # rows that are too long are gone now
+    remarks = [remark for remark in result.remarks if remark not in former]
+    remarks += check_size(splits)
+    remarks += _cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)
     if len(plan.left_out) == len(task.arms):
         text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; raise study.budget."
         remarks.append(Remark("stop", text))
@@ -163,13 +174,14 @@ def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
         remarks.append(Remark("warn", text))
     return replace(
         result,
-        splits={name: len(part) for name, part in bench.workspace.splits.items()},
+        splits={name: len(part) for name, part in splits.items()},
         refused=bench.workspace.refusals,
         remarks=by_level(remarks),
         example_arm=arm,
         example=pieces,
         tokens=tokens,
-        forecasts=tuple(_forecast(arm, plan, tokens, result.splits["test"], task) for arm in task.arms),
+        smallest_difference=_smallest(len(splits["test"]), result.comparisons),
+        forecasts=tuple(_forecast(arm, plan, tokens, len(splits["test"]), task) for arm in task.arms),
         minutes=plan.seconds / 60,
         cuts=plan.cuts,
     )

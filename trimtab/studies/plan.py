@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_object, write_json
+from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Prompt
 from trimtab.measurement.statistics import MIN_LATENCIES
 from trimtab.studies.arms import Effort
@@ -22,6 +23,7 @@ from trimtab.training.sft import document_rows
 SAMPLE, EVALUATIONS = 8, 4
 TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
 LINEAR_SAMPLE = 64
+MOST_LABELS = 5000  # beyond these even one question takes minutes
 FIT_SECONDS, API_SECONDS = 10.0, 5.0  # set aside in the budget for what is not timed: the linear fits, an endpoint
 EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
@@ -62,12 +64,14 @@ class Plan:
         return sum(arm.seconds(self.effort) for arm in self.arms if arm.arm not in self.left_out)
 
 
-def predict(bench: Bench, arms: Sequence[Arm]) -> tuple[ArmPlan, ...]:
+def predict(bench: Bench, arms: Sequence[Arm], progress: Progress | None = None) -> tuple[ArmPlan, ...]:
     """Predict every arm from real steps and answers of this machine, for a few seconds each kind."""
+    progress = progress or Progress()
     plans: list[ArmPlan] = []
     chosen: set[str] = set()
     rates: dict[Context, _Rate] = {}  # answering costs alike for all weights, so a context is timed once
-    for arm in arms:
+    for number, arm in enumerate(arms, 1):
+        progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
         context = Context(
             kind=arm.context, count=int(arm.settings.get("shots", arm.settings.get("passages", CUSTOMARY[arm.context])))
         )
@@ -99,6 +103,12 @@ def _predict(bench: Bench, arm: Arm, context: Context, choices: int, rates: dict
         return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
     if arm.weights == "linear":
         return _linear(bench, arm)
+    labels = len(bench.workspace.labels) if bench.task.task.kind == "classify" else 0
+    if labels > MOST_LABELS:
+        raise InputError(
+            f"a language model scores every label for every question, and {labels:,} are too many to try",
+            "check the label column; the arm linear is made for many labels",
+        )
     if context not in rates:
         rates[context] = _answer_rate(bench, context)
     rate = rates[context]
