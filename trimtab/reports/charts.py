@@ -139,7 +139,7 @@ def mark_shape(shape: str, x: float, y: float, family: str, *, strong: bool = Fa
 
 def dot_whisker(dots: Sequence[Dot], *, title: str, target: float | None, values: Sequence[str], width: int) -> Html:
     """One row an arm: its score as a dot, its interval as a whisker, the target as a line; `values` stand at the right."""
-    longest = 26 if width > 500 else 18
+    longest = 24 if width > 500 else 18
     labels = max((text_width(middle(dot.label, longest)) for dot in dots), default=0) + 16
     right = max((text_width(value) for value in values), default=0) + 16
     top, row = (26, 34)
@@ -200,7 +200,7 @@ def scatter(
         parts.append(el("line", x1=_n(x(limit)), x2=_n(x(limit)), y1=top, y2=height - bottom, class_="target"))
     places = [(x(dot.x), y(dot.y)) for dot in dots]
     stems = [Box(px - 1, y(dot.high), px + 1, y(dot.low)) for (px, _), dot in zip(places, dots, strict=True)]
-    named = [replace(dot, label=middle(dot.label, 20)) for dot in dots]
+    named = [replace(dot, label=middle(dot.label)) for dot in dots]
     boxes = place_labels(places, [dot.label for dot in named], Box(left, top - 8, width, height - bottom + 4), stems)
     for dot, (px, py), box in zip(named, places, boxes, strict=True):
         parts.append(_scatter_mark(dot, px, py, y(dot.low), y(dot.high), box))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trimtab.base.records import Answer
 from trimtab.reports.folder import Row, Study
-from trimtab.reports.markup import Html, count, el, plain, score, shorten
+from trimtab.reports.markup import Html, count, el, join, plain, score, shorten
 from trimtab.reports.parts import arm_label, section, table
 
 MOST_MISTAKES, FOLD_FROM = 10, 13
@@ -18,7 +18,7 @@ def classes(study: Study) -> Html | None:
     row = study.row(study.verdict.arm) or next(iter(study.done), None)
     if row is None or not row.classes:
         return None
-    lead = f"Of {row.name}. Weakest classes first; a class of few questions has a wide interval and decides nothing."
+    lead = f"Of {row.name}. A class of few questions decides nothing."
     return section("classes", "Class by class", _mistakes(row), _table(row), _surest(study), lead=lead)
 
 
@@ -29,7 +29,8 @@ def _mistakes(row: Row) -> Html | None:
     if not pairs:
         return None
     body = [[shorten(right, 80), shorten(said, 80) or "(empty)", plain(times)] for (right, said), times in pairs]
-    return table("Most frequent mistakes", ["Right", "Answered", "Times"], body, texts=(1,))
+    heading = "Most frequent mistakes"
+    return join(el("h3", heading), table(heading, ["Right", "Answered", "Times"], body, texts=(1,)))
 
 
 def _pair(answer: Answer) -> tuple[str, str]:
@@ -44,8 +45,8 @@ def _table(row: Row) -> Html:
     ]
     whole = table("Classes", ["Class", "Questions", "Precision", "Recall", "F1"], body)
     if len(body) < FOLD_FROM:
-        return whole
-    return el("details", el("summary", el("b", f"All {count(len(body), 'class', 'classes')}")), whole)
+        return join(el("h3", "Every class, weakest first"), whole)
+    return el("details", el("summary", el("b", f"All {count(len(body), 'class', 'classes')}, weakest first")), whole)
 
 
 def _surest(study: Study) -> list[Html]:
@@ -61,6 +62,7 @@ def _surest(study: Study) -> list[Html]:
     ]
     said = "Accuracy where only the surest share is answered by the machine and the rest goes to a person."
     return [
+        el("h3", "Unsure answers left to a person"),
         el("p", said, class_="note"),
         table("Accuracy by share answered", ["Arm", *(f"{share:.0%}" for share in shares)], body),
     ]

@@ -71,7 +71,7 @@ def shorten(text: str, length: int = 600) -> str:
     return f"\u2068{text[:length]}\u2069 … ({len(text) - length:,} more characters)"
 
 
-def middle(name: str, length: int = 26) -> str:
+def middle(name: str, length: int = 24) -> str:
     """A name of at most `length` characters: of a longer one the ends, which tell variants apart."""
     if len(name) <= length:
         return name

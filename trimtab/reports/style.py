@@ -134,8 +134,7 @@ footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px;
   main { padding: 28px 16px 48px; }
   h1 { font-size: 1.5rem; }
   .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 20px; }
-  .scroll tr > :first-child { position: sticky; left: 0; background: var(--paper); max-width: 50vw; }
-  .scroll th .arm { white-space: normal; }
+  .scroll tr > :first-child { position: sticky; left: 0; background: var(--paper); }
   .cell .soft { display: block; }
   tbody th { min-width: 7em; }
   .glossary { grid-template-columns: minmax(0, 1fr); gap: 0; }
