@@ -149,3 +149,14 @@ def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: P
         in_words(rows[3].arm)
         == "the model tuned by a small adapter (LoRA), asked with the instruction alone (rank 64, learning rate 0.001)"
     )
+
+
+def test_private_data_and_overlaps_let_through_are_told(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest |= {"overlaps": 12, "private": {"email": 2, "phone": 1}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
+    for text in (page, brief):
+        assert "12 overlaps between splits let through: scores may be too high." in text
+        assert "private data in the rows: 2 e-mail addresses, 1 phone number" in text

@@ -252,6 +252,27 @@ def test_markdown_carries_the_verdict_and_every_arm(make_study: Make, tmp_path: 
     for arm in study["arms"]:
         assert re.search(rf"\| \**{re.escape(arm['arm'])}\** \| {arm['score']:.3f} \|", brief)
     assert "With questions a month below 12,000 (now 100,000) the verdict would be rag." in brief
+    assert "Costs are worked out with 100,000 questions a month for 12 months; 0.4 USD a machine hour" in brief
+
+
+def test_markdown_says_what_the_page_says(make_study: Make, tmp_path: Path) -> None:
+    """Headings and tables of the page, but for the charts, the answers and the raw manifest, stand in the Markdown too."""
+    folder = make_study(tmp_path)
+    for arm in (folder / "arms").iterdir():
+        row = {"label": "a|b", "precision": 0.5, "recall": 0.25, "f1": 0.333, "support": 8}
+        (arm / "arm.json").write_text(json.dumps({"classes": {"rows": [row], "selective": {}}}))
+    text = read(folder).text
+    brief = (folder / "report.md").read_text()
+    assert re.search(r"gains [+−]0\.\d{3} \(", text)
+    for found in (re.findall(r"tuning and retrieved passages [^.]*\.", text)[0].split("(")[0], "passage not found"):
+        assert found in text
+        assert found in brief
+    for line in (
+        r"| a\|b | 8 | 0.500 | 0.250 | 0.333 |",
+        "| security | ",
+        "- Rows: 720 in train, 180 in dev, 300 in test",
+    ):
+        assert line in brief
 
 
 def test_same_folder_gives_the_same_page(make_study: Make, tmp_path: Path) -> None:

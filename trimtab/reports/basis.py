@@ -47,6 +47,9 @@ def caveats(study: Study) -> list[str]:
         found.append(
             f"The test questions form only {groups} groups: with fewer than {ENOUGH_GROUPS}, intervals and tests are rough."
         )
+    overlaps = study.manifest.get("overlaps")
+    if isinstance(overlaps, int) and overlaps:
+        found.append(f"{count(overlaps, 'overlap')} between splits let through: scores may be too high.")
     if study.not_done and study.done:
         found.append(f"Nothing is known of {_names(study.not_done)}: without a score they take no part in the verdict.")
     for row in study.rows:

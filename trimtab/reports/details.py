@@ -22,6 +22,14 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "should_have_abstained": ("should have abstained", "It answered a question that has no answer here."),
     "wrong": ("wrong", "The answer is wrong in no more particular way."),
 }
+PRIVATE = {
+    "email": "e-mail address",
+    "card": "card number",
+    "us_ssn": "social security number",
+    "ipv4": "IP address",
+    "phone": "phone number",
+    "iban": "IBAN",
+}
 GRADED = ("token_f1", "rouge_l", "chrf", "scorer")
 MOST_SLICES, MOST_REMARKS = 40, 100
 
@@ -239,7 +247,7 @@ def data(study: Study) -> Html | None:
 
 
 def data_facts(manifest: Mapping[str, Any]) -> list[str]:
-    """Splits, documents, refused rows and overlaps, as far as the manifest counts them."""
+    """Splits, documents, refused rows, overlaps and private data, as far as the manifest counts them."""
     counts = manifest.get("counts") or {}
     facts = [f"{number:,} in {name}" for name, number in (counts.get("splits") or {}).items() if number is not None]
     facts = [f"Rows: {', '.join(facts)}"] if facts else []
@@ -256,6 +264,10 @@ def data_facts(manifest: Mapping[str, Any]) -> list[str]:
             if overlaps
             else "no overlap between splits"
         )
+    private = manifest.get("private") or {}
+    if private:
+        found = [count(number, PRIVATE.get(kind, kind)) for kind, number in private.items()]
+        facts.append(f"private data in the rows: {', '.join(found)}")
     return facts
 
 

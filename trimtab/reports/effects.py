@@ -72,13 +72,14 @@ def _effects(one: Factorial, what: str) -> Html:
 
 def interaction_sentence(one: Factorial) -> str:
     """The interaction in words; it is called only where its interval is clear of zero."""
-    context = CONTEXTS[one.context.arm.context]
-    if one.interaction.low > 0:
-        word = f"help each other: {one.blend.name} gains {signed(one.interaction.value)} beyond the sum of both"
-    elif one.interaction.high < 0:
-        word = f"overlap: {one.blend.name} gains {signed(one.interaction.value)} against the sum of both"
+    context, found = CONTEXTS[one.context.arm.context], one.interaction
+    gains = f"{one.blend.name} gains {signed(found.value)} ({between(found.low, found.high)})"
+    if found.low > 0:
+        word = f"help each other: {gains} beyond the sum of both"
+    elif found.high < 0:
+        word = f"overlap: {gains} against the sum of both"
     else:
-        word = f"add up as far as these questions can tell (interaction {signed(one.interaction.value)}, its interval holds zero)"
+        word = f"add up as far as these questions can tell: {gains} against their sum, and the interval holds zero"
     return f"With {one.tuned.name}, tuning and {context} {word}."
 
 
@@ -150,9 +151,18 @@ def costs(study: Study) -> Html | None:
 
 
 def _basis(study: Study) -> Html | None:
-    """What the costs were worked out from: the user's prices and volumes, marked as theirs."""
-    if study.cost is None:
+    """What the costs were worked out from, marked as the user's where the task file states any of it."""
+    parts = cost_basis(study)
+    if study.cost is None or not parts:
         return None
+    stated = mark("yours") if study.cost.model_fields_set else None
+    return el("p", "Worked out with ", join(stated, " ") if stated else None, "; ".join(parts), ".", class_="note")
+
+
+def cost_basis(study: Study) -> list[str]:
+    """The prices and volumes behind the costs; empty where the task file does not lie in the folder."""
+    if study.cost is None:
+        return []
     volume = f"{plain(study.cost.questions_per_month)} questions a month for {plain(study.cost.horizon_months)} months"
     if "questions_per_month" not in study.cost.model_fields_set:
         volume += " (assumed: the task file states no volume)"
@@ -165,8 +175,7 @@ def _basis(study: Study) -> Html | None:
         parts.append(f"machines used to {study.cost.utilisation:.0%}")
     else:
         parts.append("no price of a machine hour was given, so machine time is compared")
-    stated = mark("yours") if study.cost.model_fields_set else None
-    return el("p", "Worked out with ", join(stated, " ") if stated else None, "; ".join(parts), ".", class_="note")
+    return parts
 
 
 def flip_sentences(study: Study) -> list[str]:

@@ -46,6 +46,8 @@ def _arms(study: Study) -> list[str]:
         note = f"{metric_name(study)}{means}{target}; unadjusted 95% intervals, pass or fail after Holm. Measured, but for the cost, which is predicted."
         head = ["arm", "score", "95%", "target", "p50", "p95", "training", "peak memory", "stored", "cost"]
         lines += ["## Arms", "", note, "", *_table(head, [_arm(row, study.verdict.arm) for row in study.done])]
+        basis = effects.cost_basis(study)
+        lines += [f"Costs are worked out with {_text('; '.join(basis))}.", ""] if basis else []
     lines += _list("What each arm is", [f"{row.name}: {in_words(row.arm)}" for row in study.rows])
     return lines + _list(
         "Without a score",
@@ -92,13 +94,21 @@ def _why(study: Study) -> list[str]:
 
 
 def _found(study: Study) -> list[str]:
-    """Failures by kind, and scores per slice."""
+    """Failures by kind, and scores per class and slice."""
     lines: list[str] = []
     counts = {row.name: failure_counts(row.answers) for row in study.done if row.answers}
     kinds = [kind for kind in details.KINDS if any(of.get(kind) for of in counts.values())]
     if kinds:
         body = [[_text(name), *(f"{of.get(kind, 0):,}" for kind in kinds)] for name, of in counts.items()]
         lines += ["## Where it fails", "", *_table(["arm", *(details.KINDS[kind][0] for kind in kinds)], body)]
+    chosen = study.row(study.verdict.arm) or next(iter(study.done), None)
+    if chosen and chosen.classes:
+        body = [
+            [_text(one.label), f"{one.support:,}", score(one.precision), score(one.recall), score(one.f1)]
+            for one in sorted(chosen.classes, key=lambda one: (one.f1, -one.support))[: details.MOST_SLICES]
+        ]
+        heading = f"## {_text(chosen.name)} class by class, weakest first"
+        lines += [heading, "", *_table(["class", "questions", "precision", "recall", "F1"], body)]
     rows = [row for row in study.done if row.slices]
     names = list(dict.fromkeys(name for row in rows for name in row.slices))[: details.MOST_SLICES]
     if names:

@@ -139,7 +139,7 @@ def money(value: float, currency: str) -> str:
 
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 seed`, `3 seeds`, `1,200 rows`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {one if number == 1 else many or (one + 'es' if one.endswith('s') else one + 's')}"
 
 
 def mark(provenance: str) -> Html:

@@ -114,6 +114,7 @@ MOST_NAMES = 8  # arms whose names fit into a scatter
 COUNTED = ("train_tokens", "steps", "epochs", "skipped_rows")
 EXTRAS = {
     "ece": "Calibration error (ECE)",
+    "lost_to_retrieval": "Lost to retrieval",
     "macro_f1": "Macro-F1",
     "mrr": "MRR",
     "prefill_seconds": "Reading the prompt, s",
