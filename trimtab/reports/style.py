@@ -137,6 +137,8 @@ footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px;
   .scroll tr > :first-child { position: sticky; left: 0; background: var(--paper); }
   .cell .soft { display: block; }
   tbody th { min-width: 7em; }
+  thead th { white-space: normal; }
+  th, td { padding-right: 14px; }
   .glossary { grid-template-columns: minmax(0, 1fr); gap: 0; }
   .glossary dd { margin-bottom: 8px; }
   .facts .value { font-size: 1.45rem; }
