@@ -58,7 +58,14 @@ def test_a_study_with_passages_goes_through(tmp_path: Path) -> None:
         (tmp_path / "documents" / f"{town.lower()}.md").write_text(f"# {town}\n{text}\n")
         for what, value in pairs:
             for way in ("Tell me the {} of {}.", "I am new here: for {1}, what is its {0}?"):
-                rows.append({"question": way.format(what, town), "answer": value, "fact": f"{town} {what}"})
+                rows.append(
+                    {
+                        "question": way.format(what, town),
+                        "answer": value,
+                        "fact": f"{town} {what}",
+                        "passage": f"{town.lower()}.md",
+                    }
+                )
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "trimtab.toml").write_text(TASK.replace("[base]", 'leakage = "report"\n[base]'))
     result = study(tmp_path, listeners=[])
@@ -73,6 +80,11 @@ def test_a_study_with_passages_goes_through(tmp_path: Path) -> None:
         assert 300 < arm.peak_memory_mb < 6000
         assert arm.latency_p50_ms is not None
         assert arm.latency_p50_ms > 0
+        assert min(arm.extras["prefill_seconds"], arm.extras["decode_seconds"]) > 0
+        assert arm.extras["same_alone"] > 0.5
+    for arm in (rag, tuned):
+        assert 0 < arm.extras["mrr"] <= 1
+        assert -1 < arm.extras["lost_to_retrieval"] < 1
     folder = tmp_path / ".trimtab" / "studies" / result.study
     assert "tuned" in (folder / "report.html").read_text()
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from study_tasks import UNKNOWN, rows_of, write_task
 
-from trimtab.base.records import Example, Message
+from trimtab.base.records import Example, Hit, Message
 from trimtab.base.task import load_task, parse_arm
 from trimtab.studies.bench import Bench, open_bench
 from trimtab.studies.contexts import GOLD_MISSING, Asker, Context, NearestShots, choose_context, fixed_shots
@@ -127,6 +127,24 @@ def test_the_right_passage_does_not_always_stand_in_the_same_place(bench: Bench)
         names = [hit.passage.document for hit in prompt.hits]
         places |= {place for place, name in enumerate(names) if example.passages and name.endswith(example.passages[0])}
     assert places == {0, 1, 2}
+
+
+def test_only_questions_without_their_right_passage_are_put_right(bench: Bench) -> None:
+    test = bench.workspace.splits["test"]
+    asker = Asker(bench, Context(kind="rag", count=1))
+
+    def has_gold(example: Example, hits: tuple[Hit, ...]) -> bool:
+        return any(hit.passage.document.endswith(name) for hit in hits for name in example.passages)
+
+    missed = [
+        example
+        for example, prompt in zip(test, asker.prompts(test), strict=True)
+        if example.passages and not has_gold(example, prompt.hits)
+    ]
+    assert 0 < len(missed) < len(test)
+    put_right = asker.with_right_passage(test)
+    assert [example for example, _ in put_right] == missed
+    assert all(len(prompt.hits) == 1 and has_gold(example, prompt.hits) for example, prompt in put_right)
 
 
 def test_the_count_is_the_best_on_dev_the_smaller_of_equals(bench: Bench) -> None:

@@ -98,6 +98,8 @@ class ArmRunner:
                     began = time.perf_counter()
                     answers += self._answers(examples, able, split, seed)
                     spent.answering += (time.perf_counter() - began) / effort.seeds
+                    if arm.context == "rag" and seed == 0:
+                        extras.update(self._lost_to_retrieval(examples, answers, able, split))
                     if not latencies:
                         latencies, alone = self._ask_alone(examples, able)
                         extras.update(prefill_and_decode(alone), same_alone=same_answers(alone, answers))
@@ -187,6 +189,19 @@ class ArmRunner:
 
         prompts = able.asker.prompts(examples)
         return list(evaluate(examples, prompts, counted, self.task, split=split, seed=seed, scorer=self.scorer))
+
+    def _lost_to_retrieval(
+        self, examples: Sequence[Example], answers: Sequence[Answer], able: Ready, split: Split
+    ) -> dict[str, float]:
+        """How much higher the mean score is where every right passage is there; nothing where the rows name none."""
+        if not any(example.passages for example in examples):
+            return {}
+        put_right = able.asker.with_right_passage(examples)
+        missed, prompts = [example for example, _ in put_right], [prompt for _, prompt in put_right]
+        again = evaluate(missed, prompts, able.many, self.task, split=split, seed=0, scorer=self.scorer)
+        before = {answer.item_id: answer.score for answer in answers}
+        gains = sum(answer.score - before[answer.item_id] for answer in again)
+        return {"lost_to_retrieval": gains / len(examples)}
 
     def _ask_alone(self, examples: Sequence[Example], able: Ready) -> tuple[list[float], list[Generation]]:
         """Single questions with the seconds that each took, retrieval included; two are asked before it counts."""

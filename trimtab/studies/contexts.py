@@ -78,6 +78,16 @@ class Asker:
             rows.append((self._fitted(example, [], picked), answer))
         return rows
 
+    def with_right_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
+        """The questions whose passages lack a right one that the documents hold, with prompts that it leads."""
+        put_right = []
+        for example, prompt in zip(examples, self.prompts(examples), strict=True):
+            right = self._right(example, prompt.hits)
+            if right and right[0] not in prompt.hits:
+                hits = [right[0], *prompt.hits[: self.context.count - 1]]
+                put_right.append((example, self._fitted(example, [], hits)))
+        return put_right
+
     def _right(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
         """The passages that hold the answer: among those found, else among all of the documents that the row names."""
         if _unknown(example, self.bench):
