@@ -1,8 +1,9 @@
-"""Trimtab measures which is the lightest approach that specialises a language model well enough, builds it and keeps it true."""
+"""Trimtab measures which is the lightest approach that specialises a language model well enough, and builds it."""
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from trimtab.studies.runs import runs
     from trimtab.studies.study import study
     from trimtab.studies.train import train
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
 
 __version__ = "0.1.0"
 __all__ = ["Task", "ask", "check", "demo", "doctor", "eval", "init", "load_task", "pull", "runs", "study", "train"]

@@ -1,6 +1,9 @@
 """The guard that keeps every test on this machine."""
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -24,3 +27,11 @@ def test_the_hub_is_offline():
     from huggingface_hub import constants
 
     assert constants.HF_HUB_OFFLINE
+
+
+def test_telemetry_of_the_hub_client_is_off():
+    """In a process of its own, without the setting: whoever imports huggingface_hub first must find it."""
+    code = "import trimtab.studies.study, huggingface_hub.constants as hub; print(hub.HF_HUB_DISABLE_TELEMETRY)"
+    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "True"

@@ -431,3 +431,13 @@ def test_parts_share_the_settings_of_the_blend() -> None:
     three = Arm(name="three", weights="base", stages=(), context="rag", settings={"passages": 3})
     pairs = planned_pairs([*others, rank, three], "lora")
     assert [pair for pair in pairs if pair[0] == "wide"] == [("wide", "rank"), ("wide", "three")]
+
+
+def test_where_no_answer_is_right_more_questions_do_not_help() -> None:
+    task = a_task(quality=None)
+    arms = [an_arm(name, 0.0, task, half=0.01) for name in ("prompt", "rag")]
+    found = verdict(arms, task, {("prompt", "rag"): (0.0, -0.01, 0.01, 1.0)})
+    assert (found.status, found.arm) == ("not_shown", None)
+    assert "every arm scored 0" in found.sentence
+    assert found.needs is not None
+    assert found.needs.startswith("not more test questions")

@@ -1,4 +1,4 @@
-"""The one place where a prompt and its loss mask are built: for training, evaluation and serving alike.
+"""The one place where a prompt and its loss mask are built: for training, evaluation and asking alike.
 
 Text of rows and documents is encoded apart from the chat template, so no special token can come out of it, and the prompt's
 ids are by construction a prefix of the ids that are trained on.

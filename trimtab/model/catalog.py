@@ -19,8 +19,6 @@ from trimtab.base.files import locked, sha256_file, sync_folder, write_json
 from trimtab.base.progress import Listener, Progress
 from trimtab.model.wheel import Wheel, download, extract, locate
 
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
-
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # no pickles, no Python
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")

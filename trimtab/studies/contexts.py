@@ -34,7 +34,7 @@ class Context:
 
 
 class Asker:
-    """Builds the prompts of a context. The same function serves training, evaluation and serving."""
+    """Builds the prompts of a context. The same function serves training, evaluation and asking."""
 
     def __init__(self, bench: Bench, context: Context) -> None:
         self.bench, self.context = bench, context

@@ -49,11 +49,12 @@ def describe(task: Task, place: Path) -> str:
     """What will be done and how long it may take, in plain words."""
     arms = "".join(f"  {arm.name:<14} {_in_words(arm)}\n" for arm in task.arms)
     budget = task.study.budget_seconds
+    consent = " --allow-commands" if task.task.scorer else ""
     limit = f"at most about {budget / 60:.0f} minutes; what does not fit is cut, and told" if budget else "no limit"
     return (
         f"Trimtab demo in {place}: {len(task.arms)} ways to specialise {task.base.model} for one task, on the same questions.\n"
         f"{arms}Time: {limit}. The data are made up; the models are real. Ctrl-C saves; "
-        f"trimtab study --task {task.file} --resume goes on.\n"
+        f"trimtab study --task {task.file} --resume{consent} goes on.\n"
     )
 
 

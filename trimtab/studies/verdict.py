@@ -208,6 +208,9 @@ def _without_target(study: _Study) -> Verdict:
             "a target, or a second arm that runs to its end",
         )
     best = next(arm for arm in fitting if arm.arm == best_arm(fitting, task))
+    if _score(best).value == 0.0:
+        needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
+        return _not_shown(f"Not shown: every arm scored 0 on {_score(best).n:,} test questions; {needs}.", needs)
     names = [arm.arm for arm in fitting if arm is not best]
     adjusted = dict(zip(names, holm([study.noninferiority.get(name, 1.0) for name in names]), strict=True))
     good = [arm for arm in fitting if arm is best or adjusted[arm.arm] <= LEVEL]
@@ -377,7 +380,7 @@ def _money(cost: Cost, task: Task) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{round(value, 3) + 0.0:.3f}".removesuffix("0")
+    return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
 
 
 def _about(items: float) -> str:
