@@ -151,6 +151,17 @@ def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: P
     )
 
 
+def test_few_questions_leave_the_tail_of_the_latency_open(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    content = json.loads((folder / "study.json").read_text())
+    for arm in content["arms"]:
+        arm["latency_p95_ms"] = None
+    (folder / "study.json").write_text(json.dumps(content))
+    top = write_report(folder).read_text().split('<section id="quality">')[0]
+    assert "Half of answers within" in top
+    assert "known from 60 questions up" in top
+
+
 def test_private_data_and_overlaps_let_through_are_told(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())

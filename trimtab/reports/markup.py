@@ -15,7 +15,7 @@ METRIC_NAMES = {
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
     "chrf": "chrF",
-    "scorer": "score",
+    "scorer": "own scorer",
 }
 
 

@@ -100,5 +100,8 @@ def in_words(arm: Arm) -> str:
         return method
     order = " on the documents, then on the examples" if arm.stages == ("docs", "sft") else ""
     order = " on the documents alone" if arm.stages == ("docs",) else order
-    own = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in arm.settings.items())
+    own = ", ".join(
+        f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
+        for key, value in arm.settings.items()
+    )
     return f"{method}{order}, {SIGHTS.get(arm.context, arm.context)}{f' ({own})' if own else ''}"

@@ -63,13 +63,10 @@ def quality(study: Study) -> Html:
         return dot_whisker(dots, title=f"{metric} of each arm", target=study.target, values=values, width=width)
 
     means = METRICS.get(study.metric)
-    lead = (
-        f"Scores in {metric}{f' ({means})' if means else ''}, best first. Whiskers are unadjusted 95% intervals; "
-        + (
-            "pass or fail against the target carries Holm’s correction."
-            if study.target is not None
-            else "comparisons carry Holm’s correction."
-        )
+    lead = f"Scores ({metric}{f': {means}' if means else ''}), best first. Whiskers are unadjusted 95% intervals; " + (
+        "pass or fail against the target carries Holm’s correction."
+        if study.target is not None
+        else "comparisons carry Holm’s correction."
     )
     return section(
         "quality", "Quality", _legend(study.rows), both(draw), arms_table(study), _glossary(study), lead=lead

@@ -69,7 +69,7 @@ nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 20px; paddin
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: baseline; padding: 8px 18px 8px 0; border-bottom: 1px solid var(--rule); }
 th:last-child, td:last-child { padding-right: 2px; }
-thead th { font-weight: 500; color: var(--soft); border-bottom-color: var(--soft); vertical-align: bottom; white-space: nowrap; }
+thead th { font-weight: 500; color: var(--soft); border-bottom-color: var(--soft); vertical-align: bottom; }
 tbody th { font-weight: 500; overflow-wrap: anywhere; min-width: 9em; }
 td { white-space: nowrap; }
 td.text { white-space: normal; overflow-wrap: anywhere; min-width: 12em; }
@@ -137,7 +137,6 @@ footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px;
   .scroll tr > :first-child { position: sticky; left: 0; background: var(--paper); }
   .cell .soft { display: block; }
   tbody th { min-width: 7em; }
-  thead th { white-space: normal; }
   th, td { padding-right: 14px; }
   .glossary { grid-template-columns: minmax(0, 1fr); gap: 0; }
   .glossary dd { margin-bottom: 8px; }
@@ -164,7 +163,7 @@ footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px;
   h2, h3 { break-after: avoid; }
   svg, tr, .answers li { break-inside: avoid; }
   .scroll { overflow: visible; }
-  td, thead th { white-space: normal; }
+  td { white-space: normal; }
   pre { max-height: none; white-space: pre-wrap; overflow-wrap: anywhere; }
   details:not([open])::details-content { content-visibility: visible; block-size: auto; }
 }
