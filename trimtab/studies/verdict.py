@@ -131,7 +131,7 @@ def _with_target(study: _Study, target: float) -> Verdict:
     if not fitting:
         return _passing_but_unfit(study, passing, target) if passing else _none_passes(study, target)
     winner, *rivals = fitting
-    sentence = f"{winner.arm} reaches the target of {_number(target)} with {_scored(winner, study.task)}"
+    sentence = f"{winner.arm} reaches the target of {target:g} with {_scored(winner, study.task)}"
     if len(fitting) == 1:
         sentence += f"; it is the only one of {len(study.done)} arms to do so" if len(study.done) > 1 else ""
         sentence += f", and costs {_money(winner.cost, study.task)}." if winner.cost else "."
@@ -160,7 +160,7 @@ def _passing_but_unfit(study: _Study, passing: Sequence[ArmResult], target: floa
     nearest = min(passing, key=lambda arm: (arm.latency_p95_ms is None, arm.latency_p95_ms or 0.0))
     problem = study.problem(nearest)
     sentence = (
-        f"Not shown: {nearest.arm} reaches the target of {_number(target)} with {_scored(nearest, study.task)}, "
+        f"Not shown: {nearest.arm} reaches the target of {target:g} with {_scored(nearest, study.task)}, "
         f"but {problem}; more test questions will not help."
     )
     return _not_shown(sentence, f"not more test questions: {nearest.arm} {problem}")
@@ -171,7 +171,7 @@ def _none_passes(study: _Study, target: float) -> Verdict:
     nearest = max(fitting or study.done, key=lambda arm: _score(arm).value)
     score = _score(nearest)
     sentence = (
-        f"Not shown: no arm is shown to reach the target of {_number(target)}; "
+        f"Not shown: no arm is shown to reach the target of {target:g}; "
         f"the nearest is {nearest.arm} with {_scored(nearest, study.task)}"
     )
     items = items_for_target(score.value, target, len(study.done), _variance(score.low, score.high, score.n))
@@ -270,13 +270,13 @@ def _cannot_tell(study: _Study, best: ArmResult, blockers: Sequence[_Open]) -> V
     settled = _settled(blockers, _score(best).n)
     sentence = (
         f"Not shown: {best.arm} scored best with {_scored(best, study.task)}, but these data cannot tell it from "
-        f"{_list(parts)} to within {_number(study.task.target.margin)}; {settled}."
+        f"{_list(parts)} to within {study.task.target.margin:g}; {settled}."
     )
     return _not_shown(sentence, settled.removesuffix(" would settle it"))
 
 
 def _why_chosen(study: _Study, best: ArmResult, chosen: ArmResult) -> str:
-    margin, scored = _number(study.task.target.margin), _scored(chosen, study.task)
+    margin, scored = f"{study.task.target.margin:g}", _scored(chosen, study.task)
     if chosen is not best:
         return (
             f"{chosen.arm} is the lightest arm shown to be within {margin} of the best: {scored}, against "
