@@ -127,13 +127,14 @@ details .example { padding-left: 18px; }
 pre { overflow: auto; max-height: 480px; background: var(--wash); padding: 14px 16px; font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; margin: 8px 0 16px; }
 footer { border-top: 1px solid var(--rule); margin-top: 48px; padding-top: 16px; color: var(--soft); font-size: 0.875rem; }
 
-@media (max-width: 900px) {
+@media (max-width: 980px) {
   .pair { grid-template-columns: 1fr; }
+  .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 @media (max-width: 700px) {
   main { padding: 28px 16px 48px; }
   h1 { font-size: 1.5rem; }
-  .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); column-gap: 20px; }
+  .facts { column-gap: 20px; }
   .scroll tr > :first-child { position: sticky; left: 0; background: var(--paper); }
   .cell .soft { display: block; }
   tbody th { min-width: 7em; }
