@@ -2,6 +2,7 @@
 
 import random
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -148,3 +149,15 @@ def test_burst_of_near_duplicates_stays_small_and_fast() -> None:
     found = find_pairs(texts)
     assert time.process_time() - started < 10
     assert len(found) == 999
+
+
+def test_long_texts_are_compared_in_bounded_memory() -> None:
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 8))) for _ in range(2000)]
+    texts = [" ".join(draw.choices(words, k=600)) for _ in range(200)]
+    tracemalloc.start()
+    try:
+        assert [(pair.a, pair.b) for pair in find_pairs([*texts, f"{texts[7]} and more"])] == [(7, 200)]
+        assert tracemalloc.get_traced_memory()[1] < 250 * 1024 * 1024
+    finally:
+        tracemalloc.stop()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +22,8 @@ PairKind = Literal["exact", "normalised", "near"]
 NEAR = 0.8  # least Jaccard similarity of near duplicates
 _GRAM = 4
 _BLOCK = 256  # rows joined at once; bounds memory at _BLOCK x N candidates
-_CHUNK = 50_000  # candidate pairs verified at once
+_VERIFIED = 5_000_000  # features of candidate pairs read at once
+_CHARACTERS = 1_000_000  # text taken apart at once, at about 100 bytes a character
 _TEMPLATE_TEXTS = 20  # from so many texts on, what all begin or end with is a template and not compared
 _MEANT = frozenset("%&#@*/\\-_()[]{}")  # punctuation that can change what is asked: operators, brackets
 _BETWEEN_DIGITS = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)")
@@ -160,8 +163,10 @@ class _Shingles:
     def similarity(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         """Jaccard similarity of rows `a` and `b`, pair by pair."""
         parts = [np.zeros(0)]
-        for start in range(0, len(a), _CHUNK):
-            one, other = a[start : start + _CHUNK], b[start : start + _CHUNK]
+        read = np.cumsum(self.size[a] + self.size[b])
+        edges = np.flatnonzero(np.diff(read // _VERIFIED)) + 1
+        for start, end in pairwise([0, *edges, len(a)]):
+            one, other = a[start:end], b[start:end]
             common = np.asarray(self.all[one].multiply(self.all[other]).sum(axis=1)).ravel()
             parts.append(common / (self.size[one] + self.size[other] - common))
         return np.concatenate(parts)
@@ -237,23 +242,48 @@ def _shared_start(texts: list[str]) -> int:
 
 
 def _features(texts: list[str]) -> tuple[NDArray[Any], NDArray[Any], int]:
-    """Row and column number of every character 4-gram and word (a feature may repeat), and how many columns there are."""
+    """Row and column number of every character 4-gram and word, each once a row, and how many columns there are."""
+    alphabet = np.array(sorted(map(ord, {" "}.union(*texts))), np.uint32)
+    rows, grams = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    for start, end in _stretches(texts):
+        row, gram = _grams(texts[start:end], alphabet)
+        rows.append(row + start)
+        grams.append(gram)
+    known, gram = np.unique(np.concatenate(grams), return_inverse=True)
+    words: dict[str, int] = {}
+    word, word_row = array("q"), array("q")
+    for i, text in enumerate(texts):
+        own = set(text.split())
+        word.extend(words.setdefault(name, len(words)) for name in own)
+        word_row.extend([i] * len(own))
+    row = np.concatenate([*rows, np.array(word_row, np.int64)])
+    column = np.concatenate([gram, np.array(word, np.int64) + len(known)])
+    return row, column, len(known) + len(words)
+
+
+def _stretches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Start and end of runs of texts of about _CHARACTERS together, so that long ones take no more memory than many."""
+    start = length = 0
+    for i, text in enumerate(texts):
+        length += len(text)
+        if length >= _CHARACTERS or i == len(texts) - 1:
+            yield start, i + 1
+            start, length = i + 1, 0
+
+
+def _grams(texts: Sequence[str], alphabet: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Row number and 4-gram, packed into one number, each gram once a row; exact for alphabets of up to 65,536 characters."""
     padded = [f" {text} ".ljust(_GRAM) for text in texts]
     points = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32)
     row_of = np.repeat(np.arange(len(padded)), [len(text) for text in padded])
-    alphabet, letter = np.unique(points, return_inverse=True)
+    letter = np.searchsorted(alphabet, points).astype(np.uint64)
     whole = row_of[: -_GRAM + 1] == row_of[_GRAM - 1 :]  # grams that lie inside one text
-    packed = np.zeros(len(whole), np.uint64)  # exact while the alphabet has at most 65,536 characters
+    packed = np.zeros(len(whole), np.uint64)
     for i in range(_GRAM):
-        packed = packed * np.uint64(len(alphabet)) + letter[i : i + len(whole)].astype(np.uint64)
-    grams, gram = np.unique(packed[whole], return_inverse=True)
-    words: dict[str, int] = {}
-    split = [text.split() for text in texts]
-    word = np.array([words.setdefault(name, len(words)) for row in split for name in row], np.int64)
-    word_row = np.repeat(np.arange(len(split)), [len(row) for row in split])
-    row = np.concatenate([row_of[: len(whole)][whole], word_row])
-    column = np.concatenate([gram, word + len(grams)])
-    return row, column, len(grams) + len(words)
+        packed = packed * np.uint64(len(alphabet)) + letter[i : i + len(whole)]
+    known, gram = np.unique(packed[whole], return_inverse=True)
+    row, gram = np.divmod(np.unique(row_of[: len(whole)][whole] * len(known) + gram), len(known))
+    return row, known[gram]
 
 
 def _sparse(row: NDArray[Any], column: NDArray[Any], shape: tuple[int, int], value: NDArray[Any] | None = None) -> Any:

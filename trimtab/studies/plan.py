@@ -57,6 +57,7 @@ class Plan:
     effort: Effort
     left_out: Mapping[str, str]
     cuts: tuple[str, ...]
+    precision: str | None = None  # of the base model, decided before the first arm runs
 
     @property
     def seconds(self) -> float:
@@ -230,9 +231,15 @@ def load_plan(path: Path) -> Plan | None:
     """The plan of a study that was begun; None where there is none."""
     if not path.is_file():
         return None
-    plain = read_object(path, "arms", "effort", "left_out", "cuts")
+    plain = read_object(path, "arms", "effort", "left_out", "cuts", "precision")
     try:
         arms = tuple(ArmPlan(**arm) for arm in plain["arms"])
-        return Plan(arms=arms, effort=Effort(**plain["effort"]), left_out=plain["left_out"], cuts=tuple(plain["cuts"]))
+        return Plan(
+            arms=arms,
+            effort=Effort(**plain["effort"]),
+            left_out=plain["left_out"],
+            cuts=tuple(plain["cuts"]),
+            precision=plain["precision"],
+        )
     except TypeError as error:
         raise InputError(f"is damaged ({error})", "delete it; the plan is then made anew", file=path) from None
