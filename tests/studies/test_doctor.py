@@ -59,3 +59,14 @@ def test_figures_are_of_this_machine():
     assert 0 < report.memory_free_gb <= report.memory_gb <= psutil.virtual_memory().total / 1e9 + 0.1
     assert report.compute is not None
     assert report.compute.torch == importlib.metadata.version("torch")
+
+
+def test_a_cache_that_cannot_be_written_is_told(cache, monkeypatch):
+    monkeypatch.setattr(
+        module.os, "access", lambda path, mode: False
+    )  # a test may run as root, whom no permission stops
+    (gap,) = (gap for gap in doctor().missing if "written" in gap.what)
+    assert (gap.what, gap.remedy) == (
+        f"a cache that can be written: {cache} cannot",
+        "set TRIMTAB_CACHE to another folder",
+    )

@@ -75,6 +75,20 @@ def test_signals_take_nothing_that_was_finished(tmp_path: Path, tiny_model_folde
     assert max(steps) == steps[-1]
 
 
+def test_a_signal_while_planning_is_told_and_gone_on_after(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    process = start(task, "--json")
+    while not list((tmp_path / ".trimtab").glob("studies/*/events.jsonl")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    printed, told = process.communicate(timeout=60)
+    assert process.returncode == 3, told
+    assert json.loads(printed)["error"] in told.splitlines()[-1]
+    assert "--resume" in told.splitlines()[-1]
+    assert study(task, resume="latest", listeners=[]).arms[0].status == "done"
+
+
 ENDPOINT = """
 [api.big]
 url = "{url}"

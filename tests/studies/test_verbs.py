@@ -215,6 +215,33 @@ def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a
             find_kept(task, arm, run)
 
 
+@pytest.mark.parametrize("change", [("nowhere", "elsewhere"), ('"nowhere"', '"nowhere"\nrevision = "v2"')])
+def test_what_was_made_on_another_base_model_is_not_used_and_that_is_told(kept: Path, change: tuple[str, str]) -> None:
+    from trimtab.studies.eval import eval as score
+
+    file = kept / "trimtab.toml"
+    (kept / ".trimtab/studies/20260101T000000Z-aaaaaa/task.toml").write_text(file.read_text())
+    run = kept / ".trimtab/runs/20260102T000000Z-cccccc/manifest.json"
+    run.write_text(json.dumps({**json.loads(run.read_text()), "revision": None}))
+    assert latest_winner(load_task(kept)) == "lora+few-shot"
+    file.write_text(file.read_text().replace(*change))
+    with pytest.raises(InputError, match=r"chose lora\+few-shot on nowhere, and the task file now names .*--arm"):
+        ask("Why?", task=kept)
+    for verb in (
+        lambda: ask("Why?", task=kept, arm="lora+few-shot"),
+        lambda: score(kept, "lora+few-shot"),
+        lambda: ask("Why?", task=kept, arm="wide"),
+        lambda: score(kept, "wide", run="20260102T000000Z-cccccc"),
+    ):
+        with pytest.raises(MissingError, match=r"trained on nowhere, and the task file now names .*: trimtab train"):
+            verb()
+
+
+def test_a_run_is_gone_on_with_as_the_arm_it_is_of(kept: Path) -> None:
+    with pytest.raises(InputError, match="is a run of arm wide; go on with: trimtab train wide --resume 2026"):
+        train(kept, "lora", resume="20260104T000000Z-dddddd", listeners=[])
+
+
 def test_a_tuned_arm_without_weights_names_the_command_that_makes_them(kept: Path) -> None:
     from trimtab.studies.eval import eval as score
 

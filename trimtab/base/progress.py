@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from trimtab.base.files import append_line
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
+
+stop_asked = threading.Event()  # set by the command line when a signal has come
 
 
 @dataclass
@@ -29,7 +32,12 @@ class Progress:
     seed: int | None = None
 
     def emit(self, stage: str, *, step: int = 0, of: int = 0, **more: Any) -> None:
-        """Record that `stage` has done `step` of `of`; `more` must be JSON values."""
+        """Record that `stage` has done `step` of `of`; `more` must be JSON values.
+
+        Raises KeyboardInterrupt after a signal whose own was lost: Python drops what is raised in the callback of a weak reference.
+        """
+        if stop_asked.is_set():
+            raise KeyboardInterrupt
         event: Event = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "stage": stage,

@@ -17,6 +17,7 @@ import typer
 
 from trimtab import __version__
 from trimtab.base.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, TrimtabError, cannot_write, in_words
+from trimtab.base.progress import stop_asked
 from trimtab.cli import ask, check, demo, doctor, eval, init, pull, runs, study, train
 
 EPILOG = (
@@ -42,7 +43,9 @@ app = typer.Typer(
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as it is below nohup
+            signal.signal(number, _interrupt)
     sys.stdout, sys.stderr = (_writable(stream) for stream in (sys.stdout, sys.stderr))
     try:
         code = app(_with_resume_value(given), prog_name="trimtab", standalone_mode=False)
@@ -52,6 +55,12 @@ def run(arguments: Sequence[str] | None = None) -> None:
         _print_error(f"{said}; see: {verb} --help", EXIT_BAD_INPUT, as_json="--json" in given)
         code = EXIT_BAD_INPUT
     sys.exit(code)
+
+
+def _interrupt(*_: object) -> None:
+    stop_asked.set()
+    sys.unraisablehook = lambda _: None  # where the next line is dropped, the next event ends the work
+    raise KeyboardInterrupt
 
 
 def _writable(stream: TextIO | None) -> TextIO:

@@ -80,6 +80,9 @@ def doctor() -> DoctorReport:
     lacking = [name for name in DEMO_MODELS if name not in models]
     if lacking:
         missing.append(Gap(what=f"models {' and '.join(lacking)}", remedy=f"run: trimtab pull {' '.join(lacking)}"))
+    if not os.access(_existing(root), os.W_OK):
+        gap = Gap(what=f"a cache that can be written: {root} cannot", remedy="set TRIMTAB_CACHE to another folder")
+        (missing if lacking else optional).append(gap)
     if total < NEEDED_MEMORY_GB:
         missing.append(
             Gap(what=f"memory: {total:.1f} of {NEEDED_MEMORY_GB:.0f} GB", remedy="use a machine or container with more")

@@ -160,8 +160,11 @@ class _Study:
         except StoppedError:
             raise
         except SURVIVED as error:
-            why = str(error) if isinstance(error, TrimtabError) else f"{type(error).__name__}: {error}".splitlines()[0]
+            own = isinstance(error, TrimtabError)
+            why = str(error) if own else f"{type(error).__name__}: {error}".splitlines()[0]
             if cannot_write(error):  # nor could the next arm
+                if own:
+                    raise
                 remedy = "make room, then run the same command with --resume"
                 raise InputError(f"arm {arm.name} could not be kept ({why})", remedy, file=folder) from error
             self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)

@@ -79,12 +79,6 @@ def _train(bench: Bench, arm: Arm, seed: int, folder: Path, progress: Progress) 
     file = folder / "manifest.json"
     kept = read_object(file, "arm", "seed", "hashes", "result") if file.is_file() else None
     progress.seed = kept["seed"] if kept else seed
-    if kept is not None and kept["arm"] != arm.name:
-        raise InputError(
-            f"is a run of arm {kept['arm']}",
-            f"go on with: trimtab train {kept['arm']} --resume {folder.name}",
-            file=folder,
-        )
     if kept is not None and any(kept["hashes"].get(key) != value for key, value in _hashes(bench.workspace).items()):
         remedy = f"put back what was changed, or start a new run with: trimtab train {arm.name}"
         raise InputError("the rows or the documents have changed since this run was begun", remedy, file=folder)
@@ -156,7 +150,14 @@ def _run_folder(workspace: Workspace, arm: Arm, seed: int, resume: str | None) -
     if resume is None:
         return new_folder(home, arm_digest(workspace, arm, seed)[:6])
     if resume not in ("", "latest"):
-        return folder_named(home, resume, "run")
+        folder = folder_named(home, resume, "run")
+        file = folder / "manifest.json"
+        own = read_object(file, "arm")["arm"] if file.is_file() else arm.name
+        if own != arm.name:
+            raise InputError(
+                f"is a run of arm {own}", f"go on with: trimtab train {own} --resume {resume}", file=folder
+            )
+        return folder
     for folder in sorted(home.glob("*"), reverse=True):
         manifest = folder / "manifest.json"
         if manifest.is_file() and read_object(manifest, "arm")["arm"] == arm.name:
