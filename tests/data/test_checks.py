@@ -1,6 +1,7 @@
 """Checks: each fault gives its remark with count, place and remedy; clean data gives none."""
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,7 +120,11 @@ def test_variants_of_labels() -> None:
 def test_many_classes() -> None:
     splits = clean()
     splits["train"] += [row(1000 + i, f"label {i}") for i in range(998)]
-    assert "1,000 labels" in only(remarks(splits), "warn")
+    text = only(remarks(splits), "warn")
+    assert "1,000 labels" in text
+    terms = 7 * len(splits["train"])  # four words and three pairs a row, hardly one twice
+    told = int(re.search(r"about ([\d,]+) MB", text)[1].replace(",", ""))  # type: ignore[index]
+    assert told == pytest.approx(terms * 1000 * 300 / 1e6, rel=0.01)
 
 
 def test_same_question_other_answer() -> None:

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import sqrt
 from typing import Literal, get_args
 
@@ -20,7 +21,8 @@ DOMINANT = 0.8  # share of one answer from which its mere repetition scores well
 REPEATED = 0.1  # share of rows that repeat another from which it is a warning
 MANY_CLASSES = 1000
 BURST = 10  # near-identical rows with one answer that look like a flood
-_EMBEDDING = 384  # dimensions of the default embedding, which the linear arm has one row of weights a class for
+_MOST_TERMS = 50_000  # words and pairs of words that the linear arm looks at
+_BYTES_A_WEIGHT = 300  # while it is fitted, measured: the solver keeps many copies
 
 _KINDS: tuple[tuple[PairKind, str], ...] = (
     ("exact", "word for word"),
@@ -28,6 +30,7 @@ _KINDS: tuple[tuple[PairKind, str], ...] = (
     ("near", "nearly"),
 )
 
+_WORD = re.compile(r"\w\w+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are spelt in invisible letters
@@ -114,9 +117,20 @@ def _classes(data: _Data) -> Iterator[Remark]:
         text = f"All {len(data.rows)} rows have the label {label!r}: there is nothing to tell apart; add rows of other labels."
         yield Remark("stop", text)
     if len(first) >= MANY_CLASSES:
-        memory = len(first) * _EMBEDDING * 8 / 1e6
+        memory = linear_memory_mb([row.input for row in data.of("train")], len(first))
         text = f"There are {len(first):,} labels: every one is scored for every question, and the linear arm alone needs about {memory:,.0f} MB for them; check that the label column is the right one."
         yield Remark("warn", text)
+
+
+def linear_memory_mb(texts: Iterable[str], labels: int) -> float:
+    """Predicted memory in MB that fitting the linear arm takes: weights of every label for the words and pairs of words."""
+    terms: set[str | tuple[str, str]] = set()
+    for text in texts:
+        words = _WORD.findall(text.lower())
+        terms.update(words, pairwise(words))
+        if len(terms) >= _MOST_TERMS:
+            break
+    return labels * min(len(terms), _MOST_TERMS) * _BYTES_A_WEIGHT / 1e6
 
 
 def _label_forms(data: _Data) -> Iterator[Remark]:

@@ -202,8 +202,9 @@ def _lacking_keys(task: Task) -> dict[str, str]:
 
 def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
     level: Level = "stop" if len(problems) == len(task.arms) else "warn"
-    for arm, problem in problems.items():
-        yield Remark(level, f"Arm {arm} cannot run: {problem.rstrip('.')}.")
+    for problem in dict.fromkeys(problems.values()):
+        arms = [arm for arm, own in problems.items() if own == problem]
+        yield Remark(level, f"Arm{'s' * (len(arms) > 1)} {', '.join(arms)} cannot run: {problem.rstrip('.')}.")
 
 
 def _example(bench: Bench) -> tuple[str, tuple[Piece, ...]]:

@@ -11,6 +11,7 @@ from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_object, write_json
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Prompt
+from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.statistics import MIN_LATENCIES
 from trimtab.studies.arms import Effort
 from trimtab.studies.bench import Bench
@@ -24,7 +25,8 @@ SAMPLE, EVALUATIONS = 8, 4
 TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
 LINEAR_SAMPLE = 64
 MOST_LABELS = 5000  # beyond these even one question takes minutes
-FIT_SECONDS, API_SECONDS = 10.0, 5.0  # set aside in the budget for what is not timed: the linear fits, an endpoint
+FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
+API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
 EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 
@@ -134,7 +136,7 @@ def _predict(bench: Bench, arm: Arm, context: Context, choices: int, rates: dict
 def _linear(bench: Bench, arm: Arm) -> ArmPlan:
     """The embedding of every row, timed on a few, and the fits."""
     train, dev, test = (bench.workspace.splits[name] for name in ("train", "dev", "test"))
-    sample = [example.input for example in train[:LINEAR_SAMPLE]]
+    sample, labels = [example.input for example in train[:LINEAR_SAMPLE]], len(bench.workspace.labels)
     with MemoryPeak() as memory:
         bench.embedder.encode(sample[:1])  # the first, cold one is not counted
         began = time.perf_counter()
@@ -142,10 +144,10 @@ def _linear(bench: Bench, arm: Arm) -> ArmPlan:
         each = (time.perf_counter() - began) / len(sample)
     return ArmPlan(
         arm=arm.name,
-        epoch_seconds=each * (len(train) + len(dev)) + FIT_SECONDS,
+        epoch_seconds=each * (len(train) + len(dev)) + FIT_SECONDS * len(train) * labels,
         epochs=1.0,
         answer_seconds=each * len(test),
-        memory_mb=memory.megabytes,
+        memory_mb=memory.megabytes + linear_memory_mb([example.input for example in train], labels),
     )
 
 
@@ -201,7 +203,7 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
             if total(effort) > budget and epochs < most:
                 effort = replace(effort, epochs=epochs)
         if effort.epochs is not None:
-            cuts.append(f"at most {effort.epochs:g} epochs of training")
+            cuts.append(f"at most {effort.epochs:g} epoch{'s' if effort.epochs > 1 else ''} of training")
         while total(effort) > budget and effort.seeds > 1:
             effort = replace(effort, seeds=effort.seeds - 1)
         if effort.seeds < seeds:
