@@ -81,6 +81,20 @@ def test_a_number_that_is_none_in_parquet(tmp_path: Path) -> None:
         read(tmp_path / "a.parquet", "classify")
 
 
+def test_22_half_a_surrogate_pair_in_squad(tmp_path: Path) -> None:
+    questions = [
+        {"id": f"i{n}", "question": text, "answers": [{"text": answer}]}
+        for n, (text, answer) in enumerate([("q", "a"), ("r", "b"), ("s\ud800", "c"), ("t", "\udc00d")])
+    ]
+    (tmp_path / "a.json").write_bytes(squad(qas=questions))
+    found = read(tmp_path / "a.json")
+    assert [example.id for example in found.examples] == ["i0", "i1"]
+    assert [refusal.reason for refusal in found.refusals] == ["holds half a surrogate pair"] * 2
+    (tmp_path / "a.json").write_bytes(squad(context="x\ud800", qas=questions))
+    with pytest.raises(InputError, match=r"a\.json:data\[0\]\.paragraphs\[0\]: holds half a surrogate pair; remove"):
+        read(tmp_path / "a.json")
+
+
 def test_a_question_without_text_in_squad_is_skipped(tmp_path: Path) -> None:
     questions = [
         {"id": f"i{n}", "question": text, "answers": [{"text": "a"}]} for n, text in enumerate(("q", "r", " "))

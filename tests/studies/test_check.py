@@ -63,6 +63,7 @@ def test_an_overlap_comes_with_what_to_do_and_the_text(tmp_path: Path) -> None:
     (remark,) = [remark for remark in result.remarks if "repeats train" in remark.text]
     assert remark.level == "stop"
     assert 'set data.leakage = "report"' in remark.text
+    assert "`group`" not in remark.text  # files that are the test set know no groups
     assert copied["question"] in result.overlaps[0]
 
 
@@ -182,6 +183,13 @@ def test_long_text_that_is_only_read_is_cut_in_its_middle_and_the_answer_is_not(
     assert "begin" in shown
     assert "characters more" in shown
     assert shown.count("word") == 1000
+
+
+def test_a_difference_that_no_arm_could_have_is_not_offered() -> None:
+    shown = {share: drawn(replace(EMPTY, smallest_difference=share)) for share in (0.31, 1.0)}
+    assert "can show a difference of about 31 points between arms (80% power, 1 comparison)" in shown[0.31]
+    assert "are too few to show any difference between arms" in shown[1.0]
+    assert "100 points" not in shown[1.0]
 
 
 def test_what_does_not_fit_the_budget_is_added_up() -> None:

@@ -15,7 +15,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Kind, Message, Refusal
 from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow
-from trimtab.data.readers import SUFFIXES, RawRow, Rows, printable, read_hub, read_rows
+from trimtab.data.readers import HALF_PAIR, SUFFIXES, RawRow, Rows, holds_half_pair, printable, read_hub, read_rows
 from trimtab.data.rows import LAYOUTS, Columns, Content, Reader, Wish, find_columns
 from trimtab.data.sources import resolve
 from trimtab.data.squad import answers_of, looks_like_squad, read_paragraphs
@@ -216,6 +216,9 @@ def _read_squad(path: Path, task: Task, found: _Found) -> None:
     for paragraph in read_paragraphs(path, task.data.encoding):
         articles.add(paragraph.article)
         for row in paragraph.questions:
+            if holds_half_pair(row.fields):
+                found.refusals.append(row.refusal(*HALF_PAIR))
+                continue
             question = row.fields.get("question")
             if not isinstance(question, str) or not question.strip():
                 found.refusals.append(row.refusal("no text in question", "fill it, or leave the question out"))

@@ -13,7 +13,6 @@ from trimtab.base.records import Document, Example, Split
 from trimtab.base.task import Task
 from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normalise, place, short, without_template
 
-OVERLAP_REMEDY = 'take those rows out of one side, give both the same `group`, or set data.leakage = "report"'
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _WORDS = 5  # shorter questions are headings and terms, which documents may well hold
 _SENTENCE = re.compile(r"(?<=[.!?:;。？！])\s+|\n+|(?<=[。？！])")
@@ -62,11 +61,17 @@ def check_leakage(splits: Mapping[Split, Sequence[Example]], task: Task) -> list
     if overlaps and task.data.leakage == "stop":
         raise InputError(
             describe(overlaps),
-            OVERLAP_REMEDY,
+            overlap_remedy(task),
             file=task.file,
             field="data.leakage",
         )
     return overlaps
+
+
+def overlap_remedy(task: Task) -> str:
+    """What to do about overlaps; a group holds rows together only where no files are the test set."""
+    group = "" if task.data.test else "give both the same `group`, "
+    return f'take those rows out of one side, {group}or set data.leakage = "report"'
 
 
 def describe(overlaps: Sequence[Overlap]) -> str:

@@ -142,10 +142,11 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _has_surrogate(text: str, value: Any) -> bool:
-    """Whether a string of `value` holds half a surrogate pair (only an escape in `text` can bring one)."""
-    if not _SURROGATE.search(text):
-        return False
+HALF_PAIR = "holds half a surrogate pair", "remove or complete the \\ud… escape"
+
+
+def holds_half_pair(value: Any) -> bool:
+    """Whether a string in a JSON value holds half a surrogate pair, which no text file can."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -158,14 +159,8 @@ def _row(value: Any, text: str, path: Path, line: int) -> RawRow | Refusal:
         raise InputError(
             f"the row is {type_name(value)}, not an object", 'write {"field": value, …}', file=path, line=line
         )
-    if _has_surrogate(text, value):
-        return Refusal(
-            file=str(path),
-            line=line,
-            reason="holds half a surrogate pair",
-            remedy="remove or complete the \\ud… escape",
-        )
-    return RawRow(str(path), line, value)
+    row = RawRow(str(path), line, value)
+    return row.refusal(*HALF_PAIR) if _SURROGATE.search(text) and holds_half_pair(value) else row
 
 
 def type_name(value: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
-from trimtab.data.readers import RawRow, read_json_value, type_name
+from trimtab.data.readers import HALF_PAIR, RawRow, holds_half_pair, read_json_value, type_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
             where = f"data[{index}].paragraphs[{number}]"
             if not isinstance(paragraph, dict) or not isinstance(paragraph.get("context"), str):
                 raise _error(path, "has no text under context", where)
+            if holds_half_pair([title, paragraph["context"]]):
+                raise InputError(*HALF_PAIR, file=path, field=where)
             questions = paragraph.get("qas", [])
             if not isinstance(questions, list) or not all(isinstance(item, dict) for item in questions):
                 raise _error(path, "is not a list of questions", f"{where}.qas")

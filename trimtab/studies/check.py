@@ -17,7 +17,7 @@ from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.task import Task, load_task
 from trimtab.data.checks import Level, Remark, by_level, check_documents, check_size
 from trimtab.data.duplicates import place, short
-from trimtab.data.leakage import OVERLAP_REMEDY, Overlap, describe
+from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
 from trimtab.measurement.statistics import items_for_difference, smallest_difference
 from trimtab.studies.bench import Bench, open_bench
@@ -113,7 +113,7 @@ def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
     remarks += check_documents(workspace.splits, workspace.documents, task)
     if workspace.overlaps:
         level: Level = "stop" if task.data.leakage == "stop" else "warn"
-        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {OVERLAP_REMEDY}."))
+        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(task)}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
     remarks += _cannot_run(_lacking_keys(task), task)

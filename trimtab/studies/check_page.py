@@ -100,12 +100,10 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
     if result.smallest_difference is not None:
         points, count = 100 * result.smallest_difference, result.comparisons
-        console.print(
-            Text(
-                f"The {result.splits['test']} test questions can show a difference of about {points:.0f} points between arms "
-                f"(80% power, {count} comparison{'s' * (count > 1)}); smaller ones need more questions."
-            )
-        )
+        power = f"(80% power, {count} comparison{'s' * (count > 1)})"
+        told = f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more questions."
+        few = f"are too few to show any difference between arms {power}."
+        console.print(Text(f"The {result.splits['test']:,} test questions {told if points < 90 else few}"))
 
 
 def _whole(result: CheckResult) -> str:
