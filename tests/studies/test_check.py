@@ -119,8 +119,12 @@ def test_more_labels_than_a_language_model_can_score_are_not_tried(
         task='kind = "classify"',
         base=f'embedding = "{tiny_embedding_folder}"',
     )
+    file.write_text(file.read_text().replace("[study]", '[study]\nbudget = "1s"'))
+    monkeypatch.setattr("trimtab.studies.plan.FIT_SECONDS", 1.0)
     result = check(file)
     assert [row.problem is None for row in result.forecasts] == [True, False]
+    fits = result.splits["train"] * len(result.labels) / 60
+    assert result.forecasts[0].minutes == pytest.approx(fits, rel=0.1)  # what cuts epochs cuts no fits
     assert levels(result, "Arm prompt cannot run: a language model scores every label") == ["warn"]
 
 
