@@ -68,6 +68,12 @@ def test_an_answer_of_articles_or_punctuation_alone_is_not_the_empty_answer() ->
     assert score_one("token_f1", "", [""]) == 1
 
 
+def test_a_decimal_point_is_part_of_its_number() -> None:
+    assert score_one("exact_match", "15 litres", ["1.5 litres"]) == 0
+    assert score_one("exact_match", "1.5 litres.", ["1.5 litres"]) == 1
+    assert score_one("exact_match", "1,500", ["1500"]) == 1
+
+
 def test_unicode_punctuation_and_composition_do_not_matter() -> None:
     assert score_one("exact_match", "«Cafe\u0301» — Zürich!", ["café Zürich"]) == 1
     assert score_one("token_f1", "東京", ["東京。"]) == 1

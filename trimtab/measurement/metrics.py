@@ -24,17 +24,20 @@ from trimtab.measurement.scorer import require_consent as require_consent
 
 RIGHT_OR_WRONG = ("exact_match", "accuracy", "macro_f1")
 _ARTICLES = frozenset(("a", "an", "the"))
+_DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
 _CLAUSE_END = re.compile(r"[.,;:!?\n–—]|\s-")
 
 
 def normalise(text: str) -> str:
     """Text as SQuAD compares it: lower case, without punctuation, articles and extra whitespace.
 
-    Departs from SQuAD in two ways: every Unicode punctuation mark counts, after NFKC; and a text of nothing but
-    punctuation or articles keeps them, so that the answer "A" is not the empty answer.
+    Departs from SQuAD in three ways: every Unicode punctuation mark counts, after NFKC; a decimal point stays, so that 1.5
+    is not 15; and a text of nothing but punctuation or articles keeps them, so that the answer "A" is not the empty answer.
     """
     folded = unicodedata.normalize("NFKC", text).lower()
-    bare = "".join(char for char in folded if not _is_punctuation(char)).split() or folded.split()
+    points = {match.start() for match in _DECIMAL_POINT.finditer(folded)}
+    kept = (char for place, char in enumerate(folded) if place in points or not _is_punctuation(char))
+    bare = "".join(kept).split() or folded.split()
     return " ".join([word for word in bare if word not in _ARTICLES] or bare)
 
 

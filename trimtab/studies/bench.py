@@ -32,8 +32,9 @@ class Bench:
     The base is loaded once and again after weights were changed, so that no arm starts from what another one left.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, precision: str | None = None) -> None:
         self.workspace, self.task = workspace, workspace.task
+        self._asked_precision = precision or workspace.task.base.precision
         self._base: Base | None = None
         self._touched = False
         self.index_seconds = 0.0
@@ -43,8 +44,13 @@ class Bench:
     def base(self) -> Base:
         """The base model with whatever was put onto it."""
         if self._base is None:
-            self._base = load_base(self.base_folder, self.task.base.precision)
+            self._base = load_base(self.base_folder, self._asked_precision)
         return self._base
+
+    @property
+    def precision(self) -> str:
+        """What the base model runs in; before it is loaded, what was asked for."""
+        return self._base.precision if self._base else self._asked_precision
 
     @cached_property
     def base_folder(self) -> Path:
@@ -142,13 +148,13 @@ class Bench:
         return [self.encoder.answer(label) for label in self.workspace.labels]
 
 
-def open_bench(workspace: Workspace) -> Bench:
+def open_bench(workspace: Workspace, precision: str | None = None) -> Bench:
     """A bench whose rows all fit the model: longer ones leave their split and stand in `refused.jsonl`.
 
-    A training row must fit with its own answer, a dev or test row with the longest that may be given. Nothing is done where
+    `precision` is that of work to go on with: it was decided then, and is not measured again. A training row must fit with its own answer, a dev or test row with the longest that may be given. Nothing is done where
     no arm runs the base model. Raises InputError where no row of train or test is left.
     """
-    bench = Bench(workspace)
+    bench = Bench(workspace, precision)
     if all(arm.weights in ("linear", "api") for arm in workspace.task.arms):
         return bench
     for splits in (("train",), ("dev", "test")):  # the longest answer is known from the training rows that stay

@@ -178,7 +178,7 @@ def _none_passes(study: _Study, target: float) -> Verdict:
     if items is None:
         needs = f"not more test questions: the best score, {_number(score.value)}, is not above the target"
         return _not_shown(f"{sentence}. As it does not score above it, more test questions will not help.", needs)
-    needs = f"{_about(items - score.n)} more test questions"
+    needs = _more_questions(items - score.n)
     return _not_shown(f"{sentence}; {needs} would settle it if that is its true score.", needs)
 
 
@@ -295,7 +295,7 @@ def _settled(found: Sequence[_Open], n: int) -> str:
     if any(each.items is None for each in found):
         return "no number of test questions would settle it"
     most = max(each.items for each in found if each.items is not None)
-    return f"{_about(most - n)} more test questions would settle it"
+    return f"{_more_questions(most - n)} would settle it"
 
 
 def _items(gap: float, variance: float, level: float) -> float | None:
@@ -371,6 +371,8 @@ def _against_next(arm: ArmResult, other: ArmResult, study: _Study) -> str:
 
 
 def _amount(cost: Cost) -> str:
+    if cost.currency == MACHINE_SECONDS:
+        return f"{cost.total / 3600:,.1f} machine hours"
     digits = 0 if cost.total >= 100 else 2
     return f"{cost.total:,.{digits}f} {cost.currency}"
 
@@ -383,11 +385,11 @@ def _number(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
 
 
-def _about(items: float) -> str:
-    """A number of items to two digits, rounded up."""
+def _more_questions(items: float) -> str:
+    """How many more are needed, to two digits, rounded up."""
     whole = max(1, math.ceil(items))
     unit = 10 ** max(0, len(str(whole)) - 2)
-    return f"about {math.ceil(whole / unit) * unit:,}"
+    return f"about {math.ceil(whole / unit) * unit:,} more test question{'s' if whole > 1 else ''}"
 
 
 def _list(names: Sequence[str]) -> str:
