@@ -81,17 +81,29 @@ def test_an_endpoint_without_its_key_is_told_before_a_study(tmp_path: Path, monk
     assert levels(check(both), "api-big") == []
 
 
-def test_rows_that_are_too_long_do_not_count(tmp_path: Path, tiny_model_folder: Path) -> None:
-    rows = [
-        row | {"question": row["question"] + " far" * 100 * (number % 3 > 0)} for number, row in enumerate(rows_of(120))
+def rows_with_long_ones(every: int) -> list[dict[str, str]]:
+    """120 rows, one of `every` longer than the tiny model's context."""
+    return [
+        row | {"question": row["question"] + " far" * 100 * (number % every == 0)}
+        for number, row in enumerate(rows_of(120))
     ]
-    result = check(write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows))
+
+
+def test_too_many_rows_that_are_too_long_are_refused(tmp_path: Path, tiny_model_folder: Path) -> None:
+    file = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows_with_long_ones(2))
+    with pytest.raises(InputError, match="60 of 120 rows are longer than the model's 256 tokens"):
+        check(file)
+    assert len((tmp_path / ".trimtab" / "refused.jsonl").read_text().splitlines()) == 60
+
+
+def test_rows_that_are_too_long_do_not_count(tmp_path: Path, tiny_model_folder: Path) -> None:
+    result = check(write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows_with_long_ones(10)))
     tests = result.splits["test"]
-    assert sum(result.splits.values()) == 40
+    assert sum(result.splits.values()) == 108
     assert levels(result, f"Test has {tests} rows") == ["warn"]
-    assert len(result.refused) == 80
+    assert len(result.refused) == 12
     assert result.smallest_difference == smallest_difference(tests, GUESSED_DISCORDANCE, 1)
-    assert levels(result, "80 rows are longer than the model's 256 tokens") == ["warn"]
+    assert levels(result, "12 rows are longer than the model's 256 tokens") == ["warn"]
 
 
 def test_what_is_timed_is_told_on_standard_error(
@@ -109,7 +121,7 @@ def test_what_is_timed_is_told_on_standard_error(
 def test_more_labels_than_a_language_model_can_score_are_not_tried(
     tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trimtab.studies.plan.MOST_LABELS", 9)
+    monkeypatch.setattr("trimtab.answering.choose.MOST_LABELS", 9)
     rows = [{"text": row["question"], "label": row["answer"]} for row in rows_of(60)]
     file = write_task(
         tmp_path,
@@ -215,3 +227,12 @@ def test_figures_that_round_to_nothing_are_not_shown_as_nothing() -> None:
     assert "<0.1" in shown
     assert "0.0" not in shown
     assert "1 document\n" in shown
+
+
+def test_an_answer_length_that_cuts_references_is_told(tmp_path: Path, tiny_model_folder: Path) -> None:
+    rows = [{"question": row["question"], "answer": row["answer"] * 9} for row in rows_of(60)]
+    kind = 'kind = "answer"\nmetric = "exact_match"\noutput_tokens = {}'
+    cut = check(write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows, task=kind.format(2)))
+    assert levels(cut, "tokens, and task.output_tokens = 2 cuts answers before that") == ["warn"]
+    whole = check(write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows, task=kind.format(100)))
+    assert levels(whole, "task.output_tokens") == []

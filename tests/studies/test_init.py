@@ -209,3 +209,21 @@ def test_the_kind_is_that_of_the_largest_file_and_the_labels_those_of_all(tmp_pa
     text = init(tmp_path)
     assert load_task(tmp_path).task.kind == "classify"
     assert "b.csv: column `message` is the input, `mood` the label" in text
+
+
+def test_many_loose_documents_are_named_by_a_pattern_that_takes_later_ones_too(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"page{number}.md").write_text(f"# Page {number}\nText of page {number}.\n")
+    (tmp_path / "note.txt").write_text("A note.\n")
+    init(tmp_path)
+    assert load_task(tmp_path).data.documents == ("*.md", "note.txt")
+    accepted(tmp_path)
+    (tmp_path / "page9.md").write_text("# Page 9\nText of page 9.\n")
+    assert len(read_documents(load_task(tmp_path))) == 7
+
+
+def test_a_pattern_never_takes_what_is_no_document(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d", "README"):
+        (tmp_path / f"{name}.md").write_text(f"# {name}\nText of {name}.\n")
+    init(tmp_path)
+    assert load_task(tmp_path).data.documents == ("a.md", "b.md", "c.md", "d.md")

@@ -39,7 +39,9 @@ def test_cuts_come_in_their_order_and_no_further_than_needed() -> None:
 def test_the_longest_arm_is_left_out_first_and_told_its_minutes() -> None:
     plan = fit([arm("prompt", epoch=0, choose=0), arm("lora", epoch=1000)], 60, 1)
     assert set(plan.left_out) == {"lora"}
-    assert "budget of 1.0 min lacks about 3.5 min" in plan.left_out["lora"]  # 260 s and 10 s of the other, less 60 s
+    assert (
+        "the 1.0 min that the budget leaves lack about 3.5 min" in plan.left_out["lora"]
+    )  # 260 s and 10 s of the other, less 60 s
     assert plan.seconds == 10.0
 
 

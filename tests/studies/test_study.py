@@ -127,6 +127,6 @@ def test_what_does_not_fit_the_budget_is_cut_in_order_and_told(tmp_path: Path, t
     cuts = json.loads((folder / "manifest.json").read_text())["cuts"]
     assert [cut.split()[-2] for cut in cuts] == ["on", "of", "3"]  # chosen on dev, epochs of training, of 3 seeds
     assert {arm.status for arm in result.arms} == {"not_run"}
-    assert all(re.search(r"lacks about .* min", arm.why or "") for arm in result.arms)
+    assert all(re.search(r"lack about .* min", arm.why or "") for arm in result.arms)
     require_study_json(json.loads((folder / "study.json").read_text()))
     assert not {event["stage"] for event in events(folder)} & {"answer", "train"}

@@ -14,6 +14,7 @@ from study_tasks import QUICK, arm_of, events, folder_of, require_study_json, wr
 from trimtab.base.errors import BusyError, InputError, MissingError, StoppedError
 from trimtab.base.records import StudyResult
 from trimtab.measurement.evaluate import load_answers
+from trimtab.studies.eval import eval as score_arm
 from trimtab.studies.study import study
 
 
@@ -196,3 +197,25 @@ def test_there_is_nothing_to_go_on_with(tmp_path: Path, tiny_model_folder: Path,
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     with pytest.raises(MissingError, match=r"no (such )?study"):
         study(task, resume=resume, listeners=[])
+
+
+def test_a_resumed_study_never_decides_its_precision_again(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    study(task, listeners=[])
+    folder = folder_of(task)
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["precision"] == "fp32"
+    (folder / "plan.json").write_text(json.dumps(plan | {"precision": "bf16"}))  # as another hour's measurement
+    (folder / "arms" / "prompt" / "arm.json").unlink()
+    study(task, resume="latest", listeners=[])
+    assert json.loads((folder / "manifest.json").read_text())["precision"] == "bf16"
+
+
+def test_another_prompt_on_the_test_questions_is_another_look(
+    tmp_path: Path, tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    for times, instruction in (("once", "Which city?"), ("once", "Which city?"), ("2 times", "Name the city.")):
+        file.write_text(file.read_text().replace("Which city?", instruction))
+        score_arm(file, "prompt", split="test")
+        assert f"opened {times}" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_check_shows_all_it_can_without_models(tmp_path: Path) -> None:
     assert 0 < result.smallest_difference <= 1
     assert any(remark.level == "warn" and "nowhere" in remark.text for remark in result.remarks)
     shown = drawn(result)
-    for part in ("rows.jsonl:41", "1 email in 1 rows", "Nothing stops a study"):
+    for part in ("rows.jsonl:41", "1 email in 1 row,", "Nothing stops a study"):
         assert part in shown
 
 

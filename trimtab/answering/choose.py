@@ -2,7 +2,7 @@
 
 The labels' tokens form a trie that is laid behind the prompt in the flat row; each node sees the prompt and its ancestors, so a
 beginning that labels share is computed once. Shapes: N tokens of the flat row, M positions that are scored, V vocabulary,
-R nodes of the trie that have children (the root, which is the prompt's last token, apart), E edges, L labels.
+R nodes of the trie that have children (the root, which is the prompt's last token, apart), E edges, L labels, P the longest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from trimtab.model.attention import Rule, causal, masked
 from trimtab.model.load import Base
 
 ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 64, 16
+MOST_LABELS = 5000  # beyond these even one question takes minutes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,11 @@ class Trie:
             raise InputError(
                 "two labels have the same tokens, or one has none", "make them differ", field="task.labels"
             )
+        if len(labels_ids) > MOST_LABELS:
+            raise InputError(
+                f"a language model scores every label for every question, and {len(labels_ids):,} are too many to try",
+                "check the label column; the arm linear is made for many labels",
+            )
         inner = sorted({label[:end] for label in labels_ids for end in range(len(label))}, key=lambda path: len(path))
         node = {path: number for number, path in enumerate(inner)}
         self.tokens = [path[-1] for path in inner[1:]]
@@ -62,14 +69,30 @@ class Trie:
         self.parents_E = torch.tensor([parent for parent, _ in edges])
         self.tokens_E = torch.tensor([token for _, token in edges])
         edge = {pair: number for number, pair in enumerate(edges)}
-        self.on_path_LE = torch.zeros(len(labels_ids), len(edges))
-        for number, label in enumerate(labels_ids):
-            self.on_path_LE[number, [edge[node[label[:end]], label[end]] for end in range(len(label))]] = 1.0
-        self.sees_RR = torch.tensor([[path[: len(other)] == other for other in inner[1:]] for path in inner[1:]])
-        self.sees_RR = self.sees_RR.reshape(len(self.tokens), len(self.tokens))
+        paths = [
+            torch.tensor([edge[node[label[:end]], label[end]] for end in range(len(label))]) for label in labels_ids
+        ]
+        # shorter labels are filled with an edge that does not exist: its score is 0
+        self.path_LP = torch.nn.utils.rnn.pad_sequence(paths, batch_first=True, padding_value=len(edges))
+        self.sees_RR = torch.zeros(len(self.tokens), len(self.tokens), dtype=torch.bool)
+        for number, path in enumerate(inner[1:]):
+            parent = node[path[:-1]]
+            if parent:
+                self.sees_RR[number] = self.sees_RR[parent - 1]
+            self.sees_RR[number, number] = True
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def of_labels(self, scores_BE: Tensor) -> Tensor:
+        """Sums of the edges' scores along each label, `[B, L]`."""
+        filled_BE = torch.cat([scores_BE, scores_BE.new_zeros(len(scores_BE), 1)], dim=1)
+        return filled_BE[:, self.path_LP].sum(-1)
+
+
+@lru_cache(maxsize=4)
+def _trie(labels_ids: tuple[tuple[int, ...], ...]) -> Trie:
+    return Trie(labels_ids)
 
 
 class TreeRow:
@@ -123,7 +146,7 @@ def choose(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[t
     `labels_ids` hold each label's tokens with the end token, so that a label that begins another one is not favoured.
     Results are in the order asked. Raises InputError for labels that cannot be told apart and prompts that do not fit.
     """
-    trie = Trie(labels_ids)
+    trie = _trie(tuple(labels_ids))
     context = int(base.model.config.max_position_embeddings)
     for request in requests:
         if not request.ids or len(request.ids) + trie.deepest > context:
@@ -204,4 +227,4 @@ def _score_row(base: Base, prompts: list[tuple[int, ...]], trie: Trie, prefix: P
         here = (at_edges >= start) & (at_edges < start + HEAD_ROWS)
         rows, tokens = (at_edges[here] - start).to(device), tokens_edges[here].to(device)
         scores[here] = (logits_MV[rows, tokens] - logits_MV.logsumexp(-1)[rows]).cpu()
-    return scores.view(len(prompts), -1).double() @ trie.on_path_LE.double().T
+    return trie.of_labels(scores.view(len(prompts), -1).double())

@@ -14,7 +14,10 @@ def command(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="In quotes.")],
     task: TaskOption = DEFAULT_TASK,
     arm: Annotated[
-        str | None, typer.Option("--arm", metavar="ARM", help="The winner of the newest study unless given.")
+        str | None,
+        typer.Option(
+            "--arm", metavar="ARM", help="The winner of the newest study unless given, else rag, else prompt."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -33,7 +33,7 @@ def command(
     \b
     Example:
       trimtab eval rag
-      trimtab eval lora --split test --run 20261124T101500-3f2a
+      trimtab eval lora --split test --run 20261124T101500Z-3f2a9b
     """
     with Output(as_json) as output:
         from trimtab.studies.eval import eval

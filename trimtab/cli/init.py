@@ -33,7 +33,8 @@ def command(
             output.raw(text)
         else:
             file = folder / DEFAULT_TASK
-            told = f"{text}\nWrote {file}; next: trimtab check --task {file}"
+            then = 'ask "…"' if "examples = []" in text else "check"
+            told = f"{text}\nWrote {file}; next: trimtab {then} --task {file}"
             output.show(
                 {"file": file, "text": text},
                 lambda console: console.print(told, markup=False, highlight=False, soft_wrap=True),

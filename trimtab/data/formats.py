@@ -26,7 +26,6 @@ SAMPLE = 500
 """Rows from which the columns of a file are told."""
 DETECT_SAMPLE = 20_000
 REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
-"""Reading stops when more than REFUSED_ROWS rows and more than REFUSED_SHARE of all were refused."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment"))
@@ -307,13 +306,18 @@ def _check_labels(examples: Sequence[Example], task: Task) -> None:
             )
 
 
+def too_many(refused: int, rows: int) -> bool:
+    """Whether so many rows cannot be used that going on without them would mislead."""
+    return refused > REFUSED_ROWS and refused > REFUSED_SHARE * rows
+
+
 def _check_enough(
     examples: Sequence[Example], refusals: Sequence[Refusal], patterns: Sequence[str], task: Task
 ) -> None:
     total = len(examples) + len(refusals)
     if refusals:
         first = refusals[0]
-        if len(examples) < 2 or (len(refusals) > REFUSED_ROWS and len(refusals) > REFUSED_SHARE * total):
+        if len(examples) < 2 or too_many(len(refusals), total):
             raise InputError(
                 f"{len(refusals):,} of {total:,} rows cannot be used; the first: {first.reason}",
                 first.remedy,

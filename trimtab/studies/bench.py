@@ -13,6 +13,7 @@ from trimtab.answering.choose import ChoiceRequest, choose_labels
 from trimtab.answering.engine import Engine, Request, generate_texts
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Generation, Hit, Prompt, Refusal, Split
+from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
@@ -151,8 +152,9 @@ class Bench:
 def open_bench(workspace: Workspace, precision: str | None = None) -> Bench:
     """A bench whose rows all fit the model: longer ones leave their split and stand in `refused.jsonl`.
 
-    `precision` is that of work to go on with: it was decided then, and is not measured again. A training row must fit with its own answer, a dev or test row with the longest that may be given. Nothing is done where
-    no arm runs the base model. Raises InputError where no row of train or test is left.
+    `precision` is that of work to go on with: it was decided then, and is not measured again. A training row must fit with its
+    own answer, a dev or test row with the longest that may be given. Nothing is done where no arm runs the base model.
+    Raises InputError where no row of train or test is left, or too many had to go.
     """
     bench = Bench(workspace, precision)
     if all(arm.weights in ("linear", "api") for arm in workspace.task.arms):
@@ -166,8 +168,15 @@ def open_bench(workspace: Workspace, precision: str | None = None) -> Bench:
                 "shorten them, or choose a base model with a longer context",
                 field="data.examples",
             )
-    if len(bench.workspace.refusals) > len(workspace.refusals):
+    gone, rows = len(bench.workspace.refusals) - len(workspace.refusals), sum(map(len, workspace.splits.values()))
+    if gone:
         write_refusals(workspace.folder, bench.workspace.refusals)
+    if too_many(gone, rows):
+        raise InputError(
+            f"{gone:,} of {rows:,} rows are longer than the model's {bench.context_tokens} tokens (refused.jsonl lists them)",
+            "shorten them, or choose a base model with a longer context",
+            field="data.examples",
+        )
     return bench
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from trimtab.answering.remote import RemoteModel
-from trimtab.base.errors import InputError, MissingError
+from trimtab.base.errors import MissingError
 from trimtab.base.progress import Display, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.task import Task, load_task
@@ -20,6 +19,7 @@ from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
 from trimtab.measurement.statistics import items_for_difference, smallest_difference
+from trimtab.studies.answerers import lacking_keys
 from trimtab.studies.bench import Bench, open_bench
 from trimtab.studies.contexts import CUSTOMARY, Asker, Context
 from trimtab.studies.plan import Plan, fit, predict
@@ -116,7 +116,7 @@ def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
         remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(task)}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
-    remarks += _cannot_run(_lacking_keys(task), task)
+    remarks += _cannot_run(lacking_keys(task), task)
     tests, comparisons = len(workspace.splits["test"]), max(1, len(task.arms) - 1)
     result = CheckResult(
         task=task.task.name,
@@ -172,6 +172,10 @@ def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
         rows = "1 row is" if too_long == 1 else f"{too_long:,} rows are"
         text = f"{rows} longer than the model's {tokens.context} tokens and left out (see the rows not used); shorten them, or choose a base model with a longer context."
         remarks.append(Remark("warn", text))
+    cut, longest = task.task.output_tokens, _longest_answer(bench)
+    if cut and longest > cut:
+        text = f"The longest training answer has {longest:,} tokens, and task.output_tokens = {cut:,} cuts answers before that; raise it."
+        remarks.append(Remark("warn", text))
     return replace(
         result,
         splits={name: len(part) for name, part in splits.items()},
@@ -187,17 +191,12 @@ def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
     )
 
 
-def _lacking_keys(task: Task) -> dict[str, str]:
-    """The endpoint arms whose key is not set, each with what to do; nothing is sent."""
-    problems: dict[str, str] = {}
-    for arm in task.arms:
-        if arm.weights == "api":
-            table = task.api[arm.name.removeprefix("api-")]
-            try:
-                RemoteModel(table.url, table.model, table.key_env)
-            except InputError as error:
-                problems[arm.name] = f"{error.problem}; {error.remedy}"
-    return problems
+def _longest_answer(bench: Bench) -> int:
+    """Tokens of the longest reference of the training rows, 0 for a closed set, where nothing is cut."""
+    if bench.task.task.kind == "classify":
+        return 0
+    train = bench.workspace.splits["train"]
+    return max((len(bench.encoder.answer(reference)) for row in train for reference in row.references), default=0)
 
 
 def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:

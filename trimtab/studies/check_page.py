@@ -47,7 +47,9 @@ def _draw_data(result: CheckResult, console: Console) -> None:
         console.print(Text(f"Labels ({len(result.labels):,}): {shown}{f' and {more:,} more' if more > 0 else ''}"))
     for finding in result.private:
         console.print(
-            Text(f"Private data: {finding.count} {finding.kind} in {finding.rows} rows, first {finding.places[0]}")
+            Text(
+                f"Private data: {finding.count} {finding.kind} in {finding.rows} row{'s' * (finding.rows != 1)}, first {finding.places[0]}"
+            )
         )
 
 

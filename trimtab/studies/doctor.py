@@ -113,7 +113,9 @@ def _lines(report: DoctorReport) -> list[tuple[str, str]]:
         ("memory", f"{report.memory_gb:.1f} GB, {report.memory_free_gb:.1f} GB free"),
     ]
     if report.compute is not None:
-        lines.append(("torch", f"{report.compute.torch}, {report.compute.threads} threads"))
+        lines.append(
+            ("torch", f"{report.compute.torch}, {report.compute.threads} thread{'s' * (report.compute.threads != 1)}")
+        )
         lines.append(
             ("accelerator", ", ".join(report.compute.accelerators) or "none; training and answering use the cores")
         )

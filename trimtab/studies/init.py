@@ -20,6 +20,7 @@ from trimtab.data.readers import SUFFIXES, RawRow, printable, read_rows
 
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"
 FEW_ROWS = 200
+MANY_DOCUMENTS = 4  # of one kind, from which on a pattern names them
 """Below this many rows the test share is too small to show much; the task file says so."""
 LISTED_LABELS = 12
 """As many labels as the instruction names one by one."""
@@ -137,10 +138,25 @@ def _document_places(folder: Path, left_out: list[str]) -> Iterator[str]:
             continue
         taken |= names
         yield f"{place.name}/"
-    for path in sorted(folder.iterdir()):
-        wanted = path.is_file() and path.name.lower().endswith(documents.SUFFIXES) and path.name.isprintable()
-        if wanted and not _NO_DOCUMENT.match(path.name) and path.name not in taken:
-            yield path.name
+    yield from _loose_documents(folder, taken)
+
+
+def _loose_documents(folder: Path, taken: set[str]) -> Iterator[str]:
+    """Documents that stand beside the task file: one by one, or as a pattern where it names many and nothing else."""
+    named = sorted(path for path in folder.iterdir() if path.is_file() and path.name.isprintable())
+    loose = {
+        path.name
+        for path in named
+        if path.name.lower().endswith(documents.SUFFIXES)
+        and not _NO_DOCUMENT.match(path.name)
+        and path.name not in taken
+    }
+    for suffix in sorted({Path(name).suffix for name in loose}):
+        alike = sorted(name for name in loose if name.endswith(suffix))
+        if len(alike) >= MANY_DOCUMENTS and len(alike) == len(list(folder.glob(f"*{suffix}"))):
+            yield f"*{suffix}"
+        else:
+            yield from alike
 
 
 def _compose(folder: Path, found: _Survey) -> str:
@@ -215,7 +231,8 @@ def _header(found: _Survey, examples: list[str], tests: list[str], listed: list[
     elif rows < FEW_ROWS:
         few = "1 example is" if rows == 1 else f"{rows} examples are"
         lines.append(f"# {few} few: differences between approaches will hardly show. Some hundred would help.")
-    lines.append("# Read it through, above all the instruction. Then: `trimtab check`, then: `trimtab study`.")
+    then = "`trimtab check`, then: `trimtab study`." if examples else '`trimtab ask "…"`.'
+    lines.append(f"# Read it through, above all the instruction. Then: {then}")
     return "\n".join(lines) + "\n"
 
 

@@ -24,7 +24,6 @@ from trimtab.training.sft import document_rows
 SAMPLE, EVALUATIONS = 8, 4
 TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
 LINEAR_SAMPLE = 64
-MOST_LABELS = 5000  # beyond these even one question takes minutes
 FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
 API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
 EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
@@ -106,12 +105,6 @@ def _predict(bench: Bench, arm: Arm, context: Context, choices: int, rates: dict
         return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
     if arm.weights == "linear":
         return _linear(bench, arm)
-    labels = len(bench.workspace.labels) if bench.task.task.kind == "classify" else 0
-    if labels > MOST_LABELS:
-        raise InputError(
-            f"a language model scores every label for every question, and {labels:,} are too many to try",
-            "check the label column; the arm linear is made for many labels",
-        )
     if context not in rates:
         rates[context] = _answer_rate(bench, context)
     rate = rates[context]
@@ -210,8 +203,8 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
         for arm in sorted(arms, key=lambda arm: -arm.seconds(effort)):
             if spent > budget:
                 left_out[arm.arm] = (
-                    f"the budget of {_minutes(budget)} min lacks about {_minutes(spent - budget)} min for it; "
-                    "raise study.budget"
+                    f"the {_minutes(budget)} min that the budget leaves lack about {_minutes(spent - budget)} min for it; "
+                    "raise study.budget in a new study"
                 )
                 spent -= arm.seconds(effort)
     return Plan(arms=tuple(arms), effort=effort, left_out=left_out, cuts=tuple(cuts))

@@ -133,7 +133,8 @@ def manifest(
             figures[f"{result.arm}.score"] = _figure(result.score.value, "measured")
             figures[f"{result.arm}.measured_seconds"] = _figure(measured.get(result.arm, 0.0), "measured")
     cost = task.cost
-    figures["questions_per_month"] = _figure(cost.questions_per_month, "yours")
+    whose = "yours" if "questions_per_month" in cost.model_fields_set else "assumed"
+    figures["questions_per_month"] = _figure(cost.questions_per_month, whose)
     if cost.machine_hour:
         figures["machine_hour"] = _figure(cost.machine_hour.price, "yours")
     return {

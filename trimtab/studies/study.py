@@ -100,7 +100,8 @@ class _Study:
         display: Display | None,
     ) -> None:
         self.task, self.folder, self.progress, self.display = task, folder, progress, display
-        self.bench = open_bench(workspace)
+        self.kept_plan = load_plan(folder / "plan.json")
+        self.bench = open_bench(workspace, self.kept_plan.precision if self.kept_plan else None)
         self.workspace = self.bench.workspace
         self.runner = ArmRunner(self.bench, scorer, progress)
         self.results: list[ArmResult] = []
@@ -129,16 +130,15 @@ class _Study:
 
     def _plan(self) -> Plan:
         """The plan of a study that was begun, else a new one: predicted, cut to the budget, kept."""
-        kept = load_plan(self.folder / "plan.json")
-        if kept is not None:
-            return kept
+        if self.kept_plan is not None:
+            return self.kept_plan
         self.progress.emit("plan", note="timing a few steps of every arm")
         table = self.task.study
         began = time.perf_counter()
         predicted = predict(self.bench, self.task.arms)
         budget = table.budget_seconds
         left = None if budget is None else max(0.0, budget - (time.perf_counter() - began))
-        plan = fit(predicted, left, table.seeds)
+        plan = replace(fit(predicted, left, table.seeds), precision=self.bench.precision)
         for cut in plan.cuts:
             self.progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
         save_plan(self.folder / "plan.json", plan)
@@ -161,7 +161,8 @@ class _Study:
             raise
         except SURVIVED as error:
             own = isinstance(error, TrimtabError)
-            why = str(error) if own else f"{type(error).__name__}: {error}".splitlines()[0]
+            said = str(error).splitlines()[:1]
+            why = str(error) if own else ": ".join([type(error).__name__, *said])
             if cannot_write(error):  # nor could the next arm
                 if own:
                     raise

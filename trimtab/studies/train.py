@@ -65,7 +65,10 @@ def train(
     )
     try:
         with locked(folder):
-            return _train(open_bench(workspace), chosen, seed, folder, progress)
+            file = folder / "manifest.json"
+            kept = read_object(file, "arm", "seed", "precision", "hashes", "result") if file.is_file() else None
+            bench = open_bench(workspace, kept["precision"] if kept else None)
+            return _train(bench, chosen, seed, folder, progress, kept)
     except StoppedError as error:
         raise StoppedError(f"{error} (run {folder.name})") from None
     except KeyboardInterrupt:  # between steps, where the loop does not save
@@ -75,9 +78,9 @@ def train(
             display.close()
 
 
-def _train(bench: Bench, arm: Arm, seed: int, folder: Path, progress: Progress) -> TrainedRun:
-    file = folder / "manifest.json"
-    kept = read_object(file, "arm", "seed", "hashes", "result") if file.is_file() else None
+def _train(
+    bench: Bench, arm: Arm, seed: int, folder: Path, progress: Progress, kept: dict[str, Any] | None
+) -> TrainedRun:
     progress.seed = kept["seed"] if kept else seed
     if kept is not None and any(kept["hashes"].get(key) != value for key, value in _hashes(bench.workspace).items()):
         remedy = f"put back what was changed, or start a new run with: trimtab train {arm.name}"
