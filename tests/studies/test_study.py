@@ -107,7 +107,7 @@ def test_the_manifest_names_what_the_figures_rest_on(whole: tuple[Path, StudyRes
     assert sum(plain["counts"]["splits"].values()) == 64
     assert plain["counts"]["source"] == {"not given": 64}
     marks = {name: figure["provenance"] for name, figure in plain["figures"].items()}
-    assert set(marks.values()) == {"measured", "predicted", "assumed"}
+    assert set(marks.values()) == {"measured", "predicted", "yours", "assumed"}
     assert marks["questions_per_month"] == "assumed"  # this task file names no volume
     assert "full.memory_mb" in plain["figures"]
 
