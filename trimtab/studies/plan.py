@@ -17,11 +17,11 @@ from trimtab.studies.arms import Effort
 from trimtab.studies.bench import Bench
 from trimtab.studies.contexts import CUSTOMARY, DEV_ITEMS, PASSAGES, SHOTS, Asker, Context
 from trimtab.studies.machine import MemoryPeak
-from trimtab.studies.weights import DEV_QUESTIONS, Recipe, prepare, recipe, training_rows
+from trimtab.studies.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, evaluations, prepare, recipe, training_rows
 from trimtab.training.predict import measure_rate, memory_mb
 from trimtab.training.sft import document_rows
 
-SAMPLE, EVALUATIONS = 8, 4
+SAMPLE = 8
 TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
 LINEAR_SAMPLE = 64
 FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
@@ -31,7 +31,7 @@ EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 @dataclass(frozen=True, kw_only=True)
 class ArmPlan:
-    """Predicted seconds of an arm: training of one epoch and one seed, answers of one seed, choosing on dev.
+    """Predicted seconds of an arm: training of one epoch and one seed, one look at dev, answers of one seed, choosing on dev.
 
     `problem`: why nothing could be predicted.
     """
@@ -39,6 +39,7 @@ class ArmPlan:
     arm: str
     epoch_seconds: float = 0.0
     epochs: float = 0.0
+    dev_seconds: float = 0.0
     answer_seconds: float = 0.0
     choose_seconds: float = 0.0
     memory_mb: float | None = None
@@ -47,7 +48,8 @@ class ArmPlan:
     def seconds(self, effort: Effort) -> float:
         """Predicted seconds with that effort."""
         epochs = self.epochs if effort.epochs is None else min(effort.epochs, self.epochs)
-        return effort.seeds * (self.epoch_seconds * epochs + self.answer_seconds) + self.choose_seconds * effort.search
+        training = self.epoch_seconds * epochs + self.dev_seconds * evaluations(epochs)
+        return effort.seeds * (training + self.answer_seconds) + self.choose_seconds * effort.search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +116,12 @@ def _predict(bench: Bench, arm: Arm, context: Context, choices: int, rates: dict
     if arm.weights == "base":
         return ArmPlan(arm=arm.name, answer_seconds=answers, choose_seconds=choosing, memory_mb=rate.memory_mb)
     plan = recipe(arm, len(splits["train"]), 0)
-    epoch, memory = _training(bench, plan, context)
-    answers += EVALUATIONS * rate.many * min(dev, DEV_QUESTIONS)
+    epoch, dev_loss, memory = _training(bench, plan, context)
     return ArmPlan(
         arm=arm.name,
         epoch_seconds=epoch,
         epochs=plan.epochs,
+        dev_seconds=dev_loss + rate.many * min(dev, DEV_QUESTIONS),
         answer_seconds=answers,
         choose_seconds=choosing,
         memory_mb=memory,
@@ -162,16 +164,18 @@ def _seconds(bench: Bench, prompts: Sequence[Prompt]) -> float:
     return time.perf_counter() - began
 
 
-def _training(bench: Bench, plan: Recipe, context: Context) -> tuple[float, float]:
-    """Seconds of one epoch over all stages, dev loss included, and the predicted peak of memory in MB."""
-    train = bench.workspace.splits["train"]
+def _training(bench: Bench, plan: Recipe, context: Context) -> tuple[float, float, float]:
+    """Seconds of one epoch over all stages and of one dev loss, and the predicted peak of memory in MB."""
+    train, dev = bench.workspace.splits["train"], bench.workspace.splits["dev"][:DEV_ROWS]
     sample = training_rows(bench, context, train[: 4 * SAMPLE], 0)[0]
     prepare(bench, plan)
     rate = measure_rate(bench.base, sample, TIMED_SECONDS)
-    tokens = sum(len(row.encoded.ids) for row in sample) / len(sample) * len(train)
+    each = sum(len(row.encoded.ids) for row in sample) / len(sample)
+    tokens = each * len(train)
     if "docs" in plan.stages:
         tokens += sum(len(row.encoded.ids) for row in document_rows(bench.workspace.documents, bench.encoder))
-    return tokens / rate.tokens_per_second * 1.1, memory_mb(bench.base)
+    # a forward pass is a third of the work of a step
+    return tokens / rate.tokens_per_second, each * len(dev) / rate.tokens_per_second / 3, memory_mb(bench.base)
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:

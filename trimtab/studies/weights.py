@@ -68,6 +68,11 @@ def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None) -> Re
     )
 
 
+def evaluations(epochs: float) -> int:
+    """How often dev is looked at: in a short run less often, as each look costs as much as dozens of steps."""
+    return max(2, min(4, round(4 * epochs)))
+
+
 def training_rows(bench: Bench, context: Context, examples: Sequence[Example], seed: int) -> tuple[list[Row], int]:
     """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
     pairs = Asker(bench, context).training_prompts(examples, seed)
@@ -118,7 +123,9 @@ def train_weights(
             train(
                 bench.base,
                 Imitation(rows, batch=plan.batch, seed=plan.seed),
-                LoopSettings(learning_rate=plan.learning_rate, epochs=plan.epochs),
+                LoopSettings(
+                    learning_rate=plan.learning_rate, epochs=plan.epochs, evaluations=evaluations(plan.epochs)
+                ),
                 folder / stage,
                 dev=Imitation(dev_rows, batch=plan.batch, seed=0) if dev_rows else None,
                 metric=_on_merged(bench, metric) if sft and metric else None,
