@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Verdict
@@ -276,6 +276,7 @@ def test_best_arm_fits_the_latency_and_is_the_lighter_of_equals() -> None:
     latency=st.one_of(st.none(), st.just(1000.0)),
     rate=st.one_of(st.none(), st.floats(0, 2)),
 )
+@example(scores=[(0.9, True, 1, 0.0)] * 4, target=0.5, priced=True, latency=None, rate=5e-324)
 @settings(max_examples=150, deadline=None)
 def test_whatever_was_measured_only_an_arm_that_qualifies_is_shown(
     scores: list[tuple[float, bool, int, float]],

@@ -11,6 +11,7 @@ from trimtab.base.task import Task
 from trimtab.studies.cost import Usage, cost_of, crossings, planned_retrainings
 
 STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way
+NOTHING = 1e-12  # of a rate, a price or a volume
 
 
 def find_flips(
@@ -68,7 +69,8 @@ def _scan(
     def lightest(value: float) -> str:
         return _lightest(winner, rivals, task, varied(value), usages)
 
-    if stated <= 0 or lightest(stated) != winner.arm:
+    # the smallest floats do not grow by a step, and would be searched for ever
+    if stated < NOTHING or lightest(stated) != winner.arm:
         return []
     found = []
     for step in (1 / STEP, STEP):
