@@ -58,8 +58,8 @@ def _study(study: dict[str, Any]) -> str:
         trained = _seconds(arm["train_seconds"]) if arm["train_seconds"] else "none"
         lines.append(f"| `{arm['arm']}` | {score} | {arm['n']} | {trained} | {arm['latency_p50_ms']:.0f} ms |")
     verdict = study["verdict"]
-    shown = "Shown" if verdict["status"] == "shown" else "Not shown"
-    return "\n".join(lines) + f"\n\n*{shown}.* {verdict['sentence']}"
+    shown = "*Shown.* " if verdict["status"] == "shown" else ""  # the other sentences begin with it
+    return "\n".join(lines) + f"\n\n{shown}{verdict['sentence']}"
 
 
 def _seconds(seconds: float) -> str:
