@@ -56,6 +56,7 @@ def test_scatter_stays_inside_its_drawing(places: list[tuple[float, float]], wid
 
 @given(st.lists(st.tuples(st.floats(60, 440), st.floats(40, 260)), min_size=2, max_size=8))
 @example([(183.0, 239.0), (228.0, 229.5)])
+@example([(75.0, 75.0), (75.5, 75.0)])
 @settings(max_examples=100, deadline=None)
 def test_labels_never_overlap(places: list[tuple[float, float]]) -> None:
     inside = Box(46, 18, 505, 284)

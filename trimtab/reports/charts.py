@@ -237,7 +237,7 @@ def place_labels(
         best: tuple[float, Box] | None = None
         for distance, box in _candidates(*places[index], text_width(labels[index]) + 4):
             outside = (box.right - box.left) * (box.bottom - box.top) - box.overlap(inside)
-            cost = 8 * outside + distance
+            cost = (1000 + 8 * outside if outside > 1e-6 else 0) + distance
             touched = [area for other in boxes.values() if (area := box.overlap(other)) > 0]
             cost += sum(1000 + 8 * area for area in touched) + sum(4 * box.overlap(mark) for mark in marks)
             cost += sum(1.0 * box.overlap(stem) for stem in stems)
