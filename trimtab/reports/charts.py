@@ -254,7 +254,7 @@ def place_labels(
 def _candidates(x: float, y: float, wide: float) -> list[tuple[float, Box]]:
     """Places for a label around a point: distance, box."""
     tall, found = 17.0, []
-    for gap in (9, 20, 34, 50, 68, 90, 116):
+    for gap in (9, 20, 34, 50, 68, 90, 116, 146, 180, 220):
         for dx, dy in ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1), (0, 1)):
             left = x + gap if dx > 0 else x - gap - wide if dx < 0 else x - wide / 2
             top = y - tall / 2 + dy * (gap if dx == 0 else gap * 0.8) + (dy * tall / 2 if dx == 0 else 0)
