@@ -237,6 +237,7 @@ def _events(name: str, draw: random.Random) -> list[dict[str, Any]]:
         if step % 20 == 0:
             event["dev_loss"] = 0.74 + 1.9 * 0.97**step + 0.0006 * step
             event["dev_metric"] = 0.62 * (1 - 0.975**step) + draw.gauss(0, 0.01)
+            event["best"] = step <= 120
         found.append(event)
     return found
 

@@ -152,18 +152,19 @@ def test_what_was_said_of_a_run_holds_until_it_is_made_again(make_study: Callabl
 @pytest.mark.parametrize(
     ("readings", "kept"),
     [
-        ([(10, 2.0, 0.1), (20, 1.9, 0.3), (30, 1.8, 0.2)], 20),
-        ([(10, 2.0, 0.3), (20, 1.9, 0.3), (30, 1.9, 0.3)], 20),
-        ([(10, 2.0, None), (20, 2.1, None)], 10),
+        ([(10, 0.1, True), (20, 0.3, True), (30, 0.2, False)], 20),
+        ([(10, 0.31, True), (20, 0.3, True), (30, 0.3, False)], 20),  # no better by the metric: the loop knows its rule
+        ([(10, None, True), (20, None, False)], 10),
+        ([(10, 0.3, False)], None),
     ],
 )
-def test_the_kept_weights_are_the_best_on_dev(
-    make_study: Callable[..., Path], tmp_path: Path, readings: list[tuple[int, float, float | None]], kept: int
+def test_the_kept_weights_are_those_that_the_loop_called_the_best(
+    make_study: Callable[..., Path], tmp_path: Path, readings: list[tuple[int, float | None, bool]], kept: int | None
 ) -> None:
     folder = make_study(tmp_path, arms=("lora",), items=5)
     events = [
-        {"stage": "dev", "arm": "lora", "step": step, "of": 30, "dev_loss": loss, "dev_metric": metric}
-        for step, loss, metric in readings
+        {"stage": "dev", "arm": "lora", "step": step, "of": 30, "dev_loss": 2.0, "dev_metric": metric, "best": best}
+        for step, metric, best in readings
     ]
     (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
     assert read_study(folder).rows[0].curves[0].kept == kept

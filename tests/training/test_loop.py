@@ -106,8 +106,11 @@ def test_the_best_weights_are_on_at_the_end(tmp_path):
         seen.append(weights(base))
         return next(scores)
 
-    result = train(base, objective(), SETTINGS, tmp_path, dev=dev(), metric=metric)
+    events: list = []
+    told = Progress(listeners=[events.append])
+    result = train(base, objective(), SETTINGS, tmp_path, dev=dev(), metric=metric, progress=told)
     assert result.best == result.readings[0]
+    assert [event["best"] for event in events if event["stage"] == "dev"] == [True, False, False]
     assert same(weights(base), seen[0])
     assert not same(seen[0], seen[-1])
 

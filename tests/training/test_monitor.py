@@ -2,7 +2,7 @@
 
 import pytest
 
-from trimtab.training.monitor import ADVICE, Reading, best_of, health, should_stop
+from trimtab.training.monitor import ADVICE, METRIC_NOISE, Reading, best_of, health, should_stop
 
 
 def curve(*points, metrics=None):
@@ -35,6 +35,12 @@ def test_the_best_is_by_the_metric_then_by_dev_loss_and_the_earliest_of_equals()
     assert best_of(curve((1, 2.0), (1, 1.0), (1, 3.0), metrics=[0.1, 0.1, 0.2])).step == 2
     assert best_of(curve((1, 2.0), (1, 1.0), (1, 3.0), metrics=[0.1, 0.1, 0.1])).step == 1
     assert best_of(curve((1, 2.0), (1, 2.0))).step == 0
+
+
+def test_a_lead_of_one_lucky_answer_does_not_outweigh_a_lower_dev_loss():
+    lucky = METRIC_NOISE * 0.9
+    assert best_of(curve((1, 2.0), (1, 1.0), metrics=[0.5 + lucky, 0.5])).step == 1
+    assert best_of(curve((1, 2.0), (1, 1.0), metrics=[0.5 + 2 * METRIC_NOISE, 0.5])).step == 0
 
 
 def test_it_stops_when_the_best_is_old_and_dev_loss_rises():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -188,6 +188,10 @@ class Comparison:
     high: float
     p: float
     p_holm: float
+
+    def swapped(self) -> Comparison:
+        """The same comparison as b minus a."""
+        return replace(self, a=self.b, b=self.a, difference=-self.difference, low=-self.high, high=-self.low)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -225,7 +225,7 @@ class ChangeTable(Settings):
 
 
 class CostTable(Settings):
-    """Prices and volumes; everything here is the user's own."""
+    """Prices and volumes: the user's own; without a volume the reports say that 10,000 questions a month are assumed."""
 
     currency: str = "USD"
     machine_hour: HourPrice | None = None

@@ -25,9 +25,8 @@ EPILOG = (
     "With --json standard output is one JSON object, its `error` the line that says why where a verb failed; "
     "everything else goes to standard error."
 )
-WrongUse: Any = (
-    typer.BadParameter.__base__
-)  # of every wrong option, argument or verb; typer gives it no name of its own
+# Raised for every wrong option, argument or verb; typer gives it no name of its own.
+WrongUse: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="trimtab",

@@ -101,11 +101,7 @@ def comparisons(study: Study) -> Html | None:
 
 def better_first(one: Comparison) -> Comparison:
     """The comparison seen from the arm that scored higher."""
-    if one.difference >= 0:
-        return one
-    return Comparison(
-        a=one.b, b=one.a, difference=-one.difference, low=-one.high, high=-one.low, p=one.p, p_holm=one.p_holm
-    )
+    return one if one.difference >= 0 else one.swapped()
 
 
 def outcome(one: Comparison) -> str:

@@ -11,12 +11,13 @@ from trimtab.base.files import read_lines
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One training event: the step and what was measured at it."""
+    """One training event: the step, what was measured at it, and whether its weights were the best so far."""
 
     step: int
     loss: float | None = None
     dev_loss: float | None = None
     dev_metric: float | None = None
+    best: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +30,8 @@ class Curve:
 
     @property
     def kept(self) -> int | None:
-        """The step whose weights were kept: the best by the metric on dev, by dev loss where metrics tie or are absent."""
-        read = [point for point in self.points if point.dev_loss is not None]
-        best = max(read, key=lambda point: (point.dev_metric or 0.0, -(point.dev_loss or 0.0)), default=None)
-        return best.step if best else None
+        """The step whose weights were kept: the last one that was the best so far."""
+        return next((point.step for point in reversed(self.points) if point.best), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +60,7 @@ def read_training(file: Path) -> dict[str, Training]:
         own = runs.setdefault(key, [])
         if not own or own[-1].is_over(step, of):
             own.append(_Run(of=of))
-        own[-1].add(step, figures)
+        own[-1].add(step, figures, event.get("best") is True)
     found: dict[str, Training] = {}
     for (arm, seed), own in runs.items():
         before = found.get(arm, Training())
@@ -82,13 +81,13 @@ class _Run:
         """Whether an event belongs to the next stage: another number of steps, or a new start after the last step."""
         return (of not in (0, self.of)) or (0 < self.of <= self.points[-1].step and step < self.points[-1].step)
 
-    def add(self, step: int, figures: Mapping[str, float | None]) -> None:
+    def add(self, step: int, figures: Mapping[str, float | None], best: bool) -> None:
         """Add what was measured at `step`; a step that comes again (a resumed run) replaces what followed it."""
         if self.points and step < self.points[-1].step:
             self.points = [point for point in self.points if point.step < step]
         if self.points and self.points[-1].step == step:
             last = self.points[-1]
             merged = {key: getattr(last, key) if value is None else value for key, value in figures.items()}
-            self.points[-1] = Point(step=step, **merged)
+            self.points[-1] = Point(step=step, best=last.best or best, **merged)
         else:
-            self.points.append(Point(step=step, **figures))
+            self.points.append(Point(step=step, best=best, **figures))

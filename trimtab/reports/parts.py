@@ -21,7 +21,7 @@ METHODS = {
     "lora": "the model tuned by a small adapter (LoRA)",
     "freeze": "the model with its last layers tuned",
     "full": "the model with all its weights tuned",
-    "linear": "no language model: a linear classifier over embeddings of the text",
+    "linear": "no language model: a linear classifier over words or embeddings of the text",
     "api": "the model behind an endpoint",
 }
 SIGHTS = {

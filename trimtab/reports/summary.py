@@ -97,13 +97,5 @@ def _rival(study: Study, row: Row) -> Comparison | None:
             if (one.a, one.b) == (row.name, other.name):
                 return one
             if (one.a, one.b) == (other.name, row.name):
-                return Comparison(
-                    a=one.b,
-                    b=one.a,
-                    difference=-one.difference,
-                    low=-one.high,
-                    high=-one.low,
-                    p=one.p,
-                    p_holm=one.p_holm,
-                )
+                return one.swapped()
     return None

@@ -9,25 +9,14 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.progress import Display
-from trimtab.base.records import Arm, StudyResult
+from trimtab.base.records import StudyResult
 from trimtab.base.task import Task, load_task
 from trimtab.model.catalog import pull, resolve
+from trimtab.reports.parts import in_words
 from trimtab.studies.study import study
 
 LEFT_BEHIND = {"make.py", "source", "__pycache__", ".trimtab"}  # how the data were made, and what work leaves
 CUT = "demo.toml"
-_CONTEXTS = {
-    "prompt": "the instruction alone",
-    "few-shot": "the same worked examples before every question",
-    "nearest-shots": "worked examples like the question before it",
-    "rag": "passages looked up in the documents",
-}
-_METHODS = {
-    "base": "the model as it is",
-    "lora": "tuned by a small adapter",
-    "freeze": "its last layers tuned",
-    "full": "all of it tuned",
-}
 
 
 def demo(name: str, *, cut: bool = False, folder: str | Path | None = None) -> StudyResult:
@@ -47,7 +36,7 @@ def demo(name: str, *, cut: bool = False, folder: str | Path | None = None) -> S
 
 def describe(task: Task, place: Path) -> str:
     """What will be done and how long it may take, in plain words."""
-    arms = "".join(f"  {arm.name:<14} {_in_words(arm)}\n" for arm in task.arms)
+    arms = "".join(f"  {arm.name:<14} {in_words(arm)}\n" for arm in task.arms)
     budget = task.study.budget_seconds
     consent = " --allow-commands" if task.task.scorer else ""
     limit = f"at most about {budget / 60:.0f} minutes; what does not fit is cut, and told" if budget else "no limit"
@@ -56,13 +45,6 @@ def describe(task: Task, place: Path) -> str:
         f"{arms}Time: {limit}. The data are made up; the models are real. Ctrl-C saves; "
         f"trimtab study --task {task.file} --resume{consent} goes on.\n"
     )
-
-
-def _in_words(arm: Arm) -> str:
-    if arm.weights == "linear":
-        return "no language model: word counts or embeddings, and a straight line"
-    reads = "after reading the documents, " if "docs" in arm.stages else ""
-    return f"{_METHODS.get(arm.weights, arm.weights)}, {reads}{_CONTEXTS[arm.context]}"
 
 
 def _bring(model: str, near: Path) -> None:

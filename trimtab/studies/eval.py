@@ -47,9 +47,8 @@ def eval(
         raise InputError(f"the {split} split is empty", "add examples", file=task.file, field="data.split")
     name = f"{kept.id}-{arm}" if kept else arm
     if split == "test":
-        _tell_opening(
-            bench.workspace, f"eval-{name}-{bench.workspace.task_digest[:8]}"
-        )  # another prompt is another look
+        digest = bench.workspace.task_digest[:8]  # another prompt is another look
+        _tell_opening(bench.workspace, f"eval-{name}-{digest}")
     display = Display()
     with ExitStack() as stack:
         stack.callback(display.close)

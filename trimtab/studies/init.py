@@ -20,8 +20,9 @@ from trimtab.data.readers import SUFFIXES, RawRow, printable, read_rows
 
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"
 FEW_ROWS = 200
-MANY_DOCUMENTS = 4  # of one kind, from which on a pattern names them
 """Below this many rows the test share is too small to show much; the task file says so."""
+MANY_DOCUMENTS = 4
+"""From so many documents of one kind on, a pattern names them."""
 LISTED_LABELS = 12
 """As many labels as the instruction names one by one."""
 

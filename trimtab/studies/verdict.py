@@ -110,15 +110,7 @@ class _Study:
             if (found.a, found.b) == (first, second):
                 return found
             if (found.b, found.a) == (first, second):
-                return Comparison(
-                    a=first,
-                    b=second,
-                    difference=-found.difference,
-                    low=-found.high,
-                    high=-found.low,
-                    p=found.p,
-                    p_holm=found.p_holm,
-                )
+                return found.swapped()
         return None
 
 

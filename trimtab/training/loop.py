@@ -153,7 +153,7 @@ class _Run:
                 self.state.seconds = before + time.monotonic() - began
                 stopped_early = should_stop(self.state.readings, self.settings.patience)
             if evaluated or stop or self.state.step == self.steps or time.monotonic() - last_save > SAVE_SECONDS:
-                self._save(best=evaluated and best_of(self.state.readings) is self.state.readings[-1])
+                self._save(best=evaluated and self._newest_is_best())
                 last_save = time.monotonic()
             if stop:
                 raise StoppedError(f"stopped at step {self.state.step} of {self.steps}, all saved; go on with --resume")
@@ -206,7 +206,10 @@ class _Run:
         self._require_number("dev loss", reading.dev_loss)
         self.state.loss_sum, self.state.loss_count = 0.0, 0
         self.state.readings.append(reading)
-        self.progress.emit("dev", **{**reading.to_json(), "of": self.steps})
+        self.progress.emit("dev", **{**reading.to_json(), "of": self.steps, "best": self._newest_is_best()})
+
+    def _newest_is_best(self) -> bool:
+        return best_of(self.state.readings) is self.state.readings[-1]
 
     def _save(self, *, best: bool) -> None:
         state = self.state.to_json(self.fingerprint, self.base.precision)
