@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from trimtab.base.records import Comparison, Flip
+from trimtab.measurement.statistics import too_few_groups
 from trimtab.reports.basis import caveats, rests_on
 from trimtab.reports.effects import better_first, flip_sentences, outcome, weights_context
 from trimtab.reports.folder import Study, read_study
@@ -40,7 +41,9 @@ def test_a_sound_study_is_told_its_data_warning_alone(study: Study) -> None:
 
 @pytest.mark.parametrize(("count", "told"), [(19, True), (20, False), (300, False)])
 def test_too_few_groups_are_told(study: Study, count: int, told: bool) -> None:
-    grouped = with_groups(study, count)
+    """How many are too few is the statistics' to say, and stands in the manifest."""
+    few = too_few_groups([f"g{item % count}" for item in range(300)])
+    grouped = replace(with_groups(study, count), manifest={**study.manifest, "too_few_groups": few})
     assert any(f"only {count} groups" in one for one in caveats(grouped)) is told
     assert (f"300 test questions in {count} groups" in "; ".join(rests_on(grouped))) is (count < 300)
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from trimtab.base.records import Answer, Estimate
 from trimtab.reports.folder import Row, items_of
 
-ENOUGH_GROUPS = 20  # fewer groups than this estimate their own variance badly
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factorial:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trimtab.reports.analysis import ENOUGH_GROUPS, group_count
+from trimtab.reports.analysis import group_count
 from trimtab.reports.folder import Row, Study
 from trimtab.reports.markup import count, score
 
@@ -42,11 +42,9 @@ def caveats(study: Study) -> list[str]:
     cuts = study.manifest.get("cuts")
     if cuts:
         found.append(f"Cut to fit the budget: {'; '.join(map(str, cuts))}.")
-    groups = _groups(study)
-    if groups and groups < ENOUGH_GROUPS:
-        found.append(
-            f"The test questions form only {groups} groups: with fewer than {ENOUGH_GROUPS}, intervals and tests are rough."
-        )
+    groups = study.manifest.get("too_few_groups")
+    if groups:
+        found.append(f"The test questions form only {groups} groups: of so few, intervals and tests are rough.")
     overlaps = study.manifest.get("overlaps")
     if isinstance(overlaps, int) and overlaps:
         found.append(f"{count(overlaps, 'overlap')} between splits let through: scores may be too high.")

@@ -11,6 +11,7 @@ from typing import Any
 
 from trimtab.base.files import append_line, read_lines, read_object, sha256_file, sha256_text, write_json
 from trimtab.base.records import Arm, ArmResult, Cost, Estimate, StudyResult
+from trimtab.measurement.statistics import too_few_groups
 from trimtab.studies.arms import Outcome
 from trimtab.studies.bench import Bench
 from trimtab.studies.cost import Usage
@@ -163,6 +164,7 @@ def manifest(
         "private": {finding.kind: finding.count for finding in workspace.findings},
         "cuts": list(plan.cuts),
         "smallest_difference": smallest,
+        "too_few_groups": too_few_groups([example.group for example in workspace.splits["test"]]),
         "figures": figures,
     }
 
