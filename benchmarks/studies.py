@@ -30,8 +30,17 @@ def run(name: str) -> Path:
     return studies / (studies / "latest").read_text().strip()
 
 
+def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
+    """What each arm read on dev while it was trained."""
+    found: dict[str, list[dict[str, float | None]]] = {}
+    for event in map(json.loads, events.read_text().splitlines()):
+        if event["stage"] == "dev":
+            found.setdefault(event["arm"], []).append({key: event[key] for key in ("step", "dev_loss", "dev_metric")})
+    return found
+
+
 def keep(name: str, study: Path, conditions: str) -> Path:
-    """Write `results/study_NAME.json`: study.json without the path of its report, and machine, versions and splits."""
+    """Write `results/study_NAME.json`: study.json without its report's path, machine, versions, splits, readings on dev."""
     plain = json.loads((study / "study.json").read_text())
     manifest = json.loads((study / "manifest.json").read_text())
     plain.pop("report")
@@ -39,6 +48,7 @@ def keep(name: str, study: Path, conditions: str) -> Path:
     plain["manifest"] = {
         key: manifest[key] for key in ("machine", "versions", "precision", "counts", "cuts", "test_openings")
     }
+    plain["dev_readings"] = readings(study / "events.jsonl")
     target = HERE / "results" / f"study_{name}.json"
     target.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
     return target

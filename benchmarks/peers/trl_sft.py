@@ -41,20 +41,19 @@ class Sft(SFTTrainer):
         return super().training_step(model, inputs, *args, **kwargs)
 
 
+def conversation(row: dict[str, str]) -> dict[str, list[dict[str, str]]]:
+    return {
+        "prompt": [{"role": "user", "content": row["question"]}],
+        "completion": [{"role": "assistant", "content": row["answer"]}],
+    }
+
+
 def main() -> None:
     plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
     tokenizer = AutoTokenizer.from_pretrained(plan["model"])
     model = AutoModelForCausalLM.from_pretrained(plan["model"], dtype=torch.bfloat16, attn_implementation="sdpa")
-    rows = Dataset.from_list(
-        [
-            {
-                "prompt": [{"role": "user", "content": row["question"]}],
-                "completion": [{"role": "assistant", "content": row["answer"]}],
-            }
-            for row in plan["rows"]
-        ]
-    )
+    rows = Dataset.from_list([conversation(row) for row in plan["rows"]])
     clock = Clock(plan["warmup"])
     settings = SFTConfig(
         output_dir=plan["scratch"],
