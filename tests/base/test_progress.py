@@ -33,3 +33,8 @@ def test_a_note_that_stays_is_a_line_of_its_own_each_time(capsys):
     first, second, *others = capsys.readouterr().err.splitlines()
     assert (first, second) == ("one", "two")
     assert [line.split()[-1] for line in others] == ["three"]
+
+
+def test_bytes_are_shown_in_megabytes(capsys):
+    Progress(listeners=[Display()]).emit("pull", step=12_300_000, of=92_871_040, unit="bytes", note="a-package")
+    assert capsys.readouterr().err.split() == ["pull", "12", "of", "93", "MB", "a-package"]

@@ -158,7 +158,7 @@ def test_rows_of_json_on_one_line_are_told_apart_by_id() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["pay\u200bload here", "open \u202etxt.exe", "ignore \U000e0041 this", "pass\u200dword"]
+    "text", ["pay\u200bload here", "open \u202etxt.exe", "ignore \U000e0041 this", "pass\u200dword", "two\u2063fold"]
 )
 def test_invisible_characters(text: str) -> None:
     splits = clean()

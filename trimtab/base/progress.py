@@ -88,7 +88,9 @@ class Display:
 
     def _parts(self, event: Event) -> list[str]:
         parts = [f"{event['arm'] or '':<10} {event['stage']:<10}"]
-        if event["of"]:
+        if event["of"] and event.get("unit") == "bytes":
+            parts.append(f"{event['step'] / 1e6:.0f} of {event['of'] / 1e6:.0f} MB")
+        elif event["of"]:
             parts.append(f"{event['step']}/{event['of']}")
         parts += [f"{key} {event[key]:.3g}" for key in ("loss", "dev_loss", "dev_metric") if event.get(key) is not None]
         if event.get("note"):

@@ -139,8 +139,7 @@ def _continue(client: httpx.Client, url: str, file: Path, wheel: Wheel, progress
             for block in response.iter_bytes():
                 sink.write(block)
                 have += len(block)
-                megabytes = (round(have / 1e6), round(whole / 1e6))
-                progress.emit("pull", step=megabytes[0], of=megabytes[1], note=f"MB of {wheel.package}")
+                progress.emit("pull", step=have, of=whole, unit="bytes", note=wheel.package)
             sink.flush()
             os.fsync(sink.fileno())
     return have == whole or not whole
