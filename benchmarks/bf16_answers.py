@@ -14,14 +14,14 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from trimtab import train
+from trimtab.arms.contexts import Asker, Context
+from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.weights import put_on
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import Task, load_task
 from trimtab.model.adapters import merged
-from trimtab.studies.bench import Bench, open_bench
-from trimtab.studies.contexts import Asker, Context
-from trimtab.studies.weights import put_on
-from trimtab.studies.workspace import open_workspace
 
 RESULT = Path(__file__).resolve().parent / "results" / "bf16_answers.json"
 

@@ -21,8 +21,8 @@ from scipy import stats
 from trimtab.base.files import write_json
 from trimtab.base.records import ArmResult, Comparison, Cost, Estimate
 from trimtab.base.task import Task
+from trimtab.decision.verdict import best_arm, decide
 from trimtab.measurement.statistics import compare, estimate, holm, p_noninferior, p_reaches
-from trimtab.studies.verdict import best_arm, decide
 
 CORRELATION = 0.6  # of two arms' latent success on one item
 WITHIN_GROUP = 0.5  # share of an item's difficulty that its group decides

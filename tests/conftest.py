@@ -6,11 +6,13 @@ Also the tiny random models, as folders, that stand in for real ones.
 import ipaddress
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+sys.path[:0] = [str(Path(__file__).parent / "helpers")]
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.task import Task, load_task
 from trimtab.data.documents import read_documents
 from trimtab.data.formats import read_examples
-from trimtab.studies.workspace import open_workspace
 
 
 def task_in(folder: Path, examples: str) -> Task:

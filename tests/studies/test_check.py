@@ -11,12 +11,13 @@ import pytest
 from rich.console import Console
 from study_tasks import CITIES, THINGS, rows_of, write_task
 
+from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
+from trimtab.cli.check_page import draw
 from trimtab.measurement.statistics import smallest_difference
 from trimtab.studies.check import CheckResult, Forecast, Piece, TokenStatistics, check
 from trimtab.studies.study import GUESSED_DISCORDANCE
-from trimtab.studies.workspace import open_workspace, require_sound
 
 KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG_KEY"\n'
 
@@ -24,7 +25,7 @@ KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG
 def drawn(result: CheckResult, **named: Any) -> str:
     with open("/dev/null", "w") as nowhere:
         console = Console(width=200, record=True, file=nowhere, **named)
-        result.render(console)
+        draw(result, console)
         return console.export_text(styles=bool(named))
 
 
@@ -132,7 +133,7 @@ def test_more_labels_than_a_language_model_can_score_are_not_tried(
         base=f'embedding = "{tiny_embedding_folder}"',
     )
     file.write_text(file.read_text().replace("[study]", '[study]\nbudget = "1s"'))
-    monkeypatch.setattr("trimtab.studies.plan.FIT_SECONDS", 1.0)
+    monkeypatch.setattr("trimtab.arms.plan.FIT_SECONDS", 1.0)
     result = check(file)
     assert [row.problem is None for row in result.forecasts] == [True, False]
     fits = result.splits["train"] * len(result.labels) / 60

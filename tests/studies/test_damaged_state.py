@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from trimtab.arms.plan import load_plan
+from trimtab.arms.saved import find_kept, latest_winner
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
-from trimtab.studies.kept import find_kept, latest_winner
-from trimtab.studies.plan import load_plan
 from trimtab.studies.runs import runs
 from trimtab.studies.study import study
 from trimtab.studies.train import train
-from trimtab.studies.workspace import open_workspace
 
 TASK = '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "no/such"\n'
 DAMAGED = {"cut": '{"arm": "lora", ', "list": "[]", "null": "null", "other": '{"x": 1}', "binary": b"\xff\xfe"}

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from study_tasks import write_task
 
+from trimtab.arms.run import Effort, Outcome
+from trimtab.arms.session import Bench
+from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.records import Arm, ArmResult, Cost, Estimate
 from trimtab.base.task import load_task, parse_arm
-from trimtab.studies.arms import Effort, Outcome
-from trimtab.studies.bench import Bench
-from trimtab.studies.cost import Usage
+from trimtab.decision.cost import Usage
 from trimtab.studies.record import arm_digest, arm_from_json, arm_to_json, count_opening, load_arm, save_arm
-from trimtab.studies.workspace import Workspace, open_workspace
 
 DONE = ArmResult(
     arm="lora",

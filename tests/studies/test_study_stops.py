@@ -175,7 +175,7 @@ def test_a_full_disk_stops_the_study_and_not_one_arm_alone(tmp_path, tiny_model_
         raise OSError(errno.ENOSPC, "No space left on device", "adapter")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trimtab.studies.weights.save_adapter", full)
+        patch.setattr("trimtab.arms.weights.save_adapter", full)
         with pytest.raises(InputError, match=r"arm quick could not be kept .*; make room, .* --resume"):
             study(task, listeners=[])
     assert not (folder_of(task) / "study.json").exists()

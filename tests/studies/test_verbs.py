@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from trimtab.arms.saved import find_kept, latest_winner
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Encoded, Hit, Passage
 from trimtab.base.task import load_task, parse_arm
+from trimtab.cli.check_page import draw
 from trimtab.studies import demo as demo_verb
 from trimtab.studies.ask import ask, supporting
 from trimtab.studies.check import check, pieces_of
 from trimtab.studies.demo import demo
-from trimtab.studies.kept import find_kept, latest_winner
 from trimtab.studies.runs import runs
 from trimtab.studies.train import train
 
@@ -89,7 +90,7 @@ def write_rows(folder: Path, count: int = 40, extra: str = "") -> str:
 
 def drawn(result: Any) -> str:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    result.render(console)
+    draw(result, console)
     text = console.export_text()
     console.file.close()
     return text

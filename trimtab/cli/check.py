@@ -21,9 +21,10 @@ def command(task: TaskOption = DEFAULT_TASK, as_json: JsonOption = False) -> Non
       trimtab check --task tickets/trimtab.toml --json
     """
     with Output(as_json) as output:
+        from trimtab.cli.check_page import draw
         from trimtab.studies.check import check
 
         result = check(task)
-        output.show(result, result.render)
+        output.show(result, lambda console: draw(result, console))
     if any(remark.level == "stop" for remark in result.remarks):
         raise typer.Exit(EXIT_NO)

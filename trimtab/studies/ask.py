@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimtab.arms.answerers import ready
+from trimtab.arms.contexts import CUSTOMARY, Context
+from trimtab.arms.saved import find_kept, latest_winner, require_weights
+from trimtab.arms.session import Bench
+from trimtab.arms.workspace import open_to_answer
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm, Example, Hit, Message
 from trimtab.base.task import Task, load_task, parse_arm
 from trimtab.measurement.metrics import has_abstained, normalise
-from trimtab.studies.answerers import ready
-from trimtab.studies.bench import Bench
-from trimtab.studies.contexts import CUSTOMARY, Context
-from trimtab.studies.kept import find_kept, latest_winner, require_weights
-from trimtab.studies.workspace import open_to_answer
 
 SUPPORT = 0.5  # least share of an answer's content words that a passage must hold to be cited for it
 FUNCTION_WORD = 3  # letters up to which a word is taken for a function word: is, the, on, von, les

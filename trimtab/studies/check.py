@@ -8,8 +8,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
+from trimtab.arms.answerers import lacking_keys
+from trimtab.arms.contexts import CUSTOMARY, Asker, Context
+from trimtab.arms.plan import Plan, fit, predict
+from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
 from trimtab.base.progress import Display, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
@@ -19,15 +23,7 @@ from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
 from trimtab.measurement.statistics import items_for_difference, smallest_difference
-from trimtab.studies.answerers import lacking_keys
-from trimtab.studies.bench import Bench, open_bench
-from trimtab.studies.contexts import CUSTOMARY, Asker, Context
-from trimtab.studies.plan import Plan, fit, predict
 from trimtab.studies.study import GUESSED_DISCORDANCE
-from trimtab.studies.workspace import Workspace, open_workspace
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 FIRST_QUESTIONS = 100
 
@@ -91,12 +87,6 @@ class CheckResult:
     minutes: float | None
     currency: str | None
     cuts: tuple[str, ...]
-
-    def render(self, console: Console) -> None:
-        """Draw it for a reader."""
-        from trimtab.studies.check_page import draw
-
-        draw(self, console)
 
 
 def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:

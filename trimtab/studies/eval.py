@@ -7,17 +7,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
+from trimtab.arms.run import ArmRunner, Effort
+from trimtab.arms.saved import find_kept, require_weights
+from trimtab.arms.session import open_bench
+from trimtab.arms.workspace import Workspace, open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Display, Progress
 from trimtab.base.records import ArmResult
 from trimtab.base.task import Task, load_task, parse_arm
 from trimtab.measurement.evaluate import Scorer, save_answers
 from trimtab.measurement.scorer import ScorerProgram, require_consent
-from trimtab.studies.arms import ArmRunner, Effort
-from trimtab.studies.bench import open_bench
-from trimtab.studies.kept import find_kept, require_weights
 from trimtab.studies.record import count_opening
-from trimtab.studies.workspace import Workspace, open_workspace, require_sound
 
 EVALS = "evals"
 

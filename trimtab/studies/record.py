@@ -9,15 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trimtab.arms.plan import Plan
+from trimtab.arms.run import Outcome
+from trimtab.arms.session import Bench
+from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines, read_object, sha256_file, sha256_text, write_json
+from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Arm, ArmResult, Cost, Estimate, StudyResult
+from trimtab.decision.cost import Usage
 from trimtab.measurement.statistics import too_few_groups
-from trimtab.studies.arms import Outcome
-from trimtab.studies.bench import Bench
-from trimtab.studies.cost import Usage
-from trimtab.studies.machine import describe_machine, versions
-from trimtab.studies.plan import Plan
-from trimtab.studies.workspace import Workspace
 
 OPENINGS = "openings.jsonl"
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from trimtab.arms.saved import newest, read_if_there
+from trimtab.arms.workspace import FOLDER
 from trimtab.base.files import TIME
 from trimtab.base.task import Task, load_task
-from trimtab.studies.kept import newest, read_if_there
-from trimtab.studies.workspace import FOLDER
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,24 +11,24 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from trimtab.arms.answerers import lacking_keys
+from trimtab.arms.plan import Plan, fit, load_plan, predict, save_plan
+from trimtab.arms.run import ArmRunner
+from trimtab.arms.session import open_bench
+from trimtab.arms.workspace import Workspace, open_workspace, require_sound
 from trimtab.base.errors import InputError, MissingError, StoppedError, TrimtabError, cannot_write
 from trimtab.base.files import folder_named, locked, new_folder, write_atomic, write_json
 from trimtab.base.progress import Display, Listener, Progress
 from trimtab.base.records import Answer, Arm, ArmResult, Comparison, StudyResult
 from trimtab.base.task import Task, load_task, with_budget
+from trimtab.decision.cost import Usage
+from trimtab.decision.verdict import best_arm, decide, planned_pairs
 from trimtab.measurement.evaluate import Scorer, load_answers, save_answers
+from trimtab.measurement.figures import difference, noninferiority_p, scores_of, target_p
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, require_consent
 from trimtab.measurement.statistics import LEVEL, discordance, holm, smallest_difference
 from trimtab.reports.page import write_report
-from trimtab.studies.answerers import lacking_keys
-from trimtab.studies.arms import ArmRunner
-from trimtab.studies.bench import open_bench
-from trimtab.studies.cost import Usage
-from trimtab.studies.figures import difference, noninferiority_p, scores_of, target_p
-from trimtab.studies.plan import Plan, fit, load_plan, predict, save_plan
 from trimtab.studies.record import arm_digest, count_opening, load_arm, manifest, save_arm, to_json
-from trimtab.studies.verdict import best_arm, decide, planned_pairs
-from trimtab.studies.workspace import Workspace, open_workspace, require_sound
 
 __all__ = ["study", "to_json"]
 

@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trimtab.arms.run import ArmRunner, Effort
+from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.weights import recipe
+from trimtab.arms.workspace import Workspace, open_workspace, require_sound
 from trimtab.base.errors import InputError, MissingError, StoppedError
 from trimtab.base.files import folder_named, locked, new_folder, read_lines, read_object, write_json
+from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Display, Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task, load_task, parse_arm
-from trimtab.studies.arms import ArmRunner, Effort
-from trimtab.studies.bench import Bench, open_bench
-from trimtab.studies.machine import describe_machine, versions
 from trimtab.studies.record import arm_digest
-from trimtab.studies.weights import recipe
-from trimtab.studies.workspace import Workspace, open_workspace, require_sound
 from trimtab.training.monitor import Health, Reading, best_of, health
 
 UNLIMITED = Effort(search=False)  # shots and passages as the arm says, else the usual ones

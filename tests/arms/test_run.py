@@ -8,15 +8,15 @@ import pytest
 import torch
 from study_tasks import write_task
 
+from trimtab.arms.run import ArmRunner, Effort
+from trimtab.arms.saved import Kept
+from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.weights import EPOCHS, LAYERS, RATES, recipe
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import load_task, parse_arm
-from trimtab.studies.arms import ArmRunner, Effort
-from trimtab.studies.bench import Bench, open_bench
-from trimtab.studies.kept import Kept
-from trimtab.studies.weights import EPOCHS, LAYERS, RATES, recipe
-from trimtab.studies.workspace import open_workspace
 
 WILD = '[arm.wild]\nweights = "full"\nlearning_rate = 0.05\nepochs = 2\n'
 
@@ -72,7 +72,7 @@ def test_settings_stand_over_the_defaults_and_the_budget_over_both() -> None:
 
 
 def test_freezing_trains_the_last_layers_at_most_all_of_them(bench: Bench) -> None:
-    from trimtab.studies.weights import prepare
+    from trimtab.arms.weights import prepare
 
     arm = Arm(name="freeze", weights="freeze", stages=("sft",), context="prompt")
     prepare(bench, recipe(arm, 50, 0))

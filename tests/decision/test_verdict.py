@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
+from trimtab.decision.cost import Usage, cost_of, planned_retrainings
+from trimtab.decision.verdict import best_arm, decide, planned_pairs
 from trimtab.measurement.statistics import estimate, p_reaches
-from trimtab.studies.cost import Usage, cost_of, planned_retrainings
-from trimtab.studies.verdict import best_arm, decide, planned_pairs
 
 PRICE = {"price": 0.4, "as_of": "2026-11-01", "source": "contract"}
 TOKENS = {"input": 0.15, "output": 0.6, "as_of": "2026-11-01", "source": "list"}

@@ -11,7 +11,9 @@ from pathlib import Path
 from trimtab.answering.cache import shared_length
 from trimtab.answering.choose import ChoiceRequest, choose_labels
 from trimtab.answering.engine import Engine, Request, generate_texts
+from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
+from trimtab.base.machine import release_memory
 from trimtab.base.records import Example, Generation, Hit, Prompt, Refusal, Split
 from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
@@ -20,8 +22,6 @@ from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
-from trimtab.studies.machine import release_memory
-from trimtab.studies.workspace import Workspace, write_refusals
 
 MOST_PASSAGES = 64  # as many as an arm may ask for
 ANSWER_MARGIN = 8  # tokens beyond the longest reference

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from trimtab.arms.answerers import Answerer, Ready, ready
+from trimtab.arms.contexts import DEV_ITEMS, Asker, Context, choose_context
+from trimtab.arms.saved import Kept
+from trimtab.arms.session import Bench
+from trimtab.arms.weights import DEV_QUESTIONS, recipe, train_weights
+from trimtab.base.machine import MemoryPeak, folder_bytes
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, ArmResult, Example, Generation, Prompt, Split
+from trimtab.decision.cost import Usage, cost_of, planned_retrainings
 from trimtab.measurement.evaluate import Scorer, evaluate
-from trimtab.measurement.metrics import abstention, aggregate
-from trimtab.measurement.statistics import MIN_LATENCIES, latency_percentiles
-from trimtab.studies.answerers import Answerer, Ready, ready
-from trimtab.studies.bench import Bench
-from trimtab.studies.contexts import DEV_ITEMS, Asker, Context, choose_context
-from trimtab.studies.cost import Usage, cost_of, planned_retrainings
-from trimtab.studies.figures import (
+from trimtab.measurement.figures import (
     Classes,
     class_figures,
     extra_figures,
@@ -27,9 +28,8 @@ from trimtab.studies.figures import (
     score_estimate,
     slice_estimates,
 )
-from trimtab.studies.kept import Kept
-from trimtab.studies.machine import MemoryPeak, folder_bytes
-from trimtab.studies.weights import DEV_QUESTIONS, recipe, train_weights
+from trimtab.measurement.metrics import abstention, aggregate
+from trimtab.measurement.statistics import MIN_LATENCIES, latency_percentiles
 from trimtab.training.linear import train_linear
 
 BATCH_ITEMS = 64  # questions between two progress events

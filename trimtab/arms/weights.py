@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from trimtab.arms.contexts import Asker, Context
+from trimtab.arms.session import Bench
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
+from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example
 from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter, unfreeze
-from trimtab.studies.bench import Bench
-from trimtab.studies.contexts import Asker, Context
-from trimtab.studies.machine import release_memory
 from trimtab.training.batch import Row
 from trimtab.training.loop import LoopSettings, TrainResult, train
 from trimtab.training.monitor import Health

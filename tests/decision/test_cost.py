@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.base.tables import ChangeTable, CostTable, HourPrice, TokenPrice
-from trimtab.studies.cost import (
+from trimtab.decision.cost import (
     MACHINE_SECONDS,
     SECONDS_A_MONTH,
     Usage,

@@ -10,8 +10,7 @@ import pytest
 
 from trimtab.base.records import Answer, Generation
 from trimtab.base.task import Task
-from trimtab.measurement.statistics import estimate
-from trimtab.studies.figures import (
+from trimtab.measurement.figures import (
     class_figures,
     difference,
     extra_figures,
@@ -23,6 +22,7 @@ from trimtab.studies.figures import (
     slice_estimates,
     target_p,
 )
+from trimtab.measurement.statistics import estimate
 
 
 def task_of(kind: str = "answer", metric: str = "exact_match") -> Task:

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from trimtab.arms.contexts import CUSTOMARY, DEV_ITEMS, PASSAGES, SHOTS, Asker, Context
+from trimtab.arms.run import Effort
+from trimtab.arms.session import Bench
+from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, evaluations, prepare, recipe, training_rows
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_object, write_json
+from trimtab.base.machine import MemoryPeak
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Prompt
 from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.statistics import MIN_LATENCIES
-from trimtab.studies.arms import Effort
-from trimtab.studies.bench import Bench
-from trimtab.studies.contexts import CUSTOMARY, DEV_ITEMS, PASSAGES, SHOTS, Asker, Context
-from trimtab.studies.machine import MemoryPeak
-from trimtab.studies.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, evaluations, prepare, recipe, training_rows
 from trimtab.training.predict import measure_rate, memory_mb
 from trimtab.training.sft import document_rows
 

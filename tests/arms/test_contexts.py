@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from study_tasks import UNKNOWN, rows_of, write_task
 
+from trimtab.arms.contexts import GOLD_MISSING, Asker, Context, NearestShots, choose_context, fixed_shots
+from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message
 from trimtab.base.task import load_task, parse_arm
-from trimtab.studies.bench import Bench, open_bench
-from trimtab.studies.contexts import GOLD_MISSING, Asker, Context, NearestShots, choose_context, fixed_shots
-from trimtab.studies.workspace import open_workspace
 
 SPLITS = ("train", "dev", "test")
 

@@ -9,11 +9,11 @@ from itertools import islice
 
 import numpy as np
 
+from trimtab.arms.session import Bench
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Arm, Example, Hit, Prompt
 from trimtab.data.prompts import Shot, compose
 from trimtab.measurement.ranking import holds
-from trimtab.studies.bench import Bench
 
 SHOTS, PASSAGES = (2, 4, 8), (1, 3, 5)
 DEV_ITEMS = 60  # of dev, for choosing a number; a finer choice than these can tell is not made

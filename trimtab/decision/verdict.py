@@ -9,9 +9,9 @@ from statistics import NormalDist
 
 from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
+from trimtab.decision.cost import MACHINE_SECONDS, Usage, planned_retrainings
+from trimtab.decision.flips import find_flips
 from trimtab.measurement.statistics import LEVEL, POWER, holm, items_for_target
-from trimtab.studies.cost import MACHINE_SECONDS, Usage, planned_retrainings
-from trimtab.studies.flips import find_flips
 
 NAMES = {
     "accuracy": "accuracy",

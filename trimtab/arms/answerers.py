@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.answering.remote import RemoteModel
+from trimtab.arms.contexts import Asker, Context
+from trimtab.arms.session import Bench
+from trimtab.arms.weights import put_on
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm, Example, Generation, Prompt
 from trimtab.base.task import Task
 from trimtab.model.adapters import merged
-from trimtab.studies.bench import Bench
-from trimtab.studies.contexts import Asker, Context
-from trimtab.studies.weights import put_on
 from trimtab.training.linear import LinearModel, load_linear
 
 Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]

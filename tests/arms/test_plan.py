@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.studies.arms import Effort
-from trimtab.studies.plan import ArmPlan, fit, load_plan, save_plan
+from trimtab.arms.plan import ArmPlan, fit, load_plan, save_plan
+from trimtab.arms.run import Effort
 
 
 def arm(name: str, epoch: float = 100.0, answer: float = 10.0, choose: float = 30.0, epochs: float = 3.0) -> ArmPlan:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, read_object
 from trimtab.base.records import Arm
 from trimtab.base.tables import BaseTable
 from trimtab.base.task import Task
-from trimtab.studies.workspace import FOLDER
 
 IDENTITY = ("weights", "stages", "context", "settings")
 RUN_KEYS = (*IDENTITY, "arm", "chosen", "result")

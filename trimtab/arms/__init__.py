@@ -1,0 +1,1 @@
+"""One arm from its weights and its context to its answers."""
