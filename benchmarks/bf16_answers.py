@@ -14,8 +14,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from trimtab import train
-from trimtab.arms.contexts import Asker, Context
-from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import put_on
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
@@ -26,12 +26,12 @@ from trimtab.model.adapters import merged
 RESULT = Path(__file__).resolve().parent / "results" / "bf16_answers.json"
 
 
-def in_precision(task: Task, precision: str, run: Path) -> Bench:
+def in_precision(task: Task, precision: str, run: Path) -> Session:
     """The base model in `precision` with the run's adapter on."""
     base = task.base.model_copy(update={"precision": precision})
-    bench = open_bench(open_workspace(task.model_copy(update={"base": base})))
-    put_on(bench, run)
-    return bench
+    session = open_session(open_workspace(task.model_copy(update={"base": base})))
+    put_on(session, run)
+    return session
 
 
 def differing(left: Sequence[Generation], right: Sequence[Generation]) -> float:
@@ -39,12 +39,12 @@ def differing(left: Sequence[Generation], right: Sequence[Generation]) -> float:
     return sum(one.text != other.text for one, other in zip(left, right, strict=True)) / len(left)
 
 
-def answers(bench: Bench, prompts: Sequence[Prompt]) -> tuple[list[Generation], list[Generation], list[Generation]]:
+def answers(session: Session, prompts: Sequence[Prompt]) -> tuple[list[Generation], list[Generation], list[Generation]]:
     """With the adapter beside the weights, with it merged, and merged but one question at a time."""
-    beside = bench.answer(prompts)
-    with merged(bench.base.model):
-        together = bench.answer(prompts)
-        alone = [bench.answer([prompt])[0] for prompt in prompts]
+    beside = session.answer(prompts)
+    with merged(session.base.model):
+        together = session.answer(prompts)
+        alone = [session.answer([prompt])[0] for prompt in prompts]
     return beside, together, alone
 
 
@@ -59,9 +59,11 @@ def main() -> None:
         run = train(task, "lora").folder
         given = {}
         for precision in ("bf16", "fp32"):
-            bench = in_precision(task, precision, run)
-            questions = bench.workspace.splits["test"][: chosen.questions]
-            given[precision] = answers(bench, Asker(bench, Context(kind="prompt", count=0)).prompts(questions))
+            session = in_precision(task, precision, run)
+            questions = session.workspace.splits["test"][: chosen.questions]
+            given[precision] = answers(
+                session, PromptBuilder(session, Context(kind="prompt", count=0)).prompts(questions)
+            )
     low, full = given["bf16"], given["fp32"]
     result = {
         "what": "share of greedy answers that differ to the letter, LoRA r=16 on the handbook example, smollm2-135m-q4",

@@ -14,7 +14,7 @@ from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training.loop import LoopSettings, train
-from trimtab.training.sft import Imitation, answer_rows
+from trimtab.training.sft import Supervised, answer_rows
 
 # The task: say whether a note from the workshop is urgent.
 INSTRUCTION = "Sort the note. Answer with one word, urgent or later."
@@ -33,7 +33,7 @@ TRAIN = [
     ("Someone left an umbrella in the office.", "later"),
 ]
 HELD_OUT = [
-    ("Flames behind the welding bench!", "urgent"),
+    ("Flames behind the welding session!", "urgent"),
     ("The crane's brake has failed.", "urgent"),
     ("The printer is out of paper.", "later"),
     ("A chair in the canteen squeaks.", "later"),
@@ -66,7 +66,7 @@ def main() -> tuple[int, int]:
         return answer_rows((encoder.conversation(conversation(note), word), 1.0) for note, word in pairs)
 
     add_lora(base, rank=8, alpha=16, seed=0)
-    train_rows = Imitation(rows(TRAIN), batch=4, seed=0)
+    train_rows = Supervised(rows(TRAIN), batch=4, seed=0)
     settings = LoopSettings(learning_rate=1e-3, epochs=6, evaluations=2)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -75,7 +75,7 @@ def main() -> tuple[int, int]:
             train_rows,
             settings,
             folder / "run",
-            dev=Imitation(rows(HELD_OUT), batch=4, seed=0),
+            dev=Supervised(rows(HELD_OUT), batch=4, seed=0),
             progress=Progress(path=folder / "events.jsonl"),
         )
         for reading in result.readings:

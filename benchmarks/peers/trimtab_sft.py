@@ -18,7 +18,7 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import add_lora, trainable
 from trimtab.model.load import load_base
 from trimtab.training.loop import LoopSettings, train
-from trimtab.training.sft import Imitation, answer_rows
+from trimtab.training.sft import Supervised, answer_rows
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         (encoder.conversation([Message(role="user", content=row["question"])], row["answer"]), 1.0)
         for row in plan["rows"]
     )
-    objective = Imitation(rows, batch=plan["batch"], seed=0)
+    objective = Supervised(rows, batch=plan["batch"], seed=0)
     steps = plan["warmup"] + plan["steps"]
     ends: list[float] = []
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from study_tasks import UNKNOWN, rows_of, write_task
 
-from trimtab.arms.contexts import GOLD_MISSING, Asker, Context, NearestShots, choose_context, fixed_shots
-from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.contexts import GOLD_MISSING, Context, NearestShots, PromptBuilder, choose_context, fixed_shots
+from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message
 from trimtab.base.task import load_task, parse_arm
@@ -17,7 +17,7 @@ SPLITS = ("train", "dev", "test")
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tiny_embedding_folder: Path) -> Bench:
+def session(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tiny_embedding_folder: Path) -> Session:
     """200 questions in pairs, every fifth unanswerable, and a document for each city."""
     folder = tmp_path_factory.mktemp("contexts")
     (folder / "documents").mkdir()
@@ -37,7 +37,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tin
         ),
         base=f'embedding = "{tiny_embedding_folder}"',
     )
-    return open_bench(open_workspace(load_task(task)))
+    return open_session(open_workspace(load_task(task)))
 
 
 def shown(prompt_messages: tuple[Message, ...]) -> list[str]:
@@ -47,11 +47,11 @@ def shown(prompt_messages: tuple[Message, ...]) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["few-shot", "nearest-shots"])
 @pytest.mark.parametrize("split", SPLITS)
-def test_shots_come_from_other_training_rows_alone(bench: Bench, kind: str, split: str) -> None:
-    splits = bench.workspace.splits
+def test_shots_come_from_other_training_rows_alone(session: Session, kind: str, split: str) -> None:
+    splits = session.workspace.splits
     allowed = {example.input: example for example in splits["train"]}
     for prompt, example in zip(
-        Asker(bench, Context(kind=kind, count=2)).prompts(splits[split]), splits[split], strict=True
+        PromptBuilder(session, Context(kind=kind, count=2)).prompts(splits[split]), splits[split], strict=True
     ):
         shots = shown(prompt.messages)
         assert len(shots) == 2 or (kind == "few-shot" and split == "train")
@@ -60,18 +60,18 @@ def test_shots_come_from_other_training_rows_alone(bench: Bench, kind: str, spli
             assert all(allowed[shot].group != example.group for shot in shots)
 
 
-def test_nearest_shots_are_found_beyond_a_large_group_of_ones_own(bench: Bench) -> None:
+def test_nearest_shots_are_found_beyond_a_large_group_of_ones_own(session: Session) -> None:
     def row(number: int, group: str) -> Example:
         messages = (Message(role="user", content=f"bridge {number}"),)
         return Example(id=f"{group}{number}", messages=messages, references=(group,), group=group)
 
     pool = [*(row(number, "own") for number in range(30)), *(row(number, "other") for number in range(100, 103))]
-    (shots,) = NearestShots(bench, pool)([row(99, "own")], 3)
+    (shots,) = NearestShots(session, pool)([row(99, "own")], 3)
     assert [answer for _, answer in shots] == ["other"] * 3
 
 
-def test_fixed_shots_show_different_answers_and_do_not_depend_on_the_order_of_rows(bench: Bench) -> None:
-    pool = bench.workspace.splits["train"]
+def test_fixed_shots_show_different_answers_and_do_not_depend_on_the_order_of_rows(session: Session) -> None:
+    pool = session.workspace.splits["train"]
     shots = fixed_shots(pool, 4)
     assert len({answer for _, answer in shots}) == 4
     assert fixed_shots(tuple(reversed(pool)), 4) == shots
@@ -79,26 +79,28 @@ def test_fixed_shots_show_different_answers_and_do_not_depend_on_the_order_of_ro
     assert fixed_shots((), 4) == []
 
 
-def test_what_does_not_fit_is_dropped_until_the_prompt_fits(bench: Bench) -> None:
-    room = bench.context_tokens - bench.output_tokens
+def test_what_does_not_fit_is_dropped_until_the_prompt_fits(session: Session) -> None:
+    room = session.context_tokens - session.output_tokens
     for kind, count in (("few-shot", 30), ("rag", 9)):
-        prompts = Asker(bench, Context(kind=kind, count=count)).prompts(bench.workspace.splits["test"])
+        prompts = PromptBuilder(session, Context(kind=kind, count=count)).prompts(session.workspace.splits["test"])
         for prompt in prompts:
-            assert len(bench.encoder.prompt(prompt.messages)) <= room
+            assert len(session.encoder.prompt(prompt.messages)) <= room
             assert len(shown(prompt.messages)) < 30
             assert [hit.rank for hit in prompt.hits] == list(range(1, len(prompt.hits) + 1))
         assert kind != "rag" or all(prompt.hits for prompt in prompts)
 
 
-def test_passages_asked_for_are_the_best_ones(bench: Bench) -> None:
-    test = bench.workspace.splits["test"]
-    for prompt, found in zip(Asker(bench, Context(kind="rag", count=2)).prompts(test), bench.hits(test), strict=True):
+def test_passages_asked_for_are_the_best_ones(session: Session) -> None:
+    test = session.workspace.splits["test"]
+    for prompt, found in zip(
+        PromptBuilder(session, Context(kind="rag", count=2)).prompts(test), session.hits(test), strict=True
+    ):
         assert prompt.hits == found[:2]
 
 
-def test_training_shows_the_right_passage_and_sometimes_not(bench: Bench) -> None:
-    train = bench.workspace.splits["train"]
-    pairs = Asker(bench, Context(kind="rag", count=2)).training_prompts(train, 0)
+def test_training_shows_the_right_passage_and_sometimes_not(session: Session) -> None:
+    train = session.workspace.splits["train"]
+    pairs = PromptBuilder(session, Context(kind="rag", count=2)).training_prompts(train, 0)
     answerable = missing = 0
     for (prompt, answer), example in zip(pairs, train, strict=True):
         held = {hit.passage.document for hit in prompt.hits}
@@ -114,44 +116,44 @@ def test_training_shows_the_right_passage_and_sometimes_not(bench: Bench) -> Non
             missing += 1
             assert answer == UNKNOWN  # these data know such answers
     assert 0 < missing < 3 * GOLD_MISSING * answerable
-    assert Asker(bench, Context(kind="rag", count=2)).training_prompts(train, 0) == pairs
-    assert Asker(bench, Context(kind="rag", count=2)).training_prompts(train, 1) != pairs
+    assert PromptBuilder(session, Context(kind="rag", count=2)).training_prompts(train, 0) == pairs
+    assert PromptBuilder(session, Context(kind="rag", count=2)).training_prompts(train, 1) != pairs
 
 
-def test_the_right_passage_does_not_always_stand_in_the_same_place(bench: Bench) -> None:
-    train = bench.workspace.splits["train"]
+def test_the_right_passage_does_not_always_stand_in_the_same_place(session: Session) -> None:
+    train = session.workspace.splits["train"]
     places = set()
     for (prompt, _), example in zip(
-        Asker(bench, Context(kind="rag", count=3)).training_prompts(train, 0), train, strict=True
+        PromptBuilder(session, Context(kind="rag", count=3)).training_prompts(train, 0), train, strict=True
     ):
         names = [hit.passage.document for hit in prompt.hits]
         places |= {place for place, name in enumerate(names) if example.passages and name.endswith(example.passages[0])}
     assert places == {0, 1, 2}
 
 
-def test_only_questions_without_their_right_passage_are_put_right(bench: Bench) -> None:
-    test = bench.workspace.splits["test"]
-    asker = Asker(bench, Context(kind="rag", count=1))
+def test_only_questions_without_their_right_passage_are_put_right(session: Session) -> None:
+    test = session.workspace.splits["test"]
+    builder = PromptBuilder(session, Context(kind="rag", count=1))
 
     def has_gold(example: Example, hits: tuple[Hit, ...]) -> bool:
         return any(hit.passage.document.endswith(name) for hit in hits for name in example.passages)
 
     missed = [
         example
-        for example, prompt in zip(test, asker.prompts(test), strict=True)
+        for example, prompt in zip(test, builder.prompts(test), strict=True)
         if example.passages and not has_gold(example, prompt.hits)
     ]
     assert 0 < len(missed) < len(test)
-    put_right = asker.with_right_passage(test)
+    put_right = builder.with_right_passage(test)
     assert [example for example, _ in put_right] == missed
     assert all(len(prompt.hits) == 1 and has_gold(example, prompt.hits) for example, prompt in put_right)
 
 
-def test_the_count_is_the_best_on_dev_the_smaller_of_equals(bench: Bench) -> None:
-    arm = parse_arm("few-shot", bench.task)
-    assert choose_context(bench, arm, lambda context: -abs(context.count - 4)).count == 4
-    assert choose_context(bench, arm, lambda context: 0.5).count == 2
+def test_the_count_is_the_best_on_dev_the_smaller_of_equals(session: Session) -> None:
+    arm = parse_arm("few-shot", session.task)
+    assert choose_context(session, arm, lambda context: -abs(context.count - 4)).count == 4
+    assert choose_context(session, arm, lambda context: 0.5).count == 2
     asked: list[Context] = []
-    assert choose_context(bench, arm, lambda context: asked.append(context) or 0.0, search=False).count == 4
+    assert choose_context(session, arm, lambda context: asked.append(context) or 0.0, search=False).count == 4
     assert asked == []
-    assert choose_context(bench, parse_arm("prompt", bench.task), lambda context: 0.0).chosen() == {}
+    assert choose_context(session, parse_arm("prompt", session.task), lambda context: 0.0).chosen() == {}

@@ -1,4 +1,4 @@
-"""Arms on one bench: none starts from what another left, and what is measured is what was saved."""
+"""Arms on one session: none starts from what another left, and what is measured is what was saved."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from study_tasks import write_task
 
 from trimtab.arms.run import ArmRunner, Effort
-from trimtab.arms.saved import Kept
-from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.saved import SavedArm
+from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import EPOCHS, LAYERS, RATES, recipe
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
@@ -22,15 +22,17 @@ WILD = '[arm.wild]\nweights = "full"\nlearning_rate = 0.05\nepochs = 2\n'
 
 
 @pytest.fixture
-def bench(tmp_path: Path, tiny_model_folder: Path) -> Bench:
-    return open_bench(open_workspace(load_task(write_task(tmp_path, tiny_model_folder, ["prompt", "wild"], more=WILD))))
+def session(tmp_path: Path, tiny_model_folder: Path) -> Session:
+    return open_session(
+        open_workspace(load_task(write_task(tmp_path, tiny_model_folder, ["prompt", "wild"], more=WILD)))
+    )
 
 
-def test_an_arm_leaves_nothing_behind(bench: Bench, tmp_path: Path) -> None:
-    runner = ArmRunner(bench, None, Progress())
+def test_an_arm_leaves_nothing_behind(session: Session, tmp_path: Path) -> None:
+    runner = ArmRunner(session, None, Progress())
 
     def texts(name: str, folder: str) -> list[str]:
-        outcome = runner.run(parse_arm(name, bench.task), "test", tmp_path / folder, Effort())
+        outcome = runner.run(parse_arm(name, session.task), "test", tmp_path / folder, Effort())
         return [answer.answer for answer in outcome.answers]
 
     before = texts("prompt", "first")
@@ -40,10 +42,10 @@ def test_an_arm_leaves_nothing_behind(bench: Bench, tmp_path: Path) -> None:
     assert texts("wild", "again") == wild
 
 
-def test_kept_weights_answer_as_when_they_were_made(bench: Bench, tmp_path: Path) -> None:
-    runner, arm = ArmRunner(bench, None, Progress()), parse_arm("wild", bench.task)
+def test_kept_weights_answer_as_when_they_were_made(session: Session, tmp_path: Path) -> None:
+    runner, arm = ArmRunner(session, None, Progress()), parse_arm("wild", session.task)
     made = runner.run(arm, "test", tmp_path / "wild", Effort())
-    kept = Kept(id="r", folder=tmp_path / "wild" / "run-0", count=None, train_seconds=7.0)
+    kept = SavedArm(id="r", folder=tmp_path / "wild" / "run-0", count=None, train_seconds=7.0)
     again = runner.run(arm, "test", tmp_path / "unused", Effort(), kept=kept)
     assert [answer.answer for answer in again.answers] == [answer.answer for answer in made.answers]
     assert again.result.score == made.result.score
@@ -51,13 +53,13 @@ def test_kept_weights_answer_as_when_they_were_made(bench: Bench, tmp_path: Path
     assert not (tmp_path / "unused").exists()
 
 
-def test_progress_counts_every_question(bench: Bench, tmp_path: Path) -> None:
+def test_progress_counts_every_question(session: Session, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     progress = Progress(
         listeners=[lambda event: seen.append((event["step"], event["of"])) if event["stage"] == "answer" else None]
     )
-    ArmRunner(bench, None, progress).run(parse_arm("prompt", bench.task), "test", tmp_path / "p", Effort())
-    tests = len(bench.workspace.splits["test"])
+    ArmRunner(session, None, progress).run(parse_arm("prompt", session.task), "test", tmp_path / "p", Effort())
+    tests = len(session.workspace.splits["test"])
     assert seen[-1] == (tests, tests)
 
 
@@ -71,16 +73,16 @@ def test_settings_stand_over_the_defaults_and_the_budget_over_both() -> None:
     assert recipe(plain, 50, 0).learning_rate == RATES["lora"]
 
 
-def test_freezing_trains_the_last_layers_at_most_all_of_them(bench: Bench) -> None:
+def test_freezing_trains_the_last_layers_at_most_all_of_them(session: Session) -> None:
     from trimtab.arms.weights import prepare
 
     arm = Arm(name="freeze", weights="freeze", stages=("sft",), context="prompt")
-    prepare(bench, recipe(arm, 50, 0))
-    moving = {name for name, value in bench.base.model.named_parameters() if value.requires_grad}
+    prepare(session, recipe(arm, 50, 0))
+    moving = {name for name, value in session.base.model.named_parameters() if value.requires_grad}
     assert LAYERS > 2
     assert {name.split(".")[2] for name in moving if ".layers." in name} == {"0", "1"}
     assert not any("embed" in name for name in moving)
-    assert all(torch.isfinite(value).all() for value in bench.base.model.parameters())
+    assert all(torch.isfinite(value).all() for value in session.base.model.parameters())
     deep = Arm(name="deep", weights="freeze", stages=("sft",), context="prompt", settings={"layers": 3})
     with pytest.raises(InputError, match="the model has 2"):
-        prepare(bench, recipe(deep, 50, 0))
+        prepare(session, recipe(deep, 50, 0))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.data.duplicates import NEAR, Pair, find_pairs, normalise
+from trimtab.data.duplicates import NEAR, Pair, find_pairs, plain_words
 
 
 def features(text: str) -> set[tuple[str, str]]:
@@ -77,14 +77,14 @@ def test_within_connects_what_brute_force_connects(texts: list[str]) -> None:
         (i, j)
         for i in range(len(texts))
         for j in range(i + 1, len(texts))
-        if jaccard(normalise(texts[i]), normalise(texts[j])) >= NEAR - 1e-9
+        if jaccard(plain_words(texts[i]), plain_words(texts[j])) >= NEAR - 1e-9
     ]
     truth = components(len(texts), expected)
     assert components(len(texts), [(pair.a, pair.b) for pair in found]) == truth
     assert len(found) == len(texts) - len(truth)  # a forest: as few as connect
     for pair in found:
         assert pair.a < pair.b
-        assert pair.similarity == pytest.approx(jaccard(normalise(texts[pair.a]), normalise(texts[pair.b])))
+        assert pair.similarity == pytest.approx(jaccard(plain_words(texts[pair.a]), plain_words(texts[pair.b])))
 
 
 @settings(deadline=None, max_examples=150)
@@ -92,7 +92,7 @@ def test_within_connects_what_brute_force_connects(texts: list[str]) -> None:
 def test_between_gives_each_right_text_its_best(left: list[str], right: list[str]) -> None:
     found = {pair.b: pair for pair in find_pairs(left, right)}
     for j, text in enumerate(right):
-        best = max((jaccard(normalise(other), normalise(text)) for other in left), default=0.0)
+        best = max((jaccard(plain_words(other), plain_words(text)) for other in left), default=0.0)
         assert (j in found) == (best >= NEAR - 1e-9)
         if j in found:
             assert found[j].similarity == pytest.approx(best)
@@ -108,8 +108,8 @@ def test_most_alike_and_first_is_taken() -> None:
 
 @given(st.text(max_size=60))
 def test_normalise_is_idempotent_and_never_empties(text: str) -> None:
-    assert normalise(normalise(text)) == normalise(text)
-    assert bool(normalise(text)) == bool(text.split())
+    assert plain_words(plain_words(text)) == plain_words(text)
+    assert bool(plain_words(text)) == bool(text.split())
 
 
 def test_large_sets_match_small_ones_across_blocks() -> None:

@@ -12,7 +12,7 @@ from trimtab.model.attention import Segments
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training.loop import LoopSettings, mean_loss, train
-from trimtab.training.sft import Imitation, answer_rows
+from trimtab.training.sft import Supervised, answer_rows
 
 FACTS = [
     (f"What is the code of door {number}?", f"The code of door {number} is {number * 37 % 101}.")
@@ -30,10 +30,10 @@ def rows_of(base, facts):
 
 def trained(precision, folder):
     base = load_base(resolve("smollm2-135m-q4"), precision)
-    held_out = Imitation(rows_of(base, FACTS[12:]), batch=6, seed=0)
+    held_out = Supervised(rows_of(base, FACTS[12:]), batch=6, seed=0)
     before = mean_loss(base, held_out)
     add_lora(base, 8, 16.0, seed=0)
-    train(base, Imitation(rows_of(base, FACTS[:12]), batch=4, seed=0), SETTINGS, folder)
+    train(base, Supervised(rows_of(base, FACTS[:12]), batch=4, seed=0), SETTINGS, folder)
     return base, before, mean_loss(base, held_out)
 
 

@@ -23,9 +23,9 @@ from trimtab.measurement.metrics import (
     format_checker,
     has_abstained,
     macro_f1_statistic,
-    normalise,
     per_class,
     score_one,
+    squad_normalised,
 )
 
 METRICS = ("exact_match", "token_f1", "rouge_l", "chrf", "accuracy", "macro_f1")
@@ -56,7 +56,7 @@ def squad_f1(answer: str, reference: str) -> float:
 def test_squad_metrics_equal_the_official_ones_on_ascii(answer: str, reference: str) -> None:
     if not squad_normalise(answer) or not squad_normalise(reference):
         return  # where we depart on purpose, see below
-    assert normalise(answer) == squad_normalise(answer)
+    assert squad_normalised(answer) == squad_normalise(answer)
     assert score_one("token_f1", answer, [reference]) == pytest.approx(squad_f1(answer, reference))
     assert score_one("exact_match", answer, [reference]) == float(squad_normalise(answer) == squad_normalise(reference))
 

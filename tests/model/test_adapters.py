@@ -20,7 +20,7 @@ from trimtab.model.adapters import (
 )
 from trimtab.model.attention import Segments
 from trimtab.training.optim import Optimizer
-from trimtab.training.sft import Imitation
+from trimtab.training.sft import Supervised
 
 IDS = torch.tensor([1, *(row % VOCABULARY for row in range(5, 200, 13))])
 
@@ -62,7 +62,7 @@ def their_step(model):
 
 
 def train_a_little(base):
-    objective, optimizer = Imitation(random_rows(6), batch=6, seed=0), Optimizer(trainable(base.model))
+    objective, optimizer = Supervised(random_rows(6), batch=6, seed=0), Optimizer(trainable(base.model))
     for step in range(3):
         for batch in objective.batches(step):
             objective.loss(base, batch).backward()

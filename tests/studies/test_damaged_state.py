@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.arms.plan import load_plan
-from trimtab.arms.saved import find_kept, latest_winner
+from trimtab.arms.saved import find_saved, latest_winner
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
@@ -38,7 +38,7 @@ def test_a_damaged_manifest_is_named(task_file: Path, content: str | bytes):
     path = put(task_file, f"runs/{ID}/manifest.json", content)
     task = load_task(task_file)
     arm = parse_arm("lora", task)
-    for use in (lambda: runs(task), lambda: find_kept(task, arm), lambda: find_kept(task, arm, ID)):
+    for use in (lambda: runs(task), lambda: find_saved(task, arm), lambda: find_saved(task, arm, ID)):
         with pytest.raises(InputError, match="damaged") as caught:
             use()
         assert caught.value.file == str(path)
@@ -75,7 +75,7 @@ def test_an_id_that_leads_elsewhere_is_refused(task_file: Path, name: str):
     with pytest.raises(MissingError, match="trimtab runs lists them"):
         train(task_file, "lora", resume=name, listeners=[])
     with pytest.raises(MissingError, match="trimtab runs lists them"):
-        find_kept(load_task(task_file), arm, name)
+        find_saved(load_task(task_file), arm, name)
     after = [path for path in sorted(task_file.parent.rglob("*.json*")) if path.name != "refused.jsonl"]
     assert after == before
 

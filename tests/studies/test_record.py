@@ -10,7 +10,7 @@ import pytest
 from study_tasks import write_task
 
 from trimtab.arms.run import Effort, Outcome
-from trimtab.arms.session import Bench
+from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.records import Arm, ArmResult, Cost, Estimate
 from trimtab.base.task import load_task, parse_arm
@@ -67,12 +67,12 @@ def test_an_arm_comes_back_as_it_was(result: ArmResult) -> None:
 
 def test_a_finished_arm_is_found_by_its_digest_alone(workspace: Workspace, tmp_path: Path) -> None:
     arm = parse_arm("lora", workspace.task)
-    bench = Bench(workspace)
+    session = Session(workspace)
     digest = arm_digest(workspace, arm, Effort())
-    assert load_arm(tmp_path / "lora", digest, bench, arm) is None
+    assert load_arm(tmp_path / "lora", digest, session, arm) is None
     save_arm(tmp_path / "lora", arm, Outcome(answers=(), result=DONE, usage=USAGE), digest)
-    assert load_arm(tmp_path / "lora", digest, bench, arm) == (DONE, USAGE)
-    assert load_arm(tmp_path / "lora", arm_digest(workspace, arm, Effort(seeds=2)), bench, arm) is None
+    assert load_arm(tmp_path / "lora", digest, session, arm) == (DONE, USAGE)
+    assert load_arm(tmp_path / "lora", arm_digest(workspace, arm, Effort(seeds=2)), session, arm) is None
 
 
 def test_the_digest_changes_with_all_that_a_result_depends_on(workspace: Workspace) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from trimtab.arms.saved import find_kept, latest_winner
+from trimtab.arms.saved import find_saved, latest_winner
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Encoded, Hit, Passage
 from trimtab.base.task import load_task, parse_arm
@@ -196,15 +196,15 @@ def test_runs_are_listed_the_newest_first(kept: Path) -> None:
 
 def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a_study(kept: Path) -> None:
     task = load_task(kept)
-    found = find_kept(task, parse_arm("wide", task))
+    found = find_saved(task, parse_arm("wide", task))
     assert found is not None
     assert (found.id[-6:], found.train_seconds, found.count) == ("cccccc", 3.0, None)
     blend = parse_arm("lora+few-shot", task)
-    studied = find_kept(task, blend)
+    studied = find_saved(task, blend)
     assert studied is not None
     assert (studied.count, studied.folder.parts[-2:]) == (8, ("lora+few-shot", "run-0"))
     assert latest_winner(task) == "lora+few-shot"
-    assert find_kept(task, parse_arm("lora", task)) is None
+    assert find_saved(task, parse_arm("lora", task)) is None
     for run, words in (
         ("20260104T000000Z-dddddd", "--resume 20260104T000000Z-dddddd"),
         ("20260102T000000Z-cccccc", "not of lora[+]few-shot"),
@@ -213,7 +213,7 @@ def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a
     ):
         arm = parse_arm("wide", task) if "dddddd" in run else blend
         with pytest.raises(MissingError, match=words):
-            find_kept(task, arm, run)
+            find_saved(task, arm, run)
 
 
 @pytest.mark.parametrize("change", [("nowhere", "elsewhere"), ('"nowhere"', '"nowhere"\nrevision = "v2"')])

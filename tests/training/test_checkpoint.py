@@ -130,7 +130,7 @@ from trimtab.base.progress import Progress
 from trimtab.model.adapters import add_lora, trainable
 from trimtab.training import loop
 from trimtab.training.loop import LoopSettings, train
-from trimtab.training.sft import Imitation
+from trimtab.training.sft import Supervised
 import torch
 torch.set_num_threads(1)
 loop.SAVE_SECONDS = 0.0
@@ -145,10 +145,10 @@ def dies(event):
         wait = share * (times[-1] - times[-2])
         threading.Timer(wait, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
-dev = Imitation(random_rows(5, seed=9), batch=5, seed=0)
+dev = Supervised(random_rows(5, seed=9), batch=5, seed=0)
 settings = LoopSettings(learning_rate=1e-2, epochs=8, evaluations=10, patience=99)
 progress = Progress(listeners=[dies])
-train(base, Imitation(random_rows(20), batch=4, seed=0), settings, folder, dev=dev, progress=progress)
+train(base, Supervised(random_rows(20), batch=4, seed=0), settings, folder, dev=dev, progress=progress)
 save_file({{name: value.detach() for name, value in trainable(base.model).items()}}, folder / "final.safetensors")
 """
 

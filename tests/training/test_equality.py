@@ -10,7 +10,7 @@ from trimtab.training import losses, sft
 from trimtab.training.batch import step_rows
 from trimtab.training.loop import mean_loss
 from trimtab.training.optim import Optimizer, learning_rate_at
-from trimtab.training.sft import Imitation
+from trimtab.training.sft import Supervised
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks the old name
 
@@ -19,7 +19,7 @@ STEPS, BATCH, PEAK, RANK, ALPHA = 20, 6, 3e-3, 4, 8.0
 
 def run_ours(base, rows, steps=STEPS):
     """Losses and gradient norms of `steps` steps, and which tensors ever had a gradient."""
-    objective = Imitation(rows, batch=BATCH, seed=0)
+    objective = Supervised(rows, batch=BATCH, seed=0)
     optimizer = Optimizer(trainable(base.model))
     figures, moved_by = [], set()
     for step in range(steps):
@@ -107,7 +107,7 @@ def test_the_head_reaches_a_tied_embedding():
     base = base_of("tied llama")
     unfreeze(base, "full")
     rows = random_rows(4)
-    objective = Imitation(rows, batch=4, seed=0)
+    objective = Supervised(rows, batch=4, seed=0)
     objective.loss(base, objective.batches(0)[0]).backward()
     grad = base.model.get_input_embeddings().weight.grad
     unseen = sorted(set(range(96)) - {token for row in rows for token in row.encoded.ids})
@@ -138,7 +138,7 @@ def test_accumulation_over_unequal_micro_batches_is_one_batch(tokens, weights, m
 
     def step(limit):
         monkeypatch.setattr(sft, "MICRO_TOKENS", limit)
-        objective = Imitation(rows, batch=9, seed=0)
+        objective = Supervised(rows, batch=9, seed=0)
         batches = objective.batches(0)
         total = 0.0
         for batch in batches:
@@ -172,14 +172,14 @@ def test_held_out_loss_is_per_token_whatever_the_batch():
     rows, base = random_rows(10), base_of("llama")
     expected = float(padded_loss(plain_model("llama"), rows).detach())
     for batch in (1, 3, 7, 10):
-        assert mean_loss(base, Imitation(rows, batch=batch, seed=0)) == pytest.approx(expected, abs=1e-5)
+        assert mean_loss(base, Supervised(rows, batch=batch, seed=0)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_packed_neighbours_do_not_see_each_other():
     """A row's loss is the same alone and between others, and its neighbours get no gradient from it."""
     rows, base = random_rows(3), base_of("mistral")
-    alone = [mean_loss(base, Imitation([row], batch=1, seed=0)) for row in rows]
-    together = mean_loss(base, Imitation(rows, batch=3, seed=0))
+    alone = [mean_loss(base, Supervised([row], batch=1, seed=0)) for row in rows]
+    together = mean_loss(base, Supervised(rows, batch=3, seed=0))
     tokens = [row.trained_tokens for row in rows]
     assert together == pytest.approx(sum(a * n for a, n in zip(alone, tokens, strict=True)) / sum(tokens), abs=1e-5)
 
@@ -190,7 +190,7 @@ def test_a_tiny_learning_rate_moves_bfloat16_weights_through_their_masters():
     base = base_of("llama", torch.bfloat16)
     unfreeze(base, "full")
     start = {name: value.detach().clone() for name, value in trainable(base.model).items()}
-    objective, optimizer = Imitation(rows, batch=6, seed=0), Optimizer(trainable(base.model))
+    objective, optimizer = Supervised(rows, batch=6, seed=0), Optimizer(trainable(base.model))
     masters = optimizer.weights()
     origin = {name: value.clone() for name, value in masters.items()}
     for _ in range(3):

@@ -20,7 +20,7 @@ from trimtab.training import checkpoint, loop
 from trimtab.training.batch import micro_batches, step_rows, steps_per_epoch
 from trimtab.training.loop import LoopSettings, train
 from trimtab.training.optim import learning_rate_at
-from trimtab.training.sft import Imitation
+from trimtab.training.sft import Supervised
 
 SETTINGS = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=3)
 
@@ -32,11 +32,11 @@ def fresh():
 
 
 def objective():
-    return Imitation(random_rows(20), batch=4, seed=0)
+    return Supervised(random_rows(20), batch=4, seed=0)
 
 
 def dev():
-    return Imitation(random_rows(5, seed=9), batch=5, seed=0)
+    return Supervised(random_rows(5, seed=9), batch=5, seed=0)
 
 
 def weights(base):
@@ -117,7 +117,7 @@ def test_the_best_weights_are_on_at_the_end(tmp_path):
 
 def test_it_stops_early_when_dev_loss_rises(tmp_path):
     settings = LoopSettings(learning_rate=5e-2, epochs=40, evaluations=40, patience=2)
-    train_rows = Imitation(random_rows(4), batch=4, seed=0)
+    train_rows = Supervised(random_rows(4), batch=4, seed=0)
     result = train(fresh(), train_rows, settings, tmp_path, dev=dev())
     assert result.steps < 40
     assert result.best.dev_loss == min(reading.dev_loss for reading in result.readings)

@@ -9,7 +9,7 @@ from trimtab.base.records import Document, Encoded, Section
 from trimtab.model.adapters import add_lora, trainable
 from trimtab.training.batch import IGNORE, Row, pack
 from trimtab.training.predict import measure_rate, memory_mb
-from trimtab.training.sft import Imitation, answer_rows, document_rows
+from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 
 def encoded(*trained):
@@ -40,7 +40,7 @@ def test_labels_are_the_next_trained_token_and_stay_within_their_row():
 
 def test_nothing_is_cut_from_a_long_row():
     row = Row(encoded=encoded(*[False] * 5000, True))
-    [batch] = Imitation([row], batch=1, seed=0).batches(0)
+    [batch] = Supervised([row], batch=1, seed=0).batches(0)
     assert batch.trained_tokens == 1
     assert len(batch.ids_N) == 5001
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.answering.remote import RemoteModel
-from trimtab.arms.contexts import Asker, Context
-from trimtab.arms.session import Bench
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.session import Session
 from trimtab.arms.weights import put_on
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm, Example, Generation, Prompt
@@ -24,35 +24,35 @@ Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
 class Ready:
     """`many` answers prompts together; `alone` one prompt as a server would, what all prompts share read beforehand."""
 
-    asker: Asker
+    builder: PromptBuilder
     many: Answerer
     alone: Callable[[Prompt], Generation]
 
 
 @contextmanager
-def ready(bench: Bench, arm: Arm, context: Context, run: Path, sample: Sequence[Example] = ()) -> Iterator[Ready]:
+def ready(session: Session, arm: Arm, context: Context, run: Path, sample: Sequence[Example] = ()) -> Iterator[Ready]:
     """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved.
 
     `sample` are questions whose prompts show what all prompts of this arm begin with.
     """
     if arm.weights in ("linear", "api"):
-        asker = Asker(bench, context)
-        many = _linear(load_linear(run / "adapter"), bench) if arm.weights == "linear" else _remote(bench, arm)
-        yield Ready(asker=asker, many=many, alone=lambda prompt: many([prompt])[0])
+        builder = PromptBuilder(session, context)
+        many = _linear(load_linear(run / "adapter"), session) if arm.weights == "linear" else _remote(session, arm)
+        yield Ready(builder=builder, many=many, alone=lambda prompt: many([prompt])[0])
         return
     if arm.weights == "base":
-        bench.fresh_base(will_change=False)
+        session.fresh_base(will_change=False)
     else:
-        put_on(bench, run)
-    with merged(bench.base.model):
-        asker = Asker(bench, context)
-        yield Ready(asker=asker, many=bench.answer, alone=bench.answer_alone(asker.prompts(sample)))
+        put_on(session, run)
+    with merged(session.base.model):
+        builder = PromptBuilder(session, context)
+        yield Ready(builder=builder, many=session.answer, alone=session.answer_alone(builder.prompts(sample)))
 
 
-def _linear(model: LinearModel, bench: Bench) -> Answerer:
+def _linear(model: LinearModel, session: Session) -> Answerer:
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         texts = [prompt.messages[-1].content for prompt in prompts]
-        chances_NC = model.probabilities(texts, bench.embedder.encode)
+        chances_NC = model.probabilities(texts, session.embedder.encode)
         return [
             Generation(
                 id=prompt.id,
@@ -83,7 +83,7 @@ def _endpoint(task: Task, arm: Arm) -> RemoteModel:
     return RemoteModel(table.url, table.model, table.key_env)
 
 
-def _remote(bench: Bench, arm: Arm) -> Answerer:
-    model = _endpoint(bench.task, arm)
-    labels = bench.workspace.labels if bench.task.task.kind == "classify" else ()
-    return lambda prompts: model.generate(prompts, bench.output_tokens, labels)
+def _remote(session: Session, arm: Arm) -> Answerer:
+    model = _endpoint(session.task, arm)
+    labels = session.workspace.labels if session.task.task.kind == "classify" else ()
+    return lambda prompts: model.generate(prompts, session.output_tokens, labels)

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from trimtab.arms.session import Bench
+from trimtab.arms.session import Session
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Arm, Example, Hit, Prompt
 from trimtab.data.prompts import Shot, compose
@@ -33,20 +33,20 @@ class Context:
         return {} if self.kind == "prompt" else {"passages" if self.kind == "rag" else "shots": self.count}
 
 
-class Asker:
+class PromptBuilder:
     """Builds the prompts of a context. The same function serves training, evaluation and asking."""
 
-    def __init__(self, bench: Bench, context: Context) -> None:
-        self.bench, self.context = bench, context
-        self._instruction = bench.task.task.instruction
-        pool = bench.workspace.splits["train"]
+    def __init__(self, session: Session, context: Context) -> None:
+        self.session, self.context = session, context
+        self._instruction = session.task.task.instruction
+        pool = session.workspace.splits["train"]
         self._fixed = fixed_shots(pool, context.count) if context.kind == "few-shot" else []
-        self._near = NearestShots(bench, pool) if context.kind == "nearest-shots" else None
+        self._near = NearestShots(session, pool) if context.kind == "nearest-shots" else None
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
         """Prompts as they are asked; what does not fit the model is dropped, the least alike first."""
         shots = self._near(examples, self.context.count) if self._near else [self._others(item) for item in examples]
-        hits = self.bench.hits(examples) if self.context.kind == "rag" else [()] * len(examples)
+        hits = self.session.hits(examples) if self.context.kind == "rag" else [()] * len(examples)
         return [
             self._fitted(example, own, found[: self.context.count])
             for example, own, found in zip(examples, shots, hits, strict=True)
@@ -65,16 +65,16 @@ class Asker:
         prompts = self.prompts(examples)
         if self.context.kind != "rag":
             return [(prompt, example.references[0]) for prompt, example in zip(prompts, examples, strict=True)]
-        abstains = any(_unknown(example, self.bench) for example in examples)
+        abstains = any(_unknown(example, self.session) for example in examples)
         rows = []
-        for example, found in zip(examples, self.bench.hits(examples), strict=True):
+        for example, found in zip(examples, self.session.hits(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
             right = self._right(example, found)
             missing = bool(right) and draw.random() < GOLD_MISSING
             others = [hit for hit in found if hit not in right]
             picked = [*([] if missing else right[:1]), *others][: self.context.count]
             draw.shuffle(picked)
-            answer = self.bench.task.task.unknown if missing and abstains else example.references[0]
+            answer = self.session.task.task.unknown if missing and abstains else example.references[0]
             rows.append((self._fitted(example, [], picked), answer))
         return rows
 
@@ -90,21 +90,21 @@ class Asker:
 
     def _right(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
         """The passages that hold the answer: among those found, else among all of the documents that the row names."""
-        if _unknown(example, self.bench):
+        if _unknown(example, self.session):
             return []
         named = example.passages
         right = [hit for hit in found if _holds_answer(hit, example) and (not named or _is_gold(hit, example))]
         if right or not named:
             return right
-        unranked = (Hit(passage=passage, rank=1, score=0.0) for passage in self.bench.index.passages.values())
+        unranked = (Hit(passage=passage, rank=1, score=0.0) for passage in self.session.index.passages.values())
         return [hit for hit in unranked if _is_gold(hit, example) and _holds_answer(hit, example)]
 
     def _fitted(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
-        room = self.bench.context_tokens - self.bench.output_tokens
+        room = self.session.context_tokens - self.session.output_tokens
         shots, hits = list(shots), list(hits)
         while True:
             prompt = compose(example, self._instruction, shots, hits)
-            if not (shots or hits) or len(self.bench.encoder.prompt(prompt.messages)) <= room:
+            if not (shots or hits) or len(self.session.encoder.prompt(prompt.messages)) <= room:
                 return prompt
             if hits:
                 hits.pop()
@@ -121,8 +121,8 @@ def _holds_answer(hit: Hit, example: Example) -> bool:
     return any(reference.casefold() in text for reference in example.references)
 
 
-def _unknown(example: Example, bench: Bench) -> bool:
-    return example.references[0].strip().casefold() == bench.task.task.unknown.strip().casefold()
+def _unknown(example: Example, session: Session) -> bool:
+    return example.references[0].strip().casefold() == session.task.task.unknown.strip().casefold()
 
 
 def fixed_shots(pool: Sequence[Example], count: int) -> list[Shot]:
@@ -144,15 +144,15 @@ def fixed_shots(pool: Sequence[Example], count: int) -> list[Shot]:
 class NearestShots:
     """Training examples most like the question by embedding, the most alike last; never the question itself."""
 
-    def __init__(self, bench: Bench, pool: Sequence[Example]) -> None:
-        self.bench, self.pool = bench, pool
-        self._vectors_PD = bench.embedder.encode([example.input for example in pool])
+    def __init__(self, session: Session, pool: Sequence[Example]) -> None:
+        self.session, self.pool = session, pool
+        self._vectors_PD = session.embedder.encode([example.input for example in pool])
 
     def __call__(self, examples: Sequence[Example], count: int) -> list[list[Shot]]:
         """For each example its `count` shots."""
         if not examples:
             return []
-        alike_NP = self.bench.embedder.encode([example.input for example in examples]) @ self._vectors_PD.T
+        alike_NP = self.session.embedder.encode([example.input for example in examples]) @ self._vectors_PD.T
         chosen = []
         for example, row in zip(examples, alike_NP, strict=True):
             alike = (self.pool[place] for place in np.argsort(-row, kind="stable"))
@@ -164,12 +164,12 @@ class NearestShots:
         return shot.id != example.id and (shot.group is None or shot.group != example.group)
 
 
-def choose_context(bench: Bench, arm: Arm, score: Callable[[Context], float], *, search: bool = True) -> Context:
+def choose_context(session: Session, arm: Arm, score: Callable[[Context], float], *, search: bool = True) -> Context:
     """The context of an arm: the count that its settings fix, else the one that scores best on dev, the smaller of equals."""
     fixed = arm.settings.get("passages" if arm.context == "rag" else "shots")
     if arm.context == "prompt" or fixed is not None or not search:
         return Context(kind=arm.context, count=int(fixed or CUSTOMARY[arm.context]))
     options = [Context(kind=arm.context, count=count) for count in (PASSAGES if arm.context == "rag" else SHOTS)]
-    if not bench.workspace.splits["dev"]:
+    if not session.workspace.splits["dev"]:
         return Context(kind=arm.context, count=CUSTOMARY[arm.context])
     return max(options, key=score)  # max keeps the first, smaller, of equals

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from trimtab.arms.contexts import CUSTOMARY, DEV_ITEMS, PASSAGES, SHOTS, Asker, Context
+from trimtab.arms.contexts import CUSTOMARY, DEV_ITEMS, PASSAGES, SHOTS, Context, PromptBuilder
 from trimtab.arms.run import Effort
-from trimtab.arms.session import Bench
+from trimtab.arms.session import Session
 from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, evaluations, prepare, recipe, training_rows
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_object, write_json
@@ -68,12 +68,12 @@ class Plan:
         return sum(arm.seconds(self.effort) for arm in self.arms if arm.arm not in self.left_out)
 
 
-def predict(bench: Bench, arms: Sequence[Arm], progress: Progress | None = None) -> tuple[ArmPlan, ...]:
+def predict(session: Session, arms: Sequence[Arm], progress: Progress | None = None) -> tuple[ArmPlan, ...]:
     """Predict every arm from real steps and answers of this machine, for a few seconds each kind."""
     progress = progress or Progress()
     plans: list[ArmPlan] = []
     chosen: set[str] = set()
-    rates: dict[Context, _Rate] = {}  # answering costs alike for all weights, so a context is timed once
+    rates: dict[Context, _AnswerRate] = {}  # answering costs alike for all weights, so a context is timed once
     for number, arm in enumerate(arms, 1):
         progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
         context = Context(
@@ -82,7 +82,7 @@ def predict(bench: Bench, arms: Sequence[Arm], progress: Progress | None = None)
         choices = 0 if arm.context in ("prompt", *chosen) else len(PASSAGES if arm.context == "rag" else SHOTS)
         chosen.add(arm.context)
         try:
-            plans.append(_predict(bench, arm, context, choices, rates))
+            plans.append(_predict(session, arm, context, choices, rates))
         except MissingError:
             raise
         except (TrimtabError, RuntimeError, ValueError, MemoryError) as error:
@@ -93,7 +93,7 @@ def predict(bench: Bench, arms: Sequence[Arm], progress: Progress | None = None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rate:
+class _AnswerRate:
     """Seconds a question takes, among many and alone, and the most memory held meanwhile, in MB."""
 
     many: float
@@ -101,14 +101,14 @@ class _Rate:
     memory_mb: float
 
 
-def _predict(bench: Bench, arm: Arm, context: Context, choices: int, rates: dict[Context, _Rate]) -> ArmPlan:
-    splits = bench.workspace.splits
+def _predict(session: Session, arm: Arm, context: Context, choices: int, rates: dict[Context, _AnswerRate]) -> ArmPlan:
+    splits = session.workspace.splits
     if arm.weights == "api":
         return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
     if arm.weights == "linear":
-        return _linear(bench, arm)
+        return _linear(session, arm)
     if context not in rates:
-        rates[context] = _answer_rate(bench, context)
+        rates[context] = _answer_rate(session, context)
     rate = rates[context]
     tests, dev = len(splits["test"]), len(splits["dev"])
     answers = rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2)
@@ -116,7 +116,7 @@ def _predict(bench: Bench, arm: Arm, context: Context, choices: int, rates: dict
     if arm.weights == "base":
         return ArmPlan(arm=arm.name, answer_seconds=answers, choose_seconds=choosing, memory_mb=rate.memory_mb)
     plan = recipe(arm, len(splits["train"]), 0)
-    epoch, dev_loss, memory = _training(bench, plan, context)
+    epoch, dev_loss, memory = _training(session, plan, context)
     return ArmPlan(
         arm=arm.name,
         epoch_seconds=epoch,
@@ -128,14 +128,14 @@ def _predict(bench: Bench, arm: Arm, context: Context, choices: int, rates: dict
     )
 
 
-def _linear(bench: Bench, arm: Arm) -> ArmPlan:
+def _linear(session: Session, arm: Arm) -> ArmPlan:
     """The embedding of every row, timed on a few, and the fits; a budget that cuts epochs cuts nothing of them."""
-    train, dev, test = (bench.workspace.splits[name] for name in ("train", "dev", "test"))
-    sample, labels = [example.input for example in train[:LINEAR_SAMPLE]], len(bench.workspace.labels)
+    train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
+    sample, labels = [example.input for example in train[:LINEAR_SAMPLE]], len(session.workspace.labels)
     with MemoryPeak() as memory:
-        bench.embedder.encode(sample[:1])  # the first, cold one is not counted
+        session.embedder.encode(sample[:1])  # the first, cold one is not counted
         began = time.perf_counter()
-        bench.embedder.encode(sample)
+        session.embedder.encode(sample)
         each = (time.perf_counter() - began) / len(sample)
     return ArmPlan(
         arm=arm.name,
@@ -144,38 +144,38 @@ def _linear(bench: Bench, arm: Arm) -> ArmPlan:
     )
 
 
-def _answer_rate(bench: Bench, context: Context) -> _Rate:
+def _answer_rate(session: Session, context: Context) -> _AnswerRate:
     """Speed and memory of the base model on a few dev questions."""
-    splits = bench.workspace.splits
+    splits = session.workspace.splits
     sample = (splits["dev"] or splits["train"])[: 2 * SAMPLE]
-    bench.fresh_base(will_change=False)
+    session.fresh_base(will_change=False)
     with MemoryPeak() as memory:
-        prompts = Asker(bench, context).prompts(sample)
-        alone = _seconds(bench, prompts[:1])
+        prompts = PromptBuilder(session, context).prompts(sample)
+        alone = _seconds(session, prompts[:1])
         if alone < TIMED_SECONDS:  # the first one is cold, which long answers do not feel
-            alone = _seconds(bench, prompts[:1])
-        many = _seconds(bench, prompts) / len(prompts)
-    return _Rate(many=many, alone=alone, memory_mb=memory.megabytes)
+            alone = _seconds(session, prompts[:1])
+        many = _seconds(session, prompts) / len(prompts)
+    return _AnswerRate(many=many, alone=alone, memory_mb=memory.megabytes)
 
 
-def _seconds(bench: Bench, prompts: Sequence[Prompt]) -> float:
+def _seconds(session: Session, prompts: Sequence[Prompt]) -> float:
     began = time.perf_counter()
-    bench.answer(prompts)
+    session.answer(prompts)
     return time.perf_counter() - began
 
 
-def _training(bench: Bench, plan: Recipe, context: Context) -> tuple[float, float, float]:
+def _training(session: Session, plan: Recipe, context: Context) -> tuple[float, float, float]:
     """Seconds of one epoch over all stages and of one dev loss, and the predicted peak of memory in MB."""
-    train, dev = bench.workspace.splits["train"], bench.workspace.splits["dev"][:DEV_ROWS]
-    sample = training_rows(bench, context, train[: 4 * SAMPLE], 0)[0]
-    prepare(bench, plan)
-    rate = measure_rate(bench.base, sample, TIMED_SECONDS)
+    train, dev = session.workspace.splits["train"], session.workspace.splits["dev"][:DEV_ROWS]
+    sample = training_rows(session, context, train[: 4 * SAMPLE], 0)[0]
+    prepare(session, plan)
+    rate = measure_rate(session.base, sample, TIMED_SECONDS)
     each = sum(len(row.encoded.ids) for row in sample) / len(sample)
     tokens = each * len(train)
     if "docs" in plan.stages:
-        tokens += sum(len(row.encoded.ids) for row in document_rows(bench.workspace.documents, bench.encoder))
+        tokens += sum(len(row.encoded.ids) for row in document_rows(session.workspace.documents, session.encoder))
     # a forward pass is a third of the work of a step
-    return tokens / rate.tokens_per_second, each * len(dev) / rate.tokens_per_second / 3, memory_mb(bench.base)
+    return tokens / rate.tokens_per_second, each * len(dev) / rate.tokens_per_second / 3, memory_mb(session.base)
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.arms.answerers import Answerer, Ready, ready
-from trimtab.arms.contexts import DEV_ITEMS, Asker, Context, choose_context
-from trimtab.arms.saved import Kept
-from trimtab.arms.session import Bench
+from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_context
+from trimtab.arms.saved import SavedArm
+from trimtab.arms.session import Session
 from trimtab.arms.weights import DEV_QUESTIONS, recipe, train_weights
 from trimtab.base.machine import MemoryPeak, folder_bytes
 from trimtab.base.progress import Progress
@@ -63,26 +63,26 @@ class _Spent:
 
 
 class ArmRunner:
-    """Runs arms on one bench; the context of base-model arms is chosen once and shared."""
+    """Runs arms on one session; the context of base-model arms is chosen once and shared."""
 
-    def __init__(self, bench: Bench, scorer: Scorer | None, progress: Progress) -> None:
-        self.bench, self.task, self.scorer, self.progress = bench, bench.task, scorer, progress
+    def __init__(self, session: Session, scorer: Scorer | None, progress: Progress) -> None:
+        self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
         self._contexts: dict[tuple[str, object], Context] = {}
 
-    def run(self, arm: Arm, split: Split, folder: Path, effort: Effort, *, kept: Kept | None = None) -> Outcome:
+    def run(self, arm: Arm, split: Split, folder: Path, effort: Effort, *, kept: SavedArm | None = None) -> Outcome:
         """Choose the arm's context, make its weights under `folder`, answer the split, measure.
 
         `kept` are weights and a context that were made before; nothing is chosen or trained then.
         """
-        examples, spent = self.bench.workspace.splits[split], _Spent()
+        examples, spent = self.session.workspace.splits[split], _Spent()
         answers: list[Answer] = []
         latencies: list[float] = []
         extras: dict[str, float] = {}
         with MemoryPeak() as memory:
             if arm.context == "rag":
                 self.progress.emit("index")
-                self.bench.hits(examples[:1])
-                spent.index = self.bench.index_seconds
+                self.session.hits(examples[:1])
+                spent.index = self.session.index_seconds
             if kept is None or kept.count is None:
                 context = self.context(arm, effort)
             else:
@@ -94,7 +94,7 @@ class ArmRunner:
                     spent.train += kept.train_seconds / effort.seeds
                 else:
                     spent.train += self.make_weights(arm, context, run, seed, effort.epochs, extras) / effort.seeds
-                with ready(self.bench, arm, context, run, examples[:8]) as able:
+                with ready(self.session, arm, context, run, examples[:8]) as able:
                     began = time.perf_counter()
                     answers += self._answers(examples, able, split, seed)
                     spent.answering += (time.perf_counter() - began) / effort.seeds
@@ -119,17 +119,17 @@ class ArmRunner:
         key = (arm.context, arm.settings.get("passages" if arm.context == "rag" else "shots"))
         if key not in self._contexts:
             search = effort.search and arm.weights != "api"
-            self._contexts[key] = choose_context(self.bench, arm, self._score_context, search=search)
+            self._contexts[key] = choose_context(self.session, arm, self._score_context, search=search)
         return self._contexts[key]
 
     def _score_context(self, context: Context) -> float:
-        self.bench.fresh_base(will_change=False)
+        self.session.fresh_base(will_change=False)
         self.progress.emit("choose", note=f"{context.count} {'passages' if context.kind == 'rag' else 'shots'} on dev")
-        dev = self.bench.workspace.splits["dev"][:DEV_ITEMS]
-        return self._metric(dev, Asker(self.bench, context), self.bench.answer)
+        dev = self.session.workspace.splits["dev"][:DEV_ITEMS]
+        return self._metric(dev, PromptBuilder(self.session, context), self.session.answer)
 
-    def _metric(self, examples: Sequence[Example], asker: Asker, answerer: Answerer) -> float:
-        prompts = asker.prompts(examples)
+    def _metric(self, examples: Sequence[Example], builder: PromptBuilder, answerer: Answerer) -> float:
+        prompts = builder.prompts(examples)
         answers = evaluate(examples, prompts, answerer, self.task, split="dev", seed=0, scorer=self.scorer)
         return aggregate(
             self.task.metric,
@@ -146,11 +146,11 @@ class ArmRunner:
             return 0.0
         if arm.weights == "linear":
             return self._fit_linear(run)
-        plan = recipe(arm, len(self.bench.workspace.splits["train"]), seed, epochs=epochs)
-        dev, asker = self.bench.workspace.splits["dev"][:DEV_QUESTIONS], Asker(self.bench, context)
+        plan = recipe(arm, len(self.session.workspace.splits["train"]), seed, epochs=epochs)
+        dev, builder = self.session.workspace.splits["dev"][:DEV_QUESTIONS], PromptBuilder(self.session, context)
         scored = dev and (self.scorer is not None or self.task.metric != "scorer")
-        metric = (lambda: self._metric(dev, asker, self.bench.answer)) if scored else None
-        trained = train_weights(self.bench, plan, context, run, self.progress, metric)
+        metric = (lambda: self._metric(dev, builder, self.session.answer)) if scored else None
+        trained = train_weights(self.session, plan, context, run, self.progress, metric)
         extras.update(
             skipped_rows=float(trained.skipped),
             train_tokens=float(trained.tokens),
@@ -161,7 +161,7 @@ class ArmRunner:
 
     def _fit_linear(self, run: Path) -> float:
         began = time.perf_counter()
-        train, dev = self.bench.workspace.splits["train"], self.bench.workspace.splits["dev"]
+        train, dev = self.session.workspace.splits["train"], self.session.workspace.splits["dev"]
         inputs, labels = [item.input for item in train], [item.references[0] for item in train]
         self.progress.emit("train")
         model = train_linear(
@@ -169,7 +169,7 @@ class ArmRunner:
             labels,
             [item.input for item in dev],
             [item.references[0] for item in dev],
-            self.bench.embedder.encode,
+            self.session.embedder.encode,
         )
         model.save(run / "adapter")
         return time.perf_counter() - began
@@ -187,7 +187,7 @@ class ArmRunner:
                 self.progress.emit("answer", step=done, of=len(asked))
             return given
 
-        prompts = able.asker.prompts(examples)
+        prompts = able.builder.prompts(examples)
         return list(evaluate(examples, prompts, counted, self.task, split=split, seed=seed, scorer=self.scorer))
 
     def _lost_to_retrieval(
@@ -196,7 +196,7 @@ class ArmRunner:
         """How much higher the mean score is where every right passage is there; nothing where the rows name none."""
         if not any(example.passages for example in examples):
             return {}
-        put_right = able.asker.with_right_passage(examples)
+        put_right = able.builder.with_right_passage(examples)
         missed, prompts = [example for example, _ in put_right], [prompt for _, prompt in put_right]
         again = evaluate(missed, prompts, able.many, self.task, split=split, seed=0, scorer=self.scorer)
         before = {answer.item_id: answer.score for answer in answers}
@@ -207,9 +207,9 @@ class ArmRunner:
         """Single questions with the seconds that each took, retrieval included; two are asked before it counts."""
         seconds, given = [], []
         for number, example in enumerate([*examples[:2], *examples[:MIN_LATENCIES]]):
-            self.bench.forget_hits()
+            self.session.forget_hits()
             began = time.perf_counter()
-            given.append(able.alone(able.asker.prompts([example])[0]))
+            given.append(able.alone(able.builder.prompts([example])[0]))
             seconds.append(time.perf_counter() - began)
             self.progress.emit("latency", step=number, of=len(examples[:MIN_LATENCIES]) + 2)
         return seconds[2:], given[2:]
@@ -244,7 +244,7 @@ class ArmRunner:
         retrainings = planned_retrainings(usage, self.task.cost, score.low, self.task.target.quality) or 0
         seeds = sorted({answer.seed for answer in answers})
         by_seed = [[answer for answer in answers if answer.seed == seed] for seed in seeds]
-        index_bytes = folder_bytes(self.bench.workspace.folder / "index") if arm.context == "rag" else 0
+        index_bytes = folder_bytes(self.session.workspace.folder / "index") if arm.context == "rag" else 0
         return ArmResult(
             arm=arm.name,
             status="done",

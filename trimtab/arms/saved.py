@@ -20,7 +20,7 @@ RUN_KEYS = (*IDENTITY, "arm", "chosen", "result")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class SavedArm:
     """An arm as it was measured or trained: `count` of its shots or passages, `folder` with its `adapter/`, what training took."""
 
     id: str
@@ -51,7 +51,7 @@ def latest_winner(task: Task) -> str | None:
     return None
 
 
-def find_kept(task: Task, arm: Arm, run: str | None = None) -> Kept | None:
+def find_saved(task: Task, arm: Arm, run: str | None = None) -> SavedArm | None:
     """The arm as kept by the training run `run`, else by the newest one of this arm, else by the newest study.
 
     Raises MissingError for a `run` that is not there, is unfinished or is of another arm, and where trained weights stand on
@@ -80,14 +80,14 @@ def find_kept(task: Task, arm: Arm, run: str | None = None) -> Kept | None:
     return None
 
 
-def require_weights(kept: Kept | None, arm: Arm) -> Kept | None:
+def require_weights(kept: SavedArm | None, arm: Arm) -> SavedArm | None:
     """`kept` again; raises MissingError when the arm needs trained weights and there are none."""
     if arm.weights not in ("base", "api") and kept is None:
         raise MissingError(f"arm {arm.name} has no trained weights yet; make them with: trimtab train {arm.name}")
     return kept
 
 
-def _named(folder: Path, arm: Arm, task: Task) -> Kept:
+def _named(folder: Path, arm: Arm, task: Task) -> SavedArm:
     plain = read_if_there(folder / "manifest.json", *RUN_KEYS)
     if plain is None:
         raise MissingError(f"{folder}: no such run; trimtab runs lists them")
@@ -109,13 +109,15 @@ def _other_weights(arm: Arm, other: str, task: Task) -> str:
     )
 
 
-def _from_run(folder: Path, plain: dict[str, Any]) -> Kept:
-    return Kept(id=folder.name, folder=folder, count=_count(plain["chosen"]), train_seconds=plain["result"]["seconds"])
+def _from_run(folder: Path, plain: dict[str, Any]) -> SavedArm:
+    return SavedArm(
+        id=folder.name, folder=folder, count=_count(plain["chosen"]), train_seconds=plain["result"]["seconds"]
+    )
 
 
-def _from_study(folder: Path, arm: Arm, result: dict[str, Any]) -> Kept:
+def _from_study(folder: Path, arm: Arm, result: dict[str, Any]) -> SavedArm:
     run = folder / "arms" / arm.name / "run-0"
-    return Kept(id=folder.name, folder=run, count=_count(result["chosen"]), train_seconds=result["train_seconds"])
+    return SavedArm(id=folder.name, folder=run, count=_count(result["chosen"]), train_seconds=result["train_seconds"])
 
 
 def _is(plain: dict[str, Any], arm: Arm) -> bool:

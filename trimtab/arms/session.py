@@ -27,7 +27,7 @@ MOST_PASSAGES = 64  # as many as an arm may ask for
 ANSWER_MARGIN = 8  # tokens beyond the longest reference
 
 
-class Bench:
+class Session:
     """Models and index of one task, loaded when first needed.
 
     The base is loaded once and again after weights were changed, so that no arm starts from what another one left.
@@ -149,46 +149,46 @@ class Bench:
         return [self.encoder.answer(label) for label in self.workspace.labels]
 
 
-def open_bench(workspace: Workspace, precision: str | None = None) -> Bench:
-    """A bench whose rows all fit the model: longer ones leave their split and stand in `refused.jsonl`.
+def open_session(workspace: Workspace, precision: str | None = None) -> Session:
+    """A session whose rows all fit the model: longer ones leave their split and stand in `refused.jsonl`.
 
     `precision` is that of work to go on with: it was decided then, and is not measured again. A training row must fit with its
     own answer, a dev or test row with the longest that may be given. Nothing is done where no arm runs the base model.
     Raises InputError where no row of train or test is left, or too many had to go.
     """
-    bench = Bench(workspace, precision)
+    session = Session(workspace, precision)
     if all(arm.weights in ("linear", "api") for arm in workspace.task.arms):
-        return bench
+        return session
     for splits in (("train",), ("dev", "test")):  # the longest answer is known from the training rows that stay
-        _refuse_long_rows(bench, splits)
+        _refuse_long_rows(session, splits)
     for name in ("train", "test"):
-        if workspace.splits[name] and not bench.workspace.splits[name]:
+        if workspace.splits[name] and not session.workspace.splits[name]:
             raise InputError(
-                f"every row of {name} is longer than the model's {bench.context_tokens} tokens",
+                f"every row of {name} is longer than the model's {session.context_tokens} tokens",
                 "shorten them, or choose a base model with a longer context",
                 field="data.examples",
             )
-    gone, rows = len(bench.workspace.refusals) - len(workspace.refusals), sum(map(len, workspace.splits.values()))
+    gone, rows = len(session.workspace.refusals) - len(workspace.refusals), sum(map(len, workspace.splits.values()))
     if gone:
-        write_refusals(workspace.folder, bench.workspace.refusals)
+        write_refusals(workspace.folder, session.workspace.refusals)
     if too_many(gone, rows):
         raise InputError(
-            f"{gone:,} of {rows:,} rows are longer than the model's {bench.context_tokens} tokens (refused.jsonl lists them)",
+            f"{gone:,} of {rows:,} rows are longer than the model's {session.context_tokens} tokens (refused.jsonl lists them)",
             "shorten them, or choose a base model with a longer context",
             field="data.examples",
         )
-    return bench
+    return session
 
 
-def _refuse_long_rows(bench: Bench, splits: Sequence[Split]) -> None:
-    instruction, most = bench.task.task.instruction, bench.context_tokens
-    kept, refused = dict(bench.workspace.splits), []
+def _refuse_long_rows(session: Session, splits: Sequence[Split]) -> None:
+    instruction, most = session.task.task.instruction, session.context_tokens
+    kept, refused = dict(session.workspace.splits), []
     for name in splits:
         fitting = []
-        for example in bench.workspace.splits[name]:
-            answer = len(bench.encoder.answer(example.references[0]))
-            room = answer if name == "train" else max(answer, bench.answer_room)
-            tokens = len(bench.encoder.prompt(compose(example, instruction).messages)) + room
+        for example in session.workspace.splits[name]:
+            answer = len(session.encoder.answer(example.references[0]))
+            room = answer if name == "train" else max(answer, session.answer_room)
+            tokens = len(session.encoder.prompt(compose(example, instruction).messages)) + room
             if tokens <= most:
                 fitting.append(example)
                 continue
@@ -196,7 +196,7 @@ def _refuse_long_rows(bench: Bench, splits: Sequence[Split]) -> None:
             remedy = "shorten it, or choose a base model with a longer context"
             refused.append(Refusal(file=example.file, line=example.line, reason=reason, remedy=remedy))
         kept[name] = tuple(fitting)
-    bench.workspace = replace(bench.workspace, splits=kept, refusals=(*bench.workspace.refusals, *refused))
+    session.workspace = replace(session.workspace, splits=kept, refusals=(*session.workspace.refusals, *refused))
 
 
 def _stripped(item: Generation) -> Generation:

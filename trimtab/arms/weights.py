@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trimtab.arms.contexts import Asker, Context
-from trimtab.arms.session import Bench
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.machine import release_memory
@@ -17,7 +17,7 @@ from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter,
 from trimtab.training.batch import Row
 from trimtab.training.loop import LoopSettings, TrainResult, train
 from trimtab.training.monitor import Health
-from trimtab.training.sft import Imitation, answer_rows, document_rows
+from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 RANK, ALPHA_PER_RANK, LAYERS = 16, 2, 6
 # LoRA wants about ten times the rate of full tuning (Thinking Machines 2025, "LoRA without regret").
@@ -73,28 +73,28 @@ def evaluations(epochs: float) -> int:
     return max(2, min(4, round(4 * epochs)))
 
 
-def training_rows(bench: Bench, context: Context, examples: Sequence[Example], seed: int) -> tuple[list[Row], int]:
+def training_rows(session: Session, context: Context, examples: Sequence[Example], seed: int) -> tuple[list[Row], int]:
     """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
-    pairs = Asker(bench, context).training_prompts(examples, seed)
-    train_on = bench.task.data.train_on if context.kind == "prompt" else "last"
-    encoded = [bench.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
+    pairs = PromptBuilder(session, context).training_prompts(examples, seed)
+    train_on = session.task.data.train_on if context.kind == "prompt" else "last"
+    encoded = [session.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
     fitting = [
         (item, example.weight)
         for item, example in zip(encoded, examples, strict=True)
-        if len(item.ids) <= bench.context_tokens
+        if len(item.ids) <= session.context_tokens
     ]
     if not fitting:
         raise InputError(
-            f"every training row is longer than the model's {bench.context_tokens} tokens",
+            f"every training row is longer than the model's {session.context_tokens} tokens",
             "shorten the rows",
             field="data.examples",
         )
     return answer_rows(fitting), len(encoded) - len(fitting)
 
 
-def prepare(bench: Bench, plan: Recipe) -> None:
+def prepare(session: Session, plan: Recipe) -> None:
     """Put what may move onto a fresh base."""
-    base = bench.fresh_base(will_change=True)
+    base = session.fresh_base(will_change=True)
     if plan.method == "lora":
         add_lora(base, plan.rank, plan.rank * ALPHA_PER_RANK, plan.seed)
     else:
@@ -102,39 +102,44 @@ def prepare(bench: Bench, plan: Recipe) -> None:
 
 
 def train_weights(
-    bench: Bench, plan: Recipe, context: Context, folder: Path, progress: Progress, metric: Callable[[], float] | None
+    session: Session,
+    plan: Recipe,
+    context: Context,
+    folder: Path,
+    progress: Progress,
+    metric: Callable[[], float] | None,
 ) -> Trained:
     """Run the stages in their order and keep the result in `folder/adapter`; goes on where a former call was stopped.
 
     `metric` scores the weights that are on, on dev questions. The model is left with the trained weights on.
     """
-    prepare(bench, plan)
-    train_part, dev_part = bench.workspace.splits["train"], bench.workspace.splits["dev"][:DEV_ROWS]
+    prepare(session, plan)
+    train_part, dev_part = session.workspace.splits["train"], session.workspace.splits["dev"][:DEV_ROWS]
     results: list[TrainResult] = []
     skipped = 0
     for stage in plan.stages:
         if stage == "docs":
-            rows, dev_rows = document_rows(bench.workspace.documents, bench.encoder), []
+            rows, dev_rows = document_rows(session.workspace.documents, session.encoder), []
         else:
-            rows, skipped = training_rows(bench, context, train_part, plan.seed)
-            dev_rows = training_rows(bench, context, dev_part, plan.seed)[0] if dev_part else []
+            rows, skipped = training_rows(session, context, train_part, plan.seed)
+            dev_rows = training_rows(session, context, dev_part, plan.seed)[0] if dev_part else []
         sft = stage == "sft"
         results.append(
             train(
-                bench.base,
-                Imitation(rows, batch=plan.batch, seed=plan.seed),
+                session.base,
+                Supervised(rows, batch=plan.batch, seed=plan.seed),
                 LoopSettings(
                     learning_rate=plan.learning_rate, epochs=plan.epochs, evaluations=evaluations(plan.epochs)
                 ),
                 folder / stage,
-                dev=Imitation(dev_rows, batch=plan.batch, seed=0) if dev_rows else None,
-                metric=_on_merged(bench, metric) if sft and metric else None,
+                dev=Supervised(dev_rows, batch=plan.batch, seed=0) if dev_rows else None,
+                metric=_on_merged(session, metric) if sft and metric else None,
                 progress=progress,
-                fingerprint=_fingerprint(bench, plan, stage, rows),
+                fingerprint=_fingerprint(session, plan, stage, rows),
                 note="reading the documents" if stage == "docs" else "",
             )
         )
-    save_adapter(bench.base, folder / "adapter")
+    save_adapter(session.base, folder / "adapter")
     return Trained(
         folder=folder,
         seconds=sum(result.seconds for result in results),
@@ -145,15 +150,15 @@ def train_weights(
     )
 
 
-def put_on(bench: Bench, folder: Path) -> None:
+def put_on(session: Session, folder: Path) -> None:
     """Load a kept adapter onto a fresh base."""
-    load_adapter(bench.fresh_base(will_change=True), folder / "adapter")
+    load_adapter(session.fresh_base(will_change=True), folder / "adapter")
 
 
-def _on_merged(bench: Bench, metric: Callable[[], float]) -> Callable[[], float]:
+def _on_merged(session: Session, metric: Callable[[], float]) -> Callable[[], float]:
     def scored() -> float:
         release_memory()
-        with merged(bench.base.model):
+        with merged(session.base.model):
             figure = metric()
         release_memory()
         return figure
@@ -161,6 +166,6 @@ def _on_merged(bench: Bench, metric: Callable[[], float]) -> Callable[[], float]
     return scored
 
 
-def _fingerprint(bench: Bench, plan: Recipe, stage: str, rows: Sequence[Row]) -> str:
+def _fingerprint(session: Session, plan: Recipe, stage: str, rows: Sequence[Row]) -> str:
     ids = (",".join(map(str, row.encoded.ids)) for row in rows)
-    return sha256_text(str(asdict(plan)), stage, str(bench.base_folder), *ids)
+    return sha256_text(str(asdict(plan)), stage, str(session.base_folder), *ids)

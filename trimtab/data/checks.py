@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from trimtab.base.records import Document, Example, Split
 from trimtab.base.task import Task
-from trimtab.data.duplicates import Pair, PairKind, compared_text, find_pairs, normalise, place, short
+from trimtab.data.duplicates import Pair, PairKind, compared_text, find_pairs, place, plain_words, short
 from trimtab.data.leakage import find_in_documents
 
 FEW_TO_TRAIN, FEW_TO_TEST = 20, 30
@@ -180,11 +180,11 @@ def _dominance(data: _Data) -> Iterator[Remark]:
 def _contradictions(data: _Data) -> Iterator[Remark]:
     asked: dict[str, list[Example]] = defaultdict(list)
     for row in data.rows:
-        asked[normalise(compared_text(row))].append(row)
+        asked[plain_words(compared_text(row))].append(row)
     torn: list[tuple[Example, Example]] = []
     for same in asked.values():
-        answers = {normalise(reference) for reference in same[0].references}
-        other = next((row for row in same if answers.isdisjoint(map(normalise, row.references))), None)
+        answers = {plain_words(reference) for reference in same[0].references}
+        other = next((row for row in same if answers.isdisjoint(map(plain_words, row.references))), None)
         if other is not None:
             torn.append((same[0], other))
     if torn:
@@ -249,7 +249,7 @@ def _bursts(data: _Data, pairs: Sequence[Pair]) -> Iterator[Remark]:
     bursts: dict[int, list[Example]] = {}
     for joined in part.values():
         rows = [data.rows[i] for i in sorted(joined)]
-        if len(rows) >= BURST and len({normalise(row.references[0]) for row in rows}) == 1:
+        if len(rows) >= BURST and len({plain_words(row.references[0]) for row in rows}) == 1:
             bursts[min(joined)] = rows
     if bursts:
         rows = max(bursts.values(), key=len)

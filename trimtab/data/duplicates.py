@@ -58,7 +58,7 @@ class _Folding(dict[int, int | str]):
 _FOLDING = _Folding()
 
 
-def normalise(text: str) -> str:
+def plain_words(text: str) -> str:
     """`text` in NFKC and lower case, without sentence punctuation and invisible characters, its white space collapsed.
 
     Operators and brackets stay, as do the marks inside numbers: `3 - 5` is not `3 * 5`, and `3.5` is not `35`.
@@ -107,7 +107,7 @@ def _pairs_within(texts: Sequence[str]) -> list[Pair]:
             pairs.append(Pair(exact[text], i, "exact", 1.0))
             continue
         exact[text] = i
-        first = normal.setdefault(normalise(text), i)
+        first = normal.setdefault(plain_words(text), i)
         if first != i:
             pairs.append(Pair(first, i, "normalised", 1.0))
     rows = list(normal.values())
@@ -121,11 +121,11 @@ def _pairs_between(left: Sequence[str], right: Sequence[str]) -> list[Pair]:
     for i, text in enumerate(left):
         if text not in exact:
             exact[text] = i
-            normal.setdefault(normalise(text), i)
+            normal.setdefault(plain_words(text), i)
     pairs: list[Pair] = []
     open_rows: dict[str, list[int]] = {}
     for i, text in enumerate(right):
-        key = normalise(text)
+        key = plain_words(text)
         if text in exact:
             pairs.append(Pair(exact[text], i, "exact", 1.0))
         elif key in normal:

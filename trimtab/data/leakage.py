@@ -11,7 +11,7 @@ from itertools import accumulate, chain, combinations
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Split
 from trimtab.base.task import Task
-from trimtab.data.duplicates import PairKind, compared_text, find_pairs, normalise, place, short, without_template
+from trimtab.data.duplicates import PairKind, compared_text, find_pairs, place, plain_words, short, without_template
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _WORDS = 5  # shorter questions are headings and terms, which documents may well hold
@@ -98,13 +98,13 @@ def find_in_documents(examples: Sequence[Example], documents: Sequence[Document]
     """
     asked: dict[tuple[str, ...], list[tuple[list[str], Example]]] = defaultdict(list)
     for example in examples:
-        words = normalise(example.input).split()
+        words = plain_words(example.input).split()
         if len(words) >= _WORDS:
             asked[tuple(words[:_WORDS])].append((words, example))
     found: dict[str, Verbatim] = {}
     for document in documents if asked else ():
         for section in document.sections:
-            sentences = [normalise(part).split() for part in (*section.path, *_SENTENCE.split(section.text))]
+            sentences = [plain_words(part).split() for part in (*section.path, *_SENTENCE.split(section.text))]
             text = list(chain.from_iterable(sentences))
             edges = {0, *accumulate(map(len, sentences))}
             for i in edges:

@@ -14,7 +14,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text, write_atomic
 from trimtab.base.records import Example, Kind, Split
 from trimtab.base.tables import SplitTable
-from trimtab.data.duplicates import compared_text, find_pairs, normalise, place
+from trimtab.data.duplicates import compared_text, find_pairs, place, plain_words
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -158,7 +158,7 @@ def _stratum(rows: Sequence[Example], kind: Kind, unknown: str) -> str:
             return row.references[0]
         if row.slice is not None:
             return row.slice
-        return "unknown" if unknown and normalise(row.references[0]) == normalise(unknown) else ""
+        return "unknown" if unknown and plain_words(row.references[0]) == plain_words(unknown) else ""
 
     counts = Counter(one(row) for row in rows)
     return min(counts, key=lambda name: (-counts[name], name))

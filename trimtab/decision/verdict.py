@@ -52,7 +52,7 @@ def decide(
     if not done:
         whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in results if arm.why)
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
-    study = _Study(done, comparisons, noninferiority, task, usages)
+    study = _Evidence(done, comparisons, noninferiority, task, usages)
     return _with_target(study, task.target.quality) if task.target.quality is not None else _without_target(study)
 
 
@@ -83,7 +83,7 @@ def planned_pairs(arms: Sequence[Arm], best: str) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class _Study:
+class _Evidence:
     """What the decision is made from: the arms that ran, and everything known of them."""
 
     done: Sequence[ArmResult]
@@ -117,7 +117,7 @@ class _Study:
 # ---- with a target
 
 
-def _with_target(study: _Study, target: float) -> Verdict:
+def _with_target(study: _Evidence, target: float) -> Verdict:
     passing = [arm for arm in study.by_weight if arm.passes]
     fitting = [arm for arm in passing if study.problem(arm) is None]
     if not fitting:
@@ -148,7 +148,7 @@ def _with_target(study: _Study, target: float) -> Verdict:
     )
 
 
-def _passing_but_unfit(study: _Study, passing: Sequence[ArmResult], target: float) -> Verdict:
+def _passing_but_unfit(study: _Evidence, passing: Sequence[ArmResult], target: float) -> Verdict:
     nearest = min(passing, key=lambda arm: (arm.latency_p95_ms is None, arm.latency_p95_ms or 0.0))
     problem = study.problem(nearest)
     sentence = (
@@ -158,7 +158,7 @@ def _passing_but_unfit(study: _Study, passing: Sequence[ArmResult], target: floa
     return _not_shown(sentence, f"not more test questions: {nearest.arm} {problem}")
 
 
-def _none_passes(study: _Study, target: float) -> Verdict:
+def _none_passes(study: _Evidence, target: float) -> Verdict:
     fitting = [arm for arm in study.done if study.problem(arm) is None]
     nearest = max(fitting or study.done, key=lambda arm: _score(arm).value)
     score = _score(nearest)
@@ -186,7 +186,7 @@ class _Open:
     gap: Comparison | None
 
 
-def _without_target(study: _Study) -> Verdict:
+def _without_target(study: _Evidence) -> Verdict:
     task, margin = study.task, study.task.target.margin
     fitting = [arm for arm in study.by_weight if study.problem(arm) is None]
     if not fitting:
@@ -228,7 +228,7 @@ def _without_target(study: _Study) -> Verdict:
     )
 
 
-def _undecided(study: _Study, best: ArmResult, arm: ArmResult) -> _Open | None:
+def _undecided(study: _Evidence, best: ArmResult, arm: ArmResult) -> _Open | None:
     """A lighter arm that is not shown to be worse than the best: how many items would show it, or that it is not."""
     gap = study.against(best.arm, arm.arm)
     if gap is None:
@@ -242,7 +242,7 @@ def _undecided(study: _Study, best: ArmResult, arm: ArmResult) -> _Open | None:
     return _Open(arm, min(found) if found else None, gap)
 
 
-def _may_be_better(study: _Study, best: ArmResult, arm: ArmResult, margin: float) -> _Open | None:
+def _may_be_better(study: _Evidence, best: ArmResult, arm: ArmResult, margin: float) -> _Open | None:
     """An arm that is not shown to be no better than the best by the margin."""
     gap = study.against(best.arm, arm.arm)
     if gap is None:
@@ -252,7 +252,7 @@ def _may_be_better(study: _Study, best: ArmResult, arm: ArmResult, margin: float
     return _Open(arm, _items(gap.difference + margin, _variance(gap.low, gap.high, _score(best).n), LEVEL / 2), gap)
 
 
-def _cannot_tell(study: _Study, best: ArmResult, blockers: Sequence[_Open]) -> Verdict:
+def _cannot_tell(study: _Evidence, best: ArmResult, blockers: Sequence[_Open]) -> Verdict:
     parts = [
         f"{found.arm.arm} (behind by {_number(found.gap.difference)}, 95% interval {_number(found.gap.low)} to {_number(found.gap.high)})"
         if found.gap
@@ -267,7 +267,7 @@ def _cannot_tell(study: _Study, best: ArmResult, blockers: Sequence[_Open]) -> V
     return _not_shown(sentence, settled.removesuffix(" would settle it"))
 
 
-def _why_chosen(study: _Study, best: ArmResult, chosen: ArmResult) -> str:
+def _why_chosen(study: _Evidence, best: ArmResult, chosen: ArmResult) -> str:
     margin, scored = f"{study.task.target.margin:g}", _scored(chosen, study.task)
     if chosen is not best:
         return (
@@ -349,7 +349,7 @@ def _scored(arm: ArmResult, task: Task) -> str:
     return f"{NAMES[task.metric]} {_number(score.value)} on {score.n:,} test questions ({interval})"
 
 
-def _against_next(arm: ArmResult, other: ArmResult, study: _Study) -> str:
+def _against_next(arm: ArmResult, other: ArmResult, study: _Evidence) -> str:
     if arm.cost is None:
         return "its cost is not known"
     first = _money(arm.cost, study.task)

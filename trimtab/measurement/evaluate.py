@@ -11,7 +11,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Answer, Example, Failure, Generation, Hit, Passage, Prompt, Split
 from trimtab.base.task import Task
-from trimtab.measurement.metrics import RIGHT_OR_WRONG, format_checker, has_abstained, normalise, score_one
+from trimtab.measurement.metrics import RIGHT_OR_WRONG, format_checker, has_abstained, score_one, squad_normalised
 from trimtab.measurement.ranking import holds
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, check_score
 
@@ -155,8 +155,8 @@ def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:
         return any(holds(hit.passage, name) for hit in hits for name in example.passages)
     if task.task.kind != "answer":
         return None
-    wanted = [f" {normalise(reference)} " for reference in example.references]
-    texts = [f" {normalise(hit.passage.text)} " for hit in hits]
+    wanted = [f" {squad_normalised(reference)} " for reference in example.references]
+    texts = [f" {squad_normalised(hit.passage.text)} " for hit in hits]
     return any(reference in text for reference in wanted for text in texts)
 
 

@@ -28,7 +28,7 @@ _DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
 _CLAUSE_END = re.compile(r"[.,;:!?\n–—]|\s-")
 
 
-def normalise(text: str) -> str:
+def squad_normalised(text: str) -> str:
     """Text as SQuAD compares it: lower case, without punctuation, articles and extra whitespace.
 
     Departs from SQuAD in three ways: every Unicode punctuation mark counts, after NFKC; a decimal point stays, so that 1.5
@@ -63,11 +63,11 @@ def score_one(metric: str, answer: str, references: Sequence[str]) -> float:
 
 
 def _exact_match(answer: str, reference: str) -> float:
-    return float(normalise(answer) == normalise(reference))
+    return float(squad_normalised(answer) == squad_normalised(reference))
 
 
 def _token_f1(answer: str, reference: str) -> float:
-    given, wanted = normalise(answer).split(), normalise(reference).split()
+    given, wanted = squad_normalised(answer).split(), squad_normalised(reference).split()
     if not given or not wanted:
         return float(given == wanted)
     common = sum((Counter(given) & Counter(wanted)).values())
@@ -198,11 +198,11 @@ def selective_accuracy(probabilities: Sequence[float], right: Sequence[bool]) ->
 
 def has_abstained(answer: str, unknown: str) -> bool:
     """Whether the answer is `unknown`, or its first clause is ("I don't know, the handbook is silent")."""
-    wanted = normalise(unknown)
-    if normalise(answer) == wanted:
+    wanted = squad_normalised(unknown)
+    if squad_normalised(answer) == wanted:
         return True
     start = answer.lstrip()[: 2 * len(unknown) + 20]  # a first clause that says it ends in here
-    return any(normalise(start[: end.start()]) == wanted for end in _CLAUSE_END.finditer(start))
+    return any(squad_normalised(start[: end.start()]) == wanted for end in _CLAUSE_END.finditer(start))
 
 
 def abstention(answers: Sequence[Answer], unknown: str) -> dict[str, float]:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from trimtab.arms.answerers import ready
 from trimtab.arms.contexts import CUSTOMARY, Context
-from trimtab.arms.saved import find_kept, latest_winner, require_weights
-from trimtab.arms.session import Bench
+from trimtab.arms.saved import find_saved, latest_winner, require_weights
+from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_to_answer
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm, Example, Hit, Message
 from trimtab.base.task import Task, load_task, parse_arm
-from trimtab.measurement.metrics import has_abstained, normalise
+from trimtab.measurement.metrics import has_abstained, squad_normalised
 
 SUPPORT = 0.5  # least share of an answer's content words that a passage must hold to be cited for it
 FUNCTION_WORD = 3  # letters up to which a word is taken for a function word: is, the, on, von, les
@@ -42,16 +42,16 @@ def ask(question: str, *, task: str | Path | Task = "trimtab.toml", arm: str | N
     if not question.strip():
         raise InputError("the question is empty", "write it in quotes after ask")
     chosen = parse_arm(arm or latest_winner(task) or ("rag" if task.data.documents else "prompt"), task)
-    kept = require_weights(find_kept(task, chosen), chosen)
+    kept = require_weights(find_saved(task, chosen), chosen)
     own = chosen.settings.get("passages" if chosen.context == "rag" else "shots", CUSTOMARY[chosen.context])
     context = Context(kind=chosen.context, count=kept.count if kept and kept.count is not None else int(own))
-    bench = Bench(open_to_answer(task, rows=_needs_rows(task, chosen)))
+    session = Session(open_to_answer(task, rows=_needs_rows(task, chosen)))
     example = Example(id="question", messages=(Message(role="user", content=question),), references=())
-    with ready(bench, chosen, context, kept.folder if kept else task.folder) as able:
+    with ready(session, chosen, context, kept.folder if kept else task.folder) as able:
         if chosen.context == "rag":
-            _ = bench.index
+            _ = session.index
         began = time.perf_counter()
-        prompt = able.asker.prompts([example])[0]
+        prompt = able.builder.prompts([example])[0]
         answer = able.many([prompt])[0].text
         seconds = time.perf_counter() - began
     return AskResult(
@@ -68,10 +68,10 @@ def supporting(answer: str, hits: Sequence[Hit], unknown: str) -> tuple[int, ...
 
     None for an abstention, and none where no passage holds at least half of those.
     """
-    wanted = normalise(answer)
+    wanted = squad_normalised(answer)
     if not answer.strip() or has_abstained(answer, unknown):
         return ()
-    texts = {hit.rank: f" {normalise(hit.passage.text)} " for hit in hits}
+    texts = {hit.rank: f" {squad_normalised(hit.passage.text)} " for hit in hits}
     whole = tuple(rank for rank, text in texts.items() if f" {wanted} " in text)
     if whole or not texts:
         return whole

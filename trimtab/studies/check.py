@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 
 from trimtab.arms.answerers import lacking_keys
-from trimtab.arms.contexts import CUSTOMARY, Asker, Context
+from trimtab.arms.contexts import CUSTOMARY, Context, PromptBuilder
 from trimtab.arms.plan import Plan, fit, predict
-from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
 from trimtab.base.progress import Display, Progress
@@ -141,15 +141,15 @@ def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
     """Add what only the models can tell; where they are missing, what fetches them."""
     task, display = workspace.task, Display()
     try:
-        bench = open_bench(workspace)
-        arm, pieces = _example(bench)
-        tokens = _token_statistics(bench, workspace.splits["train"])
-        predicted = predict(bench, task.arms, Progress(listeners=[display]))
+        session = open_session(workspace)
+        arm, pieces = _example(session)
+        tokens = _token_statistics(session, workspace.splits["train"])
+        predicted = predict(session, task.arms, Progress(listeners=[display]))
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
     finally:
         display.close()
-    plan, splits = fit(predicted, task.study.budget_seconds, task.study.seeds), bench.workspace.splits
+    plan, splits = fit(predicted, task.study.budget_seconds, task.study.seeds), session.workspace.splits
     former = list(check_size(workspace.splits))  # rows that are too long are gone now
     remarks = [remark for remark in result.remarks if remark not in former]
     remarks += check_size(splits)
@@ -157,19 +157,19 @@ def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
     if len(plan.left_out) == len(task.arms):
         text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; raise study.budget."
         remarks.append(Remark("stop", text))
-    too_long = len(bench.workspace.refusals) - len(workspace.refusals)
+    too_long = len(session.workspace.refusals) - len(workspace.refusals)
     if too_long:
         rows = "1 row is" if too_long == 1 else f"{too_long:,} rows are"
         text = f"{rows} longer than the model's {tokens.context} tokens and left out (see the rows not used); shorten them, or choose a base model with a longer context."
         remarks.append(Remark("warn", text))
-    cut, longest = task.task.output_tokens, _longest_answer(bench)
+    cut, longest = task.task.output_tokens, _longest_answer(session)
     if cut and longest > cut:
         text = f"The longest training answer has {longest:,} tokens, and task.output_tokens = {cut:,} cuts answers before that; raise it."
         remarks.append(Remark("warn", text))
     return replace(
         result,
         splits={name: len(part) for name, part in splits.items()},
-        refused=bench.workspace.refusals,
+        refused=session.workspace.refusals,
         remarks=by_level(remarks),
         example_arm=arm,
         example=pieces,
@@ -181,12 +181,12 @@ def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
     )
 
 
-def _longest_answer(bench: Bench) -> int:
+def _longest_answer(session: Session) -> int:
     """Tokens of the longest reference of the training rows, 0 for a closed set, where nothing is cut."""
-    if bench.task.task.kind == "classify":
+    if session.task.task.kind == "classify":
         return 0
-    train = bench.workspace.splits["train"]
-    return max((len(bench.encoder.answer(reference)) for row in train for reference in row.references), default=0)
+    train = session.workspace.splits["train"]
+    return max((len(session.encoder.answer(reference)) for row in train for reference in row.references), default=0)
 
 
 def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
@@ -196,18 +196,18 @@ def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
         yield Remark(level, f"Arm{'s' * (len(arms) > 1)} {', '.join(arms)} cannot run: {problem.rstrip('.')}.")
 
 
-def _example(bench: Bench) -> tuple[str, tuple[Piece, ...]]:
+def _example(session: Session) -> tuple[str, tuple[Piece, ...]]:
     """The first training row as the first tuned language model reads it, cut where the loss mask changes."""
-    arms = [arm for arm in bench.task.arms if arm.weights not in ("api", "linear")] or [
+    arms = [arm for arm in session.task.arms if arm.weights not in ("api", "linear")] or [
         Arm(name="prompt", weights="base", stages=(), context="prompt")
     ]
     arm = next((arm for arm in arms if arm.stages), arms[0])
     count = arm.settings.get("passages" if arm.context == "rag" else "shots", CUSTOMARY[arm.context])
-    asker = Asker(bench, Context(kind=arm.context, count=int(count)))
-    prompt, answer = asker.training_prompts(bench.workspace.splits["train"][:1], 0)[0]
-    train_on = bench.task.data.train_on if arm.context == "prompt" else "last"
-    encoded = bench.encoder.conversation(prompt.messages, answer, train_on=train_on)
-    return arm.name, pieces_of(encoded, bench.base.tokenizer.decode)
+    builder = PromptBuilder(session, Context(kind=arm.context, count=int(count)))
+    prompt, answer = builder.training_prompts(session.workspace.splits["train"][:1], 0)[0]
+    train_on = session.task.data.train_on if arm.context == "prompt" else "last"
+    encoded = session.encoder.conversation(prompt.messages, answer, train_on=train_on)
+    return arm.name, pieces_of(encoded, session.base.tokenizer.decode)
 
 
 def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[Piece, ...]:
@@ -216,18 +216,18 @@ def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[Pie
     return tuple(Piece(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)
 
 
-def _token_statistics(bench: Bench, train: Sequence[Example]) -> TokenStatistics:
-    asker = Asker(bench, Context(kind="prompt", count=0))
-    prompts = [len(bench.encoder.prompt(prompt.messages)) for prompt in asker.prompts(train)]
-    answers = [len(bench.encoder.answer(example.references[0])) for example in train]
+def _token_statistics(session: Session, train: Sequence[Example]) -> TokenStatistics:
+    builder = PromptBuilder(session, Context(kind="prompt", count=0))
+    prompts = [len(session.encoder.prompt(prompt.messages)) for prompt in builder.prompts(train)]
+    answers = [len(session.encoder.answer(example.references[0])) for example in train]
     whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
     return TokenStatistics(
         prompt_median=median(prompts),
         prompt_longest=max(prompts),
         answer_median=median(answers),
         answer_longest=max(answers),
-        context=bench.context_tokens,
-        too_long=sum(length > bench.context_tokens for length in whole),
+        context=session.context_tokens,
+        too_long=sum(length > session.context_tokens for length in whole),
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from trimtab.arms.run import ArmRunner, Effort
-from trimtab.arms.saved import find_kept, require_weights
-from trimtab.arms.session import open_bench
+from trimtab.arms.saved import find_saved, require_weights
+from trimtab.arms.session import open_session
 from trimtab.arms.workspace import Workspace, open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Display, Progress
@@ -37,25 +37,25 @@ def eval(
     """
     task = task if isinstance(task, Task) else load_task(task)
     chosen = parse_arm(arm, task)
-    kept = require_weights(find_kept(task, chosen, run), chosen)
+    kept = require_weights(find_saved(task, chosen, run), chosen)
     if task.task.scorer:
         require_consent(task.task.scorer, allow_commands)
     workspace = open_workspace(task)
     require_sound(workspace)
-    bench = open_bench(workspace)
-    if not bench.workspace.splits[split]:
+    session = open_session(workspace)
+    if not session.workspace.splits[split]:
         raise InputError(f"the {split} split is empty", "add examples", file=task.file, field="data.split")
     name = f"{kept.id}-{arm}" if kept else arm
     if split == "test":
-        digest = bench.workspace.task_digest[:8]  # another prompt is another look
-        _tell_opening(bench.workspace, f"eval-{name}-{digest}")
+        digest = session.workspace.task_digest[:8]  # another prompt is another look
+        _tell_opening(session.workspace, f"eval-{name}-{digest}")
     display = Display()
     with ExitStack() as stack:
         stack.callback(display.close)
         scorer: Scorer | None = None
         if task.task.scorer:
             scorer = stack.enter_context(ScorerProgram(task.task.scorer, task.folder))
-        runner = ArmRunner(bench, scorer, Progress(listeners=[display], arm=arm))
+        runner = ArmRunner(session, scorer, Progress(listeners=[display], arm=arm))
         folder = workspace.folder / EVALS / f"{name}-{split}"
         outcome = runner.run(chosen, split, folder, Effort(search=False), kept=kept)
     save_answers(folder / "answers.parquet", outcome.answers)

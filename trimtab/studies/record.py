@@ -11,7 +11,7 @@ from typing import Any
 
 from trimtab.arms.plan import Plan
 from trimtab.arms.run import Outcome
-from trimtab.arms.session import Bench
+from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines, read_object, sha256_file, sha256_text, write_json
 from trimtab.base.machine import describe_machine, versions
@@ -82,7 +82,7 @@ def save_arm(folder: Path, arm: Arm, outcome: Outcome, digest: str) -> None:
     )
 
 
-def load_arm(folder: Path, digest: str, bench: Bench, arm: Arm) -> tuple[ArmResult, Usage] | None:
+def load_arm(folder: Path, digest: str, session: Session, arm: Arm) -> tuple[ArmResult, Usage] | None:
     """A finished arm of the same data and task; None where there is none."""
     file = folder / "arm.json"
     if not file.is_file():
@@ -90,7 +90,7 @@ def load_arm(folder: Path, digest: str, bench: Bench, arm: Arm) -> tuple[ArmResu
     plain = read_object(file, "digest", "usage", "result")
     if plain["digest"] != digest:
         return None
-    price = bench.task.api[arm.name.removeprefix("api-")].price_per_million if arm.weights == "api" else None
+    price = session.task.api[arm.name.removeprefix("api-")].price_per_million if arm.weights == "api" else None
     return arm_from_json(plain["result"]), Usage(**{**plain["usage"], "token_price": price})
 
 
@@ -111,7 +111,7 @@ def count_opening(workspace: Workspace, study: str) -> int:
 
 
 def manifest(
-    bench: Bench,
+    session: Session,
     plan: Plan,
     openings: int,
     smallest: float,
@@ -119,7 +119,7 @@ def manifest(
     measured: Mapping[str, float],
 ) -> dict[str, Any]:
     """Everything that the figures rest on, each figure marked measured, predicted or yours."""
-    workspace, task = bench.workspace, bench.task
+    workspace, task = session.workspace, session.task
     rows = [example for part in workspace.splits.values() for example in part]
     figures: dict[str, Any] = {"smallest_difference": _figure(smallest, "predicted")}
     for arm in plan.arms:
@@ -143,12 +143,12 @@ def manifest(
             "data": workspace.data_digest,
             "documents": workspace.documents_digest,
             "task": workspace.task_digest,
-            "base": _weights_digest(bench.base_folder),
-            **({"embedding": bench.embedder.digest} if workspace.documents else {}),
+            "base": _weights_digest(session.base_folder),
+            **({"embedding": session.embedder.digest} if workspace.documents else {}),
         },
         "versions": versions(),
         "machine": describe_machine(),
-        "precision": bench.base.precision,
+        "precision": session.base.precision,
         "seeds": list(range(plan.effort.seeds)),
         "test_openings": openings,
         "counts": {

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.plan import Plan, fit, load_plan, predict, save_plan
 from trimtab.arms.run import ArmRunner
-from trimtab.arms.session import open_bench
+from trimtab.arms.session import open_session
 from trimtab.arms.workspace import Workspace, open_workspace, require_sound
 from trimtab.base.errors import InputError, MissingError, StoppedError, TrimtabError, cannot_write
 from trimtab.base.files import folder_named, locked, new_folder, write_atomic, write_json
@@ -77,7 +77,7 @@ def study(
         if task.task.scorer and scorer is None:
             judge = stack.enter_context(ScorerProgram(task.task.scorer, task.folder))
         try:
-            return _Study(task, workspace, folder, judge, progress, display).run()
+            return _StudyRun(task, workspace, folder, judge, progress, display).run()
         except StoppedError as error:
             raise StoppedError(f"{error} (study {folder.name})") from None
         except KeyboardInterrupt:  # between steps of training nothing is lost but the arm that was being measured
@@ -87,7 +87,7 @@ def study(
                 display.close()
 
 
-class _Study:
+class _StudyRun:
     """One study under way."""
 
     def __init__(
@@ -101,9 +101,9 @@ class _Study:
     ) -> None:
         self.task, self.folder, self.progress, self.display = task, folder, progress, display
         self.kept_plan = load_plan(folder / "plan.json")
-        self.bench = open_bench(workspace, self.kept_plan.precision if self.kept_plan else None)
-        self.workspace = self.bench.workspace
-        self.runner = ArmRunner(self.bench, scorer, progress)
+        self.session = open_session(workspace, self.kept_plan.precision if self.kept_plan else None)
+        self.workspace = self.session.workspace
+        self.runner = ArmRunner(self.session, scorer, progress)
         self.results: list[ArmResult] = []
         self.usages: dict[str, Usage] = {}
         self.measured: dict[str, float] = {}
@@ -121,7 +121,7 @@ class _Study:
         result = self._decide(arms)
         smallest = self._smallest_difference(len(result.comparisons))
         write_json(
-            self.folder / "manifest.json", manifest(self.bench, plan, openings, smallest, result.arms, self.measured)
+            self.folder / "manifest.json", manifest(self.session, plan, openings, smallest, result.arms, self.measured)
         )
         write_json(self.folder / "study.json", to_json(result))
         write_report(self.folder)
@@ -135,10 +135,10 @@ class _Study:
         self.progress.emit("plan", note="timing a few steps of every arm")
         table = self.task.study
         began = time.perf_counter()
-        predicted = predict(self.bench, self.task.arms)
+        predicted = predict(self.session, self.task.arms)
         budget = table.budget_seconds
         left = None if budget is None else max(0.0, budget - (time.perf_counter() - began))
-        plan = replace(fit(predicted, left, table.seeds), precision=self.bench.precision)
+        plan = replace(fit(predicted, left, table.seeds), precision=self.session.precision)
         for cut in plan.cuts:
             self.progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
         save_plan(self.folder / "plan.json", plan)
@@ -147,7 +147,7 @@ class _Study:
     def _arm(self, arm: Arm, plan: Plan) -> ArmResult:
         folder = self.folder / "arms" / arm.name
         digest = arm_digest(self.workspace, arm, plan.effort)
-        kept = load_arm(folder, digest, self.bench, arm)
+        kept = load_arm(folder, digest, self.session, arm)
         if kept is not None:
             self.usages[arm.name] = kept[1]
             return kept[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.arms.run import ArmRunner, Effort
-from trimtab.arms.session import Bench, open_bench
+from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import recipe
 from trimtab.arms.workspace import Workspace, open_workspace, require_sound
 from trimtab.base.errors import InputError, MissingError, StoppedError
@@ -67,8 +67,8 @@ def train(
         with locked(folder):
             file = folder / "manifest.json"
             kept = read_object(file, "arm", "seed", "precision", "hashes", "result") if file.is_file() else None
-            bench = open_bench(workspace, kept["precision"] if kept else None)
-            return _train(bench, chosen, seed, folder, progress, kept)
+            session = open_session(workspace, kept["precision"] if kept else None)
+            return _train(session, chosen, seed, folder, progress, kept)
     except StoppedError as error:
         raise StoppedError(f"{error} (run {folder.name})") from None
     except KeyboardInterrupt:  # between steps, where the loop does not save
@@ -79,15 +79,15 @@ def train(
 
 
 def _train(
-    bench: Bench, arm: Arm, seed: int, folder: Path, progress: Progress, kept: dict[str, Any] | None
+    session: Session, arm: Arm, seed: int, folder: Path, progress: Progress, kept: dict[str, Any] | None
 ) -> TrainedRun:
     progress.seed = kept["seed"] if kept else seed
-    if kept is not None and any(kept["hashes"].get(key) != value for key, value in _hashes(bench.workspace).items()):
+    if kept is not None and any(kept["hashes"].get(key) != value for key, value in _hashes(session.workspace).items()):
         remedy = f"put back what was changed, or start a new run with: trimtab train {arm.name}"
         raise InputError("the rows or the documents have changed since this run was begun", remedy, file=folder)
-    runner = ArmRunner(bench, None, progress)
+    runner = ArmRunner(session, None, progress)
     context = runner.context(arm, UNLIMITED)
-    manifest = kept or _manifest(bench, arm, seed, context.chosen())
+    manifest = kept or _manifest(session, arm, seed, context.chosen())
     write_json(folder / "manifest.json", manifest)
     extras: dict[str, float] = {}
     seconds = runner.make_weights(arm, context, folder, manifest["seed"], None, extras)
@@ -110,9 +110,9 @@ def _train(
     return run
 
 
-def _manifest(bench: Bench, arm: Arm, seed: int, chosen: dict[str, Any]) -> dict[str, Any]:
+def _manifest(session: Session, arm: Arm, seed: int, chosen: dict[str, Any]) -> dict[str, Any]:
     """What the weights rest on; `result` is filled in when the run is done."""
-    workspace = bench.workspace
+    workspace = session.workspace
     tuned = arm.weights != "linear"
     return {
         "arm": arm.name,
@@ -122,11 +122,11 @@ def _manifest(bench: Bench, arm: Arm, seed: int, chosen: dict[str, Any]) -> dict
         "settings": dict(arm.settings),
         "chosen": chosen,
         "seed": seed,
-        "model": bench.task.base.model,
-        "revision": bench.task.base.revision,
-        "embedding": bench.task.base.embedding,
+        "model": session.task.base.model,
+        "revision": session.task.base.revision,
+        "embedding": session.task.base.embedding,
         "recipe": asdict(recipe(arm, len(workspace.splits["train"]), seed)) if tuned else {},
-        "precision": bench.base.precision if tuned else None,
+        "precision": session.base.precision if tuned else None,
         "hashes": {**_hashes(workspace), "task": workspace.task_digest},
         "versions": versions(),
         "machine": describe_machine(),

@@ -12,11 +12,11 @@ import torch
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
 from trimtab.training.batch import Row
-from trimtab.training.sft import MICRO_TOKENS, Imitation
+from trimtab.training.sft import MICRO_TOKENS, Supervised
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rate:
+class TrainingRate:
     """Measured speed of forward and backward passes, tokens (prompt and answer) a second."""
 
     tokens_per_second: float
@@ -26,7 +26,7 @@ class Rate:
         return sum(len(row.encoded.ids) for row in rows) * epochs / self.tokens_per_second
 
 
-def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> Rate:
+def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> TrainingRate:
     """Run real steps on real rows for about `seconds` without moving a weight; the first, cold one is not counted."""
     chosen, tokens = [], 0
     for row in rows:
@@ -34,7 +34,7 @@ def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> Rate:
         tokens += len(row.encoded.ids)
         if tokens > 2 * MICRO_TOKENS:  # several passes: one that is repeated stays in cache and promises too much
             break
-    objective = Imitation(chosen, batch=len(chosen), seed=0)
+    objective = Supervised(chosen, batch=len(chosen), seed=0)
     done, began = -tokens, time.perf_counter()
     while done <= 0 or time.perf_counter() - began < seconds:
         for batch in objective.batches(0):
@@ -44,7 +44,7 @@ def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> Rate:
         done += tokens
     for parameter in trainable(base.model).values():
         parameter.grad = None
-    return Rate(tokens_per_second=done / (time.perf_counter() - began))
+    return TrainingRate(tokens_per_second=done / (time.perf_counter() - began))
 
 
 def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS) -> float:

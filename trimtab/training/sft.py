@@ -17,7 +17,7 @@ from trimtab.training.losses import cross_entropy_sum
 MICRO_TOKENS = 512
 
 
-class Imitation:
+class Supervised:
     """Cross entropy on the trained tokens, normalised over the whole optimizer step."""
 
     def __init__(self, rows: Sequence[Row], *, batch: int, seed: int) -> None:
