@@ -51,7 +51,7 @@ def test_shots_come_from_other_training_rows_alone(session: Session, kind: str, 
     splits = session.workspace.splits
     allowed = {example.input: example for example in splits["train"]}
     for prompt, example in zip(
-        PromptBuilder(session, Context(kind=kind, count=2)).prompts(splits[split]), splits[split], strict=True
+        PromptBuilder(session, Context(shots=2, shot_kind=kind)).prompts(splits[split]), splits[split], strict=True
     ):
         shots = shown(prompt.messages)
         assert len(shots) == 2 or (kind == "few-shot" and split == "train")
@@ -81,26 +81,30 @@ def test_fixed_shots_show_different_answers_and_do_not_depend_on_the_order_of_ro
 
 def test_what_does_not_fit_is_dropped_until_the_prompt_fits(session: Session) -> None:
     room = session.context_tokens - session.output_tokens
-    for kind, count in (("few-shot", 30), ("rag", 9)):
-        prompts = PromptBuilder(session, Context(kind=kind, count=count)).prompts(session.workspace.splits["test"])
+    for context in (
+        Context(shots=30, shot_kind="few-shot"),
+        Context(passages=9),
+        Context(passages=9, shots=30, shot_kind="few-shot"),
+    ):
+        prompts = PromptBuilder(session, context).prompts(session.workspace.splits["test"])
         for prompt in prompts:
             assert len(session.encoder.prompt(prompt.messages)) <= room
             assert len(shown(prompt.messages)) < 30
             assert [hit.rank for hit in prompt.hits] == list(range(1, len(prompt.hits) + 1))
-        assert kind != "rag" or all(prompt.hits for prompt in prompts)
+        assert context.shots or all(prompt.hits for prompt in prompts)
 
 
 def test_passages_asked_for_are_the_best_ones(session: Session) -> None:
     test = session.workspace.splits["test"]
     for prompt, found in zip(
-        PromptBuilder(session, Context(kind="rag", count=2)).prompts(test), session.hits(test), strict=True
+        PromptBuilder(session, Context(passages=2)).prompts(test), session.hits(test), strict=True
     ):
         assert prompt.hits == found[:2]
 
 
 def test_training_shows_the_right_passage_and_sometimes_not(session: Session) -> None:
     train = session.workspace.splits["train"]
-    pairs = PromptBuilder(session, Context(kind="rag", count=2)).training_prompts(train, 0)
+    pairs = PromptBuilder(session, Context(passages=2)).training_prompts(train, 0)
     answerable = missing = 0
     for (prompt, answer), example in zip(pairs, train, strict=True):
         held = {hit.passage.document for hit in prompt.hits}
@@ -116,15 +120,15 @@ def test_training_shows_the_right_passage_and_sometimes_not(session: Session) ->
             missing += 1
             assert answer == UNKNOWN  # these data know such answers
     assert 0 < missing < 3 * GOLD_MISSING * answerable
-    assert PromptBuilder(session, Context(kind="rag", count=2)).training_prompts(train, 0) == pairs
-    assert PromptBuilder(session, Context(kind="rag", count=2)).training_prompts(train, 1) != pairs
+    assert PromptBuilder(session, Context(passages=2)).training_prompts(train, 0) == pairs
+    assert PromptBuilder(session, Context(passages=2)).training_prompts(train, 1) != pairs
 
 
 def test_the_right_passage_does_not_always_stand_in_the_same_place(session: Session) -> None:
     train = session.workspace.splits["train"]
     places = set()
     for (prompt, _), example in zip(
-        PromptBuilder(session, Context(kind="rag", count=3)).training_prompts(train, 0), train, strict=True
+        PromptBuilder(session, Context(passages=3)).training_prompts(train, 0), train, strict=True
     ):
         names = [hit.passage.document for hit in prompt.hits]
         places |= {place for place, name in enumerate(names) if example.passages and name.endswith(example.passages[0])}
@@ -133,7 +137,7 @@ def test_the_right_passage_does_not_always_stand_in_the_same_place(session: Sess
 
 def test_only_questions_without_their_right_passage_are_put_right(session: Session) -> None:
     test = session.workspace.splits["test"]
-    builder = PromptBuilder(session, Context(kind="rag", count=1))
+    builder = PromptBuilder(session, Context(passages=1))
 
     def has_gold(example: Example, hits: tuple[Hit, ...]) -> bool:
         return any(hit.passage.document.endswith(name) for hit in hits for name in example.passages)
@@ -151,9 +155,41 @@ def test_only_questions_without_their_right_passage_are_put_right(session: Sessi
 
 def test_the_count_is_the_best_on_dev_the_smaller_of_equals(session: Session) -> None:
     arm = parse_arm("few-shot", session.task)
-    assert choose_context(session, arm, lambda context: -abs(context.count - 4)).count == 4
-    assert choose_context(session, arm, lambda context: 0.5).count == 2
+    assert choose_context(session, arm, lambda context: -abs(context.shots - 4)).shots == 4
+    assert choose_context(session, arm, lambda context: 0.5).shots == 2
     asked: list[Context] = []
-    assert choose_context(session, arm, lambda context: asked.append(context) or 0.0, search=False).count == 4
+    assert choose_context(session, arm, lambda context: asked.append(context) or 0.0, search=False).shots == 4
     assert asked == []
     assert choose_context(session, parse_arm("prompt", session.task), lambda context: 0.0).chosen() == {}
+
+
+def test_of_a_composed_context_each_number_is_chosen_and_both_parts_are_shown(session: Session) -> None:
+    arm = parse_arm("few-shot+rag", session.task)
+    assert arm.name == "rag+few-shot"
+    asked: list[Context] = []
+
+    def score(context: Context) -> float:
+        asked.append(context)
+        return -abs(context.passages - 3) - abs(context.shots - 2)
+
+    context = choose_context(session, arm, score)
+    assert context.chosen() == {"passages": 3, "shots": 2}
+    assert len(asked) == 6  # one number after the other, not every pair
+    test = session.workspace.splits["test"]
+    alone = PromptBuilder(session, Context(passages=1)).prompts(test)
+    both = PromptBuilder(session, Context(passages=1, shots=2, shot_kind="few-shot")).prompts(test)
+    for one, two in zip(alone, both, strict=True):
+        assert one.hits == two.hits
+        assert one.messages[-1] == two.messages[-1]
+        assert len(shown(two.messages)) == 2
+        assert shown(one.messages) == []
+
+
+def test_the_same_question_has_the_same_passages_whatever_it_is_called(session: Session) -> None:
+    first, second = session.workspace.splits["test"][:2]
+    assert session.hits([first]) != session.hits([second])
+
+    def as_asked(example: Example) -> Example:
+        return Example(id="question", messages=example.messages, references=())
+
+    assert session.hits([as_asked(first), as_asked(second)]) == session.hits([first, second])

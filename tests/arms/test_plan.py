@@ -7,15 +7,14 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.arms.plan import ArmPlan, fit, load_plan, save_plan
+from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan
 from trimtab.arms.run import Effort
 
 
 def arm(name: str, epoch: float = 100.0, answer: float = 10.0, choose: float = 30.0, epochs: float = 3.0) -> ArmPlan:
     return ArmPlan(
         arm=name,
-        epoch_seconds=epoch,
-        epochs=epochs,
+        stages=(StagePlan(epoch_seconds=epoch, epochs=epochs),),
         answer_seconds=answer,
         choose_seconds=choose,
         memory_mb=None,

@@ -11,9 +11,10 @@ from study_tasks import write_task
 from trimtab.arms.run import ArmRunner, Effort
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import EPOCHS, LAYERS, RATES, recipe
+from trimtab.arms.weights import EPOCHS, LAYERS, Trained, recipe
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
+from trimtab.base.grammar import METHODS
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import load_task, parse_arm
@@ -45,8 +46,8 @@ def test_an_arm_leaves_nothing_behind(session: Session, tmp_path: Path) -> None:
 def test_kept_weights_answer_as_when_they_were_made(session: Session, tmp_path: Path) -> None:
     runner, arm = ArmRunner(session, None, Progress()), parse_arm("wild", session.task)
     made = runner.run(arm, "test", tmp_path / "wild", Effort())
-    kept = SavedArm(id="r", folder=tmp_path / "wild" / "run-0", count=None, train_seconds=7.0)
-    again = runner.run(arm, "test", tmp_path / "unused", Effort(), kept=kept)
+    saved = SavedArm(id="r", folder=tmp_path / "wild" / "run-0", chosen={}, trained=Trained(seconds=7.0))
+    again = runner.run(arm, "test", tmp_path / "unused", Effort(), saved=saved)
     assert [answer.answer for answer in again.answers] == [answer.answer for answer in made.answers]
     assert again.result.score == made.result.score
     assert again.result.train_seconds == 7.0
@@ -66,11 +67,36 @@ def test_progress_counts_every_question(session: Session, tmp_path: Path) -> Non
 def test_settings_stand_over_the_defaults_and_the_budget_over_both() -> None:
     plain = Arm(name="lora", weights="lora", stages=("sft",), context="prompt")
     own = Arm(name="x", weights="lora", stages=("sft",), context="prompt", settings={"epochs": 9.0, "rank": 4})
-    assert (recipe(plain, 50, 0).epochs, recipe(plain, 50, 0, epochs=1.0).epochs) == (EPOCHS, 1.0)
-    assert (recipe(own, 50, 0).epochs, recipe(own, 50, 0).rank) == (9.0, 4)
-    assert recipe(own, 50, 0, epochs=1.0).epochs == 1.0  # a cut to the budget holds for every arm
-    assert recipe(own, 50, 0, epochs=20.0).epochs == 9.0
-    assert recipe(plain, 50, 0).learning_rate == RATES["lora"]
+
+    def epochs(arm: Arm, most: float | None = None) -> list[float]:
+        return [stage.epochs for stage in recipe(arm, 50, 0, epochs=most).stages]
+
+    assert (epochs(plain), epochs(plain, 1.0)) == ([EPOCHS], [1.0])
+    assert (epochs(own), recipe(own, 50, 0).rank) == ([9.0], 4)
+    assert epochs(own, 1.0) == [1.0]  # a cut to the budget holds for every arm
+    assert epochs(own, 20.0) == [9.0]
+    assert recipe(plain, 50, 0).stages[0].learning_rate == METHODS["lora"].learning_rate
+
+
+def test_each_stage_has_its_own_rate_and_length() -> None:
+    settings = {"learning_rate": {"docs": 1e-5}, "epochs": {"docs": 1.0, "sft": 4.0}}
+    arm = Arm(name="x", weights="lora", stages=("docs", "sft"), context="prompt", settings=settings)
+    docs, sft = recipe(arm, 50, 0, epochs=2.0).stages
+    assert (docs.name, docs.learning_rate, docs.epochs) == ("docs", 1e-5, 1.0)
+    assert (sft.name, sft.learning_rate, sft.epochs) == ("sft", METHODS["lora"].learning_rate, 2.0)
+
+
+def test_arms_take_turns_on_one_loaded_base_that_stays_as_published(session: Session, tmp_path: Path) -> None:
+    published = {name: value.clone() for name, value in session.base.model.named_parameters()}
+    model, runner = session.base.model, ArmRunner(session, None, Progress())
+    for name in ("wild", "lora", "freeze"):
+        arm = parse_arm(name, session.task)
+        runner.run(arm, "test", tmp_path / name, Effort(epochs=0.5))
+    session.fresh_base()
+    assert session.base.model is model  # the disk was not read again
+    now = dict(session.base.model.named_parameters())
+    assert now.keys() == published.keys()
+    assert all(torch.equal(value, published[name]) and not value.requires_grad for name, value in now.items())
 
 
 def test_freezing_trains_the_last_layers_at_most_all_of_them(session: Session) -> None:

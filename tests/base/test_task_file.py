@@ -32,8 +32,8 @@ def test_a_plain_file_loads_with_and_without_a_byte_order_mark(tmp_path: Path):
         ('[study]\nbudget = "0m"\n', "study.budget", "no time"),
         ('[study]\nbudget = "٣m"\n', "study.budget", "should be a time such as 90s, 30m or 2h (found"),
         ('[study]\narms = "lora"\n', "study.arms", 'a list, as in ["one", "two"]'),
-        ('[study]\narms = ["lora", "lora+prompt"]\n', "study.arms", "written lora"),
-        ('[study]\narms = ["lora+"]\n', "study.arms", "written lora"),
+        ('[study]\narms = ["lora", "lora+prompt"]\n', "study.arms", "always there; write lora"),
+        ('[study]\narms = ["lora+"]\n', "study.arms", "did you mean lora?"),
         ('[arm.w]\nweights = "base"\nrank = 8\n', "arm.w", "rank is not used"),
         ('[arm.w]\nweights = "full"\nlayers = 2\n', "arm.w", "layers is not used"),
         ('[arm.w]\nweights = "lora"\nshots = 3\n', "arm.w", "shots is not used"),
@@ -72,9 +72,53 @@ def test_a_misspelt_table_is_named_rather_than_called_missing(tmp_path: Path):
         load(tmp_path, PLAIN.partition("[base]")[0])
 
 
-def test_an_arm_of_ones_own_may_stand_in_for_one_of_the_usual_arms(tmp_path: Path):
-    task = load(tmp_path, PLAIN + '[arm.lora]\nweights = "lora"\nrank = 4\n')
-    assert [(arm.name, dict(arm.settings)) for arm in task.arms if arm.weights == "lora"] == [("lora", {"rank": 4})]
+@pytest.mark.parametrize("name", ["lora", "api-x", "rag", "linear", "freeze-docs"])
+def test_an_arm_of_ones_own_has_a_name_of_its_own(tmp_path: Path, name: str):
+    with pytest.raises(InputError, match="means an arm already; choose a name of your own") as caught:
+        load(tmp_path, PLAIN + f'[arm.{name}]\nweights = "lora"\nrank = 4\n')
+    assert caught.value.field == f"arm.{name}"
+
+
+def test_an_arm_of_ones_own_composes_its_context_and_sets_each_stage(tmp_path: Path):
+    documents = PLAIN.replace("[base]", 'documents = ["rows.jsonl"]\n[base]')
+    own = """
+[arm.wide]
+weights = "lora"
+stages = ["docs", "sft"]
+context = "few-shot+rag"
+learning_rate = { docs = 1e-4, sft = 5e-4 }
+epochs = { docs = 1 }
+shots = 2
+passages = 3
+"""
+    arm = parse_arm("wide", load(tmp_path, documents + own))
+    assert (arm.context, arm.stages) == ("rag+few-shot", ("docs", "sft"))
+    assert arm.settings["learning_rate"] == {"docs": 1e-4, "sft": 5e-4}
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ('stages = ["sft"]', "stages train nothing"),
+        ('weights = "lora"\nlearning_rate = { docs = 1e-4 }', "names the stage 'docs'"),
+        ('weights = "lora"\nepochs = { dpo = 1 }', "names the stage 'dpo'"),
+        ('context = "few-shot+nearest-shots"', "do not go together"),
+        ('context = "rags"', "is no context"),
+        ('weights = "api-big"', r"has no \[api.big\] table"),
+        ('weights = "linear"', "is no method"),
+        ('weights = "lora"\nshots = 2', "shots is not used"),
+        ("rank = 4", "rank is not used where weights is 'base'"),
+    ],
+)
+def test_an_arm_of_ones_own_that_would_do_nothing_of_what_it_says_is_refused(tmp_path: Path, own: str, said: str):
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, PLAIN + f"[arm.own]\n{own}\n")
+
+
+def test_one_arm_named_in_two_orders_is_named_twice(tmp_path: Path):
+    arms = 'arms = ["lora+few-shot", "few-shot+lora"]'
+    with pytest.raises(InputError, match="an arm is named twice"):
+        load(tmp_path, PLAIN + f"[study]\n{arms}\n")
 
 
 def test_an_arm_that_no_file_names_is_not_said_to_stand_in_one(tmp_path: Path):

@@ -123,7 +123,6 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for verb in VERBS:
         module = ModuleType(f"trimtab.studies.{verb}")
         setattr(module, verb, stand_in(verb))
-        module.to_json = lambda study: {"study": study.study, "verdict": {"status": study.verdict.status}}
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return {"called": called, "answers": answers}
 
@@ -149,7 +148,8 @@ def test_study_prints_the_table_or_one_object_and_exits_by_its_verdict(verbs, st
 
     plain = invoke("study", "--json")
     assert plain.exit_code == code
-    assert json.loads(plain.stdout) == {"study": "S1", "verdict": {"status": status}}
+    said = json.loads(plain.stdout)
+    assert (said["study"], said["verdict"]["status"], said["arms"][0]["score"]) == ("S1", status, 0.31)
     assert "noise of a library" in plain.stderr
 
 
@@ -162,28 +162,26 @@ def test_the_demo_exits_0_whatever_the_verdict(verbs):
     assert invoke("demo", "nothing").exit_code == 2
 
 
-@dataclass(frozen=True)
-class Checked:
-    remarks: tuple[Any, ...]
+def test_check_exits_1_when_something_must_be_mended(verbs, monkeypatch):
+    from trimtab.cli import check_page
 
-    def render(self, console: Any) -> None:
-        console.print("drawn")
-
-
-def test_check_exits_1_when_something_must_be_mended(verbs):
-    verbs["answers"]["check"] = Checked(())
+    monkeypatch.setattr(check_page, "draw", lambda result, console: console.print("drawn"))
+    verbs["answers"]["check"] = SimpleNamespace(remarks=())
     shown = invoke("check")
     assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "drawn")
-    verbs["answers"]["check"] = Checked((SimpleNamespace(level="warn"),))
+    verbs["answers"]["check"] = SimpleNamespace(remarks=(SimpleNamespace(level="warn"),))
     assert invoke("check").exit_code == 0
-    verbs["answers"]["check"] = Checked((SimpleNamespace(level="stop"),))
+    verbs["answers"]["check"] = SimpleNamespace(remarks=(SimpleNamespace(level="stop"),))
     assert invoke("check").exit_code == 1
 
 
 def test_each_option_reaches_its_function(verbs):
     verbs["answers"] |= {"train": estimate(0.5), "eval": result().arms[0], "runs": (estimate(0.5), estimate(0.6))}
     assert invoke("train", "lora", "--seed", "3", "--resume", "R1").exit_code == 0
-    assert verbs["called"]["train"] == ((Path("trimtab.toml"), "lora"), {"seed": 3, "resume": "R1"})
+    assert verbs["called"]["train"] == (
+        (Path("trimtab.toml"), "lora"),
+        {"seed": 3, "resume": "R1", "allow_commands": False},
+    )
     assert invoke("eval", "rag", "--split", "test", "--run", "R1", "--allow-commands").exit_code == 0
     assert verbs["called"]["eval"] == (
         (Path("trimtab.toml"), "rag"),
@@ -191,7 +189,7 @@ def test_each_option_reaches_its_function(verbs):
     )
     assert invoke("runs", "--task", "here").exit_code == 0
     assert verbs["called"]["runs"] == ((Path("here"),), {})
-    assert json.loads(invoke("runs", "--json").stdout)["runs"][1]["value"] == 0.6
+    assert json.loads(invoke("runs", "--json").stdout)["runs"][1]["score"] == 0.6
     plain = json.loads(invoke("eval", "rag", "--json").stdout)
     assert (plain["arm"], plain["score"], plain["low"], plain["high"], plain["n"]) == ("prompt", 0.31, 0.26, 0.36, 120)
 

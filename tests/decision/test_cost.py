@@ -41,10 +41,10 @@ RAG = Usage(
     new_tokens=20,
     runs_on_own_machine=True,
     trained=False,
-    token_price=None,
+    token_fee=None,
 )
 LORA = replace(RAG, train_seconds=7200, index_seconds=0, seconds_per_question=0.3, prompt_tokens=60, trained=True)
-API = replace(RAG, index_seconds=0, runs_on_own_machine=False, token_price=TOKENS)
+API = replace(RAG, index_seconds=0, runs_on_own_machine=False, token_fee=TOKENS)
 
 
 def total(usage: Usage, cost: CostTable, volume: float, retrainings: int = 0) -> float:
@@ -86,7 +86,7 @@ def test_an_endpoint_pays_for_tokens_and_is_unknown_without_a_price() -> None:
     assert found is not None
     assert found.up_front == 0
     assert found.total == pytest.approx(12 * 100_000 * (600 * 0.15 + 20 * 0.6) / 1e6)
-    assert cost_of(replace(API, token_price=None), ALWAYS_ON) is None
+    assert cost_of(replace(API, token_fee=None), ALWAYS_ON) is None
     assert cost_of(API, CostTable()) is not None
 
 
@@ -109,7 +109,7 @@ def test_break_even_is_the_closed_formula_where_costs_are_lines() -> None:
 def test_an_arm_that_is_cheaper_at_every_volume_has_no_break_even() -> None:
     assert break_even(replace(LORA, train_seconds=0, seconds_per_question=0.1), RAG, ON_DEMAND) is None
     assert break_even(RAG, RAG, ON_DEMAND) is None
-    assert break_even(RAG, replace(API, token_price=None), ON_DEMAND) is None
+    assert break_even(RAG, replace(API, token_fee=None), ON_DEMAND) is None
     assert break_even(RAG, API, CostTable()) is None
 
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Verdict
+from trimtab.base.grammar import named
+from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Usage, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.cost import Usage, cost_of, planned_retrainings
+from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.decision.verdict import best_arm, decide, planned_pairs
 from trimtab.measurement.statistics import estimate, p_reaches
 
@@ -43,7 +44,7 @@ def usage(seconds: float = 0.3, train: float = 0.0, index: float = 0.0, **other:
         "new_tokens": 20.0,
         "runs_on_own_machine": True,
         "trained": train > 0,
-        "token_price": None,
+        "token_fee": None,
     }
     return Usage(**(plain | other))
 
@@ -345,10 +346,10 @@ def test_the_volume_that_flips_is_where_the_totals_cross() -> None:
 
 def test_a_machine_price_flips_only_against_an_endpoint() -> None:
     task = a_task()
-    used = {**USAGES, "api-big": usage(runs_on_own_machine=False, token_price=TOKENS)}
+    used = {**USAGES, "api-big": usage(runs_on_own_machine=False, token_fee=TOKENS)}
     used["api-big"] = replace(
         used["api-big"],
-        token_price=Task.model_validate(
+        token_fee=Task.model_validate(
             {**a_task().model_dump(), "api": {"big": {"url": "http://x", "model": "m", "price_per_million": TOKENS}}}
         )
         .api["big"]
@@ -423,6 +424,19 @@ def test_planned_pairs_are_the_best_with_each_and_blends_with_their_parts() -> N
     ]
     assert planned_pairs(arms, "rag")[-1] == ("lora+rag", "lora")
     assert ("lora+rag", "rag") not in planned_pairs(arms, "rag")
+
+
+def test_a_composed_context_is_set_against_each_arm_that_lacks_one_ingredient() -> None:
+    names = ("prompt", "rag", "few-shot", "rag+few-shot", "lora+rag", "lora+rag+few-shot", "api-big", "api-big+rag")
+    arms = [arm for name in names if (arm := named(name)) is not None]
+    pairs = [pair for pair in planned_pairs(arms, "prompt") if "prompt" not in pair]
+    assert pairs == [
+        ("rag+few-shot", "rag"),
+        ("rag+few-shot", "few-shot"),
+        ("lora+rag", "rag"),
+        ("lora+rag+few-shot", "rag+few-shot"),
+        ("lora+rag+few-shot", "lora+rag"),
+    ]
 
 
 def test_parts_share_the_settings_of_the_blend() -> None:

@@ -13,8 +13,8 @@ from trimtab.model.adapters import (
     load_adapter,
     lora_layers,
     merged,
-    remove_lora,
     save_adapter,
+    take_off,
     trainable,
     unfreeze,
 )
@@ -110,7 +110,7 @@ def test_merging_and_removing_leave_the_base_to_the_bit(dtype):
         pass
     assert torch.equal(logits(base), adapted)
     with merged(base.model):
-        remove_lora(base)  # even while merged
+        take_off(base)  # even while merged
     assert base.model.state_dict().keys() == before.keys()
     assert torch.equal(logits(base), logits(untouched))
     for name, value in untouched.model.state_dict().items():

@@ -69,8 +69,9 @@ def test_every_arm_answers_every_test_question_once(whole: tuple[Path, StudyResu
         assert arm.slices["rare"].n + arm.slices["usual"].n == len(own)
         assert {"recall"} <= set(arm.abstention) <= {"precision", "recall"}  # no precision where none abstained
         kept = json.loads((folder / "arm.json").read_text())
-        assert {"weights", "stages", "context", "settings", "digest", "usage", "result", "classes"} == set(kept)
-        assert (arm.train_seconds > 0) == (kept["weights"] != "base")
+        assert set(kept) == {"form", "arm", "digest", "model", "revision", "embedding", "usage", "result", "classes"}
+        assert set(kept["arm"]) == {"name", "weights", "stages", "context", "endpoint", "settings"}
+        assert (arm.train_seconds > 0) == (kept["arm"]["weights"] != "base")
         assert arm.cost is not None
         assert arm.cost.currency == "USD"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from trimtab.arms.saved import find_saved, latest_winner
+from trimtab.arms.saved import RunRecord, find_saved, latest_winner, write_arm, write_run
+from trimtab.arms.weights import Trained
+from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.records import Encoded, Hit, Passage
+from trimtab.base.grammar import named
+from trimtab.base.records import (
+    Arm,
+    ArmRecord,
+    ArmResult,
+    Encoded,
+    Estimate,
+    Hit,
+    Passage,
+    StudyResult,
+    Usage,
+    Verdict,
+)
 from trimtab.base.task import load_task, parse_arm
 from trimtab.cli.check_page import draw
 from trimtab.studies import demo as demo_verb
@@ -21,6 +36,7 @@ from trimtab.studies.check import check, pieces_of
 from trimtab.studies.demo import demo
 from trimtab.studies.runs import runs
 from trimtab.studies.train import train
+from trimtab.training.monitor import Reading
 
 UNKNOWN = "I don't know"
 
@@ -157,28 +173,70 @@ def kept(tmp_path: Path) -> Path:
     folder = write_task(tmp_path, write_rows(tmp_path))
     home = folder / ".trimtab"
 
-    def put(path: str, value: Any) -> None:
-        (home / path).parent.mkdir(parents=True, exist_ok=True)
-        (home / path).write_text(json.dumps(value))
+    def put_run(name: str, arm: Arm, result: Trained | None) -> None:
+        (home / "runs" / name).mkdir(parents=True)
+        record = RunRecord(
+            arm=arm,
+            seed=0,
+            chosen={},
+            depends={},
+            model="nowhere",
+            revision=None,
+            embedding="minilm-l6",
+            recipe=None,
+            precision="fp32",
+            machine={},
+            counts={},
+            result=result,
+        )
+        write_run(home / "runs" / name, record)
 
-    lora = {"weights": "lora", "stages": ["sft"], "context": "few-shot", "settings": {}}
-    put(
-        "studies/20260101T000000Z-aaaaaa/study.json",
-        {
-            "verdict": {"arm": "lora+few-shot"},
-            "arms": [{"arm": "lora+few-shot", "score": 0.75}, {"arm": "x", "status": "failed", "why": "w"}],
-        },
+    blend = named("lora+few-shot")
+    assert blend is not None
+    score = Estimate(value=0.75, low=0.7, high=0.8, n=9)
+    done = ArmResult(arm=blend.name, status="done", score=score, chosen={"shots": 8}, train_seconds=12.5)
+    study = home / "studies" / "20260101T000000Z-aaaaaa"
+    (study / "arms" / blend.name).mkdir(parents=True)
+    usage = Usage(
+        train_seconds=1.0,
+        evaluation_seconds=1.0,
+        index_seconds=0.0,
+        seconds_per_question=1.0,
+        prompt_tokens=1.0,
+        new_tokens=1.0,
+        runs_on_own_machine=True,
+        trained=True,
+        token_fee=None,
     )
-    put(
-        "studies/20260101T000000Z-aaaaaa/arms/lora+few-shot/arm.json",
-        {**lora, "result": {"chosen": {"shots": 8}, "train_seconds": 12.5}},
+    record = ArmRecord(
+        arm=blend,
+        digest="d",
+        model="nowhere",
+        revision=None,
+        embedding="minilm-l6",
+        usage=usage,
+        result=done,
+        classes=None,
     )
-    put("studies/20260103T000000Z-bbbbbb/events.jsonl", {})
-    wide = {"arm": "wide", "weights": "lora", "stages": ["sft"], "context": "prompt", "settings": {"rank": 4}}
-    done = {"chosen": {}, "model": "nowhere", "result": {"seconds": 3.0, "dev_metric": 0.5}}
-    put("runs/20260102T000000Z-cccccc/manifest.json", {**wide, **done})
-    put("runs/20260104T000000Z-dddddd/manifest.json", {**wide, **done, "result": None})
-    put("runs/20260105T000000Z-eeeeee/manifest.json", {**wide, **done, "settings": {"rank": 64}})
+    write_arm(study / "arms" / blend.name, record)
+    result = StudyResult(
+        study=study.name,
+        task="t",
+        metric="token_f1",
+        target=None,
+        verdict=Verdict(status="shown", arm=blend.name, sentence="s"),
+        arms=(done, ArmResult(arm="x", status="failed", why="w")),
+        comparisons=(),
+        report="r",
+    )
+    (study / "study.json").write_text(json.dumps(to_plain(result)))
+    (home / "studies" / "20260103T000000Z-bbbbbb").mkdir()
+    wide = Arm(name="wide", weights="lora", stages=("sft",), context="prompt", settings={"rank": 4})
+    reading = Reading(step=1, train_loss=1.0, dev_loss=1.0, dev_metric=0.5)
+    trained = Trained(seconds=3.0, best=reading)
+    put_run("20260102T000000Z-cccccc", wide, trained)
+    put_run("20260104T000000Z-dddddd", wide, None)
+    put_run("20260105T000000Z-eeeeee", replace(wide, settings={"rank": 64}), trained)
     return folder
 
 
@@ -198,11 +256,12 @@ def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a
     task = load_task(kept)
     found = find_saved(task, parse_arm("wide", task))
     assert found is not None
-    assert (found.id[-6:], found.train_seconds, found.count) == ("cccccc", 3.0, None)
+    assert (found.id[-6:], found.trained.seconds, found.chosen) == ("cccccc", 3.0, {})
     blend = parse_arm("lora+few-shot", task)
     studied = find_saved(task, blend)
     assert studied is not None
-    assert (studied.count, studied.folder.parts[-2:]) == (8, ("lora+few-shot", "run-0"))
+    assert (studied.chosen, studied.trained.seconds) == ({"shots": 8}, 12.5)
+    assert studied.folder.parts[-2:] == ("lora+few-shot", "run-0")
     assert latest_winner(task) == "lora+few-shot"
     assert find_saved(task, parse_arm("lora", task)) is None
     for run, words in (
@@ -221,9 +280,6 @@ def test_what_was_made_on_another_base_model_is_not_used_and_that_is_told(kept: 
     from trimtab.studies.eval import eval as score
 
     file = kept / "trimtab.toml"
-    (kept / ".trimtab/studies/20260101T000000Z-aaaaaa/task.toml").write_text(file.read_text())
-    run = kept / ".trimtab/runs/20260102T000000Z-cccccc/manifest.json"
-    run.write_text(json.dumps({**json.loads(run.read_text()), "revision": None}))
     assert latest_winner(load_task(kept)) == "lora+few-shot"
     file.write_text(file.read_text().replace(*change))
     with pytest.raises(InputError, match=r"chose lora\+few-shot on nowhere, and the task file now names .*--arm"):

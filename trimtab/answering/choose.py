@@ -140,7 +140,19 @@ class TreeRow:
 
 
 @torch.inference_mode()
-def choose(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[tuple[int, ...]]) -> list[Choice]:
+def hold_prefix(base: Base, ids: tuple[int, ...]) -> Prefix | None:
+    """Read now what later prompts begin with, to be handed to `choose`; None for a beginning too short to be worth it."""
+    return read_prefix(base, ids) if len(ids) >= SHARE_FROM else None
+
+
+@torch.inference_mode()
+def choose(
+    base: Base,
+    requests: Sequence[ChoiceRequest],
+    labels_ids: Sequence[tuple[int, ...]],
+    *,
+    held: Prefix | None = None,
+) -> list[Choice]:
     """Score all labels for every prompt: the product of the probabilities of a label's tokens, normalised over labels.
 
     `labels_ids` hold each label's tokens with the end token, so that a label that begins another one is not favoured.
@@ -158,8 +170,7 @@ def choose(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[t
     if not requests:
         return []
     started = time.perf_counter()
-    shared = shared_length([request.ids for request in requests])
-    prefix = read_prefix(base, requests[0].ids[:shared]) if shared >= SHARE_FROM else None
+    prefix = _prefix(base, [request.ids for request in requests], held)
     share = (time.perf_counter() - started) / len(requests)
     choices: dict[int, Choice] = {}
     for row in _rows(requests, len(prefix) if prefix else 0, len(trie)):
@@ -177,8 +188,23 @@ def choose(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[t
     return [choices[place] for place in range(len(requests))]
 
 
+def _prefix(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
+    """What all prompts begin with: of what is held where that is at least half of it, else read now."""
+    shared = shared_length(prompts)
+    if held is not None:
+        common = shared_length([*prompts, (*held.ids, -1)])
+        if common >= SHARE_FROM and common * 2 >= shared:
+            return held.first(common)
+    return hold_prefix(base, prompts[0][:shared])
+
+
 def choose_labels(
-    base: Base, requests: Sequence[ChoiceRequest], labels: Sequence[str], labels_ids: Sequence[tuple[int, ...]]
+    base: Base,
+    requests: Sequence[ChoiceRequest],
+    labels: Sequence[str],
+    labels_ids: Sequence[tuple[int, ...]],
+    *,
+    held: Prefix | None = None,
 ) -> list[Generation]:
     """`choose`, with the best label as the answer's text."""
     return [
@@ -192,7 +218,7 @@ def choose_labels(
             probability=choice.probabilities[choice.best],
             probabilities=dict(zip(labels, choice.probabilities, strict=True)),
         )
-        for choice in choose(base, requests, labels_ids)
+        for choice in choose(base, requests, labels_ids, held=held)
     ]
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from trimtab.answering.remote import RemoteModel
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session
-from trimtab.arms.weights import put_on
 from trimtab.base.errors import InputError
+from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.records import Arm, Example, Generation, Prompt
 from trimtab.base.task import Task
-from trimtab.model.adapters import merged
+from trimtab.measurement.evaluate import Scorer, evaluate
+from trimtab.measurement.metrics import aggregate
+from trimtab.model.adapters import load_adapter, merged
 from trimtab.training.linear import LinearModel, load_linear
 
 Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
@@ -35,18 +37,27 @@ def ready(session: Session, arm: Arm, context: Context, run: Path, sample: Seque
 
     `sample` are questions whose prompts show what all prompts of this arm begin with.
     """
-    if arm.weights in ("linear", "api"):
-        builder = PromptBuilder(session, context)
-        many = _linear(load_linear(run / "adapter"), session) if arm.weights == "linear" else _remote(session, arm)
+    if not method_of(arm).uses_base:
+        many = _remote(session, arm) if arm.endpoint else _linear(load_linear(run / "adapter"), session)
+        builder = PromptBuilder(session, context, fits=False)
         yield Ready(builder=builder, many=many, alone=lambda prompt: many([prompt])[0])
         return
-    if arm.weights == "base":
-        session.fresh_base(will_change=False)
-    else:
-        put_on(session, run)
+    base = session.fresh_base()
+    if is_trained(arm):
+        load_adapter(base, run / "adapter")
     with merged(session.base.model):
         builder = PromptBuilder(session, context)
         yield Ready(builder=builder, many=session.answer, alone=session.answer_alone(builder.prompts(sample)))
+
+
+def score_on(
+    session: Session, examples: Sequence[Example], builder: PromptBuilder, answer: Answerer, scorer: Scorer | None
+) -> float:
+    """The task's metric over dev questions, answered by whichever weights are on."""
+    task, prompts = session.task, builder.prompts(examples)
+    answers = evaluate(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
+    said, right = [one.answer for one in answers], [one.reference for one in answers]
+    return aggregate(task.metric, said, right, [one.score for one in answers])
 
 
 def _linear(model: LinearModel, session: Session) -> Answerer:
@@ -70,20 +81,20 @@ def lacking_keys(task: Task) -> dict[str, str]:
     """The endpoint arms whose key is not set, each with what to do; nothing is sent."""
     lacking: dict[str, str] = {}
     for arm in task.arms:
-        if arm.weights == "api":
+        if arm.endpoint:
             try:
-                _endpoint(task, arm)
+                _endpoint(task, arm.endpoint)
             except InputError as error:
                 lacking[arm.name] = f"{error.problem}; {error.remedy}"
     return lacking
 
 
-def _endpoint(task: Task, arm: Arm) -> RemoteModel:
-    table = task.api[arm.name.removeprefix("api-")]
+def _endpoint(task: Task, name: str) -> RemoteModel:
+    table = task.api[name]
     return RemoteModel(table.url, table.model, table.key_env)
 
 
 def _remote(session: Session, arm: Arm) -> Answerer:
-    model = _endpoint(session.task, arm)
+    model = _endpoint(session.task, arm.endpoint or "")
     labels = session.workspace.labels if session.task.task.kind == "classify" else ()
     return lambda prompts: model.generate(prompts, session.output_tokens, labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,50 +11,66 @@ import numpy as np
 
 from trimtab.arms.session import Session
 from trimtab.base.files import sha256_text
+from trimtab.base.grammar import PARTS, shots_of
 from trimtab.base.records import Arm, Example, Hit, Prompt
 from trimtab.data.prompts import Shot, compose
 from trimtab.measurement.ranking import holds
 
-SHOTS, PASSAGES = (2, 4, 8), (1, 3, 5)
 DEV_ITEMS = 60  # of dev, for choosing a number; a finer choice than these can tell is not made
 GOLD_MISSING = 0.1  # share of training prompts whose right passage is left out
-CUSTOMARY = {"few-shot": 4, "nearest-shots": 4, "rag": 3, "prompt": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """A way of asking: its kind, and how many shots or passages."""
+    """A way of asking: how many passages and shots stand before the question, and which kind of shots."""
 
-    kind: str
-    count: int
+    passages: int = 0
+    shots: int = 0
+    shot_kind: str | None = None
 
     def chosen(self) -> dict[str, float | int | str]:
         """What was chosen, by the names of the task file's settings."""
-        return {} if self.kind == "prompt" else {"passages" if self.kind == "rag" else "shots": self.count}
+        return {name: count for name, count in (("passages", self.passages), ("shots", self.shots)) if count}
+
+    @property
+    def is_instruction_alone(self) -> bool:
+        """Whether nothing stands before the question."""
+        return not (self.passages or self.shots)
+
+
+def context_for(arm: Arm, counts: Mapping[str, object] | None = None) -> Context:
+    """The context of an arm: the numbers in `counts`, else those that its settings fix, else the usual ones."""
+    known = {**arm.settings, **(counts or {})}
+    numbers = {PARTS[part].setting: int(str(known.get(PARTS[part].setting, PARTS[part].usual))) for part in arm.parts}
+    return Context(**numbers, shot_kind=shots_of(arm))
 
 
 class PromptBuilder:
-    """Builds the prompts of a context. The same function serves training, evaluation and asking."""
+    """Builds the prompts of a context. The same function serves training, evaluation and asking.
 
-    def __init__(self, session: Session, context: Context) -> None:
-        self.session, self.context = session, context
+    `fits`: what the base model's context does not hold is left out; an endpoint's length is not known, so nothing is there.
+    """
+
+    def __init__(self, session: Session, context: Context, *, fits: bool = True) -> None:
+        self.session, self.context, self.fits = session, context, fits
         self._instruction = session.task.task.instruction
         pool = session.workspace.splits["train"]
-        self._fixed = fixed_shots(pool, context.count) if context.kind == "few-shot" else []
-        self._near = NearestShots(session, pool) if context.kind == "nearest-shots" else None
+        self._fixed = fixed_shots(pool, context.shots) if context.shot_kind == "few-shot" else []
+        self._near = NearestShots(session, pool) if context.shot_kind == "nearest-shots" else None
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
         """Prompts as they are asked; what does not fit the model is dropped, the least alike first."""
-        shots = self._near(examples, self.context.count) if self._near else [self._others(item) for item in examples]
-        hits = self.session.hits(examples) if self.context.kind == "rag" else [()] * len(examples)
+        hits = self.session.hits(examples) if self.context.passages else [()] * len(examples)
         return [
-            self._fitted(example, own, found[: self.context.count])
-            for example, own, found in zip(examples, shots, hits, strict=True)
+            self._fitted(example, own, found[: self.context.passages])
+            for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
         ]
 
-    def _others(self, example: Example) -> list[Shot]:
-        """The fixed shots; an example of the training rows is not shown its own answer."""
-        return [shot for shot in self._fixed if shot[0] != example.input]
+    def _shots(self, examples: Sequence[Example]) -> list[list[Shot]]:
+        """The shots of each example; one of the training rows is not shown its own answer."""
+        if self._near:
+            return self._near(examples, self.context.shots)
+        return [[shot for shot in self._fixed if shot[0] != example.input] for example in examples]
 
     def training_prompts(self, examples: Sequence[Example], seed: int) -> list[tuple[Prompt, str]]:
         """Prompts with the answer to imitate.
@@ -62,30 +78,30 @@ class PromptBuilder:
         With passages (after RAFT, Zhang et al. 2024): the right one among retrieved ones, put in where retrieval missed it, and
         left out of a tenth of the prompts; there the answer is the task's `unknown` where the data knows such answers.
         """
-        prompts = self.prompts(examples)
-        if self.context.kind != "rag":
+        if not self.context.passages:
+            prompts = self.prompts(examples)
             return [(prompt, example.references[0]) for prompt, example in zip(prompts, examples, strict=True)]
         abstains = any(_unknown(example, self.session) for example in examples)
         rows = []
-        for example, found in zip(examples, self.session.hits(examples), strict=True):
+        for example, own, found in zip(examples, self._shots(examples), self.session.hits(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
             right = self._right(example, found)
             missing = bool(right) and draw.random() < GOLD_MISSING
             others = [hit for hit in found if hit not in right]
-            picked = [*([] if missing else right[:1]), *others][: self.context.count]
+            picked = [*([] if missing else right[:1]), *others][: self.context.passages]
             draw.shuffle(picked)
             answer = self.session.task.task.unknown if missing and abstains else example.references[0]
-            rows.append((self._fitted(example, [], picked), answer))
+            rows.append((self._fitted(example, own, picked), answer))
         return rows
 
     def with_right_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
         """The questions whose passages lack a right one that the documents hold, with prompts that it leads."""
         put_right = []
-        for example, prompt in zip(examples, self.prompts(examples), strict=True):
+        for example, own, prompt in zip(examples, self._shots(examples), self.prompts(examples), strict=True):
             right = self._right(example, prompt.hits)
             if right and right[0] not in prompt.hits:
-                hits = [right[0], *prompt.hits[: self.context.count - 1]]
-                put_right.append((example, self._fitted(example, [], hits)))
+                hits = [right[0], *prompt.hits[: self.context.passages - 1]]
+                put_right.append((example, self._fitted(example, own, hits)))
         return put_right
 
     def _right(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
@@ -100,16 +116,20 @@ class PromptBuilder:
         return [hit for hit in unranked if _is_gold(hit, example) and _holds_answer(hit, example)]
 
     def _fitted(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
-        room = self.session.context_tokens - self.session.output_tokens
+        """The prompt with as much of the context as the model takes: passages go before shots do, the least alike first."""
         shots, hits = list(shots), list(hits)
         while True:
             prompt = compose(example, self._instruction, shots, hits)
-            if not (shots or hits) or len(self.session.encoder.prompt(prompt.messages)) <= room:
+            if not self.fits or not (shots or hits) or self._has_room(prompt):
                 return prompt
             if hits:
                 hits.pop()
             else:
                 shots.pop(0)
+
+    def _has_room(self, prompt: Prompt) -> bool:
+        room = self.session.context_tokens - self.session.output_tokens
+        return len(self.session.encoder.prompt(prompt.messages)) <= room
 
 
 def _is_gold(hit: Hit, example: Example) -> bool:
@@ -165,11 +185,15 @@ class NearestShots:
 
 
 def choose_context(session: Session, arm: Arm, score: Callable[[Context], float], *, search: bool = True) -> Context:
-    """The context of an arm: the count that its settings fix, else the one that scores best on dev, the smaller of equals."""
-    fixed = arm.settings.get("passages" if arm.context == "rag" else "shots")
-    if arm.context == "prompt" or fixed is not None or not search:
-        return Context(kind=arm.context, count=int(fixed or CUSTOMARY[arm.context]))
-    options = [Context(kind=arm.context, count=count) for count in (PASSAGES if arm.context == "rag" else SHOTS)]
-    if not session.workspace.splits["dev"]:
-        return Context(kind=arm.context, count=CUSTOMARY[arm.context])
-    return max(options, key=score)  # max keeps the first, smaller, of equals
+    """The context of an arm: each number that its settings do not fix is the one that scores best on dev, the smaller of equals.
+
+    One number after the other, passages first, the rest at what is usual or was chosen before.
+    """
+    context = context_for(arm)
+    if not search or not session.workspace.splits["dev"]:
+        return context
+    for part in (PARTS[name] for name in arm.parts):
+        if part.setting not in arm.settings:
+            options = [context_for(arm, {**context.chosen(), part.setting: count}) for count in part.tried]
+            context = max(options, key=score)  # max keeps the first, smaller, of equals
+    return context

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trimtab.arms.contexts import CUSTOMARY, DEV_ITEMS, PASSAGES, SHOTS, Context, PromptBuilder
+from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, context_for
 from trimtab.arms.run import Effort
 from trimtab.arms.session import Session
 from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, evaluations, prepare, recipe, training_rows
-from trimtab.base.errors import InputError, MissingError, TrimtabError
-from trimtab.base.files import read_object, write_json
+from trimtab.base.codec import read_record, write_record
+from trimtab.base.errors import MissingError, TrimtabError
+from trimtab.base.grammar import PARTS, is_trained
 from trimtab.base.machine import MemoryPeak
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Prompt
@@ -30,15 +31,22 @@ EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """Predicted seconds of one epoch of a stage, and how many there are."""
+
+    epoch_seconds: float
+    epochs: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArmPlan:
-    """Predicted seconds of an arm: training of one epoch and one seed, one look at dev, answers of one seed, choosing on dev.
+    """Predicted seconds of an arm: its stages of one seed, one look at dev, answers of one seed, choosing on dev.
 
     `problem`: why nothing could be predicted.
     """
 
     arm: str
-    epoch_seconds: float = 0.0
-    epochs: float = 0.0
+    stages: tuple[StagePlan, ...] = ()
     dev_seconds: float = 0.0
     answer_seconds: float = 0.0
     choose_seconds: float = 0.0
@@ -47,8 +55,10 @@ class ArmPlan:
 
     def seconds(self, effort: Effort) -> float:
         """Predicted seconds with that effort."""
-        epochs = self.epochs if effort.epochs is None else min(effort.epochs, self.epochs)
-        training = self.epoch_seconds * epochs + self.dev_seconds * evaluations(epochs)
+        most = float("inf") if effort.epochs is None else effort.epochs
+        training = sum(stage.epoch_seconds * min(stage.epochs, most) for stage in self.stages)
+        if self.stages:
+            training += self.dev_seconds * evaluations(min(self.stages[-1].epochs, most))
         return effort.seeds * (training + self.answer_seconds) + self.choose_seconds * effort.search
 
 
@@ -76,10 +86,9 @@ def predict(session: Session, arms: Sequence[Arm], progress: Progress | None = N
     rates: dict[Context, _AnswerRate] = {}  # answering costs alike for all weights, so a context is timed once
     for number, arm in enumerate(arms, 1):
         progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
-        context = Context(
-            kind=arm.context, count=int(arm.settings.get("shots", arm.settings.get("passages", CUSTOMARY[arm.context])))
-        )
-        choices = 0 if arm.context in ("prompt", *chosen) else len(PASSAGES if arm.context == "rag" else SHOTS)
+        context = context_for(arm)
+        open_parts = [PARTS[part] for part in arm.parts if PARTS[part].setting not in arm.settings]
+        choices = 0 if arm.context in chosen else sum(len(part.tried) for part in open_parts)
         chosen.add(arm.context)
         try:
             plans.append(_predict(session, arm, context, choices, rates))
@@ -103,7 +112,7 @@ class _AnswerRate:
 
 def _predict(session: Session, arm: Arm, context: Context, choices: int, rates: dict[Context, _AnswerRate]) -> ArmPlan:
     splits = session.workspace.splits
-    if arm.weights == "api":
+    if arm.endpoint:
         return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
     if arm.weights == "linear":
         return _linear(session, arm)
@@ -113,14 +122,13 @@ def _predict(session: Session, arm: Arm, context: Context, choices: int, rates: 
     tests, dev = len(splits["test"]), len(splits["dev"])
     answers = rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2)
     choosing = choices * rate.many * min(dev, DEV_ITEMS)
-    if arm.weights == "base":
+    if not is_trained(arm):
         return ArmPlan(arm=arm.name, answer_seconds=answers, choose_seconds=choosing, memory_mb=rate.memory_mb)
     plan = recipe(arm, len(splits["train"]), 0)
-    epoch, dev_loss, memory = _training(session, plan, context)
+    stages, dev_loss, memory = _training(session, plan, context)
     return ArmPlan(
         arm=arm.name,
-        epoch_seconds=epoch,
-        epochs=plan.epochs,
+        stages=stages,
         dev_seconds=dev_loss + rate.many * min(dev, DEV_QUESTIONS),
         answer_seconds=answers,
         choose_seconds=choosing,
@@ -148,7 +156,7 @@ def _answer_rate(session: Session, context: Context) -> _AnswerRate:
     """Speed and memory of the base model on a few dev questions."""
     splits = session.workspace.splits
     sample = (splits["dev"] or splits["train"])[: 2 * SAMPLE]
-    session.fresh_base(will_change=False)
+    session.fresh_base()
     with MemoryPeak() as memory:
         prompts = PromptBuilder(session, context).prompts(sample)
         alone = _seconds(session, prompts[:1])
@@ -164,18 +172,24 @@ def _seconds(session: Session, prompts: Sequence[Prompt]) -> float:
     return time.perf_counter() - began
 
 
-def _training(session: Session, plan: Recipe, context: Context) -> tuple[float, float, float]:
-    """Seconds of one epoch over all stages and of one dev loss, and the predicted peak of memory in MB."""
+def _training(session: Session, plan: Recipe, context: Context) -> tuple[tuple[StagePlan, ...], float, float]:
+    """Its stages, the seconds of one dev loss, and the predicted peak of memory in MB."""
     train, dev = session.workspace.splits["train"], session.workspace.splits["dev"][:DEV_ROWS]
     sample = training_rows(session, context, train[: 4 * SAMPLE], 0)[0]
     prepare(session, plan)
-    rate = measure_rate(session.base, sample, TIMED_SECONDS)
+    rate = measure_rate(session.base, sample, TIMED_SECONDS).tokens_per_second
     each = sum(len(row.encoded.ids) for row in sample) / len(sample)
-    tokens = each * len(train)
-    if "docs" in plan.stages:
-        tokens += sum(len(row.encoded.ids) for row in document_rows(session.workspace.documents, session.encoder))
-    # a forward pass is a third of the work of a step
-    return tokens / rate.tokens_per_second, each * len(dev) / rate.tokens_per_second / 3, memory_mb(session.base)
+    tokens = {"sft": each * len(train)}
+    if any(stage.name == "docs" for stage in plan.stages):
+        tokens["docs"] = sum(
+            len(row.encoded.ids) for row in document_rows(session.workspace.documents, session.encoder)
+        )
+    stages = tuple(StagePlan(epoch_seconds=tokens[stage.name] / rate, epochs=stage.epochs) for stage in plan.stages)
+    return (
+        stages,
+        each * len(dev) / rate / 3,
+        memory_mb(session.base),
+    )  # a forward pass is a third of the work of a step
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
@@ -193,7 +207,7 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
     if budget is not None and total(effort) > budget:
         effort = replace(effort, search=False)
         cuts.append("numbers of shots and passages are the usual ones, not chosen on dev")
-        most = max((arm.epochs for arm in arms), default=0.0)
+        most = max((stage.epochs for arm in arms for stage in arm.stages), default=0.0)
         for epochs in EPOCH_CUTS:
             if total(effort) > budget and epochs < most:
                 effort = replace(effort, epochs=epochs)
@@ -221,22 +235,9 @@ def _minutes(seconds: float) -> str:
 
 def save_plan(path: Path, plan: Plan) -> None:
     """Keep the plan, so that a resumed study goes on with the same one."""
-    write_json(path, asdict(plan))
+    write_record(path, plan)
 
 
 def load_plan(path: Path) -> Plan | None:
-    """The plan of a study that was begun; None where there is none."""
-    if not path.is_file():
-        return None
-    plain = read_object(path, "arms", "effort", "left_out", "cuts", "precision")
-    try:
-        arms = tuple(ArmPlan(**arm) for arm in plain["arms"])
-        return Plan(
-            arms=arms,
-            effort=Effort(**plain["effort"]),
-            left_out=plain["left_out"],
-            cuts=tuple(plain["cuts"]),
-            precision=plain["precision"],
-        )
-    except TypeError as error:
-        raise InputError(f"is damaged ({error})", "delete it; the plan is then made anew", file=path) from None
+    """The plan of a study that was begun; None where there is none. Raises InputError for one that cannot be read."""
+    return read_record(path, Plan) if path.is_file() else None

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from trimtab.arms.answerers import Answerer, Ready, ready
-from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_context
+from trimtab.arms.answerers import Ready, ready, score_on
+from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_context, context_for
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session
-from trimtab.arms.weights import DEV_QUESTIONS, recipe, train_weights
+from trimtab.arms.weights import Trained, train_weights
+from trimtab.base.grammar import PARTS, is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes
 from trimtab.base.progress import Progress
-from trimtab.base.records import Answer, Arm, ArmResult, Example, Generation, Prompt, Split
-from trimtab.decision.cost import Usage, cost_of, planned_retrainings
+from trimtab.base.records import (
+    Answer,
+    Arm,
+    ArmResult,
+    Classes,
+    Example,
+    Generation,
+    Prompt,
+    Split,
+    TokenFee,
+    Usage,
+)
+from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.figures import (
-    Classes,
     class_figures,
     extra_figures,
     prefill_and_decode,
@@ -28,9 +39,8 @@ from trimtab.measurement.figures import (
     score_estimate,
     slice_estimates,
 )
-from trimtab.measurement.metrics import abstention, aggregate
+from trimtab.measurement.metrics import abstention
 from trimtab.measurement.statistics import MIN_LATENCIES, latency_percentiles
-from trimtab.training.linear import train_linear
 
 BATCH_ITEMS = 64  # questions between two progress events
 
@@ -54,125 +64,96 @@ class Outcome:
     classes: Classes | None = None
 
 
-@dataclass
-class _Spent:
-    train: float = 0.0
-    answering: float = 0.0
-    index: float = 0.0
+@dataclass(kw_only=True)
+class _Measured:
+    """What comes together while an arm is measured; seconds are means over its seeds."""
+
+    context: Context
+    answers: list[Answer] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    answer_seconds: float = 0.0
+    index_seconds: float = 0.0
+    stored_bytes: int = 0
     peak_mb: float = 0.0
 
 
 class ArmRunner:
-    """Runs arms on one session; the context of base-model arms is chosen once and shared."""
+    """Runs arms in one session; the context of base-model arms is chosen once and shared."""
 
     def __init__(self, session: Session, scorer: Scorer | None, progress: Progress) -> None:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
-        self._contexts: dict[tuple[str, object], Context] = {}
+        self._contexts: dict[tuple[object, ...], Context] = {}
 
-    def run(self, arm: Arm, split: Split, folder: Path, effort: Effort, *, kept: SavedArm | None = None) -> Outcome:
+    def run(self, arm: Arm, split: Split, folder: Path, effort: Effort, *, saved: SavedArm | None = None) -> Outcome:
         """Choose the arm's context, make its weights under `folder`, answer the split, measure.
 
-        `kept` are weights and a context that were made before; nothing is chosen or trained then.
+        `saved` are weights and a context that were made before; nothing is chosen or trained then.
         """
-        examples, spent = self.session.workspace.splits[split], _Spent()
-        answers: list[Answer] = []
-        latencies: list[float] = []
-        extras: dict[str, float] = {}
+        examples = self.session.workspace.splits[split]
         with MemoryPeak() as memory:
-            if arm.context == "rag":
-                self.progress.emit("index")
-                self.session.hits(examples[:1])
-                spent.index = self.session.index_seconds
-            if kept is None or kept.count is None:
-                context = self.context(arm, effort)
-            else:
-                context = Context(kind=arm.context, count=kept.count)
+            index_seconds = self._index_seconds(examples) if arm.retrieves else 0.0
+            context = context_for(arm, saved.chosen) if saved else self.context(arm, effort)
+            found = _Measured(context=context, index_seconds=index_seconds)
             for seed in range(effort.seeds):
                 self.progress.arm, self.progress.seed = arm.name, seed
-                run = kept.folder if kept else folder / f"run-{seed}"
-                if kept:
-                    spent.train += kept.train_seconds / effort.seeds
-                else:
-                    spent.train += self.make_weights(arm, context, run, seed, effort.epochs, extras) / effort.seeds
+                run = saved.folder if saved else folder / f"run-{seed}"
+                trained = saved.trained if saved else self._train(arm, context, run, seed, effort.epochs)
+                found.train_seconds += trained.seconds / effort.seeds
+                found.figures.update(trained.figures)
+                found.stored_bytes = folder_bytes(run / "adapter")
                 with ready(self.session, arm, context, run, examples[:8]) as able:
-                    began = time.perf_counter()
-                    answers += self._answers(examples, able, split, seed)
-                    spent.answering += (time.perf_counter() - began) / effort.seeds
-                    if arm.context == "rag" and seed == 0:
-                        extras.update(self._lost_to_retrieval(examples, answers, able, split))
-                    if not latencies:
-                        latencies, alone = self._ask_alone(examples, able)
-                        extras.update(prefill_and_decode(alone), same_alone=same_answers(alone, answers))
-        spent.peak_mb = memory.megabytes
-        usage = self._usage(arm, answers, latencies, spent)
-        first = [answer for answer in answers if answer.seed == 0]
-        figures = {**extras, **extra_figures(first, examples, self.task)}
+                    self._measure(found, able, examples, split, seed, effort.seeds)
+        found.peak_mb = memory.megabytes
+        usage = self._usage(arm, found)
+        first = [answer for answer in found.answers if answer.seed == 0]
+        found.figures.update(extra_figures(first, examples, self.task))
         return Outcome(
-            answers=tuple(answers),
-            result=self._result(arm, context, answers, latencies, usage, spent, figures, run),
+            answers=tuple(found.answers),
+            result=self._result(arm, found, usage),
             usage=usage,
             classes=class_figures(first) if self.task.task.kind == "classify" else None,
         )
 
     def context(self, arm: Arm, effort: Effort) -> Context:
-        """The arm's context; its count is chosen on dev with the base model, once for all arms that share it."""
-        key = (arm.context, arm.settings.get("passages" if arm.context == "rag" else "shots"))
+        """The arm's context; its numbers are chosen on dev with the base model, once for all arms that share it."""
+        key = (arm.context, *(arm.settings.get(PARTS[part].setting) for part in arm.parts))
         if key not in self._contexts:
-            search = effort.search and arm.weights != "api"
+            search = effort.search and method_of(arm).uses_base
             self._contexts[key] = choose_context(self.session, arm, self._score_context, search=search)
         return self._contexts[key]
 
     def _score_context(self, context: Context) -> float:
-        self.session.fresh_base(will_change=False)
-        self.progress.emit("choose", note=f"{context.count} {'passages' if context.kind == 'rag' else 'shots'} on dev")
+        self.session.fresh_base()
+        named = ", ".join(f"{count} {what}" for what, count in context.chosen().items())
+        self.progress.emit("choose", note=f"{named} on dev")
         dev = self.session.workspace.splits["dev"][:DEV_ITEMS]
-        return self._metric(dev, PromptBuilder(self.session, context), self.session.answer)
+        return score_on(self.session, dev, PromptBuilder(self.session, context), self.session.answer, self.scorer)
 
-    def _metric(self, examples: Sequence[Example], builder: PromptBuilder, answerer: Answerer) -> float:
-        prompts = builder.prompts(examples)
-        answers = evaluate(examples, prompts, answerer, self.task, split="dev", seed=0, scorer=self.scorer)
-        return aggregate(
-            self.task.metric,
-            [answer.answer for answer in answers],
-            [answer.reference for answer in answers],
-            [answer.score for answer in answers],
+    def _index_seconds(self, examples: Sequence[Example]) -> float:
+        self.progress.emit("index")
+        self.session.hits(examples[:1])
+        return self.session.index_seconds
+
+    def _train(self, arm: Arm, context: Context, run: Path, seed: int, epochs: float | None) -> Trained:
+        return train_weights(
+            self.session, arm, context, run, self.progress, seed=seed, epochs=epochs, scorer=self.scorer
         )
 
-    def make_weights(
-        self, arm: Arm, context: Context, run: Path, seed: int, epochs: float | None, extras: dict[str, float]
-    ) -> float:
-        """Make and keep the arm's weights under `run`; the seconds it took, 0 where there is nothing to train."""
-        if arm.weights in ("base", "api"):
-            return 0.0
-        if arm.weights == "linear":
-            return self._fit_linear(run)
-        plan = recipe(arm, len(self.session.workspace.splits["train"]), seed, epochs=epochs)
-        dev, builder = self.session.workspace.splits["dev"][:DEV_QUESTIONS], PromptBuilder(self.session, context)
-        scored = dev and (self.scorer is not None or self.task.metric != "scorer")
-        metric = (lambda: self._metric(dev, builder, self.session.answer)) if scored else None
-        trained = train_weights(self.session, plan, context, run, self.progress, metric)
-        extras.update(
-            skipped_rows=float(trained.skipped),
-            train_tokens=float(trained.tokens),
-            steps=float(trained.steps),
-            epochs=plan.epochs,
-        )
-        return trained.seconds
-
-    def _fit_linear(self, run: Path) -> float:
+    def _measure(
+        self, found: _Measured, able: Ready, examples: Sequence[Example], split: Split, seed: int, seeds: int
+    ) -> None:
+        """The answers of one seed; with the first one also what is asked once: questions alone, and with the right passage."""
         began = time.perf_counter()
-        train, dev = self.session.workspace.splits["train"], self.session.workspace.splits["dev"]
-        inputs, labels = [item.input for item in train], [item.references[0] for item in train]
-        self.progress.emit("train")
-        model = train_linear(
-            inputs,
-            labels,
-            [item.input for item in dev],
-            [item.references[0] for item in dev],
-            self.session.embedder.encode,
-        )
-        model.save(run / "adapter")
-        return time.perf_counter() - began
+        found.answers += self._answers(examples, able, split, seed)
+        found.answer_seconds += (time.perf_counter() - began) / seeds
+        if seed > 0:
+            return
+        if found.context.passages:
+            found.figures.update(self._lost_to_retrieval(examples, found.answers, able, split))
+        found.latencies, alone = self._ask_alone(examples, able)
+        found.figures.update(prefill_and_decode(alone), same_alone=same_answers(alone, found.answers))
 
     def _answers(self, examples: Sequence[Example], able: Ready, split: Split, seed: int) -> list[Answer]:
         done = 0
@@ -214,54 +195,44 @@ class ArmRunner:
             self.progress.emit("latency", step=number, of=len(examples[:MIN_LATENCIES]) + 2)
         return seconds[2:], given[2:]
 
-    def _usage(self, arm: Arm, answers: Sequence[Answer], latencies: Sequence[float], spent: _Spent) -> Usage:
-        api = self.task.api[arm.name.removeprefix("api-")] if arm.weights == "api" else None
+    def _usage(self, arm: Arm, found: _Measured) -> Usage:
+        price = self.task.api[arm.endpoint].price_per_million if arm.endpoint else None
         return Usage(
-            train_seconds=spent.train,
-            evaluation_seconds=spent.answering,
-            index_seconds=spent.index,
-            seconds_per_question=float(np.mean(latencies)),
-            prompt_tokens=float(np.mean([answer.prompt_tokens for answer in answers])),
-            new_tokens=float(np.mean([answer.new_tokens for answer in answers])),
-            runs_on_own_machine=api is None,
-            trained=arm.weights not in ("base", "api"),
-            token_price=api.price_per_million if api else None,
+            train_seconds=found.train_seconds,
+            evaluation_seconds=found.answer_seconds,
+            index_seconds=found.index_seconds,
+            seconds_per_question=float(np.mean(found.latencies)),
+            prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),
+            new_tokens=float(np.mean([answer.new_tokens for answer in found.answers])),
+            runs_on_own_machine=arm.endpoint is None,
+            trained=is_trained(arm),
+            token_fee=TokenFee(input=price.input, output=price.output) if price else None,
         )
 
-    def _result(
-        self,
-        arm: Arm,
-        context: Context,
-        answers: Sequence[Answer],
-        latencies: Sequence[float],
-        usage: Usage,
-        spent: _Spent,
-        figures: dict[str, float],
-        run: Path,
-    ) -> ArmResult:
-        p50, p95 = latency_percentiles(latencies)
-        score = score_estimate(answers, self.task)
+    def _result(self, arm: Arm, found: _Measured, usage: Usage) -> ArmResult:
+        p50, p95 = latency_percentiles(found.latencies)
+        score = score_estimate(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, score.low, self.task.target.quality) or 0
-        seeds = sorted({answer.seed for answer in answers})
-        by_seed = [[answer for answer in answers if answer.seed == seed] for seed in seeds]
-        index_bytes = folder_bytes(self.session.workspace.folder / "index") if arm.context == "rag" else 0
+        seeds = sorted({answer.seed for answer in found.answers})
+        by_seed = [[answer for answer in found.answers if answer.seed == seed] for seed in seeds]
+        index_bytes = folder_bytes(self.session.workspace.folder / "index") if arm.retrieves else 0
         return ArmResult(
             arm=arm.name,
             status="done",
             score=score,
             seeds=len(seeds),
             seed_scores=tuple(score_estimate(part, self.task).value for part in by_seed),
-            format_ok=float(np.mean([answer.format_ok for answer in answers])),
+            format_ok=float(np.mean([answer.format_ok for answer in found.answers])),
             abstention=abstention(by_seed[0], self.task.task.unknown) if self.task.task.kind == "answer" else {},
-            slices=slice_estimates(answers, self.task),
-            extras=figures,
+            slices=slice_estimates(found.answers, self.task),
+            extras=found.figures,
             train_seconds=usage.train_seconds,
             evaluation_seconds=usage.evaluation_seconds,
-            peak_memory_mb=spent.peak_mb,
-            stored_bytes=folder_bytes(run / "adapter") + index_bytes,
+            peak_memory_mb=found.peak_mb,
+            stored_bytes=found.stored_bytes + index_bytes,
             latency_p50_ms=p50,
             latency_p95_ms=p95,
             seconds_per_question=usage.seconds_per_question,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
-            chosen=context.chosen(),
+            chosen=found.context.chosen(),
         )

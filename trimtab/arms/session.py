@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from trimtab.answering.cache import shared_length
-from trimtab.answering.choose import ChoiceRequest, choose_labels
+from trimtab.answering.cache import Prefix, shared_length
+from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix
 from trimtab.answering.engine import Engine, Request, generate_texts
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
@@ -17,6 +17,7 @@ from trimtab.base.machine import release_memory
 from trimtab.base.records import Example, Generation, Hit, Prompt, Refusal, Split
 from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.model.adapters import take_off
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
@@ -28,16 +29,12 @@ ANSWER_MARGIN = 8  # tokens beyond the longest reference
 
 
 class Session:
-    """Models and index of one task, loaded when first needed.
-
-    The base is loaded once and again after weights were changed, so that no arm starts from what another one left.
-    """
+    """Models and index of one task, each loaded once, when first needed; arms put their weights onto the one base in turn."""
 
     def __init__(self, workspace: Workspace, precision: str | None = None) -> None:
         self.workspace, self.task = workspace, workspace.task
         self._asked_precision = precision or workspace.task.base.precision
         self._base: Base | None = None
-        self._touched = False
         self.index_seconds = 0.0
         self._hits: dict[str, tuple[Hit, ...]] = {}
 
@@ -58,12 +55,10 @@ class Session:
         """Where the base model lies."""
         return resolve(self.task.base.model, self.task.base.revision, near=self.task.folder)
 
-    def fresh_base(self, *, will_change: bool) -> Base:
-        """The base model as published."""
-        if self._touched:
-            self._base = None
+    def fresh_base(self) -> Base:
+        """The base model as published: what an arm put onto it is taken off again, and the disk is not read."""
+        take_off(self.base)
         release_memory()
-        self._touched = will_change
         return self.base
 
     @cached_property
@@ -108,21 +103,23 @@ class Session:
         return max(map(len, self._label_ids), default=0) if closed else self.output_tokens
 
     def hits(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
-        """The best passages of each example, asked for once."""
-        new = [example for example in examples if example.id not in self._hits]
-        found = search(self.index, [example.input for example in new], MOST_PASSAGES)
-        self._hits.update({example.id: hits for example, hits in zip(new, found, strict=True)})
-        return [self._hits[example.id] for example in examples]
+        """The best passages of each question, looked up once for the same text."""
+        new = list(dict.fromkeys(example.input for example in examples if example.input not in self._hits))
+        self._hits.update(zip(new, search(self.index, new, MOST_PASSAGES), strict=True))
+        return [self._hits[example.input] for example in examples]
 
     def forget_hits(self) -> None:
         """Let the next question pay for its own retrieval."""
         self._hits.clear()
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Generation]:
-        """Answer with the weights that are on: a label of the closed set, or text."""
+    def answer(self, prompts: Sequence[Prompt], *, held: Prefix | None = None) -> list[Generation]:
+        """Answer with the weights that are on: a label of the closed set, or text.
+
+        `held` is a beginning of the prompts that was read before, for labels.
+        """
         if self.task.task.kind == "classify":
             requests = [ChoiceRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
-            return choose_labels(self.base, requests, self.workspace.labels, self._label_ids)
+            return choose_labels(self.base, requests, self.workspace.labels, self._label_ids, held=held)
         asked = [
             Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=self.output_tokens)
             for prompt in prompts
@@ -132,11 +129,13 @@ class Session:
 
     def answer_alone(self, sample: Sequence[Prompt]) -> Callable[[Prompt], Generation]:
         """An answerer of single prompts as a server runs it: what all prompts begin with is read beforehand."""
-        if self.task.task.kind == "classify":
-            return lambda prompt: self.answer([prompt])[0]
-        engine = Engine(self.base, self.encoder.stop_ids)
         ids = [self.encoder.prompt(prompt.messages) for prompt in sample]
-        engine.hold(ids[0][: shared_length(ids)] if len(ids) > 1 else ())
+        shared = ids[0][: shared_length(ids)] if len(ids) > 1 else ()
+        if self.task.task.kind == "classify":
+            held = hold_prefix(self.base, shared)
+            return lambda prompt: self.answer([prompt], held=held)[0]
+        engine = Engine(self.base, self.encoder.stop_ids)
+        engine.hold(shared)
 
         def alone(prompt: Prompt) -> Generation:
             request = Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=self.output_tokens)

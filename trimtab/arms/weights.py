@@ -1,29 +1,41 @@
-"""The weights of an arm: its stages, each an objective on the one loop, kept as an adapter folder."""
+"""The weights of an arm: its stages, each an objective on the one loop, saved as an adapter folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from trimtab.arms.answerers import score_on
 from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
-from trimtab.base.files import sha256_text
+from trimtab.base.grammar import METHODS, is_trained
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example
-from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter, unfreeze
+from trimtab.measurement.evaluate import Scorer
+from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
 from trimtab.training.batch import Row
+from trimtab.training.linear import train_linear
 from trimtab.training.loop import LoopSettings, TrainResult, train
-from trimtab.training.monitor import Health
+from trimtab.training.monitor import Health, Reading
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 RANK, ALPHA_PER_RANK, LAYERS = 16, 2, 6
-# LoRA wants about ten times the rate of full tuning (Thinking Machines 2025, "LoRA without regret").
-RATES = {"lora": 5e-4, "freeze": 1e-4, "full": 5e-5}
 EPOCHS = 3.0
 DEV_ROWS, DEV_QUESTIONS = 96, 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of a recipe: what is read, how fast and how long."""
+
+    name: str
+    learning_rate: float
+    epochs: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,41 +43,71 @@ class Recipe:
     """How the weights of an arm are made, every default filled in; `layers` None is the usual number, or all of a shallow model."""
 
     method: str
-    stages: tuple[str, ...]
+    stages: tuple[Stage, ...]
     rank: int
     layers: int | None
-    learning_rate: float
-    epochs: float
     batch: int
     seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What training an arm came to, all stages together."""
+    """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept."""
 
-    folder: Path
-    seconds: float
-    tokens: int
-    steps: int
-    health: Health
-    skipped: int
+    seconds: float = 0.0
+    tokens: int = 0
+    steps: int = 0
+    skipped: int = 0
+    epochs: float = 0.0
+    health: Health = "learning"
+    best: Reading | None = None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What is told beside an arm's score; nothing where nothing was trained on the loop."""
+        counted = {
+            "skipped_rows": self.skipped,
+            "train_tokens": self.tokens,
+            "steps": self.steps,
+            "epochs": self.epochs,
+        }
+        return {name: float(value) for name, value in counted.items()} if self.steps else {}
+
+
+NOTHING = Trained()
 
 
 def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None) -> Recipe:
-    """The arm's settings over the defaults; `epochs` is the most that the study's budget leaves, None for no limit."""
+    """The arm's settings over the defaults, stage by stage; `epochs` is the most that the study's budget leaves, None for no limit."""
     own = arm.settings
-    wanted = float(own.get("epochs", EPOCHS))
+    rate = METHODS[arm.weights].learning_rate
+    if rate is None:
+        raise ValueError(f"arm {arm.name} is not trained in stages")
+    stages = [
+        Stage(
+            name=name,
+            learning_rate=_for_stage(own.get("learning_rate"), name, rate),
+            epochs=min(_for_stage(own.get("epochs"), name, EPOCHS), float("inf") if epochs is None else epochs),
+        )
+        for name in arm.stages
+    ]
     return Recipe(
         method=arm.weights,
-        stages=arm.stages,
-        rank=int(own.get("rank", RANK)),
-        layers=int(own["layers"]) if "layers" in own else None,
-        learning_rate=float(own.get("learning_rate", RATES[arm.weights])),
-        epochs=wanted if epochs is None else min(wanted, epochs),
-        batch=int(own.get("batch", 8 if rows < 1000 else 16)),
+        stages=tuple(stages),
+        rank=_whole(own.get("rank"), RANK),
+        layers=_whole(own["layers"], LAYERS) if "layers" in own else None,
+        batch=_whole(own.get("batch"), 8 if rows < 1000 else 16),
         seed=seed,
     )
+
+
+def _for_stage(setting: object, stage: str, usual: float) -> float:
+    value = setting.get(stage, usual) if isinstance(setting, Mapping) else setting
+    return usual if value is None else float(value)  # type: ignore[arg-type]
+
+
+def _whole(setting: object, usual: int) -> int:
+    return setting if isinstance(setting, int) else usual
 
 
 def evaluations(epochs: float) -> int:
@@ -76,7 +118,7 @@ def evaluations(epochs: float) -> int:
 def training_rows(session: Session, context: Context, examples: Sequence[Example], seed: int) -> tuple[list[Row], int]:
     """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
     pairs = PromptBuilder(session, context).training_prompts(examples, seed)
-    train_on = session.task.data.train_on if context.kind == "prompt" else "last"
+    train_on = session.task.data.train_on if context.is_instruction_alone else "last"
     encoded = [session.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
     fitting = [
         (item, example.weight)
@@ -94,7 +136,7 @@ def training_rows(session: Session, context: Context, examples: Sequence[Example
 
 def prepare(session: Session, plan: Recipe) -> None:
     """Put what may move onto a fresh base."""
-    base = session.fresh_base(will_change=True)
+    base = session.fresh_base()
     if plan.method == "lora":
         add_lora(base, plan.rank, plan.rank * ALPHA_PER_RANK, plan.seed)
     else:
@@ -103,69 +145,98 @@ def prepare(session: Session, plan: Recipe) -> None:
 
 def train_weights(
     session: Session,
-    plan: Recipe,
+    arm: Arm,
     context: Context,
     folder: Path,
     progress: Progress,
-    metric: Callable[[], float] | None,
+    *,
+    seed: int = 0,
+    epochs: float | None = None,
+    scorer: Scorer | None = None,
 ) -> Trained:
-    """Run the stages in their order and keep the result in `folder/adapter`; goes on where a former call was stopped.
+    """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
-    `metric` scores the weights that are on, on dev questions. The model is left with the trained weights on.
+    The weights that did best on dev are kept: by the task's metric where it can be taken, and by the loss. `epochs` is the most of
+    each stage. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
     """
+    if not is_trained(arm):
+        return NOTHING
+    if arm.weights == "linear":
+        return _fit_linear(session, folder, progress)
+    plan = recipe(arm, len(session.workspace.splits["train"]), seed, epochs=epochs)
     prepare(session, plan)
-    train_part, dev_part = session.workspace.splits["train"], session.workspace.splits["dev"][:DEV_ROWS]
+    fingerprint = digest_of(
+        depends_on(session, [arm], TRAINED_BY), repr(arm.identity), repr(asdict(plan)), repr(context)
+    )
     results: list[TrainResult] = []
     skipped = 0
     for stage in plan.stages:
-        if stage == "docs":
-            rows, dev_rows = document_rows(session.workspace.documents, session.encoder), []
-        else:
-            rows, skipped = training_rows(session, context, train_part, plan.seed)
-            dev_rows = training_rows(session, context, dev_part, plan.seed)[0] if dev_part else []
-        sft = stage == "sft"
+        rows, dev_rows, left_out = _rows_of(session, stage, context, seed)
+        skipped += left_out
         results.append(
             train(
                 session.base,
-                Supervised(rows, batch=plan.batch, seed=plan.seed),
+                Supervised(rows, batch=plan.batch, seed=seed),
                 LoopSettings(
-                    learning_rate=plan.learning_rate, epochs=plan.epochs, evaluations=evaluations(plan.epochs)
+                    learning_rate=stage.learning_rate, epochs=stage.epochs, evaluations=evaluations(stage.epochs)
                 ),
-                folder / stage,
+                folder / stage.name,
                 dev=Supervised(dev_rows, batch=plan.batch, seed=0) if dev_rows else None,
-                metric=_on_merged(session, metric) if sft and metric else None,
+                metric=_metric(session, context, scorer) if stage.name == "sft" else None,
                 progress=progress,
-                fingerprint=_fingerprint(session, plan, stage, rows),
-                note="reading the documents" if stage == "docs" else "",
+                fingerprint=digest_of({}, fingerprint, stage.name),
+                note="reading the documents" if stage.name == "docs" else "",
             )
         )
     save_adapter(session.base, folder / "adapter")
     return Trained(
-        folder=folder,
         seconds=sum(result.seconds for result in results),
         tokens=sum(result.tokens for result in results),
         steps=sum(result.steps for result in results),
-        health=results[-1].health,
         skipped=skipped,
+        epochs=plan.stages[-1].epochs,
+        health=results[-1].health,
+        best=results[-1].best,
     )
 
 
-def put_on(session: Session, folder: Path) -> None:
-    """Load a kept adapter onto a fresh base."""
-    load_adapter(session.fresh_base(will_change=True), folder / "adapter")
+def _rows_of(session: Session, stage: Stage, context: Context, seed: int) -> tuple[list[Row], list[Row], int]:
+    """The rows of a stage to train on and to look at on dev, and how many were left out for their length."""
+    if stage.name == "docs":
+        return document_rows(session.workspace.documents, session.encoder), [], 0
+    splits = session.workspace.splits
+    rows, skipped = training_rows(session, context, splits["train"], seed)
+    dev = splits["dev"][:DEV_ROWS]
+    return rows, training_rows(session, context, dev, seed)[0] if dev else [], skipped
 
 
-def _on_merged(session: Session, metric: Callable[[], float]) -> Callable[[], float]:
+def _metric(session: Session, context: Context, scorer: Scorer | None) -> Callable[[], float] | None:
+    """The task's metric on dev questions, for the weights that are on, merged; None where it cannot be taken."""
+    dev = session.workspace.splits["dev"][:DEV_QUESTIONS]
+    if not dev or (session.task.metric == "scorer" and scorer is None):
+        return None
+    builder = PromptBuilder(session, context)
+
     def scored() -> float:
         release_memory()
         with merged(session.base.model):
-            figure = metric()
+            figure = score_on(session, dev, builder, session.answer, scorer)
         release_memory()
         return figure
 
     return scored
 
 
-def _fingerprint(session: Session, plan: Recipe, stage: str, rows: Sequence[Row]) -> str:
-    ids = (",".join(map(str, row.encoded.ids)) for row in rows)
-    return sha256_text(str(asdict(plan)), stage, str(session.base_folder), *ids)
+def _fit_linear(session: Session, folder: Path, progress: Progress) -> Trained:
+    began = time.perf_counter()
+    train_part, dev = session.workspace.splits["train"], session.workspace.splits["dev"]
+    progress.emit("train")
+    model = train_linear(
+        [item.input for item in train_part],
+        [item.references[0] for item in train_part],
+        [item.input for item in dev],
+        [item.references[0] for item in dev],
+        session.embedder.encode,
+    )
+    model.save(folder / "adapter")
+    return Trained(seconds=time.perf_counter() - began)

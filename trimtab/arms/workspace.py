@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import sha256_text, write_atomic
+from trimtab.base.files import write_atomic
 from trimtab.base.records import Document, Example, Refusal, Split
 from trimtab.base.task import Task
 from trimtab.data.checks import Remark, check_examples
@@ -42,28 +42,6 @@ class Workspace:
         """The closed set of a classification: the task's own, or every label of the training rows."""
         seen = Counter(example.references[0] for example in self.splits["train"])
         return self.task.task.labels or tuple(sorted(seen))
-
-    @property
-    def data_digest(self) -> str:
-        """SHA-256 of all rows and their splits."""
-        rows = (
-            json.dumps(
-                [split, example.id, [asdict(turn) for turn in example.messages], example.references], ensure_ascii=False
-            )
-            for split in ("train", "dev", "test")
-            for example in self.splits[split]
-        )
-        return sha256_text(*rows)
-
-    @property
-    def documents_digest(self) -> str:
-        """SHA-256 of all documents."""
-        return sha256_text(*(f"{document.id}:{document.digest}" for document in self.documents))
-
-    @property
-    def task_digest(self) -> str:
-        """SHA-256 of what the task file means, comments and order aside, and which arms run and for how long."""
-        return sha256_text(self.task.model_dump_json(exclude={"study": {"arms", "budget"}}))
 
 
 def open_workspace(task: Task) -> Workspace:

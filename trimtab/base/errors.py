@@ -35,6 +35,10 @@ class InputError(TrimtabError, ValueError):
         super().__init__(f"{place}: {problem}; {remedy}" if place else f"{problem}; {remedy}")
 
 
+class VersionError(InputError):
+    """A file that another version of Trimtab wrote."""
+
+
 class MissingError(TrimtabError, FileNotFoundError):
     """A file, model, run or study that should exist and does not."""
 

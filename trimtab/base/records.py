@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from trimtab.base.show import Shown
+
 Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["classify", "answer", "generate"]
 Split = Literal["train", "dev", "test"]
@@ -178,6 +180,14 @@ class ClassRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """A classifier by class, and its accuracy on the surest share of its answers; empty where it gives no probabilities."""
+
+    rows: tuple[ClassRow, ...]
+    selective: Mapping[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm over the planned family."""
 
@@ -205,6 +215,34 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFee:
+    """What an endpoint asks for a million tokens in and out, in the task's currency."""
+
+    input: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an arm was measured to use; tokens and seconds per question are means, one question at a time."""
+
+    train_seconds: float
+    evaluation_seconds: float
+    index_seconds: float
+    seconds_per_question: float
+    prompt_tokens: float
+    new_tokens: float
+    runs_on_own_machine: bool
+    trained: bool
+    token_fee: TokenFee | None
+
+    @property
+    def goes_stale(self) -> bool:
+        """Whether what it knows stands in its weights alone: trained, and no documents are read when it answers."""
+        return self.trained and self.index_seconds == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
     """A change of circumstance that would change the verdict: `what` crossing `below` or `above` makes it `then`."""
 
@@ -214,23 +252,42 @@ class Flip:
     above: float | None = None
 
 
+Setting = float | int | str | bool | Mapping[str, float]  # a mapping gives one value for each stage
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One candidate: how the weights are made and what the model sees.
+    """One candidate: how the weights are made and what the model sees; what they may be stands in `base/grammar.py`.
 
-    `weights`: base, lora, freeze, full (or `linear`, `api`). `stages`: () for base, else of docs, sft. `context`: prompt, few-shot,
-    nearest-shots, rag. `settings`: overrides such as rank or learning_rate of an `[arm.NAME]` table.
+    `weights`: a method, `api` with its `endpoint`. `stages`: those it is trained in. `context`: `prompt`, or its parts joined by +.
+    `settings`: overrides such as rank or learning_rate of an `[arm.NAME]` table.
     """
 
     name: str
     weights: str
     stages: tuple[str, ...]
     context: str
-    settings: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    endpoint: str | None = None
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What stands before the question: `rag`, `few-shot`, `nearest-shots`; empty for the instruction alone."""
+        return () if self.context == "prompt" else tuple(self.context.split("+"))
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether passages are looked up for each question."""
+        return "rag" in self.parts
+
+    @property
+    def identity(self) -> tuple[str, tuple[str, ...], str, str | None, Mapping[str, Setting]]:
+        """Everything but the name: two arms of one identity are the same arm."""
+        return self.weights, self.stages, self.context, self.endpoint, self.settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmResult:
+class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score."""
 
     arm: str
@@ -257,6 +314,20 @@ class ArmResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArmRecord:
+    """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on."""
+
+    arm: Arm
+    digest: str
+    model: str
+    revision: str | None
+    embedding: str
+    usage: Usage
+    result: ArmResult
+    classes: Classes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The decision: `shown` with an arm, or `not_shown` with what would settle it."""
 
@@ -268,8 +339,8 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyResult:
-    """A whole study: `study.json` is this record as JSON (see `trimtab.studies.study.to_json`)."""
+class StudyResult(Shown):
+    """A whole study: `study.json` is this record as JSON."""
 
     study: str
     task: str
@@ -279,3 +350,8 @@ class StudyResult:
     arms: tuple[ArmResult, ...]
     comparisons: tuple[Comparison, ...]
     report: str
+
+    @property
+    def headline(self) -> str:
+        """The verdict's sentence."""
+        return self.verdict.sentence

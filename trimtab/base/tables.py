@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from trimtab.base.grammar import METHODS, PARTS, PROMPT, context_of, parts_of
 from trimtab.base.records import Kind
 
 METRICS: Mapping[str, tuple[str, ...]] = {
@@ -140,40 +141,74 @@ class StudyTable(Settings):
         return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]] if self.budget else None
 
 
-class ArmTable(Settings):
-    """A variant of one's own: a method, its stages, a context, and the settings that differ from the defaults."""
+PeakRate = Annotated[float, Field(gt=0, lt=1)]
+Epochs = Annotated[float, Field(gt=0, le=1000)]
 
-    weights: Literal["base", "lora", "freeze", "full"] = "base"
-    stages: Annotated[tuple[Literal["docs", "sft"], ...], Field(strict=False)] = ("sft",)
-    context: Literal["prompt", "few-shot", "nearest-shots", "rag"] = "prompt"
+
+class ArmTable(Settings):
+    """A variant of one's own: a method, its stages, a context, and the settings that differ from the defaults.
+
+    `learning_rate` and `epochs` are one number, or one for each stage: `{ docs = 1e-4, sft = 5e-4 }`.
+    """
+
+    weights: str = Field("base", description="A method, or api-NAME.")
+    stages: Annotated[tuple[Literal["docs", "sft"], ...] | None, Field(strict=False)] = None
+    context: str = PROMPT
     rank: int | None = Field(None, ge=1, le=1024)
-    learning_rate: float | None = Field(None, gt=0, lt=1)
-    epochs: float | None = Field(None, gt=0, le=1000)
+    learning_rate: PeakRate | Mapping[str, PeakRate] | None = None
+    epochs: Epochs | Mapping[str, Epochs] | None = None
     batch: int | None = Field(None, ge=1, le=65536, description="Examples of one optimizer step.")
     layers: int | None = Field(None, ge=1, description="freeze: how many of the last layers are trained.")
     shots: int | None = Field(None, ge=1, le=64)
     passages: int | None = Field(None, ge=1, le=64)
 
+    @field_validator("weights")
+    @classmethod
+    def _is_a_method(cls, weights: str) -> str:
+        methods = [name for name, row in METHODS.items() if not row.answers_alone and name != "api"]
+        if weights not in methods and not weights.startswith("api-"):
+            raise ValueError(f"{weights[:80]!r} is no method; use one of: {', '.join(methods)}, or api-NAME")
+        return weights
+
+    @field_validator("context")
+    @classmethod
+    def _is_a_context(cls, context: str) -> str:
+        return context_of(context.split("+"))
+
     @model_validator(mode="after")
     def _takes_what_is_set(self) -> Self:
         """A setting that the arm would not look at was meant for another arm."""
-        shots, trained = ("few-shot", "nearest-shots"), ("lora", "freeze", "full")
-        users = {
-            "rank": (self.weights, ("lora",), "weights"),
-            "layers": (self.weights, ("freeze",), "weights"),
-            "learning_rate": (self.weights, trained, "weights"),
-            "epochs": (self.weights, trained, "weights"),
-            "batch": (self.weights, trained, "weights"),
-            "shots": (self.context, shots, "context"),
-            "passages": (self.context, ("rag",), "context"),
-        }
-        for name, (own, fitting, key) in users.items():
-            if getattr(self, name) is not None and own not in fitting:
-                choice = " or ".join(f'"{value}"' for value in fitting)
-                raise ValueError(f"{name} is not used where {key} is {own!r}; set {key} = {choice}, or take {name} out")
-        if not self.stages or len(set(self.stages)) < len(self.stages):
-            raise ValueError('stages is empty or names a stage twice; use ["sft"], ["docs", "sft"] or ["docs"]')
+        method = METHODS["api" if self.weights.startswith("api-") else self.weights]
+        named = {PARTS[part].setting for part in parts_of(self.context)}
+        for name in ("rank", "layers", "learning_rate", "epochs", "batch", "shots", "passages"):
+            if getattr(self, name) is None or name in method.settings or name in named:
+                continue
+            fitting = [part for part, row in PARTS.items() if row.setting == name]
+            key, own = ("context", self.context) if fitting else ("weights", self.weights)
+            fitting = fitting or [other for other, row in METHODS.items() if name in row.settings]
+            choice = " or ".join(f'"{one}"' for one in fitting)
+            raise ValueError(f"{name} is not used where {key} is {own!r}; set {key} = {choice}, or take {name} out")
+        if self.stages is not None:
+            if not method.staged:
+                raise ValueError(
+                    f'stages train nothing where weights is {self.weights!r}; set weights = "lora", or take stages out'
+                )
+            if not self.stages or len(set(self.stages)) < len(self.stages):
+                raise ValueError('stages is empty or names a stage twice; use ["sft"], ["docs", "sft"] or ["docs"]')
+        for name in ("learning_rate", "epochs"):
+            by_stage = getattr(self, name)
+            strange = sorted(set(by_stage) - {*self.stages_trained}) if isinstance(by_stage, Mapping) else []
+            if strange:
+                raise ValueError(
+                    f"{name} names the stage {strange[0]!r}, which this arm has not; take it out, or set stages"
+                )
         return self
+
+    @property
+    def stages_trained(self) -> tuple[str, ...]:
+        """The stages, in the order given; the examples alone where none are."""
+        staged = not self.weights.startswith("api-") and METHODS[self.weights].staged
+        return (self.stages or ("sft",)) if staged else ()
 
 
 class TokenPrice(Settings):

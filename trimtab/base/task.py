@@ -13,6 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, ValidationError
 
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.grammar import is_name_of_the_grammar, is_trained, named, nearest, shots_of
 from trimtab.base.records import Arm
 from trimtab.base.tables import (
     METRICS,
@@ -27,8 +28,6 @@ from trimtab.base.tables import (
     TaskTable,
 )
 
-METHODS = ("lora", "freeze", "full")
-CONTEXTS = ("prompt", "few-shot", "nearest-shots", "rag")
 ARM_NAME = re.compile(r"[a-z0-9-]+")
 TASK_FILE = "trimtab.toml"
 
@@ -70,76 +69,57 @@ def default_arms(task: Task) -> tuple[str, ...]:
         arms += ["prompt", "few-shot", "lora"]
     if task.data.documents:
         arms += ["rag"] + (["lora+rag"] if task.data.examples else [])
-    return tuple(dict.fromkeys((*arms, *task.arm, *(f"api-{name}" for name in task.api))))  # [arm.lora] is then lora
+    return (*arms, *task.arm, *(f"api-{name}" for name in task.api))
 
 
 def parse_arm(name: str, task: Task) -> Arm:
-    """The arm that `name` stands for: `[arm.NAME]`, `api-NAME`, `linear`, a context, or `method[-stages][+context]`.
+    """The arm that `name` stands for: `[arm.NAME]`, or a name of the grammar (`base/grammar.py`).
 
     Raises InputError when the name is not in the grammar, or the arm cannot run on this task.
     """
     where: dict[str, Any] = {}  # a name that was typed on the command line stands in no file
     if name in (*task.study.arms, *task.arm):
         where = {"file": task.file, "field": "study.arms" if name in task.study.arms else f"arm.{name}"}
-    if name in task.arm:
-        own = task.arm[name]
-        chosen = own.model_dump(exclude={"weights", "stages", "context"}, exclude_none=True)
-        arm = Arm(
-            name=name,
-            weights=own.weights,
-            stages=own.stages if own.weights != "base" else (),
-            context=own.context,
-            settings=chosen,
-        )
-    elif name.startswith("api-"):
-        if name[4:] not in task.api:
-            raise InputError(
-                f"arm {name} has no [api.{name[4:]}] table", f"add [api.{name[4:]}] with url and model", **where
-            )
-        arm = Arm(name=name, weights="api", stages=(), context="prompt")
-    elif name == "linear":
-        arm = Arm(name=name, weights="linear", stages=(), context="prompt")
-    elif name in CONTEXTS:
-        arm = Arm(name=name, weights="base", stages=(), context=name)
-    else:
-        arm = _parse_blend(name, where, task)
+    try:
+        arm = _own_arm(name, task.arm[name]) if name in task.arm else named(name)
+    except ValueError as error:
+        problem, _, remedy = str(error).partition("; ")
+        raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
+    if arm is None:
+        near = nearest(name, (*task.arm, *(f"api-{key}" for key in task.api)))
+        remedy = f"did you mean {near}?" if near else "use a method (lora, freeze, full), -docs, and + a context"
+        raise InputError(f"unknown arm {name!r}", remedy, **where)
     _check_arm(arm, task, where)
     return arm
 
 
-def _parse_blend(name: str, where: dict[str, Any], task: Task) -> Arm:
-    weights, _, context = name.partition("+")
-    method, *stages = weights.split("-")
-    if method in METHODS and "+" in name and context in ("", "prompt"):
-        raise InputError(f"unknown arm {name!r}", f"the instruction alone is written {weights}", **where)
-    known = [
-        *CONTEXTS,
-        *METHODS,
-        "lora-docs",
-        "linear",
-        "lora+rag",
-        "lora+few-shot",
-        *task.arm,
-        *(f"api-{key}" for key in task.api),
-    ]
-    if method not in METHODS or (context or "prompt") not in CONTEXTS or not set(stages) <= {"docs"} or len(stages) > 1:
-        raise InputError(
-            f"unknown arm {name!r}",
-            _nearest(name, known, "use a method (lora, freeze, full), -docs, and + a context"),
-            **where,
-        )
-    return Arm(name=name, weights=method, stages=(*stages, "sft"), context=context or "prompt")
+def _own_arm(name: str, table: ArmTable) -> Arm:
+    api = table.weights.startswith("api-")
+    return Arm(
+        name=name,
+        weights="api" if api else table.weights,
+        endpoint=table.weights.removeprefix("api-") if api else None,
+        stages=table.stages_trained,
+        context=table.context,
+        settings=table.model_dump(exclude={"weights", "stages", "context"}, exclude_none=True),
+    )
 
 
 def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
-    if not task.data.documents and (arm.context == "rag" or "docs" in arm.stages):
+    if arm.endpoint is not None and arm.endpoint not in task.api:
+        known = f"; there is {', '.join(f'api-{name}' for name in task.api)}" if task.api else ""
+        raise InputError(
+            f"arm {arm.name} has no [api.{arm.endpoint}] table{known}",
+            f"add [api.{arm.endpoint}] with url and model",
+            **where,
+        )
+    if not task.data.documents and (arm.retrieves or "docs" in arm.stages):
         raise InputError(
             f"arm {arm.name} needs documents and there are none", "set data.documents, or leave the arm out", **where
         )
     if arm.weights == "linear" and task.task.kind != "classify":
         raise InputError("arm linear is for tasks of kind classify", "leave it out", **where)
-    needs_examples = arm.weights not in ("base", "api") or arm.context in ("few-shot", "nearest-shots")
-    if needs_examples and not task.data.examples:
+    if (is_trained(arm) or shots_of(arm)) and not task.data.examples:
         raise InputError(
             f"arm {arm.name} needs examples and there are none", "set data.examples, or leave the arm out", **where
         )
@@ -207,8 +187,12 @@ def check_task(task: Task) -> None:
                 f"name {name!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field=field
             )
     for name in task.arm:
+        if is_name_of_the_grammar(name):
+            raise InputError(
+                f"{name!r} means an arm already", "choose a name of your own", file=file, field=f"arm.{name}"
+            )
         parse_arm(name, task)
-    names = [arm.name for arm in task.arms]
+    names = [arm.name for arm in task.arms]  # rag+lora and lora+rag are one arm
     if len(set(names)) < len(names):
         raise InputError("an arm is named twice", "name each once", file=file, field="study.arms")
 

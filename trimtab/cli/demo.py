@@ -39,7 +39,6 @@ def command(
     """
     with Output(as_json) as output:
         from trimtab.studies.demo import demo
-        from trimtab.studies.study import to_json
 
         result = demo(name.value, cut=cut, folder=folder)
-        output.study(result, to_json(result))
+        output.study(result)

@@ -37,7 +37,5 @@ def command(
     """
     with Output(as_json) as output:
         from trimtab.studies.eval import eval
-        from trimtab.studies.record import arm_to_json
 
-        result = eval(task, arm, split=split.value, run=run, allow_commands=allow_commands)
-        output.arm(result, arm_to_json(result))
+        output.arm(eval(task, arm, split=split.value, run=run, allow_commands=allow_commands))

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import numbers
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,35 +19,10 @@ if TYPE_CHECKING:
     Render = Callable[[Console], object]
 
 
-def to_plain(value: Any) -> Any:
-    """`value` as JSON values: records as objects, paths and dates as text, a number that is not finite as null."""
-    if value is None or isinstance(value, str | bool):
-        return str(value) if isinstance(value, str) else value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value) if math.isfinite(value) else None
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
-        return [to_plain(item) for item in value]
-    if isinstance(value, PurePath):
-        return str(value)
-    return _other_to_plain(value)
+def _plain(value: Any) -> Any:
+    from trimtab.base.codec import to_plain  # with it comes pydantic
 
-
-def _other_to_plain(value: Any) -> Any:
-    from datetime import date
-
-    from pydantic import BaseModel
-
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return to_plain(value)
 
 
 class Output:
@@ -81,7 +52,7 @@ class Output:
         """Print `result` as one JSON object, or let `render` draw it."""
         if self._json:
             ascii_only = (self._stdout.encoding or "").lower() not in ("utf-8", "utf8")
-            return self.raw(json.dumps(to_plain(result), indent=2, ensure_ascii=ascii_only, allow_nan=False))
+            return self.raw(json.dumps(_plain(result), indent=2, ensure_ascii=ascii_only, allow_nan=False))
         from rich.console import Console
 
         with self._writing():
@@ -103,17 +74,17 @@ class Output:
 
     def record(self, result: Any) -> None:
         """Print one record: its fields, one a line."""
-        self.show(result, lambda console: console.print(_fields(to_plain(result))))
+        self.show(result, lambda console: console.print(_fields(_plain(result))))
 
     def rows(self, name: str, results: Sequence[Any]) -> None:
         """Print records of one kind as a table; in JSON as the list `name`."""
-        self.show({name: results}, lambda console: console.print(_rows(name, [to_plain(row) for row in results])))
+        self.show({name: results}, lambda console: console.print(_rows(name, [_plain(row) for row in results])))
 
-    def arm(self, result: ArmResult, plain: Any) -> None:
+    def arm(self, result: ArmResult) -> None:
         """Print what was measured of one arm."""
-        self.show(plain, lambda console: _show_arms(console, (result,)))
+        self.show(result, lambda console: _show_arms(console, (result,)))
 
-    def study(self, result: StudyResult, plain: Any) -> None:
+    def study(self, result: StudyResult) -> None:
         """Print the table of arms, the verdict and where the report is."""
 
         def render(console: Console) -> None:
@@ -121,7 +92,7 @@ class Output:
             console.print(f"\n{result.verdict.sentence}", style="bold", markup=False, highlight=False)
             console.print(f"\nReport: {result.report}", markup=False, highlight=False)
 
-        self.show(plain, render)
+        self.show(result, render)
 
     def answer(self, result: Any) -> None:
         """Print an answer and the passages it was given, a star before those that support it."""

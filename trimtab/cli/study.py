@@ -44,9 +44,9 @@ def command(
       trimtab study --resume
     """
     with Output(as_json) as output:
-        from trimtab.studies.study import study, to_json
+        from trimtab.studies.study import study
 
         result = study(task, resume=resume, allow_commands=allow_commands, budget=budget)
-        output.study(result, to_json(result))
+        output.study(result)
     if result.verdict.status == "not_shown":
         raise typer.Exit(EXIT_NO)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, ArmArgument, JsonOption, ResumeOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, ArmArgument, CommandsOption, JsonOption, ResumeOption, TaskOption
 from trimtab.cli.output import Output
 
 
@@ -15,6 +15,7 @@ def command(
     task: TaskOption = DEFAULT_TASK,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Decides initial values and order of the rows.")] = 0,
     resume: ResumeOption = None,
+    allow_commands: CommandsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train one arm's weights and keep them as a run.
@@ -28,4 +29,4 @@ def command(
     with Output(as_json) as output:
         from trimtab.studies.train import train
 
-        output.record(train(task, arm, seed=seed, resume=resume))
+        output.record(train(task, arm, seed=seed, resume=resume, allow_commands=allow_commands))

@@ -4,36 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from trimtab.base.records import Cost
-from trimtab.base.tables import ChangeTable, CostTable, TokenPrice
+from trimtab.base.records import Cost, Usage
+from trimtab.base.tables import ChangeTable, CostTable
 
 DAYS_A_MONTH = 365.25 / 12
 SECONDS_A_MONTH = DAYS_A_MONTH * 86_400
 MACHINE_SECONDS = "machine seconds"
 MOST_STEPS = 1_000  # whole machines beyond which break-even is no longer looked for
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What an arm was measured to use; tokens and seconds per question are means, one question at a time."""
-
-    train_seconds: float
-    evaluation_seconds: float
-    index_seconds: float
-    seconds_per_question: float
-    prompt_tokens: float
-    new_tokens: float
-    runs_on_own_machine: bool
-    trained: bool
-    token_price: TokenPrice | None
-
-    @property
-    def goes_stale(self) -> bool:
-        """Whether what it knows stands in its weights alone: trained, and no documents are read when it answers."""
-        return self.trained and self.index_seconds == 0
 
 
 class Terms(NamedTuple):
@@ -76,11 +55,14 @@ def cost_terms(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Terms 
     """An arm's total as a function of the volume; None where an endpoint has no price."""
     horizon, second = cost.horizon_months, _second(cost)
     if not usage.runs_on_own_machine:
-        if usage.token_price is None:
+        if usage.token_fee is None:
             return None
-        price = usage.token_price
+        price = usage.token_fee
         fee = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6
-        return Terms(fixed=0.0, slope=horizon * fee, machine=0.0, capacity=math.inf)
+        index = (
+            usage.index_seconds * second if cost.machine_hour else 0.0
+        )  # passages are looked up on a machine of one's own
+        return Terms(fixed=index, slope=horizon * fee, machine=0.0, capacity=math.inf)
     once = (usage.train_seconds + usage.evaluation_seconds + usage.index_seconds) * second
     fixed = once + retrainings * _retraining(usage, cost) + horizon * _refresh(usage, cost)
     if cost.machine_hour and cost.hosting == "always-on" and usage.seconds_per_question > 0:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
-from trimtab.base.records import ArmResult, Flip
+from trimtab.base.records import ArmResult, Flip, Usage
 from trimtab.base.tables import ChangeTable, CostTable, HourPrice
 from trimtab.base.task import Task
-from trimtab.decision.cost import Usage, cost_of, crossings, planned_retrainings
+from trimtab.decision.cost import cost_of, crossings, planned_retrainings
 
 STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way
 NOTHING = 1e-12  # of a rate, a price or a volume

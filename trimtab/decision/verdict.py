@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Verdict
+from trimtab.base.grammar import PARTS, is_trained
+from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Usage, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.cost import MACHINE_SECONDS, Usage, planned_retrainings
+from trimtab.decision.cost import MACHINE_SECONDS, planned_retrainings
 from trimtab.decision.flips import find_flips
 from trimtab.measurement.statistics import LEVEL, POWER, holm, items_for_target
 
@@ -23,7 +24,6 @@ NAMES = {
     "scorer": "score",
 }
 INTERVAL = 2 * NormalDist().inv_cdf(1 - LEVEL / 2)  # width of a 95% interval in standard errors
-CONTEXT_SETTINGS = ("shots", "passages")
 
 
 def decide(
@@ -66,15 +66,13 @@ def best_arm(results: Sequence[ArmResult], task: Task) -> str | None:
 
 
 def planned_pairs(arms: Sequence[Arm], best: str) -> list[tuple[str, str]]:
-    """The comparisons of a study, decided by its arms: the best with each other arm, each blend with its two parts.
+    """The comparisons of a study, decided by its arms: the best with each other arm, each blend with its parts.
 
-    The parts of a blend such as lora+rag are the same weights without the context (lora) and the same context on the
-    base model (rag), where those arms exist. No pair comes twice.
+    The parts of a blend are the arms that lack one of its ingredients: lora+rag has lora and rag, rag+few-shot has rag and
+    few-shot, where those arms exist. No pair comes twice.
     """
     pairs = [(best, arm.name) for arm in arms if arm.name != best]
     for blend in arms:
-        if blend.weights in ("base", "linear", "api") or blend.context == "prompt":
-            continue
         for part in arms:
             pair = (blend.name, part.name)
             if _is_part(part, blend) and pair not in pairs and pair[::-1] not in pairs:
@@ -331,11 +329,17 @@ def _latency_problem(arm: ArmResult, task: Task) -> str | None:
 
 
 def _is_part(part: Arm, blend: Arm) -> bool:
-    own = {key: value for key, value in blend.settings.items() if key in CONTEXT_SETTINGS}
-    rest = {key: value for key, value in blend.settings.items() if key not in CONTEXT_SETTINGS}
-    if part.context == "prompt":
-        return (part.weights, part.stages) == (blend.weights, blend.stages) and dict(part.settings) == rest
-    return part.weights == "base" and part.context == blend.context and dict(part.settings) == own
+    """Whether `part` is `blend` without its tuned weights or without one part of its context, all else alike."""
+    same_weights = (part.weights, part.stages, part.endpoint) == (blend.weights, blend.stages, blend.endpoint)
+    if same_weights:
+        lacks_one = set(part.parts) < set(blend.parts) and len(part.parts) == len(blend.parts) - 1
+    else:
+        lacks_one = part.weights == "base" and is_trained(blend) and part.parts == blend.parts != ()
+    of_context = {PARTS[name].setting for name in blend.parts}
+    kept = {PARTS[name].setting for name in part.parts}
+    own = {key: value for key, value in blend.settings.items() if (key in kept if key in of_context else same_weights)}
+    blended = is_trained(blend) + len(blend.parts) > 1
+    return blended and lacks_one and dict(part.settings) == own
 
 
 def _variance(low: float, high: float, n: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.base.records import Answer, ClassRow, Estimate, Example, Generation
+from trimtab.base.records import Answer, Classes, Estimate, Example, Generation
 from trimtab.base.task import Task
 from trimtab.measurement.metrics import (
     aggregate,
@@ -95,14 +95,6 @@ def slice_estimates(answers: Sequence[Answer], task: Task) -> dict[str, Estimate
     """The metric for each value of the slice column."""
     names = sorted({answer.slice for answer in answers if answer.slice is not None})
     return {name: score_estimate([answer for answer in answers if answer.slice == name], task) for name in names}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Classes:
-    """A classifier by class, and its accuracy on the surest share of its answers; empty where it gives no probabilities."""
-
-    rows: tuple[ClassRow, ...]
-    selective: dict[float, float]
 
 
 def class_figures(answers: Sequence[Answer]) -> Classes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,18 +42,24 @@ def lora_layers(model: nn.Module) -> dict[str, LoraLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
 
 
-def remove_lora(base: Base) -> None:
-    """Take the wrappers off again: the base model as it was, to the bit."""
+def take_off(base: Base) -> None:
+    """The base model as published, to the bit: wrappers off, weights that were let go of put back and frozen again."""
     for name, layer in lora_layers(base.model).items():
         layer.unmerge()
         parent, _, child = name.rpartition(".")
         setattr(base.model.get_submodule(parent), child, layer.base)
+    parameters = dict(base.model.named_parameters())
+    with torch.no_grad():
+        for name, value in base.published.items():
+            parameters[name].copy_(value)
+    base.published.clear()
+    base.model.requires_grad_(False)
 
 
 def unfreeze(base: Base, method: str, layers: int = 4) -> None:
     """Let the numbers of `freeze` (the last `layers` blocks and the final norm) or `full` (all) move.
 
-    They keep the base's type; the optimizer steps float32 masters of them.
+    They keep the base's type; the optimizer steps float32 masters of them. What they were is kept for `take_off`.
     """
     model = base.model
     blocks = model.base_model.layers
@@ -61,10 +67,18 @@ def unfreeze(base: Base, method: str, layers: int = 4) -> None:
         raise InputError(f"layers = {layers}, but the model has {len(blocks)}", "lower it", field="arm.layers")
     if method == "full":
         model.requires_grad_(True)
-        return
-    norms = (part for name, part in model.base_model.named_children() if name.endswith("norm"))  # Phi: final_layernorm
-    for module in (*blocks[len(blocks) - layers :], *norms):
-        module.requires_grad_(True)
+    else:
+        norms = (
+            part for name, part in model.base_model.named_children() if name.endswith("norm")
+        )  # Phi: final_layernorm
+        for module in (*blocks[len(blocks) - layers :], *norms):
+            module.requires_grad_(True)
+    _let_go(base, trainable(model))
+
+
+def _let_go(base: Base, parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, value in parameters.items():
+        base.published.setdefault(name, value.detach().clone())
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -121,7 +135,9 @@ def load_adapter(base: Base, folder: Path) -> None:
     Raises MissingError when the folder holds none, InputError when it does not fit the model.
     """
     if (folder / MOVED_FILE).is_file():
-        _copy_into(dict(base.model.named_parameters()), load_file(folder / MOVED_FILE), folder)
+        tensors, parameters = load_file(folder / MOVED_FILE), dict(base.model.named_parameters())
+        _let_go(base, {name: parameters[name] for name in tensors if name in parameters})
+        _copy_into(parameters, tensors, folder)
         return
     if not (folder / ADAPTER_FILE).is_file():
         raise MissingError(f"{folder}: no adapter; train one with: trimtab train ARM")
@@ -140,7 +156,7 @@ def load_adapter(base: Base, folder: Path) -> None:
         targets[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_b
     tensors = load_file(folder / ADAPTER_FILE)
     if tensors.keys() != targets.keys():
-        remove_lora(base)
+        take_off(base)
         raise InputError(
             "the adapter is for other layers than this model has", "use the base model it was trained on", file=folder
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,16 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A pretrained causal model in evaluation mode, all weights frozen, and its tokenizer."""
+    """A pretrained causal model in evaluation mode, all weights frozen, and its tokenizer.
+
+    `published` holds, by parameter name, the weights that were let go of since, as they were: `model/adapters.py` puts them back.
+    """
 
     model: Any
     tokenizer: Any
     precision: str
     folder: Path
+    published: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

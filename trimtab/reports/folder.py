@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json
+from trimtab.base.grammar import named
 from trimtab.base.records import Answer, Arm, ClassRow, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
 from trimtab.base.tables import CostTable, TargetTable
-from trimtab.base.task import CONTEXTS, METHODS
 from trimtab.reports.events import Curve, Training, read_training
 
 Table = TypeVar("Table", CostTable, TargetTable)
@@ -156,7 +156,7 @@ def _row(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Training]
     name = entry["arm"]
     beside = folder / "arms" / name / "arm.json"
     kept = read_json(beside) if beside.is_file() else {}
-    arm = _arm(name, {**own.get(name, {}), **kept, **entry})
+    arm = _arm(name, {**own.get(name, {}), **kept.get("arm", {}), **entry})
     by_class = kept.get("classes") or {}
     cost, training = entry.get("cost"), trained.get(name, Training())
     figures = {key: entry.get(key) for key in FIGURES}
@@ -182,21 +182,12 @@ def _row(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Training]
 
 def _arm(name: str, known: Mapping[str, Any]) -> Arm:
     """What an arm is: as the files say, else by the grammar of arm names (formats.md)."""
-    weights, _, context = name.partition("+")
-    method, *stages = weights.split("-")
-    if name in CONTEXTS:
-        method, stages, context = "base", [], name
-    elif method in METHODS:
-        stages = [*stages, "sft"]
-    elif name.startswith("api-"):
-        method = "api"
-    named = known.get("weights", method)
-    stages = known.get("stages", stages if named in METHODS else [])
+    meant = named(name) or Arm(name=name, weights="base", stages=(), context="prompt")
     return Arm(
         name=name,
-        weights=named,
-        stages=tuple(stages),
-        context=known.get("context", context or "prompt"),
+        weights=known.get("weights", meant.weights),
+        stages=tuple(known.get("stages", meant.stages)),
+        context=known.get("context", meant.context),
         settings=known.get("settings") or {key: known[key] for key in SETTINGS if key in known},
     )
 

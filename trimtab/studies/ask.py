@@ -8,21 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.arms.answerers import ready
-from trimtab.arms.contexts import CUSTOMARY, Context
+from trimtab.arms.contexts import context_for
 from trimtab.arms.saved import find_saved, latest_winner, require_weights
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_to_answer
 from trimtab.base.errors import InputError
+from trimtab.base.grammar import shots_of
+from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Example, Hit, Message
-from trimtab.base.task import Task, load_task, parse_arm
+from trimtab.base.show import Shown
+from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.metrics import has_abstained, squad_normalised
+from trimtab.studies.opening import opened
 
 SUPPORT = 0.5  # least share of an answer's content words that a passage must hold to be cited for it
 FUNCTION_WORD = 3  # letters up to which a word is taken for a function word: is, the, on, von, les
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskResult:
+class AskResult(Shown):
     """An answer; `hits` are the passages that were read for it, `cited` the ranks of those that support it."""
 
     answer: str
@@ -31,35 +35,48 @@ class AskResult:
     hits: tuple[Hit, ...]
     cited: tuple[int, ...]
 
+    @property
+    def headline(self) -> str:
+        """The answer."""
+        return self.answer
 
-def ask(question: str, *, task: str | Path | Task = "trimtab.toml", arm: str | None = None) -> AskResult:
+
+def ask(
+    question: str,
+    *,
+    task: str | Path | Task = "trimtab.toml",
+    arm: str | None = None,
+    listeners: Sequence[Listener] | None = None,
+) -> AskResult:
     """Answer a question with an arm: the winner of the newest study unless one is named, else `rag`, else `prompt`.
 
     Documents are read anew on each call, so an edited one is answered from at once. `seconds` are those of retrieval and answer,
-    models already loaded. Raises MissingError for an arm whose weights were not trained.
+    models already loaded. `listeners` get every event; None shows progress on standard error. Raises MissingError for an arm whose
+    weights were not trained.
     """
-    task = task if isinstance(task, Task) else load_task(task)
     if not question.strip():
         raise InputError("the question is empty", "write it in quotes after ask")
-    chosen = parse_arm(arm or latest_winner(task) or ("rag" if task.data.documents else "prompt"), task)
-    kept = require_weights(find_saved(task, chosen), chosen)
-    own = chosen.settings.get("passages" if chosen.context == "rag" else "shots", CUSTOMARY[chosen.context])
-    context = Context(kind=chosen.context, count=kept.count if kept and kept.count is not None else int(own))
-    session = Session(open_to_answer(task, rows=_needs_rows(task, chosen)))
-    example = Example(id="question", messages=(Message(role="user", content=question),), references=())
-    with ready(session, chosen, context, kept.folder if kept else task.folder) as able:
-        if chosen.context == "rag":
-            _ = session.index
-        began = time.perf_counter()
-        prompt = able.builder.prompts([example])[0]
-        answer = able.many([prompt])[0].text
-        seconds = time.perf_counter() - began
+    with opened(task, listeners=listeners, allow_commands=True) as opening:  # nothing is scored, so no program runs
+        own = opening.task
+        chosen = parse_arm(arm or latest_winner(own) or ("rag" if own.data.documents else "prompt"), own)
+        saved = require_weights(find_saved(own, chosen), chosen)
+        context = context_for(chosen, saved.chosen if saved else None)
+        session = Session(open_to_answer(own, rows=_needs_rows(own, chosen)))
+        example = Example(id="question", messages=(Message(role="user", content=question),), references=())
+        with ready(session, chosen, context, saved.folder if saved else own.folder) as able:
+            if chosen.retrieves:
+                opening.progress(arm=chosen.name).emit("index")
+                _ = session.index
+            began = time.perf_counter()
+            prompt = able.builder.prompts([example])[0]
+            answer = able.many([prompt])[0].text
+            seconds = time.perf_counter() - began
     return AskResult(
         answer=answer,
         arm=chosen.name,
         seconds=seconds,
         hits=prompt.hits,
-        cited=supporting(answer, prompt.hits, task.task.unknown),
+        cited=supporting(answer, prompt.hits, own.task.unknown),
     )
 
 
@@ -86,5 +103,4 @@ def supporting(answer: str, hits: Sequence[Hit], unknown: str) -> tuple[int, ...
 def _needs_rows(task: Task, arm: Arm) -> bool:
     """Whether the labelled rows are needed to answer: as shots, for the labels, for the length of answers."""
     labels = task.task.kind == "classify" and not task.task.labels
-    shots = arm.context in ("few-shot", "nearest-shots")
-    return bool(task.data.examples) and (shots or labels or task.task.output_tokens is None)
+    return bool(task.data.examples) and (shots_of(arm) is not None or labels or task.task.output_tokens is None)

@@ -10,19 +10,22 @@ from pathlib import Path
 from statistics import median
 
 from trimtab.arms.answerers import lacking_keys
-from trimtab.arms.contexts import CUSTOMARY, Context, PromptBuilder
+from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.plan import Plan, fit, predict
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
-from trimtab.base.progress import Display, Progress
+from trimtab.base.grammar import method_of
+from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
-from trimtab.base.task import Task, load_task
+from trimtab.base.show import Shown
+from trimtab.base.task import Task
 from trimtab.data.checks import Level, Remark, by_level, check_documents, check_size
 from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
 from trimtab.measurement.statistics import items_for_difference, smallest_difference
+from trimtab.studies.opening import opened
 from trimtab.studies.study import GUESSED_DISCORDANCE
 
 FIRST_QUESTIONS = 100
@@ -64,7 +67,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckResult:
+class CheckResult(Shown):
     """Everything that was looked at; a remark of level `stop` must be mended before a study."""
 
     task: str
@@ -89,16 +92,21 @@ class CheckResult:
     cuts: tuple[str, ...]
 
 
-def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
+def check(task: str | Path | Task = "trimtab.toml", *, listeners: Sequence[Listener] | None = None) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    Raises InputError for files that cannot be read at all; what only stops a study is a remark.
+    `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
+    what only stops a study is a remark.
     """
-    task = task if isinstance(task, Task) else load_task(task)
+    with opened(task, listeners=listeners, allow_commands=True) as opening:  # nothing is scored, so no program runs
+        return _check(opening.task, opening.progress())
+
+
+def _check(task: Task, progress: Progress) -> CheckResult:
     # leaks are to be shown beside everything else, so opening must not stop at them
-    opened = task.model_copy(update={"data": task.data.model_copy(update={"leakage": "report"})})
-    workspace = open_workspace(opened)
-    softened = list(check_documents(workspace.splits, workspace.documents, opened))
+    shown = task.model_copy(update={"data": task.data.model_copy(update={"leakage": "report"})})
+    workspace = open_workspace(shown)
+    softened = list(check_documents(workspace.splits, workspace.documents, shown))
     remarks = [remark for remark in workspace.remarks if remark not in softened]
     remarks += check_documents(workspace.splits, workspace.documents, task)
     if workspace.overlaps:
@@ -130,25 +138,23 @@ def check(task: str | Path | Task = "trimtab.toml") -> CheckResult:
         currency=task.cost.currency if task.cost.machine_hour else None,
         cuts=(),
     )
-    return _with_model(result, workspace) if workspace.splits["train"] and tests else result
+    return _with_model(result, workspace, progress) if workspace.splits["train"] and tests else result
 
 
 def _smallest(tests: int, comparisons: int) -> float:
     return smallest_difference(tests, GUESSED_DISCORDANCE, comparisons)
 
 
-def _with_model(result: CheckResult, workspace: Workspace) -> CheckResult:
+def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -> CheckResult:
     """Add what only the models can tell; where they are missing, what fetches them."""
-    task, display = workspace.task, Display()
+    task = workspace.task
     try:
         session = open_session(workspace)
         arm, pieces = _example(session)
         tokens = _token_statistics(session, workspace.splits["train"])
-        predicted = predict(session, task.arms, Progress(listeners=[display]))
+        predicted = predict(session, task.arms, progress)
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
-    finally:
-        display.close()
     plan, splits = fit(predicted, task.study.budget_seconds, task.study.seeds), session.workspace.splits
     former = list(check_size(workspace.splits))  # rows that are too long are gone now
     remarks = [remark for remark in result.remarks if remark not in former]
@@ -198,14 +204,14 @@ def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
 
 def _example(session: Session) -> tuple[str, tuple[Piece, ...]]:
     """The first training row as the first tuned language model reads it, cut where the loss mask changes."""
-    arms = [arm for arm in session.task.arms if arm.weights not in ("api", "linear")] or [
+    arms = [arm for arm in session.task.arms if method_of(arm).uses_base] or [
         Arm(name="prompt", weights="base", stages=(), context="prompt")
     ]
     arm = next((arm for arm in arms if arm.stages), arms[0])
-    count = arm.settings.get("passages" if arm.context == "rag" else "shots", CUSTOMARY[arm.context])
-    builder = PromptBuilder(session, Context(kind=arm.context, count=int(count)))
+    context = context_for(arm)
+    builder = PromptBuilder(session, context)
     prompt, answer = builder.training_prompts(session.workspace.splits["train"][:1], 0)[0]
-    train_on = session.task.data.train_on if arm.context == "prompt" else "last"
+    train_on = session.task.data.train_on if context.is_instruction_alone else "last"
     encoded = session.encoder.conversation(prompt.messages, answer, train_on=train_on)
     return arm.name, pieces_of(encoded, session.base.tokenizer.decode)
 
@@ -217,7 +223,7 @@ def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[Pie
 
 
 def _token_statistics(session: Session, train: Sequence[Example]) -> TokenStatistics:
-    builder = PromptBuilder(session, Context(kind="prompt", count=0))
+    builder = PromptBuilder(session, Context())
     prompts = [len(session.encoder.prompt(prompt.messages)) for prompt in builder.prompts(train)]
     answers = [len(session.encoder.answer(example.references[0])) for example in train]
     whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
@@ -235,8 +241,8 @@ def _forecast(arm: Arm, plan: Plan, tokens: TokenStatistics, tests: int, task: T
     planned = next(item for item in plan.arms if item.arm == arm.name)
     if planned.problem:
         return Forecast(arm=arm.name, problem="cannot run, see the remarks")
-    if arm.weights == "api":
-        price = task.api[arm.name.removeprefix("api-")].price_per_million
+    if arm.endpoint:
+        price = task.api[arm.endpoint].price_per_million
         fee = (tokens.prompt_median * price.input + tokens.answer_median * price.output) / 1e6 if price else None
         return Forecast(
             arm=arm.name, cost=tests * fee if fee is not None else None, problem="not timed: check sends nothing"

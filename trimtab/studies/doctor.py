@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trimtab.base.show import Shown
 from trimtab.model.catalog import CATALOGUE, cache_root, resolve
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorReport:
+class DoctorReport(Shown):
     """What this machine has. `missing` keeps something from working; `optional` only limits what can be done."""
 
     system: str

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from trimtab.arms.identity import digest_of, settings_of
 from trimtab.arms.run import ArmRunner, Effort
 from trimtab.arms.saved import find_saved, require_weights
-from trimtab.arms.session import open_session
-from trimtab.arms.workspace import Workspace, open_workspace, require_sound
 from trimtab.base.errors import InputError
-from trimtab.base.progress import Display, Progress
+from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import ArmResult
-from trimtab.base.task import Task, load_task, parse_arm
-from trimtab.measurement.evaluate import Scorer, save_answers
-from trimtab.measurement.scorer import ScorerProgram, require_consent
+from trimtab.base.task import Task, parse_arm
+from trimtab.measurement.evaluate import save_answers
+from trimtab.measurement.scorer import ScorerFunction
+from trimtab.studies.opening import opened
 from trimtab.studies.record import count_opening
 
 EVALS = "evals"
@@ -29,43 +28,36 @@ def eval(
     split: Literal["dev", "test"] = "dev",
     run: str | None = None,
     allow_commands: bool = False,
+    scorer: ScorerFunction | None = None,
+    listeners: Sequence[Listener] | None = None,
 ) -> ArmResult:
     """Score one arm on a split, with its 95% interval; the answers are kept in `.trimtab/evals/`.
 
     Weights are those of the training run `run`, else of the newest run of this arm, else of the newest study; the same holds for
-    the number of shots or passages. Scoring on test is counted. Raises MissingError where there are no weights.
+    the number of shots or passages. Scoring on test is counted, and told. `scorer` is a function
+    `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
+    standard error. Raises MissingError where there are no weights.
     """
-    task = task if isinstance(task, Task) else load_task(task)
-    chosen = parse_arm(arm, task)
-    kept = require_weights(find_saved(task, chosen, run), chosen)
-    if task.task.scorer:
-        require_consent(task.task.scorer, allow_commands)
-    workspace = open_workspace(task)
-    require_sound(workspace)
-    session = open_session(workspace)
-    if not session.workspace.splits[split]:
-        raise InputError(f"the {split} split is empty", "add examples", file=task.file, field="data.split")
-    name = f"{kept.id}-{arm}" if kept else arm
-    if split == "test":
-        digest = session.workspace.task_digest[:8]  # another prompt is another look
-        _tell_opening(session.workspace, f"eval-{name}-{digest}")
-    display = Display()
-    with ExitStack() as stack:
-        stack.callback(display.close)
-        scorer: Scorer | None = None
-        if task.task.scorer:
-            scorer = stack.enter_context(ScorerProgram(task.task.scorer, task.folder))
-        runner = ArmRunner(session, scorer, Progress(listeners=[display], arm=arm))
+    with opened(task, listeners=listeners, allow_commands=allow_commands, scorer=scorer) as opening:
+        chosen = parse_arm(arm, opening.task)
+        saved = require_weights(find_saved(opening.task, chosen, run), chosen)
+        session = opening.session()
+        workspace = session.workspace
+        if not workspace.splits[split]:
+            raise InputError(f"the {split} split is empty", "add examples", file=opening.task.file, field="data.split")
+        name = f"{saved.id}-{chosen.name}" if saved else chosen.name
+        progress = opening.progress(arm=chosen.name)
+        if split == "test":
+            digest = digest_of(settings_of(opening.task))[:8]  # another prompt is another look
+            _tell_opening(count_opening(workspace, f"eval-{name}-{digest}"), progress)
         folder = workspace.folder / EVALS / f"{name}-{split}"
-        outcome = runner.run(chosen, split, folder, Effort(search=False), kept=kept)
-    save_answers(folder / "answers.parquet", outcome.answers)
+        runner = ArmRunner(session, opening.scorer, progress)
+        outcome = runner.run(chosen, split, folder, Effort(search=False), saved=saved)
+        save_answers(folder / "answers.parquet", outcome.answers)
     return outcome.result
 
 
-def _tell_opening(workspace: Workspace, name: str) -> None:
-    """Count this look at the test questions, and say so."""
-    openings = count_opening(workspace, name)
+def _tell_opening(openings: int, progress: Progress) -> None:
     times = "once" if openings == 1 else f"{openings} times"
-    sys.stderr.write(
-        f"The test questions have now been opened {times}; choices made on them make their scores too good.\n"
-    )
+    note = f"The test questions have now been opened {times}; choices made on them make their scores too good."
+    progress.emit("data", note=note, stays=True)

@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from trimtab.arms.saved import newest, read_if_there
+from trimtab.arms.saved import newest, read_result, read_run
 from trimtab.arms.workspace import FOLDER
+from trimtab.base.errors import VersionError
 from trimtab.base.files import TIME
+from trimtab.base.show import ShownRows
 from trimtab.base.task import Task, load_task
+
+State = Literal["done", "unfinished", "of another version"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,40 +23,36 @@ class RunInfo:
 
     id: str
     kind: Literal["study", "run"]
-    state: Literal["done", "unfinished"]
+    state: State
     arm: str | None
     score: float | None
     when: str
 
 
-def runs(task: str | Path | Task = "trimtab.toml") -> tuple[RunInfo, ...]:
-    """Every study and training run of a task, the newest first."""
+def runs(task: str | Path | Task = "trimtab.toml") -> ShownRows:
+    """Every study and training run of a task as `RunInfo`, the newest first."""
     task = task if isinstance(task, Task) else load_task(task)
     home = task.folder / FOLDER
-    found = [_study_info(folder) for folder in newest(home / "studies")]
-    found += [_run_info(folder) for folder in newest(home / "runs")]
-    return tuple(sorted(found, key=lambda info: info.id, reverse=True))
+    found = [_info(folder, "study") for folder in newest(home / "studies")]
+    found += [_info(folder, "run") for folder in newest(home / "runs")]
+    return ShownRows(sorted(found, key=lambda info: info.id, reverse=True))
 
 
-def _study_info(folder: Path) -> RunInfo:
-    plain = read_if_there(folder / "study.json", "verdict", "arms")
-    arm = plain["verdict"]["arm"] if plain else None
-    scores = {row["arm"]: row.get("score") for row in plain["arms"]} if plain else {}
-    state: Literal["done", "unfinished"] = "done" if plain else "unfinished"
-    return RunInfo(id=folder.name, kind="study", state=state, arm=arm, score=scores.get(arm), when=_when(folder))
-
-
-def _run_info(folder: Path) -> RunInfo:
-    plain = read_if_there(folder / "manifest.json", "arm", "result")
-    result = plain["result"] if plain else None
-    return RunInfo(
-        id=folder.name,
-        kind="run",
-        state="done" if result else "unfinished",
-        arm=plain["arm"] if plain else None,
-        score=result["dev_metric"] if result else None,
-        when=_when(folder),
-    )
+def _info(folder: Path, kind: Literal["study", "run"]) -> RunInfo:
+    state: State = "unfinished"
+    arm: str | None = None
+    score: float | None = None
+    try:
+        if kind == "study" and (result := read_result(folder)) is not None:
+            state, arm = "done", result.verdict.arm
+            score = next((one.score.value for one in result.arms if one.arm == arm and one.score), None)
+        elif kind == "run" and (run := read_run(folder)) is not None:
+            arm = run.arm.name
+            if run.result is not None:
+                state, score = "done", run.result.best.dev_metric if run.result.best else None
+    except VersionError:
+        state = "of another version"
+    return RunInfo(id=folder.name, kind=kind, state=state, arm=arm, score=score, when=_when(folder))
 
 
 def _when(folder: Path) -> str:

@@ -5,33 +5,34 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
+from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
 from trimtab.arms.plan import Plan, fit, load_plan, predict, save_plan
 from trimtab.arms.run import ArmRunner
-from trimtab.arms.session import open_session
-from trimtab.arms.workspace import Workspace, open_workspace, require_sound
+from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
+from trimtab.arms.session import Session
+from trimtab.arms.workspace import Workspace
+from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError, MissingError, StoppedError, TrimtabError, cannot_write
-from trimtab.base.files import folder_named, locked, new_folder, write_atomic, write_json
-from trimtab.base.progress import Display, Listener, Progress
-from trimtab.base.records import Answer, Arm, ArmResult, Comparison, StudyResult
+from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
+from trimtab.base.progress import Listener
+from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, Comparison, StudyResult, Usage
 from trimtab.base.task import Task, load_task, with_budget
-from trimtab.decision.cost import Usage
 from trimtab.decision.verdict import best_arm, decide, planned_pairs
-from trimtab.measurement.evaluate import Scorer, load_answers, save_answers
+from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import difference, noninferiority_p, scores_of, target_p
-from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, require_consent
+from trimtab.measurement.scorer import ScorerFunction
 from trimtab.measurement.statistics import LEVEL, discordance, holm, smallest_difference
 from trimtab.reports.page import write_report
-from trimtab.studies.record import arm_digest, count_opening, load_arm, manifest, save_arm, to_json
+from trimtab.studies.opening import Opening, opened
+from trimtab.studies.record import count_opening, manifest
 
-__all__ = ["study", "to_json"]
-
+DEPENDS, PLAN = "depends.json", "plan.json"
 GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
 # What an arm may die of without taking the study with it.
 SURVIVED = (
@@ -59,51 +60,30 @@ def study(
     task = task if isinstance(task, Task) else load_task(task)
     if budget is not None:
         task = with_budget(task, budget)
-    if task.task.scorer and scorer is None:
-        require_consent(task.task.scorer, allow_commands)
-    workspace = open_workspace(task)
-    require_sound(workspace)
-    with ExitStack() as stack:
-        stack.enter_context(locked(workspace.folder / "studies"))
-        folder = _study_folder(workspace, resume)
-        if resume is not None and budget is not None and (folder / "plan.json").exists():
-            raise InputError(
-                "a study that goes on keeps its plan", "leave it out, or start a new study", field="--budget"
-            )
-        write_atomic(folder / "task.toml", task.file.read_bytes())
-        display = Display() if listeners is None else None
-        progress = Progress(path=folder / "events.jsonl", listeners=[display] if display else list(listeners or ()))
-        judge: Scorer | None = scorer
-        if task.task.scorer and scorer is None:
-            judge = stack.enter_context(ScorerProgram(task.task.scorer, task.folder))
-        try:
-            return _StudyRun(task, workspace, folder, judge, progress, display).run()
-        except StoppedError as error:
-            raise StoppedError(f"{error} (study {folder.name})") from None
-        except KeyboardInterrupt:  # between steps of training nothing is lost but the arm that was being measured
-            raise StoppedError(f"stopped, finished arms are kept; go on with --resume (study {folder.name})") from None
-        finally:
-            if display:
-                display.close()
+    with opened(task, listeners=listeners, allow_commands=allow_commands, scorer=scorer) as opening:
+        home = opening.workspace.folder / "studies"
+        with locked(home):
+            folder = _study_folder(opening.workspace, home, resume)
+            opening.place = f"study {folder.name}"
+            if resume is not None and budget is not None and (folder / PLAN).exists():
+                raise InputError(
+                    "a study that goes on keeps its plan", "leave it out, or start a new study", field="--budget"
+                )
+            return _StudyRun(opening, folder, resumed=resume is not None).run()
 
 
 class _StudyRun:
     """One study under way."""
 
-    def __init__(
-        self,
-        task: Task,
-        workspace: Workspace,
-        folder: Path,
-        scorer: Scorer | None,
-        progress: Progress,
-        display: Display | None,
-    ) -> None:
-        self.task, self.folder, self.progress, self.display = task, folder, progress, display
-        self.kept_plan = load_plan(folder / "plan.json")
-        self.session = open_session(workspace, self.kept_plan.precision if self.kept_plan else None)
+    def __init__(self, opening: Opening, folder: Path, *, resumed: bool) -> None:
+        self.task, self.folder, self.display = opening.task, folder, opening.display
+        self.kept_plan = load_plan(folder / PLAN)
+        self.session = opening.session(self.kept_plan.precision if self.kept_plan else None)
         self.workspace = self.session.workspace
-        self.runner = ArmRunner(self.session, scorer, progress)
+        self.depends = _depends(self.session, folder, resumed=resumed)
+        write_atomic(folder / "task.toml", self.task.file.read_bytes())
+        self.progress = opening.progress(folder / "events.jsonl")
+        self.runner = ArmRunner(self.session, opening.scorer, self.progress)
         self.results: list[ArmResult] = []
         self.usages: dict[str, Usage] = {}
         self.measured: dict[str, float] = {}
@@ -121,9 +101,10 @@ class _StudyRun:
         result = self._decide(arms)
         smallest = self._smallest_difference(len(result.comparisons))
         write_json(
-            self.folder / "manifest.json", manifest(self.session, plan, openings, smallest, result.arms, self.measured)
+            self.folder / "manifest.json",
+            manifest(self.session, self.depends, plan, openings, smallest, result.arms, self.measured),
         )
-        write_json(self.folder / "study.json", to_json(result))
+        write_json(self.folder / STUDY_FILE, to_plain(result))
         write_report(self.folder)
         write_atomic(self.folder.parent / "latest", self.folder.name)
         return result
@@ -141,16 +122,16 @@ class _StudyRun:
         plan = replace(fit(predicted, left, table.seeds), precision=self.session.precision)
         for cut in plan.cuts:
             self.progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
-        save_plan(self.folder / "plan.json", plan)
+        save_plan(self.folder / PLAN, plan)
         return plan
 
     def _arm(self, arm: Arm, plan: Plan) -> ArmResult:
         folder = self.folder / "arms" / arm.name
-        digest = arm_digest(self.workspace, arm, plan.effort)
-        kept = load_arm(folder, digest, self.session, arm)
-        if kept is not None:
-            self.usages[arm.name] = kept[1]
-            return kept[0]
+        digest = digest_of(self.depends, repr(arm.identity), repr(plan.effort))
+        kept = read_arm(folder)
+        if kept is not None and kept.digest == digest:
+            self.usages[arm.name] = kept.usage
+            return kept.result
         if arm.name in plan.left_out:
             return ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
         began = time.perf_counter()
@@ -174,7 +155,18 @@ class _StudyRun:
         self.measured[arm.name] = time.perf_counter() - began
         folder.mkdir(parents=True, exist_ok=True)
         save_answers(folder / "answers.parquet", outcome.answers)
-        save_arm(folder, arm, outcome, digest)
+        base = self.task.base
+        record = ArmRecord(
+            arm=arm,
+            digest=digest,
+            model=base.model,
+            revision=base.revision,
+            embedding=base.embedding,
+            usage=outcome.usage,
+            result=outcome.result,
+            classes=outcome.classes,
+        )
+        write_arm(folder, record)
         for checkpoints in folder.glob("run-*/*/checkpoints"):
             shutil.rmtree(checkpoints)
         return outcome.result
@@ -247,25 +239,29 @@ class _StudyRun:
         self.display.seconds_left = lambda: max(0.0, left - (time.monotonic() - began))
 
 
-def _study_folder(workspace: Workspace, resume: str | None) -> Path:
+def _study_folder(workspace: Workspace, home: Path, resume: str | None) -> Path:
     """A new study's folder, or that of the one to go on with."""
-    studies = workspace.folder / "studies"
-    short = arm_digest(workspace, Arm(name="", weights="", stages=(), context=""), None)[:6]
     if resume is None:
-        folder = new_folder(studies, short)
-        write_atomic(studies / "latest", folder.name)
+        short = digest_of({**rows_depend_on(workspace), **settings_of(workspace.task)})[:6]
+        folder = new_folder(home, short)
+        write_atomic(home / "latest", folder.name)
         return folder
-    name = resume
-    if resume in ("", "latest"):
-        pointer = studies / "latest"
-        if not pointer.is_file():
-            raise MissingError(f"{studies}: no study to go on with; start one with: trimtab study")
-        name = pointer.read_text(encoding="utf-8", errors="replace").strip()
-    folder = folder_named(studies, name, "study")
-    if folder.name.rpartition("-")[2] != short:
-        kept = folder / "task.toml"
-        same = kept.is_file() and kept.read_bytes() == workspace.task.file.read_bytes()
-        what = "the rows or the documents have" if same else "the task file has"
-        remedy = "put back what was changed, or start a new study with: trimtab study"
-        raise InputError(f"{what} changed since this study was begun", remedy, file=folder)
-    return folder
+    if resume not in ("", "latest"):
+        return folder_named(home, resume, "study")
+    pointer = home / "latest"
+    if not pointer.is_file():
+        raise MissingError(f"{home}: no study to go on with; start one with: trimtab study")
+    return folder_named(home, pointer.read_text(encoding="utf-8", errors="replace").strip(), "study")
+
+
+def _depends(session: Session, folder: Path, *, resumed: bool) -> Depends:
+    """What the study depends on, kept in its folder; raises InputError where one to go on with was begun with anything else."""
+    file, now = folder / DEPENDS, depends_on(session, session.task.arms)
+    if file.is_file():
+        refuse_changed(folder, read_object(file), now, "trimtab study")
+    elif resumed and (folder / PLAN).exists():
+        raise InputError(
+            "was begun by an older version of Trimtab", "start a new study with: trimtab study", file=folder
+        )
+    write_json(file, now)
+    return now

@@ -1,0 +1,80 @@
+"""One grammar of arm names: every arm has one spelling, every spelling one arm, and a name that means nothing is told so."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.base.grammar import METHODS, PARTS, context_of, context_words, describe, named, parts_of
+from trimtab.base.records import Arm
+
+CONTEXTS = ["prompt", *PARTS, "rag+few-shot", "rag+nearest-shots"]
+WEIGHTS = ["", "lora", "lora-docs", "freeze", "freeze-docs", "full", "full-docs", "api-big", "api-a-b"]
+NAMES = ["linear"] + [
+    "+".join(part for part in (weights, context if context != "prompt" or not weights else "") if part)
+    for weights, context in itertools.product(WEIGHTS, CONTEXTS)
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_written_is_the_name_that_is_read(name: str) -> None:
+    arm = named(name)
+    assert arm is not None
+    assert arm.name == name
+    assert arm.parts == parts_of(arm.context)
+    assert describe(arm)
+
+
+def test_different_names_are_different_arms() -> None:
+    assert len({repr(arm.identity) for name in NAMES if (arm := named(name))}) == len(NAMES)
+
+
+@given(st.sampled_from(NAMES), st.randoms())
+def test_order_does_not_matter_on_reading(name: str, random) -> None:
+    parts = name.split("+")
+    random.shuffle(parts)
+    assert named("+".join(parts)) == named(name)
+
+
+@given(st.text(alphabet="abdefhilmnoprstuwx-+ ", max_size=24))
+def test_any_text_is_an_arm_of_the_grammar_or_none_or_refused_in_words(text: str) -> None:
+    try:
+        arm = named(text)
+    except ValueError as error:
+        _, remedy = str(error).split("; ", 1)
+        arm = named(remedy.removeprefix("write ")) if remedy.startswith("write ") else None
+    assert arm is None or (named(arm.name) == arm and arm.weights in METHODS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "+", "lora+", "base", "base+rag", "api", "api-", "lora-sft", "lora-docs-docs", "lora+lora", "Lora", "rag+x"],
+)
+def test_what_is_not_of_the_grammar_is_none(name: str) -> None:
+    assert named(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("few-shot+nearest-shots", "do not go together"),
+        ("rag+rag", "do not go together"),
+        ("linear+rag", "stands by itself"),
+        ("lora+prompt", "write lora"),
+        ("prompt+rag", "write rag"),
+    ],
+)
+def test_known_parts_that_do_not_go_together_are_told(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        named(name)
+
+
+def test_contexts_have_one_order() -> None:
+    assert context_of(["few-shot", "rag"]) == "rag+few-shot"
+    assert context_of([]) == context_of(["prompt"]) == "prompt"
+    assert context_words("rag+few-shot") == "retrieved passages and fixed shots"
+    arm = Arm(name="x", weights="lora", stages=("docs", "sft"), context="rag+few-shot", settings={"rank": 4})
+    assert "on the documents, then on the examples, shown passages" in describe(arm)

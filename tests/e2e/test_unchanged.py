@@ -1,0 +1,148 @@
+"""Small cuts of the three bundled studies, seeded: the losses of every step and every answer stay what they were.
+
+`unchanged.json` holds a record for each kind of processor and version of torch, equal to the bit; on a kind without one, the
+nearest record must be met within rounding. To write this machine's record after a change that is meant to change figures:
+
+    OMP_NUM_THREADS=1 python tests/e2e/test_unchanged.py
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from patience import no_patience
+
+__all__ = ["no_patience"]  # the plan of a study without a budget changes nothing
+
+RECORD = Path(__file__).with_name("unchanged.json")
+KEPT = {
+    "handbook": ("questions.jsonl", 4),
+    "spam": ("messages.jsonl", 40),
+    "style": ("pairs.jsonl", 24),
+}  # every so many
+DOCUMENTS = ("annual-leave.md", "family-leave.md", "shifts.md", "devices.md", "payday.md")
+FIXED = 'leakage = "report"\n[base]\nprecision = "fp32"'
+ARMS = {
+    "handbook": """
+arms = ["shots", "passages", "tuned", "read"]
+[arm.shots]
+context = "few-shot"
+shots = 2
+[arm.passages]
+context = "rag"
+passages = 2
+[arm.tuned]
+weights = "lora"
+context = "rag"
+passages = 1
+epochs = 0.5
+[arm.read]
+weights = "lora"
+stages = ["docs", "sft"]
+epochs = 0.1
+""",
+    "spam": """
+arms = ["linear", "near", "last"]
+[arm.near]
+context = "nearest-shots"
+shots = 2
+[arm.last]
+weights = "freeze"
+epochs = 0.5
+""",
+    "style": """
+arms = ["all"]
+[arm.all]
+weights = "full"
+epochs = 0.5
+""",
+}
+
+
+def cut(name: str, folder: Path) -> Path:
+    """A bundled example with every so many of its rows, all choices fixed, in float32."""
+    import trimtab.demos
+
+    source = Path(trimtab.demos.__file__).parent / name
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("source", "make.py", "__pycache__", "documents-*"))
+    file, every = KEPT[name]
+    lines = (folder / file).read_text(encoding="utf-8").splitlines(keepends=True)
+    if name == "handbook":
+        for document in (folder / "documents").iterdir():
+            if document.name not in DOCUMENTS:
+                document.unlink()
+        lines = [line for line in lines if json.loads(line).get("passage") in DOCUMENTS]
+    (folder / file).write_text("".join(lines[::every]), encoding="utf-8")
+    text = (folder / "trimtab.toml").read_text(encoding="utf-8")
+    before, _, _ = text.partition("[study]")
+    before = re.sub(r"output_tokens = \d+", "output_tokens = 12", before).replace("[base]", FIXED)
+    (folder / "trimtab.toml").write_text(f"{before}[study]{ARMS[name]}", encoding="utf-8")
+    return folder
+
+
+def figures(name: str, folder: Path) -> dict[str, Any]:
+    """Losses by arm and step as hexadecimal floats, and the answers by arm and question."""
+    import pyarrow.parquet as parquet
+
+    from trimtab import study
+
+    events: list[dict[str, Any]] = []
+    result = study(cut(name, folder), allow_commands=True, listeners=[events.append])
+    assert [(arm.arm, arm.status, arm.why) for arm in result.arms if arm.status != "done"] == []
+    losses: dict[str, list[str]] = {}
+    for event in events:
+        if event["stage"] == "train" and "loss" in event:
+            losses.setdefault(event["arm"], []).append(float(event["loss"]).hex())
+        if event["stage"] == "dev":
+            losses.setdefault(f"{event['arm']} dev", []).append(float(event["dev_loss"]).hex())
+    answers = {}
+    for arm in result.arms:
+        table = parquet.read_table(Path(result.report).parent / "arms" / arm.arm / "answers.parquet")
+        answers[arm.arm] = {row["item_id"]: [row["answer"], row["score"]] for row in table.to_pylist()}
+    return {"losses": losses, "answers": answers}
+
+
+def machine() -> str:
+    """What decides the last bits: the version of torch, and the vendor and instructions of the processor."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    vendor = next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), platform.machine())
+    amx = " AMX" if any("amx_tile" in line for line in lines) else ""
+    return f"torch {torch.__version__}, {vendor} {torch.backends.cpu.get_cpu_capability()}{amx}"
+
+
+def nearly(mine: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+    for arm, steps in recorded["losses"].items():
+        own = [float.fromhex(value) for value in mine["losses"][arm]]
+        assert own == pytest.approx([float.fromhex(value) for value in steps], rel=2e-3), arm
+    for arm, given in recorded["answers"].items():
+        assert mine["answers"][arm].keys() == given.keys()
+        same = sum(mine["answers"][arm][item] == one for item, one in given.items())
+        assert same >= 0.9 * len(given) - 1, arm
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_seeded_losses_and_answers_are_what_they_were(name: str, tmp_path: Path) -> None:
+    recorded = json.loads(RECORD.read_text(encoding="utf-8"))
+    mine = figures(name, tmp_path / name)
+    if machine() in recorded:
+        assert mine == recorded[machine()][name]
+    else:
+        nearly(mine, next(iter(recorded.values()))[name])
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    kept = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
+    with tempfile.TemporaryDirectory() as place:
+        kept[machine()] = {name: figures(name, Path(place) / name) for name in KEPT}
+    RECORD.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,141 @@
+"""What a result depends on, defined once: rows whole, documents, settings, weights and the versions of what made them.
+
+A training run, a study and each arm of it keep these as `depends.json` or in their records; going on is refused with what
+differs, and an arm is measured anew when anything here has changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from trimtab.arms.session import Session
+from trimtab.arms.workspace import Workspace
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_file, sha256_text
+from trimtab.base.grammar import method_of
+from trimtab.base.machine import versions
+from trimtab.base.records import Arm, Example
+from trimtab.base.task import Task
+
+Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of it
+
+TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that weights depend on
+# What decides which arms run and for how long; each arm's own share of it stands in its effort.
+_NOT_SETTINGS = {"study": {"arms", "budget"}}
+_ASPECTS = {
+    "rows": ("messages", "references"),
+    "row weights": ("weight",),
+    "groups": ("group",),
+    "slices": ("slice",),
+    "right passages of rows": ("passages",),
+}
+ROWS = (*_ASPECTS, "split of the rows")
+WEIGHTS = {"base": "weights of the base model", "embedding": "weights of the embedding model"}
+_SHOWN = 3  # differences that a message names
+
+
+def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()) -> dict[str, str]:
+    """Everything that the results of these arms rest on, of the task file these tables or all.
+
+    Weights that none of the arms uses are not asked for.
+    """
+    workspace = session.workspace
+    found = {**rows_depend_on(workspace), **settings_of(workspace.task, tables)}
+    if any(method_of(arm).uses_base for arm in arms):
+        found[WEIGHTS["base"]] = weights_digest(session.base_folder)
+    if any(uses_embedding(arm) for arm in arms):
+        found[WEIGHTS["embedding"]] = session.embedder.digest
+    return {**found, **{f"version of {name}": value for name, value in versions().items()}}
+
+
+def rows_depend_on(workspace: Workspace) -> dict[str, str]:
+    """Hashes of the rows, aspect by aspect, of where each stands, and of the documents."""
+    rows = [(split, example) for split in ("train", "dev", "test") for example in workspace.splits[split]]
+    found = {
+        what: sha256_text(*(json.dumps(_aspect(example, names), ensure_ascii=False) for _, example in rows))
+        for what, names in _ASPECTS.items()
+    }
+    found["split of the rows"] = sha256_text(*(part for split, example in rows for part in (split, example.id)))
+    found["documents"] = sha256_text(*(f"{document.id}:{document.digest}" for document in workspace.documents))
+    return found
+
+
+def settings_of(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
+    """The settings of these tables of the task file, or of all, as JSON by their dotted keys; comments and order do not count."""
+    plain = task.model_dump(mode="json", exclude=_NOT_SETTINGS)
+    return dict(_flat("", {name: plain[name] for name in tables or plain}))
+
+
+def differing(then: Depends, now: Depends) -> tuple[str, ...]:
+    """What is not the same any more, in words, settings with both values where they are short."""
+    names = [name for name in dict.fromkeys((*then, *now)) if then.get(name) != now.get(name)]
+    return tuple(_in_words(name, then.get(name), now.get(name)) for name in names)
+
+
+def refuse_changed(folder: Path, then: Depends, now: Depends, anew: str) -> None:
+    """Raise InputError, with what differs, where work in `folder` cannot go on; `anew` is the command that starts over."""
+    differences = differing(then, now)
+    if differences:
+        more = len(differences) - _SHOWN
+        shown = ", ".join(differences[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        raise InputError(
+            f"changed since this was begun: {shown}",
+            f"put back what was changed, or start anew with: {anew}",
+            file=folder,
+        )
+
+
+def digest_of(depends: Depends, *more: str) -> str:
+    """SHA-256 of all of it, and of `more`."""
+    return sha256_text(json.dumps(depends, sort_keys=True, ensure_ascii=False), *more)
+
+
+def uses_embedding(arm: Arm) -> bool:
+    """Whether an arm asks the embedding model."""
+    return arm.weights == "linear" or arm.retrieves or "nearest-shots" in arm.parts
+
+
+def weights_digest(folder: Path) -> str:
+    """The SHA-256 of a model's one file of weights, of the list of theirs where there are several; files are hashed once.
+
+    A file that was exchanged is seen by its size, time and place on the disk, and hashed again.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    found = [_file_digest(file, *_state(file)) for file in files]
+    return found[0] if len(found) == 1 else sha256_text(*found)
+
+
+def _state(file: Path) -> tuple[int, int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+@lru_cache(maxsize=256)
+def _file_digest(file: Path, *_: int) -> str:
+    return sha256_file(file)
+
+
+def _aspect(example: Example, names: Iterable[str]) -> list[Any]:
+    plain = asdict(example)
+    return [plain[name] for name in names]
+
+
+def _flat(before: str, value: Any) -> Iterable[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(f"{before}.{key}" if before else key, item)
+    else:
+        yield before, json.dumps(value, ensure_ascii=False)
+
+
+def _in_words(name: str, then: str | None, now: str | None) -> str:
+    hashed = name in (*ROWS, "documents", *WEIGHTS.values())
+    sides = [side if side is not None else "not set" for side in (then, now)]
+    if hashed or max(map(len, sides)) > 40:
+        return name
+    return f"{name} (was {sides[0]}, is {sides[1]})"

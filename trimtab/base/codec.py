@@ -1,0 +1,143 @@
+"""The one way between records and JSON: everything that is written by one verb and read by another goes through here.
+
+A record is an object with its fields' names. Three have a shape of their own (formats.md, `study.json`): an `Estimate` is
+`{"score", "low", "high", "n"}`; an `ArmResult` carries its score's figures itself, and without a score only why; a `Flip` leaves
+out the side that it has not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import date
+from functools import lru_cache
+from pathlib import Path, PurePath
+from types import UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from trimtab.base.errors import InputError, VersionError
+from trimtab.base.files import read_object, write_json
+from trimtab.base.records import ArmResult, Estimate, Flip
+
+FORM = 2  # of the files under .trimtab/; raised whenever one of them changes its meaning
+Record = TypeVar("Record")
+
+
+def to_plain(value: Any) -> Any:
+    """`value` as JSON values: records as objects, paths and dates as text, a number that is not finite as null."""
+    if value is None or isinstance(value, str | bool):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+        return [to_plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return _record_to_plain(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _record_to_plain(record: Any) -> dict[str, Any]:
+    plain = {item.name: to_plain(getattr(record, item.name)) for item in fields(record)}
+    if isinstance(record, Estimate):
+        return {"score": plain.pop("value"), **plain}
+    if isinstance(record, Flip):
+        return {key: value for key, value in plain.items() if value is not None}
+    if isinstance(record, ArmResult):
+        if record.status != "done":
+            return {key: plain[key] for key in ("arm", "status", "why")}
+        del plain["why"]
+        return {**plain, **(plain["score"] or {})}
+    return plain
+
+
+def from_plain(kind: type[Record], plain: Any) -> Record:
+    """The record of `kind` that `to_plain` made `plain` of; raises ValueError, in one line, for anything else.
+
+    A key that the record does not have is refused by its name, and so is a value of another type: nothing is guessed.
+    """
+    try:
+        record: Record = _adapter(cast(Any, kind)).validate_json(json.dumps(_gathered(kind, plain)), strict=True)
+        return record
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{place or kind.__name__}: {first['msg'].lower()}") from None
+
+
+@lru_cache(maxsize=64)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@lru_cache(maxsize=64)
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+def _gathered(hint: Any, plain: Any) -> Any:
+    """`plain` with the shapes of their own turned back into fields, at any depth; raises ValueError for a key that no field has."""
+    arguments = get_args(hint)
+    if isinstance(hint, type) and is_dataclass(hint) and isinstance(plain, Mapping):
+        plain = _fields_of(hint, plain)
+        unknown = sorted(set(plain) - set(_hints(hint)))
+        if unknown:
+            raise ValueError(f"{hint.__name__} has no {unknown[0]!r}")
+        return {name: _gathered(_hints(hint)[name], value) for name, value in plain.items()}
+    if get_origin(hint) in (Union, UnionType):
+        records = [one for one in arguments if isinstance(one, type) and is_dataclass(one)]
+        return _gathered(records[0], plain) if records and plain is not None else plain
+    if get_origin(hint) is tuple and isinstance(plain, list):
+        return [_gathered(arguments[0], item) for item in plain]
+    if get_origin(hint) is Mapping and isinstance(plain, Mapping):
+        return {key: _gathered(arguments[1], value) for key, value in plain.items()}
+    return plain
+
+
+def _fields_of(kind: type[Any], plain: Mapping[str, Any]) -> Mapping[str, Any]:
+    if kind is Estimate and "score" in plain:
+        return {"value": plain["score"], **{key: value for key, value in plain.items() if key != "score"}}
+    if kind is ArmResult and "low" in plain:
+        rest = {key: value for key, value in plain.items() if key not in ("low", "high", "n")}
+        return {**rest, "score": {key: plain.get(key) for key in ("score", "low", "high", "n")}}
+    return plain
+
+
+def write_record(path: Path, record: Any) -> None:
+    """Write a record as a file of the present form, atomically."""
+    write_json(path, {"form": FORM, **to_plain(record)})
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """Read what `write_record` wrote.
+
+    Raises InputError, naming what is wrong, for a damaged file, and VersionError for one that another version wrote.
+    """
+    plain = read_object(path)
+    form = plain.pop("form", None)
+    if form != FORM and (form is not None or set(plain) & set(_hints(cast(Any, kind)))):
+        raise VersionError(
+            f"was written by {'an older' if form is None else 'another'} version of Trimtab (form {form or 1}, this one reads {FORM})",
+            "start anew with this version, or go on with the one that wrote it",
+            file=path,
+        )
+    try:
+        return from_plain(kind, plain)
+    except ValueError as error:
+        raise InputError(
+            f"is damaged ({error})", "restore it from a copy, or move its folder away", file=path
+        ) from None

@@ -1,0 +1,191 @@
+"""What an arm can be: one table of methods and one of contexts, and the names that are made of them (`lora-docs+rag+few-shot`)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from trimtab.base.records import Arm
+
+PROMPT = "prompt"
+STAGES = ("docs", "sft")  # in the order in which they are trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One way to make weights. `settings`: what an `[arm.NAME]` table may set for it; `words`: for a reader who does not know its name.
+
+    `learning_rate` is its usual peak, None where no stage is trained on the loop; `uses_base`: whether it runs the base model.
+    """
+
+    words: str
+    learning_rate: float | None = None
+    settings: tuple[str, ...] = ()
+    uses_base: bool = True
+    answers_alone: bool = False  # the name stands by itself, without a context
+
+    @property
+    def staged(self) -> bool:
+        """Whether it is trained in stages, on the one loop."""
+        return self.learning_rate is not None
+
+
+_LOOP = ("learning_rate", "epochs", "batch")
+# LoRA wants about ten times the rate of full tuning (Thinking Machines 2025, "LoRA without regret").
+METHODS: Mapping[str, Method] = {
+    "base": Method(words="the model as it is"),
+    "lora": Method(words="the model tuned by a small adapter (LoRA)", learning_rate=5e-4, settings=("rank", *_LOOP)),
+    "freeze": Method(words="the model with its last layers tuned", learning_rate=1e-4, settings=("layers", *_LOOP)),
+    "full": Method(words="the model with all its weights tuned", learning_rate=5e-5, settings=_LOOP),
+    "linear": Method(
+        words="no language model: a linear classifier over words or embeddings of the text",
+        uses_base=False,
+        answers_alone=True,
+    ),
+    "api": Method(words="the model behind an endpoint", uses_base=False),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One thing that a context can put before the question; `setting` says how many of it, out of `tried` when dev chooses.
+
+    `words` name it in tables, `sight` in a sentence; of the parts of one `setting` a context has one at most.
+    """
+
+    setting: str
+    usual: int
+    tried: tuple[int, ...]
+    words: str
+    sight: str
+
+
+# In the order in which they are written: passages, then shots.
+PARTS: Mapping[str, Part] = {
+    "rag": Part(
+        setting="passages",
+        usual=3,
+        tried=(1, 3, 5),
+        words="retrieved passages",
+        sight="shown passages looked up in the documents",
+    ),
+    "few-shot": Part(
+        setting="shots",
+        usual=4,
+        tried=(2, 4, 8),
+        words="fixed shots",
+        sight="shown the same worked examples before every question",
+    ),
+    "nearest-shots": Part(
+        setting="shots",
+        usual=4,
+        tried=(2, 4, 8),
+        words="nearest shots",
+        sight="shown worked examples like the question before it",
+    ),
+}
+
+
+def method_of(arm: Arm) -> Method:
+    """The row of the table for an arm's weights."""
+    return METHODS[arm.weights]
+
+
+def is_trained(arm: Arm) -> bool:
+    """Whether something is fitted to the training rows: weights on the loop, or a linear classifier."""
+    return method_of(arm).staged or arm.weights == "linear"
+
+
+def shots_of(arm: Arm) -> str | None:
+    """The kind of worked examples that an arm shows, None where it shows none."""
+    return next((part for part in arm.parts if PARTS[part].setting == "shots"), None)
+
+
+def parts_of(context: str) -> tuple[str, ...]:
+    """The parts of a context in the order in which they are written; none for the instruction alone."""
+    return () if context == PROMPT else tuple(name for name in PARTS if name in context.split("+"))
+
+
+def context_of(parts: Iterable[str]) -> str:
+    """The one spelling of a context: `prompt`, `rag`, `rag+few-shot`; raises ValueError for parts that do not go together."""
+    named = [name for name in parts if name != PROMPT]
+    unknown = [name for name in named if name not in PARTS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no context; use {', '.join((PROMPT, *PARTS))}, or two joined by +")
+    settings = [PARTS[name].setting for name in named]
+    if len(set(settings)) < len(settings):
+        raise ValueError(f"{' and '.join(named)} do not go together; take one of them")
+    return "+".join(name for name in PARTS if name in named) or PROMPT
+
+
+def context_words(context: str) -> str:
+    """A context as tables name it: `instruction`, `retrieved passages and fixed shots`."""
+    return " and ".join(PARTS[name].words for name in parts_of(context)) or "instruction"
+
+
+def describe(arm: Arm) -> str:
+    """What an arm is, for a reader who does not know its name."""
+    words = method_of(arm).words
+    if method_of(arm).answers_alone:
+        return words
+    order = {("docs", "sft"): " on the documents, then on the examples", ("docs",): " on the documents alone"}
+    sight = " and ".join(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
+    own = ", ".join(
+        f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
+        for key, value in arm.settings.items()
+    )
+    return f"{words}{order.get(arm.stages, '')}, {sight}{f' ({own})' if own else ''}"
+
+
+def named(name: str) -> Arm | None:
+    """The arm that a name of the grammar stands for; None for a name that is not of the grammar.
+
+    The parts after the weights may stand in any order; the arm has the one spelling that is written. Raises ValueError for
+    parts that are known and do not go together.
+    """
+    heads = [part for part in name.split("+") if part != PROMPT and part not in PARTS]
+    rest = [part for part in name.split("+") if part not in heads]
+    if len(heads) > 1 or (not heads and not rest):
+        return None
+    first = heads[0] if heads else "base"
+    endpoint = first if first.startswith("api-") and first != "api-" else None
+    method, *between = ("api",) if endpoint else first.split("-")
+    row = METHODS.get(method)
+    if row is None or (heads and method == "base") or (method == "api" and endpoint is None):
+        return None
+    stages = (*between, "sft") if row.staged else ()
+    if (between and not row.staged) or not set(between) <= {"docs"} or len(between) > 1:
+        return None
+    if row.answers_alone and rest:
+        raise ValueError(f"{method} stands by itself; take {'+'.join(rest)} out")
+    if PROMPT in rest and (heads or len(rest) > 1):
+        raise ValueError(
+            f"the instruction is always there; write {'+'.join([*heads, *(p for p in rest if p != PROMPT)])}"
+        )
+    context = context_of(rest)
+    weights = "" if method == "base" else endpoint or first
+    return Arm(
+        name="+".join(part for part in (weights, "" if weights and context == PROMPT else context) if part),
+        weights=method,
+        stages=stages,
+        context=context,
+        endpoint=endpoint.removeprefix("api-") if endpoint else None,
+    )
+
+
+def is_name_of_the_grammar(name: str) -> bool:
+    """Whether a name means something already, so that no arm of one's own may bear it."""
+    try:
+        return named(name) is not None
+    except ValueError:
+        return True
+
+
+def nearest(name: str, others: Iterable[str] = ()) -> str | None:
+    """The name most like a mistyped one: of the grammar, or of `others`."""
+    trained = [name for name, row in METHODS.items() if row.staged]
+    known = [PROMPT, *PARTS, "rag+few-shot", "linear", *trained, *(f"{one}-docs" for one in trained)]
+    known += [f"{one}+{part}" for one in trained for part in PARTS]
+    near = difflib.get_close_matches(name, [*known, *others], n=1)
+    return near[0] if near else None

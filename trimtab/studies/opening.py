@@ -1,0 +1,82 @@
+"""How every verb begins and ends: the task loaded, consent asked for, the data opened, one display, one way to be stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from trimtab.arms.session import Session, open_session
+from trimtab.arms.workspace import Workspace, open_workspace, require_sound
+from trimtab.base.errors import StoppedError
+from trimtab.base.progress import Display, Listener, Progress
+from trimtab.base.task import Task, load_task
+from trimtab.measurement.evaluate import Scorer
+from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, require_consent
+
+
+class Opening:
+    """A verb under way: its task, and whatever of data, models and scorer it asks for, each opened once, when first asked for.
+
+    `place` names what can be gone on with; a verb that keeps its work sets it.
+    """
+
+    def __init__(
+        self, task: Task, listeners: Sequence[Listener] | None, scorer: ScorerFunction | None, stack: ExitStack
+    ) -> None:
+        self.task, self.place = task, ""
+        self.display = Display() if listeners is None else None
+        self.listeners: list[Listener] = [self.display] if self.display else list(listeners or ())
+        self._scorer, self._stack = scorer, stack
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The data, audited; raises InputError where they cannot carry a study."""
+        workspace = open_workspace(self.task)
+        require_sound(workspace)
+        return workspace
+
+    def session(self, precision: str | None = None) -> Session:
+        """The models; `precision` is that of work to go on with."""
+        return open_session(self.workspace, precision)
+
+    @cached_property
+    def scorer(self) -> Scorer | None:
+        """What scores answers in place of a metric: the caller's function, or the task's program, which is started now."""
+        if self._scorer is None and self.task.task.scorer:
+            return self._stack.enter_context(ScorerProgram(self.task.task.scorer, self.task.folder))
+        return self._scorer
+
+    def progress(self, file: Path | None = None, arm: str | None = None) -> Progress:
+        """The stream of events, written to `file` where one is given, and told to whoever listens."""
+        return Progress(path=file, listeners=self.listeners, arm=arm)
+
+
+@contextmanager
+def opened(
+    task: str | Path | Task,
+    *,
+    listeners: Sequence[Listener] | None = None,
+    allow_commands: bool = False,
+    scorer: ScorerFunction | None = None,
+) -> Iterator[Opening]:
+    """Inside, a verb works; `listeners` get every event, None shows progress on standard error.
+
+    Raises ConsentError before anything is opened where the task names a scorer program that may not run, and StoppedError, with
+    how to go on, in place of KeyboardInterrupt.
+    """
+    loaded = task if isinstance(task, Task) else load_task(task)
+    if loaded.task.scorer and scorer is None:
+        require_consent(loaded.task.scorer, allow_commands)
+    with ExitStack() as stack:
+        opening = Opening(loaded, listeners, scorer, stack)
+        if opening.display:
+            stack.callback(opening.display.close)
+        try:
+            yield opening
+        except StoppedError as error:
+            raise StoppedError(f"{error} ({opening.place})" if opening.place else str(error)) from None
+        except KeyboardInterrupt:  # between the steps of training, where the loop does not save
+            kept = f"what was finished is kept; go on with --resume ({opening.place})"
+            raise StoppedError(f"stopped, {kept if opening.place else 'nothing was kept'}") from None
