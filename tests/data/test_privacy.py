@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.records import Example, Message
-from trimtab.data.privacy import Finding, find_private, passes_luhn, passes_mod_97, scan
+from trimtab.data.privacy import Finding, count_private, find_private, passes_luhn, passes_mod_97, private_kinds
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_one_wrong_character_breaks_an_iban() -> None:
     assert not any(map(passes_mod_97, wrong))
 
 
-def test_scan_counts_and_places() -> None:
+def test_counts_and_places() -> None:
     def row(text: str, answer: str, line: int) -> Example:
         return Example(
             id=str(line), messages=(Message(role="user", content=text),), references=(answer,), file="m.csv", line=line
@@ -77,11 +77,12 @@ def test_scan_counts_and_places() -> None:
 
     rows = [row("a@x.org and b@x.org", "c@x.org", 2), row("nothing in 2024", "no", 3)]
     rows += [row("d@x.org", "8.8.4.4", line) for line in range(4, 10)]
-    assert scan(rows) == (
+    found = [(row, private_kinds([row.input, *row.references])) for row in rows]
+    assert count_private(found) == (
         Finding("email", 9, 7, ("m.csv:2", "m.csv:4", "m.csv:5", "m.csv:6", "m.csv:7")),
         Finding("ipv4", 6, 6, ("m.csv:4", "m.csv:5", "m.csv:6", "m.csv:7", "m.csv:8")),
     )
-    assert scan([]) == ()
+    assert count_private([]) == ()
 
 
 def test_long_runs_of_digits_take_linear_time() -> None:

@@ -112,7 +112,8 @@ class Likeness:
     def between(self, left: Sequence[int], right: Sequence[int]) -> list[Pair]:
         """For each text of `right` (indices) its most alike in `left`, where there is one, numbered as in those two.
 
-        Only what belongs together by `parts` is compared again: nothing else can be near.
+        Exact before normalised before near; white space around a text does not count. Only what belongs together by `parts` is
+        compared again: nothing else can be near.
         """
         shared = {self.parts[i] for i in left} & {self.parts[i] for i in right}
         asked, held = ([n for n, i in enumerate(side) if self.parts[i] in shared] for side in (right, left))
@@ -123,13 +124,13 @@ class Likeness:
         exact: dict[str, int] = {}
         normal: dict[str, int] = {}
         for a, i in enumerate(left):
-            exact.setdefault(self.texts[i], a)
+            exact.setdefault(self.texts[i].strip(), a)
             normal.setdefault(self.plain[i], a)
         pairs: list[Pair] = []
         others: dict[str, list[int]] = defaultdict(list)  # by their words without the template
         for b, i in enumerate(right):
-            if self.texts[i] in exact:
-                pairs.append(Pair(exact[self.texts[i]], b, "exact", 1.0))
+            if self.texts[i].strip() in exact:
+                pairs.append(Pair(exact[self.texts[i].strip()], b, "exact", 1.0))
             elif self.plain[i] in normal:
                 pairs.append(Pair(normal[self.plain[i]], b, "normalised", 1.0))
             else:

@@ -60,15 +60,14 @@ class Shingles:
         return a[keep], b[keep]
 
 
-def join_within(shingles: Shingles, first: int) -> list[tuple[int, int, float]]:
-    """A spanning forest (a < b, similarity) of the near texts; its pairs below `first` are one of the texts below `first`."""
+def join_within(shingles: Shingles, head: int) -> list[tuple[int, int, float]]:
+    """A spanning forest (a < b, similarity) of the near texts; its pairs below `head` are one of the texts below `head`."""
     from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
     count = len(shingles.size)
     part = np.arange(count)  # the component of each row; pairs inside one need no look
     found: list[tuple[int, int, float]] = []
-    edges = [*range(0, first, _BLOCK), *range(first, count, _BLOCK), count]
-    for start, end in pairwise(edges):
+    for start, end in pairwise([*range(0, head, _BLOCK), *range(head, count, _BLOCK), count]):
         a, b = shingles.candidates(slice(start, end), slice(0, end))
         keep = (a < b) & (part[a] != part[b])
         a, b = a[keep], b[keep]

@@ -45,15 +45,16 @@ class Finding:
     places: tuple[str, ...]
 
 
-def scan(examples: Iterable[Example]) -> tuple[Finding, ...]:
-    """Count e-mail addresses, IBANs, payment cards, US social security numbers, public IPv4 addresses and phone numbers.
+def private_kinds(texts: Iterable[str]) -> tuple[FindingKind, ...]:
+    """The kind of each stretch of private data in the texts. The matches themselves are not kept."""
+    return tuple(kind for text in texts for kind, _ in find_private(text))
 
-    All turns and references are read. The matches themselves are not kept.
-    """
+
+def count_private(rows: Iterable[tuple[Example, Sequence[FindingKind]]]) -> tuple[Finding, ...]:
+    """How much of each kind there is, of rows with the kinds that were found in them."""
     counts: dict[FindingKind, int] = {}
     places: dict[FindingKind, list[str]] = {}
-    for example in examples:
-        found = [kind for text in _texts(example) for kind, _ in find_private(text)]
+    for example, found in rows:
         for kind in found:
             counts[kind] = counts.get(kind, 0) + 1
         for kind in sorted(set(found)):
@@ -120,10 +121,6 @@ def _is_phone(text: str) -> bool:
 
 def _always(_: str) -> bool:
     return True
-
-
-def _texts(example: Example) -> Sequence[str]:
-    return [*(message.content for message in example.messages), *example.references]
 
 
 _KINDS: tuple[tuple[FindingKind, re.Pattern[str], Callable[[str], bool]], ...] = (

@@ -14,7 +14,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text, write_atomic
 from trimtab.base.records import Example, Kind, Split
 from trimtab.base.tables import SplitTable
-from trimtab.data.duplicates import compared_text, find_pairs, place, plain_words
+from trimtab.data.duplicates import Likeness, compare, compared_text, place, plain_words
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -46,6 +46,7 @@ def assign_splits(
     kind: Kind,
     *,
     unknown: str = "",
+    likeness: Likeness | None = None,
 ) -> dict[Split, tuple[Example, ...]]:
     """Put every example into train, dev or test, as the ledger says where it is known, and write new ones to the ledger.
 
@@ -53,6 +54,7 @@ def assign_splits(
     label (classify), else by slice, else by whether the answer is `unknown`; each split gets its share to within one group. Later
     rows follow their group, or are placed by a hash within their stratum. `fixed_test` is the test set as it is; then `examples`
     give train and dev only, and a test row whose id an example has gets `-test` behind it. The order of rows is that of the input.
+    `likeness`: what repeats what among the examples, where it is known already.
 
     Raises InputError for an id used twice, a class with a single group, a group on two sides, or a split that stays empty.
     """
@@ -63,7 +65,7 @@ def assign_splits(
         return {"train": (), "dev": (), "test": tuple(fixed_test)}
     if fixed_test:
         _refuse_old_test(examples, known, ledger)
-    units = _units(examples, kind, unknown)
+    units = _units(examples, likeness or compare([compared_text(row) for row in examples]), kind, unknown)
     if kind == "classify" and not fixed_test:
         _refuse_small_classes(units)
     shares = {"train": 1 - split.dev - split.test, "dev": split.dev, "test": split.test}
@@ -124,7 +126,7 @@ def _group_name(row: Example) -> str:
     return f"row:{row.id}" if row.group is None else row.group
 
 
-def _units(examples: Sequence[Example], kind: Kind, unknown: str) -> list[_Unit]:
+def _units(examples: Sequence[Example], likeness: Likeness, kind: Kind, unknown: str) -> list[_Unit]:
     """The connected components of: same group, duplicate text. Sorted by name."""
     parent: dict[str, str] = {}
 
@@ -139,8 +141,8 @@ def _units(examples: Sequence[Example], kind: Kind, unknown: str) -> list[_Unit]
         parent[second] = first
 
     names = [_group_name(row) for row in examples]
-    for pair in find_pairs([compared_text(row) for row in examples]):
-        join(names[pair.a], names[pair.b])
+    for name, part in zip(names, likeness.parts, strict=True):
+        join(name, names[part])
     members: dict[str, list[Example]] = defaultdict(list)
     for row, name in zip(examples, names, strict=True):
         members[root(name)].append(row)
@@ -204,7 +206,7 @@ def _later_split(
         if len(sides) == 1:
             goal = sides.pop()
         elif sides or (kind == "classify" and unit.stratum not in trained):
-            goal = "train"  # a bridge between sides: what it leaks is found by check_leakage
+            goal = "train"  # a bridge between sides: what it leaks is found by find_overlaps
         else:
             goal = _by_hash(unit, shares, seed)
         if goal == "train":
