@@ -25,7 +25,7 @@ BURST = 10  # near-identical rows with one answer that look like a flood
 _MOST_TERMS = 50_000  # words and pairs of words that the linear arm looks at
 _BYTES_A_WEIGHT = 300  # while it is fitted, measured: the solver keeps many copies
 
-_KINDS: tuple[tuple[PairKind, str], ...] = (
+_ALIKE: tuple[tuple[PairKind, str], ...] = (
     ("exact", "word for word"),
     ("normalised", "but for case and punctuation"),
     ("near", "nearly"),
@@ -155,7 +155,7 @@ def _label_forms(data: _Data) -> Iterator[Remark]:
 def _label_sides(data: _Data) -> Iterator[Remark]:
     never = sorted(set(data.task.task.labels) - {row.references[0] for row in data.rows})
     if never:
-        text = f"{_count(never, 'label')} in task.labels and in no row ({never[0]!r}), so no arm can learn it; mend the spelling, or take it out."
+        text = f"{_how_many(never, 'label')} in task.labels and in no row ({never[0]!r}), so no arm can learn it; mend the spelling, or take it out."
         yield Remark("warn", text)
     trained = {row.references[0] for row in data.of("train")}
     sides: tuple[tuple[Split, Level], ...] = (("test", "stop"), ("dev", "warn"))
@@ -163,7 +163,7 @@ def _label_sides(data: _Data) -> Iterator[Remark]:
         unseen = _first_by_label([row for row in data.of(split) if row.references[0] not in trained])
         if unseen and trained:
             label, row = next(iter(unseen.items()))
-            text = f"{_count(unseen, 'label')} in {split} and never in train ({label!r} at {place(row)}), so no arm can learn it; add training rows of it, or take it out."
+            text = f"{_how_many(unseen, 'label')} in {split} and never in train ({label!r} at {place(row)}), so no arm can learn it; add training rows of it, or take it out."
             yield Remark(level, text)
 
 
@@ -231,7 +231,7 @@ def _repetition(data: _Data) -> Iterator[Remark]:
     kinds = Counter(pair.kind for pair in pairs)
     total, left = len(data.rows), len(data.rows) - len(pairs)
     first = pairs[0]
-    parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in _KINDS if kinds[kind])
+    parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in _ALIKE if kinds[kind])
     text = f"{len(pairs)} of {total} rows repeat{'s' * (len(pairs) == 1)} another ({parts}; {place(data.rows[first.b])} repeats {place(data.rows[first.a])}), so that they weigh as {left} independent rows; remove what is not meant."
     yield Remark("warn" if len(pairs) >= REPEATED * total else "note", text)
     yield from _bursts(data, pairs)
@@ -278,5 +278,5 @@ def _rows(count: int) -> str:
     return "1 row has" if count == 1 else f"{count:,} rows have"
 
 
-def _count(items: Sequence[str] | Mapping[str, Example], noun: str) -> str:
+def _how_many(items: Sequence[str] | Mapping[str, Example], noun: str) -> str:
     return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"

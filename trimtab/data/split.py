@@ -20,8 +20,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One row of the ledger: the group (with what duplicates it), the stratum and the split of an example."""
+class LedgerRow:
+    """The group (with what duplicates it), the stratum and the split of an example."""
 
     id: str
     group: str
@@ -76,12 +76,12 @@ def assign_splits(
     assign = _later_split if seen else _first_split
     chosen = assign(units, shares, split.seed, known, kind)
     rows = [
-        Place(row.id, unit.name, unit.stratum, chosen[row.id])
+        LedgerRow(row.id, unit.name, unit.stratum, chosen[row.id])
         for unit in units
         for row in unit.rows
         if row.id not in known
     ]
-    rows += [Place(row.id, _group_name(row), "", "test") for row in fixed_test if row.id not in known]
+    rows += [LedgerRow(row.id, _group_name(row), "", "test") for row in fixed_test if row.id not in known]
     parts = {name: tuple(row for row in examples if chosen[row.id] == name) for name in SPLITS}
     parts["test"] += tuple(fixed_test)
     _refuse_torn_groups(parts, ledger)
@@ -91,7 +91,7 @@ def assign_splits(
     return parts
 
 
-def read_ledger(ledger: Path) -> dict[str, Place]:
+def read_ledger(ledger: Path) -> dict[str, LedgerRow]:
     """The ledger's rows by example id; empty where there is none yet. Raises InputError when it is damaged."""
     if not ledger.exists():
         return {}
@@ -107,10 +107,10 @@ def read_ledger(ledger: Path) -> dict[str, Place]:
     strange = {row["split"] for row in rows} - set(SPLITS)
     if strange:
         raise InputError(f"the split ledger names unknown splits: {sorted(map(str, strange))}", remedy, file=ledger)
-    return {row["id"]: Place(**row) for row in rows}
+    return {row["id"]: LedgerRow(**row) for row in rows}
 
 
-def write_ledger(ledger: Path, rows: Iterable[Place]) -> None:
+def write_ledger(ledger: Path, rows: Iterable[LedgerRow]) -> None:
     """Write all rows, atomically."""
     import pyarrow
     import pyarrow.parquet
@@ -167,7 +167,7 @@ def _stratum(rows: Sequence[Example], kind: Kind, unknown: str) -> str:
 
 
 def _first_split(
-    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, _known: Mapping[str, Place], kind: Kind
+    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, _known: Mapping[str, LedgerRow], kind: Kind
 ) -> dict[str, Split]:
     """Largest remainders within each stratum, its rounding error carried on to the next, so that totals hold too.
 
@@ -194,7 +194,7 @@ def _first_split(
 
 
 def _later_split(
-    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, known: Mapping[str, Place], kind: Kind
+    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, known: Mapping[str, LedgerRow], kind: Kind
 ) -> dict[str, Split]:
     """Known rows stay; new ones follow their group, or are placed by hash; a class that is new to train begins there."""
     trained = {old.stratum for old in known.values() if old.split == "train"}
@@ -238,14 +238,14 @@ def _refuse_same_ids(rows: Sequence[Example]) -> None:
 
 
 def _with_own_ids(
-    fixed_test: Sequence[Example], examples: Sequence[Example], known: Mapping[str, Place]
+    fixed_test: Sequence[Example], examples: Sequence[Example], known: Mapping[str, LedgerRow]
 ) -> tuple[Example, ...]:
     """The test rows, renamed where an example has their id now or had it once: each file may count from 1, or repeat a row."""
     taken = {row.id for row in examples} | {old.id for old in known.values() if old.split != "test"}
     return tuple(replace(row, id=f"{row.id}-test") if row.id in taken else row for row in fixed_test)
 
 
-def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, Place], ledger: Path) -> None:
+def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, LedgerRow], ledger: Path) -> None:
     """With files as the test set, no example may have been a test row before: it would be trained on now."""
     for row in examples:
         if row.id in known and known[row.id].split == "test":
