@@ -9,7 +9,8 @@ import pytest
 
 from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.task import Task
-from trimtab.data.checks import Remark, check_examples, half_width
+from trimtab.data.audit import audit_rows
+from trimtab.data.checks import Remark, by_level, check_examples, check_size, half_width
 
 
 def row(line: int, label: str = "yes", text: str = "", *, weight: float = 1.0) -> Example:
@@ -42,7 +43,8 @@ def clean() -> dict[str, list[Example]]:
 
 
 def remarks(splits: dict[str, list[Example]], *, documents: tuple[Document, ...] = (), **more: object) -> list[Remark]:
-    return list(check_examples(splits, documents, task(**more)))  # type: ignore[arg-type]
+    audit = audit_rows([row for part in splits.values() for row in part], (), documents)
+    return list(by_level([*check_size(splits), *check_examples(audit, splits, task(**more))]))  # type: ignore[arg-type]
 
 
 def only(found: list[Remark], level: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -100,12 +103,48 @@ def test_markdown_sections() -> None:
         ("Big\n===\na\n\n- item\n---\nb", "Big", [()]),
         ("#hashtag\n####### seven\na", "given", [()]),
         ("~~~\n# a\n```\n# b\n~~~\n# C\nx", "C", [(), ()]),
+        ("    # code\n\n\t# code\n\n## D\nx", "given", [(), ("D",)]),
+        ("<div>\n# markup\n</div>\n\n<!--\n## draft\n\n## draft\n-->\n\n## D\nx", "given", [(), ("D",)]),
+        ("- item\n\n  # in a list\n\n> # quoted\n\n## D\nx", "given", [(), ("D",)]),
+        ("a\nb\n---\nc", "given", [()]),  # a rule below a paragraph
+        ("```\nx\n```\nD\n---\nx", "given", [(), ("D",)]),
+        ("| a |\n|---|\n| # b |\n\n## D ##\nx", "given", [(), ("D",)]),
+        ("# One\ra\r## Two\rb", "One", [(), ("Two",)]),
+        ("---\ntitle: never closed\n", "given", [()]),
     ],
 )
 def test_markdown_titles_and_paths(text: str, title: str, paths: list[tuple[str, ...]]) -> None:
     found, sections = parse_markdown(text, "given")
     assert found == title
     assert [section.path for section in sections] == paths
+
+
+@pytest.mark.parametrize(
+    "unit", ["#\n", "# a\n", "# a" + " " * 400 + "b\n", "- # a\n", "a\n===\n", "<div>\n", "[a]: /x '\n", "> ", "a: 1\n"]
+)
+def test_reading_markdown_takes_time_linear_in_its_bytes(unit: str) -> None:
+    def seconds(size: int) -> float:
+        text = "---\n" + unit * (size // len(unit))
+        began = time.process_time()
+        parse_markdown(text, "x")
+        return time.process_time() - began
+
+    gc.disable()  # it would look through the heap of the whole test run
+    try:
+        small, large = (min(seconds(size) for _ in range(2)) for size in (30_000, 120_000))
+    finally:
+        gc.enable()
+    assert large < 4 * small * 2 + 0.05  # quadratic would be 16 times
+
+
+def test_memory_does_not_grow_with_every_block() -> None:
+    text = "plain words\n\n" * 8_000
+    parse_markdown("warm", "x")
+    tracemalloc.start()
+    parse_markdown(text, "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * len(text)
 
 
 WORDS = st.lists(st.text(st.characters(categories=("L", "N")), min_size=1), min_size=1, max_size=4).map(" ".join)

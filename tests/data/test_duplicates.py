@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.data.duplicates import NEAR, Pair, find_pairs, plain_words
+from trimtab.data.duplicates import Pair, find_pairs, plain_words
+from trimtab.data.join import NEAR
 
 
 def features(text: str) -> set[tuple[str, str]]:

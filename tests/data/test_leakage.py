@@ -7,8 +7,9 @@ import pytest
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.task import Task
+from trimtab.data.audit import audit_rows, find_quotes
 from trimtab.data.duplicates import find_pairs
-from trimtab.data.leakage import check_leakage, find_in_documents, find_overlaps
+from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
 
 
 def row(text: str, line: int, answer: str = "a", system: str = "") -> Example:
@@ -41,8 +42,13 @@ CLEAN = {
 }
 
 
+def overlaps(splits: dict[str, list[Example]]) -> list[Overlap]:
+    return list(find_overlaps(audit_rows([row for part in splits.values() for row in part], (), ()), splits))  # type: ignore[arg-type]
+
+
 def test_clean_splits_pass() -> None:
-    assert check_leakage(CLEAN, task("stop")) == []
+    assert overlaps(CLEAN) == []
+    refuse_overlaps((), task("stop"))
 
 
 @pytest.mark.parametrize(("left", "right"), [("train", "dev"), ("train", "test"), ("dev", "test")])
@@ -58,21 +64,19 @@ def test_every_kind_between_every_two(left: str, right: str, text: str, kind: st
     splits = {name: list(rows) for name, rows in CLEAN.items()}
     splits[left].append(row("Which of the two lifts goes up to the roof terrace?", 20))
     splits[right].append(row(text, 21, answer="another"))
-    (overlap,) = find_overlaps(splits)
+    (overlap,) = overlaps(splits)
     assert (overlap.kind, overlap.left_split, overlap.right_split) == (kind, left, right)
     assert (overlap.left.line, overlap.right.line) == (20, 21)
-    assert check_leakage(splits, task("report")) == [overlap]
+    refuse_overlaps([overlap], task("report"))
     with pytest.raises(
         InputError, match=rf"1 {right} row repeats {left}.*faq.csv:21 repeats faq.csv:20.*`group`.*report"
     ):
-        check_leakage(splits, task("stop"))
+        refuse_overlaps([overlap], task("stop"))
 
 
 def test_same_system_message_is_no_overlap_and_earlier_turns_count() -> None:
     system = "You are a helpful assistant of a bank and answer in one short sentence, always politely."
-    assert (
-        find_overlaps({"train": [row("lost card", 1, system=system)], "test": [row("new pin", 2, system=system)]}) == []
-    )
+    assert overlaps({"train": [row("lost card", 1, system=system)], "test": [row("new pin", 2, system=system)]}) == []
 
     def talk(topic: str, line: int) -> Example:
         turns = (
@@ -82,7 +86,7 @@ def test_same_system_message_is_no_overlap_and_earlier_turns_count() -> None:
         )
         return Example(id=str(line), messages=turns, references=("a",))
 
-    assert find_overlaps({"train": [talk("fees", 1)], "test": [talk("parental leave", 2)]}) == []
+    assert overlaps({"train": [talk("fees", 1)], "test": [talk("parental leave", 2)]}) == []
 
 
 def test_template_is_that_of_all_rows() -> None:
@@ -93,9 +97,9 @@ def test_template_is_that_of_all_rows() -> None:
     asked = [row(f"{template} {word[:6]}", i) for i, word in enumerate(WORDS)]
     splits = {"train": asked[:20], "dev": asked[20:23], "test": asked[23:]}
     assert find_pairs([asked[20].input], [asked[23].input])  # two rows alone look alike
-    assert find_overlaps(splits) == []
+    assert overlaps(splits) == []
     splits["dev"].append(row(f"{template}  {WORDS[-1][:6]}!", 90))
-    (overlap,) = find_overlaps(splits)
+    (overlap,) = overlaps(splits)
     assert overlap.kind == "normalised"
 
 
@@ -112,5 +116,6 @@ def test_questions_in_documents() -> None:
         row("How do I claim my travel costs? With the form!", 6),
         row("Ask Ida, who runs payroll", 7),  # the beginning of a sentence
     ]
-    assert {found.example.line for found in find_in_documents(asked, documents)} == {1, 5, 6}
-    assert find_in_documents(asked, []) == []
+    quotes = find_quotes([row.input for row in asked], documents)
+    assert {asked[quote.row].line for quote in quotes} == {1, 5, 6}
+    assert find_quotes([row.input for row in asked], []) == []

@@ -12,11 +12,12 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Document, Example, Refusal, Split
 from trimtab.base.task import Task
-from trimtab.data.checks import Remark, check_examples
+from trimtab.data.audit import Audit, audit_rows
+from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents
 from trimtab.data.formats import read_examples
-from trimtab.data.leakage import Overlap, check_leakage
-from trimtab.data.privacy import Finding, scan
+from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
+from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits
 from trimtab.measurement.metrics import format_checker
 
@@ -33,6 +34,7 @@ class Workspace:
     documents: tuple[Document, ...]
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
+    audit: Audit
     overlaps: tuple[Overlap, ...]
     findings: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
@@ -44,10 +46,10 @@ class Workspace:
         return self.task.task.labels or tuple(sorted(seen))
 
 
-def open_workspace(task: Task) -> Workspace:
+def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     """Read and split the rows, write the ledgers, and look for everything that would spoil a study.
 
-    Raises InputError for unusable files, and for overlap between splits unless `leakage = "report"`.
+    Raises InputError for unusable files, and for overlap between splits unless `leakage = "report"`, or `refuse_leaks` is False.
     """
     folder = task.folder / FOLDER
     if folder.exists() and not folder.is_dir():
@@ -60,15 +62,21 @@ def open_workspace(task: Task) -> Workspace:
     fixed = read_examples(task, task.data.test) if task.data.test else None
     refusals = (*read.refusals, *(fixed.refusals if fixed else ()))
     write_refusals(folder, refusals)
+    examples, fixed_test = read.examples, fixed.examples if fixed else ()
+    audit = audit_rows(examples, fixed_test, documents)
+    ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
     splits = assign_splits(
-        read.examples,
-        fixed.examples if fixed else (),
-        task.data.split,
-        folder / "splits.parquet",
-        task.task.kind,
-        unknown=task.task.unknown,
+        examples, fixed_test, task.data.split, ledger, kind, unknown=unknown, likeness=audit.examples
     )
-    overlaps = check_leakage(splits, task)
+    overlaps = find_overlaps(audit, splits)
+    if refuse_leaks:
+        refuse_overlaps(overlaps, task)
+    numbers = audit.numbers(splits)
+    private = (
+        (row, audit.private.get(number, ()))
+        for name, part in splits.items()
+        for row, number in zip(part, numbers[name], strict=True)
+    )
     return Workspace(
         task=task,
         folder=folder,
@@ -76,9 +84,10 @@ def open_workspace(task: Task) -> Workspace:
         documents=documents,
         refusals=refusals,
         notes=(*read.notes, *(fixed.notes if fixed else ())),
-        overlaps=tuple(overlaps),
-        findings=scan([example for part in splits.values() for example in part]),
-        remarks=check_examples(splits, documents, task),
+        audit=audit,
+        overlaps=overlaps,
+        findings=count_private(private),
+        remarks=by_level([*check_size(splits), *check_examples(audit, splits, task)]),
     )
 
 
@@ -98,6 +107,7 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
         documents=read_documents(task),
         refusals=(),
         notes=(),
+        audit=audit_rows((), (), ()),
         overlaps=(),
         findings=(),
         remarks=(),

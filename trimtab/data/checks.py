@@ -11,10 +11,11 @@ from itertools import pairwise
 from math import sqrt
 from typing import Literal, get_args
 
-from trimtab.base.records import Document, Example, Split
+from trimtab.base.records import Example, Split
 from trimtab.base.task import Task
-from trimtab.data.duplicates import Pair, PairKind, compared_text, find_pairs, place, plain_words, short
-from trimtab.data.leakage import find_in_documents
+from trimtab.data.audit import Audit
+from trimtab.data.duplicates import Pair, PairKind, place, plain_words, short
+from trimtab.data.split import SPLITS
 
 FEW_TO_TRAIN, FEW_TO_TEST = 20, 30
 DOMINANT = 0.8  # share of one answer from which its mere repetition scores well
@@ -24,7 +25,7 @@ BURST = 10  # near-identical rows with one answer that look like a flood
 _MOST_TERMS = 50_000  # words and pairs of words that the linear arm looks at
 _BYTES_A_WEIGHT = 300  # while it is fitted, measured: the solver keeps many copies
 
-_KINDS: tuple[tuple[PairKind, str], ...] = (
+_ALIKE: tuple[tuple[PairKind, str], ...] = (
     ("exact", "word for word"),
     ("normalised", "but for case and punctuation"),
     ("near", "nearly"),
@@ -32,12 +33,6 @@ _KINDS: tuple[tuple[PairKind, str], ...] = (
 
 _WORD = re.compile(r"\w\w+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
-_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are spelt in invisible letters
-_INVISIBLE = re.compile(
-    "[\u200b\u2060-\u2064\ufeff\u180e\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])"
-)
-
 
 Level = Literal["stop", "warn", "note"]
 
@@ -52,28 +47,33 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
+    """The facts, and the rows of train, dev and test in this order, each with its number in them."""
+
+    audit: Audit
     splits: Mapping[Split, Sequence[Example]]
     rows: tuple[Example, ...]
+    numbers: tuple[int, ...]
     task: Task
 
     def of(self, split: Split) -> Sequence[Example]:
         return self.splits.get(split, ())
 
 
-def check_examples(
-    splits: Mapping[Split, Sequence[Example]], documents: Sequence[Document], task: Task
-) -> tuple[Remark, ...]:
-    """Every remark on the rows, those that stop a study first. Overlap between splits is `check_leakage`'s part."""
-    rows = (*splits.get("train", ()), *splits.get("dev", ()), *splits.get("test", ()))
+def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task: Task) -> tuple[Remark, ...]:
+    """What the facts mean for these splits and settings, those that stop a study first; not how many rows there are (`check_size`).
+
+    Overlap between splits is `find_overlaps`' part.
+    """
+    numbers = audit.numbers(splits)
+    rows = tuple(row for name in SPLITS for row in splits.get(name, ()))
     if not rows:
         return ()
-    data = _Data(splits, rows, task)
+    data = _Data(audit, splits, rows, tuple(number for name in SPLITS for number in numbers.get(name, ())), task)
     checks: list[Callable[[_Data], Iterator[Remark]]] = [_weights]
     if task.task.kind == "classify":
         checks += [_classes, _label_forms, _label_sides]
-    checks += [_dominance, _contradictions, _invisible, _special, _repetition]
-    remarks = [remark for check in checks for remark in check(data)]
-    return by_level([*check_size(splits), *remarks, *check_documents(splits, documents, task)])
+    checks += [_dominance, _contradictions, _invisible, _special, _repetition, _quotes]
+    return by_level([remark for check in checks for remark in check(data)])
 
 
 def by_level(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
@@ -155,7 +155,7 @@ def _label_forms(data: _Data) -> Iterator[Remark]:
 def _label_sides(data: _Data) -> Iterator[Remark]:
     never = sorted(set(data.task.task.labels) - {row.references[0] for row in data.rows})
     if never:
-        text = f"{_count(never, 'label')} in task.labels and in no row ({never[0]!r}), so no arm can learn it; mend the spelling, or take it out."
+        text = f"{_how_many(never, 'label')} in task.labels and in no row ({never[0]!r}), so no arm can learn it; mend the spelling, or take it out."
         yield Remark("warn", text)
     trained = {row.references[0] for row in data.of("train")}
     sides: tuple[tuple[Split, Level], ...] = (("test", "stop"), ("dev", "warn"))
@@ -163,7 +163,7 @@ def _label_sides(data: _Data) -> Iterator[Remark]:
         unseen = _first_by_label([row for row in data.of(split) if row.references[0] not in trained])
         if unseen and trained:
             label, row = next(iter(unseen.items()))
-            text = f"{_count(unseen, 'label')} in {split} and never in train ({label!r} at {place(row)}), so no arm can learn it; add training rows of it, or take it out."
+            text = f"{_how_many(unseen, 'label')} in {split} and never in train ({label!r} at {place(row)}), so no arm can learn it; add training rows of it, or take it out."
             yield Remark(level, text)
 
 
@@ -179,8 +179,8 @@ def _dominance(data: _Data) -> Iterator[Remark]:
 
 def _contradictions(data: _Data) -> Iterator[Remark]:
     asked: dict[str, list[Example]] = defaultdict(list)
-    for row in data.rows:
-        asked[plain_words(compared_text(row))].append(row)
+    for row, number in zip(data.rows, data.numbers, strict=True):
+        asked[data.audit.rows.plain[number]].append(row)
     torn: list[tuple[Example, Example]] = []
     for same in asked.values():
         answers = {plain_words(reference) for reference in same[0].references}
@@ -203,7 +203,7 @@ def _apart(one: str, two: str) -> tuple[str, str]:
 
 
 def _invisible(data: _Data) -> Iterator[Remark]:
-    found = _matches(data.rows, lambda text: _INVISIBLE.search(_FLAG.sub("", text)))
+    found = _matches(data, data.audit.invisible)
     if found:
         row, character = found[0]
         name = unicodedata.name(character, "").lower() or "tag"
@@ -212,28 +212,26 @@ def _invisible(data: _Data) -> Iterator[Remark]:
 
 
 def _special(data: _Data) -> Iterator[Remark]:
-    found = _matches(data.rows, _SPECIAL.search)
+    found = _matches(data, data.audit.special)
     if found:
         row, token = found[0]
         text = f"{_rows(len(found))} text that looks like a special token ({token!r} at {place(row)}); it is read as plain text and cannot end or begin a turn; remove it unless it is meant."
         yield Remark("warn", text)
 
 
-def _matches(rows: Sequence[Example], search: Callable[[str], re.Match[str] | None]) -> list[tuple[Example, str]]:
-    """Rows with a text that matches, each with its first match."""
-    texts = ((row, (*(message.content for message in row.messages), *row.references)) for row in rows)
-    firsts = ((row, next((hit for text in own if (hit := search(text))), None)) for row, own in texts)
-    return [(row, hit.group()) for row, hit in firsts if hit]
+def _matches(data: _Data, found: Mapping[int, str]) -> list[tuple[Example, str]]:
+    """The rows for which something was found, each with that."""
+    return [(row, found[number]) for row, number in zip(data.rows, data.numbers, strict=True) if number in found]
 
 
 def _repetition(data: _Data) -> Iterator[Remark]:
-    pairs = find_pairs([compared_text(row) for row in data.rows])
+    pairs = data.audit.rows.pairs(data.numbers)
     if not pairs:
         return
     kinds = Counter(pair.kind for pair in pairs)
     total, left = len(data.rows), len(data.rows) - len(pairs)
     first = pairs[0]
-    parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in _KINDS if kinds[kind])
+    parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in _ALIKE if kinds[kind])
     text = f"{len(pairs)} of {total} rows repeat{'s' * (len(pairs) == 1)} another ({parts}; {place(data.rows[first.b])} repeats {place(data.rows[first.a])}), so that they weigh as {left} independent rows; remove what is not meant."
     yield Remark("warn" if len(pairs) >= REPEATED * total else "note", text)
     yield from _bursts(data, pairs)
@@ -258,16 +256,15 @@ def _bursts(data: _Data, pairs: Sequence[Pair]) -> Iterator[Remark]:
         yield Remark("warn", text)
 
 
-def check_documents(
-    splits: Mapping[Split, Sequence[Example]], documents: Sequence[Document], task: Task
-) -> Iterator[Remark]:
-    """A remark where questions of dev and test stand in the documents; it stops a study unless `data.leakage` is "report"."""
-    found = find_in_documents([*splits.get("dev", ()), *splits.get("test", ())], documents)
+def _quotes(data: _Data) -> Iterator[Remark]:
+    """Questions of dev and test that stand in the documents stop a study unless `data.leakage` is "report"."""
+    held_out = {number: n for n, number in enumerate(data.numbers) if n >= len(data.of("train"))}
+    found = sorted((quote.at, held_out[quote.row], quote) for quote in data.audit.quotes if quote.row in held_out)
     if found:
-        first = found[0]
+        _, row, first = found[0]
         count = f"{len(found)} question{'s' if len(found) > 1 else ''} of dev and test stand{'s' if len(found) == 1 else ''}"
-        text = f'{count} word for word in the documents ({place(first.example)} in {first.document}), which favours retrieval; reword, or, if users ask just so (a list of frequent questions), set data.leakage = "report".'
-        yield Remark("stop" if task.data.leakage == "stop" else "warn", text)
+        text = f'{count} word for word in the documents ({place(data.rows[row])} in {first.document}), which favours retrieval; reword, or, if users ask just so (a list of frequent questions), set data.leakage = "report".'
+        yield Remark("stop" if data.task.data.leakage == "stop" else "warn", text)
 
 
 def _first_by_label(rows: Sequence[Example]) -> dict[str, Example]:
@@ -281,5 +278,5 @@ def _rows(count: int) -> str:
     return "1 row has" if count == 1 else f"{count:,} rows have"
 
 
-def _count(items: Sequence[str] | Mapping[str, Example], noun: str) -> str:
+def _how_many(items: Sequence[str] | Mapping[str, Example], noun: str) -> str:
     return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"

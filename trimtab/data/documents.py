@@ -9,7 +9,9 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
@@ -19,16 +21,19 @@ from trimtab.data.readers import printable
 from trimtab.data.sources import read_bytes, read_text, resolve
 from trimtab.data.squad import read_paragraphs
 
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_block import StateBlock
+    from markdown_it.token import Token
+
 MARKDOWN, TEXT, HTML = (".md", ".markdown"), (".txt", ".text"), (".html", ".htm", ".xhtml")
 PDF, SQUAD = (".pdf",), (".json", ".json.gz")
 SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF)
 """What is read from a listed folder; SQuAD JSON only when listed itself, since folders hold other JSON too."""
 
 MOST_ATTRIBUTES = 5000  # of one HTML tag
-_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*")
-_UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_NO_TEXT_LINE = re.compile(r"\s*(?:[-*+>|#]|\d+[.)]|$)|(?: {4}|\t)")
+_KEYS = re.compile(r"\s|[\w.-]+\s*:|#|-\s|$")
+_TITLE = re.compile(r"title\s*:\s*[\"']?(.*?)[\"']?\s*")
 
 
 def read_documents(task: Task) -> tuple[Document, ...]:
@@ -83,68 +88,81 @@ def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
 def parse_markdown(text: str, title: str) -> tuple[str, tuple[Section, ...]]:
     """Title and sections of a Markdown text: the first heading of level 1 is the title (else `title`), and stands in no path.
 
-    Headings inside code fences are text; front matter between `---` lines gives a title and is left out.
+    Headings are CommonMark's, outside lists and quotations; front matter between `---` lines gives a title and is left out.
     """
-    lines, given = _front_matter(text.replace("\r\n", "\n").split("\n"))
-    found: str | None = given
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    blocks = _blocks(text, front_matter=True)
+    if blocks and not blocks[0].level and not all(map(_KEYS.match, blocks[0].text.split("\n"))):
+        blocks = _blocks(text, front_matter=False)  # two rules with text between them
+    found: str | None = None
     path: list[tuple[int, str]] = []
-    body: list[str] = []
     sections: list[Section] = []
-
-    def close() -> None:
-        content = "\n".join(body).strip()
+    after = 0
+    for block in [*blocks, _Block(len(lines), len(lines), 1, "")]:
+        content = "\n".join(lines[after : block.start]).strip()
         if content:
             sections.append(Section(path=tuple(name for _, name in path), text=content))
-        body.clear()
-
-    for level, line in _headings(lines):
-        if level == 0:
-            body.append(line)
+        after = block.end
+        if not block.level:
+            titles = map(_TITLE.fullmatch, block.text.split("\n"))
+            found = next((match[1] for match in titles if match and match[1]), None)
             continue
-        close()
-        while path and path[-1][0] >= level:
+        while path and path[-1][0] >= block.level:
             path.pop()
-        if level == 1 and (found is None or line == found) and not path:
-            found = line
-        elif line:
-            path.append((level, line))
-    close()
+        if block.level == 1 and (found is None or block.text == found) and not path:
+            found = block.text
+        elif block.text:
+            path.append((block.level, block.text))
     return found or title, tuple(sections)
 
 
-def _front_matter(lines: list[str]) -> tuple[list[str], str | None]:
-    if lines[0].rstrip() != "---" or "---" not in [line.rstrip() for line in lines[1:]]:
-        return lines, None
-    end = [line.rstrip() for line in lines].index("---", 1)
-    if not all(re.match(r"\s|[\w.-]+\s*:|#|-\s|$", line) for line in lines[1:end]):
-        return lines, None
-    titles = (re.fullmatch(r"title\s*:\s*[\"']?(.*?)[\"']?\s*", line) for line in lines[1:end])
-    return lines[end + 1 :], next((match[1] for match in titles if match and match[1]), None)
+class _Block(NamedTuple):
+    """A heading or, with level 0, front matter: its first line, the line after its last, its text."""
+
+    start: int
+    end: int
+    level: int
+    text: str
 
 
-def _headings(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Each line with its heading level, 0 for text. A line underlined with === or --- is a heading."""
-    fence = ""
-    skip = False
-    for number, line in enumerate(lines):
-        if skip:
-            skip = False
+def _blocks(text: str, *, front_matter: bool) -> list[_Block]:
+    """The front matter, if it is to be looked for, and every heading that stands in no other block."""
+    kept: list[_Block] = []
+    kept += _wanted(_parser(front_matter=front_matter).parse(text, {"kept": kept}))
+    return kept
+
+
+@cache
+def _parser(*, front_matter: bool) -> MarkdownIt:
+    """A parser of blocks only: what stands inside a line stays as it is written."""
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.front_matter import front_matter_plugin
+
+    def let_go(state: StateBlock, _start: int, _end: int, _silent: bool) -> bool:
+        """A rule that matches nothing, tried before every block: keeps what is wanted, else memory is 600 times the text."""
+        if state.level == 0:
+            state.env["kept"] += _wanted(state.tokens)
+            state.tokens.clear()
+        return False
+
+    parser = MarkdownIt("commonmark").enable("table")
+    if front_matter:
+        parser.use(front_matter_plugin)
+    parser.block.ruler.before("table", "let_go", let_go)
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    return parser
+
+
+def _wanted(tokens: Sequence[Token]) -> Iterator[_Block]:
+    for number, token in enumerate(tokens):
+        if token.level or not token.map or token.type not in ("heading_open", "front_matter"):
             continue
-        mark = _FENCE.match(line)
-        if mark and (not fence or (mark[1].startswith(fence) and not line.strip().strip(fence[0]))):
-            fence = "" if fence else mark[1]
-        heading = None if fence else _HEADING.fullmatch(line)
-        if heading:
-            yield len(heading[1]), (heading[2] or "").strip()
-            continue
-        below = lines[number + 1] if number + 1 < len(lines) else ""
-        alone = number == 0 or not lines[number - 1].strip() or bool(_HEADING.fullmatch(lines[number - 1]))
-        under = _UNDERLINE.fullmatch(below)
-        if under and alone and not fence and not mark and not _NO_TEXT_LINE.match(line):
-            skip = True
-            yield (1 if under[1][0] == "=" else 2), line.strip()
-            continue
-        yield 0, line
+        start, end = token.map
+        if token.type == "front_matter":
+            yield _Block(start, end, 0, token.content)
+        elif token.markup[0] == "#" or end - start == 2:  # a paragraph above dashes is hardly ever meant as a heading
+            yield _Block(start, end, int(token.tag[1:]), tokens[number + 1].content)
 
 
 def _html(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from trimtab.base.records import Example
@@ -13,6 +14,7 @@ from trimtab.data.duplicates import place
 
 FindingKind = Literal["email", "iban", "card", "us_ssn", "ipv4", "phone"]
 _SHOWN = 5
+_DIGITS = 9  # shorter phone numbers look like times, years and prices
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)\b")
@@ -33,6 +35,9 @@ _ISSUERS = re.compile(  # Visa, Mastercard, American Express, Discover, Diners C
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
     r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}"
 )
+_EUROPE = ("GB", "DE", "FR", "IT", "ES", "NL", "BE", "AT", "CH", "SE", "TR")
+_REGIONS = (*_EUROPE, "AU", "JP", "KR", "CN", "IN", "ID", "ZA", "BR", "MX")
+"""Whose numbers are looked for where no country code is written, besides North America's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +50,16 @@ class Finding:
     places: tuple[str, ...]
 
 
-def scan(examples: Iterable[Example]) -> tuple[Finding, ...]:
-    """Count e-mail addresses, IBANs, payment cards, US social security numbers, public IPv4 addresses and phone numbers.
+def private_kinds(texts: Iterable[str]) -> tuple[FindingKind, ...]:
+    """The kind of each stretch of private data in the texts. The matches themselves are not kept."""
+    return tuple(kind for text in texts for kind, _ in find_private(text))
 
-    All turns and references are read. The matches themselves are not kept.
-    """
+
+def count_private(rows: Iterable[tuple[Example, Sequence[FindingKind]]]) -> tuple[Finding, ...]:
+    """How much of each kind there is, of rows with the kinds that were found in them."""
     counts: dict[FindingKind, int] = {}
     places: dict[FindingKind, list[str]] = {}
-    for example in examples:
-        found = [kind for text in _texts(example) for kind, _ in find_private(text)]
+    for example, found in rows:
         for kind in found:
             counts[kind] = counts.get(kind, 0) + 1
         for kind in sorted(set(found)):
@@ -69,35 +75,26 @@ def find_private(text: str) -> list[tuple[FindingKind, str]]:
     """The private data in one text with its kind; a stretch of text counts once."""
     found: list[tuple[FindingKind, str]] = []
     for kind, pattern, valid in _KINDS:
-        for match in pattern.finditer(text):
-            if valid(match.group()):
-                found.append((kind, match.group()))
-                text = text[: match.start()] + "\0" * len(match.group()) + text[match.end() :]
+        own = [match for match in pattern.finditer(text) if valid(match.group())]
+        found += [(kind, match.group()) for match in own]
+        edges = [0, *(edge for match in own for edge in match.span()), len(text)]
+        kept = (text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+        text = "\0".join(kept) if own else text  # put together once: text by text would take quadratic time
     return found
 
 
-def passes_luhn(digits: str) -> bool:
-    """Whether the check digit is right (ISO/IEC 7812-1, annex B)."""
-    total = 0
-    for i, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + i % 2)
-        total += value - 9 * (value > 9)
-    return total % 10 == 0
-
-
-def passes_mod_97(iban: str) -> bool:
-    """Whether the check digits are right (ISO 13616-1)."""
-    compact = iban.replace(" ", "")
-    return int("".join(str(int(letter, 36)) for letter in compact[4:] + compact[:4])) % 97 == 1
-
-
 def _is_card(text: str) -> bool:
+    from stdnum import luhn
+
     digits = re.sub(r"[ -]", "", text)
-    return _ISSUERS.fullmatch(digits) is not None and passes_luhn(digits)
+    return _ISSUERS.fullmatch(digits) is not None and luhn.is_valid(digits)
 
 
 def _is_iban(text: str) -> bool:
-    return any(passes_mod_97(head) for head in _heads(text))
+    """By check digits, and length and structure of its country; without national rules, for which code would be loaded by name."""
+    from stdnum import iban
+
+    return any(iban.is_valid(head, check_country=False) for head in _heads(text))
 
 
 def _heads(text: str) -> Iterator[str]:
@@ -114,16 +111,31 @@ def _is_public(text: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=4096)
 def _is_phone(text: str) -> bool:
-    return 9 <= sum(character.isdigit() for character in text) <= 15
+    """By the numbering plans: with + that of its country; without, as no country is known, North America's or any of a list.
+
+    With + and in North America a number need only be possible: made-up ones (555) are no plan's, and stand for real ones.
+    """
+    if sum(character.isdigit() for character in text) < _DIGITS:
+        return False
+    import phonenumbers
+
+    def fits(region: str | None, accepts: Callable[[phonenumbers.PhoneNumber], bool]) -> bool:
+        try:
+            return accepts(phonenumbers.parse(text, region))
+        except phonenumbers.NumberParseException:
+            return False
+
+    if text.startswith("+"):
+        return fits(None, phonenumbers.is_possible_number)
+    return fits("US", phonenumbers.is_possible_number) or any(
+        fits(region, phonenumbers.is_valid_number) for region in _REGIONS
+    )
 
 
 def _always(_: str) -> bool:
     return True
-
-
-def _texts(example: Example) -> Sequence[str]:
-    return [*(message.content for message in example.messages), *example.references]
 
 
 _KINDS: tuple[tuple[FindingKind, re.Pattern[str], Callable[[str], bool]], ...] = (

@@ -14,14 +14,14 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text, write_atomic
 from trimtab.base.records import Example, Kind, Split
 from trimtab.base.tables import SplitTable
-from trimtab.data.duplicates import compared_text, find_pairs, place, plain_words
+from trimtab.data.duplicates import Likeness, compare, compared_text, place, plain_words
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One row of the ledger: the group (with what duplicates it), the stratum and the split of an example."""
+class LedgerRow:
+    """The group (with what duplicates it), the stratum and the split of an example."""
 
     id: str
     group: str
@@ -46,6 +46,7 @@ def assign_splits(
     kind: Kind,
     *,
     unknown: str = "",
+    likeness: Likeness | None = None,
 ) -> dict[Split, tuple[Example, ...]]:
     """Put every example into train, dev or test, as the ledger says where it is known, and write new ones to the ledger.
 
@@ -53,6 +54,7 @@ def assign_splits(
     label (classify), else by slice, else by whether the answer is `unknown`; each split gets its share to within one group. Later
     rows follow their group, or are placed by a hash within their stratum. `fixed_test` is the test set as it is; then `examples`
     give train and dev only, and a test row whose id an example has gets `-test` behind it. The order of rows is that of the input.
+    `likeness`: what repeats what among the examples, where it is known already.
 
     Raises InputError for an id used twice, a class with a single group, a group on two sides, or a split that stays empty.
     """
@@ -63,7 +65,7 @@ def assign_splits(
         return {"train": (), "dev": (), "test": tuple(fixed_test)}
     if fixed_test:
         _refuse_old_test(examples, known, ledger)
-    units = _units(examples, kind, unknown)
+    units = _units(examples, likeness or compare([compared_text(row) for row in examples]), kind, unknown)
     if kind == "classify" and not fixed_test:
         _refuse_small_classes(units)
     shares = {"train": 1 - split.dev - split.test, "dev": split.dev, "test": split.test}
@@ -74,12 +76,12 @@ def assign_splits(
     assign = _later_split if seen else _first_split
     chosen = assign(units, shares, split.seed, known, kind)
     rows = [
-        Place(row.id, unit.name, unit.stratum, chosen[row.id])
+        LedgerRow(row.id, unit.name, unit.stratum, chosen[row.id])
         for unit in units
         for row in unit.rows
         if row.id not in known
     ]
-    rows += [Place(row.id, _group_name(row), "", "test") for row in fixed_test if row.id not in known]
+    rows += [LedgerRow(row.id, _group_name(row), "", "test") for row in fixed_test if row.id not in known]
     parts = {name: tuple(row for row in examples if chosen[row.id] == name) for name in SPLITS}
     parts["test"] += tuple(fixed_test)
     _refuse_torn_groups(parts, ledger)
@@ -89,7 +91,7 @@ def assign_splits(
     return parts
 
 
-def read_ledger(ledger: Path) -> dict[str, Place]:
+def read_ledger(ledger: Path) -> dict[str, LedgerRow]:
     """The ledger's rows by example id; empty where there is none yet. Raises InputError when it is damaged."""
     if not ledger.exists():
         return {}
@@ -105,10 +107,10 @@ def read_ledger(ledger: Path) -> dict[str, Place]:
     strange = {row["split"] for row in rows} - set(SPLITS)
     if strange:
         raise InputError(f"the split ledger names unknown splits: {sorted(map(str, strange))}", remedy, file=ledger)
-    return {row["id"]: Place(**row) for row in rows}
+    return {row["id"]: LedgerRow(**row) for row in rows}
 
 
-def write_ledger(ledger: Path, rows: Iterable[Place]) -> None:
+def write_ledger(ledger: Path, rows: Iterable[LedgerRow]) -> None:
     """Write all rows, atomically."""
     import pyarrow
     import pyarrow.parquet
@@ -124,7 +126,7 @@ def _group_name(row: Example) -> str:
     return f"row:{row.id}" if row.group is None else row.group
 
 
-def _units(examples: Sequence[Example], kind: Kind, unknown: str) -> list[_Unit]:
+def _units(examples: Sequence[Example], likeness: Likeness, kind: Kind, unknown: str) -> list[_Unit]:
     """The connected components of: same group, duplicate text. Sorted by name."""
     parent: dict[str, str] = {}
 
@@ -139,8 +141,8 @@ def _units(examples: Sequence[Example], kind: Kind, unknown: str) -> list[_Unit]
         parent[second] = first
 
     names = [_group_name(row) for row in examples]
-    for pair in find_pairs([compared_text(row) for row in examples]):
-        join(names[pair.a], names[pair.b])
+    for name, part in zip(names, likeness.parts, strict=True):
+        join(name, names[part])
     members: dict[str, list[Example]] = defaultdict(list)
     for row, name in zip(examples, names, strict=True):
         members[root(name)].append(row)
@@ -165,7 +167,7 @@ def _stratum(rows: Sequence[Example], kind: Kind, unknown: str) -> str:
 
 
 def _first_split(
-    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, _known: Mapping[str, Place], kind: Kind
+    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, _known: Mapping[str, LedgerRow], kind: Kind
 ) -> dict[str, Split]:
     """Largest remainders within each stratum, its rounding error carried on to the next, so that totals hold too.
 
@@ -192,7 +194,7 @@ def _first_split(
 
 
 def _later_split(
-    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, known: Mapping[str, Place], kind: Kind
+    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, known: Mapping[str, LedgerRow], kind: Kind
 ) -> dict[str, Split]:
     """Known rows stay; new ones follow their group, or are placed by hash; a class that is new to train begins there."""
     trained = {old.stratum for old in known.values() if old.split == "train"}
@@ -204,7 +206,7 @@ def _later_split(
         if len(sides) == 1:
             goal = sides.pop()
         elif sides or (kind == "classify" and unit.stratum not in trained):
-            goal = "train"  # a bridge between sides: what it leaks is found by check_leakage
+            goal = "train"  # a bridge between sides: what it leaks is found by find_overlaps
         else:
             goal = _by_hash(unit, shares, seed)
         if goal == "train":
@@ -236,14 +238,14 @@ def _refuse_same_ids(rows: Sequence[Example]) -> None:
 
 
 def _with_own_ids(
-    fixed_test: Sequence[Example], examples: Sequence[Example], known: Mapping[str, Place]
+    fixed_test: Sequence[Example], examples: Sequence[Example], known: Mapping[str, LedgerRow]
 ) -> tuple[Example, ...]:
     """The test rows, renamed where an example has their id now or had it once: each file may count from 1, or repeat a row."""
     taken = {row.id for row in examples} | {old.id for old in known.values() if old.split != "test"}
     return tuple(replace(row, id=f"{row.id}-test") if row.id in taken else row for row in fixed_test)
 
 
-def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, Place], ledger: Path) -> None:
+def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, LedgerRow], ledger: Path) -> None:
     """With files as the test set, no example may have been a test row before: it would be trained on now."""
     for row in examples:
         if row.id in known and known[row.id].split == "test":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.show import Shown
 from trimtab.base.task import Task
-from trimtab.data.checks import Level, Remark, by_level, check_documents, check_size
+from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
 from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
@@ -103,18 +103,7 @@ def check(task: str | Path | Task = "trimtab.toml", *, listeners: Sequence[Liste
 
 
 def _check(task: Task, progress: Progress) -> CheckResult:
-    # leaks are to be shown beside everything else, so opening must not stop at them
-    shown = task.model_copy(update={"data": task.data.model_copy(update={"leakage": "report"})})
-    workspace = open_workspace(shown)
-    softened = list(check_documents(workspace.splits, workspace.documents, shown))
-    remarks = [remark for remark in workspace.remarks if remark not in softened]
-    remarks += check_documents(workspace.splits, workspace.documents, task)
-    if workspace.overlaps:
-        level: Level = "stop" if task.data.leakage == "stop" else "warn"
-        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(task)}."))
-    if not task.data.examples:
-        remarks.insert(0, Remark("stop", _without_labels(task)))
-    remarks += _cannot_run(lacking_keys(task), task)
+    workspace = open_workspace(task, refuse_leaks=False)  # leaks are to be shown beside everything else
     tests, comparisons = len(workspace.splits["test"]), max(1, len(task.arms) - 1)
     result = CheckResult(
         task=task.task.name,
@@ -127,7 +116,7 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         refused=workspace.refusals,
         overlaps=tuple(_in_words(overlap) for overlap in workspace.overlaps),
         private=workspace.findings,
-        remarks=by_level(remarks),
+        remarks=by_level(_remarks(workspace, check_size(workspace.splits))),
         example_arm=None,
         example=(),
         tokens=None,
@@ -139,6 +128,18 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         cuts=(),
     )
     return _with_model(result, workspace, progress) if workspace.splits["train"] and tests else result
+
+
+def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
+    """What the facts mean under the task's settings; `sizes`: the remarks on how many rows there are."""
+    task = workspace.task
+    remarks = [*sizes, *check_examples(workspace.audit, workspace.splits, task)]
+    if workspace.overlaps:
+        level: Level = "stop" if task.data.leakage == "stop" else "warn"
+        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(task)}."))
+    if not task.data.examples:
+        remarks.insert(0, Remark("stop", _without_labels(task)))
+    return [*remarks, *_cannot_run(lacking_keys(task), task)]
 
 
 def _smallest(tests: int, comparisons: int) -> float:
@@ -156,9 +157,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
     plan, splits = fit(predicted, task.study.budget_seconds, task.study.seeds), session.workspace.splits
-    former = list(check_size(workspace.splits))  # rows that are too long are gone now
-    remarks = [remark for remark in result.remarks if remark not in former]
-    remarks += check_size(splits)
+    remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
     remarks += _cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)
     if len(plan.left_out) == len(task.arms):
         text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; raise study.budget."

@@ -1,0 +1,118 @@
+"""The facts about a task's rows and documents, found once; what they mean is decided afterwards (checks, leakage, split)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+
+from trimtab.base.records import Document, Example, Split
+from trimtab.data.duplicates import Likeness, compare, compared_text, plain_words
+from trimtab.data.join import without_template
+from trimtab.data.privacy import FindingKind, private_kinds
+
+_SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
+_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are spelt in invisible letters
+_INVISIBLE = re.compile(
+    "[\u200b\u2060-\u2064\ufeff\u180e\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])"
+)
+_WORDS = 5  # shorter questions are headings and terms, which documents may well hold
+_SENTENCE = re.compile(r"(?<=[.!?:;。？！])\s+|\n+|(?<=[。？！])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """A question (the number of its row) that stands in a document; `at` numbers the places in all documents."""
+
+    row: int
+    document: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What there is to know of the rows wherever they are put; rows are numbered: the examples, then those of the fixed test set.
+
+    `examples` and `rows` tell what repeats what, among the examples alone and among all; `private`, `invisible` and `special` hold
+    only rows that have such text: the kinds found, the first invisible character, the first text of a special token.
+    """
+
+    ids: Mapping[str, int]
+    examples: Likeness
+    rows: Likeness
+    private: Mapping[int, tuple[FindingKind, ...]]
+    invisible: Mapping[int, str]
+    special: Mapping[int, str]
+    quotes: tuple[Quote, ...]
+
+    def numbers(self, splits: Mapping[Split, Sequence[Example]]) -> dict[Split, tuple[int, ...]]:
+        """The number of each row of the splits. The fixed test set ends test, whatever its rows were renamed to."""
+        first, count = len(self.examples.texts), len(self.rows.texts)
+        fixed = range(first, count)
+        found: dict[Split, tuple[int, ...]] = {}
+        for name, part in splits.items():
+            own = part[: len(part) - len(fixed)] if name == "test" else part
+            found[name] = (*(self.ids[row.id] for row in own), *(fixed if name == "test" else ()))
+        return found
+
+
+def audit_rows(examples: Sequence[Example], fixed_test: Sequence[Example], documents: Sequence[Document]) -> Audit:
+    """Look through all rows and documents, once: one join for what repeats what, one pass over the texts, one over the documents."""
+    rows = (*examples, *fixed_test)
+    first = len(examples)
+    likeness = compare([compared_text(row) for row in rows], first)
+    texts = [(*(message.content for message in row.messages), *row.references) for row in rows]
+    private = ((i, private_kinds(own)) for i, own in enumerate(texts))
+    return Audit(
+        ids={row.id: i for i, row in enumerate(examples)},
+        examples=_of_examples(likeness, first),
+        rows=likeness,
+        private={i: kinds for i, kinds in private if kinds},
+        invisible=_first_matches(_INVISIBLE, ([_FLAG.sub("", text) for text in own] for own in texts)),
+        special=_first_matches(_SPECIAL, texts),
+        quotes=tuple(find_quotes([row.input for row in rows], documents)),
+    )
+
+
+def _of_examples(likeness: Likeness, first: int) -> Likeness:
+    """That of the examples alone; only where the fixed test set lacks words that all examples share must they be joined anew."""
+    if first == len(likeness.texts):
+        return likeness
+    words = list(dict.fromkeys(likeness.plain[:first]))
+    shared = dict(zip(likeness.plain, likeness.bare, strict=True))
+    if without_template(words) == [shared[text] for text in words]:
+        return likeness.head(first)
+    return compare(likeness.texts[:first])
+
+
+def _first_matches(pattern: re.Pattern[str], texts: Iterable[Sequence[str]]) -> dict[int, str]:
+    """The first match in the texts of each row that has one."""
+    firsts = ((i, next((hit for text in own if (hit := pattern.search(text))), None)) for i, own in enumerate(texts))
+    return {i: hit.group() for i, hit in firsts if hit}
+
+
+def find_quotes(questions: Sequence[str], documents: Sequence[Document]) -> list[Quote]:
+    """Questions of at least five words that stand in a document as sentences of their own (normalised); each once.
+
+    Whole sentences only: "ask Tomasz, who runs payroll" does not hold the question "Who runs payroll?".
+    """
+    asked: dict[tuple[str, ...], list[tuple[list[str], int]]] = defaultdict(list)
+    for row, question in enumerate(questions if documents else ()):
+        words = plain_words(question).split()
+        if len(words) >= _WORDS:
+            asked[tuple(words[:_WORDS])].append((words, row))
+    found: dict[int, Quote] = {}
+    at = 0
+    for document in documents if asked else ():
+        for section in document.sections:
+            sentences = [plain_words(part).split() for part in (*section.path, *_SENTENCE.split(section.text))]
+            text = list(chain.from_iterable(sentences))
+            edges = {0, *accumulate(map(len, sentences))}
+            for i in sorted(edges):
+                at += 1
+                for words, row in asked.get(tuple(text[i : i + _WORDS]), ()):
+                    if text[i : i + len(words)] == words and i + len(words) in edges:
+                        found.setdefault(row, Quote(row=row, document=document.id, at=at))
+    return list(found.values())
