@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -131,6 +133,7 @@ def test_page_loads_nothing_and_runs_nothing(make_study: Make, tmp_path: Path) -
     assert policy is not None
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     style = (tmp_path / "report.html").read_text().split("<style>")[1].split("</style>")[0]
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'" in policy
     assert not re.search(r"url\(|@import", style)
 
 

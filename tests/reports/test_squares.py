@@ -102,7 +102,7 @@ def test_a_study_of_the_base_alone_shows_shots_against_passages(
     ]  # fmt: skip
     assert [one.grid.label for one in section.effects] == ["Effects of rag+few-shot"]
     assert section.effects[0].sentence.startswith(
-        "With base, retrieved passages and fixed shots overlap: rag+few-shot "
+        "With base weights, retrieved passages and fixed shots overlap: rag+few-shot "
     )
     assert section.effects[0].grid.rows[0][0] == "retrieved passages alone (rag − prompt)"
 

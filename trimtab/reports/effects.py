@@ -10,7 +10,7 @@ from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, Cell, Column, Grid, Heading, Said, Stack, label, scored
 from trimtab.reports.squares import Square, squares
 from trimtab.reports.view import Comparisons, Effects, WeightsByContext
-from trimtab.reports.words import context_called, context_row, weights_called
+from trimtab.reports.words import context_row, context_words, parts_of, weights_called
 from trimtab.reports.writing import NOTHING, between, p_value, signed
 
 
@@ -26,7 +26,7 @@ def weights_by_context(study: StudyFolder) -> WeightsByContext | None:
     for context in contexts:
         here = [one for one in entries if one.arm.context == context]
         cells = [_cell([one for one in here if weights_called(one.arm) == name], study.verdict.arm) for name in weights]
-        rows.append((context_called(context), *cells))
+        rows.append((context_words(context), *cells))
     lead = "Tuning changes what the model is; context changes what it sees. Scores with unadjusted 95% intervals."
     columns = (Column(title="Context ↓ Weights →"), *(Column(title=name, text=True) for name in weights))
     return WeightsByContext(
@@ -95,8 +95,10 @@ def _effect(square: Square, found: Factorial, what: str) -> Effects:
 
 def factors(square: Square) -> tuple[str, str]:
     """The two factors in words."""
-    first = "tuning" if square.tuning else context_called(square.first.context)
-    return first, context_called(square.second.context)
+    first, second = context_words(square.first.context), context_words(square.second.context)
+    if not square.tuning:
+        return first, second
+    return "tuning", second if len(parts_of(square.second.context)) == 1 else f"context ({second})"
 
 
 def interaction(square: Square, found: Estimate) -> str:
@@ -109,7 +111,8 @@ def interaction(square: Square, found: Estimate) -> str:
         word = f"overlap: {gains} against the sum of both"
     else:
         word = f"add up as far as these questions can tell: {gains} against their sum, and the interval holds zero"
-    return f"With {square.first.name if square.tuning else weights_called(square.both)}, {first} and {second} {word}."
+    weights = square.first.name if square.tuning else weights_called(square.neither)
+    return f"With {'base weights' if weights == 'base' else weights}, {first} and {second} {word}."
 
 
 def comparisons(study: StudyFolder) -> Comparisons | None:

@@ -16,7 +16,7 @@ from trimtab.base.records import Answer, Arm, ClassRow, Comparison, Cost, Estima
 from trimtab.base.tables import CostTable, TargetTable
 from trimtab.base.task import METHODS
 from trimtab.reports.events import Curve, Training, read_training
-from trimtab.reports.words import PARTS, context_parts
+from trimtab.reports.words import PARTS, parts_of
 
 Stated = TypeVar("Stated", CostTable, TargetTable)
 FIGURES = (
@@ -187,7 +187,7 @@ def _arm(name: str, known: Mapping[str, Any]) -> Arm:
         name=name,
         weights=named,
         stages=tuple(stages),
-        context=known.get("context", "+".join(context_parts("+".join(context))) or "prompt"),
+        context=known.get("context", "+".join(parts_of("+".join(context))) or "prompt"),
         settings=known.get("settings") or {key: known[key] for key in SETTINGS if key in known},
     )
 

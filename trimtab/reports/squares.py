@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from trimtab.base.records import Arm
-from trimtab.reports.words import context_parts, endpoint
+from trimtab.reports.words import endpoint, parts_of
 
 OF_CONTEXT = {"rag": "passages", "few-shot": "shots", "nearest-shots": "shots"}  # the setting that sizes each part
 Parts = frozenset[tuple[str, str]]
@@ -56,4 +56,4 @@ def _weights(arm: Arm) -> Hashable:
 
 def _parts(arm: Arm) -> Parts:
     """What tells contexts apart: the parts, each with the setting that sizes it."""
-    return frozenset((part, repr(arm.settings.get(OF_CONTEXT.get(part, "")))) for part in context_parts(arm.context))
+    return frozenset((part, repr(arm.settings.get(OF_CONTEXT.get(part, "")))) for part in parts_of(arm.context))

@@ -88,7 +88,7 @@ PRIVATE = {
 }
 
 
-def context_parts(context: str) -> tuple[str, ...]:
+def parts_of(context: str) -> tuple[str, ...]:
     """The parts of a context, passages first; none for the instruction alone."""
     order = list(PARTS)
     parts = [part for part in context.split("+") if part not in ("", "prompt")]
@@ -97,10 +97,10 @@ def context_parts(context: str) -> tuple[str, ...]:
 
 def _of(context: str) -> list[ContextWords]:
     """The words of each part; a part that is not known stands for itself."""
-    return [PARTS.get(part, ContextWords(part, part, "circle")) for part in context_parts(context)]
+    return [PARTS.get(part, ContextWords(part, part, "circle")) for part in parts_of(context)]
 
 
-def context_called(context: str) -> str:
+def context_words(context: str) -> str:
     """A context in a few words: `instruction`, `retrieved passages and fixed shots`."""
     return " and ".join(part.called for part in _of(context) or [INSTRUCTION])
 
