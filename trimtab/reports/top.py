@@ -6,7 +6,7 @@ from trimtab.base.records import Comparison
 from trimtab.measurement.statistics import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, PREDICTED, label
-from trimtab.reports.view import ArmInWords, Fact, Top
+from trimtab.reports.view import ArmInWords, KeyFigure, Top
 from trimtab.reports.words import in_words, metric_called
 from trimtab.reports.writing import (
     between,
@@ -103,8 +103,8 @@ def caveats(study: StudyFolder) -> list[str]:
     return found
 
 
-def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[Fact]:
-    facts: list[Fact] = []
+def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
+    facts: list[KeyFigure] = []
     name = middle(entry.name)
     if not shown:
         name += ", the nearest arm" if study.verdict.arm else ", the highest score"
@@ -112,31 +112,31 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[Fact]:
         target = f"; target {plain(study.target)}" if study.target is not None else ""
         note = f"95% interval {interval(entry.score.low, entry.score.high)}{target}"
         title = f"Score ({metric_called(study.metric)}) of {name}"
-        facts.append(Fact(name=title, value=score(entry.score.value), mark=MEASURED, note=note))
+        facts.append(KeyFigure(name=title, value=score(entry.score.value), mark=MEASURED, note=note))
     rival = _rival(study, entry)
     if rival:
         best = next((other.name for other in study.done if other.name != entry.name), None)
         which = f"{middle(rival.b)}, the best {'other arm' if rival.b == best else 'arm it was compared with'}"
         note = f"95% interval {between(rival.low, rival.high)}; {p_value(rival.p_holm)} after Holm"
         ahead = "Ahead of" if rival.difference >= 0 else "Behind"
-        facts.append(Fact(name=f"{ahead} {which}", value=signed(rival.difference), mark=MEASURED, note=note))
+        facts.append(KeyFigure(name=f"{ahead} {which}", value=signed(rival.difference), mark=MEASURED, note=note))
     facts += _latency(entry)
     if entry.cost:
         currency = entry.cost.currency
         note = f"{money(entry.cost.up_front, currency)} up front, {money(entry.cost.monthly, currency)} a month"
         title = ("Machine time" if "second" in currency else "Cost") + _horizon(study)
-        facts.append(Fact(name=title, value=money(entry.cost.total, currency), mark=PREDICTED, note=note))
+        facts.append(KeyFigure(name=title, value=money(entry.cost.total, currency), mark=PREDICTED, note=note))
     return facts
 
 
-def _latency(entry: ArmEntry) -> list[Fact]:
+def _latency(entry: ArmEntry) -> list[KeyFigure]:
     """What 95% of answers stay within; half of them, where that is not known."""
     half = seconds(entry.latency_p50_ms / 1000) if entry.latency_p50_ms is not None else ""
     if entry.latency_p95_ms is not None:
         value, note = seconds(entry.latency_p95_ms / 1000), f"half within {half}" if half else ""
-        return [Fact(name="95% of answers within", value=value, mark=MEASURED, note=note)]
+        return [KeyFigure(name="95% of answers within", value=value, mark=MEASURED, note=note)]
     note = "what 95% stay within is known from 60 questions up"
-    return [Fact(name="Half of answers within", value=half, mark=MEASURED, note=note)] if half else []
+    return [KeyFigure(name="Half of answers within", value=half, mark=MEASURED, note=note)] if half else []
 
 
 def _horizon(study: StudyFolder) -> str:

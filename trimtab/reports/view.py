@@ -11,7 +11,7 @@ from trimtab.reports.words import Family, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class KeyFigure:
     """One of the figures that matter most."""
 
     name: str
@@ -40,7 +40,7 @@ class Top:
     needs: str | None
     arm: ArmInWords | None
     rests_on: str
-    facts: tuple[Fact, ...]
+    facts: tuple[KeyFigure, ...]
     caveats: tuple[str, ...]
 
 
@@ -242,7 +242,7 @@ class Made:
     origins: tuple[str, ...]
 
 
-Section = (
+AnySection = (
     Quality
     | Tradeoffs
     | WeightsByContext
@@ -279,7 +279,7 @@ class StudyView:
     footer: Phrase
 
     @property
-    def sections(self) -> tuple[Section, ...]:
+    def sections(self) -> tuple[AnySection, ...]:
         """The sections that there are, in the order of the page."""
         every = (
             *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
