@@ -12,18 +12,18 @@ Shape = Literal["circle", "square", "diamond", "triangle"]
 
 
 class ContextWords(NamedTuple):
-    """What a part of a context is called, what an arm with it is shown, and the shape that it gives to a mark."""
+    """What names a part of a context in tables, and in a sentence; and the shape that it gives to a mark."""
 
-    called: str
-    shown: str
+    words: str
+    sight: str
     shape: Shape
 
 
-INSTRUCTION = ContextWords("instruction", "", "circle")
+INSTRUCTION = ContextWords("instruction", "asked with the instruction alone", "circle")
 PARTS: Mapping[str, ContextWords] = {  # in the order in which they are written
-    "rag": ContextWords("retrieved passages", "passages looked up in the documents", "diamond"),
-    "few-shot": ContextWords("fixed shots", "the same worked examples before every question", "square"),
-    "nearest-shots": ContextWords("nearest shots", "worked examples like the question before it", "square"),
+    "rag": ContextWords("retrieved passages", "shown passages looked up in the documents", "diamond"),
+    "few-shot": ContextWords("fixed shots", "shown the same worked examples before every question", "square"),
+    "nearest-shots": ContextWords("nearest shots", "shown worked examples like the question before it", "square"),
 }
 ROWS = ("prompt", "few-shot", "nearest-shots", "rag", "rag+few-shot", "rag+nearest-shots")  # of the table of contexts
 SHAPES: Mapping[Shape, str] = {
@@ -96,13 +96,14 @@ def parts_of(context: str) -> tuple[str, ...]:
 
 
 def _of(context: str) -> list[ContextWords]:
-    """The words of each part; a part that is not known stands for itself."""
-    return [PARTS.get(part, ContextWords(part, part, "circle")) for part in parts_of(context)]
+    """The words of each part, of the instruction where there is none; a part that is not known stands for itself."""
+    parts = parts_of(context)
+    return [PARTS.get(part, ContextWords(part, part, "circle")) for part in parts] or [INSTRUCTION]
 
 
 def context_words(context: str) -> str:
     """A context in a few words: `instruction`, `retrieved passages and fixed shots`."""
-    return " and ".join(part.called for part in _of(context) or [INSTRUCTION])
+    return " and ".join(part.words for part in _of(context))
 
 
 def context_row(context: str) -> tuple[int, str]:
@@ -144,8 +145,8 @@ def in_words(arm: Arm) -> str:
     order = " on the documents, then on the examples" if arm.stages == ("docs", "sft") else ""
     order = " on the documents alone" if arm.stages == ("docs",) else order
     own = _settings([*arm.settings.items()])
-    sight = " and ".join(part.shown for part in _of(arm.context))
-    return f"{method}{order}, {f'shown {sight}' if sight else 'asked with the instruction alone'}{own}"
+    sight = " and ".join(part.sight for part in _of(arm.context))
+    return f"{method}{order}, {sight}{own}"
 
 
 def _settings(settings: Sequence[tuple[str, object]]) -> str:
