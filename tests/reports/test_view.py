@@ -18,7 +18,7 @@ from trimtab.reports.charts import drawn
 from trimtab.reports.folder import read_study
 from trimtab.reports.markdown import brief
 from trimtab.reports.page import render, write_report
-from trimtab.reports.pieces import Curves, Grid
+from trimtab.reports.pieces import Curves, Grid, Listing
 from trimtab.reports.study_view import view_of
 from trimtab.reports.view import StudyView
 
@@ -27,14 +27,14 @@ DRAWING = {"family", "shape", "style", "tone", "level", "id"}  # how a thing is 
 
 
 def words(part: object) -> Iterator[str]:
-    """Every text of a view."""
+    """Every text of a view; of a list without entries there is none."""
     if isinstance(part, str):
         yield part
     elif isinstance(part, Mapping):
         yield from (text for one in part.values() for text in words(one))
     elif isinstance(part, tuple):
         yield from (text for one in part for text in words(one))
-    elif is_dataclass(part):
+    elif is_dataclass(part) and part != Listing(title=getattr(part, "title", ""), entries=()):
         for field in fields(part):
             if field.name not in DRAWING:
                 yield from words(getattr(part, field.name))

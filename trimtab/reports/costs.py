@@ -5,7 +5,7 @@ from __future__ import annotations
 from trimtab.base.records import Flip
 from trimtab.base.tables import CostTable
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS, Cell, Column, Grid, Heading, Phrase, label
+from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS, Cell, Column, Grid, Heading, Listing, Phrase, label
 from trimtab.reports.view import Costs
 from trimtab.reports.writing import NOTHING, money, plain
 
@@ -27,7 +27,7 @@ def costs(study: StudyFolder) -> Costs | None:
         heading=Heading(id="costs", link="Cost", title=title),
         grid=Grid(label="Costs", columns=columns, rows=rows) if rows else None,
         basis=_basis(study.cost) if study.cost else (),
-        flips=tuple(flips(study)) if shown else (),
+        flips=Listing(title="What would flip it", entries=tuple(flips(study)) if shown else ()),
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from trimtab.reports.pieces import ArmLabel, Cell, Column, Grid, Heading, Mark, Said, Scored, Stack
-from trimtab.reports.view import Quality, StudyView, Top
+from trimtab.reports.view import StudyView, Top
 from trimtab.reports.writing import NOTHING, clean
 
 SPECIAL = re.compile(r"([\\`*_\[\]|<>~#])")
@@ -24,31 +24,34 @@ def _top(top: Top) -> list[str]:
         f"**{top.state}** · task {_text(top.task)} · study {_text(top.study)}",
         "",
         *([f"**{_text(top.arm.arm.name)}**: {_text(top.arm.words)}.", ""] if top.arm else []),
-        *([f"What would settle it: {_text(top.needs)}", ""] if top.needs else []),
-        f"Rests on {_text(top.rests_on)}.",
+        *([_text(top.needs), ""] if top.needs else []),
+        _text(top.rests_on),
         "",
-        *_list("Before you rely on it", top.caveats),
+        *_list(top.caveats.title, top.caveats.entries),
     ]
 
 
 def _arms(view: StudyView) -> list[str]:
-    quality: Quality = view.quality
+    quality = view.quality
     lines: list[str] = []
     if quality.arms:
         notes = [quality.heading.lead, _phrase(quality.note)]
         lines += ["## Arms", "", _text(" ".join(notes)), "", *_table(quality.arms)]
         basis = view.costs.basis if view.costs else ()
         lines += [_text(_phrase([part for part in basis if isinstance(part, str)])), ""] if basis else []
-    lines += _list("What each arm is", [f"{one.arm.name}: {one.words}" for one in quality.glossary])
-    return lines + _list("Without a score", [f"{one.arm.name} {one.status}: {one.why}" for one in quality.missing])
+    glossary, missing = quality.glossary, quality.missing
+    lines += _list(glossary.title, [f"{one.arm.name}: {one.words}" for one in glossary.entries])
+    return lines + _list(missing.title, [f"{one.arm.name} {one.status}: {one.why}" for one in missing.entries])
 
 
 def _why(view: StudyView) -> list[str]:
     """What tuning and context do together, the comparisons, and what would flip the verdict."""
-    lines = _list("Weights × context", [one.sentence for one in view.factorial.effects] if view.factorial else [])
+    lines: list[str] = []
+    if view.factorial:
+        lines += _list(view.factorial.heading.title, [one.sentence for one in view.factorial.effects])
     if view.comparisons:
         lines += [*_section(view.comparisons.heading), *_table(view.comparisons.grid)]
-    return lines + _list("What would flip it", view.costs.flips if view.costs else ())
+    return lines + (_list(view.costs.flips.title, view.costs.flips.entries) if view.costs else [])
 
 
 def _found(view: StudyView) -> list[str]:
@@ -84,7 +87,7 @@ def _section(heading: Heading) -> list[str]:
 
 
 def _list(heading: str, items: Sequence[str]) -> list[str]:
-    return [f"## {heading}", "", *(f"- {_text(item)}" for item in items), ""] if items else []
+    return [f"## {_text(heading)}", "", *(f"- {_text(item)}" for item in items), ""] if items else []
 
 
 def _table(grid: Grid) -> list[str]:

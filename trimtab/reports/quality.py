@@ -15,6 +15,7 @@ from trimtab.reports.pieces import (
     Dot,
     Grid,
     Heading,
+    Listing,
     Said,
     Scatter,
     Whiskers,
@@ -48,16 +49,17 @@ def quality(study: StudyFolder) -> Quality:
         arms=_grid(study, "All arms", _deciding()),
         note=("Figures without a mark are ", MEASURED, f"; {NOTHING} is not measured, or does not apply."),
         other=_grid(study, "Other measurements", _others(study)),
-        missing=tuple(
-            Missing(
-                arm=label(one.arm),
-                status=STATUS.get(one.status, one.status),
-                why=one.why or "no reason was written down",
-            )
-            for one in study.not_done
+        missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
+        glossary=Listing(
+            title="What each arm is",
+            entries=tuple(ArmInWords(arm=label(one.arm), words=in_words(one.arm)) for one in study.arms),
         ),
-        glossary=tuple(ArmInWords(arm=label(one.arm), words=in_words(one.arm)) for one in study.arms),
     )
+
+
+def _missing(entry: ArmEntry) -> Missing:
+    status = STATUS.get(entry.status, entry.status)
+    return Missing(arm=label(entry.arm), status=status, why=entry.why or "no reason was written down")
 
 
 def _dot(entry: ArmEntry, study: StudyFolder, x: float = 0.0) -> Dot:

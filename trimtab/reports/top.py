@@ -5,7 +5,7 @@ from __future__ import annotations
 from trimtab.base.records import Comparison
 from trimtab.measurement.statistics import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import MEASURED, PREDICTED, label
+from trimtab.reports.pieces import MEASURED, PREDICTED, Listing, label
 from trimtab.reports.view import ArmInWords, KeyFigure, Top
 from trimtab.reports.words import in_words, metric_called
 from trimtab.reports.writing import (
@@ -34,11 +34,11 @@ def top(study: StudyFolder) -> Top:
         task=study.task,
         study=study.id,
         sentence=study.verdict.sentence,
-        needs=f"{needs.rstrip('.')}." if needs and needs not in study.verdict.sentence else None,
+        needs=f"What would settle it: {needs.rstrip('.')}." if needs and needs not in study.verdict.sentence else None,
         arm=ArmInWords(arm=label(entry.arm), words=in_words(entry.arm)) if entry and shown else None,
-        rests_on="; ".join(rests_on(study)),
+        rests_on=f"Rests on {'; '.join(rests_on(study))}.",
         facts=tuple(_facts(study, entry, shown)) if entry else (),
-        caveats=tuple(caveats(study)),
+        caveats=Listing(title="Before you rely on it", entries=tuple(caveats(study))),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trimtab.reports.pieces import ArmLabel, Curves, Grid, Heading, Mark, Phrase, Scatter, Whiskers
+from trimtab.reports.pieces import ArmLabel, Curves, Grid, Heading, Listing, Mark, Phrase, Scatter, Whiskers
 from trimtab.reports.words import Family, Shape
 
 
@@ -41,7 +41,7 @@ class Top:
     arm: ArmInWords | None
     rests_on: str
     facts: tuple[KeyFigure, ...]
-    caveats: tuple[str, ...]
+    caveats: Listing[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +73,8 @@ class Quality:
     arms: Grid | None
     note: Phrase
     other: Grid | None
-    missing: tuple[Missing, ...]
-    glossary: tuple[ArmInWords, ...]
+    missing: Listing[Missing]
+    glossary: Listing[ArmInWords]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +113,12 @@ class Comparisons:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What each arm costs, from what; `flips` is empty where the verdict is not shown."""
+    """What each arm costs, from what; nothing flips a verdict that is not shown."""
 
     heading: Heading
     grid: Grid | None
     basis: Phrase
-    flips: tuple[str, ...]
+    flips: Listing[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
