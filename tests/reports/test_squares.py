@@ -100,11 +100,11 @@ def test_a_study_of_the_base_alone_shows_shots_against_passages(
     assert [row[0] for row in section.grid.rows] == [
         "instruction", "fixed shots", "retrieved passages", "retrieved passages and fixed shots",
     ]  # fmt: skip
-    assert [one.grid.label for one in section.effects] == ["Effects of rag+few-shot"]
-    assert section.effects[0].sentence.startswith(
+    assert [one.grid.label for one in section.effects.entries] == ["Effects of rag+few-shot"]
+    assert section.effects.entries[0].sentence.startswith(
         "With base weights, retrieved passages and fixed shots overlap: rag+few-shot "
     )
-    assert section.effects[0].grid.rows[0][0] == "retrieved passages alone (rag − prompt)"
+    assert section.effects.entries[0].grid.rows[0][0] == "retrieved passages alone (rag − prompt)"
 
 
 def test_an_endpoint_has_its_column_and_its_interaction(make_study: Callable[..., Path], tmp_path: Path) -> None:
@@ -115,7 +115,9 @@ def test_an_endpoint_has_its_column_and_its_interaction(make_study: Callable[...
     cell = section.grid.rows[-1][2]
     assert isinstance(cell, Stack)
     assert cell.entries[0][0].shape == "triangle"
-    assert section.effects[0].sentence.startswith("With api-big, retrieved passages and fixed shots help each other: ")
+    assert section.effects.entries[0].sentence.startswith(
+        "With api-big, retrieved passages and fixed shots help each other: "
+    )
 
 
 @pytest.mark.parametrize(

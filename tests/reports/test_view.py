@@ -72,6 +72,20 @@ def test_the_page_says_all_of_it(view: StudyView) -> None:
     assert missing == list(view.manifest.origins), "the manifest in short, which stands there whole"
 
 
+def test_the_page_says_nothing_else(view: StudyView) -> None:
+    """But for the names of a few fields, what stands outside charts is what the view says."""
+    page = re.sub(r"<(style|svg)\b.*?</\1>", "", render(view), flags=re.S)
+    known = {" ".join(text.split()) for text in words(view)}
+    said = {" ".join(unescape(text).split()) for text in re.split(r"<[^>]*>", page)} - {""}
+    own = {"Task", f"study {view.top.study}", "Question", "Reference"}
+    left = {text for text in said - known - own if text.removeprefix(": ").removeprefix("passages: ") not in known}
+    brackets = {text for text in left if text.startswith("[") or text.endswith("]")}
+    assert {text.split("[")[-1].removesuffix("]") for text in brackets} <= known
+    assert {text.rstrip(".: ").lstrip(": ") for text in left - brackets} <= {
+        text.rstrip(".: ").lstrip() for text in known
+    }
+
+
 def test_every_table_of_the_page_is_a_table_of_the_view(view: StudyView) -> None:
     page = render(view)
     assert page.count("<table") == len(list(grids(view))) > 10

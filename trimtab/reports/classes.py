@@ -26,6 +26,7 @@ def by_class(study: StudyFolder) -> ByClass | None:
         grid=_grid(entry),
         folded=folded,
         surest=_surest(study),
+        surest_title="Unsure answers left to a person",
         surest_note="Accuracy where only the surest share is answered by the machine and the rest goes to a person.",
     )
 

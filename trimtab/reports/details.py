@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from trimtab.reports.events import Curve
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import Cell, Column, Curves, Grid, Heading, Said, Series, label, scored
+from trimtab.reports.pieces import Cell, Column, Curves, Grid, Heading, Listing, Said, Series, label, scored
 from trimtab.reports.view import DataAudit, DataRemark, Slices, TrainingCurves, TrainingRun
 from trimtab.reports.words import PRIVATE, Family, family, metric_called
 from trimtab.reports.writing import NOTHING, count, sentence, shorten
@@ -125,7 +125,7 @@ def audit(study: StudyFolder) -> DataAudit | None:
         facts=f"{'; '.join(facts)}." if facts else "",
         remarks=tuple(remarks),
         counted=tuple(counted),
-        notes=tuple(notes),
+        notes=Listing(title="What was inferred while reading", entries=tuple(notes)),
     )
 
 

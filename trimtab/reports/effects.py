@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trimtab.base.records import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import MEASURED, Cell, Column, Grid, Heading, Said, Stack, label, scored
+from trimtab.reports.pieces import MEASURED, Cell, Column, Grid, Heading, Listing, Said, Stack, label, scored
 from trimtab.reports.squares import Square, squares
 from trimtab.reports.view import Comparisons, Effects, WeightsByContext
 from trimtab.reports.words import context_row, context_words, parts_of, weights_called
@@ -32,7 +32,7 @@ def weights_by_context(study: StudyFolder) -> WeightsByContext | None:
     return WeightsByContext(
         heading=Heading(id="factorial", link="Weights × context", title="Weights × context", lead=lead),
         grid=Grid(label="Weights by context", columns=columns, rows=tuple(rows)),
-        effects=effects,
+        effects=Listing(title="Do they help each other?", entries=effects),
     )
 
 

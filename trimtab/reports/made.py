@@ -31,8 +31,11 @@ def made(study: StudyFolder) -> Made | None:
         heading=Heading(id="manifest", link="Manifest", title="What it was made of"),
         plan=_plan(study, figures),
         figures=Grid(label="Figures", columns=columns, rows=tuple(rows)) if rows else None,
+        figures_title="Every figure and where it comes from",
         figures_count=count(len(figures), "figure"),
         manifest=shorten(json.dumps(rest, indent=2, ensure_ascii=False, default=str), MOST_MANIFEST),
+        manifest_title="Manifest",
+        manifest_holds="hashes, versions, machine, precision, seeds",
         origins=tuple(_origins(study.manifest)),
     )
 

@@ -48,7 +48,7 @@ def _why(view: StudyView) -> list[str]:
     """What tuning and context do together, the comparisons, and what would flip the verdict."""
     lines: list[str] = []
     if view.factorial:
-        lines += _list(view.factorial.heading.title, [one.sentence for one in view.factorial.effects])
+        lines += _list(view.factorial.heading.title, [one.sentence for one in view.factorial.effects.entries])
     if view.comparisons:
         lines += [*_section(view.comparisons.heading), *_table(view.comparisons.grid)]
     return lines + (_list(view.costs.flips.title, view.costs.flips.entries) if view.costs else [])

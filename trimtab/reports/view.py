@@ -100,7 +100,7 @@ class WeightsByContext:
 
     heading: Heading
     grid: Grid
-    effects: tuple[Effects, ...]
+    effects: Listing[Effects]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +171,7 @@ class ByClass:
     grid: Grid
     folded: bool
     surest: Grid | None
+    surest_title: str
     surest_note: str
 
 
@@ -227,7 +228,7 @@ class DataAudit:
     facts: str
     remarks: tuple[DataRemark, ...]
     counted: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
+    notes: Listing[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,8 +238,11 @@ class Made:
     heading: Heading
     plan: Grid | None
     figures: Grid | None
+    figures_title: str
     figures_count: str
     manifest: str
+    manifest_title: str
+    manifest_holds: str
     origins: tuple[str, ...]
 
 
