@@ -101,6 +101,8 @@ def test_text_from_data_stays_text(make_study: Make, tmp_path: Path) -> None:
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
     assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in hostile.tags}
     assert "<script>alert(1)</script>" in hostile.text
+    written = [(tmp_path / "b" / name).read_text() for name in ("report.html", "report.md")]
+    assert all("\x00" not in text and "\ufffd" in text for text in written), "no page may hold such a character"
     assert not hostile.wrong
 
 
