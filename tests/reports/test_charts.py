@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 
 from trimtab.reports.charts import (
     Box,
-    Dot,
     Scale,
-    Series,
     curves,
     dot_whisker,
+    icon,
     log_ticks,
+    mark_shape,
     place_labels,
     scatter,
     ticks,
 )
 from trimtab.reports.page import write_report
+from trimtab.reports.pieces import Curves, Dot, Scatter, Series, Whiskers
+from trimtab.reports.words import SHAPES
 
 NAMES = ("prompt", "few-shot", "rag", "lora", "lora+rag", "lora-docs+rag", "nearest-shots", "api-big")
 unit = st.floats(0, 1, allow_subnormal=False)
@@ -47,9 +49,8 @@ def test_every_svg_of_a_page_is_xml_with_a_title(make_study: Callable[..., Path]
 @settings(max_examples=60, deadline=None)
 def test_scatter_stays_inside_its_drawing(places: list[tuple[float, float]], width: int, target: float) -> None:
     dots = [dot(name, x, y) for name, (x, y) in zip(NAMES, places, strict=False)]
-    svg = ElementTree.fromstring(
-        scatter(dots, title="<t>", x_title="x & y", y_title="y", width=width, target=target).replace(" xmlns=", " x=")
-    )
+    chart = Scatter(heading="h", title="<t>", x_title="x & y", y_title="y", dots=tuple(dots), target=target, limit=None)
+    svg = ElementTree.fromstring(scatter(chart, width).replace(" xmlns=", " x="))
     numbers = [float(one.get(key, "0")) for one in svg.iter("line") for key in ("x1", "x2")]
     assert all(-0.1 <= number <= width + 0.1 for number in numbers)
 
@@ -105,10 +106,10 @@ def test_log_ticks_enclose_the_range(low: float, factor: float) -> None:
 
 
 def test_a_dot_lies_where_its_value_is() -> None:
-    dots = [dot("a", 0, 0.25), dot("b", 0, 0.75)]
-    svg = ElementTree.fromstring(
-        dot_whisker(dots, title="t", target=0.5, values=["0.25", "0.75"], width=800).replace(" xmlns=", " x=")
-    )
+    values = ("0.25", "0.75")
+    dots = (dot("a", 0, 0.25), dot("b", 0, 0.75))
+    chart = Whiskers(title="t", dots=dots, target=0.5, values=values, short_values=values)
+    svg = ElementTree.fromstring(dot_whisker(chart, 800).replace(" xmlns=", " x="))
     target = next(float(one.get("x1", "")) for one in svg.iter("line") if one.get("class") == "target")
     centres = [float(re.findall(r"M([\d.]+)", path.get("d", ""))[0]) for path in svg.iter("path")]
     assert centres[0] < target < centres[1]
@@ -117,13 +118,15 @@ def test_a_dot_lies_where_its_value_is() -> None:
 
 def test_a_long_loss_curve_is_thinned() -> None:
     points = tuple((float(step), 1 / (step + 1)) for step in range(20_000))
-    drawn = curves([Series(name="loss", style="train", points=points)], title="t", y_title="loss", width=500)
+    series = (Series(name="loss", style="train", points=points),)
+    drawn = curves(Curves(title="t", y_title="loss", series=series), 500)
     assert len(drawn) < 10_000
 
 
 def test_a_curve_fills_its_width_starts_from_zero_and_marks_what_was_kept() -> None:
     line = Series(name="dev", style="tuned", points=((10.0, 0.13), (20.0, 0.14), (41.0, 0.13)), kept=20)
-    svg = ElementTree.fromstring(curves([line], title="t", y_title="y", width=500).replace(" xmlns=", " x="))
+    chart = Curves(title="t", y_title="y", series=(line,))
+    svg = ElementTree.fromstring(curves(chart, 500).replace(" xmlns=", " x="))
     circles = list(svg.iter("circle"))
     assert [one.get("class") for one in circles] == ["point tuned", "dot tuned", "point tuned"]
     assert float(circles[-1].get("cx", "0")) == pytest.approx(500 - 12)
@@ -133,3 +136,11 @@ def test_a_curve_fills_its_width_starts_from_zero_and_marks_what_was_kept() -> N
 def test_log_scale_is_linear_in_the_logarithm() -> None:
     scale = Scale(1, 100, 0, 200, log=True)
     assert scale(10) == pytest.approx(100)
+
+
+def test_every_shape_is_drawn_in_its_own_way_inside_its_icon() -> None:
+    marks = {shape: mark_shape(shape, 0, 0, "base") for shape in SHAPES}
+    assert len(set(marks.values())) == len(SHAPES)
+    for shape in SHAPES:
+        path = re.findall(r' d="([^"]+)"', icon(shape, "base"))
+        assert all(0 <= float(number) <= 16 for one in path for number in re.findall(r"[\d.]+", one))

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from trimtab.reports.classes import classes
+from trimtab.reports.classes import by_class
 from trimtab.reports.folder import read_study
+from trimtab.reports.page import write_report
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -27,17 +28,23 @@ def test_weakest_classes_come_first_and_many_are_folded(make_study: Callable[...
     folder = make_study(tmp_path)
     chosen = read_study(folder).verdict.arm
     assert chosen is not None
-    assert classes(read_study(folder)) is None
+    assert by_class(read_study(folder)) is None
     put_classes(folder, chosen, 4)
-    few = str(classes(read_study(folder)))
-    assert few.index("class 0") < few.index("class 3")
-    assert "<details" not in few
-    assert "0.950" in few
-    assert "50%" in few
-    assert "<script" not in few
+    few = by_class(read_study(folder))
+    assert few is not None
+    assert [row[0] for row in few.grid.rows] == [f"class {n}{HOSTILE}" for n in range(4)]
+    assert few.title == "Every class, weakest first"
+    assert not few.folded
+    assert few.surest is not None
+    assert [column.title for column in few.surest.columns] == ["Arm", "50%", "100%"]
+    assert few.surest.rows[0][1:] == ("0.950", "0.800")
+    assert "<script" not in write_report(folder).read_text()
     put_classes(folder, chosen, 40)
-    many = str(classes(read_study(folder)))
-    assert "All 40 classes" in many
+    many = by_class(read_study(folder))
+    assert many is not None
+    assert many.folded
+    assert many.title == "All 40 classes, weakest first"
+    assert "<summary><b>All 40 classes, weakest first</b></summary>" in write_report(folder).read_text()
 
 
 def test_what_is_mistaken_for_what_is_counted(make_study: Callable[..., Path], tmp_path: Path) -> None:
@@ -46,10 +53,13 @@ def test_what_is_mistaken_for_what_is_counted(make_study: Callable[..., Path], t
     assert chosen is not None
     put_classes(folder, chosen, 4)
     study = read_study(folder)
-    row = study.row(chosen)
-    assert row is not None
-    wrong = [answer for answer in row.answers if answer.score < 1.0]
+    entry, found = study.arm(chosen), by_class(study)
+    assert entry is not None
+    assert found is not None
+    assert found.mistakes is not None
+    wrong = {(answer.reference[0], answer.answer) for answer in entry.answers if answer.score < 1.0}
     assert wrong
-    page = str(classes(study))
-    assert "Most frequent mistakes" in page
-    assert any(answer.answer in page for answer in wrong)
+    assert all(row[:2] in wrong for row in found.mistakes.rows)
+    assert [int(str(row[2])) for row in found.mistakes.rows] == sorted(
+        (int(str(row[2])) for row in found.mistakes.rows), reverse=True
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -15,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.reports.markup import middle, money, shorten
-from trimtab.reports.page import SECTIONS, write_report
+from trimtab.reports.folder import read_study
+from trimtab.reports.page import write_report
+from trimtab.reports.study_view import view_of
+from trimtab.reports.writing import middle, money, shorten
 
 Make = Callable[..., Path]
 VOID = {"meta", "link", "br"}
@@ -62,10 +66,12 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object], file: str = "
 
 
 def test_every_section_is_there_and_linked(make_study: Make, tmp_path: Path) -> None:
-    page = read(make_study(tmp_path))
+    folder = make_study(tmp_path)
+    page = read(folder)
     ids = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
-    due = [name for name, _, _ in SECTIONS if name != "classes"]  # these answers are no classes
+    due = [section.heading.id for section in view_of(read_study(folder)).sections]
+    assert len(due) == 11  # all but the classes: these answers are none
     assert ids == due
     assert links == [f"#{name}" for name in due]
     assert not page.wrong
@@ -95,6 +101,8 @@ def test_text_from_data_stays_text(make_study: Make, tmp_path: Path) -> None:
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
     assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in hostile.tags}
     assert "<script>alert(1)</script>" in hostile.text
+    written = [(tmp_path / "b" / name).read_text() for name in ("report.html", "report.md")]
+    assert all("\x00" not in text and "\ufffd" in text for text in written), "no page may hold such a character"
     assert not hostile.wrong
 
 
@@ -127,6 +135,7 @@ def test_page_loads_nothing_and_runs_nothing(make_study: Make, tmp_path: Path) -
     assert policy is not None
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     style = (tmp_path / "report.html").read_text().split("<style>")[1].split("</style>")[0]
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'" in policy
     assert not re.search(r"url\(|@import", style)
 
 

@@ -153,22 +153,21 @@ def macro_f1_statistic(
 
 
 def per_class(answers: Sequence[Answer]) -> tuple[ClassRow, ...]:
-    """Precision, recall and F1 of every class among the references, the most frequent first."""
+    """Precision, recall and F1 of every class among the references, the most frequent first (scikit-learn's figures)."""
+    if not answers:
+        return ()
+    from sklearn.metrics import precision_recall_fscore_support  # here: scikit-learn takes a second to import
+
     spelled = {fold_label(item.reference[0]): item.reference[0].strip() for item in reversed(answers)}
-    support = Counter(fold_label(item.reference[0]) for item in answers)
-    chosen = Counter(fold_label(item.answer) for item in answers)
-    right = Counter(
-        fold_label(item.answer) for item in answers if fold_label(item.answer) == fold_label(item.reference[0])
-    )
+    right, said = zip(*((fold_label(item.reference[0]), fold_label(item.answer)) for item in answers), strict=True)
+    support = Counter(right)
+    names = sorted(support, key=lambda name: (-support[name], name))
+    figures = precision_recall_fscore_support(right, said, labels=names, zero_division=0)
     return tuple(
         ClassRow(
-            label=spelled[name],
-            precision=right[name] / chosen[name] if chosen[name] else 0.0,
-            recall=right[name] / count,
-            f1=2 * right[name] / (count + chosen[name]),
-            support=count,
+            label=spelled[name], precision=float(precision), recall=float(recall), f1=float(f1), support=support[name]
         )
-        for name, count in sorted(support.items(), key=lambda pair: (-pair[1], pair[0]))
+        for name, precision, recall, f1 in zip(names, *figures[:3], strict=True)
     )
 
 

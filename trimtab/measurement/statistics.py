@@ -64,11 +64,11 @@ def estimate(
         if np.ptp(boots) > 0:
             limits = bca(value, boots, jackknife(statistic, units))
         else:
-            limits = _wilson(min(max(value, 0.0), 1.0), len(units), _quantile(len(units)))
+            limits = _wilson(min(max(value, 0.0), 1.0), len(units), t_quantile(len(units)))
     else:
         value = float(x.mean())
         if codes is not None:
-            limits = _wilson(value, _effective_items(x, codes), _quantile(int(codes.max()) + 1))
+            limits = _wilson(value, _effective_items(x, codes), t_quantile(int(codes.max()) + 1))
         elif _right_wrong(x) or _few(x):
             limits = _wilson(value, len(x), _z())
         else:
@@ -163,7 +163,7 @@ def p_noninferior(
         if groups_count < 2:
             return 1.0
         if np.count_nonzero(np.bincount(codes, np.abs(gaps))) >= FEW:
-            return float(stats.t.sf((gaps.mean() + margin) / _clustered_error(gaps, codes), groups_count - 1))
+            return float(stats.t.sf((gaps.mean() + margin) / clustered_error(gaps, codes), groups_count - 1))
         scale = groups_count / count
         return float(stats.norm.sf(_tango(wins * scale, losses * scale, groups_count, -margin)))
     if (_right_wrong(x) and _right_wrong(y)) or np.count_nonzero(gaps) < FEW:
@@ -171,11 +171,16 @@ def p_noninferior(
     return p_mean_above(gaps, -margin, seed)
 
 
+def group_count(groups: Groups) -> int | None:
+    """How many groups the items form; None where no group repeats."""
+    codes = group_codes(groups)
+    return None if codes is None else int(codes.max()) + 1
+
+
 def too_few_groups(groups: Groups | None) -> int | None:
     """The number of groups, where they repeat and there are fewer than 20: intervals by group are then rough."""
-    codes = None if groups is None else _codes(groups)
-    count = 0 if codes is None else int(codes.max()) + 1
-    return count if 0 < count < MIN_GROUPS else None
+    count = None if groups is None else group_count(groups)
+    return count if count is not None and count < MIN_GROUPS else None
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -262,7 +267,7 @@ def _checked(scores: ArrayLike, groups: Groups | None) -> tuple[Array, Indices |
         return x, None
     if len(groups) != len(x):
         raise InputError(f"{len(groups)} groups for {len(x)} scores", "give each item its group, or None")
-    return x, _codes(groups)
+    return x, group_codes(groups)
 
 
 def _paired(a: ArrayLike, b: ArrayLike, groups: Groups | None) -> tuple[Array, Array, Indices | None]:
@@ -273,7 +278,7 @@ def _paired(a: ArrayLike, b: ArrayLike, groups: Groups | None) -> tuple[Array, A
     return x, y, codes
 
 
-def _codes(groups: Groups) -> Indices | None:
+def group_codes(groups: Groups) -> Indices | None:
     """Each item's group as a number from 0, or None where no group repeats."""
     numbers: dict[tuple[str | None, int], int] = {}
     keys = [(group, -1) if group is not None else (None, place) for place, group in enumerate(groups)]
@@ -295,7 +300,8 @@ def _z() -> float:
     return float(stats.norm.isf(LEVEL / 2))
 
 
-def _quantile(units: int) -> float:
+def t_quantile(units: int) -> float:
+    """The two-sided 95% quantile of Student's t for a mean of `units` independent ones; infinite for one."""
     return float(stats.t.isf(LEVEL / 2, units - 1)) if units > 1 else math.inf
 
 
@@ -309,7 +315,7 @@ def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
-def _clustered_error(x: Array, codes: Indices) -> float:
+def clustered_error(x: Array, codes: Indices) -> float:
     """Standard error of a mean over clusters (linearised ratio), never below that of independent items."""
     count, centred = int(codes.max()) + 1, x - x.mean()
     sums = np.bincount(codes, centred)
@@ -325,7 +331,7 @@ def _effective_items(x: Array, codes: Indices) -> float:
     differing = len(np.unique(codes[x != values[counts.argmax()]]))
     if differing < FEW or count < 2:
         return float(count)
-    return mean * (1 - mean) / _clustered_error(x, codes) ** 2
+    return mean * (1 - mean) / clustered_error(x, codes) ** 2
 
 
 def _p_statistic_above(statistic: Statistic, null: float, n: int, codes: Indices | None, seed: int) -> float:
@@ -382,7 +388,7 @@ def _clustered_interval(gaps: Array, codes: Indices) -> tuple[float, float]:
     if np.count_nonzero(np.bincount(codes, np.abs(gaps))) < FEW:
         scale = count / len(gaps)
         return tango_interval(float(gaps[gaps > 0].sum()) * scale, -float(gaps[gaps < 0].sum()) * scale, count)
-    half = _quantile(count) * _clustered_error(gaps, codes)
+    half = t_quantile(count) * clustered_error(gaps, codes)
     return float(gaps.mean()) - half, float(gaps.mean()) + half
 
 

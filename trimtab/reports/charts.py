@@ -6,40 +6,20 @@ Each chart is drawn at a given width in CSS pixels, so that its text keeps its s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trimtab.reports.markup import Html, el, join, middle
+from markupsafe import Markup
+
+from trimtab.reports.pieces import Curves, Dot, Scatter, Series, Whiskers
+from trimtab.reports.svg import el, join
+from trimtab.reports.words import Shape
+from trimtab.reports.writing import middle
 
 CHARACTER = (
     6.9  # mean advance of a 12 px system font, in px; generous, so that boxes are too large rather than too small
 )
-WIDE, NARROW = 1040, 350
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dot:
-    """One arm in a chart: `family` gives the colour, `shape` the context, `title` what a pointer shows."""
-
-    label: str
-    family: str
-    shape: str
-    y: float
-    low: float
-    high: float
-    x: float = 0.0
-    strong: bool = False
-    title: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """One line of a curve chart; `style` is its CSS class: train, or the arm's family; at `kept` its dot is filled."""
-
-    name: str
-    style: str
-    points: tuple[tuple[float, float], ...]
-    kept: float | None = None
+WIDE, HALF, NARROW = 1040, 505, 350  # px: the page, one of two beside each other, a phone
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +59,28 @@ class Scale:
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
 
-def both(draw: Callable[[int], Html], wide: int = WIDE) -> Html:
+def drawn(chart: Whiskers | Scatter | Curves) -> Markup:
     """The chart drawn for a desktop and for a phone; the style sheet shows one of them."""
-    return join(el("div", draw(wide), class_="wide"), el("div", draw(NARROW), class_="narrow"))
+
+    def at(width: int) -> Markup:
+        match chart:
+            case Whiskers():
+                return dot_whisker(chart, width)
+            case Scatter():
+                return scatter(chart, width)
+            case Curves():
+                return curves(chart, width)
+
+    wide = WIDE if isinstance(chart, Whiskers) else HALF
+    return join(el("div", at(wide), class_="wide"), el("div", at(NARROW), class_="narrow"))
+
+
+def icon(shape: Shape, family: str) -> Markup:
+    """The mark of an arm as it stands in text."""
+    return el(
+        "svg", mark_shape(shape, 8, 8, family), viewBox="0 0 16 16", width=14, height=14, aria_hidden="true",
+        class_="icon",
+    )  # fmt: skip
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -123,8 +122,8 @@ def text_width(text: str) -> float:
     return len(text) * CHARACTER
 
 
-def mark_shape(shape: str, x: float, y: float, family: str, *, strong: bool = False) -> Html:
-    """The mark of an arm: circle (instruction), square (shots), diamond (passages)."""
+def mark_shape(shape: Shape, x: float, y: float, family: str, *, strong: bool = False) -> Markup:
+    """The mark of an arm: circle (instruction), square (shots), diamond (passages), triangle (both)."""
     r = 6.0 if strong else 5.0
     kind = f"dot {family}"
     if shape == "square":
@@ -134,11 +133,17 @@ def mark_shape(shape: str, x: float, y: float, family: str, *, strong: bool = Fa
         return el(
             "path", d=f"M{_n(x)} {_n(y - d)}L{_n(x + d)} {_n(y)}L{_n(x)} {_n(y + d)}L{_n(x - d)} {_n(y)}Z", class_=kind
         )
+    if shape == "triangle":
+        w, up, down = r + 1, r + 1, r
+        return el(
+            "path", d=f"M{_n(x)} {_n(y - up)}L{_n(x + w)} {_n(y + down)}L{_n(x - w)} {_n(y + down)}Z", class_=kind
+        )
     return el("circle", cx=_n(x), cy=_n(y), r=r, class_=kind)
 
 
-def dot_whisker(dots: Sequence[Dot], *, title: str, target: float | None, values: Sequence[str], width: int) -> Html:
-    """One row an arm: its score as a dot, its interval as a whisker, the target as a line; `values` stand at the right."""
+def dot_whisker(chart: Whiskers, width: int) -> Markup:
+    """One row an arm: its score as a dot, its interval as a whisker, the target as a line; its value at the right."""
+    dots, target, values = chart.dots, chart.target, chart.values if width > 500 else chart.short_values
     longest = 24 if width > 500 else 18
     labels = max((text_width(middle(dot.label, longest)) for dot in dots), default=0) + 16
     right = max((text_width(value) for value in values), default=0) + 16
@@ -165,20 +170,12 @@ def dot_whisker(dots: Sequence[Dot], *, title: str, target: float | None, values
                 el("text", value, x=width, y=_n(y + 4), text_anchor="end", class_=emphasis),
             )
         )
-    return _svg(title, width, height, parts)
+    return _svg(chart.title, width, height, parts)
 
 
-def scatter(
-    dots: Sequence[Dot],
-    *,
-    title: str,
-    x_title: str,
-    y_title: str,
-    width: int,
-    target: float | None = None,
-    limit: float | None = None,
-) -> Html:
+def scatter(chart: Scatter, width: int) -> Markup:
     """Score (up) against time or cost (right); a `limit` on x and a `target` on y are dashed lines."""
+    dots, target, limit = chart.dots, chart.target, chart.limit
     height = 330
     left, right, top, bottom = 46, 20, 26, 46
     xs = [dot.x for dot in dots] + ([limit] if limit is not None else [])
@@ -191,9 +188,9 @@ def scatter(
     shown = x_marks if len(x_marks) * 44 < width else x_marks[:: 2 if len(x_marks) % 2 else len(x_marks) - 1]
     parts = [_vertical_grid(x, shown, top, height - bottom), _horizontal_grid(y, y_marks, left, width - right)]
     parts.append(
-        _text(x_title + (" (log scale)" if log else ""), width - right, height - 8, "end", "axis-title", width)
+        _text(chart.x_title + (" (log scale)" if log else ""), width - right, height - 8, "end", "axis-title", width)
     )
-    parts.append(el("text", y_title, x=0, y=12, class_="axis-title"))
+    parts.append(el("text", chart.y_title, x=0, y=12, class_="axis-title"))
     if target is not None:
         parts.append(el("line", x1=left, x2=width - right, y1=_n(y(target)), y2=_n(y(target)), class_="target"))
     if limit is not None:
@@ -204,10 +201,10 @@ def scatter(
     boxes = place_labels(places, [dot.label for dot in named], Box(left, top - 8, width, height - bottom + 4), stems)
     for dot, (px, py), box in zip(named, places, boxes, strict=True):
         parts.append(_scatter_mark(dot, px, py, y(dot.low), y(dot.high), box))
-    return _svg(title, width, height, parts)
+    return _svg(chart.title, width, height, parts)
 
 
-def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, box: Box) -> Html:
+def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, box: Box) -> Markup:
     near_x, near_y = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
     far = bool(dot.label) and math.hypot(near_x - x, near_y - y) > 16
     return el(
@@ -264,8 +261,9 @@ def _candidates(x: float, y: float, wide: float) -> list[tuple[float, Box]]:
     return found
 
 
-def curves(series: Sequence[Series], *, title: str, y_title: str, width: int) -> Html:
+def curves(chart: Curves, width: int) -> Markup:
     """Lines over optimizer steps; the dev lines carry a dot at each measurement."""
+    series = chart.series
     height, left, right, top, bottom = 210, 46, 12, 26, 40
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
@@ -277,7 +275,7 @@ def curves(series: Sequence[Series], *, title: str, y_title: str, width: int) ->
     parts = [_horizontal_grid(y, y_marks, left, width - right)]
     parts += [_text(tick_text(mark), x(mark), height - bottom + 17, "middle", "tick", width) for mark in x_marks]
     parts.append(_text("step", width - right, height - 6, "end", "axis-title", width))
-    parts.append(el("text", y_title, x=0, y=12, class_="axis-title"))
+    parts.append(el("text", chart.y_title, x=0, y=12, class_="axis-title"))
     for line in series:
         points = _thin(line.points)
         path = "M" + "L".join(f"{_n(x(a))} {_n(y(b))}" for a, b in points)
@@ -293,7 +291,7 @@ def curves(series: Sequence[Series], *, title: str, y_title: str, width: int) ->
                 dots if line.style != "train" else None,
             )
         )
-    return _svg(title, width, height, parts)
+    return _svg(chart.title, width, height, parts)
 
 
 def _point(line: Series, x: float) -> str:
@@ -322,7 +320,7 @@ def _from_zero(values: Sequence[float], about: int) -> list[float]:
     return ticks(min(0.0, *values), max(values) * 1.05, about)
 
 
-def _vertical_grid(x: Scale, marks: Sequence[float], top: float, base: float) -> Html:
+def _vertical_grid(x: Scale, marks: Sequence[float], top: float, base: float) -> Markup:
     return join(
         [el("line", x1=_n(x(mark)), x2=_n(x(mark)), y1=_n(top), y2=_n(base), class_="grid") for mark in marks],
         [
@@ -332,7 +330,7 @@ def _vertical_grid(x: Scale, marks: Sequence[float], top: float, base: float) ->
     )
 
 
-def _horizontal_grid(y: Scale, marks: Sequence[float], left: float, right: float) -> Html:
+def _horizontal_grid(y: Scale, marks: Sequence[float], left: float, right: float) -> Markup:
     return join(
         [el("line", x1=_n(left), x2=_n(right), y1=_n(y(mark)), y2=_n(y(mark)), class_="grid") for mark in marks],
         [
@@ -342,7 +340,7 @@ def _horizontal_grid(y: Scale, marks: Sequence[float], left: float, right: float
     )
 
 
-def _text(text: str, x: float, y: float, anchor: str, kind: str, width: float) -> Html:
+def _text(text: str, x: float, y: float, anchor: str, kind: str, width: float) -> Markup:
     """A text at `x` that is moved where it would be cut off at the edge."""
     half = text_width(text) / 2
     if anchor == "middle":
@@ -350,7 +348,7 @@ def _text(text: str, x: float, y: float, anchor: str, kind: str, width: float) -
     return el("text", text, x=_n(x), y=_n(y), text_anchor=anchor, class_=kind)
 
 
-def _svg(title: str, width: float, height: float, parts: Sequence[Html]) -> Html:
+def _svg(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
     return el(
         "svg", el("title", title), parts, viewBox=f"0 0 {width:g} {height:g}", width=f"{width:g}", height=f"{height:g}",
         role="img", xmlns="http://www.w3.org/2000/svg",

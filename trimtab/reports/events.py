@@ -44,7 +44,7 @@ class Training:
 
 def read_training(file: Path) -> dict[str, Training]:
     """The training of each arm; empty where there is no file."""
-    runs: dict[tuple[str, int], list[_Run]] = {}
+    runs: dict[tuple[str, int], list[_OpenCurve]] = {}
     said: dict[tuple[str, int], str] = {}
     for event in read_lines(file):
         figures = {key: event.get(key) for key in ("loss", "dev_loss", "dev_metric")}
@@ -59,7 +59,7 @@ def read_training(file: Path) -> dict[str, Training]:
         said.pop(key, None)  # what was said of a run that then went on or was made again no longer holds
         own = runs.setdefault(key, [])
         if not own or own[-1].is_over(step, of):
-            own.append(_Run(of=of))
+            own.append(_OpenCurve(of=of))
         own[-1].add(step, figures, event.get("best") is True)
     found: dict[str, Training] = {}
     for (arm, seed), own in runs.items():
@@ -71,7 +71,7 @@ def read_training(file: Path) -> dict[str, Training]:
 
 
 @dataclass(slots=True)
-class _Run:
+class _OpenCurve:
     """The points of one seed and stage while they are read; `of` is its number of steps."""
 
     of: int

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json
-from trimtab.base.grammar import named
 from trimtab.base.records import Answer, Arm, ClassRow, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
 from trimtab.base.tables import CostTable, TargetTable
+from trimtab.base.task import METHODS
 from trimtab.reports.events import Curve, Training, read_training
+from trimtab.reports.words import PARTS, parts_of
 
-Table = TypeVar("Table", CostTable, TargetTable)
+Stated = TypeVar("Stated", CostTable, TargetTable)
 FIGURES = (
     "passes",
     "p_target",
@@ -30,12 +31,11 @@ FIGURES = (
     "seconds_per_question",
 )
 SETTINGS = ("rank", "learning_rate", "epochs", "batch", "layers", "shots", "passages")  # of an arm of one's own
-Family = Literal["base", "tuned", "blend", "linear", "api"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One arm as the report shows it; a figure that `study.json` does not carry is None."""
+class ArmEntry:
+    """One arm as its study wrote it down; a figure that `study.json` does not carry is None."""
 
     arm: Arm
     status: str
@@ -67,17 +67,10 @@ class Row:
         """The arm's name."""
         return self.arm.name
 
-    @property
-    def family(self) -> Family:
-        """What decides the colour: base weights, tuned weights, tuned weights with more context, or another kind of model."""
-        if self.arm.weights in ("base", "linear", "api"):
-            return self.arm.weights  # type: ignore[return-value]
-        return "tuned" if self.arm.context == "prompt" else "blend"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """A whole study folder."""
+class StudyFolder:
+    """A study as read from its folder."""
 
     id: str
     task: str
@@ -85,30 +78,30 @@ class Study:
     metric: str
     target: float | None
     verdict: Verdict
-    rows: tuple[Row, ...]
+    arms: tuple[ArmEntry, ...]
     comparisons: tuple[Comparison, ...]
     manifest: Mapping[str, Any]
     cost: CostTable | None
     limits: TargetTable | None
 
     @property
-    def done(self) -> tuple[Row, ...]:
+    def done(self) -> tuple[ArmEntry, ...]:
         """The arms that have a score, best first."""
-        scored = [row for row in self.rows if row.status == "done" and row.score is not None]
-        return tuple(sorted(scored, key=lambda row: -row.score.value if row.score else 0.0))
+        scored = [one for one in self.arms if one.status == "done" and one.score is not None]
+        return tuple(sorted(scored, key=lambda one: -one.score.value if one.score else 0.0))
 
     @property
-    def not_done(self) -> tuple[Row, ...]:
+    def not_done(self) -> tuple[ArmEntry, ...]:
         """The arms that failed or did not run."""
-        done = {row.name for row in self.done}
-        return tuple(row for row in self.rows if row.name not in done)
+        done = {one.name for one in self.done}
+        return tuple(one for one in self.arms if one.name not in done)
 
-    def row(self, name: str | None) -> Row | None:
+    def arm(self, name: str | None) -> ArmEntry | None:
         """The arm called `name`."""
-        return next((row for row in self.rows if row.name == name), None)
+        return next((one for one in self.arms if one.name == name), None)
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path) -> StudyFolder:
     """Read `study.json` and what lies beside it; everything but `study.json` may be missing.
 
     Raises MissingError without `study.json`, InputError where it is not JSON of the known shape.
@@ -121,7 +114,7 @@ def read_study(folder: Path) -> Study:
         trained = read_training(folder / "events.jsonl")
         verdict = raw["verdict"]
         task = _task(folder / "task.toml")
-        return Study(
+        return StudyFolder(
             id=raw["study"],
             task=raw["task"],
             base=_base(task),
@@ -137,7 +130,7 @@ def read_study(folder: Path) -> Study:
                 ),
                 needs=verdict.get("needs"),
             ),
-            rows=tuple(_row(folder, entry, trained, task.get("arm", {})) for entry in raw["arms"]),
+            arms=tuple(_entry(folder, entry, trained, task.get("arm", {})) for entry in raw["arms"]),
             comparisons=tuple(
                 Comparison(**{key: entry[key] for key in ("a", "b", "difference", "low", "high", "p", "p_holm")})
                 for entry in raw.get("comparisons") or ()
@@ -152,15 +145,15 @@ def read_study(folder: Path) -> Study:
         ) from error
 
 
-def _row(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Training], own: Mapping[str, Any]) -> Row:
+def _entry(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Training], own: Mapping[str, Any]) -> ArmEntry:
     name = entry["arm"]
     beside = folder / "arms" / name / "arm.json"
     kept = read_json(beside) if beside.is_file() else {}
-    arm = _arm(name, {**own.get(name, {}), **kept.get("arm", {}), **entry})
+    arm = _arm(name, {**own.get(name, {}), **kept, **entry})
     by_class = kept.get("classes") or {}
     cost, training = entry.get("cost"), trained.get(name, Training())
     figures = {key: entry.get(key) for key in FIGURES}
-    return Row(
+    return ArmEntry(
         arm=arm,
         status=entry["status"],
         why=entry.get("why"),
@@ -182,12 +175,19 @@ def _row(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Training]
 
 def _arm(name: str, known: Mapping[str, Any]) -> Arm:
     """What an arm is: as the files say, else by the grammar of arm names (formats.md)."""
-    meant = named(name) or Arm(name=name, weights="base", stages=(), context="prompt")
+    weights, *context = name.split("+")
+    if weights in PARTS or weights == "prompt":
+        weights, context = "base", [weights, *context]
+    method, *stages = weights.split("-")
+    if method in METHODS:
+        stages = [*stages, "sft"]
+    named = known.get("weights", method)
+    stages = known.get("stages", stages if named in METHODS else [])
     return Arm(
         name=name,
-        weights=known.get("weights", meant.weights),
-        stages=tuple(known.get("stages", meant.stages)),
-        context=known.get("context", meant.context),
+        weights=named,
+        stages=tuple(stages),
+        context=known.get("context", "+".join(parts_of("+".join(context))) or "prompt"),
         settings=known.get("settings") or {key: known[key] for key in SETTINGS if key in known},
     )
 
@@ -255,17 +255,9 @@ def _base(task: Mapping[str, Any]) -> str | None:
     return model if isinstance(model, str) else None
 
 
-def _table(kind: type[Table], values: Any) -> Table | None:
+def _table(kind: type[Stated], values: Any) -> Stated | None:
     """One table of the task file, None where it is not valid."""
     try:
         return kind.model_validate(values)
     except ValidationError:
         return None
-
-
-def items_of(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    """Answers by item id, each item's in the order of seeds."""
-    items: dict[str, list[Answer]] = {}
-    for answer in answers:
-        items.setdefault(answer.item_id, []).append(answer)
-    return items

@@ -1,4 +1,4 @@
-"""The last section of the report: what the study was made of, and how well its plan held."""
+"""What the study was made of: its plan and what came of it, where every figure comes from, and the manifest."""
 
 from __future__ import annotations
 
@@ -6,81 +6,69 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from trimtab.reports.folder import Study
-from trimtab.reports.markup import Html, count, el, join, mark, plain, seconds, shorten
-from trimtab.reports.parts import arm_label, section, table
+from trimtab.reports.folder import StudyFolder
+from trimtab.reports.pieces import MEASURED, PREDICTED, Cell, Column, Grid, Heading, Mark, Phrase, label
+from trimtab.reports.view import Made
+from trimtab.reports.writing import NOTHING, count, memory, plain, seconds, shorten
 
 MOST_FIGURES, MOST_MANIFEST = 80, 60_000
+ORIGINS = {"machine": "Machine", "precision": "Precision", "versions": "Versions", "hashes": "SHA-256"}
 
 
-def manifest(study: Study) -> Html | None:
-    """What the study was made of, folded; the figures with their provenance first."""
+def made(study: StudyFolder) -> Made | None:
+    """The manifest, in parts that can be read; None where the study has none."""
     if not study.manifest:
         return None
-    figures = study.manifest.get("figures")
-    figures = figures if isinstance(figures, dict) else {}
-    body = [
-        [name.replace("_", " "), _value(entry.get("value")), _provenance(entry)]
+    figures = _figures(study)
+    rows = [
+        (name.replace("_", " "), _value(entry.get("value")), _provenance(entry))
         for name, entry in list(figures.items())[:MOST_FIGURES]
         if isinstance(entry, dict)
     ]
+    columns = (Column(title="Figure"), Column(title="Value"), Column(title="From", text=True))
     rest = {key: value for key, value in study.manifest.items() if key not in ("figures", "remarks")}
-    text = shorten(json.dumps(rest, indent=2, ensure_ascii=False, default=str), MOST_MANIFEST)
-    summary = el(
-        "summary", el("b", "Manifest"), el("span", " hashes, versions, machine, precision, seeds", class_="soft")
-    )
-    every = el(
-        "summary",
-        el("b", "Every figure and where it comes from"),
-        el("span", f" {count(len(figures), 'figure')}", class_="soft"),
-    )
-    return section(
-        "manifest",
-        "What it was made of",
-        _plan(study),
-        el("details", every, table("Figures", ["Figure", "Value", "From"], body, texts=(2,))) if body else None,
-        el("details", summary, el("pre", text, tabindex=0)),
+    return Made(
+        heading=Heading(id="manifest", link="Manifest", title="What it was made of"),
+        plan=_plan(study, figures),
+        figures=Grid(label="Figures", columns=columns, rows=tuple(rows)) if rows else None,
+        figures_title="Every figure and where it comes from",
+        figures_count=count(len(figures), "figure"),
+        manifest=shorten(json.dumps(rest, indent=2, ensure_ascii=False, default=str), MOST_MANIFEST),
+        manifest_title="Manifest",
+        manifest_holds="hashes, versions, machine, precision, seeds",
+        origins=tuple(_origins(study.manifest)),
     )
 
 
-def _plan(study: Study) -> Html | None:
-    lines = plan_lines(study)
-    if not lines:
-        return None
-    body = [[arm_label(row), *line[1:]] for line in lines if (row := study.row(line[0]))]
-    predicted, measured = mark("predicted"), mark("measured")
-    head = ["Arm", join("Time ", predicted), join("Time ", measured), "Off by"]
-    head += [join("Memory ", predicted), join("Memory ", measured), "Off by"]
-    return join(el("h3", "The plan, and what came of it"), table("The plan, and what came of it", head, body))
+def _figures(study: StudyFolder) -> Mapping[str, Any]:
+    figures = study.manifest.get("figures")
+    return figures if isinstance(figures, dict) else {}
 
 
-def plan_lines(study: Study) -> list[list[str]]:
-    """For each arm that was planned: its name; time predicted, measured and the error; memory likewise."""
-    figures, lines = study.manifest.get("figures") or {}, []
-    for row in study.rows:
-        time, memory = _figure(figures, f"{row.name}.seconds"), _figure(figures, f"{row.name}.memory_mb")
-        took = _figure(figures, f"{row.name}.measured_seconds").get("value")
+def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
+    """For each arm that was planned: time predicted, measured and the error; memory likewise."""
+    rows: list[tuple[Cell, ...]] = []
+    for one in study.arms:
+        time, room = _figure(figures, f"{one.name}.seconds"), _figure(figures, f"{one.name}.memory_mb")
+        took = _figure(figures, f"{one.name}.measured_seconds").get("value")
         if "value" in time:
-            peak = row.peak_memory_mb if "value" in memory else None
-            lines.append(
-                [
-                    row.name,
-                    seconds(time["value"]),
-                    seconds(took) if took else "–",
-                    _off_by(time),
-                    f"{memory['value']:,.0f} MB" if "value" in memory else "–",
-                    f"{peak:,.0f} MB" if peak else "–",
-                    _off_by(memory),
-                ]
-            )
-    return lines
+            peak = one.peak_memory_mb if "value" in room else None
+            times = (seconds(time["value"]), seconds(took) if took else NOTHING, _off_by(time))
+            rooms = (memory(room["value"]) if "value" in room else NOTHING, memory(peak) if peak else NOTHING)
+            rows.append((label(one.arm), *times, *rooms, _off_by(room)))
+    compared = [
+        Column(title=what if mark else "Off by", mark=mark)
+        for what in ("Time", "Memory")
+        for mark in (PREDICTED, MEASURED, None)
+    ]
+    columns = (Column(title="Arm"), *compared)
+    return Grid(label="The plan, and what came of it", columns=columns, rows=tuple(rows)) if rows else None
 
 
-def origins(manifest: Mapping[str, Any]) -> list[str]:
+def _origins(manifest: Mapping[str, Any]) -> list[str]:
     """Machine, precision, versions and hashes, a line each."""
-    named = {"machine": "Machine", "precision": "Precision", "versions": "Versions", "hashes": "SHA-256"}
     lines = []
-    for key, name in named.items():
+    for key, name in ORIGINS.items():
         value = manifest.get(key)
         if value:
             pairs = [f"{part} {one}" for part, one in value.items()] if isinstance(value, dict) else [str(value)]
@@ -97,14 +85,15 @@ def _figure(figures: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _off_by(figure: Mapping[str, Any]) -> str:
     """How far a prediction was from what was measured: `−15%` was too low."""
     error = figure.get("error")
-    return f"{error:+.0%}".replace("-", "−") if isinstance(error, int | float) else "–"
+    return f"{error:+.0%}".replace("-", "−") if isinstance(error, int | float) else NOTHING
 
 
-def _provenance(entry: Mapping[str, Any]) -> Html:
+def _provenance(entry: Mapping[str, Any]) -> Phrase:
     """The mark of a figure, with the error of a prediction where it is known."""
-    error = entry.get("error")
-    off = f" came out {abs(error):.0%} too {'high' if error > 0 else 'low'}" if isinstance(error, int | float) else None
-    return join(mark(str(entry.get("provenance", "not stated"))), off)
+    error, mark = entry.get("error"), Mark(word=str(entry.get("provenance", "not stated")))
+    if not isinstance(error, int | float):
+        return (mark,)
+    return (mark, f" came out {abs(error):.0%} too {'high' if error > 0 else 'low'}")
 
 
 def _value(value: Any) -> str:

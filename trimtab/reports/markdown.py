@@ -1,150 +1,146 @@
-"""The report as Markdown: the same facts without the charts and the answers."""
+"""The report as Markdown: the view without its charts, the answers and the raw manifest."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from trimtab.reports import details, effects, made
-from trimtab.reports.analysis import factorials, failure_counts
-from trimtab.reports.basis import caveats, rests_on
-from trimtab.reports.folder import Row, Study
-from trimtab.reports.markup import between, clean, interval, money, p_value, plain, score, seconds, signed, size
-from trimtab.reports.parts import METRICS, in_words, metric_name
-from trimtab.reports.summary import needed
+from trimtab.reports.pieces import ArmLabel, Cell, Column, Grid, Heading, Mark, Said, Scored, Stack
+from trimtab.reports.view import StudyView, Top
+from trimtab.reports.writing import NOTHING, clean
 
 SPECIAL = re.compile(r"([\\`*_\[\]|<>~#])")
 
 
-def brief(study: Study) -> str:
+def brief(view: StudyView) -> str:
     """The whole report in Markdown; a part for which there is nothing is left out."""
-    return "\n".join([*_top(study), *_arms(study), *_why(study), *_found(study), *_made(study)])
+    return "\n".join([*_top(view.top), *_arms(view), *_why(view), *_found(view), *_made(view)])
 
 
-def _top(study: Study) -> list[str]:
-    shown = study.verdict.status == "shown"
-    row, needs = study.row(study.verdict.arm), needed(study)
-    state = "Shown" if shown else "Not shown"
+def _top(top: Top) -> list[str]:
     return [
-        f"# {_text(study.verdict.sentence)}",
+        f"# {_text(top.sentence)}",
         "",
-        f"**{state}** · task {_text(study.task)} · study {_text(study.id)}",
+        f"**{top.state}** · task {_text(top.task)} · study {_text(top.study)}",
         "",
-        *([f"**{_text(row.name)}**: {in_words(row.arm)}.", ""] if row and shown else []),
-        *([f"What would settle it: {_text(needs)}", ""] if needs else []),
-        f"Rests on {_text('; '.join(rests_on(study)))}.",
+        *([f"**{_text(top.arm.arm.name)}**: {_text(top.arm.words)}.", ""] if top.arm else []),
+        *([_text(top.needs), ""] if top.needs else []),
+        _text(top.rests_on),
         "",
-        *_list("Before you rely on it", caveats(study)),
+        *_list(top.caveats.title, top.caveats.entries),
     ]
 
 
-def _arms(study: Study) -> list[str]:
+def _arms(view: StudyView) -> list[str]:
+    quality = view.quality
     lines: list[str] = []
-    if study.done:
-        target = f", target {plain(study.target)}" if study.target is not None else ""
-        means = f" ({METRICS[study.metric]})" if study.metric in METRICS else ""
-        note = f"{metric_name(study)}{means}{target}; unadjusted 95% intervals, pass or fail after Holm. Measured, but for the cost, which is predicted."
-        head = ["arm", "score", "95%", "target", "p50", "p95", "training", "peak memory", "stored", "cost"]
-        lines += ["## Arms", "", note, "", *_table(head, [_arm(row, study.verdict.arm) for row in study.done])]
-        basis = effects.cost_basis(study)
-        lines += [f"Costs are worked out with {_text('; '.join(basis))}.", ""] if basis else []
-    lines += _list("What each arm is", [f"{row.name}: {in_words(row.arm)}" for row in study.rows])
-    return lines + _list(
-        "Without a score",
-        [
-            f"{row.name} ({row.status.replace('_', ' ')}): {row.why or 'no reason was written down'}"
-            for row in study.not_done
-        ],
-    )
+    if quality.arms:
+        notes = [quality.heading.lead, _phrase(quality.note)]
+        lines += ["## Arms", "", _text(" ".join(notes)), "", *_table(quality.arms)]
+        basis = view.costs.basis if view.costs else ()
+        lines += [_text(_phrase([part for part in basis if isinstance(part, str)])), ""] if basis else []
+    glossary, missing = quality.glossary, quality.missing
+    lines += _list(glossary.title, [f"{one.arm.name}: {one.words}" for one in glossary.entries])
+    return lines + _list(missing.title, [f"{one.arm.name} {one.status}: {one.why}" for one in missing.entries])
 
 
-def _arm(row: Row, chosen: str | None) -> list[str]:
-    passes = None if row.passes is None else "passes" if row.passes else "not shown"
-    cells = (
-        score(row.score.value) if row.score else None,
-        interval(row.score.low, row.score.high) if row.score else None,
-        passes,
-        seconds(row.latency_p50_ms / 1000) if row.latency_p50_ms is not None else None,
-        seconds(row.latency_p95_ms / 1000) if row.latency_p95_ms is not None else None,
-        seconds(row.train_seconds) if row.train_seconds else None,
-        f"{row.peak_memory_mb:,.0f} MB" if row.peak_memory_mb is not None else None,
-        size(row.stored_bytes) if row.stored_bytes else None,
-        _text(money(row.cost.total, row.cost.currency)) if row.cost else None,
-    )
-    name = f"**{_text(row.name)}**" if row.name == chosen else _text(row.name)
-    return [name, *(cell or "–" for cell in cells)]
-
-
-def _why(study: Study) -> list[str]:
+def _why(view: StudyView) -> list[str]:
     """What tuning and context do together, the comparisons, and what would flip the verdict."""
-    lines = _list("Weights × context", [effects.interaction_sentence(one) for one in factorials(study.done)])
-    if study.comparisons:
-        body = [
-            [
-                _text(effects.outcome(one)),
-                signed(one.difference),
-                between(one.low, one.high),
-                _text(p_value(one.p_holm)),
-            ]
-            for one in map(effects.better_first, study.comparisons)
-        ]
-        lines += ["## Comparisons", "", *_table(["outcome", "difference", "95%", "after Holm"], body)]
-    flips = effects.flip_sentences(study) if study.verdict.status == "shown" else []
-    return lines + _list("What would flip it", flips)
+    lines: list[str] = []
+    if view.factorial:
+        lines += _list(view.factorial.heading.title, [one.sentence for one in view.factorial.effects.entries])
+    if view.comparisons:
+        lines += [*_section(view.comparisons.heading), *_table(view.comparisons.grid)]
+    return lines + (_list(view.costs.flips.title, view.costs.flips.entries) if view.costs else [])
 
 
-def _found(study: Study) -> list[str]:
+def _found(view: StudyView) -> list[str]:
     """Failures by kind, and scores per class and slice."""
     lines: list[str] = []
-    counts = {row.name: failure_counts(row.answers) for row in study.done if row.answers}
-    kinds = [kind for kind in details.KINDS if any(of.get(kind) for of in counts.values())]
-    if kinds:
-        body = [[_text(name), *(f"{of.get(kind, 0):,}" for kind in kinds)] for name, of in counts.items()]
-        lines += ["## Where it fails", "", *_table(["arm", *(details.KINDS[kind][0] for kind in kinds)], body)]
-    chosen = study.row(study.verdict.arm) or next(iter(study.done), None)
-    if chosen and chosen.classes:
-        body = [
-            [_text(one.label), f"{one.support:,}", score(one.precision), score(one.recall), score(one.f1)]
-            for one in sorted(chosen.classes, key=lambda one: (one.f1, -one.support))[: details.MOST_SLICES]
-        ]
-        heading = f"## {_text(chosen.name)} class by class, weakest first"
-        lines += [heading, "", *_table(["class", "questions", "precision", "recall", "F1"], body)]
-    rows = [row for row in study.done if row.slices]
-    names = list(dict.fromkeys(name for row in rows for name in row.slices))[: details.MOST_SLICES]
-    if names:
-        body = [
-            [_text(name), *(score(row.slices[name].value) if name in row.slices else "–" for row in rows)]
-            for name in names
-        ]
-        lines += ["## Slices", "", *_table(["slice", *(_text(row.name) for row in rows)], body)]
+    if view.failures and view.failures.grid:
+        lines += [*_section(view.failures.heading), *_table(view.failures.grid)]
+    if view.classes:
+        lead = f"{view.classes.heading.lead} {view.classes.title}:"
+        lines += [*_section(view.classes.heading), _text(lead), "", *_table(view.classes.grid)]
+    if view.slices:
+        lines += [*_section(view.slices.heading), *_table(view.slices.grid)]
+        lines += [_text(view.slices.more), ""] if view.slices.more else []
     return lines
 
 
-def _made(study: Study) -> list[str]:
+def _made(view: StudyView) -> list[str]:
     """The data, the plan against what came, the machine and the hashes."""
-    remarks = study.manifest.get("remarks") or []
-    facts = details.data_facts(study.manifest)
-    said = [f"{one.get('level', 'note')}: {one.get('text', '')}" for one in remarks[:30]]
-    lines = _list("The data", [*(["; ".join(facts)] if facts else []), *said])
-    body = made.plan_lines(study)
-    if body:
-        head = ["arm", "time predicted", "measured", "off by", "memory predicted", "measured", "off by"]
-        lines += [
-            "## The plan, and what came of it",
-            "",
-            *_table(head, [[_text(cell) for cell in line] for line in body]),
-        ]
-    return lines + _list("What it was made of", made.origins(study.manifest))
+    lines: list[str] = []
+    if view.data:
+        said = [f"{one.word}: {one.text}" for one in view.data.remarks]
+        facts = [view.data.facts.removesuffix(".")] if view.data.facts else []
+        lines += _list(view.data.heading.title, [*facts, *said])
+    if view.manifest is None:
+        return lines
+    if view.manifest.plan:
+        lines += [f"## {_text(view.manifest.plan.label)}", "", *_table(view.manifest.plan)]
+    return lines + _list(view.manifest.heading.title, view.manifest.origins)
+
+
+def _section(heading: Heading) -> list[str]:
+    return [f"## {_text(heading.title)}", ""]
 
 
 def _list(heading: str, items: Sequence[str]) -> list[str]:
-    return [f"## {heading}", "", *(f"- {_text(item)}" for item in items), ""] if items else []
+    return [f"## {_text(heading)}", "", *(f"- {_text(item)}" for item in items), ""] if items else []
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """A table, its first column left and the others right; the cells are Markdown already."""
+def _table(grid: Grid) -> list[str]:
+    """A table, its first column left and the others right; what stands softly in a cell is left out.
+
+    A column with named intervals becomes two, the figures and their intervals.
+    """
+    head: list[str] = []
+    for column in grid.columns:
+        head += [_title(column), *([column.interval] if column.interval else [])]
     rule = ["---", *(["---:"] * (len(head) - 1))]
+    body = [
+        [
+            part
+            for column, cell in zip(grid.columns, row, strict=True)
+            for part in (_two(cell) if column.interval else [_cell(cell)])
+        ]
+        for row in grid.rows
+    ]
     return [*(f"| {' | '.join(line)} |" for line in (head, rule, *body)), ""]
+
+
+def _title(column: Column) -> str:
+    """The head of a column, without a capital unless it is a name, with its mark in brackets."""
+    title = _cell(column.title)
+    if isinstance(column.title, str) and title[1:2].islower():
+        title = title[:1].lower() + title[1:]
+    return f"{title} ({column.mark.word})" if column.mark else title
+
+
+def _two(cell: Cell) -> list[str]:
+    return [_text(cell.value), _text(cell.interval)] if isinstance(cell, Scored) else [_cell(cell), NOTHING]
+
+
+def _cell(cell: Cell) -> str:
+    match cell:
+        case str():
+            return _text(cell)
+        case ArmLabel():
+            return f"**{_text(cell.name)}**" if cell.chosen else _text(cell.name)
+        case Scored():
+            return _text(cell.value)
+        case Said():
+            return _text(cell.text)
+        case Stack():
+            return "; ".join(f"{_cell(label)} {_cell(found)}" for label, found in cell.entries)
+        case _:
+            return _text(_phrase(cell))
+
+
+def _phrase(phrase: Sequence[str | Mark]) -> str:
+    """A sentence with its marks as words."""
+    return "".join(part if isinstance(part, str) else part.word for part in phrase)
 
 
 def _text(text: str) -> str:

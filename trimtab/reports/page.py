@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
-from trimtab.base.files import write_atomic
-from trimtab.reports import classes, details, effects, made, results
-from trimtab.reports.folder import Study, read_study
-from trimtab.reports.markdown import brief
-from trimtab.reports.markup import Html, el, join, mark
-from trimtab.reports.style import STYLE
-from trimtab.reports.summary import verdict
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-SECTIONS: tuple[tuple[str, str, Callable[[Study], Html | None]], ...] = (
-    ("quality", "Quality", results.quality),
-    ("tradeoffs", "Trade-offs", results.tradeoffs),
-    ("factorial", "Weights × context", effects.weights_context),
-    ("comparisons", "Comparisons", effects.comparisons),
-    ("costs", "Cost", effects.costs),
-    ("failures", "Failures", details.failures),
-    ("classes", "Classes", classes.classes),
-    ("answers", "Answers", details.side_by_side),
-    ("slices", "Slices", details.slices),
-    ("training", "Training", details.training),
-    ("data", "Data", details.data),
-    ("manifest", "Manifest", made.manifest),
-)
+from trimtab.base.files import write_atomic
+from trimtab.reports.charts import drawn, icon
+from trimtab.reports.folder import read_study
+from trimtab.reports.markdown import brief
+from trimtab.reports.study_view import view_of
+from trimtab.reports.view import StudyView
+from trimtab.reports.writing import clean
 
 
 def write_report(folder: Path) -> Path:
@@ -36,43 +25,36 @@ def write_report(folder: Path) -> Path:
 
     Raises MissingError when there is no `study.json`, InputError when it is not of the known shape.
     """
-    study = read_study(folder)
-    write_atomic(folder / "report.md", brief(study))
+    view = view_of(read_study(folder))
+    write_atomic(folder / "report.md", brief(view))
     page = folder / "report.html"
-    write_atomic(page, render(study))
+    write_atomic(page, render(view))
     return page
 
 
-def render(study: Study) -> str:
+def render(view: StudyView) -> str:
     """The page as HTML: no script, no request, and a policy that forbids both."""
-    made = [(name, title, part) for name, title, make in SECTIONS if (part := make(study)) is not None]
-    links = [el("li", el("a", title, href=f"#{name}")) for name, title, _ in made]
-    contents = el("nav", el("ul", links), aria_label="Sections")
-    main = el("main", verdict(study), contents, [part for _, _, part in made], _marks())
-    return "<!doctype html>\n" + el("html", _head(study), el("body", main), lang="en") + "\n"
+    style = files("trimtab.reports").joinpath("style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = _templates().get_template("page.html.j2")
+    return page.render(view=view, style=Markup(style), digest=digest) + "\n"  # noqa: S704 - our own file
 
 
-def _marks() -> Html:
-    return el(
-        "footer",
-        join(mark("measured"), " in this study; "),
-        join(mark("predicted"), " from measured figures; "),
-        join(
-            mark("yours"), " as you gave it in the task file. This page is one file; it loads nothing and runs nothing."
-        ),
+@cache
+def _templates() -> Environment:
+    """The templates, in which every text is escaped and a name that does not exist is an error."""
+    templates = Environment(
+        loader=PackageLoader("trimtab.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    templates.filters |= {"drawn": drawn, "icon": icon}
+    return templates
 
 
-def _head(study: Study) -> Html:
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
-    return el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=policy),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"),
-        el("link", rel="icon", href="data:,"),
-        el("title", f"{study.task}: {study.verdict.sentence}"),
-        el("style", Html(STYLE)),
-    )
+def _printable(value: object) -> object:
+    """What a template writes: text without characters that no page may hold."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else clean(value)

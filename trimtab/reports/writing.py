@@ -1,64 +1,17 @@
-"""Markup that cannot be injected into: plain text is escaped when it is put into an element; and how numbers are written."""
+"""How a report writes numbers, names and long texts: one way for each, on the page and in Markdown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from html import escape
+from collections.abc import Sequence
 
-VOID = frozenset({"meta", "link", "br"})
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "exact_match": "exact match",
-    "token_f1": "token F1",
-    "rouge_l": "ROUGE-L",
-    "chrf": "chrF",
-    "scorer": "own scorer",
-}
-
-
-class Html(str):
-    """Text that is markup already."""
-
-    __slots__ = ()
+NOTHING = "–"  # not measured, or does not apply
 
 
 def clean(text: str) -> str:
     """`text` without the characters that XML forbids; each becomes U+FFFD."""
     return UNPRINTABLE.sub("\ufffd", text)
-
-
-def _flat(children: Iterable[object]) -> Iterable[str]:
-    for child in children:
-        if child is None:
-            continue
-        if isinstance(child, Html):
-            yield child
-        elif isinstance(child, str):
-            yield escape(clean(child))
-        elif isinstance(child, Iterable):
-            yield from _flat(child)
-        else:
-            yield escape(str(child))
-
-
-def join(*children: object) -> Html:
-    """The children one after another; plain text is escaped."""
-    return Html("".join(_flat(children)))
-
-
-def el(tag: str, *children: object, **attributes: object) -> Html:
-    """An element; `class_` gives `class`, other underscores become hyphens, None leaves an attribute out."""
-    written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{escape(clean(str(value)))}"'
-        for name, value in attributes.items()
-        if value is not None
-    )
-    if tag in VOID:
-        return Html(f"<{tag}{written}>")
-    return Html(f"<{tag}{written}>{join(*children)}</{tag}>")
 
 
 def shorten(text: str, length: int = 600) -> str:
@@ -120,12 +73,17 @@ def seconds(value: float) -> str:
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:,.1f} h"
 
 
-def size(count: float) -> str:
+def size(number: float) -> str:
     """Bytes in the unit that reads best (decimal)."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count:.0f} B"
+        if number >= scale:
+            return f"{number / scale:.1f} {unit}"
+    return f"{number:.0f} B"
+
+
+def memory(megabytes: float) -> str:
+    """An amount of memory, in MB: those that stand beside each other are compared."""
+    return f"{megabytes:,.0f} MB"
 
 
 def money(value: float, currency: str) -> str:
@@ -142,6 +100,11 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or (one + 'es' if one.endswith('s') else one + 's')}"
 
 
-def mark(provenance: str) -> Html:
-    """The mark that says where a figure comes from: measured, predicted or yours."""
-    return el("span", provenance, class_=f"mark {provenance if provenance.isalpha() else ''}".strip())
+def listed(names: Sequence[str]) -> str:
+    """`lora`, or `prompt, lora and rag`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def sentence(text: str) -> str:
+    """`text` as a sentence: a capital first, one full stop last."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

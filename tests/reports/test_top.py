@@ -12,35 +12,37 @@ import pytest
 
 from trimtab.base.records import Comparison, Flip
 from trimtab.measurement.statistics import too_few_groups
-from trimtab.reports.basis import caveats, rests_on
-from trimtab.reports.effects import better_first, flip_sentences, outcome, weights_context
-from trimtab.reports.folder import Study, read_study
+from trimtab.reports.costs import flips
+from trimtab.reports.effects import better_first, outcome, weights_by_context
+from trimtab.reports.folder import StudyFolder, read_study
 from trimtab.reports.page import write_report
-from trimtab.reports.parts import in_words
+from trimtab.reports.quality import tradeoffs
+from trimtab.reports.top import caveats, rests_on
+from trimtab.reports.words import in_words
 
 Make = Callable[..., Path]
 
 
 @pytest.fixture
-def study(make_study: Make, tmp_path: Path) -> Study:
+def study(make_study: Make, tmp_path: Path) -> StudyFolder:
     return read_study(make_study(tmp_path))
 
 
-def with_groups(study: Study, count: int) -> Study:
+def with_groups(study: StudyFolder, count: int) -> StudyFolder:
     """The study with its questions in `count` groups."""
     rows = [
         replace(row, answers=tuple(replace(one, group=f"g{int(one.item_id[1:]) % count}") for one in row.answers))
-        for row in study.rows
+        for row in study.arms
     ]
-    return replace(study, rows=tuple(rows))
+    return replace(study, arms=tuple(rows))
 
 
-def test_a_sound_study_is_told_its_data_warning_alone(study: Study) -> None:
+def test_a_sound_study_is_told_its_data_warning_alone(study: StudyFolder) -> None:
     assert caveats(study) == ["1 warning about the data: see “The data”."]
 
 
 @pytest.mark.parametrize(("count", "told"), [(19, True), (20, False), (300, False)])
-def test_too_few_groups_are_told(study: Study, count: int, told: bool) -> None:
+def test_too_few_groups_are_told(study: StudyFolder, count: int, told: bool) -> None:
     """How many are too few is the statistics' to say, and stands in the manifest."""
     few = too_few_groups([f"g{item % count}" for item in range(300)])
     grouped = replace(with_groups(study, count), manifest={**study.manifest, "too_few_groups": few})
@@ -48,12 +50,12 @@ def test_too_few_groups_are_told(study: Study, count: int, told: bool) -> None:
     assert (f"300 test questions in {count} groups" in "; ".join(rests_on(grouped))) is (count < 300)
 
 
-def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: Study) -> None:
-    rows = list(study.rows)
+def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: StudyFolder) -> None:
+    rows = list(study.arms)
     rows[1] = replace(rows[1], status="failed", why="out of memory", score=None)
     rows[3] = replace(rows[3], extras={"skipped_rows": 12.0}, health=("it memorises",))
     manifest = {**study.manifest, "test_openings": 3, "cuts": ["1 of 3 seeds"], "remarks": []}
-    found = caveats(replace(study, rows=tuple(rows), manifest=manifest))
+    found = caveats(replace(study, arms=tuple(rows), manifest=manifest))
     assert found[0].startswith("Each opening of the test set after the first")
     assert found[1:] == [
         "Cut to fit the budget: 1 of 3 seeds.",
@@ -83,9 +85,9 @@ def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_pat
         ({"what": "change.per_month", "above": 0.1}, "With the monthly rate of change above 0.1 the"),
     ],
 )
-def test_a_flip_says_what_how_far_and_what_holds_now(study: Study, flip: dict[str, Any], sentence: str) -> None:
+def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:
     flipped = replace(study, verdict=replace(study.verdict, flips=(Flip(then="rag", **flip),)))
-    assert flip_sentences(flipped) == [f"{sentence} verdict would be rag."]
+    assert flips(flipped) == [f"{sentence} verdict would be rag."]
 
 
 def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -> None:
@@ -111,18 +113,15 @@ def test_assumed_volumes_are_not_marked_as_the_users(make_study: Make, tmp_path:
     assert "mark yours" not in costs
 
 
-def test_machine_seconds_and_money_never_share_an_axis(study: Study) -> None:
-    from trimtab.reports.results import tradeoffs
-
-    rows = list(study.rows)
+def test_machine_seconds_and_money_never_share_an_axis(study: StudyFolder) -> None:
+    rows = list(study.arms)
     cost = rows[0].cost
     assert cost is not None
     rows[0] = replace(rows[0], cost=replace(cost, currency="machine seconds"))
-    section = tradeoffs(replace(study, rows=tuple(rows)))
-    assert section is not None
-    by_cost = section.split("Against cost")[1]
-    assert ">rag</text>" in by_cost
-    assert ">prompt</text>" not in by_cost
+    found = tradeoffs(replace(study, arms=tuple(rows)))
+    assert found is not None
+    by_latency, by_cost = ({dot.label for dot in chart.dots} for chart in found.charts)
+    assert by_latency - by_cost == {"prompt"}
 
 
 def test_the_better_arm_is_named_first() -> None:
@@ -132,22 +131,22 @@ def test_the_better_arm_is_named_first() -> None:
     assert outcome(replace(lost, p_holm=0.2)) == "rag and lora: no difference shown"
 
 
-def test_every_arm_is_said_in_words(study: Study) -> None:
-    words = [in_words(row.arm) for row in study.rows]
+def test_every_arm_is_said_in_words(study: StudyFolder) -> None:
+    words = [in_words(row.arm) for row in study.arms]
     assert len(set(words)) == len(words)
-    assert in_words(replace(study.rows[3].arm, stages=("docs", "sft"))) != words[3]
+    assert in_words(replace(study.arms[3].arm, stages=("docs", "sft"))) != words[3]
 
 
-def test_a_table_of_one_row_or_column_is_left_out(study: Study) -> None:
-    assert weights_context(study) is not None
-    for alone in (study.rows[:3], (study.rows[0], study.rows[3])):  # base weights alone; the instruction alone
-        assert weights_context(replace(study, rows=alone)) is None
+def test_a_table_of_one_row_or_column_is_left_out(study: StudyFolder) -> None:
+    assert weights_by_context(study) is not None
+    for alone in (study.arms[:3], (study.arms[0], study.arms[3])):  # base weights alone; the instruction alone
+        assert weights_by_context(replace(study, arms=alone)) is None
 
 
 def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path)
     (folder / "arms" / "lora" / "arm.json").write_text(json.dumps({"settings": {"rank": 64, "learning_rate": 0.001}}))
-    rows = read_study(folder).rows
+    rows = read_study(folder).arms
     assert (
         in_words(rows[3].arm)
         == "the model tuned by a small adapter (LoRA), asked with the instruction alone (rank 64, learning rate 0.001)"

@@ -1,0 +1,137 @@
+"""The view: plain words without markup, all of which the page says; the Markdown says nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from html import unescape
+from importlib.resources import files
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+import pytest
+from markupsafe import Markup
+
+from trimtab.reports.charts import drawn
+from trimtab.reports.folder import read_study
+from trimtab.reports.markdown import brief
+from trimtab.reports.page import render, write_report
+from trimtab.reports.pieces import Curves, Grid, Listing
+from trimtab.reports.study_view import view_of
+from trimtab.reports.view import StudyView
+
+Make = Callable[..., Path]
+DRAWING = {"family", "shape", "style", "tone", "level", "id"}  # how a thing is drawn, not what is said
+
+
+def words(part: object) -> Iterator[str]:
+    """Every text of a view; of a list without entries there is none."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, Mapping):
+        yield from (text for one in part.values() for text in words(one))
+    elif isinstance(part, tuple):
+        yield from (text for one in part for text in words(one))
+    elif is_dataclass(part) and part != Listing(title=getattr(part, "title", ""), entries=()):
+        for field in fields(part):
+            if field.name not in DRAWING:
+                yield from words(getattr(part, field.name))
+
+
+def grids(part: object) -> Iterator[Grid]:
+    if isinstance(part, Grid):
+        yield part
+    elif isinstance(part, tuple):
+        yield from (grid for one in part for grid in grids(one))
+    elif is_dataclass(part):
+        yield from (grid for field in fields(part) for grid in grids(getattr(part, field.name)))
+
+
+@pytest.fixture
+def view(make_study: Make, tmp_path: Path) -> StudyView:
+    """The view of a study that has every section."""
+    folder = make_study(tmp_path)
+    for arm in (folder / "arms").iterdir():
+        row = {"label": "a|b", "precision": 0.5, "recall": 0.25, "f1": 0.333, "support": 8}
+        (arm / "arm.json").write_text(json.dumps({"classes": {"rows": [row], "selective": {"0.5": 0.9}}}))
+    return view_of(read_study(folder))
+
+
+def test_nothing_in_it_is_markup(view: StudyView) -> None:
+    texts = list(words(view))
+    assert len(view.sections) == 12
+    assert not [text for text in texts if isinstance(text, Markup) or "</" in text or "&#" in text]
+
+
+def test_the_page_says_all_of_it(view: StudyView) -> None:
+    page = unescape(render(view))
+    missing = [text for text in words(view) if text not in page]
+    assert view.manifest is not None
+    assert missing == list(view.manifest.origins), "the manifest in short, which stands there whole"
+
+
+def test_the_page_says_nothing_else(view: StudyView) -> None:
+    """But for the names of a few fields, what stands outside charts is what the view says."""
+    page = re.sub(r"<(style|svg)\b.*?</\1>", "", render(view), flags=re.S)
+    known = {" ".join(text.split()) for text in words(view)}
+    said = {" ".join(unescape(text).split()) for text in re.split(r"<[^>]*>", page)} - {""}
+    own = {"Task", f"study {view.top.study}", "Question", "Reference"}
+    left = {text for text in said - known - own if text.removeprefix(": ").removeprefix("passages: ") not in known}
+    brackets = {text for text in left if text.startswith("[") or text.endswith("]")}
+    assert {text.split("[")[-1].removesuffix("]") for text in brackets} <= known
+    assert {text.rstrip(".: ").lstrip(": ") for text in left - brackets} <= {
+        text.rstrip(".: ").lstrip() for text in known
+    }
+
+
+def test_every_table_of_the_page_is_a_table_of_the_view(view: StudyView) -> None:
+    page = render(view)
+    assert page.count("<table") == len(list(grids(view))) > 10
+    for grid in grids(view):
+        assert all(len(row) == len(grid.columns) for row in grid.rows), grid.label
+
+
+def test_the_markdown_says_nothing_else(view: StudyView) -> None:
+    """Every cell of its tables and every line of its lists is made of what the view says."""
+    known = " ".join(" ".join(text.split()) for text in words(view))
+    lines = [re.sub(r"\\(.)", r"\1", line) for line in brief(view).splitlines()]
+    tables = [line for line in lines if line.startswith("| ") and "---" not in line]
+    assert len(tables) > 20
+    heads = {lines[index - 1] for index, line in enumerate(lines) if line.startswith("| ---")}
+    for line in tables:
+        for cell in line.replace("a|b", "a/b").strip("| ").split(" | "):
+            bare = cell.strip("*").replace("a/b", "a|b")
+            found = [bare] if line not in heads else [*re.split(r" \((?=measured|predicted)|\)$", bare)]
+            assert all(part.lower() in known.lower() for part in found), (line, cell)
+    for line in lines:
+        if line.startswith("- "):
+            assert all(part in known for part in re.split(r": | did not run", line[2:])), line
+
+
+def test_every_section_has_its_template_and_every_template_its_section(view: StudyView) -> None:
+    stored = {file.name.removesuffix(".html.j2") for file in files("trimtab.reports").joinpath("templates").iterdir()}
+    assert stored == {section.heading.id for section in view.sections} | {"page", "pieces", "top"}
+
+
+def test_white_space_of_answers_is_their_own(make_study: Make, tmp_path: Path) -> None:
+    """Their elements keep white space: what a template puts into them would be seen."""
+    folder = make_study(tmp_path, items=20)
+    for file in folder.glob("arms/*/answers.parquet"):
+        table = parquet.read_table(file).to_pylist()
+        for row in table:
+            row["answer"] = "  two\n  lines "
+        parquet.write_table(parquet.read_table(file).from_pylist(table), file)
+    page = write_report(folder).read_text()
+    said = re.findall(r'class="said">([^<]*)</div>', page)
+    assert said
+    assert set(said) == {"  two\n  lines "}
+
+
+def test_a_chart_is_drawn_twice_from_its_record(view: StudyView) -> None:
+    charts = [chart for run in view.training.runs for chart in run.charts] if view.training else []
+    assert charts
+    for chart in charts:
+        assert isinstance(chart, Curves)
+        assert drawn(chart).count("<svg") == 2

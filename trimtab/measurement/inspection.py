@@ -1,0 +1,81 @@
+"""Answers that are worth a look: failures by kind, what is mistaken for what, and the questions on which arms differ most."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from trimtab.base.records import Answer, Failure
+
+
+def failure_counts(answers: Sequence[Answer]) -> Counter[Failure]:
+    """How many answers failed in each way; `none` counts those that did not."""
+    return Counter(answer.failure for answer in answers)
+
+
+def failure_examples(
+    by_arm: Mapping[str, Sequence[Answer]], kind: Failure, most: int = 3
+) -> tuple[tuple[str, Answer], ...]:
+    """Up to `most` answers that failed so, each with its arm, of different questions and groups; the first arms' first."""
+    found: list[tuple[str, Answer]] = []
+    seen: set[str] = set()
+    for arm, answers in by_arm.items():
+        for answer in sorted(answers, key=lambda answer: (answer.score, answer.item_id)):
+            topic = answer.group or answer.item_id
+            if answer.failure == kind and topic not in seen and len(found) < most:
+                seen.add(topic)
+                found.append((arm, answer))
+    return tuple(found)
+
+
+def mistakes(answers: Sequence[Answer], most: int) -> tuple[tuple[str, str, int], ...]:
+    """The right and the given answers that are confused most often, and how many times; the most frequent first."""
+    wrong = Counter((one.reference[0], one.answer) for one in answers if one.score < 1.0 and one.reference)
+    pairs = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:most]
+    return tuple((right, said, times) for (right, said), times in pairs)
+
+
+def disagreements(
+    by_arm: Mapping[str, Sequence[Answer]], chosen: str | None, most: int = 4
+) -> tuple[Mapping[str, Answer], ...]:
+    """The questions on which scores lie furthest apart, each arm's answer (the first seed's) to them.
+
+    By turns some that `chosen` wins and some that it loses, the widest first, of each group of questions one.
+    """
+    if len(by_arm) < 2:
+        return ()
+    firsts = {arm: {answer.item_id: answer for answer in reversed(answers)} for arm, answers in by_arm.items()}
+    won: list[Mapping[str, Answer]] = []
+    lost: list[Mapping[str, Answer]] = []
+    for item in sorted(set.intersection(*(set(items) for items in firsts.values()))):
+        answers = {arm: items[item] for arm, items in firsts.items()}
+        best = max(answer.score for answer in answers.values())
+        own = answers[chosen].score if chosen in answers else best
+        if _spread(answers) > 0:
+            (won if own >= best else lost).append(answers)
+    return _varied(won, lost, most)
+
+
+def _spread(answers: Mapping[str, Answer]) -> float:
+    scores = [answer.score for answer in answers.values()]
+    return max(scores) - min(scores)
+
+
+def _varied(
+    won: Sequence[Mapping[str, Answer]], lost: Sequence[Mapping[str, Answer]], most: int
+) -> tuple[Mapping[str, Answer], ...]:
+    """Turns between the two lists, the widest spread first, one question of each group."""
+    queues = [sorted(side, key=_spread, reverse=True) for side in (won, lost)]
+    found: list[Mapping[str, Answer]] = []
+    seen: set[str] = set()
+    while len(found) < most and any(queues):
+        for queue in queues:
+            while queue:
+                one = queue.pop(0)
+                first = next(iter(one.values()))
+                topic = first.group or first.item_id
+                if topic not in seen:
+                    seen.add(topic)
+                    found.append(one)
+                    break
+    return tuple(found[:most])

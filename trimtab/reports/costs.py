@@ -1,0 +1,83 @@
+"""What each arm costs, from which prices and volumes, and what would flip the verdict."""
+
+from __future__ import annotations
+
+from trimtab.base.records import Flip
+from trimtab.base.tables import CostTable
+from trimtab.reports.folder import ArmEntry, StudyFolder
+from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS, Cell, Column, Grid, Heading, Listing, Phrase, label
+from trimtab.reports.view import Costs
+from trimtab.reports.writing import NOTHING, money, plain
+
+
+def costs(study: StudyFolder) -> Costs | None:
+    """Costs with where each figure comes from; thresholds where the verdict is shown."""
+    entries = [one for one in study.done if one.cost or one.seconds_per_question is not None]
+    if not entries and not study.verdict.flips:
+        return None
+    shown = study.verdict.status == "shown"
+    title = "Cost, and what would flip the verdict" if shown else "Cost"
+    columns = (
+        Column(title="Arm"),
+        *(Column(title=name, mark=PREDICTED) for name in ("Up front", "A month", "Total")),
+        Column(title="A question, mean", mark=MEASURED),
+    )
+    rows = tuple((label(one.arm, study.verdict.arm), *_figures(one)) for one in entries)
+    return Costs(
+        heading=Heading(id="costs", link="Cost", title=title),
+        grid=Grid(label="Costs", columns=columns, rows=rows) if rows else None,
+        basis=_basis(study.cost) if study.cost else (),
+        flips=Listing(title="What would flip it", entries=tuple(flips(study)) if shown else ()),
+    )
+
+
+def _figures(entry: ArmEntry) -> tuple[Cell, ...]:
+    cost, question = entry.cost, entry.seconds_per_question
+    amounts = (
+        [money(value, cost.currency) for value in (cost.up_front, cost.monthly, cost.total)] if cost else [NOTHING] * 3
+    )
+    return (*amounts, f"{question:.3g} s" if question is not None else NOTHING)
+
+
+def _basis(cost: CostTable) -> Phrase:
+    """The prices and volumes behind the costs, marked as the user's where the task file states any of them."""
+    volume = f"{plain(cost.questions_per_month)} questions a month for {plain(cost.horizon_months)} months"
+    if "questions_per_month" not in cost.model_fields_set:
+        volume += " (assumed: the task file states no volume)"
+    parts = [volume]
+    hour = cost.machine_hour
+    if hour:
+        source = f"({hour.source}, {hour.as_of.isoformat()})"
+        parts.append(f"{plain(hour.price)} {cost.currency} a machine hour {source}, {cost.hosting}")
+        parts.append(f"machines used to {cost.utilisation:.0%}")
+    else:
+        parts.append("no price of a machine hour was given, so machine time is compared")
+    said = f"{'; '.join(parts)}."
+    return ("Costs are worked out with ", *((YOURS, " ") if cost.model_fields_set else ()), said)
+
+
+def flips(study: StudyFolder) -> list[str]:
+    """What would flip a verdict that is shown: `With questions a month below 12,000 (now 100,000) the verdict would be rag.`"""
+    if not study.verdict.flips:
+        return [
+            "No threshold was found: at no volume, price or rate of change that was tried does another arm take its place."
+        ]
+    return [_flip(flip, study) for flip in study.verdict.flips]
+
+
+def _flip(flip: Flip, study: StudyFolder) -> str:
+    cost, target = study.cost, study.target
+    hour, change = (cost.machine_hour, cost.change) if cost else (None, None)
+    known = {
+        "questions_per_month": ("questions a month", cost.questions_per_month if cost else None, ""),
+        "machine_hour": ("a machine hour", hour.price if hour else None, f" {cost.currency}" if cost else ""),
+        "change.per_month": ("the monthly rate of change", change.per_month if change else None, ""),
+        "quality": ("a target", target, ""),
+        "target": ("a target", target, ""),
+    }
+    name, now, unit = known.get(flip.what, (flip.what.replace("_", " "), None, ""))
+    sides = [
+        f"{side} {plain(at)}{unit}" for side, at in (("below", flip.below), ("above", flip.above)) if at is not None
+    ]
+    stated = f" (now {plain(now)})" if now is not None else ""
+    return f"With {name} {' or '.join(sides)}{stated} the verdict would be {flip.then}."

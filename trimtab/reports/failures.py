@@ -1,0 +1,108 @@
+"""Answers to look at: failures by kind with examples, and the questions on which the arms differ most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import get_args
+
+from trimtab.base.records import Answer, Arm, Failure
+from trimtab.measurement.inspection import disagreements, failure_counts, failure_examples
+from trimtab.reports.folder import StudyFolder
+from trimtab.reports.pieces import Cell, Column, Grid, Heading, Said, label
+from trimtab.reports.view import FailureKind, Failures, ShownAnswer, ShownQuestion, SideBySide
+from trimtab.reports.words import FAILURES, GRADED
+from trimtab.reports.writing import NOTHING, count, score, shorten
+
+
+def failures(study: StudyFolder) -> Failures | None:
+    """Failures by kind and arm, with examples to open."""
+    entries = {one.name: one for one in study.done if one.answers}
+    if not entries:
+        return None
+    counts = {name: failure_counts(one.answers) for name, one in entries.items()}
+    kinds: list[Failure] = [
+        kind for kind in get_args(Failure) if kind != "none" and any(of[kind] for of in counts.values())
+    ]
+    heading = Heading(id="failures", link="Failures", title="Where it fails", lead=_lead(study.metric) if kinds else "")
+    if not kinds:
+        return Failures(heading=heading, none="No answer was counted as a failure.", grid=None, kinds=())
+    rows: list[tuple[Cell, ...]] = [
+        (
+            label(one.arm, study.verdict.arm),
+            *(_share(counts[name][kind], len(one.answers)) for kind in ("none", *kinds)),
+        )
+        for name, one in entries.items()
+    ]
+    columns = [Column(title=title) for title in ("Arm", "right", *(FAILURES[kind][0] for kind in kinds))]
+    first = sorted(entries, key=lambda name: name != study.verdict.arm)
+    by_arm = {name: entries[name].answers for name in first}
+    return Failures(
+        heading=heading,
+        none=None,
+        grid=Grid(label="Failures by kind", columns=tuple(columns), rows=tuple(rows)),
+        kinds=tuple(
+            FailureKind(
+                name=FAILURES[kind][0],
+                meaning=FAILURES[kind][1],
+                count=f"{count(sum(of[kind] for of in counts.values()), 'answer')} of all arms",
+                examples=tuple(
+                    _shown([(entries[name].arm, answer)]) for name, answer in failure_examples(by_arm, kind)
+                ),
+            )
+            for kind in kinds
+        ),
+    )
+
+
+def _lead(metric: str) -> str:
+    graded = "An answer counts as right from a score of 0.5 up. " if metric in GRADED else ""
+    return (
+        f"{graded}Answers by kind of failure: how many, and their share of the arm’s answers. "
+        "The examples below come from the chosen arm where it has any."
+    )
+
+
+def _share(number: int, of: int) -> Said:
+    share = "<1%" if number / of < 0.005 else f"{number / of:.0%}"
+    return Said(text=f"{number:,}", soft=share) if number else Said(text="0")
+
+
+def _shown(pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None) -> ShownQuestion:
+    """A question and the answers of some arms, cut to what can be read."""
+    pairs = list(pairs)
+    asked = pairs[0][1]
+    return ShownQuestion(
+        question=shorten(asked.input),
+        reference=" · ".join(shorten(one, 300) for one in asked.reference) or NOTHING,
+        answers=tuple(
+            ShownAnswer(
+                arm=label(arm, chosen),
+                score=score(answer.score),
+                failure=FAILURES[answer.failure][0] if answer.failure in FAILURES else "",
+                text=shorten(answer.answer) or "(empty)",
+                passages=shorten(
+                    ", ".join(dict.fromkeys(hit.passage.source or hit.passage.id for hit in answer.hits)), 200
+                ),
+            )
+            for arm, answer in pairs
+        ),
+    )
+
+
+def side_by_side(study: StudyFolder) -> SideBySide | None:
+    """A few questions with the answers of all arms beside each other."""
+    entries = {one.name: one for one in study.done if one.answers}
+    found = disagreements({name: one.answers for name, one in entries.items()}, study.verdict.arm)
+    if not found:
+        return None
+    lead = (
+        "Questions on which the arms differ most, by turns some that the chosen arm wins and some that it loses, "
+        "where it does: picked to show differences, not a sample."
+    )
+    return SideBySide(
+        heading=Heading(id="answers", link="Answers", title="Answers side by side", lead=lead),
+        questions=tuple(
+            _shown([(entries[name].arm, answer) for name, answer in answers.items()], study.verdict.arm)
+            for answers in found
+        ),
+    )

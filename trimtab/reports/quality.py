@@ -1,0 +1,242 @@
+"""What was measured of every arm: quality with its intervals and all other figures, and quality against latency and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from trimtab.base.records import Estimate
+from trimtab.reports.folder import ArmEntry, StudyFolder
+from trimtab.reports.pieces import (
+    MEASURED,
+    PREDICTED,
+    Cell,
+    Column,
+    Dot,
+    Grid,
+    Heading,
+    Listing,
+    Said,
+    Scatter,
+    Whiskers,
+    label,
+    scored,
+)
+from trimtab.reports.view import ArmInWords, LegendItem, Missing, Quality, Tradeoffs
+from trimtab.reports.words import FAMILIES, SHAPES, extra_called, family, in_words, metric_called, metric_means, shape
+from trimtab.reports.writing import NOTHING, interval, memory, money, p_value, plain, score, seconds, size
+
+MOST_NAMES = 8  # arms whose names fit into a scatter
+COUNTED = ("train_tokens", "steps", "epochs", "skipped_rows")
+STATUS = {"failed": "failed", "not_run": "did not run"}
+Figures = tuple[Column, Callable[[ArmEntry], Cell | None]]  # a column, and an arm's cell in it; None: nothing to show
+
+
+def quality(study: StudyFolder) -> Quality:
+    """Scores with their intervals, and every figure of every arm."""
+    corrected = (
+        f"pass or fail against the target of {plain(study.target)} carries Holm’s correction."
+        if study.target is not None
+        else "comparisons carry Holm’s correction."
+    )
+    lead = f"Scores ({metric_means(study.metric)}), best first, with unadjusted 95% intervals; {corrected}"
+    done = study.done
+    return Quality(
+        heading=Heading(id="quality", link="Quality", title="Quality", lead=lead if done else ""),
+        empty=None if done else "No arm has a score.",
+        legend=_legend(study.arms) if done else (),
+        chart=_whiskers(study) if done else None,
+        arms=_grid(study, "All arms", _deciding()),
+        note=("Figures without a mark are ", MEASURED, f"; {NOTHING} is not measured, or does not apply."),
+        other=_grid(study, "Other measurements", _others(study)),
+        missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
+        glossary=Listing(
+            title="What each arm is",
+            entries=tuple(ArmInWords(arm=label(one.arm), words=in_words(one.arm)) for one in study.arms),
+        ),
+    )
+
+
+def _missing(entry: ArmEntry) -> Missing:
+    status = STATUS.get(entry.status, entry.status)
+    return Missing(arm=label(entry.arm), status=status, why=entry.why or "no reason was written down")
+
+
+def _dot(entry: ArmEntry, study: StudyFolder, x: float = 0.0) -> Dot:
+    found = entry.score or Estimate(value=0.0, low=0.0, high=0.0, n=0)
+    return Dot(
+        label=entry.name,
+        family=family(entry.arm),
+        shape=shape(entry.arm.context),
+        x=x,
+        y=found.value,
+        low=found.low,
+        high=found.high,
+        strong=entry.name == study.verdict.arm,
+        title=f"{entry.name}: {score(found.value)}, 95% interval {interval(found.low, found.high)}",
+    )
+
+
+def _whiskers(study: StudyFolder) -> Whiskers:
+    dots = tuple(_dot(one, study) for one in study.done)
+    return Whiskers(
+        title=f"{metric_called(study.metric)} of each arm",
+        dots=dots,
+        values=tuple(f"{score(dot.y)}  [{interval(dot.low, dot.high)}]" for dot in dots),
+        short_values=tuple(score(dot.y) for dot in dots),
+        target=study.target,
+    )
+
+
+def _legend(arms: Sequence[ArmEntry]) -> tuple[LegendItem, ...]:
+    """The colours that occur, and the shapes where there are several."""
+    families = {family(one.arm) for one in arms}
+    shapes = {shape(one.arm.context) for one in arms}
+    colours = [
+        LegendItem(family=name, shape="circle", text=words) for name, words in FAMILIES.items() if name in families
+    ]
+    forms = [LegendItem(family="outline", shape=name, text=words) for name, words in SHAPES.items() if name in shapes]
+    return (*colours, *(forms if len(forms) > 1 else ()))
+
+
+# ---- the table of arms
+
+
+def _deciding() -> list[Figures]:
+    """The figures that decide."""
+    return [
+        (Column(title="Score", interval="95%"), lambda one: scored(one.score) if one.score else None),
+        (Column(title="Target"), _passes),
+        (Column(title="p50"), lambda one: _milliseconds(one.latency_p50_ms)),
+        (Column(title="p95"), lambda one: _milliseconds(one.latency_p95_ms)),
+        (Column(title="Training"), lambda one: seconds(one.train_seconds) if one.train_seconds else None),
+        (
+            Column(title="Peak memory"),
+            lambda one: memory(one.peak_memory_mb) if one.peak_memory_mb is not None else None,
+        ),
+        (Column(title="Stored"), lambda one: size(one.stored_bytes) if one.stored_bytes else None),
+        (
+            Column(title="Cost", mark=PREDICTED),
+            lambda one: money(one.cost.total, one.cost.currency) if one.cost else None,
+        ),
+    ]
+
+
+def _others(study: StudyFolder) -> list[Figures]:
+    """What was measured beside those."""
+    extras = dict.fromkeys(name for one in study.done for name in one.extras)
+    return [
+        (
+            Column(title="Target, p before Holm"),
+            lambda one: p_value(one.p_target) if one.p_target is not None else None,
+        ),
+        (
+            Column(title="Score of each seed"),
+            lambda one: ", ".join(map(score, one.seed_scores)) if len(one.seed_scores) > 1 else None,
+        ),
+        (Column(title="Fits the format"), lambda one: f"{one.format_ok:.1%}" if one.format_ok is not None else None),
+        (Column(title="Abstention precision"), _of_abstention("precision")),
+        (Column(title="Abstention recall"), _of_abstention("recall")),
+        *((Column(title=extra_called(name)), _extra(name)) for name in extras),
+        (
+            Column(title="Shots, passages"),
+            lambda one: ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in one.chosen.items()),
+        ),
+    ]
+
+
+def _grid(study: StudyFolder, title: str, figures: Sequence[Figures]) -> Grid | None:
+    """The table of finished arms, of those columns that have a figure for some arm."""
+    used = [(column, cell) for column, cell in figures if any(cell(one) for one in study.done)]
+    if not used:
+        return None
+    rows = [(label(one.arm, study.verdict.arm), *(cell(one) or NOTHING for _, cell in used)) for one in study.done]
+    return Grid(label=title, columns=(Column(title="Arm"), *(column for column, _ in used)), rows=tuple(rows))
+
+
+def _passes(entry: ArmEntry) -> Cell | None:
+    if entry.passes is None:
+        return None
+    return Said(text="passes", tone="yes") if entry.passes else Said(text="not shown", tone="soft")
+
+
+def _milliseconds(value: float | None) -> str | None:
+    return seconds(value / 1000) if value is not None else None
+
+
+def _of_abstention(name: str) -> Callable[[ArmEntry], Cell | None]:
+    def cell(entry: ArmEntry) -> Cell | None:
+        value = entry.abstention.get(name)
+        return f"{value:.2f}" if value is not None else None
+
+    return cell
+
+
+def _extra(name: str) -> Callable[[ArmEntry], Cell | None]:
+    def cell(entry: ArmEntry) -> Cell | None:
+        value = entry.extras.get(name)
+        if value is None or (not value and name == "skipped_rows"):
+            return None
+        return plain(value) if name in COUNTED else score(value)
+
+    return cell
+
+
+# ---- against latency and cost
+
+
+def tradeoffs(study: StudyFolder) -> Tradeoffs | None:
+    """Quality against latency, and against cost."""
+    done = study.done
+    p95 = all(one.latency_p95_ms is not None for one in done)
+    timed = [(one, one.latency_p95_ms if p95 else one.latency_p50_ms) for one in done]
+    unit = next((one.cost.currency for one in done if one.cost), "")  # the best arm's; others cannot stand on one axis
+    paid = [(one, one.cost.total) for one in done if one.cost and one.cost.currency == unit]
+    limit = study.limits.latency_p95_ms if study.limits and p95 else None
+    charts = []
+    figures = [(one, value / 1000) for one, value in timed if value is not None]
+    if figures:
+        name = "95% of answers within, seconds" if p95 else "half of answers within, seconds"
+        charts.append(_scatter(study, figures, "Against latency", name, limit / 1000 if limit else None))
+    if paid and max(value for _, value in paid) > 0:
+        name, scale = _cost_unit(unit, max(value for _, value in paid))
+        costs = [(one, value / scale) for one, value in paid]
+        charts.append(_scatter(study, costs, "Against cost", f"{name} over the horizon", None))
+    if not charts:
+        return None
+    lead = "Up is better, left is cheaper. Latency is measured, one question at a time; cost is predicted from measured seconds."
+    if len(done) > MOST_NAMES:
+        lead += " Of so many arms, those are named that no other one beats both ways."
+    return Tradeoffs(
+        heading=Heading(id="tradeoffs", link="Trade-offs", title="What quality costs", lead=lead), charts=tuple(charts)
+    )
+
+
+def _scatter(
+    study: StudyFolder, figures: Sequence[tuple[ArmEntry, float]], heading: str, x_title: str, limit: float | None
+) -> Scatter:
+    dots = [_dot(one, study, value) for one, value in figures]
+    if len(dots) > MOST_NAMES:
+        dots = [dot if dot.strong or not _beaten(dot, dots) else replace(dot, label="") for dot in dots]
+    metric = metric_called(study.metric)
+    return Scatter(
+        heading=heading,
+        title=f"{metric} {heading.lower()}",
+        x_title=x_title,
+        y_title=metric,
+        dots=tuple(dots),
+        target=study.target,
+        limit=limit,
+    )
+
+
+def _beaten(dot: Dot, dots: Sequence[Dot]) -> bool:
+    """Whether another arm is better or cheaper, and at least equal in the other."""
+    return any(other.y >= dot.y and other.x <= dot.x and (other.y, other.x) != (dot.y, dot.x) for other in dots)
+
+
+def _cost_unit(currency: str, most: float) -> tuple[str, float]:
+    """The name of the cost axis, and how much of the recorded unit one of its own holds: machine time reads as in the tables."""
+    if "second" not in currency:
+        return f"cost, {currency}", 1.0
+    return ("machine hours", 3600.0) if most >= 7200 else ("machine minutes", 60.0)

@@ -1,0 +1,41 @@
+"""A study into everything that its report says, in the order in which it says it."""
+
+from __future__ import annotations
+
+from trimtab.reports.classes import by_class
+from trimtab.reports.costs import costs
+from trimtab.reports.details import audit, slices, training
+from trimtab.reports.effects import comparisons, weights_by_context
+from trimtab.reports.failures import failures, side_by_side
+from trimtab.reports.folder import StudyFolder
+from trimtab.reports.made import made
+from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS
+from trimtab.reports.quality import quality, tradeoffs
+from trimtab.reports.top import top
+from trimtab.reports.view import StudyView
+
+ABOUT = " This page is one file; it loads nothing and runs nothing."
+
+
+def view_of(study: StudyFolder) -> StudyView:
+    """The view of a study from which page and Markdown are made."""
+    return StudyView(
+        title=f"{study.task}: {study.verdict.sentence}",
+        top=top(study),
+        quality=quality(study),
+        tradeoffs=tradeoffs(study),
+        factorial=weights_by_context(study),
+        comparisons=comparisons(study),
+        costs=costs(study),
+        failures=failures(study),
+        classes=by_class(study),
+        answers=side_by_side(study),
+        slices=slices(study),
+        training=training(study),
+        data=audit(study),
+        manifest=made(study),
+        footer=(
+            *(MEASURED, " in this study; ", PREDICTED, " from measured figures; "),
+            *(YOURS, f" as you gave it in the task file.{ABOUT}"),
+        ),
+    )

@@ -1,0 +1,38 @@
+"""Elements for the charts, built so that they cannot be injected into: plain text is escaped when it is put into one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from markupsafe import Markup, escape
+
+from trimtab.reports.writing import clean
+
+
+def _flat(children: Iterable[object]) -> Iterable[str]:
+    for child in children:
+        if child is None:
+            continue
+        if isinstance(child, Markup):
+            yield child
+        elif isinstance(child, str):
+            yield escape(clean(child))
+        elif isinstance(child, Iterable):
+            yield from _flat(child)
+        else:
+            yield escape(child)
+
+
+def join(*children: object) -> Markup:
+    """The children one after another; plain text is escaped."""
+    return Markup("").join(_flat(children))
+
+
+def el(tag: str, *children: object, **attributes: object) -> Markup:
+    """An element; `class_` gives `class`, other underscores become hyphens, None leaves an attribute out."""
+    written = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escape(clean(str(value)))}"'
+        for name, value in attributes.items()
+        if value is not None
+    )
+    return Markup(f"<{tag}{written}>{join(*children)}</{tag}>")  # noqa: S704 - every part of it is escaped above

@@ -1,0 +1,292 @@
+"""What a report says, in plain records without markup: the page and the Markdown are both made from this, and say nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from trimtab.reports.pieces import ArmLabel, Curves, Grid, Heading, Listing, Mark, Phrase, Scatter, Whiskers
+from trimtab.reports.words import Family, Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFigure:
+    """One of the figures that matter most."""
+
+    name: str
+    value: str
+    mark: Mark
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmInWords:
+    """An arm and what it is."""
+
+    arm: ArmLabel
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Top:
+    """The verdict, what it rests on, the figures that matter, and what weakens it."""
+
+    shown: bool
+    state: str
+    task: str
+    study: str
+    sentence: str
+    needs: str | None
+    arm: ArmInWords | None
+    rests_on: str
+    facts: tuple[KeyFigure, ...]
+    caveats: Listing[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegendItem:
+    """What a colour (`outline`: any) or a shape means."""
+
+    family: Family | Literal["outline"]
+    shape: Shape
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """An arm without a score, and why."""
+
+    arm: ArmLabel
+    status: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Every arm with its figures; `empty` says so where no arm has a score."""
+
+    heading: Heading
+    empty: str | None
+    legend: tuple[LegendItem, ...]
+    chart: Whiskers | None
+    arms: Grid | None
+    note: Phrase
+    other: Grid | None
+    missing: Listing[Missing]
+    glossary: Listing[ArmInWords]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tradeoffs:
+    """Quality against latency and cost."""
+
+    heading: Heading
+    charts: tuple[Scatter, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """One two by two: the interaction in words, the effects as a table, and what they were worked out from."""
+
+    sentence: str
+    grid: Grid
+    note: Phrase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsByContext:
+    """The table of weights and contexts, and every two by two in it."""
+
+    heading: Heading
+    grid: Grid
+    effects: Listing[Effects]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparisons:
+    """The planned comparisons."""
+
+    heading: Heading
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What each arm costs, from what; nothing flips a verdict that is not shown."""
+
+    heading: Heading
+    grid: Grid | None
+    basis: Phrase
+    flips: Listing[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownAnswer:
+    """One arm's answer to a question: its score, how it failed, and the passages that stood before it."""
+
+    arm: ArmLabel
+    score: str
+    failure: str
+    text: str
+    passages: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownQuestion:
+    """A question with its reference and the answers of some arms."""
+
+    question: str
+    reference: str
+    answers: tuple[ShownAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureKind:
+    """A kind of failure, how often it came, and examples."""
+
+    name: str
+    meaning: str
+    count: str
+    examples: tuple[ShownQuestion, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """Failures by kind and arm; `none` says so where there is none."""
+
+    heading: Heading
+    none: str | None
+    grid: Grid | None
+    kinds: tuple[FailureKind, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByClass:
+    """One arm's classes, what is mistaken for what, and how sure all arms are; many classes are `folded`."""
+
+    heading: Heading
+    mistakes: Grid | None
+    title: str
+    grid: Grid
+    folded: bool
+    surest: Grid | None
+    surest_title: str
+    surest_note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """Questions on which the arms differ, with all their answers."""
+
+    heading: Heading
+    questions: tuple[ShownQuestion, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slices:
+    """Scores for each value of the slice column; `more` tells of those that are left out."""
+
+    heading: Heading
+    grid: Grid
+    more: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """One arm's stage of training: its curves, and what the loop said of it."""
+
+    arm: ArmLabel
+    stage: str
+    notes: tuple[str, ...]
+    charts: tuple[Curves, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCurves:
+    """Every training run; the legend says what the lines and dots are: train, dev, kept."""
+
+    heading: Heading
+    legend: Mapping[Literal["train", "dev", "kept"], str]
+    runs: tuple[TrainingRun, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRemark:
+    """What an audit of the data said: `level` is stop, warn or note, `word` how that is written."""
+
+    level: str
+    word: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataAudit:
+    """Splits, refused rows, overlaps, remarks, sources and licences, and what was inferred while reading."""
+
+    heading: Heading
+    facts: str
+    remarks: tuple[DataRemark, ...]
+    counted: tuple[tuple[str, str], ...]
+    notes: Listing[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What the study was made of: plan and outcome, every figure with its origin, the manifest whole and in short."""
+
+    heading: Heading
+    plan: Grid | None
+    figures: Grid | None
+    figures_title: str
+    figures_count: str
+    manifest: str
+    manifest_title: str
+    manifest_holds: str
+    origins: tuple[str, ...]
+
+
+AnySection = (
+    Quality
+    | Tradeoffs
+    | WeightsByContext
+    | Comparisons
+    | Costs
+    | Failures
+    | ByClass
+    | SideBySide
+    | Slices
+    | TrainingCurves
+    | DataAudit
+    | Made
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyView:
+    """Everything that a report says; a section for which there is nothing is None."""
+
+    title: str
+    top: Top
+    quality: Quality
+    tradeoffs: Tradeoffs | None
+    factorial: WeightsByContext | None
+    comparisons: Comparisons | None
+    costs: Costs | None
+    failures: Failures | None
+    classes: ByClass | None
+    answers: SideBySide | None
+    slices: Slices | None
+    training: TrainingCurves | None
+    data: DataAudit | None
+    manifest: Made | None
+    footer: Phrase
+
+    @property
+    def sections(self) -> tuple[AnySection, ...]:
+        """The sections that there are, in the order of the page."""
+        every = (
+            *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
+            *(self.answers, self.slices, self.training, self.data, self.manifest),
+        )
+        return tuple(section for section in every if section is not None)
