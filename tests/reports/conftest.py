@@ -58,7 +58,7 @@ def write_study(
         place = folder / "arms" / name
         place.mkdir(parents=True, exist_ok=True)
         parquet.write_table(pa.Table.from_pylist(answers), place / "answers.parquet")
-        (place / "arm.json").write_text(json.dumps({"arm": name, "status": "done"}))
+        (place / "arm.json").write_text(json.dumps({}))
     scores = {name: [row["score"] for row in answers] for name, answers in rows.items()}
     best = max(arms, key=lambda name: sum(scores[name]))
     study = {

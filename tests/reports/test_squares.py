@@ -25,7 +25,9 @@ def arm(name: str, **settings: float | int | str | bool) -> Arm:
         weights, context = "base", [weights, *context]
     method = weights.split("-")[0]
     stages = () if method in ("base", "api", "linear") else ("sft",)
-    return Arm(name=name, weights=method, stages=stages, context="+".join(context) or "prompt", settings=settings)
+    endpoint = weights.removeprefix("api-") if method == "api" else None
+    together = "+".join(context) or "prompt"
+    return Arm(name=name, weights=method, stages=stages, context=together, endpoint=endpoint, settings=settings)
 
 
 def found(*arms: Arm) -> list[tuple[str, str, str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from trimtab.base.grammar import describe as in_words
 from trimtab.base.records import Comparison, Flip
 from trimtab.measurement.statistics import too_few_groups
 from trimtab.reports.costs import flips
@@ -18,7 +19,6 @@ from trimtab.reports.folder import StudyFolder, read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.quality import tradeoffs
 from trimtab.reports.top import caveats, rests_on
-from trimtab.reports.words import in_words
 
 Make = Callable[..., Path]
 
@@ -145,7 +145,9 @@ def test_a_table_of_one_row_or_column_is_left_out(study: StudyFolder) -> None:
 
 def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path)
-    (folder / "arms" / "lora" / "arm.json").write_text(json.dumps({"settings": {"rank": 64, "learning_rate": 0.001}}))
+    (folder / "arms" / "lora" / "arm.json").write_text(
+        json.dumps({"arm": {"settings": {"rank": 64, "learning_rate": 0.001}}})
+    )
     rows = read_study(folder).arms
     assert (
         in_words(rows[3].arm)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trimtab.base.grammar import context_words, parts_of
 from trimtab.base.records import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, Cell, Column, Grid, Heading, Listing, Said, Stack, label, scored
 from trimtab.reports.squares import Square, squares
 from trimtab.reports.view import Comparisons, Effects, WeightsByContext
-from trimtab.reports.words import context_row, context_words, parts_of, weights_called
+from trimtab.reports.words import context_row, weights_called
 from trimtab.reports.writing import NOTHING, between, p_value, signed
 
 

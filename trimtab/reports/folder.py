@@ -12,11 +12,10 @@ from pydantic import ValidationError
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json
+from trimtab.base.grammar import METHODS, context_of, named
 from trimtab.base.records import Answer, Arm, ClassRow, Comparison, Cost, Estimate, Flip, Hit, Passage, Verdict
 from trimtab.base.tables import CostTable, TargetTable
-from trimtab.base.task import METHODS
 from trimtab.reports.events import Curve, Training, read_training
-from trimtab.reports.words import PARTS, parts_of
 
 Stated = TypeVar("Stated", CostTable, TargetTable)
 FIGURES = (
@@ -149,7 +148,7 @@ def _entry(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Trainin
     name = entry["arm"]
     beside = folder / "arms" / name / "arm.json"
     kept = read_json(beside) if beside.is_file() else {}
-    arm = _arm(name, {**own.get(name, {}), **kept, **entry})
+    arm = _arm(name, {**own.get(name, {}), **kept.get("arm", {}), **entry})
     by_class = kept.get("classes") or {}
     cost, training = entry.get("cost"), trained.get(name, Training())
     figures = {key: entry.get(key) for key in FIGURES}
@@ -174,20 +173,17 @@ def _entry(folder: Path, entry: Mapping[str, Any], trained: Mapping[str, Trainin
 
 
 def _arm(name: str, known: Mapping[str, Any]) -> Arm:
-    """What an arm is: as the files say, else by the grammar of arm names (formats.md)."""
-    weights, *context = name.split("+")
-    if weights in PARTS or weights == "prompt":
-        weights, context = "base", [weights, *context]
-    method, *stages = weights.split("-")
-    if method in METHODS:
-        stages = [*stages, "sft"]
-    named = known.get("weights", method)
-    stages = known.get("stages", stages if named in METHODS else [])
+    """What an arm is: as the files say, else by the grammar of arm names; raises ValueError for what the grammar does not know."""
+    meant = named(name) or Arm(name=name, weights="base", stages=(), context="prompt")
+    weights = known.get("weights", meant.weights)
+    if weights not in METHODS:
+        raise ValueError(f"arm {name} has weights {weights!r}, which are none that there are")
     return Arm(
         name=name,
-        weights=named,
-        stages=tuple(stages),
-        context=known.get("context", "+".join(parts_of("+".join(context))) or "prompt"),
+        weights=weights,
+        stages=tuple(known.get("stages", meant.stages)),
+        context=context_of(known.get("context", meant.context).split("+")),
+        endpoint=known.get("endpoint", meant.endpoint),
         settings=known.get("settings") or {key: known[key] for key in SETTINGS if key in known},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from trimtab.base.grammar import describe
 from trimtab.base.records import Estimate
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import (
@@ -23,7 +24,7 @@ from trimtab.reports.pieces import (
     scored,
 )
 from trimtab.reports.view import ArmInWords, LegendItem, Missing, Quality, Tradeoffs
-from trimtab.reports.words import FAMILIES, SHAPES, extra_called, family, in_words, metric_called, metric_means, shape
+from trimtab.reports.words import FAMILIES, SHAPES, extra_called, family, metric_called, metric_means, shape
 from trimtab.reports.writing import NOTHING, interval, memory, money, p_value, plain, score, seconds, size
 
 MOST_NAMES = 8  # arms whose names fit into a scatter
@@ -52,7 +53,7 @@ def quality(study: StudyFolder) -> Quality:
         missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
         glossary=Listing(
             title="What each arm is",
-            entries=tuple(ArmInWords(arm=label(one.arm), words=in_words(one.arm)) for one in study.arms),
+            entries=tuple(ArmInWords(arm=label(one.arm), words=describe(one.arm)) for one in study.arms),
         ),
     )
 

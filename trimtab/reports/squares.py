@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from trimtab.base.grammar import PARTS
 from trimtab.base.records import Arm
-from trimtab.reports.words import endpoint, parts_of
 
-OF_CONTEXT = {"rag": "passages", "few-shot": "shots", "nearest-shots": "shots"}  # the setting that sizes each part
+SIZES = {part.setting for part in PARTS.values()}  # settings of a context, not of weights
 Parts = frozenset[tuple[str, str]]
 
 
@@ -49,11 +49,11 @@ def _weights(arm: Arm) -> Hashable:
     if arm.weights == "base":
         return ("base",)
     if arm.weights == "api":
-        return ("api", endpoint(arm))
-    settings = {key: value for key, value in arm.settings.items() if key not in OF_CONTEXT.values()}
+        return ("api", arm.endpoint)
+    settings = {key: value for key, value in arm.settings.items() if key not in SIZES}
     return (arm.weights, arm.stages, repr(sorted(settings.items())))
 
 
 def _parts(arm: Arm) -> Parts:
     """What tells contexts apart: the parts, each with the setting that sizes it."""
-    return frozenset((part, repr(arm.settings.get(OF_CONTEXT.get(part, "")))) for part in parts_of(arm.context))
+    return frozenset((part, repr(arm.settings.get(PARTS[part].setting))) for part in arm.parts)

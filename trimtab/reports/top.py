@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from trimtab.base.grammar import describe
 from trimtab.base.records import Comparison
 from trimtab.measurement.statistics import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, PREDICTED, Listing, label
 from trimtab.reports.view import ArmInWords, KeyFigure, Top
-from trimtab.reports.words import in_words, metric_called
+from trimtab.reports.words import metric_called
 from trimtab.reports.writing import (
     between,
     count,
@@ -35,7 +36,7 @@ def top(study: StudyFolder) -> Top:
         study=study.id,
         sentence=study.verdict.sentence,
         needs=f"What would settle it: {needs.rstrip('.')}." if needs and needs not in study.verdict.sentence else None,
-        arm=ArmInWords(arm=label(entry.arm), words=in_words(entry.arm)) if entry and shown else None,
+        arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
         facts=tuple(_facts(study, entry, shown)) if entry else (),
         caveats=Listing(title="Before you rely on it", entries=tuple(caveats(study))),

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal
 
+from trimtab.base.grammar import PARTS, parts_of
 from trimtab.base.records import Arm, Failure
 
 Family = Literal["base", "tuned", "blend", "linear", "api"]
 Shape = Literal["circle", "square", "diamond", "triangle"]
 
 
-class ContextWords(NamedTuple):
-    """What names a part of a context in tables, and in a sentence; and the shape that it gives to a mark."""
-
-    words: str
-    sight: str
-    shape: Shape
-
-
-INSTRUCTION = ContextWords("instruction", "asked with the instruction alone", "circle")
-PARTS: Mapping[str, ContextWords] = {  # in the order in which they are written
-    "rag": ContextWords("retrieved passages", "shown passages looked up in the documents", "diamond"),
-    "few-shot": ContextWords("fixed shots", "shown the same worked examples before every question", "square"),
-    "nearest-shots": ContextWords("nearest shots", "shown worked examples like the question before it", "square"),
-}
+OF_SETTING: Mapping[str, Shape] = {"passages": "diamond", "shots": "square"}  # the shape that each part gives to a mark
 ROWS = ("prompt", "few-shot", "nearest-shots", "rag", "rag+few-shot", "rag+nearest-shots")  # of the table of contexts
 SHAPES: Mapping[Shape, str] = {
     "circle": "instruction alone",
@@ -38,14 +26,6 @@ FAMILIES: Mapping[Family, str] = {
     "blend": "tuned weights with shots or passages",
     "linear": "linear classifier",
     "api": "endpoint",
-}
-METHODS = {
-    "base": "the model as it is",
-    "lora": "the model tuned by a small adapter (LoRA)",
-    "freeze": "the model with its last layers tuned",
-    "full": "the model with all its weights tuned",
-    "linear": "no language model: a linear classifier over words or embeddings of the text",
-    "api": "the model behind an endpoint",
 }
 METRICS = {  # name: what people call it, what it means
     "accuracy": ("accuracy", "the share of answers that are right"),
@@ -88,24 +68,6 @@ PRIVATE = {
 }
 
 
-def parts_of(context: str) -> tuple[str, ...]:
-    """The parts of a context, passages first; none for the instruction alone."""
-    order = list(PARTS)
-    parts = [part for part in context.split("+") if part not in ("", "prompt")]
-    return tuple(sorted(parts, key=lambda part: order.index(part) if part in order else len(order)))
-
-
-def _of(context: str) -> list[ContextWords]:
-    """The words of each part, of the instruction where there is none; a part that is not known stands for itself."""
-    parts = parts_of(context)
-    return [PARTS.get(part, ContextWords(part, part, "circle")) for part in parts] or [INSTRUCTION]
-
-
-def context_words(context: str) -> str:
-    """A context in a few words: `instruction`, `retrieved passages and fixed shots`."""
-    return " and ".join(part.words for part in _of(context))
-
-
 def context_row(context: str) -> tuple[int, str]:
     """Where a context stands in a table of contexts: those that are not known come last."""
     return (ROWS.index(context) if context in ROWS else len(ROWS), context)
@@ -113,7 +75,7 @@ def context_row(context: str) -> tuple[int, str]:
 
 def shape(context: str) -> Shape:
     """The shape of an arm's mark, by what the model sees; shots and passages together have one of their own."""
-    shapes = {part.shape for part in _of(context)} - {"circle"} or {"circle"}
+    shapes = {OF_SETTING[PARTS[part].setting] for part in parts_of(context)} or {"circle"}
     return shapes.pop() if len(shapes) == 1 else "triangle"
 
 
@@ -124,36 +86,12 @@ def family(arm: Arm) -> Family:
     return "tuned" if arm.context == "prompt" else "blend"
 
 
-def endpoint(arm: Arm) -> str:
-    """The endpoint of an arm with weights `api`, whose name alone tells it from another: `api-big` of `api-big+rag`."""
-    return arm.name.split("+")[0]
-
-
 def weights_called(arm: Arm) -> str:
     """How the weights were made: `lora`, `lora (docs, then sft)`, or the endpoint."""
     if arm.weights == "api":
-        return endpoint(arm)
+        return f"api-{arm.endpoint}"
     stages = "" if arm.stages in ((), ("sft",)) else f" ({', then '.join(arm.stages)})"
     return arm.weights + stages
-
-
-def in_words(arm: Arm) -> str:
-    """What an arm is, for a reader who does not know its name."""
-    method = METHODS.get(arm.weights, arm.weights)
-    if arm.weights == "linear":
-        return method
-    order = " on the documents, then on the examples" if arm.stages == ("docs", "sft") else ""
-    order = " on the documents alone" if arm.stages == ("docs",) else order
-    own = _settings([*arm.settings.items()])
-    sight = " and ".join(part.sight for part in _of(arm.context))
-    return f"{method}{order}, {sight}{own}"
-
-
-def _settings(settings: Sequence[tuple[str, object]]) -> str:
-    own = ", ".join(
-        f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}" for key, value in settings
-    )
-    return f" ({own})" if own else ""
 
 
 def metric_called(metric: str) -> str:

@@ -8,11 +8,11 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.grammar import describe as in_words
 from trimtab.base.progress import Display
 from trimtab.base.records import StudyResult
 from trimtab.base.task import Task, load_task
 from trimtab.model.catalog import pull, resolve
-from trimtab.reports.words import in_words
 from trimtab.studies.study import study
 
 LEFT_BEHIND = {"make.py", "source", "__pycache__", ".trimtab"}  # how the data were made, and what work leaves
