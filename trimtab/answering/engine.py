@@ -149,6 +149,7 @@ class Engine:
         try:
             for request in sorted(requests, key=lambda request: -len(request.ids) - request.max_new):
                 self.submit(request)
+            self._fill_evenly()
             done = self._run(on_token)
         finally:
             self._common.clear()
@@ -200,45 +201,51 @@ class Engine:
         hurry, self._cancelled = self._cancelled or not self._running, False
         if not self._waiting:
             return []
-        self._set_slots()
+        self._grow()
         free = self._cache.count - len(self._running)
         # A prompt alone fills a pass badly: wait until an eighth of the slots is free, or one for each that waits.
         if not hurry and free < min(len(self._waiting), -(-self._cache.count // 8)):
             return []
         admitted: list[Ongoing] = []
-        tokens = 0
-        longest = max((sequence.work for sequence in self._running), default=0)
+        tokens, longest = 0, max((sequence.work for sequence in self._running), default=0)
         while self._waiting and len(admitted) < free:
-            longest = max(longest, self._waiting[0].work)
-            tokens += len(self._waiting[0].fresh)
-            if not self._fits(len(self._running) + len(admitted) + 1, longest):
-                break
-            if admitted and tokens > self.prefill_tokens:
+            sequence = self._waiting[0]
+            tokens += len(sequence.fresh)
+            fits = len(self._running) + len(admitted) < self._room(max(longest, sequence.work))
+            if not fits or (admitted and tokens > self.prefill_tokens):
                 break
             admitted.append(self._waiting.popleft())
+            longest = max(longest, sequence.work)
+        self._cache.count = min(self._cache.count, self._room(longest))
         return admitted
 
-    def _fits(self, count: int, longest: int) -> bool:
-        """Whether so many sequences of up to `longest` tokens may run together; one always may."""
-        return count == 1 or (count <= self.slots and count * longest <= self.cache_tokens)
+    def _room(self, longest: int) -> int:
+        """How many sequences of up to `longest` tokens may run together; one always may."""
+        return max(1, min(self.slots, self.cache_tokens // longest))
 
-    def _set_slots(self) -> None:
-        """As many as memory allows, filled evenly: 70 prompts and 64 slots are 35 and 35, not 64 and 6.
-
-        Decided when requests have arrived, then left alone until twice as many would fit because long ones have ended.
-        """
+    def _most(self) -> tuple[int, int]:
+        """How many of those that run and wait may run together, in order of arrival, and the tokens of the longest of these."""
         longest = max((sequence.work for sequence in self._running), default=0)
         fit = len(self._running)
         for sequence in islice(self._waiting, self.slots):
-            if not self._fits(fit + 1, max(longest, sequence.work)):
+            if fit >= self._room(max(longest, sequence.work)):
                 break
             fit, longest = fit + 1, max(longest, sequence.work)
+        return fit, longest
+
+    def _fill_evenly(self) -> None:
+        """As many slots as memory allows, filled evenly: 70 prompts and 64 slots are 35 and 35, not 64 and 6."""
+        fit, _ = self._most()
+        self._cache.count = -(-self.in_flight // -(-self.in_flight // fit))
+        self._arrived = False
+
+    def _grow(self) -> None:
+        """As many slots as can be used, when requests have arrived or twice as many fit because long ones have ended."""
+        fit, longest = self._most()
         now = self._cache.count
         if self._arrived or fit >= 2 * now:
-            even = -(-self.in_flight // -(-self.in_flight // fit))
-            most = max(1, min(self.slots, self.cache_tokens // longest))
-            # When they come one by one, doubling: the slots are not laid out anew for each.
-            self._cache.count = max(even, min(most, 2 * now if even > now else now))
+            # When requests come one by one, doubling: the slots are not laid out anew for each.
+            self._cache.count = max(fit, min(self._room(longest), 2 * now if fit > now else now))
             self._arrived = False
 
     def _forward(self, ids: Sequence[int], positions_N: Tensor, layout: Layout) -> Tensor:
