@@ -30,11 +30,9 @@ class TextStream:
 
     def _certain(self, text: str) -> int:
         """How many characters no later token can change or take back."""
-        end = len(text.rstrip("\N{REPLACEMENT CHARACTER}"))
-        for stop in self._stops:
-            begun = (size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size]))
-            end = min(end, len(text) - next(begun, 0))
-        return end
+        whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # bytes of a character that is not complete
+        begun = [size for stop in self._stops for size in range(1, len(stop)) if whole.endswith(stop[:size])]
+        return len(whole) - max(begun, default=0)
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:
