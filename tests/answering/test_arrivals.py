@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from answering_models import EOS, FAMILIES, VOCABULARY, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trimtab.answering import cache
 from trimtab.answering.engine import Completion, Engine, Request, Token
@@ -207,6 +209,29 @@ def test_each_beginning_that_is_kept_is_read_once_and_attended_to_in_one_product
     engine.step()
     assert sorted(products) == sorted([3, 1, 1] * pair("llama")[0].model.config.num_hidden_layers)
     assert read == [21, 34]
+
+
+class Looks(TorchDispatchMode):
+    """Counts how often the host looks at a number in a tensor, which on a device waits for all that was asked of it."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pass_looks_at_no_tensor_but_the_tokens_it_reads_back(family: str) -> None:
+    engine = Engine(pair(family)[0], frozenset())
+    for held in beginnings(family)[1:3]:
+        engine.hold(held)
+    for request in some(family, 8, 0):
+        engine.submit(replace(request, max_new=6))
+    with Looks() as looks:
+        for _ in range(4):  # `tolist`, with which tokens come back, is not among them
+            assert engine.step()
+    assert looks.count == 0
 
 
 def test_the_least_recently_used_prefix_leaves_and_what_was_held_can_be_forgotten() -> None:

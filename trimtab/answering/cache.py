@@ -188,9 +188,7 @@ class Groups:
             start += length
         self._whole = next(iter(tokens), None) if [start] == [len(own) for own in tokens.values()] else None
         self._tokens = {
-            beginning: torch.tensor(own, device=positions_N.device)
-            for beginning, own in tokens.items()
-            if not self._whole
+            beginning: sent(own, positions_N.device) for beginning, own in tokens.items() if not self._whole
         }
 
     def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], rule: Rule) -> Tensor:
@@ -215,7 +213,7 @@ class Prefill:
         slots.lengths.extend(lengths)
         slots.reserve()
         spans = [range(before, before + length) for before, length in zip(_before(beginnings), lengths, strict=True)]
-        self.positions_N = torch.tensor([place for span in spans for place in span], device=device)
+        self.positions_N = sent([place for span in spans for place in span], device)
         self.groups = Groups(beginnings, lengths, self.positions_N, max(span[-1] for span in spans))
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
@@ -239,13 +237,13 @@ class Decode:
     def __init__(self, slots: Slots, beginnings: Sequence[Beginning | None], device: torch.device) -> None:
         self.slots = slots
         positions = [before + length for before, length in zip(_before(beginnings), slots.lengths, strict=True)]
-        self.at_B = torch.tensor(slots.lengths, device=device)
-        self.positions_N = torch.tensor(positions, device=device)
+        self.at_B = sent(slots.lengths, device)
+        self.positions_N = sent(positions, device)
         self.groups = Groups(beginnings, [1] * len(positions), self.positions_N, max(positions))
         slots.lengths = [length + 1 for length in slots.lengths]
         self.shortest, self.longest = min(slots.lengths), max(slots.lengths)
         slots.reserve()
-        self._hidden: dict[int | None, Tensor | None] = {}
+        self._hidden: dict[int | None, Tensor] = {}
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Attention of each new token over [beginning; own tokens], itself included."""
@@ -261,12 +259,13 @@ class Decode:
 
     def _hide(self, window: int | None) -> Tensor | None:
         """True where a new token may not look among own tokens, `[B, 1, 1, T]`; None when all may look everywhere."""
+        # whether all may is known from the lengths here: to look into a tensor would wait for the device
+        if self.shortest == self.longest and (window is None or self.longest <= window):
+            return None
         if window not in self._hidden:
             back_BT = self.at_B[:, None] - torch.arange(self.longest, device=self.at_B.device)
             hidden_BT = back_BT < 0 if window is None else (back_BT < 0) | (back_BT >= window)
-            # known from the lengths here: to look into the tensor would wait for the device
-            everywhere = self.shortest == self.longest and (window is None or self.longest <= window)
-            self._hidden[window] = None if everywhere else hidden_BT[:, None, None]
+            self._hidden[window] = hidden_BT[:, None, None]
         return self._hidden[window]
 
 
@@ -277,6 +276,11 @@ def own_part(query_1HQD: Tensor, key_1HQD: Tensor, value_1HQD: Tensor, rule: Rul
         return partial(query_1HQD, key_1HQD, value_1HQD, rule, is_causal=length > 1)
     hidden_QQ = ~visible(length, length, rule.window, query_1HQD.device)
     return partial(query_1HQD, key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
+
+
+def sent(values: Sequence[int] | Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of a few numbers, copied without waiting for what the device is doing."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
 def _before(beginnings: Sequence[Beginning | None]) -> list[int]:

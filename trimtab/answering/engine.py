@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Decode, Kept, Prefill, Slots, shared_length
+from trimtab.answering.cache import Decode, Kept, Prefill, Slots, sent, shared_length
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Token
 from trimtab.answering.sample import log_probabilities, next_tokens
 from trimtab.answering.text import TextStream, before_stop
@@ -249,7 +249,7 @@ class Engine:
             self._arrived = False
 
     def _forward(self, ids: Sequence[int], positions_N: Tensor, layout: Layout) -> Tensor:
-        return self.base.hidden(torch.tensor(ids, device=self.base.device), positions_N, layout)
+        return self.base.hidden(sent(ids, self.base.device), positions_N, layout)
 
     def _prefill(self, admitted: list[Ongoing]) -> list[Event]:
         """Read new prompts in one pass, up to the first token of each."""
@@ -259,7 +259,7 @@ class Engine:
         layout = Prefill(self._cache, lengths, beginnings, self.base.device)
         ids = [token for sequence in admitted for token in sequence.fresh]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
-        ends = torch.tensor(lengths, device=hidden_ND.device).cumsum(0) - 1
+        ends = sent(lengths, hidden_ND.device).cumsum(0) - 1
         said = self._next(hidden_ND[ends], admitted)
         seconds = (time.perf_counter() - started) / len(ids)
         for sequence in admitted:
@@ -287,7 +287,7 @@ class Engine:
         # The one place in a pass where the host waits for the device.
         if not asked:
             return [(token, None) for token in tokens_B.tolist()]
-        rows = torch.tensor(asked, device=tokens_B.device)
+        rows = sent(asked, tokens_B.device)
         logs = log_probabilities(logits_BV[rows], tokens_B[rows])
         read = torch.cat([tokens_B.float(), logs]).tolist()  # float32 is exact for ids below 2^24
         by_row = dict(zip(asked, read[len(sequences) :], strict=True))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trimtab.answering.cache import sent
 from trimtab.base.errors import InputError
 
 _SPREAD, _MIX_1, _MIX_2 = -1640531527, 0x7FEB352D, -2073254261  # odd, as signed 32 bits: 2^32 / golden ratio; lowbias32
@@ -60,7 +61,7 @@ def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequenc
     tokens_B = logits_BV.argmax(-1)
     drawn = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
     if drawn:
-        rows_R = torch.tensor(drawn, device=logits_BV.device)
+        rows_R = sent(drawn, logits_BV.device)
         chosen = [samplings[row] for row in drawn]
         noise_RV = _gumbel([(samplings[row].seed, steps[row]) for row in drawn], logits_BV.shape[1], logits_BV.device)
         tokens_B[rows_R] = (_scaled(logits_BV[rows_R].float(), chosen) + noise_RV).argmax(-1)
@@ -75,11 +76,11 @@ def log_probabilities(logits_BV: Tensor, tokens_B: Tensor) -> Tensor:
 
 def _scaled(scores_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """Scores by temperature, the highest at 0, those that are never drawn at -inf."""
-    temperatures_R = torch.tensor([sampling.temperature for sampling in samplings], device=scores_RV.device)
+    temperatures_R = sent([sampling.temperature for sampling in samplings], scores_RV.device)
     scaled_RV = (scores_RV - scores_RV.amax(-1, keepdim=True)) / temperatures_R[:, None]
     narrow = [row for row, sampling in enumerate(samplings) if sampling.narrows]
     if narrow:
-        rows = torch.tensor(narrow, device=scores_RV.device)
+        rows = sent(narrow, scores_RV.device)
         some_RV = scaled_RV[rows]
         floor_R1 = _floor(some_RV, [samplings[row] for row in narrow])
         scaled_RV[rows] = some_RV.masked_fill(some_RV < floor_R1, float("-inf"))
@@ -90,8 +91,8 @@ def _floor(scaled_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """The lowest score that each row still draws, `[R, 1]`: of the top_k best, the fewest that hold top_p."""
     vocabulary, device = scaled_RV.shape[1], scaled_RV.device
     counts = [min(sampling.top_k or vocabulary, vocabulary) for sampling in samplings]
-    counts_R1 = torch.tensor(counts, device=device)[:, None]
-    shares_R1 = torch.tensor([sampling.top_p for sampling in samplings], device=device)[:, None]
+    counts_R1 = sent(counts, device)[:, None]
+    shares_R1 = sent([sampling.top_p for sampling in samplings], device)[:, None]
     best_RW = scaled_RV.topk(max(counts)).values
     outside_RW = torch.arange(max(counts), device=device) >= counts_R1
     weights_RW = best_RW.masked_fill(outside_RW, float("-inf")).softmax(-1)
@@ -105,11 +106,11 @@ def _gumbel(draws: Sequence[tuple[int, int]], vocabulary: int, device: torch.dev
 
     Integers wrap around at 32 bits, and the shifts keep the sign: still one-to-one, and one operation less than without.
     """
-    keys_R2 = torch.tensor([_key(seed, step) for seed, step in draws], dtype=torch.int32, device=device)
-    bits_RV = torch.arange(vocabulary, dtype=torch.int32, device=device) * _SPREAD + keys_R2[:, :1]
+    keys_2R = sent([part for draw in draws for part in _key(*draw)], device, torch.int32).view(-1, 2).T
+    bits_RV = torch.arange(vocabulary, dtype=torch.int32, device=device) * _SPREAD + keys_2R[0, :, None]
     bits_RV ^= bits_RV >> 16
     bits_RV *= _MIX_1
-    bits_RV ^= keys_R2[:, 1:]
+    bits_RV ^= keys_2R[1, :, None]
     bits_RV ^= bits_RV >> 15
     bits_RV *= _MIX_2
     bits_RV ^= bits_RV >> 16
