@@ -81,6 +81,7 @@ class Engine:
     def submit(self, request: Request) -> None:
         """Queue a request: it is answered by the calls of `step` that follow, first come first served.
 
+        It hangs on the longest beginning that is held now, whatever is held or forgotten later.
         Raises InputError for an empty prompt, for one that does not fit the model's context with its answer, for an empty stop
         and for an id that is in flight.
         """
@@ -124,7 +125,7 @@ class Engine:
             return None
         if sequence in self._waiting:
             self._waiting.remove(sequence)
-            del self._in_flight[request_id]
+            self._settle(request_id)
         else:
             self._leave(next(slot for slot, other in enumerate(self._running) if other is sequence))
             self._cancelled = True
@@ -305,11 +306,16 @@ class Engine:
         return events
 
     def _leave(self, slot: int) -> None:
-        """Free a slot, and all memory with the last request."""
-        del self._in_flight[self._running[slot].request.id]
+        """Free a slot: the last one moves into it."""
+        sequence = self._running[slot]
         self._cache.release(slot)
         self._running[slot] = self._running[-1]
         self._running.pop()
+        self._settle(sequence.request.id)
+
+    def _settle(self, request_id: str) -> None:
+        """Take a request off the list, and free all memory with the last."""
+        del self._in_flight[request_id]
         if not self._in_flight:
             self._cache = Slots()
 
