@@ -42,7 +42,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """The new tokens without the stop token; `finished` is False when `max_new` or a cancellation cut it off.
+    """The new tokens without the stop token, those of a stop text included; unless `finished`, `max_new` or a cancellation cut it.
 
     `log_probabilities`: the natural logarithm of each token's probability in the model's own distribution (temperature 1,
     nothing left out, float32), where asked for; a stop token's comes last, so there is one more than there are `ids`.
