@@ -1,12 +1,13 @@
-"""Keys and values of what was read: a prefix that all share, a slot for each sequence, and the layouts that attend to both.
+"""Keys and values of what was read: prefixes that several share, a slot for each sequence, and the layouts that attend to both.
 
-Shapes: N tokens of the flat row, B sequences, H query heads, K key/value heads, G = H / K query heads for each of them,
-P tokens of the prefix, T own tokens, D head size.
+Shapes: N tokens of the flat row, M of them that hang on one prefix, B sequences, H query heads, K key/value heads, G = H / K query
+heads for each of them, P tokens of a prefix, T own tokens, D head size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from trimtab.model.attention import Rule, causal, joined, partial, repeat_heads,
 from trimtab.model.load import Base
 
 BLOCK = 64  # tokens by which slots grow
+PART = 16  # a part of a prefix is used in multiples of so many tokens
 
 
 class Prefix:
@@ -28,34 +30,71 @@ class Prefix:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def first(self, length: int) -> Prefix:
-        """Its first `length` tokens, without copying."""
-        part = Prefix(self.ids[:length])
-        part.keys = [key_KPD[:, :length] for key_KPD in self.keys]
-        part.values = [value_KPD[:, :length] for value_KPD in self.values]
-        return part
-
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
         """The layout that reads the prefix itself: causal, keeping what it saw."""
         self.keys.append(key_KND.contiguous())
         self.values.append(value_KND.contiguous())
         return causal(query_HND, key_KND, value_KND, rule).transpose(0, 1)
 
-    def part(self, layer: int, query_HND: Tensor, positions_N: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
-        """Attention of all later tokens over the prefix, in one product for each key/value head, as `partial` gives it."""
-        heads, tokens, size = query_HND.shape
-        kv_heads = self.keys[layer].shape[0]
-        query_KMD = query_HND.reshape(kv_heads, heads // kv_heads * tokens, size)
-        key_KPD, value_KPD = self.keys[layer], self.values[layer]
-        if rule.window is None or int(positions_N.max()) < rule.window:
-            out_1KMD, log_sum_1KM = unmasked(query_KMD, key_KPD, value_KPD, rule)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """The first `length` tokens of a prefix, which a sequence hangs on."""
+
+    prefix: Prefix
+    length: int
+
+    def part(self, layer: int, query_HMD: Tensor, positions_M: Tensor, last: int, rule: Rule) -> tuple[Tensor, Tensor]:
+        """Attention of later tokens, the last at position `last`, in one product for each key/value head, as `partial` gives it."""
+        key_KPD = self.prefix.keys[layer][:, : self.length]
+        value_KPD = self.prefix.values[layer][:, : self.length]
+        heads, tokens, size = query_HMD.shape
+        kv_heads = key_KPD.shape[0]
+        query_KRD = query_HMD.reshape(kv_heads, heads // kv_heads * tokens, size)
+        if rule.window is None or last < rule.window:
+            out_1KRD, log_sum_1KR = unmasked(query_KRD, key_KPD, value_KPD, rule)
         else:
-            hidden_NP = positions_N[:, None] - torch.arange(len(self), device=positions_N.device) >= rule.window
-            hidden_MP = hidden_NP.repeat(heads // kv_heads, 1)
-            out_1KMD, log_sum_1KM = partial(
-                query_KMD[None], key_KPD[None], value_KPD[None], rule, hidden_MP[None, None]
+            places_P = torch.arange(self.length, device=positions_M.device)
+            hidden_RP = (positions_M[:, None] - places_P >= rule.window).repeat(heads // kv_heads, 1)
+            out_1KRD, log_sum_1KR = partial(
+                query_KRD[None], key_KPD[None], value_KPD[None], rule, hidden_RP[None, None]
             )
-        return out_1KMD.view(1, heads, tokens, size), log_sum_1KM.reshape(1, heads, tokens)
+        return out_1KRD.view(1, heads, tokens, size), log_sum_1KR.reshape(1, heads, tokens)
+
+
+class Kept:
+    """Prefixes that stay, up to `tokens` in all: the least recently used leave first, the newest always stays."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._prefixes: dict[tuple[int, ...], Prefix] = {}  # the last is the one used last
+
+    def add(self, base: Base, ids: tuple[int, ...]) -> None:
+        """Read `ids` unless they are kept already."""
+        self._prefixes[ids] = self._prefixes.pop(ids) if ids in self._prefixes else read_prefix(base, ids)
+        while len(self._prefixes) > 1 and sum(map(len, self._prefixes)) > self.tokens:
+            del self._prefixes[next(iter(self._prefixes))]
+
+    def longest(self, ids: tuple[int, ...]) -> Beginning | None:
+        """The longest beginning that `ids` share with a prefix, leaving them one token of their own at least.
+
+        Only a multiple of PART tokens of a prefix that is not shared whole: sequences that part from it nearly at the same
+        place then still attend to it together.
+        """
+        best: Beginning | None = None
+        for prefix in self._prefixes.values():
+            length = common_length([prefix.ids, ids[:-1]])
+            if length < len(prefix):
+                length -= length % PART
+            if length > (best.length if best else 0):
+                best = Beginning(prefix=prefix, length=length)
+        if best:
+            self._prefixes[best.prefix.ids] = self._prefixes.pop(best.prefix.ids)
+        return best
+
+    def clear(self) -> None:
+        """Drop all; sequences on their way keep theirs until they end."""
+        self._prefixes.clear()
 
 
 def common_length(prompts: Sequence[tuple[int, ...]]) -> int:
@@ -80,29 +119,35 @@ def read_prefix(base: Base, ids: tuple[int, ...]) -> Prefix:
 
 
 class Slots:
-    """Room for `count` sequences; the first `len(lengths)` are in use, so that a step works on one view of them."""
+    """Room for `count` sequences; the first `len(lengths)` are in use, so that a step works on one view of them.
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    `count` is what is asked for: storage follows when it has to be laid out anew, then as small as `count` and the longest
+    sequence in use allow.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
         self.lengths: list[int] = []
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
-        self._room = 0
+        self._rows = self._room = 0
 
-    def reserve(self, tokens: int) -> None:
-        """Make room for `tokens` in every slot."""
-        if tokens <= self._room:
+    def reserve(self) -> None:
+        """Make room for what `lengths` say."""
+        longest = max(self.lengths)
+        if len(self.lengths) <= self._rows and longest <= self._room:
             return
-        self._room = -(-tokens // BLOCK) * BLOCK
-        self.keys = [_grown(tensor, self._room) for tensor in self.keys]
-        self.values = [_grown(tensor, self._room) for tensor in self.values]
+        self._rows, self._room = max(self.count, len(self.lengths)), -(-longest // BLOCK) * BLOCK
+        for stores in (self.keys, self.values):
+            for layer, store in enumerate(stores):  # one layer at a time, so that old and new never lie side by side
+                stores[layer] = _laid_out(store, self._rows, self._room)
 
     def write(self, layer: int, slot: int, key_KTD: Tensor, value_KTD: Tensor) -> None:
         """Put the keys and values of a prompt into a slot, from its beginning."""
         if layer == len(self.keys):
             heads, _, size = key_KTD.shape
-            self.keys.append(key_KTD.new_zeros(self.count, heads, self._room, size))
-            self.values.append(value_KTD.new_zeros(self.count, heads, self._room, size))
+            self.keys.append(key_KTD.new_zeros(self._rows, heads, self._room, size))
+            self.values.append(value_KTD.new_zeros(self._rows, heads, self._room, size))
         length = key_KTD.shape[1]
         self.keys[layer][slot, :, :length] = key_KTD
         self.values[layer][slot, :, :length] = value_KTD
@@ -125,20 +170,54 @@ class Slots:
         self.lengths.pop()
 
 
-class Prefill:
-    """Layout of new prompts laid end to end: each sees the prefix and itself; what it saw goes into the next free slots."""
+class Groups:
+    """Which tokens of a flat row hang on which beginning, so that each is attended to by all its tokens in one product.
 
-    def __init__(self, slots: Slots, lengths: Sequence[int], prefix: Prefix | None, device: torch.device) -> None:
-        self.slots, self.lengths, self.prefix = slots, list(lengths), prefix
+    `lengths` are the tokens of each sequence in the row.
+    """
+
+    def __init__(
+        self, beginnings: Sequence[Beginning | None], lengths: Sequence[int], positions_N: Tensor, last: int
+    ) -> None:
+        self.positions_N, self.last = positions_N, last
+        tokens: dict[Beginning, list[int]] = {}
+        start = 0
+        for beginning, length in zip(beginnings, lengths, strict=True):
+            if beginning:
+                tokens.setdefault(beginning, []).extend(range(start, start + length))
+            start += length
+        self._whole = next(iter(tokens), None) if [start] == [len(own) for own in tokens.values()] else None
+        self._tokens = {
+            beginning: sent(own, positions_N.device) for beginning, own in tokens.items() if not self._whole
+        }
+
+    def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], rule: Rule) -> Tensor:
+        """The mixed values `out_1HND`, from what `partial` gave for the own tokens (which may be overwritten)."""
+        if self._whole:  # nothing needs to be picked out
+            return joined(self._whole.part(layer, query_HND, self.positions_N, self.last, rule), own)
+        out_1HND, log_sum_1HN = own
+        for beginning, tokens_M in self._tokens.items():
+            shared = beginning.part(layer, query_HND[:, tokens_M], self.positions_N[tokens_M], self.last, rule)
+            out_1HND[:, :, tokens_M] = joined(shared, (out_1HND[:, :, tokens_M], log_sum_1HN[:, :, tokens_M]))
+        return out_1HND
+
+
+class Prefill:
+    """Layout of new prompts laid end to end: each sees its beginning and itself; what it saw goes into the next free slots."""
+
+    def __init__(
+        self, slots: Slots, lengths: Sequence[int], beginnings: Sequence[Beginning | None], device: torch.device
+    ) -> None:
+        self.slots, self.lengths = slots, list(lengths)
         self.first = len(slots.lengths)
-        slots.reserve(max(lengths))
         slots.lengths.extend(lengths)
-        before = len(prefix) if prefix else 0
-        positions_N = torch.cat([torch.arange(before, before + length) for length in lengths])
-        self.positions_N = positions_N.to(device)
+        slots.reserve()
+        spans = [range(before, before + length) for before, length in zip(_before(beginnings), lengths, strict=True)]
+        self.positions_N = sent([place for span in spans for place in span], device)
+        self.groups = Groups(beginnings, lengths, self.positions_N, max(span[-1] for span in spans))
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
-        """Causal attention of each prompt over [prefix; itself]."""
+        """Causal attention of each prompt over [beginning; itself]."""
         groups = query_HND.shape[0] // key_KND.shape[0]
         parts, start = [], 0
         for number, length in enumerate(self.lengths):
@@ -148,28 +227,26 @@ class Prefill:
             key_HTD, value_HTD = repeat_heads(key_KTD, groups)[None], repeat_heads(value_KTD, groups)[None]
             parts.append(own_part(query_HND[None, :, own], key_HTD, value_HTD, rule))
             start += length
-        out_1HND = torch.cat([out for out, _ in parts], dim=2)
-        if self.prefix:
-            own_parts = out_1HND, torch.cat([log_sum for _, log_sum in parts], dim=2)
-            out_1HND = joined(self.prefix.part(layer, query_HND, self.positions_N, rule), own_parts)
-        return out_1HND[0].transpose(0, 1)
+        own_parts = torch.cat([out for out, _ in parts], dim=2), torch.cat([log_sum for _, log_sum in parts], dim=2)
+        return self.groups.join(layer, query_HND, own_parts, rule)[0].transpose(0, 1)
 
 
 class Decode:
-    """Layout of one new token for every slot in use: the prefix in one product for all, own tokens slot by slot."""
+    """Layout of one new token for every slot in use: each beginning in one product for its sequences, own tokens slot by slot."""
 
-    def __init__(self, slots: Slots, prefix: Prefix | None, device: torch.device) -> None:
-        self.slots, self.prefix = slots, prefix
-        self.before = len(prefix) if prefix else 0
-        self.at_B = torch.tensor(slots.lengths, device=device)
-        self.positions_N = self.at_B + self.before
+    def __init__(self, slots: Slots, beginnings: Sequence[Beginning | None], device: torch.device) -> None:
+        self.slots = slots
+        positions = [before + length for before, length in zip(_before(beginnings), slots.lengths, strict=True)]
+        self.at_B = sent(slots.lengths, device)
+        self.positions_N = sent(positions, device)
+        self.groups = Groups(beginnings, [1] * len(positions), self.positions_N, max(positions))
         slots.lengths = [length + 1 for length in slots.lengths]
-        self.longest = max(slots.lengths)
-        slots.reserve(self.longest)
-        self._hidden: dict[int | None, Tensor | None] = {}
+        self.shortest, self.longest = min(slots.lengths), max(slots.lengths)
+        slots.reserve()
+        self._hidden: dict[int | None, Tensor] = {}
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
-        """Attention of each new token over [prefix; own tokens], itself included."""
+        """Attention of each new token over [beginning; own tokens], itself included."""
         heads, batch, size = query_HND.shape
         kv_heads = key_KND.shape[0]
         self.slots.append(layer, self.at_B, key_KND, value_KND)
@@ -177,19 +254,18 @@ class Decode:
         value_BKTD = self.slots.values[layer][:batch, :, : self.longest]
         query_BKGD = query_HND.transpose(0, 1).reshape(batch, kv_heads, heads // kv_heads, size)
         own_BKGD, own_sum_BKG = partial(query_BKGD, key_BKTD, value_BKTD, rule, self._hide(rule.window))
-        out_BHD = own_BKGD.reshape(batch, heads, size)
-        if self.prefix:
-            shared = self.prefix.part(layer, query_HND, self.positions_N, rule)
-            own = out_BHD.transpose(0, 1)[None], own_sum_BKG.reshape(batch, heads).T[None]
-            return joined(shared, own)[0].transpose(0, 1)
-        return out_BHD
+        own = own_BKGD.reshape(batch, heads, size).transpose(0, 1)[None], own_sum_BKG.reshape(batch, heads).T[None]
+        return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
 
     def _hide(self, window: int | None) -> Tensor | None:
         """True where a new token may not look among own tokens, `[B, 1, 1, T]`; None when all may look everywhere."""
+        # whether all may is known from the lengths here: to look into a tensor would wait for the device
+        if self.shortest == self.longest and (window is None or self.longest <= window):
+            return None
         if window not in self._hidden:
             back_BT = self.at_B[:, None] - torch.arange(self.longest, device=self.at_B.device)
             hidden_BT = back_BT < 0 if window is None else (back_BT < 0) | (back_BT >= window)
-            self._hidden[window] = hidden_BT[:, None, None] if bool(hidden_BT.any()) else None
+            self._hidden[window] = hidden_BT[:, None, None]
         return self._hidden[window]
 
 
@@ -202,8 +278,18 @@ def own_part(query_1HQD: Tensor, key_1HQD: Tensor, value_1HQD: Tensor, rule: Rul
     return partial(query_1HQD, key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
 
 
-def _grown(tensor: Tensor, room: int) -> Tensor:
-    count, heads, old, size = tensor.shape
-    wider = tensor.new_zeros(count, heads, room, size)
-    wider[:, :, :old] = tensor
-    return wider
+def sent(values: Sequence[int] | Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of a few numbers, copied without waiting for what the device is doing."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
+
+
+def _before(beginnings: Sequence[Beginning | None]) -> list[int]:
+    return [beginning.length if beginning else 0 for beginning in beginnings]
+
+
+def _laid_out(store: Tensor, rows: int, room: int) -> Tensor:
+    """The same contents in `[rows, K, room, D]`, as far as they fit."""
+    rows_kept, room_kept = min(rows, store.shape[0]), min(room, store.shape[2])
+    new = store.new_zeros(rows, store.shape[1], room, store.shape[3])
+    new[:rows_kept, :, :room_kept] = store[:rows_kept, :, :room_kept]
+    return new

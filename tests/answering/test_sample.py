@@ -1,0 +1,104 @@
+"""Draws follow the distribution, each row's by its own seed and step alone, whatever is drawn beside it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trimtab.answering.sample import Sampling, log_probabilities, next_tokens
+from trimtab.base.errors import InputError
+
+VOCABULARY = 40
+
+
+def logits(rows: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 2
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_tokens_are_drawn_as_often_as_the_distribution_says(temperature: float) -> None:
+    row = logits(1)
+    probabilities = (row[0].double() / temperature).softmax(-1)
+    for seeds, steps in [(range(20_000), [3] * 20_000), ([7] * 20_000, range(20_000))]:
+        drawn = next_tokens(
+            row.expand(20_000, -1), [Sampling(temperature=temperature, seed=seed) for seed in seeds], list(steps)
+        )
+        expected = probabilities * len(drawn)
+        seen = drawn.bincount(minlength=VOCABULARY)
+        common = expected >= 5
+        squares = ((seen - expected) ** 2 / expected)[common].sum()
+        assert squares < 2 * int(common.sum()) + 30  # far beyond the 99.99th percentile of chi-squared
+        assert abs(int(seen[~common].sum()) - float(expected[~common].sum())) < 30
+
+
+def test_consecutive_steps_are_independent() -> None:
+    fair = torch.zeros(1, 2).expand(10_000, -1)
+    drawn = next_tokens(fair, [Sampling(temperature=1, seed=5)] * 10_000, list(range(10_000)))
+    for apart in (1, 2, 7):
+        assert (drawn[apart:] == drawn[:-apart]).float().mean() == pytest.approx(0.5, abs=0.02)
+
+
+def nucleus(scores: list[float], top_k: int, top_p: float) -> set[int]:
+    """The fewest of the `top_k` best that hold `top_p` of their probability, one by one."""
+    best = sorted(range(len(scores)), key=lambda token: -scores[token])[: top_k or None]
+    weights = torch.tensor([scores[token] for token in best], dtype=torch.float64).softmax(-1).tolist()
+    kept, total = set(), 0.0
+    for token, weight in zip(best, weights, strict=True):
+        if total >= top_p:
+            break
+        kept.add(token)
+        total += weight
+    return kept
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    top_k=st.integers(0, 50),
+    top_p=st.sampled_from([0.05, 0.3, 0.61, 0.9, 1.0]),
+    temperature=st.sampled_from([0.7, 3.0]),
+)
+def test_what_top_k_and_top_p_leave_is_drawn_and_nothing_else(top_k: int, top_p: float, temperature: float) -> None:
+    row = logits(1, seed=top_k)
+    sampling = [Sampling(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed) for seed in range(2000)]
+    drawn = set(next_tokens(row.expand(2000, -1), sampling, [0] * 2000).tolist())
+    left = nucleus((row[0] / temperature).tolist(), top_k, top_p)
+    assert drawn <= left
+    weights = (row[0] / temperature).softmax(-1)
+    assert {token for token in left if weights[token] > 0.01} <= drawn
+
+
+samplings = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 1e-9, 0.8, 1.0, 2.0]),
+    top_p=st.sampled_from([0.5, 0.99, 1.0]),
+    top_k=st.sampled_from([0, 1, 5, 100]),
+    seed=st.integers(-(2**70), 2**70),
+)
+
+
+@settings(deadline=None)
+@given(mix=st.lists(st.tuples(samplings, st.integers(0, 10_000)), min_size=1, max_size=6), seed=st.integers(0, 9))
+def test_no_other_row_changes_a_draw(mix: list[tuple[Sampling, int]], seed: int) -> None:
+    scores = logits(len(mix), seed).round(decimals=1)  # with ties
+    together = next_tokens(scores, [sampling for sampling, _ in mix], [step for _, step in mix])
+    for row, (sampling, step) in enumerate(mix):
+        assert together[row] == next_tokens(scores[row : row + 1], [sampling], [step])[0]
+        if sampling.greedy or sampling.top_k == 1:
+            assert scores[row, together[row]] == scores[row].max()
+
+
+def test_log_probabilities_are_of_the_whole_distribution() -> None:
+    scores = logits(5)
+    tokens = torch.tensor([random.Random(1).randrange(VOCABULARY) for _ in range(5)])
+    expected = scores.double().log_softmax(-1)[torch.arange(5), tokens]
+    assert log_probabilities(scores, tokens).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("bad", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}])
+def test_a_sampling_that_means_nothing_is_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        Sampling(**bad)  # type: ignore[arg-type]

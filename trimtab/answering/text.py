@@ -1,0 +1,41 @@
+"""Tokens to text while they come: whole characters only, and nothing that may yet turn out to begin a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+Decode = Callable[[list[int]], str]
+
+
+class TextStream:
+    """The text of one answer, piece by piece; `stopped` once one of the `stops` has come, before which the text ends.
+
+    Pieces add up to the text as long as `decode` only ever adds to the text of the tokens before (all byte-level and most
+    SentencePiece tokenizers do, characters apart that are not whole yet).
+    """
+
+    def __init__(self, decode: Decode, stops: Sequence[str]) -> None:
+        self.stopped = False
+        self._decode, self._stops, self._said = decode, stops, 0
+
+    def add(self, ids: list[int], last: bool) -> str:
+        """The new piece, given all tokens so far; `last` when no more will come."""
+        whole = self._decode(ids)
+        text = before_stop(whole, self._stops)
+        self.stopped = len(text) < len(whole)
+        end = len(text) if last or self.stopped else self._certain(text)
+        piece = text[self._said : end]
+        self._said = max(self._said, end)
+        return piece
+
+    def _certain(self, text: str) -> int:
+        """How many characters no later token can change or take back."""
+        whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # bytes of a character that is not complete
+        begun = [size for stop in self._stops for size in range(1, len(stop)) if whole.endswith(stop[:size])]
+        return len(whole) - max(begun, default=0)
+
+
+def before_stop(text: str, stops: Sequence[str]) -> str:
+    """The text up to where the first of the stops begins."""
+    found = [place for place in map(text.find, stops) if place >= 0]
+    return text[: min(found, default=len(text))]
