@@ -10,13 +10,14 @@ READY := $(VENV)/.ready
 MODELS := smollm2-135m-q4 minilm-l6
 PYTEST_ARGS ?= -n logical --maxprocesses 4
 
-.PHONY: help demo test check env models clean
+.PHONY: help demo test check package env models clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on a bundled example, within minutes: verdict and report"
 	@echo "make test    every test, the real small model included"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
+	@echo "make package build sdist and wheel, install the wheel into a bare environment, run its demo"
 	@echo "make env     only the environment ($(VENV))"
 	@echo "make models  only the two small models that the demo and the tests use"
 	@echo "make clean   remove the environment and what tools left behind"
@@ -35,17 +36,24 @@ check: env
 	@$(BIN)/python docs/make_cli_reference.py --check
 	@$(BIN)/python docs/make_readme_tables.py --check
 
+# Only in an environment that nothing was installed into: what the wheel does not ask for must not be there by chance.
+package: $(BIN)/python
+	@test ! -e $(READY) || { echo "make: $(VENV) is in use; run: make package VENV=another/folder" >&2; exit 2; }
+	@.ci/package $(BIN)
+
 env: $(READY)
 
-# Where Python comes without ensurepip (Debian without python3-venv), the pip outside fills the environment.
-$(READY): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
-	@echo "Making the environment $(VENV) with $(PYTHON); the first time takes minutes."
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) 2>/dev/null || { \
-		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
-		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+$(READY): pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
+
+# Where Python comes without ensurepip (Debian without python3-venv), the pip outside fills the environment.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "Making the environment $(VENV) with $(PYTHON); the first time takes minutes."
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
 models: env
 	@$(BIN)/trimtab pull $(MODELS) >/dev/null

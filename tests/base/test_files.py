@@ -1,7 +1,12 @@
 """What is written survives a crash and a full disk; what the system refuses is told in one line that names the file."""
 
+import contextlib
 import errno
 import json
+import os
+import socket
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.base.errors import InputError, TrimtabError, cannot_write, in_words
-from trimtab.base.files import TIME, append_line, new_folder, read_lines, write_atomic
+from trimtab.base.errors import BusyError, InputError, TrimtabError, cannot_write, in_words
+from trimtab.base.files import TIME, append_line, locked, new_folder, read_lines, write_atomic
 
 
 @given(whole=st.lists(st.text(), max_size=3), long=st.integers(0, 10_000), kept=st.floats(0, 0.99))
@@ -67,3 +72,34 @@ def test_what_would_stop_the_next_write_too_is_known_through_what_it_was_wrapped
     wrapped.__cause__ = full
     assert all(map(cannot_write, (full, rust, wrapped, OSError(errno.EROFS, "Read-only"))))
     assert not any(map(cannot_write, (OSError(errno.ENOENT, "No such file"), ValueError("28"), TrimtabError("x"))))
+
+
+HOLD = "import sys, time; from trimtab.base.files import locked\nwith locked(__import__('pathlib').Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+
+
+def test_one_writer_who_is_named_and_whose_lock_is_free_once_it_is_dead(tmp_path: Path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        for _ in range(2):  # who was refused has taken nothing away
+            with (
+                pytest.raises(BusyError, match=rf"by process {other.pid} on {socket.gethostname()}; wait"),
+                locked(tmp_path),
+            ):
+                pass
+        other.kill()
+    with locked(tmp_path), pytest.raises(BusyError, match=f"process {os.getpid()} on "), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("name", [".lock", ".holder"])
+def test_nothing_is_written_through_a_link_in_the_place_of_the_lock(tmp_path: Path, name: str):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).symlink_to(victim)
+    with contextlib.suppress(OSError), locked(tmp_path / "folder"):
+        pass
+    assert victim.read_text() == "mine"

@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import trimtab.demos
 
 FOLDER = Path(trimtab.demos.__file__).parent / "spam"
@@ -82,7 +84,19 @@ def test_no_single_word_gives_a_label_away() -> None:
         assert not (alone and count > 0.2 * sizes[label]), f"{word!r} stands in {count} messages, all {label}"
 
 
-def test_the_task_file_names_the_data() -> None:
-    task = tomllib.loads((FOLDER / "trimtab.toml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["trimtab.toml", "demo.toml"])
+def test_the_task_files_name_the_data(name: str) -> None:
+    task = tomllib.loads((FOLDER / name).read_text(encoding="utf-8"))
     assert [(FOLDER / name).is_file() for name in task["data"]["examples"]] == [True]
     assert task["data"]["slice"] in ROWS[0]
+
+
+def test_the_cut_asks_the_same_question_of_the_same_data() -> None:
+    whole, cut = (tomllib.loads((FOLDER / name).read_text(encoding="utf-8")) for name in ("trimtab.toml", "demo.toml"))
+    for table in ("base", "target"):
+        assert cut[table] == whole[table]
+    for table, own in (("task", "name"), ("data", "split")):
+        assert {key: value for key, value in cut[table].items() if key != own} == {
+            key: value for key, value in whole[table].items() if key != own
+        }
+    assert set(cut["study"]["arms"]) < set(whole["study"]["arms"])

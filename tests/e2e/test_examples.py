@@ -1,4 +1,4 @@
-"""The examples run as they stand, with the real small model: tuning helps, and an edited fact is answered at once."""
+"""The examples run as they stand, with the real small model: tuning helps, an edited fact is answered at once, and rows end in a verdict."""
 
 import runpy
 from pathlib import Path
@@ -18,6 +18,17 @@ def test_rag_finds_the_right_document_and_answers_the_edited_fact():
     assert "120" in answers[0][1]
     assert "95" in answers[-1][1]
     assert "120" not in answers[-1][1]
+
+
+def test_rows_to_verdict_measures_every_arm_and_teaches_some():
+    results, verdict = runpy.run_path(str(EXAMPLES / "rows_to_verdict.py"))["main"]()
+    score = {result.arm: result.score for result in results}
+    assert list(score) == ["linear", "prompt", "few-shot", "lora"]
+    assert all(estimate.low <= estimate.value <= estimate.high and estimate.n == 40 for estimate in score.values())
+    assert score["lora"].value > score["prompt"].value
+    assert all(result.cost.total > 0 for result in results)
+    assert verdict.status in ("shown", "not_shown")
+    assert verdict.status == "not_shown" or verdict.arm in score
 
 
 def test_examples_can_be_read_in_one_sitting():

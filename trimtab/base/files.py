@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -149,16 +148,20 @@ def sha256_text(*parts: str) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` as its only writer; the system frees the lock of a process that died.
 
-    Raises BusyError with the pid and host of the holder.
+    Raises BusyError with the pid and host of the holder, OSError where a symbolic link stands in the lock's place.
     """
+    from filelock import FileLock, Timeout
+
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise BusyError(f"{folder} is being written by {file.read().strip()}; wait for it or stop it") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    holder = folder / ".holder"  # beside the lock: who waits must be able to read it and never to write it
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
+        raise BusyError(f"{folder} is being written by {who.strip()}; wait for it or stop it") from None
+    try:
+        write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
+    finally:
+        lock.release()

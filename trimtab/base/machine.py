@@ -72,7 +72,6 @@ def versions() -> dict[str, str]:
         "trimtab",
         "torch",
         "transformers",
-        "peft",
         "numpy",
         "scipy",
         "scikit-learn",

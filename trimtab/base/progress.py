@@ -9,9 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trimtab.base.files import append_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -65,8 +69,9 @@ class Display:
 
     def __init__(self, *, every: float = 10.0) -> None:
         self.seconds_left: Callable[[], float | None] = lambda: None
-        self._terminal = sys.stderr.isatty()
-        self._every = 0.2 if self._terminal else every
+        self._console = _terminal()
+        self._live: Live | None = None
+        self._every = 0.2 if self._console else every
         self._last = 0.0
         self._shown: tuple[Any, ...] = ()
 
@@ -74,8 +79,7 @@ class Display:
         """Show an event, unless one of its kind was shown a moment ago; the note of one with `stays` is a line of its own."""
         if event.get("stays"):
             self.close()
-            sys.stderr.write(f"{event['note']}\n")
-            sys.stderr.flush()
+            _line(event["note"])
             return
         now = time.monotonic()
         key = (event["arm"], event["stage"])
@@ -83,8 +87,21 @@ class Display:
             return
         self._last, self._shown = now, key
         text = "  ".join(self._parts(event))
-        sys.stderr.write(f"\r\033[K{text[:118]}" if self._terminal else f"{text}\n")
-        sys.stderr.flush()
+        if self._console:
+            self._rewrite(self._console, text)
+        else:
+            _line(text)
+
+    def _rewrite(self, console: Console, text: str) -> None:
+        from rich.live import Live
+        from rich.text import Text
+
+        if self._live is None:  # what libraries write beside it must not be held back, so no stream is redirected
+            self._live = Live(
+                console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
+            self._live.start()
+        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def _parts(self, event: Event) -> list[str]:
         parts = [f"{event['arm'] or '':<10} {event['stage']:<10}"]
@@ -102,6 +119,21 @@ class Display:
 
     def close(self) -> None:
         """Clear the rewritten line, so that what follows starts on a line of its own."""
-        if self._terminal:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _line(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _terminal() -> Console | None:
+    """Standard error as a console that can rewrite a line, None where it cannot."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_terminal and not console.is_dumb_terminal else None

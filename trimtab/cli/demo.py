@@ -22,7 +22,9 @@ class Example(StrEnum):
 
 def command(
     name: Annotated[Example, typer.Argument(metavar="[NAME]", help="handbook, spam or style.")] = Example.handbook,
-    cut: Annotated[bool, typer.Option("--cut", help="A smaller part of it, done within minutes.")] = False,
+    cut: Annotated[
+        bool, typer.Option("--cut", help="A smaller part of it, done within minutes; of handbook and spam.")
+    ] = False,
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="FOLDER", help="Where the example is copied to and worked in.")
     ] = None,
@@ -35,6 +37,7 @@ def command(
     \b
     Example:
       trimtab demo --cut
+      trimtab demo spam --cut
       trimtab demo spam --folder /tmp/spam
     """
     with Output(as_json) as output:

@@ -51,7 +51,7 @@ class Wheel:
 def locate(wheel: Wheel) -> str:
     """The URL of the wheel, as the user's own pip finds it (index, mirror, find-links); nothing is installed or run.
 
-    Raises MissingError with what to do offline.
+    Raises MissingError with what to do offline, InputError where the index has another file under the release's name.
     """
     command = [sys.executable, "-P", "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps", "--ignore-installed"]
     command += ["--only-binary", ":all:", "--retries", "2", "--report", "-", wheel.requirement]
@@ -62,7 +62,14 @@ def locate(wheel: Wheel) -> str:
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise _unreachable(wheel, lines[-1].removeprefix("ERROR: ") if lines else "pip failed")
-    return str(json.loads(done.stdout)["install"][0]["download_info"]["url"])
+    found = json.loads(done.stdout)["install"][0]["download_info"]
+    told = found.get("archive_info", {}).get("hashes", {}).get("sha256", wheel.sha256)
+    if told != wheel.sha256:  # another file under this name: known before a byte of it is fetched
+        raise InputError(
+            f"pip finds {wheel.requirement} with sha256 {told}, expected {wheel.sha256}",
+            f"use another index, {_by_hand(wheel)}",
+        )
+    return str(found["url"])
 
 
 def download(url: str, wheel: Wheel, folder: Path, progress: Progress) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from trimtab.base.show import Shown
 from trimtab.model.catalog import CATALOGUE, cache_root, resolve
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
     from rich.console import Console
 
     from trimtab.model.machine import Compute
@@ -129,26 +129,35 @@ def _lines(report: DoctorReport) -> list[tuple[str, str]]:
 
 
 def _packages() -> tuple[list[Gap], list[Gap]]:
-    """Required and optional packages of this installation that cannot be found; the names come from its own metadata."""
+    """Required and optional packages of this installation that are not here or too old; its own metadata names them."""
+    from packaging.requirements import Requirement
+
     missing, optional = [], []
-    for line in importlib.metadata.requires(DISTRIBUTION) or []:
-        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
-        extra = re.search(r"extra == ['\"](\w+)['\"]", line)
-        if _installed(name) or (extra is not None and extra[1] == "dev"):
+    extras = importlib.metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
+    for wanted in map(Requirement, importlib.metadata.requires(DISTRIBUTION) or []):
+        found = _installed(wanted.name)
+        if found is not None and wanted.specifier.contains(found, prereleases=True):
             continue
-        if extra is None:
-            missing.append(Gap(what=f"package {name}", remedy=f"run: pip install {name}"))
-        else:
-            optional.append(Gap(what=f"package {name}", remedy=f"run: pip install 'trimtab[{extra[1]}]'"))
+        what = f"package {wanted.name}" + (f" {wanted.specifier}; {found} is here" if found else "")
+        if _asked_for(wanted, ""):
+            missing.append(Gap(what=what, remedy=f"run: pip install '{wanted.name}{wanted.specifier}'"))
+        optional += [
+            Gap(what=what, remedy=f"run: pip install '{DISTRIBUTION}[{extra}]'")
+            for extra in extras
+            if extra != "dev" and not _asked_for(wanted, "") and _asked_for(wanted, extra)
+        ]
     return missing, optional
 
 
-def _installed(name: str) -> bool:
+def _asked_for(wanted: Requirement, extra: str) -> bool:
+    return wanted.marker is None or wanted.marker.evaluate({"extra": extra})
+
+
+def _installed(name: str) -> str | None:
     try:
-        importlib.metadata.version(name)
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _memory_gb() -> tuple[float, float]:

@@ -1,0 +1,119 @@
+"""The whole way in one file: rows -> split -> four approaches answer the same questions -> scores -> comparisons -> cost -> the verdict.
+
+Run: trimtab pull smollm2-135m-q4 && python examples/rows_to_verdict.py
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+from trimtab.answering.choose import ChoiceRequest, choose_labels
+from trimtab.base.records import ArmResult, Comparison, Example, Generation, Message, Verdict
+from trimtab.base.tables import BaseTable, DataTable, SplitTable, StudyTable, TargetTable, TaskTable
+from trimtab.base.task import Task
+from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.split import assign_splits
+from trimtab.decision.cost import Usage, cost_of
+from trimtab.decision.verdict import best_arm, decide, planned_pairs
+from trimtab.measurement.evaluate import evaluate
+from trimtab.measurement.figures import difference, noninferiority_p, score_estimate
+from trimtab.measurement.statistics import holm
+from trimtab.model.adapters import add_lora, merged
+from trimtab.model.catalog import resolve
+from trimtab.model.load import load_base
+from trimtab.training.linear import train_linear
+from trimtab.training.loop import LoopSettings, train
+from trimtab.training.sft import Supervised, answer_rows
+
+# What a task file would say: what to do, what is held out, what to compare.
+INSTRUCTION = "A customer writes about a product. Is it praise or a complaint?"
+TASK = Task(
+    task=TaskTable(name="remarks", kind="classify", instruction=INSTRUCTION),
+    data=DataTable(examples=("made below",), split=SplitTable(dev=0.1, test=0.5, seed=0)),
+    base=BaseTable(model="smollm2-135m-q4"),
+    target=TargetTable(margin=0.05),
+    study=StudyTable(arms=("linear", "prompt", "few-shot", "lora")),
+)
+PRODUCTS = """kettle lamp heater radio clock mixer fan toaster blender camera drill iron printer scale oven fridge sofa desk
+bicycle helmet tent stove watch pen kite guitar drum rug ladder mower piano bucket tyre jacket boot scarf mug vase broom torch"""
+REMARKS = {
+    "praise": ("works like a charm", "is a joy to use", "was worth every penny", "makes me smile", "looks gorgeous"),
+    "complaint": ("broke at once", "came without a lid", "smells of burnt rubber", "is far too loud", "hurt my hand"),
+}
+LABELS = tuple(REMARKS)
+
+
+def read_rows() -> list[Example]:
+    """Remarks on one product share a `group`: the split keeps them on one side, so the test is on products never seen."""
+    rows = []
+    for place, product in enumerate(PRODUCTS.split()):
+        for label, remarks in REMARKS.items():
+            note = (Message(role="user", content=f"The {product} {remarks[place % 5]}."),)
+            rows.append(Example(id=f"{product}-{label}", group=product, messages=note, references=(label,)))
+    return rows
+
+
+def main() -> tuple[list[ArmResult], Verdict]:
+    ledger = Path(tempfile.mkdtemp()) / "splits.parquet"  # keeps each row's side, so that none ever moves
+    rows, dev, test = assign_splits(read_rows(), (), TASK.data.split, ledger, "classify").values()
+    base = load_base(resolve(TASK.base.model), precision="fp32")
+    encoder = ChatEncoder(base.tokenizer)
+    label_ids = [encoder.answer(label) for label in LABELS]
+    pairs, dev_pairs = ([(row.input, row.references[0]) for row in part] for part in (rows, dev))
+    began = time.perf_counter()
+    linear = train_linear(*zip(*pairs, strict=True), *zip(*dev_pairs, strict=True), None)
+    linear_seconds = time.perf_counter() - began
+
+    # Every approach is a function from prompts to answers; a label is scored by its probability, all of them at once.
+    def ask_model(prompts):
+        asked = [ChoiceRequest(id=prompt.id, ids=encoder.prompt(prompt.messages)) for prompt in prompts]
+        return choose_labels(base, asked, LABELS, label_ids)
+
+    def ask_linear(prompts):
+        texts = [prompt.messages[-1].content for prompt in prompts]
+        best = zip(prompts, linear.probabilities(texts, None).argmax(axis=1), strict=True)
+        return [Generation(id=prompt.id, text=linear.labels[place]) for prompt, place in best]
+
+    answers, usages, results = {}, {}, []
+
+    def measure(arm, ask, shots=(), trained=0.0):
+        prompts = [compose(row, INSTRUCTION, shots) for row in test]
+        began = time.perf_counter()
+        answers[arm] = evaluate(test, prompts, ask, TASK, split="test", seed=0, scorer=None)
+        spent, began = time.perf_counter() - began, time.perf_counter()
+        _ = [ask([prompt]) for prompt in prompts[:10]]  # cost: a year of 1,000 questions a month, asked one by one
+        seconds = {"evaluation_seconds": spent, "seconds_per_question": (time.perf_counter() - began) / 10}
+        own = {"runs_on_own_machine": True, "prompt_tokens": 0, "new_tokens": 0, "token_price": None}  # no endpoint
+        usages[arm] = Usage(**seconds, **own, train_seconds=trained, index_seconds=0.0, trained=trained > 0)
+        score, cost = score_estimate(answers[arm], TASK), cost_of(usages[arm], TASK.cost)
+        results.append(ArmResult(arm=arm, status="done", score=score, cost=cost))
+        print(f"{arm:<9} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}], {cost.total:,.0f} {cost.currency}")
+
+    measure("linear", ask_linear, trained=linear_seconds)
+    measure("prompt", ask_model)
+    measure("few-shot", ask_model, pairs[::9])
+    # Fine-tuning: the same prompts, the loss on the answer alone; last, as it changes the weights.
+    add_lora(base, rank=8, alpha=16, seed=0)
+    taught = (encoder.conversation(compose(row, INSTRUCTION).messages, row.references[0]) for row in rows)
+    objective = Supervised(answer_rows((encoded, 1.0) for encoded in taught), batch=8, seed=0)
+    result = train(base, objective, LoopSettings(learning_rate=1e-3, epochs=4), ledger.with_name("run"))
+    with merged(base.model):
+        measure("lora", ask_model, trained=result.seconds)
+
+    # Compared in pairs, on the same questions; Holm's correction over the whole family, which was planned and not picked.
+    best = best_arm(results, TASK)
+    planned = planned_pairs(TASK.arms, best)
+    gaps = [difference(answers[a], answers[b], TASK) for a, b in planned]
+    family = zip(planned, gaps, holm([gap.p for gap in gaps]), strict=True)
+    comparisons = [Comparison(a=a, b=b, **gap._asdict(), p_holm=adjusted) for (a, b), gap, adjusted in family]
+    others = [arm for arm in answers if arm != best]
+    not_worse = {arm: noninferiority_p(answers[arm], answers[best], TASK, TASK.target.margin) for arm in others}
+    verdict = decide(results, comparisons, not_worse, TASK, usages)
+    for pair in comparisons:
+        print(f"{pair.a} - {pair.b}: {pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p_holm:.4f}")
+    print(verdict.sentence)
+    return results, verdict
+
+
+if __name__ == "__main__":
+    main()

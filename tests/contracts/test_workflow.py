@@ -1,0 +1,41 @@
+"""The hosted workflow runs the Makefile's targets, on what the package says it supports."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+JOB = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]["ci"]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_it_runs_targets_of_the_makefile_and_those_of_ci_run():
+    commands = [step["run"] for step in JOB["steps"] if "run" in step]
+    targets = [command.removeprefix("make ") for command in commands]
+    assert all(re.search(rf"^{target}:", MAKEFILE, re.M) for target in targets), commands
+    local = re.search(r"for target in ([\w ]+); do", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert local is not None
+    assert targets == local[1].split()
+
+
+def test_every_python_and_system_of_the_classifiers_is_tried():
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["classifiers"]
+    versions = [line.rpartition(" ")[2] for line in classifiers if re.search(r":: 3\.\d+$", line)]
+    assert JOB["strategy"]["matrix"]["python"] == versions
+    assert {system.partition("-")[0] for system in JOB["strategy"]["matrix"]["system"]} == {"ubuntu", "macos"}
+    assert len([line for line in classifiers if line.startswith("Operating System")]) == 2
+
+
+def test_nothing_is_written_to_the_repository_and_the_work_has_an_end():
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+    assert JOB["timeout-minutes"] <= 60
+
+
+def test_every_target_is_in_the_help():
+    phony = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.M)
+    assert phony is not None
+    for target in set(phony[1].split()) - {"help"}:
+        assert f'@echo "make {target} ' in MAKEFILE, target
