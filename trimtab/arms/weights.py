@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from trimtab.arms.contexts import Context, PromptBuilder
@@ -15,8 +15,8 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example
 from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter, unfreeze
 from trimtab.training.batch import Row
-from trimtab.training.loop import LoopSettings, TrainResult, train
-from trimtab.training.monitor import Health
+from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
+from trimtab.training.monitor import Evaluation, Health
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 RANK, ALPHA_PER_RANK, LAYERS = 16, 2, 6
@@ -126,17 +126,20 @@ def train_weights(
         sft = stage == "sft"
         results.append(
             train(
-                session.base,
-                Supervised(rows, batch=plan.batch, seed=plan.seed),
-                LoopSettings(
-                    learning_rate=plan.learning_rate, epochs=plan.epochs, evaluations=evaluations(plan.epochs)
-                ),
-                folder / stage,
-                dev=Supervised(dev_rows, batch=plan.batch, seed=0) if dev_rows else None,
-                metric=_on_merged(session, metric) if sft and metric else None,
-                progress=progress,
-                fingerprint=_fingerprint(session, plan, stage, rows),
-                note="reading the documents" if stage == "docs" else "",
+                TrainingJob(
+                    base=session.base,
+                    objective=Supervised(rows, batch=plan.batch, seed=plan.seed),
+                    settings=LoopSettings(
+                        learning_rate=plan.learning_rate, epochs=plan.epochs, evaluations=evaluations(plan.epochs)
+                    ),
+                    folder=folder / stage,
+                    evaluate=_on_dev(session, Supervised(dev_rows, batch=plan.batch, seed=0), metric if sft else None)
+                    if dev_rows
+                    else None,
+                    progress=progress,
+                    fingerprint=_fingerprint(session, plan, stage, rows),
+                    note="reading the documents" if stage == "docs" else "",
+                )
             )
         )
     save_adapter(session.base, folder / "adapter")
@@ -155,15 +158,20 @@ def put_on(session: Session, folder: Path) -> None:
     load_adapter(session.fresh_base(will_change=True), folder / "adapter")
 
 
-def _on_merged(session: Session, metric: Callable[[], float]) -> Callable[[], float]:
-    def scored() -> float:
+def _on_dev(session: Session, dev: Supervised, metric: Callable[[], float] | None) -> Callable[[], Evaluation]:
+    """Dev loss, and the metric with the adapter merged, as it will be answered with."""
+
+    def look() -> Evaluation:
+        seen = held_out(session.base, dev)
+        if metric is None:
+            return seen
         release_memory()
         with merged(session.base.model):
-            figure = metric()
+            seen = replace(seen, dev_metric=metric())
         release_memory()
-        return figure
+        return seen
 
-    return scored
+    return look
 
 
 def _fingerprint(session: Session, plan: Recipe, stage: str, rows: Sequence[Row]) -> str:
