@@ -123,7 +123,7 @@ def train_weights(
         else:
             rows, skipped = training_rows(session, context, train_part, plan.seed)
             dev_rows = training_rows(session, context, dev_part, plan.seed)[0] if dev_part else []
-        sft = stage == "sft"
+        dev = Supervised(dev_rows, batch=plan.batch, seed=0)
         results.append(
             train(
                 TrainingJob(
@@ -133,9 +133,7 @@ def train_weights(
                         learning_rate=plan.learning_rate, epochs=plan.epochs, evaluations=evaluations(plan.epochs)
                     ),
                     folder=folder / stage,
-                    evaluate=_on_dev(session, Supervised(dev_rows, batch=plan.batch, seed=0), metric if sft else None)
-                    if dev_rows
-                    else None,
+                    evaluate=_on_dev(session, dev, metric if stage == "sft" else None) if dev_rows else None,
                     progress=progress,
                     fingerprint=_fingerprint(session, plan, stage, rows),
                     note="reading the documents" if stage == "docs" else "",
