@@ -124,3 +124,12 @@ def test_a_frozen_head_gets_no_gradient():
     hidden = torch.ones(1, 2, requires_grad=True)
     token_log_probabilities(hidden, weight, torch.tensor([0])).sum().backward()
     assert weight.grad is None
+
+
+def test_a_batch_that_scores_nothing_has_a_loss_of_0_that_can_be_gone_back_through():
+    hidden = torch.ones(0, 2, requires_grad=True)
+    log_p = token_log_probabilities(hidden, torch.eye(2), torch.zeros(0, dtype=torch.long), foretold_M=torch.ones(0))
+    loss = weighted_cross_entropy(log_p, torch.ones(0), 2)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert hidden.grad.shape == (0, 2)

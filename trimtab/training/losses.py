@@ -58,9 +58,10 @@ def weighted_cross_entropy(log_p_M: Tensor, weights_M: Tensor, vocabulary: int) 
 
     Added up by the head's chunks, whose size follows from `vocabulary`: so it always was, and seeded losses stay the same to the bit.
     """
-    total = log_p_M.new_zeros(())
-    for part in _chunks(len(log_p_M), vocabulary):
-        total = total - (log_p_M[part] * weights_M[part]).sum()
+    values_M = log_p_M * weights_M
+    total = values_M[:0].sum()  # 0, and differentiable where nothing is scored
+    for part in _chunks(len(values_M), vocabulary):
+        total = total - values_M[part].sum()
     return total
 
 
