@@ -13,7 +13,7 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, train
+from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.sft import Supervised, answer_rows
 
 # The task: say whether a note from the workshop is urgent.
@@ -66,18 +66,18 @@ def main() -> tuple[int, int]:
         return answer_rows((encoder.conversation(conversation(note), word), 1.0) for note, word in pairs)
 
     add_lora(base, rank=8, alpha=16, seed=0)
-    train_rows = Supervised(rows(TRAIN), batch=4, seed=0)
-    settings = LoopSettings(learning_rate=1e-3, epochs=6, evaluations=2)
+    dev = Supervised(rows(HELD_OUT), batch=4, seed=0)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        result = train(
-            base,
-            train_rows,
-            settings,
-            folder / "run",
-            dev=Supervised(rows(HELD_OUT), batch=4, seed=0),
+        job = TrainingJob(
+            base=base,
+            objective=Supervised(rows(TRAIN), batch=4, seed=0),
+            settings=LoopSettings(learning_rate=1e-3, epochs=6, evaluations=2),
+            folder=folder / "run",
+            evaluate=lambda: held_out(base, dev),
             progress=Progress(path=folder / "events.jsonl"),
         )
+        result = train(job)
         for reading in result.readings:
             print(f"step {reading.step}: loss {reading.train_loss:.3f}, held out {reading.dev_loss:.3f} nats a token")
         save_adapter(base, folder / "adapter")  # PEFT's format: adapter_model.safetensors, adapter_config.json

@@ -17,7 +17,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import add_lora, trainable
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.sft import Supervised, answer_rows
 
 
@@ -40,7 +40,15 @@ def main() -> None:
             ends.append(time.perf_counter())
 
     settings = LoopSettings(learning_rate=1e-4, epochs=steps / objective.steps_per_epoch)
-    train(base, objective, settings, Path(plan["scratch"]), progress=Progress(listeners=[clock]))
+    train(
+        TrainingJob(
+            base=base,
+            objective=objective,
+            settings=settings,
+            folder=Path(plan["scratch"]),
+            progress=Progress(listeners=[clock]),
+        )
+    )
     seconds = ends[steps - 1] - ends[plan["warmup"] - 1]
     tokens = sum(batch.ids_N.shape[0] for step in range(plan["warmup"], steps) for batch in objective.batches(step))
     print(

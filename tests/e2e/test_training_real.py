@@ -11,7 +11,7 @@ from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter
 from trimtab.model.attention import Segments
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, mean_loss, train
+from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.sft import Supervised, answer_rows
 
 FACTS = [
@@ -30,11 +30,12 @@ def rows_of(base, facts):
 
 def trained(precision, folder):
     base = load_base(resolve("smollm2-135m-q4"), precision)
-    held_out = Supervised(rows_of(base, FACTS[12:]), batch=6, seed=0)
-    before = mean_loss(base, held_out)
+    unseen = Supervised(rows_of(base, FACTS[12:]), batch=6, seed=0)
+    before = held_out(base, unseen).dev_loss
     add_lora(base, 8, 16.0, seed=0)
-    train(base, Supervised(rows_of(base, FACTS[:12]), batch=4, seed=0), SETTINGS, folder)
-    return base, before, mean_loss(base, held_out)
+    facts = Supervised(rows_of(base, FACTS[:12]), batch=4, seed=0)
+    train(TrainingJob(base=base, objective=facts, settings=SETTINGS, folder=folder))
+    return base, before, held_out(base, unseen).dev_loss
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ from tiny_models import base_of, random_rows
 from trimtab.base.progress import Progress
 from trimtab.model.adapters import add_lora, trainable
 from trimtab.training import loop
-from trimtab.training.loop import LoopSettings, train
+from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.sft import Supervised
 import torch
 torch.set_num_threads(1)
@@ -147,8 +147,16 @@ def dies(event):
 
 dev = Supervised(random_rows(5, seed=9), batch=5, seed=0)
 settings = LoopSettings(learning_rate=1e-2, epochs=8, evaluations=10, patience=99)
-progress = Progress(listeners=[dies])
-train(base, Supervised(random_rows(20), batch=4, seed=0), settings, folder, dev=dev, progress=progress)
+train(
+    TrainingJob(
+        base=base,
+        objective=Supervised(random_rows(20), batch=4, seed=0),
+        settings=settings,
+        folder=folder,
+        evaluate=lambda: held_out(base, dev),
+        progress=Progress(listeners=[dies]),
+    )
+)
 save_file({{name: value.detach() for name, value in trainable(base.model).items()}}, folder / "final.safetensors")
 """
 

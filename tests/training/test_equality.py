@@ -6,9 +6,10 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import FAMILIES, base_of, padded_loss, plain_model, random_rows
 
 from trimtab.model.adapters import add_lora, lora_layers, trainable, unfreeze
-from trimtab.training import losses, sft
+from trimtab.training import batch as batches_of
+from trimtab.training import losses
 from trimtab.training.batch import step_rows
-from trimtab.training.loop import mean_loss
+from trimtab.training.loop import held_out
 from trimtab.training.optim import Optimizer, learning_rate_at
 from trimtab.training.sft import Supervised
 
@@ -25,7 +26,7 @@ def run_ours(base, rows, steps=STEPS):
     for step in range(steps):
         loss = 0.0
         for batch in objective.batches(step):
-            part = objective.loss(base, batch)
+            part = objective.loss(base, batch).value
             part.backward()
             optimizer.collect()
             loss += float(part.detach())
@@ -75,7 +76,7 @@ def assert_same(ours, theirs):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lora_trains_as_peft_does(family, monkeypatch):
     monkeypatch.setattr(losses, "CHUNK_BYTES", 4 * 96 * 5)  # five rows of logits: many chunks, the last one short
-    monkeypatch.setattr(sft, "MICRO_TOKENS", 40)  # several micro-batches of unequal size
+    monkeypatch.setattr(batches_of, "MICRO_TOKENS", 40)  # several micro-batches of unequal size
     rows = random_rows(15)  # the last step of an epoch is short
     base = base_of(family)
     add_lora(base, RANK, ALPHA, seed=1)
@@ -90,7 +91,7 @@ def test_lora_trains_as_peft_does(family, monkeypatch):
 
 @pytest.mark.parametrize("family", ["llama", "tied llama", "gemma2", "qwen2"])
 def test_full_tuning_moves_every_weight_once_as_plain_transformers_does(family, monkeypatch):
-    monkeypatch.setattr(sft, "MICRO_TOKENS", 40)
+    monkeypatch.setattr(batches_of, "MICRO_TOKENS", 40)
     rows = random_rows(15)
     base, twin = base_of(family), plain_model(family)
     unfreeze(base, "full")
@@ -108,7 +109,7 @@ def test_the_head_reaches_a_tied_embedding():
     unfreeze(base, "full")
     rows = random_rows(4)
     objective = Supervised(rows, batch=4, seed=0)
-    objective.loss(base, objective.batches(0)[0]).backward()
+    objective.loss(base, objective.batches(0)[0]).value.backward()
     grad = base.model.get_input_embeddings().weight.grad
     unseen = sorted(set(range(96)) - {token for row in rows for token in row.encoded.ids})
     assert unseen
@@ -137,12 +138,12 @@ def test_accumulation_over_unequal_micro_batches_is_one_batch(tokens, weights, m
         torch.nn.init.normal_(layer.lora_b, std=0.1)
 
     def step(limit):
-        monkeypatch.setattr(sft, "MICRO_TOKENS", limit)
+        monkeypatch.setattr(batches_of, "MICRO_TOKENS", limit)
         objective = Supervised(rows, batch=9, seed=0)
         batches = objective.batches(0)
         total = 0.0
         for batch in batches:
-            part = objective.loss(base, batch)
+            part = objective.loss(base, batch).value
             part.backward()
             total += float(part.detach())
         grads = {name: value.grad for name, value in trainable(base.model).items()}
@@ -172,14 +173,14 @@ def test_held_out_loss_is_per_token_whatever_the_batch():
     rows, base = random_rows(10), base_of("llama")
     expected = float(padded_loss(plain_model("llama"), rows).detach())
     for batch in (1, 3, 7, 10):
-        assert mean_loss(base, Supervised(rows, batch=batch, seed=0)) == pytest.approx(expected, abs=1e-5)
+        assert held_out(base, Supervised(rows, batch=batch, seed=0)).dev_loss == pytest.approx(expected, abs=1e-5)
 
 
 def test_packed_neighbours_do_not_see_each_other():
     """A row's loss is the same alone and between others, and its neighbours get no gradient from it."""
     rows, base = random_rows(3), base_of("mistral")
-    alone = [mean_loss(base, Supervised([row], batch=1, seed=0)) for row in rows]
-    together = mean_loss(base, Supervised(rows, batch=3, seed=0))
+    alone = [held_out(base, Supervised([row], batch=1, seed=0)).dev_loss for row in rows]
+    together = held_out(base, Supervised(rows, batch=3, seed=0)).dev_loss
     tokens = [row.trained_tokens for row in rows]
     assert together == pytest.approx(sum(a * n for a, n in zip(alone, tokens, strict=True)) / sum(tokens), abs=1e-5)
 
@@ -195,7 +196,7 @@ def test_a_tiny_learning_rate_moves_bfloat16_weights_through_their_masters():
     origin = {name: value.clone() for name, value in masters.items()}
     for _ in range(3):
         for batch in objective.batches(0):
-            objective.loss(base, batch).backward()
+            objective.loss(base, batch).value.backward()
             optimizer.collect()
         optimizer.step(1e-6)
     name = "model.layers.0.mlp.up_proj.weight"

@@ -15,10 +15,13 @@ from tiny_models import base_of, random_rows
 from trimtab.base.errors import BusyError, DivergedError, InputError, StoppedError
 from trimtab.base.files import locked
 from trimtab.base.progress import Progress
-from trimtab.model.adapters import add_lora, trainable
+from trimtab.model.adapters import add_lora, trainable, unfreeze
+from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import micro_batches, step_rows, steps_per_epoch
-from trimtab.training.loop import LoopSettings, train
+from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
+from trimtab.training.losses import Loss
+from trimtab.training.monitor import Evaluation
 from trimtab.training.optim import learning_rate_at
 from trimtab.training.sft import Supervised
 
@@ -39,6 +42,13 @@ def dev():
     return Supervised(random_rows(5, seed=9), batch=5, seed=0)
 
 
+def job(base, folder, *, objective=None, settings=SETTINGS, dev=None, **more):
+    if dev is not None:
+        more["evaluate"] = lambda: held_out(base, dev)
+    objective = Supervised(random_rows(20), batch=4, seed=0) if objective is None else objective
+    return TrainingJob(base=base, objective=objective, settings=settings, folder=folder, **more)
+
+
 def weights(base):
     return {name: value.detach().clone() for name, value in trainable(base.model).items()}
 
@@ -55,13 +65,16 @@ class Bad:
     def __init__(self, value=math.nan, after=3, through=lambda loss, value: loss * value):
         self.inner, self.value, self.after, self.through, self.step = objective(), value, after, through, 0
 
+    def parameters(self, base):
+        return self.inner.parameters(base)
+
     def batches(self, step):
         self.step = step
         return self.inner.batches(step)
 
     def loss(self, base, batch):
         loss = self.inner.loss(base, batch)
-        return self.through(loss, self.value) if self.step >= self.after else loss
+        return Loss(value=self.through(loss.value, self.value)) if self.step >= self.after else loss
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 3), st.integers(0, 5))
@@ -78,11 +91,12 @@ def test_orders_differ_between_epochs_and_seeds():
 
 
 @given(st.integers(1, 30), st.integers(1, 80), st.integers(0, 10))
-def test_micro_batches_hold_each_row_once_within_the_limit(count, tokens, seed):
+def test_micro_batches_hold_each_unit_once_and_whole_within_the_limit(count, tokens, seed):
     rows = random_rows(count, seed)
-    parts = micro_batches(rows, tokens)
-    assert sorted(map(id, (row for part in parts for row in part))) == sorted(map(id, rows))
-    assert all(len(part) == 1 or sum(len(row.encoded.ids) for row in part) <= tokens for part in parts)
+    units = [tuple(rows[place : place + 2]) for place in range(0, count, 2)]  # pairs, and the odd one alone
+    parts = micro_batches(units, tokens)
+    assert sorted(map(id, (unit for part in parts for unit in part))) == sorted(map(id, units))
+    assert all(len(part) == 1 or sum(len(row.encoded.ids) for unit in part for row in unit) <= tokens for part in parts)
 
 
 @given(st.integers(1, 500))
@@ -98,17 +112,38 @@ def test_the_learning_rate_rises_to_the_peak_and_falls_to_a_tenth(steps):
         assert rates[-1] == pytest.approx(0.2, abs=0.01)
 
 
+@given(st.integers(1, 500))
+def test_the_constant_rate_rises_stays_and_falls_at_the_end(steps):
+    rates = [learning_rate_at(step, steps, 2.0, "constant") for step in range(steps)]
+    fall = round(0.2 * steps)
+    rise = rates.index(2.0)
+    assert rise <= max(1, 0.05 * steps + 1)
+    assert rates[: rise + 1] == sorted(rates[: rise + 1])
+    assert set(rates[rise : steps - fall]) == {2.0}
+    assert rates[steps - fall :] == pytest.approx([2.0 * (left + 1) / (fall + 1) for left in reversed(range(fall))])
+    assert min(rates) > 0
+
+
+@given(st.integers(1, 300), st.integers(0, 500))
+def test_a_longer_run_has_the_same_constant_rates_once_both_are_warm(steps, more):
+    """So a run may turn out to be longer than was thought."""
+    longest = steps + more
+    warm, falling = round(0.05 * longest) + 1, steps - round(0.2 * steps)
+    for step in range(warm, falling):
+        assert learning_rate_at(step, steps, 2.0, "constant") == learning_rate_at(step, longest, 2.0, "constant")
+
+
 def test_the_best_weights_are_on_at_the_end(tmp_path):
     """The metric falls after the first evaluation: the weights of that step come back."""
     seen, scores, base = [], iter([0.9, 0.2, 0.1]), fresh()
 
-    def metric():
+    def evaluate():
         seen.append(weights(base))
-        return next(scores)
+        return Evaluation(dev_loss=1.0, dev_metric=next(scores))
 
     events: list = []
     told = Progress(listeners=[events.append])
-    result = train(base, objective(), SETTINGS, tmp_path, dev=dev(), metric=metric, progress=told)
+    result = train(job(base, tmp_path, evaluate=evaluate, progress=told))
     assert result.best == result.readings[0]
     assert [event["best"] for event in events if event["stage"] == "dev"] == [True, False, False]
     assert same(weights(base), seen[0])
@@ -118,8 +153,9 @@ def test_the_best_weights_are_on_at_the_end(tmp_path):
 def test_it_stops_early_when_dev_loss_rises(tmp_path):
     settings = LoopSettings(learning_rate=5e-2, epochs=40, evaluations=40, patience=2)
     train_rows = Supervised(random_rows(4), batch=4, seed=0)
-    result = train(fresh(), train_rows, settings, tmp_path, dev=dev())
+    result = train(job(fresh(), tmp_path, objective=train_rows, settings=settings, dev=dev()))
     assert result.steps < 40
+    assert result.finished
     assert result.best.dev_loss == min(reading.dev_loss for reading in result.readings)
 
 
@@ -131,7 +167,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_with_the_checkpoint_intact(t
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     base = fresh()
     with pytest.raises(DivergedError, match="step 4; the last checkpoint is intact: lower learning_rate"):
-        train(base, Bad(value, 3, through), SETTINGS, tmp_path)
+        train(job(base, tmp_path, objective=Bad(value, 3, through)))
     kept = checkpoint.load(tmp_path / "checkpoints")
     assert kept.state["step"] == 3
     assert all(torch.isfinite(value).all() for value in kept.weights.values())
@@ -139,14 +175,109 @@ def test_a_loss_or_gradient_that_is_no_number_stops_with_the_checkpoint_intact(t
 
 
 def test_a_dev_loss_that_is_no_number_stops(tmp_path):
-    with pytest.raises(DivergedError, match="dev loss is nan"):
-        train(fresh(), objective(), SETTINGS, tmp_path, dev=Bad(math.nan, 0))
+    with pytest.raises(DivergedError, match="dev loss is nan at step 3"):
+        train(job(fresh(), tmp_path, dev=Bad(math.nan, 0)))
+
+
+class Counted:
+    """Supervised, telling two figures: the rows of the step, added up, and its mean weight, divided by the step's count."""
+
+    steps_per_epoch = 5
+
+    def __init__(self, figure=1.0):
+        self.inner, self.figure = objective(), figure
+
+    def parameters(self, base):
+        return self.inner.parameters(base)
+
+    def batches(self, step):
+        return self.inner.batches(step)
+
+    def loss(self, base, batch):
+        figures = {"rows": float(len(batch.layout.lengths)), "share": self.figure * batch.weights_M.sum()}
+        return Loss(value=self.inner.loss(base, batch).value, figures=figures)
+
+
+def test_figures_are_added_up_over_the_micro_batches_of_a_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches_of, "MICRO_TOKENS", 30)
+    events = []
+    told = Progress(listeners=[events.append])
+    result = train(job(fresh(), tmp_path, objective=Counted(), dev=Counted(), progress=told))
+    steps = [event for event in events if event["stage"] == "train" and "loss" in event]
+    assert [event["rows"] for event in steps] == [4.0] * 10
+    assert [event["share"] for event in steps] == pytest.approx([1.0] * 10)
+    seen = [event for event in events if event["stage"] == "dev"]
+    assert [event["rows"] for event in seen] == pytest.approx([4.0] * 3)
+    assert result.readings[0].figures == {name: seen[0][name] for name in ("rows", "share")}
+    json.dumps(events, allow_nan=False)
+
+
+def test_a_figure_that_is_no_number_stops(tmp_path):
+    with pytest.raises(DivergedError, match="share is nan at step 1"):
+        train(job(fresh(), tmp_path, objective=Counted(math.nan)))
+
+
+def test_a_metric_alone_chooses_the_best_and_stops_early(tmp_path):
+    scores = iter([0.3, 0.9, 0.8, 0.7, 0.6])
+    settings = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=5)
+    events: list = []
+    told = Progress(listeners=[events.append])
+
+    def evaluate():
+        return Evaluation(dev_metric=next(scores), figures={"asked": 60.0})
+
+    result = train(job(fresh(), tmp_path, settings=settings, evaluate=evaluate, progress=told))
+    assert result.steps == 8  # two evaluations after the best
+    assert result.best.dev_metric == 0.9
+    assert result.best.dev_loss is None
+    seen = [event for event in events if event["stage"] == "dev"]
+    assert [(event["dev_metric"], event["dev_loss"], event["asked"]) for event in seen] == [
+        (score, None, 60.0) for score in (0.3, 0.9, 0.8, 0.7)
+    ]
+    assert seen[0].keys() >= {"step", "of", "train_loss", "dev_loss", "dev_metric", "best"}
+    with pytest.raises(ValueError, match="a dev loss, a dev metric or both"):
+        Evaluation()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("rungs", [[4], [3, 7], [1, 2, 5, 5, 2], [4, 99]])
+def test_a_run_stopped_at_rungs_is_one_that_never_was(tmp_path, schedule, rungs):
+    settings = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=3, patience=99, schedule=schedule)
+    whole, cut = fresh(), fresh()
+    expected = train(job(whole, tmp_path / "whole", settings=settings, dev=dev()))
+    reached = 0
+    for rung in rungs:
+        cut = fresh() if rung == 7 else cut  # in the same process and as if in another
+        part = train(job(cut, tmp_path / "cut", settings=settings, dev=dev()), until=rung)
+        reached = max(reached, min(rung, 10))
+        assert part.steps == reached
+        assert part.finished == (reached == 10)
+        if not part.finished:
+            assert same(weights(cut), dict(checkpoint.load(tmp_path / "cut" / "checkpoints").weights))
+    result = train(job(cut, tmp_path / "cut", settings=settings, dev=dev()))
+    assert result.finished
+    assert same(weights(whole), weights(cut))
+    assert (result.readings, result.tokens, result.steps) == (expected.readings, expected.tokens, 10)
+    left, right = (checkpoint.load(tmp_path / name / "checkpoints") for name in ("whole", "cut"))
+    assert same(left.weights, right.weights)
+    assert same(left.moments, right.moments)
+
+
+def test_the_weights_of_a_rung_are_its_last_not_the_best(tmp_path):
+    scores = iter([0.9, 0.2, 0.1])
+    base = fresh()
+    asked = job(base, tmp_path, evaluate=lambda: Evaluation(dev_metric=next(scores)))
+    part = train(asked, until=7)
+    assert part.best.step == 3
+    assert same(weights(base), dict(checkpoint.load(asked.checkpoints).weights))
+    assert train(asked).best.step == 3
+    assert same(weights(base), dict(checkpoint.load_best(asked.checkpoints).weights))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_step_saves_and_the_rest_is_as_if_never_stopped(tmp_path, number):
     whole = fresh()
-    expected = train(whole, objective(), SETTINGS, tmp_path / "whole", dev=dev())
+    expected = train(job(whole, tmp_path / "whole", dev=dev()))
 
     def interrupt(event):
         if event["stage"] == "train" and event["step"] == 4:
@@ -154,19 +285,13 @@ def test_a_signal_finishes_the_step_saves_and_the_rest_is_as_if_never_stopped(tm
 
     before = signal.getsignal(number)
     with pytest.raises(StoppedError, match="stopped at step 4 of 10, all saved; go on with --resume") as stopped:
-        train(fresh(), objective(), SETTINGS, tmp_path / "cut", dev=dev(), progress=Progress(listeners=[interrupt]))
+        train(job(fresh(), tmp_path / "cut", dev=dev(), progress=Progress(listeners=[interrupt])))
     assert stopped.value.exit_code == 3
     assert signal.getsignal(number) is before
     steps = []
     resumed = fresh()
-    result = train(
-        resumed,
-        objective(),
-        SETTINGS,
-        tmp_path / "cut",
-        dev=dev(),
-        progress=Progress(listeners=[lambda event: steps.append(event["step"])]),
-    )
+    told = Progress(listeners=[lambda event: steps.append(event["step"])])
+    result = train(job(resumed, tmp_path / "cut", dev=dev(), progress=told))
     assert steps[0] == 5
     assert same(weights(whole), weights(resumed))
     assert result.readings == expected.readings
@@ -179,36 +304,56 @@ def test_a_signal_in_the_last_step_is_not_swallowed(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(StoppedError):
-        train(fresh(), objective(), SETTINGS, tmp_path, progress=Progress(listeners=[interrupt]))
-    assert train(fresh(), objective(), SETTINGS, tmp_path).steps == 10
+        train(job(fresh(), tmp_path, progress=Progress(listeners=[interrupt])))
+    assert train(job(fresh(), tmp_path)).steps == 10
 
 
 def test_a_run_is_not_resumed_on_other_data_or_in_another_precision(tmp_path):
-    train(fresh(), objective(), SETTINGS, tmp_path, fingerprint="a")
+    train(job(fresh(), tmp_path, fingerprint="a"))
     with pytest.raises(InputError, match="another data or settings"):
-        train(fresh(), objective(), SETTINGS, tmp_path, fingerprint="b")
+        train(job(fresh(), tmp_path, fingerprint="b"))
     other = base_of("llama", torch.bfloat16)
     add_lora(other, 2, 4.0, seed=0)
     with pytest.raises(InputError, match="another precision"):
-        train(other, objective(), SETTINGS, tmp_path, fingerprint="a")
+        train(job(other, tmp_path, fingerprint="a"))
+    last_layers = base_of("llama")
+    unfreeze(last_layers, "freeze", 1)
+    with pytest.raises(InputError, match="other trainable weights"):
+        train(job(last_layers, tmp_path, fingerprint="a"))
+
+
+def rewrite_state(folder, change):
+    for file in folder.glob("checkpoints/*/state.json"):
+        state = json.loads(file.read_text())
+        change(state)
+        file.write_text(json.dumps(state))
+
+
+def test_a_checkpoint_of_the_version_before_is_read_and_one_of_a_later_is_refused_by_name(tmp_path):
+    def as_before(state):
+        assert state.pop("version") == 2
+        for reading in state["readings"]:
+            del reading["figures"]
+
+    whole, resumed = fresh(), fresh()
+    train(job(whole, tmp_path / "whole", dev=dev()))
+    train(job(resumed, tmp_path / "old", dev=dev()), until=4)
+    rewrite_state(tmp_path / "old", as_before)
+    train(job(resumed, tmp_path / "old", dev=dev()))
+    assert same(weights(whole), weights(resumed))
+    rewrite_state(tmp_path / "old", lambda state: state.update(version=3))
+    with pytest.raises(InputError, match="version 3 of Trimtab's checkpoints; this Trimtab reads 1 and 2"):
+        train(job(fresh(), tmp_path / "old", dev=dev()))
 
 
 def test_a_folder_has_one_writer(tmp_path):
     with locked(tmp_path), pytest.raises(BusyError):
-        train(fresh(), objective(), SETTINGS, tmp_path)
+        train(job(fresh(), tmp_path))
 
 
 def test_events_tell_the_curves(tmp_path):
     events = []
-    train(
-        fresh(),
-        objective(),
-        SETTINGS,
-        tmp_path,
-        dev=dev(),
-        metric=lambda: 0.5,
-        progress=Progress(listeners=[events.append]),
-    )
+    train(job(fresh(), tmp_path, dev=dev(), progress=Progress(listeners=[events.append])))
     steps = [event for event in events if event["stage"] == "train" and "loss" in event]
     readings = [event for event in events if event["stage"] == "dev"]
     assert [event["step"] for event in steps] == list(range(1, 11))

@@ -1,4 +1,4 @@
-"""The chunked head against torch's cross entropy: values, gradients, any chunk size."""
+"""The chunked head against plain torch: log-probabilities and their gradients under any loss, in any chunk size."""
 
 import pytest
 import torch
@@ -6,52 +6,130 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.training import losses
-from trimtab.training.losses import cross_entropy_sum
+from trimtab.training.losses import token_log_probabilities, weighted_cross_entropy
+
+HIDDEN, VOCABULARY = 6, 11
 
 
-@settings(deadline=None, max_examples=60)
+def plain(hidden, weight, labels, bias, cap):
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    return logits.log_softmax(-1).gather(1, labels[:, None])[:, 0]
+
+
+def preference(log_p):
+    """As DPO: a log-sigmoid of a difference of sums."""
+    half = len(log_p) // 2
+    return -torch.nn.functional.logsigmoid(0.3 * (log_p[:half].sum() - log_p[half:].sum()))
+
+
+def clipped(log_p):
+    """As PPO: a clipped ratio, whose gradient is 0 at some tokens."""
+    ratio = (log_p + 2.5).exp()
+    return -torch.minimum(ratio, ratio.clamp(0.8, 1.2)).sum() + log_p.square().sum()
+
+
+def odds(log_p):
+    """As ORPO: log odds of mean log-probabilities."""
+    return (log_p.mean() - torch.log1p(-log_p.mean().exp())).square() if len(log_p) else log_p.sum()
+
+
+def weighted(log_p):
+    return -(log_p * torch.arange(1.0, len(log_p) + 1)).sum()
+
+
+@pytest.mark.parametrize("loss", [preference, clipped, odds, weighted, torch.sum])
+@pytest.mark.parametrize("frozen", ["nothing", "head", "hidden"])
+@settings(deadline=None, max_examples=25)
 @given(
     rows=st.integers(0, 9),
     chunk=st.integers(1, 10),
     cap=st.none() | st.just(2.0),
     biased=st.booleans(),
+    foretold=st.sampled_from(["nothing", "right", "in proportion", "wrong"]),
     seed=st.integers(0, 99),
 )
-def test_it_is_cross_entropy_with_its_gradients(rows, chunk, cap, biased, seed):
+def test_any_loss_has_the_value_and_gradients_of_plain_torch(loss, frozen, rows, chunk, cap, biased, foretold, seed):
     generator = torch.Generator().manual_seed(seed)
-    hidden = torch.randn(rows, 6, generator=generator, requires_grad=True)
-    weight = torch.randn(11, 6, generator=generator, requires_grad=True)
-    bias = torch.randn(11, generator=generator, requires_grad=True) if biased else None
-    labels = torch.randint(11, (rows,), generator=generator)
-    weights = torch.rand(rows, generator=generator)
-    former, losses.CHUNK_BYTES = losses.CHUNK_BYTES, 4 * 11 * chunk
+    hidden = torch.randn(rows, HIDDEN, generator=generator, requires_grad=frozen != "hidden")
+    weight = torch.randn(VOCABULARY, HIDDEN, generator=generator, requires_grad=frozen != "head")
+    bias = torch.randn(VOCABULARY, generator=generator, requires_grad=frozen != "head") if biased else None
+    labels = torch.randint(VOCABULARY, (rows,), generator=generator)
+    moving = [tensor for tensor in (hidden, weight, bias) if tensor is not None and tensor.requires_grad]
+
+    log_p = plain(hidden, weight, labels, bias, cap)
+    expected = loss(log_p)
+    upstream = torch.autograd.grad(expected, log_p, retain_graph=True)[0] if rows else torch.zeros(0)
+    theirs = torch.autograd.grad(expected, moving)
+
+    guesses = {
+        "nothing": None,
+        "right": torch.where(upstream == 0, 1.0, upstream),
+        "in proportion": torch.where(upstream == 0, 1.0, upstream) / 4,
+        "wrong": 0.5 + torch.rand(rows, generator=generator),
+    }
+    former, losses.CHUNK_BYTES = losses.CHUNK_BYTES, 4 * VOCABULARY * chunk
     try:
-        ours = cross_entropy_sum(hidden, weight, labels, weights, bias_V=bias, softcap=cap)
-        (3.0 * ours).backward()
-        moving = [tensor for tensor in (hidden, weight, bias) if tensor is not None]
-        grads = [tensor.grad.clone() for tensor in moving]
+        guess = guesses[foretold]
+        ours = loss(token_log_probabilities(hidden, weight, labels, bias_V=bias, softcap=cap, foretold_M=guess))
+        grads = torch.autograd.grad(ours, moving)
     finally:
         losses.CHUNK_BYTES = former
-    for tensor in moving:
-        tensor.grad = None
-    logits = torch.nn.functional.linear(hidden, weight, bias)
-    logits = logits if cap is None else cap * torch.tanh(logits / cap)
-    theirs = (torch.nn.functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
-    (3.0 * theirs).backward()
-    assert torch.allclose(ours, theirs, atol=1e-5)
-    assert all(torch.allclose(grad, tensor.grad, atol=1e-5) for grad, tensor in zip(grads, moving, strict=True))
+    scale = max([1.0, *(float(grad.abs().max()) for grad in theirs if grad.numel())])
+    assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-5)
+    assert all(torch.allclose(left, right, atol=1e-5 * scale) for left, right in zip(grads, theirs, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_foretold_gradient_costs_no_second_pass_and_changes_nothing(dtype, monkeypatch):
+    """For the loss that was foretold, the head is applied once; the head's gradient is that of a second pass."""
+    generator = torch.Generator().manual_seed(0)
+    labels, weights = torch.randint(VOCABULARY, (9,), generator=generator), torch.rand(9, generator=generator)
+    applied, real = [], torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *given: applied.append(1) or real(*given))
+    monkeypatch.setattr(losses, "CHUNK_BYTES", 4 * VOCABULARY * 4)  # three chunks
+    grads, counts = [], []
+    for foretold in (-weights, None):
+        generator.manual_seed(1)
+        hidden = torch.randn(9, HIDDEN, generator=generator).to(dtype).requires_grad_()
+        weight = torch.randn(VOCABULARY, HIDDEN, generator=generator).to(dtype).requires_grad_()
+        applied.clear()
+        log_p = token_log_probabilities(hidden, weight, labels, foretold_M=foretold)
+        weighted_cross_entropy(log_p, weights, VOCABULARY).backward()
+        counts.append(len(applied))
+        grads.append((hidden.grad, weight.grad))
+    assert counts == [3, 6]
+    near = 1e-6 if dtype == torch.float32 else 2e-2
+    assert all(torch.allclose(left, right, atol=near) for left, right in zip(*grads, strict=True))
+    assert torch.equal(grads[0][1], grads[1][1])  # the same products in the same order
+
+
+def test_gradients_can_be_taken_twice():
+    hidden = torch.ones(2, HIDDEN, requires_grad=True)
+    log_p = token_log_probabilities(hidden, torch.eye(VOCABULARY)[:, :HIDDEN], torch.tensor([0, 1]))
+    first, second = (torch.autograd.grad(log_p.sum(), hidden, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_large_logits_do_not_overflow():
     hidden = torch.tensor([[1000.0, -1000.0]], requires_grad=True)
-    loss = cross_entropy_sum(hidden, torch.eye(2), torch.tensor([1]), torch.ones(1))
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(2000.0)
-    assert hidden.grad.tolist() == [[1.0, -1.0]]
+    log_p = token_log_probabilities(hidden, torch.eye(2), torch.tensor([1]))
+    log_p.sum().backward()
+    assert float(log_p.detach()) == pytest.approx(-2000.0)
+    assert hidden.grad.tolist() == [[-1.0, 1.0]]
 
 
 def test_a_frozen_head_gets_no_gradient():
     weight = torch.eye(2)
     hidden = torch.ones(1, 2, requires_grad=True)
-    cross_entropy_sum(hidden, weight, torch.tensor([0]), torch.ones(1)).backward()
+    token_log_probabilities(hidden, weight, torch.tensor([0])).sum().backward()
     assert weight.grad is None
+
+
+def test_a_batch_that_scores_nothing_has_a_loss_of_0_that_can_be_gone_back_through():
+    hidden = torch.ones(0, 2, requires_grad=True)
+    log_p = token_log_probabilities(hidden, torch.eye(2), torch.zeros(0, dtype=torch.long), foretold_M=torch.ones(0))
+    loss = weighted_cross_entropy(log_p, torch.ones(0), 2)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert hidden.grad.shape == (0, 2)

@@ -50,3 +50,33 @@ def test_it_stops_when_the_best_is_old_and_dev_loss_rises():
     assert not should_stop(rising, 3)
     falling = curve((1, 1.2), (1, 1.1), (1, 1.0), metrics=[0.5, 0.4, 0.4])
     assert not should_stop(falling, 2)  # the metric is old, but the loss still falls
+
+
+def scored(*points):
+    """Readings from (train loss, metric), without a dev loss."""
+    return [
+        Reading(step=number, train_loss=train, dev_loss=None, dev_metric=metric)
+        for number, (train, metric) in enumerate(points)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        ([(2.0, 0.5), (1.5, 0.6), (1.4, 0.61)], "learning"),
+        ([(2.0, 0.5), (1.5, 0.6), (1.4, 0.7)], "still improving"),
+        ([(2.0, 0.5), (1.5, 0.7), (1.0, 0.6)], "memorising"),
+        ([(2.0, 0.5), (1.5, 0.7), (1.6, 0.6)], "learning"),  # both got worse: not memorising
+        ([(2.0, 0.5), (1.5, 0.7), (1.0, 0.69)], "learning"),  # a fall within noise
+    ],
+)
+def test_health_by_the_metric_alone(points, said):
+    assert health(scored(*points)) == said
+
+
+def test_the_metric_alone_chooses_the_best_and_stops():
+    falling = scored((1, 0.5), (1, 0.7), (1, 0.69), (1, 0.65))
+    assert best_of(falling).step == 1
+    assert should_stop(falling, 2)
+    assert not should_stop(falling[:3], 2)
+    assert best_of(scored((1, 0.5), (1, 0.5))).step == 0

@@ -7,7 +7,7 @@ from tiny_models import base_of, random_rows
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Section
 from trimtab.model.adapters import add_lora, trainable
-from trimtab.training.batch import IGNORE, Row, pack
+from trimtab.training.batch import Row, pack
 from trimtab.training.predict import measure_rate, memory_mb
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
@@ -33,9 +33,41 @@ def test_a_weight_of_zero_leaves_a_row_out():
 def test_labels_are_the_next_trained_token_and_stay_within_their_row():
     batch = pack([Row(encoded=encoded(False, True, True)), Row(encoded=encoded(True, True), weight=0.5)])
     assert batch.ids_N.tolist() == [3, 4, 5, 3, 4]
-    assert batch.labels_N.tolist() == [4, 5, IGNORE, 4, IGNORE]
-    assert batch.weights_N.tolist() == [1.0, 1.0, 1.0, 0.5, 0.5]
+    assert batch.scored_M.tolist() == [0, 1, 3]
+    assert batch.labels_M.tolist() == [4, 5, 4]
+    assert batch.weights_M.tolist() == [1.0, 1.0, 0.5]
     assert batch.trained_tokens == 3
+
+
+def test_a_row_says_what_is_scored_and_one_position_may_have_several_labels():
+    forked = Row(encoded=encoded(False, False), scored=((1, 7), (1, 9)), weight=2.0)
+    batch = pack([Row(encoded=encoded(False, True)), Row(encoded=encoded(True, True), weight=0.0), forked])
+    assert batch.ids_N.tolist() == [3, 4] * 3
+    assert batch.scored_M.tolist() == [0, 5, 5]
+    assert batch.labels_M.tolist() == [4, 7, 9]
+    assert batch.weights_M.tolist() == [1.0, 2.0, 2.0]
+
+
+def test_two_labels_at_one_position_are_two_rows():
+    """Loss and gradients of a prompt that is followed by either token, computed once and computed twice."""
+    base = base_of("llama")
+    add_lora(base, 2, 4.0, seed=0)
+    ids = tuple(range(3, 9))
+    forked = Row(encoded=Encoded(ids=ids, trained=(False,) * 6), scored=((5, 20), (5, 30)))
+    apart = [Row(encoded=Encoded(ids=(*ids, token), trained=(*(False,) * 6, True))) for token in (20, 30)]
+
+    def figures(rows):
+        objective = Supervised(rows, batch=2, seed=0)
+        [batch] = objective.batches(0)
+        loss = objective.loss(base, batch).value
+        loss.backward()
+        grads = {name: value.grad for name, value in trainable(base.model).items()}
+        base.model.zero_grad(set_to_none=True)
+        return float(loss.detach()), grads
+
+    (once, left), (twice, right) = figures([forked]), figures(apart)
+    assert once == pytest.approx(twice, abs=1e-6)
+    assert all(torch.allclose(left[name], right[name], atol=1e-6) for name in left)
 
 
 def test_nothing_is_cut_from_a_long_row():

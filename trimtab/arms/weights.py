@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from trimtab.arms.answerers import score_on
@@ -20,8 +20,8 @@ from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
 from trimtab.training.batch import Row
 from trimtab.training.linear import train_linear
-from trimtab.training.loop import LoopSettings, TrainResult, train
-from trimtab.training.monitor import Health, Reading
+from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
+from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 RANK, ALPHA_PER_RANK, LAYERS = 16, 2, 6
@@ -173,21 +173,21 @@ def train_weights(
     for stage in plan.stages:
         rows, dev_rows, left_out = _rows_of(session, stage, context, seed)
         skipped += left_out
-        results.append(
-            train(
-                session.base,
-                Supervised(rows, batch=plan.batch, seed=seed),
-                LoopSettings(
-                    learning_rate=stage.learning_rate, epochs=stage.epochs, evaluations=evaluations(stage.epochs)
-                ),
-                folder / stage.name,
-                dev=Supervised(dev_rows, batch=plan.batch, seed=0) if dev_rows else None,
-                metric=_metric(session, context, scorer) if stage.name == "sft" else None,
-                progress=progress,
-                fingerprint=digest_of({}, fingerprint, stage.name),
-                note="reading the documents" if stage.name == "docs" else "",
-            )
+        job = TrainingJob(
+            base=session.base,
+            objective=Supervised(rows, batch=plan.batch, seed=seed),
+            settings=LoopSettings(
+                learning_rate=stage.learning_rate, epochs=stage.epochs, evaluations=evaluations(stage.epochs)
+            ),
+            folder=folder / stage.name,
+            evaluate=_on_dev(session, Supervised(dev_rows, batch=plan.batch, seed=0), context, scorer)
+            if dev_rows
+            else None,
+            progress=progress,
+            fingerprint=digest_of({}, fingerprint, stage.name),
+            note="reading the documents" if stage.name == "docs" else "",
         )
+        results.append(train(job))
     save_adapter(session.base, folder / "adapter")
     return Trained(
         seconds=sum(result.seconds for result in results),
@@ -210,21 +210,24 @@ def _rows_of(session: Session, stage: Stage, context: Context, seed: int) -> tup
     return rows, training_rows(session, context, dev, seed)[0] if dev else [], skipped
 
 
-def _metric(session: Session, context: Context, scorer: Scorer | None) -> Callable[[], float] | None:
-    """The task's metric on dev questions, for the weights that are on, merged; None where it cannot be taken."""
+def _on_dev(
+    session: Session, dev_rows: Supervised, context: Context, scorer: Scorer | None
+) -> Callable[[], Evaluation]:
+    """The loss of dev answers, and the task's metric on dev questions, asked with the adapter merged; without it where it cannot be taken."""
     dev = session.workspace.splits["dev"][:DEV_QUESTIONS]
-    if not dev or (session.task.metric == "scorer" and scorer is None):
-        return None
     builder = PromptBuilder(session, context)
 
-    def scored() -> float:
+    def look() -> Evaluation:
+        seen = held_out(session.base, dev_rows)
+        if session.task.metric == "scorer" and scorer is None:
+            return seen
         release_memory()
         with merged(session.base.model):
-            figure = score_on(session, dev, builder, session.answer, scorer)
+            seen = replace(seen, dev_metric=score_on(session, dev, builder, session.answer, scorer))
         release_memory()
-        return figure
+        return seen
 
-    return scored
+    return look
 
 
 def _fit_linear(session: Session, folder: Path, progress: Progress) -> Trained:

@@ -1,13 +1,13 @@
 """Rows into flat batches without padding, and which rows an optimizer step takes.
 
-Shapes: N tokens of the flat row.
+Shapes: N tokens of the flat row, M scored positions.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,54 +15,75 @@ from torch import Tensor
 from trimtab.base.records import Encoded
 from trimtab.model.attention import Segments
 
-IGNORE = -100
+# Tokens of one forward and backward pass: bounds memory, changes nothing else.
+MICRO_TOKENS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An encoded row and its weight in the loss."""
+    """An encoded row and its weight in the loss.
+
+    `scored` gives pairs of a position in the row and the label that its hidden state is scored with; None stands for the next
+    token wherever that is trained on. A position may stand in several pairs.
+    """
 
     encoded: Encoded
     weight: float = 1.0
+    scored: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def targets(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of position and label; the first token of a row is never predicted."""
+        if self.scored is not None:
+            return self.scored
+        ids, trained = self.encoded.ids, self.encoded.trained
+        return tuple((place - 1, ids[place]) for place in range(1, len(ids)) if trained[place])
 
     @property
     def trained_tokens(self) -> int:
-        """Tokens that are predicted and count: the first token of a row is never predicted."""
-        return sum(self.encoded.trained[1:])
+        """Labels that are predicted and count."""
+        return len(self.targets)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Sequences laid end to end; `labels_N` is the next token where that is trained on, else -100."""
+    """Sequences laid end to end; the hidden state at `scored_M` in the flat row is scored with `labels_M`, weighted by `weights_M`.
+
+    One position may stand several times with different labels, as the end of a prefix that several rows share does.
+    """
 
     ids_N: Tensor
     positions_N: Tensor
-    labels_N: Tensor
-    weights_N: Tensor
+    scored_M: Tensor
+    labels_M: Tensor
+    weights_M: Tensor
     layout: Segments
 
     @property
     def trained_tokens(self) -> int:
-        """Tokens that are predicted and count."""
-        return int((self.labels_N != IGNORE).sum())
+        """Labels that are predicted and count."""
+        return self.labels_M.shape[0]
 
 
-def pack(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
-    """Lay rows end to end."""
+def pack(rows: Sequence[Row]) -> Batch:
+    """Lay rows end to end; one with a weight of 0 is read but scores nothing."""
     ids: list[int] = []
+    scored: list[int] = []
     labels: list[int] = []
     weights: list[float] = []
     for row in rows:
-        tokens, trained = row.encoded.ids, row.encoded.trained
-        ids += tokens
-        labels += [tokens[i + 1] if trained[i + 1] else IGNORE for i in range(len(tokens) - 1)] + [IGNORE]
-        weights += [row.weight] * len(tokens)
+        targets = row.targets if row.weight else ()
+        scored += [len(ids) + place for place, _ in targets]
+        labels += [label for _, label in targets]
+        weights += [row.weight] * len(targets)
+        ids += row.encoded.ids
     layout = Segments([len(row.encoded.ids) for row in rows])
     return Batch(
-        ids_N=torch.tensor(ids, device=device),
-        positions_N=layout.positions_N.to(device),
-        labels_N=torch.tensor(labels, device=device),
-        weights_N=torch.tensor(weights, device=device),
+        ids_N=torch.tensor(ids),
+        positions_N=layout.positions_N,
+        scored_M=torch.tensor(scored, dtype=torch.long),
+        labels_M=torch.tensor(labels, dtype=torch.long),
+        weights_M=torch.tensor(weights, dtype=torch.float32),
         layout=layout,
     )
 
@@ -84,15 +105,32 @@ def steps_per_epoch(count: int, batch: int) -> int:
     return -(-count // batch)
 
 
-def micro_batches(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
-    """Split the rows of one step so that none of the parts exceeds `tokens`, unless a single row does."""
-    parts: list[list[Row]] = []
+def step_batches(rows: Sequence[Row], *, batch: int, step: int, seed: int) -> list[Batch]:
+    """Micro-batches of one optimizer step over single rows, their weights divided by the weight of all that the step scores.
+
+    Weighted sums over the micro-batches then add up to the step's weighted mean, however it was split.
+    """
+    chosen = [rows[number] for number in step_rows(len(rows), batch, step, seed)]
+    total = sum(row.trained_tokens * row.weight for row in chosen)
+    units = [(replace(row, weight=row.weight / total),) for row in chosen]
+    return [pack([row for unit in part for row in unit]) for part in micro_batches(units, MICRO_TOKENS)]
+
+
+def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int) -> list[list[tuple[Row, ...]]]:
+    """Split the rows of one step so that none of the parts exceeds `tokens`, unless a single unit does.
+
+    The rows of a unit (a pair, a group) stand in one part, next to each other and in their order.
+    """
+    parts: list[list[tuple[Row, ...]]] = []
     room = 0
-    for row in sorted(rows, key=lambda row: len(row.encoded.ids)):
-        length = len(row.encoded.ids)
-        if not parts or length > room:
+    for unit in sorted(units, key=_tokens):
+        if not parts or _tokens(unit) > room:
             parts.append([])
             room = tokens
-        parts[-1].append(row)
-        room -= length
+        parts[-1].append(unit)
+        room -= _tokens(unit)
     return parts
+
+
+def _tokens(unit: tuple[Row, ...]) -> int:
+    return sum(len(row.encoded.ids) for row in unit)

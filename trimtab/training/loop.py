@@ -5,43 +5,52 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trimtab.base.errors import DivergedError, InputError, StoppedError
 from trimtab.base.files import locked
 from trimtab.base.progress import Progress
-from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
 from trimtab.training import checkpoint as checkpoints
 from trimtab.training.batch import Batch
 from trimtab.training.checkpoint import Checkpoint
-from trimtab.training.monitor import ADVICE, Health, Reading, best_of, health, should_stop
-from trimtab.training.optim import Optimizer, learning_rate_at
+from trimtab.training.losses import Loss
+from trimtab.training.monitor import ADVICE, Evaluation, Health, Reading, best_of, health, should_stop
+from trimtab.training.optim import Optimizer, Schedule, learning_rate_at
 
 SAVE_SECONDS = 60.0
+VERSION = 2  # of a checkpoint's state; 1, without the number and without figures, is read too
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
-class Objective(Protocol):
-    """What is optimised: the micro-batches of a step, and the loss of each, which sum to the step's loss."""
+class Objective(Protocol[AnyBatch]):
+    """What is optimised, over which numbers: the micro-batches of a step, and the loss of each, which sum to the step's loss.
+
+    One that needs more than tokens and labels, such as a reference's log-probabilities, makes batches with fields of its own.
+    """
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps that see every row once."""
         ...
 
-    def batches(self, step: int) -> Sequence[Batch]:
-        """Micro-batches of optimizer step `step`, counted from 0."""
+    def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
+        """What the optimizer moves and a checkpoint keeps, by name: what may move of the model, and heads beside it."""
         ...
 
-    def loss(self, base: Base, batch: Batch) -> Tensor:
-        """This micro-batch's part of the step's loss."""
+    def batches(self, step: int) -> Sequence[AnyBatch]:
+        """Micro-batches of optimizer step `step`, counted from 0; must follow from `step` and the weights alone."""
+        ...
+
+    def loss(self, base: Base, batch: AnyBatch) -> Loss:
+        """This micro-batch's part of the step's loss and figures."""
         ...
 
 
@@ -49,7 +58,7 @@ class Objective(Protocol):
 class LoopSettings:
     """How long and how fast. Dev is looked at `evaluations` times over the whole run; `patience` is that of `should_stop`.
 
-    `epochs` may be a part of one; `clip` bounds the norm of the gradient of a step.
+    `epochs` may be a part of one; `clip` bounds the norm of the gradient of a step; `schedule` is that of `learning_rate_at`.
     """
 
     learning_rate: float
@@ -58,12 +67,48 @@ class LoopSettings:
     clip: float = 1.0
     evaluations: int = 4
     patience: int = 2
+    schedule: Schedule = "cosine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """All that `train` needs; checkpoints lie in `folder`.
+
+    `evaluate` looks at dev with the weights as they are; without it nothing stops early and the last weights are kept.
+    `fingerprint` names data and settings: a run is never resumed on others. `note` stands in every event.
+    """
+
+    base: Base
+    objective: Objective[Any]
+    settings: LoopSettings
+    folder: Path
+    evaluate: Callable[[], Evaluation] | None = None
+    progress: Progress = field(default_factory=Progress)
+    fingerprint: str = ""
+    note: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return max(1, math.ceil(self.settings.epochs * self.objective.steps_per_epoch))
+
+    @property
+    def marks(self) -> set[int]:
+        """Steps after which dev is looked at."""
+        times = self.settings.evaluations if self.evaluate is not None else 0
+        return {max(1, round(self.steps * (number + 1) / times)) for number in range(times)}
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the states are kept."""
+        return self.folder / "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A finished run, its best weights loaded into the model. Seconds are those of training and dev evaluation, all sittings."""
+    """A run as far as it came; once `finished`, its best weights are on. Seconds: training and dev evaluation, all sittings."""
 
+    finished: bool
     steps: int
     seconds: float
     tokens: int
@@ -81,185 +126,177 @@ class _State:
     loss_count: int = 0
     readings: list[Reading] = field(default_factory=list)
 
-    def to_json(self, fingerprint: str, precision: str) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         values = {key: getattr(self, key) for key in ("step", "seconds", "tokens", "loss_sum", "loss_count")}
-        return {
-            **values,
-            "readings": [reading.to_json() for reading in self.readings],
-            "fingerprint": fingerprint,
-            "precision": precision,
-        }
+        return {**values, "readings": [reading.to_json() for reading in self.readings]}
+
+    @property
+    def newest_is_best(self) -> bool:
+        return best_of(self.readings) is self.readings[-1]
 
 
-def train(
-    base: Base,
-    objective: Objective,
-    settings: LoopSettings,
-    folder: Path,
-    *,
-    dev: Objective | None = None,
-    metric: Callable[[], float] | None = None,
-    progress: Progress | None = None,
-    fingerprint: str = "",
-    note: str = "",
-) -> TrainResult:
-    """Train whatever of `base` may move, going on from the checkpoints in `folder` when there are any.
+def train(job: TrainingJob, until: int | None = None) -> TrainResult:
+    """Train what the objective names, going on from the checkpoints in the job's folder when there are any.
 
-    `dev` gives the held-out loss and `metric` the task's own figure at each evaluation; the best weights are loaded at the end.
-    `fingerprint` names data and settings: a run is never resumed on others. Raises StoppedError after a signal, with everything
-    saved; DivergedError when a loss or the gradient is not finite; InputError for checkpoints of other data, settings or precision,
-    and when one cannot be written; BusyError when another process writes the folder.
+    `until` is a step to stop after, everything saved and that step's weights on; a later call goes on, with the same result to
+    the bit as one that never stopped. Raises StoppedError after a signal, with everything saved; DivergedError when a loss, a
+    figure or the gradient is not finite; InputError for checkpoints of other data, settings, precision or version, and when one
+    cannot be written; BusyError when another process writes the folder.
     """
-    with locked(folder), _graceful() as stop:
-        run = _Run(
-            base, objective, settings, folder / "checkpoints", dev, metric, progress or Progress(), fingerprint, note
+    with locked(job.folder), _graceful() as stop:
+        settings, steps, marks = job.settings, job.steps, job.marks
+        optimizer = Optimizer(
+            job.objective.parameters(job.base), weight_decay=settings.weight_decay, clip=settings.clip
         )
-        return run.go(stop)
-
-
-class _Run:
-    """One run's moving parts; `go` is the loop."""
-
-    def __init__(
-        self,
-        base: Base,
-        objective: Objective,
-        settings: LoopSettings,
-        folder: Path,
-        dev: Objective | None,
-        metric: Callable[[], float] | None,
-        progress: Progress,
-        fingerprint: str,
-        note: str,
-    ) -> None:
-        self.base, self.objective, self.settings, self.folder = base, objective, settings, folder
-        self.dev, self.metric, self.progress, self.fingerprint, self.note = dev, metric, progress, fingerprint, note
-        self.steps = max(1, math.ceil(settings.epochs * objective.steps_per_epoch))
-        self.optimizer = Optimizer(trainable(base.model), weight_decay=settings.weight_decay, clip=settings.clip)
-        self.state = self._resume()
-        marks = {round(self.steps * (number + 1) / settings.evaluations) for number in range(settings.evaluations)}
-        self.marks = {max(1, mark) for mark in marks} if dev is not None else set()
-
-    def go(self, stop: list[int]) -> TrainResult:
+        state = _resume(job, optimizer)
+        last = steps if until is None else min(until, steps)
         began = last_save = time.monotonic()
-        before = self.state.seconds
-        stopped_early = should_stop(self.state.readings, self.settings.patience)
-        while self.state.step < self.steps and not stopped_early:
-            self._step()
-            self.state.seconds = before + time.monotonic() - began
-            evaluated = self.state.step in self.marks
+        before = state.seconds
+        stopped_early = should_stop(state.readings, settings.patience)
+        while state.step < last and not stopped_early:
+            loss = 0.0
+            figures: dict[str, float] = {}
+            for batch in job.objective.batches(state.step):
+                part = job.objective.loss(job.base, batch)
+                part.value.backward()  # type: ignore[no-untyped-call]
+                optimizer.collect()
+                loss += float(part.value.detach())
+                _add(figures, part)
+                state.tokens += batch.ids_N.shape[0]
+            norm = optimizer.clip_gradients()
+            _require_numbers(job, state.step + 1, {"loss": loss, "gradient norm": norm, **figures})
+            rate = learning_rate_at(state.step, steps, settings.learning_rate, settings.schedule)
+            optimizer.step(rate)
+            state.step += 1
+            state.loss_sum += loss
+            state.loss_count += 1
+            _tell_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
+            state.seconds = before + time.monotonic() - began
+            evaluated = state.step in marks
             if evaluated:
-                self._evaluate()
-                self.state.seconds = before + time.monotonic() - began
-                stopped_early = should_stop(self.state.readings, self.settings.patience)
-            if evaluated or stop or self.state.step == self.steps or time.monotonic() - last_save > SAVE_SECONDS:
-                self._save(best=evaluated and self._newest_is_best())
+                _evaluate(job, state)
+                state.seconds = before + time.monotonic() - began
+                stopped_early = should_stop(state.readings, settings.patience)
+            if evaluated or stop or state.step == last or time.monotonic() - last_save > SAVE_SECONDS:
+                _save(job, optimizer, state, best=evaluated and state.newest_is_best)
                 last_save = time.monotonic()
             if stop:
-                raise StoppedError(f"stopped at step {self.state.step} of {self.steps}, all saved; go on with --resume")
-        return self._finish()
-
-    def _step(self) -> None:
-        """One optimizer step."""
-        loss = 0.0
-        for batch in self.objective.batches(self.state.step):
-            part = self.objective.loss(self.base, batch)
-            part.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.collect()
-            loss += float(part.detach())
-            self.state.tokens += batch.ids_N.shape[0]
-        self._require_number("loss", loss)
-        rate = learning_rate_at(self.state.step, self.steps, self.settings.learning_rate)
-        norm = self.optimizer.clip_gradients()
-        self._require_number("gradient norm", norm)
-        self.optimizer.step(rate)
-        self.state.step += 1
-        self.state.loss_sum += loss
-        self.state.loss_count += 1
-        self.progress.emit(
-            "train",
-            step=self.state.step,
-            of=self.steps,
-            loss=loss,
-            gradient_norm=norm,
-            learning_rate=rate,
-            tokens_per_second=self.state.tokens / self.state.seconds if self.state.seconds else None,
-            **({"note": self.note} if self.note else {}),
-        )
-
-    def _require_number(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"{what} is {value} at step {self.state.step + 1}; the last checkpoint is intact: "
-                f"lower learning_rate (now {self.settings.learning_rate:g})"
-            )
-
-    def _evaluate(self) -> None:
-        if self.dev is None:
-            return
-        reading = Reading(
-            step=self.state.step,
-            train_loss=self.state.loss_sum / max(1, self.state.loss_count),
-            dev_loss=mean_loss(self.base, self.dev),
-            dev_metric=self.metric() if self.metric else None,
-        )
-        self._require_number("dev loss", reading.dev_loss)
-        self.state.loss_sum, self.state.loss_count = 0.0, 0
-        self.state.readings.append(reading)
-        self.progress.emit("dev", **{**reading.to_json(), "of": self.steps, "best": self._newest_is_best()})
-
-    def _newest_is_best(self) -> bool:
-        return best_of(self.state.readings) is self.state.readings[-1]
-
-    def _save(self, *, best: bool) -> None:
-        state = self.state.to_json(self.fingerprint, self.base.precision)
-        kept = Checkpoint(weights=self.optimizer.weights(), moments=self.optimizer.moments(), state=state)
-        checkpoints.save(self.folder, kept, best=best)
-
-    def _resume(self) -> _State:
-        found = checkpoints.load(self.folder)
-        if found is None:
-            return _State()
-        saved = dict(found.state)
-        for key, mine in (("fingerprint", self.fingerprint), ("precision", self.base.precision)):
-            if saved.pop(key) != mine:
-                raise InputError(
-                    f"the checkpoint was made with another {'data or settings' if key == 'fingerprint' else 'precision'}",
-                    "start a new run, or put back what was changed",
-                    file=self.folder,
-                )
-        self.optimizer.load_weights(found.weights)
-        self.optimizer.load_moments(found.moments)
-        return _State(**{**saved, "readings": [Reading(**reading) for reading in saved["readings"]]})
-
-    def _finish(self) -> TrainResult:
-        readings = tuple(self.state.readings)
-        best = checkpoints.load_best(self.folder)
-        if best is not None:
-            self.optimizer.load_weights(best.weights)
-        verdict = health(readings)
-        if ADVICE[verdict]:
-            self.progress.emit("train", step=self.state.step, of=self.steps, note=ADVICE[verdict])
-        return TrainResult(
-            steps=self.state.step,
-            seconds=self.state.seconds,
-            tokens=self.state.tokens,
-            best=best_of(readings) if readings else None,
-            health=verdict,
-            readings=readings,
-        )
+                raise StoppedError(f"stopped at step {state.step} of {steps}, all saved; go on with --resume")
+        return _result(job, optimizer, state, finished=stopped_early or state.step == steps)
 
 
-def mean_loss(base: Base, objective: Objective) -> float:
-    """Loss over one pass of an objective, in nats per trained token: each step counts by the tokens trained on in it."""
+def held_out(base: Base, objective: Objective[Any]) -> Evaluation:
+    """Loss in nats and figures over one pass of an objective; each step counts by the tokens trained on in it."""
     total, tokens = 0.0, 0
+    figures: dict[str, float] = {}
     with torch.no_grad():
         for step in range(objective.steps_per_epoch):
             batches = objective.batches(step)
             trained = sum(batch.trained_tokens for batch in batches)
-            total += trained * sum(float(objective.loss(base, batch)) for batch in batches)
+            parts = [objective.loss(base, batch) for batch in batches]
+            total += trained * sum(float(part.value) for part in parts)
             tokens += trained
-    return total / tokens
+            for part in parts:
+                _add(figures, part, times=trained)
+    return Evaluation(dev_loss=total / tokens, figures={name: value / tokens for name, value in figures.items()})
+
+
+def _add(figures: dict[str, float], part: Loss, times: float = 1.0) -> None:
+    for name, value in part.figures.items():
+        number = float(value.detach()) if isinstance(value, Tensor) else value
+        figures[name] = figures.get(name, 0.0) + times * number
+
+
+def _require_numbers(job: TrainingJob, step: int, values: Mapping[str, float | None]) -> None:
+    for what, value in values.items():
+        if value is not None and not math.isfinite(value):
+            raise DivergedError(
+                f"{what} is {value} at step {step}; the last checkpoint is intact: "
+                f"lower learning_rate (now {job.settings.learning_rate:g})"
+            )
+
+
+def _tell_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> None:
+    job.progress.emit(
+        "train",
+        step=state.step,
+        of=job.steps,
+        **figures,
+        tokens_per_second=state.tokens / state.seconds if state.seconds else None,
+        **({"note": job.note} if job.note else {}),
+    )
+
+
+def _evaluate(job: TrainingJob, state: _State) -> None:
+    if job.evaluate is None:
+        return
+    seen = job.evaluate()
+    _require_numbers(job, state.step, {"dev loss": seen.dev_loss, "dev metric": seen.dev_metric, **seen.figures})
+    reading = Reading(
+        step=state.step,
+        train_loss=state.loss_sum / max(1, state.loss_count),
+        dev_loss=seen.dev_loss,
+        dev_metric=seen.dev_metric,
+        figures=seen.figures,
+    )
+    state.loss_sum, state.loss_count = 0.0, 0
+    state.readings.append(reading)
+    told = reading.to_json()
+    figures = told.pop("figures")
+    job.progress.emit("dev", **told, of=job.steps, best=state.newest_is_best, **figures)
+
+
+def _save(job: TrainingJob, optimizer: Optimizer, state: _State, *, best: bool) -> None:
+    named = {"version": VERSION, "fingerprint": job.fingerprint, "precision": job.base.precision}
+    kept = Checkpoint(weights=optimizer.weights(), moments=optimizer.moments(), state={**named, **state.to_json()})
+    checkpoints.save(job.checkpoints, kept, best=best)
+
+
+def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
+    found = checkpoints.load(job.checkpoints)
+    if found is None:
+        return _State()
+    saved = dict(found.state)
+    version = saved.pop("version", 1)
+    differs = (
+        (
+            version not in (1, VERSION),
+            f"version {version} of Trimtab's checkpoints; this Trimtab reads 1 and {VERSION}",
+        ),
+        (saved.pop("fingerprint", None) != job.fingerprint, "another data or settings"),
+        (saved.pop("precision", None) != job.base.precision, "another precision"),
+        (found.weights.keys() != optimizer.parameters.keys(), "other trainable weights"),
+    )
+    for is_so, what in differs:
+        if is_so:
+            raise InputError(
+                f"the checkpoint was made with {what}",
+                "start a new run, or put back what was changed",
+                file=job.checkpoints,
+            )
+    optimizer.load_weights(found.weights)
+    optimizer.load_moments(found.moments)
+    return _State(**{**saved, "readings": [Reading(**reading) for reading in saved["readings"]]})
+
+
+def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: bool) -> TrainResult:
+    """What came out; at the end of a run the best weights are put on, at a rung they stay as they are."""
+    readings = tuple(state.readings)
+    verdict = health(readings)
+    best = checkpoints.load_best(job.checkpoints) if finished else None
+    if best is not None:
+        optimizer.load_weights(best.weights)
+    if finished and ADVICE[verdict]:
+        job.progress.emit("train", step=state.step, of=job.steps, note=ADVICE[verdict])
+    return TrainResult(
+        finished=finished,
+        steps=state.step,
+        seconds=state.seconds,
+        tokens=state.tokens,
+        best=best_of(readings) if readings else None,
+        health=verdict,
+        readings=readings,
+    )
 
 
 @contextmanager

@@ -1,20 +1,96 @@
-"""Losses that never hold the logits of a whole batch.
+"""What losses are built from: log-probabilities of labels, differentiable, without ever holding the logits of a whole batch.
 
-Shapes: M scored positions, D hidden size, V vocabulary.
+Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trimtab.model.load import Base, softcap
+from trimtab.training.batch import Batch
+
 CHUNK_BYTES = 48_000_000  # float32 logits of one chunk: each chunk reads the whole head once, so small ones are slow
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Weighted sum of token cross entropies; the gradient is taken while the chunk's logits are at hand."""
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A micro-batch's part of its step's loss and of the step's figures: both are summed over the micro-batches.
+
+    What is to be a mean is divided by the count of the whole step, as the weights of `step_batches` are. Figures stand in the
+    step's `train` event under their names, beside `loss`, `gradient_norm`, `learning_rate` and the like.
+    """
+
+    value: Tensor
+    figures: Mapping[str, Tensor | float] = field(default_factory=dict)
+
+
+def scored_hidden(base: Base, batch: Batch) -> Tensor:
+    """The last hidden states `hidden_MD` of the scored positions, one for each label."""
+    device = base.device
+    hidden_ND = base.hidden(batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
+    # index_select, as its gradient adds up a position that stands several times in a fixed order on CPU
+    return hidden_ND.index_select(0, batch.scored_M.to(device))
+
+
+def label_log_probabilities(
+    base: Base, hidden_MD: Tensor, labels_M: Tensor, *, foretold_M: Tensor | None = None
+) -> Tensor:
+    """`log_p_M` of the labels under the model's own head, in nats; `foretold_M` is that of `token_log_probabilities`."""
+    head = base.model.get_output_embeddings()
+    return token_log_probabilities(
+        hidden_MD,
+        head.weight,
+        labels_M.to(hidden_MD.device),
+        bias_V=head.bias,
+        softcap=softcap(base.model),
+        foretold_M=foretold_M,
+    )
+
+
+def weighted_cross_entropy(log_p_M: Tensor, weights_M: Tensor, vocabulary: int) -> Tensor:
+    """Sum of weight times cross entropy, in nats.
+
+    Added up by the head's chunks, whose size follows from `vocabulary`: so it always was, and seeded losses stay the same to the bit.
+    """
+    values_M = log_p_M * weights_M
+    total = values_M[:0].sum()  # 0, and differentiable where nothing is scored
+    for part in _chunks(len(values_M), vocabulary):
+        total = total - values_M[part].sum()
+    return total
+
+
+def token_log_probabilities(
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    labels_M: Tensor,
+    *,
+    bias_V: Tensor | None = None,
+    softcap: float | None = None,
+    foretold_M: Tensor | None = None,
+) -> Tensor:
+    """Natural logarithm of each label's probability, float32 `log_p_M`, differentiable for any loss built on it.
+
+    `foretold_M`, where it is known, is the gradient of the loss with respect to `log_p_M`, nowhere 0: -w for a sum of weighted
+    cross entropies. It changes no result beyond rounding; with it a trainable head costs no second pass. Every label must be >= 0.
+    """
+    log_p_M: Tensor = _TokenLogProbabilities.apply(hidden_MD, weight_VD, bias_V, labels_M, foretold_M, softcap)  # type: ignore[no-untyped-call]
+    return log_p_M
+
+
+class _TokenLogProbabilities(torch.autograd.Function):
+    """The head in chunks, gradients taken while a chunk's logits are at hand.
+
+    For an upstream gradient g, the gradient of the hidden state m is g_m (1[label_m] - p_m) W: a vector that is known in the
+    forward pass but for the factor g_m. So it is kept scaled by the gradient foretold (1 where none is), and the backward
+    pass only multiplies by g_m / foretold_m. The head's own gradient sums over positions, each with its g_m: what was
+    summed in the forward pass holds when g is the foretold gradient times one factor, else it is taken again, chunk by chunk.
+    """
 
     @staticmethod
     def forward(
@@ -23,63 +99,96 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         weight_VD: Tensor,
         bias_V: Tensor | None,
         labels_M: Tensor,
-        weights_M: Tensor,
+        foretold_M: Tensor | None,
         cap: float | None,
     ) -> Tensor:
-        rows = max(1, CHUNK_BYTES // (4 * weight_VD.shape[0]))
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        grad_hidden = torch.empty_like(hidden_MD) if need_hidden else None
-        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if need_weight else None
-        grad_bias = None if bias_V is None or not need_bias else torch.zeros_like(bias_V, dtype=torch.float32)
-        total = hidden_MD.new_zeros((), dtype=torch.float32)
-        for start in range(0, hidden_MD.shape[0], rows):
-            part = slice(start, start + rows)
-            logits = torch.nn.functional.linear(hidden_MD[part], weight_VD, bias_V).float()
-            squashed = torch.tanh(logits / cap) if cap is not None else None
-            if squashed is not None and cap is not None:
-                logits = cap * squashed
-            log_p = torch.log_softmax(logits, dim=-1)
-            total -= (log_p.gather(1, labels_M[part, None])[:, 0] * weights_M[part]).sum()
-            if not any(ctx.needs_input_grad):
-                continue
-            grad = log_p.exp_()
-            grad[torch.arange(grad.shape[0], device=grad.device), labels_M[part]] -= 1.0
-            grad *= weights_M[part, None]
-            if squashed is not None:
-                grad *= 1.0 - squashed.square()
-            low = grad.to(hidden_MD.dtype)
-            if grad_hidden is not None:
-                grad_hidden[part] = low @ weight_VD
-            if grad_weight is not None:
-                grad_weight += (low.T @ hidden_MD[part]).float()
-            if grad_bias is not None:
-                grad_bias += grad.sum(0)
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
-        ctx.dtype = weight_VD.dtype
-        return total
+        count = hidden_MD.shape[0]
+        log_p_M = hidden_MD.new_empty(count, dtype=torch.float32)
+        scale_M = torch.ones_like(log_p_M) if foretold_M is None else foretold_M
+        grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
+        head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if foretold_M is not None else None
+        for part in _chunks(count, weight_VD.shape[0]):
+            log_p_RV, squashed_RV = _log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
+            log_p_M[part] = log_p_RV.gather(1, labels_M[part, None])[:, 0]
+            if need_hidden or (head is not None and head.needed):
+                grad_RV = _logits_gradient(log_p_RV, squashed_RV, labels_M[part], scale_M[part])
+                low_RV = grad_RV.to(hidden_MD.dtype)
+                if grad_hidden_MD is not None:
+                    grad_hidden_MD[part] = low_RV @ weight_VD
+                if head is not None:
+                    head.add(grad_RV, low_RV, hidden_MD[part])
+        ctx.grad_head, ctx.cap = head, cap
+        # the head's inputs are needed again only where its gradient may have to be
+        again = (hidden_MD, weight_VD, bias_V, labels_M) if need_weight or need_bias else (None,) * 4
+        ctx.save_for_backward(grad_hidden_MD, foretold_M, *again)
+        return log_p_M
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
-        return (
-            None if grad_hidden is None else grad_hidden.mul_(grads[0]),
-            None if grad_weight is None else (grad_weight * grads[0]).to(ctx.dtype),
-            None if grad_bias is None else (grad_bias * grads[0]).to(ctx.dtype),
-            None,
-            None,
-            None,
+        grad_hidden_MD, foretold_M, hidden_MD, weight_VD, bias_V, labels_M = ctx.saved_tensors
+        factor_M = grads[0] if foretold_M is None else grads[0] / foretold_M
+        if grad_hidden_MD is not None:
+            grad_hidden_MD = (grad_hidden_MD * factor_M[:, None]).to(grad_hidden_MD.dtype)
+        _, need_weight, need_bias = ctx.needs_input_grad[:3]
+        if not (need_weight or need_bias):
+            return grad_hidden_MD, None, None, None, None, None
+        if ctx.grad_head is not None and len(factor_M) and bool((factor_M == factor_M[0]).all()):
+            return grad_hidden_MD, *ctx.grad_head.times(factor_M[0]), None, None, None
+        head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
+        for part in _chunks(len(labels_M), weight_VD.shape[0]):
+            log_p_RV, squashed_RV = _log_softmax(hidden_MD[part], weight_VD, bias_V, ctx.cap)
+            grad_RV = _logits_gradient(log_p_RV, squashed_RV, labels_M[part], grads[0][part])
+            head.add(grad_RV, grad_RV.to(hidden_MD.dtype), hidden_MD[part])
+        return grad_hidden_MD, *head.times(grads[0].new_ones(())), None, None, None
+
+
+class _HeadGradient:
+    """Float32 sums of the gradients of the head's weight and bias, those that are needed."""
+
+    def __init__(self, weight_VD: Tensor, bias_V: Tensor | None, need_weight: bool, need_bias: bool) -> None:
+        self.dtype = weight_VD.dtype
+        self.weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if need_weight else None
+        self.bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if bias_V is not None and need_bias else None
+
+    @property
+    def needed(self) -> bool:
+        return self.weight_VD is not None or self.bias_V is not None
+
+    def add(self, grad_RV: Tensor, low_RV: Tensor, hidden_RD: Tensor) -> None:
+        if self.weight_VD is not None:
+            self.weight_VD += (low_RV.T @ hidden_RD).float()
+        if self.bias_V is not None:
+            self.bias_V += grad_RV.sum(0)
+
+    def times(self, factor: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        weight_VD, bias_V = (
+            None if total is None else (total * factor).to(self.dtype) for total in (self.weight_VD, self.bias_V)
         )
+        return weight_VD, bias_V
 
 
-def cross_entropy_sum(
-    hidden_MD: Tensor,
-    weight_VD: Tensor,
-    labels_M: Tensor,
-    weights_M: Tensor,
-    *,
-    bias_V: Tensor | None = None,
-    softcap: float | None = None,
-) -> Tensor:
-    """Sum over positions of weight times cross entropy in nats, the head applied in chunks. Every label must be >= 0."""
-    total: Tensor = _ChunkedCrossEntropy.apply(hidden_MD, weight_VD, bias_V, labels_M, weights_M, softcap)  # type: ignore[no-untyped-call]
-    return total
+def _log_softmax(
+    hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, cap: float | None
+) -> tuple[Tensor, Tensor | None]:
+    """`log_p_RV`, and the tanh of the soft cap where there is one."""
+    logits_RV = torch.nn.functional.linear(hidden_RD, weight_VD, bias_V).float()
+    if cap is None:
+        return torch.log_softmax(logits_RV, dim=-1), None
+    squashed_RV = torch.tanh(logits_RV / cap)
+    return torch.log_softmax(cap * squashed_RV, dim=-1), squashed_RV
+
+
+def _logits_gradient(log_p_RV: Tensor, squashed_RV: Tensor | None, labels_R: Tensor, scale_R: Tensor) -> Tensor:
+    """Gradient of the head's raw logits for the upstream gradient `scale_R`; overwrites `log_p_RV`."""
+    grad_RV = log_p_RV.exp_()
+    grad_RV[torch.arange(grad_RV.shape[0], device=grad_RV.device), labels_R] -= 1.0
+    grad_RV *= -scale_R[:, None]
+    if squashed_RV is not None:
+        grad_RV *= 1.0 - squashed_RV.square()
+    return grad_RV
+
+
+def _chunks(count: int, vocabulary: int) -> Iterator[slice]:
+    rows = max(1, CHUNK_BYTES // (4 * vocabulary))
+    return (slice(start, start + rows) for start in range(0, count, rows))

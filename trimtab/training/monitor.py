@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 METRIC_NOISE = 0.02  # the metric is taken on 60 dev questions: one lucky answer must not outweigh a lower dev loss
+LOSS_RISE, LOSS_FALL = 0.05, 0.02  # shares of the dev loss that count as a rise and as a fall
 Health = Literal["learning", "still improving", "memorising"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one look at dev gives: dev loss in nats per answer token, the task's metric (higher is better), further figures.
+
+    Raises ValueError when it has neither loss nor metric: no weights could be told to be the best.
+    """
+
+    dev_loss: float | None = None
+    dev_metric: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.dev_loss is None and self.dev_metric is None:
+            raise ValueError("an evaluation has a dev loss, a dev metric or both")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One evaluation: mean train loss since the last one and dev loss in nats per answer token, and the task's metric on dev."""
+    """One evaluation within a run, and the mean train loss since the last one; every reading of a run has the same figures."""
 
     step: int
     train_loss: float
-    dev_loss: float
+    dev_loss: float | None
     dev_metric: float | None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The reading as JSON values."""
@@ -29,9 +47,9 @@ def better(reading: Reading, than: Reading | None) -> bool:
     if than is None:
         return True
     left, right = reading.dev_metric, than.dev_metric
-    if left is not None and right is not None and abs(left - right) > METRIC_NOISE:
+    if left is not None and right is not None and (abs(left - right) > METRIC_NOISE or reading.dev_loss is None):
         return left > right
-    return reading.dev_loss < than.dev_loss
+    return _badness(reading) < _badness(than)
 
 
 def best_of(readings: Sequence[Reading]) -> Reading:
@@ -43,27 +61,43 @@ def best_of(readings: Sequence[Reading]) -> Reading:
 
 
 def should_stop(readings: Sequence[Reading], patience: int) -> bool:
-    """True when the best reading is at least `patience` evaluations old and dev loss stands above its lowest."""
+    """True when the best reading is at least `patience` evaluations old and dev loss stands above its lowest.
+
+    Without a dev loss it is the metric that must stand below its highest.
+    """
     if len(readings) <= patience:
         return False
     behind = len(readings) - 1 - readings.index(best_of(readings))
-    return behind >= patience and readings[-1].dev_loss > min(reading.dev_loss for reading in readings)
+    return behind >= patience and _badness(readings[-1]) > min(map(_badness, readings))
 
 
 def health(readings: Sequence[Reading]) -> Health:
     """What the whole curve says: memorising from a dev loss 5% above its lowest on, improving while it still fell by over 2%.
 
-    A run with fewer than two readings is taken to be learning.
+    Without a dev loss, both are a change of the metric by more than its noise. A run with fewer than two readings is taken to be
+    learning.
     """
     if len(readings) < 2:
         return "learning"
-    lowest = min(readings, key=lambda reading: reading.dev_loss)
-    last = readings[-1]
-    if last.dev_loss > lowest.dev_loss * 1.05 and last.train_loss < lowest.train_loss:
+    lowest = min(readings, key=_badness)
+    last, former = readings[-1], readings[-2]
+    if _badness(last) - _badness(lowest) > _step(lowest, LOSS_RISE) and last.train_loss < lowest.train_loss:
         return "memorising"
-    if lowest is last and readings[-2].dev_loss - last.dev_loss > 0.02 * readings[-2].dev_loss:
+    if lowest is last and _badness(former) - _badness(last) > _step(former, LOSS_FALL):
         return "still improving"
     return "learning"
+
+
+def _badness(reading: Reading) -> float:
+    """Dev loss, or the metric turned round where there is none: lower is better."""
+    if reading.dev_loss is not None:
+        return reading.dev_loss
+    return -reading.dev_metric if reading.dev_metric is not None else 0.0
+
+
+def _step(reading: Reading, share: float) -> float:
+    """By how much `_badness` must change to mean something."""
+    return METRIC_NOISE if reading.dev_loss is None else share * abs(reading.dev_loss)
 
 
 ADVICE: dict[Health, str] = {

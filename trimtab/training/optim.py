@@ -1,4 +1,4 @@
-"""AdamW on float32 masters of whatever may move, with clipping and the learning-rate schedule.
+"""AdamW on float32 masters of whatever may move, with clipping and the learning-rate schedules.
 
 Source: Loshchilov & Hutter 2019 (arXiv 1711.05101).
 """
@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
+Schedule = Literal["cosine", "constant"]
 
-def learning_rate_at(step: int, steps: int, peak: float, warmup: float = 0.05) -> float:
-    """Linear warm-up over a share of the steps, then a cosine down to a tenth of the peak; `step` counts from 0."""
-    rise = max(1, round(steps * warmup))
+
+def learning_rate_at(step: int, steps: int, peak: float, schedule: Schedule = "cosine") -> float:
+    """Linear warm-up, then a cosine down to a tenth of the peak, or the peak and at the end a linear fall towards 0.
+
+    `step` counts from 0 to `steps` - 1. With "constant" every step before the fall has the same rate whatever comes after it.
+    """
+    rise, fall = max(1, round(steps * WARMUP)), round(steps * DECAY)
     if step < rise:
         return peak * (step + 1) / rise
+    if schedule == "constant":
+        return peak * min(1.0, (steps - step) / (fall + 1))
     done = (step - rise) / max(1, steps - rise)
     return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
 

@@ -11,8 +11,8 @@ import torch
 
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
-from trimtab.training.batch import Row
-from trimtab.training.sft import MICRO_TOKENS, Supervised
+from trimtab.training.batch import MICRO_TOKENS, Row
+from trimtab.training.sft import Supervised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> Train
     done, began = -tokens, time.perf_counter()
     while done <= 0 or time.perf_counter() - began < seconds:
         for batch in objective.batches(0):
-            objective.loss(base, batch).backward()  # type: ignore[no-untyped-call]
+            objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
         if done < 0:
             began = time.perf_counter()
         done += tokens

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from torch import Tensor
+from torch import nn
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.load import Base, hidden_states, softcap
-from trimtab.training.batch import IGNORE, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
-from trimtab.training.losses import cross_entropy_sum
-
-# Tokens of one forward and backward pass: bounds memory, changes nothing else.
-MICRO_TOKENS = 512
+from trimtab.model.adapters import trainable
+from trimtab.model.load import Base
+from trimtab.training.batch import Batch, Row, step_batches, steps_per_epoch
+from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, weighted_cross_entropy
 
 
 class Supervised:
@@ -28,28 +26,21 @@ class Supervised:
         """Optimizer steps that see every row once."""
         return steps_per_epoch(len(self.rows), self.batch)
 
+    def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
+        """Whatever of the model may move."""
+        return trainable(base.model)
+
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of one optimizer step."""
-        rows = [self.rows[number] for number in step_rows(len(self.rows), self.batch, step, self.seed)]
-        total = sum(row.trained_tokens * row.weight for row in rows)
-        scaled = [Row(encoded=row.encoded, weight=row.weight / total) for row in rows]
-        return [pack(part) for part in micro_batches(scaled, MICRO_TOKENS)]
+        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed)
 
-    def loss(self, base: Base, batch: Batch) -> Tensor:
+    def loss(self, base: Base, batch: Batch) -> Loss:
         """This micro-batch's share of the step's loss: weights already carry the division by the step's tokens."""
-        device = base.device
-        labels_N = batch.labels_N.to(device)
-        scored_N = labels_N != IGNORE
-        hidden_ND = hidden_states(base.model, batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
-        head = base.model.get_output_embeddings()
-        return cross_entropy_sum(
-            hidden_ND[scored_N],
-            head.weight,
-            labels_N[scored_N],
-            batch.weights_N.to(device)[scored_N],
-            bias_V=head.bias,
-            softcap=softcap(base.model),
-        )
+        hidden_MD = scored_hidden(base, batch)
+        weights_M = batch.weights_M.to(hidden_MD.device)
+        log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M, foretold_M=-weights_M)
+        vocabulary = base.model.get_output_embeddings().weight.shape[0]
+        return Loss(value=weighted_cross_entropy(log_p_M, weights_M, vocabulary))
 
 
 def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[Row]:
