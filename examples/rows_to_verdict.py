@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 from trimtab.answering.choose import ChoiceRequest, choose_labels
-from trimtab.base.records import ArmResult, Comparison, Example, Generation, Message, Verdict
+from trimtab.base.records import ArmResult, Comparison, Example, Generation, Message, Usage, Verdict
 from trimtab.base.tables import BaseTable, DataTable, SplitTable, StudyTable, TargetTable, TaskTable
 from trimtab.base.task import Task
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.data.split import assign_splits
-from trimtab.decision.cost import Usage, cost_of
+from trimtab.decision.cost import cost_of
 from trimtab.decision.verdict import best_arm, decide, planned_pairs
 from trimtab.measurement.evaluate import evaluate
 from trimtab.measurement.figures import difference, noninferiority_p, score_estimate
@@ -22,7 +22,7 @@ from trimtab.model.adapters import add_lora, merged
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training.linear import train_linear
-from trimtab.training.loop import LoopSettings, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.sft import Supervised, answer_rows
 
 # What a task file would say: what to do, what is held out, what to compare.
@@ -83,8 +83,8 @@ def main() -> tuple[list[ArmResult], Verdict]:
         spent, began = time.perf_counter() - began, time.perf_counter()
         _ = [ask([prompt]) for prompt in prompts[:10]]  # cost: a year of 1,000 questions a month, asked one by one
         seconds = {"evaluation_seconds": spent, "seconds_per_question": (time.perf_counter() - began) / 10}
-        own = {"runs_on_own_machine": True, "prompt_tokens": 0, "new_tokens": 0, "token_price": None}  # no endpoint
-        usages[arm] = Usage(**seconds, **own, train_seconds=trained, index_seconds=0.0, trained=trained > 0)
+        own = {"runs_on_own_machine": True, "prompt_tokens": 0, "new_tokens": 0, "index_seconds": 0.0}
+        usages[arm] = Usage(**seconds, **own, train_seconds=trained, trained=trained > 0, token_fee=None)
         score, cost = score_estimate(answers[arm], TASK), cost_of(usages[arm], TASK.cost)
         results.append(ArmResult(arm=arm, status="done", score=score, cost=cost))
         print(f"{arm:<9} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}], {cost.total:,.0f} {cost.currency}")
@@ -96,18 +96,18 @@ def main() -> tuple[list[ArmResult], Verdict]:
     add_lora(base, rank=8, alpha=16, seed=0)
     taught = (encoder.conversation(compose(row, INSTRUCTION).messages, row.references[0]) for row in rows)
     objective = Supervised(answer_rows((encoded, 1.0) for encoded in taught), batch=8, seed=0)
-    result = train(base, objective, LoopSettings(learning_rate=1e-3, epochs=4), ledger.with_name("run"))
+    job = {"settings": LoopSettings(learning_rate=1e-3, epochs=4), "folder": ledger.with_name("run")}
+    result = train(TrainingJob(base=base, objective=objective, **job))
     with merged(base.model):
         measure("lora", ask_model, trained=result.seconds)
-
     # Compared in pairs, on the same questions; Holm's correction over the whole family, which was planned and not picked.
     best = best_arm(results, TASK)
     planned = planned_pairs(TASK.arms, best)
     gaps = [difference(answers[a], answers[b], TASK) for a, b in planned]
     family = zip(planned, gaps, holm([gap.p for gap in gaps]), strict=True)
     comparisons = [Comparison(a=a, b=b, **gap._asdict(), p_holm=adjusted) for (a, b), gap, adjusted in family]
-    others = [arm for arm in answers if arm != best]
-    not_worse = {arm: noninferiority_p(answers[arm], answers[best], TASK, TASK.target.margin) for arm in others}
+    rest, top, margin = answers.items(), answers[best], TASK.target.margin
+    not_worse = {arm: noninferiority_p(own, top, TASK, margin) for arm, own in rest if arm != best}
     verdict = decide(results, comparisons, not_worse, TASK, usages)
     for pair in comparisons:
         print(f"{pair.a} - {pair.b}: {pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p_holm:.4f}")

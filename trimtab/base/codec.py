@@ -1,8 +1,7 @@
 """The one way between records and JSON: everything that is written by one verb and read by another goes through here.
 
-A record is an object with its fields' names. Three have a shape of their own (formats.md, `study.json`): an `Estimate` is
-`{"score", "low", "high", "n"}`; an `ArmResult` carries its score's figures itself, and without a score only why; a `Flip` leaves
-out the side that it has not.
+A record is an object with its fields' names. One whose shape in files is another (formats.md, `study.json`) turns the object of its
+fields into that shape by a method `shaped`, and back by a class method `unshaped`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from trimtab.base.errors import InputError, VersionError
 from trimtab.base.files import read_object, write_json
-from trimtab.base.records import ArmResult, Estimate, Flip
 
 FORM = 2  # of the files under .trimtab/; raised whenever one of them changes its meaning
 Record = TypeVar("Record")
@@ -53,16 +51,8 @@ def to_plain(value: Any) -> Any:
 
 def _record_to_plain(record: Any) -> dict[str, Any]:
     plain = {item.name: to_plain(getattr(record, item.name)) for item in fields(record)}
-    if isinstance(record, Estimate):
-        return {"score": plain.pop("value"), **plain}
-    if isinstance(record, Flip):
-        return {key: value for key, value in plain.items() if value is not None}
-    if isinstance(record, ArmResult):
-        if record.status != "done":
-            return {key: plain[key] for key in ("arm", "status", "why")}
-        del plain["why"]
-        return {**plain, **(plain["score"] or {})}
-    return plain
+    shaped: dict[str, Any] = record.shaped(plain) if hasattr(record, "shaped") else plain
+    return shaped
 
 
 def from_plain(kind: type[Record], plain: Any) -> Record:
@@ -93,7 +83,7 @@ def _gathered(hint: Any, plain: Any) -> Any:
     """`plain` with the shapes of their own turned back into fields, at any depth; raises ValueError for a key that no field has."""
     arguments = get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(plain, Mapping):
-        plain = _fields_of(hint, plain)
+        plain = hint.unshaped(plain) if hasattr(hint, "unshaped") else plain
         unknown = sorted(set(plain) - set(_hints(hint)))
         if unknown:
             raise ValueError(f"{hint.__name__} has no {unknown[0]!r}")
@@ -105,15 +95,6 @@ def _gathered(hint: Any, plain: Any) -> Any:
         return [_gathered(arguments[0], item) for item in plain]
     if get_origin(hint) is Mapping and isinstance(plain, Mapping):
         return {key: _gathered(arguments[1], value) for key, value in plain.items()}
-    return plain
-
-
-def _fields_of(kind: type[Any], plain: Mapping[str, Any]) -> Mapping[str, Any]:
-    if kind is Estimate and "score" in plain:
-        return {"value": plain["score"], **{key: value for key, value in plain.items() if key != "score"}}
-    if kind is ArmResult and "low" in plain:
-        rest = {key: value for key, value in plain.items() if key not in ("low", "high", "n")}
-        return {**rest, "score": {key: plain.get(key) for key in ("score", "low", "high", "n")}}
     return plain
 
 

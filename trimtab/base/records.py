@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from trimtab.base.show import Shown
 
@@ -160,12 +160,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A figure with its two-sided 95% interval (unadjusted) and the number of items behind it."""
+    """A figure with its two-sided 95% interval (unadjusted) and the number of items behind it; in files `value` is `score`."""
 
     value: float
     low: float
     high: float
     n: int
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in files."""
+        return {"score": plain.pop("value"), **plain}
+
+    @classmethod
+    def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """By its fields again."""
+        return {"value" if key == "score" else key: value for key, value in plain.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +260,10 @@ class Flip:
     below: float | None = None
     above: float | None = None
 
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """Without the side that it has not."""
+        return {key: value for key, value in plain.items() if value is not None}
+
 
 Setting = float | int | str | bool | Mapping[str, float]  # a mapping gives one value for each stage
 
@@ -288,7 +301,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmResult(Shown):
-    """What a study found out about one arm; without `status == "done"` there is a `why` and no score."""
+    """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
+
+    In files it carries its score's figures itself, and without a score only why.
+    """
 
     arm: str
     status: Literal["done", "failed", "not_run"]
@@ -311,6 +327,22 @@ class ArmResult(Shown):
     seconds_per_question: float | None = None
     cost: Cost | None = None
     chosen: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in `study.json`."""
+        if self.status != "done":
+            return {key: plain[key] for key in ("arm", "status", "why")}
+        del plain["why"]
+        return {**plain, **(plain["score"] or {})}
+
+    @classmethod
+    def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """By its fields again, the score a record of its own."""
+        if "low" not in plain:
+            return dict(plain)
+        figures = ("score", "low", "high", "n")
+        rest = {key: value for key, value in plain.items() if key not in figures}
+        return {**rest, "score": {key: plain.get(key) for key in figures}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
