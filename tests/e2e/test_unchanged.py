@@ -31,21 +31,15 @@ DOCUMENTS = ("annual-leave.md", "family-leave.md", "shifts.md", "devices.md", "p
 FIXED = 'leakage = "report"\n[base]\nprecision = "fp32"'
 ARMS = {
     "handbook": """
-arms = ["shots", "passages", "tuned", "read"]
+arms = ["shots", "read"]
 [arm.shots]
 context = "few-shot"
 shots = 2
-[arm.passages]
-context = "rag"
-passages = 2
-[arm.tuned]
-weights = "lora"
-context = "rag"
-passages = 1
-epochs = 0.5
 [arm.read]
 weights = "lora"
 stages = ["docs", "sft"]
+context = "rag"
+passages = 1
 epochs = 0.1
 """,
     "spam": """
