@@ -12,7 +12,19 @@ from trimtab.base.grammar import METHODS, PARTS, context_of, context_words, desc
 from trimtab.base.records import Arm
 
 CONTEXTS = ["prompt", *PARTS, "rag+few-shot", "rag+nearest-shots"]
-WEIGHTS = ["", "lora", "lora-docs", "freeze", "freeze-docs", "full", "full-docs", "api-big", "api-a-b"]
+WEIGHTS = [
+    "",
+    "lora",
+    "lora-docs",
+    "freeze",
+    "freeze-docs",
+    "full",
+    "full-docs",
+    "lora-head",
+    "full-docs-head",
+    "api-big",
+    "api-a-b",
+]
 NAMES = ["linear"] + [
     "+".join(part for part in (weights, context if context != "prompt" or not weights else "") if part)
     for weights, context in itertools.product(WEIGHTS, CONTEXTS)
@@ -51,7 +63,21 @@ def test_any_text_is_an_arm_of_the_grammar_or_none_or_refused_in_words(text: str
 
 @pytest.mark.parametrize(
     "name",
-    ["", "+", "lora+", "base", "base+rag", "api", "api-", "lora-sft", "lora-docs-docs", "lora+lora", "Lora", "rag+x"],
+    [
+        "",
+        "+",
+        "lora+",
+        "base",
+        "base+rag",
+        "api",
+        "api-",
+        "lora-sft",
+        "lora-docs-docs",
+        "lora-head-docs",
+        "lora+lora",
+        "Lora",
+        "rag+x",
+    ],
 )
 def test_what_is_not_of_the_grammar_is_none(name: str) -> None:
     assert named(name) is None

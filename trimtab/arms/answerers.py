@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from trimtab.answering.remote import RemoteModel
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.grammar import HEAD, is_trained, method_of
 from trimtab.base.records import Arm, Example, Generation, Prompt
 from trimtab.base.task import Task
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters import load_adapter, merged
+from trimtab.training.head import Head, label_probabilities, load_head
 from trimtab.training.linear import LinearModel, load_linear
 
 Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
@@ -45,8 +47,12 @@ def ready(session: Session, arm: Arm, context: Context, run: Path, sample: Seque
     base = session.fresh_base()
     if is_trained(arm):
         load_adapter(base, run / "adapter")
-    with merged(session.base.model):
+    with merged(base.model):
         builder = PromptBuilder(session, context)
+        if HEAD in arm.stages:
+            many = head_answerer(session, load_head(base, run / "adapter"))
+            yield Ready(builder=builder, many=many, alone=lambda prompt: many([prompt])[0])
+            return
         yield Ready(builder=builder, many=session.answer, alone=session.answer_alone(builder.prompts(sample)))
 
 
@@ -58,6 +64,30 @@ def score_on(
     answers = evaluate(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
     said, right = [one.answer for one in answers], [one.reference for one in answers]
     return aggregate(task.metric, said, right, [one.score for one in answers])
+
+
+def head_answerer(session: Session, head: Head) -> Answerer:
+    """Answers by a classification head, for the weights that are on: one pass over each prompt, its seconds shared by tokens."""
+
+    def answer(prompts: Sequence[Prompt]) -> list[Generation]:
+        began = time.perf_counter()
+        asked = [session.encoder.prompt(prompt.messages) for prompt in prompts]
+        chances_PC = label_probabilities(session.base, head, asked).tolist()
+        each = (time.perf_counter() - began) / max(1, sum(map(len, asked)))
+        return [
+            Generation(
+                id=prompt.id,
+                text=head.labels[max(range(len(row)), key=row.__getitem__)],
+                prompt_tokens=len(ids),
+                seconds=each * len(ids),
+                prefill_seconds=each * len(ids),
+                probability=max(row),
+                probabilities=dict(zip(head.labels, row, strict=True)),
+            )
+            for prompt, ids, row in zip(prompts, asked, chances_PC, strict=True)
+        ]
+
+    return answer
 
 
 def _linear(model: LinearModel, session: Session) -> Answerer:

@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from trimtab.arms.answerers import score_on
+from trimtab.arms.answerers import head_answerer, score_on
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import METHODS, is_trained
+from trimtab.base.grammar import HEAD, METHODS, is_trained
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
 from trimtab.training.batch import Row
+from trimtab.training.head import Classification, Head, label_rows, save_head
 from trimtab.training.linear import train_linear
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
 from trimtab.training.monitor import Evaluation, Health, Reading
@@ -134,6 +135,18 @@ def training_rows(session: Session, context: Context, examples: Sequence[Example
     return answer_rows(fitting), len(encoded) - len(fitting)
 
 
+def head_rows(session: Session, context: Context, examples: Sequence[Example], seed: int) -> tuple[list[Row], int]:
+    """Rows of the `head` stage: a prompt and the number of its label; and how many were left out for their length."""
+    labels = session.workspace.labels
+    pairs = PromptBuilder(session, context).training_prompts(examples, seed)
+    encoded = [
+        (session.encoder.prompt(prompt.messages), labels.index(answer), example.weight)
+        for (prompt, answer), example in zip(pairs, examples, strict=True)
+    ]
+    fitting = [row for row in encoded if len(row[0]) <= session.context_tokens]
+    return label_rows(fitting, len(labels)), len(encoded) - len(fitting)
+
+
 def prepare(session: Session, plan: Recipe) -> None:
     """Put what may move onto a fresh base."""
     base = session.fresh_base()
@@ -168,27 +181,29 @@ def train_weights(
     fingerprint = digest_of(
         depends_on(session, [arm], TRAINED_BY), repr(arm.identity), repr(asdict(plan)), repr(context)
     )
+    labels, hidden_size = session.workspace.labels, session.base.model.config.hidden_size
+    head = Head(labels, hidden_size, seed=seed).to(session.base.device) if HEAD in arm.stages else None
     results: list[TrainResult] = []
     skipped = 0
     for stage in plan.stages:
-        rows, dev_rows, left_out = _rows_of(session, stage, context, seed)
+        objective, dev, left_out = _objectives(session, plan, stage, context, head)
         skipped += left_out
         job = TrainingJob(
             base=session.base,
-            objective=Supervised(rows, batch=plan.batch, seed=seed),
+            objective=objective,
             settings=LoopSettings(
                 learning_rate=stage.learning_rate, epochs=stage.epochs, evaluations=evaluations(stage.epochs)
             ),
             folder=folder / stage.name,
-            evaluate=_on_dev(session, Supervised(dev_rows, batch=plan.batch, seed=0), context, scorer)
-            if dev_rows
-            else None,
+            evaluate=_on_dev(session, dev, context, head, scorer) if dev else None,
             progress=progress,
             fingerprint=digest_of({}, fingerprint, stage.name),
             note="reading the documents" if stage.name == "docs" else "",
         )
         results.append(train(job))
     save_adapter(session.base, folder / "adapter")
+    if head is not None:
+        save_head(head, folder / "adapter")
     return Trained(
         seconds=sum(result.seconds for result in results),
         tokens=sum(result.tokens for result in results),
@@ -200,30 +215,46 @@ def train_weights(
     )
 
 
-def _rows_of(session: Session, stage: Stage, context: Context, seed: int) -> tuple[list[Row], list[Row], int]:
-    """The rows of a stage to train on and to look at on dev, and how many were left out for their length."""
+def _objectives(
+    session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
+) -> tuple[Supervised | Classification, Supervised | Classification | None, int]:
+    """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length."""
     if stage.name == "docs":
-        return document_rows(session.workspace.documents, session.encoder), [], 0
+        rows = document_rows(session.workspace.documents, session.encoder)
+        return Supervised(rows, batch=plan.batch, seed=plan.seed), None, 0
     splits = session.workspace.splits
-    rows, skipped = training_rows(session, context, splits["train"], seed)
+
+    def over(examples: Sequence[Example], seed: int) -> tuple[Supervised | Classification, int]:
+        if head is not None and stage.name == HEAD:
+            rows, skipped = head_rows(session, context, examples, plan.seed)
+            return Classification(rows, head, batch=plan.batch, seed=seed), skipped
+        rows, skipped = training_rows(session, context, examples, plan.seed)
+        return Supervised(rows, batch=plan.batch, seed=seed), skipped
+
+    objective, skipped = over(splits["train"], plan.seed)
     dev = splits["dev"][:DEV_ROWS]
-    return rows, training_rows(session, context, dev, seed)[0] if dev else [], skipped
+    return objective, over(dev, 0)[0] if dev else None, skipped
 
 
 def _on_dev(
-    session: Session, dev_rows: Supervised, context: Context, scorer: Scorer | None
+    session: Session,
+    objective: Supervised | Classification,
+    context: Context,
+    head: Head | None,
+    scorer: Scorer | None,
 ) -> Callable[[], Evaluation]:
-    """The loss of dev answers, and the task's metric on dev questions, asked with the adapter merged; without it where it cannot be taken."""
+    """The loss over dev, and the task's metric on dev questions, asked with the adapter merged; without it where it cannot be taken."""
     dev = session.workspace.splits["dev"][:DEV_QUESTIONS]
     builder = PromptBuilder(session, context)
+    answer = head_answerer(session, head) if head else session.answer
 
     def look() -> Evaluation:
-        seen = held_out(session.base, dev_rows)
+        seen = held_out(session.base, objective)
         if session.task.metric == "scorer" and scorer is None:
             return seen
         release_memory()
         with merged(session.base.model):
-            seen = replace(seen, dev_metric=score_on(session, dev, builder, session.answer, scorer))
+            seen = replace(seen, dev_metric=score_on(session, dev, builder, answer, scorer))
         release_memory()
         return seen
 

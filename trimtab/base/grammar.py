@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from trimtab.base.records import Arm
 
 PROMPT = "prompt"
-STAGES = ("docs", "sft")  # in the order in which they are trained
+HEAD = "head"  # the stage that trains a classification head on the last token in place of label text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +129,12 @@ def describe(arm: Arm) -> str:
     words = method_of(arm).words
     if method_of(arm).answers_alone:
         return words
-    order = {("docs", "sft"): " on the documents, then on the examples", ("docs",): " on the documents alone"}
+    order = {
+        ("docs", "sft"): " on the documents, then on the examples",
+        ("docs",): " on the documents alone",
+        (HEAD,): ", with a head on its last token that names the label",
+        ("docs", HEAD): " on the documents, then with a head on its last token that names the label",
+    }
     sight = " and ".join(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
     own = ", ".join(
         f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
@@ -154,9 +159,9 @@ def named(name: str) -> Arm | None:
     row = METHODS.get(method)
     if row is None or (heads and method == "base") or (method == "api" and endpoint is None):
         return None
-    stages = (*between, "sft") if row.staged else ()
-    if (between and not row.staged) or not set(between) <= {"docs"} or len(between) > 1:
+    if (between and not row.staged) or tuple(between) not in ((), ("docs",), (HEAD,), ("docs", HEAD)):
         return None
+    stages = (() if HEAD in between else ("sft",)) if row.staged else ()
     if row.answers_alone and rest:
         raise ValueError(f"{method} stands by itself; take {'+'.join(rest)} out")
     if PROMPT in rest and (heads or len(rest) > 1):
@@ -168,7 +173,7 @@ def named(name: str) -> Arm | None:
     return Arm(
         name="+".join(part for part in (weights, "" if weights and context == PROMPT else context) if part),
         weights=method,
-        stages=stages,
+        stages=(*between, *stages),
         context=context,
         endpoint=endpoint.removeprefix("api-") if endpoint else None,
     )
@@ -186,6 +191,6 @@ def nearest(name: str, others: Iterable[str] = ()) -> str | None:
     """The name most like a mistyped one: of the grammar, or of `others`."""
     trained = [name for name, row in METHODS.items() if row.staged]
     known = [PROMPT, *PARTS, "rag+few-shot", "linear", *trained, *(f"{one}-docs" for one in trained)]
-    known += [f"{one}+{part}" for one in trained for part in PARTS]
+    known += [f"{one}-{HEAD}" for one in trained] + [f"{one}+{part}" for one in trained for part in PARTS]
     near = difflib.get_close_matches(name, [*known, *others], n=1)
     return near[0] if near else None

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from trimtab.base.grammar import METHODS, PARTS, PROMPT, context_of, parts_of
+from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, context_of, parts_of
 from trimtab.base.records import Kind
 
 METRICS: Mapping[str, tuple[str, ...]] = {
@@ -152,7 +152,7 @@ class ArmTable(Settings):
     """
 
     weights: str = Field("base", description="A method, or api-NAME.")
-    stages: Annotated[tuple[Literal["docs", "sft"], ...] | None, Field(strict=False)] = None
+    stages: Annotated[tuple[Literal["docs", "sft", "head"], ...] | None, Field(strict=False)] = None
     context: str = PROMPT
     rank: int | None = Field(None, ge=1, le=1024)
     learning_rate: PeakRate | Mapping[str, PeakRate] | None = None
@@ -195,6 +195,8 @@ class ArmTable(Settings):
                 )
             if not self.stages or len(set(self.stages)) < len(self.stages):
                 raise ValueError('stages is empty or names a stage twice; use ["sft"], ["docs", "sft"] or ["docs"]')
+            if HEAD in self.stages[:-1]:
+                raise ValueError("stages go on after the head; put head last")
         for name in ("learning_rate", "epochs"):
             by_stage = getattr(self, name)
             strange = sorted(set(by_stage) - {*self.stages_trained}) if isinstance(by_stage, Mapping) else []

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, ValidationError
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.grammar import is_name_of_the_grammar, is_trained, named, nearest, shots_of
+from trimtab.base.grammar import HEAD, is_name_of_the_grammar, is_trained, named, nearest, shots_of
 from trimtab.base.records import Arm
 from trimtab.base.tables import (
     METRICS,
@@ -117,8 +117,8 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
         raise InputError(
             f"arm {arm.name} needs documents and there are none", "set data.documents, or leave the arm out", **where
         )
-    if arm.weights == "linear" and task.task.kind != "classify":
-        raise InputError("arm linear is for tasks of kind classify", "leave it out", **where)
+    if (arm.weights == "linear" or HEAD in arm.stages) and task.task.kind != "classify":
+        raise InputError(f"arm {arm.name} is for tasks of kind classify", "leave it out", **where)
     if (is_trained(arm) or shots_of(arm)) and not task.data.examples:
         raise InputError(
             f"arm {arm.name} needs examples and there are none", "set data.examples, or leave the arm out", **where

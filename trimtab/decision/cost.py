@@ -71,12 +71,6 @@ def cost_terms(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Terms 
     return Terms(fixed=fixed, slope=horizon * usage.seconds_per_question * second, machine=0.0, capacity=math.inf)
 
 
-def break_even(a: Usage, b: Usage, cost: CostTable, *, retrainings_a: int = 0, retrainings_b: int = 0) -> float | None:
-    """The lowest volume, questions a month, at which the cheaper of two arms changes; None when it never does."""
-    found = crossings(a, b, cost, retrainings_a=retrainings_a, retrainings_b=retrainings_b)
-    return found[0] if found else None
-
-
 def crossings(
     a: Usage, b: Usage, cost: CostTable, *, retrainings_a: int = 0, retrainings_b: int = 0
 ) -> tuple[float, ...]:
@@ -107,7 +101,7 @@ def crossings(
 def safe_period(low: float, target: float, change: ChangeTable) -> float | None:
     """Longest months between retrainings that keep the accuracy at `target`, from its lower bound `low`.
 
-    P = -ln(1 - (1 - target/A)/w)/lambda - L (see `accuracy_at_end`). inf: no retraining is ever needed, for
+    P = -ln(1 - (1 - target/A)/w)/lambda - L: at the end of a cycle the accuracy is A (1 - w (1 - exp(-lambda (P + L)))). inf: no retraining is ever needed, for
     w <= 1 - target/A or facts that do not change. None: below the feasible cycle, which is the lead time: a
     model is ready L after its data, and the next is begun no sooner. Tuning alone then cannot hold the target.
     """
@@ -119,12 +113,6 @@ def safe_period(low: float, target: float, change: ChangeTable) -> float | None:
     lead = change.lead_days / DAYS_A_MONTH
     period = slack / change.per_month - lead
     return period if period > 0 and period >= lead else None
-
-
-def accuracy_at_end(accuracy: float, period: float, change: ChangeTable) -> float:
-    """Accuracy when a cycle of `period` months ends: A (1 - w (1 - exp(-lambda (P + L)))); a stale fact is answered wrongly."""
-    age = period + change.lead_days / DAYS_A_MONTH
-    return accuracy * (1 - change.share * (1 - math.exp(-change.per_month * age)))
 
 
 def retrainings_within(horizon: float, period: float) -> int:
@@ -141,26 +129,6 @@ def planned_retrainings(usage: Usage, cost: CostTable, low: float, target: float
         return 0
     period = safe_period(low, target, cost.change)
     return None if period is None else retrainings_within(cost.horizon_months, period)
-
-
-def change_rate_for(retrainings: int, low: float, target: float, cost: CostTable) -> float:
-    """The monthly rate of change above which more than `retrainings` are due over the horizon; inf where none ever is."""
-    if cost.change is None:
-        return math.inf
-    slack = _slack(low, target, cost.change)
-    if slack is None:
-        return 0.0
-    age = cost.horizon_months / (retrainings + 1) + cost.change.lead_days / DAYS_A_MONTH
-    return slack / age
-
-
-def highest_change_rate(low: float, target: float, change: ChangeTable) -> float:
-    """The monthly rate of change above which tuning alone cannot hold the target; inf where there is none."""
-    slack = _slack(low, target, change)
-    if slack is None:
-        return 0.0
-    lead = change.lead_days / DAYS_A_MONTH
-    return slack / (2 * lead) if lead > 0 else math.inf
 
 
 def _slack(low: float, target: float, change: ChangeTable) -> float | None:
