@@ -139,7 +139,7 @@ def _predict(session: Session, arm: Arm, context: Context, choices: int, rates: 
 def _linear(session: Session, arm: Arm) -> ArmPlan:
     """The embedding of every row, timed on a few, and the fits; a budget that cuts epochs cuts nothing of them."""
     train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
-    sample, labels = [example.input for example in train[:LINEAR_SAMPLE]], len(session.workspace.labels)
+    sample, labels = [example.input for example in session.part("train", LINEAR_SAMPLE)], len(session.workspace.labels)
     with MemoryPeak() as memory:
         session.embedder.encode(sample[:1])  # the first, cold one is not counted
         began = time.perf_counter()
@@ -155,7 +155,7 @@ def _linear(session: Session, arm: Arm) -> ArmPlan:
 def _answer_rate(session: Session, context: Context) -> _AnswerRate:
     """Speed and memory of the base model on a few dev questions."""
     splits = session.workspace.splits
-    sample = (splits["dev"] or splits["train"])[: 2 * SAMPLE]
+    sample = session.part("dev" if splits["dev"] else "train", 2 * SAMPLE)
     session.fresh_base()
     with MemoryPeak() as memory:
         prompts = PromptBuilder(session, context).prompts(sample)
@@ -174,8 +174,8 @@ def _seconds(session: Session, prompts: Sequence[Prompt]) -> float:
 
 def _training(session: Session, plan: Recipe, context: Context) -> tuple[tuple[StagePlan, ...], float, float]:
     """Its stages, the seconds of one dev loss, and the predicted peak of memory in MB."""
-    train, dev = session.workspace.splits["train"], session.workspace.splits["dev"][:DEV_ROWS]
-    sample = training_rows(session, context, train[: 4 * SAMPLE], 0)[0]
+    train, dev = session.workspace.splits["train"], session.part("dev", DEV_ROWS)
+    sample = training_rows(session, context, session.part("train", 4 * SAMPLE), 0)[0]
     prepare(session, plan)
     rate = measure_rate(session.base, sample, TIMED_SECONDS).tokens_per_second
     each = sum(len(row.encoded.ids) for row in sample) / len(sample)

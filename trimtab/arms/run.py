@@ -42,6 +42,7 @@ from trimtab.measurement.figures import (
 from trimtab.measurement.metrics import abstention
 from trimtab.measurement.statistics import MIN_LATENCIES, latency_percentiles
 
+SAMPLE = 8  # questions whose prompts show what all of an arm begin with
 BATCH_ITEMS = 64  # questions between two progress events
 
 
@@ -103,7 +104,7 @@ class ArmRunner:
                 found.train_seconds += trained.seconds / effort.seeds
                 found.figures.update(trained.figures)
                 found.stored_bytes = folder_bytes(run / "adapter")
-                with ready(self.session, arm, context, run, examples[:8]) as able:
+                with ready(self.session, arm, context, run, self.session.part(split, SAMPLE)) as able:
                     self._measure(found, able, examples, split, seed, effort.seeds)
         found.peak_mb = memory.megabytes
         usage = self._usage(arm, found)
@@ -128,7 +129,7 @@ class ArmRunner:
         self.session.fresh_base()
         named = ", ".join(f"{count} {what}" for what, count in context.chosen().items())
         self.progress.emit("choose", note=f"{named} on dev")
-        dev = self.session.workspace.splits["dev"][:DEV_ITEMS]
+        dev = self.session.part("dev", DEV_ITEMS)
         return score_on(self.session, dev, PromptBuilder(self.session, context), self.session.answer, self.scorer)
 
     def _index_seconds(self, examples: Sequence[Example]) -> float:
@@ -152,7 +153,7 @@ class ArmRunner:
             return
         if found.context.passages:
             found.figures.update(self._lost_to_retrieval(examples, found.answers, able, split))
-        found.latencies, alone = self._ask_alone(examples, able)
+        found.latencies, alone = self._ask_alone(split, able)
         found.figures.update(prefill_and_decode(alone), same_alone=same_answers(alone, found.answers))
 
     def _answers(self, examples: Sequence[Example], able: Ready, split: Split, seed: int) -> list[Answer]:
@@ -184,15 +185,16 @@ class ArmRunner:
         gains = sum(answer.score - before[answer.item_id] for answer in again)
         return {"lost_to_retrieval": gains / len(examples)}
 
-    def _ask_alone(self, examples: Sequence[Example], able: Ready) -> tuple[list[float], list[Generation]]:
+    def _ask_alone(self, split: Split, able: Ready) -> tuple[list[float], list[Generation]]:
         """Single questions with the seconds that each took, retrieval included; two are asked before it counts."""
         seconds, given = [], []
-        for number, example in enumerate([*examples[:2], *examples[:MIN_LATENCIES]]):
+        asked = self.session.part(split, MIN_LATENCIES)
+        for number, example in enumerate([*asked[:2], *asked]):
             self.session.forget_hits()
             began = time.perf_counter()
             given.append(able.alone(able.builder.prompts([example])[0]))
             seconds.append(time.perf_counter() - began)
-            self.progress.emit("latency", step=number, of=len(examples[:MIN_LATENCIES]) + 2)
+            self.progress.emit("latency", step=number, of=len(asked) + 2)
         return seconds[2:], given[2:]
 
     def _usage(self, arm: Arm, found: _Measured) -> Usage:

@@ -15,6 +15,7 @@ from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
 from trimtab.base.machine import release_memory
 from trimtab.base.records import Example, Generation, Hit, Prompt, Refusal, Split
+from trimtab.data.draw import drawn
 from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.model.adapters import take_off
@@ -101,6 +102,10 @@ class Session:
         """Tokens that an answer may take: the longest label of a closed set, or text of `output_tokens`."""
         closed = self.task.task.kind == "classify"
         return max(map(len, self._label_ids), default=0) if closed else self.output_tokens
+
+    def part(self, split: Split, most: int) -> tuple[Example, ...]:
+        """At most so many examples of a split, drawn so that they stand for all of it."""
+        return drawn(self.workspace.splits[split], most, self.task.task.kind)
 
     def hits(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
         """The best passages of each question, looked up once for the same text."""

@@ -232,7 +232,7 @@ def _objectives(
         return Supervised(rows, batch=plan.batch, seed=seed), skipped
 
     objective, skipped = over(splits["train"], plan.seed)
-    dev = splits["dev"][:DEV_ROWS]
+    dev = session.part("dev", DEV_ROWS)
     return objective, over(dev, 0)[0] if dev else None, skipped
 
 
@@ -244,7 +244,7 @@ def _on_dev(
     scorer: Scorer | None,
 ) -> Callable[[], Evaluation]:
     """The loss over dev, and the task's metric on dev questions, asked with the adapter merged; without it where it cannot be taken."""
-    dev = session.workspace.splits["dev"][:DEV_QUESTIONS]
+    dev = session.part("dev", DEV_QUESTIONS)
     builder = PromptBuilder(session, context)
     answer = head_answerer(session, head) if head else session.answer
 

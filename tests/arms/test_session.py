@@ -1,0 +1,40 @@
+"""The session: what all questions of a closed set begin with is read once, also when they are asked one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
+
+from trimtab.answering import choose
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.session import open_session
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.task import load_task
+
+
+def test_closed_sets_hold_their_prefix_and_answer_alone_as_together(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["few-shot"], rows=rows_of(80), task=CLASSIFY, data=LABELLED)
+    session = open_session(open_workspace(load_task(task)))
+    test = session.workspace.splits["test"]
+    prompts = PromptBuilder(session, Context(shots=2, shot_kind="few-shot")).prompts(test)
+    together = session.answer(prompts)
+    read: list[int] = []
+    real = choose.read_prefix
+
+    def counted(base, ids):
+        read.append(len(ids))
+        return real(base, ids)
+
+    monkeypatch.setattr(choose, "read_prefix", counted)
+    alone = session.answer_alone(prompts[:8])
+    assert len(read) == 1
+    assert read[0] > 60  # the instruction and both shots
+    one_by_one = [alone(prompt) for prompt in prompts]
+    assert len(read) == 1  # no question pays for it again
+    assert [one.text for one in one_by_one] == [one.text for one in together]
+    for one, other in zip(one_by_one, together, strict=True):
+        assert one.probabilities == pytest.approx(dict(other.probabilities), abs=1e-5)

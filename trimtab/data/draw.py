@@ -1,0 +1,35 @@
+"""A part of a split that stands for all of it: a seeded draw, stratified, never the first rows of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trimtab.base.files import sha256_text
+from trimtab.base.records import Example, Kind
+
+
+def drawn(examples: Sequence[Example], most: int, kind: Kind, seed: int = 0) -> tuple[Example, ...]:
+    """At most `most` of the examples, in their order; all of them where there are no more.
+
+    Each label (classify), else each group, gets its share to within one row; where there are more of them than rows to draw, as
+    many as can be are in it. The draw follows from ids and seed alone, whatever the order of the file.
+    """
+    if len(examples) <= most:
+        return tuple(examples)
+    strata: dict[str, list[Example]] = {}
+    for example in sorted(examples, key=lambda example: sha256_text(str(seed), example.id)):
+        strata.setdefault(_stratum(example, kind), []).append(example)
+    # A row's place within its stratum, from 0 to 1: rows up to one place are the same share of every stratum.
+    places = {
+        example.id: ((rank + 0.5) / len(rows), sha256_text(str(seed), name))
+        for name, rows in strata.items()
+        for rank, example in enumerate(rows)
+    }
+    picked = {example.id for example in sorted(examples, key=lambda example: places[example.id])[:most]}
+    return tuple(example for example in examples if example.id in picked)
+
+
+def _stratum(example: Example, kind: Kind) -> str:
+    if kind == "classify":
+        return example.references[0]
+    return "" if example.group is None else example.group
