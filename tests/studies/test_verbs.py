@@ -320,7 +320,7 @@ def studied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(
         demo_verb, "study", lambda task, **named: called.append((task, named)) or SimpleNamespace(study="S")
     )
-    monkeypatch.setattr(demo_verb, "_bring", lambda model, near: called.append(model))
+    monkeypatch.setattr(demo_verb, "_bring", lambda model, near, listeners: called.append(model))
     return called
 
 
@@ -330,7 +330,7 @@ def test_the_demo_copies_its_example_and_says_what_comes(studied, tmp_path, monk
     *models, (task, named) = studied
     assert models == ["smollm2-135m-q4", "minilm-l6"]
     assert task.file == Path("trimtab-demo-handbook/demo.toml")
-    assert named == {"allow_commands": True}
+    assert named == {"allow_commands": True, "listeners": None}
     place = tmp_path / "trimtab-demo-handbook"
     assert (place / "documents" / "payday.md").is_file()
     assert not (place / "make.py").exists()

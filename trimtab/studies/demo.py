@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import describe as in_words
-from trimtab.base.progress import Display
+from trimtab.base.progress import Display, Listener
 from trimtab.base.records import StudyResult
 from trimtab.base.task import Task, load_task
 from trimtab.model.catalog import pull, resolve
@@ -19,19 +20,27 @@ LEFT_BEHIND = {"make.py", "source", "__pycache__", ".trimtab"}  # how the data w
 CUT = "demo.toml"
 
 
-def demo(name: str, *, cut: bool = False, folder: str | Path | None = None) -> StudyResult:
+def demo(
+    name: str,
+    *,
+    cut: bool = False,
+    folder: str | Path | None = None,
+    listeners: Sequence[Listener] | None = None,
+) -> StudyResult:
     """Copy a bundled example (handbook, spam, style) to a folder, bring the models it needs, and run the study there.
 
     `cut` runs its smaller task file, done within minutes. `folder` is `trimtab-demo-NAME` here unless given; a file there that
-    is not the example's own is never overwritten. Raises InputError for a folder that holds something else.
+    is not the example's own is never overwritten. `listeners` get every event; None shows progress on standard error. Raises InputError for a folder that holds something else.
     """
     place = Path(folder) if folder is not None else Path(f"trimtab-demo-{name}")
     file = _copy(name, place, cut)
     task = load_task(file)
     sys.stderr.write(describe(task, place))
     for model in (task.base.model, task.base.embedding):
-        _bring(model, place)
-    return study(task, allow_commands=True)  # its scorer is the bundled one: _copy has made sure of that
+        _bring(model, place, listeners)
+    return study(
+        task, allow_commands=True, listeners=listeners
+    )  # its scorer is the bundled one: _copy has made sure of that
 
 
 def describe(task: Task, place: Path) -> str:
@@ -47,7 +56,7 @@ def describe(task: Task, place: Path) -> str:
     )
 
 
-def _bring(model: str, near: Path) -> None:
+def _bring(model: str, near: Path, listeners: Sequence[Listener] | None) -> None:
     """Fetch a model that is not in the cache."""
     try:
         resolve(model, near=near)
@@ -55,7 +64,7 @@ def _bring(model: str, near: Path) -> None:
         display = Display()
         sys.stderr.write(f"Fetching {model}, once\n")
         try:
-            pull(model, listeners=[display])
+            pull(model, listeners=[display] if listeners is None else listeners)
         finally:
             display.close()
 
