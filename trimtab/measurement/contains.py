@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from trimtab.measurement.facts import PREPOSITIONS, Token, read
+from trimtab.measurement.facts import PREPOSITIONS, read
+from trimtab.measurement.lexemes import Token
 from trimtab.measurement.numerals import UNITS
 
 Tokens = Sequence[Token]
@@ -212,9 +213,10 @@ def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
         if token.kind in _MEASURED:
             if not any(_same(replace(one, denied=token.denied), token) for one in (*given, *asked)):
                 return False
-        elif token.kind != "word" or (token.capital and (named or not token.start) and token.value not in known):
-            if token.value not in words:
-                return False
+            continue
+        named_here = token.capital and (named or not token.start) and token.value not in known
+        if (token.kind != "word" or named_here) and token.value not in words:
+            return False
     return True
 
 

@@ -7,12 +7,11 @@ Everything is linear in the length of the text, and no text raises.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
 
+from trimtab.measurement.lexemes import LINKS, SIGNS, STOP, Kind, Lexeme, Token, lexemes
 from trimtab.measurement.numerals import (
     CURRENCY_CODES,
     MONTHS,
@@ -25,156 +24,30 @@ from trimtab.measurement.numerals import (
     canonical,
     numbers_in,
     shifted,
+    words,
 )
 
-Kind = Literal["word", "code", "weekday", "number", "ordinal", "date", "time"]
-LINKS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "at",
-        "for",
-        "per",
-        "and",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "it",
-        "its",
-    ]
-)
-"""Words that say nothing by themselves: left out when words are compared, unless there is nothing else."""
-PREPOSITIONS = frozenset(
-    ["in", "at", "of", "from", "for", "by", "with", "on", "under", "to", "via", "near", "per", "through", "within"]
-)
-_TITLES = frozenset(["dr", "mr", "mrs", "ms", "prof", "sir", "st"])
+PREPOSITIONS = frozenset(words("in at of from for by with on under to via near per through within"))
+_TITLES = frozenset(words("dr mr mrs ms prof sir st"))
 _NEVER_NAMES = LINKS | PREPOSITIONS | _TITLES | {"i", "or", "not", "yes", "no", "but", "rather", "nor", "neither"}
-_NO_COUNTED = frozenset(
-    [
-        "is",
-        "was",
-        "has",
-        "this",
-        "its",
-        "his",
-        "does",
-        "as",
-        "us",
-        "yes",
-        "less",
-        "plus",
-        "thus",
-        "always",
-        "perhaps",
-        "across",
-        "unless",
-    ]
-)
+_NO_COUNTED = frozenset(words("is was has this its his does as us yes less plus thus always perhaps across unless"))
 _DENY = frozenset(("not", "never", "neither", "nor", "isnt", "arent", "wasnt", "werent"))
 _DENY_PAIRS = frozenset((("rather", "than"), ("instead", "of"), ("no", "longer")))
 _DENIED_LINKS = LINKS | {"to", "by", "from", "with"}
-
-_LEXEME = re.compile(
-    r"""(?P<iso>(?<![\w.,-])[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?![\w-]))
-    |(?P<slash>(?<![\w/])[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}(?![\w/]))
-    |(?P<dotted>(?<![\w.])[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{4}(?!\w))
-    |(?P<clock>(?<![\w:])[0-9]{1,2}:[0-9]{2}(?![0-9:]))
-    |(?P<code>[^\W\d_]{1,8}-[0-9][^\W_]*)
-    |(?P<number>[0-9]+(?:[.,'’][0-9]+|[ ][0-9]{3}(?![0-9]))*)(?P<suffix>[^\W_]*)
-    |(?P<word>[^\W_]+(?:['’][^\W_]+)*)
-    |(?P<sign>[€$£¥%&])""",
-    re.VERBOSE,
-)
-_FRACTIONS = {"½": "5", "¼": "25", "¾": "75"}
-_SIGNS = {"€": "euro", "$": "dollar", "£": "pound", "¥": "yen", "%": "percent"}
-_STOP = re.compile(r"[.!?;:\n\r\u2028\u2029…•]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """One thing that a text states; two are the same where kind, value and denial are.
-
-    value: words folded; numbers as canonical decimals; dates as YYYY-MM-DD with ? for what is not said; times as minutes of the half
-    day, then am, pm or ?. `counted`: the plural after a number without a unit ("36 people"). `denied`: stands after "not".
-    `capital`, `start`: how it was written, at the start of a sentence or not. `fresh`: punctuation stands before it.
-    """
-
-    kind: Kind
-    value: str
-    unit: str = ""
-    counted: str = ""
-    denied: bool = False
-    capital: bool = False
-    start: bool = False
-    fresh: bool = False
-    soft: bool = False
-
-    @property
-    def link(self) -> bool:
-        """Whether it is a word that says nothing by itself."""
-        return self.kind == "word" and self.value in LINKS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lexeme:
-    group: str
-    text: str
-    suffix: str
-    gap: str  # what stands between the one before and this one
-    low: str  # folded, without apostrophes
-
-    @property
-    def near(self) -> bool:
-        """Whether nothing but spaces or one hyphen parts it from the one before."""
-        return self.gap.strip(" \t") in ("", "-")
 
 
 @lru_cache(maxsize=4096)  # references, questions and passages come once for each arm
 def read(text: str) -> tuple[Token, ...]:
     """The text as tokens, in its order."""
     shouted = text.isupper()  # capitals then tell nothing
-    return tuple(_shared_units(_denied(_Reader(_lexemes(_prepared(text)), shouted).tokens())))
-
-
-def _prepared(text: str) -> str:
-    for sign, digits in _FRACTIONS.items():
-        if sign in text:
-            text = re.sub(rf"(?<=[0-9]) ?{sign}", f".{digits}", text).replace(sign, f"0.{digits}")
-    text = unicodedata.normalize("NFKC", text).replace("−", "-")
-    text = re.sub(r"(?<=[0-9])( ?)([ap])\.?m\b\.?", r"\1\2m", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<=[0-9]) ?[–—] ?(?=[0-9])", "-", text)
-    return re.sub(r"\bper cent\b", "percent", text, flags=re.IGNORECASE)
-
-
-def folded(text: str) -> str:
-    """A word as words are compared: without case, apostrophes and a possessive s."""
-    low = text.casefold().replace("’", "'")
-    return low.removesuffix("'s").replace("'", "") or low
-
-
-def _lexemes(text: str) -> list[_Lexeme]:
-    found, end = [], 0
-    for match in _LEXEME.finditer(text):
-        group = match.lastgroup if match.lastgroup != "suffix" else "number"
-        whole, suffix = match[0], match["suffix"] or ""
-        gap = text[end : match.start()]
-        found.append(_Lexeme(group=str(group), text=whole, suffix=suffix, gap=gap, low=folded(whole)))
-        end = match.end()
-    return found
+    return tuple(_shared_units(_denied(_Reader(lexemes(text), shouted).tokens())))
 
 
 class _Reader:
     """Lexemes into tokens, from left to right; each is looked at a bounded number of times."""
 
-    def __init__(self, lexemes: Sequence[_Lexeme], shouted: bool) -> None:
-        self.lexemes, self.shouted = lexemes, shouted
+    def __init__(self, given: Sequence[Lexeme], shouted: bool) -> None:
+        self.lexemes, self.shouted = given, shouted
         self.found: list[Token] = []
         self.place = 0
         self.began = 0  # the lexeme that the token being read began with
@@ -193,13 +66,13 @@ class _Reader:
                 self.found[before] = replace(self.found[before], fresh=fresh)
         return self.found
 
-    def _at(self, ahead: int = 0, near: bool = True) -> _Lexeme | None:
+    def _at(self, ahead: int = 0, near: bool = True) -> Lexeme | None:
         place = self.place + ahead
         if place >= len(self.lexemes) or place in self.taken or (near and not self.lexemes[place].near):
             return None
         return self.lexemes[place]
 
-    def _next(self, one: _Lexeme) -> None:
+    def _next(self, one: Lexeme) -> None:
         self.began = self.place
         self.place += 1
         if one.group in ("iso", "slash", "dotted"):
@@ -217,9 +90,9 @@ class _Reader:
     def _add(self, token: Token) -> None:
         self.found.append(token)
 
-    def _word(self, one: _Lexeme) -> None:
+    def _word(self, one: Lexeme) -> None:
         previous = self.lexemes[self.place - 2] if self.place > 1 else None
-        stopped = bool(_STOP.search(one.gap)) and not (previous and previous.low in _TITLES)
+        stopped = bool(STOP.search(one.gap)) and not (previous and previous.low in _TITLES)
         coded = any(char.isdigit() for char in one.text)
         capital = one.text[0].isupper() and not self.shouted and one.low not in _NEVER_NAMES
         self._add(
@@ -231,7 +104,7 @@ class _Reader:
             )
         )
 
-    def _clock(self, one: _Lexeme) -> Token:
+    def _clock(self, one: Lexeme) -> Token:
         hour, minute = (int(part) for part in one.text.split(":"))
         if hour > 24 or minute > 59:
             return Token(kind="code", value=one.text)
@@ -247,7 +120,7 @@ class _Reader:
             return after.low
         return ""
 
-    def _digits(self, one: _Lexeme) -> None:
+    def _digits(self, one: Lexeme) -> None:
         suffix = one.suffix.casefold()
         digits = one.text[: len(one.text) - len(one.suffix)]
         values = numbers_in(digits)
@@ -282,7 +155,7 @@ class _Reader:
                 value, self.place = shifted(value, SCALES[after.low]), self.place + 1
         return value
 
-    def _spelled(self, one: _Lexeme) -> bool:
+    def _spelled(self, one: Lexeme) -> bool:
         """A number in words: cardinals up to millions, ordinals up to 99th, "and a half", "half past two", "half an hour"."""
         if one.low in ("half", "quarter") and self._parts(one.low):
             return True
@@ -316,7 +189,7 @@ class _Reader:
         self._measured(value, soft=one.low == "one" and value == "1")
         return True
 
-    def _continues(self, last: _Lexeme) -> int | None:
+    def _continues(self, last: Lexeme) -> int | None:
         """How many lexemes on the number goes on; None where it ends."""
         after = self._at()
         if after is None:
@@ -385,7 +258,7 @@ class _Reader:
         self.place += 1
         return year.text
 
-    def _calendar(self, one: _Lexeme) -> bool:
+    def _calendar(self, one: Lexeme) -> bool:
         """Weekdays, months with or without day and year, noon and midnight."""
         if one.low in WEEKDAYS:
             self._add(Token(kind="weekday", value=WEEKDAYS[one.low]))
@@ -412,8 +285,8 @@ class _Reader:
             return
         after, then = self._at(), self._at(1)
         unit = counted = ""
-        if after is not None and after.text in _SIGNS:
-            unit = _SIGNS[after.text]
+        if after is not None and after.text in SIGNS:
+            unit = SIGNS[after.text]
             self.spent.add(self.place)
             self.place += 1
         elif after is not None and after.low in UNITS:
@@ -433,8 +306,8 @@ class _Reader:
         if back < 0 or back in self.spent or not self.lexemes[self.began].near:
             return ""
         previous = self.lexemes[back]
-        if previous.text in _SIGNS and previous.text != "%":
-            return _SIGNS[previous.text]
+        if previous.text in SIGNS and previous.text != "%":
+            return SIGNS[previous.text]
         if previous.low in CURRENCY_CODES and self.found and self.found[-1].value == previous.low:
             self.found.pop()
             return UNITS[previous.low]
@@ -455,7 +328,7 @@ def _hour(value: str, half: str) -> Token:
     return _time(int(hour), int(minute), half)
 
 
-def _dated(one: _Lexeme) -> Token:
+def _dated(one: Lexeme) -> Token:
     """A date in digits; `03/05/2026` may be two dates, and stays as it is written unless one of them is none."""
     parts = [int(part) for part in re.split(r"[-./]", one.text)]
     year, month, day = parts if one.group == "iso" else parts[::-1]
