@@ -38,6 +38,10 @@ RIGHT = [
     ("fifth month", "5th month"),
     ("the twenty-first", "21st"),
     ("four working days", "4 working days"),
+    ("4 business days", "4 working days"),
+    ("seven full days", "seven days"),
+    ("36", "36"),
+    ("nine euros", "nine"),  # the reference does not say of what
     ("36 people in 3 rooms", "36"),  # rooms are not people
     ("nine", "9"),
     ("2 May 2026", "2026-05-02"),
@@ -85,6 +89,7 @@ WRONG = [
     ("36 or 38 people", "36"),
     ("36, 38", "36"),
     ("four days", "4 working days"),
+    ("four working days", "4 days"),  # not the same days
     ("5 working days", "4 working days"),
     ("10 minutes, then 20 minutes", "10 minutes"),
     ("May 26th", "26th"),  # a day of which month was not asked
@@ -123,6 +128,9 @@ def test_an_answer_that_gives_another_fact_or_none_is_wrong(answer: str, referen
 def test_what_the_question_says_is_known() -> None:
     assert contains("112", "112 euros", "How many euros is a night?")
     assert contains("36", "36 people", "How many people fit in?")
+    assert contains("4", "4 working days", "After how many working days?")
+    assert not contains("seven wrong attempts", "seven days", "For how many days?")  # seven of what is said
+    assert not contains("Marlin 5", "five months", "For how many months?")
     assert not contains("112 euros, 7 euros less", "112 euros")
     assert contains("112 euros, 7 euros less", "112 euros", "What is it without the 7 euros for breakfast?")
     assert contains("Ada Quill asks Idris Valcourt", "Idris Valcourt", "Whom does Ada Quill ask?")

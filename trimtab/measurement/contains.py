@@ -60,18 +60,16 @@ def _holds(given: Tokens, wanted: Tokens, asked: Tokens) -> bool:
         return False
     named = {token.value for token in asked}
     spared = {token.counted for token in measured if token.counted in named}
-    words = _words(wanted, links=False)
-    if measured:
-        return _run([word for word in words if word not in spared], _words(given, links=False))
-    return (
-        _run(words, _words(given, links=False))
-        if words
-        else _run(_words(wanted, links=True), _words(given, links=True))
-    )
+    words, said = _words(wanted, links=False), _words(given, links=False)
+    if words and not measured:
+        return _run(words, said)
+    if not measured:
+        return _run(_words(wanted, links=True), _words(given, links=True))
+    return _run(words, said) or _run([word for word in words if word not in spared], said)
 
 
 def _measured_hold(given: Tokens, measured: Tokens, asked: Tokens) -> bool:
-    units = {UNITS.get(token.value, token.value) for token in asked} | {token.unit for token in asked}
+    units = {UNITS.get(token.value, token.value) for token in asked} | {token.unit for token in asked if token.unit}
     return all(any(_same(one, token, units) for one in given) for token in measured)
 
 
@@ -83,8 +81,10 @@ def _same(one: Token, wanted: Token, units: set[str] | frozenset[str] = frozense
         return _fits(one.value, wanted.value, may_lack=False)
     if one.kind == "time":
         return _clock_fits(one.value, wanted.value)
-    if one.kind == "number" and wanted.unit not in ("", one.unit) and (one.unit or wanted.unit not in units):
-        return False
+    if one.kind == "number" and wanted.unit not in ("", one.unit):
+        bare = not one.unit and not one.counted
+        if not bare or not units.issuperset(wanted.unit.split()):
+            return False
     return one.value == wanted.value
 
 

@@ -29,7 +29,13 @@ from trimtab.measurement.numerals import (
 
 PREPOSITIONS = frozenset(words("in at of from for by with on under to via near per through within"))
 _TITLES = frozenset(words("dr mr mrs ms prof sir st"))
-_NEVER_NAMES = LINKS | PREPOSITIONS | _TITLES | {"i", "or", "not", "yes", "no", "but", "rather", "nor", "neither"}
+_NEVER_NAMES = (
+    LINKS
+    | PREPOSITIONS
+    | _TITLES
+    | set(words("about around exactly only just over after before every"))
+    | {"i", "or", "not", "yes", "no", "but", "rather", "nor", "neither"}
+)
 _NO_COUNTED = frozenset(words("is was has this its his does as us yes less plus thus always perhaps across unless"))
 _DENY = frozenset(("not", "never", "neither", "nor", "isnt", "arent", "wasnt", "werent"))
 _DENY_PAIRS = frozenset((("rather", "than"), ("instead", "of"), ("no", "longer")))
@@ -295,11 +301,15 @@ class _Reader:
             if then is not None and then.low in UNITS and len(then.low) > 2 and after.low not in SPELLED:
                 unit = UNITS[then.low]
                 self.taken.add(self.place + 1)
-            elif after.low == "people" or (
-                after.low.endswith("s") and len(after.low) > 3 and after.low not in _NO_COUNTED
-            ):
-                counted = after.low
-        self._add(Token(kind="number", value=value, unit=unit or self._currency_before(), counted=counted, soft=soft))
+                if after.low in ("working", "business"):  # such a day is no day of the calendar
+                    unit = f"working {unit}"
+                    self.taken.add(self.place)
+            else:
+                counted = next((one.low for one in (after, then) if one is not None and _is_counted(one)), "")
+        unit = unit or self._currency_before()
+        if not unit and not counted and self.found and self.found[-1].capital and self.lexemes[self.began].near:
+            counted = self.found[-1].value  # "Marlin 5" counts nothing
+        self._add(Token(kind="number", value=value, unit=unit, counted=counted, soft=soft))
 
     def _currency_before(self) -> str:
         back = self.began - 1
@@ -312,6 +322,12 @@ class _Reader:
             self.found.pop()
             return UNITS[previous.low]
         return ""
+
+
+def _is_counted(one: Lexeme) -> bool:
+    """Whether a word after a number looks like what it counts: a plural."""
+    low = one.low
+    return low == "people" or (one.group == "word" and len(low) > 3 and low.endswith("s") and low not in _NO_COUNTED)
 
 
 def _time(hour: int, minute: int, half: str) -> Token:
