@@ -177,6 +177,9 @@ any_words = st.lists(
 
 
 @given(texts | any_words | facts)
+@example("%-1")
+@example(":-1")
+@example("AdA 0#B:ADA:B")
 @example("half past 99")
 @example("5 hundred thousand million")
 @example("0/0 00:99 99/99/0000 13.13.2026 2026-13-45")

@@ -139,7 +139,7 @@ class _Reader:
         last = values[-1]
         if last.startswith("0") and len(last) > 1 and "." not in last:
             return self._add(Token(kind="code", value=last))  # 0800 is no number: its zero means something
-        if one.gap.endswith("-") and ((len(one.gap) == 1 and not self.found) or one.gap[-2:-1].isspace()):
+        if one.gap.endswith("-") and ((self.began == 0 and one.gap == "-") or one.gap[-2:-1].isspace()):
             last = last if last == "0" else f"-{last}"
         if suffix in ("am", "pm"):
             return self._add(_hour(last, suffix))
