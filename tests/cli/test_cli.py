@@ -202,17 +202,27 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
         seconds: float
         hits: tuple[Hit, ...]
         cited: tuple[int, ...]
+        sentence: str | None = None
+        found: bool | None = None
 
     passage = Passage(id="p", document="d", title="Leave", path=("Leave", "Days"), text="30 days", source="leave.md")
     hits = tuple(Hit(passage=passage, rank=rank, score=0.5) for rank in (1, 2))
-    verbs["answers"]["ask"] = Asked("30 days [1].", "rag", 0.41, hits, (2,))
+    verbs["answers"]["ask"] = Asked("30 days [1].", "rag", 0.41, hits, (2,), "You have\n30 days.", True)
     shown = invoke("ask", "How many?", "--arm", "rag")
     assert verbs["called"]["ask"] == (("How many?",), {"task": Path("trimtab.toml"), "arm": "rag"})
     assert shown.stdout.splitlines()[1:] == [
         "30 days [1].",
         "  [1] Leave › Days  (leave.md)",
         "* [2] Leave › Days  (leave.md)",
-        "* holds the answer's words",
+        "* holds the answer: “You have 30 days.”",
+        "rag, 0.41 s",
+    ]
+    verbs["answers"]["ask"] = Asked("The code is 4471.", "rag", 0.41, hits, (), None, False)
+    assert invoke("ask", "Which code?").stdout.splitlines()[1:] == [
+        "The code is 4471.",
+        "  [1] Leave › Days  (leave.md)",
+        "  [2] Leave › Days  (leave.md)",
+        "not found in the passages",
         "rag, 0.41 s",
     ]
     assert json.loads(invoke("ask", "How many?", "--json").stdout)["hits"][0]["passage"]["text"] == "30 days"

@@ -77,6 +77,7 @@ def cut(name: str, folder: Path) -> Path:
     text = (folder / "trimtab.toml").read_text(encoding="utf-8")
     before, _, _ = text.partition("[study]")
     before = re.sub(r"output_tokens = \d+", "output_tokens = 12", before).replace("[base]", FIXED)
+    before = before.replace('metric = "contains"', 'metric = "token_f1"')  # the handbook's when the record was made
     (folder / "trimtab.toml").write_text(f"{before}[study]{ARMS[name]}", encoding="utf-8")
     return folder
 

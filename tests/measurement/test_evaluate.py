@@ -81,10 +81,25 @@ def test_an_answer_out_of_format_fails_by_format_unless_it_is_right() -> None:
     assert (right.failure, right.format_ok) == ("none", False)
 
 
-def test_half_a_graded_score_counts_as_right_and_less_than_one_of_the_others_does_not() -> None:
-    half = ask(example(("one two",)), "one three", task())
+def test_a_short_answer_is_right_by_its_fact_and_free_text_from_half_a_graded_score() -> None:
+    for metric, score in (("token_f1", 0.5), ("contains", 0.0), ("exact_match", 0.0)):
+        wrong = ask(example(("112 euros",)), "158 euros", task(metric=metric))
+        assert (wrong.score, wrong.failure) == (score, "wrong")
+    worded = ask(example(("112 euros",)), "It is 112 euros for each of the nights", task(metric="token_f1"))
+    assert worded.score < 0.5
+    assert worded.failure == "none"
+    half = ask(example(("one two",)), "one three", task("generate", metric="rouge_l"))
     assert (half.score, half.failure) == (0.5, "none")
-    assert ask(example(("one two",)), "one three", task(metric="exact_match")).failure == "wrong"
+
+
+def test_what_the_question_says_may_be_repeated_and_the_right_passage_counts_numbers_as_numbers() -> None:
+    asked = replace(
+        example(("112 euros",)), messages=(Message(role="user", content="Is it 112 or 158 euros for 2 nights?"),)
+    )
+    assert ask(asked, "112 euros, not 158, for 2 nights", task()).failure == "none"
+    assert (
+        ask(example(("30 months",)), "20 months", task(), (hit("x.md", "After thirty months."),)).failure == "misread"
+    )
 
 
 def test_words_shared_with_the_abstention_earn_nothing() -> None:

@@ -126,6 +126,21 @@ def test_the_metric_that_does_not_decide_is_given_too() -> None:
     assert extra_figures(answers, [], task_of("classify", "macro_f1"))["accuracy"] == pytest.approx(0.7)
 
 
+def test_short_answers_show_the_other_metrics_of_their_kind() -> None:
+    """The words of "158 euros" are half right and its fact is not: under token_f1 that is counted."""
+    given = ("112 euros", "158 euros", "about 112 euros", "I don't know", "euros")
+    answers = [
+        answer(item, 0.0, reference=("112 euros",), answer=text, abstained=text.startswith("I don't"))
+        for item, text in enumerate(given)
+    ]
+    by_fact = extra_figures(answers, [], task_of(metric="contains"))
+    assert by_fact == {"exact_match": 0.2, "token_f1": pytest.approx((1 + 0.5 + 0.8 + 0 + 2 / 3) / 5)}
+    by_words = extra_figures(answers, [], task_of(metric="token_f1"))
+    assert by_words == {"contains": 0.4, "exact_match": 0.2, "facts_disagree": 1.0}
+    assert extra_figures([], [], task_of()) == {}
+    assert set(extra_figures(answers, [], task_of())) == {"contains", "token_f1"}
+
+
 def test_answering_only_when_sure_raises_accuracy() -> None:
     answers = [answer(item, float(item >= 10), probability=0.5 + item / 100) for item in range(20)]
     found = class_figures(answers)

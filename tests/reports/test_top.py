@@ -50,6 +50,17 @@ def test_too_few_groups_are_told(study: StudyFolder, count: int, told: bool) -> 
     assert (f"300 test questions in {count} groups" in "; ".join(rests_on(grouped))) is (count < 300)
 
 
+def test_answers_with_other_numbers_are_told_for_all_arms_in_one_sentence(study: StudyFolder) -> None:
+    rows = list(study.arms)
+    for place, number in ((0, 0.0), (1, 7.0), (2, 1200.0)):
+        rows[place] = replace(rows[place], extras={"facts_disagree": number})
+    found = caveats(replace(study, arms=tuple(rows)))
+    done = [row.name for row in replace(study, arms=tuple(rows)).done if row.extras.get("facts_disagree")]
+    numbers = {rows[1].name: "7", rows[2].name: "1,200"}
+    told = " and ".join(f"{numbers[name]} of {name}" for name in done)
+    assert found[-2].startswith(f"Answers with other numbers or dates than the reference: {told}. token F1 pays")
+
+
 def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: StudyFolder) -> None:
     rows = list(study.arms)
     rows[1] = replace(rows[1], status="failed", why="out of memory", score=None)

@@ -64,6 +64,7 @@ def test_questions_and_documents(tmp_path: Path) -> None:
     text = init(tmp_path)
     task = load_task(tmp_path)
     assert task.task.kind == "answer"
+    assert task.task.metric == task.metric == "contains"
     assert task.data.examples == ("data/questions.jsonl",)
     assert task.data.documents == ("documents/", "notes.txt")
     assert task.data.columns == {}

@@ -58,7 +58,10 @@ def hits(*texts: str) -> tuple[Hit, ...]:
         ("27th", (1, 3)),  # every passage that holds it word for word
         ("The 27TH.", (1, 3)),
         ("7th", ()),  # a part of a word is not the word
-        ("paid on 27th, in April", (1,)),  # else the one with most of its words
+        ("salaries on the twenty-seventh", (1,)),  # else the one with most of its words
+        ("paid on 27th, in April", ()),  # but only with all its numbers and dates: April stands elsewhere
+        ("salaries are paid on the 28th", ()),
+        ("Ada Quill says salaries are paid", ()),  # nor does a name stand there by itself
         ("about salaries and bananas", ()),  # less than half of its content words
         ("see it on the 31st", ()),  # "see", "on" and "the" are no evidence
         (UNKNOWN, ()),

@@ -14,7 +14,7 @@ from trimtab.base.records import Kind
 
 METRICS: Mapping[str, tuple[str, ...]] = {
     "classify": ("accuracy", "macro_f1"),
-    "answer": ("exact_match", "token_f1"),
+    "answer": ("contains", "exact_match", "token_f1"),
     "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
 }
 COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage")
@@ -39,7 +39,7 @@ class TaskTable(Settings):
         description="classify: one of a closed set; answer: short, checked against references, may abstain; generate: free text or code."
     )
     instruction: str = Field("", description="The instruction, sent as the system message.")
-    metric: str = Field("", description="Default: accuracy, token_f1 or rouge_l, by kind.")
+    metric: str = Field("", description="Default: accuracy, contains or rouge_l, by kind.")
     unknown: str = Field("I don't know", description="What abstaining looks like.")
     labels: Texts = Field((), description="classify: read from the data when empty.")
     output_tokens: int | None = Field(

@@ -53,7 +53,7 @@ class Task(Settings):
     @property
     def metric(self) -> str:
         """The metric, the kind's default when none is named."""
-        return self.task.metric or {"classify": "accuracy", "answer": "token_f1", "generate": "rouge_l"}[self.task.kind]
+        return self.task.metric or {"classify": "accuracy", "answer": "contains", "generate": "rouge_l"}[self.task.kind]
 
     @property
     def arms(self) -> tuple[Arm, ...]:

@@ -95,14 +95,17 @@ class Output:
         self.show(result, render)
 
     def answer(self, result: Any) -> None:
-        """Print an answer and the passages it was given, a star before those that support it."""
+        """Print an answer and the passages it was given, a star before those that hold it, and the sentence that does."""
 
         def render(console: Console) -> None:
             console.print(result.answer, style="bold", markup=False, highlight=False)
             for hit in result.hits:
                 console.print(_source(hit, hit.rank in result.cited), markup=False, highlight=False)
-            if result.cited:
-                console.print("* holds the answer's words", style="dim", markup=False, highlight=False)
+            if result.sentence:
+                told = f"* holds the answer: “{' '.join(result.sentence.split())}”"
+                console.print(told, style="dim", markup=False, highlight=False)
+            elif result.found is False:
+                console.print("not found in the passages", style="yellow", markup=False, highlight=False)
             console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim", markup=False, highlight=False)
 
         self.show(result, render)

@@ -17,6 +17,7 @@ from trimtab.measurement.statistics import LEVEL, POWER, holm, items_for_target
 NAMES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
+    "contains": "share of right answers",
     "exact_match": "exact match",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",

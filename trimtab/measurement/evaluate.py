@@ -11,7 +11,8 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Answer, Example, Failure, Generation, Hit, Passage, Prompt, Split
 from trimtab.base.task import Task
-from trimtab.measurement.metrics import RIGHT_OR_WRONG, format_checker, has_abstained, score_one, squad_normalised
+from trimtab.measurement.contains import stands_in
+from trimtab.measurement.metrics import RIGHT_OR_WRONG, format_checker, has_abstained, score_answer, score_one
 from trimtab.measurement.ranking import holds
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, check_score
 
@@ -80,7 +81,12 @@ def _answer(
         new_tokens=generation.new_tokens,
         hits=prompt.hits,
         failure=classify_failure(
-            example, task, score=score, format_ok=format_ok, abstained=abstained, hits=prompt.hits
+            example,
+            task,
+            right=_is_right(example, generation.text, score, task),
+            format_ok=format_ok,
+            abstained=abstained,
+            hits=prompt.hits,
         ),
     )
 
@@ -104,12 +110,18 @@ def _score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, sc
     ]
 
 
-def _score_text(example: Example, text: str, task: Task) -> float:
+def _score_text(example: Example, text: str, task: Task, metric: str = "") -> float:
+    metric = metric or task.metric
     if task.task.kind == "answer":
-        due, abstained = _should_abstain(example, task), has_abstained(text, task.task.unknown)
-        if due or abstained:
-            return float(due and abstained)
-    return score_one(task.metric, text, example.references)
+        return score_answer(metric, text, example.references, example.input, task.task.unknown)
+    return score_one(metric, text, example.references)
+
+
+def _is_right(example: Example, text: str, score: float, task: Task) -> bool:
+    """Whether an answer is right: where references are facts, when it holds one, whatever words it shares with them."""
+    if task.metric == "token_f1":
+        return _score_text(example, text, task, "contains") == 1.0
+    return is_right(score, task.metric)
 
 
 def _should_abstain(example: Example, task: Task) -> bool:
@@ -119,21 +131,21 @@ def _should_abstain(example: Example, task: Task) -> bool:
 
 
 def is_right(score: float, metric: str) -> bool:
-    """Whether a score counts as right: 1 for right/wrong metrics, 0.5 or more for graded ones."""
+    """Whether a score counts as right: 1 for right/wrong metrics, 0.5 or more for graded ones of free text."""
     return score >= (1.0 if metric in RIGHT_OR_WRONG else 0.5)
 
 
 def classify_failure(
-    example: Example, task: Task, *, score: float, format_ok: bool, abstained: bool, hits: Sequence[Hit]
+    example: Example, task: Task, *, right: bool, format_ok: bool, abstained: bool, hits: Sequence[Hit]
 ) -> Failure:
     """The first cause that explains a wrong answer, in this order.
 
-    none: right (see `is_right`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were passages,
+    none: right (by the score, see `is_right`; under token_f1 by `contains`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were passages,
     and none was the right one (where the data names none: in tasks of kind `answer`, none contains a reference); it
     comes before abstained_wrongly, because abstaining is then what the passages call for. format: the answer does not
     fit. misread: the right passage was there. wrong: nothing more is known.
     """
-    if is_right(score, task.metric):
+    if right:
         return "none"
     if _should_abstain(example, task):
         return "should_have_abstained"
@@ -155,9 +167,7 @@ def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:
         return any(holds(hit.passage, name) for hit in hits for name in example.passages)
     if task.task.kind != "answer":
         return None
-    wanted = [f" {squad_normalised(reference)} " for reference in example.references]
-    texts = [f" {squad_normalised(hit.passage.text)} " for hit in hits]
-    return any(reference in text for reference in wanted for text in texts)
+    return any(stands_in(hit.passage.text, reference) for hit in hits for reference in example.references)
 
 
 def _schema() -> Any:

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from trimtab.base.records import Answer, Classes, Estimate, Example, Generation
+from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
+from trimtab.measurement.contains import disagrees
 from trimtab.measurement.metrics import (
     aggregate,
     expected_calibration_error,
     macro_f1_statistic,
     per_class,
+    score_answer,
     selective_accuracy,
 )
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
@@ -120,9 +123,26 @@ def same_answers(alone: Sequence[Generation], together: Sequence[Answer]) -> flo
     return float(np.mean([one.text == given[one.id] for one in alone]))
 
 
+def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
+    """Short answers by the other metrics of their kind."""
+    unknown = task.task.unknown
+    figures = {
+        metric: float(np.mean([score_answer(metric, one.answer, one.reference, one.input, unknown) for one in answers]))
+        for metric in METRICS["answer"]
+        if metric != task.metric and answers
+    }
+    if task.metric == "token_f1":
+        told = [one for one in answers if not one.abstained]
+        figures["facts_disagree"] = float(sum(disagrees(one.answer, one.reference, one.input) for one in told))
+    return figures
+
+
 def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: Task) -> dict[str, float]:
-    """A classifier's other metric and calibration; how well retrieval found the right document where the data names it."""
-    figures: dict[str, float] = {}
+    """The metrics that do not decide, a classifier's calibration, and how well retrieval found the document that the data names.
+
+    Under token_f1 also `facts_disagree`: how many answers give other numbers or dates than their references.
+    """
+    figures = _answer_figures(answers, task) if task.task.kind == "answer" else {}
     if task.task.kind == "classify":
         other = "accuracy" if task.metric == "macro_f1" else "macro_f1"
         said, right = [answer.answer for answer in answers], [answer.reference for answer in answers]

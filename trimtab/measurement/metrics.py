@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_json
 from trimtab.base.records import Answer, ClassRow
+from trimtab.measurement.contains import contains
 from trimtab.measurement.scorer import ScorerProgram as ScorerProgram
 from trimtab.measurement.scorer import require_consent as require_consent
 
-RIGHT_OR_WRONG = ("exact_match", "accuracy", "macro_f1")
+RIGHT_OR_WRONG = ("contains", "exact_match", "accuracy", "macro_f1")
 _ARTICLES = frozenset(("a", "an", "the"))
 _DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
 _CLAUSE_END = re.compile(r"[.,;:!?\n–—]|\s-")
@@ -50,16 +51,28 @@ def fold_label(label: str) -> str:
     return unicodedata.normalize("NFC", label).strip().casefold()
 
 
-def score_one(metric: str, answer: str, references: Sequence[str]) -> float:
+def score_one(metric: str, answer: str, references: Sequence[str], question: str = "") -> float:
     """Score of one answer in 0..1, the best over the references.
 
-    token_f1 and exact_match as in SQuAD (Rajpurkar 2016, section 6.1); rouge_l is the F-measure of rouge-score without
-    stemming; chrf is sacrebleu's sentence chrF2 divided by 100; accuracy and macro_f1 are right or wrong per item.
+    contains is 1 or 0 by the rule of `contains`, which is the one to look at `question`; token_f1 and exact_match as in SQuAD
+    (Rajpurkar 2016, section 6.1); rouge_l is the F-measure of rouge-score without stemming; chrf is sacrebleu's sentence chrF2
+    divided by 100; accuracy and macro_f1 are right or wrong per item.
     Raises InputError for a metric that is not one of these.
     """
+    if metric == "contains":
+        return float(any(contains(answer, reference, question) for reference in references))
     if metric not in _SCORES:
-        raise InputError(f"no metric {metric!r} scores single answers", f"use one of: {', '.join(_SCORES)}")
+        raise InputError(f"no metric {metric!r} scores single answers", f"use one of: contains, {', '.join(_SCORES)}")
     return max((_SCORES[metric](answer, reference) for reference in references), default=0.0)
+
+
+def score_answer(metric: str, answer: str, references: Sequence[str], question: str, unknown: str) -> float:
+    """Score of a short answer that may abstain: 1 for abstaining where that is due, 0 where it is not or something else is said."""
+    due = any(has_abstained(reference, unknown) for reference in references)
+    abstained = has_abstained(answer, unknown)
+    if due or abstained:
+        return float(due and abstained)
+    return score_one(metric, answer, references, question)
 
 
 def _exact_match(answer: str, reference: str) -> float:

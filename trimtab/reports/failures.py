@@ -56,6 +56,8 @@ def failures(study: StudyFolder) -> Failures | None:
 
 def _lead(metric: str) -> str:
     graded = "An answer counts as right from a score of 0.5 up. " if metric in GRADED else ""
+    if metric == "token_f1":
+        graded = "An answer counts as right when it holds a reference and gives nothing else in its place, whatever its score. "
     return (
         f"{graded}Answers by kind of failure: how many, and their share of the arm’s answers. "
         "The examples below come from the chosen arm where it has any."

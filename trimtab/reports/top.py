@@ -98,10 +98,24 @@ def caveats(study: StudyFolder) -> list[str]:
         left_out = int(one.extras.get("skipped_rows", 0))
         if left_out:
             found.append(f"{one.name}: {count(left_out, 'training row')} longer than the model’s context, left out.")
+    found += _other_facts(study)
     warnings = sum(1 for remark in study.manifest.get("remarks") or () if remark.get("level") in ("warn", "stop"))
     if warnings:
         found.append(f"{count(warnings, 'warning')} about the data: see “The data”.")
     return found
+
+
+def _other_facts(study: StudyFolder) -> list[str]:
+    """Answers that share words with a reference and give other numbers or dates, in one sentence for all arms."""
+    counts = {one.name: int(one.extras.get("facts_disagree", 0)) for one in study.done}
+    told = [f"{number:,} of {name}" for name, number in counts.items() if number]
+    if not told:
+        return []
+    metric = metric_called(study.metric)
+    return [
+        f"Answers with other numbers or dates than the reference: {listed(told)}. {metric} pays for their words all the same; "
+        "the metric contains does not."
+    ]
 
 
 def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:

@@ -30,13 +30,14 @@ FAMILIES: Mapping[Family, str] = {
 METRICS = {  # name: what people call it, what it means
     "accuracy": ("accuracy", "the share of answers that are right"),
     "macro_f1": ("macro F1", "precision and recall joined, each class counting alike"),
+    "contains": ("right answers", "the share that hold a reference and give nothing else in its place"),
     "exact_match": ("exact match", "the share of answers equal to a reference"),
     "token_f1": ("token F1", "how far the words of answer and reference overlap, from 0 to 1"),
     "rouge_l": ("ROUGE-L", "the longest common run of words of answer and reference, from 0 to 1"),
     "chrf": ("chrF", "how far the characters of answer and reference overlap, from 0 to 1"),
     "scorer": ("own scorer", "what the task’s own scorer gave, from 0 to 1"),
 }
-GRADED = ("token_f1", "rouge_l", "chrf", "scorer")
+GRADED = ("rouge_l", "chrf", "scorer")  # where half counts as right
 FAILURES: Mapping[Failure, tuple[str, str]] = {
     "retrieval_miss": ("passage not found", "The passage that holds the answer was not retrieved."),
     "misread": ("misread", "The right passage was there, and the answer still went wrong."),
@@ -46,6 +47,9 @@ FAILURES: Mapping[Failure, tuple[str, str]] = {
     "wrong": ("wrong", "The answer is wrong in no more particular way."),
 }
 EXTRAS = {
+    "contains": "Right answers (contains)",
+    "exact_match": "Exact match",
+    "facts_disagree": "Answers with other numbers or dates",
     "ece": "Calibration error (ECE)",
     "lost_to_retrieval": "Lost to retrieval",
     "macro_f1": "Macro-F1",
@@ -53,6 +57,7 @@ EXTRAS = {
     "prefill_seconds": "Reading the prompt, s",
     "decode_seconds": "Writing the answer, s",
     "same_alone": "Answers alike alone and in a batch",
+    "token_f1": "Token F1",
     "train_tokens": "Training tokens",
     "steps": "Steps",
     "epochs": "Epochs",

@@ -18,6 +18,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Example, Hit, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
+from trimtab.measurement.contains import facts_stand_in, sentence_for, stands_in
 from trimtab.measurement.metrics import has_abstained, squad_normalised
 from trimtab.studies.opening import opened
 
@@ -27,13 +28,19 @@ FUNCTION_WORD = 3  # letters up to which a word is taken for a function word: is
 
 @dataclass(frozen=True, kw_only=True)
 class AskResult(Shown):
-    """An answer; `hits` are the passages that were read for it, `cited` the ranks of those that support it."""
+    """An answer; `hits` are the passages that were read for it, `cited` the ranks of those that support it.
+
+    `sentence`: what the first of those says, word for word. `found`: whether any supports it; None where there is nothing to look for:
+    no passages, or an answer that abstains.
+    """
 
     answer: str
     arm: str
     seconds: float
     hits: tuple[Hit, ...]
     cited: tuple[int, ...]
+    sentence: str | None = None
+    found: bool | None = None
 
     @property
     def headline(self) -> str:
@@ -71,33 +78,36 @@ def ask(
             prompt = able.builder.prompts([example])[0]
             answer = able.many([prompt])[0].text
             seconds = time.perf_counter() - began
+    unknown = own.task.unknown
+    cited = supporting(answer, prompt.hits, unknown, question)
+    silent = not prompt.hits or not answer.strip() or has_abstained(answer, unknown)
     return AskResult(
         answer=answer,
         arm=chosen.name,
         seconds=seconds,
         hits=prompt.hits,
-        cited=supporting(answer, prompt.hits, own.task.unknown),
+        cited=cited,
+        sentence=next((sentence_for(hit.passage.text, answer) for hit in prompt.hits if hit.rank in cited), None),
+        found=None if silent else bool(cited),
     )
 
 
-def supporting(answer: str, hits: Sequence[Hit], unknown: str) -> tuple[int, ...]:
+def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "") -> tuple[int, ...]:
     """Ranks of the passages that hold the answer word for word (normalised), else of the one with most of its content words.
 
-    None for an abstention, and none where no passage holds at least half of those.
+    In either case all its numbers, dates and names stand there, but for those of the question. None for an abstention, and none
+    where no passage holds at least half of those words.
     """
-    wanted = squad_normalised(answer)
     if not answer.strip() or has_abstained(answer, unknown):
         return ()
-    texts = {hit.rank: f" {squad_normalised(hit.passage.text)} " for hit in hits}
-    whole = tuple(rank for rank, text in texts.items() if f" {wanted} " in text)
-    if whole or not texts:
+    whole = tuple(hit.rank for hit in hits if stands_in(hit.passage.text, answer))
+    words = {word for word in squad_normalised(answer).split() if len(word) > FUNCTION_WORD or not word.isalpha()}
+    if whole or not words:
         return whole
-    words = {word for word in wanted.split() if len(word) > FUNCTION_WORD or not word.isalpha()}
-    if not words:
-        return ()
-    shares = {rank: len(words & set(text.split())) / len(words) for rank, text in texts.items()}
-    best = max(shares, key=lambda rank: shares[rank])
-    return (best,) if shares[best] >= SUPPORT else ()
+    holding = [hit for hit in hits if facts_stand_in(hit.passage.text, answer, question)]
+    shares = {hit.rank: len(words & set(squad_normalised(hit.passage.text).split())) / len(words) for hit in holding}
+    best = max(shares, key=lambda rank: shares[rank], default=None)
+    return (best,) if best is not None and shares[best] >= SUPPORT else ()
 
 
 def _needs_rows(task: Task, arm: Arm) -> bool:

@@ -239,7 +239,7 @@ def _header(found: _Survey, examples: list[str], tests: list[str], listed: list[
 
 def _task_table(folder: Path, kind: Kind, main: Detected | None, has_documents: bool) -> str:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "task"
-    metric, *others = sorted(METRICS[kind], key=lambda item: item not in ("accuracy", "token_f1", "rouge_l"))
+    metric, *others = sorted(METRICS[kind], key=lambda item: item not in ("accuracy", "contains", "rouge_l"))
     lines = [
         "[task]",
         f"name = {_quoted(name)}",

@@ -1,0 +1,308 @@
+"""Right answers by their facts: a table of clear stands, and what holds for every text."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from trimtab.measurement.contains import contains, disagrees, facts_stand_in, sentence_for, stands_in
+from trimtab.measurement.facts import read
+
+RIGHT = [
+    ("It is 112 euros per night.", "112 euros"),
+    ("€112", "112 euros"),
+    ("EUR 112", "112 euros"),
+    ("112 €", "€112"),
+    ("112 euros for 2 nights", "112 euros"),  # 2 is not of euros
+    ("not 158 but 112 euros", "112 euros"),
+    ("112 euros, not 158 euros", "112 euros"),
+    ("112 euros rather than 158 euros", "112 euros"),
+    ("no more than 112 euros", "112 euros"),  # nothing is denied
+    ("thirty months", "30 months"),
+    ("two hundred and five days", "205 days"),
+    ("five and a half hours", "5.5 hours"),
+    ("5½ hours", "5.5 hours"),
+    ("half a day", "0.5 days"),
+    ("1,500", "1500"),
+    ("18 000 euros", "18,000 euros"),
+    ("1.350,50 euros", "1350.5 euros"),
+    ("1,5 litres", "1.5 l"),
+    ("2 million euros", "€2,000,000"),
+    ("twelve percent", "12%"),
+    ("12 per cent", "12 %"),
+    ("the 26th", "26th"),
+    ("fifth month", "5th month"),
+    ("the twenty-first", "21st"),
+    ("four working days", "4 working days"),
+    ("4 business days", "4 working days"),
+    ("seven full days", "seven days"),
+    ("36", "36"),
+    ("nine euros", "nine"),  # the reference does not say of what
+    ("36 people in 3 rooms", "36"),  # rooms are not people
+    ("nine", "9"),
+    ("2 May 2026", "2026-05-02"),
+    ("May 2, 2026", "2 May 2026"),
+    ("on the 2nd of May", "May 2"),
+    ("14 June 2026", "14 June"),  # more may be said, not less
+    ("13/05/2026", "13 May 2026"),  # only one reading is a date
+    ("03/05/2026", "03/05/2026"),
+    ("in February", "February"),
+    ("Thursday", "Thursdays"),
+    ("half past two", "14:30"),
+    ("half past two", "2:30 pm"),
+    ("2.30 p.m.", "14:30"),
+    ("2:30", "2:30 pm"),  # a clock face that leaves out its half of the day says nothing else
+    ("noon", "12:00"),
+    ("Idris Valcourt, not Ada Quill", "Idris Valcourt"),
+    ("Idris Valcourt and not Ada Quill or Bram Tessaly", "Idris Valcourt"),
+    ("Ask Idris Valcourt.", "Idris Valcourt"),  # a capital at the start of a sentence is no name
+    ("Idris Valcourt from the Payroll team", "Idris Valcourt"),
+    ("Dr. Ansgar Pell", "Ansgar Pell"),
+    ("the Cormorant Hotel", "the Cormorant"),  # part of the same name
+    ("IDRIS VALCOURT", "Idris Valcourt"),
+    ("Ember and Sons", "Ember & Sons"),
+    ("at gate C4", "C4"),
+    ("B17", "B-17"),
+    ("A.", "a"),
+    ("十二 12", "12"),
+]
+WRONG = [
+    ("158 euros", "112 euros"),
+    ("112 or 158 euros", "112 euros"),
+    ("112-158 euros", "112 euros"),
+    ("€112 (or €158 in summer)", "112 euros"),
+    ("112 euros. Or is it 158 euros?", "112 euros"),
+    ("It is not 112 euros.", "112 euros"),
+    ("158 rather than 112 euros", "112 euros"),
+    ("112", "112 euros"),  # of what? see the question that names it, below
+    ("112 dollars", "112 euros"),
+    ("38 cents", "0.38 euros"),  # units are not converted
+    ("35 days", "five weeks"),
+    ("1.5", "15"),
+    ("15", "1.5"),
+    ("minus one", "2"),
+    ("-5 degrees", "5 degrees"),
+    ("36 or 38 people", "36"),
+    ("36, 38", "36"),
+    ("four days", "4 working days"),
+    ("four working days", "4 days"),  # not the same days
+    ("5 working days", "4 working days"),
+    ("10 minutes, then 20 minutes", "10 minutes"),
+    ("May 26th", "26th"),  # a day of which month was not asked
+    ("15 June", "14 June"),
+    ("June", "14 June"),
+    ("14 June or 15 June", "14 June"),
+    ("03/05/2026", "3 May 2026"),  # it may be 5 March: not given for certain
+    ("Thursday or Friday", "Thursdays"),
+    ("2:30 am", "14:30"),
+    ("14:30 or 15:30", "14:30"),
+    ("Ada Quill", "Idris Valcourt"),
+    ("Ada Quill, not Idris Valcourt", "Idris Valcourt"),
+    ("Ada Quill or Idris Valcourt", "Idris Valcourt"),
+    ("Petra or Idris Valcourt", "Idris Valcourt"),
+    ("to Ada Quill or to Idris Valcourt", "Idris Valcourt"),
+    ("Idris", "Idris Valcourt"),
+    ("C4 or D2", "gate C4"),
+    ("0800 9256", "0800 4471"),
+    ("not the flagpole but the weighbridge", "flagpole"),
+    ("red", "the green cabinet"),
+    ("", "A"),
+    ("+", "-"),
+]
+
+
+@pytest.mark.parametrize(("answer", "reference"), RIGHT)
+def test_an_answer_that_gives_the_fact_is_right(answer: str, reference: str) -> None:
+    assert contains(answer, reference)
+
+
+@pytest.mark.parametrize(("answer", "reference"), WRONG)
+def test_an_answer_that_gives_another_fact_or_none_is_wrong(answer: str, reference: str) -> None:
+    assert not contains(answer, reference)
+
+
+def test_what_the_question_says_is_known() -> None:
+    assert contains("112", "112 euros", "How many euros is a night?")
+    assert contains("36", "36 people", "How many people fit in?")
+    assert contains("4", "4 working days", "After how many working days?")
+    assert not contains("seven wrong attempts", "seven days", "For how many days?")  # seven of what is said
+    assert not contains("Marlin 5", "five months", "For how many months?")
+    assert not contains("112 euros, 7 euros less", "112 euros")
+    assert contains("112 euros, 7 euros less", "112 euros", "What is it without the 7 euros for breakfast?")
+    assert contains("Ada Quill asks Idris Valcourt", "Idris Valcourt", "Whom does Ada Quill ask?")
+
+
+facts = st.sampled_from(
+    [reference for _, reference in (*RIGHT, *WRONG)]
+    + ["every 14 weeks", "first Friday of the month", "Viggo Hamsun-Leigh", "five time zones", "a purple vest", "TW-8831", "+", "1.2.3"]
+)  # fmt: skip
+texts = st.text(max_size=60) | st.text(alphabet="0123456789.,'’-–/: €%ab½pm\n", max_size=60)
+any_words = st.lists(
+    st.sampled_from(
+        [
+            "not",
+            "or",
+            "and",
+            "May",
+            "may",
+            "5",
+            "7th",
+            "14:30",
+            "half",
+            "past",
+            "two",
+            "hundred",
+            "thousand",
+            "one",
+            "3.5",
+            "Ada",
+            "the",
+            "€",
+            "%",
+            "am",
+            "to",
+            "rather",
+            "than",
+            "Friday",
+            "&",
+            "1,500",
+        ]
+    ),
+    max_size=12,
+).map(" ".join)
+
+
+@given(texts | any_words | facts)
+@example("%-1")
+@example(":-1")
+@example("AdA 0#B:ADA:B")
+@example("half past 99")
+@example("5 hundred thousand million")
+@example("0/0 00:99 99/99/0000 13.13.2026 2026-13-45")
+def test_every_text_gives_itself_and_goes_on_doing_so_with_the_question_after_it(text: str) -> None:
+    assert contains(text, text)
+    assert stands_in(text, text)
+    assert not disagrees(text, [text])
+    if read(text):
+        question = "Is it Ada Quill, 112 euros, 7 or 9 days, on 2 May, on Friday at 14:30, or at gate B-17?"
+        assert contains(f"{text}\n{question}", text, question)
+        assert contains(f"{question}\n{text}", text, question)
+
+
+@given(texts | any_words, texts | any_words, texts | any_words)
+def test_no_text_raises(answer: str, reference: str, question: str) -> None:
+    for result in (contains(answer, reference, question), disagrees(answer, [reference], question)):
+        assert result in (True, False)
+    assert facts_stand_in(answer, reference, question) in (True, False)
+    assert sentence_for(answer, reference) in answer
+
+
+@given(facts)
+def test_case_closing_punctuation_articles_and_spaces_do_not_matter(reference: str) -> None:
+    if not read(reference):
+        return  # signs alone are compared as they are written
+    for answer in (reference.lower(), reference.upper(), f"{reference}.", f"«{reference}»", f"  {reference}  "):
+        assert contains(answer, reference), answer
+    assert contains(f"the {reference}", reference)
+    assert contains(reference.replace(" ", "   "), reference)
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.sampled_from(["euros", "days", "percent", "people", ""]))
+def test_another_number_in_place_is_wrong(right: int, other: int, unit: str) -> None:
+    same = right == other
+    assert contains(f"It is {other} {unit}.", f"{right} {unit}") is same
+    assert contains(f"{right} {unit} or {other} {unit}", f"{right} {unit}") is same
+    assert disagrees(f"It is {other} {unit}.", [f"{right} {unit}"]) is not same
+    assert contains(f"{right:,} {unit}", f"{right} {unit}")
+
+
+ONES = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+DECADES = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+
+
+def spelled(number: int) -> str:
+    """An independent speller, to a million."""
+    if number >= 1000:
+        rest = number % 1000
+        return f"{spelled(number // 1000)} thousand" + (f" {spelled(rest)}" if rest else "")
+    if number >= 100:
+        rest = number % 100
+        return f"{ONES[number // 100 - 1]} hundred" + (f" and {spelled(rest)}" if rest else "")
+    if number >= 20:
+        return DECADES[number // 10 - 2] + (f"-{ONES[number % 10 - 1]}" if number % 10 else "")
+    return ONES[number - 1]
+
+
+@given(st.integers(1, 999_999), st.integers(1, 999_999))
+def test_a_number_is_the_same_spelled_and_in_digits(number: int, other: int) -> None:
+    assert contains(f"{spelled(number)} days", f"{number} days")
+    assert contains(f"{number:,} days", f"{spelled(number)} days")
+    assert contains(f"{spelled(other)} days", f"{number} days") is (number == other)
+
+
+@given(st.dates())
+def test_a_date_is_the_same_in_every_writing(day) -> None:
+    month = day.strftime("%B")
+    year = f"{day.year:04}"
+    forms = [day.isoformat()]
+    if day.year >= 1000 and day.year < 3000:
+        forms += [f"{day.day} {month} {year}", f"{month} {day.day}, {year}", f"{day.day}th of {month} {year}"]
+    for one in forms:
+        assert all(contains(f"On {other}.", one) for other in forms)
+
+
+def test_numbers_and_dates_that_disagree_are_told_and_silence_is_not() -> None:
+    assert disagrees("158 euros", ["112 euros"])
+    assert disagrees("112 or 158 euros", ["112 euros"])
+    assert not disagrees("112 euros, I think", ["112 euros"])
+    assert not disagrees("much", ["112 euros"])
+    assert not disagrees("158 euros", ["112 euros", "158 euros"])
+    assert not disagrees("158 euros", ["112 euros", "a lot"])
+    assert not disagrees("158 euros", [])
+
+
+def test_the_sentence_with_the_facts_is_found() -> None:
+    text = "Rooms are nice. A room costs 112 euros. Ask Ada Quill.\nBreakfast costs 14 euros."
+    assert sentence_for(text, "fourteen euros") == "Breakfast costs 14 euros."
+    assert sentence_for(text, "112 euros for a room") == "A room costs 112 euros."
+    assert facts_stand_in(text, "Ada Quill knows about rooms")
+    assert not facts_stand_in(text, "Idris Valcourt knows about rooms")
+    assert not facts_stand_in(text, "The door code is 4471")
+    assert facts_stand_in(text, "On 3 May it is 112 euros", "What is it on 3 May?")
+
+
+@pytest.mark.parametrize(
+    "unit", ["1", "1,", "1.", "Ab ", "A", "one ", "1 ", "hundred ", "not ", "or Ada ", "-", "½", "5 million ", "May ", "\n", "1:"]
+)  # fmt: skip
+def test_time_grows_with_the_length_and_not_with_its_square(unit: str) -> None:
+    seconds = []
+    for length in (25_000, 50_000, 100_000):
+        text = (unit * length)[:length]
+        began = time.process_time()
+        contains(text, text[: length // 2], text)
+        seconds.append(time.process_time() - began)
+    assert all(after < 3.5 * before + 0.2 for before, after in pairwise(seconds)), seconds

@@ -1,0 +1,100 @@
+"""A text cut into lexemes (dates and clocks in digits, codes, runs of digits, words, signs), and the tokens that these become."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+from trimtab.measurement.numerals import words
+
+Kind = Literal["word", "code", "weekday", "number", "ordinal", "date", "time"]
+LINKS = frozenset(words("a an the of in on at for per and is are was were be been it its"))
+"""Words that say nothing by themselves: left out when words are compared, unless there is nothing else."""
+
+_LEXEME = re.compile(
+    r"""(?P<iso>(?<![\w.,-])[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?![\w-]))
+    |(?P<slash>(?<![\w/])[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}(?![\w/]))
+    |(?P<dotted>(?<![\w.])[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{4}(?!\w))
+    |(?P<clock>(?<![\w:])[0-9]{1,2}:[0-9]{2}(?![0-9:]))
+    |(?P<code>[^\W\d_]{1,8}-[0-9][^\W_]*)
+    |(?P<number>[0-9]+(?:[.,'’][0-9]+|[ ][0-9]{3}(?![0-9]))*)(?P<suffix>[^\W_]*)
+    |(?P<word>[^\W_]+(?:['’][^\W_]+)*)
+    |(?P<sign>[€$£¥%&])""",
+    re.VERBOSE,
+)
+_FRACTIONS = {"½": "5", "¼": "25", "¾": "75"}
+SIGNS = {"€": "euro", "$": "dollar", "£": "pound", "¥": "yen", "%": "percent"}
+STOP = re.compile(r"[.!?;:\n\r\u2028\u2029…•]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """One thing that a text states; two are the same where kind, value and denial are.
+
+    value: words folded; numbers as canonical decimals; dates as YYYY-MM-DD with ? for what is not said; times as minutes of the half
+    day, then am, pm or ?. `counted`: the plural after a number without a unit ("36 people"). `denied`: stands after "not".
+    `capital`, `start`: how it was written, at the start of a sentence or not. `fresh`: punctuation stands before it.
+    """
+
+    kind: Kind
+    value: str
+    unit: str = ""
+    counted: str = ""
+    denied: bool = False
+    capital: bool = False
+    start: bool = False
+    fresh: bool = False
+    soft: bool = False
+
+    @property
+    def link(self) -> bool:
+        """Whether it is a word that says nothing by itself."""
+        return self.kind == "word" and self.value in LINKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lexeme:
+    """One of them. `gap`: what stands between the one before and this one; `low`: folded, without apostrophes."""
+
+    group: str
+    text: str
+    suffix: str
+    gap: str
+    low: str
+
+    @property
+    def near(self) -> bool:
+        """Whether nothing but spaces or one hyphen parts it from the one before."""
+        return self.gap.strip(" \t") in ("", "-")
+
+
+def _prepared(text: str) -> str:
+    for sign, digits in _FRACTIONS.items():
+        if sign in text:
+            text = re.sub(rf"(?<=[0-9]) ?{sign}", f".{digits}", text).replace(sign, f"0.{digits}")
+    text = unicodedata.normalize("NFKC", text).replace("−", "-")
+    text = re.sub(r"(?<=[0-9])( ?)([ap])\.?m\b\.?", r"\1\2m", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<=[0-9]) ?[–—] ?(?=[0-9])", "-", text)
+    return re.sub(r"\bper cent\b", "percent", text, flags=re.IGNORECASE)
+
+
+def folded(text: str) -> str:
+    """A word as words are compared: without case, apostrophes and a possessive s."""
+    low = text.casefold().replace("’", "'")
+    return low.removesuffix("'s").replace("'", "") or low
+
+
+def lexemes(text: str) -> list[Lexeme]:
+    """The lexemes of a text, in its order."""
+    text = _prepared(text)
+    found: list[Lexeme] = []
+    end = 0
+    for match in _LEXEME.finditer(text):
+        group = match.lastgroup if match.lastgroup != "suffix" else "number"
+        whole, suffix = match[0], match["suffix"] or ""
+        gap = text[end : match.start()]
+        found.append(Lexeme(group=str(group), text=whole, suffix=suffix, gap=gap, low=folded(whole)))
+        end = match.end()
+    return found

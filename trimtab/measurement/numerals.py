@@ -1,0 +1,126 @@
+"""Numbers as canonical decimals, and the English words for numbers, units, months and weekdays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a list that is written as one text."""
+    return tuple(text.split())
+
+
+SPELLED: Mapping[str, int] = {
+    word: value
+    for value, word in enumerate(
+        words(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+            "fifteen sixteen seventeen eighteen nineteen"
+        )
+    )
+}
+TENS: Mapping[str, int] = {
+    word: 10 * value
+    for value, word in enumerate(words("twenty thirty forty fifty sixty seventy eighty ninety"), start=2)
+}
+SCALES: Mapping[str, int] = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9}
+"""As powers of ten."""
+ORDINALS: Mapping[str, int] = {
+    word: value
+    for value, word in enumerate(
+        words(
+            "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
+            "thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth"
+        ),
+        start=1,
+    )
+} | {f"{word[:-1]}ieth": value for word, value in TENS.items()}
+_MONTHS = words("january february march april may june july august september october november december")
+MONTHS: Mapping[str, int] = {
+    **{name: number for number, name in enumerate(_MONTHS, start=1)},
+    **{name[:3]: number for number, name in enumerate(_MONTHS, start=1) if name not in ("march", "may")},
+    "sept": 9,
+}
+_DAYS = words("monday tuesday wednesday thursday friday saturday sunday")
+WEEKDAYS: Mapping[str, str] = {form: day for day in _DAYS for form in (day, f"{day}s")}
+_UNITS = (
+    "second seconds sec secs s",
+    "minute minutes min mins",
+    "hour hours hr hrs h",
+    "day days",
+    "week weeks",
+    "month months",
+    "year years yr yrs",
+    "euro euros eur",
+    "dollar dollars usd",
+    "pound pounds gbp",
+    "yen jpy",
+    "franc francs chf",
+    "cent cents",
+    "percent pct",
+    "kilometre kilometres kilometer kilometers km",
+    "metre metres meter meters m",
+    "centimetre centimetres centimeter centimeters cm",
+    "millimetre millimetres millimeter millimeters mm",
+    "mile miles",
+    "litre litres liter liters l",
+    "millilitre millilitres milliliter milliliters ml",
+    "tonne tonnes t",
+    "kilogram kilograms kilo kilos kg",
+    "gram grams g",
+    "millibar millibars mbar",
+    "kilobyte kilobytes kb",
+    "megabyte megabytes mb",
+    "gigabyte gigabytes gb",
+    "terabyte terabytes tb",
+    "degree degrees",
+)
+UNITS: Mapping[str, str] = {form: forms.split()[0] for forms in _UNITS for form in forms.split()}
+CURRENCY_CODES = frozenset(("eur", "usd", "gbp", "jpy", "chf"))
+
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:([, '’])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]+)?")
+_DOTTED = re.compile(r"[1-9][0-9]{0,2}(?:\.[0-9]{3}){2,}|[1-9][0-9]{0,2}(?:[. ][0-9]{3})+,[0-9]+")
+_POINT = re.compile(r"[0-9]+\.[0-9]+|[0-9]+,[0-9]{1,2}|0,[0-9]+")
+
+
+def canonical(number: str) -> str:
+    """Digits with at most one point, without the zeros that change nothing: `007.50` is `7.5`."""
+    whole, _, part = number.partition(".")
+    part = part.rstrip("0")
+    return (whole.lstrip("0") or "0") + (f".{part}" if part else "")
+
+
+def shifted(number: str, power: int) -> str:
+    """A canonical number times a power of ten."""
+    whole, _, part = number.partition(".")
+    return canonical(f"{whole}{part[:power].ljust(power, '0')}.{part[power:]}")
+
+
+def numbers_in(digits: str) -> list[str]:
+    """What a run of digits and marks says, as canonical numbers: `1,350` is 1350, `1.5` and `1,5` are 1.5, `7,8,9` are three.
+
+    Where English and continental writing differ, English is meant: `1.500` is 1.5. A number that begins with a zero and has no
+    point keeps it (`0800`). Empty for what is no number, such as `1.2.3`.
+    """
+    if digits.isdigit():
+        return [digits]
+    if _THOUSANDS.fullmatch(digits):
+        return [canonical(re.sub(r"[, '’]", "", digits))]
+    if _DOTTED.fullmatch(digits):
+        return [canonical(re.sub(r"[. ]", "", digits).replace(",", "."))]
+    if _POINT.fullmatch(digits):
+        return [canonical(digits.replace(",", "."))]
+    parts = re.split(r"[ ']" if re.search(r"[ '’]", digits) else ",", digits.replace("’", "'"))
+    if len(parts) == 1:
+        return []
+    found = [number for part in parts for number in _whole(part)]
+    return found if len(found) >= len(parts) else []
+
+
+def _whole(part: str) -> list[str]:
+    if part.isdigit():
+        return [part]
+    if _THOUSANDS.fullmatch(part) or _DOTTED.fullmatch(part) or _POINT.fullmatch(part):
+        return numbers_in(part)
+    return [piece for piece in re.split(r"[.,]", part) if piece]
