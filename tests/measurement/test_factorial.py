@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.base.records import Answer
+from trimtab.measurement.clusters import group_count
 from trimtab.measurement.factorial import Factorial, factorial
-from trimtab.measurement.statistics import compare, group_count
+from trimtab.measurement.statistics import compare
 
 
 def answers(scores: Sequence[float], groups: Sequence[str | None] | None = None, seed: int = 0) -> tuple[Answer, ...]:

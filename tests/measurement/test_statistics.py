@@ -15,20 +15,17 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from trimtab.base.errors import InputError
+from trimtab.measurement.clusters import too_few_groups
+from trimtab.measurement.power import discordance, items_for_difference, items_for_target, smallest_difference
 from trimtab.measurement.statistics import (
     compare,
-    discordance,
     estimate,
     holm,
-    items_for_difference,
-    items_for_target,
     latency_percentiles,
     mcnemar,
     p_noninferior,
     p_reaches,
-    smallest_difference,
     tango_interval,
-    too_few_groups,
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from trimtab.base.grammar import describe as in_words
 from trimtab.base.records import Comparison, Flip
-from trimtab.measurement.statistics import too_few_groups
+from trimtab.measurement.clusters import too_few_groups
 from trimtab.reports.costs import flips
 from trimtab.reports.effects import better_first, outcome, weights_by_context
 from trimtab.reports.folder import StudyFolder, read_study

@@ -15,7 +15,7 @@ from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
 from trimtab.cli.check_page import draw
-from trimtab.measurement.statistics import smallest_difference
+from trimtab.measurement.power import smallest_difference
 from trimtab.studies.check import CheckResult, Forecast, Piece, TokenStatistics, check
 from trimtab.studies.study import GUESSED_DISCORDANCE
 

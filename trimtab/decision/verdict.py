@@ -12,7 +12,8 @@ from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Usa
 from trimtab.base.task import Task
 from trimtab.decision.cost import MACHINE_SECONDS, planned_retrainings
 from trimtab.decision.flips import find_flips
-from trimtab.measurement.statistics import LEVEL, POWER, holm, items_for_target
+from trimtab.measurement.power import POWER, items_for_target
+from trimtab.measurement.statistics import LEVEL, holm
 
 NAMES = {
     "accuracy": "accuracy",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.base.records import Answer, Estimate
+from trimtab.measurement.clusters import clustered_error, group_codes
 from trimtab.measurement.figures import scores_of
-from trimtab.measurement.statistics import clustered_error, group_codes, t_quantile
+from trimtab.measurement.statistics import t_quantile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

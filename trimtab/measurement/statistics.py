@@ -1,4 +1,4 @@
-"""How sure a score or a difference of scores is: intervals, tests, and how many items they need.
+"""How sure a score or a difference of scores is: intervals and tests.
 
 Scores lie in [0, 1], one an item. `groups` names each item's group (None: a group of its own); where groups repeat,
 items of one group are not independent and everything is computed by group.
@@ -16,6 +16,7 @@ from scipy import optimize, special, stats
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Estimate
+from trimtab.measurement.clusters import Groups, clustered_error, group_codes
 from trimtab.measurement.resampling import (
     Array,
     Indices,
@@ -30,12 +31,9 @@ from trimtab.measurement.resampling import (
     statistic_draws,
 )
 
-Groups = Sequence[str | None]
-
-MIN_GROUPS = 20  # fewer clusters than this estimate their own variance badly
 FEW = 10  # with fewer items that differ, a bootstrap has too little to draw from
 MIN_LATENCIES = 60  # 0.95 ** 59 < 0.05: with 59 the largest bounds the 95th percentile
-LEVEL, POWER = 0.05, 0.8
+LEVEL = 0.05
 
 
 class Difference(NamedTuple):
@@ -171,18 +169,6 @@ def p_noninferior(
     return p_mean_above(gaps, -margin, seed)
 
 
-def group_count(groups: Groups) -> int | None:
-    """How many groups the items form; None where no group repeats."""
-    codes = group_codes(groups)
-    return None if codes is None else int(codes.max()) + 1
-
-
-def too_few_groups(groups: Groups | None) -> int | None:
-    """The number of groups, where they repeat and there are fewer than 20: intervals by group are then rough."""
-    count = None if groups is None else group_count(groups)
-    return count if count is not None and count < MIN_GROUPS else None
-
-
 def holm(p: Sequence[float]) -> list[float]:
     """p-values adjusted so that the chance of any false finding in the family is held (Holm 1979), in the given order."""
     adjusted, running = [0.0] * len(p), 0.0
@@ -208,42 +194,6 @@ def tango_interval(wins: float, losses: float, n: int) -> tuple[float, float]:
         return root
 
     return limit(-edge, z), limit(edge, -z)
-
-
-def discordance(a: ArrayLike, b: ArrayLike) -> float:
-    """Mean squared difference of two arms' scores: for right/wrong the share of items that only one has right."""
-    return float(np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2))
-
-
-def items_for_difference(difference: float, discordance: float, comparisons: int) -> int:
-    """Items that show `difference` with 80% power, two-sided at .05 / comparisons (Miettinen 1968, for McNemar's test).
-
-    n = (z(1 - .05/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised to it.
-    """
-    delta = abs(difference)
-    if not 0 < delta <= 1:
-        raise InputError(f"no number of items shows a difference of {difference}", "give one in (0, 1]")
-    return math.ceil(_items(delta, discordance, comparisons) - 1e-9)
-
-
-def smallest_difference(n: int, discordance: float, comparisons: int) -> float:
-    """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none."""
-    if _items(1.0, discordance, comparisons) >= n:
-        return 1.0
-    root: float = optimize.brentq(lambda delta: _items(delta, discordance, comparisons) - n, 1e-6, 1.0)
-    return root
-
-
-def items_for_target(score: float, target: float, arms: int, variance: float | None = None) -> int | None:
-    """Items that show `target` reached with 80% power at .05 / arms if `score` is the true one; None: none would.
-
-    `variance` is that of one item's score, clustering included; without it that of right/wrong scores.
-    """
-    if score <= target:
-        return None
-    at_target, at_score = (target * (1 - target), score * (1 - score)) if variance is None else (variance, variance)
-    root = stats.norm.isf(LEVEL / arms) * math.sqrt(at_target) + stats.norm.ppf(POWER) * math.sqrt(at_score)
-    return max(1, math.ceil(float(root / (score - target)) ** 2))
 
 
 def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
@@ -278,14 +228,6 @@ def _paired(a: ArrayLike, b: ArrayLike, groups: Groups | None) -> tuple[Array, A
     return x, y, codes
 
 
-def group_codes(groups: Groups) -> Indices | None:
-    """Each item's group as a number from 0, or None where no group repeats."""
-    numbers: dict[tuple[str | None, int], int] = {}
-    keys = [(group, -1) if group is not None else (None, place) for place, group in enumerate(groups)]
-    codes = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
-    return codes if len(numbers) < len(codes) else None
-
-
 def _right_wrong(x: Array) -> bool:
     return bool(((x == 0) | (x == 1)).all())
 
@@ -313,15 +255,6 @@ def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
         return 0.0, 1.0
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
-
-
-def clustered_error(x: Array, codes: Indices) -> float:
-    """Standard error of a mean over clusters (linearised ratio), never below that of independent items."""
-    count, centred = int(codes.max()) + 1, x - x.mean()
-    sums = np.bincount(codes, centred)
-    clustered = count / (count - 1) * float(sums @ sums)
-    independent = len(x) / (len(x) - 1) * float(centred @ centred)
-    return math.sqrt(max(clustered, independent)) / len(x)
 
 
 def _effective_items(x: Array, codes: Indices) -> float:
@@ -390,9 +323,3 @@ def _clustered_interval(gaps: Array, codes: Indices) -> tuple[float, float]:
         return tango_interval(float(gaps[gaps > 0].sum()) * scale, -float(gaps[gaps < 0].sum()) * scale, count)
     half = t_quantile(count) * clustered_error(gaps, codes)
     return float(gaps.mean()) - half, float(gaps.mean()) + half
-
-
-def _items(delta: float, discordance: float, comparisons: int) -> float:
-    d = max(discordance, delta)
-    root = stats.norm.isf(LEVEL / (2 * comparisons)) * math.sqrt(d) + stats.norm.ppf(POWER) * math.sqrt(d - delta**2)
-    return float((root / delta) ** 2)

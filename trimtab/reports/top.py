@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trimtab.base.grammar import describe
 from trimtab.base.records import Comparison
-from trimtab.measurement.statistics import group_count
+from trimtab.measurement.clusters import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, PREDICTED, Listing, label
 from trimtab.reports.view import ArmInWords, KeyFigure, Top

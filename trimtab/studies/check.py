@@ -24,7 +24,7 @@ from trimtab.data.checks import Level, Remark, by_level, check_examples, check_s
 from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
-from trimtab.measurement.statistics import items_for_difference, smallest_difference
+from trimtab.measurement.power import items_for_difference, smallest_difference
 from trimtab.studies.opening import opened
 from trimtab.studies.study import GUESSED_DISCORDANCE
 

@@ -26,8 +26,9 @@ from trimtab.base.task import Task, load_task, with_budget
 from trimtab.decision.verdict import best_arm, decide, planned_pairs
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import difference, noninferiority_p, scores_of, target_p
+from trimtab.measurement.power import discordance, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.measurement.statistics import LEVEL, discordance, holm, smallest_difference
+from trimtab.measurement.statistics import LEVEL, holm
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, opened
 from trimtab.studies.record import count_opening, manifest
