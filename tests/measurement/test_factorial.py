@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,8 +77,9 @@ def test_few_groups_are_not_taken_for_independent_questions() -> None:
 def test_an_interval_by_group_is_that_of_a_comparison_by_group() -> None:
     """One rule for intervals of differences by group, also where groups level out and would seem surer than items."""
     random = np.random.default_rng(8)
-    groups = [f"g{index // 2}" for index in range(200)]
-    for swing in (0.0, 0.2):
+    pairs = [f"g{index // 2}" for index in range(200)]
+    unequal = [f"g{max(0, index - 60) // 4}" for index in range(200)]  # one of 64, 34 of 4
+    for swing, groups in itertools.product((0.0, 0.2), (pairs, unequal)):
         scores = np.clip(
             random.random((4, 200)) * 0.5 + swing * np.tile([1, -1], 100) * [[0], [1], [0], [0]] + 0.2, 0, 1
         )

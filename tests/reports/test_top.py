@@ -41,7 +41,7 @@ def test_a_sound_study_is_told_its_data_warning_alone(study: StudyFolder) -> Non
     assert caveats(study) == ["1 warning about the data: see “The data”."]
 
 
-@pytest.mark.parametrize(("count", "told"), [(19, True), (20, False), (300, False)])
+@pytest.mark.parametrize(("count", "told"), [(9, True), (10, False), (300, False)])
 def test_too_few_groups_are_told(study: StudyFolder, count: int, told: bool) -> None:
     """How many are too few is the statistics' to say, and stands in the manifest."""
     few = too_few_groups([f"g{item % count}" for item in range(300)])

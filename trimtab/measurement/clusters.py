@@ -11,7 +11,7 @@ from trimtab.measurement.resampling import Array, Indices
 
 Groups = Sequence[str | None]
 
-MIN_GROUPS = 20  # fewer clusters than this estimate their own variance badly
+MIN_GROUPS = 10  # of one size: fewer estimate their own variance badly
 
 
 def group_codes(groups: Groups) -> Indices | None:
@@ -28,16 +28,34 @@ def group_count(groups: Groups) -> int | None:
     return None if codes is None else int(codes.max()) + 1
 
 
+def effective_groups(codes: Indices) -> float:
+    """Groups of equal size that would weigh as these do: G* = 1 / sum of the squared shares (Carter, Schnepel and Steigerwald 2017)."""
+    sizes = np.bincount(codes)
+    return float(sizes.sum()) ** 2 / float(sizes @ sizes)
+
+
 def too_few_groups(groups: Groups | None) -> int | None:
-    """The number of groups, where they repeat and there are fewer than 20: intervals by group are then rough."""
-    count = None if groups is None else group_count(groups)
-    return count if count is not None and count < MIN_GROUPS else None
+    """The effective number of groups (G*), where they repeat and it is below 10: intervals by group are then rough."""
+    codes = None if groups is None else group_codes(groups)
+    count = MIN_GROUPS if codes is None else effective_groups(codes)
+    return min(round(count), MIN_GROUPS - 1) if count < MIN_GROUPS else None
 
 
 def clustered_error(x: Array, codes: Indices) -> float:
-    """Standard error of a mean over clusters (linearised ratio), never below that of independent items."""
+    """Standard error of a mean over clusters, from the means with each one left out, never below that of independent items.
+
+    CR3: the square is (G - 1)/G sum (mean without g - mean)^2 (Bell and McCaffrey 2002; MacKinnon, Nielsen and Webb 2023,
+    "Fast and reliable jackknife and bootstrap methods for cluster-robust inference"). Where groups are of one size it is the
+    usual linearised error with G/(G - 1). The floor is ours.
+    """
     count, centred = int(codes.max()) + 1, x - x.mean()
-    sums = np.bincount(codes, centred)
-    clustered = count / (count - 1) * float(sums @ sums)
-    independent = len(x) / (len(x) - 1) * float(centred @ centred)
-    return math.sqrt(max(clustered, independent)) / len(x)
+    shifts = np.bincount(codes, centred) / (len(x) - np.bincount(codes))
+    clustered = (count - 1) / count * float(shifts @ shifts)
+    independent = float(centred @ centred) / (len(x) - 1) / len(x)
+    return math.sqrt(max(clustered, independent))
+
+
+def left_out_error(value: float, left_out: Array) -> float:
+    """The same error of any figure, from its `value` and from those with each unit left out."""
+    shifts = left_out - value
+    return math.sqrt((len(shifts) - 1) / len(shifts) * float(shifts @ shifts))

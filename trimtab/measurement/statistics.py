@@ -16,7 +16,7 @@ from scipy import optimize, special, stats
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Estimate
-from trimtab.measurement.clusters import Groups, clustered_error, group_codes
+from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes, left_out_error
 from trimtab.measurement.resampling import (
     Array,
     Indices,
@@ -34,6 +34,7 @@ from trimtab.measurement.resampling import (
 FEW = 10  # with fewer items that differ, a bootstrap has too little to draw from
 MIN_LATENCIES = 60  # 0.95 ** 59 < 0.05: with 59 the largest bounds the 95th percentile
 LEVEL = 0.05
+NOTHING = 1e-12  # an error below this is rounding
 
 
 class Difference(NamedTuple):
@@ -51,26 +52,26 @@ def estimate(
     """The mean score with its two-sided 95% interval, or that of `statistic`, a function of item indices (macro-F1).
 
     Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg 2015).
-    Groups that repeat: Wilson at the effective number of items with t quantiles (Dean and Pagano 2015); `statistic`
-    then draws whole groups. Fewer than 10 scores unlike the rest: Wilson, which is wide enough for any scores in [0, 1].
+    Groups that repeat, for either: Wilson at the effective number of items (Dean and Pagano 2015) by the leave-one-group-out
+    error (CR3), with t of G* - 1 degrees, G* the effective number of groups. Fewer than 10 scores unlike the rest: Wilson,
+    which is wide enough for any scores in [0, 1].
     """
     x, codes = _checked(scores, groups)
-    if statistic is not None:
-        value, limits = float(statistic(np.arange(len(x)))), (0.0, 1.0)
-        units = sampling_units(len(x), codes)
+    value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
+    if codes is not None:
+        items = _effective_items(x, codes, statistic)
+        limits = _wilson(min(max(value, 0.0), 1.0), items, t_quantile(effective_groups(codes) - 1))
+    elif statistic is not None:
+        units = sampling_units(len(x), None)
         boots = statistic_draws(statistic, units, seed)
         if np.ptp(boots) > 0:
             limits = bca(value, boots, jackknife(statistic, units))
         else:
-            limits = _wilson(min(max(value, 0.0), 1.0), len(units), t_quantile(len(units)))
+            limits = _wilson(min(max(value, 0.0), 1.0), len(units), t_quantile(len(units) - 1))
+    elif _right_wrong(x) or _few(x):
+        limits = _wilson(value, len(x), _z())
     else:
-        value = float(x.mean())
-        if codes is not None:
-            limits = _wilson(value, _effective_items(x, codes), t_quantile(int(codes.max()) + 1))
-        elif _right_wrong(x) or _few(x):
-            limits = _wilson(value, len(x), _z())
-        else:
-            limits = bca_mean(x, seed)
+        limits = bca_mean(x, seed)
     return Estimate(value=value, low=min(limits[0], value), high=max(limits[1], value), n=len(x))
 
 
@@ -86,19 +87,19 @@ def p_reaches(
 
     Right/wrong: exact binomial. Graded: studentised bootstrap (Efron and Tibshirani 1993, ch. 12); with fewer than 10
     scores unlike the rest the binomial tail at the sum of the scores (conservative, Hoeffding 1963). By group: t of the
-    score statistic at the effective number of items. `statistic`: BCa limit solved for its level.
+    score statistic at the effective number of items, G* - 1 degrees. `statistic`: BCa limit solved for its level.
     """
     x, codes = _checked(scores, groups)
+    if codes is not None:
+        if target >= 1 or codes.max() < 1:
+            return 1.0
+        value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
+        error = math.sqrt(target * (1 - target) / _effective_items(x, codes, statistic))
+        return _t_above((value - target) / error, codes)
     if statistic is not None:
-        return _p_statistic_above(statistic, target, len(x), codes, seed)
+        return _p_statistic_above(statistic, target, len(x), seed)
     if target >= 1:
         return 1.0
-    if codes is not None:
-        count = int(codes.max()) + 1
-        if count < 2:
-            return 1.0
-        error = math.sqrt(target * (1 - target) / _effective_items(x, codes))
-        return float(stats.t.sf((x.mean() - target) / error, count - 1))
     if _right_wrong(x) or _few(x):
         total = float(x.sum())
         return float(special.betainc(total, len(x) - total + 1, target)) if total > 0 else 1.0
@@ -116,24 +117,23 @@ def compare(
     """Two arms on the same items; `statistic`, when given, is the difference as a function of item indices.
 
     Right/wrong: exact McNemar test, Tango's (1998) score interval. Graded: sign-flip test, exact up to 14 items that
-    differ, and BCa interval of the paired differences. By group: sign flips of whole groups, clustered t interval.
-    Fewer than 10 items (or groups) that differ: Tango's interval at the sums of gains and losses, conservative.
+    differ, and BCa interval of the paired differences. By group: sign flips of whole groups (t for `statistic`), t interval of
+    G* - 1 degrees with the leave-one-group-out error (CR3). Fewer than 10 items (or groups) that differ: Tango's interval at
+    the sums of gains and losses (at G* pairs), conservative.
     Where test and interval disagree at the edge, the test decides.
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
     mean = float(gaps.mean())
-    if statistic is not None:
-        return _compare_statistic(statistic, len(gaps), codes, seed)
     if codes is not None:
-        low, high = _clustered_interval(gaps, codes)
-        p = p_sign_flip(np.bincount(codes, weights=gaps).astype(np.float64), seed)
-    else:
-        wins, losses = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum())
-        plain = _right_wrong(x) and _right_wrong(y)
-        few = np.count_nonzero(gaps) < FEW
-        low, high = tango_interval(wins, losses, len(gaps)) if plain or few else bca_mean(gaps, seed)
-        p = mcnemar(round(wins), round(losses)) if plain else p_sign_flip(gaps, seed)
+        return _compare_by_group(gaps, codes, statistic, seed)
+    if statistic is not None:
+        return _compare_statistic(statistic, len(gaps), seed)
+    wins, losses = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum())
+    plain = _right_wrong(x) and _right_wrong(y)
+    few = np.count_nonzero(gaps) < FEW
+    low, high = tango_interval(wins, losses, len(gaps)) if plain or few else bca_mean(gaps, seed)
+    p = mcnemar(round(wins), round(losses)) if plain else p_sign_flip(gaps, seed)
     return Difference(mean, max(min(low, mean), -1.0), min(max(high, mean), 1.0), p)
 
 
@@ -148,22 +148,22 @@ def p_noninferior(
 ) -> float:
     """One-sided p-value of "a is worse than b by `margin` or more": small where a is shown not to be.
 
-    Right/wrong: Tango's (1998) score test at -margin. Graded: studentised bootstrap of the paired differences. By group:
-    clustered t. Fewer than 10 items (or groups) that differ: Tango's test at the sums of gains and losses.
+    Right/wrong: Tango's (1998) score test at -margin. Graded: studentised bootstrap of the paired differences. By group: t of
+    G* - 1 degrees with the leave-one-group-out error. Fewer than 10 items (or groups) that differ: Tango's test at the sums
+    of gains and losses (at G* pairs).
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
-    if statistic is not None:
-        return _p_statistic_above(statistic, -margin, len(gaps), codes, seed)
-    wins, losses, count = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps)
     if codes is not None:
-        groups_count = int(codes.max()) + 1
-        if groups_count < 2:
+        if codes.max() < 1:
             return 1.0
-        if np.count_nonzero(np.bincount(codes, np.abs(gaps))) >= FEW:
-            return float(stats.t.sf((gaps.mean() + margin) / clustered_error(gaps, codes), groups_count - 1))
-        scale = groups_count / count
-        return float(stats.norm.sf(_tango(wins * scale, losses * scale, groups_count, -margin)))
+        value, error = _by_group(gaps, codes, statistic)
+        if _differing(gaps, codes) >= FEW and error > NOTHING:
+            return _t_above((value + margin) / error, codes)
+        return float(stats.norm.sf(_tango(*_pairs_of_groups(gaps, codes, statistic), -margin)))
+    if statistic is not None:
+        return _p_statistic_above(statistic, -margin, len(gaps), seed)
+    wins, losses, count = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps)
     if (_right_wrong(x) and _right_wrong(y)) or np.count_nonzero(gaps) < FEW:
         return float(stats.norm.sf(_tango(wins, losses, count, -margin)))
     return p_mean_above(gaps, -margin, seed)
@@ -183,7 +183,7 @@ def mcnemar(wins: int, losses: int) -> float:
     return min(1.0, 2 * float(stats.binom.sf(max(wins, losses) - 1, wins + losses, 0.5)))
 
 
-def tango_interval(wins: float, losses: float, n: int) -> tuple[float, float]:
+def tango_interval(wins: float, losses: float, n: float) -> tuple[float, float]:
     """95% interval of the paired difference (wins - losses) / n by inverting Tango's (1998) score test."""
     difference, edge, z = (wins - losses) / n, 1 - 1e-9, _z()
 
@@ -242,9 +242,9 @@ def _z() -> float:
     return float(stats.norm.isf(LEVEL / 2))
 
 
-def t_quantile(units: int) -> float:
-    """The two-sided 95% quantile of Student's t for a mean of `units` independent ones; infinite for one."""
-    return float(stats.t.isf(LEVEL / 2, units - 1)) if units > 1 else math.inf
+def t_quantile(degrees: float) -> float:
+    """The two-sided 95% quantile of Student's t, infinite for no degrees; at most 1e9, so that no error stays none."""
+    return min(float(stats.t.isf(LEVEL / 2, degrees)), 1e9) if degrees > 0 else math.inf
 
 
 # ---- one mean
@@ -257,19 +257,34 @@ def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
-def _effective_items(x: Array, codes: Indices) -> float:
-    """Independent right/wrong items that would be as sure as these; the number of groups where too few differ."""
-    count, mean = int(codes.max()) + 1, float(x.mean())
+def _by_group(x: Array, codes: Indices, statistic: Statistic | None) -> tuple[float, float]:
+    """The mean, or the statistic, and its leave-one-group-out error, never below that of independent items."""
+    if statistic is None:
+        return float(x.mean()), clustered_error(x, codes)
+    value = float(statistic(np.arange(len(x))))
+    units = (sampling_units(len(x), each) for each in (codes, None))
+    return value, max(left_out_error(value, jackknife(statistic, each)) for each in units)
+
+
+def _effective_items(x: Array, codes: Indices, statistic: Statistic | None) -> float:
+    """Independent right/wrong items that would be as sure as these; the effective number of groups where too few differ."""
     values, counts = np.unique(x, return_counts=True)
     differing = len(np.unique(codes[x != values[counts.argmax()]]))
-    if differing < FEW or count < 2:
-        return float(count)
-    return mean * (1 - mean) / clustered_error(x, codes) ** 2
+    if differing >= FEW:
+        value, error = _by_group(x, codes, statistic)
+        if 0 < value < 1 and error > NOTHING:
+            return value * (1 - value) / error**2
+    return effective_groups(codes)
 
 
-def _p_statistic_above(statistic: Statistic, null: float, n: int, codes: Indices | None, seed: int) -> float:
+def _t_above(ratio: float, codes: Indices) -> float:
+    """The upper tail of t with one degree fewer than the groups count for."""
+    return float(stats.t.sf(ratio, effective_groups(codes) - 1))
+
+
+def _p_statistic_above(statistic: Statistic, null: float, n: int, seed: int) -> float:
     """p-value of "the statistic is at most `null`": the level at which the BCa limit meets it."""
-    units = sampling_units(n, codes)
+    units = sampling_units(n, None)
     value = float(statistic(np.arange(n)))
     if len(units) < 2:
         return 1.0
@@ -289,8 +304,8 @@ def _p_all_alike(value: float, null: float, units: int) -> float:
     return float(stats.norm.sf(_tango(max(value, 0.0) * units, max(-value, 0.0) * units, units, null)))
 
 
-def _compare_statistic(statistic: Statistic, n: int, codes: Indices | None, seed: int) -> Difference:
-    units, value = sampling_units(n, codes), float(statistic(np.arange(n)))
+def _compare_statistic(statistic: Statistic, n: int, seed: int) -> Difference:
+    units, value = sampling_units(n, None), float(statistic(np.arange(n)))
     if len(units) < 2:
         return Difference(value, -1.0, 1.0, 1.0)
     boots = statistic_draws(statistic, units, seed)
@@ -298,7 +313,7 @@ def _compare_statistic(statistic: Statistic, n: int, codes: Indices | None, seed
         low, high = tango_interval(max(value, 0.0) * len(units), max(-value, 0.0) * len(units), len(units))
         return Difference(value, low, high, 1.0)
     low, high = bca(value, boots, jackknife(statistic, units))
-    above = _p_statistic_above(statistic, 0.0, n, codes, seed)
+    above = _p_statistic_above(statistic, 0.0, n, seed)
     return Difference(value, min(low, value), max(high, value), min(1.0, 2 * min(above, 1 - above)))
 
 
@@ -314,12 +329,30 @@ def _tango(wins: float, losses: float, n: float, delta: float) -> float:
     return above / math.sqrt(variance) if variance > 0 else (0.0 if above == 0 else math.copysign(math.inf, above))
 
 
-def _clustered_interval(gaps: Array, codes: Indices) -> tuple[float, float]:
-    count = int(codes.max()) + 1
-    if count < 2:
-        return -1.0, 1.0
-    if np.count_nonzero(np.bincount(codes, np.abs(gaps))) < FEW:
-        scale = count / len(gaps)
-        return tango_interval(float(gaps[gaps > 0].sum()) * scale, -float(gaps[gaps < 0].sum()) * scale, count)
-    half = t_quantile(count) * clustered_error(gaps, codes)
-    return float(gaps.mean()) - half, float(gaps.mean()) + half
+def _compare_by_group(gaps: Array, codes: Indices, statistic: Statistic | None, seed: int) -> Difference:
+    sums = np.bincount(codes, weights=gaps).astype(np.float64)
+    value, error = _by_group(gaps, codes, statistic) if len(sums) > 1 else (float(gaps.mean()), math.inf)
+    if not math.isfinite(error):
+        return Difference(value, -1.0, 1.0, 1.0)
+    if _differing(gaps, codes) < FEW or error < NOTHING:
+        pairs = _pairs_of_groups(gaps, codes, statistic)
+        low, high = tango_interval(*pairs)
+        p = 2 * float(stats.norm.sf(abs(_tango(*pairs, 0.0))))
+    else:
+        half = t_quantile(effective_groups(codes) - 1) * error
+        low, high = value - half, value + half
+        p = 2 * _t_above(abs(value) / error, codes)
+    p = p_sign_flip(sums, seed) if statistic is None else p
+    return Difference(value, max(min(low, value), -1.0), min(max(high, value), 1.0), p)
+
+
+def _differing(gaps: Array, codes: Indices) -> int:
+    """Groups in which anything differs."""
+    return int(np.count_nonzero(np.bincount(codes, np.abs(gaps))))
+
+
+def _pairs_of_groups(gaps: Array, codes: Indices, statistic: Statistic | None) -> tuple[float, float, float]:
+    """Gains, losses and their number as if each group were one pair: G* of them."""
+    value = float(gaps.mean() if statistic is None else statistic(np.arange(len(gaps))))
+    differ, groups = max(float(np.abs(gaps).mean()), abs(value)), effective_groups(codes)
+    return groups * (differ + value) / 2, groups * (differ - value) / 2, groups

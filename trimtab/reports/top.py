@@ -86,7 +86,7 @@ def caveats(study: StudyFolder) -> list[str]:
         found.append(f"Cut to fit the budget: {'; '.join(map(str, cuts))}.")
     groups = study.manifest.get("too_few_groups")
     if groups:
-        found.append(f"The test questions form only {groups} groups: of so few, intervals and tests are rough.")
+        found.append(f"The test questions count as only {groups} groups: of so few, intervals and tests are rough.")
     overlaps = study.manifest.get("overlaps")
     if isinstance(overlaps, int) and overlaps:
         found.append(f"{count(overlaps, 'overlap')} between splits let through: scores may be too high.")
