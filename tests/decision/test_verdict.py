@@ -65,6 +65,7 @@ def an_arm(
     if target is not None and passes is None:
         passes = found.low > target
     used = other.pop("used", USAGES.get(name, usage()))
+    other.setdefault("latency_p95_high_ms", other.get("latency_p95_ms"))
     times = planned_retrainings(used, task.cost, found.low, target) or 0
     return ArmResult(
         arm=name, status="done", score=found, passes=passes, cost=cost_of(used, task.cost, retrainings=times), **other
@@ -125,6 +126,18 @@ def test_a_slow_arm_is_passed_over_and_named() -> None:
     unknown = verdict([an_arm("rag", 0.95, task)], task)
     assert unknown.status == "not_shown"
     assert "60 answers" in unknown.sentence
+
+
+def test_a_latency_limit_is_held_against_the_upper_bound() -> None:
+    task = a_task(latency=1000)
+    rag = an_arm("rag", 0.95, task, latency_p95_ms=900.0, latency_p95_high_ms=1300.0)
+    both = an_arm("lora+rag", 0.94, task, latency_p95_ms=950.0, latency_p95_high_ms=990.0)
+    found = verdict([rag, both], task)
+    assert found.arm == "lora+rag"
+    assert "may take 1,300 ms at the 95th percentile (upper 95% bound, 900 ms measured)" in found.sentence
+    assert best_arm([rag, both], task) == "lora+rag"
+    unbounded = an_arm("rag", 0.95, task, latency_p95_ms=900.0, latency_p95_high_ms=None)
+    assert "no known latency" in verdict([unbounded], task).sentence
 
 
 def test_not_shown_says_how_many_questions_would_do() -> None:

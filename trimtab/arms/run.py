@@ -39,8 +39,8 @@ from trimtab.measurement.figures import (
     score_estimate,
     slice_estimates,
 )
+from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
-from trimtab.measurement.statistics import MIN_LATENCIES, latency_percentiles
 
 BATCH_ITEMS = 64  # questions between two progress events
 
@@ -232,6 +232,7 @@ class ArmRunner:
             stored_bytes=found.stored_bytes + index_bytes,
             latency_p50_ms=p50,
             latency_p95_ms=p95,
+            latency_p95_high_ms=latency_bound(found.latencies),
             seconds_per_question=usage.seconds_per_question,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
             chosen=found.context.chosen(),

@@ -303,7 +303,8 @@ class Arm:
 class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
 
-    In files it carries its score's figures itself, and without a score only why.
+    In files it carries its score's figures itself, and without a score only why. `latency_p95_high_ms`: the upper one-sided
+    95% bound of the 95th percentile, which a limit is held against.
     """
 
     arm: str
@@ -324,6 +325,7 @@ class ArmResult(Shown):
     stored_bytes: int = 0
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
+    latency_p95_high_ms: float | None = None
     seconds_per_question: float | None = None
     cost: Cost | None = None
     chosen: Mapping[str, float | int | str] = field(default_factory=dict)

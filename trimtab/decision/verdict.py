@@ -148,7 +148,7 @@ def _with_target(study: _Evidence, target: float) -> Verdict:
 
 
 def _passing_but_unfit(study: _Evidence, passing: Sequence[ArmResult], target: float) -> Verdict:
-    nearest = min(passing, key=lambda arm: (arm.latency_p95_ms is None, arm.latency_p95_ms or 0.0))
+    nearest = min(passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
     problem = study.problem(nearest)
     sentence = (
         f"Not shown: {nearest.arm} reaches the target of {target:g} with {_scored(nearest, study.task)}, "
@@ -319,13 +319,15 @@ def _weight(arm: ArmResult, task: Task) -> tuple[int, float, int, str]:
 
 
 def _latency_problem(arm: ArmResult, task: Task) -> str | None:
-    limit = task.target.latency_p95_ms
+    """Why an arm is too slow: what is held against the limit is the upper bound of its 95th percentile."""
+    limit, high, p95 = task.target.latency_p95_ms, arm.latency_p95_high_ms, arm.latency_p95_ms
     if limit is None:
         return None
-    if arm.latency_p95_ms is None:
+    if high is None:
         return f"has no known latency at the 95th percentile (60 answers are needed) where {limit:,.0f} ms are allowed"
-    if arm.latency_p95_ms > limit:
-        return f"takes {arm.latency_p95_ms:,.0f} ms at the 95th percentile where {limit:,.0f} ms are allowed"
+    if high > limit:
+        measured = "" if p95 is None else f", {p95:,.0f} ms measured"
+        return f"may take {high:,.0f} ms at the 95th percentile (upper 95% bound{measured}) where {limit:,.0f} ms are allowed"
     return None
 
 

@@ -32,7 +32,6 @@ from trimtab.measurement.resampling import (
 )
 
 FEW = 10  # with fewer items that differ, a bootstrap has too little to draw from
-MIN_LATENCIES = 60  # 0.95 ** 59 < 0.05: with 59 the largest bounds the 95th percentile
 LEVEL = 0.05
 NOTHING = 1e-12  # an error below this is rounding
 
@@ -194,14 +193,6 @@ def tango_interval(wins: float, losses: float, n: float) -> tuple[float, float]:
         return root
 
     return limit(-edge, z), limit(edge, -z)
-
-
-def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
-    """Median and 95th percentile in milliseconds of answers given one at a time; the latter needs 60 of them."""
-    if not seconds:
-        raise InputError("no latencies were measured", "time at least one answer")
-    p50, p95 = (float(value) * 1000 for value in np.quantile(np.asarray(seconds, float), (0.5, 0.95)))
-    return p50, p95 if len(seconds) >= MIN_LATENCIES else None
 
 
 # ---- inputs
