@@ -183,6 +183,17 @@ def test_facts_that_change_too_fast_rule_tuning_alone_out() -> None:
     assert verdict([an_arm("lora", 0.95, a_task()), an_arm("lora+rag", 0.95, a_task())], a_task()).arm == "lora"
 
 
+def test_staleness_is_measured_from_the_one_sided_bound() -> None:
+    """An arm whose two-sided interval begins below the target and whose one-sided bound lies above it can be kept there."""
+    change = {"share": 0.3, "per_month": 0.01, "lead_days": 3}
+    task = a_task(change=change)
+    passing = an_arm("lora", 0.88, task, half=0.034, passes=True)
+    kept = verdict([replace(passing, score_floor=0.853)], task)
+    assert (kept.status, kept.arm) == ("shown", "lora")
+    assert verdict([replace(passing, score_floor=0.849)], task).status == "not_shown"
+    assert verdict([passing], task).status == "not_shown"  # a result of before, without the bound
+
+
 # ---- no target
 
 

@@ -22,6 +22,7 @@ from trimtab.measurement.statistics import (
     compare,
     estimate,
     holm,
+    lower_bound,
     mcnemar,
     p_noninferior,
     p_reaches,
@@ -205,6 +206,31 @@ def test_graded_reaching_agrees_with_t_where_scores_are_symmetric() -> None:
     scores = 0.5 + 0.1 * np.sin(np.arange(150) * 2.4)
     reference = stats.ttest_1samp(scores, 0.49, alternative="greater").pvalue
     assert p_reaches(scores, 0.49) == pytest.approx(reference, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["right/wrong", "graded", "groups", "statistic", "nearly alike"])
+def test_the_lower_bound_is_the_target_that_is_just_reached(kind: str) -> None:
+    random, more = np.random.default_rng(4), {}
+    scores = random.beta(4, 1.5, 120) if kind in ("graded", "statistic") else right_wrong(96, 120)
+    if kind == "groups":
+        more = {"groups": sized(30, *[3] * 30)}
+        scores = random.permutation(scores)
+    if kind == "statistic":
+        more = {"statistic": lambda items: float(scores[items].mean())}
+    if kind == "nearly alike":
+        scores = np.r_[np.ones(117), 0.5, 0.5, 0.2]
+    bound = lower_bound(scores, **more)
+    assert p_reaches(scores, bound - 1e-3, **more) < 0.05 < p_reaches(scores, bound + 1e-3, **more)
+    assert estimate(scores, **more).low < bound < scores.mean()
+
+
+@pytest.mark.parametrize("scores", [[0.0] * 30, [1.0] * 30, [0.7] * 30, [0.5], [0.0], [1.0]])
+@pytest.mark.parametrize("groups", [None, "two", "one"])
+def test_scores_without_spread_have_a_lower_bound(scores: list[float], groups: str | None) -> None:
+    names = {None: None, "two": [str(i // 2) for i in range(len(scores))], "one": ["g"] * len(scores)}[groups]
+    bound = lower_bound(scores, names)
+    assert 0 <= bound <= scores[0]
+    assert p_reaches(scores, bound + 1e-3, names) > 0.05
 
 
 @given(table=st.tuples(*[st.integers(0, 40)] * 4).filter(lambda t: sum(t) > 0))

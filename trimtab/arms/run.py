@@ -37,6 +37,7 @@ from trimtab.measurement.figures import (
     prefill_and_decode,
     same_answers,
     score_estimate,
+    score_floor,
     slice_estimates,
 )
 from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_percentiles
@@ -212,7 +213,8 @@ class ArmRunner:
     def _result(self, arm: Arm, found: _Measured, usage: Usage) -> ArmResult:
         p50, p95 = latency_percentiles(found.latencies)
         score = score_estimate(found.answers, self.task)
-        retrainings = planned_retrainings(usage, self.task.cost, score.low, self.task.target.quality) or 0
+        floor = score_floor(found.answers, self.task)
+        retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         seeds = sorted({answer.seed for answer in found.answers})
         by_seed = [[answer for answer in found.answers if answer.seed == seed] for seed in seeds]
         index_bytes = folder_bytes(self.session.workspace.folder / "index") if arm.retrieves else 0
@@ -220,6 +222,7 @@ class ArmRunner:
             arm=arm.name,
             status="done",
             score=score,
+            score_floor=floor,
             seeds=len(seeds),
             seed_scores=tuple(score_estimate(part, self.task).value for part in by_seed),
             format_ok=float(np.mean([answer.format_ok for answer in found.answers])),

@@ -303,14 +303,15 @@ class Arm:
 class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
 
-    In files it carries its score's figures itself, and without a score only why. `latency_p95_high_ms`: the upper one-sided
-    95% bound of the 95th percentile, which a limit is held against.
+    In files it carries its score's figures itself, and without a score only why. `score_floor`: the score's lower
+    one-sided 95% bound; `latency_p95_high_ms`: the 95th percentile's upper one, which a limit is held against.
     """
 
     arm: str
     status: Literal["done", "failed", "not_run"]
     why: str | None = None
     score: Estimate | None = None
+    score_floor: float | None = None
     seeds: int = 1
     seed_scores: tuple[float, ...] = ()
     passes: bool | None = None

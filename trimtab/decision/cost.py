@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from trimtab.base.records import Cost, Usage
+from trimtab.base.records import ArmResult, Cost, Usage
 from trimtab.base.tables import ChangeTable, CostTable
 
 DAYS_A_MONTH = 365.25 / 12
@@ -99,7 +99,7 @@ def crossings(
 
 
 def safe_period(low: float, target: float, change: ChangeTable) -> float | None:
-    """Longest months between retrainings that keep the accuracy at `target`, from its lower bound `low`.
+    """Longest months between retrainings that keep the accuracy at `target`, from its lower one-sided 95% bound `low`.
 
     P = -ln(1 - (1 - target/A)/w)/lambda - L: at the end of a cycle the accuracy is A (1 - w (1 - exp(-lambda (P + L)))). inf: no retraining is ever needed, for
     w <= 1 - target/A or facts that do not change. None: below the feasible cycle, which is the lead time: a
@@ -129,6 +129,13 @@ def planned_retrainings(usage: Usage, cost: CostTable, low: float, target: float
         return 0
     period = safe_period(low, target, cost.change)
     return None if period is None else retrainings_within(cost.horizon_months, period)
+
+
+def floor_of(arm: ArmResult) -> float:
+    """The score that an arm has at least, one-sided 95%; of a result without that bound the interval's low end, which is lower."""
+    if arm.score_floor is not None:
+        return arm.score_floor
+    return arm.score.low if arm.score else 0.0
 
 
 def _slack(low: float, target: float, change: ChangeTable) -> float | None:

@@ -8,7 +8,7 @@ from datetime import date
 from trimtab.base.records import ArmResult, Flip, Usage
 from trimtab.base.tables import ChangeTable, CostTable, HourPrice
 from trimtab.base.task import Task
-from trimtab.decision.cost import cost_of, crossings, planned_retrainings
+from trimtab.decision.cost import cost_of, crossings, floor_of, planned_retrainings
 
 STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way
 NOTHING = 1e-12  # of a rate, a price or a volume
@@ -106,7 +106,7 @@ def _lightest(
 def _retrainings(arm: ArmResult, task: Task, cost: CostTable, usages: Mapping[str, Usage]) -> int | None:
     if arm.score is None or arm.arm not in usages:
         return None
-    return planned_retrainings(usages[arm.arm], cost, arm.score.low, task.target.quality)
+    return planned_retrainings(usages[arm.arm], cost, floor_of(arm), task.target.quality)
 
 
 def _target(winner: ArmResult, rivals: Sequence[ArmResult], lesser: Sequence[ArmResult], task: Task) -> list[Flip]:

@@ -10,7 +10,7 @@ from statistics import NormalDist
 from trimtab.base.grammar import PARTS, is_trained
 from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Usage, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.cost import MACHINE_SECONDS, planned_retrainings
+from trimtab.decision.cost import MACHINE_SECONDS, floor_of, planned_retrainings
 from trimtab.decision.flips import find_flips
 from trimtab.measurement.power import POWER, items_for_target
 from trimtab.measurement.statistics import LEVEL, holm
@@ -99,7 +99,7 @@ class _Evidence:
         """Why an arm cannot be chosen whatever its score."""
         usage, target = self.usages.get(arm.arm), self.task.target.quality
         slow = _latency_problem(arm, self.task)
-        if slow or usage is None or planned_retrainings(usage, self.task.cost, _score(arm).low, target) is not None:
+        if slow or usage is None or planned_retrainings(usage, self.task.cost, floor_of(arm), target) is not None:
             return slow
         return "cannot be retrained often enough to hold the target while facts change" if arm.passes else None
 

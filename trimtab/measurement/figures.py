@@ -20,7 +20,7 @@ from trimtab.measurement.metrics import (
     selective_accuracy,
 )
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
-from trimtab.measurement.statistics import Difference, compare, estimate, p_noninferior, p_reaches
+from trimtab.measurement.statistics import Difference, compare, estimate, lower_bound, p_noninferior, p_reaches
 
 Statistic = Callable[[Any], float]
 
@@ -87,6 +87,12 @@ def target_p(answers: Sequence[Answer], task: Task, target: float) -> float:
     """One-sided p of "does not reach the target"."""
     scores = scores_of(answers)
     return p_reaches(scores.values_N, target, scores.clusters, statistic=set_figure(scores, task))
+
+
+def score_floor(answers: Sequence[Answer], task: Task) -> float:
+    """Lower one-sided 95% bound of the metric."""
+    scores = scores_of(answers)
+    return lower_bound(scores.values_N, scores.clusters, statistic=set_figure(scores, task))
 
 
 def difference(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Difference:

@@ -25,6 +25,7 @@ from trimtab.measurement.resampling import (
     bca_mean,
     bias_and_acceleration,
     jackknife,
+    mean_floor,
     p_mean_above,
     p_sign_flip,
     sampling_units,
@@ -103,6 +104,28 @@ def p_reaches(
         total = float(x.sum())
         return float(special.betainc(total, len(x) - total + 1, target)) if total > 0 else 1.0
     return p_mean_above(x, target, seed)
+
+
+def lower_bound(
+    scores: ArrayLike, groups: Groups | None = None, *, statistic: Statistic | None = None, seed: int = 0
+) -> float:
+    """Lower one-sided 95% bound of the score: the largest target that `p_reaches` shows at .05, by the same methods.
+
+    Right/wrong: Clopper and Pearson (1934). By group: Wilson's lower limit with the one-sided quantile of t.
+    """
+    x, codes = _checked(scores, groups)
+    if codes is not None:
+        if codes.max() < 1:
+            return 0.0
+        value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
+        quantile = min(float(stats.t.isf(LEVEL, effective_groups(codes) - 1)), 1e9)
+        return min(value, _wilson(min(max(value, 0.0), 1.0), _effective_items(x, codes, statistic), quantile)[0])
+    if statistic is not None:
+        return _statistic_floor(statistic, len(x), seed)
+    if _right_wrong(x) or _few(x):
+        total = float(x.sum())
+        return float(special.betaincinv(total, len(x) - total + 1, LEVEL)) if total > 0 else 0.0
+    return max(0.0, mean_floor(x, LEVEL, seed))
 
 
 def compare(
@@ -286,6 +309,20 @@ def _p_statistic_above(statistic: Statistic, null: float, n: int, seed: int) -> 
     share = (np.count_nonzero(boots <= null) + 0.5) / (len(boots) + 1)
     shifted = float(stats.norm.ppf(share)) - bias
     return float(stats.norm.cdf(shifted / (1 + acceleration * shifted) - bias))
+
+
+def _statistic_floor(statistic: Statistic, n: int, seed: int) -> float:
+    """The largest `null` that `_p_statistic_above` shows to be passed: the one-sided BCa limit."""
+    units, value = sampling_units(n, None), float(statistic(np.arange(n)))
+    if n < 2:
+        return 0.0
+    boots = statistic_draws(statistic, units, seed)
+    if np.ptp(boots) == 0:
+        return min(value, float(LEVEL ** (1 / n)))
+    bias, acceleration = bias_and_acceleration(value, boots, jackknife(statistic, units))
+    wanted = float(stats.norm.ppf(LEVEL)) + bias
+    share = float(stats.norm.cdf(wanted / max(1 - acceleration * wanted, 0.1) + bias))
+    return min(value, float(np.quantile(boots, share)))
 
 
 def _p_all_alike(value: float, null: float, units: int) -> float:
