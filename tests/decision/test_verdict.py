@@ -16,6 +16,7 @@ from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Usa
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.decision.verdict import best_arm, decide, planned_pairs
+from trimtab.decision.weight import by_weight
 from trimtab.measurement.statistics import estimate, p_reaches
 
 PRICE = {"price": 0.4, "as_of": "2026-11-01", "source": "contract"}
@@ -102,6 +103,48 @@ def test_equal_cost_goes_to_fewer_stored_bytes() -> None:
         replace(an_arm(name, 0.95, task), cost=same, stored_bytes=size) for name, size in (("a", 9), ("b", 5))
     )
     assert verdict([big, small], task, usages={}).arm == "b"
+
+
+def costing(name: str, total: float, task: Task, **other: Any) -> ArmResult:
+    between = {key: other.pop(key) for key in ("low", "high") if key in other}
+    cost = Cost(total=total, up_front=1.0, monthly=0.75, currency="USD", **between)
+    return replace(an_arm(name, 0.95, task, **other), cost=cost)
+
+
+def test_of_costs_within_a_tenth_the_simpler_arm_is_lighter() -> None:
+    task = a_task()
+    blend, rag = costing("lora+rag", 100.0, task), costing("rag", 109.0, task)
+    found = verdict([blend, rag], task, usages={})
+    assert found.arm == "rag"
+    assert "109 USD over 12 months, which counts as equal to 100 USD for lora+rag" in found.sentence
+    assert verdict([blend, costing("rag", 111.0, task)], task, usages={}).arm == "lora+rag"
+    small = costing("lora", 109.0, task, stored_bytes=5)
+    assert verdict([costing("rag", 100.0, task, stored_bytes=9), small], task, usages={}).arm == "lora"
+
+
+def test_costs_whose_intervals_overlap_are_equal() -> None:
+    task = a_task()
+    blend, rag = (
+        costing("lora+rag", 100.0, task, low=80.0, high=120.0),
+        costing("rag", 130.0, task, low=115.0, high=145.0),
+    )
+    assert verdict([blend, rag], task, usages={}).arm == "rag"
+    apart = costing("rag", 130.0, task, low=121.0, high=139.0)
+    assert verdict([blend, apart], task, usages={}).arm == "lora+rag"
+
+
+@given(totals=st.lists(st.floats(1, 3), min_size=1, max_size=5), turned=st.randoms())
+def test_the_order_of_weight_is_one_whatever_the_order_given(totals: list[float], turned: Any) -> None:
+    """Each run spans a tenth from its cheapest arm; an arm is never lighter than one of a cheaper run."""
+    task, names = a_task(), ["lora+rag", "rag", "lora", "prompt", "rag+few-shot"]
+    arms = [costing(name, total, task) for name, total in zip(names, totals, strict=False)]
+    found = by_weight(arms, task)
+    shuffled = list(arms)
+    turned.shuffle(shuffled)
+    assert by_weight(shuffled, task) == found
+    costs = [arm.cost.total for arm in found if arm.cost]
+    assert sorted(arm.arm for arm in found) == sorted(arm.arm for arm in arms)
+    assert all(first <= 1.1 * later for place, first in enumerate(costs) for later in costs[place:])
 
 
 def test_an_arm_of_unknown_cost_comes_last_and_is_named() -> None:
@@ -366,6 +409,25 @@ def test_the_volume_that_flips_is_where_the_totals_cross() -> None:
     below, above = flip.below * 0.99, flip.below * 1.01
     assert total("rag", task, questions_per_month=below) < total("lora", task, questions_per_month=below)
     assert total("rag", task, questions_per_month=above) > total("lora", task, questions_per_month=above)
+
+
+def test_a_volume_flips_only_where_the_simpler_arm_costs_a_tenth_more() -> None:
+    """Between the crossing and that volume both cost the same for the decision, which the flips are asked of."""
+    task = a_task(questions_per_month=100.0)
+    used = {"rag": usage(0.9), "lora+rag": usage(0.3, train=9000)}
+    found = verdict(
+        [an_arm("rag", 0.95, task, used=used["rag"]), an_arm("lora+rag", 0.95, task, used=used["lora+rag"])],
+        task,
+        usages=used,
+    )
+    assert found.arm == "rag"
+    (flip,) = [flip for flip in found.flips if flip.what == "questions_per_month"]
+    # 12 x 0.9 V = 1.1 (9000 + 12 x 0.3 V)
+    assert flip.above == pytest.approx(1.1 * 9000 / (12 * 0.9 - 1.1 * 12 * 0.3))
+    for volume, winner in ((flip.above * 0.99, "rag"), (flip.above * 1.01, "lora+rag")):
+        moved = a_task(questions_per_month=volume)
+        arms = [an_arm(name, 0.95, moved, used=used[name]) for name in used]
+        assert verdict(arms, moved, usages=used).arm == winner
 
 
 def test_a_machine_price_flips_only_against_an_endpoint() -> None:

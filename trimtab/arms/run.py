@@ -203,6 +203,7 @@ class ArmRunner:
             evaluation_seconds=found.answer_seconds,
             index_seconds=found.index_seconds,
             seconds_per_question=float(np.mean(found.latencies)),
+            seconds_error=float(np.std(found.latencies) / len(found.latencies) ** 0.5),
             prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),
             new_tokens=float(np.mean([answer.new_tokens for answer in found.answers])),
             runs_on_own_machine=arm.endpoint is None,

@@ -221,6 +221,10 @@ class Cost:
     up_front: float
     monthly: float
     currency: str
+    low: float | None = (
+        None  # the total at the ends of the 95% interval of the seconds per question, where that is known
+    )
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +248,7 @@ class Usage:
     runs_on_own_machine: bool
     trained: bool
     token_fee: TokenFee | None
+    seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
 
     @property
     def goes_stale(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
+from statistics import NormalDist
 from typing import NamedTuple
 
 from trimtab.base.records import ArmResult, Cost, Usage
@@ -12,6 +14,7 @@ from trimtab.base.tables import ChangeTable, CostTable
 DAYS_A_MONTH = 365.25 / 12
 SECONDS_A_MONTH = DAYS_A_MONTH * 86_400
 MACHINE_SECONDS = "machine seconds"
+Z = NormalDist().inv_cdf(0.975)  # ends of a 95% interval, in standard errors
 MOST_STEPS = 1_000  # whole machines beyond which break-even is no longer looked for
 
 
@@ -36,14 +39,17 @@ def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | No
     are in machine seconds, machines not counted whole. Retrainings are spread over the months, so that
     total = up_front + H monthly. None: an endpoint without a price; its cost is not known.
     """
-    terms = cost_terms(usage, cost, retrainings=retrainings)
-    if terms is None:
+    seconds, error = usage.seconds_per_question, Z * usage.seconds_error
+    ends = [replace(usage, seconds_per_question=max(0.0, seconds + shift)) for shift in (0.0, -error, error)]
+    terms, least, most = (cost_terms(end, cost, retrainings=retrainings) for end in ends)
+    if terms is None or least is None or most is None:
         return None
     total = terms.at(cost.questions_per_month)
     later = retrainings * _retraining(usage, cost) + cost.horizon_months * _refresh(usage, cost)
     up_front = terms.fixed - later
     monthly = (total - up_front) / cost.horizon_months
-    return Cost(total=total, up_front=up_front, monthly=monthly, currency=currency_of(usage, cost))
+    low, high = (end.at(cost.questions_per_month) if error else None for end in (least, most))
+    return Cost(total=total, up_front=up_front, monthly=monthly, currency=currency_of(usage, cost), low=low, high=high)
 
 
 def currency_of(usage: Usage, cost: CostTable) -> str:

@@ -12,6 +12,7 @@ from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Usa
 from trimtab.base.task import Task
 from trimtab.decision.cost import MACHINE_SECONDS, floor_of, planned_retrainings
 from trimtab.decision.flips import find_flips
+from trimtab.decision.weight import alike, by_weight
 from trimtab.measurement.power import POWER, items_for_target
 from trimtab.measurement.statistics import LEVEL, holm
 
@@ -39,7 +40,8 @@ def decide(
     `results`: `passes` says that p_target, after Holm over the arms, is at most .05. `comparisons`: the planned ones,
     with p after Holm. `noninferiority`: for each arm but the best (`best_arm`), the unadjusted p of "worse than the
     best by the margin or more"; Holm is applied here. Only arms that ran, whose latency fits and that stay at the
-    target while facts change are considered. Light: least total cost, then fewest stored bytes; arms of unknown cost last.
+    target while facts change are considered. Light: least total cost; of equal costs (within 10%) the
+    simpler arm (`by_weight`); arms of unknown cost last.
 
     With a target: the lightest arm that passes is shown. None: not shown.
     Without: let B be the arm with the highest score, and C the lightest of B and the arms shown not to be worse than
@@ -63,7 +65,7 @@ def best_arm(results: Sequence[ArmResult], task: Task) -> str | None:
     fitting = [arm for arm in done if _latency_problem(arm, task) is None] or done
     if not fitting:
         return None
-    return min(fitting, key=lambda arm: (-_score(arm).value, *_weight(arm, task))).arm
+    return max(by_weight(fitting, task), key=lambda arm: _score(arm).value).arm
 
 
 def planned_pairs(arms: Sequence[Arm], best: str) -> list[tuple[str, str]]:
@@ -93,7 +95,7 @@ class _Evidence:
 
     @property
     def by_weight(self) -> list[ArmResult]:
-        return sorted(self.done, key=lambda arm: _weight(arm, self.task))
+        return by_weight(self.done, self.task)
 
     def problem(self, arm: ArmResult) -> str | None:
         """Why an arm cannot be chosen whatever its score."""
@@ -310,14 +312,6 @@ def _score(arm: ArmResult) -> Estimate:
     return arm.score
 
 
-def _weight(arm: ArmResult, task: Task) -> tuple[int, float, int, str]:
-    """Order from light to heavy: known costs in the study's unit, then in another unit, then unknown ones."""
-    unit = task.cost.currency if task.cost.machine_hour else MACHINE_SECONDS
-    if arm.cost is None:
-        return 2, 0.0, arm.stored_bytes, arm.arm
-    return int(arm.cost.currency != unit), arm.cost.total, arm.stored_bytes, arm.arm
-
-
 def _latency_problem(arm: ArmResult, task: Task) -> str | None:
     """Why an arm is too slow: what is held against the limit is the upper bound of its 95th percentile."""
     limit, high, p95 = task.target.latency_p95_ms, arm.latency_p95_high_ms, arm.latency_p95_ms
@@ -366,6 +360,10 @@ def _against_next(arm: ArmResult, other: ArmResult, study: _Evidence) -> str:
         return f"it costs {first}, which cannot be set against {other.arm} while a machine hour has no price"
     if _amount(other.cost) == _amount(arm.cost):
         return f"it costs {first}, as does {other.arm}"
+    if alike(arm.cost, other.cost):
+        return (
+            f"it costs {first}, which counts as equal to {_amount(other.cost)} for {other.arm}, and is no less simple"
+        )
     return f"it costs {first}, against {_amount(other.cost)} for {other.arm}"
 
 
