@@ -306,6 +306,23 @@ def test_a_lighter_undecided_arm_is_named_beside_the_one_shown() -> None:
     assert "Lighter still, prompt may do as well" in found.sentence
 
 
+def test_where_the_groups_can_show_no_difference_more_of_their_questions_do_not_help() -> None:
+    """Seven groups and four comparisons: sign flips give p >= 2/2^7, never below .05/4."""
+    task = a_task(None)
+    arms = [an_arm("rag", 0.7, task), an_arm("lora+rag", 0.9, task)]
+    gap = Comparison(a="lora+rag", b="rag", difference=0.2, low=0.1, high=0.3, p=0.0157, p_holm=0.0625)
+    others = [replace(gap, a="x", b=name) for name in ("u", "v", "w")]
+    found = decide(arms, [gap, *others], {"rag": 1.0}, task, USAGES, groups=7)
+    assert found.status == "not_shown"
+    assert (
+        found.needs
+        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 4 comparisons, 8 are the least)"
+    )
+    enough = decide(arms, [gap, *others], {"rag": 1.0}, task, USAGES, groups=8)
+    assert enough.needs is not None
+    assert enough.needs.startswith("about")
+
+
 def test_equal_arms_without_a_margin_cannot_be_told_apart_by_any_number() -> None:
     task = a_task(None, margin=0.0)
     arms = [an_arm("rag", 0.9, task), an_arm("lora+rag", 0.9, task)]

@@ -17,7 +17,13 @@ from statsmodels.stats.proportion import proportion_confint
 from trimtab.base.errors import InputError
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.measurement.latency import latency_bound, latency_percentiles
-from trimtab.measurement.power import discordance, items_for_difference, items_for_target, smallest_difference
+from trimtab.measurement.power import (
+    discordance,
+    groups_needed,
+    items_for_difference,
+    items_for_target,
+    smallest_difference,
+)
 from trimtab.measurement.statistics import (
     compare,
     estimate,
@@ -339,6 +345,17 @@ def test_differences_that_no_items_show_are_refused() -> None:
     with pytest.raises(InputError):
         items_for_difference(0, 0.2, 3)
     assert smallest_difference(3, 0.1, 1) == 1.0
+
+
+@pytest.mark.parametrize("comparisons", [1, 2, 4, 7, 20])
+def test_fewer_groups_than_needed_never_reach_the_corrected_level(comparisons: int) -> None:
+    """Every group won, the most that can be: shown by as many groups as are needed, and by one fewer not."""
+    needed = groups_needed(comparisons)
+    for groups, shown in ((needed - 1, False), (needed, True)):
+        a, names = np.ones(3 * groups), sized(*[3] * groups)
+        assert (compare(a, 0 * a, names).p <= 0.05 / comparisons) is shown
+        assert (smallest_difference(3 * groups, 0.2, comparisons, groups) == 1.0) is not shown
+    assert groups_needed(4) == 8
 
 
 def test_items_for_target() -> None:

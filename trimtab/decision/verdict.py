@@ -13,7 +13,7 @@ from trimtab.decision.cost import MACHINE_SECONDS, floor_of, planned_retrainings
 from trimtab.decision.flips import find_flips
 from trimtab.decision.pairs import planned_pairs as planned_pairs
 from trimtab.decision.weight import alike, by_weight
-from trimtab.measurement.power import POWER, items_for_target
+from trimtab.measurement.power import POWER, groups_needed, items_for_target
 from trimtab.measurement.statistics import LEVEL, holm
 
 NAMES = {
@@ -34,13 +34,14 @@ def decide(
     noninferiority: Mapping[str, float],
     task: Task,
     usages: Mapping[str, Usage],
+    groups: int | None = None,
 ) -> Verdict:
     """Decide from what was measured; pure.
 
     `results`: `passes` says that p_target, after Holm over the arms, is at most .05. `comparisons`: the planned ones,
     with p after Holm. `noninferiority`: for each arm but the best (`best_arm`), the unadjusted p of "worse than the
     best by the margin or more"; Holm is applied here. Only arms that ran, whose latency fits and that stay at the
-    target while facts change are considered. Light: least total cost; of equal costs (within 10%) the
+    target while facts change are considered. `groups`: those of the test questions, None where none repeats. Light: least total cost; of equal costs (within 10%) the
     simpler arm (`by_weight`); arms of unknown cost last.
 
     With a target: the lightest arm that passes is shown. None: not shown.
@@ -55,7 +56,7 @@ def decide(
     if not done:
         whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in results if arm.why)
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
-    study = _Evidence(done, comparisons, noninferiority, task, usages)
+    study = _Evidence(done, comparisons, noninferiority, task, usages, groups)
     return _with_target(study, task.target.quality) if task.target.quality is not None else _without_target(study)
 
 
@@ -77,6 +78,16 @@ class _Evidence:
     noninferiority: Mapping[str, float]
     task: Task
     usages: Mapping[str, Usage]
+    groups: int | None
+
+    @property
+    def too_few_groups(self) -> str | None:
+        """Why no difference can be shown whatever is answered, where the groups cannot reach the corrected level."""
+        compared = len(self.comparisons)
+        needed = groups_needed(max(1, compared))
+        if self.groups is None or self.groups >= needed:
+            return None
+        return f"{self.groups} groups of questions cannot show a difference in {compared} comparisons, {needed} are the least"
 
     @property
     def by_weight(self) -> list[ArmResult]:
@@ -205,7 +216,7 @@ def _without_target(study: _Evidence) -> Verdict:
         return _cannot_tell(study, best, list(blockers.values()))
     sentence = _why_chosen(study, best, chosen)
     if undecided:
-        sentence += f" Lighter still, {_list([found.arm.arm for found in undecided])} may do as well: {_settled(undecided, _score(best).n)}."
+        sentence += f" Lighter still, {_list([found.arm.arm for found in undecided])} may do as well: {_settled(study, undecided)}."
     return Verdict(
         status="shown",
         arm=chosen.arm,
@@ -224,6 +235,7 @@ def _undecided(study: _Evidence, best: ArmResult, arm: ArmResult) -> _Open | Non
     variance = _variance(gap.low, gap.high, _score(best).n)
     not_worse = _items(study.task.target.margin - gap.difference, variance, LEVEL / max(1, len(study.noninferiority)))
     worse = _items(gap.difference, variance, LEVEL / 2 / len(study.comparisons))
+    worse = None if study.too_few_groups else worse
     found = [items for items in (not_worse, worse) if items is not None]
     return _Open(arm, min(found) if found else None, gap)
 
@@ -245,7 +257,7 @@ def _cannot_tell(study: _Evidence, best: ArmResult, blockers: Sequence[_Open]) -
         else f"{found.arm.arm} (not compared)"
         for found in blockers
     ]
-    settled = _settled(blockers, _score(best).n)
+    settled = _settled(study, blockers)
     sentence = (
         f"Not shown: {best.arm} scored best with {_scored(best, study.task)}, but these data cannot tell it from "
         f"{_list(parts)} to within {study.task.target.margin:g}; {settled}."
@@ -266,14 +278,15 @@ def _why_chosen(study: _Evidence, best: ArmResult, chosen: ArmResult) -> str:
     return f"{best.arm} is the best arm with {scored}, and every lighter arm is shown to be worse{cost}."
 
 
-def _settled(found: Sequence[_Open], n: int) -> str:
+def _settled(study: _Evidence, found: Sequence[_Open]) -> str:
     uncompared = [each.arm.arm for each in found if each.gap is None]
     if uncompared:
         return f"a comparison with {_list(uncompared)} would settle it"
     if any(each.items is None for each in found):
-        return "no number of test questions would settle it"
+        few = study.too_few_groups
+        return f"no number of test questions {f'of so few groups ({few}) ' if few else ''}would settle it"
     most = max(each.items for each in found if each.items is not None)
-    return f"{_more_questions(most - n)} would settle it"
+    return f"{_more_questions(most - max(_score(arm).n for arm in study.done))} would settle it"
 
 
 def _items(gap: float, variance: float, level: float) -> float | None:

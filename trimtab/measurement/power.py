@@ -30,8 +30,21 @@ def items_for_difference(difference: float, discordance: float, comparisons: int
     return math.ceil(_items(delta, discordance, comparisons) - 1e-9)
 
 
-def smallest_difference(n: int, discordance: float, comparisons: int) -> float:
-    """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none."""
+def groups_needed(comparisons: int) -> int:
+    """Groups with fewer of which no difference is ever shown, whatever is answered, at .05 / comparisons.
+
+    The sign flips of G groups give p >= 2 / 2^G (Fisher 1935), so G = ceil(log2(2 comparisons / .05)).
+    """
+    return math.ceil(math.log2(2 * comparisons / LEVEL) - 1e-9)
+
+
+def smallest_difference(n: int, discordance: float, comparisons: int, groups: int | None = None) -> float:
+    """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none.
+
+    `groups`: how many they form, None where none repeats; fewer than `groups_needed` show none.
+    """
+    if groups is not None and groups < groups_needed(comparisons):
+        return 1.0
     if _items(1.0, discordance, comparisons) >= n:
         return 1.0
     root: float = optimize.brentq(lambda delta: _items(delta, discordance, comparisons) - n, 1e-6, 1.0)
