@@ -50,6 +50,11 @@ def test_too_few_groups_are_told(study: StudyFolder, count: int, told: bool) -> 
     assert (f"300 test questions in {count} groups" in "; ".join(rests_on(grouped))) is (count < 300)
 
 
+def test_a_test_set_that_can_show_no_difference_is_told(study: StudyFolder) -> None:
+    blind = replace(study, manifest={**study.manifest, "smallest_difference": 1.0})
+    assert "no difference between arms can be seen with 80% power (predicted)" in rests_on(blind)
+
+
 def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: StudyFolder) -> None:
     rows = list(study.arms)
     rows[1] = replace(rows[1], status="failed", why="out of memory", score=None)

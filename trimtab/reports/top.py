@@ -63,7 +63,8 @@ def rests_on(study: StudyFolder) -> list[str]:
         found.append(count(int(seeds), "training seed"))
     smallest = study.manifest.get("smallest_difference")
     if smallest is not None:
-        found.append(f"differences from {score(smallest)} up can be seen with 80% power (predicted)")
+        seen = f"differences from {score(smallest)} up" if smallest < 1 else "no difference between arms"
+        found.append(f"{seen} can be seen with 80% power (predicted)")
     return found or ["what the files of this study do not say"]
 
 
