@@ -32,19 +32,27 @@ MARGIN = 0.05
 
 @dataclass(frozen=True)
 class Cell:
-    """One kind of test set: `groups` is their number, 0 for independent items."""
+    """One kind of test set: `groups` is their number, 0 for independent items; `sizes` where they are not drawn (1 to 7)."""
 
     kind: str
     n: int
     groups: int
     score: float
+    sizes: tuple[int, ...] = ()
+
+
+UNEQUAL = {
+    "one of 100, 19 of 5": (100, *[5] * 19),
+    "two of 80, 38 of 4": (80, 80, *[4] * 38),
+    "Zipf": tuple(max(1, 120 // rank) for rank in range(1, 41)),
+}
 
 
 def draw(random: np.random.Generator, truths: list[float], cell: Cell) -> tuple[np.ndarray, list[str] | None]:
     """Scores [arm, item] with the true means `truths`, and the items' groups."""
     graded = cell.kind == "graded"
     if cell.groups:
-        sizes = random.integers(1, 8, cell.groups)
+        sizes = np.array(cell.sizes) if cell.sizes else random.integers(1, 8, cell.groups)
         codes = np.repeat(np.arange(cell.groups), sizes)
         n = len(codes)
         shared = np.sqrt(WITHIN_GROUP) * random.standard_normal(cell.groups)[codes]
@@ -179,17 +187,19 @@ def measure_verdicts(random: np.random.Generator, studies: int) -> list[dict[str
 
 
 def cells() -> list[Cell]:
-    """Test sets of the grid; those with 8 groups are what the product calls too few."""
+    """Test sets of the grid; those with 8 groups are what the product calls too few, and those of unequal size too."""
     plain = [Cell("right/wrong", n, 0, score) for n in (60, 150, 400) for score in (0.5, 0.8, 0.95)]
     graded = [Cell("graded", n, 0, score) for n in (60, 200) for score in (0.6, 0.8, 0.93)]
     kinds = ("right/wrong", "graded")
     grouped = [Cell(kind, 0, groups, score) for kind in kinds for groups in (20, 60) for score in (0.6, 0.85)]
     few = [Cell(kind, 0, 8, 0.7) for kind in kinds]
-    return [*plain, *graded, *grouped, *few]
+    unequal = [Cell(kind, 0, len(sizes), 0.75, sizes) for kind in kinds for sizes in UNEQUAL.values()]
+    return [*plain, *graded, *grouped, *few, *unequal]
 
 
 def summarise(rows: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> dict[str, Any]:
-    enough = [row for row in rows if row["groups"] != 8]
+    enough = [row for row in rows if row["groups"] != 8 and not row["sizes"]]
+    unequal = [row[key] for row in rows if row["sizes"] for key in ("score_covered", "difference_covered")]
 
     def mean(key: str) -> float:
         return float(np.mean([row[key] for row in enough]))
@@ -202,6 +212,7 @@ def summarise(rows: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> dic
             "mean": mean("difference_covered"),
             "least": min(r["difference_covered"] for r in enough),
         },
+        "groups of unequal size, coverage of both": {"mean": float(np.mean(unequal)), "least": min(unequal)},
         "one arm wrongly said to reach the target": {
             "mean": mean("target_claimed"),
             "most": max(r["target_claimed"] for r in enough),

@@ -59,6 +59,16 @@ def test_on_demand_pays_machine_seconds_only() -> None:
     assert found.currency == "USD"
 
 
+def test_a_total_has_the_ends_of_the_seconds_it_is_worked_out_from() -> None:
+    found = cost_of(replace(LORA, seconds_error=0.01), ON_DEMAND)
+    assert found is not None
+    half = 12 * 100_000 * 1.95996 * 0.01 * 0.4 / 3600
+    assert (found.low, found.high) == pytest.approx((found.total - half, found.total + half), rel=1e-5)
+    plain = cost_of(LORA, ON_DEMAND)
+    assert plain is not None
+    assert (plain.low, plain.high, plain.total) == (None, None, found.total)
+
+
 def test_always_on_pays_whole_machines_for_retrieval_too() -> None:
     # 100,000 questions of 0.9 s fit one machine (capacity 1.75 million); 2 million do not
     second, month = 0.4 / 3600, SECONDS_A_MONTH * 0.4 / 3600

@@ -16,6 +16,7 @@ from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Usa
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.decision.verdict import best_arm, decide, planned_pairs
+from trimtab.decision.weight import by_weight
 from trimtab.measurement.statistics import estimate, p_reaches
 
 PRICE = {"price": 0.4, "as_of": "2026-11-01", "source": "contract"}
@@ -65,6 +66,7 @@ def an_arm(
     if target is not None and passes is None:
         passes = found.low > target
     used = other.pop("used", USAGES.get(name, usage()))
+    other.setdefault("latency_p95_high_ms", other.get("latency_p95_ms"))
     times = planned_retrainings(used, task.cost, found.low, target) or 0
     return ArmResult(
         arm=name, status="done", score=found, passes=passes, cost=cost_of(used, task.cost, retrainings=times), **other
@@ -103,6 +105,48 @@ def test_equal_cost_goes_to_fewer_stored_bytes() -> None:
     assert verdict([big, small], task, usages={}).arm == "b"
 
 
+def costing(name: str, total: float, task: Task, **other: Any) -> ArmResult:
+    between = {key: other.pop(key) for key in ("low", "high") if key in other}
+    cost = Cost(total=total, up_front=1.0, monthly=0.75, currency="USD", **between)
+    return replace(an_arm(name, 0.95, task, **other), cost=cost)
+
+
+def test_of_costs_within_a_tenth_the_simpler_arm_is_lighter() -> None:
+    task = a_task()
+    blend, rag = costing("lora+rag", 100.0, task), costing("rag", 109.0, task)
+    found = verdict([blend, rag], task, usages={})
+    assert found.arm == "rag"
+    assert "109 USD over 12 months, which counts as equal to 100 USD for lora+rag" in found.sentence
+    assert verdict([blend, costing("rag", 111.0, task)], task, usages={}).arm == "lora+rag"
+    small = costing("lora", 109.0, task, stored_bytes=5)
+    assert verdict([costing("rag", 100.0, task, stored_bytes=9), small], task, usages={}).arm == "lora"
+
+
+def test_costs_whose_intervals_overlap_are_equal() -> None:
+    task = a_task()
+    blend, rag = (
+        costing("lora+rag", 100.0, task, low=80.0, high=120.0),
+        costing("rag", 130.0, task, low=115.0, high=145.0),
+    )
+    assert verdict([blend, rag], task, usages={}).arm == "rag"
+    apart = costing("rag", 130.0, task, low=121.0, high=139.0)
+    assert verdict([blend, apart], task, usages={}).arm == "lora+rag"
+
+
+@given(totals=st.lists(st.floats(1, 3), min_size=1, max_size=5), turned=st.randoms())
+def test_the_order_of_weight_is_one_whatever_the_order_given(totals: list[float], turned: Any) -> None:
+    """Each run spans a tenth from its cheapest arm; an arm is never lighter than one of a cheaper run."""
+    task, names = a_task(), ["lora+rag", "rag", "lora", "prompt", "rag+few-shot"]
+    arms = [costing(name, total, task) for name, total in zip(names, totals, strict=False)]
+    found = by_weight(arms, task)
+    shuffled = list(arms)
+    turned.shuffle(shuffled)
+    assert by_weight(shuffled, task) == found
+    costs = [arm.cost.total for arm in found if arm.cost]
+    assert sorted(arm.arm for arm in found) == sorted(arm.arm for arm in arms)
+    assert all(first <= 1.1 * later for place, first in enumerate(costs) for later in costs[place:])
+
+
 def test_an_arm_of_unknown_cost_comes_last_and_is_named() -> None:
     task = a_task()
     used = {**USAGES, "api-big": usage(runs_on_own_machine=False)}
@@ -125,6 +169,18 @@ def test_a_slow_arm_is_passed_over_and_named() -> None:
     unknown = verdict([an_arm("rag", 0.95, task)], task)
     assert unknown.status == "not_shown"
     assert "60 answers" in unknown.sentence
+
+
+def test_a_latency_limit_is_held_against_the_upper_bound() -> None:
+    task = a_task(latency=1000)
+    rag = an_arm("rag", 0.95, task, latency_p95_ms=900.0, latency_p95_high_ms=1300.0)
+    both = an_arm("lora+rag", 0.94, task, latency_p95_ms=950.0, latency_p95_high_ms=990.0)
+    found = verdict([rag, both], task)
+    assert found.arm == "lora+rag"
+    assert "may take 1,300 ms at the 95th percentile (upper 95% bound, 900 ms measured)" in found.sentence
+    assert best_arm([rag, both], task) == "lora+rag"
+    unbounded = an_arm("rag", 0.95, task, latency_p95_ms=900.0, latency_p95_high_ms=None)
+    assert "no known latency" in verdict([unbounded], task).sentence
 
 
 def test_not_shown_says_how_many_questions_would_do() -> None:
@@ -168,6 +224,17 @@ def test_facts_that_change_too_fast_rule_tuning_alone_out() -> None:
     assert found.arm == "lora+rag"
     assert "lora reaches it too, but cannot be retrained often enough" in found.sentence
     assert verdict([an_arm("lora", 0.95, a_task()), an_arm("lora+rag", 0.95, a_task())], a_task()).arm == "lora"
+
+
+def test_staleness_is_measured_from_the_one_sided_bound() -> None:
+    """An arm whose two-sided interval begins below the target and whose one-sided bound lies above it can be kept there."""
+    change = {"share": 0.3, "per_month": 0.01, "lead_days": 3}
+    task = a_task(change=change)
+    passing = an_arm("lora", 0.88, task, half=0.034, passes=True)
+    kept = verdict([replace(passing, score_floor=0.853)], task)
+    assert (kept.status, kept.arm) == ("shown", "lora")
+    assert verdict([replace(passing, score_floor=0.849)], task).status == "not_shown"
+    assert verdict([passing], task).status == "not_shown"  # a result of before, without the bound
 
 
 # ---- no target
@@ -237,6 +304,23 @@ def test_a_lighter_undecided_arm_is_named_beside_the_one_shown() -> None:
     found = verdict(arms, task, gaps, {"prompt": 0.5, "rag": 0.001})
     assert (found.status, found.arm) == ("shown", "rag")
     assert "Lighter still, prompt may do as well" in found.sentence
+
+
+def test_where_the_groups_can_show_no_difference_more_of_their_questions_do_not_help() -> None:
+    """Seven groups and four comparisons: sign flips give p >= 2/2^7, never below .05/4."""
+    task = a_task(None)
+    arms = [an_arm("rag", 0.7, task), an_arm("lora+rag", 0.9, task)]
+    gap = Comparison(a="lora+rag", b="rag", difference=0.2, low=0.1, high=0.3, p=0.0157, p_holm=0.0625)
+    others = [replace(gap, a="x", b=name) for name in ("u", "v", "w")]
+    found = decide(arms, [gap, *others], {"rag": 1.0}, task, USAGES, groups=7)
+    assert found.status == "not_shown"
+    assert (
+        found.needs
+        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 4 comparisons, 8 are the least)"
+    )
+    enough = decide(arms, [gap, *others], {"rag": 1.0}, task, USAGES, groups=8)
+    assert enough.needs is not None
+    assert enough.needs.startswith("about")
 
 
 def test_equal_arms_without_a_margin_cannot_be_told_apart_by_any_number() -> None:
@@ -342,6 +426,25 @@ def test_the_volume_that_flips_is_where_the_totals_cross() -> None:
     below, above = flip.below * 0.99, flip.below * 1.01
     assert total("rag", task, questions_per_month=below) < total("lora", task, questions_per_month=below)
     assert total("rag", task, questions_per_month=above) > total("lora", task, questions_per_month=above)
+
+
+def test_a_volume_flips_only_where_the_simpler_arm_costs_a_tenth_more() -> None:
+    """Between the crossing and that volume both cost the same for the decision, which the flips are asked of."""
+    task = a_task(questions_per_month=100.0)
+    used = {"rag": usage(0.9), "lora+rag": usage(0.3, train=9000)}
+    found = verdict(
+        [an_arm("rag", 0.95, task, used=used["rag"]), an_arm("lora+rag", 0.95, task, used=used["lora+rag"])],
+        task,
+        usages=used,
+    )
+    assert found.arm == "rag"
+    (flip,) = [flip for flip in found.flips if flip.what == "questions_per_month"]
+    # 12 x 0.9 V = 1.1 (9000 + 12 x 0.3 V)
+    assert flip.above == pytest.approx(1.1 * 9000 / (12 * 0.9 - 1.1 * 12 * 0.3))
+    for volume, winner in ((flip.above * 0.99, "rag"), (flip.above * 1.01, "lora+rag")):
+        moved = a_task(questions_per_month=volume)
+        arms = [an_arm(name, 0.95, moved, used=used[name]) for name in used]
+        assert verdict(arms, moved, usages=used).arm == winner
 
 
 def test_a_machine_price_flips_only_against_an_endpoint() -> None:

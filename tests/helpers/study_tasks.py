@@ -143,7 +143,7 @@ def require_study_json(plain: dict[str, Any]) -> None:
             for part in arm["slices"].values():
                 assert set(part) == {"score", "low", "high", "n"}
             if arm["cost"]:
-                assert set(arm["cost"]) == {"total", "up_front", "monthly", "currency"}
+                assert set(arm["cost"]) == {"total", "up_front", "monthly", "currency", "low", "high"}
         else:
             assert arm["status"] in ("failed", "not_run")
             assert set(arm) == {"arm", "status", "why"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.base.records import Answer
+from trimtab.measurement.clusters import group_count
 from trimtab.measurement.factorial import Factorial, factorial
-from trimtab.measurement.statistics import compare, group_count
+from trimtab.measurement.statistics import compare
 
 
 def answers(scores: Sequence[float], groups: Sequence[str | None] | None = None, seed: int = 0) -> tuple[Answer, ...]:
@@ -75,8 +77,9 @@ def test_few_groups_are_not_taken_for_independent_questions() -> None:
 def test_an_interval_by_group_is_that_of_a_comparison_by_group() -> None:
     """One rule for intervals of differences by group, also where groups level out and would seem surer than items."""
     random = np.random.default_rng(8)
-    groups = [f"g{index // 2}" for index in range(200)]
-    for swing in (0.0, 0.2):
+    pairs = [f"g{index // 2}" for index in range(200)]
+    unequal = [f"g{max(0, index - 60) // 4}" for index in range(200)]  # one of 64, 34 of 4
+    for swing, groups in itertools.product((0.0, 0.2), (pairs, unequal)):
         scores = np.clip(
             random.random((4, 200)) * 0.5 + swing * np.tile([1, -1], 100) * [[0], [1], [0], [0]] + 0.2, 0, 1
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trimtab.base.errors import InputError
 from trimtab.base.records import Answer, Generation
 from trimtab.base.task import Task
 from trimtab.measurement.figures import (
@@ -105,6 +106,43 @@ def test_macro_f1_is_that_of_the_set() -> None:
     found = difference(perfect, answers, task)
     assert found.difference == pytest.approx(1 - score_estimate(answers, task).value)
     assert found.p < 0.01
+
+
+def labelled(right: float, seed: int, slice: str | None = None, items: int = 90) -> list[Answer]:
+    """Answers of one seed to questions of three classes, of which a share `right` is right."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for item in range(items):
+        truth = "aabc"[item % 4]
+        said = truth if draw.random() < right else str(draw.choice(list("abc")))
+        found.append(answer(item, float(said == truth), seed=seed, reference=(truth,), answer=said, slice=slice))
+    return found
+
+
+def test_macro_f1_of_several_seeds_is_the_mean_of_theirs_in_every_figure() -> None:
+    """A strong first run beside weak ones, and the same runs in another order, are worth the same."""
+    task, runs = task_of("classify", "macro_f1"), [labelled(0.95, 0), labelled(0.4, 1), labelled(0.4, 2)]
+    several = [one for run in runs for one in run]
+    turned = [replace(one, seed=2 - one.seed) for one in several]
+    found = score_estimate(several, task)
+    assert found.value == pytest.approx(np.mean([score_estimate(run, task).value for run in runs]))
+    assert found.high < score_estimate(runs[0], task).value
+    assert score_estimate(turned, task) == found
+    assert target_p(several, task, 0.75) > 0.5 > target_p(runs[0], task, 0.75)
+    assert target_p(turned, task, 0.75) == target_p(several, task, 0.75)
+    other = [replace(one, seed=seed) for seed in range(3) for one in labelled(0.7, 9)]
+    gap = difference(several, other, task)
+    assert gap.difference == pytest.approx(found.value - score_estimate(other, task).value)
+    assert difference(turned, other, task) == gap
+    assert noninferiority_p(several, other, task, 0.02) == noninferiority_p(turned, other, task, 0.02)
+    sliced = slice_estimates([replace(one, slice="all") for one in several], task)
+    assert sliced["all"] == found
+
+
+def test_macro_f1_refuses_seeds_of_different_questions() -> None:
+    task = task_of("classify", "macro_f1")
+    with pytest.raises(InputError, match="different questions"):
+        score_estimate([*labelled(0.9, 0), *labelled(0.9, 1)[1:]], task)
 
 
 def test_p_values_point_the_right_way() -> None:

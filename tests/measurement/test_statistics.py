@@ -17,18 +17,13 @@ from statsmodels.stats.proportion import proportion_confint
 from trimtab.base.errors import InputError
 from trimtab.measurement.statistics import (
     compare,
-    discordance,
     estimate,
     holm,
-    items_for_difference,
-    items_for_target,
-    latency_percentiles,
+    lower_bound,
     mcnemar,
     p_noninferior,
     p_reaches,
-    smallest_difference,
     tango_interval,
-    too_few_groups,
 )
 
 
@@ -93,28 +88,6 @@ def test_repeating_every_item_does_not_narrow_the_interval() -> None:
     assert p_reaches(many, 0.6, [str(i) for i in np.repeat(np.arange(100), 5)]) > 50 * p_reaches(many, 0.6)
 
 
-def test_clustered_error_is_that_of_statsmodels() -> None:
-    from statsmodels.regression.linear_model import OLS
-
-    random = np.random.default_rng(5)
-    codes = np.repeat(np.arange(40), 5)
-    a = np.clip(0.6 + 0.3 * random.standard_normal(40)[codes] + 0.1 * random.standard_normal(200), 0, 1)
-    b = np.clip(0.5 + 0.3 * random.standard_normal(40)[codes] + 0.1 * random.standard_normal(200), 0, 1)
-    fit = OLS(a - b, np.ones(200)).fit(
-        cov_type="cluster", cov_kwds={"groups": codes, "df_correction": True}, use_t=True
-    )
-    found = compare(a, b, [str(code) for code in codes])
-    assert (found.low, found.high) == pytest.approx(tuple(fit.conf_int()[0]), abs=1e-9)
-
-
-def test_few_groups_are_told() -> None:
-    assert too_few_groups(None) is None
-    assert too_few_groups(["a", "b", "c"]) is None
-    assert too_few_groups(["a", "a", "b"]) == 2
-    assert too_few_groups([str(i // 2) for i in range(40)]) is None
-    assert too_few_groups([str(i // 2) for i in range(38)]) == 19
-
-
 @given(n=st.integers(1, 300), target=st.floats(0.05, 0.99), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_reaching_the_target_is_the_exact_binomial_test(n: int, target: float, data: st.DataObject) -> None:
@@ -137,6 +110,31 @@ def test_graded_reaching_agrees_with_t_where_scores_are_symmetric() -> None:
     scores = 0.5 + 0.1 * np.sin(np.arange(150) * 2.4)
     reference = stats.ttest_1samp(scores, 0.49, alternative="greater").pvalue
     assert p_reaches(scores, 0.49) == pytest.approx(reference, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["right/wrong", "graded", "groups", "statistic", "nearly alike"])
+def test_the_lower_bound_is_the_target_that_is_just_reached(kind: str) -> None:
+    random, more = np.random.default_rng(4), {}
+    scores = random.beta(4, 1.5, 120) if kind in ("graded", "statistic") else right_wrong(96, 120)
+    if kind == "groups":
+        more = {"groups": [str(max(0, item - 27) // 3) for item in range(120)]}
+        scores = random.permutation(scores)
+    if kind == "statistic":
+        more = {"statistic": lambda items: float(scores[items].mean())}
+    if kind == "nearly alike":
+        scores = np.r_[np.ones(117), 0.5, 0.5, 0.2]
+    bound = lower_bound(scores, **more)
+    assert p_reaches(scores, bound - 1e-3, **more) < 0.05 < p_reaches(scores, bound + 1e-3, **more)
+    assert estimate(scores, **more).low < bound < scores.mean()
+
+
+@pytest.mark.parametrize("scores", [[0.0] * 30, [1.0] * 30, [0.7] * 30, [0.5], [0.0], [1.0]])
+@pytest.mark.parametrize("groups", [None, "two", "one"])
+def test_scores_without_spread_have_a_lower_bound(scores: list[float], groups: str | None) -> None:
+    names = {None: None, "two": [str(i // 2) for i in range(len(scores))], "one": ["g"] * len(scores)}[groups]
+    bound = lower_bound(scores, names)
+    assert 0 <= bound <= scores[0]
+    assert p_reaches(scores, bound + 1e-3, names) > 0.05
 
 
 @given(table=st.tuples(*[st.integers(0, 40)] * 4).filter(lambda t: sum(t) > 0))
@@ -226,50 +224,6 @@ def test_holm_is_statsmodels(p: list[float]) -> None:
 
 def test_holm_of_nothing() -> None:
     assert holm([]) == []
-
-
-def test_items_and_smallest_difference_are_inverse() -> None:
-    for n, d, m in [(300, 0.2, 4), (100, 0.05, 1), (5000, 0.5, 7), (40, 0.3, 2)]:
-        assert items_for_difference(smallest_difference(n, d, m), d, m) == pytest.approx(n, abs=1)
-
-
-def test_items_for_difference_gives_the_power_it_says() -> None:
-    random, d, delta = np.random.default_rng(0), 0.2, 0.08
-    n = items_for_difference(delta, d, 1)
-    wins, losses, _ = random.multinomial(n, [(d + delta) / 2, (d - delta) / 2, 1 - d], 4000).T
-    power = np.mean([mcnemar(int(b), int(c)) <= 0.05 for b, c in zip(wins, losses, strict=True)])
-    assert power == pytest.approx(0.8, abs=0.04)
-
-
-def test_differences_that_no_items_show_are_refused() -> None:
-    with pytest.raises(InputError):
-        items_for_difference(0, 0.2, 3)
-    assert smallest_difference(3, 0.1, 1) == 1.0
-
-
-def test_items_for_target() -> None:
-    assert items_for_target(0.8, 0.85, 3) is None
-    assert items_for_target(0.85, 0.85, 3) is None
-    n = items_for_target(0.9, 0.85, 1)
-    assert n is not None
-    random = np.random.default_rng(1)
-    power = np.mean(stats.binom.sf(random.binomial(n, 0.9, 4000) - 1, n, 0.85) <= 0.05)
-    assert power == pytest.approx(0.8, abs=0.05)
-    more = items_for_target(0.9, 0.85, 4)
-    assert more is not None
-    assert more > n
-
-
-def test_discordance_is_the_share_that_one_arm_has_right() -> None:
-    assert discordance(*pairs(50, 10, 5, 35)) == 0.15
-
-
-def test_latency_needs_sixty_answers_for_its_tail() -> None:
-    seconds = np.linspace(0.1, 0.2, 60)
-    assert latency_percentiles(list(seconds)) == pytest.approx((150.0, 195.0))
-    assert latency_percentiles(list(seconds[:59]))[1] is None
-    with pytest.raises(InputError):
-        latency_percentiles([])
 
 
 def test_a_statistic_of_items_is_bootstrapped() -> None:

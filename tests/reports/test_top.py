@@ -12,7 +12,7 @@ import pytest
 
 from trimtab.base.grammar import describe as in_words
 from trimtab.base.records import Comparison, Flip
-from trimtab.measurement.statistics import too_few_groups
+from trimtab.measurement.clusters import too_few_groups
 from trimtab.reports.costs import flips
 from trimtab.reports.effects import better_first, outcome, weights_by_context
 from trimtab.reports.folder import StudyFolder, read_study
@@ -41,7 +41,7 @@ def test_a_sound_study_is_told_its_data_warning_alone(study: StudyFolder) -> Non
     assert caveats(study) == ["1 warning about the data: see “The data”."]
 
 
-@pytest.mark.parametrize(("count", "told"), [(19, True), (20, False), (300, False)])
+@pytest.mark.parametrize(("count", "told"), [(9, True), (10, False), (300, False)])
 def test_too_few_groups_are_told(study: StudyFolder, count: int, told: bool) -> None:
     """How many are too few is the statistics' to say, and stands in the manifest."""
     few = too_few_groups([f"g{item % count}" for item in range(300)])
@@ -59,6 +59,11 @@ def test_answers_with_other_numbers_are_told_for_all_arms_in_one_sentence(study:
     numbers = {rows[1].name: "7", rows[2].name: "1,200"}
     told = " and ".join(f"{numbers[name]} of {name}" for name in done)
     assert found[-2].startswith(f"Answers with other numbers or dates than the reference: {told}. token F1 pays")
+
+
+def test_a_test_set_that_can_show_no_difference_is_told(study: StudyFolder) -> None:
+    blind = replace(study, manifest={**study.manifest, "smallest_difference": 1.0})
+    assert "no difference between arms can be seen with 80% power (predicted)" in rests_on(blind)
 
 
 def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: StudyFolder) -> None:

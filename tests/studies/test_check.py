@@ -15,7 +15,7 @@ from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
 from trimtab.cli.check_page import draw
-from trimtab.measurement.statistics import smallest_difference
+from trimtab.measurement.power import smallest_difference
 from trimtab.studies.check import CheckResult, Forecast, Piece, TokenStatistics, check
 from trimtab.studies.study import GUESSED_DISCORDANCE
 
@@ -66,6 +66,17 @@ def test_an_overlap_comes_with_what_to_do_and_the_text(tmp_path: Path) -> None:
     assert 'set data.leakage = "report"' in remark.text
     assert "`group`" not in remark.text  # files that are the test set know no groups
     assert copied["question"] in result.overlaps[0]
+
+
+@pytest.mark.parametrize(("topics", "told"), [(20, True), (120, False)])
+def test_groups_that_can_show_no_difference_are_told_before_a_study(tmp_path: Path, topics: int, told: bool) -> None:
+    """Three arms make two comparisons, which fewer than 7 groups cannot show whatever is answered."""
+    rows = [{**row, "topic": f"t{number % topics}"} for number, row in enumerate(rows_of(240))]
+    file = write_task(tmp_path, "nowhere", ["prompt", "few-shot", "lora"], rows=rows, data='group = "topic"')
+    result = check(file)
+    assert levels(result, "too few to show any difference in 2 comparisons between arms") == ["warn"] * told
+    assert (result.smallest_difference == 1.0) is told
+    assert ("too few to show any difference in 2 comparisons" in " ".join(drawn(result).split())) is told
 
 
 def test_an_endpoint_without_its_key_is_told_before_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

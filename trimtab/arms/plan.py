@@ -18,7 +18,7 @@ from trimtab.base.machine import MemoryPeak
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Prompt
 from trimtab.data.checks import linear_memory_mb
-from trimtab.measurement.statistics import MIN_LATENCIES
+from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.training.predict import measure_rate, memory_mb
 from trimtab.training.sft import document_rows
 

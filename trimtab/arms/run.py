@@ -37,10 +37,11 @@ from trimtab.measurement.figures import (
     prefill_and_decode,
     same_answers,
     score_estimate,
+    score_floor,
     slice_estimates,
 )
+from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
-from trimtab.measurement.statistics import MIN_LATENCIES, latency_percentiles
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
 BATCH_ITEMS = 64  # questions between two progress events
@@ -204,6 +205,7 @@ class ArmRunner:
             evaluation_seconds=found.answer_seconds,
             index_seconds=found.index_seconds,
             seconds_per_question=float(np.mean(found.latencies)),
+            seconds_error=float(np.std(found.latencies) / len(found.latencies) ** 0.5),
             prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),
             new_tokens=float(np.mean([answer.new_tokens for answer in found.answers])),
             runs_on_own_machine=arm.endpoint is None,
@@ -214,7 +216,8 @@ class ArmRunner:
     def _result(self, arm: Arm, found: _Measured, usage: Usage) -> ArmResult:
         p50, p95 = latency_percentiles(found.latencies)
         score = score_estimate(found.answers, self.task)
-        retrainings = planned_retrainings(usage, self.task.cost, score.low, self.task.target.quality) or 0
+        floor = score_floor(found.answers, self.task)
+        retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         seeds = sorted({answer.seed for answer in found.answers})
         by_seed = [[answer for answer in found.answers if answer.seed == seed] for seed in seeds]
         index_bytes = folder_bytes(self.session.workspace.folder / "index") if arm.retrieves else 0
@@ -222,6 +225,7 @@ class ArmRunner:
             arm=arm.name,
             status="done",
             score=score,
+            score_floor=floor,
             seeds=len(seeds),
             seed_scores=tuple(score_estimate(part, self.task).value for part in by_seed),
             format_ok=float(np.mean([answer.format_ok for answer in found.answers])),
@@ -234,6 +238,7 @@ class ArmRunner:
             stored_bytes=found.stored_bytes + index_bytes,
             latency_p50_ms=p50,
             latency_p95_ms=p95,
+            latency_p95_high_ms=latency_bound(found.latencies),
             seconds_per_question=usage.seconds_per_question,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
             chosen=found.context.chosen(),

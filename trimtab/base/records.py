@@ -221,6 +221,10 @@ class Cost:
     up_front: float
     monthly: float
     currency: str
+    low: float | None = (
+        None  # the total at the ends of the 95% interval of the seconds per question, where that is known
+    )
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +248,7 @@ class Usage:
     runs_on_own_machine: bool
     trained: bool
     token_fee: TokenFee | None
+    seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
 
     @property
     def goes_stale(self) -> bool:
@@ -303,13 +308,15 @@ class Arm:
 class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
 
-    In files it carries its score's figures itself, and without a score only why.
+    In files it carries its score's figures itself, and without a score only why. `score_floor`: the score's lower
+    one-sided 95% bound; `latency_p95_high_ms`: the 95th percentile's upper one, which a limit is held against.
     """
 
     arm: str
     status: Literal["done", "failed", "not_run"]
     why: str | None = None
     score: Estimate | None = None
+    score_floor: float | None = None
     seeds: int = 1
     seed_scores: tuple[float, ...] = ()
     passes: bool | None = None
@@ -324,6 +331,7 @@ class ArmResult(Shown):
     stored_bytes: int = 0
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
+    latency_p95_high_ms: float | None = None
     seconds_per_question: float | None = None
     cost: Cost | None = None
     chosen: Mapping[str, float | int | str] = field(default_factory=dict)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
+from statistics import NormalDist
 from typing import NamedTuple
 
-from trimtab.base.records import Cost, Usage
+from trimtab.base.records import ArmResult, Cost, Usage
 from trimtab.base.tables import ChangeTable, CostTable
 
 DAYS_A_MONTH = 365.25 / 12
 SECONDS_A_MONTH = DAYS_A_MONTH * 86_400
 MACHINE_SECONDS = "machine seconds"
+Z = NormalDist().inv_cdf(0.975)  # ends of a 95% interval, in standard errors
 MOST_STEPS = 1_000  # whole machines beyond which break-even is no longer looked for
 
 
@@ -36,14 +39,17 @@ def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | No
     are in machine seconds, machines not counted whole. Retrainings are spread over the months, so that
     total = up_front + H monthly. None: an endpoint without a price; its cost is not known.
     """
-    terms = cost_terms(usage, cost, retrainings=retrainings)
-    if terms is None:
+    seconds, error = usage.seconds_per_question, Z * usage.seconds_error
+    ends = [replace(usage, seconds_per_question=max(0.0, seconds + shift)) for shift in (0.0, -error, error)]
+    terms, least, most = (cost_terms(end, cost, retrainings=retrainings) for end in ends)
+    if terms is None or least is None or most is None:
         return None
     total = terms.at(cost.questions_per_month)
     later = retrainings * _retraining(usage, cost) + cost.horizon_months * _refresh(usage, cost)
     up_front = terms.fixed - later
     monthly = (total - up_front) / cost.horizon_months
-    return Cost(total=total, up_front=up_front, monthly=monthly, currency=currency_of(usage, cost))
+    low, high = (end.at(cost.questions_per_month) if error else None for end in (least, most))
+    return Cost(total=total, up_front=up_front, monthly=monthly, currency=currency_of(usage, cost), low=low, high=high)
 
 
 def currency_of(usage: Usage, cost: CostTable) -> str:
@@ -99,7 +105,7 @@ def crossings(
 
 
 def safe_period(low: float, target: float, change: ChangeTable) -> float | None:
-    """Longest months between retrainings that keep the accuracy at `target`, from its lower bound `low`.
+    """Longest months between retrainings that keep the accuracy at `target`, from its lower one-sided 95% bound `low`.
 
     P = -ln(1 - (1 - target/A)/w)/lambda - L: at the end of a cycle the accuracy is A (1 - w (1 - exp(-lambda (P + L)))). inf: no retraining is ever needed, for
     w <= 1 - target/A or facts that do not change. None: below the feasible cycle, which is the lead time: a
@@ -129,6 +135,13 @@ def planned_retrainings(usage: Usage, cost: CostTable, low: float, target: float
         return 0
     period = safe_period(low, target, cost.change)
     return None if period is None else retrainings_within(cost.horizon_months, period)
+
+
+def floor_of(arm: ArmResult) -> float:
+    """The score that an arm has at least, one-sided 95%; of a result without that bound the interval's low end, which is lower."""
+    if arm.score_floor is not None:
+        return arm.score_floor
+    return arm.score.low if arm.score else 0.0
 
 
 def _slack(low: float, target: float, change: ChangeTable) -> float | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 from trimtab.base.records import ArmResult, Flip, Usage
 from trimtab.base.tables import ChangeTable, CostTable, HourPrice
 from trimtab.base.task import Task
-from trimtab.decision.cost import cost_of, crossings, planned_retrainings
+from trimtab.decision.cost import cost_of, crossings, floor_of, planned_retrainings
+from trimtab.decision.weight import by_weight
 
 STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way
+NEAR = 1e-6  # on either side of a crossing
 NOTHING = 1e-12  # of a rate, a price or a volume
 
 
@@ -33,26 +37,21 @@ def find_flips(
 
 
 def _volume(winner: ArmResult, rivals: Sequence[ArmResult], task: Task, usages: Mapping[str, Usage]) -> list[Flip]:
-    """The nearest break-even below and above the stated volume."""
-    below: tuple[float, str] | None = None
-    above: tuple[float, str] | None = None
-    stated = task.cost.questions_per_month
+    """The nearest volumes below and above the stated one; besides the steps, those where totals cross are tried."""
     times = {arm.arm: _retrainings(arm, task, task.cost, usages) for arm in (winner, *rivals)}
+    crossed: list[float] = []
     for rival in rivals:
         first, second = times[winner.arm], times[rival.arm]
-        if first is None or second is None:
-            continue
-        found = crossings(usages[winner.arm], usages[rival.arm], task.cost, retrainings_a=first, retrainings_b=second)
-        for volume in found:
-            if volume < stated and (below is None or volume > below[0]):
-                below = (volume, rival.arm)
-            if volume > stated and (above is None or volume < above[0]):
-                above = (volume, rival.arm)
-    what = "questions_per_month"
-    return [
-        *([Flip(what=what, below=below[0], then=below[1])] if below else []),
-        *([Flip(what=what, above=above[0], then=above[1])] if above else []),
-    ]
+        if first is not None and second is not None:
+            own, other = usages[winner.arm], usages[rival.arm]
+            crossed += crossings(own, other, task.cost, retrainings_a=first, retrainings_b=second)
+    beside = [volume * side for volume in crossed for side in (1 - NEAR, 1 + NEAR)]
+
+    def varied(volume: float) -> CostTable:
+        return task.cost.model_copy(update={"questions_per_month": volume})
+
+    stated = task.cost.questions_per_month
+    return _scan("questions_per_month", stated, winner, rivals, task, usages, varied, beside)
 
 
 def _scan(
@@ -63,8 +62,9 @@ def _scan(
     task: Task,
     usages: Mapping[str, Usage],
     varied: Callable[[float], CostTable],
+    more: Sequence[float] = (),
 ) -> list[Flip]:
-    """The nearest values below and above `stated` at which another arm's total is the least, by evaluating the totals."""
+    """The nearest values below and above `stated` at which another arm is the lightest, by asking for it at each; `more`: tried too."""
 
     def lightest(value: float) -> str:
         return _lightest(winner, rivals, task, varied(value), usages)
@@ -72,41 +72,42 @@ def _scan(
     # the smallest floats do not grow by a step, and would be searched for ever
     if stated < NOTHING or lightest(stated) != winner.arm:
         return []
+    steps = [STEP**count for count in range(1, math.ceil(math.log(REACH) / math.log(STEP)) + 1)]
+    below = sorted({*(stated / step for step in steps), *(value for value in more if value < stated)}, reverse=True)
+    above = sorted({*(stated * step for step in steps), *(value for value in more if value > stated)})
     found = []
-    for step in (1 / STEP, STEP):
-        inside, outside = stated, stated * step
-        while lightest(outside) == winner.arm and 1 / REACH < outside / stated < REACH:
-            inside, outside = outside, outside * step
-        then = lightest(outside)
-        if then == winner.arm:
+    for side, values in (("below", below), ("above", above)):
+        outside = next((value for value in values if lightest(value) != winner.arm), None)
+        if outside is None:
             continue
+        inside, then = ([stated, *values])[values.index(outside)], lightest(outside)
         for _ in range(40):
             middle = (inside + outside) / 2
             then_middle = lightest(middle)
             inside, outside, then = (
                 (middle, outside, then) if then_middle == winner.arm else (inside, middle, then_middle)
             )
-        found.append(Flip(what=what, then=then, **{"below" if step < 1 else "above": outside}))
+        found.append(Flip(what=what, then=then, **{side: outside}))
     return found
 
 
 def _lightest(
     winner: ArmResult, rivals: Sequence[ArmResult], task: Task, cost: CostTable, usages: Mapping[str, Usage]
 ) -> str:
-    """The arm whose total is the least under `cost`, among those that hold the target; the winner where they are equal."""
-    best, least, unit = winner.arm, float("inf"), None
-    for arm in (winner, *rivals):
-        times = _retrainings(arm, task, cost, usages)
-        found = None if times is None else cost_of(usages[arm.arm], cost, retrainings=times)
-        if found is not None and (unit is None or unit == found.currency) and found.total < least:
-            best, least, unit = arm.arm, found.total, found.currency
-    return best
+    """The lightest arm under `cost` among those that hold the target; the winner where none does."""
+    times = {arm.arm: _retrainings(arm, task, cost, usages) for arm in (winner, *rivals)}
+    arms = [
+        replace(arm, cost=cost_of(usages[arm.arm], cost, retrainings=due))
+        for arm in (winner, *rivals)
+        if (due := times[arm.arm]) is not None
+    ]
+    return by_weight(arms, task)[0].arm if arms else winner.arm
 
 
 def _retrainings(arm: ArmResult, task: Task, cost: CostTable, usages: Mapping[str, Usage]) -> int | None:
     if arm.score is None or arm.arm not in usages:
         return None
-    return planned_retrainings(usages[arm.arm], cost, arm.score.low, task.target.quality)
+    return planned_retrainings(usages[arm.arm], cost, floor_of(arm), task.target.quality)
 
 
 def _target(winner: ArmResult, rivals: Sequence[ArmResult], lesser: Sequence[ArmResult], task: Task) -> list[Flip]:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from trimtab.base.grammar import PARTS, is_trained
-from trimtab.base.records import Arm, ArmResult, Comparison, Cost, Estimate, Usage, Verdict
+from trimtab.base.records import ArmResult, Comparison, Cost, Estimate, Usage, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.cost import MACHINE_SECONDS, planned_retrainings
+from trimtab.decision.cost import MACHINE_SECONDS, floor_of, planned_retrainings
 from trimtab.decision.flips import find_flips
-from trimtab.measurement.statistics import LEVEL, POWER, holm, items_for_target
+from trimtab.decision.pairs import planned_pairs as planned_pairs
+from trimtab.decision.weight import alike, by_weight
+from trimtab.measurement.power import POWER, groups_needed, items_for_target
+from trimtab.measurement.statistics import LEVEL, holm
 
 NAMES = {
     "accuracy": "accuracy",
@@ -33,13 +35,15 @@ def decide(
     noninferiority: Mapping[str, float],
     task: Task,
     usages: Mapping[str, Usage],
+    groups: int | None = None,
 ) -> Verdict:
     """Decide from what was measured; pure.
 
     `results`: `passes` says that p_target, after Holm over the arms, is at most .05. `comparisons`: the planned ones,
     with p after Holm. `noninferiority`: for each arm but the best (`best_arm`), the unadjusted p of "worse than the
     best by the margin or more"; Holm is applied here. Only arms that ran, whose latency fits and that stay at the
-    target while facts change are considered. Light: least total cost, then fewest stored bytes; arms of unknown cost last.
+    target while facts change are considered. `groups`: those of the test questions, None where none repeats. Light: least total cost; of equal costs (within 10%) the
+    simpler arm (`by_weight`); arms of unknown cost last.
 
     With a target: the lightest arm that passes is shown. None: not shown.
     Without: let B be the arm with the highest score, and C the lightest of B and the arms shown not to be worse than
@@ -53,7 +57,7 @@ def decide(
     if not done:
         whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in results if arm.why)
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
-    study = _Evidence(done, comparisons, noninferiority, task, usages)
+    study = _Evidence(done, comparisons, noninferiority, task, usages, groups)
     return _with_target(study, task.target.quality) if task.target.quality is not None else _without_target(study)
 
 
@@ -63,22 +67,7 @@ def best_arm(results: Sequence[ArmResult], task: Task) -> str | None:
     fitting = [arm for arm in done if _latency_problem(arm, task) is None] or done
     if not fitting:
         return None
-    return min(fitting, key=lambda arm: (-_score(arm).value, *_weight(arm, task))).arm
-
-
-def planned_pairs(arms: Sequence[Arm], best: str) -> list[tuple[str, str]]:
-    """The comparisons of a study, decided by its arms: the best with each other arm, each blend with its parts.
-
-    The parts of a blend are the arms that lack one of its ingredients: lora+rag has lora and rag, rag+few-shot has rag and
-    few-shot, where those arms exist. No pair comes twice.
-    """
-    pairs = [(best, arm.name) for arm in arms if arm.name != best]
-    for blend in arms:
-        for part in arms:
-            pair = (blend.name, part.name)
-            if _is_part(part, blend) and pair not in pairs and pair[::-1] not in pairs:
-                pairs.append(pair)
-    return pairs
+    return max(by_weight(fitting, task), key=lambda arm: _score(arm).value).arm
 
 
 @dataclass(frozen=True)
@@ -90,16 +79,26 @@ class _Evidence:
     noninferiority: Mapping[str, float]
     task: Task
     usages: Mapping[str, Usage]
+    groups: int | None
+
+    @property
+    def too_few_groups(self) -> str | None:
+        """Why no difference can be shown whatever is answered, where the groups cannot reach the corrected level."""
+        compared = len(self.comparisons)
+        needed = groups_needed(max(1, compared))
+        if self.groups is None or self.groups >= needed:
+            return None
+        return f"{self.groups} groups of questions cannot show a difference in {compared} comparisons, {needed} are the least"
 
     @property
     def by_weight(self) -> list[ArmResult]:
-        return sorted(self.done, key=lambda arm: _weight(arm, self.task))
+        return by_weight(self.done, self.task)
 
     def problem(self, arm: ArmResult) -> str | None:
         """Why an arm cannot be chosen whatever its score."""
         usage, target = self.usages.get(arm.arm), self.task.target.quality
         slow = _latency_problem(arm, self.task)
-        if slow or usage is None or planned_retrainings(usage, self.task.cost, _score(arm).low, target) is not None:
+        if slow or usage is None or planned_retrainings(usage, self.task.cost, floor_of(arm), target) is not None:
             return slow
         return "cannot be retrained often enough to hold the target while facts change" if arm.passes else None
 
@@ -148,7 +147,7 @@ def _with_target(study: _Evidence, target: float) -> Verdict:
 
 
 def _passing_but_unfit(study: _Evidence, passing: Sequence[ArmResult], target: float) -> Verdict:
-    nearest = min(passing, key=lambda arm: (arm.latency_p95_ms is None, arm.latency_p95_ms or 0.0))
+    nearest = min(passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
     problem = study.problem(nearest)
     sentence = (
         f"Not shown: {nearest.arm} reaches the target of {target:g} with {_scored(nearest, study.task)}, "
@@ -218,7 +217,7 @@ def _without_target(study: _Evidence) -> Verdict:
         return _cannot_tell(study, best, list(blockers.values()))
     sentence = _why_chosen(study, best, chosen)
     if undecided:
-        sentence += f" Lighter still, {_list([found.arm.arm for found in undecided])} may do as well: {_settled(undecided, _score(best).n)}."
+        sentence += f" Lighter still, {_list([found.arm.arm for found in undecided])} may do as well: {_settled(study, undecided)}."
     return Verdict(
         status="shown",
         arm=chosen.arm,
@@ -237,6 +236,7 @@ def _undecided(study: _Evidence, best: ArmResult, arm: ArmResult) -> _Open | Non
     variance = _variance(gap.low, gap.high, _score(best).n)
     not_worse = _items(study.task.target.margin - gap.difference, variance, LEVEL / max(1, len(study.noninferiority)))
     worse = _items(gap.difference, variance, LEVEL / 2 / len(study.comparisons))
+    worse = None if study.too_few_groups else worse
     found = [items for items in (not_worse, worse) if items is not None]
     return _Open(arm, min(found) if found else None, gap)
 
@@ -258,7 +258,7 @@ def _cannot_tell(study: _Evidence, best: ArmResult, blockers: Sequence[_Open]) -
         else f"{found.arm.arm} (not compared)"
         for found in blockers
     ]
-    settled = _settled(blockers, _score(best).n)
+    settled = _settled(study, blockers)
     sentence = (
         f"Not shown: {best.arm} scored best with {_scored(best, study.task)}, but these data cannot tell it from "
         f"{_list(parts)} to within {study.task.target.margin:g}; {settled}."
@@ -279,14 +279,15 @@ def _why_chosen(study: _Evidence, best: ArmResult, chosen: ArmResult) -> str:
     return f"{best.arm} is the best arm with {scored}, and every lighter arm is shown to be worse{cost}."
 
 
-def _settled(found: Sequence[_Open], n: int) -> str:
+def _settled(study: _Evidence, found: Sequence[_Open]) -> str:
     uncompared = [each.arm.arm for each in found if each.gap is None]
     if uncompared:
         return f"a comparison with {_list(uncompared)} would settle it"
     if any(each.items is None for each in found):
-        return "no number of test questions would settle it"
+        few = study.too_few_groups
+        return f"no number of test questions {f'of so few groups ({few}) ' if few else ''}would settle it"
     most = max(each.items for each in found if each.items is not None)
-    return f"{_more_questions(most - n)} would settle it"
+    return f"{_more_questions(most - max(_score(arm).n for arm in study.done))} would settle it"
 
 
 def _items(gap: float, variance: float, level: float) -> float | None:
@@ -310,37 +311,17 @@ def _score(arm: ArmResult) -> Estimate:
     return arm.score
 
 
-def _weight(arm: ArmResult, task: Task) -> tuple[int, float, int, str]:
-    """Order from light to heavy: known costs in the study's unit, then in another unit, then unknown ones."""
-    unit = task.cost.currency if task.cost.machine_hour else MACHINE_SECONDS
-    if arm.cost is None:
-        return 2, 0.0, arm.stored_bytes, arm.arm
-    return int(arm.cost.currency != unit), arm.cost.total, arm.stored_bytes, arm.arm
-
-
 def _latency_problem(arm: ArmResult, task: Task) -> str | None:
-    limit = task.target.latency_p95_ms
+    """Why an arm is too slow: what is held against the limit is the upper bound of its 95th percentile."""
+    limit, high, p95 = task.target.latency_p95_ms, arm.latency_p95_high_ms, arm.latency_p95_ms
     if limit is None:
         return None
-    if arm.latency_p95_ms is None:
+    if high is None:
         return f"has no known latency at the 95th percentile (60 answers are needed) where {limit:,.0f} ms are allowed"
-    if arm.latency_p95_ms > limit:
-        return f"takes {arm.latency_p95_ms:,.0f} ms at the 95th percentile where {limit:,.0f} ms are allowed"
+    if high > limit:
+        measured = "" if p95 is None else f", {p95:,.0f} ms measured"
+        return f"may take {high:,.0f} ms at the 95th percentile (upper 95% bound{measured}) where {limit:,.0f} ms are allowed"
     return None
-
-
-def _is_part(part: Arm, blend: Arm) -> bool:
-    """Whether `part` is `blend` without its tuned weights or without one part of its context, all else alike."""
-    same_weights = (part.weights, part.stages, part.endpoint) == (blend.weights, blend.stages, blend.endpoint)
-    if same_weights:
-        lacks_one = set(part.parts) < set(blend.parts) and len(part.parts) == len(blend.parts) - 1
-    else:
-        lacks_one = part.weights == "base" and is_trained(blend) and part.parts == blend.parts != ()
-    of_context = {PARTS[name].setting for name in blend.parts}
-    kept = {PARTS[name].setting for name in part.parts}
-    own = {key: value for key, value in blend.settings.items() if (key in kept if key in of_context else same_weights)}
-    blended = is_trained(blend) + len(blend.parts) > 1
-    return blended and lacks_one and dict(part.settings) == own
 
 
 def _variance(low: float, high: float, n: int) -> float:
@@ -364,6 +345,10 @@ def _against_next(arm: ArmResult, other: ArmResult, study: _Evidence) -> str:
         return f"it costs {first}, which cannot be set against {other.arm} while a machine hour has no price"
     if _amount(other.cost) == _amount(arm.cost):
         return f"it costs {first}, as does {other.arm}"
+    if alike(arm.cost, other.cost):
+        return (
+            f"it costs {first}, which counts as equal to {_amount(other.cost)} for {other.arm}, and is no less simple"
+        )
     return f"it costs {first}, against {_amount(other.cost)} for {other.arm}"
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.base.records import Answer, Estimate
+from trimtab.measurement.clusters import clustered_error, effective_groups, group_codes
 from trimtab.measurement.figures import scores_of
-from trimtab.measurement.statistics import clustered_error, group_codes, t_quantile
+from trimtab.measurement.statistics import t_quantile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ def factorial(
 ) -> Factorial | None:
     """The effects over the items that all four answered, with 95% t intervals of the mean contrast, by group where groups repeat.
 
+    By group as in comparisons: leave-one-group-out errors (CR3), one degree fewer than the effective number of groups.
     Several seeds of an item count as their mean. None for fewer than two items or groups, which have no spread.
     """
     four = [scores_of(answers) for answers in (neither, first, second, both)]
@@ -44,11 +46,12 @@ def factorial(
     units = int(units_N.max(initial=-1)) + 1
     if units < 2:
         return None
+    quantile = t_quantile(effective_groups(units_N) - 1)
     scores_4N = np.array([[values[item] for item in shared] for values in by_item])
 
     def effect(*signs: int) -> Estimate:
         contrast_N = np.array(signs) @ scores_4N
-        mean, half = float(contrast_N.mean()), t_quantile(units) * clustered_error(contrast_N, units_N)
+        mean, half = float(contrast_N.mean()), quantile * clustered_error(contrast_N, units_N)
         return Estimate(value=mean, low=mean - half, high=mean + half, n=len(shared))
 
     return Factorial(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from trimtab.base.errors import InputError
 from trimtab.base.records import Answer, Classes, Estimate, Example, Generation
 from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
@@ -21,19 +23,22 @@ from trimtab.measurement.metrics import (
     selective_accuracy,
 )
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
-from trimtab.measurement.statistics import Difference, compare, estimate, p_noninferior, p_reaches
+from trimtab.measurement.statistics import Difference, compare, estimate, lower_bound, p_noninferior, p_reaches
 
 Statistic = Callable[[Any], float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One score an item, the mean over seeds, in the order of the items; `groups` name what repeats."""
+    """One score an item, the mean over seeds, in the order of the items; `groups` name what repeats.
+
+    `runs`: each seed's answers, in the order of the items too.
+    """
 
     items: tuple[str, ...]
     values_N: np.ndarray[Any, Any]
     groups: tuple[str | None, ...]
-    answers: tuple[Answer, ...]
+    runs: tuple[tuple[Answer, ...], ...]
 
     @property
     def clusters(self) -> tuple[str | None, ...] | None:
@@ -48,21 +53,31 @@ def scores_of(answers: Sequence[Answer]) -> Scores:
     for answer in answers:
         by_item.setdefault(answer.item_id, []).append(answer)
     names = sorted(by_item)
+    by_seed: dict[int, list[Answer]] = {}
+    for answer in sorted(answers, key=lambda one: (one.seed, one.item_id)):
+        by_seed.setdefault(answer.seed, []).append(answer)
     return Scores(
         items=tuple(names),
         values_N=np.array([np.mean([answer.score for answer in by_item[name]]) for name in names]),
         groups=tuple(by_item[name][0].group for name in names),
-        answers=tuple(by_item[name][0] for name in names),
+        runs=tuple(tuple(run) for run in by_seed.values()),
     )
 
 
 def set_figure(scores: Scores, task: Task) -> Statistic | None:
-    """Macro-F1 as a function of item indices; None for metrics that are a mean over items."""
+    """Macro-F1 as a function of item indices, that of each seed and then their mean; None for metrics that are a mean over items.
+
+    Raises InputError where a seed lacks items that another one has answered.
+    """
     if task.metric != "macro_f1":
         return None
-    return macro_f1_statistic(
-        [answer.answer for answer in scores.answers], [answer.reference for answer in scores.answers]
-    )
+    if any(len(run) != len(scores.items) for run in scores.runs):
+        raise InputError("seeds have answered different questions", "answer every question with every seed")
+    figures = [
+        macro_f1_statistic([answer.answer for answer in run], [answer.reference for answer in run])
+        for run in scores.runs
+    ]
+    return lambda indices: math.fsum(figure(indices) for figure in figures) / len(figures)
 
 
 def score_estimate(answers: Sequence[Answer], task: Task) -> Estimate:
@@ -75,6 +90,12 @@ def target_p(answers: Sequence[Answer], task: Task, target: float) -> float:
     """One-sided p of "does not reach the target"."""
     scores = scores_of(answers)
     return p_reaches(scores.values_N, target, scores.clusters, statistic=set_figure(scores, task))
+
+
+def score_floor(answers: Sequence[Answer], task: Task) -> float:
+    """Lower one-sided 95% bound of the metric."""
+    scores = scores_of(answers)
+    return lower_bound(scores.values_N, scores.clusters, statistic=set_figure(scores, task))
 
 
 def difference(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Difference:

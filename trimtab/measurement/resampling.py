@@ -37,6 +37,17 @@ def p_mean_above(x: Array, null: float, seed: int) -> float:
     return float(1 + np.count_nonzero(shifts >= observed * errors)) / (RESAMPLES + 1)
 
 
+def mean_floor(x: Array, level: float, seed: int) -> float:
+    """The largest mean that `p_mean_above` shows to be passed at `level`."""
+    means, errors = _mean_draws(x, seed)
+    shifts = means - x.mean()
+    ratios = np.where(shifts < 0, -np.inf, np.inf)
+    np.divide(shifts, errors, out=ratios, where=errors > 0)
+    allowed = math.floor(level * (RESAMPLES + 1) + 1e-9) - 1  # draws that may lie beyond
+    edge = float(np.sort(ratios)[-1 - allowed])
+    return float(x.mean()) - edge * float(x.std(ddof=1)) / math.sqrt(len(x))
+
+
 def bca_mean(x: Array, seed: int) -> tuple[float, float]:
     """95% BCa interval of a mean of independent items."""
     return bca(float(x.mean()), _mean_draws(x, seed)[0], (x.sum() - x) / (len(x) - 1))

@@ -1,4 +1,4 @@
-"""How sure a score or a difference of scores is: intervals, tests, and how many items they need.
+"""How sure a score or a difference of scores is: intervals and tests.
 
 Scores lie in [0, 1], one an item. `groups` names each item's group (None: a group of its own); where groups repeat,
 items of one group are not independent and everything is computed by group.
@@ -16,6 +16,7 @@ from scipy import optimize, special, stats
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Estimate
+from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes, left_out_error
 from trimtab.measurement.resampling import (
     Array,
     Indices,
@@ -24,18 +25,16 @@ from trimtab.measurement.resampling import (
     bca_mean,
     bias_and_acceleration,
     jackknife,
+    mean_floor,
     p_mean_above,
     p_sign_flip,
     sampling_units,
     statistic_draws,
 )
 
-Groups = Sequence[str | None]
-
-MIN_GROUPS = 20  # fewer clusters than this estimate their own variance badly
 FEW = 10  # with fewer items that differ, a bootstrap has too little to draw from
-MIN_LATENCIES = 60  # 0.95 ** 59 < 0.05: with 59 the largest bounds the 95th percentile
-LEVEL, POWER = 0.05, 0.8
+LEVEL = 0.05
+NOTHING = 1e-12  # an error below this is rounding
 
 
 class Difference(NamedTuple):
@@ -53,26 +52,26 @@ def estimate(
     """The mean score with its two-sided 95% interval, or that of `statistic`, a function of item indices (macro-F1).
 
     Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg 2015).
-    Groups that repeat: Wilson at the effective number of items with t quantiles (Dean and Pagano 2015); `statistic`
-    then draws whole groups. Fewer than 10 scores unlike the rest: Wilson, which is wide enough for any scores in [0, 1].
+    Groups that repeat, for either: Wilson at the effective number of items (Dean and Pagano 2015) by the leave-one-group-out
+    error (CR3), with t of G* - 1 degrees, G* the effective number of groups. Fewer than 10 scores unlike the rest: Wilson,
+    which is wide enough for any scores in [0, 1].
     """
     x, codes = _checked(scores, groups)
-    if statistic is not None:
-        value, limits = float(statistic(np.arange(len(x)))), (0.0, 1.0)
-        units = sampling_units(len(x), codes)
+    value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
+    if codes is not None:
+        items = _effective_items(x, codes, statistic)
+        limits = _wilson(min(max(value, 0.0), 1.0), items, t_quantile(effective_groups(codes) - 1))
+    elif statistic is not None:
+        units = sampling_units(len(x), None)
         boots = statistic_draws(statistic, units, seed)
         if np.ptp(boots) > 0:
             limits = bca(value, boots, jackknife(statistic, units))
         else:
-            limits = _wilson(min(max(value, 0.0), 1.0), len(units), t_quantile(len(units)))
+            limits = _wilson(min(max(value, 0.0), 1.0), len(units), t_quantile(len(units) - 1))
+    elif _right_wrong(x) or _few(x):
+        limits = _wilson(value, len(x), _z())
     else:
-        value = float(x.mean())
-        if codes is not None:
-            limits = _wilson(value, _effective_items(x, codes), t_quantile(int(codes.max()) + 1))
-        elif _right_wrong(x) or _few(x):
-            limits = _wilson(value, len(x), _z())
-        else:
-            limits = bca_mean(x, seed)
+        limits = bca_mean(x, seed)
     return Estimate(value=value, low=min(limits[0], value), high=max(limits[1], value), n=len(x))
 
 
@@ -88,23 +87,45 @@ def p_reaches(
 
     Right/wrong: exact binomial. Graded: studentised bootstrap (Efron and Tibshirani 1993, ch. 12); with fewer than 10
     scores unlike the rest the binomial tail at the sum of the scores (conservative, Hoeffding 1963). By group: t of the
-    score statistic at the effective number of items. `statistic`: BCa limit solved for its level.
+    score statistic at the effective number of items, G* - 1 degrees. `statistic`: BCa limit solved for its level.
     """
     x, codes = _checked(scores, groups)
+    if codes is not None:
+        if target >= 1 or codes.max() < 1:
+            return 1.0
+        value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
+        error = math.sqrt(target * (1 - target) / _effective_items(x, codes, statistic))
+        return _t_above((value - target) / error, codes)
     if statistic is not None:
-        return _p_statistic_above(statistic, target, len(x), codes, seed)
+        return _p_statistic_above(statistic, target, len(x), seed)
     if target >= 1:
         return 1.0
-    if codes is not None:
-        count = int(codes.max()) + 1
-        if count < 2:
-            return 1.0
-        error = math.sqrt(target * (1 - target) / _effective_items(x, codes))
-        return float(stats.t.sf((x.mean() - target) / error, count - 1))
     if _right_wrong(x) or _few(x):
         total = float(x.sum())
         return float(special.betainc(total, len(x) - total + 1, target)) if total > 0 else 1.0
     return p_mean_above(x, target, seed)
+
+
+def lower_bound(
+    scores: ArrayLike, groups: Groups | None = None, *, statistic: Statistic | None = None, seed: int = 0
+) -> float:
+    """Lower one-sided 95% bound of the score: the largest target that `p_reaches` shows at .05, by the same methods.
+
+    Right/wrong: Clopper and Pearson (1934). By group: Wilson's lower limit with the one-sided quantile of t.
+    """
+    x, codes = _checked(scores, groups)
+    if codes is not None:
+        if codes.max() < 1:
+            return 0.0
+        value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
+        quantile = min(float(stats.t.isf(LEVEL, effective_groups(codes) - 1)), 1e9)
+        return min(value, _wilson(min(max(value, 0.0), 1.0), _effective_items(x, codes, statistic), quantile)[0])
+    if statistic is not None:
+        return _statistic_floor(statistic, len(x), seed)
+    if _right_wrong(x) or _few(x):
+        total = float(x.sum())
+        return float(special.betaincinv(total, len(x) - total + 1, LEVEL)) if total > 0 else 0.0
+    return max(0.0, mean_floor(x, LEVEL, seed))
 
 
 def compare(
@@ -118,24 +139,23 @@ def compare(
     """Two arms on the same items; `statistic`, when given, is the difference as a function of item indices.
 
     Right/wrong: exact McNemar test, Tango's (1998) score interval. Graded: sign-flip test, exact up to 14 items that
-    differ, and BCa interval of the paired differences. By group: sign flips of whole groups, clustered t interval.
-    Fewer than 10 items (or groups) that differ: Tango's interval at the sums of gains and losses, conservative.
+    differ, and BCa interval of the paired differences. By group: sign flips of whole groups (t for `statistic`), t interval of
+    G* - 1 degrees with the leave-one-group-out error (CR3). Fewer than 10 items (or groups) that differ: Tango's interval at
+    the sums of gains and losses (at G* pairs), conservative.
     Where test and interval disagree at the edge, the test decides.
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
     mean = float(gaps.mean())
-    if statistic is not None:
-        return _compare_statistic(statistic, len(gaps), codes, seed)
     if codes is not None:
-        low, high = _clustered_interval(gaps, codes)
-        p = p_sign_flip(np.bincount(codes, weights=gaps).astype(np.float64), seed)
-    else:
-        wins, losses = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum())
-        plain = _right_wrong(x) and _right_wrong(y)
-        few = np.count_nonzero(gaps) < FEW
-        low, high = tango_interval(wins, losses, len(gaps)) if plain or few else bca_mean(gaps, seed)
-        p = mcnemar(round(wins), round(losses)) if plain else p_sign_flip(gaps, seed)
+        return _compare_by_group(gaps, codes, statistic, seed)
+    if statistic is not None:
+        return _compare_statistic(statistic, len(gaps), seed)
+    wins, losses = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum())
+    plain = _right_wrong(x) and _right_wrong(y)
+    few = np.count_nonzero(gaps) < FEW
+    low, high = tango_interval(wins, losses, len(gaps)) if plain or few else bca_mean(gaps, seed)
+    p = mcnemar(round(wins), round(losses)) if plain else p_sign_flip(gaps, seed)
     return Difference(mean, max(min(low, mean), -1.0), min(max(high, mean), 1.0), p)
 
 
@@ -150,37 +170,25 @@ def p_noninferior(
 ) -> float:
     """One-sided p-value of "a is worse than b by `margin` or more": small where a is shown not to be.
 
-    Right/wrong: Tango's (1998) score test at -margin. Graded: studentised bootstrap of the paired differences. By group:
-    clustered t. Fewer than 10 items (or groups) that differ: Tango's test at the sums of gains and losses.
+    Right/wrong: Tango's (1998) score test at -margin. Graded: studentised bootstrap of the paired differences. By group: t of
+    G* - 1 degrees with the leave-one-group-out error. Fewer than 10 items (or groups) that differ: Tango's test at the sums
+    of gains and losses (at G* pairs).
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
-    if statistic is not None:
-        return _p_statistic_above(statistic, -margin, len(gaps), codes, seed)
-    wins, losses, count = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps)
     if codes is not None:
-        groups_count = int(codes.max()) + 1
-        if groups_count < 2:
+        if codes.max() < 1:
             return 1.0
-        if np.count_nonzero(np.bincount(codes, np.abs(gaps))) >= FEW:
-            return float(stats.t.sf((gaps.mean() + margin) / clustered_error(gaps, codes), groups_count - 1))
-        scale = groups_count / count
-        return float(stats.norm.sf(_tango(wins * scale, losses * scale, groups_count, -margin)))
+        value, error = _by_group(gaps, codes, statistic)
+        if _differing(gaps, codes) >= FEW and error > NOTHING:
+            return _t_above((value + margin) / error, codes)
+        return float(stats.norm.sf(_tango(*_pairs_of_groups(gaps, codes, statistic), -margin)))
+    if statistic is not None:
+        return _p_statistic_above(statistic, -margin, len(gaps), seed)
+    wins, losses, count = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps)
     if (_right_wrong(x) and _right_wrong(y)) or np.count_nonzero(gaps) < FEW:
         return float(stats.norm.sf(_tango(wins, losses, count, -margin)))
     return p_mean_above(gaps, -margin, seed)
-
-
-def group_count(groups: Groups) -> int | None:
-    """How many groups the items form; None where no group repeats."""
-    codes = group_codes(groups)
-    return None if codes is None else int(codes.max()) + 1
-
-
-def too_few_groups(groups: Groups | None) -> int | None:
-    """The number of groups, where they repeat and there are fewer than 20: intervals by group are then rough."""
-    count = None if groups is None else group_count(groups)
-    return count if count is not None and count < MIN_GROUPS else None
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -197,7 +205,7 @@ def mcnemar(wins: int, losses: int) -> float:
     return min(1.0, 2 * float(stats.binom.sf(max(wins, losses) - 1, wins + losses, 0.5)))
 
 
-def tango_interval(wins: float, losses: float, n: int) -> tuple[float, float]:
+def tango_interval(wins: float, losses: float, n: float) -> tuple[float, float]:
     """95% interval of the paired difference (wins - losses) / n by inverting Tango's (1998) score test."""
     difference, edge, z = (wins - losses) / n, 1 - 1e-9, _z()
 
@@ -208,50 +216,6 @@ def tango_interval(wins: float, losses: float, n: int) -> tuple[float, float]:
         return root
 
     return limit(-edge, z), limit(edge, -z)
-
-
-def discordance(a: ArrayLike, b: ArrayLike) -> float:
-    """Mean squared difference of two arms' scores: for right/wrong the share of items that only one has right."""
-    return float(np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2))
-
-
-def items_for_difference(difference: float, discordance: float, comparisons: int) -> int:
-    """Items that show `difference` with 80% power, two-sided at .05 / comparisons (Miettinen 1968, for McNemar's test).
-
-    n = (z(1 - .05/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised to it.
-    """
-    delta = abs(difference)
-    if not 0 < delta <= 1:
-        raise InputError(f"no number of items shows a difference of {difference}", "give one in (0, 1]")
-    return math.ceil(_items(delta, discordance, comparisons) - 1e-9)
-
-
-def smallest_difference(n: int, discordance: float, comparisons: int) -> float:
-    """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none."""
-    if _items(1.0, discordance, comparisons) >= n:
-        return 1.0
-    root: float = optimize.brentq(lambda delta: _items(delta, discordance, comparisons) - n, 1e-6, 1.0)
-    return root
-
-
-def items_for_target(score: float, target: float, arms: int, variance: float | None = None) -> int | None:
-    """Items that show `target` reached with 80% power at .05 / arms if `score` is the true one; None: none would.
-
-    `variance` is that of one item's score, clustering included; without it that of right/wrong scores.
-    """
-    if score <= target:
-        return None
-    at_target, at_score = (target * (1 - target), score * (1 - score)) if variance is None else (variance, variance)
-    root = stats.norm.isf(LEVEL / arms) * math.sqrt(at_target) + stats.norm.ppf(POWER) * math.sqrt(at_score)
-    return max(1, math.ceil(float(root / (score - target)) ** 2))
-
-
-def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
-    """Median and 95th percentile in milliseconds of answers given one at a time; the latter needs 60 of them."""
-    if not seconds:
-        raise InputError("no latencies were measured", "time at least one answer")
-    p50, p95 = (float(value) * 1000 for value in np.quantile(np.asarray(seconds, float), (0.5, 0.95)))
-    return p50, p95 if len(seconds) >= MIN_LATENCIES else None
 
 
 # ---- inputs
@@ -278,14 +242,6 @@ def _paired(a: ArrayLike, b: ArrayLike, groups: Groups | None) -> tuple[Array, A
     return x, y, codes
 
 
-def group_codes(groups: Groups) -> Indices | None:
-    """Each item's group as a number from 0, or None where no group repeats."""
-    numbers: dict[tuple[str | None, int], int] = {}
-    keys = [(group, -1) if group is not None else (None, place) for place, group in enumerate(groups)]
-    codes = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
-    return codes if len(numbers) < len(codes) else None
-
-
 def _right_wrong(x: Array) -> bool:
     return bool(((x == 0) | (x == 1)).all())
 
@@ -300,9 +256,9 @@ def _z() -> float:
     return float(stats.norm.isf(LEVEL / 2))
 
 
-def t_quantile(units: int) -> float:
-    """The two-sided 95% quantile of Student's t for a mean of `units` independent ones; infinite for one."""
-    return float(stats.t.isf(LEVEL / 2, units - 1)) if units > 1 else math.inf
+def t_quantile(degrees: float) -> float:
+    """The two-sided 95% quantile of Student's t, infinite for no degrees; at most 1e9, so that no error stays none."""
+    return min(float(stats.t.isf(LEVEL / 2, degrees)), 1e9) if degrees > 0 else math.inf
 
 
 # ---- one mean
@@ -315,28 +271,34 @@ def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
-def clustered_error(x: Array, codes: Indices) -> float:
-    """Standard error of a mean over clusters (linearised ratio), never below that of independent items."""
-    count, centred = int(codes.max()) + 1, x - x.mean()
-    sums = np.bincount(codes, centred)
-    clustered = count / (count - 1) * float(sums @ sums)
-    independent = len(x) / (len(x) - 1) * float(centred @ centred)
-    return math.sqrt(max(clustered, independent)) / len(x)
+def _by_group(x: Array, codes: Indices, statistic: Statistic | None) -> tuple[float, float]:
+    """The mean, or the statistic, and its leave-one-group-out error, never below that of independent items."""
+    if statistic is None:
+        return float(x.mean()), clustered_error(x, codes)
+    value = float(statistic(np.arange(len(x))))
+    units = (sampling_units(len(x), each) for each in (codes, None))
+    return value, max(left_out_error(value, jackknife(statistic, each)) for each in units)
 
 
-def _effective_items(x: Array, codes: Indices) -> float:
-    """Independent right/wrong items that would be as sure as these; the number of groups where too few differ."""
-    count, mean = int(codes.max()) + 1, float(x.mean())
+def _effective_items(x: Array, codes: Indices, statistic: Statistic | None) -> float:
+    """Independent right/wrong items that would be as sure as these; the effective number of groups where too few differ."""
     values, counts = np.unique(x, return_counts=True)
     differing = len(np.unique(codes[x != values[counts.argmax()]]))
-    if differing < FEW or count < 2:
-        return float(count)
-    return mean * (1 - mean) / clustered_error(x, codes) ** 2
+    if differing >= FEW:
+        value, error = _by_group(x, codes, statistic)
+        if 0 < value < 1 and error > NOTHING:
+            return value * (1 - value) / error**2
+    return effective_groups(codes)
 
 
-def _p_statistic_above(statistic: Statistic, null: float, n: int, codes: Indices | None, seed: int) -> float:
+def _t_above(ratio: float, codes: Indices) -> float:
+    """The upper tail of t with one degree fewer than the groups count for."""
+    return float(stats.t.sf(ratio, effective_groups(codes) - 1))
+
+
+def _p_statistic_above(statistic: Statistic, null: float, n: int, seed: int) -> float:
     """p-value of "the statistic is at most `null`": the level at which the BCa limit meets it."""
-    units = sampling_units(n, codes)
+    units = sampling_units(n, None)
     value = float(statistic(np.arange(n)))
     if len(units) < 2:
         return 1.0
@@ -349,6 +311,20 @@ def _p_statistic_above(statistic: Statistic, null: float, n: int, codes: Indices
     return float(stats.norm.cdf(shifted / (1 + acceleration * shifted) - bias))
 
 
+def _statistic_floor(statistic: Statistic, n: int, seed: int) -> float:
+    """The largest `null` that `_p_statistic_above` shows to be passed: the one-sided BCa limit."""
+    units, value = sampling_units(n, None), float(statistic(np.arange(n)))
+    if n < 2:
+        return 0.0
+    boots = statistic_draws(statistic, units, seed)
+    if np.ptp(boots) == 0:
+        return min(value, float(LEVEL ** (1 / n)))
+    bias, acceleration = bias_and_acceleration(value, boots, jackknife(statistic, units))
+    wanted = float(stats.norm.ppf(LEVEL)) + bias
+    share = float(stats.norm.cdf(wanted / max(1 - acceleration * wanted, 0.1) + bias))
+    return min(value, float(np.quantile(boots, share)))
+
+
 def _p_all_alike(value: float, null: float, units: int) -> float:
     """p-value where every draw is the same: that of as many right/wrong items, or pairs where `null` is a difference."""
     if null >= 0:
@@ -356,8 +332,8 @@ def _p_all_alike(value: float, null: float, units: int) -> float:
     return float(stats.norm.sf(_tango(max(value, 0.0) * units, max(-value, 0.0) * units, units, null)))
 
 
-def _compare_statistic(statistic: Statistic, n: int, codes: Indices | None, seed: int) -> Difference:
-    units, value = sampling_units(n, codes), float(statistic(np.arange(n)))
+def _compare_statistic(statistic: Statistic, n: int, seed: int) -> Difference:
+    units, value = sampling_units(n, None), float(statistic(np.arange(n)))
     if len(units) < 2:
         return Difference(value, -1.0, 1.0, 1.0)
     boots = statistic_draws(statistic, units, seed)
@@ -365,7 +341,7 @@ def _compare_statistic(statistic: Statistic, n: int, codes: Indices | None, seed
         low, high = tango_interval(max(value, 0.0) * len(units), max(-value, 0.0) * len(units), len(units))
         return Difference(value, low, high, 1.0)
     low, high = bca(value, boots, jackknife(statistic, units))
-    above = _p_statistic_above(statistic, 0.0, n, codes, seed)
+    above = _p_statistic_above(statistic, 0.0, n, seed)
     return Difference(value, min(low, value), max(high, value), min(1.0, 2 * min(above, 1 - above)))
 
 
@@ -381,18 +357,30 @@ def _tango(wins: float, losses: float, n: float, delta: float) -> float:
     return above / math.sqrt(variance) if variance > 0 else (0.0 if above == 0 else math.copysign(math.inf, above))
 
 
-def _clustered_interval(gaps: Array, codes: Indices) -> tuple[float, float]:
-    count = int(codes.max()) + 1
-    if count < 2:
-        return -1.0, 1.0
-    if np.count_nonzero(np.bincount(codes, np.abs(gaps))) < FEW:
-        scale = count / len(gaps)
-        return tango_interval(float(gaps[gaps > 0].sum()) * scale, -float(gaps[gaps < 0].sum()) * scale, count)
-    half = t_quantile(count) * clustered_error(gaps, codes)
-    return float(gaps.mean()) - half, float(gaps.mean()) + half
+def _compare_by_group(gaps: Array, codes: Indices, statistic: Statistic | None, seed: int) -> Difference:
+    sums = np.bincount(codes, weights=gaps).astype(np.float64)
+    value, error = _by_group(gaps, codes, statistic) if len(sums) > 1 else (float(gaps.mean()), math.inf)
+    if not math.isfinite(error):
+        return Difference(value, -1.0, 1.0, 1.0)
+    if _differing(gaps, codes) < FEW or error < NOTHING:
+        pairs = _pairs_of_groups(gaps, codes, statistic)
+        low, high = tango_interval(*pairs)
+        p = 2 * float(stats.norm.sf(abs(_tango(*pairs, 0.0))))
+    else:
+        half = t_quantile(effective_groups(codes) - 1) * error
+        low, high = value - half, value + half
+        p = 2 * _t_above(abs(value) / error, codes)
+    p = p_sign_flip(sums, seed) if statistic is None else p
+    return Difference(value, max(min(low, value), -1.0), min(max(high, value), 1.0), p)
 
 
-def _items(delta: float, discordance: float, comparisons: int) -> float:
-    d = max(discordance, delta)
-    root = stats.norm.isf(LEVEL / (2 * comparisons)) * math.sqrt(d) + stats.norm.ppf(POWER) * math.sqrt(d - delta**2)
-    return float((root / delta) ** 2)
+def _differing(gaps: Array, codes: Indices) -> int:
+    """Groups in which anything differs."""
+    return int(np.count_nonzero(np.bincount(codes, np.abs(gaps))))
+
+
+def _pairs_of_groups(gaps: Array, codes: Indices, statistic: Statistic | None) -> tuple[float, float, float]:
+    """Gains, losses and their number as if each group were one pair: G* of them."""
+    value = float(gaps.mean() if statistic is None else statistic(np.arange(len(gaps))))
+    differ, groups = max(float(np.abs(gaps).mean()), abs(value)), effective_groups(codes)
+    return groups * (differ + value) / 2, groups * (differ - value) / 2, groups

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trimtab.base.grammar import describe
 from trimtab.base.records import Comparison
-from trimtab.measurement.statistics import group_count
+from trimtab.measurement.clusters import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, PREDICTED, Listing, label
 from trimtab.reports.view import ArmInWords, KeyFigure, Top
@@ -63,7 +63,8 @@ def rests_on(study: StudyFolder) -> list[str]:
         found.append(count(int(seeds), "training seed"))
     smallest = study.manifest.get("smallest_difference")
     if smallest is not None:
-        found.append(f"differences from {score(smallest)} up can be seen with 80% power (predicted)")
+        seen = f"differences from {score(smallest)} up" if smallest < 1 else "no difference between arms"
+        found.append(f"{seen} can be seen with 80% power (predicted)")
     return found or ["what the files of this study do not say"]
 
 
@@ -86,7 +87,7 @@ def caveats(study: StudyFolder) -> list[str]:
         found.append(f"Cut to fit the budget: {'; '.join(map(str, cuts))}.")
     groups = study.manifest.get("too_few_groups")
     if groups:
-        found.append(f"The test questions form only {groups} groups: of so few, intervals and tests are rough.")
+        found.append(f"The test questions count as only {groups} groups: of so few, intervals and tests are rough.")
     overlaps = study.manifest.get("overlaps")
     if isinstance(overlaps, int) and overlaps:
         found.append(f"{count(overlaps, 'overlap')} between splits let through: scores may be too high.")

@@ -24,7 +24,8 @@ from trimtab.data.checks import Level, Remark, by_level, check_examples, check_s
 from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
-from trimtab.measurement.statistics import items_for_difference, smallest_difference
+from trimtab.measurement.clusters import group_count
+from trimtab.measurement.power import groups_needed, items_for_difference, smallest_difference
 from trimtab.studies.opening import opened
 from trimtab.studies.study import GUESSED_DISCORDANCE
 
@@ -104,7 +105,7 @@ def check(task: str | Path | Task = "trimtab.toml", *, listeners: Sequence[Liste
 
 def _check(task: Task, progress: Progress) -> CheckResult:
     workspace = open_workspace(task, refuse_leaks=False)  # leaks are to be shown beside everything else
-    tests, comparisons = len(workspace.splits["test"]), max(1, len(task.arms) - 1)
+    tests = len(workspace.splits["test"])
     result = CheckResult(
         task=task.task.name,
         kind=task.task.kind,
@@ -120,8 +121,8 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         example_arm=None,
         example=(),
         tokens=None,
-        smallest_difference=_smallest(tests, comparisons) if tests else None,
-        comparisons=comparisons,
+        smallest_difference=_smallest(workspace) if tests else None,
+        comparisons=_comparisons(task),
         forecasts=(),
         minutes=None,
         currency=task.cost.currency if task.cost.machine_hour else None,
@@ -139,11 +140,32 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
         remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(task)}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
-    return [*remarks, *_cannot_run(lacking_keys(task), task)]
+    return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task)]
 
 
-def _smallest(tests: int, comparisons: int) -> float:
-    return smallest_difference(tests, GUESSED_DISCORDANCE, comparisons)
+def _comparisons(task: Task) -> int:
+    """Comparisons that a study makes at least: the best arm with each other one."""
+    return max(1, len(task.arms) - 1)
+
+
+def _too_few_groups(workspace: Workspace) -> Iterator[Remark]:
+    """Said where the test questions' groups cannot show a difference whatever is answered."""
+    groups, comparisons = _groups(workspace), _comparisons(workspace.task)
+    needed = groups_needed(comparisons)
+    if groups is not None and len(workspace.task.arms) > 1 and groups < needed:
+        made = f"{comparisons} comparison{'s' * (comparisons > 1)} between arms"
+        text = f"The test questions form {groups} groups, too few to show any difference in {made}, however large; {needed} groups are the least. Add questions of other groups, or compare fewer arms."
+        yield Remark("warn", text)
+
+
+def _groups(workspace: Workspace) -> int | None:
+    tests = workspace.splits["test"]
+    return group_count([example.group for example in tests]) if tests else None
+
+
+def _smallest(workspace: Workspace) -> float:
+    comparisons, tests = _comparisons(workspace.task), len(workspace.splits["test"])
+    return smallest_difference(tests, GUESSED_DISCORDANCE, comparisons, _groups(workspace))
 
 
 def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -> CheckResult:
@@ -179,7 +201,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
         example_arm=arm,
         example=pieces,
         tokens=tokens,
-        smallest_difference=_smallest(len(splits["test"]), result.comparisons),
+        smallest_difference=_smallest(session.workspace),
         forecasts=tuple(_forecast(arm, plan, tokens, len(splits["test"]), task) for arm in task.arms),
         minutes=plan.seconds / 60,
         cuts=plan.cuts,

@@ -14,7 +14,7 @@ from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import ArmResult
-from trimtab.measurement.statistics import too_few_groups
+from trimtab.measurement.clusters import too_few_groups
 
 OPENINGS = "openings.jsonl"
 

@@ -24,10 +24,12 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, Comparison, StudyResult, Usage
 from trimtab.base.task import Task, load_task, with_budget
 from trimtab.decision.verdict import best_arm, decide, planned_pairs
+from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import difference, noninferiority_p, scores_of, target_p
+from trimtab.measurement.power import discordance, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.measurement.statistics import LEVEL, discordance, holm, smallest_difference
+from trimtab.measurement.statistics import LEVEL, holm
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, opened
 from trimtab.studies.record import count_opening, manifest
@@ -192,7 +194,7 @@ class _StudyRun:
             task=self.task.task.name,
             metric=self.task.metric,
             target=self.task.target.quality,
-            verdict=decide(results, comparisons, margins, self.task, self.usages),
+            verdict=decide(results, comparisons, margins, self.task, self.usages, groups=self._groups()),
             arms=tuple(results),
             comparisons=tuple(comparisons),
             report=str(self.folder / "report.html"),
@@ -227,7 +229,12 @@ class _StudyRun:
         values = [scores_of(self._answers(result.arm)).values_N for result in self.results if result.status == "done"]
         shares = [discordance(a, b) for place, a in enumerate(values) for b in values[:place]]
         tests = len(self.workspace.splits["test"])
-        return smallest_difference(tests, max(shares, default=GUESSED_DISCORDANCE) or 1 / tests, max(1, comparisons))
+        share = max(shares, default=GUESSED_DISCORDANCE) or 1 / tests
+        return smallest_difference(tests, share, max(1, comparisons), self._groups())
+
+    def _groups(self) -> int | None:
+        """The groups of the test questions, where they repeat."""
+        return group_count([example.group for example in self.workspace.splits["test"]])
 
     def _time_left(self, plan: Plan, arms: Sequence[Arm]) -> None:
         """Let the display show what the plan says of the arms that are left, less what this one has taken."""

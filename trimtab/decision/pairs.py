@@ -1,0 +1,37 @@
+"""Which arms are compared: planned before the answers are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trimtab.base.grammar import PARTS, is_trained
+from trimtab.base.records import Arm
+
+
+def planned_pairs(arms: Sequence[Arm], best: str) -> list[tuple[str, str]]:
+    """The comparisons of a study, decided by its arms: the best with each other arm, each blend with its parts.
+
+    The parts of a blend are the arms that lack one of its ingredients: lora+rag has lora and rag, rag+few-shot has rag and
+    few-shot, where those arms exist. No pair comes twice.
+    """
+    pairs = [(best, arm.name) for arm in arms if arm.name != best]
+    for blend in arms:
+        for part in arms:
+            pair = (blend.name, part.name)
+            if _is_part(part, blend) and pair not in pairs and pair[::-1] not in pairs:
+                pairs.append(pair)
+    return pairs
+
+
+def _is_part(part: Arm, blend: Arm) -> bool:
+    """Whether `part` is `blend` without its tuned weights or without one part of its context, all else alike."""
+    same_weights = (part.weights, part.stages, part.endpoint) == (blend.weights, blend.stages, blend.endpoint)
+    if same_weights:
+        lacks_one = set(part.parts) < set(blend.parts) and len(part.parts) == len(blend.parts) - 1
+    else:
+        lacks_one = part.weights == "base" and is_trained(blend) and part.parts == blend.parts != ()
+    of_context = {PARTS[name].setting for name in blend.parts}
+    kept = {PARTS[name].setting for name in part.parts}
+    own = {key: value for key, value in blend.settings.items() if (key in kept if key in of_context else same_weights)}
+    blended = is_trained(blend) + len(blend.parts) > 1
+    return blended and lacks_one and dict(part.settings) == own

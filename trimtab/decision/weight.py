@@ -1,0 +1,50 @@
+"""Which arm is light: what it costs over the horizon, and how simple it is where costs do not tell arms apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trimtab.base.grammar import is_trained, named
+from trimtab.base.records import ArmResult, Cost
+from trimtab.base.task import Task
+from trimtab.decision.cost import MACHINE_SECONDS
+
+ALIKE = 0.1  # costs that differ by no more are equal: seconds measured again differ as much
+
+
+def by_weight(arms: Sequence[ArmResult], task: Task) -> list[ArmResult]:
+    """Arms from light to heavy: known costs in the study's unit, then in another unit, then unknown ones.
+
+    Costs are taken in runs, so that the order is one: the cheapest arm begins a run, and every arm belongs to it whose cost is
+    equal to that arm's (`alike`); the cheapest of the others begins the next. Within a run the arm with fewer parts (trained
+    stages and parts of its context) is lighter, then the one with fewer stored bytes, then the cheaper one.
+    """
+    unit = task.cost.currency if task.cost.machine_hour else MACHINE_SECONDS
+    known = {arm.name: arm for arm in task.arms}
+
+    def parts(name: str) -> int:
+        arm = known.get(name) or named(name)
+        return 0 if arm is None else (len(arm.stages) or is_trained(arm)) + len(arm.parts)
+
+    def price(arm: ArmResult) -> tuple[int, float]:
+        return (2, 0.0) if arm.cost is None else (int(arm.cost.currency != unit), arm.cost.total)
+
+    ordered: list[ArmResult] = []
+    left = sorted(arms, key=lambda arm: (*price(arm), arm.arm))
+    while left:
+        first = left[0]
+        run = [arm for arm in left if price(arm)[0] == price(first)[0] and alike(first.cost, arm.cost)]
+        ordered += sorted(run, key=lambda arm: (parts(arm.arm), arm.stored_bytes, *price(arm), arm.arm))
+        left = [arm for arm in left if arm not in run]
+    return ordered
+
+
+def alike(one: Cost | None, other: Cost | None) -> bool:
+    """Whether two costs are equal for the decision: both unknown, within 10%, or with intervals that overlap."""
+    if one is None or other is None:
+        return one is other
+    if one.currency != other.currency:
+        return False
+    less, more = sorted((one, other), key=lambda cost: cost.total)
+    overlap = less.high is not None and more.low is not None and more.low <= less.high
+    return overlap or more.total <= (1 + ALIKE) * less.total

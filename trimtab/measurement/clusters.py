@@ -1,0 +1,61 @@
+"""Items in groups that repeat: which group each is of, and the error of a mean over groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from trimtab.measurement.resampling import Array, Indices
+
+Groups = Sequence[str | None]
+
+MIN_GROUPS = 10  # of one size: fewer estimate their own variance badly
+
+
+def group_codes(groups: Groups) -> Indices | None:
+    """Each item's group as a number from 0, or None where no group repeats."""
+    numbers: dict[tuple[str | None, int], int] = {}
+    keys = [(group, -1) if group is not None else (None, place) for place, group in enumerate(groups)]
+    codes = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
+    return codes if len(numbers) < len(codes) else None
+
+
+def group_count(groups: Groups) -> int | None:
+    """How many groups the items form; None where no group repeats."""
+    codes = group_codes(groups)
+    return None if codes is None else int(codes.max()) + 1
+
+
+def effective_groups(codes: Indices) -> float:
+    """Groups of equal size that would weigh as these do: G* = 1 / sum of the squared shares (Carter, Schnepel and Steigerwald 2017)."""
+    sizes = np.bincount(codes)
+    return float(sizes.sum()) ** 2 / float(sizes @ sizes)
+
+
+def too_few_groups(groups: Groups | None) -> int | None:
+    """The effective number of groups (G*), where they repeat and it is below 10: intervals by group are then rough."""
+    codes = None if groups is None else group_codes(groups)
+    count = MIN_GROUPS if codes is None else effective_groups(codes)
+    return min(round(count), MIN_GROUPS - 1) if count < MIN_GROUPS else None
+
+
+def clustered_error(x: Array, codes: Indices) -> float:
+    """Standard error of a mean over clusters, from the means with each one left out, never below that of independent items.
+
+    CR3: the square is (G - 1)/G sum (mean without g - mean)^2 (Bell and McCaffrey 2002; MacKinnon, Nielsen and Webb 2023,
+    "Fast and reliable jackknife and bootstrap methods for cluster-robust inference"). Where groups are of one size it is the
+    usual linearised error with G/(G - 1). The floor is ours.
+    """
+    count, centred = int(codes.max()) + 1, x - x.mean()
+    shifts = np.bincount(codes, centred) / (len(x) - np.bincount(codes))
+    clustered = (count - 1) / count * float(shifts @ shifts)
+    independent = float(centred @ centred) / (len(x) - 1) / len(x)
+    return math.sqrt(max(clustered, independent))
+
+
+def left_out_error(value: float, left_out: Array) -> float:
+    """The same error of any figure, from its `value` and from those with each unit left out."""
+    shifts = left_out - value
+    return math.sqrt((len(shifts) - 1) / len(shifts) * float(shifts @ shifts))
