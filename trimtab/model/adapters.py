@@ -175,7 +175,7 @@ def _rank_and_alpha(config: dict[str, Any], tensors: dict[str, Tensor], file: Pa
     if type(rank) is not int or rank < 1 or held - {rank}:
         found = ", ".join(map(str, sorted(held)[:3])) or "none"
         raise InputError(f"r is {_short(rank)}, and the tensors are of rank {found}", _TOGETHER, file=file)
-    if type(alpha) not in (int, float) or not abs(alpha) <= MOST_ALPHA:  # NaN is not
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= MOST_ALPHA:  # NaN is not
         raise InputError(f"lora_alpha is {_short(alpha)}", _TOGETHER, file=file)
     return rank, float(alpha)
 
@@ -189,9 +189,10 @@ def _short(value: Any) -> str:
 
 def _tensors(file: Path) -> dict[str, Tensor]:
     try:
-        return load_file(file)
+        tensors: dict[str, Tensor] = load_file(file)
     except (SafetensorError, ValueError) as error:
         raise InputError(f"is damaged or cut off ({said(error)})", "restore it from a copy", file=file) from None
+    return tensors
 
 
 def _copy_into(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
