@@ -43,6 +43,13 @@ from trimtab.measurement.metrics import abstention
 from trimtab.measurement.statistics import MIN_LATENCIES, latency_percentiles
 
 BATCH_ITEMS = 64  # questions between two progress events
+REPLIES = "replies.jsonl"  # what an endpoint has answered of an arm that is not done yet
+
+
+def forget_replies(folder: Path) -> None:
+    """Take away what an endpoint's answers were kept in, once the arm's answers are."""
+    for file in folder.glob(f"run-*/{REPLIES}"):
+        file.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +110,8 @@ class ArmRunner:
                 found.train_seconds += trained.seconds / effort.seeds
                 found.figures.update(trained.figures)
                 found.stored_bytes = folder_bytes(run / "adapter")
-                with ready(self.session, arm, context, run, examples[:8]) as able:
+                replies = None if saved else run / REPLIES
+                with ready(self.session, arm, context, run, examples[:8], replies=replies) as able:
                     self._measure(found, able, examples, split, seed, effort.seeds)
         found.peak_mb = memory.megabytes
         usage = self._usage(arm, found)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
 from trimtab.arms.plan import Plan, fit, load_plan, predict, save_plan
-from trimtab.arms.run import ArmRunner
+from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
@@ -169,6 +169,7 @@ class _StudyRun:
         write_arm(folder, record)
         for checkpoints in folder.glob("run-*/*/checkpoints"):
             shutil.rmtree(checkpoints)
+        forget_replies(folder)
         return outcome.result
 
     def _decide(self, arms: Sequence[Arm]) -> StudyResult:
