@@ -217,6 +217,15 @@ def test_a_damaged_adapter_is_refused(name, tmp_path):
     assert not lora_layers(base.model)
 
 
+def test_a_rank_without_any_tensor_of_it_is_refused_before_layers_are_made(tmp_path):
+    trained("llama", tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "r": 10**9}))
+    save_file({"other": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="other layers"):
+        load_adapter(base_of("llama"), tmp_path)
+
+
 def test_an_adapter_with_another_shape_leaves_nothing_on(tmp_path):
     trained("llama", tmp_path)
     tensors = load_file(tmp_path / "adapter_model.safetensors")

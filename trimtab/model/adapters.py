@@ -154,17 +154,17 @@ def load_adapter(base: Base, folder: Path) -> None:
             file=folder / CONFIG_FILE,
         )
     tensors = _tensors(folder / ADAPTER_FILE)
+    sides = [f"{_PEFT_PREFIX}{name}.lora_{side}.weight" for name in linear_layers(base.model) for side in "AB"]
+    if tensors.keys() != set(sides):
+        raise InputError(
+            "the adapter is for other layers than this model has", "use the base model it was trained on", file=folder
+        )
     rank, alpha = _rank_and_alpha(config, tensors, folder / CONFIG_FILE)
     add_lora(base, rank, alpha, seed=0)
     targets: dict[str, Any] = {}
     for name, layer in lora_layers(base.model).items():
         targets[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_a
         targets[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_b
-    if tensors.keys() != targets.keys():
-        take_off(base)
-        raise InputError(
-            "the adapter is for other layers than this model has", "use the base model it was trained on", file=folder
-        )
     _copy_into(base, targets, tensors, folder)
 
 
@@ -172,7 +172,7 @@ def _rank_and_alpha(config: dict[str, Any], tensors: dict[str, Tensor], file: Pa
     """Both as the config has them, if they are numbers that the tensors bear out: the layers are made from them."""
     rank, alpha = config.get("r"), config.get("lora_alpha")
     held = {value.shape[0] if value.dim() == 2 else 0 for name, value in tensors.items() if ".lora_A." in name}
-    if type(rank) is not int or rank < 1 or held - {rank}:
+    if type(rank) is not int or rank < 1 or held != {rank}:
         found = ", ".join(map(str, sorted(held)[:3])) or "none"
         raise InputError(f"r is {_short(rank)}, and the tensors are of rank {found}", _TOGETHER, file=file)
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= MOST_ALPHA:  # NaN is not
