@@ -105,7 +105,7 @@ def test_a_question_without_text_in_squad_is_skipped(tmp_path: Path) -> None:
     assert found.refusals[0].reason == "no text in question"
 
 
-def _nested(pyarrow: Any) -> Any:
+def _nested() -> Any:
     kind = pyarrow.struct([pyarrow.field("role", pyarrow.string()), pyarrow.field("role", pyarrow.string())])
     turns = pyarrow.list_(kind)
     return pyarrow.schema([pyarrow.field("question", pyarrow.string()), pyarrow.field("answer", turns)])
@@ -113,12 +113,9 @@ def _nested(pyarrow: Any) -> Any:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_17_two_columns_of_one_name_in_parquet(tmp_path: Path, nested: bool) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
     texts = pyarrow.array(["a", "b"])
     if nested:
-        schema = _nested(pyarrow)
+        schema = _nested()
         table = pyarrow.Table.from_arrays([texts, pyarrow.nulls(2, schema.field("answer").type)], schema=schema)
     else:
         table = pyarrow.Table.from_arrays([texts, texts, texts], names=["question", "answer", "answer"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab.base.files import append_line
+from trimtab.base.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +102,7 @@ class Display:
                 console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
             )
             self._live.start()
-        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        self._live.update(Text(visible(text), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def _parts(self, event: Event) -> list[str]:
         parts = [f"{event['arm'] or '':<10} {event['stage']:<10}"]
@@ -125,7 +126,7 @@ class Display:
 
 
 def _line(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{visible(text)}\n")
     sys.stderr.flush()
 
 

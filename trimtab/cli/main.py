@@ -18,6 +18,7 @@ import typer
 from trimtab import __version__
 from trimtab.base.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, TrimtabError, cannot_write, in_words
 from trimtab.base.progress import stop_asked
+from trimtab.base.visible import visible
 from trimtab.cli import ask, check, demo, doctor, eval, init, pull, runs, study, train
 
 EPILOG = (
@@ -121,7 +122,7 @@ def _told(error: BaseException) -> tuple[str, int]:
 
 def _print_error(message: str, code: int, *, as_json: bool) -> None:
     """One line on standard error; in JSON mode an object on standard output too."""
-    typer.echo(f"trimtab: {message}", err=True)
+    typer.echo(f"trimtab: {visible(message)}", err=True)
     if as_json:
         typer.echo(json.dumps({"error": message, "exit_code": code}))
 
