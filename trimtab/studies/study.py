@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +151,8 @@ class _StudyRun:
                     raise
                 remedy = "make room, then run the same command with --resume"
                 raise InputError(f"arm {arm.name} could not be kept ({why})", remedy, file=folder) from error
+            if not own and os.environ.get("TRIMTAB_DEBUG"):
+                traceback.print_exception(error)  # a fault of ours: what to report
             self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
             return ArmResult(arm=arm.name, status="failed", why=why)
         self.usages[arm.name] = outcome.usage
