@@ -43,7 +43,9 @@ def answering(answer: Answer) -> Iterator[str]:
             while line := file.readline().strip():
                 if line.lower().startswith(b"content-length:"):
                     length = int(line.split(b":")[1])
-            answer(connection, file.read(length))
+            body = file.read(length)
+            if body and len(body) == length:  # a client that has gone away asked nothing
+                answer(connection, body)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=serve, daemon=True).start()

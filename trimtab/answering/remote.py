@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ class RemoteModel:
             answers = [pool.submit(self._answer, client, prompt, max_new, labels) for prompt in prompts]
             try:
                 return [self._in_time(answer) for answer in answers]
+            except RemoteError:  # answers under way are paid for: they are waited for and kept
+                self._over.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                wait([answer for answer in answers if not answer.cancelled()], timeout=self.timeout)
+                raise
             finally:
                 self._over.set()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -152,8 +157,8 @@ class RemoteModel:
         problem, asked_wait = "", None
         for attempt in range(self.attempts):
             if attempt:
-                wait = FIRST_WAIT * 2 ** (attempt - 1) if asked_wait is None else asked_wait
-                if self._over.wait(min(LONGEST_WAIT, wait)):
+                pause = FIRST_WAIT * 2 ** (attempt - 1) if asked_wait is None else asked_wait
+                if self._over.wait(min(LONGEST_WAIT, pause)):
                     break  # another answer could not be had: nobody waits for this one
             started, asked_wait = time.perf_counter(), None
             try:
