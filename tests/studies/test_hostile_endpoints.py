@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 from pathlib import Path
@@ -26,12 +27,12 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_answers_that_were_paid_for_are_not_asked_again(tmp_path: Path, tiny_model_folder: Path) -> None:
     asked: list[str] = []
-    most: float = 7
+    numbers, most = itertools.count(1), float(7)
 
     def answer(connection: socket.socket, body: bytes) -> None:
         asked.append(json.loads(body)["messages"][-1]["content"])
         good = reply(chat("Bonn", prompt_tokens=3, completion_tokens=1))
-        connection.sendall(good if len(asked) <= most else reply(b"no more money", status="402 Pay"))
+        connection.sendall(good if next(numbers) <= most else reply(b"no more money", status="402 Pay"))
 
     with answering(answer) as url:
         task = write_task(tmp_path, tiny_model_folder, ["api-big", "prompt"], more=ENDPOINT.format(url=url))
