@@ -9,6 +9,7 @@ from openai_server import KEY, Server, completion, decode, serving
 
 from trimtab.answering import remote
 from trimtab.answering.remote import RemoteModel, match_label
+from trimtab.answering.reply import wait_asked
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Message, Prompt
 
@@ -134,6 +135,6 @@ def test_the_wait_may_be_a_date() -> None:
     from datetime import UTC, datetime, timedelta
     from email.utils import format_datetime
 
-    wait = remote._retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=30)))
+    wait = wait_asked(format_datetime(datetime.now(UTC) + timedelta(seconds=30)))
     assert wait is not None
     assert 25 < wait <= 30

@@ -162,3 +162,43 @@ def test_labels_fit_the_kind_and_stand_once(tmp_path: Path, kind: str, labels: s
 def test_a_column_is_not_question_and_answer_at_once(tmp_path: Path):
     with pytest.raises(InputError, match="as question and as answer"):
         load(tmp_path, PLAIN.replace("[base]", 'columns = { input = "q", output = "q" }\n[base]'))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "questions_per_month = 1e300",
+        "horizon_months = 1e300",
+        "horizon_months = 1e-300",
+        "utilisation = 1e-300",
+        'machine_hour = { price = 1e300, as_of = 2026-11-01, source = "list" }',
+        "change = { share = 0.5, per_month = 1e300, lead_days = 1 }",
+        "change = { share = 0.5, per_month = 1, lead_days = 1e300 }",
+    ],
+)
+def test_costs_beyond_all_numbers_are_refused_before_anything_is_counted(tmp_path: Path, setting: str):
+    with pytest.raises(InputError, match=r"cost\..*should be (less|greater) than or equal to"):
+        load(tmp_path, PLAIN + f"[cost]\n{setting}\n")
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_token_price_beyond_all_numbers_is_refused(tmp_path: Path, side: str):
+    price = {"input": "1.0", "output": "1.0", side: "1e300"}
+    fees = ", ".join(f"{name} = {value}" for name, value in price.items())
+    api = f'url = "https://a/v1"\nmodel = "m"\nprice_per_million = {{ {fees}, as_of = 2026-11-01, source = "list" }}'
+    with pytest.raises(InputError, match="should be less than or equal to"):
+        load(tmp_path, PLAIN + f"[api.big]\n{api}\n")
+
+
+@pytest.mark.parametrize("length", [65, 300])
+def test_a_name_that_no_folder_can_bear_is_refused(tmp_path: Path, length: int):
+    name = "a" * length
+    own = (f'[arm.{name}]\nweights = "lora"\n', f'[api.{name}]\nurl = "https://a/v1"\nmodel = "m"\n')
+    for table in own:
+        with pytest.raises(InputError, match=rf"has {length} letters, and 64 are the most; rename it") as caught:
+            load(tmp_path, PLAIN + table)
+        assert name not in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        parse_arm(name, load(tmp_path, PLAIN))
+    assert len(str(caught.value)) < 200
+    load(tmp_path, PLAIN + own[0].replace(name, "a" * 64))

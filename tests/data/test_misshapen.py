@@ -103,3 +103,23 @@ def test_a_question_without_text_in_squad_is_skipped(tmp_path: Path) -> None:
     found = read(tmp_path / "a.json")
     assert [example.id for example in found.examples] == ["i0", "i1"]
     assert found.refusals[0].reason == "no text in question"
+
+
+def _nested() -> Any:
+    kind = pyarrow.struct([pyarrow.field("role", pyarrow.string()), pyarrow.field("role", pyarrow.string())])
+    turns = pyarrow.list_(kind)
+    return pyarrow.schema([pyarrow.field("question", pyarrow.string()), pyarrow.field("answer", turns)])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_17_two_columns_of_one_name_in_parquet(tmp_path: Path, nested: bool) -> None:
+    texts = pyarrow.array(["a", "b"])
+    if nested:
+        schema = _nested()
+        table = pyarrow.Table.from_arrays([texts, pyarrow.nulls(2, schema.field("answer").type)], schema=schema)
+    else:
+        table = pyarrow.Table.from_arrays([texts, texts, texts], names=["question", "answer", "answer"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    name = "role" if nested else "answer"
+    with pytest.raises(InputError, match=rf"a\.parquet: two columns are called '{name}'; rename one"):
+        read(tmp_path / "a.parquet")

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model, random_rows
 
 from trimtab.base.errors import InputError, MissingError
@@ -178,3 +179,59 @@ def test_an_adapter_of_another_model_is_refused_and_nothing_is_left_on(tmp_path)
 def test_too_many_layers_are_refused():
     with pytest.raises(InputError, match="layers = 3, but the model has 2"):
         unfreeze(base_of("llama"), "freeze", layers=3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("r", 0, r"adapter_config\.json: r is 0, and the tensors are of rank 4;"),
+        ("r", 10**9, "r is 1000000000, and the tensors are of rank 4;"),
+        ("r", 10**30, "r is an integer of 19 digits or more, and"),
+        ("r", -4, "r is -4"),
+        ("r", True, "r is True"),
+        ("r", "4\x1b[2J", r"r is '4\\x1b\[2J'"),
+        ("r", None, "r is None"),
+        ("lora_alpha", float("inf"), "lora_alpha is inf;"),
+        ("lora_alpha", float("nan"), "lora_alpha is nan;"),
+        ("lora_alpha", "8", "lora_alpha is '8';"),
+    ],
+)
+def test_a_rank_that_the_tensors_do_not_have_is_refused_before_layers_are_made(key, value, told, tmp_path):
+    trained("llama", tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    base = base_of("llama")
+    with pytest.raises(InputError, match=told) as caught:
+        load_adapter(base, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not lora_layers(base.model)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_damaged_adapter_is_refused(name, tmp_path):
+    trained("llama", tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-9])
+    base = base_of("llama")
+    with pytest.raises(InputError, match=rf"{name}: is damaged"):
+        load_adapter(base, tmp_path)
+    assert not lora_layers(base.model)
+
+
+def test_a_rank_without_any_tensor_of_it_is_refused_before_layers_are_made(tmp_path):
+    trained("llama", tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "r": 10**9}))
+    save_file({"other": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="other layers"):
+        load_adapter(base_of("llama"), tmp_path)
+
+
+def test_an_adapter_with_another_shape_leaves_nothing_on(tmp_path):
+    trained("llama", tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    name = next(name for name in tensors if ".lora_B." in name)
+    save_file({**tensors, name: torch.zeros(3, 4)}, tmp_path / "adapter_model.safetensors")
+    base = base_of("llama")
+    with pytest.raises(InputError, match="does not fit the model"):
+        load_adapter(base, tmp_path)
+    assert not lora_layers(base.model)

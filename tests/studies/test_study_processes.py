@@ -16,6 +16,7 @@ from study_tasks import rows_of, write_task
 
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.study import study
+from trimtab.training import checkpoint
 
 ARMS = ["prompt", "slow", "few-shot"]
 SLOW = """
@@ -75,18 +76,50 @@ def test_signals_take_nothing_that_was_finished(tmp_path: Path, tiny_model_folde
     assert max(steps) == steps[-1]
 
 
-def test_a_signal_while_planning_is_told_and_gone_on_after(tmp_path: Path, tiny_model_folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_planning_is_told_and_gone_on_after(tmp_path: Path, tiny_model_folder: Path, number) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     process = start(task, "--json")
     while not list((tmp_path / ".trimtab").glob("studies/*/events.jsonl")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     printed, told = process.communicate(timeout=60)
     assert process.returncode == 3, told
     assert json.loads(printed)["error"] in told.splitlines()[-1]
     assert "--resume" in told.splitlines()[-1]
     assert study(task, resume="latest", listeners=[]).arms[0].status == "done"
+
+
+ON_ITS_OWN_TERMINAL = """
+import os, sys
+os.setsid()
+os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first terminal that the leader of a session opens is its own
+from trimtab.cli.main import run
+run()
+"""
+
+
+def test_a_terminal_that_goes_away_takes_no_step_with_it(tmp_path: Path, tiny_model_folder: Path) -> None:
+    """It sends SIGHUP, and whatever is written to it from then on fails."""
+    task = write_task(tmp_path, tiny_model_folder, ["slow"], more=SLOW)
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_ITS_OWN_TERMINAL, "study", "--task", str(task)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    os.close(theirs)
+    folder = wait_for(task, "train")
+    os.close(ours)
+    assert process.wait(timeout=60) == 3
+    (checkpoints,) = folder.glob("arms/slow/run-0/*/checkpoints")
+    kept = checkpoint.load(checkpoints)
+    assert kept is not None
+    told = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert kept.state["step"] == [event["step"] for event in told if event["stage"] == "train"][-1]
 
 
 ENDPOINT = """

@@ -52,6 +52,22 @@ def test_with_every_arm_failed_there_is_a_report_and_no_winner(tmp_path: Path, t
     assert (folder_of(task, result) / "report.html").is_file()
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_fault_of_ours_leaves_its_traceback_where_it_is_asked_for(
+    tmp_path, tiny_model_folder, monkeypatch, capsys, asked
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr("trimtab.arms.run.ArmRunner.run", lost)
+    monkeypatch.setenv("TRIMTAB_DEBUG", "1" if asked else "")
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    result = study(task, listeners=[])
+    assert (result.arms[0].status, result.arms[0].why) == ("failed", "KeyError: 'lost'")
+    shown = capsys.readouterr().err
+    assert ("Traceback" in shown and "in lost" in shown) == asked
+
+
 class Killed(BaseException):
     """What takes the process down at an event; nothing in the code under test knows it."""
 

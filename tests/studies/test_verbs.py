@@ -358,3 +358,8 @@ def test_the_demo_overwrites_nothing_and_has_no_cut_where_there_is_none(studied,
     with pytest.raises(MissingError, match="no bundled example"):
         demo("nothing", folder=tmp_path / "nothing")
     assert studied == []
+
+
+def test_a_question_in_another_encoding_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the question is not UTF-8 text; write it in UTF-8"):
+        ask("caf\udce9?", task=tmp_path / "none.toml")

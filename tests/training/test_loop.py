@@ -274,7 +274,7 @@ def test_the_weights_of_a_rung_are_its_last_not_the_best(tmp_path):
     assert same(weights(base), dict(checkpoint.load_best(asked.checkpoints).weights))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_step_saves_and_the_rest_is_as_if_never_stopped(tmp_path, number):
     whole = fresh()
     expected = train(job(whole, tmp_path / "whole", dev=dev()))

@@ -34,15 +34,25 @@ class Ready:
 
 
 @contextmanager
-def ready(session: Session, arm: Arm, context: Context, run: Path, sample: Sequence[Example] = ()) -> Iterator[Ready]:
+def ready(
+    session: Session,
+    arm: Arm,
+    context: Context,
+    run: Path,
+    sample: Sequence[Example] = (),
+    *,
+    replies: Path | None = None,
+) -> Iterator[Ready]:
     """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved.
 
-    `sample` are questions whose prompts show what all prompts of this arm begin with.
+    `sample` are questions whose prompts show what all prompts of this arm begin with. An endpoint's answers are paid for: with
+    `replies` those of `many` are kept in this file and not asked again; `alone`, whose seconds count, always asks.
     """
     if not method_of(arm).uses_base:
-        many = _remote(session, arm) if arm.endpoint else _linear(load_linear(run / "adapter"), session)
         builder = PromptBuilder(session, context, fits=False)
-        yield Ready(builder=builder, many=many, alone=lambda prompt: many([prompt])[0])
+        many = _remote(session, arm, replies) if arm.endpoint else _linear(load_linear(run / "adapter"), session)
+        asking = _remote(session, arm) if arm.endpoint else many
+        yield Ready(builder=builder, many=many, alone=lambda prompt: asking([prompt])[0])
         return
     base = session.fresh_base()
     if is_trained(arm):
@@ -119,12 +129,12 @@ def lacking_keys(task: Task) -> dict[str, str]:
     return lacking
 
 
-def _endpoint(task: Task, name: str) -> RemoteModel:
+def _endpoint(task: Task, name: str, replies: Path | None = None) -> RemoteModel:
     table = task.api[name]
-    return RemoteModel(table.url, table.model, table.key_env)
+    return RemoteModel(table.url, table.model, table.key_env, kept=replies)
 
 
-def _remote(session: Session, arm: Arm) -> Answerer:
-    model = _endpoint(session.task, arm.endpoint or "")
+def _remote(session: Session, arm: Arm, replies: Path | None = None) -> Answerer:
+    model = _endpoint(session.task, arm.endpoint or "", replies)
     labels = session.workspace.labels if session.task.task.kind == "classify" else ()
     return lambda prompts: model.generate(prompts, session.output_tokens, labels)

@@ -21,6 +21,7 @@ from trimtab.base.grammar import method_of
 from trimtab.base.machine import versions
 from trimtab.base.records import Arm, Example
 from trimtab.base.task import Task
+from trimtab.model.folder import inside, weight_files
 
 Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of it
 
@@ -103,9 +104,11 @@ def uses_embedding(arm: Arm) -> bool:
 def weights_digest(folder: Path) -> str:
     """The SHA-256 of a model's one file of weights, of the list of theirs where there are several; files are hashed once.
 
-    A file that was exchanged is seen by its size, time and place on the disk, and hashed again.
+    A file that was exchanged is seen by its size, time and place on the disk, and hashed again. Raises InputError for files
+    that lie outside the folder.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    beside = (inside(folder, file.name) for file in folder.glob("*.safetensors"))
+    files = sorted({*weight_files(folder), *beside})
     found = [_file_digest(file, *_state(file)) for file in files]
     return found[0] if len(found) == 1 else sha256_text(*found)
 

@@ -45,6 +45,13 @@ from trimtab.measurement.metrics import abstention
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
 BATCH_ITEMS = 64  # questions between two progress events
+REPLIES = "replies.jsonl"  # what an endpoint has answered of an arm that is not done yet
+
+
+def forget_replies(folder: Path) -> None:
+    """Take away what an endpoint's answers were kept in, once the arm's answers are."""
+    for file in folder.glob(f"run-*/{REPLIES}"):
+        file.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +112,9 @@ class ArmRunner:
                 found.train_seconds += trained.seconds / effort.seeds
                 found.figures.update(trained.figures)
                 found.stored_bytes = folder_bytes(run / "adapter")
-                with ready(self.session, arm, context, run, self.session.part(split, SAMPLE)) as able:
+                replies = None if saved else run / REPLIES
+                sample = self.session.part(split, SAMPLE)
+                with ready(self.session, arm, context, run, sample, replies=replies) as able:
                     self._measure(found, able, examples, split, seed, effort.seeds)
         found.peak_mb = memory.megabytes
         usage = self._usage(arm, found)

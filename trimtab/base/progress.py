@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab.base.files import append_line
+from trimtab.base.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
+# Ask for a stop with everything saved; a terminal that goes away sends SIGHUP, which Windows does not have.
+STOP_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 stop_asked = threading.Event()  # set by the command line when a signal has come
 
 
@@ -87,10 +92,11 @@ class Display:
             return
         self._last, self._shown = now, key
         text = "  ".join(self._parts(event))
-        if self._console:
-            self._rewrite(self._console, text)
-        else:
+        if not self._console:
             _line(text)
+            return
+        with suppress(OSError):  # the terminal has gone away
+            self._rewrite(self._console, text)
 
     def _rewrite(self, console: Console, text: str) -> None:
         from rich.live import Live
@@ -101,7 +107,7 @@ class Display:
                 console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
             )
             self._live.start()
-        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        self._live.update(Text(visible(text), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def _parts(self, event: Event) -> list[str]:
         parts = [f"{event['arm'] or '':<10} {event['stage']:<10}"]
@@ -120,13 +126,16 @@ class Display:
     def close(self) -> None:
         """Clear the rewritten line, so that what follows starts on a line of its own."""
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
             self._live = None
 
 
 def _line(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """A line, where there is still somebody to read it: what was to be saved must not be lost with the terminal."""
+    with suppress(OSError):
+        sys.stderr.write(f"{visible(text)}\n")
+        sys.stderr.flush()
 
 
 def _terminal() -> Console | None:

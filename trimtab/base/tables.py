@@ -19,6 +19,9 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 }
 COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage")
 
+MOST_PRICE = (
+    1e9  # of an hour or a million tokens, in any currency; with the other limits below, no total leaves the numbers
+)
 
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]  # TOML has lists only
@@ -216,8 +219,8 @@ class ArmTable(Settings):
 class TokenPrice(Settings):
     """Price of a million tokens at an endpoint."""
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
+    input: float = Field(ge=0, le=MOST_PRICE)
+    output: float = Field(ge=0, le=MOST_PRICE)
     as_of: Day
     source: str
 
@@ -248,7 +251,7 @@ class ApiTable(Settings):
 class HourPrice(Settings):
     """Price of a machine for one hour."""
 
-    price: float = Field(ge=0)
+    price: float = Field(ge=0, le=MOST_PRICE)
     as_of: Day
     source: str
 
@@ -257,8 +260,8 @@ class ChangeTable(Settings):
     """How fast the facts change."""
 
     share: float = Field(ge=0, le=1)
-    per_month: float = Field(ge=0)
-    lead_days: float = Field(ge=0)
+    per_month: float = Field(ge=0, le=1_000)
+    lead_days: float = Field(ge=0, le=36_500)
 
 
 class CostTable(Settings):
@@ -267,7 +270,7 @@ class CostTable(Settings):
     currency: str = "USD"
     machine_hour: HourPrice | None = None
     hosting: Literal["always-on", "on-demand"] = "always-on"
-    utilisation: float = Field(0.6, gt=0, le=1)
-    questions_per_month: float = Field(10_000, ge=0)
-    horizon_months: float = Field(12, gt=0)
+    utilisation: float = Field(0.6, ge=1e-6, le=1)
+    questions_per_month: float = Field(10_000, ge=0, le=1e12)
+    horizon_months: float = Field(12, ge=1e-3, le=1_200)
     change: ChangeTable | None = None

@@ -29,6 +29,7 @@ from trimtab.base.tables import (
 )
 
 ARM_NAME = re.compile(r"[a-z0-9-]+")
+LONGEST_NAME = 64
 TASK_FILE = "trimtab.toml"
 
 
@@ -88,7 +89,7 @@ def parse_arm(name: str, task: Task) -> Arm:
     if arm is None:
         near = nearest(name, (*task.arm, *(f"api-{key}" for key in task.api)))
         remedy = f"did you mean {near}?" if near else "use a method (lora, freeze, full), -docs, and + a context"
-        raise InputError(f"unknown arm {name!r}", remedy, **where)
+        raise InputError(f"unknown arm {name[:80]!r}", remedy, **where)
     _check_arm(arm, task, where)
     return arm
 
@@ -184,8 +185,11 @@ def check_task(task: Task) -> None:
     for field, name in (*(("arm", name) for name in task.arm), *(("api", name) for name in task.api)):
         if not ARM_NAME.fullmatch(name):
             raise InputError(
-                f"name {name!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field=field
+                f"name {name[:80]!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field=field
             )
+        if len(name) > LONGEST_NAME:  # a folder is named after it
+            problem = f"name {name[:20]!r}… has {len(name):,} letters, and {LONGEST_NAME} are the most"
+            raise InputError(problem, "rename it", file=file, field=field)
     for name in task.arm:
         if is_name_of_the_grammar(name):
             raise InputError(

@@ -11,13 +11,15 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from trimtab import __version__
 from trimtab.base.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, TrimtabError, cannot_write, in_words
-from trimtab.base.progress import stop_asked
+from trimtab.base.progress import STOP_SIGNALS, stop_asked
+from trimtab.base.visible import visible
 from trimtab.cli import ask, check, demo, doctor, eval, init, pull, runs, study, train
 
 EPILOG = (
@@ -42,7 +44,7 @@ app = typer.Typer(
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as it is below nohup
             signal.signal(number, _interrupt)
     sys.stdout, sys.stderr = (_writable(stream) for stream in (sys.stdout, sys.stderr))
@@ -121,7 +123,8 @@ def _told(error: BaseException) -> tuple[str, int]:
 
 def _print_error(message: str, code: int, *, as_json: bool) -> None:
     """One line on standard error; in JSON mode an object on standard output too."""
-    typer.echo(f"trimtab: {message}", err=True)
+    with suppress(OSError):  # the terminal may be gone; the exit code still tells
+        typer.echo(f"trimtab: {visible(message)}", err=True)
     if as_json:
         typer.echo(json.dumps({"error": message, "exit_code": code}))
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from trimtab.base.visible import visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
     from trimtab.base.records import ArmResult, Hit, StudyResult
@@ -23,6 +26,9 @@ def _plain(value: Any) -> Any:
     from trimtab.base.codec import to_plain  # with it comes pydantic
 
     return to_plain(value)
+
+
+_OBEYED = re.compile("[\x7f-\x9f]")  # what JSON leaves as it is and some terminals take as the start of a sequence
 
 
 class Output:
@@ -52,11 +58,10 @@ class Output:
         """Print `result` as one JSON object, or let `render` draw it."""
         if self._json:
             ascii_only = (self._stdout.encoding or "").lower() not in ("utf-8", "utf8")
-            return self.raw(json.dumps(_plain(result), indent=2, ensure_ascii=ascii_only, allow_nan=False))
-        from rich.console import Console
-
+            text = json.dumps(_plain(result), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+            return self.raw(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
         with self._writing():
-            render(Console(file=self._stdout, width=None if self._stdout.isatty() else 160))
+            render(_console(self._stdout))
         return None
 
     @contextlib.contextmanager
@@ -109,6 +114,28 @@ class Output:
             console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim", markup=False, highlight=False)
 
         self.show(result, render)
+
+
+def _console(stdout: TextIO) -> Console:
+    """A console that draws the control characters of whatever it is given, so that no file, answer or error steers the terminal."""
+    from rich.console import Console, ConsoleOptions, RenderHook
+    from rich.segment import Segment
+
+    class Visible:
+        def __init__(self, inner: RenderableType) -> None:
+            self.inner = inner
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+            for text, style, control in console.render(self.inner, options):
+                yield Segment(text, style, control) if control else Segment(visible(text), style)
+
+    class EachVisible(RenderHook):
+        def process_renderables(self, renderables: list[Any]) -> list[Any]:
+            return [Visible(item) for item in renderables]
+
+    console = Console(file=stdout, width=None if stdout.isatty() else 160)
+    console.push_render_hook(EachVisible())
+    return console
 
 
 def _source(hit: Hit, cited: bool) -> str:

@@ -324,6 +324,7 @@ def _parquet(path: Path) -> Rows:
     number = total = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            _require_one_of_each(file.schema_arrow, path)
             for batch in file.iter_batches(batch_size=1024):
                 total += batch.nbytes
                 if total > TOTAL_CAP or batch.nbytes > 32 * LINE_CAP:
@@ -334,6 +335,19 @@ def _parquet(path: Path) -> Rows:
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         problem = printable(str(error), 200)
         raise InputError(f"not readable as Parquet ({problem})", "write the file again", file=path) from None
+
+
+def _require_one_of_each(fields: Any, path: Path) -> None:
+    """Refuse a schema with two columns, or two fields of a nested one, of one name: of their values only one would be read."""
+    left = [fields]
+    while left:
+        inner = list(left.pop())
+        names = [field.name for field in inner]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"two columns are called {printable(twice, 80)!r}", "rename one", file=path)
+        for kind in (field.type for field in inner):
+            left.append([kind.field(place) for place in range(kind.num_fields)])
 
 
 def read_hub(name: str, split: str) -> Rows:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 
 from trimtab.base.records import ArmResult, Flip, Usage
-from trimtab.base.tables import ChangeTable, CostTable, HourPrice
+from trimtab.base.tables import CostTable
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, crossings, floor_of, planned_retrainings
 from trimtab.decision.weight import by_weight
@@ -126,11 +125,11 @@ def _target(winner: ArmResult, rivals: Sequence[ArmResult], lesser: Sequence[Arm
 
 
 def _priced(cost: CostTable, price: float) -> CostTable:
-    stated = cost.machine_hour
-    dated, source = (stated.as_of, stated.source) if stated else (date.min, "")
-    return cost.model_copy(update={"machine_hour": HourPrice(price=price, as_of=dated, source=source)})
+    """The table at another price; one that is looked for may lie beyond the limits of what a file may state."""
+    hour = cost.machine_hour and cost.machine_hour.model_copy(update={"price": price})
+    return cost.model_copy(update={"machine_hour": hour})
 
 
 def _changing(cost: CostTable, rate: float) -> CostTable:
-    share, lead = (cost.change.share, cost.change.lead_days) if cost.change else (0.0, 0.0)
-    return cost.model_copy(update={"change": ChangeTable(share=share, per_month=rate, lead_days=lead)})
+    change = cost.change and cost.change.model_copy(update={"per_month": rate})
+    return cost.model_copy(update={"change": change})

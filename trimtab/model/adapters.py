@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_json, write_json
+from trimtab.base.files import read_object, write_json
+from trimtab.base.visible import said, visible
 from trimtab.model.load import Base, linear_layers
 from trimtab.model.lora import LoraLinear
 
@@ -20,6 +22,8 @@ ADAPTER_FILE, CONFIG_FILE, MOVED_FILE = "adapter_model.safetensors", "adapter_co
 _PEFT_PREFIX = "base_model.model."
 # Options of PEFT under which the same tensors mean another change of the weights.
 _OTHER_MATHS = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_qalora", "lora_bias")
+MOST_ALPHA = 1e6  # far beyond any in use; the scale is this over the rank
+_TOGETHER = "use the adapter_config.json that was saved with it"
 
 
 def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
@@ -132,16 +136,16 @@ def save_adapter(base: Base, folder: Path) -> None:
 def load_adapter(base: Base, folder: Path) -> None:
     """Put a saved change onto a fresh base.
 
-    Raises MissingError when the folder holds none, InputError when it does not fit the model.
+    Raises MissingError when the folder holds none, InputError when it is damaged or does not fit the model, which is then as before.
     """
     if (folder / MOVED_FILE).is_file():
-        tensors, parameters = load_file(folder / MOVED_FILE), dict(base.model.named_parameters())
+        tensors, parameters = _tensors(folder / MOVED_FILE), dict(base.model.named_parameters())
         _let_go(base, {name: parameters[name] for name in tensors if name in parameters})
-        _copy_into(parameters, tensors, folder)
+        _copy_into(base, parameters, tensors, folder)
         return
     if not (folder / ADAPTER_FILE).is_file():
         raise MissingError(f"{folder}: no adapter; train one with: trimtab train ARM")
-    config = read_json(folder / CONFIG_FILE)
+    config = read_object(folder / CONFIG_FILE)
     changed = [key for key in _OTHER_MATHS if config.get(key)]
     if changed or config.get("peft_type") != "LORA":
         raise InputError(
@@ -149,25 +153,56 @@ def load_adapter(base: Base, folder: Path) -> None:
             "use one that trimtab or PEFT trained without these options",
             file=folder / CONFIG_FILE,
         )
-    add_lora(base, int(config["r"]), float(config["lora_alpha"]), seed=0)
+    tensors = _tensors(folder / ADAPTER_FILE)
+    sides = [f"{_PEFT_PREFIX}{name}.lora_{side}.weight" for name in linear_layers(base.model) for side in "AB"]
+    if tensors.keys() != set(sides):
+        raise InputError(
+            "the adapter is for other layers than this model has", "use the base model it was trained on", file=folder
+        )
+    rank, alpha = _rank_and_alpha(config, tensors, folder / CONFIG_FILE)
+    add_lora(base, rank, alpha, seed=0)
     targets: dict[str, Any] = {}
     for name, layer in lora_layers(base.model).items():
         targets[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_a
         targets[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_b
-    tensors = load_file(folder / ADAPTER_FILE)
-    if tensors.keys() != targets.keys():
-        take_off(base)
-        raise InputError(
-            "the adapter is for other layers than this model has", "use the base model it was trained on", file=folder
-        )
-    _copy_into(targets, tensors, folder)
+    _copy_into(base, targets, tensors, folder)
 
 
-def _copy_into(targets: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
+def _rank_and_alpha(config: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> tuple[int, float]:
+    """Both as the config has them, if they are numbers that the tensors bear out: the layers are made from them."""
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    held = {value.shape[0] if value.dim() == 2 else 0 for name, value in tensors.items() if ".lora_A." in name}
+    if type(rank) is not int or rank < 1 or held != {rank}:
+        found = ", ".join(map(str, sorted(held)[:3])) or "none"
+        raise InputError(f"r is {_short(rank)}, and the tensors are of rank {found}", _TOGETHER, file=file)
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= MOST_ALPHA:  # NaN is not
+        raise InputError(f"lora_alpha is {_short(alpha)}", _TOGETHER, file=file)
+    return rank, float(alpha)
+
+
+def _short(value: Any) -> str:
+    """A value of a foreign file as a word or two; an integer may have more digits than Python prints."""
+    if isinstance(value, int) and abs(value) >= 10**18:
+        return "an integer of 19 digits or more"
+    return visible(repr(value)[:40])
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"is damaged or cut off ({said(error)})", "restore it from a copy", file=file) from None
+    return tensors
+
+
+def _copy_into(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
+    for name, value in tensors.items():
+        if name not in targets or targets[name].shape != value.shape:
+            take_off(base)
+            problem = f"{visible(name[:80])} does not fit the model"
+            raise InputError(problem, "use the base model it was trained on", file=folder)
     with torch.no_grad():
         for name, value in tensors.items():
-            if name not in targets or targets[name].shape != value.shape:
-                raise InputError(f"{name} does not fit the model", "use the base model it was trained on", file=folder)
             targets[name].copy_(value)
 
 

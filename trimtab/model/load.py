@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import copy
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from trimtab.base.errors import InputError, MissingError
+from trimtab.base.errors import InputError, MissingError, TrimtabError
+from trimtab.base.files import read_object
+from trimtab.base.visible import said, visible
 from trimtab.model.attention import ATTENTION, Layout, Segments
+from trimtab.model.folder import AGAIN, Weights, inside, require_possible, weights_in
 from trimtab.model.precision import choose_precision
 
 transformers_logging.disable_progress_bar()
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_FAMILIES = "choose a Llama, Qwen, Gemma, Mistral or Phi model"
+_LAYER = re.compile(r"layers\.(\d+)\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,23 +81,19 @@ def softcap(model: Any) -> float | None:
 
 
 def load_base(folder: Path, precision: str = "auto", device: str | None = None) -> Base:
-    """Load safetensors weights from `folder`; no code that lies beside them is run.
+    """Load safetensors weights from `folder`; no code that lies beside them is run, and no weight is drawn that is not there.
 
-    Raises MissingError where there is no model, InputError for an architecture that flat rows cannot run.
+    Raises MissingError where there is no model, InputError for weights that are incomplete, damaged or lie elsewhere, and for an
+    architecture that flat rows cannot run.
     """
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    raw = _raw_config(folder)
+    weights = weights_in(folder)
+    config = _config(raw, folder, weights)
+    _require_size(config, folder, weights)
+    tokenizer = _tokenizer(folder)
     chosen = choose_precision(precision, where)
-    config = read_config(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=DTYPES[chosen],
-        attn_implementation=ATTENTION,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    model = _model(folder, config, DTYPES[chosen])
     model.to(where).eval().requires_grad_(False)
     base = Base(model=model, tokenizer=tokenizer, precision=chosen, folder=folder)
     _prove(base)
@@ -98,29 +103,101 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
 def read_config(folder: Path) -> Any:
     """The model's configuration with everything that points at code taken out.
 
-    Raises MissingError without config.json, InputError for an unknown or unfit architecture.
+    Raises MissingError without config.json, InputError for a damaged one and for an unknown or unfit architecture.
     """
+    return _config(_raw_config(folder), folder, Weights())
+
+
+def _raw_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         raise MissingError(f"{folder}: no config.json; name a model folder, a catalogue name or a Hugging Face id")
-    raw = _without_code(json.loads(file.read_text(encoding="utf-8")))
-    kind = raw.pop("model_type", None)
-    try:
-        config = AutoConfig.for_model(kind, **raw)
-    except ValueError:
-        raise InputError(
-            f"architecture {kind!r} is not one that transformers ships",
-            "choose a Llama, Qwen, Gemma, Mistral or Phi model",
-            file=file,
-        ) from None
+    if (folder / "adapter_config.json").exists():  # transformers would read the weights of the model that it names
+        raise InputError("an adapter lies beside the model", "move adapter_config.json away", file=folder)
+    plain: dict[str, Any] = _without_code(read_object(inside(folder, file.name)))
+    return plain
+
+
+def _config(raw: dict[str, Any], folder: Path, weights: Weights) -> Any:
+    file = folder / "config.json"
+    require_possible(raw, weights, file)
+    kind = raw.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        raise InputError(f"architecture {kind!r} is not one that transformers ships", _FAMILIES, file=file)
+    with _told(file, "cannot be used", AGAIN):
+        config = AutoConfig.for_model(**raw)
     unfit = {"linear_attention", "mamba", "recurrent", "conv"} & set(getattr(config, "layer_types", None) or ())
     if unfit or not hasattr(config, "num_attention_heads"):
         raise InputError(
             f"architecture {kind!r} is not plain text attention ({', '.join(sorted(unfit)) or 'no attention layers'})",
-            "choose a Llama, Qwen, Gemma, Mistral or Phi model",
+            _FAMILIES,
             file=file,
         )
     return config
+
+
+def _require_size(config: Any, folder: Path, weights: Weights) -> None:
+    """Compare what the config describes, made without memory, with what the files can hold."""
+    with _told(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
+        described = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    numbers = sum(parameter.numel() for parameter in described.parameters())
+    if numbers > weights.most_numbers:
+        problem = f"describes {numbers:,} numbers, and the weights have {weights.bytes:,} bytes"
+        raise InputError(problem, AGAIN, file=folder / "config.json")
+
+
+def _tokenizer(folder: Path) -> Any:
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise InputError(
+            f"no tokenizer ({', '.join(_TOKENIZERS)})", "save the model's tokenizer beside it", file=folder
+        )
+    with _told(folder, "the tokenizer cannot be read", AGAIN):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    """The model with every weight from the files: transformers draws those that are missing and only logs it."""
+    with _told(folder, "the weights cannot be loaded", AGAIN):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation=ATTENTION,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to name them below
+        )
+    _refuse(folder, "lack", found["missing_keys"])
+    _refuse(folder, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
+    layers = getattr(config, "num_hidden_layers", None) or 0
+    beyond = ((name, _LAYER.search(name)) for name in found["unexpected_keys"])
+    _refuse(folder, "have more layers than config.json:", (name for name, at in beyond if at and int(at[1]) >= layers))
+    return model
+
+
+def _refuse(folder: Path, what: str, names: Iterable[str]) -> None:
+    named = sorted(names)
+    if named:
+        shown = ", ".join(visible(name[:80]) for name in named[:3])
+        more = f" and {len(named) - 3:,} more" if len(named) > 3 else ""
+        raise InputError(f"the weights {what} {shown}{more}", AGAIN, file=folder)
+
+
+@contextmanager
+def _told(file: Path, problem: str, remedy: str) -> Iterator[None]:
+    """What a library raises over a damaged file, of whatever type, as one line; its own report is not printed beside it."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    try:
+        yield
+    except (TrimtabError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{problem} ({type(error).__name__}: {said(error)})", remedy, file=file) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _without_code(value: Any) -> Any:
@@ -128,7 +205,7 @@ def _without_code(value: Any) -> Any:
         return {
             key: _without_code(item)
             for key, item in value.items()
-            if key not in ("auto_map", "trust_remote_code", "custom_pipelines")
+            if key not in ("auto_map", "trust_remote_code", "custom_pipelines", "transformers_weights")
         }
     return [_without_code(item) for item in value] if isinstance(value, list) else value
 

@@ -18,6 +18,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Example, Hit, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
+from trimtab.data.readers import holds_half_pair
 from trimtab.measurement.contains import facts_stand_in, sentence_for, stands_in
 from trimtab.measurement.metrics import has_abstained, squad_normalised
 from trimtab.studies.opening import opened
@@ -63,6 +64,8 @@ def ask(
     """
     if not question.strip():
         raise InputError("the question is empty", "write it in quotes after ask")
+    if holds_half_pair(question):  # how Python hands on what a shell gives in another encoding
+        raise InputError("the question is not UTF-8 text", "write it in UTF-8")
     with opened(task, listeners=listeners, allow_commands=True) as opening:  # nothing is scored, so no program runs
         own = opening.task
         chosen = parse_arm(arm or latest_winner(own) or ("rag" if own.data.documents else "prompt"), own)

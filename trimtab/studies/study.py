@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from safetensors import SafetensorError
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
 from trimtab.arms.plan import Plan, fit, load_plan, predict, save_plan
-from trimtab.arms.run import ArmRunner
+from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
@@ -151,6 +153,8 @@ class _StudyRun:
                     raise
                 remedy = "make room, then run the same command with --resume"
                 raise InputError(f"arm {arm.name} could not be kept ({why})", remedy, file=folder) from error
+            if not own and os.environ.get("TRIMTAB_DEBUG"):
+                traceback.print_exception(error)  # a fault of ours: what to report
             self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
             return ArmResult(arm=arm.name, status="failed", why=why)
         self.usages[arm.name] = outcome.usage
@@ -171,6 +175,7 @@ class _StudyRun:
         write_arm(folder, record)
         for checkpoints in folder.glob("run-*/*/checkpoints"):
             shutil.rmtree(checkpoints)
+        forget_replies(folder)
         return outcome.result
 
     def _decide(self, arms: Sequence[Arm]) -> StudyResult:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import DivergedError, InputError, StoppedError
 from trimtab.base.files import locked
-from trimtab.base.progress import Progress
+from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.model.load import Base
 from trimtab.training import checkpoint as checkpoints
 from trimtab.training.batch import Batch
@@ -301,7 +301,10 @@ def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: 
 
 @contextmanager
 def _graceful() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying, so that a step can be finished and saved; a second one kills as usual."""
+    """Collect the signals that ask for a stop instead of dying, so that a step can be finished and saved.
+
+    A second one kills as usual; one that is ignored, as SIGHUP below nohup, stays so.
+    """
     caught: list[int] = []
     former: dict[signal.Signals, Any] = {}
 
@@ -310,9 +313,10 @@ def _graceful() -> Iterator[list[int]]:
         signal.signal(number, former[signal.Signals(number)])
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            former[number] = signal.getsignal(number)
-            signal.signal(number, note)
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                former[number] = signal.getsignal(number)
+                signal.signal(number, note)
     except ValueError:  # not the main thread: signals are not ours to handle
         former.clear()
     try:

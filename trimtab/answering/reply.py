@@ -1,0 +1,117 @@
+"""What a stranger's server sends back, read within bounds: bytes, time, depth, numbers and letters; and no key in what it says."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import re
+import time
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+REPLY_CAP = 16 * 1024 * 1024  # bytes of a reply, unpacked; the longest answers are a few hundred kilobytes
+ACCEPTED = "gzip, identity"  # packings that are opened here, piece by piece; httpx would unpack a piece to any size
+MOST_TOKENS = 100_000_000  # of one request; ten times the longest context in use
+LONGEST_WAIT = 60.0  # seconds that a server may ask for
+SECRET_RUN = 6  # letters in a row of a key that are masked
+_BLOCK = 64 * 1024
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+class TooMuchError(Exception):
+    """A reply that cannot be read within bounds; the text says why."""
+
+
+def read_within(response: httpx.Response, deadline: float) -> bytes:
+    """The body, unpacked. Raises TooMuchError beyond REPLY_CAP, httpx.ReadTimeout beyond `deadline` (of `time.monotonic`)."""
+    body = bytearray()
+    for piece in _unpacked(response, deadline):
+        body += piece
+        if len(body) > REPLY_CAP:
+            raise TooMuchError(f"the reply is longer than {REPLY_CAP // 1024 // 1024} MB")
+    return bytes(body)
+
+
+def _unpacked(response: httpx.Response, deadline: float) -> Iterator[bytes]:
+    packing = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if packing not in ("gzip", "x-gzip", "identity", ""):
+        raise TooMuchError("the reply is packed in a way that was not asked for")
+    unpacker = zlib.decompressobj(wbits=31) if "gzip" in packing else None
+    for piece in response.iter_raw():
+        if time.monotonic() > deadline:  # each read has a limit of its own, so that this is looked at
+            raise httpx.ReadTimeout("the reply does not end")
+        if unpacker is None:
+            yield piece
+            continue
+        try:
+            while piece:
+                yield unpacker.decompress(piece, _BLOCK)
+                piece = unpacker.unconsumed_tail
+        except zlib.error:
+            raise TooMuchError("the reply is not the gzip that it says it is") from None
+
+
+def parse(body: bytes) -> Any:
+    """The JSON value of a body; raises ValueError for what is none, and for one nested too deep to be read.
+
+    Integers too long for any count become infinite, for whoever needs the number to refuse.
+    """
+    try:
+        return json.loads(body, parse_int=lambda digits: int(digits) if len(digits) < 20 else math.inf)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def token_count(value: Any) -> int:
+    """How many tokens a server says it counted, 0 where it does not tell; raises ValueError for what is no such number."""
+    if value is None:
+        return 0
+    if type(value) not in (int, float) or not 0 <= value <= MOST_TOKENS or value != int(value):
+        raise ValueError
+    return int(value)
+
+
+def whole_letters(text: str) -> str:
+    """The text with halves of surrogate pairs, which no file can hold, as replacement characters."""
+    return _HALF_PAIR.sub("\ufffd", text)
+
+
+def wait_asked(value: str | None) -> float | None:
+    """Seconds that a `Retry-After` asks for, as a number or a date, at most LONGEST_WAIT; None where it says nothing."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            when = email.utils.parsedate_to_datetime(value)
+        except (ValueError, TypeError, OverflowError, IndexError):
+            return None
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)  # `-0000` gives none
+        try:
+            seconds = (when - datetime.now(UTC)).total_seconds()
+        except OverflowError:
+            return None
+    return None if math.isnan(seconds) else min(LONGEST_WAIT, max(0.0, seconds))
+
+
+def masked(text: str, secret: str) -> str:
+    """`text` with `secret` as `***`, whole and wherever a run of SECRET_RUN letters of it stands."""
+    if not secret:
+        return text
+    text = text.replace(secret, "***")
+    runs = {secret[at : at + SECRET_RUN] for at in range(len(secret) - SECRET_RUN + 1)}
+    hidden = [False] * len(text)
+    for at in range(len(text) - SECRET_RUN + 1):
+        if text[at : at + SECRET_RUN] in runs:
+            hidden[at : at + SECRET_RUN] = [True] * SECRET_RUN
+    pieces, before = [], False
+    for letter, hide in zip(text, hidden, strict=True):
+        pieces.append(("" if before else "***") if hide else letter)
+        before = hide
+    return "".join(pieces)
