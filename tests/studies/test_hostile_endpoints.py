@@ -12,7 +12,7 @@ from hostile_server import answering, chat, reply
 from openai_server import KEY
 from study_tasks import arm_of, folder_of, write_task
 
-from trimtab.measurement.statistics import MIN_LATENCIES
+from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.studies.eval import eval as score_arm
 from trimtab.studies.study import study
 

@@ -55,11 +55,6 @@ class Trie:
             raise InputError(
                 "two labels have the same tokens, or one has none", "make them differ", field="task.labels"
             )
-        if len(labels_ids) > MOST_LABELS:
-            raise InputError(
-                f"a language model scores every label for every question, and {len(labels_ids):,} are too many to try",
-                "check the label column; the arm linear is made for many labels",
-            )
         inner = sorted({label[:end] for label in labels_ids for end in range(len(label))}, key=lambda path: len(path))
         node = {path: number for number, path in enumerate(inner)}
         self.tokens = [path[-1] for path in inner[1:]]
@@ -158,6 +153,11 @@ def choose(
     `labels_ids` hold each label's tokens with the end token, so that a label that begins another one is not favoured.
     Results are in the order asked. Raises InputError for labels that cannot be told apart and prompts that do not fit.
     """
+    if len(labels_ids) > MOST_LABELS:
+        raise InputError(
+            f"a language model scores every label for every question, and {len(labels_ids):,} are too many to try",
+            "check the label column; the arm linear is made for many labels",
+        )
     trie = _trie(tuple(labels_ids))
     context = int(base.model.config.max_position_embeddings)
     for request in requests:
