@@ -11,7 +11,7 @@ from study_tasks import write_task
 from trimtab.arms.run import ArmRunner, Effort
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import EPOCHS, LAYERS, Trained, recipe
+from trimtab.arms.weights import Trained, recipe
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
@@ -71,11 +71,11 @@ def test_settings_stand_over_the_defaults_and_the_budget_over_both() -> None:
     def epochs(arm: Arm, most: float | None = None) -> list[float]:
         return [stage.epochs for stage in recipe(arm, 50, 0, epochs=most).stages]
 
-    assert (epochs(plain), epochs(plain, 1.0)) == ([EPOCHS], [1.0])
+    assert (epochs(plain), epochs(plain, 1.0)) == ([METHODS["lora"].usual["epochs"]], [1.0])
     assert (epochs(own), recipe(own, 50, 0).rank) == ([9.0], 4)
     assert epochs(own, 1.0) == [1.0]  # a cut to the budget holds for every arm
     assert epochs(own, 20.0) == [9.0]
-    assert recipe(plain, 50, 0).stages[0].learning_rate == METHODS["lora"].learning_rate
+    assert recipe(plain, 50, 0).stages[0].learning_rate == METHODS["lora"].usual["learning_rate"]
 
 
 def test_each_stage_has_its_own_rate_and_length() -> None:
@@ -83,7 +83,7 @@ def test_each_stage_has_its_own_rate_and_length() -> None:
     arm = Arm(name="x", weights="lora", stages=("docs", "sft"), context="prompt", settings=settings)
     docs, sft = recipe(arm, 50, 0, epochs=2.0).stages
     assert (docs.name, docs.learning_rate, docs.epochs) == ("docs", 1e-5, 1.0)
-    assert (sft.name, sft.learning_rate, sft.epochs) == ("sft", METHODS["lora"].learning_rate, 2.0)
+    assert (sft.name, sft.learning_rate, sft.epochs) == ("sft", METHODS["lora"].usual["learning_rate"], 2.0)
 
 
 def test_arms_take_turns_on_one_loaded_base_that_stays_as_published(session: Session, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_freezing_trains_the_last_layers_at_most_all_of_them(session: Session) -
     arm = Arm(name="freeze", weights="freeze", stages=("sft",), context="prompt")
     prepare(session, recipe(arm, 50, 0))
     moving = {name for name, value in session.base.model.named_parameters() if value.requires_grad}
-    assert LAYERS > 2
+    assert METHODS["freeze"].usual["layers"] > 2
     assert {name.split(".")[2] for name in moving if ".layers." in name} == {"0", "1"}
     assert not any("embed" in name for name in moving)
     assert all(torch.isfinite(value).all() for value in session.base.model.parameters())

@@ -13,6 +13,7 @@ from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix
 from trimtab.answering.engine import Engine, Request, generate_texts
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
+from trimtab.base.grammar import method_of
 from trimtab.base.machine import release_memory
 from trimtab.base.records import Example, Generation, Hit, Prompt, Refusal, Split
 from trimtab.data.draw import drawn
@@ -161,7 +162,7 @@ def open_session(workspace: Workspace, precision: str | None = None) -> Session:
     Raises InputError where no row of train or test is left, or too many had to go.
     """
     session = Session(workspace, precision)
-    if all(arm.weights in ("linear", "api") for arm in workspace.task.arms):
+    if not any(method_of(arm).uses_base for arm in workspace.task.arms):
         return session
     for splits in (("train",), ("dev", "test")):  # the longest answer is known from the training rows that stay
         _refuse_long_rows(session, splits)

@@ -12,10 +12,10 @@ from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import HEAD, METHODS, is_trained
+from trimtab.base.grammar import HEAD, METHODS, is_trained, method_of
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
-from trimtab.base.records import Arm, Example
+from trimtab.base.records import Arm, Example, Setting
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
 from trimtab.training.batch import Row
@@ -25,8 +25,7 @@ from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_o
 from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
-RANK, ALPHA_PER_RANK, LAYERS = 16, 2, 6
-EPOCHS = 3.0
+ALPHA_PER_RANK = 2
 DEV_ROWS, DEV_QUESTIONS = 96, 60
 
 
@@ -41,11 +40,14 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the weights of an arm are made, every default filled in; `layers` None is the usual number, or all of a shallow model."""
+    """How the weights of an arm are made, every default filled in.
+
+    `rank` is None but for adapters; `layers` None is the usual number, or all of a shallow model.
+    """
 
     method: str
     stages: tuple[Stage, ...]
-    rank: int
+    rank: int | None
     layers: int | None
     batch: int
     seed: int
@@ -80,35 +82,36 @@ NOTHING = Trained()
 
 def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None) -> Recipe:
     """The arm's settings over the defaults, stage by stage; `epochs` is the most that the study's budget leaves, None for no limit."""
-    own = arm.settings
-    rate = METHODS[arm.weights].learning_rate
-    if rate is None:
+    usual = method_of(arm).usual
+    if not usual:
         raise ValueError(f"arm {arm.name} is not trained in stages")
+    own = {**usual, **arm.settings}
     stages = [
         Stage(
             name=name,
-            learning_rate=_for_stage(own.get("learning_rate"), name, rate),
-            epochs=min(_for_stage(own.get("epochs"), name, EPOCHS), float("inf") if epochs is None else epochs),
+            learning_rate=_for_stage(own["learning_rate"], name, usual["learning_rate"]),
+            epochs=min(_for_stage(own["epochs"], name, usual["epochs"]), float("inf") if epochs is None else epochs),
         )
         for name in arm.stages
     ]
     return Recipe(
         method=arm.weights,
         stages=tuple(stages),
-        rank=_whole(own.get("rank"), RANK),
-        layers=_whole(own["layers"], LAYERS) if "layers" in own else None,
-        batch=_whole(own.get("batch"), 8 if rows < 1000 else 16),
+        rank=_whole(own, "rank"),
+        layers=_whole(arm.settings, "layers"),
+        batch=_whole(own, "batch") or (8 if rows < 1000 else 16),
         seed=seed,
     )
 
 
-def _for_stage(setting: object, stage: str, usual: float) -> float:
-    value = setting.get(stage, usual) if isinstance(setting, Mapping) else setting
-    return usual if value is None else float(value)  # type: ignore[arg-type]
+def _for_stage(setting: Setting, stage: str, usual: float) -> float:
+    """What a setting says for one stage, the usual value where it is silent about it."""
+    return float(setting.get(stage, usual) if isinstance(setting, Mapping) else setting)
 
 
-def _whole(setting: object, usual: int) -> int:
-    return setting if isinstance(setting, int) else usual
+def _whole(settings: Mapping[str, Setting], name: str) -> int | None:
+    value = settings.get(name)
+    return value if isinstance(value, int) else None
 
 
 def evaluations(epochs: float) -> int:
@@ -150,10 +153,11 @@ def head_rows(session: Session, context: Context, examples: Sequence[Example], s
 def prepare(session: Session, plan: Recipe) -> None:
     """Put what may move onto a fresh base."""
     base = session.fresh_base()
-    if plan.method == "lora":
+    if plan.rank is not None:
         add_lora(base, plan.rank, plan.rank * ALPHA_PER_RANK, plan.seed)
     else:
-        unfreeze(base, plan.method, plan.layers or min(LAYERS, base.model.config.num_hidden_layers))
+        usual = int(METHODS[plan.method].usual.get("layers", 0))
+        unfreeze(base, plan.method, plan.layers or min(usual, base.model.config.num_hidden_layers))
 
 
 def train_weights(

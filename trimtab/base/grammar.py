@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trimtab.base.records import Arm
 
@@ -14,30 +14,38 @@ HEAD = "head"  # the stage that trains a classification head on the last token i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One way to make weights. `settings`: what an `[arm.NAME]` table may set for it; `words`: for a reader who does not know its name.
+    """One way to make weights. `usual`: what an `[arm.NAME]` table may set for it, with the value where it does not.
 
-    `learning_rate` is its usual peak, None where no stage is trained on the loop; `uses_base`: whether it runs the base model.
+    Nothing is usual where no stage is trained on the loop. `words`: for a reader who does not know its name; `uses_base`: whether it
+    runs the base model.
     """
 
     words: str
-    learning_rate: float | None = None
-    settings: tuple[str, ...] = ()
+    usual: Mapping[str, float] = field(default_factory=dict)
     uses_base: bool = True
     answers_alone: bool = False  # the name stands by itself, without a context
 
     @property
     def staged(self) -> bool:
         """Whether it is trained in stages, on the one loop."""
-        return self.learning_rate is not None
+        return bool(self.usual)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What may be set; the usual `batch` depends on the number of rows."""
+        return (*self.usual, "batch") if self.usual else ()
 
 
-_LOOP = ("learning_rate", "epochs", "batch")
 # LoRA wants about ten times the rate of full tuning (Thinking Machines 2025, "LoRA without regret").
 METHODS: Mapping[str, Method] = {
     "base": Method(words="the model as it is"),
-    "lora": Method(words="the model tuned by a small adapter (LoRA)", learning_rate=5e-4, settings=("rank", *_LOOP)),
-    "freeze": Method(words="the model with its last layers tuned", learning_rate=1e-4, settings=("layers", *_LOOP)),
-    "full": Method(words="the model with all its weights tuned", learning_rate=5e-5, settings=_LOOP),
+    "lora": Method(
+        words="the model tuned by a small adapter (LoRA)", usual={"rank": 16, "learning_rate": 5e-4, "epochs": 3.0}
+    ),
+    "freeze": Method(
+        words="the model with its last layers tuned", usual={"layers": 6, "learning_rate": 1e-4, "epochs": 3.0}
+    ),
+    "full": Method(words="the model with all its weights tuned", usual={"learning_rate": 5e-5, "epochs": 3.0}),
     "linear": Method(
         words="no language model: a linear classifier over words or embeddings of the text",
         uses_base=False,

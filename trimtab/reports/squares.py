@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from trimtab.base.grammar import PARTS
+from trimtab.base.grammar import PARTS, is_trained
 from trimtab.base.records import Arm
 
 SIZES = {part.setting for part in PARTS.values()}  # settings of a context, not of weights
@@ -32,7 +32,7 @@ def squares(arms: Sequence[Arm]) -> tuple[Square, ...]:
     for arm in arms:
         weights, parts = _weights(arm), _parts(arm)
         corners: list[tuple[bool, list[tuple[Hashable, Parts]]]] = []
-        if parts and arm.weights not in ("base", "linear", "api"):
+        if parts and is_trained(arm):
             corners.append((True, [(base, none), (weights, none), (base, parts), (weights, parts)]))
         if len(parts) == 2:
             passages, shots = (frozenset({part}) for part in sorted(parts, key=lambda part: part[0] != "rag"))

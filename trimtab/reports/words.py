@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from trimtab.base.grammar import PARTS, parts_of
+from trimtab.base.grammar import PARTS, method_of, parts_of
 from trimtab.base.records import Arm, Failure
 
 Family = Literal["base", "tuned", "blend", "linear", "api"]
@@ -86,7 +86,7 @@ def shape(context: str) -> Shape:
 
 def family(arm: Arm) -> Family:
     """What decides the colour: base weights, tuned weights, tuned weights with more context, or another kind of model."""
-    if arm.weights in ("base", "linear", "api"):
+    if not method_of(arm).staged:
         return arm.weights  # type: ignore[return-value]
     return "tuned" if arm.context == "prompt" else "blend"
 
