@@ -41,7 +41,10 @@ class Context:
 def context_for(arm: Arm, counts: Mapping[str, object] | None = None) -> Context:
     """The context of an arm: the numbers in `counts`, else those that its settings fix, else the usual ones."""
     known = {**arm.settings, **(counts or {})}
-    numbers = {PARTS[part].setting: int(str(known.get(PARTS[part].setting, PARTS[part].usual))) for part in arm.parts}
+    numbers: dict[str, int] = {}
+    for part in (PARTS[name] for name in arm.parts):
+        fixed = known.get(part.setting)
+        numbers[part.setting] = fixed if isinstance(fixed, int) else part.usual
     return Context(**numbers, shot_kind=shots_of(arm))
 
 

@@ -15,7 +15,7 @@ from trimtab.arms.plan import Plan, fit, predict
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
-from trimtab.base.grammar import method_of
+from trimtab.base.grammar import HEAD, method_of
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.show import Shown
@@ -224,8 +224,8 @@ def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
 
 
 def _example(session: Session) -> tuple[str, tuple[Piece, ...]]:
-    """The first training row as the first tuned language model reads it, cut where the loss mask changes."""
-    arms = [arm for arm in session.task.arms if method_of(arm).uses_base] or [
+    """The first training row as the first tuned language model reads it, cut where the loss mask changes; a head reads no answer."""
+    arms = [arm for arm in session.task.arms if method_of(arm).uses_base and HEAD not in arm.stages] or [
         Arm(name="prompt", weights="base", stages=(), context="prompt")
     ]
     arm = next((arm for arm in arms if arm.stages), arms[0])
