@@ -11,6 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from arm_files import write_arm_file
+
+from trimtab.measurement.evaluate import answers_schema
 
 ARMS = {
     "prompt": ("base", [], "prompt", 0.31),
@@ -57,8 +60,8 @@ def write_study(
     for name, answers in rows.items():
         place = folder / "arms" / name
         place.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(pa.Table.from_pylist(answers), place / "answers.parquet")
-        (place / "arm.json").write_text(json.dumps({}))
+        parquet.write_table(pa.Table.from_pylist(answers, schema=answers_schema()), place / "answers.parquet")
+        write_arm_file(place, name)
     scores = {name: [row["score"] for row in answers] for name, answers in rows.items()}
     best = max(arms, key=lambda name: sum(scores[name]))
     study = {
@@ -141,16 +144,13 @@ def _answers(name: str, items: int, draw: random.Random, hostile: str) -> list[d
 
 
 def _entry(name: str, index: int, scores: list[float]) -> dict[str, Any]:
-    weights, stages, context, _ = ARMS[name]
+    _, stages, context, _ = ARMS[name]
     mean = sum(scores) / len(scores)
     latency = {"prompt": 210, "few-shot": 470, "rag": 640, "lora": 225, "lora+rag": 655}[name]
     total = {"prompt": 402.0, "few-shot": 655.0, "rag": 803.0, "lora": 411.0, "lora+rag": 812.0}[name]
     return {
         "arm": name,
         "status": "done",
-        "weights": weights,
-        "stages": stages,
-        "context": context,
         "score": mean,
         "low": max(0.0, mean - 0.045),
         "high": min(1.0, mean + 0.043),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
+from arm_files import write_arm_file
+
+from trimtab.base.records import Classes, ClassRow
 from trimtab.reports.classes import by_class
 from trimtab.reports.folder import read_study
 from trimtab.reports.page import write_report
@@ -14,14 +16,11 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def put_classes(folder: Path, arm: str, count: int) -> None:
-    file = folder / "arms" / arm / "arm.json"
-    rows = [
-        {"label": f"class {n}{HOSTILE}", "precision": 0.5, "recall": n / count, "f1": n / count, "support": 9}
+    rows = tuple(
+        ClassRow(label=f"class {n}{HOSTILE}", precision=0.5, recall=n / count, f1=n / count, support=9)
         for n in range(count)
-    ]
-    selective = {"0.5": 0.95, "1.0": 0.8}
-    plain = {**json.loads(file.read_text()), "classes": {"rows": rows, "selective": selective}}
-    file.write_text(json.dumps(plain))
+    )
+    write_arm_file(folder / "arms" / arm, arm, classes=Classes(rows=rows, selective={0.5: 0.95, 1.0: 0.8}))
 
 
 def test_weakest_classes_come_first_and_many_are_folded(make_study: Callable[..., Path], tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arm_files import write_arm_file
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.records import Classes, ClassRow
 from trimtab.reports.folder import read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.study_view import view_of
@@ -184,7 +186,8 @@ def test_size_with_long_texts(make_study: Make, tmp_path: Path) -> None:
 
 def test_arms_without_score_say_why_and_show_no_score(make_study: Make, tmp_path: Path) -> None:
     def fail(study: dict[str, Any]) -> None:
-        study["arms"][3] = {"arm": "lora", "status": "failed", "why": "loss is no longer a number", "score": 0.98765}
+        scored = {"score": 0.98765, "low": 0.98, "high": 0.99, "n": 300}
+        study["arms"][3] = {"arm": "lora", "status": "failed", "why": "loss is no longer a number", **scored}
         study["arms"][1] = {"arm": "few-shot", "status": "not_run", "why": "lacks 14 minutes"}
 
     folder = edit(make_study(tmp_path), fail)
@@ -210,7 +213,7 @@ def test_survives_what_is_missing(make_study: Make, tmp_path: Path, missing: str
 
 def test_one_arm_with_only_required_fields(make_study: Make, tmp_path: Path) -> None:
     def strip(study: dict[str, Any]) -> None:
-        study["arms"] = [{"arm": "prompt", "status": "done", "score": 0.4, "low": 0.3, "high": 0.5}]
+        study["arms"] = [{"arm": "prompt", "status": "done", "score": 0.4, "low": 0.3, "high": 0.5, "n": 8}]
         study["verdict"] = {"status": "not_shown", "arm": None, "sentence": "Nothing is shown.", "needs": "80 more"}
         study["comparisons"], study["target"] = [], None
 
@@ -268,8 +271,8 @@ def test_markdown_says_what_the_page_says(make_study: Make, tmp_path: Path) -> N
     """Headings and tables of the page, but for the charts, the answers and the raw manifest, stand in the Markdown too."""
     folder = make_study(tmp_path)
     for arm in (folder / "arms").iterdir():
-        row = {"label": "a|b", "precision": 0.5, "recall": 0.25, "f1": 0.333, "support": 8}
-        (arm / "arm.json").write_text(json.dumps({"classes": {"rows": [row], "selective": {}}}))
+        row = ClassRow(label="a|b", precision=0.5, recall=0.25, f1=0.333, support=8)
+        write_arm_file(arm, arm.name, classes=Classes(rows=(row,), selective={}))
     text = read(folder).text
     brief = (folder / "report.md").read_text()
     assert re.search(r"gains [+−]0\.\d{3} \(", text)

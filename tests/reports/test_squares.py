@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arm_files import write_arm_file
 
 from trimtab.base.records import Answer, Arm, Estimate
 from trimtab.reports.effects import interaction, weights_by_context
@@ -140,8 +141,7 @@ def test_composed_arms_stand_in_every_section(make_study: Callable[..., Path], t
             (folder / "arms" / one["arm"]).rename(folder / "arms" / names[one["arm"]])
             one["arm"] = names[one["arm"]]
             one["chosen"] = {"passages": 3, "shots": 4}
-            for key in ("weights", "stages", "context"):
-                del one[key]
+            write_arm_file(folder / "arms" / one["arm"], one["arm"])
     (folder / "study.json").write_text(json.dumps(content))
     page = write_report(folder).read_text()
     assert "3 passages, 4 shots" in page

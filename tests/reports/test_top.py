@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arm_files import write_arm_file
 
 from trimtab.base.grammar import describe as in_words
 from trimtab.base.records import Comparison, Flip
@@ -161,9 +162,7 @@ def test_a_table_of_one_row_or_column_is_left_out(study: StudyFolder) -> None:
 
 def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path)
-    (folder / "arms" / "lora" / "arm.json").write_text(
-        json.dumps({"arm": {"settings": {"rank": 64, "learning_rate": 0.001}}})
-    )
+    write_arm_file(folder / "arms" / "lora", "lora", settings={"rank": 64, "learning_rate": 0.001})
     rows = read_study(folder).arms
     assert (
         in_words(rows[3].arm)

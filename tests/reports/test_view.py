@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -12,8 +11,10 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
+from arm_files import write_arm_file
 from markupsafe import Markup
 
+from trimtab.base.records import Classes, ClassRow
 from trimtab.reports.charts import drawn
 from trimtab.reports.folder import read_study
 from trimtab.reports.markdown import brief
@@ -54,8 +55,8 @@ def view(make_study: Make, tmp_path: Path) -> StudyView:
     """The view of a study that has every section."""
     folder = make_study(tmp_path)
     for arm in (folder / "arms").iterdir():
-        row = {"label": "a|b", "precision": 0.5, "recall": 0.25, "f1": 0.333, "support": 8}
-        (arm / "arm.json").write_text(json.dumps({"classes": {"rows": [row], "selective": {"0.5": 0.9}}}))
+        row = ClassRow(label="a|b", precision=0.5, recall=0.25, f1=0.333, support=8)
+        write_arm_file(arm, arm.name, classes=Classes(rows=(row,), selective={0.5: 0.9}))
     return view_of(read_study(folder))
 
 

@@ -82,7 +82,7 @@ def parse_arm(name: str, task: Task) -> Arm:
     if name in (*task.study.arms, *task.arm):
         where = {"file": task.file, "field": "study.arms" if name in task.study.arms else f"arm.{name}"}
     try:
-        arm = _own_arm(name, task.arm[name]) if name in task.arm else named(name)
+        arm = own_arm(name, task.arm[name]) if name in task.arm else named(name)
     except ValueError as error:
         problem, _, remedy = str(error).partition("; ")
         raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
@@ -94,7 +94,8 @@ def parse_arm(name: str, task: Task) -> Arm:
     return arm
 
 
-def _own_arm(name: str, table: ArmTable) -> Arm:
+def own_arm(name: str, table: ArmTable) -> Arm:
+    """The arm that an `[arm.NAME]` table stands for."""
     api = table.weights.startswith("api-")
     return Arm(
         name=name,

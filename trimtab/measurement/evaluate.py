@@ -170,7 +170,8 @@ def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:
     return any(stands_in(hit.passage.text, reference) for hit in hits for reference in example.references)
 
 
-def _schema() -> Any:
+def answers_schema() -> Any:
+    """The columns of `answers.parquet`."""
     import pyarrow as pa
 
     passage = pa.struct([("id", pa.string()), ("source", pa.string()), ("rank", pa.int64()), ("score", pa.float64())])
@@ -202,7 +203,7 @@ def save_answers(path: Path, answers: Sequence[Answer]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema()
+    schema = answers_schema()
     rows = [
         {name: _passages(answer.hits) if name == "passages" else getattr(answer, name) for name in schema.names}
         for answer in answers
@@ -227,7 +228,7 @@ def load_answers(path: Path) -> tuple[Answer, ...]:
     if not os.path.exists(path):
         raise MissingError(f"{path} does not exist; run the study or eval that writes it")
     try:
-        rows = pq.read_table(path).select(_schema().names).cast(_schema()).to_pylist()
+        rows = pq.read_table(path).select(answers_schema().names).cast(answers_schema()).to_pylist()
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"not a table of answers ({reason})", "write it again with trimtab eval", file=path) from None

@@ -1,0 +1,44 @@
+"""An `arm.json` as a study writes it, for tests that need what stands in it beside the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.codec import write_record
+from trimtab.base.grammar import named
+from trimtab.base.records import Arm, ArmRecord, ArmResult, Classes, Usage
+
+USAGE = Usage(
+    train_seconds=0.0,
+    evaluation_seconds=1.0,
+    index_seconds=0.0,
+    seconds_per_question=0.1,
+    prompt_tokens=80.0,
+    new_tokens=12.0,
+    runs_on_own_machine=True,
+    trained=False,
+    token_fee=None,
+)
+
+
+def write_arm_file(
+    folder: Path, name: str, *, classes: Classes | None = None, settings: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `arm.json` of the arm `name` into `folder`, an arm of one's own where the name is none of the grammar."""
+    arm = named(name) or Arm(name=name, weights="lora", stages=("sft",), context="prompt")
+    record = ArmRecord(
+        arm=replace(arm, settings=settings or {}),
+        digest="d",
+        model="m",
+        revision=None,
+        embedding="e",
+        usage=USAGE,
+        result=ArmResult(arm=name, status="done"),
+        classes=classes,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_record(folder / "arm.json", record)
+    return folder / "arm.json"
