@@ -215,15 +215,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What an arm costs over the horizon, in `currency`, or in machine seconds when no price was given."""
+    """What an arm costs over the horizon, in `currency`, or in machine seconds when no price was given.
+
+    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, where that is known.
+    """
 
     total: float
     up_front: float
     monthly: float
     currency: str
-    low: float | None = (
-        None  # the total at the ends of the 95% interval of the seconds per question, where that is known
-    )
+    low: float | None = None
     high: float | None = None
 
 
