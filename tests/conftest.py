@@ -5,6 +5,7 @@ Also the tiny random models, as folders, that stand in for real ones.
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parent / "helpers")]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
