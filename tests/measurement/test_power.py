@@ -14,7 +14,8 @@ from trimtab.measurement.power import (
     items_for_target,
     smallest_difference,
 )
-from trimtab.measurement.statistics import compare, mcnemar
+from trimtab.measurement.statistics import compare
+from trimtab.measurement.tango import mcnemar
 
 
 def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

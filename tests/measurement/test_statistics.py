@@ -20,11 +20,10 @@ from trimtab.measurement.statistics import (
     estimate,
     holm,
     lower_bound,
-    mcnemar,
     p_noninferior,
     p_reaches,
-    tango_interval,
 )
+from trimtab.measurement.tango import mcnemar, tango_interval
 
 
 def right_wrong(right: int, n: int) -> np.ndarray:

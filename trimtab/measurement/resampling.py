@@ -12,6 +12,7 @@ from scipy import stats
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 Statistic = Callable[[Indices], float]
+Curve = Callable[[float], float]  # a p-value as a function of the value that is tested
 
 RESAMPLES, STATISTIC_RESAMPLES, FLIPS = 4_000, 2_000, 9_999
 EXACT_FLIPS = 14  # 2 ** 14 sign patterns are enumerated rather than sampled
@@ -29,16 +30,20 @@ def _mean_draws(x: Array, seed: int) -> tuple[Array, Array]:
     return means, errors
 
 
-def p_mean_above(x: Array, null: float, seed: int) -> float:
-    """p-value of "the mean is at most `null`" by the studentised bootstrap."""
+def mean_above(x: Array, seed: int) -> Curve:
+    """p-value of "the mean is at most `null`" by the studentised bootstrap, as a function of `null`; drawn once."""
     means, errors = _mean_draws(x, seed)
-    shifts = means - x.mean()
-    observed = (x.mean() - null) / (x.std(ddof=1) / math.sqrt(len(x))) - 1e-9
-    return float(1 + np.count_nonzero(shifts >= observed * errors)) / (RESAMPLES + 1)
+    shifts, error = means - x.mean(), x.std(ddof=1) / math.sqrt(len(x))
+
+    def p(null: float) -> float:
+        observed = (x.mean() - null) / error - 1e-9
+        return float(1 + np.count_nonzero(shifts >= observed * errors)) / (RESAMPLES + 1)
+
+    return p
 
 
 def mean_floor(x: Array, level: float, seed: int) -> float:
-    """The largest mean that `p_mean_above` shows to be passed at `level`."""
+    """The largest mean that `mean_above` shows to be passed at `level`."""
     means, errors = _mean_draws(x, seed)
     shifts = means - x.mean()
     ratios = np.where(shifts < 0, -np.inf, np.inf)
@@ -88,12 +93,17 @@ def statistic_draws(statistic: Statistic, units: list[Indices], seed: int) -> Ar
     """The statistic of bootstrap samples of units."""
     random = np.random.default_rng(seed)
     draws = random.integers(0, len(units), (STATISTIC_RESAMPLES, len(units)))
+    flat = np.concatenate(units)
+    if len(flat) == len(units):  # single items
+        return np.array([statistic(flat[draw]) for draw in draws])
     return np.array([statistic(np.concatenate([units[place] for place in draw])) for draw in draws])
 
 
 def jackknife(statistic: Statistic, units: list[Indices]) -> Array:
     """The statistic with each unit left out in turn."""
-    return np.array([statistic(np.concatenate(units[:place] + units[place + 1 :])) for place in range(len(units))])
+    flat, ends = np.concatenate(units), np.cumsum([len(unit) for unit in units])
+    left_out = (np.concatenate([flat[: end - len(unit)], flat[end:]]) for unit, end in zip(units, ends, strict=True))
+    return np.array([statistic(kept) for kept in left_out])
 
 
 def p_sign_flip(differences: Array, seed: int) -> float:

@@ -12,25 +12,27 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
+from scipy import special, stats
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Estimate
 from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes, left_out_error
 from trimtab.measurement.resampling import (
     Array,
+    Curve,
     Indices,
     Statistic,
     bca,
     bca_mean,
     bias_and_acceleration,
     jackknife,
+    mean_above,
     mean_floor,
-    p_mean_above,
     p_sign_flip,
     sampling_units,
     statistic_draws,
 )
+from trimtab.measurement.tango import Z, mcnemar, tango, tango_above, tango_interval
 
 FEW = 10  # with fewer items that differ, a bootstrap has too little to draw from
 LEVEL = 0.05
@@ -69,7 +71,7 @@ def estimate(
         else:
             limits = _wilson(min(max(value, 0.0), 1.0), len(units), t_quantile(len(units) - 1))
     elif _right_wrong(x) or _few(x):
-        limits = _wilson(value, len(x), _z())
+        limits = _wilson(value, len(x), Z)
     else:
         limits = bca_mean(x, seed)
     return Estimate(value=value, low=min(limits[0], value), high=max(limits[1], value), n=len(x))
@@ -83,7 +85,14 @@ def p_reaches(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
-    """One-sided p-value of "the true score is at most `target`": small where the target is reached.
+    """One-sided p-value of "the true score is at most `target`": small where the target is reached (`reaching` at one target)."""
+    return reaching(scores, groups, statistic=statistic, seed=seed)(target)
+
+
+def reaching(
+    scores: ArrayLike, groups: Groups | None = None, *, statistic: Statistic | None = None, seed: int = 0
+) -> Curve:
+    """The one-sided p-value of "the true score is at most the target", as a function of the target.
 
     Right/wrong: exact binomial. Graded: studentised bootstrap (Efron and Tibshirani 1993, ch. 12); with fewer than 10
     scores unlike the rest the binomial tail at the sum of the scores (conservative, Hoeffding 1963). By group: t of the
@@ -91,19 +100,14 @@ def p_reaches(
     """
     x, codes = _checked(scores, groups)
     if codes is not None:
-        if target >= 1 or codes.max() < 1:
-            return 1.0
-        value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
-        error = math.sqrt(target * (1 - target) / _effective_items(x, codes, statistic))
-        return _t_above((value - target) / error, codes)
+        return _reaching_by_group(x, codes, statistic)
     if statistic is not None:
-        return _p_statistic_above(statistic, target, len(x), seed)
-    if target >= 1:
-        return 1.0
+        return _statistic_above(statistic, len(x), seed)
     if _right_wrong(x) or _few(x):
-        total = float(x.sum())
-        return float(special.betainc(total, len(x) - total + 1, target)) if total > 0 else 1.0
-    return p_mean_above(x, target, seed)
+        total, count = float(x.sum()), len(x)
+        return lambda target: float(special.betainc(total, count - total + 1, min(target, 1.0))) if total > 0 else 1.0
+    above = mean_above(x, seed)
+    return lambda target: 1.0 if target >= 1 else above(target)
 
 
 def lower_bound(
@@ -168,7 +172,19 @@ def p_noninferior(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
-    """One-sided p-value of "a is worse than b by `margin` or more": small where a is shown not to be.
+    """One-sided p-value of "a is worse than b by `margin` or more": small where a is shown not to be (`behind` at one margin)."""
+    return behind(a, b, groups, statistic=statistic, seed=seed)(margin)
+
+
+def behind(
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: Groups | None = None,
+    *,
+    statistic: Statistic | None = None,
+    seed: int = 0,
+) -> Curve:
+    """The one-sided p-value of "a is behind b by the margin or more", as a function of the margin; at -margin of "a is not ahead by more".
 
     Right/wrong: Tango's (1998) score test at -margin. Graded: studentised bootstrap of the paired differences. By group: t of
     G* - 1 degrees with the leave-one-group-out error. Fewer than 10 items (or groups) that differ: Tango's test at the sums
@@ -177,18 +193,14 @@ def p_noninferior(
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
     if codes is not None:
-        if codes.max() < 1:
-            return 1.0
-        value, error = _by_group(gaps, codes, statistic)
-        if _differing(gaps, codes) >= FEW and error > NOTHING:
-            return _t_above((value + margin) / error, codes)
-        return float(stats.norm.sf(_tango(*_pairs_of_groups(gaps, codes, statistic), -margin)))
+        return _behind_by_group(gaps, codes, statistic)
     if statistic is not None:
-        return _p_statistic_above(statistic, -margin, len(gaps), seed)
-    wins, losses, count = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps)
+        above = _statistic_above(statistic, len(gaps), seed)
+        return lambda margin: above(-margin)
     if (_right_wrong(x) and _right_wrong(y)) or np.count_nonzero(gaps) < FEW:
-        return float(stats.norm.sf(_tango(wins, losses, count, -margin)))
-    return p_mean_above(gaps, -margin, seed)
+        return tango_above(float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps))
+    above = mean_above(gaps, seed)
+    return lambda margin: above(-margin)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -198,24 +210,6 @@ def holm(p: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p) - done) * p[place]))
         adjusted[place] = running
     return adjusted
-
-
-def mcnemar(wins: int, losses: int) -> float:
-    """Exact two-sided p-value of McNemar's (1947) test from the items that only one of two arms has right."""
-    return min(1.0, 2 * float(stats.binom.sf(max(wins, losses) - 1, wins + losses, 0.5)))
-
-
-def tango_interval(wins: float, losses: float, n: float) -> tuple[float, float]:
-    """95% interval of the paired difference (wins - losses) / n by inverting Tango's (1998) score test."""
-    difference, edge, z = (wins - losses) / n, 1 - 1e-9, _z()
-
-    def limit(end: float, at: float) -> float:
-        if abs(difference - end) < 1e-8 or (_tango(wins, losses, n, end) - at) * at < 0:
-            return end
-        root: float = optimize.brentq(lambda delta: _tango(wins, losses, n, delta) - at, end, difference, xtol=1e-10)
-        return root
-
-    return limit(-edge, z), limit(edge, -z)
 
 
 # ---- inputs
@@ -250,10 +244,6 @@ def _few(x: Array) -> bool:
     """Whether fewer than 10 scores differ from the commonest one."""
     _, counts = np.unique(x, return_counts=True)
     return int(len(x) - counts.max()) < FEW
-
-
-def _z() -> float:
-    return float(stats.norm.isf(LEVEL / 2))
 
 
 def t_quantile(degrees: float) -> float:
@@ -296,23 +286,40 @@ def _t_above(ratio: float, codes: Indices) -> float:
     return float(stats.t.sf(ratio, effective_groups(codes) - 1))
 
 
-def _p_statistic_above(statistic: Statistic, null: float, n: int, seed: int) -> float:
+def _reaching_by_group(x: Array, codes: Indices, statistic: Statistic | None) -> Curve:
+    if codes.max() < 1:
+        return lambda _target: 1.0
+    value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
+    items = _effective_items(x, codes, statistic)
+
+    def p(target: float) -> float:
+        if not 0 < target < 1:
+            return float(target >= 1)
+        return _t_above((value - target) / math.sqrt(target * (1 - target) / items), codes)
+
+    return p
+
+
+def _statistic_above(statistic: Statistic, n: int, seed: int) -> Curve:
     """p-value of "the statistic is at most `null`": the level at which the BCa limit meets it."""
-    units = sampling_units(n, None)
-    value = float(statistic(np.arange(n)))
+    units, value = sampling_units(n, None), float(statistic(np.arange(n)))
     if len(units) < 2:
-        return 1.0
+        return lambda _null: 1.0
     boots = statistic_draws(statistic, units, seed)
     if np.ptp(boots) == 0:
-        return 1.0 if value <= null else _p_all_alike(value, null, len(units))
+        return lambda null: 1.0 if value <= null else _p_all_alike(value, null, len(units))
     bias, acceleration = bias_and_acceleration(value, boots, jackknife(statistic, units))
-    share = (np.count_nonzero(boots <= null) + 0.5) / (len(boots) + 1)
-    shifted = float(stats.norm.ppf(share)) - bias
-    return float(stats.norm.cdf(shifted / (1 + acceleration * shifted) - bias))
+
+    def p(null: float) -> float:
+        share = (np.count_nonzero(boots <= null) + 0.5) / (len(boots) + 1)
+        shifted = float(stats.norm.ppf(share)) - bias
+        return float(stats.norm.cdf(shifted / (1 + acceleration * shifted) - bias))
+
+    return p
 
 
 def _statistic_floor(statistic: Statistic, n: int, seed: int) -> float:
-    """The largest `null` that `_p_statistic_above` shows to be passed: the one-sided BCa limit."""
+    """The largest `null` that `_statistic_above` shows to be passed: the one-sided BCa limit."""
     units, value = sampling_units(n, None), float(statistic(np.arange(n)))
     if n < 2:
         return 0.0
@@ -329,7 +336,7 @@ def _p_all_alike(value: float, null: float, units: int) -> float:
     """p-value where every draw is the same: that of as many right/wrong items, or pairs where `null` is a difference."""
     if null >= 0:
         return null**units
-    return float(stats.norm.sf(_tango(max(value, 0.0) * units, max(-value, 0.0) * units, units, null)))
+    return float(stats.norm.sf(tango(max(value, 0.0) * units, max(-value, 0.0) * units, units, null)))
 
 
 def _compare_statistic(statistic: Statistic, n: int, seed: int) -> Difference:
@@ -341,20 +348,20 @@ def _compare_statistic(statistic: Statistic, n: int, seed: int) -> Difference:
         low, high = tango_interval(max(value, 0.0) * len(units), max(-value, 0.0) * len(units), len(units))
         return Difference(value, low, high, 1.0)
     low, high = bca(value, boots, jackknife(statistic, units))
-    above = _p_statistic_above(statistic, 0.0, n, seed)
+    above = _statistic_above(statistic, n, seed)(0.0)
     return Difference(value, min(low, value), max(high, value), min(1.0, 2 * min(above, 1 - above)))
 
 
 # ---- paired differences
 
 
-def _tango(wins: float, losses: float, n: float, delta: float) -> float:
-    """Tango's (1998) score statistic for the difference `delta` of paired shares; 0 where nothing differs at 0."""
-    linear = -wins - losses + (2 * n - wins + losses) * delta
-    root = math.sqrt(max(linear * linear + 8 * n * losses * delta * (1 - delta), 0.0))
-    variance = n * ((root - linear) / (2 * n) + delta * (1 - delta))
-    above = wins - losses - n * delta
-    return above / math.sqrt(variance) if variance > 0 else (0.0 if above == 0 else math.copysign(math.inf, above))
+def _behind_by_group(gaps: Array, codes: Indices, statistic: Statistic | None) -> Curve:
+    if codes.max() < 1:
+        return lambda _margin: 1.0
+    value, error = _by_group(gaps, codes, statistic)
+    if _differing(gaps, codes) < FEW or error <= NOTHING:
+        return tango_above(*_pairs_of_groups(gaps, codes, statistic))
+    return lambda margin: _t_above((value + margin) / error, codes)
 
 
 def _compare_by_group(gaps: Array, codes: Indices, statistic: Statistic | None, seed: int) -> Difference:
@@ -365,7 +372,7 @@ def _compare_by_group(gaps: Array, codes: Indices, statistic: Statistic | None, 
     if _differing(gaps, codes) < FEW or error < NOTHING:
         pairs = _pairs_of_groups(gaps, codes, statistic)
         low, high = tango_interval(*pairs)
-        p = 2 * float(stats.norm.sf(abs(_tango(*pairs, 0.0))))
+        p = 2 * float(stats.norm.sf(abs(tango(*pairs, 0.0))))
     else:
         half = t_quantile(effective_groups(codes) - 1) * error
         low, high = value - half, value + half
