@@ -380,6 +380,15 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """How many questions the costs are for; `assumed` where the task file does not state it."""
+
+    questions_per_month: float
+    horizon_months: float
+    assumed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyResult(Shown):
     """A whole study: `study.json` is this record as JSON."""
 
@@ -391,6 +400,7 @@ class StudyResult(Shown):
     arms: tuple[ArmResult, ...]
     comparisons: tuple[Comparison, ...]
     report: str
+    volume: Volume | None = None
 
     @property
     def headline(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import NormalDist
 from typing import NamedTuple
 
-from trimtab.base.records import ArmResult, Cost, Usage
+from trimtab.base.records import ArmResult, Cost, Usage, Volume
 from trimtab.base.tables import ChangeTable, CostTable
 
 DAYS_A_MONTH = 365.25 / 12
@@ -50,6 +50,12 @@ def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | No
     monthly = (total - up_front) / cost.horizon_months
     low, high = (end.at(cost.questions_per_month) if error else None for end in (least, most))
     return Cost(total=total, up_front=up_front, monthly=monthly, currency=currency_of(usage, cost), low=low, high=high)
+
+
+def volume_of(cost: CostTable) -> Volume:
+    """For how many questions the costs are worked out, and whether that was stated."""
+    stated = "questions_per_month" in cost.model_fields_set
+    return Volume(questions_per_month=cost.questions_per_month, horizon_months=cost.horizon_months, assumed=not stated)
 
 
 def currency_of(usage: Usage, cost: CostTable) -> str:

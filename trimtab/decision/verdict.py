@@ -1,20 +1,21 @@
-"""The verdict: the lightest arm that the data shows to be good enough, or what would settle it."""
+"""The verdict in words: the arm that is shown and what it costs, or what would settle it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import NormalDist
 
-from trimtab.base.records import ArmResult, Comparison, Cost, Estimate, Usage, Verdict
+from trimtab.base.grammar import is_trained, named
+from trimtab.base.records import ArmResult, Comparison, Cost, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.cost import MACHINE_SECONDS, floor_of, planned_retrainings
+from trimtab.decision.choice import Choice, choose
+from trimtab.decision.cost import MACHINE_SECONDS
+from trimtab.decision.evidence import Evidence, score_of
 from trimtab.decision.flips import find_flips
-from trimtab.decision.pairs import planned_pairs as planned_pairs
-from trimtab.decision.weight import alike, by_weight
+from trimtab.decision.weight import alike
 from trimtab.measurement.power import POWER, groups_needed, items_for_target
-from trimtab.measurement.statistics import LEVEL, holm
+from trimtab.measurement.statistics import LEVEL
 
 NAMES = {
     "accuracy": "accuracy",
@@ -27,139 +28,59 @@ NAMES = {
     "scorer": "score",
 }
 INTERVAL = 2 * NormalDist().inv_cdf(1 - LEVEL / 2)  # width of a 95% interval in standard errors
+LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
 
 
-def decide(
-    results: Sequence[ArmResult],
-    comparisons: Sequence[Comparison],
-    noninferiority: Mapping[str, float],
-    task: Task,
-    usages: Mapping[str, Usage],
-    groups: int | None = None,
-) -> Verdict:
-    """Decide from what was measured; pure.
-
-    `results`: `passes` says that p_target, after Holm over the arms, is at most .05. `comparisons`: the planned ones,
-    with p after Holm. `noninferiority`: for each arm but the best (`best_arm`), the unadjusted p of "worse than the
-    best by the margin or more"; Holm is applied here. Only arms that ran, whose latency fits and that stay at the
-    target while facts change are considered. `groups`: those of the test questions, None where none repeats. Light: least total cost; of equal costs (within 10%) the
-    simpler arm (`by_weight`); arms of unknown cost last.
-
-    With a target: the lightest arm that passes is shown. None: not shown.
-    Without: let B be the arm with the highest score, and C the lightest of B and the arms shown not to be worse than
-    B by the margin. C is shown when the data leaves no way for it to be the wrong choice of quality:
-    1. every other arm is shown not to be better than B by more than the margin (lower limit of B - arm above -margin);
-    2. if C is B, every lighter arm is shown to be worse than B (p after Holm at most .05): else it may do as well.
-    Otherwise the verdict is "not shown", with the arms that the data cannot tell apart and the questions that would.
-    A lighter arm that is neither shown worse nor not worse, beside a C that is shown, is named in the sentence.
-    """
-    done = [arm for arm in results if arm.status == "done" and arm.score is not None]
-    if not done:
-        whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in results if arm.why)
+def decide(study: Evidence) -> Verdict:
+    """The arm that the rule shows (`choose`) with what would flip it, or what would settle it; pure."""
+    if not study.done:
+        whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in study.results if arm.why)
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
-    study = _Evidence(done, comparisons, noninferiority, task, usages, groups)
-    return _with_target(study, task.target.quality) if task.target.quality is not None else _without_target(study)
-
-
-def best_arm(results: Sequence[ArmResult], task: Task) -> str | None:
-    """The arm that the others are compared with: the highest score among those whose latency fits, the lighter if equal."""
-    done = [arm for arm in results if arm.status == "done" and arm.score is not None]
-    fitting = [arm for arm in done if _latency_problem(arm, task) is None] or done
-    if not fitting:
-        return None
-    return max(by_weight(fitting, task), key=lambda arm: _score(arm).value).arm
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    """What the decision is made from: the arms that ran, and everything known of them."""
-
-    done: Sequence[ArmResult]
-    comparisons: Sequence[Comparison]
-    noninferiority: Mapping[str, float]
-    task: Task
-    usages: Mapping[str, Usage]
-    groups: int | None
-
-    @property
-    def too_few_groups(self) -> str | None:
-        """Why no difference can be shown whatever is answered, where the groups cannot reach the corrected level."""
-        compared = len(self.comparisons)
-        needed = groups_needed(max(1, compared))
-        if self.groups is None or self.groups >= needed:
-            return None
-        return f"{self.groups} groups of questions cannot show a difference in {compared} comparisons, {needed} are the least"
-
-    @property
-    def by_weight(self) -> list[ArmResult]:
-        return by_weight(self.done, self.task)
-
-    def problem(self, arm: ArmResult) -> str | None:
-        """Why an arm cannot be chosen whatever its score."""
-        usage, target = self.usages.get(arm.arm), self.task.target.quality
-        slow = _latency_problem(arm, self.task)
-        if slow or usage is None or planned_retrainings(usage, self.task.cost, floor_of(arm), target) is not None:
-            return slow
-        return "cannot be retrained often enough to hold the target while facts change" if arm.passes else None
-
-    def against(self, first: str, second: str) -> Comparison | None:
-        """The comparison of two arms as first minus second."""
-        for found in self.comparisons:
-            if (found.a, found.b) == (first, second):
-                return found
-            if (found.b, found.a) == (first, second):
-                return found.swapped()
-        return None
+    choice, target = choose(study), study.task.target.quality
+    if choice.arm is None:
+        sentence, needs = (
+            _nothing_reaches(study, choice, target) if target is not None else _nothing_told(study, choice)
+        )
+        return _not_shown(sentence + _besides(study, choice), needs)
+    sentence = _reaching(study, choice, target) if target is not None else _best_of_these(study, choice)
+    return Verdict(
+        status="shown",
+        arm=choice.arm.arm,
+        sentence=sentence + _besides(study, choice),
+        flips=find_flips(study, choice.arm),
+    )
 
 
 # ---- with a target
 
 
-def _with_target(study: _Evidence, target: float) -> Verdict:
-    passing = [arm for arm in study.by_weight if arm.passes]
-    fitting = [arm for arm in passing if study.problem(arm) is None]
-    if not fitting:
-        return _passing_but_unfit(study, passing, target) if passing else _none_passes(study, target)
-    winner, *rivals = fitting
+def _reaching(study: Evidence, choice: Choice, target: float) -> str:
+    winner, *rivals = choice.fitting
     sentence = f"{winner.arm} reaches the target of {target:g} with {_scored(winner, study.task)}"
-    if len(fitting) == 1:
+    if rivals:
+        lightest = f"and is the lightest of the {len(choice.fitting)} arms that do"
+        sentence += f", {lightest}: {_against_next(winner, rivals[0], study)}."
+    else:
         sentence += f"; it is the only one of {len(study.done)} arms to do so" if len(study.done) > 1 else ""
         sentence += f", and costs {_money(winner.cost, study.task)}." if winner.cost else "."
-    else:
-        sentence += (
-            f", and is the lightest of the {len(fitting)} arms that do: {_against_next(winner, rivals[0], study)}."
-        )
-    sentence += "".join(
-        f" {arm.arm} reaches it too, but {problem}." for arm in passing if (problem := study.problem(arm))
-    )
-    unknown = [arm.arm for arm in fitting if arm.cost is None]
+    unknown = [arm.arm for arm in choice.fitting if arm.cost is None]
     if unknown:
         sentence += f" What {_list(unknown)} would cost is not known: no price was given."
-    ranks = [arm.arm for arm in study.by_weight]
-    lighter = ranks[: ranks.index(winner.arm)]
-    lesser = [arm for arm in study.by_weight if arm.arm in lighter and not arm.passes and study.problem(arm) is None]
-    return Verdict(
-        status="shown",
-        arm=winner.arm,
-        sentence=sentence,
-        flips=find_flips(winner, rivals, lesser, study.task, study.usages),
-    )
+    return sentence
 
 
-def _passing_but_unfit(study: _Evidence, passing: Sequence[ArmResult], target: float) -> Verdict:
-    nearest = min(passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
-    problem = study.problem(nearest)
-    sentence = (
-        f"Not shown: {nearest.arm} reaches the target of {target:g} with {_scored(nearest, study.task)}, "
-        f"but {problem}; more test questions will not help."
-    )
-    return _not_shown(sentence, f"not more test questions: {nearest.arm} {problem}")
-
-
-def _none_passes(study: _Evidence, target: float) -> Verdict:
+def _nothing_reaches(study: Evidence, choice: Choice, target: float) -> tuple[str, str]:
+    if study.passing:
+        nearest = min(study.passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
+        problem = study.problem(nearest)
+        sentence = (
+            f"Not shown: {nearest.arm} reaches the target of {target:g} with {_scored(nearest, study.task)}, "
+            f"but {problem}; more test questions will not help."
+        )
+        return sentence, f"not more test questions: {nearest.arm} {problem}"
     fitting = [arm for arm in study.done if study.problem(arm) is None]
-    nearest = max(fitting or study.done, key=lambda arm: _score(arm).value)
-    score = _score(nearest)
+    nearest = max(fitting or study.done, key=lambda arm: score_of(arm).value)
+    score = score_of(nearest)
     sentence = (
         f"Not shown: no arm is shown to reach the target of {target:g}; "
         f"the nearest is {nearest.arm} with {_scored(nearest, study.task)}"
@@ -167,135 +88,169 @@ def _none_passes(study: _Evidence, target: float) -> Verdict:
     items = items_for_target(score.value, target, len(study.done), _variance(score.low, score.high, score.n))
     if items is None:
         needs = f"not more test questions: the best score, {_number(score.value)}, is not above the target"
-        return _not_shown(f"{sentence}. As it does not score above it, more test questions will not help.", needs)
-    needs = _more_questions(items - score.n)
-    return _not_shown(f"{sentence}; {needs} would settle it if that is its true score.", needs)
+        return f"{sentence}. As it does not score above it, more test questions will not help.", needs
+    needs = _more_questions(items - score.n, study)
+    return f"{sentence}; {needs} would settle it if the seen gap is the true one.", needs
 
 
 # ---- without a target
 
 
-@dataclass(frozen=True)
-class _Open:
-    """An arm that the data cannot tell from the best, and how many items would (None: none would)."""
-
-    arm: ArmResult
-    items: float | None
-    gap: Comparison | None
-
-
-def _without_target(study: _Evidence) -> Verdict:
-    task, margin = study.task, study.task.target.margin
-    fitting = [arm for arm in study.by_weight if study.problem(arm) is None]
-    if not fitting:
-        problem = study.problem(study.by_weight[0])
-        return _not_shown(
-            f"Not shown: {study.by_weight[0].arm} {problem}, and so for every arm.", "a faster arm or machine"
-        )
-    if len(fitting) == 1:
-        return _not_shown(
-            f"Not shown: {fitting[0].arm}, with {_scored(fitting[0], task)}, has no arm to be compared with.",
-            "a target, or a second arm that runs to its end",
-        )
-    best = next(arm for arm in fitting if arm.arm == best_arm(fitting, task))
-    if _score(best).value == 0.0:
-        needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
-        return _not_shown(f"Not shown: every arm scored 0 on {_score(best).n:,} test questions; {needs}.", needs)
-    names = [arm.arm for arm in fitting if arm is not best]
-    adjusted = dict(zip(names, holm([study.noninferiority.get(name, 1.0) for name in names]), strict=True))
-    good = [arm for arm in fitting if arm is best or adjusted[arm.arm] <= LEVEL]
-    chosen = good[0]
-    lighter = fitting[: fitting.index(chosen)]
-    undecided = [found for arm in lighter if (found := _undecided(study, best, arm)) is not None]
-    rivals = [
-        found
-        for arm in fitting
-        if arm not in (best, chosen) and (found := _may_be_better(study, best, arm, margin)) is not None
-    ]
-    blockers = {found.arm.arm: found for found in (*rivals, *(undecided if chosen is best else ()))}
-    if blockers:
-        return _cannot_tell(study, best, list(blockers.values()))
-    sentence = _why_chosen(study, best, chosen)
-    if undecided:
-        sentence += f" Lighter still, {_list([found.arm.arm for found in undecided])} may do as well: {_settled(study, undecided)}."
-    return Verdict(
-        status="shown",
-        arm=chosen.arm,
-        sentence=sentence,
-        flips=find_flips(chosen, good[1:], (), task, study.usages),
-    )
-
-
-def _undecided(study: _Evidence, best: ArmResult, arm: ArmResult) -> _Open | None:
-    """A lighter arm that is not shown to be worse than the best: how many items would show it, or that it is not."""
-    gap = study.against(best.arm, arm.arm)
-    if gap is None:
-        return _Open(arm, None, None)
-    if gap.p_holm <= LEVEL and gap.difference > 0:
-        return None
-    variance = _variance(gap.low, gap.high, _score(best).n)
-    not_worse = _items(study.task.target.margin - gap.difference, variance, LEVEL / max(1, len(study.noninferiority)))
-    worse = _items(gap.difference, variance, LEVEL / 2 / len(study.comparisons))
-    worse = None if study.too_few_groups else worse
-    found = [items for items in (not_worse, worse) if items is not None]
-    return _Open(arm, min(found) if found else None, gap)
-
-
-def _may_be_better(study: _Evidence, best: ArmResult, arm: ArmResult, margin: float) -> _Open | None:
-    """An arm that is not shown to be no better than the best by the margin."""
-    gap = study.against(best.arm, arm.arm)
-    if gap is None:
-        return _Open(arm, None, None)
-    if gap.low > -margin or (gap.p_holm <= LEVEL and gap.difference > 0):
-        return None
-    return _Open(arm, _items(gap.difference + margin, _variance(gap.low, gap.high, _score(best).n), LEVEL / 2), gap)
-
-
-def _cannot_tell(study: _Evidence, best: ArmResult, blockers: Sequence[_Open]) -> Verdict:
-    parts = [
-        f"{found.arm.arm} (behind by {_number(found.gap.difference)}, 95% interval {_number(found.gap.low)} to {_number(found.gap.high)})"
-        if found.gap
-        else f"{found.arm.arm} (not compared)"
-        for found in blockers
-    ]
-    settled = _settled(study, blockers)
-    sentence = (
-        f"Not shown: {best.arm} scored best with {_scored(best, study.task)}, but these data cannot tell it from "
-        f"{_list(parts)} to within {study.task.target.margin:g}; {settled}."
-    )
-    return _not_shown(sentence, settled.removesuffix(" would settle it"))
-
-
-def _why_chosen(study: _Evidence, best: ArmResult, chosen: ArmResult) -> str:
-    margin, scored = f"{study.task.target.margin:g}", _scored(chosen, study.task)
+def _best_of_these(study: Evidence, choice: Choice) -> str:
+    task, chosen, best = study.task, choice.arm, choice.best
+    assert chosen is not None
+    assert best is not None
+    margin, scored = f"{task.target.margin:g}", _scored(chosen, task)
     if chosen is not best:
-        return (
+        sentence = (
             f"{chosen.arm} is the lightest arm shown to be within {margin} of the best: {scored}, against "
-            f"{_number(_score(best).value)} for {best.arm}; {_against_next(chosen, best, study)}."
+            f"{_number(score_of(best).value)} for {best.arm}; {_against_next(chosen, best, study)}."
         )
-    if study.by_weight[0] is best:
-        return f"{best.arm} scored best with {scored} and is the lightest; every other arm is shown not to be better by more than {margin}."
-    cost = f"; it costs {_money(best.cost, study.task)}" if best.cost else ""
-    return f"{best.arm} is the best arm with {scored}, and every lighter arm is shown to be worse{cost}."
+    elif choice.fitting[0] is best:
+        sentence = (
+            f"{best.arm} scored best with {scored} and is the lightest; "
+            f"every other arm is shown not to be better by more than {margin}."
+        )
+    else:
+        cost = f"; it costs {_money(best.cost, task)}" if best.cost else ""
+        sentence = (
+            f"{best.arm} is the best arm with {scored}, "
+            f"and every lighter arm is shown to be worse by more than {margin}{cost}."
+        )
+    return f"{sentence} It is the best choice of these arms; whether it is good enough is not known, since no target is stated."
 
 
-def _settled(study: _Evidence, found: Sequence[_Open]) -> str:
-    uncompared = [each.arm.arm for each in found if each.gap is None]
-    if uncompared:
-        return f"a comparison with {_list(uncompared)} would settle it"
-    if any(each.items is None for each in found):
-        few = study.too_few_groups
-        return f"no number of test questions {f'of so few groups ({few}) ' if few else ''}would settle it"
-    most = max(each.items for each in found if each.items is not None)
-    return f"{_more_questions(most - max(_score(arm).n for arm in study.done))} would settle it"
+def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str]:
+    """Not shown, without a target: with the margin that was achieved, what the difference costs, and what would settle it."""
+    task, best, candidate = study.task, choice.best, choice.candidate
+    if not choice.fitting:
+        first = study.done[0]
+        return f"Not shown: {first.arm} {study.problem(first)}, and so for every arm.", "a faster arm or machine"
+    if best is None:
+        first = choice.fitting[0]
+        sentence = f"Not shown: {first.arm}, with {_scored(first, task)}, has no arm to be compared with."
+        return sentence, "a target, or a second arm that runs to its end"
+    if candidate is None:
+        needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
+        return f"Not shown: every arm scored 0 on {score_of(best).n:,} test questions; {needs}.", needs
+    margin, top = f"{task.target.margin:g}", f"Not shown: {best.arm} scored best with {_scored(best, task)}, but"
+    settled, needs = _what_settles(study, choice, best, candidate)
+    if candidate is best:
+        rivals = _list([_behind(study.against(best.arm, arm.arm), arm) for arm in choice.rivals])
+        return f"{top} these data cannot tell it from {rivals} to within {margin}; {settled}.", needs
+    gap = study.against(best.arm, candidate.arm)
+    seen = (
+        ""
+        if gap is None
+        else f" is behind by {_number(gap.difference)}, at most {_number(gap.high)} (95% interval), and so"
+    )
+    price = _share_of_cost(candidate, best)
+    return (
+        f"{top} {candidate.arm}{price}{seen} is shown neither to be within {margin} "
+        f"{'of it' if best in choice.rivals else f'of {_list([arm.arm for arm in choice.rivals])}'} "
+        f"nor to be worse by more; {settled}.",
+        needs,
+    )
 
 
-def _items(gap: float, variance: float, level: float) -> float | None:
+def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
+    """How many test questions would, if the seen gaps are the true ones: in the sentence, and as `needs`."""
+    within = [_items_within(study, best, candidate, rival) for rival in choice.rivals]
+    beyond = _items_worse(study, choice, best, candidate)
+    ways = [max(items for items in within if items is not None)] if within and None not in within else []
+    ways += [] if beyond is None else [beyond]
+    if not ways:
+        few = _too_few_groups(study)
+        no = f"no number of test questions{f' of so few groups ({few})' if few else ''}"
+        return f"{no} would settle it if the seen gap is the true one", no
+    needs = _more_questions(min(ways) - max(score_of(arm).n for arm in study.done), study)
+    return f"{needs} would settle it if the seen gap is the true one", needs
+
+
+def _items_within(study: Evidence, best: ArmResult, candidate: ArmResult, rival: ArmResult) -> float | None:
+    """Items that show the candidate to be within the margin of a rival."""
+    gap = study.against(rival.arm, candidate.arm) or study.against(best.arm, candidate.arm)
+    if gap is None:
+        return None
+    variance = _variance(gap.low, gap.high, score_of(best).n)
+    behind = score_of(rival).value - score_of(candidate).value
+    return _needed(study.task.target.margin - behind, variance, LEVEL)
+
+
+def _items_worse(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> float | None:
+    """Items that show the candidate to be worse than the best by more than the margin."""
+    gap = study.against(best.arm, candidate.arm)
+    if gap is None or candidate is best or _too_few_groups(study):
+        return None
+    variance = _variance(gap.low, gap.high, score_of(best).n)
+    return _needed(gap.difference - study.task.target.margin, variance, LEVEL / (len(choice.fitting) - 1))
+
+
+def _needed(gap: float, variance: float, level: float) -> float | None:
     """Items that show a mean of `gap` above 0 with 80% power, one-sided; None where it is not above."""
     if gap <= 0:
         return None
     normal = NormalDist()
     return variance * ((normal.inv_cdf(1 - level) + normal.inv_cdf(POWER)) / gap) ** 2
+
+
+def _too_few_groups(study: Evidence) -> str | None:
+    """Why no difference can be shown whatever is answered, where the groups cannot reach the corrected level."""
+    compared = max(1, len(study.comparisons))
+    needed = groups_needed(compared)
+    if study.groups is None or study.groups >= needed:
+        return None
+    return (
+        f"{study.groups} groups of questions cannot show a difference in {compared} comparisons, {needed} are the least"
+    )
+
+
+# ---- what stands beside the choice
+
+
+def _besides(study: Evidence, choice: Choice) -> str:
+    """Sentences on what the choice leaves out: arms too slow, not run or cut, and whether it speaks of a model or of a method."""
+    said = [_left_out(study, choice), _missing(study), _cut(study), _speaks_of(study)]
+    return "".join(f" {sentence}" for sentence in said if sentence)
+
+
+def _left_out(study: Evidence, choice: Choice) -> str:
+    """The arms that would be chosen or score higher, but cannot be used."""
+    shown = score_of(choice.arm).value if choice.arm else (score_of(choice.best).value if choice.best else math.inf)
+    barred = []
+    for arm in study.done:
+        problem = study.problem(arm)
+        if problem and arm in study.passing and choice.arm:
+            barred.append(f"{arm.arm} reaches it too, but {problem}.")
+        elif problem and score_of(arm).value > shown:
+            barred.append(f"{arm.arm} scored higher ({_number(score_of(arm).value)}), but {problem}.")
+    return " ".join(barred)
+
+
+def _missing(study: Evidence) -> str:
+    """The arms that have no score."""
+    said = {"failed": "failed", "not_run": "was not run"}
+    missing = [f"{arm.arm} {said[arm.status]}" for arm in study.results if arm.status in said]
+    return f"Not compared: {_list(missing)}." if missing else ""
+
+
+def _cut(study: Evidence) -> str:
+    if not study.cuts:
+        return ""
+    more = f", and {len(study.cuts) - LONGEST_CUTS} more" if len(study.cuts) > LONGEST_CUTS else ""
+    return f"To fit the budget was cut: {'; '.join(study.cuts[:LONGEST_CUTS])}{more}."
+
+
+def _speaks_of(study: Evidence) -> str:
+    """With one seed a verdict is about the models that were built, with several about the way they are made."""
+    known = {arm.name: arm for arm in study.task.arms}
+    arms = [(arm, known.get(arm.arm) or named(arm.arm)) for arm in study.done]
+    seeds = [result.seeds for result, arm in arms if arm is not None and is_trained(arm)]
+    if not seeds:
+        return ""
+    if min(seeds) < 2:
+        return "It speaks of the trained models as they were built and stored: one run each, and another may come out otherwise."
+    return f"It speaks of the methods: every trained arm is the mean of {min(seeds)} runs, and how they vary is in the intervals."
 
 
 # ---- shared
@@ -305,37 +260,32 @@ def _not_shown(sentence: str, needs: str) -> Verdict:
     return Verdict(status="not_shown", arm=None, sentence=sentence, needs=needs)
 
 
-def _score(arm: ArmResult) -> Estimate:
-    if arm.score is None:
-        raise ValueError(f"arm {arm.arm} has no score")
-    return arm.score
-
-
-def _latency_problem(arm: ArmResult, task: Task) -> str | None:
-    """Why an arm is too slow: what is held against the limit is the upper bound of its 95th percentile."""
-    limit, high, p95 = task.target.latency_p95_ms, arm.latency_p95_high_ms, arm.latency_p95_ms
-    if limit is None:
-        return None
-    if high is None:
-        return f"has no known latency at the 95th percentile (60 answers are needed) where {limit:,.0f} ms are allowed"
-    if high > limit:
-        measured = "" if p95 is None else f", {p95:,.0f} ms measured"
-        return f"may take {high:,.0f} ms at the 95th percentile (upper 95% bound{measured}) where {limit:,.0f} ms are allowed"
-    return None
-
-
 def _variance(low: float, high: float, n: int) -> float:
     """Variance of one item, clustering included, that an interval of this width stands for."""
     return n * ((high - low) / INTERVAL) ** 2
 
 
 def _scored(arm: ArmResult, task: Task) -> str:
-    score = _score(arm)
+    score = score_of(arm)
     interval = f"95% interval {_number(score.low)} to {_number(score.high)}"
     return f"{NAMES[task.metric]} {_number(score.value)} on {score.n:,} test questions ({interval})"
 
 
-def _against_next(arm: ArmResult, other: ArmResult, study: _Evidence) -> str:
+def _behind(gap: Comparison | None, arm: ArmResult) -> str:
+    if gap is None:
+        return f"{arm.arm} (not compared)"
+    return f"{arm.arm} (behind by {_number(gap.difference)}, 95% interval {_number(gap.low)} to {_number(gap.high)})"
+
+
+def _share_of_cost(arm: ArmResult, other: ArmResult) -> str:
+    """How an arm's cost stands to a dearer one's, where both are known in one unit."""
+    one, more = arm.cost, other.cost
+    if one is None or more is None or one.currency != more.currency or one.total <= 0 or alike(one, more):
+        return ""
+    return f", at 1/{more.total / one.total:,.{1 if more.total < 10 * one.total else 0}f} of the cost,"
+
+
+def _against_next(arm: ArmResult, other: ArmResult, study: Evidence) -> str:
     if arm.cost is None:
         return "its cost is not known"
     first = _money(arm.cost, study.task)
@@ -360,18 +310,22 @@ def _amount(cost: Cost) -> str:
 
 
 def _money(cost: Cost, task: Task) -> str:
-    return f"{_amount(cost)} over {task.cost.horizon_months:g} months"
+    """What is paid over the horizon, and for how many questions: their number is assumed where the task file states none."""
+    stated = "questions_per_month" in task.cost.model_fields_set
+    volume = f"{'' if stated else 'an assumed '}{task.cost.questions_per_month:,.0f} questions a month"
+    return f"{_amount(cost)} over {task.cost.horizon_months:g} months at {volume}"
 
 
 def _number(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
 
 
-def _more_questions(items: float) -> str:
+def _more_questions(items: float, study: Evidence) -> str:
     """How many more are needed, to two digits, rounded up."""
     whole = max(1, math.ceil(items))
     unit = 10 ** max(0, len(str(whole)) - 2)
-    return f"about {math.ceil(whole / unit) * unit:,} more test question{'s' if whole > 1 else ''}"
+    groups = "" if study.groups is None else " in new groups"
+    return f"about {math.ceil(whole / unit) * unit:,} more test question{'s' if whole > 1 else ''}{groups}"
 
 
 def _list(names: Sequence[str]) -> str:

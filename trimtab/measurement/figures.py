@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ from trimtab.measurement.metrics import (
     selective_accuracy,
 )
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
-from trimtab.measurement.statistics import Difference, compare, estimate, lower_bound, p_noninferior, p_reaches
+from trimtab.measurement.resampling import Curve
+from trimtab.measurement.runs import RunError, of_both, raised, raised_curve, run_error, widened
+from trimtab.measurement.statistics import LEVEL, Difference, behind, compare, estimate, lower_bound, reaching
 
 Statistic = Callable[[Any], float]
 
@@ -64,8 +66,8 @@ def scores_of(answers: Sequence[Answer]) -> Scores:
     )
 
 
-def set_figure(scores: Scores, task: Task) -> Statistic | None:
-    """Macro-F1 as a function of item indices, that of each seed and then their mean; None for metrics that are a mean over items.
+def _figures(scores: Scores, task: Task) -> list[Statistic] | None:
+    """Macro-F1 of each seed as a function of item indices; None for metrics that are a mean over items.
 
     Raises InputError where a seed lacks items that another one has answered.
     """
@@ -73,46 +75,79 @@ def set_figure(scores: Scores, task: Task) -> Statistic | None:
         return None
     if any(len(run) != len(scores.items) for run in scores.runs):
         raise InputError("seeds have answered different questions", "answer every question with every seed")
-    figures = [
+    return [
         macro_f1_statistic([answer.answer for answer in run], [answer.reference for answer in run])
         for run in scores.runs
     ]
+
+
+def set_figure(scores: Scores, task: Task) -> Statistic | None:
+    """Macro-F1 as a function of item indices, that of each seed and then their mean; None for metrics that are a mean over items."""
+    figures = _figures(scores, task)
+    if figures is None:
+        return None
     return lambda indices: math.fsum(figure(indices) for figure in figures) / len(figures)
 
 
+def _between_runs(scores: Scores, task: Task) -> RunError:
+    figures, items = _figures(scores, task), np.arange(len(scores.items))
+    if figures is not None:
+        return run_error([figure(items) for figure in figures])
+    return run_error([float(np.mean([answer.score for answer in run])) for run in scores.runs])
+
+
 def score_estimate(answers: Sequence[Answer], task: Task) -> Estimate:
-    """The metric over the answers with its 95% interval."""
+    """The metric over the answers with its 95% interval; with several seeds the variance between runs is in it."""
     scores = scores_of(answers)
-    return estimate(scores.values_N, scores.clusters, statistic=set_figure(scores, task))
+    found = estimate(scores.values_N, scores.clusters, statistic=set_figure(scores, task))
+    runs = _between_runs(scores, task)
+    low, high = (widened(found.value, limit, runs) for limit in (found.low, found.high))
+    return replace(found, low=max(0.0, low), high=min(1.0, high))
 
 
-def target_p(answers: Sequence[Answer], task: Task, target: float) -> float:
-    """One-sided p of "does not reach the target"."""
+def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
+    """One-sided p of "does not reach the target", as a function of the target."""
     scores = scores_of(answers)
-    return p_reaches(scores.values_N, target, scores.clusters, statistic=set_figure(scores, task))
+    statistic = set_figure(scores, task)
+    curve = reaching(scores.values_N, scores.clusters, statistic=statistic)
+    return raised_curve(curve, _value(scores, statistic), _between_runs(scores, task))
 
 
 def score_floor(answers: Sequence[Answer], task: Task) -> float:
     """Lower one-sided 95% bound of the metric."""
     scores = scores_of(answers)
-    return lower_bound(scores.values_N, scores.clusters, statistic=set_figure(scores, task))
+    statistic = set_figure(scores, task)
+    floor = lower_bound(scores.values_N, scores.clusters, statistic=statistic)
+    return max(0.0, widened(_value(scores, statistic), floor, _between_runs(scores, task), LEVEL))
 
 
 def difference(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Difference:
     """Arm a minus arm b on the same items."""
     left, right = scores_of(a), scores_of(b)
-    return compare(left.values_N, right.values_N, left.clusters, statistic=_paired(left, right, task))
+    found = compare(left.values_N, right.values_N, left.clusters, statistic=_paired(left, right, task))
+    runs = of_both(_between_runs(left, task), _between_runs(right, task))
+    low, high = (widened(found.difference, limit, runs) for limit in (found.low, found.high))
+    p = min(1.0, 2 * raised(found.p / 2, abs(found.difference), runs))
+    return Difference(found.difference, max(low, -1.0), min(high, 1.0), p)
 
 
-def noninferiority_p(a: Sequence[Answer], b: Sequence[Answer], task: Task, margin: float) -> float:
-    """One-sided p of "a is worse than b by the margin or more"."""
+def behind_curve(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Curve:
+    """One-sided p of "a is behind b by the margin or more", as a function of the margin."""
     left, right = scores_of(a), scores_of(b)
-    return p_noninferior(left.values_N, right.values_N, margin, left.clusters, statistic=_paired(left, right, task))
+    statistic = _paired(left, right, task)
+    curve = behind(left.values_N, right.values_N, left.clusters, statistic=statistic)
+    gap = _value(left, set_figure(left, task)) - _value(right, set_figure(right, task))
+    runs = of_both(_between_runs(left, task), _between_runs(right, task))
+    return lambda margin: raised(curve(margin), gap + margin, runs)
 
 
 def _paired(left: Scores, right: Scores, task: Task) -> Statistic | None:
     one, other = set_figure(left, task), set_figure(right, task)
     return (lambda indices: one(indices) - other(indices)) if one and other else None
+
+
+def _value(scores: Scores, statistic: Statistic | None) -> float:
+    return float(scores.values_N.mean()) if statistic is None else statistic(np.arange(len(scores.items)))
 
 
 def slice_estimates(answers: Sequence[Answer], task: Task) -> dict[str, Estimate]:

@@ -23,15 +23,15 @@ from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError, MissingError, StoppedError, TrimtabError, cannot_write
 from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
 from trimtab.base.progress import Listener
-from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, Comparison, StudyResult, Usage
+from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, StudyResult, Usage
 from trimtab.base.task import Task, load_task, with_budget
-from trimtab.decision.verdict import best_arm, decide, planned_pairs
+from trimtab.decision.cost import volume_of
+from trimtab.decision.judge import judge
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
-from trimtab.measurement.figures import difference, noninferiority_p, scores_of, target_p
+from trimtab.measurement.figures import scores_of
 from trimtab.measurement.power import discordance, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.measurement.statistics import LEVEL, holm
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, opened
 from trimtab.studies.record import count_opening, manifest
@@ -102,7 +102,7 @@ class _StudyRun:
             self.results.append(self._arm(arm, plan))
         self.progress.arm = self.progress.seed = None
         self.progress.emit("verdict")
-        result = self._decide(arms)
+        result = self._decide(arms, plan)
         smallest = self._smallest_difference(len(result.comparisons))
         write_json(
             self.folder / "manifest.json",
@@ -178,53 +178,21 @@ class _StudyRun:
         forget_replies(folder)
         return outcome.result
 
-    def _decide(self, arms: Sequence[Arm]) -> StudyResult:
+    def _decide(self, arms: Sequence[Arm], plan: Plan) -> StudyResult:
         """Tests, corrections and the verdict, from the answers on disk."""
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
-        results = self._with_target(answers)
-        comparisons: list[Comparison] = []
-        margins: dict[str, float] = {}
-        best = best_arm(results, self.task)
-        if best is not None:
-            ran = [arm for arm in arms if arm.name in answers]
-            comparisons = self._compare(planned_pairs(ran, best), answers)
-            margin = self.task.target.margin
-            margins = {
-                name: noninferiority_p(answers[name], answers[best], self.task, margin)
-                for name in answers
-                if name != best
-            }
+        judged = judge(self.results, answers, arms, self.task, self.usages, groups=self._groups(), cuts=plan.cuts)
         return StudyResult(
             study=self.folder.name,
             task=self.task.task.name,
             metric=self.task.metric,
             target=self.task.target.quality,
-            verdict=decide(results, comparisons, margins, self.task, self.usages, groups=self._groups()),
-            arms=tuple(results),
-            comparisons=tuple(comparisons),
+            volume=volume_of(self.task.cost),
+            verdict=judged.verdict,
+            arms=judged.arms,
+            comparisons=judged.comparisons,
             report=str(self.folder / "report.html"),
         )
-
-    def _with_target(self, answers: dict[str, tuple[Answer, ...]]) -> list[ArmResult]:
-        target = self.task.target.quality
-        if target is None:
-            return self.results
-        chances = {name: target_p(own, self.task, target) for name, own in answers.items()}
-        adjusted = dict(zip(chances, holm(list(chances.values())), strict=True))
-        return [
-            replace(result, p_target=chances[result.arm], passes=adjusted[result.arm] <= LEVEL)
-            if result.arm in chances
-            else result
-            for result in self.results
-        ]
-
-    def _compare(self, pairs: Sequence[tuple[str, str]], answers: dict[str, tuple[Answer, ...]]) -> list[Comparison]:
-        found = [difference(answers[a], answers[b], self.task) for a, b in pairs]
-        adjusted = holm([item.p for item in found])
-        return [
-            Comparison(a=a, b=b, difference=item.difference, low=item.low, high=item.high, p=item.p, p_holm=p_holm)
-            for (a, b), item, p_holm in zip(pairs, found, adjusted, strict=True)
-        ]
 
     def _answers(self, arm: str) -> tuple[Answer, ...]:
         return load_answers(self.folder / "arms" / arm / "answers.parquet")

@@ -1,0 +1,105 @@
+"""What a verdict is made from: the arms that ran, and how sure everything known of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from trimtab.base.records import ArmResult, Comparison, Estimate, Usage
+from trimtab.base.task import Task
+from trimtab.decision.cost import cost_of, floor_of, planned_retrainings
+from trimtab.decision.weight import by_weight
+from trimtab.measurement.statistics import LEVEL, holm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """A study's figures under one task, its prices and its target.
+
+    `p_target(arm, target)`: one-sided p of "the arm does not reach the target"; `p_behind(arm, other, margin)`: one-sided p of
+    "the arm is behind the other by the margin or more". Both unadjusted. `comparisons`: the planned ones, with p after Holm.
+    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
+    """
+
+    results: Sequence[ArmResult]
+    comparisons: Sequence[Comparison]
+    p_target: Callable[[str, float], float]
+    p_behind: Callable[[str, str, float], float]
+    task: Task
+    usages: Mapping[str, Usage]
+    groups: int | None = None
+    cuts: Sequence[str] = ()
+
+    @cached_property
+    def done(self) -> list[ArmResult]:
+        """The arms that have a score, light to heavy."""
+        return by_weight([arm for arm in self.results if arm.status == "done" and arm.score is not None], self.task)
+
+    @cached_property
+    def passing(self) -> list[ArmResult]:
+        """The arms shown to reach the target, light to heavy: p after Holm over all arms at most .05."""
+        target = self.task.target.quality
+        if target is None:
+            return []
+        adjusted = holm([self.p_target(arm.arm, target) for arm in self.done])
+        return [arm for arm, p in zip(self.done, adjusted, strict=True) if p <= LEVEL]
+
+    def under(self, task: Task) -> Evidence:
+        """The same answers under another target, volume or price: what each arm costs is worked out anew."""
+        return replace(self, task=task, results=[self._priced(arm, task) for arm in self.results])
+
+    def _priced(self, arm: ArmResult, task: Task) -> ArmResult:
+        usage = self.usages.get(arm.arm)
+        if usage is None or arm.score is None:
+            return arm
+        retrainings = planned_retrainings(usage, task.cost, floor_of(arm), task.target.quality) or 0
+        return replace(arm, cost=cost_of(usage, task.cost, retrainings=retrainings))
+
+    def problem(self, arm: ArmResult) -> str | None:
+        """Why an arm cannot be chosen whatever its score."""
+        return too_slow(arm, self.task) or self._too_stale(arm)
+
+    def _too_stale(self, arm: ArmResult) -> str | None:
+        usage = self.usages.get(arm.arm)
+        if usage is None or arm not in self.passing:
+            return None
+        if planned_retrainings(usage, self.task.cost, floor_of(arm), self.task.target.quality) is not None:
+            return None
+        return "cannot be retrained often enough to hold the target while facts change"
+
+    def against(self, first: str, second: str) -> Comparison | None:
+        """The comparison of two arms as first minus second."""
+        for found in self.comparisons:
+            if (found.a, found.b) == (first, second):
+                return found
+            if (found.b, found.a) == (first, second):
+                return found.swapped()
+        return None
+
+
+def best_arm(results: Sequence[ArmResult], task: Task) -> str | None:
+    """The arm that the others are compared with: the highest score among those whose latency fits, the lighter if equal."""
+    done = [arm for arm in results if arm.status == "done" and arm.score is not None]
+    fitting = [arm for arm in done if too_slow(arm, task) is None] or done
+    return max(by_weight(fitting, task), key=lambda arm: score_of(arm).value).arm if fitting else None
+
+
+def score_of(arm: ArmResult) -> Estimate:
+    """The score of an arm that has one."""
+    if arm.score is None:
+        raise ValueError(f"arm {arm.arm} has no score")
+    return arm.score
+
+
+def too_slow(arm: ArmResult, task: Task) -> str | None:
+    """Why an arm is too slow: what is held against the limit is the upper bound of its 95th percentile."""
+    limit, high, p95 = task.target.latency_p95_ms, arm.latency_p95_high_ms, arm.latency_p95_ms
+    if limit is None:
+        return None
+    if high is None:
+        return f"has no known latency at the 95th percentile (60 answers are needed) where {limit:,.0f} ms are allowed"
+    if high > limit:
+        measured = "" if p95 is None else f", {p95:,.0f} ms measured"
+        return f"may take {high:,.0f} ms at the 95th percentile (upper 95% bound{measured}) where {limit:,.0f} ms are allowed"
+    return None

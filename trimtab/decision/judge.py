@@ -1,0 +1,88 @@
+"""Answers in, the decision out: every test of a study, its corrections, and the verdict; pure, so that a simulation can ask it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from trimtab.base.records import Answer, Arm, ArmResult, Comparison, Usage, Verdict
+from trimtab.base.task import Task
+from trimtab.decision.evidence import Evidence, best_arm
+from trimtab.decision.pairs import planned_pairs
+from trimtab.decision.verdict import decide
+from trimtab.measurement.figures import behind_curve, difference, target_curve
+from trimtab.measurement.resampling import Curve
+from trimtab.measurement.statistics import LEVEL, holm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The arms with their tests of the target, the planned comparisons, and the verdict."""
+
+    arms: tuple[ArmResult, ...]
+    comparisons: tuple[Comparison, ...]
+    verdict: Verdict
+
+
+def judge(
+    results: Sequence[ArmResult],
+    answers: Mapping[str, Sequence[Answer]],
+    arms: Sequence[Arm],
+    task: Task,
+    usages: Mapping[str, Usage],
+    *,
+    groups: int | None = None,
+    cuts: Sequence[str] = (),
+) -> Judged:
+    """Test every arm's answers and decide. `answers`: of the arms that ran, to the same items; `arms`: the task's, in its order.
+
+    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took.
+    """
+
+    @cache
+    def reaches(arm: str) -> Curve:
+        return target_curve(answers[arm], task)
+
+    @cache
+    def lags(arm: str, other: str) -> Curve:
+        return behind_curve(answers[arm], answers[other], task)
+
+    target = task.target.quality
+    tested = list(results)
+    if target is not None:
+        tested = _with_target(results, {arm: reaches(arm)(target) for arm in answers})
+    best = best_arm(tested, task)
+    pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
+    comparisons = _compare(pairs, answers, task)
+    verdict = decide(
+        Evidence(
+            results=tested,
+            comparisons=comparisons,
+            p_target=lambda arm, target: reaches(arm)(target),
+            p_behind=lambda arm, other, margin: lags(arm, other)(margin),
+            task=task,
+            usages=usages,
+            groups=groups,
+            cuts=cuts,
+        )
+    )
+    return Judged(arms=tuple(tested), comparisons=tuple(comparisons), verdict=verdict)
+
+
+def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float]) -> list[ArmResult]:
+    """The arms with their p of missing the target, and whether it passes after Holm over all of them."""
+    adjusted = dict(zip(chances, holm(list(chances.values())), strict=True))
+    return [
+        replace(arm, p_target=chances[arm.arm], passes=adjusted[arm.arm] <= LEVEL) if arm.arm in chances else arm
+        for arm in results
+    ]
+
+
+def _compare(pairs: Sequence[tuple[str, str]], answers: Mapping[str, Sequence[Answer]], task: Task) -> list[Comparison]:
+    found = [difference(answers[a], answers[b], task) for a, b in pairs]
+    adjusted = holm([item.p for item in found])
+    return [
+        Comparison(a=a, b=b, difference=item.difference, low=item.low, high=item.high, p=item.p, p_holm=p_holm)
+        for (a, b), item, p_holm in zip(pairs, found, adjusted, strict=True)
+    ]
