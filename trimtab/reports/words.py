@@ -37,7 +37,7 @@ METRICS = {  # name: what people call it, what it means
     "chrf": ("chrF", "how far the characters of answer and reference overlap, from 0 to 1"),
     "scorer": ("own scorer", "what the task’s own scorer gave, from 0 to 1"),
 }
-GRADED = ("rouge_l", "chrf", "scorer")  # where half counts as right
+GRADED = ("rouge_l", "chrf", "scorer")  # how near an answer comes to a reference; nothing says which are right
 FAILURES: Mapping[Failure, tuple[str, str]] = {
     "retrieval_miss": ("passage not found", "The passage that holds the answer was not retrieved."),
     "misread": ("misread", "The right passage was there, and the answer still went wrong."),
