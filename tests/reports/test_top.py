@@ -125,9 +125,15 @@ def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -
 def test_assumed_volumes_are_not_marked_as_the_users(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path)
     (folder / "task.toml").write_text('[task]\nname="handbook"\nkind="answer"\n')
-    costs = write_report(folder).read_text().split('<section id="costs">')[1].split("</section>")[0]
-    assert "the task file states no volume" in costs
+    content = json.loads((folder / "study.json").read_text())
+    content["volume"] = {"questions_per_month": 10_000, "horizon_months": 12, "assumed": True}
+    (folder / "study.json").write_text(json.dumps(content))
+    page = write_report(folder).read_text()
+    costs = page.split('<section id="costs">')[1].split("</section>")[0]
+    assert "10,000 questions a month for 12 months (assumed: the task file states no volume)" in costs
+    assert "With questions a month below 12,000 (now 10,000, assumed)" in costs
     assert "mark yours" not in costs
+    assert "Cost over 12 months at an assumed 10,000 questions a month" in page.split('<section id="quality">')[0]
 
 
 def test_machine_seconds_and_money_never_share_an_axis(study: StudyFolder) -> None:

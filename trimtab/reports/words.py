@@ -7,6 +7,7 @@ from typing import Literal
 
 from trimtab.base.grammar import PARTS, method_of, parts_of
 from trimtab.base.records import Arm, Failure
+from trimtab.reports.writing import listed
 
 Family = Literal["base", "tuned", "blend", "linear", "api"]
 Shape = Literal["circle", "square", "diamond", "triangle"]
@@ -107,6 +108,18 @@ def metric_called(metric: str) -> str:
 def metric_means(metric: str) -> str:
     """The metric with what it means: `token F1: how far the words …`."""
     return ": ".join(METRICS.get(metric, (metric,)))
+
+
+def other_facts(figures: Mapping[str, Mapping[str, float]], metric: str) -> str | None:
+    """How many answers of each arm share words with a reference and give other numbers or dates, in one sentence; None for none."""
+    counts = {arm: round(extras.get("facts_disagree", 0)) for arm, extras in figures.items()}
+    told = [f"{number:,} of {arm}" for arm, number in counts.items() if number]
+    if not told:
+        return None
+    return (
+        f"Answers with other numbers or dates than the reference: {listed(told)}. {metric_called(metric)} pays for their words "
+        "all the same; the metric contains does not."
+    )
 
 
 def extra_called(name: str) -> str:
