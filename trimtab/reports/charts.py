@@ -199,7 +199,7 @@ def scatter(chart: Scatter, width: int) -> Markup:
     places = [(x(dot.x), y(dot.y)) for dot in dots]
     stems = [Box(px - 1, y(dot.high), px + 1, y(dot.low)) for (px, _), dot in zip(places, dots, strict=True)]
     tails = [x(dot.x if dot.x_high is None else dot.x_high) for dot in dots]
-    stems += [Box(px, py - 1, tail, py + 1) for (px, py), tail in zip(places, tails, strict=True)]
+    stems += [Box(px, py - 5, tail + 3, py + 5) for (px, py), tail in zip(places, tails, strict=True) if tail > px]
     named = [replace(dot, label=middle(dot.label)) for dot in dots]
     boxes = place_labels(places, [dot.label for dot in named], Box(left, top - 8, width, height - bottom + 4), stems)
     for dot, (px, py), tail, box in zip(named, places, tails, boxes, strict=True):
