@@ -36,7 +36,9 @@ def slices(study: StudyFolder) -> Slices | None:
     return Slices(
         heading=Heading(id="slices", link="Slices", title="Slices", lead=lead),
         grid=_slice_grid(study, entries, many, "Scores per slice") if many else None,
-        few=_slice_grid(study, entries, few, f"{count(len(few), 'slice')} of fewer than {FEW} questions") if few else None,
+        few=_slice_grid(study, entries, few, f"{count(len(few), 'slice')} of fewer than {FEW} questions")
+        if few
+        else None,
         more=f"{left} smaller slices are in study.json." if left > 0 else None,
     )
 

@@ -30,7 +30,10 @@ def failures(study: StudyFolder) -> Failures | None:
     heading = Heading(id="failures", link="Failures", title=title, lead=_lead(study.metric) if kinds or graded else "")
     if not kinds and not graded:
         return Failures(heading=heading, none="No answer was counted as a failure.", grid=None, note="", kinds=())
-    columns = [Column(title=title) for title in ("Arm", *(SPREAD if graded else ("right",)), *(FAILURES[kind][0] for kind in kinds))]
+    columns = [
+        Column(title=title)
+        for title in ("Arm", *(SPREAD if graded else ("right",)), *(FAILURES[kind][0] for kind in kinds))
+    ]
     rows: list[tuple[Cell, ...]] = [
         (
             label(one.arm, study.verdict.arm),

@@ -105,7 +105,7 @@ def caveats(study: StudyFolder) -> list[str]:
         left_out = int(one.extras.get("skipped_rows", 0))
         if left_out:
             found.append(f"{one.name}: {count(left_out, 'training row')} longer than the model’s context, left out.")
-    other = other_facts({one.name: one.extras for one in study.done}, study.metric)
+    other = other_facts({one.name: one.extras for one in study.done})
     found += [other] if other else []
     warnings = sum(1 for remark in study.manifest.get("remarks") or () if remark.get("level") in ("warn", "stop"))
     if warnings:

@@ -110,15 +110,15 @@ def metric_means(metric: str) -> str:
     return ": ".join(METRICS.get(metric, (metric,)))
 
 
-def other_facts(figures: Mapping[str, Mapping[str, float]], metric: str) -> str | None:
-    """How many answers of each arm share words with a reference and give other numbers or dates, in one sentence; None for none."""
+def other_facts(figures: Mapping[str, Mapping[str, float]]) -> str | None:
+    """How many answers of each arm give other numbers or dates than the reference, which token F1 alone does not show; None for none."""
     counts = {arm: round(extras.get("facts_disagree", 0)) for arm, extras in figures.items()}
     told = [f"{number:,} of {arm}" for arm, number in counts.items() if number]
     if not told:
         return None
     return (
-        f"Answers with other numbers or dates than the reference: {listed(told)}. {metric_called(metric)} pays for their words "
-        "all the same; the metric contains does not."
+        f"Answers with other numbers or dates than the reference: {listed(told)}. "
+        f"{metric_called('token_f1')} pays for their words all the same; the metric contains does not."
     )
 
 
