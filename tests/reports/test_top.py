@@ -19,8 +19,8 @@ from trimtab.reports.charts import drawn
 from trimtab.reports.costs import flips
 from trimtab.reports.details import slices
 from trimtab.reports.effects import better_first, outcome, weights_by_context
-from trimtab.reports.folder import StudyFolder, read_study
 from trimtab.reports.failures import failures
+from trimtab.reports.folder import StudyFolder, read_study
 from trimtab.reports.page import render, write_report
 from trimtab.reports.pieces import Said
 from trimtab.reports.quality import tradeoffs
