@@ -5,23 +5,44 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, folder_of, rows_of, write_task
 
+from trimtab.base.codec import read_record
 from trimtab.base.errors import ConsentError, InputError
+from trimtab.base.records import ArmRecord
 from trimtab.measurement.evaluate import load_answers
+from trimtab.measurement.figures import class_figures
+from trimtab.measurement.seeds import mean_classes
 from trimtab.studies.study import study
 
 
-def test_several_seeds_are_one_score_an_item_and_a_score_a_seed(tmp_path: Path, tiny_model_folder: Path) -> None:
-    task = write_task(tmp_path, tiny_model_folder, ["quick"], study="seeds = 2", more=QUICK)
+def test_several_seeds_are_one_score_an_item_a_score_a_seed_and_means_of_the_rest(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    task = write_task(
+        tmp_path,
+        tiny_model_folder,
+        ["quick"],
+        rows=rows_of(60),
+        task=CLASSIFY,
+        data=LABELLED,
+        study="seeds = 2",
+        more=f"{QUICK}learning_rate = 0.01",
+    )
     (arm,) = study(task, listeners=[]).arms
-    answers = load_answers(folder_of(task) / "arms" / "quick" / "answers.parquet")
-    assert {answer.seed for answer in answers} == {0, 1}
+    place = folder_of(task) / "arms" / "quick"
+    answers = load_answers(place / "answers.parquet")
+    runs = [[answer for answer in answers if answer.seed == seed] for seed in (0, 1)]
     assert arm.score is not None
     assert (arm.seeds, len(arm.seed_scores), 2 * arm.score.n) == (2, 2, len(answers))
-    assert (folder_of(task) / "arms" / "quick" / "run-1" / "adapter").is_dir()
+    assert (place / "run-1" / "adapter").is_dir()
+    record, alone = read_record(place / "arm.json", ArmRecord), [class_figures(run) for run in runs]
+    assert alone[0] != alone[1]
+    assert record.classes == mean_classes(alone)
+    assert arm.extras["macro_f1"] == pytest.approx(mean(mean(row.f1 for row in one.rows) for one in alone))
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])

@@ -25,6 +25,7 @@ from trimtab.base.records import (
     Estimate,
     StudyResult,
     Verdict,
+    Volume,
 )
 from trimtab.base.tables import ArmTable, CostTable, TargetTable
 from trimtab.base.task import own_arm
@@ -55,6 +56,7 @@ class ArmEntry:
     stored_bytes: float | None = None
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
+    latency_p95_high_ms: float | None = None
     seconds_per_question: float | None = None
     cost: Cost | None = None
     answers: tuple[Answer, ...] = ()
@@ -87,6 +89,7 @@ class StudyFolder:
     manifest: Mapping[str, Any]
     cost: CostTable | None
     limits: TargetTable | None
+    volume: Volume | None
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
@@ -135,6 +138,7 @@ def read_study(folder: Path) -> StudyFolder:
         manifest=read_object(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
+        volume=result.volume,
     )
 
 
@@ -169,7 +173,7 @@ def _arm(name: str, task: Mapping[str, Any]) -> Arm:
 def _task(file: Path) -> dict[str, Any]:
     """The task file that was studied; empty where it does not lie there or cannot be read."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         return {}
 
