@@ -84,9 +84,13 @@ def spam(_: Path) -> Rows:
 
 
 def handbook(_: Path) -> Rows:
-    """Questions whose facts stand in no prompt: what is learnt is how answers look."""
+    """Questions with the sentence that holds the answer: reading, as no fact of a test question stands in a training row."""
+    documents = files("trimtab.demos") / "handbook" / "documents"
     for row in bundled("handbook"):
-        yield {"input": row["question"], "output": row["answer"], "group": row["group"]}
+        text = (documents / row["passage"]).read_text(encoding="utf-8").replace("\n", " ") if row.get("passage") else ""
+        sentences = [one for one in text.split(". ") if row["answer"][0].lower() in one.lower() and len(one) < 200]
+        if sentences:
+            yield {"input": f"{sentences[0]}\n{row['question']}", "output": row["answer"], "group": row["group"]}
 
 
 def style(_: Path) -> Rows:
@@ -248,39 +252,39 @@ def record_all(source: Path, names: Sequence[str]) -> None:
 class Dev:
     """What a run's evaluations read on the same N dev rows: losses whose mean is the dev loss, and scores, `[evaluations, N]`."""
 
-    losses_TN: np.ndarray
-    scores_TN: np.ndarray
+    losses: np.ndarray
+    scores: np.ndarray
 
     def first(self, count: int) -> Dev:
         """The first evaluations alone."""
-        return Dev(self.losses_TN[:count], self.scores_TN[:count])
+        return Dev(self.losses[:count], self.scores[:count])
 
     def over(self, rows: np.ndarray) -> Dev:
         """The same evaluations on other rows."""
-        return Dev(self.losses_TN[:, rows], self.scores_TN[:, rows])
+        return Dev(self.losses[:, rows], self.scores[:, rows])
 
     @property
     def loss(self) -> np.ndarray:
         """Mean losses."""
-        means: np.ndarray = self.losses_TN.mean(1)
+        means: np.ndarray = self.losses.mean(1)
         return means
 
     @property
     def score(self) -> np.ndarray:
         """Mean scores."""
-        means: np.ndarray = self.scores_TN.mean(1)
+        means: np.ndarray = self.scores.mean(1)
         return means
 
 
-def error(left_N: np.ndarray, right_N: np.ndarray) -> float:
+def error(left: np.ndarray, right: np.ndarray) -> float:
     """One paired standard error of a difference of means."""
-    return float(np.std(left_N - right_N, ddof=1) / len(left_N) ** 0.5)
+    return float(np.std(left - right, ddof=1) / len(left) ** 0.5)
 
 
-def alike(values_TN: np.ndarray, best: int) -> list[int]:
+def alike(values: np.ndarray, best: int) -> list[int]:
     """The evaluations within one paired standard error of the best."""
-    means = values_TN.mean(1)
-    return [t for t in range(len(means)) if abs(means[t] - means[best]) <= error(values_TN[t], values_TN[best])]
+    means = values.mean(1)
+    return [t for t in range(len(means)) if abs(means[t] - means[best]) <= error(values[t], values[best])]
 
 
 def today(dev: Dev, order: Sequence[int] | None = None) -> int:
@@ -306,7 +310,7 @@ def last_step_forward(dev: Dev) -> int:
     """The last one that was lower than the one before it that counted by more than one standard error."""
     kept = 0
     for t in range(1, len(dev.loss)):
-        if dev.loss[kept] - dev.loss[t] > error(dev.losses_TN[t], dev.losses_TN[kept]):
+        if dev.loss[kept] - dev.loss[t] > error(dev.losses[t], dev.losses[kept]):
             kept = t
     return kept
 
@@ -316,14 +320,14 @@ KEEP: dict[str, Callable[[Dev], int]] = {
     "the last": lambda dev: len(dev.loss) - 1,
     "lowest loss": lowest_loss,
     "highest score": highest_score,
-    "earliest within 1 SE of the lowest loss": lambda dev: min(alike(dev.losses_TN, lowest_loss(dev))),
-    "latest within 1 SE of the lowest loss": lambda dev: max(alike(dev.losses_TN, lowest_loss(dev))),
-    "earliest within 1 SE of the highest score": lambda dev: min(alike(dev.scores_TN, highest_score(dev))),
+    "earliest within 1 SE of the lowest loss": lambda dev: min(alike(dev.losses, lowest_loss(dev))),
+    "latest within 1 SE of the lowest loss": lambda dev: max(alike(dev.losses, lowest_loss(dev))),
+    "earliest within 1 SE of the highest score": lambda dev: min(alike(dev.scores, highest_score(dev))),
     "lowest loss within 1 SE of the highest score": lambda dev: min(
-        alike(dev.scores_TN, highest_score(dev)), key=lambda t: dev.loss[t]
+        alike(dev.scores, highest_score(dev)), key=lambda t: dev.loss[t]
     ),
     "highest score within 1 SE of the lowest loss": lambda dev: min(
-        alike(dev.losses_TN, lowest_loss(dev)), key=lambda t: (-dev.score[t], dev.loss[t])
+        alike(dev.losses, lowest_loss(dev)), key=lambda t: (-dev.score[t], dev.loss[t])
     ),
     "last that was lower by over 1 SE": last_step_forward,
 }
@@ -335,12 +339,12 @@ def stale(kept: int, dev: Dev) -> bool:
 
 # whether to stop after the evaluations seen so far
 STOP: dict[str, Callable[[Dev], bool]] = {
-    "never": lambda dev: False,
+    "never": lambda _: False,
     "the rule until now": lambda dev: stale(today(dev), dev) and dev.loss[-1] > dev.loss.min(),
     "no lower loss for 2": lambda dev: stale(lowest_loss(dev), dev),
     "no loss lower by over 1 SE for 2": lambda dev: stale(last_step_forward(dev), dev),
     "no lower loss for 2, and now higher by over 1 SE": lambda dev: (
-        stale(lowest_loss(dev), dev) and len(dev.loss) - 1 not in alike(dev.losses_TN, lowest_loss(dev))
+        stale(lowest_loss(dev), dev) and len(dev.loss) - 1 not in alike(dev.losses, lowest_loss(dev))
     ),
 }
 
@@ -353,25 +357,27 @@ def spent(stop: Callable[[Dev], bool], dev: Dev) -> int:
 
 def compare(runs: Sequence[dict[str, Any]], redraws: int = 200) -> dict[str, Any]:
     """Every rule on every run: as recorded, and as the mean over dev rows drawn anew with replacement."""
-    names = [(keep, stop) for keep in KEEP for stop in STOP if stop in ("never", "the rule until now") or keep in CHOSEN]
+    names = [
+        (keep, stop) for keep in KEEP for stop in STOP if stop in ("never", "the rule until now") or keep in CHOSEN
+    ]
     tests: dict[tuple[str, str], list[float]] = {name: [] for name in names}
     again: dict[tuple[str, str], list[float]] = {name: [] for name in names}
     looks: dict[tuple[str, str], list[float]] = {name: [] for name in names}
     reordered, best = 0, []
     for run in runs:
         seen, tokens = run["evaluations"], np.array(run["tokens"], dtype=float)
-        test_T = np.array([one["test"] for one in seen])
-        losses_TN = np.array([one["losses"] for one in seen]) / tokens.mean()
-        dev = Dev(losses_TN, np.array([one["scores"] for one in seen]))
-        best.append(float(test_T.max()))
-        orders = itertools.permutations(range(len(test_T)))
+        test = np.array([one["test"] for one in seen])
+        losses = np.array([one["losses"] for one in seen]) / tokens.mean()
+        dev = Dev(losses, np.array([one["scores"] for one in seen]))
+        best.append(float(test.max()))
+        orders = itertools.permutations(range(len(test)))
         reordered += len({today(dev, order) for order in orders}) > 1
         draw = np.random.default_rng(0)
         drawn_anew = [dev.over(draw.integers(len(tokens), size=len(tokens))) for _ in range(redraws)]
         for name in names:
             keep, stop = KEEP[name[0]], STOP[name[1]]
             counts = [spent(stop, one) for one in (dev, *drawn_anew)]
-            picks = [test_T[keep(one.first(count))] for one, count in zip((dev, *drawn_anew), counts, strict=True)]
+            picks = [test[keep(one.first(count))] for one, count in zip((dev, *drawn_anew), counts, strict=True)]
             tests[name].append(float(picks[0]))
             again[name].append(float(np.mean(picks[1:])))
             looks[name].append(float(np.mean(counts[1:])))
