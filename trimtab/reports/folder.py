@@ -24,6 +24,7 @@ from trimtab.base.records import (
     Cost,
     Estimate,
     StudyResult,
+    TrivialArm,
     Verdict,
 )
 from trimtab.base.tables import ArmTable, CostTable, TargetTable
@@ -87,6 +88,7 @@ class StudyFolder:
     manifest: Mapping[str, Any]
     cost: CostTable | None
     limits: TargetTable | None
+    trivial: tuple[TrivialArm, ...] = ()
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
@@ -135,6 +137,7 @@ def read_study(folder: Path) -> StudyFolder:
         manifest=read_object(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
+        trivial=result.trivial,
     )
 
 
