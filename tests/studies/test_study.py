@@ -138,6 +138,9 @@ def test_the_manifest_names_what_the_figures_rest_on(whole: tuple[Path, StudyRes
     assert set(marks.values()) == {"measured", "predicted", "yours", "assumed"}
     assert marks["questions_per_month"] == "assumed"  # this task file names no volume
     assert "full.memory_mb" in plain["figures"]
+    assert marks["few-shot.choose_seconds"] == "measured"
+    assert plain["figures"]["few-shot.choose_seconds"]["value"] > 0
+    assert "prompt.choose_seconds" not in marks
     assert 1 < plain["too_few_groups"] < 10  # of pairs, among the 64 rows' test share
     report = (folder_of(task, result) / "report.html").read_text()
     assert f"only {plain['too_few_groups']} groups" in report

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, context_for
+from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, context_for, context_key, tries
 from trimtab.arms.run import Effort
 from trimtab.arms.session import Session
 from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, evaluations, prepare, recipe, training_rows
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.grammar import PARTS, is_trained
+from trimtab.base.grammar import is_trained
 from trimtab.base.machine import MemoryPeak
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Prompt
@@ -82,14 +82,14 @@ def predict(session: Session, arms: Sequence[Arm], progress: Progress | None = N
     """Predict every arm from real steps and answers of this machine, for a few seconds each kind."""
     progress = progress or Progress()
     plans: list[ArmPlan] = []
-    chosen: set[str] = set()
+    chosen: set[tuple[object, ...]] = set()
     rates: dict[Context, _AnswerRate] = {}  # answering costs alike for all weights, so a context is timed once
     for number, arm in enumerate(arms, 1):
         progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
         context = context_for(arm)
-        open_parts = [PARTS[part] for part in arm.parts if PARTS[part].setting not in arm.settings]
-        choices = 0 if arm.context in chosen else sum(len(part.tried) for part in open_parts)
-        chosen.add(arm.context)
+        key = context_key(arm)
+        choices = 0 if key in chosen else tries(arm)
+        chosen.update([key] if choices else [])
         try:
             plans.append(_predict(session, arm, context, choices, rates))
         except MissingError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -37,7 +36,6 @@ class Session:
         self.workspace, self.task = workspace, workspace.task
         self._asked_precision = precision or workspace.task.base.precision
         self._base: Base | None = None
-        self.index_seconds = 0.0
         self._hits: dict[str, tuple[Hit, ...]] = {}
 
     @property
@@ -78,10 +76,8 @@ class Session:
     @cached_property
     def index(self) -> Index:
         """The index over the task's documents, brought up to date."""
-        began = time.perf_counter()
         index = Index.open(self.workspace.folder / "index", self.embedder)
         index.update(self.workspace.documents)
-        self.index_seconds = time.perf_counter() - began
         return index
 
     @property

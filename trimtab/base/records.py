@@ -249,6 +249,7 @@ class Usage:
     runs_on_own_machine: bool
     trained: bool
     token_fee: TokenFee | None
+    choose_seconds: float = 0.0  # of choosing on dev what the model sees, before anything is trained
     seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
 
     @property

@@ -13,7 +13,7 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.machine import describe_machine, versions
-from trimtab.base.records import ArmResult
+from trimtab.base.records import ArmResult, Usage
 from trimtab.measurement.clusters import too_few_groups
 
 OPENINGS = "openings.jsonl"
@@ -37,6 +37,7 @@ def manifest(
     smallest: float,
     results: Sequence[ArmResult],
     measured: Mapping[str, float],
+    usages: Mapping[str, Usage],
 ) -> dict[str, Any]:
     """Everything that the figures rest on, each figure marked measured, predicted or yours."""
     workspace, task = session.workspace, session.task
@@ -53,6 +54,9 @@ def manifest(
         if result.score is not None:
             figures[f"{result.arm}.score"] = _figure(result.score.value, "measured")
             figures[f"{result.arm}.measured_seconds"] = _figure(measured.get(result.arm, 0.0), "measured")
+    for name, usage in usages.items():
+        once = {"index_seconds": usage.index_seconds, "choose_seconds": usage.choose_seconds}
+        figures |= {f"{name}.{what}": _figure(seconds, "measured") for what, seconds in once.items() if seconds}
     cost = task.cost
     whose = "yours" if "questions_per_month" in cost.model_fields_set else "assumed"
     figures["questions_per_month"] = _figure(cost.questions_per_month, whose)

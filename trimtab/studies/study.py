@@ -109,7 +109,7 @@ class _StudyRun:
         smallest = self._smallest_difference(len(result.comparisons))
         write_json(
             self.folder / "manifest.json",
-            manifest(self.session, self.depends, plan, openings, smallest, result.arms, self.measured),
+            manifest(self.session, self.depends, plan, openings, smallest, result.arms, self.measured, self.usages),
         )
         write_json(self.folder / STUDY_FILE, to_plain(result))
         write_report(self.folder)
