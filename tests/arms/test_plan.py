@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from study_tasks import write_task
 
-from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, predict, save_plan
+from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan
 from trimtab.arms.run import Effort
 from trimtab.arms.session import Session, open_session
+from trimtab.arms.timing import predict
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
 

@@ -14,8 +14,8 @@ from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_cont
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session
 from trimtab.arms.weights import Trained, train_weights
-from trimtab.base.grammar import is_trained
-from trimtab.base.machine import MemoryPeak, folder_bytes
+from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import (
     Answer,
@@ -102,8 +102,12 @@ class ArmRunner:
         `saved` are weights and a context that were made before; nothing is chosen or trained then.
         """
         examples = self.session.workspace.splits[split]
+        if method_of(arm).uses_base:  # what the arm before it left is not this one's
+            self.session.fresh_base()
+        else:
+            release_memory()
         with MemoryPeak() as memory:
-            index_seconds = self._index_seconds() if arm.retrieves else 0.0
+            index_seconds = self._index_seconds(examples) if arm.retrieves else 0.0
             context, choosing = (context_for(arm, saved.chosen), 0.0) if saved else self.context(arm, effort)
             found = _Measured(context=context, index_seconds=index_seconds, choose_seconds=choosing)
             for seed in range(effort.seeds):
@@ -147,8 +151,9 @@ class ArmRunner:
         dev = self.session.part("dev", DEV_ITEMS)
         return score_on(self.session, dev, PromptBuilder(self.session, context), self.session.answer, self.scorer)
 
-    def _index_seconds(self) -> float:
+    def _index_seconds(self, examples: Sequence[Example]) -> float:
         self.progress.emit("index")
+        self.session.hits(examples[:1])  # loads the embedding model
         return self.session.index.seconds
 
     def _train(self, arm: Arm, context: Context, run: Path, seed: int, epochs: float | None) -> Trained:

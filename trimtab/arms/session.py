@@ -114,16 +114,23 @@ class Session:
         """Let the next question pay for its own retrieval."""
         self._hits.clear()
 
-    def answer(self, prompts: Sequence[Prompt], *, held: Prefix | None = None) -> list[Generation]:
+    def unindexed(self) -> list[str]:
+        """The texts that the index would have to embed to be up to date."""
+        return Index.open(self.workspace.folder / "index", self.embedder).missing(self.workspace.documents)
+
+    def answer(
+        self, prompts: Sequence[Prompt], *, held: Prefix | None = None, most: int | None = None
+    ) -> list[Generation]:
         """Answer with the weights that are on: a label of the closed set, or text.
 
-        `held` is a beginning of the prompts that was read before, for labels.
+        `held` is a beginning of the prompts that was read before, for labels; `most` cuts texts after so many tokens.
         """
         if self.task.task.kind == "classify":
             requests = [ChoiceRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
             return choose_labels(self.base, requests, self.workspace.labels, self._label_ids, held=held)
+        longest = self.output_tokens
         asked = [
-            Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=self.output_tokens)
+            Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=min(most or longest, longest))
             for prompt in prompts
         ]
         engine = Engine(self.base, self.encoder.stop_ids)

@@ -83,6 +83,18 @@ class Index:
                 self.refresh()
         return changes
 
+    def missing(self, documents: Sequence[Document]) -> list[str]:
+        """The texts that an update to `documents` would embed."""
+        if not _compare(self._digests, {document.id: document.digest for document in documents}):
+            return []
+        held = {embedded_text(passage) for passage in self.passages.values()}
+        return list(dict.fromkeys(text for _, text in self._cut(documents) if text not in held))
+
+    def _cut(self, documents: Sequence[Document]) -> list[tuple[Passage, str]]:
+        """The passages of the documents, each with the text that is embedded."""
+        cut = (item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap))
+        return [(passage, embedded_text(passage)) for passage in cut]
+
     def refresh(self) -> None:
         """Take up the newest whole version; cheap when there is none newer."""
         pointer = self.folder / f"{self._name}.json"
@@ -109,8 +121,8 @@ class Index:
         from lancedb.index import FTS
 
         began = time.perf_counter()
-        passages = [item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap)]
-        texts = [embedded_text(passage) for passage in passages]
+        cut = self._cut(documents)
+        passages, texts = [passage for passage, _ in cut], [text for _, text in cut]
         cutting = time.perf_counter() - began
         vectors, embedding = self._embed(texts)
         began = time.perf_counter()

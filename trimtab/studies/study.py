@@ -14,10 +14,11 @@ from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
-from trimtab.arms.plan import Plan, fit, load_plan, predict, save_plan
+from trimtab.arms.plan import Plan, fit, load_plan, save_plan
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.session import Session
+from trimtab.arms.timing import PLANNING, predict
 from trimtab.arms.trivial import trivial_answers
 from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import to_plain
@@ -123,8 +124,8 @@ class _StudyRun:
         self.progress.emit("plan", note="timing a few steps of every arm")
         table = self.task.study
         began = time.perf_counter()
-        predicted = predict(self.session, self.task.arms)
         budget = table.budget_seconds
+        predicted = predict(self.session, self.task.arms, seconds=None if budget is None else PLANNING * budget)
         left = None if budget is None else max(0.0, budget - (time.perf_counter() - began))
         plan = replace(fit(predicted, left, table.seeds), precision=self.session.precision)
         for cut in plan.cuts:
