@@ -24,6 +24,7 @@ from trimtab.base.records import (
     Cost,
     Estimate,
     StudyResult,
+    TrivialArm,
     Verdict,
     Volume,
 )
@@ -90,6 +91,7 @@ class StudyFolder:
     cost: CostTable | None
     limits: TargetTable | None
     volume: Volume | None
+    trivial: tuple[TrivialArm, ...] = ()
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
@@ -139,6 +141,7 @@ def read_study(folder: Path) -> StudyFolder:
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
         volume=result.volume,
+        trivial=result.trivial,
     )
 
 

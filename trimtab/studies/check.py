@@ -11,8 +11,9 @@ from statistics import median
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
-from trimtab.arms.plan import Plan, fit, predict
+from trimtab.arms.plan import Plan, fit
 from trimtab.arms.session import Session, open_session
+from trimtab.arms.timing import predict
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
 from trimtab.base.grammar import HEAD, method_of
