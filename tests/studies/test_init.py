@@ -169,7 +169,7 @@ def test_odd_names_are_written_so_that_they_load(tmp_path: Path, name: str) -> N
 
 def test_schema_writes_nothing(tmp_path: Path) -> None:
     schema = json.loads(init(tmp_path, schema=True))
-    assert set(schema["required"]) == {"task", "data", "base"}
+    assert set(schema["required"]) == {"task", "data"}
     assert "file" not in schema["properties"]
     assert not list(tmp_path.iterdir())
 

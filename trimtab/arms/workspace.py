@@ -119,12 +119,16 @@ def require_sound(workspace: Workspace) -> None:
     for remark in workspace.remarks:
         if remark.level == "stop":
             raise InputError(
-                remark.text.rstrip("."), "mend it; trimtab check shows everything", file=workspace.task.file
+                remark.text.rstrip("."),
+                f"mend it; {workspace.task.command('check')} shows everything",
+                file=workspace.task.file,
             )
     if not workspace.splits["test"]:
+        ask = workspace.task.command('ask "…"')
         raise InputError(
             "no labelled examples, so nothing can be compared",
-            "label about 100 questions (input and right answer a line) and name the file in data.examples; until then: trimtab ask",
+            "label about 100 questions (input and right answer a line) and name the file in data.examples; "
+            f"until then: {ask}",
             file=workspace.task.file,
             field="data.examples",
         )

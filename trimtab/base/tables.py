@@ -17,6 +17,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "answer": ("contains", "exact_match", "token_f1"),
     "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
 }
+BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # what the catalogue brings without a hub
 COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage")
 
 MOST_PRICE = (
@@ -37,7 +38,9 @@ class Settings(BaseModel):
 class TaskTable(Settings):
     """What is asked of the model."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the task.")
+    name: str = Field(
+        "", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the task; default: its folder's."
+    )
     kind: Kind = Field(
         description="classify: one of a closed set; answer: short, checked against references, may abstain; generate: free text or code."
     )
@@ -108,9 +111,9 @@ class DataTable(Settings):
 class BaseTable(Settings):
     """The pretrained models."""
 
-    model: Text
+    model: Text = BASE_MODEL
     revision: str | None = None
-    embedding: str = "minilm-l6"
+    embedding: Text = EMBEDDING
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 

@@ -26,7 +26,7 @@ from trimtab.base.records import (
     StudyResult,
     Verdict,
 )
-from trimtab.base.tables import ArmTable, CostTable, TargetTable
+from trimtab.base.tables import ArmTable, BaseTable, CostTable, TargetTable
 from trimtab.base.task import own_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import Curve, Training, read_training
@@ -169,16 +169,15 @@ def _arm(name: str, task: Mapping[str, Any]) -> Arm:
 def _task(file: Path) -> dict[str, Any]:
     """The task file that was studied; empty where it does not lie there or cannot be read."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         return {}
 
 
 def _base(task: Mapping[str, Any]) -> str | None:
-    """The base model that the task file names."""
-    table = task.get("base")
-    model = table.get("model") if isinstance(table, dict) else None
-    return model if isinstance(model, str) else None
+    """The base model that the task file names, or that stands for none."""
+    table = _table(BaseTable, task.get("base", {})) if task else None
+    return table.model if table else None
 
 
 def _table(kind: type[Stated], values: Any) -> Stated | None:

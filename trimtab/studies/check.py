@@ -290,7 +290,8 @@ def _labels(workspace: Workspace) -> dict[str, int]:
 def _without_labels(task: Task) -> str:
     shown = smallest_difference(FIRST_QUESTIONS, GUESSED_DISCORDANCE, 1)
     finer = items_for_difference(shown / 2, GUESSED_DISCORDANCE, 1)
-    works = "Until then trimtab ask answers from the documents. " if task.data.documents else ""
+    ask = task.command('ask "…"')
+    works = f"Until then {ask} answers from the documents. " if task.data.documents else ""
     return (
         f"There are no labelled examples, so arms cannot be compared. {works}About {FIRST_QUESTIONS} test questions with their right "
         f"answers show a difference of {100 * shown:.0f} points between two arms, {finer} one of {50 * shown:.0f}; "
