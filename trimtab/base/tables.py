@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Literal, Self
@@ -19,6 +20,9 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 }
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # what the catalogue brings without a hub
 COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage")
+
+SLOT = re.compile(r"\{([^{}]+)\}")
+"""Where a template for the input names a column."""
 
 MOST_PRICE = (
     1e9  # of an hour or a million tokens, in any currency; with the other limits below, no total leaves the numbers
@@ -86,7 +90,10 @@ class DataTable(Settings):
     test: Texts = Field((), description="Files that are the test set as they are.")
     documents: Texts = Field((), description="Files or folders: md, txt, html, pdf (or SQuAD JSON).")
     preferences: Texts = ()
-    columns: Mapping[str, str] = Field(default_factory=dict, description="Only what cannot be inferred.")
+    columns: Mapping[str, Text | Texts] = Field(
+        default_factory=dict,
+        description='Only what cannot be inferred; input: one column, several, or a template "{context}\n\n{question}".',
+    )
     layout: str = Field("", description="Name of the row layout, when it cannot be detected.")
     encoding: str = "utf-8"
     group: str = Field("", description="A column whose rows never stand on both sides of a split.")
@@ -100,10 +107,14 @@ class DataTable(Settings):
         for name in self.columns:
             if name not in COLUMNS:
                 raise ValueError(f"columns.{name} is not a column role; use one of: {', '.join(COLUMNS)}")
-        asked = self.columns.get("input")
-        if asked is not None and asked in (self.columns.get("output"), self.columns.get("label")):
+            if name != "input" and not isinstance(self.columns[name], str):
+                raise ValueError(f"columns.{name} names several columns; name one, only input may be made of several")
+        asked = self.columns.get("input", ())
+        inputs = (asked, *SLOT.findall(asked)) if isinstance(asked, str) else asked
+        twice = next((self.columns[name] for name in ("output", "label") if self.columns.get(name) in inputs), None)
+        if twice is not None:
             raise ValueError(
-                f"column {asked!r} is named as question and as answer; name the column that holds the answer"
+                f"column {twice!r} is named as question and as answer; name the column that holds the answer"
             )
         return self
 

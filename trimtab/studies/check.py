@@ -137,7 +137,7 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
     remarks = [*sizes, *check_examples(workspace.audit, workspace.splits, task)]
     if workspace.overlaps:
         level: Level = "stop" if task.data.leakage == "stop" else "warn"
-        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(task)}."))
+        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(workspace.overlaps, task)}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
     return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task)]
