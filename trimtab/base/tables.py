@@ -110,6 +110,8 @@ class DataTable(Settings):
             if name != "input" and not isinstance(self.columns[name], str):
                 raise ValueError(f"columns.{name} names several columns; name one, only input may be made of several")
         asked = self.columns.get("input", ())
+        if "input" in self.columns and not asked:
+            raise ValueError("columns.input names no column; name one or more, or leave it out")
         inputs = (asked, *SLOT.findall(asked)) if isinstance(asked, str) else asked
         twice = next((self.columns[name] for name in ("output", "label") if self.columns.get(name) in inputs), None)
         if twice is not None:

@@ -64,7 +64,7 @@ class Task(Settings):
 
     def command(self, words: str) -> str:
         """The command line that does `words` (`study --resume`) with this task file, for messages."""
-        return f"trimtab {words}" + ("" if self.file == Path(TASK_FILE) else f" --task {shlex.quote(str(self.file))}")
+        return command(words, self.file)
 
     @property
     def metric(self) -> str:
@@ -76,6 +76,11 @@ class Task(Settings):
         """The arms to compare: those named, or every one that the data allows."""
         names = self.study.arms or default_arms(self)
         return tuple(parse_arm(name, self) for name in names)
+
+
+def command(words: str, file: Path) -> str:
+    """The command line that does `words` with the task file `file`, which goes without saying where it is the usual one, here."""
+    return f"trimtab {words}" + ("" if file == Path(TASK_FILE) else f" --task {shlex.quote(str(file))}")
 
 
 def name_after(folder: Path) -> str:
@@ -272,7 +277,7 @@ def _as_input_error(error: ValidationError, file: Path) -> InputError:
     lacking = [".".join(str(part) for part in item["loc"]) for item in problems if item["type"] == "missing"]
     if lacking and first["type"] != "extra_forbidden":
         return _lacking(lacking, file)
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(str(part) for part in first["loc"] if not _CHOICE.fullmatch(str(part)))
     if first["type"] == "extra_forbidden":
         *tables, key = [str(part) for part in first["loc"]]
         remedy = _nearest(key, sorted(_known_keys(tables)), f"known keys: {', '.join(sorted(_known_keys(tables)))}")
@@ -296,6 +301,7 @@ def _lacking(keys: list[str], file: Path) -> InputError:
     return InputError(f"missing: {', '.join(named)}", f"{remedy} as trimtab init writes a task file", file=file)
 
 
+_CHOICE = re.compile(r"constrained-\w+|\w+\[.*\]")  # which of several types a value might have been: no key of the file
 _PLAIN = {
     "tuple_type": 'should be a list, as in ["one", "two"]',
     "model_type": "should be a table of its own, [section] or { key = value }",

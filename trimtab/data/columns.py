@@ -112,7 +112,9 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
     extras |= {role: column for role, column in asked.items() if role in EXTRAS}
     extras = {role: column for role, column in extras.items() if column}
     target = asked.get("output") or asked.get("label")
-    layout = wish.layout or _known_layout(names, bool(source or target))
+    filled = [name for name in names if Values(sample, name).filled]
+    filled = filled if len(filled) > 1 else names
+    layout = wish.layout or _known_layout(filled, bool(source or target))
     if layout in ("messages", "conversations"):
         column = source[0] if source else layout
         if column not in names:
@@ -121,8 +123,8 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
     known = next((pair for pair in _PAIRS if pair[0] == layout), None)
     guessed = False
     if known:
-        source = source or (next((name for name in known[1] if name in names), known[1][0]),)
-        target = target or next((name for name in known[2] if name in names and name not in source), known[2][0])
+        source = source or (next((name for name in known[1] if name in filled), known[1][0]),)
+        target = target or next((name for name in known[2] if name in filled and name not in source), known[2][0])
         for column in (*source, target):
             if column not in names:
                 raise first.error(f"no field {column!r} for the layout {layout}", "set data.columns", column)
@@ -221,8 +223,9 @@ def _guess(
     if not source or target is None:
         missing = "answer" if source else "question"
         role = "input" if not source else "label" if kind == "classify" else "output"
+        fields = ", ".join(name + " (empty)" * (name in values and not values[name].filled) for name in names)
         raise sample[0].error(
-            f"cannot tell which field is the {missing}; the fields are: {', '.join(names)}",
+            f"cannot tell which field is the {missing}; the fields are: {fields}",
             f'call it {missing}, or name it in a task file: data.columns = {{ {role} = "…" }}',
         )
     for name in (*source, target):
