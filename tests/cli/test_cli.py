@@ -77,6 +77,11 @@ def test_every_verb_has_help_with_an_example_and_json():
         assert "--json" in text
 
 
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "trimtab", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == invoke("--version").stdout
+
+
 def test_the_version_is_the_packages():
     import trimtab
 

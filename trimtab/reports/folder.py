@@ -31,7 +31,7 @@ from trimtab.base.task import own_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import Curve, Training, read_training
 
-Stated = TypeVar("Stated", ArmTable, CostTable, TargetTable)
+Stated = TypeVar("Stated", ArmTable, BaseTable, CostTable, TargetTable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
