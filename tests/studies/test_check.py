@@ -24,7 +24,7 @@ KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG
 def drawn(result: CheckResult, **named: Any) -> str:
     with open("/dev/null", "w") as nowhere:
         console = Console(width=200, record=True, file=nowhere, **named)
-        draw(result, console)
+        draw(result, console, "trimtab study")
         return console.export_text(styles=bool(named))
 
 

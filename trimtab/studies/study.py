@@ -264,21 +264,21 @@ def _study_folder(workspace: Workspace, home: Path, resume: str | None) -> Path:
         write_atomic(home / "latest", folder.name)
         return folder
     if resume not in ("", "latest"):
-        return folder_named(home, resume, "study")
+        return folder_named(home, resume, "study", workspace.task.command("runs"))
     pointer = home / "latest"
     if not pointer.is_file():
-        raise MissingError(f"{home}: no study to go on with; start one with: trimtab study")
-    return folder_named(home, pointer.read_text(encoding="utf-8", errors="replace").strip(), "study")
+        raise MissingError(f"{home}: no study to go on with; start one with: {workspace.task.command('study')}")
+    latest = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    return folder_named(home, latest, "study", workspace.task.command("runs"))
 
 
 def _depends(session: Session, folder: Path, *, resumed: bool) -> Depends:
     """What the study depends on, kept in its folder; raises InputError where one to go on with was begun with anything else."""
     file, now = folder / DEPENDS, depends_on(session, session.task.arms)
+    anew = session.task.command("study")
     if file.is_file():
-        refuse_changed(folder, read_object(file), now, "trimtab study")
+        refuse_changed(folder, read_object(file), now, anew)
     elif resumed and (folder / PLAN).exists():
-        raise InputError(
-            "was begun by an older version of Trimtab", "start a new study with: trimtab study", file=folder
-        )
+        raise InputError("was begun by an older version of Trimtab", f"start a new study with: {anew}", file=folder)
     write_json(file, now)
     return now
