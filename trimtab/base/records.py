@@ -378,7 +378,10 @@ class TrivialArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmRecord:
-    """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on."""
+    """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on.
+
+    `dev_scores`: of dev questions that it answered while it was made, by id.
+    """
 
     arm: Arm
     digest: str
@@ -388,6 +391,7 @@ class ArmRecord:
     usage: Usage
     result: ArmResult
     classes: Classes | None
+    dev_scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
