@@ -42,7 +42,7 @@ def entry_of(study: StudyFolder, **counts: int) -> ArmEntry:
 def test_of_100_questions(study: StudyFolder) -> None:
     mixed = entry_of(study, right=60, due=3, wrong=20, missed=10, withheld=17, invented=10)
     assert in_words(study, mixed) == (
-        "Of 100 questions, prompt gets 53 right and 25 wrong, wrongly says of 14 that it does not know "
+        "Of 100 questions, prompt gets 53 right and 25 wrong, wrongly says of 14 that it does not know, "
         "and answers 8 that have no answer here."
     ), "with what is left over given to those that lost most by rounding"
     assert in_words(study, entry_of(study, right=2, wrong=1)) == "Of 100 questions, prompt gets 67 right and 33 wrong."
@@ -73,6 +73,9 @@ def test_what_is_poor_is_told_and_nothing_else(study: StudyFolder) -> None:
     assert poor(study, entry_of(study, right=4, withheld=4, due=20)) == [
         "Of the questions that have an answer, prompt says of 50% that it does not know."
     ]
+    assert poor(study, entry_of(study, right=80, invented=3)) == [
+        "Of the questions that have no answer here, prompt answers all instead of saying so."
+    ]
     assert poor(study, entry_of(study)) == []
 
 
@@ -87,6 +90,9 @@ def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
     assert next_step(replace(study, verdict=ABOUT), one) == (
         "Next: label about 240 more test questions in new groups, add them to the task’s examples, and run trimtab study again."
     )
+    many_wrong = entry_of(study, right=2, wrong=1, missed=7)
+    assert "mend the documents" in next_step(replace(study, verdict=ABOUT, target=None), many_wrong)
+    assert next_step(replace(study, verdict=ABOUT), many_wrong).startswith("Next: label"), "a target may ask for little"
     never = replace(study, verdict=NEVER)
     assert "its score is not what is lacking" in next_step(never, replace(one, passes=True))
     for counts, told in (

@@ -8,7 +8,7 @@ from trimtab.base.records import Failure
 from trimtab.measurement.inspection import Outcome, failure_counts, of_hundred, outcome, quartiles
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.words import GRADED, metric_called
-from trimtab.reports.writing import listed, middle, score
+from trimtab.reports.writing import middle, score
 
 POOR = 0.5  # a share of the questions from which on what goes wrong is told
 REMEDIES: dict[Failure, str] = {
@@ -38,7 +38,8 @@ def in_words(study: StudyFolder, entry: ArmEntry) -> str:
         parts.append(f"wrongly says of {counts['abstained_wrongly']} that it does not know")
     if counts["answered_wrongly"]:
         parts.append(f"answers {counts['answered_wrongly']} that have no answer here")
-    return f"Of 100 questions, {name} {listed(parts)}."
+    *first, last = parts
+    return f"Of 100 questions, {name} {', '.join(first)}{', and ' if first else ''}{last}."
 
 
 def poor(study: StudyFolder, entry: ArmEntry) -> list[str]:
@@ -50,18 +51,29 @@ def poor(study: StudyFolder, entry: ArmEntry) -> list[str]:
         return [f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them."]
     counts: Counter[Outcome] = Counter(map(outcome, entry.answers))
     due = sum(one.abstained and one.failure == "none" for one in entry.answers)
-    told, total = [], len(entry.answers)
-    if counts["right"] < POOR * total and not entry.passes:
+    told = []
+    if _mostly_wrong(study, entry) and not entry.passes:
         told.append(f"{name} gets fewer than half of the questions right.")
     without, withheld = counts["answered_wrongly"], counts["abstained_wrongly"]
     if without and without >= POOR * (without + due):
-        share = without / (without + due)
-        told.append(f"Of the questions that have no answer here, {name} answers {share:.0%} instead of saying so.")
-    answerable = total - due - without
+        share = _share(without, without + due)
+        told.append(f"Of the questions that have no answer here, {name} answers {share} instead of saying so.")
+    answerable = len(entry.answers) - due - without
     if withheld and withheld >= POOR * answerable:
-        share = withheld / answerable
-        told.append(f"Of the questions that have an answer, {name} says of {share:.0%} that it does not know.")
+        share = _share(withheld, answerable)
+        told.append(f"Of the questions that have an answer, {name} says of {share} that it does not know.")
     return told
+
+
+def _share(number: int, of: int) -> str:
+    return "all" if number == of else f"{number / of:.0%}"
+
+
+def _mostly_wrong(study: StudyFolder, entry: ArmEntry) -> bool:
+    """Whether fewer than half of the questions come out right, where that can be told."""
+    if study.metric in GRADED or not entry.answers:
+        return False
+    return sum(outcome(one) == "right" for one in entry.answers) < POOR * len(entry.answers)
 
 
 def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
@@ -71,6 +83,8 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
         if any(one.status == "failed" for one in study.arms):
             return "Next: mend what failed (see “Without a score”), then run trimtab study --resume."
         return "Next: give it more time, with trimtab study --resume --budget and more than it had."
+    if study.target is None and _mostly_wrong(study, entry):  # nor would more questions make it better
+        return _better(study, entry)
     if verdict.status == "shown":
         if study.target is None:
             return (
@@ -82,6 +96,11 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
         return f"Next: label {verdict.needs}, add them to the task’s examples, and run trimtab study again."
     if entry.passes:
         return "Next: take a lighter arm, a faster machine, or another limit: its score is not what is lacking."
+    return _better(study, entry)
+
+
+def _better(study: StudyFolder, entry: ArmEntry) -> str:
+    """What would most likely make the arm better: what mends its most frequent failure."""
     failed = failure_counts(entry.answers)
     del failed["none"]
     if study.metric in GRADED or not failed:

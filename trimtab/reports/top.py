@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from trimtab.base.grammar import describe
 from trimtab.base.records import Comparison
 from trimtab.measurement.clusters import group_count
@@ -24,18 +26,22 @@ from trimtab.reports.writing import (
     signed,
 )
 
+SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z])")  # between two sentences of a verdict
+
 
 def top(study: StudyFolder) -> Top:
     """What stands before every section."""
     shown = study.verdict.status == "shown"
     entry = study.arm(study.verdict.arm) or next(iter(study.done), None)
     needs = study.verdict.needs
+    headline, more = (*SENTENCE.split(study.verdict.sentence, maxsplit=1), "")[:2]
     return Top(
         shown=shown,
         state="Shown" if shown else "Not shown",
         task=study.task,
         study=study.id,
-        sentence=study.verdict.sentence,
+        headline=headline,
+        more=more,
         needs=f"What would settle it: {needs.rstrip('.')}." if needs and needs not in study.verdict.sentence else None,
         arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",

@@ -110,7 +110,9 @@ def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "
     if whole or not words:
         return whole
     holding = [rank for rank, text in texts.items() if facts_stand_in(text, answer, question)]
-    shares = {rank: len(words & _content(" ".join(sentences_for(texts[rank], answer)))) / len(words) for rank in holding}
+    shares = {
+        rank: len(words & _content(" ".join(sentences_for(texts[rank], answer)))) / len(words) for rank in holding
+    }
     best = max(shares, key=lambda rank: shares[rank], default=None)
     return (best,) if best is not None and shares[best] >= SUPPORT else ()
 
