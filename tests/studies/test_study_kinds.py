@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pytest
 from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, folder_of, rows_of, write_task
@@ -17,6 +18,7 @@ from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import class_figures
 from trimtab.measurement.seeds import mean_classes
 from trimtab.studies.study import study
+from trimtab.studies.train import train
 
 
 def test_several_seeds_are_one_score_an_item_a_score_a_seed_and_means_of_the_rest(
@@ -110,6 +112,32 @@ def test_a_scorer_may_be_a_function(tmp_path: Path, tiny_model_folder: Path) -> 
     (arm,) = study(task, scorer=lambda question, reference, answer: 0.75, listeners=[]).arms
     assert arm.score is not None
     assert arm.score.value == 0.75
+
+
+def test_train_keeps_the_weights_that_a_study_keeps_under_a_scorer_too(tmp_path: Path, tiny_model_folder: Path) -> None:
+    """By the same rule from the same readings: byte for byte, and the scorer is asked by both."""
+    task = with_scorer(
+        tmp_path, tiny_model_folder, ["quick"], more=QUICK.replace("epochs = 1", "epochs = 1\nbatch = 8")
+    )
+
+    def dev(folder: Path) -> list[tuple[Any, ...]]:
+        lines = (
+            folder / "events.jsonl" if (folder / "events.jsonl").is_file() else folder / "metrics.jsonl"
+        ).read_text()
+        seen = [event for event in map(json.loads, lines.splitlines()) if event["stage"] == "dev"]
+        return [tuple(event[key] for key in ("step", "dev_loss", "dev_metric", "best")) for event in seen]
+
+    def judge(question: str, reference: str, answer: str) -> float:
+        return len(answer) % 7 / 7
+
+    study(task, scorer=judge, listeners=[])
+    made = folder_of(task)
+    run = train(task, "quick", scorer=judge, listeners=[])
+    assert dev(run.folder) == dev(made)
+    assert len(dev(made)) > 1
+    assert run.dev_metric is not None
+    kept, own = (place / "adapter" / "adapter_model.safetensors" for place in (made / "arms/quick/run-0", run.folder))
+    assert kept.read_bytes() == own.read_bytes()
 
 
 def test_rows_longer_than_the_model_reads_are_refused_in_every_split(tmp_path: Path, tiny_model_folder: Path) -> None:

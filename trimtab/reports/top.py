@@ -76,7 +76,8 @@ def rests_on(study: StudyFolder) -> list[str]:
     smallest = study.manifest.get("smallest_difference")
     if smallest is not None:
         seen = f"differences from {score(smallest)} up" if smallest < 1 else "no difference between arms"
-        found.append(f"{seen} can be seen with 80% power (predicted)")
+        known = study.manifest.get("smallest_difference_from")
+        found.append(f"{seen} can be seen with 80% power (predicted{f' from {known}' if known else ''})")
     return found or ["what the files of this study do not say"]
 
 

@@ -30,14 +30,13 @@ from trimtab.decision.judge import judge
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import scores_of
-from trimtab.measurement.power import discordance, smallest_difference
+from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, opened
 from trimtab.studies.record import count_opening, manifest
 
 DEPENDS, PLAN = "depends.json", "plan.json"
-GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
 # What an arm may die of without taking the study with it.
 SURVIVED = (
     *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
@@ -103,11 +102,16 @@ class _StudyRun:
         self.progress.arm = self.progress.seed = None
         self.progress.emit("verdict")
         result = self._decide(arms, plan)
-        smallest = self._smallest_difference(len(result.comparisons))
-        write_json(
-            self.folder / "manifest.json",
-            manifest(self.session, self.depends, plan, openings, smallest, result.arms, self.measured),
+        seen = manifest(
+            self.session,
+            self.depends,
+            plan,
+            openings,
+            result,
+            self.measured,
+            self._variation(),
         )
+        write_json(self.folder / "manifest.json", seen)
         write_json(self.folder / STUDY_FILE, to_plain(result))
         write_report(self.folder)
         write_atomic(self.folder.parent / "latest", self.folder.name)
@@ -197,13 +201,11 @@ class _StudyRun:
     def _answers(self, arm: str) -> tuple[Answer, ...]:
         return load_answers(self.folder / "arms" / arm / "answers.parquet")
 
-    def _smallest_difference(self, comparisons: int) -> float:
-        """The smallest difference that this test set shows, from the answers of the two arms that differ most."""
-        values = [scores_of(self._answers(result.arm)).values_N for result in self.results if result.status == "done"]
-        shares = [discordance(a, b) for place, a in enumerate(values) for b in values[:place]]
-        tests = len(self.workspace.splits["test"])
-        share = max(shares, default=GUESSED_DISCORDANCE) or 1 / tests
-        return smallest_difference(tests, share, max(1, comparisons), self._groups())
+    def _variation(self) -> Variation:
+        """How far arms differ from question to question, by their answers to the test questions."""
+        found = [scores_of(self._answers(result.arm)) for result in self.results if result.status == "done"]
+        groups = found[0].groups if found else [example.group for example in self.workspace.splits["test"]]
+        return observed([scores.values_N for scores in found], groups, "test answers")
 
     def _groups(self) -> int | None:
         """The groups of the test questions, where they repeat."""
