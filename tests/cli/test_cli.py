@@ -51,6 +51,23 @@ def test_help_imports_nothing_heavy(arguments, allowed):
     assert set(done.stdout.splitlines()[-1].split()[1:]) <= allowed
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["study"], ["check"], ["train", "lora"], ["eval", "rag"], ["ask", "Where?"], ["runs"]],
+    ids=lambda words: words[0],
+)
+def test_a_task_file_that_is_not_there_is_told_before_torch_is_loaded(words, monkeypatch, tmp_path):
+    monkeypatch.delenv("TRIMTAB_DEBUG", raising=False)
+    code = (
+        "import sys; from trimtab.cli.main import run\n"
+        f"try: run([*{words!r}, '--task', 'other.toml'])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules, 'trimtab.studies' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["2 False False"]
+    assert done.stderr == "trimtab: other.toml: no such task file; trimtab init writes trimtab.toml\n"
+
+
 def test_every_verb_has_help_with_an_example_and_json():
     shown = invoke("--help").stdout
     for verb in VERBS:
@@ -58,6 +75,11 @@ def test_every_verb_has_help_with_an_example_and_json():
         text = invoke(verb, "--help").stdout
         assert f"    trimtab {verb}" in text
         assert "--json" in text
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "trimtab", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == invoke("--version").stdout
 
 
 def test_the_version_is_the_packages():
@@ -120,6 +142,7 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return function
 
+    monkeypatch.setattr("trimtab.base.task.load_task", lambda path: path)
     for verb in VERBS:
         module = ModuleType(f"trimtab.studies.{verb}")
         setattr(module, verb, stand_in(verb))
@@ -165,7 +188,8 @@ def test_the_demo_exits_0_whatever_the_verdict(verbs):
 def test_check_exits_1_when_something_must_be_mended(verbs, monkeypatch):
     from trimtab.cli import check_page
 
-    monkeypatch.setattr(check_page, "draw", lambda result, console: console.print("drawn"))
+    monkeypatch.setattr("trimtab.base.task.load_task", lambda path: SimpleNamespace(command=str))
+    monkeypatch.setattr(check_page, "draw", lambda result, console, study: console.print("drawn"))
     verbs["answers"]["check"] = SimpleNamespace(remarks=())
     shown = invoke("check")
     assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "drawn")

@@ -225,7 +225,7 @@ def test_refusals(tmp_path: Path) -> None:
         )
     assert not (tmp_path / "a.parquet").exists()
     split(rows, tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=r"made without data.test"):
+    with pytest.raises(InputError, match=r"made before there was a test set of its own"):
         split(rows, tmp_path / "a.parquet", fixed=[example(50)])
     (tmp_path / "a.parquet").write_bytes(b"PAR1 cut")
     with pytest.raises(InputError, match="cannot be read"):

@@ -24,7 +24,7 @@ KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG
 def drawn(result: CheckResult, **named: Any) -> str:
     with open("/dev/null", "w") as nowhere:
         console = Console(width=200, record=True, file=nowhere, **named)
-        draw(result, console)
+        draw(result, console, "trimtab study")
         return console.export_text(styles=bool(named))
 
 
@@ -143,7 +143,7 @@ def test_more_labels_than_a_language_model_can_score_are_not_tried(
         base=f'embedding = "{tiny_embedding_folder}"',
     )
     file.write_text(file.read_text().replace("[study]", '[study]\nbudget = "1s"'))
-    monkeypatch.setattr("trimtab.arms.plan.FIT_SECONDS", 1.0)
+    monkeypatch.setattr("trimtab.arms.timing.FIT_SECONDS", 1.0)
     result = check(file)
     assert [row.problem is None for row in result.forecasts] == [True, False]
     fits = result.splits["train"] * len(result.labels) / 60

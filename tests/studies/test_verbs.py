@@ -131,7 +131,7 @@ def write_rows(folder: Path, count: int = 40, extra: str = "") -> str:
 
 def drawn(result: Any) -> str:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    draw(result, console)
+    draw(result, console, "trimtab study")
     text = console.export_text()
     console.file.close()
     return text
@@ -143,7 +143,7 @@ def test_check_without_labels_says_what_is_missing_and_what_works(tmp_path: Path
     (remark,) = result.remarks
     assert remark.level == "stop"
     assert "no labelled examples" in remark.text
-    assert "trimtab ask" in remark.text
+    assert f'trimtab ask "…" --task {tmp_path}' in remark.text
     assert "About 100 test questions" in remark.text
     assert (result.documents, result.splits, result.forecasts) == (1, {"train": 0, "dev": 0, "test": 0}, ())
     assert "trimtab ask" in drawn(result)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.arms.answerers import Ready, ready, score_on
-from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_context, context_for
+from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_context, context_for, context_key, tries
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session
 from trimtab.arms.weights import Trained, train_weights
-from trimtab.base.grammar import PARTS, is_trained, method_of
-from trimtab.base.machine import MemoryPeak, folder_bytes
+from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import (
     Answer,
@@ -85,6 +85,7 @@ class _Measured:
     train_seconds: float = 0.0
     answer_seconds: float = 0.0
     index_seconds: float = 0.0
+    choose_seconds: float = 0.0
     stored_bytes: int = 0
     peak_mb: float = 0.0
 
@@ -94,7 +95,7 @@ class ArmRunner:
 
     def __init__(self, session: Session, scorer: Scorer | None, progress: Progress) -> None:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
-        self._contexts: dict[tuple[object, ...], Context] = {}
+        self._contexts: dict[tuple[object, ...], tuple[Context, float]] = {}
 
     def run(self, arm: Arm, split: Split, folder: Path, effort: Effort, *, saved: SavedArm | None = None) -> Outcome:
         """Choose the arm's context, make its weights under `folder`, answer the split, measure.
@@ -102,10 +103,14 @@ class ArmRunner:
         `saved` are weights and a context that were made before; nothing is chosen or trained then.
         """
         examples = self.session.workspace.splits[split]
+        if method_of(arm).uses_base:  # what the arm before it left is not this one's
+            self.session.fresh_base()
+        else:
+            release_memory()
         with MemoryPeak() as memory:
             index_seconds = self._index_seconds(examples) if arm.retrieves else 0.0
-            context = context_for(arm, saved.chosen) if saved else self.context(arm, effort)
-            found = _Measured(context=context, index_seconds=index_seconds)
+            context, choosing = (context_for(arm, saved.chosen), 0.0) if saved else self.context(arm, effort)
+            found = _Measured(context=context, index_seconds=index_seconds, choose_seconds=choosing)
             made: list[dict[str, float]] = []
             for seed in range(effort.seeds):
                 self.progress.arm, self.progress.seed = arm.name, seed
@@ -131,12 +136,16 @@ class ArmRunner:
             classes=mean_classes([class_figures(run) for run in runs]) if self.task.task.kind == "classify" else None,
         )
 
-    def context(self, arm: Arm, effort: Effort) -> Context:
-        """The arm's context; its numbers are chosen on dev with the base model, once for all arms that share it."""
-        key = (arm.context, *(arm.settings.get(PARTS[part].setting) for part in arm.parts))
-        if key not in self._contexts:
-            search = effort.search and method_of(arm).uses_base
-            self._contexts[key] = choose_context(self.session, arm, self._score_context, search=search)
+    def context(self, arm: Arm, effort: Effort) -> tuple[Context, float]:
+        """The arm's context, and the seconds of choosing it on dev with the base model: done once, and paid by each arm that shares it."""
+        key = context_key(arm)
+        if key in self._contexts:
+            return self._contexts[key]
+        if not (effort.search and tries(arm)):
+            return context_for(arm), 0.0
+        began = time.perf_counter()
+        context = choose_context(self.session, arm, self._score_context)
+        self._contexts[key] = context, time.perf_counter() - began
         return self._contexts[key]
 
     def _score_context(self, context: Context) -> float:
@@ -148,8 +157,8 @@ class ArmRunner:
 
     def _index_seconds(self, examples: Sequence[Example]) -> float:
         self.progress.emit("index")
-        self.session.hits(examples[:1])
-        return self.session.index_seconds
+        self.session.hits(examples[:1])  # loads the embedding model
+        return self.session.index.seconds
 
     def _train(self, arm: Arm, context: Context, run: Path, seed: int, epochs: float | None) -> Trained:
         return train_weights(
@@ -217,6 +226,7 @@ class ArmRunner:
             train_seconds=found.train_seconds,
             evaluation_seconds=found.answer_seconds,
             index_seconds=found.index_seconds,
+            choose_seconds=found.choose_seconds,
             seconds_per_question=float(np.mean(found.latencies)),
             seconds_error=float(np.std(found.latencies) / len(found.latencies) ** 0.5),
             prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),

@@ -19,8 +19,11 @@ SHOWN_TEXT = 1600  # characters of a run of the example that is only read
 _STYLES = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
-def draw(result: CheckResult, console: Console) -> None:
-    """Draw a check for a reader: what there is, what is wrong, what the model will see, what it will take."""
+def draw(result: CheckResult, console: Console, study: str) -> None:
+    """Draw a check for a reader: what there is, what is wrong, what the model will see, what it will take.
+
+    `study` is the command that comes next.
+    """
     _draw_data(result, console)
     _draw_refused(result, console)
     if result.example:
@@ -32,7 +35,7 @@ def draw(result: CheckResult, console: Console) -> None:
         console.print(Text.assemble((f"{remark.level:<5}", _STYLES[remark.level]), remark.text))
     stopped = any(remark.level == "stop" for remark in result.remarks)
     ready = " once its models are here" if result.tokens is None else ""
-    done = "Mend what says stop first." if stopped else f"Nothing stops a study{ready}. Next: trimtab study"
+    done = "Mend what says stop first." if stopped else f"Nothing stops a study{ready}. Next: {study}"
     console.print(Text(done, style="bold red" if stopped else "bold green"))
 
 

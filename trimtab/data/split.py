@@ -55,7 +55,8 @@ def assign_splits(
     they are no independent questions. The first split is stratified: by
     label (classify), else by slice, else by whether the answer is `unknown`; each split gets its share to within one group. Later
     rows follow their group, or are placed by a hash within their stratum. `fixed_test` is the test set as it is; then `examples`
-    give train and dev only, and a test row whose id an example has gets `-test` behind it. The order of rows is that of the input.
+    give train and dev only, and a test row whose id an example has gets `-test` behind it. Rows whose data say that they are dev
+    are that, and nothing else is cut for it. The order of rows is that of the input.
     `likeness`: what repeats what among the examples, where it is known already, and `test_parts` among the fixed test rows: a
     number for each, the same for what repeats.
 
@@ -75,13 +76,13 @@ def assign_splits(
     units = _units(examples, likeness.parts, kind, unknown)
     if kind == "classify" and not fixed_test:
         _refuse_small_classes(units)
-    shares = {"train": 1 - split.dev - split.test, "dev": split.dev, "test": split.test}
-    if fixed_test:
-        shares = {"train": 1 - split.dev, "dev": split.dev, "test": 0.0}
+    given = {row.id: row.split for row in examples if row.split == "dev"}
+    held = {"dev": 0.0 if given else split.dev, "test": 0.0 if fixed_test else split.test}
+    shares = {"train": 1 - sum(held.values()), **held}
     groups = {old.group for old in known.values()}
     seen = any(row.id in known or _group_name(row) in groups for row in examples)
     assign = _later_split if seen else _first_split
-    chosen = assign(units, shares, split.seed, known, kind)
+    chosen = assign(units, shares, split.seed, known, kind) | given
     rows = [
         LedgerRow(row.id, unit.name, unit.stratum, chosen[row.id])
         for unit in units
@@ -266,8 +267,8 @@ def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, LedgerRow]
     for row in examples:
         if row.id in known and known[row.id].split == "test":
             raise InputError(
-                f"the split ledger was made without data.test: {place(row)} is a test row in it",
-                "take data.test out of the task file, or delete the ledger to split anew",
+                f"the split ledger was made before there was a test set of its own: {place(row)} is a test row in it",
+                "take that test set out again, or delete the ledger to split anew",
                 file=ledger,
             )
 

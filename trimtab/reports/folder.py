@@ -24,15 +24,16 @@ from trimtab.base.records import (
     Cost,
     Estimate,
     StudyResult,
+    TrivialArm,
     Verdict,
     Volume,
 )
-from trimtab.base.tables import ArmTable, CostTable, TargetTable
+from trimtab.base.tables import ArmTable, BaseTable, CostTable, TargetTable
 from trimtab.base.task import own_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import Curve, Training, read_training
 
-Stated = TypeVar("Stated", ArmTable, CostTable, TargetTable)
+Stated = TypeVar("Stated", ArmTable, BaseTable, CostTable, TargetTable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,7 @@ class StudyFolder:
     cost: CostTable | None
     limits: TargetTable | None
     volume: Volume | None
+    trivial: tuple[TrivialArm, ...] = ()
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
@@ -139,6 +141,7 @@ def read_study(folder: Path) -> StudyFolder:
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
         volume=result.volume,
+        trivial=result.trivial,
     )
 
 
@@ -179,10 +182,9 @@ def _task(file: Path) -> dict[str, Any]:
 
 
 def _base(task: Mapping[str, Any]) -> str | None:
-    """The base model that the task file names."""
-    table = task.get("base")
-    model = table.get("model") if isinstance(table, dict) else None
-    return model if isinstance(model, str) else None
+    """The base model that the task file names, or that stands for none."""
+    table = _table(BaseTable, task.get("base", {})) if task else None
+    return table.model if table else None
 
 
 def _table(kind: type[Stated], values: Any) -> Stated | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import describe
-from trimtab.base.records import Estimate
+from trimtab.base.grammar import TRIVIAL, describe
+from trimtab.base.records import Estimate, TrivialArm
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import (
     MEASURED,
@@ -47,8 +47,11 @@ def quality(study: StudyFolder) -> Quality:
         empty=None if done else "No arm has a score.",
         legend=_legend(study.arms) if done else (),
         chart=_whiskers(study) if done else None,
-        arms=_grid(study, "All arms", _deciding()),
-        note=("Figures without a mark are ", MEASURED, f"; {NOTHING} is not measured, or does not apply."),
+        arms=_with_trivial(_grid(study, "All arms", _deciding()), study.trivial),
+        note=(
+            *("Figures without a mark are ", MEASURED),
+            f"; {NOTHING} is not measured, or does not apply.{_trivial_words(study.trivial)}",
+        ),
         other=_grid(study, "Other measurements", _others(study)),
         missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
         glossary=Listing(
@@ -153,6 +156,24 @@ def _grid(study: StudyFolder, title: str, figures: Sequence[Figures]) -> Grid | 
         return None
     rows = [(label(one.arm, study.verdict.arm), *(cell(one) or NOTHING for _, cell in used)) for one in study.done]
     return Grid(label=title, columns=(Column(title="Arm"), *(column for column, _ in used)), rows=tuple(rows))
+
+
+def _with_trivial(grid: Grid | None, trivial: Sequence[TrivialArm]) -> Grid | None:
+    """The table with the trivial arms below the others, softly: they have a score, its interval and nothing else."""
+    if grid is None:
+        return None
+    nothing: list[Cell] = [NOTHING] * (len(grid.columns) - 2)
+    return replace(grid, rows=(*grid.rows, *((_soft(one.arm), scored(one.score), *nothing) for one in trivial)))
+
+
+def _soft(name: str) -> Said:
+    return Said(text=name, tone="soft")
+
+
+def _trivial_words(trivial: Sequence[TrivialArm]) -> str:
+    """What the trivial arms below the table are."""
+    words = "; ".join(f"{one.arm}, {TRIVIAL[one.arm].removeprefix('no model: ')}" for one in trivial)
+    return f" The last rows are what answering without a model comes to, at no cost: {words}." if words else ""
 
 
 def _passes(entry: ArmEntry) -> Cell | None:

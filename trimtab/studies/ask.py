@@ -69,7 +69,7 @@ def ask(
     with opened(task, listeners=listeners, allow_commands=True) as opening:  # nothing is scored, so no program runs
         own = opening.task
         chosen = parse_arm(arm or latest_winner(own) or ("rag" if own.data.documents else "prompt"), own)
-        saved = require_weights(find_saved(own, chosen), chosen)
+        saved = require_weights(find_saved(own, chosen), chosen, own)
         context = context_for(chosen, saved.chosen if saved else None)
         session = Session(open_to_answer(own, rows=_needs_rows(own, chosen)))
         example = Example(id="question", messages=(Message(role="user", content=question),), references=())

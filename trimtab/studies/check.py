@@ -11,8 +11,9 @@ from statistics import median
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
-from trimtab.arms.plan import Plan, fit, predict
+from trimtab.arms.plan import Plan, fit
 from trimtab.arms.session import Session, open_session
+from trimtab.arms.timing import predict
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
 from trimtab.base.grammar import HEAD, method_of
@@ -142,7 +143,7 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
     remarks = [*sizes, *check_examples(workspace.audit, workspace.splits, task)]
     if workspace.overlaps:
         level: Level = "stop" if task.data.leakage == "stop" else "warn"
-        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(task)}."))
+        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(workspace.overlaps, task)}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
     return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task)]
@@ -295,7 +296,8 @@ def _labels(workspace: Workspace) -> dict[str, int]:
 def _without_labels(task: Task) -> str:
     shown = smallest_difference(FIRST_QUESTIONS, assumed(), 1)
     finer = items_for_difference(shown / 2, GUESSED_DISCORDANCE, 1)
-    works = "Until then trimtab ask answers from the documents. " if task.data.documents else ""
+    ask = task.command('ask "…"')
+    works = f"Until then {ask} answers from the documents. " if task.data.documents else ""
     return (
         f"There are no labelled examples, so arms cannot be compared. {works}About {FIRST_QUESTIONS} test questions with their right "
         f"answers show a difference of {100 * shown:.0f} points between two arms, {finer} one of {50 * shown:.0f}; "

@@ -13,7 +13,7 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.machine import describe_machine, versions
-from trimtab.base.records import StudyResult
+from trimtab.base.records import StudyResult, Usage
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.measurement.power import Variation, smallest_difference
 
@@ -38,6 +38,7 @@ def manifest(
     found: StudyResult,
     measured: Mapping[str, float],
     variation: Variation,
+    usages: Mapping[str, Usage],
 ) -> dict[str, Any]:
     """Everything that the figures rest on, each figure marked measured, predicted, assumed or yours."""
     workspace, task, results = session.workspace, session.task, found.arms
@@ -56,6 +57,9 @@ def manifest(
         if result.score is not None:
             figures[f"{result.arm}.score"] = _figure(result.score.value, "measured")
             figures[f"{result.arm}.measured_seconds"] = _figure(measured.get(result.arm, 0.0), "measured")
+    for name, usage in usages.items():
+        once = {"index_seconds": usage.index_seconds, "choose_seconds": usage.choose_seconds}
+        figures |= {f"{name}.{what}": _figure(seconds, "measured") for what, seconds in once.items() if seconds}
     cost = task.cost
     whose = "yours" if "questions_per_month" in cost.model_fields_set else "assumed"
     figures["questions_per_month"] = _figure(cost.questions_per_month, whose)
