@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.base.records import Answer, Failure, Verdict
+from trimtab.base.records import Answer, Estimate, Failure, TrivialArm, Verdict
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.plain import in_words, next_step, poor
@@ -77,6 +77,21 @@ def test_what_is_poor_is_told_and_nothing_else(study: StudyFolder) -> None:
         "Of the questions that have no answer here, prompt answers all instead of saying so."
     ]
     assert poor(study, entry_of(study)) == []
+
+
+def test_an_arm_that_does_not_beat_the_best_trivial_one_is_told(study: StudyFolder) -> None:
+    scores = {"most-frequent": 0.1, "always-abstain": 0.3, "nearest": 0.7}
+    trivial = tuple(
+        TrivialArm(
+            arm=name,
+            score=Estimate(value=value, low=0.0, high=1.0, n=9),
+            not_beaten_by=("rag",) if name == "nearest" else ("prompt", "rag"),
+        )
+        for name, value in scores.items()
+    )
+    told = "prompt is not shown to beat always-abstain, which takes no model (0.300)."
+    assert poor(replace(study, trivial=trivial), entry_of(study, right=9)) == [told]
+    assert poor(replace(study, trivial=trivial[2:]), entry_of(study, right=9)) == []
 
 
 ABOUT = Verdict(status="not_shown", arm=None, sentence="s", needs="about 240 more test questions in new groups")

@@ -44,14 +44,24 @@ def in_words(study: StudyFolder, entry: ArmEntry) -> str:
 
 def poor(study: StudyFolder, entry: ArmEntry) -> list[str]:
     """What of that nobody should rely on, each a sentence; an arm shown to reach a target gets right as many as was asked for."""
-    if not entry.answers:
-        return []
     name, metric = middle(entry.name), metric_called(study.metric)
+    above = max(
+        (one for one in study.trivial if entry.name in one.not_beaten_by), key=lambda one: one.score.value, default=None
+    )
+    told = (
+        [f"{name} is not shown to beat {above.arm}, which takes no model ({score(above.score.value)})."]
+        if above
+        else []
+    )
+    if not entry.answers:
+        return told
     if study.metric in GRADED:
-        return [f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them."]
+        return [
+            *told,
+            f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them.",
+        ]
     counts: Counter[Outcome] = Counter(map(outcome, entry.answers))
     due = sum(one.abstained and one.failure == "none" for one in entry.answers)
-    told = []
     if _mostly_wrong(study, entry) and not entry.passes:
         told.append(f"{name} gets fewer than half of the questions right.")
     without, withheld = counts["answered_wrongly"], counts["abstained_wrongly"]
