@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.base.records import Answer, Estimate, Failure, TrivialArm, Verdict
+from trimtab.base.records import Answer, ClassRow, Estimate, Failure, TrivialArm, Verdict
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.plain import in_words, next_step, poor
@@ -112,10 +112,12 @@ def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
     assert "its score is not what is lacking" in next_step(never, replace(one, passes=True))
     for counts, told in (
         ({"wrong": 2, "missed": 3}, "the passage was not found"),
-        ({"wrong": 3, "format": 2}, "just wrong"),
+        ({"wrong": 3, "format": 2}, "nothing tells why"),
         ({"invented": 1}, "when to abstain"),
     ):
         assert told in next_step(never, entry_of(study, **counts))
+    row = ClassRow(label="a", precision=0.5, recall=0.5, f1=0.5, support=3)
+    assert "which classes prompt takes for which" in next_step(never, replace(entry_of(study, wrong=3), classes=(row,)))
     assert "score lowest" in next_step(replace(never, metric="rouge_l"), entry_of(study, format=2))
     assert "--resume --budget" in next_step(study, None)
     failed = replace(study, arms=(replace(study.arms[0], status="failed"),))

@@ -148,6 +148,9 @@ def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -
     page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
     assert "would flip" not in page + brief
     assert "What would settle it" not in page + brief, "the sentence says it already"
+    content["verdict"]["needs"] = "not more test questions: the best score, 0.6, is not above the target"
+    (folder / "study.json").write_text(json.dumps(content))
+    assert "What would settle it" not in write_report(folder).read_text(), "nor does that settle anything"
 
 
 def test_assumed_volumes_are_not_marked_as_the_users(make_study: Make, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ REMEDIES: dict[Failure, str] = {
     "format": "they do not fit the format: say it in the instruction",
     "abstained_wrongly": "it says that it does not know: look at what the instruction says of that, or give it documents",
     "should_have_abstained": "it answers what has no answer here: say in the instruction when to abstain, and give rows that do",
-    "wrong": "they are just wrong: try more training rows, documents, or a larger base model",
+    "wrong": "nothing tells why: try more training rows, documents, or a larger base model",
 }
 
 
@@ -111,6 +111,11 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
 
 def _better(study: StudyFolder, entry: ArmEntry) -> str:
     """What would most likely make the arm better: what mends its most frequent failure."""
+    if entry.classes:
+        return (
+            f"Next: look at which classes {entry.name} takes for which (“Class by class”): label more rows of those, "
+            "or try a larger base model."
+        )
     failed = failure_counts(entry.answers)
     del failed["none"]
     if study.metric in GRADED or not failed:

@@ -42,7 +42,7 @@ def top(study: StudyFolder) -> Top:
         study=study.id,
         headline=headline,
         more=more,
-        needs=f"What would settle it: {needs.rstrip('.')}." if needs and needs not in study.verdict.sentence else None,
+        needs=f"What would settle it: {needs.rstrip('.')}." if needs and _is_new(needs, study) else None,
         arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
         in_words=in_words(study, entry) if entry else "",
@@ -53,6 +53,11 @@ def top(study: StudyFolder) -> Top:
         ),
         next_step=next_step(study, entry),
     )
+
+
+def _is_new(needs: str, study: StudyFolder) -> bool:
+    """Whether the sentence does not say it already; that more questions will not help it always says."""
+    return needs not in study.verdict.sentence and not needs.startswith(("not ", "no "))
 
 
 def rests_on(study: StudyFolder) -> list[str]:
