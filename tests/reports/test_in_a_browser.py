@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -27,7 +30,7 @@ def opened(page: Path, profile: Path, **look: str) -> str:
     """The page's elements after its script has run, with a look in its address."""
     root = ["--no-sandbox"] if os.geteuid() == 0 else []
     quiet = ["--disable-gpu", "--disable-background-networking", "--no-first-run", f"--user-data-dir={profile}"]
-    address = f"{page.as_uri()}#every?{urlencode(look)}"
+    address = page.as_uri() + (f"#every?{urlencode(look)}" if look else "")
     command = [str(BROWSER), "--headless", *root, *quiet, "--dump-dom", address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if "</html>" not in done.stdout:
@@ -54,3 +57,40 @@ def test_a_look_finds_what_the_answers_hold_and_text_stays_text(make_study: Make
     assert not re.search(r'id="every-look"[^>]*hidden', page)
     assert "<img" not in page
     assert "<title>owned" not in page
+
+
+DRIVER = """
+const at = (name) => document.getElementById(`every-${name}`);
+const told = [];
+const tell = () => told.push([at("count").textContent, at("found").children.length, at("more").hidden, location.hash]);
+tell();
+at("arm").value = "lora";
+at("arm").dispatchEvent(new Event("input", { bubbles: true }));
+tell();
+at("more").click();
+tell();
+at("words").value = "CANTEEN card";
+at("words").dispatchEvent(new Event("input", { bubbles: true }));
+tell();
+document.body.dataset.told = JSON.stringify(told);
+"""
+
+
+def test_a_look_follows_what_is_chosen_and_stands_in_the_address(make_study: Make, tmp_path: Path) -> None:
+    """Driven by a second script, which the page's policy does not run before its hash is put there."""
+    page = write_report(make_study(tmp_path / "study", items=50))
+    driven, digest = tmp_path / "driven.html", base64.b64encode(hashlib.sha256(DRIVER.encode()).digest()).decode()
+    barred = page.read_text().replace("</body>", f"<script>{DRIVER}</script></body>")
+    driven.write_text(barred)
+    assert "data-told" not in opened(driven, tmp_path / "profile")
+    driven.write_text(barred.replace("script-src ", f"script-src 'sha256-{digest}' "))
+    told = re.search(r'data-told="([^"]*)"', opened(driven, tmp_path / "profile"))
+    assert told is not None
+    cards = sum("canteen card" in one.input for one in load_answers(tmp_path / "study/arms/lora/answers.parquet"))
+    assert cards > 1
+    assert json.loads(unescape(told[1])) == [
+        ["250 answers to 50 questions", 20, False, ""],
+        ["50 answers to 50 questions", 20, False, "#every?arm=lora"],
+        ["50 answers to 50 questions", 40, False, "#every?arm=lora"],
+        [f"{cards} answers to {cards} questions", cards, True, "#every?arm=lora&words=CANTEEN+card"],
+    ]

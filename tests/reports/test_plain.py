@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.base.records import Answer, Failure, Verdict
+from trimtab.base.records import Answer, ClassRow, Estimate, Failure, TrivialArm, Verdict
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.plain import in_words, next_step, poor
@@ -42,7 +42,7 @@ def entry_of(study: StudyFolder, **counts: int) -> ArmEntry:
 def test_of_100_questions(study: StudyFolder) -> None:
     mixed = entry_of(study, right=60, due=3, wrong=20, missed=10, withheld=17, invented=10)
     assert in_words(study, mixed) == (
-        "Of 100 questions, prompt gets 53 right and 25 wrong, wrongly says of 14 that it does not know "
+        "Of 100 questions, prompt gets 53 right and 25 wrong, wrongly says of 14 that it does not know, "
         "and answers 8 that have no answer here."
     ), "with what is left over given to those that lost most by rounding"
     assert in_words(study, entry_of(study, right=2, wrong=1)) == "Of 100 questions, prompt gets 67 right and 33 wrong."
@@ -73,7 +73,25 @@ def test_what_is_poor_is_told_and_nothing_else(study: StudyFolder) -> None:
     assert poor(study, entry_of(study, right=4, withheld=4, due=20)) == [
         "Of the questions that have an answer, prompt says of 50% that it does not know."
     ]
+    assert poor(study, entry_of(study, right=80, invented=3)) == [
+        "Of the questions that have no answer here, prompt answers all instead of saying so."
+    ]
     assert poor(study, entry_of(study)) == []
+
+
+def test_an_arm_that_does_not_beat_the_best_trivial_one_is_told(study: StudyFolder) -> None:
+    scores = {"most-frequent": 0.1, "always-abstain": 0.3, "nearest": 0.7}
+    trivial = tuple(
+        TrivialArm(
+            arm=name,
+            score=Estimate(value=value, low=0.0, high=1.0, n=9),
+            not_beaten_by=("rag",) if name == "nearest" else ("prompt", "rag"),
+        )
+        for name, value in scores.items()
+    )
+    told = "prompt is not shown to beat always-abstain, which takes no model (0.300)."
+    assert poor(replace(study, trivial=trivial), entry_of(study, right=9)) == [told]
+    assert poor(replace(study, trivial=trivial[2:]), entry_of(study, right=9)) == []
 
 
 ABOUT = Verdict(status="not_shown", arm=None, sentence="s", needs="about 240 more test questions in new groups")
@@ -87,14 +105,19 @@ def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
     assert next_step(replace(study, verdict=ABOUT), one) == (
         "Next: label about 240 more test questions in new groups, add them to the task’s examples, and run trimtab study again."
     )
+    many_wrong = entry_of(study, right=2, wrong=1, missed=7)
+    assert "mend the documents" in next_step(replace(study, verdict=ABOUT, target=None), many_wrong)
+    assert next_step(replace(study, verdict=ABOUT), many_wrong).startswith("Next: label"), "a target may ask for little"
     never = replace(study, verdict=NEVER)
     assert "its score is not what is lacking" in next_step(never, replace(one, passes=True))
     for counts, told in (
         ({"wrong": 2, "missed": 3}, "the passage was not found"),
-        ({"wrong": 3, "format": 2}, "just wrong"),
+        ({"wrong": 3, "format": 2}, "nothing tells why"),
         ({"invented": 1}, "when to abstain"),
     ):
         assert told in next_step(never, entry_of(study, **counts))
+    row = ClassRow(label="a", precision=0.5, recall=0.5, f1=0.5, support=3)
+    assert "which classes prompt takes for which" in next_step(never, replace(entry_of(study, wrong=3), classes=(row,)))
     assert "score lowest" in next_step(replace(never, metric="rouge_l"), entry_of(study, format=2))
     assert "--resume --budget" in next_step(study, None)
     failed = replace(study, arms=(replace(study.arms[0], status="failed"),))

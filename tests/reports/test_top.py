@@ -123,6 +123,18 @@ def test_a_flip_to_no_arm_says_so(study: StudyFolder) -> None:
     assert flips(flipped) == ["With a target above 0.85 (now 0.8) no arm would be shown."]
 
 
+def test_a_long_verdict_is_headed_by_its_first_sentence(make_study: Make, tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    content = json.loads((folder / "study.json").read_text())
+    first = "lora+rag is within 0.02 of the best at 1/3.1 of the cost, " * 3 + "it costs 1.5 h."
+    content["verdict"]["sentence"] = f"{first} Not compared: x was not run. It speaks of 2.5 things."
+    (folder / "study.json").write_text(json.dumps(content))
+    page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
+    assert f'<h1 class="long">{first}</h1>\n<p>Not compared: x was not run. It speaks of 2.5 things.</p>' in page
+    assert f"<title>handbook: {first}</title>" in page
+    assert brief.startswith(f"# {first}\n\nNot compared: x was not run. It speaks")
+
+
 def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path)
     content = json.loads((folder / "study.json").read_text())
@@ -136,6 +148,9 @@ def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -
     page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
     assert "would flip" not in page + brief
     assert "What would settle it" not in page + brief, "the sentence says it already"
+    content["verdict"]["needs"] = "not more test questions: the best score, 0.6, is not above the target"
+    (folder / "study.json").write_text(json.dumps(content))
+    assert "What would settle it" not in write_report(folder).read_text(), "nor does that settle anything"
 
 
 def test_assumed_volumes_are_not_marked_as_the_users(make_study: Make, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from trimtab.reports.words import FAILURES, GRADED
 from trimtab.reports.writing import clean
 
 MOST_BYTES = 2_000_000  # of answers in one page, so that it opens at once and can be sent on
-NUMBERS = 48  # bytes about, of the numbers that an answer or a question takes beside its texts
+NUMBERS = 24  # bytes at most, of the numbers that an answer or a question takes beside its texts
 PLACE = "arms/NAME/answers.parquet of the study"
 
 

@@ -19,8 +19,9 @@ def brief(view: StudyView) -> str:
 
 def _top(top: Top) -> list[str]:
     return [
-        f"# {_text(top.sentence)}",
+        f"# {_text(top.headline)}",
         "",
+        *([_text(top.more), ""] if top.more else []),
         f"**{top.state}** · task {_text(top.task)} · study {_text(top.study)}",
         "",
         *([f"**{_text(top.arm.arm.name)}**: {_text(top.arm.words)}.", ""] if top.arm else []),

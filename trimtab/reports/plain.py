@@ -8,7 +8,7 @@ from trimtab.base.records import Failure
 from trimtab.measurement.inspection import Outcome, failure_counts, of_hundred, outcome, quartiles
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.words import GRADED, metric_called
-from trimtab.reports.writing import listed, middle, score
+from trimtab.reports.writing import middle, score
 
 POOR = 0.5  # a share of the questions from which on what goes wrong is told
 REMEDIES: dict[Failure, str] = {
@@ -17,7 +17,7 @@ REMEDIES: dict[Failure, str] = {
     "format": "they do not fit the format: say it in the instruction",
     "abstained_wrongly": "it says that it does not know: look at what the instruction says of that, or give it documents",
     "should_have_abstained": "it answers what has no answer here: say in the instruction when to abstain, and give rows that do",
-    "wrong": "they are just wrong: try more training rows, documents, or a larger base model",
+    "wrong": "nothing tells why: try more training rows, documents, or a larger base model",
 }
 
 
@@ -38,30 +38,52 @@ def in_words(study: StudyFolder, entry: ArmEntry) -> str:
         parts.append(f"wrongly says of {counts['abstained_wrongly']} that it does not know")
     if counts["answered_wrongly"]:
         parts.append(f"answers {counts['answered_wrongly']} that have no answer here")
-    return f"Of 100 questions, {name} {listed(parts)}."
+    *first, last = parts
+    return f"Of 100 questions, {name} {', '.join(first)}{', and ' if first else ''}{last}."
 
 
 def poor(study: StudyFolder, entry: ArmEntry) -> list[str]:
     """What of that nobody should rely on, each a sentence; an arm shown to reach a target gets right as many as was asked for."""
-    if not entry.answers:
-        return []
     name, metric = middle(entry.name), metric_called(study.metric)
+    above = max(
+        (one for one in study.trivial if entry.name in one.not_beaten_by), key=lambda one: one.score.value, default=None
+    )
+    told = (
+        [f"{name} is not shown to beat {above.arm}, which takes no model ({score(above.score.value)})."]
+        if above
+        else []
+    )
+    if not entry.answers:
+        return told
     if study.metric in GRADED:
-        return [f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them."]
+        return [
+            *told,
+            f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them.",
+        ]
     counts: Counter[Outcome] = Counter(map(outcome, entry.answers))
     due = sum(one.abstained and one.failure == "none" for one in entry.answers)
-    told, total = [], len(entry.answers)
-    if counts["right"] < POOR * total and not entry.passes:
+    if _mostly_wrong(study, entry) and not entry.passes:
         told.append(f"{name} gets fewer than half of the questions right.")
     without, withheld = counts["answered_wrongly"], counts["abstained_wrongly"]
     if without and without >= POOR * (without + due):
-        share = without / (without + due)
-        told.append(f"Of the questions that have no answer here, {name} answers {share:.0%} instead of saying so.")
-    answerable = total - due - without
+        share = _share(without, without + due)
+        told.append(f"Of the questions that have no answer here, {name} answers {share} instead of saying so.")
+    answerable = len(entry.answers) - due - without
     if withheld and withheld >= POOR * answerable:
-        share = withheld / answerable
-        told.append(f"Of the questions that have an answer, {name} says of {share:.0%} that it does not know.")
+        share = _share(withheld, answerable)
+        told.append(f"Of the questions that have an answer, {name} says of {share} that it does not know.")
     return told
+
+
+def _share(number: int, of: int) -> str:
+    return "all" if number == of else f"{number / of:.0%}"
+
+
+def _mostly_wrong(study: StudyFolder, entry: ArmEntry) -> bool:
+    """Whether fewer than half of the questions come out right, where that can be told."""
+    if study.metric in GRADED or not entry.answers:
+        return False
+    return sum(outcome(one) == "right" for one in entry.answers) < POOR * len(entry.answers)
 
 
 def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
@@ -71,6 +93,8 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
         if any(one.status == "failed" for one in study.arms):
             return "Next: mend what failed (see “Without a score”), then run trimtab study --resume."
         return "Next: give it more time, with trimtab study --resume --budget and more than it had."
+    if study.target is None and _mostly_wrong(study, entry):  # nor would more questions make it better
+        return _better(study, entry)
     if verdict.status == "shown":
         if study.target is None:
             return (
@@ -82,6 +106,16 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
         return f"Next: label {verdict.needs}, add them to the task’s examples, and run trimtab study again."
     if entry.passes:
         return "Next: take a lighter arm, a faster machine, or another limit: its score is not what is lacking."
+    return _better(study, entry)
+
+
+def _better(study: StudyFolder, entry: ArmEntry) -> str:
+    """What would most likely make the arm better: what mends its most frequent failure."""
+    if entry.classes:
+        return (
+            f"Next: look at which classes {entry.name} takes for which (“Class by class”): label more rows of those, "
+            "or try a larger base model."
+        )
     failed = failure_counts(entry.answers)
     del failed["none"]
     if study.metric in GRADED or not failed:

@@ -20,9 +20,10 @@ ABOUT = " This page is one file and loads nothing; the only script in it is the 
 
 def view_of(study: StudyFolder) -> StudyView:
     """The view of a study from which page and Markdown are made."""
+    first = top(study)
     return StudyView(
-        title=f"{study.task}: {study.verdict.sentence}",
-        top=top(study),
+        title=f"{study.task}: {first.headline}",
+        top=first,
         quality=quality(study),
         tradeoffs=tradeoffs(study),
         factorial=weights_by_context(study),

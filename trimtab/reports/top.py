@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from trimtab.base.grammar import describe
 from trimtab.base.records import Comparison
 from trimtab.measurement.clusters import group_count
@@ -24,19 +26,23 @@ from trimtab.reports.writing import (
     signed,
 )
 
+SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z])")  # between two sentences of a verdict
+
 
 def top(study: StudyFolder) -> Top:
     """What stands before every section."""
     shown = study.verdict.status == "shown"
     entry = study.arm(study.verdict.arm) or next(iter(study.done), None)
     needs = study.verdict.needs
+    headline, more = (*SENTENCE.split(study.verdict.sentence, maxsplit=1), "")[:2]
     return Top(
         shown=shown,
         state="Shown" if shown else "Not shown",
         task=study.task,
         study=study.id,
-        sentence=study.verdict.sentence,
-        needs=f"What would settle it: {needs.rstrip('.')}." if needs and needs not in study.verdict.sentence else None,
+        headline=headline,
+        more=more,
+        needs=f"What would settle it: {needs.rstrip('.')}." if needs and _is_new(needs, study) else None,
         arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
         in_words=in_words(study, entry) if entry else "",
@@ -47,6 +53,11 @@ def top(study: StudyFolder) -> Top:
         ),
         next_step=next_step(study, entry),
     )
+
+
+def _is_new(needs: str, study: StudyFolder) -> bool:
+    """Whether the sentence does not say it already; that more questions will not help it always says."""
+    return needs not in study.verdict.sentence and not needs.startswith(("not ", "no "))
 
 
 def rests_on(study: StudyFolder) -> list[str]:

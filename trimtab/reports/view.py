@@ -30,13 +30,14 @@ class ArmInWords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Top:
-    """The verdict, what it means and rests on, the figures that matter, what weakens it, and what to do next."""
+    """The verdict (its first sentence, then what stands beside it), what it means and rests on, the figures that matter, what weakens it, and what to do next."""
 
     shown: bool
     state: str
     task: str
     study: str
-    sentence: str
+    headline: str
+    more: str
     needs: str | None
     arm: ArmInWords | None
     in_words: str
