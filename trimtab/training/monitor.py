@@ -62,12 +62,11 @@ def paired_error(left: Reading, right: Reading) -> float:
 
 
 def should_stop(readings: Sequence[Reading], patience: int) -> bool:
-    """True when the best reading is at least `patience` evaluations old and the newest is worse by over one paired standard error."""
-    if len(readings) <= patience:
-        return False
-    best, newest = best_of(readings), readings[-1]
-    behind = len(readings) - 1 - readings.index(best)
-    return behind >= patience and _exceeds(_badness(newest) - _badness(best), paired_error(newest, best))
+    """True when each of the last `patience` (1 or more) readings is worse than the best by over one paired standard error."""
+    best = best_of(readings) if readings else None
+    return best is not None and all(
+        _exceeds(_badness(late) - _badness(best), paired_error(late, best)) for late in readings[-patience:]
+    )
 
 
 def health(readings: Sequence[Reading]) -> Health:
