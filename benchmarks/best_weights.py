@@ -13,7 +13,6 @@ import argparse
 import csv
 import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +33,7 @@ from trimtab.base.machine import describe_machine
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.data.draw import drawn
-from trimtab.measurement.evaluate import Scorer, evaluate
-from trimtab.measurement.scorer import ScorerProgram
+from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters import merged
 from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
 from trimtab.training.loop import LoopSettings, TrainingJob, train
@@ -70,7 +68,7 @@ Rows = Iterator[dict[str, Any]]
 
 def bundled(name: str) -> Rows:
     """The rows of a bundled example."""
-    file = {"handbook": "questions.jsonl", "spam": "messages.jsonl", "style": "pairs.jsonl"}[name]
+    file = {"handbook": "questions.jsonl", "spam": "messages.jsonl"}[name]
     yield from map(json.loads, (files("trimtab.demos") / name / file).read_text(encoding="utf-8").splitlines())
 
 
@@ -88,13 +86,6 @@ def handbook(_: Path) -> Rows:
         sentences = [one for one in text.split(". ") if row["answer"][0].lower() in one.lower() and len(one) < 200]
         if sentences:
             yield {"input": f"{sentences[0]}\n{row['question']}", "output": row["answer"], "group": row["group"]}
-
-
-def style(_: Path) -> Rows:
-    """Short functions, scored by the example's own program."""
-    for row in bundled("style"):
-        if len(row["output"]) < 170:
-            yield {"input": row["input"], "output": row["output"], "group": row["body"]}
 
 
 def banking77(source: Path) -> Rows:
@@ -128,9 +119,7 @@ TASKS: dict[str, tuple[Source, str, str, str, str]] = {
     "banking77": (banking77, "classify", "accuracy", "Name the topic of the message.", ""),
     "handbook": (handbook, "answer", "contains", "Answer in a few words.", "output_tokens = 12"),
     "xquad": (xquad, "answer", "token_f1", "Answer in a few words.", "output_tokens = 16"),
-    "style": (style, "generate", "scorer", "Rewrite in the house style.", "output_tokens = 64"),
 }
-SIZES = {"style": (24, 24, 32)}
 
 
 def lay_out(name: str, source: Path, folder: Path) -> Path:
@@ -139,9 +128,6 @@ def lay_out(name: str, source: Path, folder: Path) -> Path:
     listed = list(rows(source))
     chosen = random.Random(0).sample(listed, min(600, len(listed)))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
-    if metric == "scorer":
-        (folder / "score.py").write_text((files("trimtab.demos") / name / "score.py").read_text(encoding="utf-8"))
-        more += f'\nscorer = ["{sys.executable}", "score.py"]'
     group = 'group = "group"' if "group" in chosen[0] else ""
     text = TASK.format(name=name, kind=kind, metric=metric, instruction=instruction, more=more, group=group)
     (folder / "trimtab.toml").write_text(text, encoding="utf-8")
@@ -161,29 +147,23 @@ def row_losses(session: Session, rows: Sequence[Row]) -> list[float]:
     return [round(nats[id(row)], 4) for row in rows]
 
 
-def scores(session: Session, builder: PromptBuilder, part: Sequence[Example], scorer: Scorer | None) -> list[float]:
+def scores(session: Session, builder: PromptBuilder, part: Sequence[Example]) -> list[float]:
     """The score of each answer, adapter merged."""
-    task = session.task
     with merged(session.base.model):
-        given = evaluate(part, builder.prompts(part), session.answer, task, split="dev", seed=0, scorer=scorer)
+        given = evaluate(part, builder.prompts(part), session.answer, session.task, split="dev", seed=0, scorer=None)
     return [round(answer.score, 4) for answer in given]
 
 
 def record(name: str, seed: int, source: Path) -> dict[str, Any]:
     """One run, looked at after every epoch; the seed decides training rows, adapter and order."""
     with tempfile.TemporaryDirectory() as scratch:
-        task = load_task(lay_out(name, source, Path(scratch)))
-        if not task.task.scorer:
-            return _record(name, seed, open_session(open_workspace(task)), Path(scratch), None)
-        with ScorerProgram(task.task.scorer, task.folder) as scorer:
-            return _record(name, seed, open_session(open_workspace(task)), Path(scratch), scorer)
+        return _record(name, seed, open_session(open_workspace(load_task(lay_out(name, source, Path(scratch))))))
 
 
-def _record(name: str, seed: int, session: Session, folder: Path, scorer: Scorer | None) -> dict[str, Any]:
+def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
     task, splits = session.task, session.workspace.splits
-    sizes = SIZES.get(name, (TRAIN, DEV, TEST))
-    examples = drawn(splits["train"], sizes[0], task.task.kind, seed)
-    dev, test = session.part("dev", sizes[1]), session.part("test", sizes[2])
+    examples = drawn(splits["train"], TRAIN, task.task.kind, seed)
+    dev, test = session.part("dev", DEV), session.part("test", TEST)
     arm = parse_arm("lora", task)
     context: Context = context_for(arm)
     plan = replace(recipe(arm, len(examples), seed), batch=BATCH)
@@ -196,7 +176,7 @@ def _record(name: str, seed: int, session: Session, folder: Path, scorer: Scorer
     def look() -> Evaluation:
         began = time.process_time()
         losses = row_losses(session, dev_rows)
-        own, others = scores(session, builder, dev, scorer), scores(session, builder, test, scorer)
+        own, others = scores(session, builder, dev), scores(session, builder, test)
         seen.append({"losses": losses, "scores": own, "test": round(sum(others) / len(others), 5)})
         mean = sum(losses) / sum(tokens)
         print(
@@ -213,7 +193,7 @@ def _record(name: str, seed: int, session: Session, folder: Path, scorer: Scorer
             base=session.base,
             objective=Supervised(train_rows, batch=BATCH, seed=seed),
             settings=settings,
-            folder=folder / "run",
+            folder=session.workspace.folder / "run",
             evaluate=look,
         )
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+from trimtab.training.monitor import Reading, best_of, should_stop
 
 PATIENCE = 2  # as `LoopSettings` has it
 SIMPLEST = "lowest loss"
@@ -28,6 +31,15 @@ class Dev:
     def over(self, rows: np.ndarray) -> Dev:
         """The same evaluations on other rows."""
         return Dev(self.losses[:, rows], self.scores[:, rows])
+
+    @cached_property
+    def readings(self) -> list[Reading]:
+        """As the program has them."""
+        means = self.loss.tolist()
+        return [
+            Reading(step=t, train_loss=0.0, dev_loss=mean, dev_metric=None, rows=tuple(rows))
+            for t, (mean, rows) in enumerate(zip(means, self.losses.tolist(), strict=True))
+        ]
 
     @property
     def loss(self) -> np.ndarray:
@@ -67,6 +79,11 @@ def lowest_loss(dev: Dev) -> int:
     return int(dev.loss.argmin())
 
 
+def latest_alike(dev: Dev) -> int:
+    """As the program keeps them."""
+    return dev.readings.index(best_of(dev.readings))
+
+
 def highest_score(dev: Dev) -> int:
     """Of equals the one with the lower loss."""
     return min(range(len(dev.loss)), key=lambda t: (-dev.score[t], dev.loss[t]))
@@ -87,7 +104,7 @@ KEEP: dict[str, Callable[[Dev], int]] = {
     "lowest loss": lowest_loss,
     "highest score": highest_score,
     "earliest within 1 SE of the lowest loss": lambda dev: min(alike(dev.losses, lowest_loss(dev))),
-    "latest within 1 SE of the lowest loss": lambda dev: max(alike(dev.losses, lowest_loss(dev))),
+    "latest within 1 SE of the lowest loss": latest_alike,
     "earliest within 1 SE of the highest score": lambda dev: min(alike(dev.scores, highest_score(dev))),
     "lowest loss within 1 SE of the highest score": lambda dev: min(
         alike(dev.scores, highest_score(dev)), key=lambda t: dev.loss[t]
@@ -109,7 +126,9 @@ STOP: dict[str, Callable[[Dev], bool]] = {
     "the rule until now": lambda dev: stale(until_now(dev), dev) and dev.loss[-1] > dev.loss.min(),
     "no lower loss for 2": lambda dev: stale(lowest_loss(dev), dev),
     "no loss lower by over 1 SE for 2": lambda dev: stale(last_step_forward(dev), dev),
-    "none within 1 SE of the lowest loss for 2": lambda dev: stale(max(alike(dev.losses, lowest_loss(dev))), dev),
+    "2 looks worse than the lowest loss by over 1 SE": lambda dev: should_stop(
+        dev.readings, PATIENCE
+    ),  # as the program stops
 }
 
 
