@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from weight_rules import compare
 
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.session import Session, open_session
@@ -35,8 +33,7 @@ from trimtab.base.machine import describe_machine
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.data.draw import drawn
-from trimtab.measurement.evaluate import Scorer, evaluate
-from trimtab.measurement.scorer import ScorerProgram
+from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters import merged
 from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
 from trimtab.training.loop import LoopSettings, TrainingJob, train
@@ -49,8 +46,6 @@ SHARED = ROOT.parent / "shared" / "data"
 RUNS, RESULT = (ROOT / "benchmarks" / "results" / name for name in ("best_weights_runs.jsonl", "best_weights.json"))
 SEEDS, EPOCHS, BATCH, RATE = (0, 1, 2), 4, 4, 1e-3
 TRAIN, DEV, TEST = 32, 48, 64
-PATIENCE = 2
-CHOSEN = ("lowest loss",)  # with which every stop is tried
 
 TASK = """[task]
 name = "{name}"
@@ -73,7 +68,7 @@ Rows = Iterator[dict[str, Any]]
 
 def bundled(name: str) -> Rows:
     """The rows of a bundled example."""
-    file = {"handbook": "questions.jsonl", "spam": "messages.jsonl", "style": "pairs.jsonl"}[name]
+    file = {"handbook": "questions.jsonl", "spam": "messages.jsonl"}[name]
     yield from map(json.loads, (files("trimtab.demos") / name / file).read_text(encoding="utf-8").splitlines())
 
 
@@ -91,13 +86,6 @@ def handbook(_: Path) -> Rows:
         sentences = [one for one in text.split(". ") if row["answer"][0].lower() in one.lower() and len(one) < 200]
         if sentences:
             yield {"input": f"{sentences[0]}\n{row['question']}", "output": row["answer"], "group": row["group"]}
-
-
-def style(_: Path) -> Rows:
-    """Short functions, scored by the example's own program."""
-    for row in bundled("style"):
-        if len(row["output"]) < 170:
-            yield {"input": row["input"], "output": row["output"], "group": row["body"]}
 
 
 def banking77(source: Path) -> Rows:
@@ -131,9 +119,7 @@ TASKS: dict[str, tuple[Source, str, str, str, str]] = {
     "banking77": (banking77, "classify", "accuracy", "Name the topic of the message.", ""),
     "handbook": (handbook, "answer", "contains", "Answer in a few words.", "output_tokens = 12"),
     "xquad": (xquad, "answer", "token_f1", "Answer in a few words.", "output_tokens = 16"),
-    "style": (style, "generate", "scorer", "Rewrite in the house style.", "output_tokens = 64"),
 }
-SIZES = {"style": (24, 24, 32)}
 
 
 def lay_out(name: str, source: Path, folder: Path) -> Path:
@@ -142,9 +128,6 @@ def lay_out(name: str, source: Path, folder: Path) -> Path:
     listed = list(rows(source))
     chosen = random.Random(0).sample(listed, min(600, len(listed)))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
-    if metric == "scorer":
-        (folder / "score.py").write_text((files("trimtab.demos") / name / "score.py").read_text(encoding="utf-8"))
-        more += f'\nscorer = ["{sys.executable}", "score.py"]'
     group = 'group = "group"' if "group" in chosen[0] else ""
     text = TASK.format(name=name, kind=kind, metric=metric, instruction=instruction, more=more, group=group)
     (folder / "trimtab.toml").write_text(text, encoding="utf-8")
@@ -164,29 +147,23 @@ def row_losses(session: Session, rows: Sequence[Row]) -> list[float]:
     return [round(nats[id(row)], 4) for row in rows]
 
 
-def scores(session: Session, builder: PromptBuilder, part: Sequence[Example], scorer: Scorer | None) -> list[float]:
+def scores(session: Session, builder: PromptBuilder, part: Sequence[Example]) -> list[float]:
     """The score of each answer, adapter merged."""
-    task = session.task
     with merged(session.base.model):
-        given = evaluate(part, builder.prompts(part), session.answer, task, split="dev", seed=0, scorer=scorer)
+        given = evaluate(part, builder.prompts(part), session.answer, session.task, split="dev", seed=0, scorer=None)
     return [round(answer.score, 4) for answer in given]
 
 
 def record(name: str, seed: int, source: Path) -> dict[str, Any]:
     """One run, looked at after every epoch; the seed decides training rows, adapter and order."""
     with tempfile.TemporaryDirectory() as scratch:
-        task = load_task(lay_out(name, source, Path(scratch)))
-        if not task.task.scorer:
-            return _record(name, seed, open_session(open_workspace(task)), Path(scratch), None)
-        with ScorerProgram(task.task.scorer, task.folder) as scorer:
-            return _record(name, seed, open_session(open_workspace(task)), Path(scratch), scorer)
+        return _record(name, seed, open_session(open_workspace(load_task(lay_out(name, source, Path(scratch))))))
 
 
-def _record(name: str, seed: int, session: Session, folder: Path, scorer: Scorer | None) -> dict[str, Any]:
+def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
     task, splits = session.task, session.workspace.splits
-    sizes = SIZES.get(name, (TRAIN, DEV, TEST))
-    examples = drawn(splits["train"], sizes[0], task.task.kind, seed)
-    dev, test = session.part("dev", sizes[1]), session.part("test", sizes[2])
+    examples = drawn(splits["train"], TRAIN, task.task.kind, seed)
+    dev, test = session.part("dev", DEV), session.part("test", TEST)
     arm = parse_arm("lora", task)
     context: Context = context_for(arm)
     plan = replace(recipe(arm, len(examples), seed), batch=BATCH)
@@ -199,7 +176,7 @@ def _record(name: str, seed: int, session: Session, folder: Path, scorer: Scorer
     def look() -> Evaluation:
         began = time.process_time()
         losses = row_losses(session, dev_rows)
-        own, others = scores(session, builder, dev, scorer), scores(session, builder, test, scorer)
+        own, others = scores(session, builder, dev), scores(session, builder, test)
         seen.append({"losses": losses, "scores": own, "test": round(sum(others) / len(others), 5)})
         mean = sum(losses) / sum(tokens)
         print(
@@ -216,7 +193,7 @@ def _record(name: str, seed: int, session: Session, folder: Path, scorer: Scorer
             base=session.base,
             objective=Supervised(train_rows, batch=BATCH, seed=seed),
             settings=settings,
-            folder=folder / "run",
+            folder=session.workspace.folder / "run",
             evaluate=look,
         )
     )
@@ -246,166 +223,6 @@ def record_all(source: Path, names: Sequence[str]) -> None:
                 line = json.dumps(record(name, seed, source))
                 with open(RUNS, "a", encoding="utf-8") as file:
                     file.write(line + "\n")
-
-
-@dataclass(frozen=True)
-class Dev:
-    """What a run's evaluations read on the same N dev rows: losses whose mean is the dev loss, and scores, `[evaluations, N]`."""
-
-    losses: np.ndarray
-    scores: np.ndarray
-
-    def first(self, count: int) -> Dev:
-        """The first evaluations alone."""
-        return Dev(self.losses[:count], self.scores[:count])
-
-    def over(self, rows: np.ndarray) -> Dev:
-        """The same evaluations on other rows."""
-        return Dev(self.losses[:, rows], self.scores[:, rows])
-
-    @property
-    def loss(self) -> np.ndarray:
-        """Mean losses."""
-        means: np.ndarray = self.losses.mean(1)
-        return means
-
-    @property
-    def score(self) -> np.ndarray:
-        """Mean scores."""
-        means: np.ndarray = self.scores.mean(1)
-        return means
-
-
-def error(left: np.ndarray, right: np.ndarray) -> float:
-    """One paired standard error of a difference of means."""
-    return float(np.std(left - right, ddof=1) / len(left) ** 0.5)
-
-
-def alike(values: np.ndarray, best: int) -> list[int]:
-    """The evaluations within one paired standard error of the best."""
-    means = values.mean(1)
-    return [t for t in range(len(means)) if abs(means[t] - means[best]) <= error(values[t], values[best])]
-
-
-def today(dev: Dev, order: Sequence[int] | None = None) -> int:
-    """The rule until now: the newcomer wins by a score higher by over 0.02, else by a lower loss. It depends on the order."""
-    order = range(len(dev.loss)) if order is None else order
-    best = order[0]
-    for new in order[1:]:
-        gap = dev.score[new] - dev.score[best]
-        best = new if (gap > 0 if abs(gap) > 0.02 else dev.loss[new] < dev.loss[best]) else best
-    return best
-
-
-def lowest_loss(dev: Dev) -> int:
-    return int(dev.loss.argmin())
-
-
-def highest_score(dev: Dev) -> int:
-    """Of equals the one with the lower loss."""
-    return min(range(len(dev.loss)), key=lambda t: (-dev.score[t], dev.loss[t]))
-
-
-def last_step_forward(dev: Dev) -> int:
-    """The last one that was lower than the one before it that counted by more than one standard error."""
-    kept = 0
-    for t in range(1, len(dev.loss)):
-        if dev.loss[kept] - dev.loss[t] > error(dev.losses[t], dev.losses[kept]):
-            kept = t
-    return kept
-
-
-KEEP: dict[str, Callable[[Dev], int]] = {
-    "the rule until now": today,
-    "the last": lambda dev: len(dev.loss) - 1,
-    "lowest loss": lowest_loss,
-    "highest score": highest_score,
-    "earliest within 1 SE of the lowest loss": lambda dev: min(alike(dev.losses, lowest_loss(dev))),
-    "latest within 1 SE of the lowest loss": lambda dev: max(alike(dev.losses, lowest_loss(dev))),
-    "earliest within 1 SE of the highest score": lambda dev: min(alike(dev.scores, highest_score(dev))),
-    "lowest loss within 1 SE of the highest score": lambda dev: min(
-        alike(dev.scores, highest_score(dev)), key=lambda t: dev.loss[t]
-    ),
-    "highest score within 1 SE of the lowest loss": lambda dev: min(
-        alike(dev.losses, lowest_loss(dev)), key=lambda t: (-dev.score[t], dev.loss[t])
-    ),
-    "last that was lower by over 1 SE": last_step_forward,
-}
-
-
-def stale(kept: int, dev: Dev) -> bool:
-    return len(dev.loss) - 1 - kept >= PATIENCE
-
-
-# whether to stop after the evaluations seen so far
-STOP: dict[str, Callable[[Dev], bool]] = {
-    "never": lambda _: False,
-    "the rule until now": lambda dev: stale(today(dev), dev) and dev.loss[-1] > dev.loss.min(),
-    "no lower loss for 2": lambda dev: stale(lowest_loss(dev), dev),
-    "no loss lower by over 1 SE for 2": lambda dev: stale(last_step_forward(dev), dev),
-    "no lower loss for 2, and now higher by over 1 SE": lambda dev: (
-        stale(lowest_loss(dev), dev) and len(dev.loss) - 1 not in alike(dev.losses, lowest_loss(dev))
-    ),
-}
-
-
-def spent(stop: Callable[[Dev], bool], dev: Dev) -> int:
-    """Evaluations until the stop."""
-    total = len(dev.loss)
-    return next((count for count in range(1, total) if stop(dev.first(count))), total)
-
-
-def compare(runs: Sequence[dict[str, Any]], redraws: int = 200) -> dict[str, Any]:
-    """Every rule on every run: as recorded, and as the mean over dev rows drawn anew with replacement."""
-    names = [
-        (keep, stop) for keep in KEEP for stop in STOP if stop in ("never", "the rule until now") or keep in CHOSEN
-    ]
-    tests: dict[tuple[str, str], list[float]] = {name: [] for name in names}
-    again: dict[tuple[str, str], list[float]] = {name: [] for name in names}
-    looks: dict[tuple[str, str], list[float]] = {name: [] for name in names}
-    reordered, best = 0, []
-    for run in runs:
-        seen, tokens = run["evaluations"], np.array(run["tokens"], dtype=float)
-        test = np.array([one["test"] for one in seen])
-        losses = np.array([one["losses"] for one in seen]) / tokens.mean()
-        dev = Dev(losses, np.array([one["scores"] for one in seen]))
-        best.append(float(test.max()))
-        orders = itertools.permutations(range(len(test)))
-        reordered += len({today(dev, order) for order in orders}) > 1
-        draw = np.random.default_rng(0)
-        drawn_anew = [dev.over(draw.integers(len(tokens), size=len(tokens))) for _ in range(redraws)]
-        for name in names:
-            keep, stop = KEEP[name[0]], STOP[name[1]]
-            counts = [spent(stop, one) for one in (dev, *drawn_anew)]
-            picks = [test[keep(one.first(count))] for one, count in zip((dev, *drawn_anew), counts, strict=True)]
-            tests[name].append(float(picks[0]))
-            again[name].append(float(np.mean(picks[1:])))
-            looks[name].append(float(np.mean(counts[1:])))
-    base = np.array(again["the rule until now", "the rule until now"])
-    table = []
-    for name in names:
-        gap = np.array(again[name]) - base
-        table.append(
-            {
-                "keep": name[0],
-                "stop": name[1],
-                "test": round(float(np.mean(tests[name])), 4),
-                "test_redrawn": round(float(np.mean(again[name])), 4),
-                "regret_redrawn": round(float(np.mean(np.array(best) - again[name])), 4),
-                "minus_until_now": round(float(gap.mean()), 4),
-                "standard_error": round(float(gap.std(ddof=1) / len(gap) ** 0.5), 4),
-                "evaluations": round(float(np.mean(looks[name])), 2),
-            }
-        )
-    return {
-        "what": __doc__.split("\n")[0],
-        "runs": len(runs),
-        "tasks": sorted({run["task"] for run in runs}),
-        "machine": runs[0]["machine"],
-        "processor_seconds": sum(run["seconds"] for run in runs),
-        "order_decides_the_rule_until_now": reordered,
-        "table": table,
-    }
 
 
 def main() -> None:

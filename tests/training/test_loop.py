@@ -21,7 +21,7 @@ from trimtab.training import checkpoint, loop
 from trimtab.training.batch import micro_batches, step_rows, steps_per_epoch
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.losses import Loss
-from trimtab.training.monitor import Evaluation
+from trimtab.training.monitor import Evaluation, paired_error
 from trimtab.training.optim import learning_rate_at
 from trimtab.training.sft import Supervised
 
@@ -157,7 +157,9 @@ def test_it_stops_early_when_dev_loss_rises(tmp_path):
     result = train(job(fresh(), tmp_path, objective=train_rows, settings=settings, dev=dev()))
     assert result.steps < 40
     assert result.finished
-    assert result.best.dev_loss == min(reading.dev_loss for reading in result.readings)
+    lowest = min(result.readings, key=lambda reading: reading.dev_loss)
+    assert result.best.dev_loss - lowest.dev_loss <= paired_error(result.best, lowest)
+    assert result.best in result.readings[:-2]
 
 
 @pytest.mark.parametrize(
@@ -337,7 +339,7 @@ def test_whether_to_stop_is_told_alike_after_a_resume(tmp_path):
     """The rows that its standard error needs stand in the checkpoint."""
 
     def looks(seen):
-        losses = iter([(1.0, 2.0, 3.0), (1.5, 2.5, 3.2), (0.9, 2.0, 3.9), (1.5, 2.4, 3.5), (9.0, 9.0, 9.0)][seen:])
+        losses = iter([(1.0, 2.0, 3.0), (0.9, 2.0, 3.9), (1.5, 2.5, 3.2), (1.5, 2.4, 3.5), (9.0, 9.0, 9.0)][seen:])
 
         def evaluate():
             rows = next(losses)
@@ -348,11 +350,11 @@ def test_whether_to_stop_is_told_alike_after_a_resume(tmp_path):
     settings = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=5)
     whole, cut = fresh(), fresh()
     expected = train(job(whole, tmp_path / "whole", settings=settings, evaluate=looks(0)))
-    assert expected.steps == 8  # the third rises by less than one standard error, the fourth by more
+    assert expected.steps == 8  # the second rises by less than one standard error, the third and fourth by more
     for number, rung in enumerate((2, 4, 6)):
         train(job(cut, tmp_path / "cut", settings=settings, evaluate=looks(number)), until=rung)
     result = train(job(cut, tmp_path / "cut", settings=settings, evaluate=looks(3)))
-    assert (result.steps, result.readings, result.best) == (8, expected.readings, expected.readings[0])
+    assert (result.steps, result.readings, result.best) == (8, expected.readings, expected.readings[1])
     assert same(weights(whole), weights(cut))
 
 

@@ -177,8 +177,9 @@ def train_weights(
 ) -> Trained:
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
-    The weights with the lowest loss on dev are kept; the task's metric is told beside it (decision 12). `epochs` is the most of
-    each stage. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
+    The latest weights whose loss on dev is within one standard error of the lowest are kept; the task's metric is told beside it
+    (decision 12). `epochs` is the most of each stage. The model is left with the trained weights on. Nothing is done for an arm
+    that has none of its own.
     """
     if not is_trained(arm):
         return NOTHING

@@ -48,11 +48,13 @@ class Reading:
 
 
 def best_of(readings: Sequence[Reading]) -> Reading:
-    """The reading with the lowest dev loss, the highest metric where there is no loss; the earliest of equals.
+    """The latest reading whose dev loss is within one paired standard error of the lowest; without losses, by the highest metric.
 
-    A total order, so the best is the same in whatever order the readings came, and beats each of the others (decision 12).
+    All are compared with one, so the best does not hang on the order in which they are compared (decision 12); a later one of equals
+    was trained longer at a lower rate. A new reading is the best or leaves the former one the best: no third one has to be kept.
     """
-    return min(readings, key=_badness)
+    lowest = _lowest(readings)
+    return max((reading for reading in readings if not _clearly_worse(reading, lowest)), key=lambda one: one.step)
 
 
 def paired_error(left: Reading, right: Reading) -> float:
@@ -62,12 +64,8 @@ def paired_error(left: Reading, right: Reading) -> float:
 
 
 def should_stop(readings: Sequence[Reading], patience: int) -> bool:
-    """True when the best reading is at least `patience` evaluations old and the newest is worse by over one paired standard error."""
-    if len(readings) <= patience:
-        return False
-    best, newest = best_of(readings), readings[-1]
-    behind = len(readings) - 1 - readings.index(best)
-    return behind >= patience and _exceeds(_badness(newest) - _badness(best), paired_error(newest, best))
+    """True when the best reading is at least `patience` evaluations old: each since then is worse by over one standard error."""
+    return bool(readings) and len(readings) - 1 - readings.index(best_of(readings)) >= patience
 
 
 def health(readings: Sequence[Reading]) -> Health:
@@ -78,7 +76,7 @@ def health(readings: Sequence[Reading]) -> Health:
     """
     if len(readings) < 2:
         return "learning"
-    lowest = best_of(readings)
+    lowest = _lowest(readings)
     last, former = readings[-1], readings[-2]
     rise, fall = _badness(last) - _badness(lowest), _badness(former) - _badness(last)
     if _exceeds(rise, _step(lowest, last, LOSS_RISE)) and last.train_loss < lowest.train_loss:
@@ -86,6 +84,15 @@ def health(readings: Sequence[Reading]) -> Health:
     if lowest is last and _exceeds(fall, _step(former, last, LOSS_FALL)):
         return "still improving"
     return "learning"
+
+
+def _lowest(readings: Sequence[Reading]) -> Reading:
+    """The reading with the lowest dev loss, the earliest of equals."""
+    return min(readings, key=lambda reading: (_badness(reading), reading.step))
+
+
+def _clearly_worse(reading: Reading, than: Reading) -> bool:
+    return _exceeds(_badness(reading) - _badness(than), paired_error(reading, than))
 
 
 def _badness(reading: Reading) -> float:
