@@ -9,10 +9,11 @@ import pytest
 import torch
 from study_tasks import write_task
 
+from trimtab.arms.contexts import context_for
 from trimtab.arms.run import ArmRunner, Effort
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import Trained, recipe
+from trimtab.arms.weights import Trained, recipe, train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
@@ -54,6 +55,14 @@ def test_kept_weights_answer_as_when_they_were_made(session: Session, tmp_path: 
     assert again.result.score == made.result.score
     assert again.result.train_seconds == 7.0
     assert not (tmp_path / "unused").exists()
+
+
+def test_no_weights_are_chosen_without_the_scorer_that_the_task_names(tmp_path: Path, tiny_model_folder: Path) -> None:
+    asked = 'kind = "generate"\nmetric = "scorer"\noutput_tokens = 6\nscorer = ["judge"]'
+    task = load_task(write_task(tmp_path, tiny_model_folder, ["wild"], task=asked, more=WILD))
+    arm = parse_arm("wild", task)
+    with pytest.raises(InputError, match="the metric is scorer and there is none"):
+        train_weights(open_session(open_workspace(task)), arm, context_for(arm), tmp_path / "run", Progress())
 
 
 def test_progress_counts_every_question(session: Session, tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def _fails(*_: object, **__: object) -> None:
 
 def test_chosen_arms_run_alone_and_again_when_the_study_goes_on(tmp_path: Path, tiny_model_folder: Path) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["prompt", "quick", "full"], more=QUICK)
-    with pytest.raises(InputError, match="unknown arm 'quik'; did you mean quick?"):
+    with pytest.raises(InputError, match=r"unknown arm 'quik'; did you mean quick\?"):
         study(task, arms=["prompt", "quik"], listeners=[])
     with pytest.raises(InputError, match="--arms: an arm is named twice"):
         study(task, arms=["prompt", "prompt"], listeners=[])
@@ -231,5 +231,5 @@ def test_chosen_arms_run_alone_and_again_when_the_study_goes_on(tmp_path: Path, 
     assert json.loads((folder / "manifest.json").read_text())["arms"] == ["few-shot", "prompt"]
     again = study(task, resume="latest", listeners=[])
     assert [arm.arm for arm in again.arms] == [arm.arm for arm in result.arms] == ["few-shot", "prompt"]
-    with pytest.raises(InputError, match="changed since this was begun: study.arms"):
+    with pytest.raises(InputError, match=r"changed since this was begun: study\.arms"):
         study(task, resume="latest", arms=["prompt"], listeners=[])

@@ -42,6 +42,7 @@ from trimtab.measurement.figures import (
 )
 from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
+from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
 BATCH_ITEMS = 64  # questions between two progress events
@@ -110,12 +111,13 @@ class ArmRunner:
             index_seconds = self._index_seconds(examples) if arm.retrieves else 0.0
             context, choosing = (context_for(arm, saved.chosen), 0.0) if saved else self.context(arm, effort)
             found = _Measured(context=context, index_seconds=index_seconds, choose_seconds=choosing)
+            made: list[dict[str, float]] = []
             for seed in range(effort.seeds):
                 self.progress.arm, self.progress.seed = arm.name, seed
                 run = saved.folder if saved else folder / f"run-{seed}"
                 trained = saved.trained if saved else self._train(arm, context, run, seed, effort.epochs)
                 found.train_seconds += trained.seconds / effort.seeds
-                found.figures.update(trained.figures)
+                made.append(trained.figures)
                 found.stored_bytes = folder_bytes(run / "adapter")
                 replies = None if saved else run / REPLIES
                 sample = self.session.part(split, SAMPLE)
@@ -123,13 +125,15 @@ class ArmRunner:
                     self._measure(found, able, examples, split, seed, effort.seeds)
         found.peak_mb = memory.megabytes
         usage = self._usage(arm, found)
-        first = [answer for answer in found.answers if answer.seed == 0]
-        found.figures.update(extra_figures(first, examples, self.task))
+        runs = by_seed(found.answers)
+        found.figures.update(
+            mean_figures(made) | mean_figures([extra_figures(run, examples, self.task) for run in runs])
+        )
         return Outcome(
             answers=tuple(found.answers),
             result=self._result(arm, found, usage),
             usage=usage,
-            classes=class_figures(first) if self.task.task.kind == "classify" else None,
+            classes=mean_classes([class_figures(run) for run in runs]) if self.task.task.kind == "classify" else None,
         )
 
     def context(self, arm: Arm, effort: Effort) -> tuple[Context, float]:
@@ -237,18 +241,17 @@ class ArmRunner:
         score = score_estimate(found.answers, self.task)
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
-        seeds = sorted({answer.seed for answer in found.answers})
-        by_seed = [[answer for answer in found.answers if answer.seed == seed] for seed in seeds]
+        runs = by_seed(found.answers)
         index_bytes = folder_bytes(self.session.workspace.folder / "index") if arm.retrieves else 0
         return ArmResult(
             arm=arm.name,
             status="done",
             score=score,
             score_floor=floor,
-            seeds=len(seeds),
-            seed_scores=tuple(score_estimate(part, self.task).value for part in by_seed),
+            seeds=len(runs),
+            seed_scores=tuple(score_estimate(run, self.task).value for run in runs),
             format_ok=float(np.mean([answer.format_ok for answer in found.answers])),
-            abstention=abstention(by_seed[0], self.task.task.unknown) if self.task.task.kind == "answer" else {},
+            abstention=abstention(found.answers, self.task.task.unknown) if self.task.task.kind == "answer" else {},
             slices=slice_estimates(found.answers, self.task),
             extras=found.figures,
             train_seconds=usage.train_seconds,

@@ -29,7 +29,7 @@ class Example:
 
     `messages` ends with a user (or tool) turn; earlier assistant turns may stand in it. `references[0]` is the answer that is
     trained on. For `classify`, `references` is the one label. `passages` names the documents (or their passages) that hold
-    the answer, when the data says so.
+    the answer, and `split` is where the row belongs, when the data says so.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Example:
     source: str | None = None
     licence: str | None = None
     passages: tuple[str, ...] = ()
+    split: Split | None = None
     file: str = ""
     line: int = 0
 

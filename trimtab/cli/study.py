@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, CommandsOption, JsonOption, ResumeOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, CommandsOption, JsonOption, ResumeOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -49,10 +49,11 @@ def command(
       trimtab study --resume
     """
     with Output(as_json) as output:
+        own = loaded(task)
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-        result = study(task, resume=resume, allow_commands=allow_commands, budget=budget, arms=chosen)
+        result = study(own, resume=resume, allow_commands=allow_commands, budget=budget, arms=chosen)
         output.study(result)
     if result.verdict.status == "not_shown":
         raise typer.Exit(EXIT_NO)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, ArmArgument, CommandsOption, JsonOption, ResumeOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, ArmArgument, CommandsOption, JsonOption, ResumeOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -27,6 +27,7 @@ def command(
       trimtab train lora --resume
     """
     with Output(as_json) as output:
+        own = loaded(task)
         from trimtab.studies.train import train
 
-        output.record(train(task, arm, seed=seed, resume=resume, allow_commands=allow_commands))
+        output.record(train(own, arm, seed=seed, resume=resume, allow_commands=allow_commands))

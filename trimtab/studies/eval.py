@@ -40,7 +40,7 @@ def eval(
     """
     with opened(task, listeners=listeners, allow_commands=allow_commands, scorer=scorer) as opening:
         chosen = parse_arm(arm, opening.task)
-        saved = require_weights(find_saved(opening.task, chosen, run), chosen)
+        saved = require_weights(find_saved(opening.task, chosen, run), chosen, opening.task)
         session = opening.session()
         workspace = session.workspace
         if not workspace.splits[split]:

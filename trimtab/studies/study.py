@@ -35,7 +35,7 @@ from trimtab.decision.trivial import beside, sentence
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import behind_curve, score_estimate, scores_of
-from trimtab.measurement.power import discordance, smallest_difference
+from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, opened
@@ -43,7 +43,6 @@ from trimtab.studies.record import count_opening, manifest
 
 DEPENDS, PLAN, ANSWERS = "depends.json", "plan.json", "answers.parquet"
 SELECTED = "study.arms"  # in `depends.json`, where they were chosen on the command line
-GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
 # What an arm may die of without taking the study with it.
 SURVIVED = (
     *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
@@ -73,14 +72,14 @@ def study(
     if budget is not None:
         task = with_budget(task, budget)
     if arms is None and resume is not None:
-        arms = _selection(_to_go_on_with(task.folder / FOLDER / "studies", resume))
+        arms = _selection(_to_go_on_with(task, resume))
     if arms is not None:
         task = with_arms(task, arms)
     with opened(task, listeners=listeners, allow_commands=allow_commands, scorer=scorer) as opening:
         home = opening.workspace.folder / "studies"
         with locked(home):
             selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in task.arms])}
-            folder = _new(opening.workspace, home, selected) if resume is None else _to_go_on_with(home, resume)
+            folder = _new(opening.workspace, home, selected) if resume is None else _to_go_on_with(task, resume)
             opening.place = f"study {folder.name}"
             if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not _begun(folder):
                 (folder / PLAN).unlink(missing_ok=True)
@@ -118,11 +117,17 @@ class _StudyRun:
         self.progress.arm = self.progress.seed = None
         self.progress.emit("verdict")
         result = self._decide(arms, plan)
-        smallest = self._smallest_difference(len(result.comparisons))
-        write_json(
-            self.folder / "manifest.json",
-            manifest(self.session, self.depends, plan, openings, smallest, result.arms, self.measured, self.usages),
+        seen = manifest(
+            self.session,
+            self.depends,
+            plan,
+            openings,
+            result,
+            self.measured,
+            self._variation(),
+            self.usages,
         )
+        write_json(self.folder / "manifest.json", seen)
         write_json(self.folder / STUDY_FILE, to_plain(result))
         write_report(self.folder)
         write_atomic(self.folder.parent / "latest", self.folder.name)
@@ -253,13 +258,11 @@ class _StudyRun:
     def _answers(self, arm: str) -> tuple[Answer, ...]:
         return load_answers(self.folder / "arms" / arm / ANSWERS)
 
-    def _smallest_difference(self, comparisons: int) -> float:
-        """The smallest difference that this test set shows, from the answers of the two arms that differ most."""
-        values = [scores_of(self._answers(result.arm)).values_N for result in self.results if result.status == "done"]
-        shares = [discordance(a, b) for place, a in enumerate(values) for b in values[:place]]
-        tests = len(self.workspace.splits["test"])
-        share = max(shares, default=GUESSED_DISCORDANCE) or 1 / tests
-        return smallest_difference(tests, share, max(1, comparisons), self._groups())
+    def _variation(self) -> Variation:
+        """How far arms differ from question to question, by their answers to the test questions."""
+        found = [scores_of(self._answers(result.arm)) for result in self.results if result.status == "done"]
+        groups = found[0].groups if found else [example.group for example in self.workspace.splits["test"]]
+        return observed([scores.values_N for scores in found], groups, "test answers")
 
     def _groups(self) -> int | None:
         """The groups of the test questions, where they repeat."""
@@ -283,14 +286,16 @@ def _new(workspace: Workspace, home: Path, selected: Depends) -> Path:
     return folder
 
 
-def _to_go_on_with(home: Path, resume: str) -> Path:
+def _to_go_on_with(task: Task, resume: str) -> Path:
     """The folder of the study to go on with."""
+    home = task.folder / FOLDER / "studies"
     if resume not in ("", "latest"):
-        return folder_named(home, resume, "study")
+        return folder_named(home, resume, "study", task.command("runs"))
     pointer = home / "latest"
     if not pointer.is_file():
-        raise MissingError(f"{home}: no study to go on with; start one with: trimtab study")
-    return folder_named(home, pointer.read_text(encoding="utf-8", errors="replace").strip(), "study")
+        raise MissingError(f"{home}: no study to go on with; start one with: {task.command('study')}")
+    latest = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    return folder_named(home, latest, "study", task.command("runs"))
 
 
 def _begun(folder: Path) -> bool:
@@ -308,11 +313,10 @@ def _selection(folder: Path) -> list[str] | None:
 def _depends(session: Session, folder: Path, selected: Depends, *, resumed: bool) -> Depends:
     """What the study depends on, kept in its folder; raises InputError where one to go on with was begun with anything else."""
     file, now = folder / DEPENDS, {**depends_on(session, session.task.arms), **selected}
+    anew = session.task.command("study")
     if file.is_file():
-        refuse_changed(folder, read_object(file), now, "trimtab study")
+        refuse_changed(folder, read_object(file), now, anew)
     elif resumed and (folder / PLAN).exists():
-        raise InputError(
-            "was begun by an older version of Trimtab", "start a new study with: trimtab study", file=folder
-        )
+        raise InputError("was begun by an older version of Trimtab", f"start a new study with: {anew}", file=folder)
     write_json(file, now)
     return now
