@@ -144,6 +144,10 @@ def test_no_index_is_made_for_a_plan_that_has_no_time_for_it(
     assert not plan.timed
     assert plan.answer_seconds > 0
     assert not list((tmp_path / ".trimtab").glob("index/*.json"))
+    timing = _Timing(session, 0.0)
+    timing._embedded = 100.0  # seconds a character
+    first, second = (timing.arm(arm, 0).answer_seconds for arm in (session.task.arms[0], session.task.arms[0]))
+    assert first > 1000 > second  # the first arm that needs the index makes it
     (plan,) = predict(session, session.task.arms)
     assert plan.timed
     assert list((tmp_path / ".trimtab").glob("index/*.json"))

@@ -87,6 +87,7 @@ class _Timing:
         self._rates: dict[Context, _Rate] = {}  # answering costs alike for all weights
         self._training: dict[str, float] = {}  # tokens a second by weights
         self._embedded: float | None = None  # seconds a character
+        self._index_is_charged = False  # to the first arm that needs it, where there was no time to make it now
 
     @property
     def left(self) -> float:
@@ -103,9 +104,11 @@ class _Timing:
         context = context_for(arm)
         rate = self._rate(context)
         tests, dev = len(splits["test"]), len(splits["dev"])
+        setup = 0.0 if context.passages and self._index_is_charged else self._setup(context)
+        self._index_is_charged |= context.passages > 0
         plan = ArmPlan(
             arm=arm.name,
-            answer_seconds=rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
+            answer_seconds=setup + rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
             choose_seconds=choices * rate.many * min(dev, DEV_ITEMS),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
