@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from study_tasks import write_task
 
-from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan, what_would_fit
 from trimtab.arms.run import Effort
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.timing import predict
+from trimtab.arms.timing import _Timing, predict
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
 
@@ -105,3 +106,58 @@ def test_an_arm_pays_for_choosing_where_the_one_before_it_chose_nothing(
     assert plans[0].choose_seconds == 0.0
     assert plans[1].choose_seconds > 0.0
     assert plans[2].choose_seconds == 0.0  # what was chosen is shared
+
+
+def test_where_nothing_fits_the_cheapest_arm_and_its_budget_are_told() -> None:
+    plan = fit([arm("lora", epoch=10_000), arm("prompt", epoch=0, answer=119)], 5, 1)
+    assert plan.runs_nothing
+    assert what_would_fit(plan) == ("the cheapest, prompt, takes about 2.0 min", "3m")  # 119 s and as much again / 9
+    assert what_would_fit(plan, planning=70.0)[1] == "4m"
+    assert not fit([arm("lora"), arm("prompt", epoch=0, answer=119)], 119, 1).runs_nothing
+
+
+def test_where_planning_has_no_time_arms_are_foretold_from_one_answer(tmp_path: Path, tiny_model_folder: Path) -> None:
+    session = a_session(tmp_path, tiny_model_folder, ["prompt", "few-shot", "lora", "tuned"])
+    answer, asked = session.answer, []
+    session.answer = lambda prompts, **more: asked.append(len(prompts)) or answer(prompts, **more)  # type: ignore[method-assign]
+    plans = predict(session, session.task.arms, seconds=0.0)
+    assert asked == [1]
+    assert [plan.timed for plan in plans] == [True, False, False, False]
+    effort = Effort()
+    seconds = {plan.arm: plan.seconds(effort) for plan in plans}
+    assert all(value > 0 for value in seconds.values())
+    assert seconds["lora"] > seconds["prompt"]
+    assert seconds["tuned"] > seconds["lora"]  # its prompts are longer
+    asked.clear()
+    assert all(plan.timed for plan in predict(session, session.task.arms, seconds=60.0))
+    assert len(asked) > 2
+
+
+def test_no_index_is_made_for_a_plan_that_has_no_time_for_it(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> None:
+    (tmp_path / "a.md").write_text("# Aalen\nAalen has a bridge.\n")
+    base = f'embedding = "{tiny_embedding_folder}"'
+    task = write_task(tmp_path, tiny_model_folder, ["rag"], data='documents = ["a.md"]', base=base)
+    session = open_session(open_workspace(load_task(task)))
+    (plan,) = predict(session, session.task.arms, seconds=0.0)
+    assert not plan.timed
+    assert plan.answer_seconds > 0
+    assert not list((tmp_path / ".trimtab").glob("index/*.json"))
+    timing = _Timing(session, 0.0)
+    timing._embedded = 100.0  # seconds a character
+    first, second = (timing.arm(arm, 0).answer_seconds for arm in (session.task.arms[0], session.task.arms[0]))
+    assert first > 1000 > second  # the first arm that needs the index makes it
+    (plan,) = predict(session, session.task.arms)
+    assert plan.timed
+    assert list((tmp_path / ".trimtab").glob("index/*.json"))
+
+
+def test_the_rate_of_cut_answers_counts_as_if_they_went_on(tmp_path: Path, tiny_model_folder: Path) -> None:
+    session = a_session(tmp_path, tiny_model_folder, ["prompt"])
+    session.output_tokens = 100  # the random model never ends by itself
+    prompts = PromptBuilder(session, Context()).prompts(session.part("dev", 4))
+    assert all(one.new_tokens <= 3 for one in session.answer(prompts, most=3))
+    timing = _Timing(session, 0.0)
+    cut, given = timing._answered(prompts, 3)
+    assert cut > sum(one.seconds for one in given)

@@ -150,6 +150,12 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"called": called, "answers": answers}
 
 
+def test_arms_are_named_in_one_word(verbs):
+    verbs["answers"]["study"] = result()
+    assert invoke("study", "--arms", "prompt, lora+rag").exit_code == 0
+    assert verbs["called"]["study"][1]["arms"] == ["prompt", "lora+rag"]
+
+
 @pytest.mark.parametrize(("status", "code"), [("shown", 0), ("not_shown", 1)])
 def test_study_prints_the_table_or_one_object_and_exits_by_its_verdict(verbs, status, code):
     verbs["answers"]["study"] = result(status)
@@ -157,7 +163,7 @@ def test_study_prints_the_table_or_one_object_and_exits_by_its_verdict(verbs, st
     assert shown.exit_code == code
     assert verbs["called"]["study"] == (
         (Path("x/trimtab.toml"),),
-        {"resume": None, "allow_commands": True, "budget": "20m"},
+        {"resume": None, "allow_commands": True, "budget": "20m", "arms": None},
     )
     lines = shown.stdout.splitlines()
     row = next(line for line in lines if line.startswith("lora+rag"))

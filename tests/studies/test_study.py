@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from study_tasks import QUICK, UNKNOWN, events, folder_of, require_study_json, rows_of, write_task
 
+from trimtab.arms.plan import ArmPlan
+from trimtab.base.errors import InputError
 from trimtab.base.records import StudyResult
 from trimtab.measurement.evaluate import load_answers
+from trimtab.studies.runs import runs
 from trimtab.studies.study import study
 
 
@@ -172,15 +175,79 @@ def test_unknown_is_the_right_answer_to_what_the_data_do_not_say(whole: tuple[Pa
     assert all((answer.score == 1.0) == answer.abstained for answer in due)
 
 
-def test_what_does_not_fit_the_budget_is_cut_in_order_and_told(tmp_path: Path, tiny_model_folder: Path) -> None:
-    task = write_task(
-        tmp_path, tiny_model_folder, ["few-shot", "lora"], study="seeds = 3", data="split = { dev = 0.2, test = 0.3 }"
-    )
-    result = study(task, budget="0.001s", listeners=[])
+def test_planning_may_take_a_tenth_of_the_budget_and_what_is_cut_is_told(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trimtab.studies import study as module
+
+    asked: list[float | None] = []
+
+    def predicted(session: object, arms: object, *, seconds: float | None) -> tuple[ArmPlan, ...]:
+        asked.append(seconds)
+        few = ArmPlan(arm="few-shot", answer_seconds=1.0, choose_seconds=400.0)
+        return few, ArmPlan(arm="prompt", answer_seconds=590.0, timed=False)
+
+    monkeypatch.setattr(module, "predict", predicted)
+    task = write_task(tmp_path, tiny_model_folder, ["few-shot", "prompt"])
+    result = study(task, budget="10m", listeners=[])
     folder = folder_of(task, result)
-    cuts = json.loads((folder / "manifest.json").read_text())["cuts"]
-    assert [cut.split()[-2] for cut in cuts] == ["on", "of", "3"]  # chosen on dev, epochs of training, of 3 seeds
-    assert {arm.status for arm in result.arms} == {"not_run"}
-    assert all(re.search(r"lack about .* min", arm.why or "") for arm in result.arms)
-    require_study_json(json.loads((folder / "study.json").read_text()))
+    assert asked == [60.0]
+    assert json.loads((folder / "manifest.json").read_text())["cuts"] == [
+        "numbers of shots and passages are the usual ones, not chosen on dev"
+    ]
+    assert [arm.status for arm in result.arms] == ["done", "done"]
+    told = [event["note"] for event in events(folder) if event.get("note")]
+    assert "timing stops at a tenth of the budget; foretold from the others: prompt" in told
+
+
+def test_a_budget_that_no_arm_fits_is_told_at_once_and_another_one_goes_on(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["lora", "prompt"])
+    told = r"study\.budget: no arm fits the budget of 0\.001s; the cheapest, prompt, takes about 0\.1 min; give it 1m, here"
+    with pytest.raises(InputError, match=told):
+        study(task, budget="0.001s", listeners=[])
+    folder = folder_of(task)
+    assert not (folder / "study.json").exists()
+    assert not (tmp_path / ".trimtab" / "openings.jsonl").exists()  # nothing was asked of the test set
     assert not {event["stage"] for event in events(folder)} & {"answer", "train"}
+    assert [info.state for info in runs(task)] == ["unfinished"]
+    result = study(task, resume="latest", budget="20m", listeners=[])
+    assert result.study == folder.name
+    assert [arm.status for arm in result.arms] == ["done", "done"]
+
+
+def test_a_study_in_which_nothing_ran_is_not_done_and_plans_afresh(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.arms.run.ArmRunner.run", _fails)
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    result = study(task, budget="20m", listeners=[])
+    assert [arm.status for arm in result.arms] == ["failed"]
+    assert result.trivial == ()
+    assert [info.state for info in runs(task)] == ["unfinished"]
+    monkeypatch.undo()
+    again = study(task, resume="latest", budget="30m", listeners=[])
+    assert (again.study, again.arms[0].status) == (result.study, "done")
+    assert [info.state for info in runs(task)] == ["done"]
+    with pytest.raises(InputError, match="a study that goes on keeps its plan"):
+        study(task, resume="latest", budget="40m", listeners=[])
+
+
+def _fails(*_: object, **__: object) -> None:
+    raise RuntimeError("no")
+
+
+def test_chosen_arms_run_alone_and_again_when_the_study_goes_on(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt", "quick", "full"], more=QUICK)
+    with pytest.raises(InputError, match=r"unknown arm 'quik'; did you mean quick\?"):
+        study(task, arms=["prompt", "quik"], listeners=[])
+    with pytest.raises(InputError, match="--arms: an arm is named twice"):
+        study(task, arms=["prompt", "prompt"], listeners=[])
+    result = study(task, arms=["few-shot", "prompt"], listeners=[])
+    folder = folder_of(task, result)
+    assert json.loads((folder / "manifest.json").read_text())["arms"] == ["few-shot", "prompt"]
+    again = study(task, resume="latest", listeners=[])
+    assert [arm.arm for arm in again.arms] == [arm.arm for arm in result.arms] == ["few-shot", "prompt"]
+    with pytest.raises(InputError, match=r"changed since this was begun: study\.arms"):
+        study(task, resume="latest", arms=["prompt"], listeners=[])

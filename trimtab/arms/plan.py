@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from trimtab.arms.run import Effort
 from trimtab.arms.weights import evaluations
 from trimtab.base.codec import read_record, write_record
 
+PLANNING = 0.1  # share of the budget that planning may take
 EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 
@@ -25,7 +27,7 @@ class StagePlan:
 class ArmPlan:
     """Predicted seconds of an arm: its stages of one seed, one look at dev, answers of one seed, choosing on dev.
 
-    `problem`: why nothing could be predicted.
+    `problem`: why nothing could be predicted; `timed`: whether its own steps were timed, or all is foretold from another arm's.
     """
 
     arm: str
@@ -35,6 +37,7 @@ class ArmPlan:
     choose_seconds: float = 0.0
     memory_mb: float | None = None
     problem: str | None = None
+    timed: bool = True
 
     def seconds(self, effort: Effort) -> float:
         """Predicted seconds with that effort."""
@@ -59,6 +62,11 @@ class Plan:
     def seconds(self) -> float:
         """Predicted seconds of all arms that will run."""
         return sum(arm.seconds(self.effort) for arm in self.arms if arm.arm not in self.left_out)
+
+    @property
+    def runs_nothing(self) -> bool:
+        """Whether no arm fits the budget."""
+        return len(self.left_out) == len(self.arms)
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
@@ -95,6 +103,14 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
                 )
                 spent -= arm.seconds(effort)
     return Plan(arms=tuple(arms), effort=effort, left_out=left_out, cuts=tuple(cuts))
+
+
+def what_would_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
+    """Of a plan in which no arm fits: the cheapest arm with its minutes, and the budget that it takes beside `planning` seconds, as in `3m`."""
+    cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.effort))
+    seconds = cheapest.seconds(plan.effort)
+    budget = max(seconds / (1 - PLANNING), seconds + planning)
+    return f"the cheapest, {cheapest.arm}, takes about {_minutes(seconds)} min", f"{math.floor(budget / 60) + 1}m"
 
 
 def _minutes(seconds: float) -> str:

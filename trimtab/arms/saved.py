@@ -88,7 +88,7 @@ def latest_winner(task: Task) -> str | None:
     """
     for folder in newest(task.folder / FOLDER / "studies"):
         result = read_result(folder)
-        if result is None:
+        if result is None or not result.ran:
             continue
         winner = result.verdict.arm
         record = read_arm(folder / "arms" / winner) if winner else None

@@ -34,7 +34,6 @@ LINEAR_SAMPLE = 64
 FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
 API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
 PASSAGE_TOKENS = 200  # of a passage with its headings, where none was looked up
-PLANNING = 0.1  # share of the budget that timing may take
 STEP_PASSES = 3  # a step of training is as much work as three passes forward
 
 
@@ -77,6 +76,7 @@ class _Rate:
     token: float
     tokens: float
     memory_mb: float
+    timed: bool
 
 
 class _Timing:
@@ -87,7 +87,7 @@ class _Timing:
         self._rates: dict[Context, _Rate] = {}  # answering costs alike for all weights
         self._training: dict[str, float] = {}  # tokens a second by weights
         self._embedded: float | None = None  # seconds a character
-        self._foretold: set[str] = set()
+        self._index_is_charged = False  # to the first arm that needs it, where there was no time to make it now
 
     @property
     def left(self) -> float:
@@ -104,17 +104,20 @@ class _Timing:
         context = context_for(arm)
         rate = self._rate(context)
         tests, dev = len(splits["test"]), len(splits["dev"])
+        setup = 0.0 if context.passages and self._index_is_charged else self._setup(context)
+        self._index_is_charged |= context.passages > 0
         plan = ArmPlan(
             arm=arm.name,
-            answer_seconds=rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
+            answer_seconds=setup + rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
             choose_seconds=choices * rate.many * min(dev, DEV_ITEMS),
             memory_mb=rate.memory_mb,
+            timed=rate.timed,
         )
         if not is_trained(arm):
             return plan
         made = recipe(arm, len(splits["train"]), 0)
         prepare(session, made)
-        each, speed = self._training_rate(made, context, rate)
+        each, speed, timed = self._training_rate(made, context, rate)
         tokens = {"sft": each * len(splits["train"]), "head": each * len(splits["train"])}
         if any(stage.name == "docs" for stage in made.stages):
             rows = document_rows(session.workspace.documents, session.encoder)
@@ -127,6 +130,7 @@ class _Timing:
             ),
             dev_seconds=dev_loss + rate.many * min(dev, DEV_QUESTIONS),
             memory_mb=memory_mb(session.base),
+            timed=rate.timed and timed,
         )
 
     def with_memory_held(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:
@@ -145,14 +149,15 @@ class _Timing:
         """How fast a context is answered: timed where there is time for it, else by its tokens from one that was timed."""
         if context in self._rates:
             return self._rates[context]
-        if not self._rates and self._setup(context) > self.left:
-            self._rates[Context()] = self._timed(Context())  # what needs no embedding of thousands of texts
+        setup = self._setup(context)
+        if not self._rates and setup and setup > self.left:
+            self._rates[Context()] = self._timed(Context())  # needs nothing embedded
         known = max(self._rates.values(), key=lambda rate: rate.tokens, default=None)
         if known is None:
             found = self._timed(context)
         else:
             found = self._carried(context, known)
-            if self._setup(context) + 2 * found.alone + SAMPLE * found.many <= self.left:
+            if setup + 2 * found.alone + SAMPLE * found.many <= self.left:
                 found = self._timed(context)
         self._rates[context] = found
         return found
@@ -182,6 +187,7 @@ class _Timing:
             token=reading / max(1, given[0].prompt_tokens),
             tokens=sum(map(len, ids)) / len(ids),
             memory_mb=max(memory.megabytes - held, self._answering_mb(own)),
+            timed=True,
         )
 
     def _answered(self, prompts: Sequence[Prompt], most: int | None) -> tuple[float, list[Generation]]:
@@ -204,8 +210,8 @@ class _Timing:
         own = tokens - (self._shot_tokens(context) if context.shot_kind == "few-shot" else 0.0)
         more = max(0.0, own - known.tokens) * known.token
         memory = self._answering_mb(round(own))
-        return _Rate(
-            many=known.many + more, alone=known.alone + more, token=known.token, tokens=tokens, memory_mb=memory
+        return replace(
+            known, many=known.many + more, alone=known.alone + more, tokens=tokens, memory_mb=memory, timed=False
         )
 
     def _answering_mb(self, own: int) -> float:
@@ -219,17 +225,17 @@ class _Timing:
 
     # ---- training
 
-    def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, float]:
-        """Tokens of a training row, and tokens that a step takes a second."""
+    def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, float, bool]:
+        """Tokens of a training row, tokens that a step takes a second, and whether that was timed."""
         session = self.session
         passes = 2 * (2 * MICRO_TOKENS + rate.tokens) * STEP_PASSES * rate.token
         if self._setup(context) + passes + TIMED_SECONDS <= self.left:
             sample = training_rows(session, context, session.part("train", 2 * SAMPLE), 0)[0]
             self._training[made.method] = measure_rate(session.base, sample, TIMED_SECONDS).tokens_per_second
-            return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method]
+            return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method], True
         known = list(self._training.values())
         speed = self._training.get(made.method) or (min(known) if known else 1 / (STEP_PASSES * max(rate.token, 1e-9)))
-        return self._tokens(context) + self._answer_tokens(), speed
+        return self._tokens(context) + self._answer_tokens(), speed, False
 
     # ---- what is counted instead of timed
 

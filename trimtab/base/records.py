@@ -430,6 +430,11 @@ class StudyResult(Shown):
     trivial: tuple[TrivialArm, ...] = ()
 
     @property
+    def ran(self) -> bool:
+        """Whether any arm was measured; without one the study is not done."""
+        return any(arm.status == "done" for arm in self.arms)
+
+    @property
     def headline(self) -> str:
         """The verdict's sentence."""
         return self.verdict.sentence

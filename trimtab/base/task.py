@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -203,6 +203,15 @@ def with_budget(task: Task, budget: str) -> Task:
     except ValidationError as error:
         raise InputError(f"{budget!r} is not a time", "write it as 90s, 30m or 2h", field="budget") from error
     return task.model_copy(update={"study": table})
+
+
+def with_arms(task: Task, names: Sequence[str]) -> Task:
+    """The task with these arms in place of its own; raises InputError for none, for one that is not known or named twice."""
+    arms = [parse_arm(name, task).name for name in names]
+    if not arms or len(set(arms)) < len(arms):
+        problem = "an arm is named twice" if arms else "no arm is named"
+        raise InputError(problem, "name each once, as in prompt,rag", field="--arms")
+    return task.model_copy(update={"study": task.study.model_copy(update={"arms": tuple(arms)})})
 
 
 def check_task(task: Task) -> None:

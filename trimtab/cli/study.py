@@ -31,6 +31,10 @@ def command(
             help="For example 90s, 30m, 2h; instead of the task's.",
         ),
     ] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option("--arms", metavar="A,B", help="These arms only, for example prompt,rag; instead of the task's."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run every arm, tell the verdict, write the report.
@@ -41,13 +45,15 @@ def command(
     Example:
       trimtab study
       trimtab study --task tickets/trimtab.toml --budget 20m
+      trimtab study --arms prompt,rag
       trimtab study --resume
     """
     with Output(as_json) as output:
         own = loaded(task)
         from trimtab.studies.study import study
 
-        result = study(own, resume=resume, allow_commands=allow_commands, budget=budget)
+        chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
+        result = study(own, resume=resume, allow_commands=allow_commands, budget=budget, arms=chosen)
         output.study(result)
     if result.verdict.status == "not_shown":
         raise typer.Exit(EXIT_NO)

@@ -11,7 +11,7 @@ from statistics import median
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
-from trimtab.arms.plan import Plan, fit
+from trimtab.arms.plan import Plan, fit, what_would_fit
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import predict
 from trimtab.arms.workspace import Workspace, open_workspace
@@ -187,8 +187,9 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
     plan, splits = fit(predicted, task.study.budget_seconds, task.study.seeds), session.workspace.splits
     remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
     remarks += _cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)
-    if len(plan.left_out) == len(task.arms):
-        text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; raise study.budget."
+    if plan.runs_nothing:
+        cheapest, enough = what_would_fit(plan)
+        text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."
         remarks.append(Remark("stop", text))
     too_long = len(session.workspace.refusals) - len(workspace.refusals)
     if too_long:

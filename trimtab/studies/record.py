@@ -76,6 +76,7 @@ def manifest(
         "machine": describe_machine(),
         "precision": session.precision,
         "seeds": list(range(plan.effort.seeds)),
+        "arms": [arm.name for arm in task.arms],
         "test_openings": openings,
         "counts": {
             "splits": {name: len(part) for name, part in workspace.splits.items()},

@@ -43,7 +43,7 @@ def _info(folder: Path, kind: Literal["study", "run"]) -> RunInfo:
     arm: str | None = None
     score: float | None = None
     try:
-        if kind == "study" and (result := read_result(folder)) is not None:
+        if kind == "study" and (result := read_result(folder)) is not None and result.ran:
             state, arm = "done", result.verdict.arm
             score = next((one.score.value for one in result.arms if one.arm == arm and one.score), None)
         elif kind == "run" and (run := read_run(folder)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -15,20 +16,20 @@ from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
-from trimtab.arms.plan import Plan, fit, load_plan, save_plan
+from trimtab.arms.plan import PLANNING, Plan, fit, load_plan, save_plan, what_would_fit
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.session import Session
-from trimtab.arms.timing import PLANNING, predict
+from trimtab.arms.timing import predict
 from trimtab.arms.trivial import trivial_answers
-from trimtab.arms.workspace import Workspace
+from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError, MissingError, StoppedError, TrimtabError, cannot_write
 from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
 from trimtab.base.grammar import TRIVIAL
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
-from trimtab.base.task import Task, load_task, with_budget
+from trimtab.base.task import Task, load_task, with_arms, with_budget
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
 from trimtab.decision.trivial import beside, sentence
@@ -43,6 +44,7 @@ from trimtab.studies.record import count_opening, manifest
 
 DEPENDS, PLAN, ANSWERS = "depends.json", "plan.json", "answers.parquet"
 LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
+SELECTED = "study.arms"  # in `depends.json`, where they were chosen on the command line
 # What an arm may die of without taking the study with it.
 SURVIVED = (
     *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
@@ -56,40 +58,49 @@ def study(
     resume: str | None = None,
     allow_commands: bool = False,
     budget: str | None = None,
+    arms: Sequence[str] | None = None,
     scorer: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
 
-    `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's.
+    `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's, and so do
+    `arms`, which a study keeps when it goes on.
     `scorer` is a function `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event;
-    None shows progress on standard error. Raises InputError for data that cannot carry a study and for a study to go on with that
-    was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
+    None shows progress on standard error. Raises InputError for data that cannot carry a study, for a budget that no arm fits
+    and for a study to go on with that was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
     """
     task = task if isinstance(task, Task) else load_task(task)
     if budget is not None:
         task = with_budget(task, budget)
+    if arms is None and resume is not None:
+        arms = _selection(_to_go_on_with(task, resume))
+    if arms is not None:
+        task = with_arms(task, arms)
     with opened(task, listeners=listeners, allow_commands=allow_commands, scorer=scorer) as opening:
         home = opening.workspace.folder / "studies"
         with locked(home):
-            folder = _study_folder(opening.workspace, home, resume)
+            selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in task.arms])}
+            folder = _new(opening.workspace, home, selected) if resume is None else _to_go_on_with(task, resume)
             opening.place = f"study {folder.name}"
+            if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not _begun(folder):
+                (folder / PLAN).unlink(missing_ok=True)
             if resume is not None and budget is not None and (folder / PLAN).exists():
                 raise InputError(
                     "a study that goes on keeps its plan", "leave it out, or start a new study", field="--budget"
                 )
-            return _StudyRun(opening, folder, resumed=resume is not None).run()
+            return _StudyRun(opening, folder, selected, resumed=resume is not None).run()
 
 
 class _StudyRun:
     """One study under way."""
 
-    def __init__(self, opening: Opening, folder: Path, *, resumed: bool) -> None:
+    def __init__(self, opening: Opening, folder: Path, selected: Depends, *, resumed: bool) -> None:
         self.task, self.folder, self.display = opening.task, folder, opening.display
         self.kept_plan = load_plan(folder / PLAN)
         self.session = opening.session(self.kept_plan.precision if self.kept_plan else None)
         self.workspace = self.session.workspace
-        self.depends = _depends(self.session, folder, resumed=resumed)
+        self.depends = _depends(self.session, folder, selected, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
         self.progress = opening.progress(folder / "events.jsonl")
         self.runner = ArmRunner(self.session, opening.scorer, self.progress)
@@ -133,8 +144,19 @@ class _StudyRun:
         began = time.perf_counter()
         budget = table.budget_seconds
         predicted = predict(self.session, self.task.arms, seconds=None if budget is None else PLANNING * budget)
-        left = None if budget is None else max(0.0, budget - (time.perf_counter() - began))
+        taken = time.perf_counter() - began
+        left = None if budget is None else max(0.0, budget - taken)
         plan = replace(fit(predicted, left, table.seeds), precision=self.session.precision)
+        if plan.runs_nothing:
+            cheapest, enough = what_would_fit(plan, taken)
+            remedy = (
+                f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
+            )
+            raise InputError(f"no arm fits the budget of {table.budget}; {cheapest}", remedy, field="study.budget")
+        foretold = [arm.arm for arm in plan.arms if not arm.timed]
+        if foretold:
+            note = f"timing stops at a tenth of the budget; foretold from the others: {', '.join(foretold)}"
+            self.progress.emit("plan", note=note, stays=True)
         for cut in plan.cuts:
             self.progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
         save_plan(self.folder / PLAN, plan)
@@ -266,25 +288,41 @@ class _StudyRun:
         self.display.seconds_left = lambda: max(0.0, left - (time.monotonic() - began))
 
 
-def _study_folder(workspace: Workspace, home: Path, resume: str | None) -> Path:
-    """A new study's folder, or that of the one to go on with."""
-    if resume is None:
-        short = digest_of({**rows_depend_on(workspace), **settings_of(workspace.task)})[:6]
-        folder = new_folder(home, short)
-        write_atomic(home / "latest", folder.name)
-        return folder
+def _new(workspace: Workspace, home: Path, selected: Depends) -> Path:
+    """A new study's folder."""
+    short = digest_of({**rows_depend_on(workspace), **settings_of(workspace.task), **selected})[:6]
+    folder = new_folder(home, short)
+    write_atomic(home / "latest", folder.name)
+    return folder
+
+
+def _to_go_on_with(task: Task, resume: str) -> Path:
+    """The folder of the study to go on with."""
+    home = task.folder / FOLDER / "studies"
     if resume not in ("", "latest"):
-        return folder_named(home, resume, "study", workspace.task.command("runs"))
+        return folder_named(home, resume, "study", task.command("runs"))
     pointer = home / "latest"
     if not pointer.is_file():
-        raise MissingError(f"{home}: no study to go on with; start one with: {workspace.task.command('study')}")
+        raise MissingError(f"{home}: no study to go on with; start one with: {task.command('study')}")
     latest = pointer.read_text(encoding="utf-8", errors="replace").strip()
-    return folder_named(home, latest, "study", workspace.task.command("runs"))
+    return folder_named(home, latest, "study", task.command("runs"))
 
 
-def _depends(session: Session, folder: Path, *, resumed: bool) -> Depends:
+def _begun(folder: Path) -> bool:
+    """Whether anything of an arm is kept."""
+    return any(path.is_file() for path in (folder / "arms").rglob("*"))
+
+
+def _selection(folder: Path) -> list[str] | None:
+    """The arms that were chosen on the command line when a study was begun."""
+    file = folder / DEPENDS
+    chosen = read_object(file).get(SELECTED) if file.is_file() else None
+    return None if chosen is None else [str(name) for name in json.loads(chosen)]
+
+
+def _depends(session: Session, folder: Path, selected: Depends, *, resumed: bool) -> Depends:
     """What the study depends on, kept in its folder; raises InputError where one to go on with was begun with anything else."""
-    file, now = folder / DEPENDS, depends_on(session, session.task.arms)
+    file, now = folder / DEPENDS, {**depends_on(session, session.task.arms), **selected}
     anew = session.task.command("study")
     if file.is_file():
         refuse_changed(folder, read_object(file), now, anew)
