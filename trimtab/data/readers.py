@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,20 @@ class _StrictError(ValueError):
         self.remedy, self.field = remedy, field
 
 
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first of the names that comes a second time."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = first_twice(key for key, _ in pairs)
         raise _StrictError(f"the key {twice[:80]!r} stands twice in one object", "keep one of them", twice)
     return value
 
@@ -309,9 +318,9 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
 
 def _header(cells: list[str], path: Path, line: int) -> list[str]:
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
-    for name in header:
-        if header.count(name) > 1:
-            raise InputError(f"two columns are called {name[:80]!r}", "rename one", file=path, line=line)
+    twice = first_twice(header)
+    if twice is not None:
+        raise InputError(f"two columns are called {twice[:80]!r}", "rename one", file=path, line=line)
     return header
 
 
@@ -342,8 +351,7 @@ def _require_one_of_each(fields: Any, path: Path) -> None:
     left = [fields]
     while left:
         inner = list(left.pop())
-        names = [field.name for field in inner]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = first_twice(field.name for field in inner)
         if twice is not None:
             raise InputError(f"two columns are called {printable(twice, 80)!r}", "rename one", file=path)
         for kind in (field.type for field in inner):
