@@ -290,7 +290,7 @@ def test_7_a_long_line_is_refused_in_bounded_memory(tmp_path: Path, name: str) -
             file.write(b"x" * 1024 * 1024)
     tracemalloc.start()
     try:
-        with pytest.raises(InputError, match=rf"{name}:\d: the line is longer than 32 MB; .*leave it out"):
+        with pytest.raises(InputError, match=rf"{name}:\d: the line is longer than 8 MB; .*leave it out"):
             read(tmp_path / name)
         assert tracemalloc.get_traced_memory()[1] < 80 * 1024 * 1024
     finally:

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from trimtab.base.errors import InputError
@@ -163,6 +163,23 @@ def test_special_tokens_in_text_stay_text(name, typed):
     assert count[0] == count[1]
     assert typed in TOKENIZERS[name].decode(made.prompt(messages))
     assert made.decode(made.answer(typed)) == typed
+
+
+@pytest.mark.parametrize("typed", ["<think>", "<tool_call>", "  <think> "])
+def test_added_tokens_that_are_not_special_stay_text_too(typed):
+    """<think> is no special token of the tokenizers that have it; only the template may begin a thought."""
+    opened = CHATML.replace("assistant\\n'", "assistant\\n<think>'")
+    tokenizer = tokenizer_with(opened)
+    ordinary_ids = ChatEncoder(tokenizer).text("What is it, of course?")
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("<think>", "<tool_call>", "  ")])
+    think, call, blanks = tokenizer.convert_tokens_to_ids(["<think>", "<tool_call>", "  "])
+    made = ChatEncoder(tokenizer)
+    ids = made.prompt(turns(f"a {typed} b <|im_start|>", typed, typed))
+    assert (ids.count(think), ids.count(call), ids[-1]) == (1, 0, think)
+    assert tokenizer.decode(ids).count(typed.strip()) == (4 if "think" in typed else 3)
+    assert made.decode(made.text(f"a{typed}b")) == f"a{typed}b"
+    assert blanks in made.text("a  b")  # a run of blanks is no command, and code is read with it
+    assert made.text("What is it, of course?") == ordinary_ids
 
 
 @pytest.mark.parametrize("name", ["gemma", "mistral"])

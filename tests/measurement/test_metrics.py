@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 import string
 from collections import Counter
@@ -20,7 +19,6 @@ from trimtab.measurement.metrics import (
     abstention,
     aggregate,
     expected_calibration_error,
-    format_checker,
     has_abstained,
     macro_f1_statistic,
     per_class,
@@ -171,30 +169,3 @@ def test_abstention_precision_and_recall() -> None:
     assert abstention(answers, unknown) == pytest.approx({"precision": 1 / 2, "recall": 1 / 3})
     assert abstention([other], unknown) == {}
     assert abstention([due], unknown) == {"recall": 0.0}
-
-
-def test_format_by_expression_matches_the_whole_answer(tmp_path) -> None:
-    fits = format_checker(r"\d+( days)?", tmp_path)
-    assert [fits(text) for text in ("5 days", " 5\n", "about 5", "5 days!")] == [True, True, False, False]
-    assert format_checker("", tmp_path)("anything")
-    with pytest.raises(InputError, match=r"task\.format.*not a regular expression"):
-        format_checker("(", tmp_path)
-
-
-def test_format_by_json_schema(tmp_path) -> None:
-    schema = {"type": "object", "required": ["days"], "properties": {"days": {"type": "integer"}}}
-    (tmp_path / "answer.json").write_text(json.dumps(schema))
-    fits = format_checker("answer.json", tmp_path)
-    texts = ('{"days": 5}', '{"days": "5"}', "{}", "5 days", "[" * 100_000, '{"days": NaN}')
-    assert [fits(text) for text in texts] == [True, False, False, False, False, False]
-
-
-def test_a_schema_that_cannot_be_used_is_refused_and_nothing_is_fetched(tmp_path) -> None:
-    with pytest.raises(InputError, match="does not exist"):
-        format_checker("missing.json", tmp_path)
-    (tmp_path / "bad.json").write_text('{"type": "objekt"}')
-    with pytest.raises(InputError, match=r"bad\.json: not a JSON schema"):
-        format_checker("bad.json", tmp_path)
-    (tmp_path / "far.json").write_text('{"$ref": "http://127.0.0.1:9/schema.json"}')
-    with pytest.raises(InputError, match="leads nowhere"):
-        format_checker("far.json", tmp_path)("{}")

@@ -19,7 +19,7 @@ from trimtab.data.formats import Read, read_examples
 from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits
-from trimtab.measurement.metrics import format_checker
+from trimtab.measurement.fitting import format_checker
 
 FOLDER = ".trimtab"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -98,21 +97,42 @@ def find_quotes(questions: Sequence[str], documents: Sequence[Document]) -> list
 
     Whole sentences only: "ask Tomasz, who runs payroll" does not hold the question "Who runs payroll?".
     """
-    asked: dict[tuple[str, ...], list[tuple[list[str], int]]] = defaultdict(list)
+    asked: dict[
+        tuple[str, ...], dict[int, dict[int, list[tuple[list[str], int]]]]
+    ] = {}  # by start, length and fingerprint
     for row, question in enumerate(questions if documents else ()):
         words = plain_words(question).split()
         if len(words) >= _WORDS:
-            asked[tuple(words[:_WORDS])].append((words, row))
+            alike = asked.setdefault(tuple(words[:_WORDS]), {}).setdefault(len(words), {})
+            alike.setdefault(_Fingerprints(words).of(0, len(words)), []).append((words, row))
     found: dict[int, Quote] = {}
     at = 0
     for document in documents if asked else ():
         for section in document.sections:
             sentences = [plain_words(part).split() for part in (*section.path, *_SENTENCE.split(section.text))]
             text = list(chain.from_iterable(sentences))
-            edges = {0, *accumulate(map(len, sentences))}
+            edges, prints = {0, *accumulate(map(len, sentences))}, _Fingerprints(text)
             for i in sorted(edges):
                 at += 1
-                for words, row in asked.get(tuple(text[i : i + _WORDS]), ()):
-                    if text[i : i + len(words)] == words and i + len(words) in edges:
-                        found.setdefault(row, Quote(row=row, document=document.id, at=at))
+                for length, alike in asked.get(tuple(text[i : i + _WORDS]), {}).items():
+                    if i + length not in edges:
+                        continue
+                    for words, row in alike.pop(prints.of(i, i + length), ()):
+                        if text[i : i + length] == words:
+                            found[row] = Quote(row=row, document=document.id, at=at)
     return list(found.values())
+
+
+class _Fingerprints:
+    """A number for any run of words, made in the same time however long it is (Karp and Rabin 1987)."""
+
+    _BASE, _MODULUS = 1_000_003, 2**61 - 1
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._upto, self._power = [0], [1]
+        for word in words:
+            self._upto.append((self._upto[-1] * self._BASE + hash(word)) % self._MODULUS)
+            self._power.append(self._power[-1] * self._BASE % self._MODULUS)
+
+    def of(self, start: int, end: int) -> int:
+        return (self._upto[end] - self._upto[start] * self._power[end - start]) % self._MODULUS

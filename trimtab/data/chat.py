@@ -41,13 +41,15 @@ def read_turns(row: RawRow, field: str, *, speaker: bool) -> tuple[tuple[Message
             f"is {type_name(turns) if turns != [] else 'empty'}, not a list of turns", "mend the row", field
         )
     messages: list[Message] = []
+    roles: list[Role] = []
     open_calls: set[str] | None = None  # ids of the calls that tool turns may answer; None: no calls were made
     for index, turn in enumerate(turns):
         where = f"{field}[{index}]"
         if not isinstance(turn, dict):
             raise row.error(f"is {type_name(turn)}, not an object", "write role and content", where)
         role = _role(row, turn, where, speaker)
-        _check_order(row, [message.role for message in messages], role, open_calls, turn, where)
+        _check_order(row, roles, role, open_calls, turn, where)
+        roles.append(role)
         content = _content(row, turn, "value" if speaker else "content", where)
         if role == "assistant":
             calls = _tool_calls(row, turn, where)
@@ -82,7 +84,7 @@ def _check_order(
     """A system turn only first; then user and assistant in turns; tool results only after calls."""
     last = before[-1] if before else None
     if role == "system":
-        if "system" in before:
+        if before and before[0] == "system":
             raise row.error("a second system turn", "join the two into one", where)
         if before:
             raise row.error("the system turn is not the first", "move it to the front", where)

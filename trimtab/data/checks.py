@@ -32,7 +32,7 @@ _ALIKE: tuple[tuple[PairKind, str], ...] = (
 )
 
 _WORD = re.compile(r"\w\w+")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 Level = Literal["stop", "warn", "note"]
 

@@ -18,7 +18,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Document, Section
 from trimtab.base.task import Task
 from trimtab.data.readers import printable
-from trimtab.data.sources import read_bytes, read_text, resolve
+from trimtab.data.sources import MB, read_bytes, read_text, resolve
 from trimtab.data.squad import read_paragraphs
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF)
 """What is read from a listed folder; SQuAD JSON only when listed itself, since folders hold other JSON too."""
 
 MOST_ATTRIBUTES = 5000  # of one HTML tag
+PAGE_CAP = 16 * MB  # of HTML: parsing takes about 50 times its bytes of memory, and some seconds a MB
 _KEYS = re.compile(r"\s|[\w.-]+\s*:|#|-\s|$")
 _TITLE = re.compile(r"title\s*:\s*[\"']?(.*?)[\"']?\s*")
 
@@ -180,7 +181,14 @@ def _html(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]
 
 
 def _refuse_odd_page(path: Path, data: bytes) -> None:
-    """Refuse what is no page, and a tag of so many attributes that a parser, which compares them all, would hang."""
+    """Refuse what is no page or a huge one, and a tag of so many attributes that a parser, which compares them all, would hang."""
+    if len(data) > PAGE_CAP:
+        raise InputError(
+            f"is a page of more than {PAGE_CAP // MB} MB",
+            "split it, or save its text",
+            file=path,
+            field="data.documents",
+        )
     if b"\0" in data and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError("holds a NUL byte", "is this a page? leave it out", file=path, field="data.documents")
     for tag in re.finditer(rb"<[^<>]{%d,}" % MOST_ATTRIBUTES, data):

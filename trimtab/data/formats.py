@@ -335,11 +335,12 @@ def _identified(examples: Sequence[Example]) -> Iterator[Example]:
 
 def _check_labels(examples: Sequence[Example], task: Task) -> None:
     labels = task.task.labels
+    known = frozenset(labels)
     if task.task.kind != "classify" or not labels:
         return
     for example in examples:
         label = example.references[0]
-        if label not in labels:
+        if label not in known:
             near = difflib.get_close_matches(label, labels, n=1)
             remedy = f"did you mean {near[0]!r}? mend it" if near else "mend it, or add it to task.labels"
             raise InputError(

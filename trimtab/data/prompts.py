@@ -6,7 +6,8 @@ ids are by construction a prefix of the ids that are trained on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,7 @@ class ChatEncoder:
 
     def __init__(self, tokenizer: Any, stop_ids: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
+        self._plain_ids = _without_added_tokens(tokenizer)
         ends = {*stop_ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])}
         if not ends:
             raise InputError(
@@ -111,13 +113,9 @@ class ChatEncoder:
         return Encoded(ids=ids, trained=(True,) * len(ids))
 
     def text(self, text: str, lead: str = "") -> tuple[int, ...]:
-        """Ids of plain text after the blank `lead`; `<|im_start|>` typed by a user stays the characters that it is."""
+        """Ids of plain text after the blank `lead`; `<|im_start|>` or `<think>` typed by a user stays the characters that it is."""
         clean = lead + (text.strip() if self._strips else text)
-        return (
-            tuple(self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-            if clean
-            else ()
-        )
+        return tuple(self._plain_ids(clean)) if clean else ()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of an answer's ids, its end token and surrounding blanks left out."""
@@ -202,3 +200,21 @@ class ChatEncoder:
             return bool(self._template(("system", "user", "assistant", "user"), True))
         except InputError:
             return False
+
+
+def _without_added_tokens(tokenizer: Any) -> Callable[[str], Sequence[int]]:
+    """Ids of text in which no added token is seen; runs of blanks, which some tokenizers add for code, are text too.
+
+    A tokenizer can be told to see no special tokens, but not to see no others that were added (`<think>`): those are taken out of a copy.
+    """
+    others = [token for token in tokenizer.added_tokens_decoder.values() if not token.special and token.content.strip()]
+    if not others or not tokenizer.is_fast:
+        return lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    parts |= {"truncation": None, "padding": None}
+    blanks = [token for token in parts["added_tokens"] if not token["content"].strip()]
+    copy = type(tokenizer.backend_tokenizer).from_str(json.dumps(parts | {"added_tokens": blanks}))
+    numbers = {
+        copy.token_to_id(token["content"]): token["id"] for token in blanks
+    }  # without the others they are counted anew
+    return lambda text: [numbers.get(token, token) for token in copy.encode(text, add_special_tokens=False).ids]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,19 @@ from typing import Any
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.records import Refusal
 from trimtab.data.nested import is_by_id, is_by_split, members, skip_blanks, split_of
-from trimtab.data.sources import LINE_CAP, MB, TOTAL_CAP, open_checked, read_lines, read_text
+from trimtab.data.sources import LINE_CAP, MB, TOTAL_CAP, is_bomb, open_checked, read_lines, read_text
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 DEPTH_CAP = 64
+VALUES_CAP = 10_000_000
+"""Most values in a JSON file that is read whole, by its commas and brackets: each takes some 60 bytes of memory."""
 DIGITS_CAP = 400
 """Longest integer that is read, in digits."""
 
 PAIR = ("first", "second")
 """The fields of a row that is written as a pair."""
+_ROW_BYTES = 64  # counted for a row of Parquet beside its values, of which there may be none
+_WIDEST = 1024  # bytes of a value of fixed width; numbers and identifiers take up to 32
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -83,11 +87,20 @@ class _StrictError(ValueError):
         self.remedy, self.field = remedy, field
 
 
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first of the names that comes a second time."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
-    if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+    twice = first_twice(key for key, _ in pairs) if len(value) < len(pairs) else None
+    if twice is not None:
         raise _StrictError(f"the key {twice[:80]!r} stands twice in one object", "keep one of them", twice)
     return value
 
@@ -205,9 +218,17 @@ def _json_lines(path: Path, encoding: str) -> Rows:
         yield _row(value, text, path, number)
 
 
+def _json_text(path: Path, encoding: str) -> str:
+    text = read_text(path, encoding)
+    if sum(map(text.count, ",[{")) > VALUES_CAP:
+        problem, remedy = f"holds more than {VALUES_CAP:,} values", "write its rows as JSON lines"
+        raise InputError(problem, remedy, file=path)
+    return text
+
+
 def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
     """The one JSON value of a file, with the text it was read from."""
-    text = read_text(path, encoding)
+    text = _json_text(path, encoding)
     start = skip_blanks(text, 0)
     value, end = parse_json(text, path, 1 + text.count("\n", 0, start), start)
     if skip_blanks(text, end) < len(text):
@@ -219,7 +240,7 @@ def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
 
 def _json(path: Path, encoding: str) -> Rows:
     """An array of rows, a dictionary of them by id or by split; JSON lines under a .json name are read as such; one object is one row."""
-    text = read_text(path, encoding)
+    text = _json_text(path, encoding)
     at = skip_blanks(text, 0)
     if at == len(text):
         raise InputError("the file holds nothing but space", "put rows in it, or leave it out", file=path)
@@ -311,9 +332,9 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
 
 def _header(cells: list[str], path: Path, line: int) -> list[str]:
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
-    for name in header:
-        if header.count(name) > 1:
-            raise InputError(f"two columns are called {name[:80]!r}", "rename one", file=path, line=line)
+    twice = first_twice(header)
+    if twice is not None:
+        raise InputError(f"two columns are called {twice[:80]!r}", "rename one", file=path, line=line)
     return header
 
 
@@ -323,14 +344,19 @@ def _parquet(path: Path) -> Rows:
 
     with open_checked(path):
         pass  # a FIFO or device never reaches the library
+    size = path.stat().st_size
     number = total = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             _require_one_of_each(file.schema_arrow, path)
+            texts = _refuse_packed(file.metadata, size, path)
+        # A text that many rows repeat stands in the file once, and is read so: its size is known before rows are made of it.
+        with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
             for batch in file.iter_batches(batch_size=1024):
-                total += batch.nbytes
-                if total > TOTAL_CAP or batch.nbytes > 32 * LINE_CAP:
-                    raise InputError(f"unpacks to more than {total // MB:,} MB", "split it", file=path)
+                own = sum(map(_bytes_of, batch.columns)) + _ROW_BYTES * batch.num_rows
+                total += own
+                if own > 32 * LINE_CAP or total > TOTAL_CAP or is_bomb(total, size):
+                    raise _parquet_bomb(path, size, total)
                 for fields in batch.to_pylist():
                     number += 1
                     yield RawRow(str(path), number, fields)
@@ -339,13 +365,50 @@ def _parquet(path: Path) -> Rows:
         raise InputError(f"not readable as Parquet ({problem})", "write the file again", file=path) from None
 
 
+def _refuse_packed(metadata: Any, size: int, path: Path) -> list[str]:
+    """Refuse what its own record says unpacks to far too much, before any of it is unpacked; gives the columns that hold text."""
+    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    columns = range(metadata.num_columns)
+    values = max((sum(group.column(place).num_values for group in groups) for place in columns), default=0)
+    if is_bomb(unpacked, size) or is_bomb(values, size):
+        raise _parquet_bomb(path, size, max(unpacked, values))
+    widest = max((metadata.schema.column(place).length for place in columns), default=0)
+    if widest > _WIDEST:
+        raise InputError(f"has a column of {widest:,} bytes a value", "write it as text, or leave it out", file=path)
+    kinds = ((metadata.schema.column(place).path, metadata.schema.column(place).physical_type) for place in columns)
+    return [name for name, kind in kinds if kind == "BYTE_ARRAY"]
+
+
+def _parquet_bomb(path: Path, size: int, unpacked: int) -> InputError:
+    problem = f"{size:,} bytes unpack to more than {unpacked:,}: a decompression bomb"
+    return InputError(problem, "write its rows as JSON lines if you trust it", file=path)
+
+
+def _bytes_of(column: Any) -> int:
+    """What a column takes once every row holds its own values."""
+    import pyarrow.compute as compute
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_dictionary(kind) and not types.is_primitive(kind.value_type):
+        lengths = compute.take(compute.binary_length(column.dictionary), column.indices)
+        return int(compute.sum(lengths).as_py() or 0)
+    if types.is_map(kind):
+        return _bytes_of(column.keys) + _bytes_of(column.items)
+    if types.is_struct(kind):
+        return sum(map(_bytes_of, column.flatten()))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _bytes_of(column.flatten())
+    return int(column.nbytes)
+
+
 def _require_one_of_each(fields: Any, path: Path) -> None:
     """Refuse a schema with two columns, or two fields of a nested one, of one name: of their values only one would be read."""
     left = [fields]
     while left:
         inner = list(left.pop())
-        names = [field.name for field in inner]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = first_twice(field.name for field in inner)
         if twice is not None:
             raise InputError(f"two columns are called {printable(twice, 80)!r}", "rename one", file=path)
         for kind in (field.type for field in inner):

@@ -17,16 +17,17 @@ from typing import BinaryIO
 from trimtab.base.errors import InputError
 
 MB = 1024 * 1024
-LINE_CAP = 32 * MB
+LINE_CAP = 8 * MB
 """Longest line or field, in characters."""
 WHOLE_CAP = 256 * MB
 """Largest file that is read as one value (.json, documents), in bytes."""
 TOTAL_CAP = 16 * 1024 * MB
 """Most bytes that come out of one compressed file."""
-BOMB_FLOOR, BOMB_RATIO = 16 * MB, 200
-"""A gzip is a bomb when it gives more than BOMB_FLOOR bytes and more than BOMB_RATIO times its own size; text gives 3 to 20 times."""
+BOMB_FLOOR, BOMB_RATIO = 2 * MB, 100
+"""A packed file is a bomb when it gives more than BOMB_FLOOR bytes and more than BOMB_RATIO times what was read of it; text gives 3 to 20 times."""
 
 _BLOCK = 256 * 1024
+_SIP = 8 * 1024
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -108,15 +109,37 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
         packed = file.peek(2)[:2] == b"\x1f\x8b"
         if not packed and path.suffix == ".gz":
             raise InputError("is called .gz and is not gzip", "rename or compress it", file=path)
-        yield io.BufferedReader(_Gunzip(file, path, size), _BLOCK) if packed else file
+        yield io.BufferedReader(_Gunzip(file, path), _BLOCK) if packed else file
+
+
+def is_bomb(unpacked: int, packed: int) -> bool:
+    """Whether so few packed bytes give more than any text would."""
+    return unpacked > max(BOMB_FLOOR, BOMB_RATIO * packed)
+
+
+class _Sips(io.RawIOBase):
+    """A file read in small pieces, so that what came out of it can be compared with what went in."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(_SIP if size < 0 else min(size, _SIP))
+        self.taken += len(data)
+        return data
 
 
 class _Gunzip(io.RawIOBase):
     """Unpacked bytes of a gzip file, counted, with its errors turned into InputError."""
 
-    def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
-        self._unpacked = gzip.GzipFile(fileobj=file)
-        self._path, self._size, self._total = path, size, 0
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._packed = _Sips(file)
+        self._unpacked = gzip.GzipFile(fileobj=self._packed, mode="rb")
+        self._path, self._total = path, 0
 
     def readable(self) -> bool:
         return True
@@ -129,9 +152,9 @@ class _Gunzip(io.RawIOBase):
         except (gzip.BadGzipFile, zlib.error) as error:
             raise InputError(f"the gzip file is damaged ({error})", "copy it again", file=self._path) from None
         self._total += len(data)
-        if self._total > TOTAL_CAP or (self._total > BOMB_FLOOR and self._total > BOMB_RATIO * self._size):
+        if self._total > TOTAL_CAP or is_bomb(self._total, self._packed.taken):
             raise InputError(
-                f"{self._size:,} compressed bytes unpack to more than {self._total:,}: a decompression bomb",
+                f"{self._packed.taken:,} compressed bytes unpack to more than {self._total:,}: a decompression bomb",
                 "unpack it yourself if you trust it",
                 file=self._path,
             )

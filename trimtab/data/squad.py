@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import defaultdict, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.data.readers import HALF_PAIR, RawRow, holds_half_pair, read_json_value, type_name
+
+_ID = re.compile(r'"id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*"|[\w.+-]+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
         raise InputError("is not SQuAD JSON", 'it needs {"data": [{"title", "paragraphs"}]}', file=path)
     stem = path.name.split(".json")[0]
     seen: dict[str, int] = {}
+    places = _id_places(text)
     at = line = 0
     for index, article in enumerate(value["data"]):
         title = str(article.get("title") or f"article {index + 1}")
@@ -65,13 +72,23 @@ def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
                 raise _error(path, "is not a list of questions", f"{where}.qas")
             rows = []
             for question in questions:
-                found = text.find(f'"{question.get("id")}"', at)
-                if found >= 0:
+                own = places.get(str(question.get("id")))
+                found = own.popleft() if own else at
+                if found > at:
                     line, at = line + text.count("\n", at, found), found
                 rows.append(RawRow(str(path), line + 1, question))
             position = seen.get(title, 0)
             seen[title] = position + 1
             yield Paragraph(f"{stem}/{title}/{position}", title, paragraph["context"], tuple(rows))
+
+
+def _id_places(text: str) -> dict[str, deque[int]]:
+    """Where each id stands in the text, in one pass: looked for one by one, ids that are written otherwise take quadratic time."""
+    places: dict[str, deque[int]] = defaultdict(deque)
+    for found in _ID.finditer(text):
+        with suppress(ValueError):
+            places[str(json.loads(found[1]))].append(found.start())
+    return places
 
 
 def answers_of(row: RawRow, unknown: str) -> tuple[str, ...]:

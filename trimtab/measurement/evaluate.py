@@ -12,7 +12,8 @@ from trimtab.base.files import write_atomic
 from trimtab.base.records import Answer, Example, Failure, Generation, Hit, Passage, Prompt, Split
 from trimtab.base.task import Task
 from trimtab.measurement.contains import stands_in
-from trimtab.measurement.metrics import RIGHT_OR_WRONG, format_checker, has_abstained, score_answer, score_one
+from trimtab.measurement.fitting import format_checker
+from trimtab.measurement.metrics import RIGHT_OR_WRONG, has_abstained, score_answer, score_one
 from trimtab.measurement.ranking import holds
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, check_score
 

@@ -1,8 +1,7 @@
-"""Answers and references in, scores out: the metrics of every kind of task, abstention, format, classes and calibration."""
+"""Answers and references in, scores out: the metrics of every kind of task, abstention, classes and calibration."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import string
@@ -10,14 +9,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_json
 from trimtab.base.records import Answer, ClassRow
 from trimtab.measurement.contains import contains
 from trimtab.measurement.scorer import ScorerProgram as ScorerProgram
@@ -227,55 +224,3 @@ def abstention(answers: Sequence[Answer], unknown: str) -> dict[str, float]:
     abstained = sum(item.abstained for item in answers)
     figures = {"precision": (both, abstained), "recall": (both, sum(due))}
     return {name: part / whole for name, (part, whole) in figures.items() if whole}
-
-
-def format_checker(format: str, folder: Path) -> Callable[[str], bool]:
-    """A check of an answer against a JSON schema file (a path that ends in .json) or a regular expression it must match whole.
-
-    No format fits every answer. Raises InputError for a schema or an expression that cannot be used; a schema never
-    fetches another one from the network.
-    """
-    if not format:
-        return lambda _: True
-    if format.endswith(".json"):
-        return _schema_checker(folder / format)
-    try:
-        pattern = re.compile(format)
-    except re.error as error:
-        raise InputError(
-            f"not a regular expression ({error})", "mend it, or name a .json schema", field="task.format"
-        ) from None
-    return lambda answer: pattern.fullmatch(answer.strip()) is not None
-
-
-def _schema_checker(path: Path) -> Callable[[str], bool]:
-    from jsonschema import SchemaError, validators
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    try:
-        schema = read_json(path)
-        kind = validators.validator_for(schema, default=validators.Draft202012Validator)
-        kind.check_schema(schema)
-    except OSError:
-        raise InputError("the schema file does not exist", "mend task.format", file=path) from None
-    except (ValueError, RecursionError, SchemaError) as error:
-        reason = getattr(error, "message", error)
-        raise InputError(f"not a JSON schema ({reason})", "mend the file", file=path) from None
-    validator = kind(schema, registry=Registry())
-
-    def fits(answer: str) -> bool:
-        try:
-            value = json.loads(answer, parse_constant=_no_constant)
-        except (ValueError, RecursionError):
-            return False
-        try:
-            return bool(validator.is_valid(value))
-        except Unresolvable as error:
-            raise InputError(f"$ref {error.ref!r} leads nowhere", "put it under $defs", file=path) from None
-
-    return fits
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
