@@ -98,10 +98,10 @@ def ask(
 def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "") -> tuple[int, ...]:
     """Ranks of the passages that hold the answer word for word (normalised), else of the one with most of its content words.
 
-    In either case all its numbers, dates and names stand there, but for those of the question. None for an abstention, and none
+    In either case all its numbers, dates and names stand there, but for those of the question. None for an abstention or the question over again, and none
     where no passage holds at least half of those words.
     """
-    if not answer.strip() or has_abstained(answer, unknown):
+    if not answer.strip() or has_abstained(answer, unknown) or squad_normalised(answer) == squad_normalised(question):
         return ()
     whole = tuple(hit.rank for hit in hits if stands_in(hit.passage.text, answer))
     words = {word for word in squad_normalised(answer).split() if len(word) > FUNCTION_WORD or not word.isalpha()}
