@@ -68,7 +68,7 @@ def study(
         home = opening.workspace.folder / "studies"
         with locked(home):
             folder = _study_folder(opening.workspace, home, resume)
-            opening.place = f"study {folder.name}"
+            opening.goes_on_with(f"study --resume {folder.name}{' --allow-commands' * allow_commands}")
             if resume is not None and budget is not None and (folder / PLAN).exists():
                 raise InputError(
                     "a study that goes on keeps its plan", "leave it out, or start a new study", field="--budget"
