@@ -218,6 +218,16 @@ def test_an_answer_that_is_a_number_stays_one(tmp_path: Path) -> None:
     assert load_task(tmp_path).data.columns == {"input": "remark", "output": "sum"}
 
 
+def test_what_a_layout_reads_by_itself_is_not_written_as_columns(tmp_path: Path) -> None:
+    """Written out, rows whose `input` is empty would be refused."""
+    rows = [{"instruction": f"Do {n}", "input": "it" if n % 2 else "", "output": f"done with {n}"} for n in range(30)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    init(tmp_path)
+    task = load_task(tmp_path)
+    assert task.data.columns == {}
+    assert len(read_examples(task, task.data.examples).examples) == 30
+
+
 def test_labels_that_never_come_back_are_no_classes(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"What is {n}?,{n * 7919 % 9973}\n" for n in range(40)))
     init(tmp_path)

@@ -138,6 +138,8 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
         context = _context(layout, sample, [name for name in names if name not in taken])
     if context:  # the context of a question stands before it; what an instruction is about stands after it
         source = (*source, context) if layout == "instruction" else (context, *source)
+    elif len(source) > 1:
+        context = next((name for name in source if name.lower() in _CONTEXT_NAMES), None)
     extras = {role: column for role, column in extras.items() if column not in (*source, target)}
     return Columns(
         layout=layout,
