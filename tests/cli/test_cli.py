@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.base.errors import DivergedError, InputError, StoppedError
-from trimtab.base.records import ArmResult, Cost, Estimate, Hit, Passage, StudyResult, Verdict
+from trimtab.base.records import ArmResult, Cost, Estimate, Hit, Passage, StudyResult, Verdict, Volume
 from trimtab.cli import main
 from trimtab.cli.main import app
 
@@ -216,6 +216,23 @@ def test_each_option_reaches_its_function(verbs):
     assert json.loads(invoke("runs", "--json").stdout)["runs"][1]["score"] == 0.6
     plain = json.loads(invoke("eval", "rag", "--json").stdout)
     assert (plain["arm"], plain["score"], plain["low"], plain["high"], plain["n"]) == ("prompt", 0.31, 0.26, 0.36, 120)
+
+
+def test_study_says_for_which_volume_costs_are_and_which_answers_give_other_facts(verbs):
+    plain = result()
+    volume = Volume(questions_per_month=10_000, horizon_months=12, assumed=True)
+    told = tuple(replace(arm, extras={"facts_disagree": 7.0}) if arm.arm == "prompt" else arm for arm in plain.arms)
+    verbs["answers"]["study"] = replace(plain, volume=volume, arms=told)
+    shown = " ".join(invoke("study").stdout.split())
+    assert (
+        "for an assumed 10,000 questions a month over 12 months; state yours as questions_per_month under [cost]."
+        in shown
+    )
+    assert "Answers with other numbers or dates than the reference: 7 of prompt. token F1 pays" in shown
+    verbs["answers"]["study"] = replace(plain, volume=replace(volume, assumed=False))
+    assert "Costs are for 10,000 questions a month over 12 months." in invoke("study").stdout
+    verbs["answers"]["study"] = replace(plain, volume=volume, arms=plain.arms[:1])
+    assert "Costs are for" not in invoke("study").stdout, "there are none"
 
 
 def test_ask_shows_the_answer_and_its_sources(verbs):

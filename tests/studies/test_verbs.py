@@ -81,6 +81,28 @@ def test_a_question_said_over_again_is_no_answer_that_a_passage_holds() -> None:
     assert supporting("On the 27th", found, UNKNOWN, question) == (1,)
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "cited"),
+    [
+        ("What is the door code?", "The door code is 4471.", ()),  # invented, and stands nowhere
+        ("What is the door code?", "The door code is 30.", ()),  # that is days of leave
+        ("What is the door code?", "The door code is 8250.", ()),  # that is the plumber's
+        ("Who has the door code?", "Ask for the door code at the front desk.", (1,)),
+        ("Does Idris Valcourt approve leave?", "Idris Valcourt approves the leave.", ()),  # the question says so alone
+        ("How many days of leave has Idris Valcourt?", "Idris Valcourt has 30 days of leave.", (1,)),
+        ("How many days?", "thirty days of leave", (1,)),
+    ],
+)
+def test_a_number_that_stands_there_for_something_else_supports_nothing(
+    question: str, answer: str, cited: tuple[int, ...]
+) -> None:
+    found = hits(
+        "You have 30 days of leave a year. The door code is at the front desk. Ada Quill approves leave.",
+        "Ring 8250 for the plumber. The door is green.",
+    )
+    assert supporting(answer, found, UNKNOWN, question) == cited
+
+
 TASK = """
 [task]
 name = "tiny"

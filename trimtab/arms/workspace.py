@@ -64,7 +64,14 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     audit = audit_rows(examples, fixed_test, documents)
     ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
     splits = assign_splits(
-        examples, fixed_test, task.data.split, ledger, kind, unknown=unknown, likeness=audit.examples
+        examples,
+        fixed_test,
+        task.data.split,
+        ledger,
+        kind,
+        unknown=unknown,
+        likeness=audit.examples,
+        test_parts=audit.rows.parts[len(examples) :],
     )
     overlaps = find_overlaps(audit, splits)
     if refuse_leaks:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.measurement.power import GUESSED_DISCORDANCE
+
 if TYPE_CHECKING:
     from trimtab.studies.check import CheckResult
 
@@ -105,7 +107,7 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
     if result.smallest_difference is not None:
         points, count = 100 * result.smallest_difference, result.comparisons
-        power = f"(80% power, {count} comparison{'s' * (count > 1)})"
+        power = f"(80% power, {count} comparison{'s' * (count > 1)}; assumed: arms differ on {GUESSED_DISCORDANCE:.0%} of questions)"
         told = f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more questions."
         few = f"are too few to show any difference between arms {power}."
         console.print(Text(f"The {result.splits['test']:,} test questions {told if points < 90 else few}"))

@@ -24,7 +24,9 @@ from trimtab.base.records import (
     Cost,
     Estimate,
     StudyResult,
+    TrivialArm,
     Verdict,
+    Volume,
 )
 from trimtab.base.tables import ArmTable, BaseTable, CostTable, TargetTable
 from trimtab.base.task import own_arm
@@ -55,6 +57,7 @@ class ArmEntry:
     stored_bytes: float | None = None
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
+    latency_p95_high_ms: float | None = None
     seconds_per_question: float | None = None
     cost: Cost | None = None
     answers: tuple[Answer, ...] = ()
@@ -87,6 +90,8 @@ class StudyFolder:
     manifest: Mapping[str, Any]
     cost: CostTable | None
     limits: TargetTable | None
+    volume: Volume | None
+    trivial: tuple[TrivialArm, ...] = ()
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
@@ -135,6 +140,8 @@ def read_study(folder: Path) -> StudyFolder:
         manifest=read_object(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
+        volume=result.volume,
+        trivial=result.trivial,
     )
 
 

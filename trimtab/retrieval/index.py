@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +20,7 @@ from trimtab.retrieval.chunk import chunk
 from trimtab.retrieval.embed import Encoder, embedded_text
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # lancedb reads it once, when it is imported
-LAYOUT = 1  # raised when the columns or the way of cutting change: older tables are then left aside
+LAYOUT = 2  # raised when the columns or the way of cutting change: older tables are then left aside
 _STORED = ("id", "document", "title", "path", "text", "source")  # the fields of a Passage
 OLD_VERSIONS = timedelta(hours=1)
 
@@ -42,6 +43,9 @@ class Index:
     There is one table for each embedding and way of cutting, so another setting never meets the wrong vectors; tables of
     other settings stay where they are, and going back to one costs nothing. A small JSON file beside a table names the version
     that is whole; it is replaced last, so readers see the old state or the new one.
+
+    `seconds`: what making the whole table takes, as measured when its texts were embedded and its rows written, whenever that was;
+    0 before there is one.
     """
 
     def __init__(self, folder: Path, encoder: Encoder, *, words: int, overlap: int) -> None:
@@ -50,6 +54,7 @@ class Index:
         self._name = f"passages_{settings[:16]}"
         self._version = 0
         self._digests: dict[str, str] = {}
+        self._embedding_seconds = self.seconds = 0.0
         self.table: Any = None
         self.passages: Mapping[str, Passage] = {}
         self.refresh()
@@ -78,6 +83,18 @@ class Index:
                 self.refresh()
         return changes
 
+    def missing(self, documents: Sequence[Document]) -> list[str]:
+        """The texts that an update to `documents` would embed."""
+        if not _compare(self._digests, {document.id: document.digest for document in documents}):
+            return []
+        held = {embedded_text(passage) for passage in self.passages.values()}
+        return list(dict.fromkeys(text for _, text in self._cut(documents) if text not in held))
+
+    def _cut(self, documents: Sequence[Document]) -> list[tuple[Passage, str]]:
+        """The passages of the documents, each with the text that is embedded."""
+        cut = (item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap))
+        return [(passage, embedded_text(passage)) for passage in cut]
+
     def refresh(self) -> None:
         """Take up the newest whole version; cheap when there is none newer."""
         pointer = self.folder / f"{self._name}.json"
@@ -91,6 +108,7 @@ class Index:
         rows = table.search().select(list(_STORED)).limit(max(1, table.count_rows())).to_arrow().to_pylist()
         self.passages = {row["id"]: Passage(**{**row, "path": tuple(row["path"])}) for row in rows}
         self.table, self._version, self._digests = table, state["version"], state["digests"]
+        self._embedding_seconds, self.seconds = state["embedding_seconds"], state["seconds"]
 
     def _database(self) -> Any:
         import lancedb
@@ -102,9 +120,12 @@ class Index:
         import pyarrow as pa
         from lancedb.index import FTS
 
-        passages = [item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap)]
-        texts = [embedded_text(passage) for passage in passages]
-        vectors = self._embed(texts)
+        began = time.perf_counter()
+        cut = self._cut(documents)
+        passages, texts = [passage for passage, _ in cut], [text for _, text in cut]
+        cutting = time.perf_counter() - began
+        vectors, embedding = self._embed(texts)
+        began = time.perf_counter()
         digests = {document.id: document.digest for document in documents}
         columns: dict[str, Any] = {name: [getattr(item, name) for item in passages] for name in _STORED}
         columns |= {"digest": [digests[item.document] for item in passages], "searched": texts}
@@ -119,20 +140,30 @@ class Index:
         table = self._database().create_table(self._name, data, mode="overwrite")
         if passages:
             table.create_index("searched", config=FTS(with_position=False), replace=True)
-        write_json(self.folder / f"{self._name}.json", {"version": table.version, "digests": digests})
+        seconds = cutting + embedding + time.perf_counter() - began
+        state = {"version": table.version, "digests": digests, "embedding_seconds": embedding, "seconds": seconds}
+        write_json(self.folder / f"{self._name}.json", state)
         table.optimize(cleanup_older_than=OLD_VERSIONS)
 
-    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D]: those that the table already holds by their text, the others from the model."""
+    def _embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], float]:
+        """Vectors [N, D], those that the table already holds by their text, the others from the model; and the seconds of embedding all.
+
+        Those of texts that are held are their share, by characters, of what they took when they were embedded.
+        """
         held: dict[str, NDArray[np.float32]] = {}
         if self.table is not None and self.passages:
             rows = self.table.search().select(["searched", "vector"]).limit(len(self.passages)).to_arrow()
             values = rows["vector"].combine_chunks().flatten().to_numpy().reshape(rows.num_rows, -1)
             held = dict(zip(rows["searched"].to_pylist(), values, strict=True))
-        missing = list(dict.fromkeys(text for text in texts if text not in held))
+        wanted = list(dict.fromkeys(texts))
+        missing, kept = [text for text in wanted if text not in held], [text for text in wanted if text in held]
+        seconds = self._embedding_seconds * sum(map(len, kept)) / max(1, sum(map(len, held)))
+        self.encoder.encode([])  # loads the model, which is no part of embedding
+        began = time.perf_counter()
         new = self.encoder.encode(missing)
+        seconds += time.perf_counter() - began
         held.update(zip(missing, new, strict=True))
-        return np.stack([held[text] for text in texts]) if texts else new
+        return np.stack([held[text] for text in texts]) if texts else new, seconds
 
 
 def _compare(held: Mapping[str, str], wanted: Mapping[str, str]) -> Changes:
