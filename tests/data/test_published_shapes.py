@@ -184,6 +184,8 @@ def test_a_context_stands_before_its_question_and_may_be_empty(tmp_path: Path) -
     assert [row.input for row in found.examples] == ["Ada wrote it.\n\nWho?", "When?"]
     assert [refusal.reason for refusal in found.refusals] == ["no text in question"]
     assert "columns `context` and `question` are the input" in found.notes[0]
+    asked = read(tmp_path, "a.jsonl", "answer", columns={"input": ["context", "question"], "output": "answer"})
+    assert (asked.examples, asked.refusals) == (found.examples, found.refusals)
     assert read(tmp_path, "a.jsonl", "answer", columns={"input": "question"}).examples[0].input == "Who?"
     assert read(tmp_path, "a.jsonl", "answer", group="context").examples[0].input == "Who?"  # it is something else
 

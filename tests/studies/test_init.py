@@ -174,6 +174,21 @@ def test_a_file_in_another_encoding_than_most_is_left_out_with_what_to_do(tmp_pa
         assert f"left out: {name}: is CP1252, and most here is UTF-8; save it as UTF-8" in text
 
 
+def test_a_document_that_reading_would_refuse_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "empty.md").touch()
+    with pytest.raises(InputError, match=r"empty\.md: the file is empty; fill it, or leave it out"):
+        init(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("Text of A.")
+    (tmp_path / "docs" / "b.md").touch()
+    (tmp_path / "note.txt").write_text("A note.")
+    text = init(tmp_path)
+    assert load_task(tmp_path).data.documents == ("note.txt",)
+    assert "left out: empty.md: the file is empty; fill it, or leave it out" in text
+    assert "left out: docs/: b.md: the file is empty; fill it, or leave it out" in text
+    accepted(tmp_path)
+
+
 def test_no_guess_falls_on_a_column_that_is_empty_or_numbers_the_rows(tmp_path: Path) -> None:
     head = "ticket_id,label,notes,text,team,opened,lang\n"
     rows = (
@@ -201,6 +216,16 @@ def test_an_answer_that_is_a_number_stays_one(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("remark,sum\n" + "".join(f"What is sum {n}?,{n * 7919 % 977}\n" for n in range(30)))
     init(tmp_path)
     assert load_task(tmp_path).data.columns == {"input": "remark", "output": "sum"}
+
+
+def test_what_a_layout_reads_by_itself_is_not_written_as_columns(tmp_path: Path) -> None:
+    """Written out, rows whose `input` is empty would be refused."""
+    rows = [{"instruction": f"Do {n}", "input": "it" if n % 2 else "", "output": f"done with {n}"} for n in range(30)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    init(tmp_path)
+    task = load_task(tmp_path)
+    assert task.data.columns == {}
+    assert len(read_examples(task, task.data.examples).examples) == 30
 
 
 def test_labels_that_never_come_back_are_no_classes(tmp_path: Path) -> None:

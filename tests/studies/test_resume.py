@@ -13,7 +13,9 @@ import pytest
 from study_tasks import folder_of, rows_of, write_task
 
 from trimtab import study, train
+from trimtab.arms.identity import settings_of
 from trimtab.base.errors import InputError
+from trimtab.base.task import load_task
 from trimtab.studies.runs import runs
 
 QUICK = '[arm.quick]\nweights = "lora"\nepochs = 0.5\nlearning_rate = 1e-3\n'
@@ -129,3 +131,15 @@ def test_what_another_version_wrote_is_refused_by_name_and_still_listed(task: Pa
     with pytest.raises(InputError, match="begun by an older version"):
         study(task, resume="latest", listeners=[])
     assert {info.kind: info.state for info in runs(task)} == {"study": "done", "run": "of another version"}
+
+
+def test_what_a_task_is_called_counts_for_nothing(tmp_path: Path) -> None:
+    """A task without a name bears its folder's, and a folder that was moved is to be gone on with."""
+    settings = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.md").write_text("Text.")
+        (tmp_path / name / "trimtab.toml").write_text('[task]\nkind = "answer"\n[data]\ndocuments = ["a.md"]\n')
+        settings.append(settings_of(load_task(tmp_path / name)))
+    assert settings[0] == settings[1]
+    assert "base.model" in settings[0]

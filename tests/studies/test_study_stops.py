@@ -129,7 +129,7 @@ def test_killed_and_resumed_is_the_same_as_never_killed(tmp_path, tiny_model_fol
 
 def test_an_interrupt_is_told_with_what_goes_on(tmp_path: Path, tiny_model_folder: Path) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
-    with pytest.raises(StoppedError, match=r"--resume .*2\d{7}T"):
+    with pytest.raises(StoppedError, match=r"go on with --resume: trimtab study --resume 2\d{7}T\S+ --task .*\.toml$"):
         study(task, listeners=[stop_at(5, KeyboardInterrupt)])
     with pytest.raises(StoppedError):
         study(task, resume=folder_of(task).name, listeners=[stop_at(1, StoppedError)])

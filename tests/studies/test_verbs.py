@@ -75,6 +75,12 @@ def test_passages_are_cited_that_hold_the_answer(answer: str, cited: tuple[int, 
     assert supporting(answer, (), UNKNOWN) == ()
 
 
+def test_a_question_said_over_again_is_no_answer_that_a_passage_holds() -> None:
+    found, question = hits("How salaries are paid: on the 27th."), "How are salaries paid?"
+    assert supporting("How are salaries paid?", found, UNKNOWN, question) == ()
+    assert supporting("On the 27th", found, UNKNOWN, question) == (1,)
+
+
 @pytest.mark.parametrize(
     ("question", "answer", "cited"),
     [

@@ -42,6 +42,7 @@ _PAIRS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("input-label", ("input", "text"), ("label",)),
     ("pair", PAIR[:1], PAIR[1:]),
 )
+_KNOWN = frozenset(name for _, sources, targets in _PAIRS for name in (*sources, *targets))
 _CONTEXT_NAMES = ("context", "contexts")
 _INPUT_NAMES = (
     "input",
@@ -112,7 +113,7 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
     extras |= {role: column for role, column in asked.items() if role in EXTRAS}
     extras = {role: column for role, column in extras.items() if column}
     target = asked.get("output") or asked.get("label")
-    filled = [name for name in names if Values(sample, name).filled]
+    filled = [name for name in names if name not in _KNOWN or Values(sample, name).filled]
     filled = filled if len(filled) > 1 else names
     layout = wish.layout or _known_layout(filled, bool(source or target))
     if layout in ("messages", "conversations"):
@@ -137,6 +138,8 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
         context = _context(layout, sample, [name for name in names if name not in taken])
     if context:  # the context of a question stands before it; what an instruction is about stands after it
         source = (*source, context) if layout == "instruction" else (context, *source)
+    elif len(source) > 1:
+        context = next((name for name in source if name.lower() in _CONTEXT_NAMES), None)
     extras = {role: column for role, column in extras.items() if column not in (*source, target)}
     return Columns(
         layout=layout,

@@ -6,7 +6,7 @@ import difflib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow
 from trimtab.data.columns import LAYOUTS, Asked, Columns, Wish, find_columns
 from trimtab.data.nested import split_of
+from trimtab.data.notes import columns_note, parts_note, squad_note
 from trimtab.data.readers import HALF_PAIR, SUFFIXES, RawRow, Rows, holds_half_pair, printable, read_hub, read_rows
 from trimtab.data.rows import Content, Reader
 from trimtab.data.sources import resolve
@@ -103,7 +104,7 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
     if looks_like_squad(path):
         paragraphs = list(read_paragraphs(path, encoding))
         count = sum(len(paragraph.questions) for paragraph in paragraphs)
-        note = _squad_note(path, count, len({paragraph.article for paragraph in paragraphs}))
+        note = squad_note(path, count, len({paragraph.article for paragraph in paragraphs}))
         return Detected(layout="squad", columns={}, kind="answer", rows=count, notes=(note,))
     reading = (row for row in read_rows(path, encoding) if isinstance(row, RawRow))
     rows = list(itertools.islice(reading, DETECT_SAMPLE))
@@ -123,11 +124,11 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
     roles: dict[str, Asked] = {"input": source, "output": columns.output, **columns.extras}
     kind = _guess_kind(columns, references)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
-    notes = [_columns_note(path.name, columns, kind, len(rows), labels)]
+    notes = [columns_note(path.name, columns, kind, len(rows), labels)]
     if len(rows) == DETECT_SAMPLE and not rows[0].part:
         notes[0] += " looked at, there may be more"
     parts = Counter(row.part for row in rows if row.part)
-    notes += [_parts_note(path.name, parts)] if parts else []
+    notes += [parts_note(path.name, parts)] if parts else []
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     return Detected(
         layout=columns.layout,
@@ -211,9 +212,9 @@ def _read_file(rows: Rows, name: str, wish: Wish, found: _Found) -> None:
         parts[row.part] += 1
     examples = found.examples[before:]
     labels = {example.references[0] for example in examples} if wish.kind == "classify" else set()
-    found.notes.append(_columns_note(Path(name).name, columns, wish.kind, len(examples), labels))
+    found.notes.append(columns_note(Path(name).name, columns, wish.kind, len(examples), labels))
     if set(parts) - {""}:
-        found.notes.append(_parts_note(Path(name).name, parts, left))
+        found.notes.append(parts_note(Path(name).name, parts, left))
     if unused:
         listed = ", ".join(sorted(unused)[:20])
         found.notes.append(printable(f"{Path(name).name}: fields that are not used: {listed}"))
@@ -260,51 +261,7 @@ def _read_squad(path: Path, task: Task, found: _Found) -> None:
                 )
             )
     count = len(found.examples) - before
-    found.notes.append(_squad_note(path, count, len(articles)))
-
-
-def _count(number: int, what: str) -> str:
-    plural = "es" if what.endswith("s") else "s"
-    return f"{number:,} {what}{'' if number == 1 else plural}"
-
-
-def _squad_note(path: Path, questions: int, articles: int) -> str:
-    return (
-        f"{path.name}: {_count(questions, 'question')} on {_count(articles, 'article')} (SQuAD), an article is a group"
-    )
-
-
-def _columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labels: Iterable[str]) -> str:
-    if columns.layout in ("messages", "conversations"):
-        what = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
-    else:
-        answer = "label" if kind == "classify" else "answer"
-        guess = " (a guess: set data.columns if it is wrong)" if columns.guessed else ""
-        if columns.layout == "pair":
-            what = f"of each pair the first is the input, the second the {answer}"
-        else:
-            *others, last = (f"`{name}`" for name in columns.input)
-            source = f"columns {', '.join(others)} and {last} are" if others else f"column {last} is"
-            what = f"{source} the input, `{columns.output}` the {answer}{guess}"
-    named = (f"`{column}`" + (f" ({role})" if column != role else "") for role, column in columns.extras.items())
-    extras = ", ".join(named)
-    classes = f"{_count(len(set(labels)), 'class')}, " if kind == "classify" else ""
-    return printable(f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
-
-
-def _parts_note(name: str, parts: Mapping[str, int], left: Sequence[str] = ()) -> str:
-    """Which parts of a file became which split, with their rows, and which were left out for the files of data.test."""
-    into: dict[str, list[str]] = {}
-    for part in parts:
-        into.setdefault(split_of(part) or "", []).append(part)
-    told = (
-        f"{split} {sum(parts[part] for part in own):,} ({', '.join(own)})"
-        if own != [split]
-        else f"{split} {parts[split]:,}"
-        for split, own in into.items()
-    )
-    without = f" ({', '.join(dict.fromkeys(left))} left out, as data.test is given)" if left else ""
-    return printable(f"{name}: its parts are the splits: {'; '.join(told)}{without}")
+    found.notes.append(squad_note(path, count, len(articles)))
 
 
 def _identified(examples: Sequence[Example]) -> Iterator[Example]:

@@ -100,9 +100,9 @@ def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "
 
     In either case all its numbers, dates and names stand there, but for those of the question, and the words are looked for in
     the sentences that hold one of them: a number that stands there for something else supports nothing. None for an
-    abstention, and none where no passage holds at least half of those words.
+    abstention or the question said over again, and none where no passage holds at least half of those words.
     """
-    if not answer.strip() or has_abstained(answer, unknown):
+    if not answer.strip() or has_abstained(answer, unknown) or squad_normalised(answer) == squad_normalised(question):
         return ()
     texts = {hit.rank: hit.passage.text for hit in hits}
     whole = tuple(rank for rank, text in texts.items() if any(stands_in(one, answer) for one in sentences(text)))

@@ -180,7 +180,7 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
         lines.append(f"preferences = {_array(found.preferences)}")
     if found.encoding != USUAL:
         lines.append(f"encoding = {_quoted(found.encoding)}   # of all files")
-    if main is not None and (main.layout == "table" or not isinstance(main.columns.get("input", ""), str)):
+    if main is not None and main.layout == "table":
         target = "label" if main.kind == "classify" else "output"
         pair = f"input = {_value(main.columns['input'])}, {target} = {_value(main.columns['output'])}"
         lines.append(f"columns = {{ {pair} }}   # which column is which")

@@ -19,13 +19,13 @@ from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, require_co
 class Opening:
     """A verb under way: its task, and whatever of data, models and scorer it asks for, each opened once, when first asked for.
 
-    `place` names what can be gone on with; a verb that keeps its work sets it.
+    `again` is the command that goes on with it; a verb that keeps its work says how by `goes_on_with`.
     """
 
     def __init__(
         self, task: Task, listeners: Sequence[Listener] | None, scorer: ScorerFunction | None, stack: ExitStack
     ) -> None:
-        self.task, self.place = task, ""
+        self.task, self.again = task, ""
         self.display = Display() if listeners is None else None
         self.listeners: list[Listener] = [self.display] if self.display else list(listeners or ())
         self._scorer, self._stack = scorer, stack
@@ -36,6 +36,10 @@ class Opening:
         workspace = open_workspace(self.task)
         require_sound(workspace)
         return workspace
+
+    def goes_on_with(self, words: str) -> None:
+        """From here on being stopped is no loss: `words` (`study --resume ID`) go on."""
+        self.again = self.task.command(words)
 
     def session(self, precision: str | None = None) -> Session:
         """The models; `precision` is that of work to go on with."""
@@ -76,7 +80,7 @@ def opened(
         try:
             yield opening
         except StoppedError as error:
-            raise StoppedError(f"{error} ({opening.place})" if opening.place else str(error)) from None
+            raise StoppedError(f"{error}: {opening.again}" if opening.again else str(error)) from None
         except KeyboardInterrupt:  # between the steps of training, where the loop does not save
-            kept = f"what was finished is kept; go on with --resume ({opening.place})"
-            raise StoppedError(f"stopped, {kept if opening.place else 'nothing was kept'}") from None
+            kept = f"what was finished is kept; go on with --resume: {opening.again}"
+            raise StoppedError(f"stopped, {kept if opening.again else 'nothing was kept'}") from None

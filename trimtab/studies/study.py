@@ -82,7 +82,7 @@ def study(
         with locked(home):
             selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in task.arms])}
             folder = _new(opening.workspace, home, selected) if resume is None else _to_go_on_with(task, resume)
-            opening.place = f"study {folder.name}"
+            opening.goes_on_with(f"study --resume {folder.name}{' --allow-commands' * allow_commands}")
             if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not _begun(folder):
                 (folder / PLAN).unlink(missing_ok=True)
             if resume is not None and budget is not None and (folder / PLAN).exists():

@@ -6,7 +6,6 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def survey(folder: Path) -> Survey:
     files = _data_files(folder)
     places = {place: _text_documents(folder, place) for place in _document_places(folder, found.left_out)}
     texts = (*(path for path in files if path.suffix != ".parquet"), *itertools.chain.from_iterable(places.values()))
-    encodings = _encodings(texts)
+    encodings, broken = _encodings(texts)
     found.encoding = _prevailing(encodings)
     found.words = _words(encodings, found.encoding)
     for path in files:
@@ -64,22 +63,27 @@ def survey(folder: Path) -> Survey:
     for place, inside in places.items():
         try:
             for path in inside:
+                if path in broken:
+                    raise broken[path]
                 _refuse_other(path, encodings, found.encoding)
             found.documents.append(place)
         except InputError as error:
             found.errors.append(error)
-            what = place if len(inside) == 1 else f"{place}: {Path(error.file or '').name}"
+            what = place if (folder / place).is_file() else f"{place}: {Path(error.file or '').name}"
             found.left_out.append(f"{what}: {error.problem}; {error.remedy}")
     return found
 
 
-def _encodings(paths: Iterable[Path]) -> dict[Path, str]:
-    """The encoding of each file that can be opened."""
-    found = {}
+def _encodings(paths: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, InputError]]:
+    """The encoding of each file that can be opened, and what is wrong with the others."""
+    found: dict[Path, str] = {}
+    broken: dict[Path, InputError] = {}
     for path in paths:
-        with suppress(InputError):  # reading it as rows tells
+        try:
             found[path] = encoding_of(path)
-    return found
+        except InputError as error:
+            broken[path] = error
+    return found, broken
 
 
 def _prevailing(encodings: Mapping[Path, str]) -> str:

@@ -64,7 +64,7 @@ def train(
             score = opening.task.command(f"eval {arm}")
             raise InputError(f"arm {arm} has nothing to train", f"score it with: {score}")
         folder = _run_folder(opening.workspace, chosen, seed, resume)
-        opening.place = f"run {folder.name}"
+        opening.goes_on_with(f"train {arm} --resume {folder.name}{' --allow-commands' * allow_commands}")
         with locked(folder):
             begun = read_run(folder)
             session = opening.session(begun.precision if begun else None)

@@ -1,0 +1,57 @@
+"""What was made of a file of rows, each in one line for the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from trimtab.base.records import Kind
+from trimtab.data.columns import Columns
+from trimtab.data.nested import split_of
+from trimtab.data.readers import printable
+
+
+def _count(number: int, what: str) -> str:
+    plural = "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}{'' if number == 1 else plural}"
+
+
+def squad_note(path: Path, questions: int, articles: int) -> str:
+    """What a SQuAD file gave."""
+    return (
+        f"{path.name}: {_count(questions, 'question')} on {_count(articles, 'article')} (SQuAD), an article is a group"
+    )
+
+
+def columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labels: Iterable[str]) -> str:
+    """What the columns of a file were taken for, and how much it gave."""
+    if columns.layout in ("messages", "conversations"):
+        what = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
+    else:
+        answer = "label" if kind == "classify" else "answer"
+        guess = " (a guess: set data.columns if it is wrong)" if columns.guessed else ""
+        if columns.layout == "pair":
+            what = f"of each pair the first is the input, the second the {answer}"
+        else:
+            *others, last = (f"`{name}`" for name in columns.input)
+            source = f"columns {', '.join(others)} and {last} are" if others else f"column {last} is"
+            what = f"{source} the input, `{columns.output}` the {answer}{guess}"
+    named = (f"`{column}`" + (f" ({role})" if column != role else "") for role, column in columns.extras.items())
+    extras = ", ".join(named)
+    classes = f"{_count(len(set(labels)), 'class')}, " if kind == "classify" else ""
+    return printable(f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
+
+
+def parts_note(name: str, parts: Mapping[str, int], left: Sequence[str] = ()) -> str:
+    """Which parts of a file became which split, with their rows, and which were left out for the files of data.test."""
+    into: dict[str, list[str]] = {}
+    for part in parts:
+        into.setdefault(split_of(part) or "", []).append(part)
+    told = (
+        f"{split} {sum(parts[part] for part in own):,} ({', '.join(own)})"
+        if own != [split]
+        else f"{split} {parts[split]:,}"
+        for split, own in into.items()
+    )
+    without = f" ({', '.join(dict.fromkeys(left))} left out, as data.test is given)" if left else ""
+    return printable(f"{name}: its parts are the splits: {'; '.join(told)}{without}")
