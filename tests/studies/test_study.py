@@ -251,3 +251,18 @@ def test_chosen_arms_run_alone_and_again_when_the_study_goes_on(tmp_path: Path, 
     assert [arm.arm for arm in again.arms] == [arm.arm for arm in result.arms] == ["few-shot", "prompt"]
     with pytest.raises(InputError, match=r"changed since this was begun: study\.arms"):
         study(task, resume="latest", arms=["prompt"], listeners=[])
+
+
+def test_a_scorer_that_fails_on_trivial_answers_takes_no_study_with_it(tmp_path: Path, tiny_model_folder: Path) -> None:
+    def scorer(question: str, reference: str, answer: str) -> float:
+        if answer in {row["answer"] for row in rows_of()}:  # what the random model never says
+            raise ValueError("no such city")
+        return 0.5
+
+    kind = 'kind = "generate"\nmetric = "scorer"\nscorer = ["unused"]\noutput_tokens = 4'
+    result = study(write_task(tmp_path, tiny_model_folder, ["prompt"], task=kind), scorer=scorer, listeners=[])
+    assert [arm.status for arm in result.arms] == ["done"]
+    assert result.trivial == ()
+    folder = folder_of(tmp_path / "trimtab.toml", result)
+    told = [event["note"] for event in events(folder) if event.get("note")]
+    assert "trivial arms were not scored: no such city" in told

@@ -250,7 +250,9 @@ class _StudyRun:
             return {name: load_answers(file) for name, file in kept.items() if file.is_file()}
         try:
             given = trivial_answers(splits["train"], splits["test"], task, self.runner.scorer)
-        except TrimtabError as error:  # the task's scorer
+        except StoppedError:
+            raise
+        except SURVIVED as error:  # of the task's scorer
             self.progress.emit("failed", note=f"trivial arms were not scored: {error}", stays=True)
             return {}
         for name, answers in given.items():
