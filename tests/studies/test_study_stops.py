@@ -28,7 +28,7 @@ url = "http://127.0.0.1:9/v1"
 model = "tiny"
 """
     task = write_task(tmp_path, tiny_model_folder, ["api-gone", "deep", "prompt"], more=more)
-    result = study(task, listeners=[])
+    result = study(task, allow=["http://127.0.0.1:9"], listeners=[])
     assert [(arm.arm, arm.status) for arm in result.arms] == [
         ("api-gone", "failed"),
         ("deep", "failed"),
@@ -47,7 +47,7 @@ model = "tiny"
 def test_with_every_arm_failed_there_is_a_report_and_no_winner(tmp_path: Path, tiny_model_folder: Path) -> None:
     more = '[api.gone]\nurl = "http://127.0.0.1:9/v1"\nmodel = "tiny"\n'
     task = write_task(tmp_path, tiny_model_folder, ["api-gone"], more=more)
-    result = study(task, listeners=[])
+    result = study(task, allow=["http://127.0.0.1:9"], listeners=[])
     assert (result.verdict.status, result.verdict.arm, result.comparisons) == ("not_shown", None, ())
     assert (folder_of(task, result) / "report.html").is_file()
 
@@ -206,7 +206,7 @@ def test_a_full_disk_stops_the_study_and_not_one_arm_alone(tmp_path, tiny_model_
 def test_a_key_that_is_not_set_is_told_before_anything_is_timed(tmp_path, tiny_model_folder, capsys) -> None:
     more = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "m"\nkey_env = "NO_SUCH_KEY"\n'
     task = write_task(tmp_path, tiny_model_folder, ["api-big"], more=more)
-    study(task)
+    study(task, allow=["NO_SUCH_KEY@http://127.0.0.1:9/v1"])
     first, *_, last = (event["note"] for event in events(folder_of(task)) if event.get("note"))
     assert first.startswith("arm api-big cannot run: the environment variable NO_SUCH_KEY is not set; set it")
     assert last.startswith("arm api-big failed: ")

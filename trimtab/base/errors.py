@@ -55,7 +55,7 @@ class BusyError(TrimtabError, BlockingIOError):
 
 
 class ConsentError(TrimtabError, PermissionError):
-    """Something that runs a program and was not allowed by the person at the keyboard."""
+    """What a task file asks for beyond its own folder, and the person at the keyboard has not allowed."""
 
 
 class RemoteError(TrimtabError, ConnectionError):
@@ -85,6 +85,7 @@ _PLAIN = {
     errno.EISDIR: ("a folder stands where a file should be", "move it away"),
     errno.ENOTDIR: _FOLDER_WANTED,
     errno.EEXIST: _FOLDER_WANTED,
+    errno.ELOOP: ("is a symbolic link", "take it away"),
     errno.ENOENT: ("does not exist", "check the path"),
 }
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}

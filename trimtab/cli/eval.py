@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, ArmArgument, CommandsOption, JsonOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, ArmArgument, CommandsOption, JsonOption, TaskOption
 from trimtab.cli.output import Output
 
 
@@ -25,6 +25,7 @@ def command(
     run: Annotated[
         str | None, typer.Option("--run", metavar="ID", help="A run of `trimtab train`; the newest unless given.")
     ] = None,
+    allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,4 +39,4 @@ def command(
     with Output(as_json) as output:
         from trimtab.studies.eval import eval
 
-        output.arm(eval(task, arm, split=split.value, run=run, allow_commands=allow_commands))
+        output.arm(eval(task, arm, split=split.value, run=run, allow=allow or (), allow_commands=allow_commands))

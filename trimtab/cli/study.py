@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, CommandsOption, JsonOption, ResumeOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, CommandsOption, JsonOption, ResumeOption, TaskOption
 from trimtab.cli.output import Output
 
 
@@ -21,6 +21,7 @@ def _checked_budget(value: str | None) -> str | None:
 def command(
     task: TaskOption = DEFAULT_TASK,
     resume: ResumeOption = None,
+    allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     budget: Annotated[
         str | None,
@@ -46,7 +47,7 @@ def command(
     with Output(as_json) as output:
         from trimtab.studies.study import study
 
-        result = study(task, resume=resume, allow_commands=allow_commands, budget=budget)
+        result = study(task, resume=resume, allow=allow or (), allow_commands=allow_commands, budget=budget)
         output.study(result)
     if result.verdict.status == "not_shown":
         raise typer.Exit(EXIT_NO)

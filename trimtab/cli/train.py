@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, ArmArgument, CommandsOption, JsonOption, ResumeOption, TaskOption
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    ArmArgument,
+    CommandsOption,
+    JsonOption,
+    ResumeOption,
+    TaskOption,
+)
 from trimtab.cli.output import Output
 
 
@@ -15,6 +23,7 @@ def command(
     task: TaskOption = DEFAULT_TASK,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Decides initial values and order of the rows.")] = 0,
     resume: ResumeOption = None,
+    allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -29,4 +38,4 @@ def command(
     with Output(as_json) as output:
         from trimtab.studies.train import train
 
-        output.record(train(task, arm, seed=seed, resume=resume, allow_commands=allow_commands))
+        output.record(train(task, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands))

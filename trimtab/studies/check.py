@@ -26,7 +26,8 @@ from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.power import groups_needed, items_for_difference, smallest_difference
-from trimtab.studies.opening import opened
+from trimtab.studies.consent import endpoint
+from trimtab.studies.opening import loaded, opened
 from trimtab.studies.study import GUESSED_DISCORDANCE
 
 FIRST_QUESTIONS = 100
@@ -93,13 +94,18 @@ class CheckResult(Shown):
     cuts: tuple[str, ...]
 
 
-def check(task: str | Path | Task = "trimtab.toml", *, listeners: Sequence[Listener] | None = None) -> CheckResult:
+def check(
+    task: str | Path | Task = "trimtab.toml",
+    *,
+    allow: Sequence[str] = (),
+    listeners: Sequence[Listener] | None = None,
+) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
+    `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
     what only stops a study is a remark.
     """
-    with opened(task, listeners=listeners, allow_commands=True) as opening:  # nothing is scored, so no program runs
+    with opened(loaded(task), listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
         return _check(opening.task, opening.progress())
 
 
@@ -140,7 +146,13 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
         remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(task)}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
-    return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task)]
+    return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task), *_addresses(task)]
+
+
+def _addresses(task: Task) -> Iterator[Remark]:
+    """Where a study would send questions, and with which key: a task file may be somebody else's."""
+    for asked in dict.fromkeys(endpoint(task, arm) for arm in task.arms if arm.endpoint):
+        yield Remark("note", f"A study asks {asked.words}; unless your own configuration allows it, add: {asked.option}")
 
 
 def _comparisons(task: Task) -> int:

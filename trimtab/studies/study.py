@@ -24,7 +24,7 @@ from trimtab.base.errors import InputError, MissingError, StoppedError, TrimtabE
 from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, StudyResult, Usage
-from trimtab.base.task import Task, load_task, with_budget
+from trimtab.base.task import Task, with_budget
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
 from trimtab.measurement.clusters import group_count
@@ -33,7 +33,7 @@ from trimtab.measurement.figures import scores_of
 from trimtab.measurement.power import discordance, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
-from trimtab.studies.opening import Opening, opened
+from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.record import count_opening, manifest
 
 DEPENDS, PLAN = "depends.json", "plan.json"
@@ -49,6 +49,7 @@ def study(
     task: str | Path | Task = "trimtab.toml",
     *,
     resume: str | None = None,
+    allow: Sequence[str] = (),
     allow_commands: bool = False,
     budget: str | None = None,
     scorer: ScorerFunction | None = None,
@@ -56,15 +57,18 @@ def study(
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
 
-    `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's.
+    `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's. `allow`:
+    addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders that the task file may ask for beyond its own folder.
     `scorer` is a function `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event;
     None shows progress on standard error. Raises InputError for data that cannot carry a study and for a study to go on with that
     was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
     """
-    task = task if isinstance(task, Task) else load_task(task)
+    own = loaded(task)
     if budget is not None:
-        task = with_budget(task, budget)
-    with opened(task, listeners=listeners, allow_commands=allow_commands, scorer=scorer) as opening:
+        own = with_budget(own, budget)
+    with opened(
+        own, own.arms, listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
+    ) as opening:
         home = opening.workspace.folder / "studies"
         with locked(home):
             folder = _study_folder(opening.workspace, home, resume)
