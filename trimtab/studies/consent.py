@@ -12,6 +12,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -144,9 +145,9 @@ def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[Request]:
 def _places(task: Task, pattern: str) -> list[Path]:
     """Where a pattern leads, links followed: its folder where that lies outside the task's, else every file that it names."""
     try:
-        parts = (task.folder / pattern).parts
-        fixed = next((at for at, part in enumerate(parts) if set("*?[") & set(part)), len(parts))
-        start = task.folder / pattern if os.path.lexists(task.folder / pattern) else Path(*parts[:fixed])
+        start, parts = task.folder / pattern, Path(pattern).parts
+        if not os.path.lexists(start):
+            start = task.folder.joinpath(*takewhile(lambda part: not set("*?[") & set(part), parts))
         if not _holds([str(task.folder)], start.resolve()):
             return [start.resolve()]
         suffixes = (*documents.SUFFIXES, *readers.SUFFIXES)
