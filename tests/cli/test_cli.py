@@ -182,7 +182,12 @@ def test_each_option_reaches_its_function(verbs):
         (Path("trimtab.toml"), "lora"),
         {"seed": 3, "resume": "R1", "allow": (), "allow_commands": False},
     )
-    assert invoke("eval", "rag", "--split", "test", "--run", "R1", "--allow-commands", "--allow", "a", "--allow", "b").exit_code == 0
+    assert (
+        invoke(
+            "eval", "rag", "--split", "test", "--run", "R1", "--allow-commands", "--allow", "a", "--allow", "b"
+        ).exit_code
+        == 0
+    )
     assert verbs["called"]["eval"] == (
         (Path("trimtab.toml"), "rag"),
         {"split": "test", "run": "R1", "allow": ["a", "b"], "allow_commands": True},

@@ -152,7 +152,9 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
 def _addresses(task: Task) -> Iterator[Remark]:
     """Where a study would send questions, and with which key: a task file may be somebody else's."""
     for asked in dict.fromkeys(endpoint(task, arm) for arm in task.arms if arm.endpoint):
-        yield Remark("note", f"A study asks {asked.words}; unless your own configuration allows it, add: {asked.option}")
+        yield Remark(
+            "note", f"A study asks {asked.words}; unless your own configuration allows it, add: {asked.option}"
+        )
 
 
 def _comparisons(task: Task) -> int:
