@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import locked, read_json, sha256_text, write_json
+from trimtab.base.files import locked, read_json, sha256_file, sha256_text, write_json
 from trimtab.base.records import Document, Passage
 from trimtab.retrieval.chunk import chunk
 from trimtab.retrieval.embed import Encoder, embedded_text
@@ -41,13 +42,15 @@ class Index:
 
     There is one table for each embedding and way of cutting, so another setting never meets the wrong vectors; tables of
     other settings stay where they are, and going back to one costs nothing. A small JSON file beside a table names the version
-    that is whole; it is replaced last, so readers see the old state or the new one.
+    that is whole and the hashes of its files; it is replaced last, so readers see the old state or the new one. What is damaged
+    counts as not there, and the next `update` makes it anew.
     """
 
     def __init__(self, folder: Path, encoder: Encoder, *, words: int, overlap: int) -> None:
         self.folder, self.encoder, self.words, self.overlap = folder, encoder, words, overlap
         settings = sha256_text(str(LAYOUT), encoder.digest, str(words), str(overlap))
         self._name = f"passages_{settings[:16]}"
+        self._place, self._pointer = folder / f"{self._name}.lance", folder / f"{self._name}.json"
         self._version = 0
         self._digests: dict[str, str] = {}
         self.table: Any = None
@@ -80,17 +83,37 @@ class Index:
 
     def refresh(self) -> None:
         """Take up the newest whole version; cheap when there is none newer."""
-        pointer = self.folder / f"{self._name}.json"
-        if not pointer.exists():
+        state = self._state()
+        if state is None or state["version"] == self._version:
             return
-        state = read_json(pointer)
-        if state["version"] == self._version:
+        if not self._is_whole(state["files"]):
+            self.table, self.passages, self._version, self._digests = None, {}, 0, {}
             return
         table = self._database().open_table(self._name)
         table.checkout(state["version"])
         rows = table.search().select(list(_STORED)).limit(max(1, table.count_rows())).to_arrow().to_pylist()
         self.passages = {row["id"]: Passage(**{**row, "path": tuple(row["path"])}) for row in rows}
         self.table, self._version, self._digests = table, state["version"], state["digests"]
+
+    def _state(self) -> dict[str, Any] | None:
+        """What the pointer says, None where there is none that can be read."""
+        try:
+            state = read_json(self._pointer)
+        except (OSError, ValueError, RecursionError):
+            return None
+        kinds = {"version": int, "digests": dict, "files": dict}
+        known = isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items())
+        return state if known else None
+
+    def _is_whole(self, files: Mapping[str, str]) -> bool:
+        places = {name: self._place / name for name in files}
+        return bool(files) and all(
+            place.is_file() and sha256_file(place) == files[name] for name, place in places.items()
+        )
+
+    def _files(self) -> set[Path]:
+        """What a version is read from; each of these files is written once."""
+        return {path for path in self._place.rglob("*") if path.suffix in (".lance", ".manifest") and path.is_file()}
 
     def _database(self) -> Any:
         import lancedb
@@ -116,10 +139,14 @@ class Index:
                 "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
             }
         )
+        if self.table is None and self._place.exists():  # what a crash has left, or damage
+            shutil.rmtree(self._place)
+        before = self._files()
         table = self._database().create_table(self._name, data, mode="overwrite")
         if passages:
             table.create_index("searched", config=FTS(with_position=False), replace=True)
-        write_json(self.folder / f"{self._name}.json", {"version": table.version, "digests": digests})
+        files = {str(path.relative_to(self._place)): sha256_file(path) for path in sorted(self._files() - before)}
+        write_json(self._pointer, {"version": table.version, "digests": digests, "files": files})
         table.optimize(cleanup_older_than=OLD_VERSIONS)
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
