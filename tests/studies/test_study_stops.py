@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trimtab.base.errors import BusyError, InputError, MissingError, StoppedErro
 from trimtab.base.records import StudyResult
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.eval import eval as score_arm
+from trimtab.studies.record import seconds_in
 from trimtab.studies.study import study
 
 
@@ -125,6 +127,40 @@ def test_killed_and_resumed_is_the_same_as_never_killed(tmp_path, tiny_model_fol
     assert plan is None or (folder / "plan.json").read_bytes() == plan
     assert not {event["arm"] for event in events(folder)[before:]} & set(finished)
     assert json.loads((folder / "manifest.json").read_text())["test_openings"] == 1
+
+
+def test_seconds_are_of_all_sittings(tmp_path: Path, tiny_model_folder: Path) -> None:
+    """Two sittings are stopped in the second arm, the first of them made 1,000 seconds longer; the first arm is kept."""
+    task = write_task(tmp_path, tiny_model_folder, ["prompt", "quick"], more=QUICK)
+
+    def stop_in_training(event: dict[str, Any]) -> None:
+        if event["stage"] == "train" and event["step"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        study(task, listeners=[stop_in_training])
+    folder = folder_of(task)
+    written = events(folder)
+    first = next(at for at, event in enumerate(written) if (event["arm"], event["stage"]) == ("quick", "begin"))
+    for event in written[: first + 1]:
+        event["time"] = (datetime.fromisoformat(event["time"]) - timedelta(seconds=1000)).isoformat()
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in written))
+    alone = seconds_in(folder / "events.jsonl", "quick")
+    assert 1000 <= alone < 1500
+    with pytest.raises(Killed):
+        study(task, resume="latest", listeners=[stop_in_training])
+    assert seconds_in(folder / "events.jsonl", "quick") > alone
+    study(task, resume="latest", listeners=[])
+    plain = json.loads((folder / "manifest.json").read_text())["figures"]
+    assert plain["quick.measured_seconds"]["value"] > seconds_in(folder / "events.jsonl", "quick") - 1 > 999
+    kept = {
+        name: json.loads((folder / "arms" / name / "arm.json").read_text())["seconds"] for name in ("prompt", "quick")
+    }
+    assert 0 < kept["prompt"] < 900 < kept["quick"]
+    again = study(task, resume="latest", listeners=[])  # every arm is kept
+    assert [arm.status for arm in again.arms] == ["done", "done"]
+    plain = json.loads((folder / "manifest.json").read_text())["figures"]
+    assert {name: plain[f"{name}.measured_seconds"]["value"] for name in kept} == kept
 
 
 def test_an_interrupt_is_told_with_what_goes_on(tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -356,7 +356,10 @@ class ArmResult(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmRecord:
-    """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on."""
+    """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on.
+
+    `seconds`: what it took, all sittings together.
+    """
 
     arm: Arm
     digest: str
@@ -366,6 +369,7 @@ class ArmRecord:
     usage: Usage
     result: ArmResult
     classes: Classes | None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

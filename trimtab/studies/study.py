@@ -34,7 +34,7 @@ from trimtab.measurement.power import discordance, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, loaded, opened
-from trimtab.studies.record import count_opening, manifest
+from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 
 DEPENDS, PLAN = "depends.json", "plan.json"
 GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
@@ -90,7 +90,7 @@ class _StudyRun:
         self.workspace = self.session.workspace
         self.depends = _depends(self.session, folder, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
-        self.progress = opening.progress(folder / "events.jsonl")
+        self.progress = opening.progress(folder / EVENTS)
         self.runner = ArmRunner(self.session, opening.scorer, self.progress)
         self.results: list[ArmResult] = []
         self.usages: dict[str, Usage] = {}
@@ -139,12 +139,15 @@ class _StudyRun:
         kept = read_arm(folder)
         if kept is not None and kept.digest == digest:
             self.usages[arm.name] = kept.usage
+            if kept.seconds is not None:
+                self.measured[arm.name] = kept.seconds
             return kept.result
         if arm.name in plan.left_out:
             return ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
-        began = time.perf_counter()
+        earlier, began = seconds_in(self.folder / EVENTS, arm.name), time.perf_counter()
         self.progress.arm, self.progress.seed = arm.name, 0
         try:
+            self.progress.emit("begin")
             outcome = self.runner.run(arm, "test", folder, plan.effort)
         except StoppedError:
             raise
@@ -162,7 +165,7 @@ class _StudyRun:
             self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
             return ArmResult(arm=arm.name, status="failed", why=why)
         self.usages[arm.name] = outcome.usage
-        self.measured[arm.name] = time.perf_counter() - began
+        self.measured[arm.name] = earlier + time.perf_counter() - began
         folder.mkdir(parents=True, exist_ok=True)
         save_answers(folder / "answers.parquet", outcome.answers)
         base = self.task.base
@@ -175,6 +178,7 @@ class _StudyRun:
             usage=outcome.usage,
             result=outcome.result,
             classes=outcome.classes,
+            seconds=self.measured[arm.name],
         )
         write_arm(folder, record)
         for checkpoints in folder.glob("run-*/*/checkpoints"):
