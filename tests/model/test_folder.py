@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,7 @@ CASES: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0", '), r"the tokenizer cannot be read \("),
     (lambda folder: (folder / "tokenizer.json").write_text("{}"), r"the tokenizer cannot be read \("),
     (lambda folder: (folder / "adapter_config.json").write_text("{}"), r"an adapter lies beside the model"),
+    (lambda folder: os.mkfifo(folder / "added_tokens.json"), r"added_tokens\.json: is no regular file"),
 ]
 
 

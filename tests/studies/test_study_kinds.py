@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, folder_of, rows_of, write_task
+from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, events, folder_of, rows_of, write_task
 
 from trimtab.base.errors import ConsentError, InputError
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.study import study
+from trimtab.studies.train import train
 
 
 def test_several_seeds_are_one_score_an_item_and_a_score_a_seed(tmp_path: Path, tiny_model_folder: Path) -> None:
@@ -89,6 +91,26 @@ def test_a_scorer_may_be_a_function(tmp_path: Path, tiny_model_folder: Path) -> 
     (arm,) = study(task, scorer=lambda question, reference, answer: 0.75, listeners=[]).arms
     assert arm.score is not None
     assert arm.score.value == 0.75
+
+
+def test_training_alone_and_a_study_pick_their_weights_by_the_same_scores(tmp_path, tiny_model_folder) -> None:
+    task = with_scorer(tmp_path, tiny_model_folder, ["quick"], more=QUICK)
+
+    def longer(question: str, reference: str, answer: str) -> float:
+        return min(1.0, len(answer) / 20)
+
+    study(task, scorer=longer, listeners=[])
+    alone: list[dict[str, Any]] = []
+    run = train(task, "quick", scorer=longer, listeners=[alone.append])
+    told = [
+        [event["dev_metric"] for event in part if event["stage"] == "dev"] for part in (events(folder_of(task)), alone)
+    ]
+    assert told[0] == told[1]
+    assert all(isinstance(value, float) for value in told[0])
+    assert run.dev_metric in told[0]
+    with pytest.raises(ConsentError, match="--allow-commands"):
+        train(task, "quick", listeners=[])
+    assert train(task, "quick", allow_commands=True, listeners=[]).dev_metric == 0.25
 
 
 def test_rows_longer_than_the_model_reads_are_refused_in_every_split(tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from study_tasks import QUICK, arm_of, events, folder_of, require_study_json, write_task
 
 from trimtab.base.errors import BusyError, InputError, MissingError, StoppedError
@@ -236,6 +238,24 @@ def test_a_full_disk_stops_the_study_and_not_one_arm_alone(tmp_path, tiny_model_
         with pytest.raises(InputError, match=r"arm quick could not be kept .*; make room, .* --resume"):
             study(task, listeners=[])
     assert not (folder_of(task) / "study.json").exists()
+    assert [arm.status for arm in study(task, resume="latest", listeners=[]).arms] == ["done", "done"]
+
+
+@pytest.mark.parametrize("ends", [lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), lambda: np.empty(1 << 60)])
+def test_memory_that_runs_out_ends_that_arm_in_one_line_and_resume_tries_it_again(
+    tmp_path, tiny_model_folder, monkeypatch, capsys, ends
+) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["quick", "prompt"], more=QUICK)
+    monkeypatch.setenv("TRIMTAB_DEBUG", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr("trimtab.arms.run.train_weights", lambda *_, **__: ends())
+        first = study(task, listeners=[])
+    assert [arm.status for arm in first.arms] == ["failed", "done"]
+    assert arm_of(first, "quick").why == (
+        "the memory ran out; close other programs, lower batch in an [arm.NAME] table, or choose a smaller base model; "
+        "--resume tries this arm again"
+    )
+    assert "Traceback" not in capsys.readouterr().err
     assert [arm.status for arm in study(task, resume="latest", listeners=[]).arms] == ["done", "done"]
 
 

@@ -173,7 +173,7 @@ def train_weights(
 ) -> Trained:
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
-    The weights that did best on dev are kept: by the task's metric where it can be taken, and by the loss. `epochs` is the most of
+    The weights that did best on dev are kept: by the task's metric and by the loss. `epochs` is the most of
     each stage. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
     """
     if not is_trained(arm):
@@ -247,15 +247,13 @@ def _on_dev(
     head: Head | None,
     scorer: Scorer | None,
 ) -> Callable[[], Evaluation]:
-    """The loss over dev, and the task's metric on dev questions, asked with the adapter merged; without it where it cannot be taken."""
+    """The loss over dev, and the task's metric on dev questions, asked with the adapter merged."""
     dev = session.part("dev", DEV_QUESTIONS)
     builder = PromptBuilder(session, context)
     answer = head_answerer(session, head) if head else session.answer
 
     def look() -> Evaluation:
         seen = held_out(session.base, objective)
-        if session.task.metric == "scorer" and scorer is None:
-            return seen
         release_memory()
         with merged(session.base.model):
             seen = replace(seen, dev_metric=score_on(session, dev, builder, answer, scorer))

@@ -101,6 +101,17 @@ def in_words(error: OSError) -> str:
     return f"{place}: {problem}; {remedy}" if place is not None else f"{problem}; {remedy}"
 
 
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether there was no memory left: Python's own error, that of a graphics card, or torch's words on a processor."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool({"MemoryError", "OutOfMemoryError"} & kinds) or "can't allocate memory" in str(error)
+
+
+NO_MEMORY = (
+    "the memory ran out; close other programs, lower batch in an [arm.NAME] table, or choose a smaller base model"
+)
+
+
 def cannot_write(error: BaseException) -> bool:
     """Whether the disk is full, read-only or broken, so that whatever comes next would fail too.
 

@@ -54,7 +54,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read one JSON value."""
+    """Read one JSON value; raises InputError for what is no file, such as a FIFO, which would never end."""
+    if path.exists() and not path.is_file():
+        raise InputError("is no regular file", "give one", file=path)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -125,7 +127,7 @@ def _drop_cut_line(file: IO[bytes]) -> None:
 
 def read_lines(path: Path) -> Iterator[Any]:
     """Read JSON lines written by `append_line`; a last line cut by a crash is left out. Raises InputError for a damaged one."""
-    if not path.exists():
+    if not path.is_file():
         return
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):

@@ -116,6 +116,9 @@ def raw_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         raise MissingError(f"{folder}: no config.json; name a model folder, a catalogue name or a Hugging Face id")
+    odd = next((path for path in folder.iterdir() if path.exists() and not (path.is_file() or path.is_dir())), None)
+    if odd is not None:
+        raise InputError("is no regular file", "take it away", file=odd)
     if (folder / "adapter_config.json").exists():  # transformers would read the weights of the model that it names
         raise InputError("an adapter lies beside the model", "move adapter_config.json away", file=folder)
     plain: dict[str, Any] = _without_code(read_object(inside(folder, file.name)))

@@ -20,7 +20,15 @@ from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import to_plain
-from trimtab.base.errors import InputError, MissingError, StoppedError, TrimtabError, cannot_write
+from trimtab.base.errors import (
+    NO_MEMORY,
+    InputError,
+    MissingError,
+    StoppedError,
+    TrimtabError,
+    cannot_write,
+    memory_ran_out,
+)
 from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, StudyResult, Usage
@@ -152,15 +160,15 @@ class _StudyRun:
         except StoppedError:
             raise
         except SURVIVED as error:
-            own = isinstance(error, TrimtabError)
-            said = str(error).splitlines()[:1]
-            why = str(error) if own else ": ".join([type(error).__name__, *said])
+            full, own = memory_ran_out(error), isinstance(error, TrimtabError)
+            said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            why = f"{NO_MEMORY}; --resume tries this arm again" if full else said
             if cannot_write(error):  # nor could the next arm
                 if own:
                     raise
                 remedy = "make room, then run the same command with --resume"
                 raise InputError(f"arm {arm.name} could not be kept ({why})", remedy, file=folder) from error
-            if not own and os.environ.get("TRIMTAB_DEBUG"):
+            if not (own or full) and os.environ.get("TRIMTAB_DEBUG"):
                 traceback.print_exception(error)  # a fault of ours: what to report
             self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
             return ArmResult(arm=arm.name, status="failed", why=why)
