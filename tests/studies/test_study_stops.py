@@ -241,14 +241,14 @@ def test_a_full_disk_stops_the_study_and_not_one_arm_alone(tmp_path, tiny_model_
     assert [arm.status for arm in study(task, resume="latest", listeners=[]).arms] == ["done", "done"]
 
 
-@pytest.mark.parametrize("ends", [lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), lambda: np.empty(1 << 60)])
+@pytest.mark.parametrize("ends", [lambda: torch.empty(1 << 50), lambda: bytearray(1 << 60), lambda: np.empty(1 << 50)])
 def test_memory_that_runs_out_ends_that_arm_in_one_line_and_resume_tries_it_again(
     tmp_path, tiny_model_folder, monkeypatch, capsys, ends
 ) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["quick", "prompt"], more=QUICK)
     monkeypatch.setenv("TRIMTAB_DEBUG", "1")
     with monkeypatch.context() as patch:
-        patch.setattr("trimtab.arms.run.train_weights", lambda *_, **__: ends())
+        patch.setattr("trimtab.arms.weights.prepare", lambda *_: ends())
         first = study(task, listeners=[])
     assert [arm.status for arm in first.arms] == ["failed", "done"]
     assert arm_of(first, "quick").why == (
