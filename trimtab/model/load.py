@@ -169,7 +169,9 @@ def require_tokenizer(folder: Path) -> None:
 def _tokenizer(folder: Path) -> Any:
     require_tokenizer(folder)
     with told(folder, "the tokenizer cannot be read", AGAIN):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer("a")  # settings that are no numbers are not looked at before
+    return tokenizer
 
 
 def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
