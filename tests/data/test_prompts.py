@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from trimtab.base.errors import InputError
@@ -163,6 +163,19 @@ def test_special_tokens_in_text_stay_text(name, typed):
     assert count[0] == count[1]
     assert typed in TOKENIZERS[name].decode(made.prompt(messages))
     assert made.decode(made.answer(typed)) == typed
+
+
+def test_added_tokens_that_are_not_flagged_special_come_out_of_the_template_alone():
+    """`<think>` of the template stays the token that it is, in what is asked and in what is answered; typed, it is letters."""
+    tokenizer = tokenizer_with(CHATML.replace("assistant\\n", "assistant\\n<think>"))
+    tokenizer.add_tokens([AddedToken("<think>", special=False, normalized=False)])
+    thinks = tokenizer.convert_tokens_to_ids("<think>")
+    made = ChatEncoder(tokenizer)
+    ids = made.conversation(turns("a <think> b"), "<think> c").ids
+    assert ids.count(thinks) == 1
+    assert tokenizer.decode(ids).count("<think>") == 3
+    assert made.decode([thinks, *made.text(" d")]) == "<think> d"
+    assert tokenizer("<think>")["input_ids"] == [thinks]  # the tokenizer itself is as it was
 
 
 @pytest.mark.parametrize("name", ["gemma", "mistral"])

@@ -6,6 +6,7 @@ ids are by construction a prefix of the ids that are trained on.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,19 @@ class Frame:
     lead: str
 
 
+def _without_added(tokenizer: Any) -> Any:
+    """The tokenizer, or a copy of it, in whose `split_special_tokens` every token that was added to the vocabulary is text.
+
+    Some that a template uses are not flagged as special, such as `<think>`, and would come out of what a user types.
+    """
+    added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    if not added:
+        return tokenizer
+    letters = copy.deepcopy(tokenizer)
+    letters.add_tokens([type(token)(token.content, special=True) for token in added], special_tokens=True)
+    return letters
+
+
 class ChatEncoder:
     """Turns conversations into token ids with a tokenizer's chat template, or a plain one where it has none.
 
@@ -84,6 +98,7 @@ class ChatEncoder:
         self._plain = None if tokenizer.chat_template else _PLAIN_TEMPLATE
         first = tokenizer("a")["input_ids"][:1]
         self._begin = (tokenizer.bos_token_id,) if first == [tokenizer.bos_token_id] else ()
+        self._letters = _without_added(tokenizer)
         self._frames: dict[tuple[tuple[str, ...], bool], tuple[Frame, ...]] = {}
         self._strips = " probe " not in self._render(["user"], [" probe "], True)
         self._system = self._takes_system()
@@ -116,7 +131,7 @@ class ChatEncoder:
         """Ids of plain text after the blank `lead`; `<|im_start|>` typed by a user stays the characters that it is."""
         clean = lead + (text.strip() if self._strips else text)
         return (
-            tuple(self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+            tuple(self._letters(clean, add_special_tokens=False, split_special_tokens=True)["input_ids"])
             if clean
             else ()
         )
