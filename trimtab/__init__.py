@@ -35,6 +35,11 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    """The public names, whether used already or not."""
+    return sorted({*__all__, *globals()})
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import trimtab` stays light."""
     if name not in _HOME:

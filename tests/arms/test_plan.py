@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from study_tasks import write_task
 
 from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan
 from trimtab.arms.run import Effort
+from trimtab.arms.session import Session, open_session
+from trimtab.arms.timing import predict
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.task import load_task
 
 
 def arm(name: str, epoch: float = 100.0, answer: float = 10.0, choose: float = 30.0, epochs: float = 3.0) -> ArmPlan:
@@ -67,3 +73,35 @@ def test_a_kept_plan_comes_back_as_it_was(tmp_path: Path) -> None:
     save_plan(tmp_path / "plan.json", plan)
     assert load_plan(tmp_path / "plan.json") == plan
     assert load_plan(tmp_path / "none.json") is None
+
+
+OWN = """
+[arm.fixed]
+weights = "base"
+context = "few-shot"
+shots = 2
+[arm.open]
+weights = "base"
+context = "few-shot"
+[arm.tuned]
+weights = "lora"
+context = "few-shot"
+[api.big]
+url = "http://127.0.0.1:9"
+model = "m"
+"""
+
+
+def a_session(folder: Path, model: Path, arms: list[str]) -> Session:
+    return open_session(open_workspace(load_task(write_task(folder, model, arms, more=OWN))))
+
+
+@pytest.mark.parametrize("first", ["fixed", "api-big+few-shot"])
+def test_an_arm_pays_for_choosing_where_the_one_before_it_chose_nothing(
+    first: str, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    session = a_session(tmp_path, tiny_model_folder, [first, "open", "tuned"])
+    plans = predict(session, session.task.arms)
+    assert plans[0].choose_seconds == 0.0
+    assert plans[1].choose_seconds > 0.0
+    assert plans[2].choose_seconds == 0.0  # what was chosen is shared

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from study_tasks import write_task
 
+from trimtab.arms.contexts import context_for
 from trimtab.arms.run import ArmRunner, Effort
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import Trained, recipe
+from trimtab.arms.weights import Trained, recipe, train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import load_task, parse_arm
+from trimtab.decision.cost import cost_of
 
 WILD = '[arm.wild]\nweights = "full"\nlearning_rate = 0.05\nepochs = 2\n'
 
@@ -52,6 +55,14 @@ def test_kept_weights_answer_as_when_they_were_made(session: Session, tmp_path: 
     assert again.result.score == made.result.score
     assert again.result.train_seconds == 7.0
     assert not (tmp_path / "unused").exists()
+
+
+def test_no_weights_are_chosen_without_the_scorer_that_the_task_names(tmp_path: Path, tiny_model_folder: Path) -> None:
+    asked = 'kind = "generate"\nmetric = "scorer"\noutput_tokens = 6\nscorer = ["judge"]'
+    task = load_task(write_task(tmp_path, tiny_model_folder, ["wild"], task=asked, more=WILD))
+    arm = parse_arm("wild", task)
+    with pytest.raises(InputError, match="the metric is scorer and there is none"):
+        train_weights(open_session(open_workspace(task)), arm, context_for(arm), tmp_path / "run", Progress())
 
 
 def test_progress_counts_every_question(session: Session, tmp_path: Path) -> None:
@@ -112,3 +123,37 @@ def test_freezing_trains_the_last_layers_at_most_all_of_them(session: Session) -
     deep = Arm(name="deep", weights="freeze", stages=("sft",), context="prompt", settings={"layers": 3})
     with pytest.raises(InputError, match="the model has 2"):
         prepare(session, recipe(deep, 50, 0))
+
+
+def test_choosing_on_dev_is_paid_by_every_arm_that_shares_the_choice(tmp_path: Path, tiny_model_folder: Path) -> None:
+    arms = ["few-shot", "quick", "prompt", "fixed", "api-big+few-shot"]
+    more = (
+        '[arm.quick]\nweights = "lora"\ncontext = "few-shot"\nepochs = 0.25\n[arm.fixed]\nweights = "base"\n'
+        'context = "few-shot"\nshots = 2\n[api.big]\nurl = "http://127.0.0.1:9"\nmodel = "m"\n'
+    )
+    session = open_session(open_workspace(load_task(write_task(tmp_path, tiny_model_folder, arms, more=more))))
+    runner, named = ArmRunner(session, None, Progress()), {arm.name: arm for arm in session.task.arms}
+    assert runner.context(named["api-big+few-shot"], Effort())[1] == 0.0  # and chooses nothing for those after it
+    usages = {name: runner.run(named[name], "test", tmp_path / name, Effort()).usage for name in arms[:4]}
+    assert usages["few-shot"].choose_seconds == usages["quick"].choose_seconds > 0
+    assert usages["prompt"].choose_seconds == usages["fixed"].choose_seconds == 0.0
+    cost = session.task.cost
+    told, free = (cost_of(replace(usages["few-shot"], choose_seconds=seconds), cost) for seconds in (7.0, 0.0))
+    assert told is not None
+    assert free is not None
+    assert told.up_front - free.up_front == pytest.approx(7.0)
+
+
+def test_an_index_that_is_there_already_costs_what_it_took_to_make(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> None:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "a.md").write_text("# Aalen\nAalen has a bridge.\n")
+    base, data = f'embedding = "{tiny_embedding_folder}"', 'documents = ["documents/"]'
+    task = load_task(write_task(tmp_path, tiny_model_folder, ["rag"], data=data, base=base))
+
+    def index_seconds(folder: str) -> float:
+        runner = ArmRunner(open_session(open_workspace(task)), None, Progress())
+        return runner.run(task.arms[0], "test", tmp_path / folder, Effort(search=False)).usage.index_seconds
+
+    assert index_seconds("made") == index_seconds("found") > 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.base.errors import InputError
+from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import Task, load_task, parse_arm
 
 PLAIN = '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "m"\n'
@@ -68,8 +68,62 @@ def test_a_wrong_value_is_refused_in_plain_words(tmp_path: Path, added: str, fie
 def test_a_misspelt_table_is_named_rather_than_called_missing(tmp_path: Path):
     with pytest.raises(InputError, match=r"bas: unknown key; did you mean base\?"):
         load(tmp_path, PLAIN.replace("[base]", "[bas]"))
-    with pytest.raises(InputError, match=r"base: the table is missing; add \[base\]"):
-        load(tmp_path, PLAIN.partition("[base]")[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"missing: \[task\] with its kind, \[data\]; add them as trimtab init writes"),
+        ("[data]\n", r"missing: \[task\] with its kind; add it as trimtab init writes"),
+        ("[task]\n[api.big]\n", r"missing: task\.kind, \[data\], api\.big\.url, api\.big\.model; add them"),
+        ("[task]\n[data]\n", r"task\.kind: required key is missing; set it"),
+        ("[task]\nknd = 'answer'\n", r"task\.knd: unknown key; did you mean kind\?"),
+    ],
+)
+def test_all_that_is_missing_is_told_together(tmp_path: Path, text: str, said: str):
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, text)
+
+
+def test_a_name_and_the_models_have_defaults(tmp_path: Path):
+    folder = tmp_path / "our tickets!"
+    folder.mkdir()
+    task = load(folder, '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n')
+    assert (task.task.name, task.base.model, task.base.embedding) == ("our-tickets", "smollm2-135m-q4", "minilm-l6")
+    assert load(folder, PLAIN).task.name == "t"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("trimtab.toml", "no task file; write one with: trimtab init {here}"),
+        (".", "no task file; write one with: trimtab init {here}"),
+        ("other.toml", "no such task file; trimtab init {here} writes {here}/trimtab.toml"),
+        ("none/trimtab.toml", "no such folder; check the path"),
+    ],
+)
+def test_a_missing_task_file_sends_to_nothing_that_refuses(tmp_path: Path, asked: str, said: str):
+    with pytest.raises(MissingError) as caught:
+        load_task(tmp_path / asked)
+    assert str(caught.value).partition(": ")[2] == said.format(here=tmp_path)
+
+
+def test_beside_another_task_file_that_one_is_named(tmp_path: Path):
+    """`trimtab init` would refuse: there is a task file already."""
+    load(tmp_path, PLAIN)
+    with pytest.raises(MissingError, match=r"other\.toml: no such task file; there is .*/trimtab\.toml$"):
+        load_task(tmp_path / "other.toml")
+    with pytest.raises(MissingError, match=r"trimtb\.toml: no such task file; did you mean trimtab\.toml\?"):
+        load_task(tmp_path / "trimtb.toml")
+
+
+def test_commands_in_messages_name_the_task_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    load(tmp_path, PLAIN)
+    monkeypatch.chdir(tmp_path)
+    assert load_task("trimtab.toml").command("study") == "trimtab study"
+    Path("my tasks").mkdir()
+    (Path("my tasks") / "a.toml").write_text(PLAIN.replace("rows", "../rows"))
+    assert load_task("my tasks/a.toml").command("train lora") == "trimtab train lora --task 'my tasks/a.toml'"
 
 
 @pytest.mark.parametrize("name", ["lora", "api-x", "rag", "linear", "freeze-docs"])

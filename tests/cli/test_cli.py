@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.base.errors import DivergedError, InputError, StoppedError
-from trimtab.base.records import ArmResult, Cost, Estimate, Hit, Passage, StudyResult, Verdict
+from trimtab.base.records import ArmResult, Cost, Estimate, Hit, Passage, StudyResult, Verdict, Volume
 from trimtab.cli import main
 from trimtab.cli.main import app
 
@@ -51,6 +51,23 @@ def test_help_imports_nothing_heavy(arguments, allowed):
     assert set(done.stdout.splitlines()[-1].split()[1:]) <= allowed
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["study"], ["check"], ["train", "lora"], ["eval", "rag"], ["ask", "Where?"], ["runs"]],
+    ids=lambda words: words[0],
+)
+def test_a_task_file_that_is_not_there_is_told_before_torch_is_loaded(words, monkeypatch, tmp_path):
+    monkeypatch.delenv("TRIMTAB_DEBUG", raising=False)
+    code = (
+        "import sys; from trimtab.cli.main import run\n"
+        f"try: run([*{words!r}, '--task', 'other.toml'])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules, 'trimtab.studies' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["2 False False"]
+    assert done.stderr == "trimtab: other.toml: no such task file; trimtab init writes trimtab.toml\n"
+
+
 def test_every_verb_has_help_with_an_example_and_json():
     shown = invoke("--help").stdout
     for verb in VERBS:
@@ -58,6 +75,11 @@ def test_every_verb_has_help_with_an_example_and_json():
         text = invoke(verb, "--help").stdout
         assert f"    trimtab {verb}" in text
         assert "--json" in text
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "trimtab", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == invoke("--version").stdout
 
 
 def test_the_version_is_the_packages():
@@ -120,6 +142,7 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return function
 
+    monkeypatch.setattr("trimtab.base.task.load_task", lambda path: path)
     for verb in VERBS:
         module = ModuleType(f"trimtab.studies.{verb}")
         setattr(module, verb, stand_in(verb))
@@ -165,7 +188,8 @@ def test_the_demo_exits_0_whatever_the_verdict(verbs):
 def test_check_exits_1_when_something_must_be_mended(verbs, monkeypatch):
     from trimtab.cli import check_page
 
-    monkeypatch.setattr(check_page, "draw", lambda result, console: console.print("drawn"))
+    monkeypatch.setattr("trimtab.base.task.load_task", lambda path: SimpleNamespace(command=str))
+    monkeypatch.setattr(check_page, "draw", lambda result, console, study: console.print("drawn"))
     verbs["answers"]["check"] = SimpleNamespace(remarks=())
     shown = invoke("check")
     assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "drawn")
@@ -197,6 +221,23 @@ def test_each_option_reaches_its_function(verbs):
     assert json.loads(invoke("runs", "--json").stdout)["runs"][1]["score"] == 0.6
     plain = json.loads(invoke("eval", "rag", "--json").stdout)
     assert (plain["arm"], plain["score"], plain["low"], plain["high"], plain["n"]) == ("prompt", 0.31, 0.26, 0.36, 120)
+
+
+def test_study_says_for_which_volume_costs_are_and_which_answers_give_other_facts(verbs):
+    plain = result()
+    volume = Volume(questions_per_month=10_000, horizon_months=12, assumed=True)
+    told = tuple(replace(arm, extras={"facts_disagree": 7.0}) if arm.arm == "prompt" else arm for arm in plain.arms)
+    verbs["answers"]["study"] = replace(plain, volume=volume, arms=told)
+    shown = " ".join(invoke("study").stdout.split())
+    assert (
+        "for an assumed 10,000 questions a month over 12 months; state yours as questions_per_month under [cost]."
+        in shown
+    )
+    assert "Answers with other numbers or dates than the reference: 7 of prompt. token F1 pays" in shown
+    verbs["answers"]["study"] = replace(plain, volume=replace(volume, assumed=False))
+    assert "Costs are for 10,000 questions a month over 12 months." in invoke("study").stdout
+    verbs["answers"]["study"] = replace(plain, volume=volume, arms=plain.arms[:1])
+    assert "Costs are for" not in invoke("study").stdout, "there are none"
 
 
 def test_ask_shows_the_answer_and_its_sources(verbs):

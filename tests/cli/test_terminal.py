@@ -65,7 +65,7 @@ PRINTED = {
     "study": lambda output: output.study(study()),
     "record": lambda output: output.record({"name": EVIL}),
     "rows": lambda output: output.rows("runs", [{"task": EVIL, "id": 1}]),
-    "check": lambda output: output.show(checked(), lambda console: draw(checked(), console)),
+    "check": lambda output: output.show(checked(), lambda console: draw(checked(), console, "trimtab study")),
 }
 
 
@@ -118,6 +118,7 @@ def test_errors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     monkeypatch.delenv("TRIMTAB_DEBUG", raising=False)
     monkeypatch.setattr("trimtab.studies.ask.ask", refuse)
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    (tmp_path / "t.toml").write_text('[task]\nkind = "answer"\n[data]\ndocuments = ["t.toml"]\n')
     with pytest.raises(SystemExit):
         run(["ask", "where?", "--task", str(tmp_path / "t.toml")])
     require_tame(capsys.readouterr().err)

@@ -36,7 +36,7 @@ def violations(source: str) -> list[str]:
 def test_no_pickle_no_shell_no_foreign_code(path):
     source = path.read_text(encoding="utf-8")
     if path == PACKAGE / "cli" / "eval.py":  # calls the verb `eval`, which it imports
-        source = source.replace("eval(task, arm", "verb(task, arm")
+        source = source.replace("eval(own, arm", "verb(own, arm")
     assert violations(source) == []
 
 
@@ -73,6 +73,12 @@ def test_importing_the_package_is_light():
     code = f"import sys, trimtab; print(*set({heavy!r}) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_the_public_names_are_listed_before_they_are_used():
+    code = "import trimtab; print(*set(trimtab.__all__) - set(dir(trimtab)), '__version__' in dir(trimtab))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]
 
 
 @pytest.mark.parametrize("name", [name for name in trimtab.__all__ if name != "Task"])

@@ -2,8 +2,11 @@
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
@@ -94,3 +97,23 @@ def test_no_text_names_a_path_of_one_machine():
 )
 def test_the_rule_for_paths_can_fail(text, caught):
     assert bool(OF_A_MACHINE.search(text)) == caught
+
+
+def test_a_script_beside_the_clone_imports_an_editable_install(tmp_path: Path):
+    """There the clone's folder is found first, as a namespace package without anything in it."""
+    pytest.importorskip("setuptools", minversion="77")
+    clone, site = tmp_path / "trimtab", tmp_path / "site"
+    for name in ("pyproject.toml", "README.md", "LICENSE", "trimtab/__init__.py", "trimtab/py.typed"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, clone / name)
+    site.mkdir()
+    build = f"from setuptools import build_meta; print(build_meta.build_editable({str(site)!r}))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=clone, capture_output=True, text=True, check=True)
+    with zipfile.ZipFile(site / done.stdout.split()[-1]) as wheel:
+        wheel.extractall(site)
+    script = tmp_path / "mine.py"
+    script.write_text(f"import site; site.addsitedir({str(site)!r}); import trimtab; print(trimtab.__file__)\n")
+    for folder in (tmp_path, clone):
+        own = shutil.copy(script, folder / "own.py")
+        done = subprocess.run([sys.executable, "-SE", own], cwd=folder, capture_output=True, text=True, check=True)
+        assert Path(done.stdout.strip()) == clone / "trimtab" / "__init__.py"

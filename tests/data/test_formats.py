@@ -56,6 +56,7 @@ def as_layout(layout: str, question: str, answer: str) -> dict[str, Any]:
         "conversations": {"conversations": turns(question, answer, "from", "value", ("human", "gpt"))},
         "input-label": {"text": question, "label": answer},
         "question-answer": {"question": question, "answer": answer},
+        "pair": {"first": question, "second": answer},
         "table": {"utterance": question, "reply": answer},
     }[layout]
 
@@ -178,8 +179,12 @@ def test_table_tells_text_and_label_by_their_values(tmp_path: Path) -> None:
         "a.csv: column `remark` is the input, `mood` the label (a guess: set data.columns if it is wrong): 3 classes, 30 rows"
     )
     assert detect(tmp_path / "a.csv").columns == {"input": "remark", "output": "mood"}
+    assert (
+        read(tmp_path, "a.csv", kind="answer").examples[0].references[0] in "abc"
+    )  # what numbers the rows is no answer
+    (tmp_path / "a.csv").write_text("\n".join(["mood,remark,note", *(f"{row} and more of it" for row in rows)]))
     with pytest.raises(
-        InputError, match=r"a\.csv:2: cannot tell .* answer; the fields are: mood, remark, nr; .*output"
+        InputError, match=r"a\.csv:2: cannot tell .* answer; the fields are: mood, remark, note; .*output"
     ):
         read(tmp_path, "a.csv", kind="answer")
 

@@ -225,8 +225,26 @@ def test_refusals(tmp_path: Path) -> None:
         )
     assert not (tmp_path / "a.parquet").exists()
     split(rows, tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=r"made without data.test"):
+    with pytest.raises(InputError, match=r"made before there was a test set of its own"):
         split(rows, tmp_path / "a.parquet", fixed=[example(50)])
     (tmp_path / "a.parquet").write_bytes(b"PAR1 cut")
     with pytest.raises(InputError, match="cannot be read"):
         split(rows, tmp_path / "a.parquet")
+
+
+def test_what_repeats_is_one_group_in_every_split_and_in_a_fixed_test_set(tmp_path: Path) -> None:
+    """Near copies stand together in the ledger, so they are one independent question in every interval, not two."""
+    rows = [example(i) for i in range(60)]
+    long = "please send the yearly invoice for the blue warehouse near the harbour before the end of"
+    copies = [example(100 + i, text=f"{long} {month}") for i, month in enumerate(["march", "march.", "april"])]
+    parts = split([*rows, *copies], tmp_path / "splits.parquet", "answer")
+    placed = {row.id: row for part in parts.values() for row in part}
+    groups = {placed[copy.id].group for copy in copies}
+    assert len(groups) == 1
+    assert None not in groups
+    assert all(placed[row.id].group is None for row in rows)
+    fixed = split(rows, tmp_path / "other.parquet", "answer", fixed=copies)["test"]
+    assert len({row.group for row in fixed}) == 1
+    assert fixed[0].group is not None
+    again = split(rows, tmp_path / "other.parquet", "answer", fixed=copies)["test"]
+    assert again == fixed

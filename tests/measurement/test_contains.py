@@ -8,7 +8,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trimtab.measurement.contains import contains, disagrees, facts_stand_in, sentence_for, stands_in
+from trimtab.measurement.contains import (
+    contains,
+    disagrees,
+    facts_stand_in,
+    sentence_for,
+    sentences,
+    sentences_for,
+    stands_in,
+)
 from trimtab.measurement.facts import read
 
 RIGHT = [
@@ -288,6 +296,9 @@ def test_the_sentence_with_the_facts_is_found() -> None:
     text = "Rooms are nice. A room costs 112 euros. Ask Ada Quill.\nBreakfast costs 14 euros."
     assert sentence_for(text, "fourteen euros") == "Breakfast costs 14 euros."
     assert sentence_for(text, "112 euros for a room") == "A room costs 112 euros."
+    assert sentences_for(text, "112 euros, says Ada Quill") == ["A room costs 112 euros.", "Ask Ada Quill."]
+    assert sentences_for(text, "Rooms are nice") == sentences(text)
+    assert len(sentences(text)) == 4
     assert facts_stand_in(text, "Ada Quill knows about rooms")
     assert not facts_stand_in(text, "Idris Valcourt knows about rooms")
     assert not facts_stand_in(text, "The door code is 4471")

@@ -11,7 +11,7 @@ import pytest
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Answer, Example, Generation, Hit, Message, Passage, Prompt
 from trimtab.base.task import Task
-from trimtab.measurement.evaluate import evaluate, load_answers, save_answers
+from trimtab.measurement.evaluate import evaluate, is_right, load_answers, save_answers
 from trimtab.measurement.scorer import ScorerProgram
 
 UNKNOWN = "I don't know"
@@ -81,15 +81,33 @@ def test_an_answer_out_of_format_fails_by_format_unless_it_is_right() -> None:
     assert (right.failure, right.format_ok) == ("none", False)
 
 
-def test_a_short_answer_is_right_by_its_fact_and_free_text_from_half_a_graded_score() -> None:
+def test_a_short_answer_is_right_by_its_fact_whatever_its_score() -> None:
     for metric, score in (("token_f1", 0.5), ("contains", 0.0), ("exact_match", 0.0)):
         wrong = ask(example(("112 euros",)), "158 euros", task(metric=metric))
         assert (wrong.score, wrong.failure) == (score, "wrong")
     worded = ask(example(("112 euros",)), "It is 112 euros for each of the nights", task(metric="token_f1"))
     assert worded.score < 0.5
     assert worded.failure == "none"
-    half = ask(example(("one two",)), "one three", task("generate", metric="rouge_l"))
-    assert (half.score, half.failure) == (0.5, "none")
+    near = ask(example(("the desk on floor 4",)), "the desk on floor 5", task(metric="token_f1"))
+    assert near.score > 0.5
+    assert near.failure == "wrong"
+
+
+@pytest.mark.parametrize("metric", ["rouge_l", "chrf", "scorer"])
+@pytest.mark.parametrize("text", ["one three", "seven", "one two"])
+def test_no_graded_score_makes_free_text_right_or_wrong(metric: str, text: str) -> None:
+    """Nothing tells which are right, at half the score as little as at none; what does not fit the format fails by it."""
+    setting = task("generate", metric=metric, format="[a-z ]+")
+    scorer = (lambda *_: 0.1) if metric == "scorer" else None
+    assert is_right(example(("one two",)), text, 0.1, setting) is None
+    assert ask(example(("one two",), GOLD), text, setting, (hit("pay.md"),), scorer).failure == "none"
+    assert ask(example(("one two",)), f"{text}!", setting, scorer=scorer).failure == "format"
+
+
+def test_free_text_is_right_where_it_must_be_equal() -> None:
+    setting = task("generate", metric="exact_match")
+    assert ask(example(("one two",)), "one three", setting).failure == "wrong"
+    assert ask(example(("one two",)), "One two.", setting).failure == "none"
 
 
 def test_what_the_question_says_may_be_repeated_and_the_right_passage_counts_numbers_as_numbers() -> None:

@@ -12,16 +12,16 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Answer, Generation
 from trimtab.base.task import Task
 from trimtab.measurement.figures import (
+    behind_curve,
     class_figures,
     difference,
     extra_figures,
-    noninferiority_p,
     prefill_and_decode,
     same_answers,
     score_estimate,
     scores_of,
     slice_estimates,
-    target_p,
+    target_curve,
 )
 from trimtab.measurement.statistics import estimate
 
@@ -126,15 +126,15 @@ def test_macro_f1_of_several_seeds_is_the_mean_of_theirs_in_every_figure() -> No
     turned = [replace(one, seed=2 - one.seed) for one in several]
     found = score_estimate(several, task)
     assert found.value == pytest.approx(np.mean([score_estimate(run, task).value for run in runs]))
-    assert found.high < score_estimate(runs[0], task).value
+    assert found.value < score_estimate(runs[0], task).low
     assert score_estimate(turned, task) == found
-    assert target_p(several, task, 0.75) > 0.5 > target_p(runs[0], task, 0.75)
-    assert target_p(turned, task, 0.75) == target_p(several, task, 0.75)
+    assert target_curve(several, task)(0.75) > 0.5 > target_curve(runs[0], task)(0.75)
+    assert target_curve(turned, task)(0.75) == target_curve(several, task)(0.75)
     other = [replace(one, seed=seed) for seed in range(3) for one in labelled(0.7, 9)]
     gap = difference(several, other, task)
     assert gap.difference == pytest.approx(found.value - score_estimate(other, task).value)
     assert difference(turned, other, task) == gap
-    assert noninferiority_p(several, other, task, 0.02) == noninferiority_p(turned, other, task, 0.02)
+    assert behind_curve(several, other, task)(0.02) == behind_curve(turned, other, task)(0.02)
     sliced = slice_estimates([replace(one, slice="all") for one in several], task)
     assert sliced["all"] == found
 
@@ -147,8 +147,8 @@ def test_macro_f1_refuses_seeds_of_different_questions() -> None:
 
 def test_p_values_point_the_right_way() -> None:
     good, poor, task = some(200, 0.9, 3), some(200, 0.5, 4), task_of()
-    assert target_p(good, task, 0.7) < 0.01 < target_p(poor, task, 0.7)
-    assert noninferiority_p(good, poor, task, 0.02) < 0.01 < noninferiority_p(poor, good, task, 0.02)
+    assert target_curve(good, task)(0.7) < 0.01 < target_curve(poor, task)(0.7)
+    assert behind_curve(good, poor, task)(0.02) < 0.01 < behind_curve(poor, good, task)(0.02)
     assert difference(good, poor, task).difference > 0
 
 

@@ -8,10 +8,13 @@ from scipy import stats
 
 from trimtab.base.errors import InputError
 from trimtab.measurement.power import (
+    Variation,
+    assumed,
     discordance,
     groups_needed,
     items_for_difference,
     items_for_target,
+    observed,
     smallest_difference,
 )
 from trimtab.measurement.statistics import compare
@@ -24,9 +27,13 @@ def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray,
     return a, b
 
 
+def plain(discordance: float, effect: float = 1.0) -> Variation:
+    return Variation(discordance=discordance, effect=effect, source="assumed")
+
+
 def test_items_and_smallest_difference_are_inverse() -> None:
     for n, d, m in [(300, 0.2, 4), (100, 0.05, 1), (5000, 0.5, 7), (40, 0.3, 2)]:
-        assert items_for_difference(smallest_difference(n, d, m), d, m) == pytest.approx(n, abs=1)
+        assert items_for_difference(smallest_difference(n, plain(d), m), d, m) == pytest.approx(n, abs=1)
 
 
 def test_items_for_difference_gives_the_power_it_says() -> None:
@@ -40,7 +47,7 @@ def test_items_for_difference_gives_the_power_it_says() -> None:
 def test_differences_that_no_items_show_are_refused() -> None:
     with pytest.raises(InputError):
         items_for_difference(0, 0.2, 3)
-    assert smallest_difference(3, 0.1, 1) == 1.0
+    assert smallest_difference(3, plain(0.1), 1) == 1.0
 
 
 @pytest.mark.parametrize("comparisons", [1, 2, 4, 7, 20])
@@ -50,7 +57,7 @@ def test_fewer_groups_than_needed_never_reach_the_corrected_level(comparisons: i
     for groups, shown in ((needed - 1, False), (needed, True)):
         a, names = np.ones(3 * groups), [str(item // 3) for item in range(3 * groups)]
         assert (compare(a, 0 * a, names).p <= 0.05 / comparisons) is shown
-        assert (smallest_difference(3 * groups, 0.2, comparisons, groups) == 1.0) is not shown
+        assert (smallest_difference(3 * groups, plain(0.2), comparisons, names) == 1.0) is not shown
     assert groups_needed(4) == 8
 
 
@@ -69,3 +76,47 @@ def test_items_for_target() -> None:
 
 def test_discordance_is_the_share_that_one_arm_has_right() -> None:
     assert discordance(*pairs(50, 10, 5, 35)) == 0.15
+
+
+def test_groups_whose_questions_differ_alike_show_less() -> None:
+    """60 questions in 20 groups: one group's three differ alike, so they show what 20 questions would, with t of 19 degrees."""
+    names = [str(item // 3) for item in range(60)]
+    alone, grouped = smallest_difference(60, plain(0.2), 1), smallest_difference(60, plain(0.2, 3.0), 1, names)
+    twenty = smallest_difference(20, plain(0.2), 1)
+    assert alone < twenty < grouped < 1.2 * twenty
+
+
+def test_what_is_assumed_grows_with_the_groups() -> None:
+    assert assumed() == assumed([None] * 5) == plain(0.3)
+    even = assumed([str(item // 5) for item in range(50)])
+    assert even.effect == pytest.approx(1 + 4 * 0.1)
+    uneven = assumed(["big"] * 25 + [str(item) for item in range(25)])
+    assert uneven.effect == pytest.approx(1 + (13 - 1) * 0.1)
+
+
+def test_what_is_observed_is_of_the_two_arms_that_are_hardest_to_tell_apart() -> None:
+    right = np.r_[np.ones(30), np.zeros(30)]
+    near, far = np.r_[np.zeros(3), right[3:]], 1 - right
+    lone = [None] * 60
+    found = observed([right, near, far], lone, "dev answers")
+    assert found == Variation(discordance=1.0, effect=1.0, source="dev answers")
+    assert observed([right], lone, "dev answers") == assumed(lone)
+    assert observed([right, right], lone, "dev answers").discordance == 1 / 60
+    names = [str(item // 3) for item in range(60)]
+    whole_groups = np.repeat(np.random.default_rng(0).permutation(np.r_[np.ones(10), np.zeros(10)]), 3)
+    assert observed([whole_groups, np.zeros(60)], names, "test answers").effect == pytest.approx(3.0, rel=0.1)
+    assert observed([right, near], ["one"] * 60, "test answers").source == "assumed"
+
+
+def test_power_by_groups_is_what_it_says() -> None:
+    """Groups of four that differ alike: with the difference named, about 80% of studies show it."""
+    groups, size = 40, 4
+    names = [str(item // size) for item in range(groups * size)]
+    random, share = np.random.default_rng(2), 0.3
+    delta = smallest_difference(groups * size, plain(share, float(size)), 1, names)
+    shown = 0
+    for _ in range(300):
+        gaps = random.choice([1.0, -1.0, 0.0], groups, p=[(share + delta) / 2, (share - delta) / 2, 1 - share])
+        a = np.repeat(np.maximum(gaps, 0), size)
+        shown += compare(a, np.repeat(np.maximum(-gaps, 0), size), names).p <= 0.05
+    assert shown / 300 == pytest.approx(0.8, abs=0.08)

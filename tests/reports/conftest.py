@@ -82,6 +82,7 @@ def write_study(
         "arms": [_entry(name, index, scores[name]) for index, name in enumerate(arms)],
         "comparisons": [_comparison(best, name, scores) for name in arms if name != best],
         "report": "report.html",
+        "volume": {"questions_per_month": 100_000, "horizon_months": 12, "assumed": False},
     }
     (folder / "study.json").write_text(json.dumps(study))
     (folder / "manifest.json").write_text(json.dumps(_manifest(hostile)))
@@ -175,6 +176,7 @@ def _entry(name: str, index: int, scores: list[float]) -> dict[str, Any]:
         "stored_bytes": 19_500_000 if stages else 0,
         "latency_p50_ms": latency * 0.6,
         "latency_p95_ms": latency,
+        "latency_p95_high_ms": latency * 1.2,
         "seconds_per_question": latency / 2000,
         "cost": {"total": total, "up_front": 3.1 if stages else 0.4, "monthly": total / 12, "currency": "USD"},
         "chosen": {"shots": 4} if context == "few-shot" else {"passages": 3} if context == "rag" else {},

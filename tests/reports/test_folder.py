@@ -71,6 +71,21 @@ def test_the_kept_weights_are_those_that_the_loop_called_the_best(
     assert read_study(folder).arms[0].curves[0].kept == kept
 
 
+def test_a_byte_order_mark_in_the_task_file_loses_no_price_and_no_limit(
+    make_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_study(tmp_path, arms=("lora",), items=5)
+    hour = 'machine_hour = { price = 0.4, as_of = 2026-11-01, source = "ours" }'
+    text = f'[task]\nkind = "answer"\n[data]\n[cost]\n{hour}\n[target]\nlatency_p95_ms = 900\n'
+    (folder / "task.toml").write_bytes(text.encode("utf-8-sig"))
+    study = read_study(folder)
+    assert study.cost is not None
+    assert study.cost.machine_hour is not None
+    assert study.limits is not None
+    assert (study.cost.machine_hour.price, study.limits.latency_p95_ms) == (0.4, 900)
+    assert study.base == "smollm2-135m-q4"  # what a task file without [base] stands for
+
+
 @pytest.mark.parametrize(
     ("name", "identity"),
     [

@@ -12,14 +12,20 @@ import pytest
 from arm_files import write_arm_file
 
 from trimtab.base.grammar import describe as in_words
-from trimtab.base.records import Comparison, Flip
+from trimtab.base.records import Comparison, Estimate, Flip
+from trimtab.decision.flips import NOT_SHOWN
 from trimtab.measurement.clusters import too_few_groups
+from trimtab.reports.charts import drawn
 from trimtab.reports.costs import flips
+from trimtab.reports.details import slices
 from trimtab.reports.effects import better_first, outcome, weights_by_context
+from trimtab.reports.failures import failures
 from trimtab.reports.folder import StudyFolder, read_study
-from trimtab.reports.page import write_report
+from trimtab.reports.page import render, write_report
+from trimtab.reports.pieces import Said
 from trimtab.reports.quality import tradeoffs
-from trimtab.reports.top import caveats, rests_on
+from trimtab.reports.study_view import view_of
+from trimtab.reports.top import caveats, rests_on, top
 
 Make = Callable[..., Path]
 
@@ -100,11 +106,21 @@ def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_pat
         ({"what": "machine_hour", "below": 0.25}, "With a machine hour below 0.25 USD (now 0.4) the"),
         ({"what": "quality", "below": 0.62}, "With a target below 0.62 (now 0.8) the"),
         ({"what": "change.per_month", "above": 0.1}, "With the monthly rate of change above 0.1 the"),
+        (
+            {"what": "change.per_month", "below": 0.01, "above": 0.1},
+            "With the monthly rate of change below 0.01 or above 0.1 the",
+        ),
     ],
 )
 def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:
     flipped = replace(study, verdict=replace(study.verdict, flips=(Flip(then="rag", **flip),)))
     assert flips(flipped) == [f"{sentence} verdict would be rag."]
+
+
+def test_a_flip_to_no_arm_says_so(study: StudyFolder) -> None:
+    at = Flip(what="quality", above=0.85, then=NOT_SHOWN)
+    flipped = replace(study, verdict=replace(study.verdict, flips=(at,)))
+    assert flips(flipped) == ["With a target above 0.85 (now 0.8) no arm would be shown."]
 
 
 def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -> None:
@@ -125,9 +141,79 @@ def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -
 def test_assumed_volumes_are_not_marked_as_the_users(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path)
     (folder / "task.toml").write_text('[task]\nname="handbook"\nkind="answer"\n')
-    costs = write_report(folder).read_text().split('<section id="costs">')[1].split("</section>")[0]
-    assert "the task file states no volume" in costs
+    content = json.loads((folder / "study.json").read_text())
+    content["volume"] = {"questions_per_month": 10_000, "horizon_months": 12, "assumed": True}
+    (folder / "study.json").write_text(json.dumps(content))
+    page = write_report(folder).read_text()
+    costs = page.split('<section id="costs">')[1].split("</section>")[0]
+    assert "10,000 questions a month for 12 months (assumed: the task file states no volume)" in costs
+    assert "With questions a month below 12,000 (now 10,000, assumed)" in costs
     assert "mark yours" not in costs
+    assert "Cost over 12 months at an assumed 10,000 questions a month" in page.split('<section id="quality">')[0]
+
+
+def test_a_limit_is_drawn_and_told_against_the_upper_bound_of_the_latency(study: StudyFolder) -> None:
+    found = tradeoffs(study)
+    assert found is not None
+    chart = found.charts[0]
+    assert {dot.label: (dot.x, dot.x_high) for dot in chart.dots}["rag"] == (0.64, pytest.approx(0.768))
+    assert chart.limit == 1.5
+    assert "ends at its upper 95% bound" in found.heading.lead
+    assert str(drawn(chart)).count("whisker bound") == 2 * len(chart.dots)
+    assert "whisker bound" not in drawn(found.charts[1]), "costs have none"
+    assert "half within 393 ms; upper 95% bound 786 ms; the limit is 1.5 s" in [fact.note for fact in top(study).facts]
+    wide = replace(study, arms=tuple(replace(arm, latency_p95_high_ms=9000.0) for arm in study.arms))
+    assert "whisker bound" in drawn(tradeoffs(wide).charts[0])  # type: ignore[union-attr]
+
+
+def test_a_task_file_that_begins_with_a_byte_order_mark_keeps_its_prices_and_limits(
+    make_study: Make, tmp_path: Path
+) -> None:
+    folder = make_study(tmp_path)
+    (folder / "task.toml").write_text("\ufeff" + (folder / "task.toml").read_text(), encoding="utf-8")
+    found = read_study(folder)
+    assert found.cost is not None
+    assert found.cost.machine_hour is not None
+    assert found.limits is not None
+    assert found.limits.latency_p95_ms == 1500
+
+
+def test_slices_of_few_questions_are_folded(study: StudyFolder) -> None:
+    sizes = {"a": 10, "b": 9, "c": 1}
+    one = Estimate(value=0.5, low=0.4, high=0.6, n=0)
+    sliced = {name: replace(one, n=size) for name, size in sizes.items()}
+    few = slices(replace(study, arms=tuple(replace(arm, slices=sliced) for arm in study.arms)))
+    assert few is not None
+    assert few.grid is not None
+    assert few.few is not None
+    assert [column.title for column in few.grid.columns[1:]] == [Said(text="a", soft="n\u00a0=\u00a010")]
+    assert few.few.label == "2 slices of fewer than 10 questions"
+    assert [column.title.text for column in few.few.columns[1:] if isinstance(column.title, Said)] == ["b", "c"]
+    only = slices(replace(study, arms=tuple(replace(arm, slices={"c": sliced["c"]}) for arm in study.arms)))
+    assert only is not None
+    assert only.grid is None
+    page = render(view_of(replace(study, arms=tuple(replace(arm, slices=sliced) for arm in study.arms))))
+    section = page.split('<section id="slices">')[1].split("</section>")[0]
+    assert "<b>2 slices of fewer than 10 questions</b></summary>" in section
+    assert section.index("a <span") < section.index("<details>") < section.index("b <span")
+
+
+def test_a_graded_metric_shows_how_scores_spread_and_counts_none_as_right(study: StudyFolder) -> None:
+    graded = tuple(
+        replace(arm, answers=tuple(replace(one, failure="none") for one in arm.answers)) for arm in study.arms
+    )
+    found = failures(replace(study, metric="rouge_l", arms=graded))
+    assert found is not None
+    assert found.grid is not None
+    assert found.heading.title == "How the scores spread"
+    assert [column.title for column in found.grid.columns][1:4] == [
+        "lowest quarter up to",
+        "half up to",
+        "three quarters up to",
+    ]
+    assert "right" not in {column.title for column in found.grid.columns}
+    assert found.kinds == ()
+    assert "no answer counts as right or wrong" in found.heading.lead
 
 
 def test_machine_seconds_and_money_never_share_an_axis(study: StudyFolder) -> None:

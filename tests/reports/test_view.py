@@ -62,7 +62,7 @@ def view(make_study: Make, tmp_path: Path) -> StudyView:
 
 def test_nothing_in_it_is_markup(view: StudyView) -> None:
     texts = list(words(view))
-    assert len(view.sections) == 12
+    assert len(view.sections) == 13
     assert not [text for text in texts if isinstance(text, Markup) or "</" in text or "&#" in text]
 
 
@@ -75,10 +75,10 @@ def test_the_page_says_all_of_it(view: StudyView) -> None:
 
 def test_the_page_says_nothing_else(view: StudyView) -> None:
     """But for the names of a few fields, what stands outside charts is what the view says."""
-    page = re.sub(r"<(style|svg)\b.*?</\1>", "", render(view), flags=re.S)
+    page = re.sub(r"<(style|svg|script)\b.*?</\1>", "", render(view), flags=re.S)
     known = {" ".join(text.split()) for text in words(view)}
     said = {" ".join(unescape(text).split()) for text in re.split(r"<[^>]*>", page)} - {""}
-    own = {"Task", f"study {view.top.study}", "Question", "Reference"}
+    own = {"Task", f"study {view.top.study}", "Question", "Reference", "Arm", "Outcome", "Slice", "Words", "all"}
     left = {text for text in said - known - own if text.removeprefix(": ").removeprefix("passages: ") not in known}
     brackets = {text for text in left if text.startswith("[") or text.endswith("]")}
     assert {text.split("[")[-1].removesuffix("]") for text in brackets} <= known

@@ -197,3 +197,30 @@ def test_a_model_with_foreign_code_or_pickled_weights_is_refused(tmp_path: Path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(InputError, match="pickle"):
         Embedder(tmp_path)
+
+
+def test_seconds_are_those_of_the_whole_index_whether_it_was_there_or_not(
+    tmp_path, encoder, documents, make_document, monkeypatch
+) -> None:
+    clock = [0.0]
+    encode = encoder.encode
+
+    def slow(texts):
+        clock[0] += sum(map(len, texts))  # a second a character
+        return encode(texts)
+
+    monkeypatch.setattr("trimtab.retrieval.index.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(encoder, "encode", slow)
+
+    def made(folder: str, *states) -> float:
+        for state in states:
+            Index.open(tmp_path / folder, encoder).update(state)
+        return Index.open(tmp_path / folder, encoder).seconds
+
+    edited = [make_document("leave.md", "Leave lasts twenty days and one."), *documents[1:]]
+    straight = made("a", edited)
+    assert straight > 0
+    assert made("a", edited, edited) == straight  # nothing was embedded again
+    assert made("b", documents, edited) == pytest.approx(straight)  # one of three was
+    assert made("c", edited[:1], edited) == pytest.approx(straight)
+    assert made("d") == 0.0

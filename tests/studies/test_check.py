@@ -15,9 +15,8 @@ from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
 from trimtab.cli.check_page import draw
-from trimtab.measurement.power import smallest_difference
+from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.studies.check import CheckResult, Forecast, Piece, TokenStatistics, check
-from trimtab.studies.study import GUESSED_DISCORDANCE
 
 KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG_KEY"\n'
 
@@ -25,7 +24,7 @@ KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG
 def drawn(result: CheckResult, **named: Any) -> str:
     with open("/dev/null", "w") as nowhere:
         console = Console(width=200, record=True, file=nowhere, **named)
-        draw(result, console)
+        draw(result, console, "trimtab study")
         return console.export_text(styles=bool(named))
 
 
@@ -114,7 +113,7 @@ def test_rows_that_are_too_long_do_not_count(tmp_path: Path, tiny_model_folder: 
     assert sum(result.splits.values()) == 108
     assert levels(result, f"Test has {tests} rows") == ["warn"]
     assert len(result.refused) == 12
-    assert result.smallest_difference == smallest_difference(tests, GUESSED_DISCORDANCE, 1)
+    assert result.smallest_difference == smallest_difference(tests, assumed(), 1)
     assert levels(result, "12 rows are longer than the model's 256 tokens") == ["warn"]
 
 
@@ -144,7 +143,7 @@ def test_more_labels_than_a_language_model_can_score_are_not_tried(
         base=f'embedding = "{tiny_embedding_folder}"',
     )
     file.write_text(file.read_text().replace("[study]", '[study]\nbudget = "1s"'))
-    monkeypatch.setattr("trimtab.arms.plan.FIT_SECONDS", 1.0)
+    monkeypatch.setattr("trimtab.arms.timing.FIT_SECONDS", 1.0)
     result = check(file)
     assert [row.problem is None for row in result.forecasts] == [True, False]
     fits = result.splits["train"] * len(result.labels) / 60
@@ -215,7 +214,10 @@ def test_long_text_that_is_only_read_is_cut_in_its_middle_and_the_answer_is_not(
 
 def test_a_difference_that_no_arm_could_have_is_not_offered() -> None:
     shown = {share: drawn(replace(EMPTY, smallest_difference=share)) for share in (0.31, 1.0)}
-    assert "can show a difference of about 31 points between arms (80% power, 1 comparison)" in shown[0.31]
+    assert (
+        "can show a difference of about 31 points between arms (80% power, 1 comparison; assumed: arms differ on 30% of questions)"
+        in shown[0.31]
+    )
     assert "are too few to show any difference between arms" in shown[1.0]
     assert "100 points" not in shown[1.0]
 

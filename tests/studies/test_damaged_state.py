@@ -71,11 +71,11 @@ def test_an_id_that_leads_elsewhere_is_refused(task_file: Path, name: str):
     put(task_file, f"runs/{ID}/metrics.jsonl", "")
     arm = parse_arm("lora", load_task(task_file))
     before = sorted(task_file.parent.rglob("*.json*"))
-    with pytest.raises(MissingError, match="trimtab runs lists them"):
+    with pytest.raises(MissingError, match=r"; trimtab runs --task .* lists them"):
         study(task_file, resume=name, listeners=[])
-    with pytest.raises(MissingError, match="trimtab runs lists them"):
+    with pytest.raises(MissingError, match=r"; trimtab runs --task .* lists them"):
         train(task_file, "lora", resume=name, listeners=[])
-    with pytest.raises(MissingError, match="trimtab runs lists them"):
+    with pytest.raises(MissingError, match=r"; trimtab runs --task .* lists them"):
         find_saved(load_task(task_file), arm, name)
     after = [path for path in sorted(task_file.parent.rglob("*.json*")) if path.name != "refused.jsonl"]
     assert after == before
@@ -84,7 +84,7 @@ def test_an_id_that_leads_elsewhere_is_refused(task_file: Path, name: str):
 @pytest.mark.parametrize("pointer", [b"", b"..", b"\xff\xfe", b"gone"])
 def test_a_damaged_pointer_to_the_latest_study_is_refused(task_file: Path, pointer: bytes):
     put(task_file, "studies/latest", pointer)
-    with pytest.raises(MissingError, match="trimtab runs lists them"):
+    with pytest.raises(MissingError, match=r"; trimtab runs --task .* lists them"):
         study(task_file, resume="latest", listeners=[])
 
 

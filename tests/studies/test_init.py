@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from published import of_clinc, of_pubmed
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task
@@ -22,7 +23,8 @@ def table(rows: int, label: str = "topic") -> str:
 
 def questions(rows: int, answer: str = "On floor {}") -> str:
     return "".join(
-        json.dumps({"question": f"Where is {n}?", "answer": answer.format(n), "area": "x"}) + "\n" for n in range(rows)
+        json.dumps({"question": f"Where is {n}?", "answer": answer.format(n), "area": "xyz"[n % 3]}) + "\n"
+        for n in range(rows)
     )
 
 
@@ -137,6 +139,91 @@ def test_of_many_columns_the_fewest_values_are_the_label(tmp_path: Path) -> None
     assert '# slice = "created"' in text
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8", "utf-8-sig", "utf-16"])
+def test_the_encoding_is_found_and_written(tmp_path: Path, encoding: str) -> None:
+    rows = [f"Wo ist Tür Nummer {n} in der Straße?;Im {n}. Stock, grün" for n in range(12)]
+    (tmp_path / "fragen.csv").write_bytes("\n".join(["frage;antwort", *rows, ""]).encode(encoding))
+    (tmp_path / "büro.txt").write_bytes("Öffnungszeiten des Büros: täglich".encode(encoding))
+    (tmp_path / "plain.md").write_text("# Nothing odd\nPlain letters only.\n", encoding=encoding)
+    text = init(tmp_path)
+    task = load_task(tmp_path)
+    expected = {"latin-1": "cp1252", "utf-8-sig": "utf-8"}.get(encoding, encoding)
+    assert task.data.encoding == expected
+    assert ("encoding: cp1252, a guess, which gives words such as " in text) == (expected == "cp1252")
+    assert task.data.columns == {"input": "frage", "output": "antwort"}
+    assert read_examples(task, task.data.examples).examples[0].references == ("Im 0. Stock, grün",)
+    assert {document.sections[0].text for document in read_documents(task)} == {
+        "Öffnungszeiten des Büros: täglich",
+        "Plain letters only.",
+    }
+
+
+def test_a_file_in_another_encoding_than_most_is_left_out_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(
+        "".join(f"Größe {n},über\n" for n in range(50)).join(["text,label\n", ""]).encode()
+    )
+    (tmp_path / "b.csv").write_bytes("text,label\nGröße,über\n".encode("cp1252"))
+    (tmp_path / "note.txt").write_bytes("Größe".encode("cp1252"))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_bytes("Größe".encode("cp1252"))
+    (tmp_path / "docs" / "b.md").write_bytes("Größe".encode())
+    text = init(tmp_path)
+    task = load_task(tmp_path)
+    assert (task.data.examples, task.data.documents, task.data.encoding) == (("a.csv",), (), "utf-8")
+    for name in ("b.csv", "note.txt", "docs/: a.md"):
+        assert f"left out: {name}: is CP1252, and most here is UTF-8; save it as UTF-8" in text
+
+
+def test_no_guess_falls_on_a_column_that_is_empty_or_numbers_the_rows(tmp_path: Path) -> None:
+    head = "ticket_id,label,notes,text,team,opened,lang\n"
+    rows = (
+        f"T-{n:05d},,,Message number {n} of many,{'abc'[n % 3]},2026-01-{n % 28 + 1:02d} {n:05d},en\n"
+        for n in range(90)
+    )
+    (tmp_path / "a.csv").write_text(head + "".join(rows))
+    text = init(tmp_path)
+    assert load_task(tmp_path).data.columns == {"input": "text", "label": "team"}
+    assert '# slice = "…"' in text
+    assert '# group = "…"' in text
+
+
+@pytest.mark.parametrize("ids", ["T-{:05d}", "{}", "00{:02x}-{:03d}-ab1", "2026-11-{:02d}"])
+def test_an_id_is_never_the_answer(tmp_path: Path, ids: str) -> None:
+    rows = (f"{ids.format(n, n)},Message number {n} of many\n" for n in range(1, 30))
+    (tmp_path / "a.csv").write_text("reference,remark\n" + "".join(rows))
+    with pytest.raises(
+        InputError, match=r"cannot tell which field is the answer; .*call it answer, or name it in a task"
+    ):
+        init(tmp_path)
+
+
+def test_an_answer_that_is_a_number_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("remark,sum\n" + "".join(f"What is sum {n}?,{n * 7919 % 977}\n" for n in range(30)))
+    init(tmp_path)
+    assert load_task(tmp_path).data.columns == {"input": "remark", "output": "sum"}
+
+
+def test_labels_that_never_come_back_are_no_classes(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"What is {n}?,{n * 7919 % 9973}\n" for n in range(40)))
+    init(tmp_path)
+    assert load_task(tmp_path).task.kind == "answer"
+
+
+def test_what_is_published_needs_no_edit(tmp_path: Path) -> None:
+    for folder, rows in (("pubmed", of_pubmed()), ("clinc", of_clinc())):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "data.json").write_text(json.dumps(rows))
+        init(tmp_path / folder)
+        accepted(tmp_path / folder)
+    pubmed, clinc = load_task(tmp_path / "pubmed"), load_task(tmp_path / "clinc")
+    assert pubmed.data.columns == {"input": ("CONTEXTS", "QUESTION"), "label": "final_decision"}
+    assert pubmed.task.instruction.endswith("one of: maybe, no, yes.")
+    assert (clinc.task.kind, clinc.data.columns) == ("classify", {})
+    text = (tmp_path / "clinc" / "trimtab.toml").read_text()
+    assert "its parts are the splits: train 16 (train, oos_train); dev 7 (val, oos_val); test 9" in text
+    assert "\nsplit =" not in text
+
+
 def test_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(questions(20))
     (tmp_path / "trimtab.toml").write_text("mine")
@@ -169,7 +256,7 @@ def test_odd_names_are_written_so_that_they_load(tmp_path: Path, name: str) -> N
 
 def test_schema_writes_nothing(tmp_path: Path) -> None:
     schema = json.loads(init(tmp_path, schema=True))
-    assert set(schema["required"]) == {"task", "data", "base"}
+    assert set(schema["required"]) == {"task", "data"}
     assert "file" not in schema["properties"]
     assert not list(tmp_path.iterdir())
 

@@ -76,6 +76,33 @@ def test_every_arm_answers_every_test_question_once(whole: tuple[Path, StudyResu
         assert arm.cost.currency == "USD"
 
 
+def test_trivial_arms_stand_beside_the_arms_with_their_answers_and_are_in_no_comparison(
+    whole: tuple[Path, StudyResult],
+) -> None:
+    task, result = whole
+    folder = folder_of(task, result)
+    plain = json.loads((folder / "study.json").read_text())
+    assert [one["arm"] for one in plain["trivial"]] == ["most-frequent", "always-unknown", "nearest-answer"]
+    names, items = {arm["arm"] for arm in plain["arms"]}, plain["arms"][0]["n"]
+    compared = {name for pair in plain["comparisons"] for name in (pair["a"], pair["b"])}
+    for one in plain["trivial"]:
+        assert set(one) == {"arm", "score", "low", "high", "n", "not_beaten_by"}
+        assert set(one["not_beaten_by"]) <= names
+        answers = load_answers(folder / "arms" / one["arm"] / "answers.parquet")
+        assert len({answer.item_id for answer in answers}) == len(answers) == one["n"] == items
+        assert sum(answer.score for answer in answers) / items == pytest.approx(one["score"])
+        assert one["arm"] not in names | compared | {plain["verdict"]["arm"]}
+    # a random model knows less than one that says that it does not know
+    abstaining = next(one for one in plain["trivial"] if one["arm"] == "always-unknown")
+    assert abstaining["score"] > 0
+    assert {"prompt", "few-shot"} <= set(abstaining["not_beaten_by"])
+    named = r"answering without a model: prompt, few-shot, quick, full and freeze \(nearest-answer scores 1\.000\)\.$"
+    assert re.search(named, plain["verdict"]["sentence"])  # a question names its city
+    for report in ("report.html", "report.md"):
+        text = (folder / report).read_text()
+        assert all(text.count(name) >= 2 for name in ("most-frequent", "always-unknown", "nearest-answer"))
+
+
 def test_trained_weights_are_kept_and_their_checkpoints_are_not(whole: tuple[Path, StudyResult]) -> None:
     task, result = whole
     for arm, file in (
@@ -111,6 +138,9 @@ def test_the_manifest_names_what_the_figures_rest_on(whole: tuple[Path, StudyRes
     assert set(marks.values()) == {"measured", "predicted", "yours", "assumed"}
     assert marks["questions_per_month"] == "assumed"  # this task file names no volume
     assert "full.memory_mb" in plain["figures"]
+    assert marks["few-shot.choose_seconds"] == "measured"
+    assert plain["figures"]["few-shot.choose_seconds"]["value"] > 0
+    assert "prompt.choose_seconds" not in marks
     assert 1 < plain["too_few_groups"] < 10  # of pairs, among the 64 rows' test share
     report = (folder_of(task, result) / "report.html").read_text()
     assert f"only {plain['too_few_groups']} groups" in report

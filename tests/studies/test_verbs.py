@@ -75,6 +75,28 @@ def test_passages_are_cited_that_hold_the_answer(answer: str, cited: tuple[int, 
     assert supporting(answer, (), UNKNOWN) == ()
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "cited"),
+    [
+        ("What is the door code?", "The door code is 4471.", ()),  # invented, and stands nowhere
+        ("What is the door code?", "The door code is 30.", ()),  # that is days of leave
+        ("What is the door code?", "The door code is 8250.", ()),  # that is the plumber's
+        ("Who has the door code?", "Ask for the door code at the front desk.", (1,)),
+        ("Does Idris Valcourt approve leave?", "Idris Valcourt approves the leave.", ()),  # the question says so alone
+        ("How many days of leave has Idris Valcourt?", "Idris Valcourt has 30 days of leave.", (1,)),
+        ("How many days?", "thirty days of leave", (1,)),
+    ],
+)
+def test_a_number_that_stands_there_for_something_else_supports_nothing(
+    question: str, answer: str, cited: tuple[int, ...]
+) -> None:
+    found = hits(
+        "You have 30 days of leave a year. The door code is at the front desk. Ada Quill approves leave.",
+        "Ring 8250 for the plumber. The door is green.",
+    )
+    assert supporting(answer, found, UNKNOWN, question) == cited
+
+
 TASK = """
 [task]
 name = "tiny"
@@ -109,7 +131,7 @@ def write_rows(folder: Path, count: int = 40, extra: str = "") -> str:
 
 def drawn(result: Any) -> str:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    draw(result, console)
+    draw(result, console, "trimtab study")
     text = console.export_text()
     console.file.close()
     return text
@@ -121,7 +143,7 @@ def test_check_without_labels_says_what_is_missing_and_what_works(tmp_path: Path
     (remark,) = result.remarks
     assert remark.level == "stop"
     assert "no labelled examples" in remark.text
-    assert "trimtab ask" in remark.text
+    assert f'trimtab ask "…" --task {tmp_path}' in remark.text
     assert "About 100 test questions" in remark.text
     assert (result.documents, result.splits, result.forecasts) == (1, {"train": 0, "dev": 0, "test": 0}, ())
     assert "trimtab ask" in drawn(result)

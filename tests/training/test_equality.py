@@ -176,6 +176,18 @@ def test_held_out_loss_is_per_token_whatever_the_batch():
         assert held_out(base, Supervised(rows, batch=batch, seed=0)).dev_loss == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_look_at_dev_tells_what_each_row_adds():
+    """In the order of the pass, however it was cut; their mean is the loss, and each is what the row has alone."""
+    rows, base = random_rows(7), base_of("llama")
+    tokens = sum(row.trained_tokens for row in rows)
+    alone = [held_out(base, Supervised([row], batch=1, seed=0)).dev_loss * row.trained_tokens for row in rows]
+    for batch in (1, 3, 7):
+        seen = held_out(base, Supervised(rows, batch=batch, seed=0))
+        assert sum(seen.rows) / 7 == pytest.approx(seen.dev_loss, abs=1e-6)
+        assert sorted(seen.rows) == pytest.approx(sorted(nats * 7 / tokens for nats in alone), abs=1e-5)
+        assert held_out(base, Supervised(rows, batch=batch, seed=0)).rows == seen.rows
+
+
 def test_packed_neighbours_do_not_see_each_other():
     """A row's loss is the same alone and between others, and its neighbours get no gradient from it."""
     rows, base = random_rows(3), base_of("mistral")

@@ -92,7 +92,10 @@ def test_it_learns_a_separable_problem(tmp_path, dtype):
     asked = prompts(30, seed=9)
     chosen = label_probabilities(base, own, [ids for ids, _ in asked]).argmax(-1).tolist()
     told_right = sum(answer == label for answer, (_, label) in zip(chosen, asked, strict=True)) / len(asked)
-    assert told_right == pytest.approx(held_out(base, unseen).figures["accuracy"])
+    seen = held_out(base, unseen)
+    assert told_right == pytest.approx(seen.figures["accuracy"])
+    assert len(seen.rows) == 30
+    assert sum(seen.rows) / 30 == pytest.approx(seen.dev_loss, abs=1e-6)
 
 
 def padded(model, own, chosen):

@@ -134,12 +134,13 @@ def test_a_longer_run_has_the_same_constant_rates_once_both_are_warm(steps, more
 
 
 def test_the_best_weights_are_on_at_the_end(tmp_path):
-    """The metric falls after the first evaluation: the weights of that step come back."""
-    seen, scores, base = [], iter([0.9, 0.2, 0.1]), fresh()
+    """The loss rises after the first evaluation: the weights of that step come back, whatever the metric says."""
+    seen, losses, base = [], iter([(0.2, 0.1), (0.9, 0.8), (0.8, 0.9)]), fresh()
 
     def evaluate():
         seen.append(weights(base))
-        return Evaluation(dev_loss=1.0, dev_metric=next(scores))
+        loss, metric = next(losses)
+        return Evaluation(dev_loss=loss, dev_metric=metric)
 
     events: list = []
     told = Progress(listeners=[events.append])
@@ -322,28 +323,37 @@ def test_a_run_is_not_resumed_on_other_data_or_in_another_precision(tmp_path):
         train(job(last_layers, tmp_path, fingerprint="a"))
 
 
-def rewrite_state(folder, change):
-    for file in folder.glob("checkpoints/*/state.json"):
-        state = json.loads(file.read_text())
-        change(state)
-        file.write_text(json.dumps(state))
+@pytest.mark.parametrize("version", [2, 4])
+def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path, version):
+    """The one before marked its best weights by another rule: going on would name one reading and keep another's weights."""
+    train(job(fresh(), tmp_path, dev=dev()), until=4)
+    for file in tmp_path.glob("checkpoints/*/state.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "version": version}))
+    with pytest.raises(InputError, match=f"version {version} of Trimtab's checkpoints; this Trimtab reads 3"):
+        train(job(fresh(), tmp_path, dev=dev()))
 
 
-def test_a_checkpoint_of_the_version_before_is_read_and_one_of_a_later_is_refused_by_name(tmp_path):
-    def as_before(state):
-        assert state.pop("version") == 2
-        for reading in state["readings"]:
-            del reading["figures"]
+def test_whether_to_stop_is_told_alike_after_a_resume(tmp_path):
+    """The rows that its standard error needs stand in the checkpoint."""
 
-    whole, resumed = fresh(), fresh()
-    train(job(whole, tmp_path / "whole", dev=dev()))
-    train(job(resumed, tmp_path / "old", dev=dev()), until=4)
-    rewrite_state(tmp_path / "old", as_before)
-    train(job(resumed, tmp_path / "old", dev=dev()))
-    assert same(weights(whole), weights(resumed))
-    rewrite_state(tmp_path / "old", lambda state: state.update(version=3))
-    with pytest.raises(InputError, match="version 3 of Trimtab's checkpoints; this Trimtab reads 1 and 2"):
-        train(job(fresh(), tmp_path / "old", dev=dev()))
+    def looks(seen):
+        losses = iter([(1.0, 2.0, 3.0), (1.5, 2.5, 3.2), (0.9, 2.0, 3.9), (1.5, 2.4, 3.5), (9.0, 9.0, 9.0)][seen:])
+
+        def evaluate():
+            rows = next(losses)
+            return Evaluation(dev_loss=sum(rows) / 3, rows=rows)
+
+        return evaluate
+
+    settings = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=5)
+    whole, cut = fresh(), fresh()
+    expected = train(job(whole, tmp_path / "whole", settings=settings, evaluate=looks(0)))
+    assert expected.steps == 8  # the third rises by less than one standard error, the fourth by more
+    for number, rung in enumerate((2, 4, 6)):
+        train(job(cut, tmp_path / "cut", settings=settings, evaluate=looks(number)), until=rung)
+    result = train(job(cut, tmp_path / "cut", settings=settings, evaluate=looks(3)))
+    assert (result.steps, result.readings, result.best) == (8, expected.readings, expected.readings[0])
+    assert same(weights(whole), weights(cut))
 
 
 def test_a_folder_has_one_writer(tmp_path):

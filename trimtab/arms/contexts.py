@@ -11,7 +11,7 @@ import numpy as np
 
 from trimtab.arms.session import Session
 from trimtab.base.files import sha256_text
-from trimtab.base.grammar import PARTS, shots_of
+from trimtab.base.grammar import PARTS, method_of, shots_of
 from trimtab.base.records import Arm, Example, Hit, Prompt
 from trimtab.data.prompts import Shot, compose
 from trimtab.measurement.ranking import holds
@@ -185,6 +185,17 @@ class NearestShots:
 
     def _may_stand(self, shot: Example, example: Example) -> bool:
         return shot.id != example.id and (shot.group is None or shot.group != example.group)
+
+
+def context_key(arm: Arm) -> tuple[object, ...]:
+    """What arms that share one choice of numbers have in common: the context, and which numbers of it their settings fix."""
+    return (arm.context, *(arm.settings.get(PARTS[part].setting) for part in arm.parts))
+
+
+def tries(arm: Arm) -> int:
+    """How many contexts are asked on dev to choose the arm's numbers; none for a model that is not the base."""
+    open_parts = [PARTS[part] for part in arm.parts if PARTS[part].setting not in arm.settings]
+    return sum(len(part.tried) for part in open_parts) if method_of(arm).uses_base else 0
 
 
 def choose_context(session: Session, arm: Arm, score: Callable[[Context], float], *, search: bool = True) -> Context:

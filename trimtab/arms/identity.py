@@ -26,8 +26,8 @@ from trimtab.model.folder import inside, weight_files
 Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of it
 
 TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that weights depend on
-# What decides which arms run and for how long; each arm's own share of it stands in its effort.
-_NOT_SETTINGS = {"study": {"arms", "budget"}}
+# What decides which arms run and for how long (each arm's own share of it stands in its effort), and what the task is called.
+_NOT_SETTINGS = {"study": {"arms", "budget"}, "task": {"name"}}
 _ASPECTS = {
     "rows": ("messages", "references"),
     "row weights": ("weight",),

@@ -1,32 +1,15 @@
-"""How long a study will take, measured on a few real steps before it starts, and what is cut when that is too long."""
+"""How long a study will take, by what was foretold of its arms, and what is cut when that is too long."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, context_for
 from trimtab.arms.run import Effort
-from trimtab.arms.session import Session
-from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, evaluations, prepare, recipe, training_rows
+from trimtab.arms.weights import evaluations
 from trimtab.base.codec import read_record, write_record
-from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.grammar import PARTS, is_trained
-from trimtab.base.machine import MemoryPeak
-from trimtab.base.progress import Progress
-from trimtab.base.records import Arm, Prompt
-from trimtab.data.checks import linear_memory_mb
-from trimtab.measurement.latency import MIN_LATENCIES
-from trimtab.training.predict import measure_rate, memory_mb
-from trimtab.training.sft import document_rows
 
-SAMPLE = 8
-TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
-LINEAR_SAMPLE = 64
-FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
-API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
 EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 
@@ -76,120 +59,6 @@ class Plan:
     def seconds(self) -> float:
         """Predicted seconds of all arms that will run."""
         return sum(arm.seconds(self.effort) for arm in self.arms if arm.arm not in self.left_out)
-
-
-def predict(session: Session, arms: Sequence[Arm], progress: Progress | None = None) -> tuple[ArmPlan, ...]:
-    """Predict every arm from real steps and answers of this machine, for a few seconds each kind."""
-    progress = progress or Progress()
-    plans: list[ArmPlan] = []
-    chosen: set[str] = set()
-    rates: dict[Context, _AnswerRate] = {}  # answering costs alike for all weights, so a context is timed once
-    for number, arm in enumerate(arms, 1):
-        progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
-        context = context_for(arm)
-        open_parts = [PARTS[part] for part in arm.parts if PARTS[part].setting not in arm.settings]
-        choices = 0 if arm.context in chosen else sum(len(part.tried) for part in open_parts)
-        chosen.add(arm.context)
-        try:
-            plans.append(_predict(session, arm, context, choices, rates))
-        except MissingError:
-            raise
-        except (TrimtabError, RuntimeError, ValueError, MemoryError) as error:
-            # an arm that cannot even begin takes no time; the study tries it all the same
-            problem = " ".join(str(error).split()) or type(error).__name__
-            plans.append(ArmPlan(arm=arm.name, problem=problem))
-    return tuple(plans)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _AnswerRate:
-    """Seconds a question takes, among many and alone, and the most memory held meanwhile, in MB."""
-
-    many: float
-    alone: float
-    memory_mb: float
-
-
-def _predict(session: Session, arm: Arm, context: Context, choices: int, rates: dict[Context, _AnswerRate]) -> ArmPlan:
-    splits = session.workspace.splits
-    if arm.endpoint:
-        return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
-    if arm.weights == "linear":
-        return _linear(session, arm)
-    if context not in rates:
-        rates[context] = _answer_rate(session, context)
-    rate = rates[context]
-    tests, dev = len(splits["test"]), len(splits["dev"])
-    answers = rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2)
-    choosing = choices * rate.many * min(dev, DEV_ITEMS)
-    if not is_trained(arm):
-        return ArmPlan(arm=arm.name, answer_seconds=answers, choose_seconds=choosing, memory_mb=rate.memory_mb)
-    plan = recipe(arm, len(splits["train"]), 0)
-    stages, dev_loss, memory = _training(session, plan, context)
-    return ArmPlan(
-        arm=arm.name,
-        stages=stages,
-        dev_seconds=dev_loss + rate.many * min(dev, DEV_QUESTIONS),
-        answer_seconds=answers,
-        choose_seconds=choosing,
-        memory_mb=memory,
-    )
-
-
-def _linear(session: Session, arm: Arm) -> ArmPlan:
-    """The embedding of every row, timed on a few, and the fits; a budget that cuts epochs cuts nothing of them."""
-    train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
-    sample, labels = [example.input for example in session.part("train", LINEAR_SAMPLE)], len(session.workspace.labels)
-    with MemoryPeak() as memory:
-        session.embedder.encode(sample[:1])  # the first, cold one is not counted
-        began = time.perf_counter()
-        session.embedder.encode(sample)
-        each = (time.perf_counter() - began) / len(sample)
-    return ArmPlan(
-        arm=arm.name,
-        answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
-        memory_mb=memory.megabytes + linear_memory_mb([example.input for example in train], labels),
-    )
-
-
-def _answer_rate(session: Session, context: Context) -> _AnswerRate:
-    """Speed and memory of the base model on a few dev questions."""
-    splits = session.workspace.splits
-    sample = session.part("dev" if splits["dev"] else "train", 2 * SAMPLE)
-    session.fresh_base()
-    with MemoryPeak() as memory:
-        prompts = PromptBuilder(session, context).prompts(sample)
-        alone = _seconds(session, prompts[:1])
-        if alone < TIMED_SECONDS:  # the first one is cold, which long answers do not feel
-            alone = _seconds(session, prompts[:1])
-        many = _seconds(session, prompts) / len(prompts)
-    return _AnswerRate(many=many, alone=alone, memory_mb=memory.megabytes)
-
-
-def _seconds(session: Session, prompts: Sequence[Prompt]) -> float:
-    began = time.perf_counter()
-    session.answer(prompts)
-    return time.perf_counter() - began
-
-
-def _training(session: Session, plan: Recipe, context: Context) -> tuple[tuple[StagePlan, ...], float, float]:
-    """Its stages, the seconds of one dev loss, and the predicted peak of memory in MB."""
-    train, dev = session.workspace.splits["train"], session.part("dev", DEV_ROWS)
-    sample = training_rows(session, context, session.part("train", 4 * SAMPLE), 0)[0]
-    prepare(session, plan)
-    rate = measure_rate(session.base, sample, TIMED_SECONDS).tokens_per_second
-    each = sum(len(row.encoded.ids) for row in sample) / len(sample)
-    tokens = {"sft": each * len(train)}
-    if any(stage.name == "docs" for stage in plan.stages):
-        tokens["docs"] = sum(
-            len(row.encoded.ids) for row in document_rows(session.workspace.documents, session.encoder)
-        )
-    stages = tuple(StagePlan(epoch_seconds=tokens[stage.name] / rate, epochs=stage.epochs) for stage in plan.stages)
-    return (
-        stages,
-        each * len(dev) / rate / 3,
-        memory_mb(session.base),
-    )  # a forward pass is a third of the work of a step
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.arms.answerers import Ready, ready, score_on
-from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_context, context_for
+from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_context, context_for, context_key, tries
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session
 from trimtab.arms.weights import Trained, train_weights
-from trimtab.base.grammar import PARTS, is_trained, method_of
-from trimtab.base.machine import MemoryPeak, folder_bytes
+from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import (
     Answer,
@@ -42,6 +42,7 @@ from trimtab.measurement.figures import (
 )
 from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
+from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
 BATCH_ITEMS = 64  # questions between two progress events
@@ -84,6 +85,7 @@ class _Measured:
     train_seconds: float = 0.0
     answer_seconds: float = 0.0
     index_seconds: float = 0.0
+    choose_seconds: float = 0.0
     stored_bytes: int = 0
     peak_mb: float = 0.0
 
@@ -93,7 +95,7 @@ class ArmRunner:
 
     def __init__(self, session: Session, scorer: Scorer | None, progress: Progress) -> None:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
-        self._contexts: dict[tuple[object, ...], Context] = {}
+        self._contexts: dict[tuple[object, ...], tuple[Context, float]] = {}
 
     def run(self, arm: Arm, split: Split, folder: Path, effort: Effort, *, saved: SavedArm | None = None) -> Outcome:
         """Choose the arm's context, make its weights under `folder`, answer the split, measure.
@@ -101,16 +103,21 @@ class ArmRunner:
         `saved` are weights and a context that were made before; nothing is chosen or trained then.
         """
         examples = self.session.workspace.splits[split]
+        if method_of(arm).uses_base:  # what the arm before it left is not this one's
+            self.session.fresh_base()
+        else:
+            release_memory()
         with MemoryPeak() as memory:
             index_seconds = self._index_seconds(examples) if arm.retrieves else 0.0
-            context = context_for(arm, saved.chosen) if saved else self.context(arm, effort)
-            found = _Measured(context=context, index_seconds=index_seconds)
+            context, choosing = (context_for(arm, saved.chosen), 0.0) if saved else self.context(arm, effort)
+            found = _Measured(context=context, index_seconds=index_seconds, choose_seconds=choosing)
+            made: list[dict[str, float]] = []
             for seed in range(effort.seeds):
                 self.progress.arm, self.progress.seed = arm.name, seed
                 run = saved.folder if saved else folder / f"run-{seed}"
                 trained = saved.trained if saved else self._train(arm, context, run, seed, effort.epochs)
                 found.train_seconds += trained.seconds / effort.seeds
-                found.figures.update(trained.figures)
+                made.append(trained.figures)
                 found.stored_bytes = folder_bytes(run / "adapter")
                 replies = None if saved else run / REPLIES
                 sample = self.session.part(split, SAMPLE)
@@ -118,21 +125,27 @@ class ArmRunner:
                     self._measure(found, able, examples, split, seed, effort.seeds)
         found.peak_mb = memory.megabytes
         usage = self._usage(arm, found)
-        first = [answer for answer in found.answers if answer.seed == 0]
-        found.figures.update(extra_figures(first, examples, self.task))
+        runs = by_seed(found.answers)
+        found.figures.update(
+            mean_figures(made) | mean_figures([extra_figures(run, examples, self.task) for run in runs])
+        )
         return Outcome(
             answers=tuple(found.answers),
             result=self._result(arm, found, usage),
             usage=usage,
-            classes=class_figures(first) if self.task.task.kind == "classify" else None,
+            classes=mean_classes([class_figures(run) for run in runs]) if self.task.task.kind == "classify" else None,
         )
 
-    def context(self, arm: Arm, effort: Effort) -> Context:
-        """The arm's context; its numbers are chosen on dev with the base model, once for all arms that share it."""
-        key = (arm.context, *(arm.settings.get(PARTS[part].setting) for part in arm.parts))
-        if key not in self._contexts:
-            search = effort.search and method_of(arm).uses_base
-            self._contexts[key] = choose_context(self.session, arm, self._score_context, search=search)
+    def context(self, arm: Arm, effort: Effort) -> tuple[Context, float]:
+        """The arm's context, and the seconds of choosing it on dev with the base model: done once, and paid by each arm that shares it."""
+        key = context_key(arm)
+        if key in self._contexts:
+            return self._contexts[key]
+        if not (effort.search and tries(arm)):
+            return context_for(arm), 0.0
+        began = time.perf_counter()
+        context = choose_context(self.session, arm, self._score_context)
+        self._contexts[key] = context, time.perf_counter() - began
         return self._contexts[key]
 
     def _score_context(self, context: Context) -> float:
@@ -144,8 +157,8 @@ class ArmRunner:
 
     def _index_seconds(self, examples: Sequence[Example]) -> float:
         self.progress.emit("index")
-        self.session.hits(examples[:1])
-        return self.session.index_seconds
+        self.session.hits(examples[:1])  # loads the embedding model
+        return self.session.index.seconds
 
     def _train(self, arm: Arm, context: Context, run: Path, seed: int, epochs: float | None) -> Trained:
         return train_weights(
@@ -213,6 +226,7 @@ class ArmRunner:
             train_seconds=found.train_seconds,
             evaluation_seconds=found.answer_seconds,
             index_seconds=found.index_seconds,
+            choose_seconds=found.choose_seconds,
             seconds_per_question=float(np.mean(found.latencies)),
             seconds_error=float(np.std(found.latencies) / len(found.latencies) ** 0.5),
             prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),
@@ -227,18 +241,17 @@ class ArmRunner:
         score = score_estimate(found.answers, self.task)
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
-        seeds = sorted({answer.seed for answer in found.answers})
-        by_seed = [[answer for answer in found.answers if answer.seed == seed] for seed in seeds]
+        runs = by_seed(found.answers)
         index_bytes = folder_bytes(self.session.workspace.folder / "index") if arm.retrieves else 0
         return ArmResult(
             arm=arm.name,
             status="done",
             score=score,
             score_floor=floor,
-            seeds=len(seeds),
-            seed_scores=tuple(score_estimate(part, self.task).value for part in by_seed),
+            seeds=len(runs),
+            seed_scores=tuple(score_estimate(run, self.task).value for run in runs),
             format_ok=float(np.mean([answer.format_ok for answer in found.answers])),
-            abstention=abstention(by_seed[0], self.task.task.unknown) if self.task.task.kind == "answer" else {},
+            abstention=abstention(found.answers, self.task.task.unknown) if self.task.task.kind == "answer" else {},
             slices=slice_estimates(found.answers, self.task),
             extras=found.figures,
             train_seconds=usage.train_seconds,

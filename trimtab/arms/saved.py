@@ -96,7 +96,7 @@ def latest_winner(task: Task) -> str | None:
         if other is not None:
             raise InputError(
                 f"the study {folder.name} chose {winner} on {other}, and the task file now names {task.base.model}",
-                "run trimtab study again, name an arm with --arm, or put base.model back",
+                f"run {task.command('study')} again, name an arm with --arm, or put base.model back",
                 file=task.file,
             )
         return winner
@@ -111,7 +111,7 @@ def find_saved(task: Task, arm: Arm, run: str | None = None) -> SavedArm | None:
     """
     home = task.folder / FOLDER
     if run is not None:
-        return _of_run(folder_named(home / "runs", run, "run"), arm, task)
+        return _of_run(folder_named(home / "runs", run, "run", task.command("runs")), arm, task)
     elsewhere: str | None = None
     for folder in newest(home / "runs"):
         record = read_run(folder)
@@ -134,10 +134,11 @@ def find_saved(task: Task, arm: Arm, run: str | None = None) -> SavedArm | None:
     return None
 
 
-def require_weights(saved: SavedArm | None, arm: Arm) -> SavedArm | None:
+def require_weights(saved: SavedArm | None, arm: Arm, task: Task) -> SavedArm | None:
     """`saved` again; raises MissingError when the arm needs trained weights and there are none."""
     if is_trained(arm) and saved is None:
-        raise MissingError(f"arm {arm.name} has no trained weights yet; make them with: trimtab train {arm.name}")
+        make = task.command(f"train {arm.name}")
+        raise MissingError(f"arm {arm.name} has no trained weights yet; make them with: {make}")
     return saved
 
 
@@ -149,11 +150,13 @@ def newest(folder: Path) -> list[Path]:
 def _of_run(folder: Path, arm: Arm, task: Task) -> SavedArm:
     record = read_run(folder)
     if record is None:
-        raise MissingError(f"{folder}: no such run; trimtab runs lists them")
+        raise MissingError(f"{folder}: no such run; {task.command('runs')} lists them")
     if not _is(record.arm, arm):
-        raise MissingError(f"{folder}: a run of arm {record.arm.name}, not of {arm.name}; trimtab runs lists them")
+        listing = task.command("runs")
+        raise MissingError(f"{folder}: a run of arm {record.arm.name}, not of {arm.name}; {listing} lists them")
     if record.result is None:
-        raise MissingError(f"{folder}: not finished; go on with: trimtab train {arm.name} --resume {folder.name}")
+        again = task.command(f"train {arm.name} --resume {folder.name}")
+        raise MissingError(f"{folder}: not finished; go on with: {again}")
     other = _other_base(record, task)
     if other is not None:
         raise MissingError(f"{folder}: {_other_weights(arm, other, task)}")
@@ -167,9 +170,10 @@ def _is(saved: Arm, arm: Arm) -> bool:
 
 def _other_weights(arm: Arm, other: str, task: Task) -> str:
     now = task.base.embedding if arm.weights == "linear" else task.base.model
+    again = task.command(f"train {arm.name}")
     return (
         f"the weights of arm {arm.name} were trained on {other}, and the task file now names {now}; "
-        f"train it again with: trimtab train {arm.name}, or put the former model back"
+        f"train it again with: {again}, or put the former model back"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -37,7 +36,6 @@ class Session:
         self.workspace, self.task = workspace, workspace.task
         self._asked_precision = precision or workspace.task.base.precision
         self._base: Base | None = None
-        self.index_seconds = 0.0
         self._hits: dict[str, tuple[Hit, ...]] = {}
 
     @property
@@ -78,10 +76,8 @@ class Session:
     @cached_property
     def index(self) -> Index:
         """The index over the task's documents, brought up to date."""
-        began = time.perf_counter()
         index = Index.open(self.workspace.folder / "index", self.embedder)
         index.update(self.workspace.documents)
-        self.index_seconds = time.perf_counter() - began
         return index
 
     @property
@@ -118,16 +114,23 @@ class Session:
         """Let the next question pay for its own retrieval."""
         self._hits.clear()
 
-    def answer(self, prompts: Sequence[Prompt], *, held: Prefix | None = None) -> list[Generation]:
+    def unindexed(self) -> list[str]:
+        """The texts that the index would have to embed to be up to date."""
+        return Index.open(self.workspace.folder / "index", self.embedder).missing(self.workspace.documents)
+
+    def answer(
+        self, prompts: Sequence[Prompt], *, held: Prefix | None = None, most: int | None = None
+    ) -> list[Generation]:
         """Answer with the weights that are on: a label of the closed set, or text.
 
-        `held` is a beginning of the prompts that was read before, for labels.
+        `held` is a beginning of the prompts that was read before, for labels; `most` cuts texts after so many tokens.
         """
         if self.task.task.kind == "classify":
             requests = [ChoiceRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
             return choose_labels(self.base, requests, self.workspace.labels, self._label_ids, held=held)
+        longest = self.output_tokens
         asked = [
-            Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=self.output_tokens)
+            Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=min(most or longest, longest))
             for prompt in prompts
         ]
         engine = Engine(self.base, self.encoder.stop_ids)

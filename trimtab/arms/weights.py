@@ -173,7 +173,7 @@ def train_weights(
 ) -> Trained:
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
-    The weights that did best on dev are kept: by the task's metric and by the loss. `epochs` is the most of
+    The weights with the lowest loss on dev are kept; the task's metric is told beside it (decision 12). `epochs` is the most of
     each stage. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
     """
     if not is_trained(arm):
@@ -208,6 +208,7 @@ def train_weights(
     save_adapter(session.base, folder / "adapter")
     if head is not None:
         save_head(head, folder / "adapter")
+    best = results[-1].best
     return Trained(
         seconds=sum(result.seconds for result in results),
         tokens=sum(result.tokens for result in results),
@@ -215,7 +216,7 @@ def train_weights(
         skipped=skipped,
         epochs=plan.stages[-1].epochs,
         health=results[-1].health,
-        best=results[-1].best,
+        best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
     )
 
 

@@ -15,7 +15,7 @@ from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents
-from trimtab.data.formats import read_examples
+from trimtab.data.formats import Read, read_examples
 from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits
@@ -58,15 +58,20 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     if not task.data.examples:
         return open_to_answer(task, rows=False)
     documents = read_documents(task)
-    read = read_examples(task, task.data.examples)
-    fixed = read_examples(task, task.data.test) if task.data.test else None
-    refusals = (*read.refusals, *(fixed.refusals if fixed else ()))
+    examples, fixed_test, reads = _read_rows(task)
+    refusals = tuple(refusal for read in reads for refusal in read.refusals)
     write_refusals(folder, refusals)
-    examples, fixed_test = read.examples, fixed.examples if fixed else ()
     audit = audit_rows(examples, fixed_test, documents)
     ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
     splits = assign_splits(
-        examples, fixed_test, task.data.split, ledger, kind, unknown=unknown, likeness=audit.examples
+        examples,
+        fixed_test,
+        task.data.split,
+        ledger,
+        kind,
+        unknown=unknown,
+        likeness=audit.examples,
+        test_parts=audit.rows.parts[len(examples) :],
     )
     overlaps = find_overlaps(audit, splits)
     if refuse_leaks:
@@ -83,7 +88,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         splits=splits,
         documents=documents,
         refusals=refusals,
-        notes=(*read.notes, *(fixed.notes if fixed else ())),
+        notes=tuple(note for read in reads for note in read.notes),
         audit=audit,
         overlaps=overlaps,
         findings=count_private(private),
@@ -96,10 +101,9 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
     splits: Mapping[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
     folder = task.folder / FOLDER
     if rows:
-        read = read_examples(task, task.data.examples)
-        fixed = read_examples(task, task.data.test).examples if task.data.test else ()
-        ledger = folder / "splits.parquet"
-        splits = assign_splits(read.examples, fixed, task.data.split, ledger, task.task.kind, unknown=task.task.unknown)
+        examples, fixed_test, _ = _read_rows(task)
+        ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
+        splits = assign_splits(examples, fixed_test, task.data.split, ledger, kind, unknown=unknown)
     return Workspace(
         task=task,
         folder=folder,
@@ -114,17 +118,29 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
     )
 
 
+def _read_rows(task: Task) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Read, ...]]:
+    """The examples; the test set where there is one as it is, in files of its own or as a part of the examples; and what was read."""
+    reads = [read_examples(task, patterns) for patterns in (task.data.examples, task.data.test) if patterns]
+    examples = tuple(row for row in reads[0].examples if row.split != "test")
+    part = [row for row in reads[0].examples if row.split == "test"]
+    return examples, (*part, *(row for read in reads[1:] for row in read.examples)), tuple(reads)
+
+
 def require_sound(workspace: Workspace) -> None:
     """Raise InputError for the first remark that forbids a study."""
     for remark in workspace.remarks:
         if remark.level == "stop":
             raise InputError(
-                remark.text.rstrip("."), "mend it; trimtab check shows everything", file=workspace.task.file
+                remark.text.rstrip("."),
+                f"mend it; {workspace.task.command('check')} shows everything",
+                file=workspace.task.file,
             )
     if not workspace.splits["test"]:
+        ask = workspace.task.command('ask "…"')
         raise InputError(
             "no labelled examples, so nothing can be compared",
-            "label about 100 questions (input and right answer a line) and name the file in data.examples; until then: trimtab ask",
+            "label about 100 questions (input and right answer a line) and name the file in data.examples; "
+            f"until then: {ask}",
             file=workspace.task.file,
             field="data.examples",
         )

@@ -75,10 +75,13 @@ def read_object(path: Path, *keys: str) -> dict[str, Any]:
     return value
 
 
-def folder_named(home: Path, name: str, what: str) -> Path:
-    """The folder `name` directly in `home`; raises MissingError for one that is not there, and for what is no name, such as `..`."""
+def folder_named(home: Path, name: str, what: str, listing: str) -> Path:
+    """The folder `name` directly in `home`; raises MissingError for one that is not there, and for what is no name, such as `..`.
+
+    `listing` is the command that lists those there are.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or not (home / name).is_dir():
-        raise MissingError(f"{home}: no such {what} {name[:80]!r}; trimtab runs lists them")
+        raise MissingError(f"{home}: no such {what} {name[:80]!r}; {listing} lists them")
     return home / name
 
 

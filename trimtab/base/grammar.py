@@ -95,6 +95,14 @@ PARTS: Mapping[str, Part] = {
 }
 
 
+# Beside the arms of every study, never among them: they answer without a model and cost nothing.
+TRIVIAL: Mapping[str, str] = {
+    "most-frequent": "no model: the most frequent answer of the training rows, whatever is asked",
+    "always-unknown": "no model: says that it does not know, whatever is asked",
+    "nearest-answer": "no model: the answer of the training question with the most words in common",
+}
+
+
 def method_of(arm: Arm) -> Method:
     """The row of the table for an arm's weights."""
     return METHODS[arm.weights]
@@ -157,6 +165,8 @@ def named(name: str) -> Arm | None:
     The parts after the weights may stand in any order; the arm has the one spelling that is written. Raises ValueError for
     parts that are known and do not go together.
     """
+    if name in TRIVIAL:
+        raise ValueError("it stands beside the arms of every study; leave it out")
     heads = [part for part in name.split("+") if part != PROMPT and part not in PARTS]
     rest = [part for part in name.split("+") if part not in heads]
     if len(heads) > 1 or (not heads and not rest):

@@ -29,7 +29,7 @@ class Example:
 
     `messages` ends with a user (or tool) turn; earlier assistant turns may stand in it. `references[0]` is the answer that is
     trained on. For `classify`, `references` is the one label. `passages` names the documents (or their passages) that hold
-    the answer, when the data says so.
+    the answer, and `split` is where the row belongs, when the data says so.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Example:
     source: str | None = None
     licence: str | None = None
     passages: tuple[str, ...] = ()
+    split: Split | None = None
     file: str = ""
     line: int = 0
 
@@ -249,6 +250,7 @@ class Usage:
     runs_on_own_machine: bool
     trained: bool
     token_fee: TokenFee | None
+    choose_seconds: float = 0.0  # of choosing on dev what the model sees, before anything is trained
     seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
 
     @property
@@ -355,6 +357,26 @@ class ArmResult(Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrivialArm:
+    """What answering without a model comes to; `not_beaten_by` names the arms that are not shown to be better."""
+
+    arm: str
+    score: Estimate
+    not_beaten_by: tuple[str, ...] = ()
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in `study.json`: its score's figures beside its name."""
+        return {"arm": plain["arm"], **plain["score"], "not_beaten_by": plain["not_beaten_by"]}
+
+    @classmethod
+    def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """By its fields again, the score a record of its own."""
+        figures = ("score", "low", "high", "n")
+        rest = {key: value for key, value in plain.items() if key not in figures}
+        return {**rest, "score": {key: plain.get(key) for key in figures}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmRecord:
     """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on.
 
@@ -405,6 +427,7 @@ class StudyResult(Shown):
     comparisons: tuple[Comparison, ...]
     report: str
     volume: Volume | None = None
+    trivial: tuple[TrivialArm, ...] = ()
 
     @property
     def headline(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Literal, Self
@@ -17,7 +18,11 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "answer": ("contains", "exact_match", "token_f1"),
     "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
 }
+BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # what the catalogue brings without a hub
 COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage")
+
+SLOT = re.compile(r"\{([^{}]+)\}")
+"""Where a template for the input names a column."""
 
 MOST_PRICE = (
     1e9  # of an hour or a million tokens, in any currency; with the other limits below, no total leaves the numbers
@@ -37,7 +42,9 @@ class Settings(BaseModel):
 class TaskTable(Settings):
     """What is asked of the model."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the task.")
+    name: str = Field(
+        "", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the task; default: its folder's."
+    )
     kind: Kind = Field(
         description="classify: one of a closed set; answer: short, checked against references, may abstain; generate: free text or code."
     )
@@ -83,7 +90,10 @@ class DataTable(Settings):
     test: Texts = Field((), description="Files that are the test set as they are.")
     documents: Texts = Field((), description="Files or folders: md, txt, html, pdf (or SQuAD JSON).")
     preferences: Texts = ()
-    columns: Mapping[str, str] = Field(default_factory=dict, description="Only what cannot be inferred.")
+    columns: Mapping[str, Text | Texts] = Field(
+        default_factory=dict,
+        description='Only what cannot be inferred; input: one column, several, or a template "{context}\n\n{question}".',
+    )
     layout: str = Field("", description="Name of the row layout, when it cannot be detected.")
     encoding: str = "utf-8"
     group: str = Field("", description="A column whose rows never stand on both sides of a split.")
@@ -97,10 +107,16 @@ class DataTable(Settings):
         for name in self.columns:
             if name not in COLUMNS:
                 raise ValueError(f"columns.{name} is not a column role; use one of: {', '.join(COLUMNS)}")
-        asked = self.columns.get("input")
-        if asked is not None and asked in (self.columns.get("output"), self.columns.get("label")):
+            if name != "input" and not isinstance(self.columns[name], str):
+                raise ValueError(f"columns.{name} names several columns; name one, only input may be made of several")
+        asked = self.columns.get("input", ())
+        if "input" in self.columns and not asked:
+            raise ValueError("columns.input names no column; name one or more, or leave it out")
+        inputs = (asked, *SLOT.findall(asked)) if isinstance(asked, str) else asked
+        twice = next((self.columns[name] for name in ("output", "label") if self.columns.get(name) in inputs), None)
+        if twice is not None:
             raise ValueError(
-                f"column {asked!r} is named as question and as answer; name the column that holds the answer"
+                f"column {twice!r} is named as question and as answer; name the column that holds the answer"
             )
         return self
 
@@ -108,9 +124,9 @@ class DataTable(Settings):
 class BaseTable(Settings):
     """The pretrained models."""
 
-    model: Text
+    model: Text = BASE_MODEL
     revision: str | None = None
-    embedding: str = "minilm-l6"
+    embedding: Text = EMBEDDING
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 

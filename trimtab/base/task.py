@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import HEAD, is_name_of_the_grammar, is_trained, named, nearest, shots_of
@@ -38,7 +39,7 @@ class Task(Settings):
 
     task: TaskTable
     data: DataTable
-    base: BaseTable
+    base: BaseTable = BaseTable()
     target: TargetTable = TargetTable()
     study: StudyTable = StudyTable()
     arm: Mapping[str, ArmTable] = Field(default_factory=dict)
@@ -46,10 +47,24 @@ class Task(Settings):
     cost: CostTable = CostTable()
     file: Path = Field(Path(TASK_FILE), exclude=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_folder(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        """A task without a name bears that of its folder."""
+        own = tables.get("task")
+        if not isinstance(own, dict) or "name" in own:
+            return tables
+        name = name_after(Path(tables.get("file", TASK_FILE)).parent)
+        return {**tables, "task": {**own, "name": name}}
+
     @property
     def folder(self) -> Path:
         """Where the task file lies."""
         return self.file.parent
+
+    def command(self, words: str) -> str:
+        """The command line that does `words` (`study --resume`) with this task file, for messages."""
+        return command(words, self.file)
 
     @property
     def metric(self) -> str:
@@ -61,6 +76,16 @@ class Task(Settings):
         """The arms to compare: those named, or every one that the data allows."""
         names = self.study.arms or default_arms(self)
         return tuple(parse_arm(name, self) for name in names)
+
+
+def command(words: str, file: Path) -> str:
+    """The command line that does `words` with the task file `file`, which goes without saying where it is the usual one, here."""
+    return f"trimtab {words}" + ("" if file == Path(TASK_FILE) else f" --task {shlex.quote(str(file))}")
+
+
+def name_after(folder: Path) -> str:
+    """A task's name made of its folder's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "task"
 
 
 def default_arms(task: Task) -> tuple[str, ...]:
@@ -136,7 +161,7 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
     if file.is_dir():
         file = file / TASK_FILE
     if not file.is_file():
-        raise MissingError(f"{file}: no task file; write one with: trimtab init")
+        raise MissingError(f"{file}: {_how_to_begin(file)}")
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -153,6 +178,22 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
         raise _as_input_error(error, file) from None
     check_task(task)
     return task
+
+
+def _how_to_begin(file: Path) -> str:
+    """What is missing where there is no task file, and what to do about it: never a command that would refuse too."""
+    if not file.parent.is_dir():
+        return "no such folder; check the path"
+    others = sorted(file.parent.glob("*.toml"))
+    near = difflib.get_close_matches(file.name, [other.name for other in others], n=1, cutoff=0.8)
+    if near:
+        return f"no such task file; did you mean {near[0]}?"
+    init = "trimtab init" if file.parent == Path() else f"trimtab init {shlex.quote(str(file.parent))}"
+    if file.name == TASK_FILE:
+        return f"no task file; write one with: {init}"
+    if file.parent / TASK_FILE in others:
+        return f"no such task file; there is {file.parent / TASK_FILE}"
+    return f"no such task file; {init} writes {file.parent / TASK_FILE}"
 
 
 def with_budget(task: Task, budget: str) -> Task:
@@ -230,20 +271,17 @@ def _nearest(name: str, known: list[str], otherwise: str) -> str:
 
 
 def _as_input_error(error: ValidationError, file: Path) -> InputError:
-    """One problem of a ValidationError as one line: an unknown key before all else, as it may be the one that is missing."""
+    """The first problem of a ValidationError as one line: an unknown key before all else, as it may be one that is missing; then those."""
     problems = error.errors()
     first = next((item for item in problems if item["type"] == "extra_forbidden"), problems[0])
-    place = ".".join(str(part) for part in first["loc"])
+    lacking = [".".join(str(part) for part in item["loc"]) for item in problems if item["type"] == "missing"]
+    if lacking and first["type"] != "extra_forbidden":
+        return _lacking(lacking, file)
+    place = ".".join(str(part) for part in first["loc"] if not _CHOICE.fullmatch(str(part)))
     if first["type"] == "extra_forbidden":
         *tables, key = [str(part) for part in first["loc"]]
         remedy = _nearest(key, sorted(_known_keys(tables)), f"known keys: {', '.join(sorted(_known_keys(tables)))}")
         return InputError("unknown key", remedy, file=file, field=place)
-    if first["type"] == "missing":
-        if len(first["loc"]) == 1:
-            return InputError(
-                "the table is missing", f"add [{place}] as trimtab init writes it", file=file, field=place
-            )
-        return InputError("required key is missing", "set it", file=file, field=place)
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if first["type"] == "value_error":  # our own sentence, the remedy in it
         problem, _, remedy = message.partition("; ")
@@ -254,6 +292,16 @@ def _as_input_error(error: ValidationError, file: Path) -> InputError:
     return InputError(f"{_PLAIN.get(first['type'], message)} (found {found})", "mend the value", file=file, field=place)
 
 
+def _lacking(keys: list[str], file: Path) -> InputError:
+    """All that is missing in one line; with the table [task] its one required key is."""
+    if len(keys) == 1 and "." in keys[0]:
+        return InputError("required key is missing", "set it", file=file, field=keys[0])
+    named = ["[task] with its kind" if key == "task" else key if "." in key else f"[{key}]" for key in keys]
+    remedy = "add it" if len(keys) == 1 else "add them"
+    return InputError(f"missing: {', '.join(named)}", f"{remedy} as trimtab init writes a task file", file=file)
+
+
+_CHOICE = re.compile(r"constrained-\w+|\w+\[.*\]")  # which of several types a value might have been: no key of the file
 _PLAIN = {
     "tuple_type": 'should be a list, as in ["one", "two"]',
     "model_type": "should be a table of its own, [section] or { key = value }",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -32,6 +32,7 @@ def command(
       trimtab ask "How many days of leave do I have?" --arm rag --json
     """
     with Output(as_json) as output:
+        own = loaded(task)
         from trimtab.studies.ask import ask
 
-        output.answer(ask(question, task=task, arm=arm, allow=allow or ()))
+        output.answer(ask(question, task=own, arm=arm, allow=allow or ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -21,10 +21,11 @@ def command(task: TaskOption = DEFAULT_TASK, allow: AllowOption = None, as_json:
       trimtab check --task tickets/trimtab.toml --json
     """
     with Output(as_json) as output:
+        own = loaded(task)
         from trimtab.cli.check_page import draw
         from trimtab.studies.check import check
 
-        result = check(task, allow=allow or ())
-        output.show(result, lambda console: draw(result, console))
+        result = check(own, allow=allow or ())
+        output.show(result, lambda console: draw(result, console, own.command("study")))
     if any(remark.level == "stop" for remark in result.remarks):
         raise typer.Exit(EXIT_NO)

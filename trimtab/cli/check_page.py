@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.measurement.power import GUESSED_DISCORDANCE
+
 if TYPE_CHECKING:
     from trimtab.studies.check import CheckResult
 
@@ -17,8 +19,11 @@ SHOWN_TEXT = 1600  # characters of a run of the example that is only read
 _STYLES = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
-def draw(result: CheckResult, console: Console) -> None:
-    """Draw a check for a reader: what there is, what is wrong, what the model will see, what it will take."""
+def draw(result: CheckResult, console: Console, study: str) -> None:
+    """Draw a check for a reader: what there is, what is wrong, what the model will see, what it will take.
+
+    `study` is the command that comes next.
+    """
     _draw_data(result, console)
     _draw_refused(result, console)
     if result.example:
@@ -30,7 +35,7 @@ def draw(result: CheckResult, console: Console) -> None:
         console.print(Text.assemble((f"{remark.level:<5}", _STYLES[remark.level]), remark.text))
     stopped = any(remark.level == "stop" for remark in result.remarks)
     ready = " once its models are here" if result.tokens is None else ""
-    done = "Mend what says stop first." if stopped else f"Nothing stops a study{ready}. Next: trimtab study"
+    done = "Mend what says stop first." if stopped else f"Nothing stops a study{ready}. Next: {study}"
     console.print(Text(done, style="bold red" if stopped else "bold green"))
 
 
@@ -102,7 +107,7 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
     if result.smallest_difference is not None:
         points, count = 100 * result.smallest_difference, result.comparisons
-        power = f"(80% power, {count} comparison{'s' * (count > 1)})"
+        power = f"(80% power, {count} comparison{'s' * (count > 1)}; assumed: arms differ on {GUESSED_DISCORDANCE:.0%} of questions)"
         told = f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more questions."
         few = f"are too few to show any difference between arms {power}."
         console.print(Text(f"The {result.splits['test']:,} test questions {told if points < 90 else few}"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, ArmArgument, CommandsOption, JsonOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, ArmArgument, CommandsOption, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -37,6 +37,7 @@ def command(
       trimtab eval lora --split test --run 20261124T101500Z-3f2a9b
     """
     with Output(as_json) as output:
+        own = loaded(task)
         from trimtab.studies.eval import eval
 
-        output.arm(eval(task, arm, split=split.value, run=run, allow=allow or (), allow_commands=allow_commands))
+        output.arm(eval(own, arm, split=split.value, run=run, allow=allow or (), allow_commands=allow_commands))

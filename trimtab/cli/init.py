@@ -26,6 +26,7 @@ def command(
       trimtab init --schema > trimtab.schema.json
     """
     with Output(as_json or schema) as output:
+        from trimtab.base.task import command as command_line
         from trimtab.studies.init import init
 
         text = init(folder, schema=schema)
@@ -34,7 +35,7 @@ def command(
         else:
             file = folder / DEFAULT_TASK
             then = 'ask "…"' if "examples = []" in text else "check"
-            told = f"{text}\nWrote {file}; next: trimtab {then} --task {file}"
+            told = f"{text}\nWrote {file}; next: {command_line(then, file)}"
             output.show(
                 {"file": file, "text": text},
                 lambda console: console.print(told, markup=False, highlight=False, soft_wrap=True),

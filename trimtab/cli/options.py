@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from trimtab.base.task import Task
 
 TaskOption = Annotated[
     Path, typer.Option("--task", "-t", metavar="PATH", help="The task file, or the folder it is in.")
@@ -27,3 +30,10 @@ ResumeOption = Annotated[
 ArmArgument = Annotated[str, typer.Argument(metavar="ARM", help="For example prompt, rag, lora, lora+rag.")]
 
 DEFAULT_TASK = Path("trimtab.toml")
+
+
+def loaded(path: Path) -> Task:
+    """The task, read before its verb is imported, so that what is wrong with it is told without loading torch."""
+    from trimtab.base.task import load_task
+
+    return load_task(path)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from trimtab.base.records import ArmResult, Hit, StudyResult
+    from trimtab.base.records import ArmResult, Estimate, Hit, StudyResult, TrivialArm, Volume
 
     Render = Callable[[Console], object]
 
@@ -93,7 +93,9 @@ class Output:
         """Print the table of arms, the verdict and where the report is."""
 
         def render(console: Console) -> None:
-            _show_arms(console, result.arms)
+            _show_arms(console, result.arms, result.trivial)
+            if result.volume is not None and any(arm.cost for arm in result.arms):
+                console.print(_for_volume(result.volume), style="dim", markup=False, highlight=False)
             console.print(f"\n{result.verdict.sentence}", style="bold", markup=False, highlight=False)
             console.print(f"\nReport: {result.report}", markup=False, highlight=False)
 
@@ -155,15 +157,17 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _show_arms(console: Console, arms: Sequence[ArmResult]) -> None:
-    """A line for each arm that ran, without the columns that none of them fills; then those that did not run, and why."""
+def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[TrivialArm] = ()) -> None:
+    """A line for each arm that ran, without the columns that none of them fills, and dim ones for trivial arms; then what is odd, and what did not run and why."""
     from rich.text import Text
+
+    from trimtab.reports.words import other_facts
 
     done = [arm for arm in arms if arm.status == "done"]
     currency = next((arm.cost.currency for arm in done if arm.cost), "")
     columns: list[tuple[str, Callable[[ArmResult], str]]] = [
-        ("score", lambda arm: f"{arm.score.value:.3f}" if arm.score else ""),
-        ("95% interval", lambda arm: f"[{arm.score.low:.3f}, {arm.score.high:.3f}]" if arm.score else ""),
+        ("score", lambda arm: _scored(arm.score)[0]),
+        ("95% interval", lambda arm: _scored(arm.score)[1]),
         ("passes", lambda arm: {True: "yes", False: "no", None: ""}[arm.passes]),
         ("train s", lambda arm: f"{arm.train_seconds:.0f}" if arm.train_seconds else ""),
         ("p50 ms", lambda arm: _number(arm.latency_p50_ms)),
@@ -174,11 +178,29 @@ def _show_arms(console: Console, arms: Sequence[ArmResult]) -> None:
     table = _table("arm", *(head for head, _ in filled))
     for arm in done:
         table.add_row(Text(arm.arm), *(Text(cell(arm)) for _, cell in filled))
+    for one in trivial:
+        table.add_row(one.arm, *_scored(one.score), *([""] * (len(filled) - 2)), style="dim")
     if done:
         console.print(table)
+    told = other_facts({arm.arm: arm.extras for arm in done})
+    if told:
+        console.print(told, style="yellow", markup=False, highlight=False)
     for arm in arms:
         if arm.status != "done":
             console.print(f"{arm.arm}  {arm.status.replace('_', ' ')}: {arm.why}", markup=False, highlight=False)
+
+
+def _for_volume(volume: Volume) -> str:
+    """For how many questions the costs are, and whether that is only assumed."""
+    questions = f"{volume.questions_per_month:,.0f} questions a month over {volume.horizon_months:g} months"
+    if not volume.assumed:
+        return f"Costs are for {questions}."
+    return f"Costs are for an assumed {questions}; state yours as questions_per_month under [cost]."
+
+
+def _scored(score: Estimate | None) -> tuple[str, str]:
+    """A score and its interval."""
+    return (f"{score.value:.3f}", f"[{score.low:.3f}, {score.high:.3f}]") if score else ("", "")
 
 
 def _number(value: float | None) -> str:

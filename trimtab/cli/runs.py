@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -15,6 +15,7 @@ def command(task: TaskOption = DEFAULT_TASK, as_json: JsonOption = False) -> Non
       trimtab runs --task tickets/trimtab.toml --json
     """
     with Output(as_json) as output:
+        own = loaded(task)
         from trimtab.studies.runs import runs
 
-        output.rows("runs", runs(task))
+        output.rows("runs", runs(own))

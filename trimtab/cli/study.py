@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, CommandsOption, JsonOption, ResumeOption, TaskOption
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, CommandsOption, JsonOption, ResumeOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -45,9 +45,10 @@ def command(
       trimtab study --resume
     """
     with Output(as_json) as output:
+        own = loaded(task)
         from trimtab.studies.study import study
 
-        result = study(task, resume=resume, allow=allow or (), allow_commands=allow_commands, budget=budget)
+        result = study(own, resume=resume, allow=allow or (), allow_commands=allow_commands, budget=budget)
         output.study(result)
     if result.verdict.status == "not_shown":
         raise typer.Exit(EXIT_NO)

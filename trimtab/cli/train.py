@@ -14,6 +14,7 @@ from trimtab.cli.options import (
     JsonOption,
     ResumeOption,
     TaskOption,
+    loaded,
 )
 from trimtab.cli.output import Output
 
@@ -36,6 +37,7 @@ def command(
       trimtab train lora --resume
     """
     with Output(as_json) as output:
+        own = loaded(task)
         from trimtab.studies.train import train
 
-        output.record(train(task, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands))
+        output.record(train(own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands))

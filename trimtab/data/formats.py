@@ -12,13 +12,17 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
-from trimtab.base.records import Example, Kind, Message, Refusal
+from trimtab.base.records import Example, Kind, Message, Refusal, Split
 from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow
+from trimtab.data.columns import LAYOUTS, Asked, Columns, Wish, find_columns
+from trimtab.data.nested import split_of
 from trimtab.data.readers import HALF_PAIR, SUFFIXES, RawRow, Rows, holds_half_pair, printable, read_hub, read_rows
-from trimtab.data.rows import LAYOUTS, Columns, Content, Reader, Wish, find_columns
+from trimtab.data.rows import Content, Reader
 from trimtab.data.sources import resolve
+from trimtab.data.split import SPLITS
 from trimtab.data.squad import answers_of, looks_like_squad, read_paragraphs
+from trimtab.data.values import FEW_VALUES, NEARLY_UNIQUE, Values
 
 __all__ = ["LAYOUTS", "Detected", "Read", "detect", "read_examples"]
 
@@ -44,16 +48,19 @@ class Read:
 class Detected:
     """What a file seems to be: its layout, the column of each role, a guess of the kind of task, and what was seen.
 
-    `labels` (classify) are those of the rows looked at, `unused` the fields that play no role.
+    `labels` (classify) are those of the rows looked at, `unused` the fields that play no role, `grouping` those of them whose values
+    part the rows. `splits`: those that the file has itself.
     """
 
     layout: str
-    columns: Mapping[str, str]
+    columns: Mapping[str, Asked]
     kind: Kind
     rows: int
     notes: tuple[str, ...]
     labels: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    grouping: tuple[str, ...] = ()
+    splits: frozenset[Split] = frozenset()
 
 
 @dataclass(slots=True)
@@ -69,16 +76,18 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
     """The examples of the files that `patterns` name (task.data.examples or task.data.test).
 
     A row without an id gets one from its content, so that it stays when rows are re-ordered; identical rows are counted (`-2`).
-    A dataset of the hub gives its split `test` for task.data.test, else `train`.
+    A dataset of the hub gives its split `test` for task.data.test, else `train`; of a file that is a dictionary of splits its `test`
+    is read for task.data.test, and left out where other files are that.
     Rows that cannot be used and harm nothing are refused one by one. Raises InputError for everything that would mislead:
     unreadable files, broken conversations, duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
     """
     found = _Found()
-    wish = Wish(layout=_layout(task), columns=_asked(task), kind=task.task.kind)
+    testing = bool(task.data.test) and patterns is task.data.test
+    splits: tuple[Split, ...] = ("test",) if testing else ("train", "dev") if task.data.test else SPLITS
+    wish = Wish(layout=_layout(task), columns=_asked(task), kind=task.task.kind, splits=splits)
     for name, path in _files(task, patterns):
         if path is None:
-            split = "test" if patterns is task.data.test else "train"  # both may name the same dataset
-            _read_file(read_hub(name, split), name, wish, found)
+            _read_file(read_hub(name, splits[0]), name, wish, found)
         elif wish.layout == "squad" or (not wish.layout and looks_like_squad(path)):
             _read_squad(path, task, found)
         else:
@@ -96,7 +105,10 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
         count = sum(len(paragraph.questions) for paragraph in paragraphs)
         note = _squad_note(path, count, len({paragraph.article for paragraph in paragraphs}))
         return Detected(layout="squad", columns={}, kind="answer", rows=count, notes=(note,))
-    rows = [row for row in itertools.islice(read_rows(path, encoding), DETECT_SAMPLE) if isinstance(row, RawRow)]
+    reading = (row for row in read_rows(path, encoding) if isinstance(row, RawRow))
+    rows = list(itertools.islice(reading, DETECT_SAMPLE))
+    if rows and rows[0].part:  # the splits stand one behind the other
+        rows += reading
     if not rows:
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=path)
     columns = find_columns(rows[:SAMPLE], Wish())
@@ -107,20 +119,26 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
             references.append(reader.content(row).references[0])
         except SkipRow:
             continue
-    roles = {"input": columns.input, "output": columns.output, **columns.extras}
+    source = columns.input[0] if len(columns.input) == 1 else columns.input
+    roles: dict[str, Asked] = {"input": source, "output": columns.output, **columns.extras}
     kind = _guess_kind(columns, references)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
-    note = _columns_note(path.name, columns, kind, len(rows), labels)
-    if len(rows) == DETECT_SAMPLE:
-        note += " looked at, there may be more"
+    notes = [_columns_note(path.name, columns, kind, len(rows), labels)]
+    if len(rows) == DETECT_SAMPLE and not rows[0].part:
+        notes[0] += " looked at, there may be more"
+    parts = Counter(row.part for row in rows if row.part)
+    notes += [_parts_note(path.name, parts)] if parts else []
+    unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     return Detected(
         layout=columns.layout,
         columns={role: column for role, column in roles.items() if column},
         kind=kind,
         rows=len(rows),
-        notes=(note,),
+        notes=tuple(notes),
         labels=labels,
-        unused=tuple(sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)),
+        unused=tuple(unused),
+        grouping=tuple(name for name in unused if Values(rows, name).groups),
+        splits=frozenset(split for part in parts if (split := split_of(part))),
     )
 
 
@@ -128,10 +146,10 @@ def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
     """classify: labels by their name, or few short answers that come back; answer: mostly up to eight words; else generate."""
     if not references:
         return "generate"
-    if columns.layout == "input-label":
-        return "classify"
     lengths = sorted(len(text.split()) for text in references)
     distinct, rows = len(set(references)), len(references)
+    if columns.layout == "input-label" and distinct < NEARLY_UNIQUE * max(rows, 2 * FEW_VALUES):
+        return "classify"
     few = columns.output.lower() in _LABEL_COLUMNS or distinct <= max(2, rows // 5)
     if few and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
         return "classify"
@@ -146,7 +164,7 @@ def _layout(task: Task) -> str:
     return task.data.layout
 
 
-def _asked(task: Task) -> dict[str, str]:
+def _asked(task: Task) -> dict[str, Asked]:
     """The columns that the task file names, by role."""
     named = {"group": task.data.group, "slice": task.data.slice}
     return {**task.data.columns, **{role: column for role, column in named.items() if column}}
@@ -174,10 +192,14 @@ def _read_file(rows: Rows, name: str, wish: Wish, found: _Found) -> None:
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=name, line=1)
     columns = find_columns(sample, wish)
     reader = Reader(columns, wish.kind)
-    before, unused = len(found.examples), Counter[str]()
+    before, left = len(found.examples), list[str]()
+    unused, parts = Counter[str](), Counter[str]()
     for row in itertools.chain(head, rows):
         if isinstance(row, Refusal):
             found.refusals.append(row)
+            continue
+        if row.part and split_of(row.part) not in wish.splits:
+            left.append(row.part)
             continue
         unused.update(row.fields.keys() - columns.used)
         try:
@@ -186,9 +208,12 @@ def _read_file(rows: Rows, name: str, wish: Wish, found: _Found) -> None:
             found.refusals.append(row.refusal(skip.reason, skip.remedy))
             continue
         found.examples.append(_example(row, content, reader))
+        parts[row.part] += 1
     examples = found.examples[before:]
     labels = {example.references[0] for example in examples} if wish.kind == "classify" else set()
     found.notes.append(_columns_note(Path(name).name, columns, wish.kind, len(examples), labels))
+    if set(parts) - {""}:
+        found.notes.append(_parts_note(Path(name).name, parts, left))
     if unused:
         listed = ", ".join(sorted(unused)[:20])
         found.notes.append(printable(f"{Path(name).name}: fields that are not used: {listed}"))
@@ -205,6 +230,7 @@ def _example(row: RawRow, content: Content, reader: Reader) -> Example:
         source=reader.text_of(row, "source"),
         licence=reader.text_of(row, "licence"),
         passages=reader.passages(row),
+        split=split_of(row.part) if row.part else None,
         file=row.file,
         line=row.line,
     )
@@ -250,16 +276,35 @@ def _squad_note(path: Path, questions: int, articles: int) -> str:
 
 def _columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labels: Iterable[str]) -> str:
     if columns.layout in ("messages", "conversations"):
-        what = f"conversations in `{columns.input}`, the last turn of the assistant is the answer"
+        what = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
     else:
         answer = "label" if kind == "classify" else "answer"
         guess = " (a guess: set data.columns if it is wrong)" if columns.guessed else ""
-        source = f"column `{columns.input}`" + (f" with `{columns.context}`" if columns.context else "")
-        what = f"{source} is the input, `{columns.output}` the {answer}{guess}"
+        if columns.layout == "pair":
+            what = f"of each pair the first is the input, the second the {answer}"
+        else:
+            *others, last = (f"`{name}`" for name in columns.input)
+            source = f"columns {', '.join(others)} and {last} are" if others else f"column {last} is"
+            what = f"{source} the input, `{columns.output}` the {answer}{guess}"
     named = (f"`{column}`" + (f" ({role})" if column != role else "") for role, column in columns.extras.items())
     extras = ", ".join(named)
     classes = f"{_count(len(set(labels)), 'class')}, " if kind == "classify" else ""
     return printable(f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
+
+
+def _parts_note(name: str, parts: Mapping[str, int], left: Sequence[str] = ()) -> str:
+    """Which parts of a file became which split, with their rows, and which were left out for the files of data.test."""
+    into: dict[str, list[str]] = {}
+    for part in parts:
+        into.setdefault(split_of(part) or "", []).append(part)
+    told = (
+        f"{split} {sum(parts[part] for part in own):,} ({', '.join(own)})"
+        if own != [split]
+        else f"{split} {parts[split]:,}"
+        for split, own in into.items()
+    )
+    without = f" ({', '.join(dict.fromkeys(left))} left out, as data.test is given)" if left else ""
+    return printable(f"{name}: its parts are the splits: {'; '.join(told)}{without}")
 
 
 def _identified(examples: Sequence[Example]) -> Iterator[Example]:

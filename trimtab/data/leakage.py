@@ -45,12 +45,13 @@ def find_overlaps(audit: Audit, splits: Mapping[Split, Sequence[Example]]) -> tu
 def refuse_overlaps(overlaps: Sequence[Overlap], task: Task) -> None:
     """Raise InputError on any overlap when `data.leakage` is "stop"."""
     if overlaps and task.data.leakage == "stop":
-        raise InputError(describe(overlaps), overlap_remedy(task), file=task.file, field="data.leakage")
+        raise InputError(describe(overlaps), overlap_remedy(overlaps, task), file=task.file, field="data.leakage")
 
 
-def overlap_remedy(task: Task) -> str:
-    """What to do about overlaps; a group holds rows together only where no files are the test set."""
-    group = "" if task.data.test else "give both the same `group`, "
+def overlap_remedy(overlaps: Sequence[Overlap], task: Task) -> str:
+    """What to do about overlaps; a group holds rows together only where the data themselves are not split."""
+    given = bool(task.data.test) or any(overlap.left.split or overlap.right.split for overlap in overlaps)
+    group = "" if given else "give both the same `group`, "
     return f'take those rows out of one side, {group}or set data.leakage = "report"'
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.records import Refusal
+from trimtab.data.nested import is_by_id, is_by_split, members, skip_blanks, split_of
 from trimtab.data.sources import LINE_CAP, MB, TOTAL_CAP, open_checked, read_lines, read_text
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -19,16 +20,23 @@ DEPTH_CAP = 64
 DIGITS_CAP = 400
 """Longest integer that is read, in digits."""
 
+PAIR = ("first", "second")
+"""The fields of a row that is written as a pair."""
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as it stands in the file. `line` is that of its beginning (Parquet and hub: its number, from 1)."""
+    """One row as it stands in the file. `line` is that of its beginning (Parquet and hub: its number, from 1).
+
+    `part`: the name of the split that it stands under, where the file is a dictionary of splits.
+    """
 
     file: str
     line: int
     fields: Mapping[str, Any]
+    part: str = ""
 
     def error(self, problem: str, remedy: str, field: str | None = None) -> InputError:
         """An InputError at this row, on one printable line whatever the file holds."""
@@ -154,12 +162,12 @@ def holds_half_pair(value: Any) -> bool:
     return False
 
 
-def _row(value: Any, text: str, path: Path, line: int) -> RawRow | Refusal:
+def _row(value: Any, text: str, path: Path, line: int, part: str = "") -> RawRow | Refusal:
     if not isinstance(value, dict):
         raise InputError(
             f"the row is {type_name(value)}, not an object", 'write {"field": value, …}', file=path, line=line
         )
-    row = RawRow(str(path), line, value)
+    row = RawRow(str(path), line, value, part)
     return row.refusal(*HALF_PAIR) if _SURROGATE.search(text) and holds_half_pair(value) else row
 
 
@@ -200,9 +208,9 @@ def _json_lines(path: Path, encoding: str) -> Rows:
 def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
     """The one JSON value of a file, with the text it was read from."""
     text = read_text(path, encoding)
-    start = _skip(text, 0)
+    start = skip_blanks(text, 0)
     value, end = parse_json(text, path, 1 + text.count("\n", 0, start), start)
-    if _skip(text, end) < len(text):
+    if skip_blanks(text, end) < len(text):
         raise InputError(
             "more text after the JSON value", "write one value", file=path, line=1 + text.count("\n", 0, end)
         )
@@ -210,49 +218,43 @@ def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
 
 
 def _json(path: Path, encoding: str) -> Rows:
-    """A JSON array of rows; JSON lines under a .json name are read as such; one object is one row."""
+    """An array of rows, a dictionary of them by id or by split; JSON lines under a .json name are read as such; one object is one row."""
     text = read_text(path, encoding)
-    at = _skip(text, 0)
+    at = skip_blanks(text, 0)
     if at == len(text):
         raise InputError("the file holds nothing but space", "put rows in it, or leave it out", file=path)
+    line = 1 + text.count("\n", 0, at)
     if text[at] == "[":
-        yield from _array(text, at + 1, path)
+        yield from _rows_in(text, at, path, line)
         return
-    value, end = parse_json(text, path, 1 + text.count("\n", 0, at), at)
-    if _skip(text, end) == len(text):
-        yield _row(value, text, path, 1 + text.count("\n", 0, at))
-    else:
+    value, end = parse_json(text, path, line, at)
+    if skip_blanks(text, end) < len(text):
         yield from _json_lines(path, encoding)
+    elif is_by_split(value):
+        for part in members(text, at, path, line, parse_json):
+            if split_of(part.key):
+                yield from _rows_in(text, part.start, path, part.line, part.key)
+            else:
+                reason = printable(f"the part {part.key!r} is no split by its name")
+                yield Refusal(file=str(path), line=part.line, reason=reason, remedy="call it train, dev or test")
+    elif is_by_id(value):
+        yield from _rows_in(text, at, path, line)
+    else:
+        yield _row(value, text, path, line)
 
 
-def _array(text: str, at: int, path: Path) -> Rows:
-    line, counted = 1, 0
-    first = True
-    while True:
-        at = _skip(text, at)
-        line, counted = line + text.count("\n", counted, at), at
-        if text[at : at + 1] == "]":
-            if _skip(text, at + 1) < len(text):
-                raise InputError("more text after the array", "remove it", file=path, line=line)
-            return
-        if not first:
-            if text[at : at + 1] != ",":
-                problem = "the array is cut off" if at == len(text) else "a comma is missing between two rows"
-                raise InputError(problem, "mend the file", file=path, line=line)
-            at = _skip(text, at + 1)
-            line, counted = line + text.count("\n", counted, at), at
-        value, end = parse_json(text, path, line, at)
-        if end - at > LINE_CAP:
+def _rows_in(text: str, at: int, path: Path, line: int, part: str = "") -> Rows:
+    """The rows of the array or object that opens at `at`: objects, and in an array pairs too; a key is the row's id."""
+    for member in members(text, at, path, line, parse_json):
+        if member.end - member.start > LINE_CAP:
             problem, remedy = f"the row is longer than {LINE_CAP // MB} MB", "split the row, or leave it out"
-            raise InputError(problem, remedy, file=path, line=line)
-        yield _row(value, text[at:end], path, line)
-        at, first = end, False
-
-
-def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
+            raise InputError(problem, remedy, file=path, line=member.line)
+        value = member.value
+        if isinstance(value, list) and len(value) == 2:
+            value = dict(zip(PAIR, value, strict=True))
+        if isinstance(value, dict) and member.key:
+            value = {"id": member.key, **value}
+        yield _row(value, text[member.start : member.end], path, member.line, part)
 
 
 def _table(path: Path, encoding: str, delimiter: str) -> Rows:

@@ -219,13 +219,7 @@ def _refuse_wide(data: bytes, path: Path, encoding: str) -> None:
     """Refuse UTF-16 and UTF-32 that was not announced: by its mark, or by NULs in every second place."""
     if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
         return
-    found = next((name for mark, name in _MARKS if data.startswith(mark)), None)
-    head = data[:512]
-    if found is None and len(head) >= 8:
-        halves = head[0::2], head[1::2]
-        zeros = [half.count(0) / len(half) for half in halves]
-        if max(zeros) > 0.7 and min(zeros) < 0.3:
-            found = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    found = wide_encoding(data)
     if found:
         raise InputError(
             f"is {found.upper()}, not {encoding.upper()}",
@@ -233,6 +227,18 @@ def _refuse_wide(data: bytes, path: Path, encoding: str) -> None:
             file=path,
             line=1,
         )
+
+
+def wide_encoding(data: bytes) -> str | None:
+    """UTF-16 or UTF-32, told from the first bytes of a file; None for anything else."""
+    found = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    head = data[:512]
+    if found is None and len(head) >= 8:
+        halves = head[0::2], head[1::2]
+        zeros = [half.count(0) / len(half) for half in halves]
+        if max(zeros) > 0.7 and min(zeros) < 0.3:
+            found = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    return found
 
 
 def _not_decodable(path: Path, encoding: str, line: int, place: int, byte: bytes) -> InputError:

@@ -47,34 +47,42 @@ def assign_splits(
     *,
     unknown: str = "",
     likeness: Likeness | None = None,
+    test_parts: Sequence[int] | None = None,
 ) -> dict[Split, tuple[Example, ...]]:
     """Put every example into train, dev or test, as the ledger says where it is known, and write new ones to the ledger.
 
-    Rows of one `group`, and rows that are duplicates (exact, normalised or near), stay together. The first split is stratified: by
+    Rows of one `group`, and rows that are duplicates (exact, normalised or near), stay together, and are one group from here on:
+    they are no independent questions. The first split is stratified: by
     label (classify), else by slice, else by whether the answer is `unknown`; each split gets its share to within one group. Later
     rows follow their group, or are placed by a hash within their stratum. `fixed_test` is the test set as it is; then `examples`
-    give train and dev only, and a test row whose id an example has gets `-test` behind it. The order of rows is that of the input.
-    `likeness`: what repeats what among the examples, where it is known already.
+    give train and dev only, and a test row whose id an example has gets `-test` behind it. Rows whose data say that they are dev
+    are that, and nothing else is cut for it. The order of rows is that of the input.
+    `likeness`: what repeats what among the examples, where it is known already, and `test_parts` among the fixed test rows: a
+    number for each, the same for what repeats.
 
     Raises InputError for an id used twice, a class with a single group, a group on two sides, or a split that stays empty.
     """
     known = read_ledger(ledger)
     fixed_test = _with_own_ids(fixed_test, examples, known)
     _refuse_same_ids([*examples, *fixed_test])
+    if test_parts is None:
+        test_parts = compare([compared_text(row) for row in fixed_test]).parts if fixed_test else ()
+    test_units = _units(fixed_test, test_parts, kind, unknown)
     if not examples:
-        return {"train": (), "dev": (), "test": tuple(fixed_test)}
+        return _as_groups({"train": (), "dev": (), "test": tuple(fixed_test)}, test_units)
     if fixed_test:
         _refuse_old_test(examples, known, ledger)
-    units = _units(examples, likeness or compare([compared_text(row) for row in examples]), kind, unknown)
+    likeness = likeness or compare([compared_text(row) for row in examples])
+    units = _units(examples, likeness.parts, kind, unknown)
     if kind == "classify" and not fixed_test:
         _refuse_small_classes(units)
-    shares = {"train": 1 - split.dev - split.test, "dev": split.dev, "test": split.test}
-    if fixed_test:
-        shares = {"train": 1 - split.dev, "dev": split.dev, "test": 0.0}
+    given = {row.id: row.split for row in examples if row.split == "dev"}
+    held = {"dev": 0.0 if given else split.dev, "test": 0.0 if fixed_test else split.test}
+    shares = {"train": 1 - sum(held.values()), **held}
     groups = {old.group for old in known.values()}
     seen = any(row.id in known or _group_name(row) in groups for row in examples)
     assign = _later_split if seen else _first_split
-    chosen = assign(units, shares, split.seed, known, kind)
+    chosen = assign(units, shares, split.seed, known, kind) | given
     rows = [
         LedgerRow(row.id, unit.name, unit.stratum, chosen[row.id])
         for unit in units
@@ -88,7 +96,7 @@ def assign_splits(
     _refuse_empty(parts, len(units))
     if rows:
         write_ledger(ledger, [*known.values(), *rows])
-    return parts
+    return _as_groups(parts, [*units, *test_units])
 
 
 def read_ledger(ledger: Path) -> dict[str, LedgerRow]:
@@ -126,8 +134,16 @@ def _group_name(row: Example) -> str:
     return f"row:{row.id}" if row.group is None else row.group
 
 
-def _units(examples: Sequence[Example], likeness: Likeness, kind: Kind, unknown: str) -> list[_Unit]:
-    """The connected components of: same group, duplicate text. Sorted by name."""
+def _as_groups(parts: Mapping[Split, Sequence[Example]], units: Sequence[_Unit]) -> dict[Split, tuple[Example, ...]]:
+    """The rows with the group that they stand together in, where that is more than one row."""
+    group = {row.id: unit.name for unit in units if len(unit.rows) > 1 for row in unit.rows}
+    return {
+        name: tuple(replace(row, group=group.get(row.id, row.group)) for row in part) for name, part in parts.items()
+    }
+
+
+def _units(examples: Sequence[Example], parts: Sequence[int], kind: Kind, unknown: str) -> list[_Unit]:
+    """The connected components of: same group, same part (which duplicate texts share). Sorted by name."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -141,8 +157,9 @@ def _units(examples: Sequence[Example], likeness: Likeness, kind: Kind, unknown:
         parent[second] = first
 
     names = [_group_name(row) for row in examples]
-    for name, part in zip(names, likeness.parts, strict=True):
-        join(name, names[part])
+    firsts: dict[int, str] = {}
+    for name, part in zip(names, parts, strict=True):
+        join(name, firsts.setdefault(part, name))
     members: dict[str, list[Example]] = defaultdict(list)
     for row, name in zip(examples, names, strict=True):
         members[root(name)].append(row)
@@ -250,8 +267,8 @@ def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, LedgerRow]
     for row in examples:
         if row.id in known and known[row.id].split == "test":
             raise InputError(
-                f"the split ledger was made without data.test: {place(row)} is a test row in it",
-                "take data.test out of the task file, or delete the ledger to split anew",
+                f"the split ledger was made before there was a test set of its own: {place(row)} is a test row in it",
+                "take that test set out again, or delete the ledger to split anew",
                 file=ledger,
             )
 

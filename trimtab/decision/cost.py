@@ -71,11 +71,10 @@ def cost_terms(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Terms 
             return None
         price = usage.token_fee
         fee = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6
-        index = (
-            usage.index_seconds * second if cost.machine_hour else 0.0
-        )  # passages are looked up on a machine of one's own
-        return Terms(fixed=index, slope=horizon * fee, machine=0.0, capacity=math.inf)
-    once = (usage.train_seconds + usage.evaluation_seconds + usage.index_seconds) * second
+        # passages are looked up, and their number is chosen, on a machine of one's own
+        own = (usage.index_seconds + usage.choose_seconds) * second if cost.machine_hour else 0.0
+        return Terms(fixed=own, slope=horizon * fee, machine=0.0, capacity=math.inf)
+    once = (usage.choose_seconds + usage.train_seconds + usage.evaluation_seconds + usage.index_seconds) * second
     fixed = once + retrainings * _retraining(usage, cost) + horizon * _refresh(usage, cost)
     if cost.machine_hour and cost.hosting == "always-on" and usage.seconds_per_question > 0:
         capacity = SECONDS_A_MONTH * cost.utilisation / usage.seconds_per_question

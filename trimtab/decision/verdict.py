@@ -38,11 +38,12 @@ def decide(study: Evidence) -> Verdict:
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
     choice, target = choose(study), study.task.target.quality
     if choice.arm is None:
-        sentence, needs = (
-            _nothing_reaches(study, choice, target) if target is not None else _nothing_told(study, choice)
-        )
+        sentence, needs = _nothing_reaches(study, target) if target is not None else _nothing_told(study, choice)
         return _not_shown(sentence + _besides(study, choice), needs)
-    sentence = _reaching(study, choice, target) if target is not None else _best_of_these(study, choice)
+    if target is not None:
+        sentence = _reaching(study, choice, target)
+    else:
+        sentence = _best_of_these(study, choice.arm, choice.best or choice.arm, choice.fitting[0])
     return Verdict(
         status="shown",
         arm=choice.arm.arm,
@@ -69,7 +70,7 @@ def _reaching(study: Evidence, choice: Choice, target: float) -> str:
     return sentence
 
 
-def _nothing_reaches(study: Evidence, choice: Choice, target: float) -> tuple[str, str]:
+def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
     if study.passing:
         nearest = min(study.passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
         problem = study.problem(nearest)
@@ -96,17 +97,15 @@ def _nothing_reaches(study: Evidence, choice: Choice, target: float) -> tuple[st
 # ---- without a target
 
 
-def _best_of_these(study: Evidence, choice: Choice) -> str:
-    task, chosen, best = study.task, choice.arm, choice.best
-    assert chosen is not None
-    assert best is not None
+def _best_of_these(study: Evidence, chosen: ArmResult, best: ArmResult, lightest: ArmResult) -> str:
+    task = study.task
     margin, scored = f"{task.target.margin:g}", _scored(chosen, task)
     if chosen is not best:
         sentence = (
             f"{chosen.arm} is the lightest arm shown to be within {margin} of the best: {scored}, against "
             f"{_number(score_of(best).value)} for {best.arm}; {_against_next(chosen, best, study)}."
         )
-    elif choice.fitting[0] is best:
+    elif lightest is best:
         sentence = (
             f"{best.arm} scored best with {scored} and is the lightest; "
             f"every other arm is shown not to be better by more than {margin}."

@@ -220,14 +220,33 @@ def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
     return True
 
 
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text."""
+    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+
+
+def sentences_for(text: str, statement: str) -> list[str]:
+    """The sentences of a text that hold any of a statement's facts (numbers, dates, names); all where it states none."""
+    facts = _facts(statement)
+    return [one for one in sentences(text) if not facts or facts & {(token.kind, token.value) for token in read(one)}]
+
+
 def sentence_for(text: str, statement: str) -> str:
     """The sentence of a text that holds most of a statement's facts, and of its words where several hold as many."""
-    wanted = read(statement)
-    facts = {(token.kind, token.value) for token in wanted if token.kind != "word" or token.capital}
-    words = {(token.kind, token.value) for token in wanted if not token.link}
+    facts, words = _facts(statement), {(token.kind, token.value) for token in read(statement) if not token.link}
 
     def held(sentence: str) -> tuple[int, int]:
         found = {(token.kind, token.value) for token in read(sentence)}
         return len(facts & found), len(words & found)
 
-    return max((part.strip() for part in _SENTENCE_END.split(text) if part.strip()), key=held, default="")
+    return max(sentences(text), key=held, default="")
+
+
+def _facts(statement: str) -> set[tuple[str, str]]:
+    wanted = read(statement)
+    named = _named(wanted)  # else a capital that begins the sentence tells nothing
+    return {
+        (token.kind, token.value)
+        for token in wanted
+        if token.kind != "word" or (token.capital and (named or not token.start))
+    }

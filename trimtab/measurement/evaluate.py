@@ -83,7 +83,7 @@ def _answer(
         failure=classify_failure(
             example,
             task,
-            right=_is_right(example, generation.text, score, task),
+            right=is_right(example, generation.text, score, task),
             format_ok=format_ok,
             abstained=abstained,
             hits=prompt.hits,
@@ -117,11 +117,16 @@ def _score_text(example: Example, text: str, task: Task, metric: str = "") -> fl
     return score_one(metric, text, example.references)
 
 
-def _is_right(example: Example, text: str, score: float, task: Task) -> bool:
-    """Whether an answer is right: where references are facts, when it holds one, whatever words it shares with them."""
-    if task.metric == "token_f1":
+def is_right(example: Example, text: str, score: float, task: Task) -> bool | None:
+    """Whether an answer is right: by the metric where it tells, else by `contains` where references are facts.
+
+    None where a metric is graded and references are free text: how near an answer comes to one does not say whether it is right.
+    """
+    if task.metric in RIGHT_OR_WRONG:
+        return score == 1.0
+    if task.task.kind == "answer":
         return _score_text(example, text, task, "contains") == 1.0
-    return is_right(score, task.metric)
+    return None
 
 
 def _should_abstain(example: Example, task: Task) -> bool:
@@ -130,21 +135,19 @@ def _should_abstain(example: Example, task: Task) -> bool:
     )
 
 
-def is_right(score: float, metric: str) -> bool:
-    """Whether a score counts as right: 1 for right/wrong metrics, 0.5 or more for graded ones of free text."""
-    return score >= (1.0 if metric in RIGHT_OR_WRONG else 0.5)
-
-
 def classify_failure(
-    example: Example, task: Task, *, right: bool, format_ok: bool, abstained: bool, hits: Sequence[Hit]
+    example: Example, task: Task, *, right: bool | None, format_ok: bool, abstained: bool, hits: Sequence[Hit]
 ) -> Failure:
     """The first cause that explains a wrong answer, in this order.
 
-    none: right (by the score, see `is_right`; under token_f1 by `contains`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were passages,
+    none: right (see `is_right`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were passages,
     and none was the right one (where the data names none: in tasks of kind `answer`, none contains a reference); it
     comes before abstained_wrongly, because abstaining is then what the passages call for. format: the answer does not
     fit. misread: the right passage was there. wrong: nothing more is known.
+    Where nothing tells right from wrong, an answer that does not fit the format fails by it, and no other fails.
     """
+    if right is None:
+        return "none" if format_ok else "format"
     if right:
         return "none"
     if _should_abstain(example, task):

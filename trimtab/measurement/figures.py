@@ -51,17 +51,18 @@ class Scores:
 
 def scores_of(answers: Sequence[Answer]) -> Scores:
     """Answers of one or several seeds, by item."""
-    by_item: dict[str, list[Answer]] = {}
-    for answer in answers:
-        by_item.setdefault(answer.item_id, []).append(answer)
-    names = sorted(by_item)
+    ordered = sorted(answers, key=lambda one: (one.seed, one.item_id))
+    items = {answer.item_id: answer for answer in reversed(ordered)}
+    names = sorted(items)
+    places = {name: place for place, name in enumerate(names)}
+    codes = np.array([places[answer.item_id] for answer in ordered], dtype=np.intp)
     by_seed: dict[int, list[Answer]] = {}
-    for answer in sorted(answers, key=lambda one: (one.seed, one.item_id)):
+    for answer in ordered:
         by_seed.setdefault(answer.seed, []).append(answer)
     return Scores(
         items=tuple(names),
-        values_N=np.array([np.mean([answer.score for answer in by_item[name]]) for name in names]),
-        groups=tuple(by_item[name][0].group for name in names),
+        values_N=np.bincount(codes, [answer.score for answer in ordered]) / np.bincount(codes),
+        groups=tuple(items[name].group for name in names),
         runs=tuple(tuple(run) for run in by_seed.values()),
     )
 

@@ -1,11 +1,15 @@
-"""Answers that are worth a look: failures by kind, what is mistaken for what, and the questions on which arms differ most."""
+"""Answers that are worth a look: how many came out how, what is mistaken for what, and the questions on which arms differ most."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 from trimtab.base.records import Answer, Failure
+
+Outcome = Literal["right", "wrong", "abstained_wrongly", "answered_wrongly"]
 
 
 def failure_counts(answers: Sequence[Answer]) -> Counter[Failure]:
@@ -79,3 +83,32 @@ def _varied(
                     found.append(one)
                     break
     return tuple(found[:most])
+
+
+def of_hundred(answers: Sequence[Answer]) -> Mapping[Outcome, int]:
+    """Of 100 answers how many came out how, whole numbers that add up to 100 (largest remainders first); empty for no answers."""
+    counts = Counter(map(outcome, answers))
+    shares = {kind: 100 * counts[kind] for kind in get_args(Outcome)}
+    whole = {kind: share // len(answers) for kind, share in shares.items()} if answers else {}
+    by_rest = sorted(whole, key=lambda kind: -(shares[kind] % len(answers)))
+    for kind in by_rest[: 100 - sum(whole.values())]:
+        whole[kind] += 1
+    return whole
+
+
+def outcome(answer: Answer) -> Outcome:
+    """How an answer came out for the one who asked: an abstention that was not due is one whatever it came from."""
+    if answer.failure == "none":
+        return "right"
+    if answer.failure == "should_have_abstained":
+        return "answered_wrongly"
+    return "abstained_wrongly" if answer.abstained else "wrong"
+
+
+def quartiles(answers: Sequence[Answer]) -> tuple[float, float, float]:
+    """The scores that a quarter, half and three quarters of the answers do not exceed; raises ValueError for no answers."""
+    scores = sorted(answer.score for answer in answers)
+    if not scores:
+        raise ValueError("no answers have no quartiles")
+    lower, median, upper = (scores[math.ceil(share * len(scores)) - 1] for share in (0.25, 0.5, 0.75))
+    return lower, median, upper

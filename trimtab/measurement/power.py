@@ -3,15 +3,67 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from trimtab.base.errors import InputError
+from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes
+from trimtab.measurement.resampling import Array
 from trimtab.measurement.statistics import LEVEL
 
 POWER = 0.8
+GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
+GUESSED_CORRELATION = (
+    0.1  # of two questions of a group, in how far one arm is ahead of another, until answers say better
+)
+
+Source = Literal["assumed", "dev answers", "test answers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """How the difference of two arms varies from question to question, and where that is known from.
+
+    `discordance`: its mean square. `effect`: by how many times questions of one group, which differ alike, raise the variance
+    of a mean over questions (the design effect, Kish 1965).
+    """
+
+    discordance: float
+    effect: float
+    source: Source
+
+
+def assumed(groups: Groups | None = None) -> Variation:
+    """What is taken for likely before there are answers: effect = 1 + (m - 1) rho, m the size of the group of a question on average."""
+    codes = None if groups is None else group_codes(groups)
+    sizes = np.ones(1) if codes is None else np.bincount(codes)
+    effect = 1 + (float(sizes @ sizes) / float(sizes.sum()) - 1) * GUESSED_CORRELATION
+    return Variation(discordance=GUESSED_DISCORDANCE, effect=effect, source="assumed")
+
+
+def observed(scores: Sequence[Array], groups: Groups, source: Source) -> Variation:
+    """That of the two arms that are hardest to tell apart by number of questions; `scores`: each arm's, of the same items.
+
+    Without two arms, or with questions of a single group, what is assumed.
+    """
+    codes = group_codes(groups)
+    pairs = list(combinations(scores, 2))
+    if not pairs or (codes is not None and codes.max() < 1):
+        return assumed(groups)
+    found = [(discordance(a, b) or 1 / len(groups), _design_effect(a - b, codes)) for a, b in pairs]
+    most, effect = max(found, key=lambda one: one[0] * one[1])
+    return Variation(discordance=most, effect=effect, source=source)
+
+
+def _design_effect(gaps: Array, codes: np.ndarray[tuple[int], np.dtype[np.intp]] | None) -> float:
+    independent = float(gaps.var(ddof=1)) / len(gaps) if len(gaps) > 1 else 0.0
+    return 1.0 if codes is None or independent == 0 else clustered_error(gaps, codes) ** 2 / independent
 
 
 def discordance(a: ArrayLike, b: ArrayLike) -> float:
@@ -38,16 +90,21 @@ def groups_needed(comparisons: int) -> int:
     return math.ceil(math.log2(2 * comparisons / LEVEL) - 1e-9)
 
 
-def smallest_difference(n: int, discordance: float, comparisons: int, groups: int | None = None) -> float:
+def smallest_difference(n: int, variation: Variation, comparisons: int, groups: Groups | None = None) -> float:
     """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none.
 
-    `groups`: how many they form, None where none repeats; fewer than `groups_needed` show none.
+    `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with G* - 1 degrees, and fewer
+    groups than `groups_needed` show nothing.
     """
-    if groups is not None and groups < groups_needed(comparisons):
+    codes, degrees = None if groups is None else group_codes(groups), math.inf
+    if codes is not None:
+        if int(codes.max()) + 1 < groups_needed(comparisons):
+            return 1.0
+        degrees = effective_groups(codes) - 1
+    items, differing = n / variation.effect, variation.discordance
+    if _items(1.0, differing, comparisons, degrees) >= items:
         return 1.0
-    if _items(1.0, discordance, comparisons) >= n:
-        return 1.0
-    root: float = optimize.brentq(lambda delta: _items(delta, discordance, comparisons) - n, 1e-6, 1.0)
+    root: float = optimize.brentq(lambda delta: _items(delta, differing, comparisons, degrees) - items, 1e-6, 1.0)
     return root
 
 
@@ -63,7 +120,7 @@ def items_for_target(score: float, target: float, arms: int, variance: float | N
     return max(1, math.ceil(float(root / (score - target)) ** 2))
 
 
-def _items(delta: float, discordance: float, comparisons: int) -> float:
-    d = max(discordance, delta)
-    root = stats.norm.isf(LEVEL / (2 * comparisons)) * math.sqrt(d) + stats.norm.ppf(POWER) * math.sqrt(d - delta**2)
+def _items(delta: float, discordance: float, comparisons: int, degrees: float = math.inf) -> float:
+    d, t = max(discordance, delta), stats.t(degrees)
+    root = t.isf(LEVEL / (2 * comparisons)) * math.sqrt(d) + t.ppf(POWER) * math.sqrt(d - delta**2)
     return float((root / delta) ** 2)

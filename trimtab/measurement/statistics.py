@@ -308,7 +308,11 @@ def _statistic_above(statistic: Statistic, n: int, seed: int) -> Curve:
     boots = statistic_draws(statistic, units, seed)
     if np.ptp(boots) == 0:
         return lambda null: 1.0 if value <= null else _p_all_alike(value, null, len(units))
-    bias, acceleration = bias_and_acceleration(value, boots, jackknife(statistic, units))
+    return _level_at(value, boots, jackknife(statistic, units))
+
+
+def _level_at(value: float, boots: Array, left_out: Array) -> Curve:
+    bias, acceleration = bias_and_acceleration(value, boots, left_out)
 
     def p(null: float) -> float:
         share = (np.count_nonzero(boots <= null) + 0.5) / (len(boots) + 1)
@@ -347,8 +351,9 @@ def _compare_statistic(statistic: Statistic, n: int, seed: int) -> Difference:
     if np.ptp(boots) == 0:
         low, high = tango_interval(max(value, 0.0) * len(units), max(-value, 0.0) * len(units), len(units))
         return Difference(value, low, high, 1.0)
-    low, high = bca(value, boots, jackknife(statistic, units))
-    above = _statistic_above(statistic, n, seed)(0.0)
+    left_out = jackknife(statistic, units)
+    low, high = bca(value, boots, left_out)
+    above = _level_at(value, boots, left_out)(0.0)
     return Difference(value, min(low, value), max(high, value), min(1.0, 2 * min(above, 1 - above)))
 
 

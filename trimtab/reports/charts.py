@@ -178,7 +178,8 @@ def scatter(chart: Scatter, width: int) -> Markup:
     dots, target, limit = chart.dots, chart.target, chart.limit
     height = 330
     left, right, top, bottom = 46, 20, 26, 46
-    xs = [dot.x for dot in dots] + ([limit] if limit is not None else [])
+    xs = [dot.x for dot in dots] + [dot.x_high for dot in dots if dot.x_high is not None]
+    xs += [limit] if limit is not None else []
     log = min(xs) > 0 and max(xs) / min(xs) > 8
     x_marks = log_ticks(min(xs) * 0.85, max(xs) * 1.15) if log else _from_zero(xs, 4 if width > 400 else 3)
     ends = [dot.low for dot in dots] + [dot.high for dot in dots] + ([target] if target is not None else [])
@@ -197,20 +198,24 @@ def scatter(chart: Scatter, width: int) -> Markup:
         parts.append(el("line", x1=_n(x(limit)), x2=_n(x(limit)), y1=top, y2=height - bottom, class_="target"))
     places = [(x(dot.x), y(dot.y)) for dot in dots]
     stems = [Box(px - 1, y(dot.high), px + 1, y(dot.low)) for (px, _), dot in zip(places, dots, strict=True)]
+    tails = [x(dot.x if dot.x_high is None else dot.x_high) for dot in dots]
+    stems += [Box(px, py - 5, tail + 3, py + 5) for (px, py), tail in zip(places, tails, strict=True) if tail > px]
     named = [replace(dot, label=middle(dot.label)) for dot in dots]
     boxes = place_labels(places, [dot.label for dot in named], Box(left, top - 8, width, height - bottom + 4), stems)
-    for dot, (px, py), box in zip(named, places, boxes, strict=True):
-        parts.append(_scatter_mark(dot, px, py, y(dot.low), y(dot.high), box))
+    for dot, (px, py), tail, box in zip(named, places, tails, boxes, strict=True):
+        parts.append(_scatter_mark(dot, px, py, y(dot.low), y(dot.high), tail, box))
     return _svg(chart.title, width, height, parts)
 
 
-def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, box: Box) -> Markup:
+def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, tail: float, box: Box) -> Markup:
+    """The mark with its interval, a line to the upper bound of x (`tail`) with an end of its own, and its name."""
     near_x, near_y = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
     far = bool(dot.label) and math.hypot(near_x - x, near_y - y) > 16
     return el(
         "g",
         el("title", dot.title or dot.label),
         el("line", x1=_n(x), x2=_n(x), y1=_n(low), y2=_n(high), class_=f"whisker thin {dot.family}"),
+        el("path", d=f"M{_n(x)} {_n(y)}H{_n(tail)}m0 -4v8", class_=f"whisker bound {dot.family}") if tail > x else None,
         el("line", x1=_n(x), y1=_n(y), x2=_n(near_x), y2=_n(near_y), class_="leader") if far else None,
         mark_shape(dot.shape, x, y, dot.family, strong=dot.strong),
         el("text", dot.label, x=_n(box.left + 2), y=_n(box.bottom - 4), class_="strong halo" if dot.strong else "halo")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trimtab.base.records import Flip
 from trimtab.base.tables import CostTable
+from trimtab.decision.flips import NOT_SHOWN
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS, Cell, Column, Grid, Heading, Listing, Phrase, label
 from trimtab.reports.view import Costs
@@ -26,7 +27,7 @@ def costs(study: StudyFolder) -> Costs | None:
     return Costs(
         heading=Heading(id="costs", link="Cost", title=title),
         grid=Grid(label="Costs", columns=columns, rows=rows) if rows else None,
-        basis=_basis(study.cost) if study.cost else (),
+        basis=_basis(study),
         flips=Listing(title="What would flip it", entries=tuple(flips(study)) if shown else ()),
     )
 
@@ -39,12 +40,13 @@ def _figures(entry: ArmEntry) -> tuple[Cell, ...]:
     return (*amounts, f"{question:.3g} s" if question is not None else NOTHING)
 
 
-def _basis(cost: CostTable) -> Phrase:
+def _basis(study: StudyFolder) -> Phrase:
     """The prices and volumes behind the costs, marked as the user's where the task file states any of them."""
-    volume = f"{plain(cost.questions_per_month)} questions a month for {plain(cost.horizon_months)} months"
-    if "questions_per_month" not in cost.model_fields_set:
-        volume += " (assumed: the task file states no volume)"
-    parts = [volume]
+    cost, volume = study.cost or CostTable(), study.volume
+    parts = []
+    if volume:
+        months = f"{plain(volume.questions_per_month)} questions a month for {plain(volume.horizon_months)} months"
+        parts.append(months + (" (assumed: the task file states no volume)" if volume.assumed else ""))
     hour = cost.machine_hour
     if hour:
         source = f"({hour.source}, {hour.as_of.isoformat()})"
@@ -66,10 +68,10 @@ def flips(study: StudyFolder) -> list[str]:
 
 
 def _flip(flip: Flip, study: StudyFolder) -> str:
-    cost, target = study.cost, study.target
+    cost, target, volume = study.cost, study.target, study.volume
     hour, change = (cost.machine_hour, cost.change) if cost else (None, None)
     known = {
-        "questions_per_month": ("questions a month", cost.questions_per_month if cost else None, ""),
+        "questions_per_month": ("questions a month", volume.questions_per_month if volume else None, ""),
         "machine_hour": ("a machine hour", hour.price if hour else None, f" {cost.currency}" if cost else ""),
         "change.per_month": ("the monthly rate of change", change.per_month if change else None, ""),
         "quality": ("a target", target, ""),
@@ -79,5 +81,7 @@ def _flip(flip: Flip, study: StudyFolder) -> str:
     sides = [
         f"{side} {plain(at)}{unit}" for side, at in (("below", flip.below), ("above", flip.above)) if at is not None
     ]
-    stated = f" (now {plain(now)})" if now is not None else ""
-    return f"With {name} {' or '.join(sides)}{stated} the verdict would be {flip.then}."
+    assumed = ", assumed" if volume and volume.assumed and flip.what == "questions_per_month" else ""
+    stated = f" (now {plain(now)}{assumed})" if now is not None else ""
+    then = "no arm would be shown" if flip.then == NOT_SHOWN else f"the verdict would be {flip.then}"
+    return f"With {name} {' or '.join(sides)}{stated} {then}."

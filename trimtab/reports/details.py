@@ -14,10 +14,11 @@ from trimtab.reports.words import PRIVATE, Family, family, metric_called
 from trimtab.reports.writing import NOTHING, count, sentence, shorten
 
 MOST_SLICES, MOST_REMARKS, MOST_SOURCES = 40, 100, 20
+FEW = 10  # questions below which a slice says next to nothing
 
 
 def slices(study: StudyFolder) -> Slices | None:
-    """Scores per value of the slice column, the largest first."""
+    """Scores per value of the slice column, the largest first; those of few questions apart."""
     entries = [one for one in study.done if one.slices]
     names = list(dict.fromkeys(name for one in entries for name in one.slices))
     if not names:
@@ -25,18 +26,24 @@ def slices(study: StudyFolder) -> Slices | None:
     sizes = {name: max(one.slices[name].n for one in entries if name in one.slices) for name in names}
     names.sort(key=lambda name: (-sizes[name], name))
     left = len(names) - MOST_SLICES
+    shown = {name: sizes[name] for name in names[:MOST_SLICES]}
+    many = {name: size for name, size in shown.items() if size >= FEW}
+    few = {name: size for name, size in shown.items() if size < FEW}
     lead = (
         "Scores per slice with unadjusted 95% intervals, largest slice first. "
         "Small slices have wide intervals; they describe, they do not decide."
     )
     return Slices(
         heading=Heading(id="slices", link="Slices", title="Slices", lead=lead),
-        grid=_slice_grid(study, entries, {name: sizes[name] for name in names[:MOST_SLICES]}),
+        grid=_slice_grid(study, entries, many, "Scores per slice") if many else None,
+        few=_slice_grid(study, entries, few, f"{count(len(few), 'slice')} of fewer than {FEW} questions")
+        if few
+        else None,
         more=f"{left} smaller slices are in study.json." if left > 0 else None,
     )
 
 
-def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[str, int]) -> Grid:
+def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[str, int], title: str) -> Grid:
     """Slices down and arms across; the other way round where there are more arms than slices."""
     arms = [label(one.arm, study.verdict.arm) for one in entries]
     titles = [
@@ -48,10 +55,10 @@ def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[
     if len(entries) > len(sizes):
         columns = (Column(title="Arm"), *(Column(title=title) for title in titles))
         turned = zip(arms, zip(*cells, strict=True), strict=True)
-        return Grid(label="Scores per slice", columns=columns, rows=tuple((arm, *line) for arm, line in turned))
+        return Grid(label=title, columns=columns, rows=tuple((arm, *line) for arm, line in turned))
     columns = (Column(title="Slice"), *(Column(title=arm) for arm in arms))
     straight = zip(titles, cells, strict=True)
-    return Grid(label="Scores per slice", columns=columns, rows=tuple((title, *line) for title, line in straight))
+    return Grid(label=title, columns=columns, rows=tuple((name, *line) for name, line in straight))
 
 
 # ---- training

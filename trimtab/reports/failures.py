@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from trimtab.base.records import Answer, Arm, Failure
-from trimtab.measurement.inspection import disagreements, failure_counts, failure_examples
+from trimtab.measurement.inspection import disagreements, failure_counts, failure_examples, quartiles
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.pieces import Cell, Column, Grid, Heading, Said, label
 from trimtab.reports.view import FailureKind, Failures, ShownAnswer, ShownQuestion, SideBySide
-from trimtab.reports.words import FAILURES, GRADED
+from trimtab.reports.words import FAILURES, GRADED, metric_called
 from trimtab.reports.writing import NOTHING, count, score, shorten
+
+SPREAD = ("lowest quarter up to", "half up to", "three quarters up to", "score 0", "score 1")
 
 
 def failures(study: StudyFolder) -> Failures | None:
-    """Failures by kind and arm, with examples to open."""
+    """Failures by kind and arm, with examples to open; under a graded metric how the scores spread."""
     entries = {one.name: one for one in study.done if one.answers}
     if not entries:
         return None
@@ -23,31 +25,36 @@ def failures(study: StudyFolder) -> Failures | None:
     kinds: list[Failure] = [
         kind for kind in get_args(Failure) if kind != "none" and any(of[kind] for of in counts.values())
     ]
-    heading = Heading(id="failures", link="Failures", title="Where it fails", lead=_lead(study.metric) if kinds else "")
-    if not kinds:
-        return Failures(heading=heading, none="No answer was counted as a failure.", grid=None, kinds=())
+    graded = study.metric in GRADED
+    title = "How the scores spread" if graded else "Where it fails"
+    heading = Heading(id="failures", link="Failures", title=title, lead=_lead(study.metric) if kinds or graded else "")
+    if not kinds and not graded:
+        return Failures(heading=heading, none="No answer was counted as a failure.", grid=None, note="", kinds=())
+    columns = [
+        Column(title=title)
+        for title in ("Arm", *(SPREAD if graded else ("right",)), *(FAILURES[kind][0] for kind in kinds))
+    ]
     rows: list[tuple[Cell, ...]] = [
         (
             label(one.arm, study.verdict.arm),
-            *(_share(counts[name][kind], len(one.answers)) for kind in ("none", *kinds)),
+            *(_spread(one.answers) if graded else (_share(counts[name]["none"], len(one.answers)),)),
+            *(_share(counts[name][kind], len(one.answers)) for kind in kinds),
         )
         for name, one in entries.items()
     ]
-    columns = [Column(title=title) for title in ("Arm", "right", *(FAILURES[kind][0] for kind in kinds))]
     first = sorted(entries, key=lambda name: name != study.verdict.arm)
     by_arm = {name: entries[name].answers for name in first}
     return Failures(
         heading=heading,
         none=None,
-        grid=Grid(label="Failures by kind", columns=tuple(columns), rows=tuple(rows)),
+        grid=Grid(label=title, columns=tuple(columns), rows=tuple(rows)),
+        note="These examples come from the chosen arm where it has any." if kinds else "",
         kinds=tuple(
             FailureKind(
                 name=FAILURES[kind][0],
                 meaning=FAILURES[kind][1],
                 count=f"{count(sum(of[kind] for of in counts.values()), 'answer')} of all arms",
-                examples=tuple(
-                    _shown([(entries[name].arm, answer)]) for name, answer in failure_examples(by_arm, kind)
-                ),
+                examples=tuple(shown([(entries[name].arm, answer)]) for name, answer in failure_examples(by_arm, kind)),
             )
             for kind in kinds
         ),
@@ -55,13 +62,21 @@ def failures(study: StudyFolder) -> Failures | None:
 
 
 def _lead(metric: str) -> str:
-    graded = "An answer counts as right from a score of 0.5 up. " if metric in GRADED else ""
+    if metric in GRADED:
+        return (
+            f"{metric_called(metric)} says how near an answer comes to its reference, not whether it is right, so that no answer "
+            "counts as right or wrong: a quarter, half and three quarters of the answers score at most this, and so many 0 or 1."
+        )
+    rule = ""
     if metric == "token_f1":
-        graded = "An answer counts as right when it holds a reference and gives nothing else in its place, whatever its score. "
-    return (
-        f"{graded}Answers by kind of failure: how many, and their share of the arm’s answers. "
-        "The examples below come from the chosen arm where it has any."
-    )
+        rule = "An answer counts as right when it holds a reference and gives nothing else in its place, whatever its score. "
+    return f"{rule}Answers by kind of failure: how many, and their share of the arm’s answers."
+
+
+def _spread(answers: Sequence[Answer]) -> tuple[Cell, ...]:
+    """Quartiles of the scores, and how many lie at either end."""
+    ends = (sum(one.score == end for one in answers) for end in (0.0, 1.0))
+    return (*map(score, quartiles(answers)), *(_share(number, len(answers)) for number in ends))
 
 
 def _share(number: int, of: int) -> Said:
@@ -69,13 +84,14 @@ def _share(number: int, of: int) -> Said:
     return Said(text=f"{number:,}", soft=share) if number else Said(text="0")
 
 
-def _shown(pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None) -> ShownQuestion:
-    """A question and the answers of some arms, cut to what can be read."""
+def shown(pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None, *, seeds: bool = False) -> ShownQuestion:
+    """A question and the answers of some arms, cut to what can be read; with `seeds` each names its own."""
     pairs = list(pairs)
     asked = pairs[0][1]
     return ShownQuestion(
         question=shorten(asked.input),
-        reference=" · ".join(shorten(one, 300) for one in asked.reference) or NOTHING,
+        reference=shorten(" · ".join(shorten(one, 300) for one in asked.reference)) or NOTHING,
+        slice=asked.slice or "",
         answers=tuple(
             ShownAnswer(
                 arm=label(arm, chosen),
@@ -85,6 +101,7 @@ def _shown(pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None) -> Sh
                 passages=shorten(
                     ", ".join(dict.fromkeys(hit.passage.source or hit.passage.id for hit in answer.hits)), 200
                 ),
+                seed=f"seed {answer.seed}" if seeds else "",
             )
             for arm, answer in pairs
         ),
@@ -104,7 +121,7 @@ def side_by_side(study: StudyFolder) -> SideBySide | None:
     return SideBySide(
         heading=Heading(id="answers", link="Answers", title="Answers side by side", lead=lead),
         questions=tuple(
-            _shown([(entries[name].arm, answer) for name, answer in answers.items()], study.verdict.arm)
+            shown([(entries[name].arm, answer) for name, answer in answers.items()], study.verdict.arm)
             for answers in found
         ),
     )

@@ -24,14 +24,16 @@ from trimtab.base.records import (
     Cost,
     Estimate,
     StudyResult,
+    TrivialArm,
     Verdict,
+    Volume,
 )
-from trimtab.base.tables import ArmTable, CostTable, TargetTable
+from trimtab.base.tables import ArmTable, BaseTable, CostTable, TargetTable
 from trimtab.base.task import own_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import Curve, Training, read_training
 
-Stated = TypeVar("Stated", ArmTable, CostTable, TargetTable)
+Stated = TypeVar("Stated", ArmTable, BaseTable, CostTable, TargetTable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,7 @@ class ArmEntry:
     stored_bytes: float | None = None
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
+    latency_p95_high_ms: float | None = None
     seconds_per_question: float | None = None
     cost: Cost | None = None
     answers: tuple[Answer, ...] = ()
@@ -87,6 +90,8 @@ class StudyFolder:
     manifest: Mapping[str, Any]
     cost: CostTable | None
     limits: TargetTable | None
+    volume: Volume | None
+    trivial: tuple[TrivialArm, ...] = ()
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
@@ -135,6 +140,8 @@ def read_study(folder: Path) -> StudyFolder:
         manifest=read_object(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
+        volume=result.volume,
+        trivial=result.trivial,
     )
 
 
@@ -169,16 +176,15 @@ def _arm(name: str, task: Mapping[str, Any]) -> Arm:
 def _task(file: Path) -> dict[str, Any]:
     """The task file that was studied; empty where it does not lie there or cannot be read."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         return {}
 
 
 def _base(task: Mapping[str, Any]) -> str | None:
-    """The base model that the task file names."""
-    table = task.get("base")
-    model = table.get("model") if isinstance(table, dict) else None
-    return model if isinstance(model, str) else None
+    """The base model that the task file names, or that stands for none."""
+    table = _table(BaseTable, task.get("base", {})) if task else None
+    return table.model if table else None
 
 
 def _table(kind: type[Stated], values: Any) -> Stated | None:

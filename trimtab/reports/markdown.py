@@ -25,9 +25,12 @@ def _top(top: Top) -> list[str]:
         "",
         *([f"**{_text(top.arm.arm.name)}**: {_text(top.arm.words)}.", ""] if top.arm else []),
         *([_text(top.needs), ""] if top.needs else []),
+        *([_text(top.in_words), ""] if top.in_words else []),
         _text(top.rests_on),
         "",
         *_list(top.caveats.title, top.caveats.entries),
+        _text(top.next_step),
+        "",
     ]
 
 
@@ -58,12 +61,13 @@ def _found(view: StudyView) -> list[str]:
     """Failures by kind, and scores per class and slice."""
     lines: list[str] = []
     if view.failures and view.failures.grid:
-        lines += [*_section(view.failures.heading), *_table(view.failures.grid)]
+        lines += [*_section(view.failures.heading), _text(view.failures.heading.lead), "", *_table(view.failures.grid)]
     if view.classes:
         lead = f"{view.classes.heading.lead} {view.classes.title}:"
         lines += [*_section(view.classes.heading), _text(lead), "", *_table(view.classes.grid)]
     if view.slices:
-        lines += [*_section(view.slices.heading), *_table(view.slices.grid)]
+        lines += [*_section(view.slices.heading), *(_table(view.slices.grid) if view.slices.grid else [])]
+        lines += [_text(f"{view.slices.few.label}:"), "", *_table(view.slices.few)] if view.slices.few else []
         lines += [_text(view.slices.more), ""] if view.slices.more else []
     return lines
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from trimtab.base.files import write_atomic
 from trimtab.reports.charts import drawn, icon
+from trimtab.reports.every import packed
 from trimtab.reports.folder import read_study
 from trimtab.reports.markdown import brief
 from trimtab.reports.study_view import view_of
@@ -33,11 +34,21 @@ def write_report(folder: Path) -> Path:
 
 
 def render(view: StudyView) -> str:
-    """The page as HTML: no script, no request, and a policy that forbids both."""
-    style = files("trimtab.reports").joinpath("style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    """The page as HTML: no request, no script but our own, and a policy that forbids every other."""
+    style, script = _own("style.css"), _own("every.js") if view.every else ""
     page = _templates().get_template("page.html.j2")
-    return page.render(view=view, style=Markup(style), digest=digest) + "\n"  # noqa: S704 - our own file
+    answers = Markup(packed(view.every)) if view.every else ""  # noqa: S704 - made for such a place
+    return page.render(view=view, style=style, script=script, answers=answers) + "\n"
+
+
+def _own(name: str) -> Markup:
+    """A file of our own, to stand in the page as it is."""
+    return Markup(files("trimtab.reports").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704
+
+
+def _digest(text: str) -> str:
+    """As a policy names a style sheet or a script that may stand in the page."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 @cache
@@ -51,7 +62,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"drawn": drawn, "icon": icon}
+    templates.filters |= {"drawn": drawn, "icon": icon, "digest": _digest}
     return templates
 
 

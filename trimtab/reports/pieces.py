@@ -117,7 +117,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dot:
-    """One arm in a chart: `family` gives the colour, `shape` the context, `title` what a pointer shows."""
+    """One arm in a chart: `family` gives the colour, `shape` the context, `title` what a pointer shows; `x_high`: x's upper bound."""
 
     label: str
     family: Family
@@ -126,6 +126,7 @@ class Dot:
     low: float
     high: float
     x: float = 0.0
+    x_high: float | None = None
     strong: bool = False
     title: str = ""
 

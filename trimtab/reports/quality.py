@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import describe
-from trimtab.base.records import Estimate
+from trimtab.base.grammar import TRIVIAL, describe
+from trimtab.base.records import Estimate, TrivialArm
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import (
     MEASURED,
@@ -47,8 +47,11 @@ def quality(study: StudyFolder) -> Quality:
         empty=None if done else "No arm has a score.",
         legend=_legend(study.arms) if done else (),
         chart=_whiskers(study) if done else None,
-        arms=_grid(study, "All arms", _deciding()),
-        note=("Figures without a mark are ", MEASURED, f"; {NOTHING} is not measured, or does not apply."),
+        arms=_with_trivial(_grid(study, "All arms", _deciding()), study.trivial),
+        note=(
+            *("Figures without a mark are ", MEASURED),
+            f"; {NOTHING} is not measured, or does not apply.{_trivial_words(study.trivial)}",
+        ),
         other=_grid(study, "Other measurements", _others(study)),
         missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
         glossary=Listing(
@@ -109,7 +112,7 @@ def _deciding() -> list[Figures]:
         (Column(title="Score", interval="95%"), lambda one: scored(one.score) if one.score else None),
         (Column(title="Target"), _passes),
         (Column(title="p50"), lambda one: _milliseconds(one.latency_p50_ms)),
-        (Column(title="p95"), lambda one: _milliseconds(one.latency_p95_ms)),
+        (Column(title="p95"), _p95),
         (Column(title="Training"), lambda one: seconds(one.train_seconds) if one.train_seconds else None),
         (
             Column(title="Peak memory"),
@@ -155,6 +158,24 @@ def _grid(study: StudyFolder, title: str, figures: Sequence[Figures]) -> Grid | 
     return Grid(label=title, columns=(Column(title="Arm"), *(column for column, _ in used)), rows=tuple(rows))
 
 
+def _with_trivial(grid: Grid | None, trivial: Sequence[TrivialArm]) -> Grid | None:
+    """The table with the trivial arms below the others, softly: they have a score, its interval and nothing else."""
+    if grid is None:
+        return None
+    nothing: list[Cell] = [NOTHING] * (len(grid.columns) - 2)
+    return replace(grid, rows=(*grid.rows, *((_soft(one.arm), scored(one.score), *nothing) for one in trivial)))
+
+
+def _soft(name: str) -> Said:
+    return Said(text=name, tone="soft")
+
+
+def _trivial_words(trivial: Sequence[TrivialArm]) -> str:
+    """What the trivial arms below the table are."""
+    words = "; ".join(f"{one.arm}, {TRIVIAL[one.arm].removeprefix('no model: ')}" for one in trivial)
+    return f" The last rows are what answering without a model comes to, at no cost: {words}." if words else ""
+
+
 def _passes(entry: ArmEntry) -> Cell | None:
     if entry.passes is None:
         return None
@@ -163,6 +184,12 @@ def _passes(entry: ArmEntry) -> Cell | None:
 
 def _milliseconds(value: float | None) -> str | None:
     return seconds(value / 1000) if value is not None else None
+
+
+def _p95(entry: ArmEntry) -> Cell | None:
+    """The 95th percentile, and its upper bound behind it."""
+    value, high = _milliseconds(entry.latency_p95_ms), _milliseconds(entry.latency_p95_high_ms)
+    return Said(text=value, soft=f"up to {high}" if high else "") if value else None
 
 
 def _of_abstention(name: str) -> Callable[[ArmEntry], Cell | None]:
@@ -191,6 +218,7 @@ def tradeoffs(study: StudyFolder) -> Tradeoffs | None:
     done = study.done
     p95 = all(one.latency_p95_ms is not None for one in done)
     timed = [(one, one.latency_p95_ms if p95 else one.latency_p50_ms) for one in done]
+    bounds = {one.name: one.latency_p95_high_ms / 1000 for one in done if one.latency_p95_high_ms is not None}
     unit = next((one.cost.currency for one in done if one.cost), "")  # the best arm's; others cannot stand on one axis
     paid = [(one, one.cost.total) for one in done if one.cost and one.cost.currency == unit]
     limit = study.limits.latency_p95_ms if study.limits and p95 else None
@@ -198,14 +226,17 @@ def tradeoffs(study: StudyFolder) -> Tradeoffs | None:
     figures = [(one, value / 1000) for one, value in timed if value is not None]
     if figures:
         name = "95% of answers within, seconds" if p95 else "half of answers within, seconds"
-        charts.append(_scatter(study, figures, "Against latency", name, limit / 1000 if limit else None))
+        held = bounds if p95 else {}
+        charts.append(_scatter(study, figures, "Against latency", name, limit / 1000 if limit else None, held))
     if paid and max(value for _, value in paid) > 0:
         name, scale = _cost_unit(unit, max(value for _, value in paid))
         costs = [(one, value / scale) for one, value in paid]
-        charts.append(_scatter(study, costs, "Against cost", f"{name} over the horizon", None))
+        charts.append(_scatter(study, costs, "Against cost", f"{name} over the horizon", None, {}))
     if not charts:
         return None
     lead = "Up is better, left is cheaper. Latency is measured, one question at a time; cost is predicted from measured seconds."
+    if p95 and bounds:
+        lead += " A line to the right of a latency ends at its upper 95% bound, which a limit is held against."
     if len(done) > MOST_NAMES:
         lead += " Of so many arms, those are named that no other one beats both ways."
     return Tradeoffs(
@@ -214,9 +245,14 @@ def tradeoffs(study: StudyFolder) -> Tradeoffs | None:
 
 
 def _scatter(
-    study: StudyFolder, figures: Sequence[tuple[ArmEntry, float]], heading: str, x_title: str, limit: float | None
+    study: StudyFolder,
+    figures: Sequence[tuple[ArmEntry, float]],
+    heading: str,
+    x_title: str,
+    limit: float | None,
+    bounds: Mapping[str, float],
 ) -> Scatter:
-    dots = [_dot(one, study, value) for one, value in figures]
+    dots = [replace(_dot(one, study, value), x_high=bounds.get(one.name)) for one, value in figures]
     if len(dots) > MOST_NAMES:
         dots = [dot if dot.strong or not _beaten(dot, dots) else replace(dot, label="") for dot in dots]
     metric = metric_called(study.metric)

@@ -6,6 +6,7 @@ from trimtab.reports.classes import by_class
 from trimtab.reports.costs import costs
 from trimtab.reports.details import audit, slices, training
 from trimtab.reports.effects import comparisons, weights_by_context
+from trimtab.reports.every import every_answer
 from trimtab.reports.failures import failures, side_by_side
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.made import made
@@ -14,7 +15,7 @@ from trimtab.reports.quality import quality, tradeoffs
 from trimtab.reports.top import top
 from trimtab.reports.view import StudyView
 
-ABOUT = " This page is one file; it loads nothing and runs nothing."
+ABOUT = " This page is one file and loads nothing; the only script in it is the one that looks through the answers."
 
 
 def view_of(study: StudyFolder) -> StudyView:
@@ -30,6 +31,7 @@ def view_of(study: StudyFolder) -> StudyView:
         failures=failures(study),
         classes=by_class(study),
         answers=side_by_side(study),
+        every=every_answer(study),
         slices=slices(study),
         training=training(study),
         data=audit(study),

@@ -1,4 +1,4 @@
-"""The top of a report: the verdict, what it rests on, the four figures that matter, and what weakens it."""
+"""The top of a report: the verdict, what it means and rests on, the figures that matter, what weakens it, what to do next."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from trimtab.base.records import Comparison
 from trimtab.measurement.clusters import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, PREDICTED, Listing, label
+from trimtab.reports.plain import in_words, next_step, poor
 from trimtab.reports.view import ArmInWords, KeyFigure, Top
-from trimtab.reports.words import metric_called
+from trimtab.reports.words import metric_called, other_facts
 from trimtab.reports.writing import (
     between,
     count,
@@ -38,8 +39,13 @@ def top(study: StudyFolder) -> Top:
         needs=f"What would settle it: {needs.rstrip('.')}." if needs and needs not in study.verdict.sentence else None,
         arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
+        in_words=in_words(study, entry) if entry else "",
         facts=tuple(_facts(study, entry, shown)) if entry else (),
-        caveats=Listing(title="Before you rely on it", entries=tuple(caveats(study))),
+        caveats=Listing(
+            title="Before you rely on it",
+            entries=(*(poor(study, entry) if entry else ()), *caveats(study)),
+        ),
+        next_step=next_step(study, entry),
     )
 
 
@@ -64,7 +70,8 @@ def rests_on(study: StudyFolder) -> list[str]:
     smallest = study.manifest.get("smallest_difference")
     if smallest is not None:
         seen = f"differences from {score(smallest)} up" if smallest < 1 else "no difference between arms"
-        found.append(f"{seen} can be seen with 80% power (predicted)")
+        known = study.manifest.get("smallest_difference_from")
+        found.append(f"{seen} can be seen with 80% power (predicted{f' from {known}' if known else ''})")
     return found or ["what the files of this study do not say"]
 
 
@@ -99,24 +106,12 @@ def caveats(study: StudyFolder) -> list[str]:
         left_out = int(one.extras.get("skipped_rows", 0))
         if left_out:
             found.append(f"{one.name}: {count(left_out, 'training row')} longer than the model’s context, left out.")
-    found += _other_facts(study)
+    other = other_facts({one.name: one.extras for one in study.done})
+    found += [other] if other else []
     warnings = sum(1 for remark in study.manifest.get("remarks") or () if remark.get("level") in ("warn", "stop"))
     if warnings:
         found.append(f"{count(warnings, 'warning')} about the data: see “The data”.")
     return found
-
-
-def _other_facts(study: StudyFolder) -> list[str]:
-    """Answers that share words with a reference and give other numbers or dates, in one sentence for all arms."""
-    counts = {one.name: int(one.extras.get("facts_disagree", 0)) for one in study.done}
-    told = [f"{number:,} of {name}" for name, number in counts.items() if number]
-    if not told:
-        return []
-    metric = metric_called(study.metric)
-    return [
-        f"Answers with other numbers or dates than the reference: {listed(told)}. {metric} pays for their words all the same; "
-        "the metric contains does not."
-    ]
 
 
 def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
@@ -136,7 +131,7 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
         note = f"95% interval {between(rival.low, rival.high)}; {p_value(rival.p_holm)} after Holm"
         ahead = "Ahead of" if rival.difference >= 0 else "Behind"
         facts.append(KeyFigure(name=f"{ahead} {which}", value=signed(rival.difference), mark=MEASURED, note=note))
-    facts += _latency(entry)
+    facts += _latency(study, entry)
     if entry.cost:
         currency = entry.cost.currency
         note = f"{money(entry.cost.up_front, currency)} up front, {money(entry.cost.monthly, currency)} a month"
@@ -145,23 +140,28 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
     return facts
 
 
-def _latency(entry: ArmEntry) -> list[KeyFigure]:
-    """What 95% of answers stay within; half of them, where that is not known."""
+def _latency(study: StudyFolder, entry: ArmEntry) -> list[KeyFigure]:
+    """What 95% of answers stay within, with its upper bound, which a limit is held against; half of them, where that is not known."""
     half = seconds(entry.latency_p50_ms / 1000) if entry.latency_p50_ms is not None else ""
     if entry.latency_p95_ms is not None:
-        value, note = seconds(entry.latency_p95_ms / 1000), f"half within {half}" if half else ""
-        return [KeyFigure(name="95% of answers within", value=value, mark=MEASURED, note=note)]
+        limit = study.limits.latency_p95_ms if study.limits else None
+        notes = [f"half within {half}"] if half else []
+        if entry.latency_p95_high_ms is not None:
+            held = f"; the limit is {seconds(limit / 1000)}" if limit else ""
+            notes.append(f"upper 95% bound {seconds(entry.latency_p95_high_ms / 1000)}{held}")
+        value = seconds(entry.latency_p95_ms / 1000)
+        return [KeyFigure(name="95% of answers within", value=value, mark=MEASURED, note="; ".join(notes))]
     note = "what 95% stay within is known from 60 questions up"
     return [KeyFigure(name="Half of answers within", value=half, mark=MEASURED, note=note)] if half else []
 
 
 def _horizon(study: StudyFolder) -> str:
-    """` over 12 months at 100,000 questions a month`, when the task file lies in the folder."""
-    if study.cost is None:
+    """` over 12 months at 100,000 questions a month`, assumed ones where the task file states none."""
+    if study.volume is None:
         return ""
-    return (
-        f" over {plain(study.cost.horizon_months)} months at {plain(study.cost.questions_per_month)} questions a month"
-    )
+    assumed = "an assumed " if study.volume.assumed else ""
+    questions, months = plain(study.volume.questions_per_month), plain(study.volume.horizon_months)
+    return f" over {months} months at {assumed}{questions} questions a month"
 
 
 def _rival(study: StudyFolder, entry: ArmEntry) -> Comparison | None:

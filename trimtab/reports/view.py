@@ -30,7 +30,7 @@ class ArmInWords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Top:
-    """The verdict, what it rests on, the figures that matter, and what weakens it."""
+    """The verdict, what it means and rests on, the figures that matter, what weakens it, and what to do next."""
 
     shown: bool
     state: str
@@ -39,9 +39,11 @@ class Top:
     sentence: str
     needs: str | None
     arm: ArmInWords | None
+    in_words: str
     rests_on: str
     facts: tuple[KeyFigure, ...]
     caveats: Listing[str]
+    next_step: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,22 +125,24 @@ class Costs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownAnswer:
-    """One arm's answer to a question: its score, how it failed, and the passages that stood before it."""
+    """One arm's answer to a question: its score, how it failed, the passages that stood before it, its seed where there are several."""
 
     arm: ArmLabel
     score: str
     failure: str
     text: str
     passages: str
+    seed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownQuestion:
-    """A question with its reference and the answers of some arms."""
+    """A question with its reference, its slice where there is one, and the answers of some arms."""
 
     question: str
     reference: str
     answers: tuple[ShownAnswer, ...]
+    slice: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +157,12 @@ class FailureKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
-    """Failures by kind and arm; `none` says so where there is none."""
+    """Failures by kind and arm, under a graded metric how scores spread; `none` says so where there is none."""
 
     heading: Heading
     none: str | None
     grid: Grid | None
+    note: str
     kinds: tuple[FailureKind, ...]
 
 
@@ -184,11 +189,28 @@ class SideBySide:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slices:
-    """Scores for each value of the slice column; `more` tells of those that are left out."""
+class EveryAnswer:
+    """All answers, to be looked through by arm, kind of failure, slice and words; a choice of one is none.
+
+    `without` is said where no script runs, `left_out` where the answers are too many for one page.
+    """
 
     heading: Heading
-    grid: Grid
+    arms: tuple[ArmLabel, ...]
+    kinds: tuple[str, ...]
+    slices: tuple[str, ...]
+    questions: tuple[ShownQuestion, ...]
+    without: str
+    left_out: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slices:
+    """Scores for each value of the slice column, those of `few` questions apart; `more` tells of those that are left out."""
+
+    heading: Heading
+    grid: Grid | None
+    few: Grid | None
     more: str | None
 
 
@@ -255,6 +277,7 @@ AnySection = (
     | Failures
     | ByClass
     | SideBySide
+    | EveryAnswer
     | Slices
     | TrainingCurves
     | DataAudit
@@ -276,6 +299,7 @@ class StudyView:
     failures: Failures | None
     classes: ByClass | None
     answers: SideBySide | None
+    every: EveryAnswer | None
     slices: Slices | None
     training: TrainingCurves | None
     data: DataAudit | None
@@ -287,6 +311,6 @@ class StudyView:
         """The sections that there are, in the order of the page."""
         every = (
             *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
-            *(self.answers, self.slices, self.training, self.data, self.manifest),
+            *(self.answers, self.every, self.slices, self.training, self.data, self.manifest),
         )
         return tuple(section for section in every if section is not None)

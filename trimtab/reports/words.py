@@ -7,6 +7,7 @@ from typing import Literal
 
 from trimtab.base.grammar import PARTS, method_of, parts_of
 from trimtab.base.records import Arm, Failure
+from trimtab.reports.writing import listed
 
 Family = Literal["base", "tuned", "blend", "linear", "api"]
 Shape = Literal["circle", "square", "diamond", "triangle"]
@@ -37,7 +38,7 @@ METRICS = {  # name: what people call it, what it means
     "chrf": ("chrF", "how far the characters of answer and reference overlap, from 0 to 1"),
     "scorer": ("own scorer", "what the task’s own scorer gave, from 0 to 1"),
 }
-GRADED = ("rouge_l", "chrf", "scorer")  # where half counts as right
+GRADED = ("rouge_l", "chrf", "scorer")  # how near an answer comes to a reference; nothing says which are right
 FAILURES: Mapping[Failure, tuple[str, str]] = {
     "retrieval_miss": ("passage not found", "The passage that holds the answer was not retrieved."),
     "misread": ("misread", "The right passage was there, and the answer still went wrong."),
@@ -107,6 +108,18 @@ def metric_called(metric: str) -> str:
 def metric_means(metric: str) -> str:
     """The metric with what it means: `token F1: how far the words …`."""
     return ": ".join(METRICS.get(metric, (metric,)))
+
+
+def other_facts(figures: Mapping[str, Mapping[str, float]]) -> str | None:
+    """How many answers of each arm give other numbers or dates than the reference, which token F1 alone does not show; None for none."""
+    counts = {arm: round(extras.get("facts_disagree", 0)) for arm, extras in figures.items()}
+    told = [f"{number:,} of {arm}" for arm, number in counts.items() if number]
+    if not told:
+        return None
+    return (
+        f"Answers with other numbers or dates than the reference: {listed(told)}. "
+        f"{metric_called('token_f1')} pays for their words all the same; the metric contains does not."
+    )
 
 
 def extra_called(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +21,7 @@ from trimtab.retrieval.chunk import chunk
 from trimtab.retrieval.embed import Encoder, embedded_text
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # lancedb reads it once, when it is imported
-LAYOUT = 1  # raised when the columns or the way of cutting change: older tables are then left aside
+LAYOUT = 2  # raised when the columns or the way of cutting change: older tables are then left aside
 _STORED = ("id", "document", "title", "path", "text", "source")  # the fields of a Passage
 OLD_VERSIONS = timedelta(hours=1)
 
@@ -44,6 +45,9 @@ class Index:
     other settings stay where they are, and going back to one costs nothing. A small JSON file beside a table names the version
     that is whole and the hashes of its files; it is replaced last, so readers see the old state or the new one. What is damaged
     counts as not there, and the next `update` makes it anew.
+
+    `seconds`: what making the whole table takes, as measured when its texts were embedded and its rows written, whenever that was;
+    0 before there is one.
     """
 
     def __init__(self, folder: Path, encoder: Encoder, *, words: int, overlap: int) -> None:
@@ -53,6 +57,7 @@ class Index:
         self._place, self._pointer = folder / f"{self._name}.lance", folder / f"{self._name}.json"
         self._version = 0
         self._digests: dict[str, str] = {}
+        self._embedding_seconds = self.seconds = 0.0
         self.table: Any = None
         self.passages: Mapping[str, Passage] = {}
         self.refresh()
@@ -81,6 +86,18 @@ class Index:
                 self.refresh()
         return changes
 
+    def missing(self, documents: Sequence[Document]) -> list[str]:
+        """The texts that an update to `documents` would embed."""
+        if not _compare(self._digests, {document.id: document.digest for document in documents}):
+            return []
+        held = {embedded_text(passage) for passage in self.passages.values()}
+        return list(dict.fromkeys(text for _, text in self._cut(documents) if text not in held))
+
+    def _cut(self, documents: Sequence[Document]) -> list[tuple[Passage, str]]:
+        """The passages of the documents, each with the text that is embedded."""
+        cut = (item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap))
+        return [(passage, embedded_text(passage)) for passage in cut]
+
     def refresh(self) -> None:
         """Take up the newest whole version; cheap when there is none newer."""
         state = self._state()
@@ -88,12 +105,14 @@ class Index:
             return
         if not self._is_whole(state["files"]):
             self.table, self.passages, self._version, self._digests = None, {}, 0, {}
+            self._embedding_seconds = self.seconds = 0.0
             return
         table = self._database().open_table(self._name)
         table.checkout(state["version"])
         rows = table.search().select(list(_STORED)).limit(max(1, table.count_rows())).to_arrow().to_pylist()
         self.passages = {row["id"]: Passage(**{**row, "path": tuple(row["path"])}) for row in rows}
         self.table, self._version, self._digests = table, state["version"], state["digests"]
+        self._embedding_seconds, self.seconds = state["embedding_seconds"], state["seconds"]
 
     def _state(self) -> dict[str, Any] | None:
         """What the pointer says, None where there is none that can be read."""
@@ -101,7 +120,7 @@ class Index:
             state = read_json(self._pointer)
         except (OSError, ValueError, RecursionError):
             return None
-        kinds = {"version": int, "digests": dict, "files": dict}
+        kinds = {"version": int, "digests": dict, "files": dict, "embedding_seconds": float, "seconds": float}
         known = isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items())
         return state if known else None
 
@@ -125,9 +144,12 @@ class Index:
         import pyarrow as pa
         from lancedb.index import FTS
 
-        passages = [item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap)]
-        texts = [embedded_text(passage) for passage in passages]
-        vectors = self._embed(texts)
+        began = time.perf_counter()
+        cut = self._cut(documents)
+        passages, texts = [passage for passage, _ in cut], [text for _, text in cut]
+        cutting = time.perf_counter() - began
+        vectors, embedding = self._embed(texts)
+        began = time.perf_counter()
         digests = {document.id: document.digest for document in documents}
         columns: dict[str, Any] = {name: [getattr(item, name) for item in passages] for name in _STORED}
         columns |= {"digest": [digests[item.document] for item in passages], "searched": texts}
@@ -145,21 +167,31 @@ class Index:
         table = self._database().create_table(self._name, data, mode="overwrite")
         if passages:
             table.create_index("searched", config=FTS(with_position=False), replace=True)
+        seconds = cutting + embedding + time.perf_counter() - began
         files = {str(path.relative_to(self._place)): sha256_file(path) for path in sorted(self._files() - before)}
-        write_json(self._pointer, {"version": table.version, "digests": digests, "files": files})
+        state = {"version": table.version, "digests": digests, "files": files}
+        write_json(self._pointer, {**state, "embedding_seconds": embedding, "seconds": seconds})
         table.optimize(cleanup_older_than=OLD_VERSIONS)
 
-    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D]: those that the table already holds by their text, the others from the model."""
+    def _embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], float]:
+        """Vectors [N, D], those that the table already holds by their text, the others from the model; and the seconds of embedding all.
+
+        Those of texts that are held are their share, by characters, of what they took when they were embedded.
+        """
         held: dict[str, NDArray[np.float32]] = {}
         if self.table is not None and self.passages:
             rows = self.table.search().select(["searched", "vector"]).limit(len(self.passages)).to_arrow()
             values = rows["vector"].combine_chunks().flatten().to_numpy().reshape(rows.num_rows, -1)
             held = dict(zip(rows["searched"].to_pylist(), values, strict=True))
-        missing = list(dict.fromkeys(text for text in texts if text not in held))
+        wanted = list(dict.fromkeys(texts))
+        missing, kept = [text for text in wanted if text not in held], [text for text in wanted if text in held]
+        seconds = self._embedding_seconds * sum(map(len, kept)) / max(1, sum(map(len, held)))
+        self.encoder.encode([])  # loads the model, which is no part of embedding
+        began = time.perf_counter()
         new = self.encoder.encode(missing)
+        seconds += time.perf_counter() - began
         held.update(zip(missing, new, strict=True))
-        return np.stack([held[text] for text in texts]) if texts else new
+        return np.stack([held[text] for text in texts]) if texts else new, seconds
 
 
 def _compare(held: Mapping[str, str], wanted: Mapping[str, str]) -> Changes:

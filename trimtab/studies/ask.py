@@ -19,7 +19,7 @@ from trimtab.base.records import Arm, Example, Hit, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
 from trimtab.data.readers import holds_half_pair
-from trimtab.measurement.contains import facts_stand_in, sentence_for, stands_in
+from trimtab.measurement.contains import facts_stand_in, sentence_for, sentences, sentences_for, stands_in
 from trimtab.measurement.metrics import has_abstained, squad_normalised
 from trimtab.studies.opening import loaded, opened
 
@@ -70,7 +70,7 @@ def ask(
     own = loaded(task)
     chosen = parse_arm(arm or latest_winner(own) or ("rag" if own.data.documents else "prompt"), own)
     with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
-        saved = require_weights(find_saved(own, chosen), chosen)
+        saved = require_weights(find_saved(own, chosen), chosen, own)
         context = context_for(chosen, saved.chosen if saved else None)
         session = Session(open_to_answer(own, rows=_needs_rows(own, chosen)))
         example = Example(id="question", messages=(Message(role="user", content=question),), references=())
@@ -97,21 +97,30 @@ def ask(
 
 
 def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "") -> tuple[int, ...]:
-    """Ranks of the passages that hold the answer word for word (normalised), else of the one with most of its content words.
+    """Ranks of the passages with a sentence that holds the answer, else of the one with most of its content words.
 
-    In either case all its numbers, dates and names stand there, but for those of the question. None for an abstention, and none
-    where no passage holds at least half of those words.
+    In either case all its numbers, dates and names stand there, but for those of the question, and the words are looked for in
+    the sentences that hold one of them: a number that stands there for something else supports nothing. None for an
+    abstention, and none where no passage holds at least half of those words.
     """
     if not answer.strip() or has_abstained(answer, unknown):
         return ()
-    whole = tuple(hit.rank for hit in hits if stands_in(hit.passage.text, answer))
-    words = {word for word in squad_normalised(answer).split() if len(word) > FUNCTION_WORD or not word.isalpha()}
+    texts = {hit.rank: hit.passage.text for hit in hits}
+    whole = tuple(rank for rank, text in texts.items() if any(stands_in(one, answer) for one in sentences(text)))
+    words = _content(answer)
     if whole or not words:
         return whole
-    holding = [hit for hit in hits if facts_stand_in(hit.passage.text, answer, question)]
-    shares = {hit.rank: len(words & set(squad_normalised(hit.passage.text).split())) / len(words) for hit in holding}
+    holding = [rank for rank, text in texts.items() if facts_stand_in(text, answer, question)]
+    shares = {
+        rank: len(words & _content(" ".join(sentences_for(texts[rank], answer)))) / len(words) for rank in holding
+    }
     best = max(shares, key=lambda rank: shares[rank], default=None)
     return (best,) if best is not None and shares[best] >= SUPPORT else ()
+
+
+def _content(text: str) -> set[str]:
+    """The words of a text that are no function words, and its numbers."""
+    return {word for word in squad_normalised(text).split() if len(word) > FUNCTION_WORD or not word.isalpha()}
 
 
 def _needs_rows(task: Task, arm: Arm) -> bool:

@@ -11,8 +11,9 @@ from statistics import median
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
-from trimtab.arms.plan import Plan, fit, predict
+from trimtab.arms.plan import Plan, fit
 from trimtab.arms.session import Session, open_session
+from trimtab.arms.timing import predict
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
 from trimtab.base.grammar import HEAD, method_of
@@ -25,10 +26,15 @@ from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
 from trimtab.measurement.clusters import group_count
-from trimtab.measurement.power import groups_needed, items_for_difference, smallest_difference
+from trimtab.measurement.power import (
+    GUESSED_DISCORDANCE,
+    assumed,
+    groups_needed,
+    items_for_difference,
+    smallest_difference,
+)
 from trimtab.studies.consent import endpoint
 from trimtab.studies.opening import loaded, opened
-from trimtab.studies.study import GUESSED_DISCORDANCE
 
 FIRST_QUESTIONS = 100
 
@@ -143,7 +149,7 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
     remarks = [*sizes, *check_examples(workspace.audit, workspace.splits, task)]
     if workspace.overlaps:
         level: Level = "stop" if task.data.leakage == "stop" else "warn"
-        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(task)}."))
+        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(workspace.overlaps, task)}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
     return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task), *_addresses(task)]
@@ -178,8 +184,8 @@ def _groups(workspace: Workspace) -> int | None:
 
 
 def _smallest(workspace: Workspace) -> float:
-    comparisons, tests = _comparisons(workspace.task), len(workspace.splits["test"])
-    return smallest_difference(tests, GUESSED_DISCORDANCE, comparisons, _groups(workspace))
+    groups = [example.group for example in workspace.splits["test"]]
+    return smallest_difference(len(groups), assumed(groups), _comparisons(workspace.task), groups)
 
 
 def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -> CheckResult:
@@ -302,9 +308,10 @@ def _labels(workspace: Workspace) -> dict[str, int]:
 
 
 def _without_labels(task: Task) -> str:
-    shown = smallest_difference(FIRST_QUESTIONS, GUESSED_DISCORDANCE, 1)
+    shown = smallest_difference(FIRST_QUESTIONS, assumed(), 1)
     finer = items_for_difference(shown / 2, GUESSED_DISCORDANCE, 1)
-    works = "Until then trimtab ask answers from the documents. " if task.data.documents else ""
+    ask = task.command('ask "…"')
+    works = f"Until then {ask} answers from the documents. " if task.data.documents else ""
     return (
         f"There are no labelled examples, so arms cannot be compared. {works}About {FIRST_QUESTIONS} test questions with their right "
         f"answers show a difference of {100 * shown:.0f} points between two arms, {finer} one of {50 * shown:.0f}; "

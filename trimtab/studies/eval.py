@@ -44,7 +44,7 @@ def eval(
     with opened(
         own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
     ) as opening:
-        saved = require_weights(find_saved(opening.task, chosen, run), chosen)
+        saved = require_weights(find_saved(own, chosen, run), chosen, own)
         session = opening.session()
         workspace = session.workspace
         if not workspace.splits[split]:

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Kind
-from trimtab.base.tables import METRICS
-from trimtab.base.task import TASK_FILE, Task, check_task, default_arms
-from trimtab.data import documents
-from trimtab.data.formats import Detected, detect
-from trimtab.data.readers import SUFFIXES, RawRow, printable, read_rows
+from trimtab.base.tables import BASE_MODEL, EMBEDDING, METRICS
+from trimtab.base.task import TASK_FILE, Task, check_task, default_arms, name_after
+from trimtab.data.columns import Asked
+from trimtab.data.encodings import USUAL
+from trimtab.data.formats import Detected
+from trimtab.data.readers import printable
+from trimtab.studies.survey import Survey, survey
 
-BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""
-MANY_DOCUMENTS = 4
-"""From so many documents of one kind on, a pattern names them."""
 LISTED_LABELS = 12
 """As many labels as the instruction names one by one."""
 
-_TEST, _ROWS_LEFT_OUT = frozenset(("test", "eval", "heldout", "holdout")), frozenset(("package", "tsconfig", "config"))
-_FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
-"""Folders that are not the user's data."""
-_NO_DOCUMENT = re.compile(r"(readme|licen[cs]e|changelog|contributing|security|notice|authors|requirements)\b", re.I)
-_PREFERENCES = (frozenset(("chosen", "rejected")), frozenset(("prompt", "answer", "good")))
+_TEST = frozenset(("test", "eval", "heldout", "holdout"))
 _GROUP_COLUMNS = ("document", "article", "page", "customer", "user", "author", "conversation", "thread", "session")
-_DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages", "content")
-
-
-@dataclass(slots=True)
-class _Survey:
-    """What lies in a folder, by the part it can play; paths are relative to it."""
-
-    rows: dict[str, Detected] = field(default_factory=dict)
-    preferences: list[str] = field(default_factory=list)
-    documents: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    errors: list[InputError] = field(default_factory=list)
 
 
 def init(folder: Path = Path(), *, schema: bool = False) -> str:
@@ -64,7 +46,7 @@ def init(folder: Path = Path(), *, schema: bool = False) -> str:
     target = folder / TASK_FILE
     if target.exists():
         raise InputError("there is a task file already", "edit it, or move it away first", file=target)
-    text = _compose(folder, _survey(folder))
+    text = _compose(folder, survey(folder))
     check_task(Task(**{**tomllib.loads(text), "file": target}))
     try:
         with open(target, "x", encoding="utf-8") as file:
@@ -76,91 +58,7 @@ def init(folder: Path = Path(), *, schema: bool = False) -> str:
     return text
 
 
-def _survey(folder: Path) -> _Survey:
-    found = _Survey()
-    for path in _data_files(folder):
-        name = path.relative_to(folder).as_posix()
-        try:
-            if _holds_preferences(path):
-                found.preferences.append(name)
-            else:
-                found.rows[name] = detect(path)
-        except InputError as error:
-            found.errors.append(error)
-            found.left_out.append(f"{name}: {error.problem}; {error.remedy}")
-    found.documents = list(_document_places(folder, found.left_out))
-    return found
-
-
-def _data_files(folder: Path) -> list[Path]:
-    """Files of rows in the folder and in the folders directly below, sorted; one that links lead to twice is listed once."""
-    near = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)))
-    once: dict[Path, Path] = {}
-    for path in near:
-        if (
-            path.is_file()
-            and path.name.lower().endswith(SUFFIXES)
-            and not any(_FOREIGN.match(part) for part in path.relative_to(folder).parts)
-            and path.name.isprintable()
-            and path.name.split(".")[0] not in _ROWS_LEFT_OUT
-        ):
-            once.setdefault(path.resolve(), path)
-    return list(once.values())
-
-
-def _leads_back(path: Path) -> bool:
-    """Whether a link leads to the folder that it stands in, or above: everything there would be seen twice."""
-    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
-
-
-def _holds_preferences(path: Path) -> bool:
-    first = next((row for row in itertools.islice(read_rows(path), 20) if isinstance(row, RawRow)), None)
-    return first is not None and any(names <= first.fields.keys() for names in _PREFERENCES)
-
-
-def _document_places(folder: Path, left_out: list[str]) -> Iterator[str]:
-    """Folders that hold documents, then loose documents; a folder whose file names another has too is left out."""
-    taken: set[str] = set()
-    places = [
-        path for path in folder.iterdir() if path.is_dir() and not _FOREIGN.match(path.name) and not _leads_back(path)
-    ]
-    for place in sorted(places, key=lambda path: (path.name.lower() not in _DOCUMENT_FOLDERS, path.name)):
-        names = {
-            path.relative_to(place).as_posix()
-            for path in place.rglob("*")
-            if path.is_file() and path.name.lower().endswith(documents.SUFFIXES) and not _NO_DOCUMENT.match(path.name)
-        }
-        if not names or not place.name.isprintable():
-            continue
-        if names & taken:
-            left_out.append(
-                f"{place.name}/: documents of the same names stand in another folder, is it another version?"
-            )
-            continue
-        taken |= names
-        yield f"{place.name}/"
-    yield from _loose_documents(folder, taken)
-
-
-def _loose_documents(folder: Path, taken: set[str]) -> Iterator[str]:
-    """Documents that stand beside the task file: one by one, or as a pattern where it names many and nothing else."""
-    named = sorted(path for path in folder.iterdir() if path.is_file() and path.name.isprintable())
-    loose = {
-        path.name
-        for path in named
-        if path.name.lower().endswith(documents.SUFFIXES)
-        and not _NO_DOCUMENT.match(path.name)
-        and path.name not in taken
-    }
-    for suffix in sorted({Path(name).suffix for name in loose}):
-        alike = sorted(name for name in loose if name.endswith(suffix))
-        if len(alike) >= MANY_DOCUMENTS and len(alike) == len(list(folder.glob(f"*{suffix}"))):
-            yield f"*{suffix}"
-        else:
-            yield from alike
-
-
-def _compose(folder: Path, found: _Survey) -> str:
+def _compose(folder: Path, found: Survey) -> str:
     examples, tests = _parts(found)
     squad = [name for name in (*examples, *tests) if found.rows[name].layout == "squad"]
     listed = [*found.documents, *squad]
@@ -179,7 +77,7 @@ def _compose(folder: Path, found: _Survey) -> str:
     sections = (
         _header(found, examples, tests, listed, rows),
         _task_table(folder, kind, main, bool(listed)),
-        _data_table(examples, tests, listed, found.preferences, main),
+        _data_table(found, examples, tests, listed, main),
         _rest(kind, examples, listed),
     )
     return "\n".join(sections)
@@ -193,7 +91,7 @@ def _main(examples: Sequence[Detected]) -> Detected | None:
     return replace(largest, labels=tuple(sorted({label for seen in examples for label in seen.labels})))
 
 
-def _parts(found: _Survey) -> tuple[list[str], list[str]]:
+def _parts(found: Survey) -> tuple[list[str], list[str]]:
     """Example files and test files: the largest set of files with the same columns; what else there is, is left out."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, seen in found.rows.items():
@@ -217,12 +115,15 @@ def _parts(found: _Survey) -> tuple[list[str], list[str]]:
     return [name for name in chosen if name not in tests], tests
 
 
-def _header(found: _Survey, examples: list[str], tests: list[str], listed: list[str], rows: int) -> str:
+def _header(found: Survey, examples: list[str], tests: list[str], listed: list[str], rows: int) -> str:
     lines = ["# Written by `trimtab init`. What it found here:"]
     for name in (*examples, *tests):
         what = "the test set" if name in tests else "examples"
         lines += [f"#   {what}: {note}" for note in found.rows[name].notes]
     lines += [f"#   documents: {name}" for name in listed]
+    if found.encoding != USUAL:
+        words = f", which gives words such as {', '.join(found.words)}" if found.words else ""
+        lines.append(f"#   encoding: {found.encoding}, a guess{words}; if they are wrong, set data.encoding")
     lines += [f"#   left out: {printable(note, 200)}" for note in found.left_out]
     if not examples:
         lines.append(
@@ -238,11 +139,10 @@ def _header(found: _Survey, examples: list[str], tests: list[str], listed: list[
 
 
 def _task_table(folder: Path, kind: Kind, main: Detected | None, has_documents: bool) -> str:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "task"
     metric, *others = sorted(METRICS[kind], key=lambda item: item not in ("accuracy", "contains", "rouge_l"))
     lines = [
         "[task]",
-        f"name = {_quoted(name)}",
+        f"name = {_quoted(name_after(folder))}",
         f"kind = {_quoted(kind)}   # a guess. classify: one of a closed set; answer: short, may abstain; generate: free text",
         "# Say here what you want; the model reads it before every question.",
         f"instruction = {_quoted(_instruction(kind, main, has_documents))}",
@@ -269,35 +169,37 @@ def _instruction(kind: Kind, main: Detected | None, has_documents: bool) -> str:
     return "Answer the question in a few words. If you do not know, answer: I don't know."
 
 
-def _data_table(
-    examples: list[str], tests: list[str], listed: list[str], preferences: list[str], main: Detected | None
-) -> str:
+def _data_table(found: Survey, examples: list[str], tests: list[str], listed: list[str], main: Detected | None) -> str:
     lines = ["[data]", f"examples = {_array(examples)}" if examples else "examples = []   # none yet"]
     if tests:
         lines.append(f"test = {_array(tests)}   # the test set as it is")
     lines.append(
         f"documents = {_array(listed)}" if listed else "documents = []   # md, txt, html, pdf: files or folders"
     )
-    if preferences:
-        lines.append(f"preferences = {_array(preferences)}")
-    if main is not None and main.layout == "table":
+    if found.preferences:
+        lines.append(f"preferences = {_array(found.preferences)}")
+    if found.encoding != USUAL:
+        lines.append(f"encoding = {_quoted(found.encoding)}   # of all files")
+    if main is not None and (main.layout == "table" or not isinstance(main.columns.get("input", ""), str)):
         target = "label" if main.kind == "classify" else "output"
-        pair = f"input = {_quoted(main.columns['input'])}, {target} = {_quoted(main.columns['output'])}"
+        pair = f"input = {_value(main.columns['input'])}, {target} = {_value(main.columns['output'])}"
         lines.append(f"columns = {{ {pair} }}   # which column is which")
     if main is not None and main.unused:
         lines.append(f"# not used: {printable(', '.join(main.unused), 100)}")
     if main is not None and main.layout != "squad":
-        group = next((name for name in main.unused if name.lower() in _GROUP_COLUMNS), "…")
+        group = next((name for name in main.grouping if name.lower() in _GROUP_COLUMNS), "…")
         if "group" not in main.columns:
             lines.append(
                 f"# group = {_quoted(group)}   # a column: rows of one group (a person, a document) are never split apart"
             )
         if "slice" not in main.columns:
-            other = next((name for name in main.unused if name != group), "…")
+            other = next((name for name in main.grouping if name != group), "…")
             lines.append(f"# slice = {_quoted(other)}   # a column: scores are also given for each of its values")
-    if examples:
-        shares = "dev = 0.15 }" if tests else "dev = 0.15, test = 0.25, seed = 0 }"
-        lines.append(f"split = {{ {shares}   # shares of the examples that are held out")
+    given = main.splits if main is not None else frozenset()
+    shares = [] if "dev" in given else ["dev = 0.15"]
+    shares += [] if tests or "test" in given else ["test = 0.25", "seed = 0"]
+    if examples and shares:
+        lines.append(f"split = {{ {', '.join(shares)} }}   # shares of the examples that are held out")
     return "\n".join(lines) + "\n"
 
 
@@ -326,6 +228,10 @@ budget = "30m"   # what does not fit is cut, and told; empty: no limit
 def _quoted(text: str) -> str:
     """A TOML basic string; JSON's escapes are TOML's, but for the delete character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _value(asked: Asked) -> str:
+    return _quoted(asked) if isinstance(asked, str) else _array(asked)
 
 
 def _array(texts: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.machine import describe_machine, versions
-from trimtab.base.records import ArmResult
+from trimtab.base.records import StudyResult, Usage
 from trimtab.measurement.clusters import too_few_groups
+from trimtab.measurement.power import Variation, smallest_difference
 
 OPENINGS, EVENTS = "openings.jsonl", "events.jsonl"
 
@@ -49,12 +50,15 @@ def manifest(
     depends: Depends,
     plan: Plan,
     openings: int,
-    smallest: float,
-    results: Sequence[ArmResult],
+    found: StudyResult,
     measured: Mapping[str, float],
+    variation: Variation,
+    usages: Mapping[str, Usage],
 ) -> dict[str, Any]:
-    """Everything that the figures rest on, each figure marked measured, predicted or yours."""
-    workspace, task = session.workspace, session.task
+    """Everything that the figures rest on, each figure marked measured, predicted, assumed or yours."""
+    workspace, task, results = session.workspace, session.task, found.arms
+    groups = [example.group for example in workspace.splits["test"]]
+    smallest = smallest_difference(len(groups), variation, max(1, len(found.comparisons)), groups)
     rows = [example for part in workspace.splits.values() for example in part]
     figures: dict[str, Any] = {"smallest_difference": _figure(smallest, "predicted")}
     for arm in plan.arms:
@@ -69,6 +73,9 @@ def manifest(
             figures[f"{result.arm}.score"] = _figure(result.score.value, "measured")
         if result.arm in measured:
             figures[f"{result.arm}.measured_seconds"] = _figure(measured[result.arm], "measured")
+    for name, usage in usages.items():
+        once = {"index_seconds": usage.index_seconds, "choose_seconds": usage.choose_seconds}
+        figures |= {f"{name}.{what}": _figure(seconds, "measured") for what, seconds in once.items() if seconds}
     cost = task.cost
     whose = "yours" if "questions_per_month" in cost.model_fields_set else "assumed"
     figures["questions_per_month"] = _figure(cost.questions_per_month, whose)
@@ -99,7 +106,8 @@ def manifest(
         "private": {finding.kind: finding.count for finding in workspace.findings},
         "cuts": list(plan.cuts),
         "smallest_difference": smallest,
-        "too_few_groups": too_few_groups([example.group for example in workspace.splits["test"]]),
+        "smallest_difference_from": variation.source,
+        "too_few_groups": too_few_groups(groups),
         "figures": figures,
     }
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
-from trimtab.arms.plan import Plan, fit, load_plan, predict, save_plan
+from trimtab.arms.plan import Plan, fit, load_plan, save_plan
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.session import Session
+from trimtab.arms.timing import PLANNING, predict
+from trimtab.arms.trivial import trivial_answers
 from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import (
@@ -30,22 +32,23 @@ from trimtab.base.errors import (
     memory_ran_out,
 )
 from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
+from trimtab.base.grammar import TRIVIAL
 from trimtab.base.progress import Listener
-from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, StudyResult, Usage
+from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
 from trimtab.base.task import Task, with_budget
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
+from trimtab.decision.trivial import beside, sentence
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
-from trimtab.measurement.figures import scores_of
-from trimtab.measurement.power import discordance, smallest_difference
+from trimtab.measurement.figures import behind_curve, score_estimate, scores_of
+from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 
-DEPENDS, PLAN = "depends.json", "plan.json"
-GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
+DEPENDS, PLAN, ANSWERS = "depends.json", "plan.json", "answers.parquet"
 # What an arm may die of without taking the study with it.
 SURVIVED = (
     *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
@@ -115,11 +118,17 @@ class _StudyRun:
         self.progress.arm = self.progress.seed = None
         self.progress.emit("verdict")
         result = self._decide(arms, plan)
-        smallest = self._smallest_difference(len(result.comparisons))
-        write_json(
-            self.folder / "manifest.json",
-            manifest(self.session, self.depends, plan, openings, smallest, result.arms, self.measured),
+        seen = manifest(
+            self.session,
+            self.depends,
+            plan,
+            openings,
+            result,
+            self.measured,
+            self._variation(),
+            self.usages,
         )
+        write_json(self.folder / "manifest.json", seen)
         write_json(self.folder / STUDY_FILE, to_plain(result))
         write_report(self.folder)
         write_atomic(self.folder.parent / "latest", self.folder.name)
@@ -132,8 +141,8 @@ class _StudyRun:
         self.progress.emit("plan", note="timing a few steps of every arm")
         table = self.task.study
         began = time.perf_counter()
-        predicted = predict(self.session, self.task.arms)
         budget = table.budget_seconds
+        predicted = predict(self.session, self.task.arms, seconds=None if budget is None else PLANNING * budget)
         left = None if budget is None else max(0.0, budget - (time.perf_counter() - began))
         plan = replace(fit(predicted, left, table.seeds), precision=self.session.precision)
         for cut in plan.cuts:
@@ -175,7 +184,7 @@ class _StudyRun:
         self.usages[arm.name] = outcome.usage
         self.measured[arm.name] = earlier + time.perf_counter() - began
         folder.mkdir(parents=True, exist_ok=True)
-        save_answers(folder / "answers.parquet", outcome.answers)
+        save_answers(folder / ANSWERS, outcome.answers)
         base = self.task.base
         record = ArmRecord(
             arm=arm,
@@ -198,28 +207,56 @@ class _StudyRun:
         """Tests, corrections and the verdict, from the answers on disk."""
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
         judged = judge(self.results, answers, arms, self.task, self.usages, groups=self._groups(), cuts=plan.cuts)
+        trivial = self._trivial(answers)
+        told = " ".join(part for part in (judged.verdict.sentence, sentence(trivial)) if part)
         return StudyResult(
             study=self.folder.name,
             task=self.task.task.name,
             metric=self.task.metric,
             target=self.task.target.quality,
             volume=volume_of(self.task.cost),
-            verdict=judged.verdict,
+            verdict=replace(judged.verdict, sentence=told),
             arms=judged.arms,
             comparisons=judged.comparisons,
             report=str(self.folder / "report.html"),
+            trivial=trivial,
         )
 
-    def _answers(self, arm: str) -> tuple[Answer, ...]:
-        return load_answers(self.folder / "arms" / arm / "answers.parquet")
+    def _trivial(self, answers: Mapping[str, Sequence[Answer]]) -> tuple[TrivialArm, ...]:
+        """What answering without a model comes to, its answers kept like an arm's; nothing beside arms that have no answers."""
+        if not answers:
+            return ()
+        given = self._trivial_answers()
 
-    def _smallest_difference(self, comparisons: int) -> float:
-        """The smallest difference that this test set shows, from the answers of the two arms that differ most."""
-        values = [scores_of(self._answers(result.arm)).values_N for result in self.results if result.status == "done"]
-        shares = [discordance(a, b) for place, a in enumerate(values) for b in values[:place]]
-        tests = len(self.workspace.splits["test"])
-        share = max(shares, default=GUESSED_DISCORDANCE) or 1 / tests
-        return smallest_difference(tests, share, max(1, comparisons), self._groups())
+        def p_behind(arm: str, trivial: str) -> float:
+            return behind_curve(answers[arm], given[trivial], self.task)(0.0)
+
+        scores = {name: score_estimate(own, self.task) for name, own in given.items()}
+        return beside(list(answers), scores, p_behind)
+
+    def _trivial_answers(self) -> dict[str, tuple[Answer, ...]]:
+        splits, task = self.workspace.splits, self.task
+        kept = {name: self.folder / "arms" / name / ANSWERS for name in TRIVIAL}
+        if any(file.is_file() for file in kept.values()):
+            return {name: load_answers(file) for name, file in kept.items() if file.is_file()}
+        try:
+            given = trivial_answers(splits["train"], splits["test"], task, self.runner.scorer)
+        except TrimtabError as error:  # the task's scorer
+            self.progress.emit("failed", note=f"trivial arms were not scored: {error}", stays=True)
+            return {}
+        for name, answers in given.items():
+            kept[name].parent.mkdir(parents=True, exist_ok=True)
+            save_answers(kept[name], answers)
+        return given
+
+    def _answers(self, arm: str) -> tuple[Answer, ...]:
+        return load_answers(self.folder / "arms" / arm / ANSWERS)
+
+    def _variation(self) -> Variation:
+        """How far arms differ from question to question, by their answers to the test questions."""
+        found = [scores_of(self._answers(result.arm)) for result in self.results if result.status == "done"]
+        groups = found[0].groups if found else [example.group for example in self.workspace.splits["test"]]
+        return observed([scores.values_N for scores in found], groups, "test answers")
 
     def _groups(self) -> int | None:
         """The groups of the test questions, where they repeat."""
@@ -243,21 +280,21 @@ def _study_folder(workspace: Workspace, home: Path, resume: str | None) -> Path:
         write_atomic(home / "latest", folder.name)
         return folder
     if resume not in ("", "latest"):
-        return folder_named(home, resume, "study")
+        return folder_named(home, resume, "study", workspace.task.command("runs"))
     pointer = home / "latest"
     if not pointer.is_file():
-        raise MissingError(f"{home}: no study to go on with; start one with: trimtab study")
-    return folder_named(home, pointer.read_text(encoding="utf-8", errors="replace").strip(), "study")
+        raise MissingError(f"{home}: no study to go on with; start one with: {workspace.task.command('study')}")
+    latest = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    return folder_named(home, latest, "study", workspace.task.command("runs"))
 
 
 def _depends(session: Session, folder: Path, *, resumed: bool) -> Depends:
     """What the study depends on, kept in its folder; raises InputError where one to go on with was begun with anything else."""
     file, now = folder / DEPENDS, depends_on(session, session.task.arms)
+    anew = session.task.command("study")
     if file.is_file():
-        refuse_changed(folder, read_object(file), now, "trimtab study")
+        refuse_changed(folder, read_object(file), now, anew)
     elif resumed and (folder / PLAN).exists():
-        raise InputError(
-            "was begun by an older version of Trimtab", "start a new study with: trimtab study", file=folder
-        )
+        raise InputError("was begun by an older version of Trimtab", f"start a new study with: {anew}", file=folder)
     write_json(file, now)
     return now

@@ -65,7 +65,8 @@ def train(
         own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
     ) as opening:
         if not is_trained(chosen):
-            raise InputError(f"arm {arm} has nothing to train", f"score it with: trimtab eval {arm}")
+            score = opening.task.command(f"eval {arm}")
+            raise InputError(f"arm {arm} has nothing to train", f"score it with: {score}")
         folder = _run_folder(opening.workspace, chosen, seed, resume)
         opening.place = f"run {folder.name}"
         with locked(folder):
@@ -73,7 +74,7 @@ def train(
             session = opening.session(begun.precision if begun else None)
             record = _record(session, chosen, begun.seed if begun else seed)
             if begun is not None:
-                refuse_changed(folder, begun.depends, record.depends, f"trimtab train {chosen.name}")
+                refuse_changed(folder, begun.depends, record.depends, opening.task.command(f"train {chosen.name}"))
             write_run(folder, record)
             progress = opening.progress(folder / "metrics.jsonl", chosen.name)
             progress.seed = record.seed
@@ -119,16 +120,16 @@ def _run_folder(workspace: Workspace, arm: Arm, seed: int, resume: str | None) -
     if resume is None:
         return new_folder(home, digest_of(rows_depend_on(workspace), repr(arm.identity), str(seed))[:6])
     if resume not in ("", "latest"):
-        folder = folder_named(home, resume, "run")
+        folder = folder_named(home, resume, "run", workspace.task.command("runs"))
         begun = read_run(folder)
         own = begun.arm.name if begun else arm.name
         if own != arm.name:
-            raise InputError(
-                f"is a run of arm {own}", f"go on with: trimtab train {own} --resume {resume}", file=folder
-            )
+            again = workspace.task.command(f"train {own} --resume {resume}")
+            raise InputError(f"is a run of arm {own}", f"go on with: {again}", file=folder)
         return folder
     for folder in sorted(home.glob("*"), reverse=True):
         begun = read_run(folder)
         if begun is not None and begun.arm.name == arm.name:
             return folder
-    raise MissingError(f"{home}: no run of {arm.name} to go on with; start one with: trimtab train {arm.name}")
+    start = workspace.task.command(f"train {arm.name}")
+    raise MissingError(f"{home}: no run of {arm.name} to go on with; start one with: {start}")

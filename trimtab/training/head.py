@@ -66,7 +66,8 @@ class Classification:
         labels_M, weights_M = batch.labels_M.to(log_p_MC.device), batch.weights_M.to(log_p_MC.device)
         log_p_M = log_p_MC.gather(1, labels_M[:, None])[:, 0]
         right_M = log_p_MC.argmax(-1) == labels_M
-        return Loss(value=-(log_p_M * weights_M).sum(), figures={"accuracy": (right_M * weights_M).sum()})
+        parts_M = -(log_p_M * weights_M)
+        return Loss(value=parts_M.sum(), figures={"accuracy": (right_M * weights_M).sum()}, parts_M=parts_M.detach())
 
 
 def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int) -> list[Row]:

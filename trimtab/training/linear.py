@@ -68,9 +68,7 @@ def train_linear(
 
     Embeddings are a choice only where `embed` is given; without dev rows the first choice is kept.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=1, max_features=50_000)
+    vectorizer = word_vectorizer(max_features=50_000)
     tfidf_NF = vectorizer.fit_transform(texts)
     spaces: dict[str, tuple[Any, Any]] = {"tfidf": (tfidf_NF, vectorizer.transform(dev_texts))}
     if embed is not None:
@@ -117,10 +115,15 @@ def _per_class(fitted: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
     return weights, offsets
 
 
-def _tfidf(vocabulary: dict[str, int], idf_F: np.ndarray[Any, Any]) -> Any:
+def word_vectorizer(**settings: Any) -> Any:
+    """TF-IDF of words and pairs of words, rows of length 1: the one way in which texts are compared by their words."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, vocabulary=vocabulary)
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **settings)
+
+
+def _tfidf(vocabulary: dict[str, int], idf_F: np.ndarray[Any, Any]) -> Any:
+    vectorizer = word_vectorizer(vocabulary=vocabulary)
     vectorizer.idf_ = idf_F
     return vectorizer
 

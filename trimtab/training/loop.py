@@ -26,7 +26,7 @@ from trimtab.training.monitor import ADVICE, Evaluation, Health, Reading, best_o
 from trimtab.training.optim import Optimizer, Schedule, learning_rate_at
 
 SAVE_SECONDS = 60.0
-VERSION = 2  # of a checkpoint's state; 1, without the number and without figures, is read too
+VERSION = 3  # of a checkpoint's state; those before marked the best weights by another rule
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
@@ -186,8 +186,12 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
 
 
 def held_out(base: Base, objective: Objective[Any]) -> Evaluation:
-    """Loss in nats and figures over one pass of an objective; each step counts by the tokens trained on in it."""
+    """Loss in nats and figures over one pass of an objective; each step counts by the tokens trained on in it.
+
+    Its rows come in the order of the pass, which is the same each time: where the objective tells its loss's parts.
+    """
     total, tokens = 0.0, 0
+    rows: list[float] = []
     figures: dict[str, float] = {}
     with torch.no_grad():
         for step in range(objective.steps_per_epoch):
@@ -196,9 +200,24 @@ def held_out(base: Base, objective: Objective[Any]) -> Evaluation:
             parts = [objective.loss(base, batch) for batch in batches]
             total += trained * sum(float(part.value) for part in parts)
             tokens += trained
-            for part in parts:
+            for batch, part in zip(batches, parts, strict=True):
+                rows += [trained * value for value in _by_row(batch, part)]
                 _add(figures, part, times=trained)
-    return Evaluation(dev_loss=total / tokens, figures={name: value / tokens for name, value in figures.items()})
+    return Evaluation(
+        dev_loss=total / tokens,
+        figures={name: value / tokens for name, value in figures.items()},
+        rows=tuple(value * len(rows) / tokens for value in rows),
+    )
+
+
+def _by_row(batch: Batch, part: Loss) -> list[float]:
+    """What each row of a batch adds to its loss; nothing where the objective does not tell."""
+    if part.parts_M is None:
+        return []
+    row_M = torch.bucketize(batch.scored_M, torch.tensor(batch.layout.lengths).cumsum(0), right=True)
+    parts_M = part.parts_M.double().cpu()
+    sums: list[float] = parts_M.new_zeros(len(batch.layout.lengths)).index_add(0, row_M, parts_M).tolist()
+    return sums
 
 
 def _add(figures: dict[str, float], part: Loss, times: float = 1.0) -> None:
@@ -238,11 +257,12 @@ def _evaluate(job: TrainingJob, state: _State) -> None:
         dev_loss=seen.dev_loss,
         dev_metric=seen.dev_metric,
         figures=seen.figures,
+        rows=seen.rows,
     )
     state.loss_sum, state.loss_count = 0.0, 0
     state.readings.append(reading)
     told = reading.to_json()
-    figures = told.pop("figures")
+    figures, _ = told.pop("figures"), told.pop("rows")
     job.progress.emit("dev", **told, of=job.steps, best=state.newest_is_best, **figures)
 
 
@@ -259,10 +279,7 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
     saved = dict(found.state)
     version = saved.pop("version", 1)
     differs = (
-        (
-            version not in (1, VERSION),
-            f"version {version} of Trimtab's checkpoints; this Trimtab reads 1 and {VERSION}",
-        ),
+        (version != VERSION, f"version {version} of Trimtab's checkpoints; this Trimtab reads {VERSION}"),
         (saved.pop("fingerprint", None) != job.fingerprint, "another data or settings"),
         (saved.pop("precision", None) != job.base.precision, "another precision"),
         (found.weights.keys() != optimizer.parameters.keys(), "other trainable weights"),
@@ -276,7 +293,11 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
             )
     optimizer.load_weights(found.weights)
     optimizer.load_moments(found.moments)
-    return _State(**{**saved, "readings": [Reading(**reading) for reading in saved["readings"]]})
+    return _State(**{**saved, "readings": [_reading(reading) for reading in saved["readings"]]})
+
+
+def _reading(saved: Mapping[str, Any]) -> Reading:
+    return Reading(**{**saved, "rows": tuple(saved["rows"])})
 
 
 def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: bool) -> TrainResult:

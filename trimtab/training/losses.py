@@ -23,11 +23,13 @@ class Loss:
     """A micro-batch's part of its step's loss and of the step's figures: both are summed over the micro-batches.
 
     What is to be a mean is divided by the count of the whole step, as the weights of `step_batches` are. Figures stand in the
-    step's `train` event under their names, beside `loss`, `gradient_norm`, `learning_rate` and the like.
+    step's `train` event under their names, beside `loss`, `gradient_norm`, `learning_rate` and the like. `parts_M`, where the loss
+    is a sum over scored positions, are its terms: what a row of dev adds, so that two looks at dev can be compared row by row.
     """
 
     value: Tensor
     figures: Mapping[str, Tensor | float] = field(default_factory=dict)
+    parts_M: Tensor | None = None
 
 
 def scored_hidden(base: Base, batch: Batch) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-METRIC_NOISE = 0.02  # the metric is taken on 60 dev questions: one lucky answer must not outweigh a lower dev loss
 LOSS_RISE, LOSS_FALL = 0.05, 0.02  # shares of the dev loss that count as a rise and as a fall
 Health = Literal["learning", "still improving", "memorising"]
 
@@ -15,12 +16,15 @@ Health = Literal["learning", "still improving", "memorising"]
 class Evaluation:
     """What one look at dev gives: dev loss in nats per answer token, the task's metric (higher is better), further figures.
 
+    `rows` is what each row of dev adds, the same rows in the same order at every look: their mean is the dev loss, or the metric
+    where there is no loss. Without them a difference has no standard error, and every one counts.
     Raises ValueError when it has neither loss nor metric: no weights could be told to be the best.
     """
 
     dev_loss: float | None = None
     dev_metric: float | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    rows: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dev_loss is None and self.dev_metric is None:
@@ -36,54 +40,50 @@ class Reading:
     dev_loss: float | None
     dev_metric: float | None
     figures: Mapping[str, float] = field(default_factory=dict)
+    rows: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The reading as JSON values."""
         return asdict(self)
 
 
-def better(reading: Reading, than: Reading | None) -> bool:
-    """Whether a reading beats the best so far: by the metric, by dev loss where metrics are as good as equal or absent."""
-    if than is None:
-        return True
-    left, right = reading.dev_metric, than.dev_metric
-    if left is not None and right is not None and (abs(left - right) > METRIC_NOISE or reading.dev_loss is None):
-        return left > right
-    return _badness(reading) < _badness(than)
-
-
 def best_of(readings: Sequence[Reading]) -> Reading:
-    """The best reading, the earliest of equals."""
-    best = readings[0]
-    for reading in readings[1:]:
-        best = reading if better(reading, best) else best
-    return best
+    """The reading with the lowest dev loss, the highest metric where there is no loss; the earliest of equals.
+
+    A total order, so the best is the same in whatever order the readings came, and beats each of the others (decision 12).
+    """
+    return min(readings, key=_badness)
+
+
+def paired_error(left: Reading, right: Reading) -> float:
+    """One standard error of the difference of two readings, from the differences row by row; 0 where rows were not kept."""
+    gaps = [one - other for one, other in zip(left.rows, right.rows, strict=True)]
+    return statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
 
 
 def should_stop(readings: Sequence[Reading], patience: int) -> bool:
-    """True when the best reading is at least `patience` evaluations old and dev loss stands above its lowest.
-
-    Without a dev loss it is the metric that must stand below its highest.
-    """
+    """True when the best reading is at least `patience` evaluations old and the newest is worse by over one paired standard error."""
     if len(readings) <= patience:
         return False
-    behind = len(readings) - 1 - readings.index(best_of(readings))
-    return behind >= patience and _badness(readings[-1]) > min(map(_badness, readings))
+    best, newest = best_of(readings), readings[-1]
+    behind = len(readings) - 1 - readings.index(best)
+    return behind >= patience and _exceeds(_badness(newest) - _badness(best), paired_error(newest, best))
 
 
 def health(readings: Sequence[Reading]) -> Health:
     """What the whole curve says: memorising from a dev loss 5% above its lowest on, improving while it still fell by over 2%.
 
-    Without a dev loss, both are a change of the metric by more than its noise. A run with fewer than two readings is taken to be
-    learning.
+    Without a dev loss, both are a change of the metric by more than one paired standard error. A run with fewer than two readings
+    is taken to be learning.
     """
     if len(readings) < 2:
         return "learning"
-    lowest = min(readings, key=_badness)
+    lowest = best_of(readings)
     last, former = readings[-1], readings[-2]
-    if _badness(last) - _badness(lowest) > _step(lowest, LOSS_RISE) and last.train_loss < lowest.train_loss:
+    rise, fall = _badness(last) - _badness(lowest), _badness(former) - _badness(last)
+    if _exceeds(rise, _step(lowest, last, LOSS_RISE)) and last.train_loss < lowest.train_loss:
         return "memorising"
-    if lowest is last and _badness(former) - _badness(last) > _step(former, LOSS_FALL):
+    if lowest is last and _exceeds(fall, _step(former, last, LOSS_FALL)):
         return "still improving"
     return "learning"
 
@@ -95,9 +95,14 @@ def _badness(reading: Reading) -> float:
     return -reading.dev_metric if reading.dev_metric is not None else 0.0
 
 
-def _step(reading: Reading, share: float) -> float:
+def _exceeds(gap: float, error: float) -> bool:
+    """Whether a gap is more than that: one answer more of a right/wrong metric is one standard error, but for its last bits."""
+    return gap > error and not math.isclose(gap, error)
+
+
+def _step(reading: Reading, other: Reading, share: float) -> float:
     """By how much `_badness` must change to mean something."""
-    return METRIC_NOISE if reading.dev_loss is None else share * abs(reading.dev_loss)
+    return paired_error(reading, other) if reading.dev_loss is None else share * abs(reading.dev_loss)
 
 
 ADVICE: dict[Health, str] = {

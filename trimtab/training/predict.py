@@ -1,7 +1,8 @@
-"""What a training run will take, told before it starts: time from a few real steps, memory from the shape of the model."""
+"""What training and answering will take, told before they start: time from a few real steps, memory from the shape of the model."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,3 +60,19 @@ def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS) -> float:
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     kept = micro_tokens * config.num_hidden_layers * width * size
     return float((psutil.Process().memory_info().rss + moving + kept) / 1e6)
+
+
+def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
+    """Predicted memory in MB that answering a batch needs beyond the model: what `slots` sequences of `tokens` keep, and one pass over `reading`.
+
+    Keys and values are counted from the configuration; the room of a slot grows by 64 tokens. Of a pass, one layer lives at a time: about
+    4 intermediate and 8 hidden vectors a token, then the logits of every slot, beside their float32 copy.
+    """
+    config, size = base.model.config, 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
+    heads = config.num_attention_heads
+    width = (getattr(config, "num_key_value_heads", None) or heads) * (
+        getattr(config, "head_dim", None) or config.hidden_size // heads
+    )
+    kept = slots * math.ceil(tokens / 64) * 64 * config.num_hidden_layers * 2 * width * size
+    layer = 4 * getattr(config, "intermediate_size", 4 * config.hidden_size) + 8 * config.hidden_size
+    return float((kept + reading * layer * size + slots * config.vocab_size * (size + 4)) / 1e6)

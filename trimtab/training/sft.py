@@ -40,7 +40,8 @@ class Supervised:
         weights_M = batch.weights_M.to(hidden_MD.device)
         log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M, foretold_M=-weights_M)
         vocabulary = base.model.get_output_embeddings().weight.shape[0]
-        return Loss(value=weighted_cross_entropy(log_p_M, weights_M, vocabulary))
+        value = weighted_cross_entropy(log_p_M, weights_M, vocabulary)
+        return Loss(value=value, parts_M=-(log_p_M.detach() * weights_M))
 
 
 def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[Row]:

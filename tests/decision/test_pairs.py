@@ -1,0 +1,58 @@
+"""The comparisons that a study plans before it has looked at an answer."""
+
+from __future__ import annotations
+
+from trimtab.base.grammar import named
+from trimtab.base.records import Arm
+from trimtab.decision.pairs import planned_pairs
+
+
+def arms_named(*names: str) -> list[Arm]:
+    found = []
+    for name in names:
+        weights, _, context = name.partition("+")
+        plain = weights in ("prompt", "rag", "few-shot")
+        found.append(
+            Arm(
+                name=name,
+                weights="base" if plain else weights,
+                stages=() if plain else ("sft",),
+                context=weights if plain else (context or "prompt"),
+            )
+        )
+    return found
+
+
+def test_planned_pairs_are_the_best_with_each_and_blends_with_their_parts() -> None:
+    arms = arms_named("prompt", "rag", "lora", "lora+rag", "full+rag")
+    assert planned_pairs(arms, "lora+rag") == [
+        ("lora+rag", "prompt"),
+        ("lora+rag", "rag"),
+        ("lora+rag", "lora"),
+        ("lora+rag", "full+rag"),
+        ("full+rag", "rag"),
+    ]
+    assert planned_pairs(arms, "rag")[-1] == ("lora+rag", "lora")
+    assert ("lora+rag", "rag") not in planned_pairs(arms, "rag")
+
+
+def test_a_composed_context_is_set_against_each_arm_that_lacks_one_ingredient() -> None:
+    names = ("prompt", "rag", "few-shot", "rag+few-shot", "lora+rag", "lora+rag+few-shot", "api-big", "api-big+rag")
+    arms = [arm for name in names if (arm := named(name)) is not None]
+    pairs = [pair for pair in planned_pairs(arms, "prompt") if "prompt" not in pair]
+    assert pairs == [
+        ("rag+few-shot", "rag"),
+        ("rag+few-shot", "few-shot"),
+        ("lora+rag", "rag"),
+        ("lora+rag+few-shot", "rag+few-shot"),
+        ("lora+rag+few-shot", "lora+rag"),
+    ]
+
+
+def test_parts_share_the_settings_of_the_blend() -> None:
+    wide = Arm(name="wide", weights="lora", stages=("sft",), context="rag", settings={"rank": 64, "passages": 3})
+    others = [*arms_named("lora", "rag"), wide]
+    rank = Arm(name="rank", weights="lora", stages=("sft",), context="prompt", settings={"rank": 64})
+    three = Arm(name="three", weights="base", stages=(), context="rag", settings={"passages": 3})
+    pairs = planned_pairs([*others, rank, three], "lora")
+    assert [pair for pair in pairs if pair[0] == "wide"] == [("wide", "rank"), ("wide", "three")]

@@ -1,0 +1,42 @@
+"""Which arms are not shown to beat answering without a model, and the sentence that names them."""
+
+from __future__ import annotations
+
+from trimtab.base.codec import from_plain, to_plain
+from trimtab.base.records import Estimate, TrivialArm
+from trimtab.decision.trivial import beside, sentence
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value=value, low=value - 0.05, high=value + 0.05, n=100)
+
+
+def test_an_arm_beats_a_trivial_one_only_after_holm_over_all_pairs() -> None:
+    chances = {("rag", "most-frequent"): 0.01, ("rag", "always-unknown"): 0.02, ("prompt", "most-frequent"): 0.02}
+    found = beside(
+        ["prompt", "rag"],
+        {"most-frequent": estimate(0.05), "always-unknown": estimate(0.1)},
+        lambda arm, trivial: chances.get((arm, trivial), 0.9),
+    )
+    # 4 x .01, then 3 x .02 and more
+    assert [one.not_beaten_by for one in found] == [("prompt",), ("prompt", "rag")]
+    alone = beside(["rag"], {"always-unknown": estimate(0.1)}, lambda arm, trivial: chances[(arm, trivial)])
+    assert alone[0].not_beaten_by == ()
+
+
+def test_the_sentence_names_each_arm_once_beside_the_strongest_that_it_does_not_beat() -> None:
+    weak = TrivialArm(arm="most-frequent", score=estimate(0.037), not_beaten_by=("prompt", "rag"))
+    strong = TrivialArm(arm="always-unknown", score=estimate(0.111), not_beaten_by=("prompt", "few-shot"))
+    beaten = TrivialArm(arm="nearest-answer", score=estimate(0.2))
+    assert sentence([weak, strong, beaten]) == (
+        "Not shown to be better than answering without a model: "
+        "rag (most-frequent scores 0.037); prompt and few-shot (always-unknown scores 0.111)."
+    )
+    assert sentence([beaten]) == sentence([]) == ""
+
+
+def test_a_trivial_arm_stands_in_files_with_its_score_beside_its_name() -> None:
+    one = TrivialArm(arm="always-unknown", score=estimate(0.25), not_beaten_by=("prompt",))
+    plain = to_plain(one)
+    assert list(plain) == ["arm", "score", "low", "high", "n", "not_beaten_by"]
+    assert from_plain(TrivialArm, plain) == one

@@ -1,0 +1,285 @@
+"""What every arm will take, foretold from a few real steps and answers of this machine before a study begins."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import psutil
+
+from trimtab.answering.cache import shared_length
+from trimtab.answering.engine import Engine
+from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, context_for, context_key, tries
+from trimtab.arms.plan import ArmPlan, StagePlan
+from trimtab.arms.run import BATCH_ITEMS
+from trimtab.arms.session import Session
+from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, prepare, recipe, training_rows
+from trimtab.base.errors import MissingError, TrimtabError
+from trimtab.base.grammar import is_trained
+from trimtab.base.machine import MemoryPeak, release_memory
+from trimtab.base.progress import Progress
+from trimtab.base.records import Arm, Generation, Prompt
+from trimtab.data.checks import linear_memory_mb
+from trimtab.measurement.latency import MIN_LATENCIES
+from trimtab.training.batch import MICRO_TOKENS
+from trimtab.training.predict import answering_mb, measure_rate, memory_mb
+from trimtab.training.sft import document_rows
+
+SAMPLE = 16
+TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
+TIMED_TOKENS = 32  # of each answer, where whole ones would take too long
+LINEAR_SAMPLE = 64
+FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
+API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
+PASSAGE_TOKENS = 200  # of a passage with its headings, where none was looked up
+PLANNING = 0.1  # share of the budget that timing may take
+STEP_PASSES = 3  # a step of training is as much work as three passes forward
+
+
+def predict(
+    session: Session, arms: Sequence[Arm], progress: Progress | None = None, *, seconds: float | None = None
+) -> tuple[ArmPlan, ...]:
+    """Foretell every arm from real steps and answers of this machine.
+
+    `seconds`: how long that may take, None for as long as it needs. When they are over, the arms that are left are foretold from what
+    was timed until then, by counted tokens; one answer is timed whatever it takes.
+    """
+    progress, timing = progress or Progress(), _Timing(session, seconds)
+    plans: list[ArmPlan] = []
+    chosen: set[tuple[object, ...]] = set()
+    for number, arm in enumerate(arms, 1):
+        progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
+        key = context_key(arm)
+        choices = 0 if key in chosen else tries(arm)
+        chosen.update([key] if choices else [])
+        try:
+            plans.append(timing.arm(arm, choices))
+        except MissingError:
+            raise
+        except (TrimtabError, RuntimeError, ValueError, MemoryError) as error:
+            # an arm that cannot even begin takes no time; the study tries it all the same
+            problem = " ".join(str(error).split()) or type(error).__name__
+            plans.append(ArmPlan(arm=arm.name, problem=problem))
+    return timing.with_memory_held(plans)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rate:
+    """Seconds a question takes, among many and alone; seconds of reading a token of its prompt; the tokens of a prompt.
+
+    `memory_mb`: what answering a batch needs beyond what the process holds anyway.
+    """
+
+    many: float
+    alone: float
+    token: float
+    tokens: float
+    memory_mb: float
+
+
+class _Timing:
+    """Times a context or a way of training while there is time, and foretells it from what was timed where there is none."""
+
+    def __init__(self, session: Session, seconds: float | None) -> None:
+        self.session, self._end = session, math.inf if seconds is None else time.perf_counter() + seconds
+        self._rates: dict[Context, _Rate] = {}  # answering costs alike for all weights
+        self._training: dict[str, float] = {}  # tokens a second by weights
+        self._embedded: float | None = None  # seconds a character
+        self._foretold: set[str] = set()
+
+    @property
+    def left(self) -> float:
+        """Seconds that may still be spent."""
+        return self._end - time.perf_counter()
+
+    def arm(self, arm: Arm, choices: int) -> ArmPlan:
+        """The plan of one arm, which asks dev `choices` times to choose what its prompts hold."""
+        session, splits = self.session, self.session.workspace.splits
+        if arm.endpoint:
+            return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
+        if arm.weights == "linear":
+            return self._linear(arm)
+        context = context_for(arm)
+        rate = self._rate(context)
+        tests, dev = len(splits["test"]), len(splits["dev"])
+        plan = ArmPlan(
+            arm=arm.name,
+            answer_seconds=rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
+            choose_seconds=choices * rate.many * min(dev, DEV_ITEMS),
+            memory_mb=rate.memory_mb,
+        )
+        if not is_trained(arm):
+            return plan
+        made = recipe(arm, len(splits["train"]), 0)
+        prepare(session, made)
+        each, speed = self._training_rate(made, context, rate)
+        tokens = {"sft": each * len(splits["train"]), "head": each * len(splits["train"])}
+        if any(stage.name == "docs" for stage in made.stages):
+            rows = document_rows(session.workspace.documents, session.encoder)
+            tokens["docs"] = sum(len(row.encoded.ids) for row in rows)
+        dev_loss = each * len(session.part("dev", DEV_ROWS)) / speed / STEP_PASSES
+        return replace(
+            plan,
+            stages=tuple(
+                StagePlan(epoch_seconds=tokens[stage.name] / speed, epochs=stage.epochs) for stage in made.stages
+            ),
+            dev_seconds=dev_loss + rate.many * min(dev, DEV_QUESTIONS),
+            memory_mb=memory_mb(session.base),
+        )
+
+    def with_memory_held(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:
+        """The plans with what the process holds from now on added to what answering needs: models, index and all that was imported."""
+        if self._rates:
+            self.session.fresh_base()
+        held = psutil.Process().memory_info().rss / 1e6
+        return tuple(
+            replace(plan, memory_mb=plan.memory_mb + held) if plan.memory_mb is not None and not plan.stages else plan
+            for plan in plans
+        )
+
+    # ---- answering
+
+    def _rate(self, context: Context) -> _Rate:
+        """How fast a context is answered: timed where there is time for it, else by its tokens from one that was timed."""
+        if context in self._rates:
+            return self._rates[context]
+        if not self._rates and self._setup(context) > self.left:
+            self._rates[Context()] = self._timed(Context())  # what needs no embedding of thousands of texts
+        known = max(self._rates.values(), key=lambda rate: rate.tokens, default=None)
+        if known is None:
+            found = self._timed(context)
+        else:
+            found = self._carried(context, known)
+            if self._setup(context) + 2 * found.alone + SAMPLE * found.many <= self.left:
+                found = self._timed(context)
+        self._rates[context] = found
+        return found
+
+    def _timed(self, context: Context) -> _Rate:
+        """Speed and memory of the base model on a few dev questions; whole answers only where there is time for them."""
+        session, splits = self.session, self.session.workspace.splits
+        sample = session.part("dev" if splits["dev"] else "train", SAMPLE)
+        session.fresh_base()
+        with MemoryPeak() as memory:
+            prompts = PromptBuilder(session, context).prompts(sample)
+            most = None if math.isinf(self._end) else TIMED_TOKENS
+            alone, given = self._answered(prompts[:1], most)
+            if most is not None and 5 * alone <= self.left / 2:
+                most = None
+            if alone < TIMED_SECONDS and self.left > 0:  # the first one is cold, which long answers do not feel
+                alone, given = self._answered(prompts[:1], most)
+            many = self._answered(prompts, most)[0] / len(prompts) if self.left > 0 else alone
+        release_memory()
+        held = psutil.Process().memory_info().rss / 1e6
+        ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
+        own = max(map(len, ids)) - shared_length(ids)
+        reading = given[0].seconds if given[0].prefill_seconds is None else given[0].prefill_seconds
+        return _Rate(
+            many=many,
+            alone=alone,
+            token=reading / max(1, given[0].prompt_tokens),
+            tokens=sum(map(len, ids)) / len(ids),
+            memory_mb=max(memory.megabytes - held, self._answering_mb(own)),
+        )
+
+    def _answered(self, prompts: Sequence[Prompt], most: int | None) -> tuple[float, list[Generation]]:
+        """Seconds of answering all of them; where answers were cut at `most` tokens, as if those went on to the longest."""
+        began = time.perf_counter()
+        given = self.session.answer(prompts, most=most)
+        taken = time.perf_counter() - began
+        if most is None or self.session.task.task.kind == "classify":
+            return taken, given
+        decoding = [one.seconds - (one.prefill_seconds or 0.0) for one in given]
+        whole = [
+            seconds * (self.session.output_tokens / one.new_tokens if one.new_tokens >= most else 1.0)
+            for seconds, one in zip(decoding, given, strict=True)
+        ]
+        return taken + (sum(whole) - sum(decoding)), given
+
+    def _carried(self, context: Context, known: _Rate) -> _Rate:
+        """A context's rate from another one's: tokens that all prompts share are read once, the others cost what they cost there."""
+        tokens = self._tokens(context)
+        own = tokens - (self._shot_tokens(context) if context.shot_kind == "few-shot" else 0.0)
+        more = max(0.0, own - known.tokens) * known.token
+        memory = self._answering_mb(round(own))
+        return _Rate(
+            many=known.many + more, alone=known.alone + more, token=known.token, tokens=tokens, memory_mb=memory
+        )
+
+    def _answering_mb(self, own: int) -> float:
+        """Memory of answering a batch whose longest prompt has `own` tokens that it does not share."""
+        session, tests = self.session, len(self.session.workspace.splits["test"])
+        if session.task.task.kind == "classify":
+            return answering_mb(session.base, 0, 0, Engine(session.base, frozenset()).prefill_tokens)
+        engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
+        slots = max(1, min(engine.slots, BATCH_ITEMS, tests, engine.cache_tokens // each))
+        return answering_mb(session.base, slots, each, min(engine.prefill_tokens, slots * own))
+
+    # ---- training
+
+    def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, float]:
+        """Tokens of a training row, and tokens that a step takes a second."""
+        session = self.session
+        passes = 2 * (2 * MICRO_TOKENS + rate.tokens) * STEP_PASSES * rate.token
+        if self._setup(context) + passes + TIMED_SECONDS <= self.left:
+            sample = training_rows(session, context, session.part("train", 2 * SAMPLE), 0)[0]
+            self._training[made.method] = measure_rate(session.base, sample, TIMED_SECONDS).tokens_per_second
+            return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method]
+        known = list(self._training.values())
+        speed = self._training.get(made.method) or (min(known) if known else 1 / (STEP_PASSES * max(rate.token, 1e-9)))
+        return self._tokens(context) + self._answer_tokens(), speed
+
+    # ---- what is counted instead of timed
+
+    def _tokens(self, context: Context) -> float:
+        """Tokens of a prompt, by those of the instruction and a few questions, of the shots, and of passages as they mostly are."""
+        session = self.session
+        plain = PromptBuilder(session, Context()).prompts(session.part("train", SAMPLE))
+        asked = sum(len(session.encoder.prompt(prompt.messages)) for prompt in plain) / len(plain)
+        return asked + self._shot_tokens(context) + PASSAGE_TOKENS * context.passages
+
+    def _shot_tokens(self, context: Context) -> float:
+        session = self.session
+        rows = session.part("train", SAMPLE)
+        questions = sum(len(session.encoder.answer(row.input)) for row in rows) / len(rows)
+        return context.shots * (questions + self._answer_tokens())
+
+    def _answer_tokens(self) -> float:
+        rows = self.session.part("train", SAMPLE)
+        return sum(len(self.session.encoder.answer(row.references[0])) for row in rows) / len(rows)
+
+    def _setup(self, context: Context) -> float:
+        """Seconds of embedding what a context looks its passages or shots up in; nothing is counted where time is not limited."""
+        if math.isinf(self._end):
+            return 0.0
+        session = self.session
+        texts = session.unindexed() if context.passages else []
+        if context.shot_kind == "nearest-shots":
+            texts = [*texts, *(row.input for row in session.workspace.splits["train"])]
+        if not texts:
+            return 0.0
+        if self._embedded is None:
+            some = [row.input for row in session.part("train", SAMPLE)]
+            session.embedder.encode(some[:1])
+            began = time.perf_counter()
+            session.embedder.encode(some)
+            self._embedded = (time.perf_counter() - began) / max(1, sum(map(len, some)))
+        return self._embedded * sum(map(len, texts))
+
+    def _linear(self, arm: Arm) -> ArmPlan:
+        """The embedding of every row, timed on a few, and the fits; a budget that cuts epochs cuts nothing of them."""
+        session = self.session
+        train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
+        labels = len(session.workspace.labels)
+        sample = [row.input for row in session.part("train", LINEAR_SAMPLE if self.left > 0 else 1)]
+        session.embedder.encode(sample[:1])  # the first, cold one is not counted
+        began = time.perf_counter()
+        session.embedder.encode(sample)
+        each = (time.perf_counter() - began) / len(sample)
+        return ArmPlan(
+            arm=arm.name,
+            answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
+            memory_mb=linear_memory_mb([row.input for row in train], labels),
+        )

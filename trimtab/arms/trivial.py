@@ -1,0 +1,66 @@
+"""Answers without a model, at no cost: what every arm should beat."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from trimtab.base.records import Answer, Example, Generation, Prompt
+from trimtab.base.task import Task
+from trimtab.data.prompts import compose
+from trimtab.measurement.evaluate import Scorer, evaluate
+from trimtab.measurement.metrics import has_abstained
+from trimtab.training.linear import word_vectorizer
+
+AT_A_TIME = 256  # questions whose likeness to all training questions is held at once
+
+
+def trivial_answers(
+    train: Sequence[Example], test: Sequence[Example], task: Task, scorer: Scorer | None
+) -> dict[str, tuple[Answer, ...]]:
+    """The answers of each trivial arm to the test questions, scored as every arm's are; names as in `grammar.TRIVIAL`."""
+    said = {"most-frequent": [most_frequent(train, task)] * len(test)}
+    if _abstains(task):
+        said["always-unknown"] = [task.task.unknown] * len(test)
+    said["nearest-answer"] = nearest_answers(train, test)
+    prompts = [compose(example, task.task.instruction) for example in test]
+
+    def scored(texts: Sequence[str]) -> tuple[Answer, ...]:
+        def answer(asked: Sequence[Prompt]) -> list[Generation]:
+            return [Generation(id=prompt.id, text=text) for prompt, text in zip(asked, texts, strict=True)]
+
+        return evaluate(test, prompts, answer, task, split="test", seed=0, scorer=scorer)
+
+    return {name: scored(texts) for name, texts in said.items()}
+
+
+def most_frequent(train: Sequence[Example], task: Task) -> str:
+    """The most frequent answer of the training rows, the first of equals; abstaining is an arm of its own, and not counted here."""
+    answers = [example.references[0] for example in train]
+    told = [answer for answer in answers if not (_abstains(task) and has_abstained(answer, task.task.unknown))]
+    return Counter(told or answers).most_common(1)[0][0]
+
+
+def nearest_answers(train: Sequence[Example], test: Sequence[Example]) -> list[str]:
+    """For each test question the answer of the training question most like it, the first of equals.
+
+    Likeness is the cosine of their words (TF-IDF, as `linear` has it) for every task, also where embeddings are at hand: it needs
+    no model and no time, so that the arm is free and the same whichever arms run beside it.
+    """
+    vectorizer = word_vectorizer()
+    try:
+        train_TF = vectorizer.fit_transform([example.input for example in train])
+    except ValueError:  # no text has a word of two letters
+        return [train[0].references[0]] * len(test)
+    test_NF = vectorizer.transform([example.input for example in test])
+    nearest: list[int] = []
+    for start in range(0, len(test), AT_A_TIME):
+        alike_NT = (test_NF[start : start + AT_A_TIME] @ train_TF.T).toarray()
+        nearest += np.argmax(alike_NT, axis=1).tolist()
+    return [train[place].references[0] for place in nearest]
+
+
+def _abstains(task: Task) -> bool:
+    return task.task.kind == "answer" and bool(task.task.unknown.strip())

@@ -1,0 +1,97 @@
+"""JSON files of many rows: where each stands in an array, in a dictionary by id, or in one of splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Split
+
+BLANKS = " \t\r\n"
+_WORDS: Mapping[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "dev": "dev",
+    "development": "dev",
+    "val": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "test": "test",
+}
+
+
+def split_of(part: str) -> Split | None:
+    """The split that a part of a file is by its name (`val`, `oos_test`); None for a name that says none."""
+    return next((_WORDS[word] for word in re.split(r"[^a-z]+", part.lower()) if word in _WORDS), None)
+
+
+def is_by_split(value: Any) -> bool:
+    """Whether a JSON value is a dictionary of splits: lists of rows, or rows by id, under their names."""
+    if not isinstance(value, dict):
+        return False
+    named = [part for name, part in value.items() if split_of(name)]
+    return bool(named) and all(is_by_id(part) or _is_list_of_rows(part) for part in named)
+
+
+def is_by_id(value: Any) -> bool:
+    """Whether a JSON value is a dictionary of nothing but objects: rows under their ids."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(row, dict) for row in value.values())
+
+
+def _is_list_of_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, (dict, list)) for row in value)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A value of a JSON array or object: its key ("" in an array), and where it stands in the text."""
+
+    key: str
+    value: Any
+    start: int
+    end: int
+    line: int
+
+
+Parse = Callable[[str, Path, int, int], tuple[Any, int]]
+"""Text, file, line and where a value begins -> the value and where it ends."""
+
+
+def members(text: str, at: int, path: Path, line: int, parse: Parse) -> Iterator[Member]:
+    """The values of the array or object that opens at `at`, on `line`.
+
+    Only an array is looked at for the first time here, so only one can be broken: InputError names the line.
+    """
+    keyed, nested, counted = text[at] == "{", bool(text[:at].strip(BLANKS)), at
+    at, first = at + 1, True
+    while True:
+        at = skip_blanks(text, at)
+        line, counted = line + text.count("\n", counted, at), at
+        if text[at : at + 1] == ("}" if keyed else "]"):
+            break
+        if not first:
+            if text[at : at + 1] != ",":
+                problem = "the array is cut off" if at == len(text) else "a comma is missing between two rows"
+                raise InputError(problem, "mend the file", file=path, line=line)
+            at = skip_blanks(text, at + 1)
+            line, counted = line + text.count("\n", counted, at), at
+        key = ""
+        if keyed:
+            key, at = parse(text, path, line, at)
+            at = skip_blanks(text, skip_blanks(text, at) + 1)  # past the colon
+        value, end = parse(text, path, line, at)
+        yield Member(key, value, at, end, line)
+        at, first = end, False
+    if not nested and skip_blanks(text, at + 1) < len(text):
+        raise InputError("more text after the array", "remove it", file=path, line=line)
+
+
+def skip_blanks(text: str, at: int) -> int:
+    """The first place from `at` on that is no blank of JSON."""
+    while at < len(text) and text[at] in BLANKS:
+        at += 1
+    return at

@@ -1,0 +1,42 @@
+"""The trivial arms beside a study: which arms are not shown to beat them, and the sentence that names these; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from trimtab.base.records import Estimate, TrivialArm
+from trimtab.measurement.statistics import LEVEL, holm
+
+
+def beside(
+    arms: Sequence[str], trivial: Mapping[str, Estimate], p_behind: Callable[[str, str], float]
+) -> tuple[TrivialArm, ...]:
+    """Each trivial arm with the arms that are not shown to be better than it.
+
+    `p_behind(arm, trivial)`: one-sided p of "the arm is no better", the paired test that the verdict makes, with no margin. Holm over
+    all pairs of an arm and a trivial arm: every arm might be the one that is said to beat one of them.
+    """
+    pairs = [(name, arm) for name in trivial for arm in arms]
+    adjusted = dict(zip(pairs, holm([p_behind(arm, name) for name, arm in pairs]), strict=True))
+    return tuple(
+        TrivialArm(arm=name, score=score, not_beaten_by=tuple(arm for arm in arms if adjusted[(name, arm)] > LEVEL))
+        for name, score in trivial.items()
+    )
+
+
+def sentence(trivial: Sequence[TrivialArm]) -> str:
+    """The arms that are not shown to beat a trivial arm, each beside the best of those; empty where all beat all."""
+    strongest: dict[str, TrivialArm] = {}
+    for one in sorted(trivial, key=lambda one: -one.score.value):
+        for arm in one.not_beaten_by:
+            strongest.setdefault(arm, one)
+    named = [
+        f"{_list([arm for arm, own in strongest.items() if own is one])} ({one.arm} scores {one.score.value:.3f})"
+        for one in trivial
+        if one in strongest.values()
+    ]
+    return f"Not shown to be better than answering without a model: {'; '.join(named)}." if named else ""
+
+
+def _list(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,179 @@
+"""What lies in a folder, for `init`: files of rows, preferences and documents, and the encoding that reads them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trimtab.base.errors import InputError
+from trimtab.data import documents
+from trimtab.data.encodings import PLAIN, USUAL, encoding_of, fits, odd_words
+from trimtab.data.formats import Detected, detect
+from trimtab.data.readers import SUFFIXES, RawRow, read_rows
+from trimtab.data.sources import read_lines
+
+MANY_DOCUMENTS = 4
+"""From so many documents of one kind on, a pattern names them."""
+
+_ROWS_LEFT_OUT = frozenset(("package", "tsconfig", "config"))
+_FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
+"""Folders that are not the user's data."""
+_NO_DOCUMENT = re.compile(r"(readme|licen[cs]e|changelog|contributing|security|notice|authors|requirements)\b", re.I)
+_PREFERENCES = (frozenset(("chosen", "rejected")), frozenset(("prompt", "answer", "good")))
+_DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages", "content")
+
+
+@dataclass(slots=True)
+class Survey:
+    """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them."""
+
+    encoding: str = USUAL
+    words: tuple[str, ...] = ()
+    rows: dict[str, Detected] = field(default_factory=dict)
+    preferences: list[str] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    errors: list[InputError] = field(default_factory=list)
+
+
+def survey(folder: Path) -> Survey:
+    """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason."""
+    found = Survey()
+    files = _data_files(folder)
+    places = {place: _text_documents(folder, place) for place in _document_places(folder, found.left_out)}
+    texts = (*(path for path in files if path.suffix != ".parquet"), *itertools.chain.from_iterable(places.values()))
+    encodings = _encodings(texts)
+    found.encoding = _prevailing(encodings)
+    found.words = _words(encodings, found.encoding)
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        try:
+            _refuse_other(path, encodings, found.encoding)
+            if _holds_preferences(path, found.encoding):
+                found.preferences.append(name)
+            else:
+                found.rows[name] = detect(path, found.encoding)
+        except InputError as error:
+            found.errors.append(error)
+            found.left_out.append(f"{name}: {error.problem}; {error.remedy}")
+    for place, inside in places.items():
+        try:
+            for path in inside:
+                _refuse_other(path, encodings, found.encoding)
+            found.documents.append(place)
+        except InputError as error:
+            found.errors.append(error)
+            what = place if len(inside) == 1 else f"{place}: {Path(error.file or '').name}"
+            found.left_out.append(f"{what}: {error.problem}; {error.remedy}")
+    return found
+
+
+def _encodings(paths: Iterable[Path]) -> dict[Path, str]:
+    """The encoding of each file that can be opened."""
+    found = {}
+    for path in paths:
+        with suppress(InputError):  # reading it as rows tells
+            found[path] = encoding_of(path)
+    return found
+
+
+def _prevailing(encodings: Mapping[Path, str]) -> str:
+    """The encoding of most bytes; UTF-8 where plain letters are all there is."""
+    sizes = Counter[str]()
+    for path, encoding in encodings.items():
+        sizes[encoding] += path.stat().st_size
+    del sizes[PLAIN]
+    return max(sizes, key=lambda encoding: sizes[encoding], default=USUAL)
+
+
+def _words(encodings: Mapping[Path, str], encoding: str) -> tuple[str, ...]:
+    """Words of the first file in a guessed encoding by which a reader sees whether the guess is right."""
+    first = next((path for path, own in encodings.items() if own == encoding), None)
+    return odd_words(read_lines(first, encoding)) if first and encoding != USUAL else ()
+
+
+def _refuse_other(path: Path, encodings: Mapping[Path, str], encoding: str) -> None:
+    own = encodings.get(path, encoding)
+    if not fits(own, encoding):
+        raise InputError(f"is {own.upper()}, and most here is {encoding.upper()}", "save it as UTF-8", file=path)
+
+
+def _text_documents(folder: Path, place: str) -> list[Path]:
+    """The documents of a place that are read in the task's encoding."""
+    path = folder / place
+    inside = path.rglob("*") if path.is_dir() else [path] if path.is_file() else folder.glob(place)
+    suffixes = (*documents.MARKDOWN, *documents.TEXT)
+    return [item for item in sorted(inside) if item.is_file() and item.name.lower().endswith(suffixes)]
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """Files of rows in the folder and in the folders directly below, sorted; one that links lead to twice is listed once."""
+    near = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)))
+    once: dict[Path, Path] = {}
+    for path in near:
+        if (
+            path.is_file()
+            and path.name.lower().endswith(SUFFIXES)
+            and not any(_FOREIGN.match(part) for part in path.relative_to(folder).parts)
+            and path.name.isprintable()
+            and path.name.split(".")[0] not in _ROWS_LEFT_OUT
+        ):
+            once.setdefault(path.resolve(), path)
+    return list(once.values())
+
+
+def _leads_back(path: Path) -> bool:
+    """Whether a link leads to the folder that it stands in, or above: everything there would be seen twice."""
+    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
+
+
+def _holds_preferences(path: Path, encoding: str) -> bool:
+    first = next((row for row in itertools.islice(read_rows(path, encoding), 20) if isinstance(row, RawRow)), None)
+    return first is not None and any(names <= first.fields.keys() for names in _PREFERENCES)
+
+
+def _document_places(folder: Path, left_out: list[str]) -> Iterator[str]:
+    """Folders that hold documents, then loose documents; a folder whose file names another has too is left out."""
+    taken: set[str] = set()
+    places = [
+        path for path in folder.iterdir() if path.is_dir() and not _FOREIGN.match(path.name) and not _leads_back(path)
+    ]
+    for place in sorted(places, key=lambda path: (path.name.lower() not in _DOCUMENT_FOLDERS, path.name)):
+        names = {
+            path.relative_to(place).as_posix()
+            for path in place.rglob("*")
+            if path.is_file() and path.name.lower().endswith(documents.SUFFIXES) and not _NO_DOCUMENT.match(path.name)
+        }
+        if not names or not place.name.isprintable():
+            continue
+        if names & taken:
+            left_out.append(
+                f"{place.name}/: documents of the same names stand in another folder, is it another version?"
+            )
+            continue
+        taken |= names
+        yield f"{place.name}/"
+    yield from _loose_documents(folder, taken)
+
+
+def _loose_documents(folder: Path, taken: set[str]) -> Iterator[str]:
+    """Documents that stand beside the task file: one by one, or as a pattern where it names many and nothing else."""
+    named = sorted(path for path in folder.iterdir() if path.is_file() and path.name.isprintable())
+    loose = {
+        path.name
+        for path in named
+        if path.name.lower().endswith(documents.SUFFIXES)
+        and not _NO_DOCUMENT.match(path.name)
+        and path.name not in taken
+    }
+    for suffix in sorted({Path(name).suffix for name in loose}):
+        alike = sorted(name for name in loose if name.endswith(suffix))
+        if len(alike) >= MANY_DOCUMENTS and len(alike) == len(list(folder.glob(f"*{suffix}"))):
+            yield f"*{suffix}"
+        else:
+            yield from alike
