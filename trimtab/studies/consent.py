@@ -92,7 +92,7 @@ def require_consent(
     if once:
         words, options = ", ".join(one.words for one in once), " ".join(one.option for one in once)
         for_good = f"for good, name them in {config_file()}, see the guide"
-        raise ConsentError(f"{task.file}: asks {words}; if you want that, add: {options} ({for_good})")
+        raise ConsentError(visible(f"{task.file}: asks {words}; if you want that, add: {options} ({for_good})"))
 
 
 def endpoint(task: Task, arm: Arm) -> Request:
@@ -139,7 +139,7 @@ def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[Request]:
         if len(places) > _SHOWN:
             places = [Path(os.path.commonpath(places))]
         for place in places:
-            yield Request(f"to read {visible(str(place))}, outside its folder", f"--allow {shlex.quote(str(place))}")
+            yield Request(f"to read {place}, outside its folder", f"--allow {shlex.quote(str(place))}")
 
 
 def _places(task: Task, pattern: str) -> list[Path]:
