@@ -69,7 +69,18 @@ def test_every_arm_answers_every_test_question_once(whole: tuple[Path, StudyResu
         assert arm.slices["rare"].n + arm.slices["usual"].n == len(own)
         assert {"recall"} <= set(arm.abstention) <= {"precision", "recall"}  # no precision where none abstained
         kept = json.loads((folder / "arm.json").read_text())
-        assert set(kept) == {"form", "arm", "digest", "model", "revision", "embedding", "usage", "result", "classes"}
+        assert set(kept) == {
+            "form",
+            "arm",
+            "digest",
+            "model",
+            "revision",
+            "embedding",
+            "usage",
+            "result",
+            "classes",
+            "dev_scores",
+        }
         assert set(kept["arm"]) == {"name", "weights", "stages", "context", "endpoint", "settings"}
         assert (arm.train_seconds > 0) == (kept["arm"]["weights"] != "base")
         assert arm.cost is not None
@@ -142,8 +153,15 @@ def test_the_manifest_names_what_the_figures_rest_on(whole: tuple[Path, StudyRes
     assert plain["figures"]["few-shot.choose_seconds"]["value"] > 0
     assert "prompt.choose_seconds" not in marks
     assert 1 < plain["too_few_groups"] < 10  # of pairs, among the 64 rows' test share
+    assert plain["smallest_difference_from"] == "test answers"  # dev has too few questions to say how far arms differ
+    kept = {
+        arm.arm: json.loads((folder_of(task, result) / "arms" / arm.arm / "arm.json").read_text())
+        for arm in result.arms
+    }
+    assert [name for name, record in kept.items() if record["dev_scores"]] == ["few-shot", "quick", "full", "freeze"]
     report = (folder_of(task, result) / "report.html").read_text()
     assert f"only {plain['too_few_groups']} groups" in report
+    assert "predicted from test answers" in report
 
 
 def test_unknown_is_the_right_answer_to_what_the_data_do_not_say(whole: tuple[Path, StudyResult]) -> None:

@@ -179,3 +179,24 @@ def test_a_study_of_nothing_but_long_rows_is_refused(tmp_path: Path, tiny_model_
     task = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows, data='leakage = "report"')
     with pytest.raises(InputError, match="longer than the model's 256 tokens"):
         study(task, listeners=[])
+
+
+def test_how_far_arms_differ_is_read_off_dev_where_two_of_them_answered_there(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    """The smallest difference that test shows is known before test is looked at, and says so."""
+    task = write_task(
+        tmp_path,
+        tiny_model_folder,
+        ["prompt", "few-shot", "quick"],
+        rows=rows_of(100),
+        data="split = { dev = 0.25, test = 0.25 }",
+        more=QUICK,
+    )
+    study(task, listeners=[])
+    folder = folder_of(task)
+    records = {name: read_record(folder / "arms" / name / "arm.json", ArmRecord) for name in ("few-shot", "quick")}
+    assert {len(record.dev_scores) for record in records.values()} == {25}
+    plain = json.loads((folder / "manifest.json").read_text())
+    assert plain["smallest_difference_from"] == "dev answers"
+    assert 0 < plain["smallest_difference"] <= 1

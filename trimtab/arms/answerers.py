@@ -68,12 +68,13 @@ def ready(
 
 def score_on(
     session: Session, examples: Sequence[Example], builder: PromptBuilder, answer: Answerer, scorer: Scorer | None
-) -> float:
-    """The task's metric over dev questions, answered by whichever weights are on."""
+) -> tuple[float, dict[str, float]]:
+    """The task's metric over dev questions, answered by whichever weights are on; and the score of each, by its id."""
     task, prompts = session.task, builder.prompts(examples)
     answers = evaluate(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
     said, right = [one.answer for one in answers], [one.reference for one in answers]
-    return aggregate(task.metric, said, right, [one.score for one in answers])
+    value = aggregate(task.metric, said, right, [one.score for one in answers])
+    return value, {one.item_id: one.score for one in answers}
 
 
 def head_answerer(session: Session, head: Head) -> Answerer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,12 +66,13 @@ class Effort:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """An arm's answers to the questions asked, its figures, and what they took."""
+    """An arm's answers to the questions asked, its figures, and what they took; `dev_scores`: of dev questions that it answered on the way."""
 
     answers: tuple[Answer, ...]
     result: ArmResult
     usage: Usage
     classes: Classes | None = None
+    dev_scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -96,6 +97,7 @@ class ArmRunner:
     def __init__(self, session: Session, scorer: Scorer | None, progress: Progress) -> None:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
         self._contexts: dict[tuple[object, ...], tuple[Context, float]] = {}
+        self._on_dev: dict[Context, dict[str, float]] = {}  # of the base model
 
     def run(self, arm: Arm, split: Split, folder: Path, effort: Effort, *, saved: SavedArm | None = None) -> Outcome:
         """Choose the arm's context, make its weights under `folder`, answer the split, measure.
@@ -111,6 +113,7 @@ class ArmRunner:
             index_seconds = self._index_seconds(examples) if arm.retrieves else 0.0
             context, choosing = (context_for(arm, saved.chosen), 0.0) if saved else self.context(arm, effort)
             found = _Measured(context=context, index_seconds=index_seconds, choose_seconds=choosing)
+            on_dev = {} if is_trained(arm) or arm.endpoint else self._on_dev.get(context, {})
             made: list[dict[str, float]] = []
             for seed in range(effort.seeds):
                 self.progress.arm, self.progress.seed = arm.name, seed
@@ -118,6 +121,7 @@ class ArmRunner:
                 trained = saved.trained if saved else self._train(arm, context, run, seed, effort.epochs)
                 found.train_seconds += trained.seconds / effort.seeds
                 made.append(trained.figures)
+                on_dev = on_dev or dict(trained.dev_scores)
                 found.stored_bytes = folder_bytes(run / "adapter")
                 replies = None if saved else run / REPLIES
                 sample = self.session.part(split, SAMPLE)
@@ -134,6 +138,7 @@ class ArmRunner:
             result=self._result(arm, found, usage),
             usage=usage,
             classes=mean_classes([class_figures(run) for run in runs]) if self.task.task.kind == "classify" else None,
+            dev_scores=on_dev,
         )
 
     def context(self, arm: Arm, effort: Effort) -> tuple[Context, float]:
@@ -153,7 +158,9 @@ class ArmRunner:
         named = ", ".join(f"{count} {what}" for what, count in context.chosen().items())
         self.progress.emit("choose", note=f"{named} on dev")
         dev = self.session.part("dev", DEV_ITEMS)
-        return score_on(self.session, dev, PromptBuilder(self.session, context), self.session.answer, self.scorer)
+        builder = PromptBuilder(self.session, context)
+        value, self._on_dev[context] = score_on(self.session, dev, builder, self.session.answer, self.scorer)
+        return value
 
     def _index_seconds(self, examples: Sequence[Example]) -> float:
         self.progress.emit("index")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on
@@ -55,7 +55,10 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept."""
+    """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
+
+    `dev_scores`: what these scored on dev questions, by id; empty where they were read before the run was stopped and went on.
+    """
 
     seconds: float = 0.0
     tokens: int = 0
@@ -64,6 +67,7 @@ class Trained:
     epochs: float = 0.0
     health: Health = "learning"
     best: Reading | None = None
+    dev_scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -188,8 +192,9 @@ def train_weights(
     labels, hidden_size = session.workspace.labels, session.base.model.config.hidden_size
     head = Head(labels, hidden_size, seed=seed).to(session.base.device) if HEAD in arm.stages else None
     results: list[TrainResult] = []
-    skipped = 0
+    skipped, looks = 0, list[Mapping[str, float]]()
     for stage in plan.stages:
+        looks.clear()
         objective, dev, left_out = _objectives(session, plan, stage, context, head)
         skipped += left_out
         job = TrainingJob(
@@ -199,7 +204,7 @@ def train_weights(
                 learning_rate=stage.learning_rate, epochs=stage.epochs, evaluations=evaluations(stage.epochs)
             ),
             folder=folder / stage.name,
-            evaluate=_on_dev(session, dev, context, head, scorer) if dev else None,
+            evaluate=_on_dev(session, dev, context, head, scorer, looks) if dev else None,
             progress=progress,
             fingerprint=digest_of({}, fingerprint, stage.name),
             note="reading the documents" if stage.name == "docs" else "",
@@ -217,6 +222,7 @@ def train_weights(
         epochs=plan.stages[-1].epochs,
         health=results[-1].health,
         best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
+        dev_scores=_scores_of(results[-1], looks),
     )
 
 
@@ -247,8 +253,9 @@ def _on_dev(
     context: Context,
     head: Head | None,
     scorer: Scorer | None,
+    looks: list[Mapping[str, float]],
 ) -> Callable[[], Evaluation]:
-    """The loss over dev, and the task's metric on dev questions, asked with the adapter merged."""
+    """The loss over dev, and the task's metric on dev questions, asked with the adapter merged; their scores are added to `looks`."""
     dev = session.part("dev", DEV_QUESTIONS)
     builder = PromptBuilder(session, context)
     answer = head_answerer(session, head) if head else session.answer
@@ -257,11 +264,21 @@ def _on_dev(
         seen = held_out(session.base, objective)
         release_memory()
         with merged(session.base.model):
-            seen = replace(seen, dev_metric=score_on(session, dev, builder, answer, scorer))
+            value, scores = score_on(session, dev, builder, answer, scorer)
+        looks.append(scores)
         release_memory()
-        return seen
+        return replace(seen, dev_metric=value)
 
     return look
+
+
+def _scores_of(result: TrainResult, looks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Of the looks of this sitting, which are the last of the readings, the one at the weights that were kept."""
+    steps = [reading.step for reading in result.readings]
+    if result.best is None or result.best.step not in steps:
+        return {}
+    place = steps.index(result.best.step) - (len(steps) - len(looks))
+    return looks[place] if place >= 0 else {}
 
 
 def _fit_linear(session: Session, folder: Path, progress: Progress) -> Trained:

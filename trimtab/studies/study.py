@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
@@ -49,6 +50,7 @@ from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 
 DEPENDS, PLAN, ANSWERS = "depends.json", "plan.json", "answers.parquet"
+LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
 # What an arm may die of without taking the study with it.
 SURVIVED = (
     *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
@@ -196,6 +198,7 @@ class _StudyRun:
             result=outcome.result,
             classes=outcome.classes,
             seconds=self.measured[arm.name],
+            dev_scores=outcome.dev_scores,
         )
         write_arm(folder, record)
         for checkpoints in folder.glob("run-*/*/checkpoints"):
@@ -253,8 +256,15 @@ class _StudyRun:
         return load_answers(self.folder / "arms" / arm / ANSWERS)
 
     def _variation(self) -> Variation:
-        """How far arms differ from question to question, by their answers to the test questions."""
-        found = [scores_of(self._answers(result.arm)) for result in self.results if result.status == "done"]
+        """How far arms differ from question to question: on dev, where two of them answered there, else on test."""
+        done = [result.arm for result in self.results if result.status == "done"]
+        records = [record for name in done if (record := read_arm(self.folder / "arms" / name)) is not None]
+        on_dev = [record.dev_scores for record in records if record.dev_scores]
+        shared = [row for row in self.workspace.splits["dev"] if all(row.id in scores for scores in on_dev)]
+        if len(on_dev) > 1 and len(shared) >= LEAST_DEV:
+            values = [np.array([scores[row.id] for row in shared]) for scores in on_dev]
+            return observed(values, [row.group for row in shared], "dev answers")
+        found = [scores_of(self._answers(name)) for name in done]
         groups = found[0].groups if found else [example.group for example in self.workspace.splits["test"]]
         return observed([scores.values_N for scores in found], groups, "test answers")
 
