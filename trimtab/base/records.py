@@ -380,11 +380,8 @@ class TrivialArm:
 class ArmRecord:
     """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on.
 
-<<<<<<< HEAD
     `seconds`: what it took, all sittings together.
-=======
     `dev_scores`: of dev questions that it answered while it was made, by id.
->>>>>>> main
     """
 
     arm: Arm
@@ -395,11 +392,8 @@ class ArmRecord:
     usage: Usage
     result: ArmResult
     classes: Classes | None
-<<<<<<< HEAD
     seconds: float | None = None
-=======
     dev_scores: Mapping[str, float] = field(default_factory=dict)
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
