@@ -15,6 +15,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent / "helpers")]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
+os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own configuration decides a test
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex

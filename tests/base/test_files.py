@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import BusyError, InputError, TrimtabError, cannot_write, in_words
-from trimtab.base.files import TIME, append_line, locked, new_folder, read_lines, write_atomic
+from trimtab.base.files import TIME, append_line, locked, new_folder, read_json, read_lines, refuse_links, write_atomic
 
 
 @given(whole=st.lists(st.text(), max_size=3), long=st.integers(0, 10_000), kept=st.floats(0, 0.99))
@@ -103,3 +103,44 @@ def test_nothing_is_written_through_a_link_in_the_place_of_the_lock(tmp_path: Pa
     with contextlib.suppress(OSError), locked(tmp_path / "folder"):
         pass
     assert victim.read_text() == "mine"
+
+
+def test_a_line_is_not_appended_through_a_link(tmp_path: Path):
+    victim, ledger = tmp_path / "victim", tmp_path / "openings.jsonl"
+    victim.write_text("mine")
+    ledger.symlink_to(victim)
+    with pytest.raises(OSError) as caught:
+        append_line(ledger, "x")
+    assert in_words(caught.value) == f"{ledger}: is a symbolic link; take it away"
+    assert victim.read_text() == "mine"
+
+
+def test_a_file_is_written_through_no_link_that_stands_where_it_is_made(tmp_path: Path):
+    victim, file = tmp_path / "victim", tmp_path / "latest"
+    victim.write_text("mine")
+    (tmp_path / f".latest.{os.getpid()}.part").symlink_to(victim)
+    file.symlink_to(victim)
+    write_atomic(file, "new")
+    assert (victim.read_text(), file.read_text(), file.is_symlink()) == ("mine", "new", False)
+
+
+def test_a_folder_of_ours_holds_no_link_anywhere(tmp_path: Path):
+    own = tmp_path / ".trimtab"
+    refuse_links(own)
+    (own / "studies" / "x").mkdir(parents=True)
+    refuse_links(own)
+    (own / "studies" / "x" / "latest").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"studies/x/latest: is a symbolic link, and Trimtab made none; take it away"):
+        refuse_links(own)
+    (tmp_path / "other").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="other: is a symbolic link"):
+        refuse_links(tmp_path / "other")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InputError, match="fifo: is no regular file"):
+        read_json(tmp_path / "fifo")
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "gone")
+    assert list(read_lines(tmp_path / "fifo")) == []

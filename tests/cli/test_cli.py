@@ -163,7 +163,7 @@ def test_study_prints_the_table_or_one_object_and_exits_by_its_verdict(verbs, st
     assert shown.exit_code == code
     assert verbs["called"]["study"] == (
         (Path("x/trimtab.toml"),),
-        {"resume": None, "allow_commands": True, "budget": "20m", "arms": None},
+        {"resume": None, "allow": (), "allow_commands": True, "budget": "20m", "arms": None},
     )
     lines = shown.stdout.splitlines()
     row = next(line for line in lines if line.startswith("lora+rag"))
@@ -210,12 +210,17 @@ def test_each_option_reaches_its_function(verbs):
     assert invoke("train", "lora", "--seed", "3", "--resume", "R1").exit_code == 0
     assert verbs["called"]["train"] == (
         (Path("trimtab.toml"), "lora"),
-        {"seed": 3, "resume": "R1", "allow_commands": False},
+        {"seed": 3, "resume": "R1", "allow": (), "allow_commands": False},
     )
-    assert invoke("eval", "rag", "--split", "test", "--run", "R1", "--allow-commands").exit_code == 0
+    assert (
+        invoke(
+            "eval", "rag", "--split", "test", "--run", "R1", "--allow-commands", "--allow", "a", "--allow", "b"
+        ).exit_code
+        == 0
+    )
     assert verbs["called"]["eval"] == (
         (Path("trimtab.toml"), "rag"),
-        {"split": "test", "run": "R1", "allow_commands": True},
+        {"split": "test", "run": "R1", "allow": ["a", "b"], "allow_commands": True},
     )
     assert invoke("runs", "--task", "here").exit_code == 0
     assert verbs["called"]["runs"] == ((Path("here"),), {})
@@ -256,7 +261,7 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
     hits = tuple(Hit(passage=passage, rank=rank, score=0.5) for rank in (1, 2))
     verbs["answers"]["ask"] = Asked("30 days [1].", "rag", 0.41, hits, (2,), "You have\n30 days.", True)
     shown = invoke("ask", "How many?", "--arm", "rag")
-    assert verbs["called"]["ask"] == (("How many?",), {"task": Path("trimtab.toml"), "arm": "rag"})
+    assert verbs["called"]["ask"] == (("How many?",), {"task": Path("trimtab.toml"), "arm": "rag", "allow": ()})
     assert shown.stdout.splitlines()[1:] == [
         "30 days [1].",
         "  [1] Leave › Days  (leave.md)",
@@ -295,6 +300,7 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs):
         (InputError("is\nwrong", "do"), 2, "trimtab: is wrong; do"),
         (ZeroDivisionError("a\nb"), 2, "trimtab: internal error, ZeroDivisionError: a b; run it with TRIMTAB_DEBUG=1"),
         (PermissionError(13, "Permission denied", "x"), 2, "trimtab: x: access is denied; change the permissions"),
+        (MemoryError(), 2, "trimtab: the memory ran out; close other programs, lower batch in an [arm.NAME] table"),
         (OSError("a\nb"), 2, "trimtab: a b; check the path"),
         (
             RuntimeError("No space left (os error 28)"),

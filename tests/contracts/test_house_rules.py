@@ -1,6 +1,7 @@
 """Rules of the house that lint and types do not hold: nothing that can run foreign code, light imports, readable files."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,15 @@ def test_every_file_of_the_package_that_a_user_needs_is_packaged():
                 relative.match(pattern) or (pattern.endswith("**/*") and relative.parts[0] == pattern.split("/")[0])
                 for pattern in packaged
             ), relative
+
+
+def test_every_claim_of_the_security_page_names_a_test_that_is_there():
+    root = PACKAGE.parent
+    table = (root / "SECURITY.md").read_text(encoding="utf-8").split("## What holds today")[1].split("\n## ")[0]
+    claims = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(claims) > 15
+    files = {path.name for path in (root / "tests").rglob("test_*.py")}
+    for claim in claims:
+        named = re.findall(r"`(?:tests/)?(?:\w+/)*(test_\w+\.py)`", claim)
+        assert named or "(the same " in claim, claim
+        assert set(named) <= files, claim

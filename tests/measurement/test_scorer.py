@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trimtab.base.errors import ConsentError, InputError
-from trimtab.measurement.scorer import ScorerProgram, require_consent
+from trimtab.base.errors import InputError
+from trimtab.measurement.scorer import ScorerProgram
 
 HEAD = "import json, sys, time\nlines = (json.loads(line) for line in sys.stdin)\ndef put(id, score): print(json.dumps({'id': id, 'score': score}))\n"
 RIGHT = "for row in lines: put(row['id'], float(row['answer'] == row['reference']))\n"
@@ -22,12 +22,6 @@ def program(folder: Path, body: str, seconds: float = 20.0) -> ScorerProgram:
 
 def rows(count: int, answer: str = "x") -> list[tuple[str, str, tuple[str, ...], str]]:
     return [(str(index), "q", ("x",), answer if index % 2 else "x") for index in range(count)]
-
-
-def test_consent_is_asked_and_names_the_flag() -> None:
-    require_consent(["rm"], True)
-    with pytest.raises(ConsentError, match=r"rm -rf x.*--allow-commands"):
-        require_consent(["rm", "-rf", "x"], False)
 
 
 def test_it_is_started_once_in_its_folder_and_scores_several_sets(tmp_path) -> None:

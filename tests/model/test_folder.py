@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,12 @@ CASES: list[tuple[Callable[[Path], object], str]] = [
     (no_tokenizer, r"no tokenizer \(tokenizer\.json, "),
     (lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0", '), r"the tokenizer cannot be read \("),
     (lambda folder: (folder / "tokenizer.json").write_text("{}"), r"the tokenizer cannot be read \("),
+    (
+        lambda folder: set_in(folder / "tokenizer_config.json", model_max_length="x"),
+        r"the tokenizer cannot be read \(TypeError",
+    ),
     (lambda folder: (folder / "adapter_config.json").write_text("{}"), r"an adapter lies beside the model"),
+    (lambda folder: os.mkfifo(folder / "added_tokens.json"), r"added_tokens\.json: is no regular file"),
 ]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -158,6 +159,32 @@ def test_a_passage_is_embedded_with_its_title_and_headings(tmp_path, encoder, ma
     (passage,) = index.passages.values()
     assert encoder.encoded == [embedded_text(passage)] == ["Leave policy\nPart 0\nFifteen days."]
     assert texts_of(index, "policy", 1) == ["Fifteen days."]
+
+
+def damaged(content: bytes) -> dict[str, bytes]:
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    return {"cut": content[: len(content) // 2], "empty": b"", "one bit": bytes(flipped), "deep": b"[" * 100_000}
+
+
+@pytest.mark.parametrize("way", ["cut", "empty", "one bit", "deep", "gone"])
+def test_a_damaged_index_is_made_anew_whichever_of_its_files_it_is(tmp_path, encoder_type, documents, way) -> None:
+    whole = Index.open(tmp_path / "whole", encoder_type())
+    whole.update(documents)
+    right = search(whole, ["leave days", "pay"], 3)
+    files = [path for path in whole.folder.rglob("*") if path.suffix and path.is_file()]
+    assert {path.suffix for path in files} >= {".json", ".lance", ".manifest"}
+    for number, file in enumerate(files):
+        folder = shutil.copytree(whole.folder, tmp_path / str(number))
+        harmed = folder / file.relative_to(whole.folder)
+        content = damaged(harmed.read_bytes()).get(way)
+        harmed.unlink()
+        if content is not None:
+            harmed.write_bytes(content)
+        index = Index.open(folder, encoder_type())
+        index.update(documents)
+        assert search(index, ["leave days", "pay"], 3) == right, harmed
+        assert not Index.open(folder, encoder_type()).update(documents)
 
 
 def test_a_model_with_foreign_code_or_pickled_weights_is_refused(tmp_path: Path) -> None:

@@ -62,12 +62,12 @@ def test_every_weights_takes_every_context(
             base=f'embedding = "{tiny_embedding_folder}"',
             more=MORE.format(url=server.url),
         )
-        result = study(task, listeners=[])
+        result = study(task, allow=[f"TINY_KEY@{server.url}"], listeners=[])
         assert [(arm.arm, arm.status, arm.why) for arm in result.arms if arm.status != "done"] == []
         names = [arm.arm for arm in result.arms]
         assert names[-1] == "api-big+rag+few-shot"  # one order is written
         asked = [[turn["content"] for turn in body["messages"]] for body in server.bodies]
-        answer = ask("bridge of Bonn?", task=task, arm="api-big+rag", listeners=[])
+        answer = ask("bridge of Bonn?", task=task, arm="api-big+rag", allow=[f"TINY_KEY@{server.url}"], listeners=[])
     place = folder_of(task, result)
     answers = {name: load_answers(place / "arms" / name / "answers.parquet") for name in names}
     chosen = {arm.arm: dict(arm.chosen) for arm in result.arms}

@@ -1,5 +1,6 @@
 """What lies in .trimtab/ damaged, or an ID that is no name, ends in one line that names the file; nothing is written elsewhere."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,13 @@ def test_a_damaged_pointer_to_the_latest_study_is_refused(task_file: Path, point
 def test_a_file_in_place_of_the_folder_is_named(task_file: Path):
     (task_file.parent / ".trimtab").write_text("x")
     with pytest.raises(InputError, match="move it away"):
+        open_workspace(load_task(task_file))
+
+
+def test_a_schema_that_is_no_file_is_not_waited_for(task_file: Path):
+    os.mkfifo(task_file.parent / "fifo.json")
+    task_file.write_text(TASK.replace("[data]", 'format = "fifo.json"\n[data]'))
+    with pytest.raises(InputError, match=r"fifo\.json: is no regular file"):
         open_workspace(load_task(task_file))
 
 

@@ -36,20 +36,20 @@ def test_answers_that_were_paid_for_are_not_asked_again(tmp_path: Path, tiny_mod
 
     with answering(answer) as url:
         task = write_task(tmp_path, tiny_model_folder, ["api-big", "prompt"], more=ENDPOINT.format(url=url))
-        first = study(task, listeners=[])
+        first = study(task, allow=[f"TINY_KEY@{url}"], listeners=[])
         assert [arm.status for arm in first.arms] == ["failed", "done"]
         file = folder_of(task) / "arms" / "api-big" / "run-0" / "replies.jsonl"
         kept = len(file.read_text().splitlines())
         assert kept == 7
         most, before = float("inf"), len(asked)
-        again = study(task, resume="latest", listeners=[])
+        again = study(task, resume="latest", allow=[f"TINY_KEY@{url}"], listeners=[])
         tests = arm_of(again, "api-big").score
         assert tests is not None
         assert len(asked) - before == tests.n - kept + 2 + min(tests.n, MIN_LATENCIES)
         assert not file.exists()
         before = len(asked)
-        score_arm(task, "api-big", listeners=[])  # a new measurement asks everything
-        score_arm(task, "api-big", listeners=[])
+        score_arm(task, "api-big", allow=[f"TINY_KEY@{url}"], listeners=[])  # a new measurement asks everything
+        score_arm(task, "api-big", allow=[f"TINY_KEY@{url}"], listeners=[])
         assert len(asked) - before >= 2 * tests.n
         assert not list((tmp_path / ".trimtab").rglob("replies.jsonl"))
 
@@ -69,7 +69,7 @@ def test_answers_that_were_paid_for_are_not_asked_again(tmp_path: Path, tiny_mod
 def test_only_that_arm_ends(tmp_path: Path, tiny_model_folder: Path, sent: bytes) -> None:
     with answering(lambda connection, _: connection.sendall(sent)) as url:
         task = write_task(tmp_path, tiny_model_folder, ["api-big", "prompt"], more=ENDPOINT.format(url=url))
-        result = study(task, listeners=[])
+        result = study(task, allow=[f"TINY_KEY@{url}"], listeners=[])
     assert [arm.status for arm in result.arms] == ["failed", "done"]
     why = arm_of(result, "api-big").why or ""
     assert why.startswith(f"{url}/chat/completions: ")
@@ -81,15 +81,14 @@ def test_only_that_arm_ends(tmp_path: Path, tiny_model_folder: Path, sent: bytes
 def test_halves_of_characters_in_an_answer_are_kept_as_replacements(tmp_path: Path, tiny_model_folder: Path) -> None:
     with answering(lambda connection, _: connection.sendall(reply(chat("Bo\ud800nn")))) as url:
         task = write_task(tmp_path, tiny_model_folder, ["api-big"], more=ENDPOINT.format(url=url))
-        assert [arm.status for arm in study(task, listeners=[]).arms] == ["done"]
+        assert [arm.status for arm in study(task, allow=[f"TINY_KEY@{url}"], listeners=[]).arms] == ["done"]
 
 
 def test_a_key_with_a_line_break_stands_in_no_file(tmp_path: Path, tiny_model_folder: Path, monkeypatch) -> None:
     monkeypatch.setenv("TINY_KEY", f"{KEY}\n")
-    task = write_task(
-        tmp_path, tiny_model_folder, ["api-big", "prompt"], more=ENDPOINT.format(url="http://127.0.0.1:9/v1")
-    )
-    result = study(task, listeners=[])
+    url = "http://127.0.0.1:9/v1"
+    task = write_task(tmp_path, tiny_model_folder, ["api-big", "prompt"], more=ENDPOINT.format(url=url))
+    result = study(task, allow=[f"TINY_KEY@{url}"], listeners=[])
     assert [arm.status for arm in result.arms] == ["failed", "done"]
     assert "TINY_KEY holds a line break" in (arm_of(result, "api-big").why or "")
     files = b"".join(path.read_bytes() for path in (tmp_path / ".trimtab").rglob("*") if path.is_file())

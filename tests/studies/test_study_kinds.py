@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from statistics import mean
@@ -16,7 +17,9 @@ from trimtab.base.errors import ConsentError, InputError
 from trimtab.base.records import ArmRecord
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import class_figures
+from trimtab.measurement.scorer import ScorerProgram
 from trimtab.measurement.seeds import mean_classes
+from trimtab.studies import opening
 from trimtab.studies.study import study
 from trimtab.studies.train import train
 
@@ -105,6 +108,21 @@ def test_a_scorer_that_crashes_fails_the_arms_and_not_the_study(tmp_path: Path, 
     result = study(task, allow_commands=True, listeners=[])
     assert {arm.status for arm in result.arms} == {"failed"}
     assert (folder_of(task, result) / "report.html").is_file()
+
+
+def test_a_scorer_that_says_nothing_ends_and_what_it_failed_is_tried_again(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "ScorerProgram", lambda argv, folder: ScorerProgram(argv, folder, seconds=0.5))
+    task = with_scorer(tmp_path, tiny_model_folder, ["prompt"])
+    speaks = (tmp_path / "judge.py").read_text()
+    (tmp_path / "judge.py").write_text("import time\ntime.sleep(600)\n")
+    (arm,) = study(task, allow_commands=True, listeners=[]).arms
+    assert arm.status == "failed"
+    assert re.search(r"judge\.py' left \d+ answers without a score after 0\.5 s", arm.why or "")
+    (tmp_path / "judge.py").write_text(speaks)
+    monkeypatch.setattr(opening, "ScorerProgram", ScorerProgram)
+    assert [arm.status for arm in study(task, resume="latest", allow_commands=True, listeners=[]).arms] == ["done"]
 
 
 def test_a_scorer_may_be_a_function(tmp_path: Path, tiny_model_folder: Path) -> None:

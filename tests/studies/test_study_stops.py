@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from study_tasks import QUICK, arm_of, events, folder_of, require_study_json, write_task
 
 from trimtab.base.errors import BusyError, InputError, MissingError, StoppedError
 from trimtab.base.records import StudyResult
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.eval import eval as score_arm
+from trimtab.studies.record import seconds_in
 from trimtab.studies.study import study
 
 
@@ -28,7 +32,7 @@ url = "http://127.0.0.1:9/v1"
 model = "tiny"
 """
     task = write_task(tmp_path, tiny_model_folder, ["api-gone", "deep", "prompt"], more=more)
-    result = study(task, listeners=[])
+    result = study(task, allow=["http://127.0.0.1:9"], listeners=[])
     assert [(arm.arm, arm.status) for arm in result.arms] == [
         ("api-gone", "failed"),
         ("deep", "failed"),
@@ -47,7 +51,7 @@ model = "tiny"
 def test_with_every_arm_failed_there_is_a_report_and_no_winner(tmp_path: Path, tiny_model_folder: Path) -> None:
     more = '[api.gone]\nurl = "http://127.0.0.1:9/v1"\nmodel = "tiny"\n'
     task = write_task(tmp_path, tiny_model_folder, ["api-gone"], more=more)
-    result = study(task, listeners=[])
+    result = study(task, allow=["http://127.0.0.1:9"], listeners=[])
     assert (result.verdict.status, result.verdict.arm, result.comparisons) == ("not_shown", None, ())
     assert (folder_of(task, result) / "report.html").is_file()
 
@@ -127,6 +131,40 @@ def test_killed_and_resumed_is_the_same_as_never_killed(tmp_path, tiny_model_fol
     assert json.loads((folder / "manifest.json").read_text())["test_openings"] == 1
 
 
+def test_seconds_are_of_all_sittings(tmp_path: Path, tiny_model_folder: Path) -> None:
+    """Two sittings are stopped in the second arm, the first of them made 1,000 seconds longer; the first arm is kept."""
+    task = write_task(tmp_path, tiny_model_folder, ["prompt", "quick"], more=QUICK)
+
+    def stop_in_training(event: dict[str, Any]) -> None:
+        if event["stage"] == "train" and event["step"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        study(task, listeners=[stop_in_training])
+    folder = folder_of(task)
+    written = events(folder)
+    first = next(at for at, event in enumerate(written) if (event["arm"], event["stage"]) == ("quick", "begin"))
+    for event in written[: first + 1]:
+        event["time"] = (datetime.fromisoformat(event["time"]) - timedelta(seconds=1000)).isoformat()
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in written))
+    alone = seconds_in(folder / "events.jsonl", "quick")
+    assert 1000 <= alone < 1500
+    with pytest.raises(Killed):
+        study(task, resume="latest", listeners=[stop_in_training])
+    assert seconds_in(folder / "events.jsonl", "quick") > alone
+    study(task, resume="latest", listeners=[])
+    plain = json.loads((folder / "manifest.json").read_text())["figures"]
+    assert plain["quick.measured_seconds"]["value"] > seconds_in(folder / "events.jsonl", "quick") - 1 > 999
+    kept = {
+        name: json.loads((folder / "arms" / name / "arm.json").read_text())["seconds"] for name in ("prompt", "quick")
+    }
+    assert 0 < kept["prompt"] < 900 < kept["quick"]
+    again = study(task, resume="latest", listeners=[])  # every arm is kept
+    assert [arm.status for arm in again.arms] == ["done", "done"]
+    plain = json.loads((folder / "manifest.json").read_text())["figures"]
+    assert {name: plain[f"{name}.measured_seconds"]["value"] for name in kept} == kept
+
+
 def test_an_interrupt_is_told_with_what_goes_on(tmp_path: Path, tiny_model_folder: Path) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     with pytest.raises(StoppedError, match=r"go on with --resume: trimtab study --resume 2\d{7}T\S+ --task .*\.toml$"):
@@ -203,10 +241,28 @@ def test_a_full_disk_stops_the_study_and_not_one_arm_alone(tmp_path, tiny_model_
     assert [arm.status for arm in study(task, resume="latest", listeners=[]).arms] == ["done", "done"]
 
 
+@pytest.mark.parametrize("ends", [lambda: torch.empty(1 << 50), lambda: bytearray(1 << 60), lambda: np.empty(1 << 50)])
+def test_memory_that_runs_out_ends_that_arm_in_one_line_and_resume_tries_it_again(
+    tmp_path, tiny_model_folder, monkeypatch, capsys, ends
+) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["quick", "prompt"], more=QUICK)
+    monkeypatch.setenv("TRIMTAB_DEBUG", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr("trimtab.arms.weights.prepare", lambda *_: ends())
+        first = study(task, listeners=[])
+    assert [arm.status for arm in first.arms] == ["failed", "done"]
+    assert arm_of(first, "quick").why == (
+        "the memory ran out; close other programs, lower batch in an [arm.NAME] table, or choose a smaller base model; "
+        "--resume tries this arm again"
+    )
+    assert "Traceback" not in capsys.readouterr().err
+    assert [arm.status for arm in study(task, resume="latest", listeners=[]).arms] == ["done", "done"]
+
+
 def test_a_key_that_is_not_set_is_told_before_anything_is_timed(tmp_path, tiny_model_folder, capsys) -> None:
     more = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "m"\nkey_env = "NO_SUCH_KEY"\n'
     task = write_task(tmp_path, tiny_model_folder, ["api-big"], more=more)
-    study(task)
+    study(task, allow=["NO_SUCH_KEY@http://127.0.0.1:9/v1"])
     first, *_, last = (event["note"] for event in events(folder_of(task)) if event.get("note"))
     assert first.startswith("arm api-big cannot run: the environment variable NO_SUCH_KEY is not set; set it")
     assert last.startswith("arm api-big failed: ")

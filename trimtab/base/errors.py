@@ -55,7 +55,7 @@ class BusyError(TrimtabError, BlockingIOError):
 
 
 class ConsentError(TrimtabError, PermissionError):
-    """Something that runs a program and was not allowed by the person at the keyboard."""
+    """What a task file asks for beyond its own folder, and the person at the keyboard has not allowed."""
 
 
 class RemoteError(TrimtabError, ConnectionError):
@@ -85,6 +85,7 @@ _PLAIN = {
     errno.EISDIR: ("a folder stands where a file should be", "move it away"),
     errno.ENOTDIR: _FOLDER_WANTED,
     errno.EEXIST: _FOLDER_WANTED,
+    errno.ELOOP: ("is a symbolic link", "take it away"),
     errno.ENOENT: ("does not exist", "check the path"),
 }
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -98,6 +99,17 @@ def in_words(error: OSError) -> str:
         (error.strerror or " ".join(str(error).split()), "check the path, its permissions and the disk"),
     )
     return f"{place}: {problem}; {remedy}" if place is not None else f"{problem}; {remedy}"
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether there was no memory left: Python's own error, that of a graphics card, or torch's words on a processor."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool({"MemoryError", "OutOfMemoryError"} & kinds) or "can't allocate memory" in str(error)
+
+
+NO_MEMORY = (
+    "the memory ran out; close other programs, lower batch in an [arm.NAME] table, or choose a smaller base model"
+)
 
 
 def cannot_write(error: BaseException) -> bool:

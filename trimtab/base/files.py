@@ -25,7 +25,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(beside, "wb") as file:
+        beside.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
+        with open(beside, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -53,7 +54,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read one JSON value."""
+    """Read one JSON value; raises InputError for what is no file, such as a FIFO, which would never end."""
+    if path.exists() and not path.is_file():
+        raise InputError("is no regular file", "give one", file=path)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -96,14 +99,21 @@ def new_folder(home: Path, suffix: str) -> Path:
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Append one JSON line; a last line that a crash or a full disk has cut is taken away first."""
+    """Append one JSON line; a last line that a crash or a full disk has cut is taken away first.
+
+    An OSError names `path`, also where it is a symbolic link, which is not followed.
+    """
     line = json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        with open(path, "ab+") as file:
+        with open(path, "ab+", opener=_no_link) as file:
             _drop_cut_line(file)
             file.write(line.encode())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _drop_cut_line(file: IO[bytes]) -> None:
@@ -120,7 +130,7 @@ def _drop_cut_line(file: IO[bytes]) -> None:
 
 def read_lines(path: Path) -> Iterator[Any]:
     """Read JSON lines written by `append_line`; a last line cut by a crash is left out. Raises InputError for a damaged one."""
-    if not path.exists():
+    if not path.is_file():
         return
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
@@ -145,6 +155,14 @@ def sha256_text(*parts: str) -> str:
     for part in parts:
         digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise InputError where a folder of our own is a symbolic link or holds one: what is written there would land elsewhere."""
+    inside = (Path(top) / name for top, folders, files in os.walk(folder) for name in (*folders, *files))
+    link = next((path for path in (folder, *inside) if path.is_symlink()), None)
+    if link is not None:
+        raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=link)
 
 
 @contextmanager

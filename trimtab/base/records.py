@@ -380,6 +380,7 @@ class TrivialArm:
 class ArmRecord:
     """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on.
 
+    `seconds`: what it took, all sittings together.
     `dev_scores`: of dev questions that it answered while it was made, by id.
     """
 
@@ -391,6 +392,7 @@ class ArmRecord:
     usage: Usage
     result: ArmResult
     classes: Classes | None
+    seconds: float | None = None
     dev_scores: Mapping[str, float] = field(default_factory=dict)
 
 

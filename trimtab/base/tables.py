@@ -55,7 +55,10 @@ class TaskTable(Settings):
     output_tokens: int | None = Field(
         None, ge=1, le=8192, description="Longest answer; default: the longest reference plus a margin."
     )
-    format: str = Field("", description="A regular expression (without look-around and back-references), or a JSON schema file, that every answer should fit.")
+    format: str = Field(
+        "",
+        description="A regular expression (without look-around and back-references), or a JSON schema file, that every answer should fit.",
+    )
     scorer: Texts = Field((), description="argv of a program that scores answers.")
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -19,6 +19,7 @@ def command(
             "--arm", metavar="ARM", help="The winner of the newest study unless given, else rag, else prompt."
         ),
     ] = None,
+    allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer one question, with its sources.
@@ -34,4 +35,4 @@ def command(
         own = loaded(task)
         from trimtab.studies.ask import ask
 
-        output.answer(ask(question, task=own, arm=arm))
+        output.answer(ask(question, task=own, arm=arm, allow=allow or ()))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, ArmArgument, CommandsOption, JsonOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, ArmArgument, CommandsOption, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -25,6 +25,7 @@ def command(
     run: Annotated[
         str | None, typer.Option("--run", metavar="ID", help="A run of `trimtab train`; the newest unless given.")
     ] = None,
+    allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,4 +40,4 @@ def command(
         own = loaded(task)
         from trimtab.studies.eval import eval
 
-        output.arm(eval(own, arm, split=split.value, run=run, allow_commands=allow_commands))
+        output.arm(eval(own, arm, split=split.value, run=run, allow=allow or (), allow_commands=allow_commands))

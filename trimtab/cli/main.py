@@ -17,7 +17,15 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from trimtab import __version__
-from trimtab.base.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, TrimtabError, cannot_write, in_words
+from trimtab.base.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    NO_MEMORY,
+    TrimtabError,
+    cannot_write,
+    in_words,
+    memory_ran_out,
+)
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
 from trimtab.base.visible import visible
 from trimtab.cli import ask, check, demo, doctor, eval, init, pull, runs, study, train
@@ -116,6 +124,8 @@ def _told(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         return in_words(error), EXIT_BAD_INPUT
     found = " ".join(f"{type(error).__name__}: {error}".split())
+    if memory_ran_out(error):
+        return f"{NO_MEMORY}; study and train then go on with --resume", EXIT_BAD_INPUT
     if cannot_write(error):
         return f"{found}; make room, or work in a folder that can be written", EXIT_BAD_INPUT
     return f"internal error, {found}; run it with TRIMTAB_DEBUG=1 and report what it prints", EXIT_BAD_INPUT

@@ -15,6 +15,14 @@ TaskOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 CommandsOption = Annotated[bool, typer.Option("--allow-commands", help="Let the task file's scorer program run.")]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="WHAT",
+        help="Let the task file send questions to this address (VARIABLE@ADDRESS: with this key), or read this file or folder.",
+    ),
+]
 ResumeOption = Annotated[
     str | None,
     typer.Option("--resume", metavar="[ID]", help="Go on with an unfinished one: the newest unless an ID is given."),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, CommandsOption, JsonOption, ResumeOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, CommandsOption, JsonOption, ResumeOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -21,6 +21,7 @@ def _checked_budget(value: str | None) -> str | None:
 def command(
     task: TaskOption = DEFAULT_TASK,
     resume: ResumeOption = None,
+    allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     budget: Annotated[
         str | None,
@@ -53,7 +54,7 @@ def command(
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-        result = study(own, resume=resume, allow_commands=allow_commands, budget=budget, arms=chosen)
+        result = study(own, resume=resume, allow=allow or (), allow_commands=allow_commands, budget=budget, arms=chosen)
         output.study(result)
     if result.verdict.status == "not_shown":
         raise typer.Exit(EXIT_NO)

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, ArmArgument, CommandsOption, JsonOption, ResumeOption, TaskOption, loaded
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    ArmArgument,
+    CommandsOption,
+    JsonOption,
+    ResumeOption,
+    TaskOption,
+    loaded,
+)
 from trimtab.cli.output import Output
 
 
@@ -15,6 +24,7 @@ def command(
     task: TaskOption = DEFAULT_TASK,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Decides initial values and order of the rows.")] = 0,
     resume: ResumeOption = None,
+    allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -30,4 +40,4 @@ def command(
         own = loaded(task)
         from trimtab.studies.train import train
 
-        output.record(train(own, arm, seed=seed, resume=resume, allow_commands=allow_commands))
+        output.record(train(own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands))

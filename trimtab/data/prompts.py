@@ -13,6 +13,8 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Example, Hit, Message, Prompt
+from trimtab.base.visible import said
+from trimtab.data.template import render
 
 Shot = tuple[str, str]
 
@@ -177,22 +179,20 @@ class ChatEncoder:
 
     def _render(self, roles: Sequence[str], contents: Sequence[str], ask: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
-        extra = (
-            {
-                "chat_template": self._plain,
-                "bos": self.tokenizer.bos_token if self._begin else "",
-                "eos": self.tokenizer.eos_token or "",
-            }
-            if self._plain
-            else {}
-        )
+        tokens = self.tokenizer.special_tokens_map
+        if self._plain:
+            tokens = {"bos": self.tokenizer.bos_token if self._begin else "", "eos": self.tokenizer.eos_token or ""}
+        variables = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": ask}
         try:
-            text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **extra)
-        except Exception as error:  # jinja's own errors, and whatever a template raises by itself
+            template = self._plain or self.tokenizer.get_chat_template()
+            return render(template, {**tokens, **variables})
+        except InputError:
+            raise
+        except ValueError as error:
             raise InputError(
-                f"the chat template refuses turns of the roles {', '.join(roles)} ({error})", "mend the row's roles"
+                f"the chat template refuses turns of the roles {', '.join(roles)} ({said(error)})",
+                "mend the row's roles",
             ) from error
-        return text
 
     def _takes_system(self) -> bool:
         """Whether the template keeps a system turn, and keeps it first: some put it before the last user turn."""

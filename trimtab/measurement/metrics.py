@@ -18,7 +18,6 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Answer, ClassRow
 from trimtab.measurement.contains import contains
 from trimtab.measurement.scorer import ScorerProgram as ScorerProgram
-from trimtab.measurement.scorer import require_consent as require_consent
 
 RIGHT_OR_WRONG = ("contains", "exact_match", "accuracy", "macro_f1")
 _ARTICLES = frozenset(("a", "an", "the"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from trimtab.base.errors import ConsentError, InputError
+from trimtab.base.errors import InputError
 
 ScorerFunction = Callable[[str, str, str], float]
 Row = tuple[str, str, Sequence[str], str]
@@ -24,14 +24,6 @@ _PROTOCOL = (
     'it must read lines {"id", "input", "reference", "answer"}, and write and flush one line {"id", "score"} for each'
 )
 _LONGEST_LINE = 1 << 20
-
-
-def require_consent(argv: Sequence[str], allowed: bool) -> None:
-    """Raise ConsentError unless whoever sits at the keyboard allowed programs to run."""
-    if not allowed:
-        raise ConsentError(
-            f"the task file asks to run the program {' '.join(argv)!r}; read it, then allow it with --allow-commands"
-        )
 
 
 def check_score(value: object, whose: str) -> float:
@@ -46,7 +38,7 @@ class ScorerProgram:
 
     It runs in `folder`, without a shell, and stays up between calls of `score`, so it must flush every line (Python
     programs are started unbuffered). `reference` is text, or a list where several count. `seconds` limits each call.
-    The caller asks for consent first: see `require_consent`.
+    The caller asks for consent first: see `studies/consent.py`.
     """
 
     def __init__(self, argv: Sequence[str], folder: Path, seconds: float = 600.0) -> None:

@@ -16,10 +16,7 @@ from trimtab.base.visible import said
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 AGAIN = "copy the model again, or fetch it with: trimtab pull"
-MOST_LAYERS, LARGEST_SIZE = (
-    1_000,
-    1 << 20,
-)  # what a config may claim whatever its weights are: more of either needs them
+MOST_LAYERS, LARGEST_SIZE = 1_000, 1 << 20  # what a config may claim whatever its weights are: more needs them
 _LAYERS = re.compile(r"n(um)?_(hidden_)?layers?")
 _SIZES = re.compile(r"(^|_)(size|dim|rank|layers?|heads?|experts?|embd|inner|model)(_|$)|^num_|^n_")
 
@@ -63,7 +60,8 @@ def inside(folder: Path, name: str) -> Path:
     if not name.endswith((".safetensors", ".json")):  # transformers unpickles a shard of any other name
         raise InputError(f"names {shown}, which is not safetensors", "convert it to safetensors", file=folder)
     home = folder.resolve()
-    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    snapshots = (place for place in (home, home.parent) if place.parent.name == "snapshots")
+    homes = [home, *(place.parent.parent / "blobs" for place in snapshots)]
     try:
         file = (home / name).resolve()
         ours, there = any(file.is_relative_to(place) for place in homes), file.is_file()

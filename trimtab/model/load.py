@@ -25,7 +25,10 @@ from trimtab.model.precision import choose_precision
 transformers_logging.disable_progress_bar()
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_TOKENIZERS = (
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+    *("spiece.model", "sentencepiece.bpe.model"),
+)
 _FAMILIES = "choose a Llama, Qwen, Gemma, Mistral or Phi model"
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
@@ -87,9 +90,9 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     architecture that flat rows cannot run.
     """
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    raw = _raw_config(folder)
+    raw = raw_config(folder)
     weights = weights_in(folder)
-    config = _config(raw, folder, weights)
+    config = _fit_config(raw, folder, weights)
     _require_size(config, folder, weights)
     tokenizer = _tokenizer(folder)
     chosen = choose_precision(precision, where)
@@ -105,40 +108,49 @@ def read_config(folder: Path) -> Any:
 
     Raises MissingError without config.json, InputError for a damaged one and for an unknown or unfit architecture.
     """
-    return _config(_raw_config(folder), folder, Weights())
+    return _fit_config(raw_config(folder), folder, Weights())
 
 
-def _raw_config(folder: Path) -> dict[str, Any]:
+def raw_config(folder: Path) -> dict[str, Any]:
+    """`config.json` as it stands there, everything that points at code taken out; raises as `read_config` does."""
     file = folder / "config.json"
     if not file.is_file():
         raise MissingError(f"{folder}: no config.json; name a model folder, a catalogue name or a Hugging Face id")
+    odd = next((path for path in folder.iterdir() if path.exists() and not (path.is_file() or path.is_dir())), None)
+    if odd is not None:
+        raise InputError("is no regular file", "take it away", file=odd)
     if (folder / "adapter_config.json").exists():  # transformers would read the weights of the model that it names
         raise InputError("an adapter lies beside the model", "move adapter_config.json away", file=folder)
     plain: dict[str, Any] = _without_code(read_object(inside(folder, file.name)))
     return plain
 
 
-def _config(raw: dict[str, Any], folder: Path, weights: Weights) -> Any:
+def known_config(raw: dict[str, Any], folder: Path, weights: Weights) -> Any:
+    """The configuration of an architecture that transformers ships, of sizes that `weights` can fill; raises InputError for another."""
     file = folder / "config.json"
     require_possible(raw, weights, file)
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise InputError(f"architecture {kind!r} is not one that transformers ships", _FAMILIES, file=file)
-    with _told(file, "cannot be used", AGAIN):
-        config = AutoConfig.for_model(**raw)
+    with told(file, "cannot be used", AGAIN):
+        return AutoConfig.for_model(**raw)
+
+
+def _fit_config(raw: dict[str, Any], folder: Path, weights: Weights) -> Any:
+    config, kind = known_config(raw, folder, weights), raw["model_type"]
     unfit = {"linear_attention", "mamba", "recurrent", "conv"} & set(getattr(config, "layer_types", None) or ())
     if unfit or not hasattr(config, "num_attention_heads"):
         raise InputError(
             f"architecture {kind!r} is not plain text attention ({', '.join(sorted(unfit)) or 'no attention layers'})",
             _FAMILIES,
-            file=file,
+            file=folder / "config.json",
         )
     return config
 
 
 def _require_size(config: Any, folder: Path, weights: Weights) -> None:
     """Compare what the config describes, made without memory, with what the files can hold."""
-    with _told(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
+    with told(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
         described = AutoModelForCausalLM.from_config(copy.deepcopy(config))
     numbers = sum(parameter.numel() for parameter in described.parameters())
     if numbers > weights.most_numbers:
@@ -146,18 +158,25 @@ def _require_size(config: Any, folder: Path, weights: Weights) -> None:
         raise InputError(problem, AGAIN, file=folder / "config.json")
 
 
-def _tokenizer(folder: Path) -> Any:
+def require_tokenizer(folder: Path) -> None:
+    """Raise InputError where a model comes without a tokenizer: transformers would make one that knows no word."""
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise InputError(
             f"no tokenizer ({', '.join(_TOKENIZERS)})", "save the model's tokenizer beside it", file=folder
         )
-    with _told(folder, "the tokenizer cannot be read", AGAIN):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _tokenizer(folder: Path) -> Any:
+    require_tokenizer(folder)
+    with told(folder, "the tokenizer cannot be read", AGAIN):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer("a")  # settings that are no numbers are not looked at before
+    return tokenizer
 
 
 def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
     """The model with every weight from the files: transformers draws those that are missing and only logs it."""
-    with _told(folder, "the weights cannot be loaded", AGAIN):
+    with told(folder, "the weights cannot be loaded", AGAIN):
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -169,15 +188,16 @@ def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to name them below
         )
-    _refuse(folder, "lack", found["missing_keys"])
-    _refuse(folder, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
+    refuse(folder, "lack", found["missing_keys"])
+    refuse(folder, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
     layers = getattr(config, "num_hidden_layers", None) or 0
     beyond = ((name, _LAYER.search(name)) for name in found["unexpected_keys"])
-    _refuse(folder, "have more layers than config.json:", (name for name, at in beyond if at and int(at[1]) >= layers))
+    refuse(folder, "have more layers than config.json:", (name for name, at in beyond if at and int(at[1]) >= layers))
     return model
 
 
-def _refuse(folder: Path, what: str, names: Iterable[str]) -> None:
+def refuse(folder: Path, what: str, names: Iterable[str]) -> None:
+    """Raise InputError where there are names of tensors of which something is to be said."""
     named = sorted(names)
     if named:
         shown = ", ".join(visible(name[:80]) for name in named[:3])
@@ -186,7 +206,7 @@ def _refuse(folder: Path, what: str, names: Iterable[str]) -> None:
 
 
 @contextmanager
-def _told(file: Path, problem: str, remedy: str) -> Iterator[None]:
+def told(file: Path, problem: str, remedy: str) -> Iterator[None]:
     """What a library raises over a damaged file, of whatever type, as one line; its own report is not printed beside it."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)

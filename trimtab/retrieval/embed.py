@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, sha256_file, sha256_text
 from trimtab.base.records import Passage
+from trimtab.model.folder import AGAIN, SINGLE, inside, weights_in
+from trimtab.model.load import known_config, raw_config, refuse, require_tokenizer, told
+
+# Modules that read nothing but configurations and weights, and whether they have weights. A router, for one, names classes to import.
+_KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
+_FILES = (".json", ".txt", ".safetensors", ".model", ".jinja")  # what vectors depend on
 
 
 class Encoder(Protocol):
@@ -42,19 +48,12 @@ class Embedder:
         self.folder, self.batch = folder, batch
         if not (folder / "modules.json").is_file():
             raise MissingError(f"{folder} holds no sentence-transformers model; fetch one with: trimtab pull minilm-l6")
-        for module in read_json(folder / "modules.json"):
-            place = folder / module.get("path", "")
-            if not str(module.get("type", "")).startswith("sentence_transformers."):
-                raise InputError(
-                    f"module {module.get('type')!r} is code from elsewhere", "use another model", file=folder
-                )
-            if (place / "pytorch_model.bin").exists() and not (place / "model.safetensors").exists():
-                raise InputError("the weights are a pickle", "convert them to safetensors", file=place)
+        self._readers = [place for kind, place in _modules(folder) if kind == "Transformer"]
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the hashes of the model's files; the note of when it was pulled is left out."""
-        files = sorted(path for path in self.folder.rglob("*") if path.suffix in (".json", ".txt", ".safetensors"))
+        files = sorted(path for path in self.folder.rglob("*") if path.suffix in _FILES and path.is_file())
         named = ((str(path.relative_to(self.folder)), path) for path in files if path.name != "trimtab-model.json")
         return sha256_text(*(part for name, path in named for part in (name, sha256_file(path))))
 
@@ -64,20 +63,72 @@ class Embedder:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        return SentenceTransformer(
-            str(self.folder),
-            device="cpu",
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True, "trust_remote_code": False},
-        )
+        for place in self._readers:
+            _require_whole(place)
+        with told(self.folder, "the embedding model cannot be loaded", AGAIN):
+            return SentenceTransformer(
+                str(self.folder),
+                device="cpu",
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True, "trust_remote_code": False},
+            )
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1, float32; texts are batched by length, and cut at the model's longest input."""
-        if not texts:
-            size = int(self._model.get_embedding_dimension())
-            return np.zeros((0, size), dtype=np.float32)
-        vectors = self._model.encode(
-            list(texts), batch_size=self.batch, normalize_embeddings=True, show_progress_bar=False
+        """Vectors [N, D] of length 1, float32; texts are batched by length, and cut at the model's longest input.
+
+        Raises InputError for a model that cannot be loaded, or gives no vectors.
+        """
+        model = self._model
+        with told(self.folder, "the embedding model gives no vectors", AGAIN):
+            if not texts:
+                return np.zeros((0, int(model.get_embedding_dimension())), dtype=np.float32)
+            vectors = np.asarray(
+                model.encode(list(texts), batch_size=self.batch, normalize_embeddings=True, show_progress_bar=False),
+                dtype=np.float32,
+            )
+        if vectors.ndim != 2 or not np.isfinite(vectors).all():
+            raise InputError("the embedding model gives vectors that are no numbers", AGAIN, file=self.folder)
+        return vectors
+
+
+def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The modules of a sentence-transformers folder and where each lies, all of a kind that runs no code from elsewhere."""
+    file = inside(folder, "modules.json")
+    with told(file, "is damaged", AGAIN):
+        listed = read_json(file)
+    if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed) or not listed:
+        raise InputError("does not list modules", AGAIN, file=file)
+    for module in listed:
+        kind, path = str(module.get("type", "")), module.get("path", "")
+        name = kind.rpartition(".")[2]
+        if not kind.startswith("sentence_transformers.") or name not in _KINDS:
+            raise InputError(f"module {kind[:80]!r} is code from elsewhere", "use another model", file=folder)
+        if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+            raise InputError(f"module {str(path)[:80]!r} lies outside the folder", "use another model", file=file)
+        place = folder / path
+        if (place / "pytorch_model.bin").exists() and not (place / SINGLE).exists():
+            raise InputError("the weights are a pickle", "convert them to safetensors", file=place)
+        if _KINDS[name]:
+            weights_in(place)
+        yield name, place
+
+
+def _require_whole(place: Path) -> None:
+    """Raise InputError where the weights lack a tensor that is read, or have another shape: they would be drawn, without a word."""
+    from transformers import AutoModel
+
+    known_config(raw_config(place), place, weights_in(place))
+    require_tokenizer(place)
+    with told(place, "the weights cannot be loaded", AGAIN):
+        _, found = AutoModel.from_pretrained(
+            place,
+            device_map="meta",  # names and shapes alone
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-        return np.asarray(vectors, dtype=np.float32)
+    refuse(place, "lack", (name for name in found["missing_keys"] if "pooler." not in name))  # its output is not read
+    refuse(place, "have another shape for", (name for name, *_ in found["mismatched_keys"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import locked, read_json, sha256_text, write_json
+from trimtab.base.files import locked, read_json, sha256_file, sha256_text, write_json
 from trimtab.base.records import Document, Passage
 from trimtab.retrieval.chunk import chunk
 from trimtab.retrieval.embed import Encoder, embedded_text
@@ -42,7 +43,8 @@ class Index:
 
     There is one table for each embedding and way of cutting, so another setting never meets the wrong vectors; tables of
     other settings stay where they are, and going back to one costs nothing. A small JSON file beside a table names the version
-    that is whole; it is replaced last, so readers see the old state or the new one.
+    that is whole and the hashes of its files; it is replaced last, so readers see the old state or the new one. What is damaged
+    counts as not there, and the next `update` makes it anew.
 
     `seconds`: what making the whole table takes, as measured when its texts were embedded and its rows written, whenever that was;
     0 before there is one.
@@ -52,6 +54,7 @@ class Index:
         self.folder, self.encoder, self.words, self.overlap = folder, encoder, words, overlap
         settings = sha256_text(str(LAYOUT), encoder.digest, str(words), str(overlap))
         self._name = f"passages_{settings[:16]}"
+        self._place, self._pointer = folder / f"{self._name}.lance", folder / f"{self._name}.json"
         self._version = 0
         self._digests: dict[str, str] = {}
         self._embedding_seconds = self.seconds = 0.0
@@ -97,11 +100,12 @@ class Index:
 
     def refresh(self) -> None:
         """Take up the newest whole version; cheap when there is none newer."""
-        pointer = self.folder / f"{self._name}.json"
-        if not pointer.exists():
+        state = self._state()
+        if state is None or state["version"] == self._version:
             return
-        state = read_json(pointer)
-        if state["version"] == self._version:
+        if not self._is_whole(state["files"]):
+            self.table, self.passages, self._version, self._digests = None, {}, 0, {}
+            self._embedding_seconds = self.seconds = 0.0
             return
         table = self._database().open_table(self._name)
         table.checkout(state["version"])
@@ -109,6 +113,26 @@ class Index:
         self.passages = {row["id"]: Passage(**{**row, "path": tuple(row["path"])}) for row in rows}
         self.table, self._version, self._digests = table, state["version"], state["digests"]
         self._embedding_seconds, self.seconds = state["embedding_seconds"], state["seconds"]
+
+    def _state(self) -> dict[str, Any] | None:
+        """What the pointer says, None where there is none that can be read."""
+        try:
+            state = read_json(self._pointer)
+        except (OSError, ValueError, RecursionError):
+            return None
+        kinds = {"version": int, "digests": dict, "files": dict, "embedding_seconds": float, "seconds": float}
+        known = isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items())
+        return state if known else None
+
+    def _is_whole(self, files: Mapping[str, str]) -> bool:
+        places = {name: self._place / name for name in files}
+        return bool(files) and all(
+            place.is_file() and sha256_file(place) == files[name] for name, place in places.items()
+        )
+
+    def _files(self) -> set[Path]:
+        """What a version is read from; each of these files is written once."""
+        return {path for path in self._place.rglob("*") if path.suffix in (".lance", ".manifest") and path.is_file()}
 
     def _database(self) -> Any:
         import lancedb
@@ -137,12 +161,16 @@ class Index:
                 "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
             }
         )
+        if self.table is None and self._place.exists():  # what a crash has left, or damage
+            shutil.rmtree(self._place)
+        before = self._files()
         table = self._database().create_table(self._name, data, mode="overwrite")
         if passages:
             table.create_index("searched", config=FTS(with_position=False), replace=True)
         seconds = cutting + embedding + time.perf_counter() - began
-        state = {"version": table.version, "digests": digests, "embedding_seconds": embedding, "seconds": seconds}
-        write_json(self.folder / f"{self._name}.json", state)
+        files = {str(path.relative_to(self._place)): sha256_file(path) for path in sorted(self._files() - before)}
+        state = {"version": table.version, "digests": digests, "files": files}
+        write_json(self._pointer, {**state, "embedding_seconds": embedding, "seconds": seconds})
         table.optimize(cleanup_older_than=OLD_VERSIONS)
 
     def _embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], float]:

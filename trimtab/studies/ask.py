@@ -21,7 +21,7 @@ from trimtab.base.task import Task, parse_arm
 from trimtab.data.readers import holds_half_pair
 from trimtab.measurement.contains import facts_stand_in, sentence_for, sentences, sentences_for, stands_in
 from trimtab.measurement.metrics import has_abstained, squad_normalised
-from trimtab.studies.opening import opened
+from trimtab.studies.opening import loaded, opened
 
 SUPPORT = 0.5  # least share of an answer's content words that a passage must hold to be cited for it
 FUNCTION_WORD = 3  # letters up to which a word is taken for a function word: is, the, on, von, les
@@ -54,21 +54,22 @@ def ask(
     *,
     task: str | Path | Task = "trimtab.toml",
     arm: str | None = None,
+    allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> AskResult:
     """Answer a question with an arm: the winner of the newest study unless one is named, else `rag`, else `prompt`.
 
     Documents are read anew on each call, so an edited one is answered from at once. `seconds` are those of retrieval and answer,
-    models already loaded. `listeners` get every event; None shows progress on standard error. Raises MissingError for an arm whose
+    models already loaded. `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises MissingError for an arm whose
     weights were not trained.
     """
     if not question.strip():
         raise InputError("the question is empty", "write it in quotes after ask")
     if holds_half_pair(question):  # how Python hands on what a shell gives in another encoding
         raise InputError("the question is not UTF-8 text", "write it in UTF-8")
-    with opened(task, listeners=listeners, allow_commands=True) as opening:  # nothing is scored, so no program runs
-        own = opening.task
-        chosen = parse_arm(arm or latest_winner(own) or ("rag" if own.data.documents else "prompt"), own)
+    own = loaded(task)
+    chosen = parse_arm(arm or latest_winner(own) or ("rag" if own.data.documents else "prompt"), own)
+    with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen), chosen, own)
         context = context_for(chosen, saved.chosen if saved else None)
         session = Session(open_to_answer(own, rows=_needs_rows(own, chosen)))

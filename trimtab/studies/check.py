@@ -33,7 +33,8 @@ from trimtab.measurement.power import (
     items_for_difference,
     smallest_difference,
 )
-from trimtab.studies.opening import opened
+from trimtab.studies.consent import endpoint
+from trimtab.studies.opening import loaded, opened
 
 FIRST_QUESTIONS = 100
 
@@ -99,13 +100,18 @@ class CheckResult(Shown):
     cuts: tuple[str, ...]
 
 
-def check(task: str | Path | Task = "trimtab.toml", *, listeners: Sequence[Listener] | None = None) -> CheckResult:
+def check(
+    task: str | Path | Task = "trimtab.toml",
+    *,
+    allow: Sequence[str] = (),
+    listeners: Sequence[Listener] | None = None,
+) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
+    `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
     what only stops a study is a remark.
     """
-    with opened(task, listeners=listeners, allow_commands=True) as opening:  # nothing is scored, so no program runs
+    with opened(loaded(task), listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
         return _check(opening.task, opening.progress())
 
 
@@ -146,7 +152,15 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
         remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(workspace.overlaps, task)}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
-    return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task)]
+    return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task), *_addresses(task)]
+
+
+def _addresses(task: Task) -> Iterator[Remark]:
+    """Where a study would send questions, and with which key: a task file may be somebody else's."""
+    for asked in dict.fromkeys(endpoint(task, arm) for arm in task.arms if arm.endpoint):
+        yield Remark(
+            "note", f"A study asks {asked.words}; unless your own configuration allows it, add: {asked.option}"
+        )
 
 
 def _comparisons(task: Task) -> int:

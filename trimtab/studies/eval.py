@@ -15,7 +15,7 @@ from trimtab.base.records import ArmResult
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.evaluate import save_answers
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.opening import opened
+from trimtab.studies.opening import loaded, opened
 from trimtab.studies.record import count_opening
 
 EVALS = "evals"
@@ -27,6 +27,7 @@ def eval(
     *,
     split: Literal["dev", "test"] = "dev",
     run: str | None = None,
+    allow: Sequence[str] = (),
     allow_commands: bool = False,
     scorer: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
@@ -34,13 +35,16 @@ def eval(
     """Score one arm on a split, with its 95% interval; the answers are kept in `.trimtab/evals/`.
 
     Weights are those of the training run `run`, else of the newest run of this arm, else of the newest study; the same holds for
-    the number of shots or passages. Scoring on test is counted, and told. `scorer` is a function
+    the number of shots or passages. Scoring on test is counted, and told. `allow` is that of `study`. `scorer` is a function
     `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
     standard error. Raises MissingError where there are no weights.
     """
-    with opened(task, listeners=listeners, allow_commands=allow_commands, scorer=scorer) as opening:
-        chosen = parse_arm(arm, opening.task)
-        saved = require_weights(find_saved(opening.task, chosen, run), chosen, opening.task)
+    own = loaded(task)
+    chosen = parse_arm(arm, own)
+    with opened(
+        own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
+    ) as opening:
+        saved = require_weights(find_saved(own, chosen, run), chosen, own)
         session = opening.session()
         workspace = session.workspace
         if not workspace.splits[split]:

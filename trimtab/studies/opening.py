@@ -8,12 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.workspace import Workspace, open_workspace, require_sound
+from trimtab.arms.workspace import FOLDER, Workspace, open_workspace, require_sound
 from trimtab.base.errors import StoppedError
+from trimtab.base.files import refuse_links
 from trimtab.base.progress import Display, Listener, Progress
+from trimtab.base.records import Arm
 from trimtab.base.task import Task, load_task
 from trimtab.measurement.evaluate import Scorer
-from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, require_consent
+from trimtab.measurement.scorer import ScorerFunction, ScorerProgram
+from trimtab.studies.consent import require_consent
 
 
 class Opening:
@@ -57,24 +60,32 @@ class Opening:
         return Progress(path=file, listeners=self.listeners, arm=arm)
 
 
+def loaded(task: str | Path | Task) -> Task:
+    """A task as it was given, or read from its file."""
+    return task if isinstance(task, Task) else load_task(task)
+
+
 @contextmanager
 def opened(
-    task: str | Path | Task,
+    task: Task,
+    arms: Sequence[Arm] = (),
     *,
     listeners: Sequence[Listener] | None = None,
+    allow: Sequence[str] = (),
     allow_commands: bool = False,
     scorer: ScorerFunction | None = None,
+    scores: bool = True,
 ) -> Iterator[Opening]:
-    """Inside, a verb works; `listeners` get every event, None shows progress on standard error.
+    """Inside, a verb works on a task; `listeners` get every event, None shows progress on standard error.
 
-    Raises ConsentError before anything is opened where the task names a scorer program that may not run, and StoppedError, with
-    how to go on, in place of KeyboardInterrupt.
+    `arms` are those that will be asked, `scores` is whether their answers are scored. Raises ConsentError before anything is opened
+    where the task asks for what was not allowed, InputError for links in its `.trimtab/`, and StoppedError, with how to go on, in
+    place of KeyboardInterrupt.
     """
-    loaded = task if isinstance(task, Task) else load_task(task)
-    if loaded.task.scorer and scorer is None:
-        require_consent(loaded.task.scorer, allow_commands)
+    require_consent(task, arms, allow=allow, allow_commands=allow_commands, scores=scores and scorer is None)
+    refuse_links(task.folder / FOLDER)
     with ExitStack() as stack:
-        opening = Opening(loaded, listeners, scorer, stack)
+        opening = Opening(task, listeners, scorer, stack)
         if opening.display:
             stack.callback(opening.display.close)
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from trimtab.arms.identity import ROWS, WEIGHTS, Depends, digest_of, settings_of
@@ -17,7 +19,7 @@ from trimtab.base.records import StudyResult, Usage
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.measurement.power import Variation, smallest_difference
 
-OPENINGS = "openings.jsonl"
+OPENINGS, EVENTS = "openings.jsonl", "events.jsonl"
 
 
 def count_opening(workspace: Workspace, study: str) -> int:
@@ -28,6 +30,19 @@ def count_opening(workspace: Workspace, study: str) -> int:
     if study not in seen:
         append_line(path, {"test": test, "study": study})
     return len({*seen, study})
+
+
+def seconds_in(events: Path, arm: str) -> float:
+    """What the sittings of an arm took so far: each from its event `begin` to the last one that was written of it."""
+    total, began, last = 0.0, None, 0.0
+    for event in read_lines(events):
+        if event["arm"] != arm:
+            continue
+        at = datetime.fromisoformat(event["time"]).timestamp()
+        if event["stage"] == "begin":
+            total, began = total + (max(0.0, last - began) if began is not None else 0.0), at
+        last = at
+    return total + (max(0.0, last - began) if began is not None else 0.0)
 
 
 def manifest(
@@ -56,7 +71,8 @@ def manifest(
     for result in results:
         if result.score is not None:
             figures[f"{result.arm}.score"] = _figure(result.score.value, "measured")
-            figures[f"{result.arm}.measured_seconds"] = _figure(measured.get(result.arm, 0.0), "measured")
+        if result.arm in measured:
+            figures[f"{result.arm}.measured_seconds"] = _figure(measured[result.arm], "measured")
     for name, usage in usages.items():
         once = {"index_seconds": usage.index_seconds, "choose_seconds": usage.choose_seconds}
         figures |= {f"{name}.{what}": _figure(seconds, "measured") for what, seconds in once.items() if seconds}

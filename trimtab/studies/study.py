@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import time
 import traceback
@@ -24,12 +25,20 @@ from trimtab.arms.timing import predict
 from trimtab.arms.trivial import trivial_answers
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.codec import to_plain
-from trimtab.base.errors import InputError, MissingError, StoppedError, TrimtabError, cannot_write
+from trimtab.base.errors import (
+    NO_MEMORY,
+    InputError,
+    MissingError,
+    StoppedError,
+    TrimtabError,
+    cannot_write,
+    memory_ran_out,
+)
 from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
 from trimtab.base.grammar import TRIVIAL
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
-from trimtab.base.task import Task, load_task, with_arms, with_budget
+from trimtab.base.task import Task, with_arms, with_budget
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
 from trimtab.decision.trivial import beside, sentence
@@ -39,8 +48,8 @@ from trimtab.measurement.figures import behind_curve, score_estimate, scores_of
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
-from trimtab.studies.opening import Opening, opened
-from trimtab.studies.record import count_opening, manifest
+from trimtab.studies.opening import Opening, loaded, opened
+from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 
 DEPENDS, PLAN, ANSWERS = "depends.json", "plan.json", "answers.parquet"
 LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
@@ -56,6 +65,7 @@ def study(
     task: str | Path | Task = "trimtab.toml",
     *,
     resume: str | None = None,
+    allow: Sequence[str] = (),
     allow_commands: bool = False,
     budget: str | None = None,
     arms: Sequence[str] | None = None,
@@ -65,24 +75,28 @@ def study(
     """Run every arm of a task, decide, and write the study folder with its report.
 
     `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's, and so do
-    `arms`, which a study keeps when it goes on.
+    `arms`, which a study keeps when it goes on. `allow`: addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders
+    that the task file may ask for beyond its own folder.
     `scorer` is a function `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event;
     None shows progress on standard error. Raises InputError for data that cannot carry a study, for a budget that no arm fits
     and for a study to go on with that was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
     """
-    task = task if isinstance(task, Task) else load_task(task)
+    own = loaded(task)
     if budget is not None:
-        task = with_budget(task, budget)
+        own = with_budget(own, budget)
     if arms is None and resume is not None:
-        arms = _selection(_to_go_on_with(task, resume))
+        arms = _selection(_to_go_on_with(own, resume))
     if arms is not None:
-        task = with_arms(task, arms)
-    with opened(task, listeners=listeners, allow_commands=allow_commands, scorer=scorer) as opening:
+        own = with_arms(own, arms)
+    with opened(
+        own, own.arms, listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
+    ) as opening:
         home = opening.workspace.folder / "studies"
         with locked(home):
-            selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in task.arms])}
-            folder = _new(opening.workspace, home, selected) if resume is None else _to_go_on_with(task, resume)
-            opening.goes_on_with(f"study --resume {folder.name}{' --allow-commands' * allow_commands}")
+            selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in own.arms])}
+            folder = _new(opening.workspace, home, selected) if resume is None else _to_go_on_with(own, resume)
+            allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
+            opening.goes_on_with(f"study --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
             if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not _begun(folder):
                 (folder / PLAN).unlink(missing_ok=True)
             if resume is not None and budget is not None and (folder / PLAN).exists():
@@ -102,7 +116,7 @@ class _StudyRun:
         self.workspace = self.session.workspace
         self.depends = _depends(self.session, folder, selected, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
-        self.progress = opening.progress(folder / "events.jsonl")
+        self.progress = opening.progress(folder / EVENTS)
         self.runner = ArmRunner(self.session, opening.scorer, self.progress)
         self.results: list[ArmResult] = []
         self.usages: dict[str, Usage] = {}
@@ -168,30 +182,33 @@ class _StudyRun:
         kept = read_arm(folder)
         if kept is not None and kept.digest == digest:
             self.usages[arm.name] = kept.usage
+            if kept.seconds is not None:
+                self.measured[arm.name] = kept.seconds
             return kept.result
         if arm.name in plan.left_out:
             return ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
-        began = time.perf_counter()
+        earlier, began = seconds_in(self.folder / EVENTS, arm.name), time.perf_counter()
         self.progress.arm, self.progress.seed = arm.name, 0
         try:
+            self.progress.emit("begin")
             outcome = self.runner.run(arm, "test", folder, plan.effort)
         except StoppedError:
             raise
         except SURVIVED as error:
-            own = isinstance(error, TrimtabError)
-            said = str(error).splitlines()[:1]
-            why = str(error) if own else ": ".join([type(error).__name__, *said])
+            full, own = memory_ran_out(error), isinstance(error, TrimtabError)
+            said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+            why = f"{NO_MEMORY}; --resume tries this arm again" if full else said
             if cannot_write(error):  # nor could the next arm
                 if own:
                     raise
                 remedy = "make room, then run the same command with --resume"
                 raise InputError(f"arm {arm.name} could not be kept ({why})", remedy, file=folder) from error
-            if not own and os.environ.get("TRIMTAB_DEBUG"):
+            if not (own or full) and os.environ.get("TRIMTAB_DEBUG"):
                 traceback.print_exception(error)  # a fault of ours: what to report
             self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
             return ArmResult(arm=arm.name, status="failed", why=why)
         self.usages[arm.name] = outcome.usage
-        self.measured[arm.name] = time.perf_counter() - began
+        self.measured[arm.name] = earlier + time.perf_counter() - began
         folder.mkdir(parents=True, exist_ok=True)
         save_answers(folder / ANSWERS, outcome.answers)
         base = self.task.base
@@ -204,6 +221,7 @@ class _StudyRun:
             usage=outcome.usage,
             result=outcome.result,
             classes=outcome.classes,
+            seconds=self.measured[arm.name],
             dev_scores=outcome.dev_scores,
         )
         write_arm(folder, record)

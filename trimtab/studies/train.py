@@ -21,7 +21,7 @@ from trimtab.base.records import Arm
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.opening import opened
+from trimtab.studies.opening import loaded, opened
 from trimtab.training.monitor import Health
 
 
@@ -47,19 +47,23 @@ def train(
     *,
     seed: int = 0,
     resume: str | None = None,
+    allow: Sequence[str] = (),
     allow_commands: bool = False,
     scorer: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
 ) -> TrainedRun:
     """Train an arm's weights and keep them in `.trimtab/runs/ID/`.
 
-    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `scorer` is a function
+    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer` is a function
     `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
     standard error. Raises InputError for an arm without weights of its own and where a run to go on with was begun with others,
     StoppedError after a signal.
     """
-    with opened(task, listeners=listeners, allow_commands=allow_commands, scorer=scorer) as opening:
-        chosen = parse_arm(arm, opening.task)
+    own = loaded(task)
+    chosen = parse_arm(arm, own)
+    with opened(
+        own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
+    ) as opening:
         if not is_trained(chosen):
             score = opening.task.command(f"eval {arm}")
             raise InputError(f"arm {arm} has nothing to train", f"score it with: {score}")

@@ -1,0 +1,77 @@
+"""The process that renders chat templates: a line of JSON in, a line of JSON out. It imports nothing of ours, so that it starts at once.
+
+Templates come with models, wherever they come from: Jinja's sandbox keeps them from Python's inside, the limits of this process from
+taking the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+
+class _Generation(Extension):
+    """`{% generation %}…{% endgeneration %}` marks what a model has said, for training by others; here it is its content."""
+
+    tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _as_json(value: Any, ensure_ascii: bool = False, **more: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **more)  # Jinja's own would escape it for HTML
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    """Jinja as the templates of models expect it (the guide on chat templates of transformers)."""
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    made.filters["tojson"] = _as_json
+    made.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+    return made
+
+
+def main(megabytes: int, seconds: int, longest: int) -> None:
+    """Render what standard input asks for; each template gets `seconds` of processor time, and the process so much memory."""
+    made = environment()
+    for line in sys.stdin.buffer:
+        _limit(megabytes, seconds)
+        try:
+            asked = json.loads(line)
+            text = made.from_string(asked["template"]).render(asked["variables"])
+            answer = {"text": text} if len(text) <= longest else {"over": f"gives more than {longest:,} letters"}
+        except MemoryError:
+            answer = {"over": f"takes more than {megabytes:,} MB of memory"}
+        except Exception as error:  # noqa: BLE001 - Jinja's own, and whatever a template raises by itself
+            answer = {"error": f"{error}"[:500] or type(error).__name__}
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _limit(megabytes: int, seconds: int) -> None:
+    with suppress(
+        ImportError, ValueError, OSError
+    ):  # a system without such limits: the time of the one who asks still counts
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        most = int(used.ru_utime + used.ru_stime) + 1 + seconds
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+if __name__ == "__main__":
+    main(*(int(value) for value in sys.argv[1:]))

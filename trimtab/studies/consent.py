@@ -1,0 +1,160 @@
+"""What a task file asks for beyond its own folder, and whether who sits at the keyboard agreed to it.
+
+A task file travels with data and may come from somebody else. To run a program, to send questions and a key to an address, and to
+read files elsewhere it needs the consent of the user: an option of this command, or a line in his own `config.toml`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ValidationError
+
+from trimtab.base.errors import ConsentError, InputError
+from trimtab.base.records import Arm
+from trimtab.base.tables import Settings, Texts
+from trimtab.base.task import Task
+from trimtab.base.visible import visible
+from trimtab.data import documents, readers
+from trimtab.data.sources import resolve
+
+_ENDPOINT = re.compile(r"(?:(?P<key>\w+)@)?(?P<url>https?://\S+)")
+_PORTS = {"http": 80, "https": 443}
+_SHOWN = 3  # files behind links that are named one by one; of more the folder that holds them all
+
+
+class Configuration(Settings):
+    """The user's own `config.toml`.
+
+    `allow`: addresses, `VARIABLE@ADDRESS` where a key goes along, files and folders. `allow_commands`: task files, or folders of them,
+    whose scorer may run.
+    """
+
+    allow: Texts = ()
+    allow_commands: Texts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing that a task file asks for: in words, and what is to be added to the command line to allow it."""
+
+    words: str
+    option: str
+
+
+def config_file() -> Path:
+    """Where the user's own configuration lies: `trimtab/config.toml` in XDG_CONFIG_HOME, else in `~/.config`."""
+    home = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(home) if home else Path.home() / ".config") / "trimtab" / "config.toml"
+
+
+def configuration() -> Configuration:
+    """The user's own configuration, empty where there is none; raises InputError for one that cannot be used."""
+    file = config_file()
+    try:
+        own = Configuration(**tomllib.loads(file.read_text(encoding="utf-8-sig")))
+    except (FileNotFoundError, NotADirectoryError):
+        return Configuration()
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or keys that it does not have
+        found = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        problem = f"{'.'.join(map(str, found['loc']))}: {found['msg'].lower()}" if found else visible(str(error))
+        raise InputError(problem, "it holds two lists of texts, allow and allow_commands", file=file) from None
+    paths = [*(entry for entry in own.allow if not _ENDPOINT.fullmatch(entry)), *own.allow_commands]
+    relative = next((path for path in paths if not Path(path).expanduser().is_absolute()), None)
+    if relative is not None:
+        raise InputError(f"{relative!r} is no whole path", "begin it with / or ~", file=file)
+    return own
+
+
+def require_consent(
+    task: Task, arms: Sequence[Arm], *, allow: Sequence[str] = (), allow_commands: bool = False, scores: bool = True
+) -> None:
+    """Raise ConsentError, with everything that lacks consent and what to add for it, before any of it is touched.
+
+    `arms` are those that will be asked: only their endpoints count. `scores` is whether the task's scorer program would run.
+    """
+    own = configuration()
+    allowed = (*allow, *own.allow)
+    asked = [
+        *(_program(task, allow_commands, own) if scores else ()),
+        *(endpoint(task, arm) for arm in arms if arm.endpoint and not _may_send(task, arm, allowed)),
+        *_elsewhere(task, allowed),
+    ]
+    once = list(dict.fromkeys(asked))
+    if once:
+        words, options = ", ".join(one.words for one in once), " ".join(one.option for one in once)
+        for_good = f"for good, name them in {config_file()}, see the guide"
+        raise ConsentError(visible(f"{task.file}: asks {words}; if you want that, add: {options} ({for_good})"))
+
+
+def endpoint(task: Task, arm: Arm) -> Request:
+    """What an endpoint arm asks for."""
+    table = task.api[arm.endpoint or ""]
+    key, prefix = (f" with the key in {table.key_env}", f"{table.key_env}@") if table.key_env else ("", "")
+    return Request(f"to send questions to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
+
+
+def _program(task: Task, allow_commands: bool, own: Configuration) -> Iterator[Request]:
+    argv = task.task.scorer
+    if argv and not allow_commands and not _holds(own.allow_commands, task.file.resolve()):
+        yield Request(f"to run the program {shlex.join(argv)!r} (read it first)", "--allow-commands")
+
+
+def _may_send(task: Task, arm: Arm, allowed: Sequence[str]) -> bool:
+    table = task.api[arm.endpoint or ""]
+    for entry in allowed:
+        found = _ENDPOINT.fullmatch(entry)
+        if found and _covers(found["url"], table.url) and table.key_env in (None, found["key"]):
+            return True
+    return False
+
+
+def _covers(allowed: str, url: str) -> bool:
+    """Whether `url` is the address allowed, or below it on the same server."""
+    try:
+        one, other = urlsplit(allowed), urlsplit(url)
+        servers = [(part.scheme, part.hostname, part.port or _PORTS[part.scheme]) for part in (one, other)]
+    except (ValueError, KeyError):
+        return False
+    if servers[0] != servers[1] or ".." in unquote(other.path).split("/"):
+        return False
+    return f"{other.path.rstrip('/')}/".startswith(f"{one.path.rstrip('/')}/")
+
+
+def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[Request]:
+    """Files and folders outside the task's own that its data tables lead to, by their paths or through links."""
+    folders = [str(task.folder), *(entry for entry in allowed if not _ENDPOINT.fullmatch(entry))]
+    schema = (task.task.format,) if task.task.format.endswith(".json") else ()
+    data = task.data
+    for pattern in (*data.examples, *data.test, *data.documents, *data.preferences, *schema):
+        places = [place for place in _places(task, pattern) if not _holds(folders, place)]
+        if len(places) > _SHOWN:
+            places = [Path(os.path.commonpath(places))]
+        for place in places:
+            yield Request(f"to read {place}, outside its folder", f"--allow {shlex.quote(str(place))}")
+
+
+def _places(task: Task, pattern: str) -> list[Path]:
+    """Where a pattern leads, links followed: its folder where that lies outside the task's, else every file that it names."""
+    try:
+        start, parts = task.folder / pattern, Path(pattern).parts
+        if not os.path.lexists(start):
+            start = task.folder.joinpath(*takewhile(lambda part: not set("*?[") & set(part), parts))
+        if not _holds([str(task.folder)], start.resolve()):
+            return [start.resolve()]
+        suffixes = (*documents.SUFFIXES, *readers.SUFFIXES)
+        return [path.resolve() for path, _ in resolve(task.folder, pattern, suffixes, "data")]
+    except (InputError, OSError, ValueError, RuntimeError):  # nothing there, or no path: whoever reads it says so
+        return []
+
+
+def _holds(folders: Sequence[str], path: Path) -> bool:
+    return any(path.is_relative_to(Path(folder).expanduser().resolve()) for folder in folders)
