@@ -16,3 +16,9 @@ def said(error: BaseException, limit: int = 200) -> str:
     """What a library's error says, on one short line; its type where it says nothing."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return visible(line if len(line) <= limit else f"{line[:limit]}…") or type(error).__name__
+
+
+def printable(text: str, limit: int = 400) -> str:
+    """Text from a file fit for one line of a terminal: control characters escaped, long text cut."""
+    short = text if len(text) <= limit else f"{text[:limit]}…"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in short)

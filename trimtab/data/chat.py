@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
 from trimtab.base.records import Message, Role
-from trimtab.data.readers import RawRow, parse_json, type_name
+from trimtab.data.readers import RawRow
+from trimtab.data.strict_json import parse_json, type_name
 
 ROLES: tuple[str, ...] = get_args(Role)
 SPEAKERS: Mapping[str, Role] = {

@@ -17,7 +17,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Document, Section
 from trimtab.base.task import Task
-from trimtab.data.readers import printable
+from trimtab.base.visible import printable
 from trimtab.data.sources import MB, read_bytes, read_text, resolve
 from trimtab.data.squad import read_paragraphs
 

@@ -14,15 +14,17 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Kind, Message, Refusal, Split
 from trimtab.base.task import Task
+from trimtab.base.visible import printable
 from trimtab.data.chat import SkipRow
 from trimtab.data.columns import LAYOUTS, Asked, Columns, Wish, find_columns
 from trimtab.data.nested import split_of
 from trimtab.data.notes import columns_note, parts_note, squad_note
-from trimtab.data.readers import HALF_PAIR, SUFFIXES, RawRow, Rows, holds_half_pair, printable, read_hub, read_rows
+from trimtab.data.readers import SUFFIXES, RawRow, Rows, read_hub, read_rows
 from trimtab.data.rows import Content, Reader
 from trimtab.data.sources import resolve
 from trimtab.data.split import SPLITS
 from trimtab.data.squad import answers_of, looks_like_squad, read_paragraphs
+from trimtab.data.strict_json import HALF_PAIR, holds_half_pair
 from trimtab.data.values import FEW_VALUES, NEARLY_UNIQUE, Values
 
 __all__ = ["LAYOUTS", "Detected", "Read", "detect", "read_examples"]

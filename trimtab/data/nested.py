@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Split
+from trimtab.data.strict_json import parse_json
 
 BLANKS = " \t\r\n"
 _WORDS: Mapping[str, Split] = {
@@ -57,11 +58,7 @@ class Member:
     line: int
 
 
-Parse = Callable[[str, Path, int, int], tuple[Any, int]]
-"""Text, file, line and where a value begins -> the value and where it ends."""
-
-
-def members(text: str, at: int, path: Path, line: int, parse: Parse) -> Iterator[Member]:
+def members(text: str, at: int, path: Path, line: int) -> Iterator[Member]:
     """The values of the array or object that opens at `at`, on `line`.
 
     Only an array is looked at for the first time here, so only one can be broken: InputError names the line.
@@ -81,9 +78,9 @@ def members(text: str, at: int, path: Path, line: int, parse: Parse) -> Iterator
             line, counted = line + text.count("\n", counted, at), at
         key = ""
         if keyed:
-            key, at = parse(text, path, line, at)
+            key, at = parse_json(text, path, line, at)
             at = skip_blanks(text, skip_blanks(text, at) + 1)  # past the colon
-        value, end = parse(text, path, line, at)
+        value, end = parse_json(text, path, line, at)
         yield Member(key, value, at, end, line)
         at, first = end, False
     if not nested and skip_blanks(text, at + 1) < len(text):

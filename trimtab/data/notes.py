@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from trimtab.base.records import Kind
+from trimtab.base.visible import printable
 from trimtab.data.columns import Columns
 from trimtab.data.nested import split_of
-from trimtab.data.readers import printable
 
 
 def _count(number: int, what: str) -> str:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.records import Refusal
+from trimtab.base.visible import printable
 from trimtab.data.nested import is_by_id, is_by_split, members, skip_blanks, split_of
 from trimtab.data.sources import LINE_CAP, MB, TOTAL_CAP, is_bomb, open_checked, read_lines, read_text
+from trimtab.data.strict_json import HALF_PAIR, first_twice, holds_half_pair, parse_json, type_name
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
-DEPTH_CAP = 64
 VALUES_CAP = 10_000_000
 """Most values in a JSON file that is read whole, by its commas and brackets: each takes some 60 bytes of memory."""
-DIGITS_CAP = 400
-"""Longest integer that is read, in digits."""
-
 PAIR = ("first", "second")
 """The fields of a row that is written as a pair."""
 _ROW_BYTES = 64  # counted for a row of Parquet beside its values, of which there may be none
@@ -53,12 +50,6 @@ class RawRow:
         return Refusal(file=self.file, line=self.line, reason=printable(reason), remedy=printable(remedy))
 
 
-def printable(text: str, limit: int = 400) -> str:
-    """Text from a file fit for one line of a terminal: control characters escaped, long text cut."""
-    short = text if len(text) <= limit else f"{text[:limit]}…"
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in short)
-
-
 Rows = Iterator[RawRow | Refusal]
 
 
@@ -79,102 +70,6 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Rows:
     raise InputError("unknown kind of file", f"use one of: {', '.join(SUFFIXES)}", file=path)
 
 
-class _StrictError(ValueError):
-    """JSON that Python would accept and that we do not; `remedy` says what to do."""
-
-    def __init__(self, problem: str, remedy: str, field: str | None = None) -> None:
-        super().__init__(problem)
-        self.remedy, self.field = remedy, field
-
-
-def first_twice(names: Iterable[str]) -> str | None:
-    """The first of the names that comes a second time."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    twice = first_twice(key for key, _ in pairs) if len(value) < len(pairs) else None
-    if twice is not None:
-        raise _StrictError(f"the key {twice[:80]!r} stands twice in one object", "keep one of them", twice)
-    return value
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > DIGITS_CAP:
-        raise _StrictError(f"an integer of {len(digits):,} digits", "write it as text, in quotes")
-    return int(digits)
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise _StrictError(f"the number {text[:20]} is too large", "write it as text, in quotes")
-    return value
-
-
-def _constant(text: str) -> float:
-    raise _StrictError(f"{text} is not JSON", "write null, or leave the field out")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_integer, parse_float=_float, parse_constant=_constant)
-
-
-def parse_json(text: str, file: Path | str, line: int, start: int = 0) -> tuple[Any, int]:
-    """One strict JSON value that begins at `start` of `text`, and where it ends.
-
-    Refused with InputError: NaN, numbers beyond a double, integers over DIGITS_CAP, a key twice, nesting beyond DEPTH_CAP.
-    """
-    try:
-        value, end = _DECODER.raw_decode(text, start)
-    except _StrictError as error:
-        raise InputError(
-            str(error), error.remedy, file=file, line=line, field=error.field and printable(error.field, 80)
-        ) from None
-    except json.JSONDecodeError as error:
-        at = line + text.count("\n", start, error.pos)
-        raise InputError(
-            f"not valid JSON ({error.msg} at column {error.colno})", "mend the line", file=file, line=at
-        ) from None
-    except RecursionError:
-        raise _too_deep(file, line) from None
-    if text.count("{", start, end) + text.count("[", start, end) > DEPTH_CAP and _depth(value) > DEPTH_CAP:
-        raise _too_deep(file, line)
-    return value, end
-
-
-def _too_deep(file: Path | str, line: int) -> InputError:
-    return InputError(f"nested deeper than {DEPTH_CAP} levels", "flatten the row", file=file, line=line)
-
-
-def _depth(value: Any) -> int:
-    """Levels of nesting, found level by level so that depth costs no stack."""
-    level, depth = [value], 0
-    while level := [item for item in level if isinstance(item, (dict, list))]:
-        depth += 1
-        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
-        if depth > DEPTH_CAP:
-            break
-    return depth
-
-
-HALF_PAIR = "holds half a surrogate pair", "remove or complete the \\ud… escape"
-
-
-def holds_half_pair(value: Any) -> bool:
-    """Whether a string in a JSON value holds half a surrogate pair, which no text file can."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
 def _row(value: Any, text: str, path: Path, line: int, part: str = "") -> RawRow | Refusal:
     if not isinstance(value, dict):
         raise InputError(
@@ -182,12 +77,6 @@ def _row(value: Any, text: str, path: Path, line: int, part: str = "") -> RawRow
         )
     row = RawRow(str(path), line, value, part)
     return row.refusal(*HALF_PAIR) if _SURROGATE.search(text) and holds_half_pair(value) else row
-
-
-def type_name(value: Any) -> str:
-    """The JSON name of a value's type, with its article."""
-    names = {bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return "null" if value is None else names.get(type(value), f"of type {type(value).__name__}")
 
 
 def _json_lines(path: Path, encoding: str) -> Rows:
@@ -252,7 +141,7 @@ def _json(path: Path, encoding: str) -> Rows:
     if skip_blanks(text, end) < len(text):
         yield from _json_lines(path, encoding)
     elif is_by_split(value):
-        for part in members(text, at, path, line, parse_json):
+        for part in members(text, at, path, line):
             if split_of(part.key):
                 yield from _rows_in(text, part.start, path, part.line, part.key)
             else:
@@ -266,7 +155,7 @@ def _json(path: Path, encoding: str) -> Rows:
 
 def _rows_in(text: str, at: int, path: Path, line: int, part: str = "") -> Rows:
     """The rows of the array or object that opens at `at`: objects, and in an array pairs too; a key is the row's id."""
-    for member in members(text, at, path, line, parse_json):
+    for member in members(text, at, path, line):
         if member.end - member.start > LINE_CAP:
             problem, remedy = f"the row is longer than {LINE_CAP // MB} MB", "split the row, or leave it out"
             raise InputError(problem, remedy, file=path, line=member.line)

@@ -10,7 +10,8 @@ from typing import Any
 from trimtab.base.records import Kind, Message
 from trimtab.data.chat import SkipRow, read_turns
 from trimtab.data.columns import Columns, is_text
-from trimtab.data.readers import RawRow, type_name
+from trimtab.data.readers import RawRow
+from trimtab.data.strict_json import type_name
 
 TEXT_CAP = 1_000_000
 """Longest row, in characters: beyond what any model here reads, and what comparing rows for duplicates can bear."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
-from trimtab.data.readers import HALF_PAIR, RawRow, holds_half_pair, read_json_value, type_name
+from trimtab.data.readers import RawRow, read_json_value
+from trimtab.data.strict_json import HALF_PAIR, holds_half_pair, type_name
 
 _ID = re.compile(r'"id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*"|[\w.+-]+)')
 

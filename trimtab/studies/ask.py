@@ -18,7 +18,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Example, Hit, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
-from trimtab.data.readers import holds_half_pair
+from trimtab.data.strict_json import holds_half_pair
 from trimtab.measurement.contains import facts_stand_in, sentence_for, sentences, sentences_for, stands_in
 from trimtab.measurement.metrics import has_abstained, squad_normalised
 from trimtab.studies.opening import loaded, opened

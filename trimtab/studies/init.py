@@ -13,10 +13,10 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Kind
 from trimtab.base.tables import BASE_MODEL, EMBEDDING, METRICS
 from trimtab.base.task import TASK_FILE, Task, check_task, default_arms, name_after
+from trimtab.base.visible import printable
 from trimtab.data.columns import Asked
 from trimtab.data.encodings import USUAL
 from trimtab.data.formats import Detected
-from trimtab.data.readers import printable
 from trimtab.studies.survey import Survey, survey
 
 FEW_ROWS = 200

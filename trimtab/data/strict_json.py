@@ -1,0 +1,117 @@
+"""JSON as strict as the formats: no key twice, no NaN, bounded depth and digits, and one line for what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.errors import InputError
+from trimtab.base.visible import printable
+
+DEPTH_CAP = 64
+DIGITS_CAP = 400
+"""Longest integer that is read, in digits."""
+
+
+class _StrictError(ValueError):
+    """JSON that Python would accept and that we do not; `remedy` says what to do."""
+
+    def __init__(self, problem: str, remedy: str, field: str | None = None) -> None:
+        super().__init__(problem)
+        self.remedy, self.field = remedy, field
+
+
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first of the names that comes a second time."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    twice = first_twice(key for key, _ in pairs) if len(value) < len(pairs) else None
+    if twice is not None:
+        raise _StrictError(f"the key {twice[:80]!r} stands twice in one object", "keep one of them", twice)
+    return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > DIGITS_CAP:
+        raise _StrictError(f"an integer of {len(digits):,} digits", "write it as text, in quotes")
+    return int(digits)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise _StrictError(f"the number {text[:20]} is too large", "write it as text, in quotes")
+    return value
+
+
+def _constant(text: str) -> float:
+    raise _StrictError(f"{text} is not JSON", "write null, or leave the field out")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+
+
+def parse_json(text: str, file: Path | str, line: int, start: int = 0) -> tuple[Any, int]:
+    """One strict JSON value that begins at `start` of `text`, and where it ends.
+
+    Refused with InputError: NaN, numbers beyond a double, integers over DIGITS_CAP, a key twice, nesting beyond DEPTH_CAP.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except _StrictError as error:
+        raise InputError(
+            str(error), error.remedy, file=file, line=line, field=error.field and printable(error.field, 80)
+        ) from None
+    except json.JSONDecodeError as error:
+        at = line + text.count("\n", start, error.pos)
+        raise InputError(
+            f"not valid JSON ({error.msg} at column {error.colno})", "mend the line", file=file, line=at
+        ) from None
+    except RecursionError:
+        raise _too_deep(file, line) from None
+    if text.count("{", start, end) + text.count("[", start, end) > DEPTH_CAP and _depth(value) > DEPTH_CAP:
+        raise _too_deep(file, line)
+    return value, end
+
+
+def _too_deep(file: Path | str, line: int) -> InputError:
+    return InputError(f"nested deeper than {DEPTH_CAP} levels", "flatten the row", file=file, line=line)
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, found level by level so that depth costs no stack."""
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, (dict, list))]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+        if depth > DEPTH_CAP:
+            break
+    return depth
+
+
+HALF_PAIR = "holds half a surrogate pair", "remove or complete the \\ud… escape"
+
+
+def holds_half_pair(value: Any) -> bool:
+    """Whether a string in a JSON value holds half a surrogate pair, which no text file can."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def type_name(value: Any) -> str:
+    """The JSON name of a value's type, with its article."""
+    names = {bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return "null" if value is None else names.get(type(value), f"of type {type(value).__name__}")
