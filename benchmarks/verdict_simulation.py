@@ -24,7 +24,8 @@ from simulated import SKEWED, UNEQUAL, World, answers_of
 from trimtab.base.files import sha256_text, write_json
 from trimtab.base.grammar import named
 from trimtab.base.machine import describe_machine
-from trimtab.base.records import Arm, ArmResult, Cost
+from trimtab.base.records import Arm
+from trimtab.base.results import ArmResult, Cost
 from trimtab.decision.judge import judge
 from trimtab.measurement.figures import behind_curve, difference, score_estimate, score_floor, target_curve
 from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_percentiles

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from trimtab.answering.choose import ChoiceRequest, choose_labels
-from trimtab.base.records import ArmResult, Comparison, Example, Generation, Message, Usage, Verdict
+from trimtab.base.records import Example, Generation, Message
+from trimtab.base.results import ArmResult, Comparison, Usage, Verdict
 from trimtab.base.tables import BaseTable, DataTable, SplitTable, StudyTable, TargetTable, TaskTable
 from trimtab.base.task import Task
 from trimtab.data.prompts import ChatEncoder, compose

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from trimtab.base.codec import FORM, from_plain, read_record, to_plain, write_record
 from trimtab.base.errors import InputError
-from trimtab.base.records import (
-    Arm,
+from trimtab.base.records import Arm
+from trimtab.base.results import (
     ArmRecord,
     ArmResult,
     Classes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 
-from trimtab.base.records import ArmResult, Estimate, StudyResult, Verdict
+from trimtab.base.results import ArmResult, Estimate, StudyResult, Verdict
 from trimtab.base.show import ShownRows
 
 DONE = ArmResult(

@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.base.errors import DivergedError, InputError, StoppedError
-from trimtab.base.records import ArmResult, Cost, Estimate, Hit, Passage, StudyResult, Verdict, Volume
+from trimtab.base.records import Hit, Passage
+from trimtab.base.results import ArmResult, Cost, Estimate, StudyResult, Verdict, Volume
 from trimtab.cli import main
 from trimtab.cli.main import app
 

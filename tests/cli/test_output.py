@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from trimtab.base.records import ArmResult, Cost, Estimate, StudyResult, TrivialArm, Verdict
+from trimtab.base.results import ArmResult, Cost, Estimate, StudyResult, TrivialArm, Verdict
 from trimtab.cli.output import Output
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Display, Progress
-from trimtab.base.records import ArmResult, Hit, Passage, Refusal, StudyResult, Verdict
+from trimtab.base.records import Hit, Passage, Refusal
+from trimtab.base.results import ArmResult, StudyResult, Verdict
 from trimtab.base.visible import said, visible
 from trimtab.cli.check_page import draw
 from trimtab.cli.main import run

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
 
-from trimtab.base.records import ArmResult, Comparison, Cost, Estimate, Usage, Verdict
+from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Usage, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.decision.evidence import Evidence

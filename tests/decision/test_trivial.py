@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.records import Estimate, TrivialArm
+from trimtab.base.results import Estimate, TrivialArm
 from trimtab.decision.trivial import beside, sentence
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_studies import USAGES, Gap, a_task, an_arm, costing, evidence, usage, verdict
 
-from trimtab.base.records import ArmResult, Cost
+from trimtab.base.results import ArmResult, Cost
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
 from trimtab.decision.evidence import best_arm

@@ -9,7 +9,8 @@ from typing import Any
 
 from trimtab.base.codec import write_record
 from trimtab.base.grammar import named
-from trimtab.base.records import Arm, ArmRecord, ArmResult, Classes, Usage
+from trimtab.base.records import Arm
+from trimtab.base.results import ArmRecord, ArmResult, Classes, Usage
 
 USAGE = Usage(
     train_seconds=0.0,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trimtab.base.records import ArmResult, StudyResult
+from trimtab.base.results import ArmResult, StudyResult
 
 CITIES = ["Aalen", "Bonn", "Celle", "Dachau", "Emden", "Fulda", "Gera", "Hamm", "Ilmenau", "Jena"]
 THINGS = ["bridge", "library", "market", "station", "harbour", "museum", "theatre", "stadium", "garden", "tower"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trimtab.base.records import Answer, Classes, ClassRow
+from trimtab.base.records import Answer
+from trimtab.base.results import Classes, ClassRow
 from trimtab.measurement.figures import class_figures
 from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 

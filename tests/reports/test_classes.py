@@ -7,7 +7,7 @@ from pathlib import Path
 
 from arm_files import write_arm_file
 
-from trimtab.base.records import Classes, ClassRow
+from trimtab.base.results import Classes, ClassRow
 from trimtab.reports.classes import by_class
 from trimtab.reports.folder import read_study
 from trimtab.reports.page import write_report

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.records import Classes, ClassRow
+from trimtab.base.results import Classes, ClassRow
 from trimtab.reports.folder import read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.study_view import view_of

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.base.records import Answer, ClassRow, Estimate, Failure, TrivialArm, Verdict
+from trimtab.base.records import Answer, Failure
+from trimtab.base.results import ClassRow, Estimate, TrivialArm, Verdict
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.plain import in_words, next_step, poor

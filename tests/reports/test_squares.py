@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from arm_files import write_arm_file
 
-from trimtab.base.records import Answer, Arm, Estimate
+from trimtab.base.records import Answer, Arm
+from trimtab.base.results import Estimate
 from trimtab.reports.effects import interaction, weights_by_context
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report

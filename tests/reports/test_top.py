@@ -12,7 +12,7 @@ import pytest
 from arm_files import write_arm_file
 
 from trimtab.base.grammar import describe as in_words
-from trimtab.base.records import Comparison, Estimate, Flip
+from trimtab.base.results import Comparison, Estimate, Flip
 from trimtab.decision.flips import NOT_SHOWN
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.reports.charts import drawn

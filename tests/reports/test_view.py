@@ -14,7 +14,7 @@ import pytest
 from arm_files import write_arm_file
 from markupsafe import Markup
 
-from trimtab.base.records import Classes, ClassRow
+from trimtab.base.results import Classes, ClassRow
 from trimtab.reports.charts import drawn
 from trimtab.reports.folder import read_study
 from trimtab.reports.markdown import brief

@@ -12,7 +12,7 @@ from study_tasks import QUICK, UNKNOWN, events, folder_of, require_study_json, r
 
 from trimtab.arms.plan import ArmPlan
 from trimtab.base.errors import InputError
-from trimtab.base.records import StudyResult
+from trimtab.base.results import StudyResult
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.runs import runs
 from trimtab.studies.study import study

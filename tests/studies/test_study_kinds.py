@@ -14,7 +14,7 @@ from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, folder_of, rows_of, w
 
 from trimtab.base.codec import read_record
 from trimtab.base.errors import ConsentError, InputError
-from trimtab.base.records import ArmRecord
+from trimtab.base.results import ArmRecord
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import class_figures
 from trimtab.measurement.scorer import ScorerProgram

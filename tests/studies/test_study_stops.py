@@ -15,7 +15,7 @@ import torch
 from study_tasks import QUICK, arm_of, events, folder_of, require_study_json, write_task
 
 from trimtab.base.errors import BusyError, InputError, MissingError, StoppedError
-from trimtab.base.records import StudyResult
+from trimtab.base.results import StudyResult
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.eval import eval as score_arm
 from trimtab.studies.record import seconds_in

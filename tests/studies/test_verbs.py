@@ -16,18 +16,8 @@ from trimtab.arms.weights import Trained
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import named
-from trimtab.base.records import (
-    Arm,
-    ArmRecord,
-    ArmResult,
-    Encoded,
-    Estimate,
-    Hit,
-    Passage,
-    StudyResult,
-    Usage,
-    Verdict,
-)
+from trimtab.base.records import Arm, Encoded, Hit, Passage
+from trimtab.base.results import ArmRecord, ArmResult, Estimate, StudyResult, Usage, Verdict
 from trimtab.base.task import load_task, parse_arm
 from trimtab.cli.check_page import draw
 from trimtab.studies import demo as demo_verb

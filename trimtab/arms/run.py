@@ -17,18 +17,8 @@ from trimtab.arms.weights import Trained, train_weights
 from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
-from trimtab.base.records import (
-    Answer,
-    Arm,
-    ArmResult,
-    Classes,
-    Example,
-    Generation,
-    Prompt,
-    Split,
-    TokenFee,
-    Usage,
-)
+from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
+from trimtab.base.results import ArmResult, Classes, TokenFee, Usage
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.figures import (

@@ -13,7 +13,8 @@ from trimtab.base.codec import from_plain, read_record, write_record
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, read_object
 from trimtab.base.grammar import is_trained, method_of
-from trimtab.base.records import Arm, ArmRecord, StudyResult
+from trimtab.base.records import Arm
+from trimtab.base.results import ArmRecord, StudyResult
 from trimtab.base.task import Task
 
 ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"

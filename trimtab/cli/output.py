@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from trimtab.base.records import ArmResult, Estimate, Hit, StudyResult, TrivialArm, Volume
+    from trimtab.base.records import Hit
+    from trimtab.base.results import ArmResult, Estimate, StudyResult, TrivialArm, Volume
 
     Render = Callable[[Console], object]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trimtab.base.records import ArmResult
+from trimtab.base.results import ArmResult
 from trimtab.decision.evidence import Evidence, best_arm, score_of
 from trimtab.measurement.statistics import LEVEL
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import NormalDist
 from typing import NamedTuple
 
-from trimtab.base.records import ArmResult, Cost, Usage, Volume
+from trimtab.base.results import ArmResult, Cost, Usage, Volume
 from trimtab.base.tables import ChangeTable, CostTable
 
 DAYS_A_MONTH = 365.25 / 12

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from trimtab.base.records import ArmResult, Comparison, Estimate, Usage
+from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, floor_of, planned_retrainings
 from trimtab.decision.weight import by_weight

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from trimtab.base.records import ArmResult, Flip
+from trimtab.base.results import ArmResult, Flip
 from trimtab.base.tables import CostTable
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from trimtab.base.records import Answer, Arm, ArmResult, Comparison, Usage, Verdict
+from trimtab.base.records import Answer, Arm
+from trimtab.base.results import ArmResult, Comparison, Usage, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.evidence import Evidence, best_arm
 from trimtab.decision.pairs import planned_pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from trimtab.base.records import Estimate, TrivialArm
+from trimtab.base.results import Estimate, TrivialArm
 from trimtab.measurement.statistics import LEVEL, holm
 
 

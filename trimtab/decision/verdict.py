@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 from trimtab.base.grammar import is_trained, named
-from trimtab.base.records import ArmResult, Comparison, Cost, Verdict
+from trimtab.base.results import ArmResult, Comparison, Cost, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.choice import Choice, choose
 from trimtab.decision.cost import MACHINE_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trimtab.base.grammar import is_trained, named
-from trimtab.base.records import ArmResult, Cost
+from trimtab.base.results import ArmResult, Cost
 from trimtab.base.task import Task
 from trimtab.decision.cost import MACHINE_SECONDS
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trimtab.base.records import Answer, Estimate
+from trimtab.base.records import Answer
+from trimtab.base.results import Estimate
 from trimtab.measurement.clusters import clustered_error, effective_groups, group_codes
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.statistics import t_quantile

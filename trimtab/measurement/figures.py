@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from trimtab.base.errors import InputError
-from trimtab.base.records import Answer, Classes, Estimate, Example, Generation
+from trimtab.base.records import Answer, Example, Generation
+from trimtab.base.results import Classes, Estimate
 from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
 from trimtab.measurement.contains import disagrees

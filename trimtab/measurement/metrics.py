@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
-from trimtab.base.records import Answer, ClassRow
+from trimtab.base.records import Answer
+from trimtab.base.results import ClassRow
 from trimtab.measurement.contains import contains
 from trimtab.measurement.scorer import ScorerProgram as ScorerProgram
 

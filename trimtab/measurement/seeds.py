@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.base.records import Answer, Classes
+from trimtab.base.records import Answer
+from trimtab.base.results import Classes
 
 
 def by_seed(answers: Sequence[Answer]) -> list[list[Answer]]:

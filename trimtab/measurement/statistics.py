@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from trimtab.base.errors import InputError
-from trimtab.base.records import Estimate
+from trimtab.base.results import Estimate
 from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes, left_out_error
 from trimtab.measurement.resampling import (
     Array,

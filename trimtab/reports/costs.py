@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trimtab.base.records import Flip
+from trimtab.base.results import Flip
 from trimtab.base.tables import CostTable
 from trimtab.decision.flips import NOT_SHOWN
 from trimtab.reports.folder import ArmEntry, StudyFolder

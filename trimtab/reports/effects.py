@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trimtab.base.grammar import context_words, parts_of
-from trimtab.base.records import Comparison, Estimate
+from trimtab.base.results import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, Cell, Column, Grid, Heading, Listing, Said, Stack, label, scored

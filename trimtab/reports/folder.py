@@ -14,9 +14,8 @@ from trimtab.base.codec import from_plain, read_record
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object
 from trimtab.base.grammar import named
-from trimtab.base.records import (
-    Answer,
-    Arm,
+from trimtab.base.records import Answer, Arm
+from trimtab.base.results import (
     ArmRecord,
     ArmResult,
     ClassRow,

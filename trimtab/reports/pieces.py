@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
 
-from trimtab.base.records import Arm, Estimate
+from trimtab.base.records import Arm
+from trimtab.base.results import Estimate
 from trimtab.reports.words import Family, Shape, family, shape
 from trimtab.reports.writing import interval, middle, score
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.base.grammar import TRIVIAL, describe
-from trimtab.base.records import Estimate, TrivialArm
+from trimtab.base.results import Estimate, TrivialArm
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import (
     MEASURED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from trimtab.base.grammar import describe
-from trimtab.base.records import Comparison
+from trimtab.base.results import Comparison
 from trimtab.measurement.clusters import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, PREDICTED, Listing, label

@@ -11,7 +11,7 @@ from pathlib import Path
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import describe as in_words
 from trimtab.base.progress import Display, Listener
-from trimtab.base.records import StudyResult
+from trimtab.base.results import StudyResult
 from trimtab.base.task import Task, load_task
 from trimtab.model.catalog import pull, resolve
 from trimtab.studies.study import study

@@ -11,7 +11,7 @@ from trimtab.arms.run import ArmRunner, Effort, forget_replies
 from trimtab.arms.saved import find_saved, require_weights
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Listener, Progress
-from trimtab.base.records import ArmResult
+from trimtab.base.results import ArmResult
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.evaluate import save_answers
 from trimtab.measurement.scorer import ScorerFunction

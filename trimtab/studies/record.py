@@ -15,7 +15,7 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.machine import describe_machine, versions
-from trimtab.base.records import StudyResult, Usage
+from trimtab.base.results import StudyResult, Usage
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.measurement.power import Variation, smallest_difference
 

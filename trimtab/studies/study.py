@@ -37,7 +37,8 @@ from trimtab.base.errors import (
 from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
 from trimtab.base.grammar import TRIVIAL
 from trimtab.base.progress import Listener
-from trimtab.base.records import Answer, Arm, ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
+from trimtab.base.records import Answer, Arm
+from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
 from trimtab.base.task import Task, with_arms, with_budget
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge

@@ -1,0 +1,259 @@
+"""What is found out, as frozen records: figures with intervals, costs, arms, comparisons, the verdict, a whole study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from trimtab.base.records import Arm
+from trimtab.base.show import Shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A figure with its two-sided 95% interval (unadjusted) and the number of items behind it; in files `value` is `score`."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in files."""
+        return {"score": plain.pop("value"), **plain}
+
+    @classmethod
+    def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """By its fields again."""
+        return {"value" if key == "score" else key: value for key, value in plain.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRow:
+    """One class of a classification: 0 where precision has no answer to divide by."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """A classifier by class, and its accuracy on the surest share of its answers; empty where it gives no probabilities."""
+
+    rows: tuple[ClassRow, ...]
+    selective: Mapping[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm over the planned family."""
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+    def swapped(self) -> Comparison:
+        """The same comparison as b minus a."""
+        return replace(self, a=self.b, b=self.a, difference=-self.difference, low=-self.high, high=-self.low)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an arm costs over the horizon, in `currency`, or in machine seconds when no price was given.
+
+    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, where that is known.
+    """
+
+    total: float
+    up_front: float
+    monthly: float
+    currency: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFee:
+    """What an endpoint asks for a million tokens in and out, in the task's currency."""
+
+    input: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an arm was measured to use; tokens and seconds per question are means, one question at a time."""
+
+    train_seconds: float
+    evaluation_seconds: float
+    index_seconds: float
+    seconds_per_question: float
+    prompt_tokens: float
+    new_tokens: float
+    runs_on_own_machine: bool
+    trained: bool
+    token_fee: TokenFee | None
+    choose_seconds: float = 0.0  # of choosing on dev what the model sees, before anything is trained
+    seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
+
+    @property
+    def goes_stale(self) -> bool:
+        """Whether what it knows stands in its weights alone: trained, and no documents are read when it answers."""
+        return self.trained and self.index_seconds == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """A change of circumstance that would change the verdict: `what` crossing `below` or `above` makes it `then`."""
+
+    what: str
+    then: str
+    below: float | None = None
+    above: float | None = None
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """Without the side that it has not."""
+        return {key: value for key, value in plain.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmResult(Shown):
+    """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
+
+    In files it carries its score's figures itself, and without a score only why. `score_floor`: the score's lower
+    one-sided 95% bound; `latency_p95_high_ms`: the 95th percentile's upper one, which a limit is held against.
+    """
+
+    arm: str
+    status: Literal["done", "failed", "not_run"]
+    why: str | None = None
+    score: Estimate | None = None
+    score_floor: float | None = None
+    seeds: int = 1
+    seed_scores: tuple[float, ...] = ()
+    passes: bool | None = None
+    p_target: float | None = None
+    format_ok: float | None = None
+    abstention: Mapping[str, float] = field(default_factory=dict)
+    slices: Mapping[str, Estimate] = field(default_factory=dict)
+    extras: Mapping[str, float] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    peak_memory_mb: float | None = None
+    stored_bytes: int = 0
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p95_high_ms: float | None = None
+    seconds_per_question: float | None = None
+    cost: Cost | None = None
+    chosen: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in `study.json`."""
+        if self.status != "done":
+            return {key: plain[key] for key in ("arm", "status", "why")}
+        del plain["why"]
+        return {**plain, **(plain["score"] or {})}
+
+    @classmethod
+    def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """By its fields again, the score a record of its own."""
+        if "low" not in plain:
+            return dict(plain)
+        figures = ("score", "low", "high", "n")
+        rest = {key: value for key, value in plain.items() if key not in figures}
+        return {**rest, "score": {key: plain.get(key) for key in figures}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrivialArm:
+    """What answering without a model comes to; `not_beaten_by` names the arms that are not shown to be better."""
+
+    arm: str
+    score: Estimate
+    not_beaten_by: tuple[str, ...] = ()
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in `study.json`: its score's figures beside its name."""
+        return {"arm": plain["arm"], **plain["score"], "not_beaten_by": plain["not_beaten_by"]}
+
+    @classmethod
+    def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """By its fields again, the score a record of its own."""
+        figures = ("score", "low", "high", "n")
+        rest = {key: value for key, value in plain.items() if key not in figures}
+        return {**rest, "score": {key: plain.get(key) for key in figures}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmRecord:
+    """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on.
+
+    `seconds`: what it took, all sittings together.
+    `dev_scores`: of dev questions that it answered while it was made, by id.
+    """
+
+    arm: Arm
+    digest: str
+    model: str
+    revision: str | None
+    embedding: str
+    usage: Usage
+    result: ArmResult
+    classes: Classes | None
+    seconds: float | None = None
+    dev_scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The decision: `shown` with an arm, or `not_shown` with what would settle it."""
+
+    status: Literal["shown", "not_shown"]
+    arm: str | None
+    sentence: str
+    flips: tuple[Flip, ...] = ()
+    needs: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """How many questions the costs are for; `assumed` where the task file does not state it."""
+
+    questions_per_month: float
+    horizon_months: float
+    assumed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResult(Shown):
+    """A whole study: `study.json` is this record as JSON."""
+
+    study: str
+    task: str
+    metric: str
+    target: float | None
+    verdict: Verdict
+    arms: tuple[ArmResult, ...]
+    comparisons: tuple[Comparison, ...]
+    report: str
+    volume: Volume | None = None
+    trivial: tuple[TrivialArm, ...] = ()
+
+    @property
+    def ran(self) -> bool:
+        """Whether any arm was measured; without one the study is not done."""
+        return any(arm.status == "done" for arm in self.arms)
+
+    @property
+    def headline(self) -> str:
+        """The verdict's sentence."""
+        return self.verdict.sentence
