@@ -16,6 +16,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Section
 from trimtab.data.audit import find_quotes
 from trimtab.data.checks import _NUMBER
+from trimtab.data.documents import parse_markdown
 
 Write = Callable[[Path, int], None]
 
@@ -96,6 +97,14 @@ def test_a_label_of_digits_is_told_from_a_number() -> None:
         assert _NUMBER.fullmatch(text)
     for text in ("", ".", "1x", "e9", "1.2.3"):
         assert not _NUMBER.fullmatch(text)
+
+
+def test_blanks_in_titles_and_headings() -> None:
+    def work(count: int) -> None:
+        assert parse_markdown(f"---\ntitle: a{' ' * count}b\n---\nx", "t")[0].endswith(" b")
+        assert parse_markdown(f"# a{' ' * count}b\n\n# {' ' * count}\nx", "t")[0].endswith(" b")
+
+    grows_like_its_bytes(work, 5000)
 
 
 def test_questions_that_begin_alike_are_looked_for_in_documents() -> None:

@@ -34,7 +34,7 @@ SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF)
 MOST_ATTRIBUTES = 5000  # of one HTML tag
 PAGE_CAP = 16 * MB  # of HTML: parsing takes about 50 times its bytes of memory, and some seconds a MB
 _KEYS = re.compile(r"\s|[\w.-]+\s*:|#|-\s|$")
-_TITLE = re.compile(r"title\s*:\s*[\"']?(.*?)[\"']?\s*")
+_TITLE = re.compile(r"title\s*:(.*)")
 
 
 def read_documents(task: Task) -> tuple[Document, ...]:
@@ -106,8 +106,8 @@ def parse_markdown(text: str, title: str) -> tuple[str, tuple[Section, ...]]:
             sections.append(Section(path=tuple(name for _, name in path), text=content))
         after = block.end
         if not block.level:
-            titles = map(_TITLE.fullmatch, block.text.split("\n"))
-            found = next((match[1] for match in titles if match and match[1]), None)
+            titles = (_unquoted(match[1]) for match in map(_TITLE.fullmatch, block.text.split("\n")) if match)
+            found = next(filter(None, titles), None)
             continue
         while path and path[-1][0] >= block.level:
             path.pop()
@@ -116,6 +116,13 @@ def parse_markdown(text: str, title: str) -> tuple[str, tuple[Section, ...]]:
         elif block.text:
             path.append((block.level, block.text))
     return found or title, tuple(sections)
+
+
+def _unquoted(value: str) -> str:
+    """A value of front matter without blanks around it and without one quote on either side."""
+    value = value.strip()
+    value = value[1:] if value.startswith(("'", '"')) else value
+    return value[:-1] if value.endswith(("'", '"')) else value
 
 
 class _Block(NamedTuple):

@@ -13,7 +13,7 @@ from trimtab.base.errors import InputError, PackageError
 from trimtab.base.records import Refusal
 from trimtab.base.visible import printable
 from trimtab.data.nested import is_by_id, is_by_split, members, skip_blanks, split_of
-from trimtab.data.sources import LINE_CAP, MB, TOTAL_CAP, is_bomb, open_checked, read_lines, read_text
+from trimtab.data.sources import LINE_CAP, MB, read_lines, read_text
 from trimtab.data.strict_json import HALF_PAIR, first_twice, holds_half_pair, parse_json, type_name
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -21,8 +21,6 @@ VALUES_CAP = 10_000_000
 """Most values in a JSON file that is read whole, by its commas and brackets: each takes some 60 bytes of memory."""
 PAIR = ("first", "second")
 """The fields of a row that is written as a pair."""
-_ROW_BYTES = 64  # counted for a row of Parquet beside its values, of which there may be none
-_WIDEST = 1024  # bytes of a value of fixed width; numbers and identifiers take up to 32
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -66,7 +64,9 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Rows:
     if name.endswith((".csv", ".tsv")):
         return _table(path, encoding, "\t" if name.endswith(".tsv") else ",")
     if name.endswith(".parquet"):
-        return _parquet(path)
+        from trimtab.data.parquet import read_parquet
+
+        return read_parquet(path)
     raise InputError("unknown kind of file", f"use one of: {', '.join(SUFFIXES)}", file=path)
 
 
@@ -225,83 +225,6 @@ def _header(cells: list[str], path: Path, line: int) -> list[str]:
     if twice is not None:
         raise InputError(f"two columns are called {twice[:80]!r}", "rename one", file=path, line=line)
     return header
-
-
-def _parquet(path: Path) -> Rows:
-    import pyarrow
-    import pyarrow.parquet
-
-    with open_checked(path):
-        pass  # a FIFO or device never reaches the library
-    size = path.stat().st_size
-    number = total = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            _require_one_of_each(file.schema_arrow, path)
-            texts = _refuse_packed(file.metadata, size, path)
-        # A text that many rows repeat stands in the file once, and is read so: its size is known before rows are made of it.
-        with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                own = sum(map(_bytes_of, batch.columns)) + _ROW_BYTES * batch.num_rows
-                total += own
-                if own > 32 * LINE_CAP or total > TOTAL_CAP or is_bomb(total, size):
-                    raise _parquet_bomb(path, size, total)
-                for fields in batch.to_pylist():
-                    number += 1
-                    yield RawRow(str(path), number, fields)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        problem = printable(str(error), 200)
-        raise InputError(f"not readable as Parquet ({problem})", "write the file again", file=path) from None
-
-
-def _refuse_packed(metadata: Any, size: int, path: Path) -> list[str]:
-    """Refuse what its own record says unpacks to far too much, before any of it is unpacked; gives the columns that hold text."""
-    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
-    unpacked = sum(group.total_byte_size for group in groups)
-    columns = range(metadata.num_columns)
-    values = max((sum(group.column(place).num_values for group in groups) for place in columns), default=0)
-    if is_bomb(unpacked, size) or is_bomb(values, size):
-        raise _parquet_bomb(path, size, max(unpacked, values))
-    widest = max((metadata.schema.column(place).length for place in columns), default=0)
-    if widest > _WIDEST:
-        raise InputError(f"has a column of {widest:,} bytes a value", "write it as text, or leave it out", file=path)
-    kinds = ((metadata.schema.column(place).path, metadata.schema.column(place).physical_type) for place in columns)
-    return [name for name, kind in kinds if kind == "BYTE_ARRAY"]
-
-
-def _parquet_bomb(path: Path, size: int, unpacked: int) -> InputError:
-    problem = f"{size:,} bytes unpack to more than {unpacked:,}: a decompression bomb"
-    return InputError(problem, "write its rows as JSON lines if you trust it", file=path)
-
-
-def _bytes_of(column: Any) -> int:
-    """What a column takes once every row holds its own values."""
-    import pyarrow.compute as compute
-    from pyarrow import types
-
-    kind = column.type
-    if types.is_dictionary(kind) and not types.is_primitive(kind.value_type):
-        lengths = compute.take(compute.binary_length(column.dictionary), column.indices)
-        return int(compute.sum(lengths).as_py() or 0)
-    if types.is_map(kind):
-        return _bytes_of(column.keys) + _bytes_of(column.items)
-    if types.is_struct(kind):
-        return sum(map(_bytes_of, column.flatten()))
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return _bytes_of(column.flatten())
-    return int(column.nbytes)
-
-
-def _require_one_of_each(fields: Any, path: Path) -> None:
-    """Refuse a schema with two columns, or two fields of a nested one, of one name: of their values only one would be read."""
-    left = [fields]
-    while left:
-        inner = list(left.pop())
-        twice = first_twice(field.name for field in inner)
-        if twice is not None:
-            raise InputError(f"two columns are called {printable(twice, 80)!r}", "rename one", file=path)
-        for kind in (field.type for field in inner):
-            left.append([kind.field(place) for place in range(kind.num_fields)])
 
 
 def read_hub(name: str, split: str) -> Rows:

@@ -1,0 +1,92 @@
+"""Parquet to raw rows, its size known before rows are made of it: a few bytes of it can stand for gigabytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.errors import InputError
+from trimtab.base.visible import printable
+from trimtab.data.readers import RawRow, Rows
+from trimtab.data.sources import LINE_CAP, TOTAL_CAP, is_bomb, open_checked
+from trimtab.data.strict_json import first_twice
+
+_ROW_BYTES = 64  # counted for a row of Parquet beside its values, of which there may be none
+_WIDEST = 1024  # bytes of a value of fixed width; numbers and identifiers take up to 32
+
+
+def read_parquet(path: Path) -> Rows:
+    """The rows of a Parquet file, lazily. Raises InputError for one that is damaged, has two columns of one name, or is a bomb."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with open_checked(path):
+        pass  # a FIFO or device never reaches the library
+    size = path.stat().st_size
+    number = total = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            _require_one_of_each(file.schema_arrow, path)
+            texts = _refuse_packed(file.metadata, size, path)
+        # A text that many rows repeat stands in the file once, and is read so: its size is known before rows are made of it.
+        with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                own = sum(map(_bytes_of, batch.columns)) + _ROW_BYTES * batch.num_rows
+                total += own
+                if own > 32 * LINE_CAP or total > TOTAL_CAP or is_bomb(total, size):
+                    raise _parquet_bomb(path, size, total)
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield RawRow(str(path), number, fields)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        problem = printable(str(error), 200)
+        raise InputError(f"not readable as Parquet ({problem})", "write the file again", file=path) from None
+
+
+def _refuse_packed(metadata: Any, size: int, path: Path) -> list[str]:
+    """Refuse what its own record says unpacks to far too much, before any of it is unpacked; gives the columns that hold text."""
+    # What a column says of itself is not asked: where that is damaged, pyarrow ends the process.
+    unpacked = sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
+    columns = range(metadata.num_columns)
+    if is_bomb(max(unpacked, metadata.num_rows), size):
+        raise _parquet_bomb(path, size, max(unpacked, metadata.num_rows))
+    widest = max((metadata.schema.column(place).length for place in columns), default=0)
+    if widest > _WIDEST:
+        raise InputError(f"has a column of {widest:,} bytes a value", "write it as text, or leave it out", file=path)
+    kinds = ((metadata.schema.column(place).path, metadata.schema.column(place).physical_type) for place in columns)
+    return [name for name, kind in kinds if kind == "BYTE_ARRAY"]
+
+
+def _parquet_bomb(path: Path, size: int, unpacked: int) -> InputError:
+    problem = f"{size:,} bytes unpack to more than {unpacked:,}: a decompression bomb"
+    return InputError(problem, "write its rows as JSON lines if you trust it", file=path)
+
+
+def _bytes_of(column: Any) -> int:
+    """What a column takes once every row holds its own values."""
+    import pyarrow.compute as compute
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_dictionary(kind) and not types.is_primitive(kind.value_type):
+        lengths = compute.take(compute.binary_length(column.dictionary), column.indices)
+        return int(compute.sum(lengths).as_py() or 0)
+    if types.is_map(kind):
+        return _bytes_of(column.keys) + _bytes_of(column.items)
+    if types.is_struct(kind):
+        return sum(map(_bytes_of, column.flatten()))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _bytes_of(column.flatten())
+    return int(column.nbytes)
+
+
+def _require_one_of_each(fields: Any, path: Path) -> None:
+    """Refuse a schema with two columns, or two fields of a nested one, of one name: of their values only one would be read."""
+    left = [fields]
+    while left:
+        inner = list(left.pop())
+        twice = first_twice(field.name for field in inner)
+        if twice is not None:
+            raise InputError(f"two columns are called {printable(twice, 80)!r}", "rename one", file=path)
+        for kind in (field.type for field in inner):
+            left.append([kind.field(place) for place in range(kind.num_fields)])
