@@ -28,7 +28,7 @@ def read_parquet(path: Path) -> Rows:
             texts = _refuse_packed(file.metadata, size, path)
         # A text that many rows repeat stands in the file once, and is read so: its size is known before rows are made of it.
         with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-            for batch in file.iter_batches(batch_size=1024):
+            for batch in file.iter_batches(batch_size=1024, use_threads=False):
                 own = sum(map(_bytes_of, batch.columns)) + _ROW_BYTES * batch.num_rows
                 total += own
                 if own > 32 * LINE_CAP or total > TOTAL_CAP or is_bomb(total, size):
