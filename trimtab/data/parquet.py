@@ -30,7 +30,8 @@ def read_parquet(path: Path) -> Rows:
             texts = _refuse_packed(file.metadata, size, path)
         # A text that many rows repeat stands in the file once, and is read so: its size is known before rows are made of it.
         with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-            for batch in file.iter_batches(batch_size=1024):
+            # In one thread: with several, a damaged file now and then ended the process (an exception in pyarrow's own).
+            for batch in file.iter_batches(batch_size=1024, use_threads=False):
                 own = sum(map(_bytes_of, batch.columns)) + _ROW_BYTES * batch.num_rows
                 total += own
                 if own > 32 * LINE_CAP or total > TOTAL_CAP or is_bomb(total, size):
@@ -45,7 +46,6 @@ def read_parquet(path: Path) -> Rows:
 
 def _refuse_packed(metadata: Any, size: int, path: Path) -> list[str]:
     """Refuse what its own record says unpacks to far too much, before any of it is unpacked; gives the columns that hold text."""
-    # What a column says of itself is not asked: where that is damaged, pyarrow ends the process.
     unpacked = sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
     columns = range(metadata.num_columns)
     if is_bomb(max(unpacked, metadata.num_rows), size):
