@@ -127,9 +127,8 @@ STOP: dict[str, Callable[[Dev], bool]] = {
     "the rule until now": lambda dev: stale(until_now(dev), dev) and dev.loss[-1] > dev.loss.min(),
     "no lower loss for 2": lambda dev: stale(lowest_loss(dev), dev),
     "no loss lower by over 1 SE for 2": lambda dev: stale(last_step_forward(dev), dev),
-    "2 looks worse than the lowest loss by over 1 SE": lambda dev: should_stop(
-        dev.readings, PATIENCE
-    ),  # as the program stops
+    # as the program stops
+    "2 looks higher than the lowest loss by over 1 SE": lambda dev: should_stop(dev.readings, PATIENCE),
 }
 
 
