@@ -44,7 +44,7 @@ from trimtab.training.sft import Supervised
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 RUNS, RESULT = (ROOT / "benchmarks" / "results" / name for name in ("best_weights_runs.jsonl", "best_weights.json"))
-SEEDS, EPOCHS, BATCH, RATE = (0, 1, 2), 4, 4, 1e-3
+SEEDS, EPOCHS, BATCH, RATE = (0, 1, 2, 3), 4, 4, 1e-3
 TRAIN, DEV, TEST = 32, 48, 64
 
 TASK = """[task]
