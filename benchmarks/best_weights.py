@@ -44,7 +44,7 @@ from trimtab.training.sft import Supervised
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 RUNS, RESULT = (ROOT / "benchmarks" / "results" / name for name in ("best_weights_runs.jsonl", "best_weights.json"))
-SEEDS, EPOCHS, BATCH, RATE = (0, 1, 2), 4, 4, 1e-3
+SEEDS, EPOCHS, BATCH, RATE = (0, 1, 2, 3), 4, 4, 1e-3
 TRAIN, DEV, TEST = 32, 48, 64
 
 TASK = """[task]
@@ -202,11 +202,18 @@ def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
         "seed": seed,
         "rows": [len(examples), len(dev), len(test)],
         "seconds": round(time.process_time() - began),
-        "machine": describe_machine(),
+        "machine": {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()},
         "tokens": tokens,
         "groups": [example.group or example.id for example in dev],
         "evaluations": seen,
     }
+
+
+def instructions() -> str:
+    """What the processor multiplies bfloat16 with."""
+    file = Path("/proc/cpuinfo")
+    flags = file.read_text().split() if file.is_file() else []
+    return next((name for name in ("amx_bf16", "avx512_bf16") if name in flags), "neither AMX nor avx512_bf16")
 
 
 def recorded() -> list[dict[str, Any]]:
