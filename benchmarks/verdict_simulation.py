@@ -1,6 +1,6 @@
 """Whole studies with known truth: how often intervals hold it, and how often a verdict is wrong.
 
-Run: python benchmarks/verdict_simulation.py [--studies 400] [--processes 2] [--out benchmarks/results/verdict_simulation.json]
+Run: python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--out benchmarks/results/verdict_simulation.json]
 Made answers (`simulated.py`) go through the code of a study: `measurement.figures` and `decision.judge`. A row that was measured
 before with as many studies is kept.
 """
@@ -254,15 +254,13 @@ def summarise(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=400)
+    parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "verdict_simulation.json")
     options = parser.parse_args()
     kept = _kept(options.out, options.studies)
     jobs: list[tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...]]] = []
-    jobs += [
-        ("cells", measure_world, (world, score, _studies(world, 2 * options.studies))) for world, score in worlds()
-    ]
+    jobs += [("cells", measure_world, (world, score, _studies(world, options.studies))) for world, score in worlds()]
     jobs += [
         ("verdicts", measure_scenario, (one, world, _studies(world, options.studies))) for one, world in scenarios()
     ]

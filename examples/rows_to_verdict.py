@@ -9,16 +9,15 @@ from pathlib import Path
 
 from trimtab.answering.choose import ChoiceRequest, choose_labels
 from trimtab.base.records import Example, Generation, Message
-from trimtab.base.results import ArmResult, Comparison, Usage, Verdict
+from trimtab.base.results import ArmResult, Usage, Verdict
 from trimtab.base.tables import BaseTable, DataTable, SplitTable, StudyTable, TargetTable, TaskTable
 from trimtab.base.task import Task
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.data.split import assign_splits
 from trimtab.decision.cost import cost_of
-from trimtab.decision.verdict import best_arm, decide, planned_pairs
+from trimtab.decision.judge import judge
 from trimtab.measurement.evaluate import evaluate
-from trimtab.measurement.figures import difference, noninferiority_p, score_estimate
-from trimtab.measurement.statistics import holm
+from trimtab.measurement.figures import score_estimate
 from trimtab.model.adapters import add_lora, merged
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
@@ -101,19 +100,12 @@ def main() -> tuple[list[ArmResult], Verdict]:
     result = train(TrainingJob(base=base, objective=objective, **job))
     with merged(base.model):
         measure("lora", ask_model, trained=result.seconds)
-    # Compared in pairs, on the same questions; Holm's correction over the whole family, which was planned and not picked.
-    best = best_arm(results, TASK)
-    planned = planned_pairs(TASK.arms, best)
-    gaps = [difference(answers[a], answers[b], TASK) for a, b in planned]
-    family = zip(planned, gaps, holm([gap.p for gap in gaps]), strict=True)
-    comparisons = [Comparison(a=a, b=b, **gap._asdict(), p_holm=adjusted) for (a, b), gap, adjusted in family]
-    rest, top, margin = answers.items(), answers[best], TASK.target.margin
-    not_worse = {arm: noninferiority_p(own, top, TASK, margin) for arm, own in rest if arm != best}
-    verdict = decide(results, comparisons, not_worse, TASK, usages)
-    for pair in comparisons:
+    # Every test, the corrections for their number, and the rule: the same code that a study asks.
+    judged = judge(results, answers, TASK.arms, TASK, usages)
+    for pair in judged.comparisons:
         print(f"{pair.a} - {pair.b}: {pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p_holm:.4f}")
-    print(verdict.sentence)
-    return results, verdict
+    print(judged.verdict.sentence)
+    return results, judged.verdict
 
 
 if __name__ == "__main__":
