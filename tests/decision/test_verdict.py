@@ -261,18 +261,20 @@ def test_worse_is_corrected_for_the_best_having_been_picked() -> None:
 
 
 def test_where_the_groups_can_show_no_difference_more_of_their_questions_do_not_help() -> None:
-    """Seven groups and four comparisons: sign flips give p >= 2/2^7, never below .05/4."""
+    """Seven groups and four arms, so six comparisons: sign flips give p >= 2/2^7, never below .05/6."""
     task = a_task(None)
-    arms = [an_arm("rag", 0.7, task), an_arm("lora+rag", 0.9, task)]
+    arms = [
+        an_arm(name, score, task) for name, score in (("rag", 0.7), ("lora+rag", 0.9), ("prompt", 0.1), ("lora", 0.1))
+    ]
     gaps: dict[tuple[str, str], Gap] = {("lora+rag", "rag"): (0.2, 0.19)}
-    others: dict[tuple[str, str], Gap] = {("x", name): (0.0, 0.1) for name in ("u", "v", "w")}
-    found = verdict(arms, task, {**gaps, **others}, groups=7)
+    gaps |= {("lora+rag", name): (0.8, 0.05) for name in ("prompt", "lora")}
+    found = verdict(arms, task, gaps, groups=7)
     assert found.status == "not_shown"
     assert (
         found.needs
-        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 4 comparisons, 8 are the least)"
+        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 6 comparisons, 8 are the least)"
     )
-    enough = verdict(arms, task, {**gaps, **others}, groups=8)
+    enough = verdict(arms, task, gaps, groups=8)
     assert enough.needs is not None
     assert enough.needs.startswith("about")
 

@@ -69,11 +69,11 @@ def test_an_overlap_comes_with_what_to_do_and_the_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("topics", "told"), [(20, True), (120, False)])
 def test_groups_that_can_show_no_difference_are_told_before_a_study(tmp_path: Path, topics: int, told: bool) -> None:
-    """Three arms make two comparisons, which fewer than 7 groups cannot show whatever is answered."""
+    """Three arms make three comparisons, which fewer than 7 groups cannot show whatever is answered."""
     rows = [{**row, "topic": f"t{number % topics}"} for number, row in enumerate(rows_of(240))]
     file = write_task(tmp_path, "nowhere", ["prompt", "few-shot", "lora"], rows=rows, data='group = "topic"')
     result = check(file)
-    assert levels(result, "too few to show any difference in 2 comparisons between arms") == ["warn"] * told
+    assert levels(result, "too few to show any difference in 3 comparisons between arms") == ["warn"] * told
     assert (result.smallest_difference == 1.0) is told
     assert ("too few to show any difference in 2 comparisons" in " ".join(drawn(result).split())) is told
 

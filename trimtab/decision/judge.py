@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Usage, Verdict
@@ -81,9 +82,12 @@ def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float]) -> 
 
 
 def _compare(pairs: Sequence[tuple[str, str]], answers: Mapping[str, Sequence[Answer]], task: Task) -> list[Comparison]:
-    found = [difference(answers[a], answers[b], task) for a, b in pairs]
-    adjusted = holm([item.p for item in found])
+    """The planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all of them."""
+    named = {frozenset(pair) for pair in pairs}
+    others = [pair for pair in combinations(answers, 2) if pairs and frozenset(pair) not in named]
+    found = [difference(answers[a], answers[b], task) for a, b in (*pairs, *others)]
+    adjusted = holm([item.p for item in found])[: len(pairs)]
     return [
         Comparison(a=a, b=b, difference=item.difference, low=item.low, high=item.high, p=item.p, p_holm=p_holm)
-        for (a, b), item, p_holm in zip(pairs, found, adjusted, strict=True)
+        for (a, b), item, p_holm in zip(pairs, found, adjusted, strict=False)
     ]

@@ -8,6 +8,11 @@ from trimtab.base.grammar import PARTS, is_trained
 from trimtab.base.records import Arm
 
 
+def comparisons_among(arms: int) -> int:
+    """Of how many comparisons the correction is: every pair of arms, as the best of them is picked after looking."""
+    return max(1, arms * (arms - 1) // 2)
+
+
 def planned_pairs(arms: Sequence[Arm], best: str) -> list[tuple[str, str]]:
     """The comparisons of a study, decided by its arms: the best with each other arm, each blend with its parts.
 

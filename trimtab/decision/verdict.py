@@ -13,6 +13,7 @@ from trimtab.decision.choice import Choice, choose
 from trimtab.decision.cost import MACHINE_SECONDS
 from trimtab.decision.evidence import Evidence, score_of
 from trimtab.decision.flips import find_flips
+from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.weight import alike
 from trimtab.measurement.power import POWER, groups_needed, items_for_target
 from trimtab.measurement.statistics import LEVEL
@@ -195,7 +196,7 @@ def _needed(gap: float, variance: float, level: float) -> float | None:
 
 def _too_few_groups(study: Evidence) -> str | None:
     """Why no difference can be shown whatever is answered, where the groups cannot reach the corrected level."""
-    compared = max(1, len(study.comparisons))
+    compared = comparisons_among(len(study.done))
     needed = groups_needed(compared)
     if study.groups is None or study.groups >= needed:
         return None

@@ -25,6 +25,7 @@ from trimtab.data.checks import Level, Remark, by_level, check_examples, check_s
 from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
 from trimtab.data.privacy import Finding
+from trimtab.decision.pairs import comparisons_among
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.power import (
     GUESSED_DISCORDANCE,
@@ -134,7 +135,7 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         example=(),
         tokens=None,
         smallest_difference=_smallest(workspace) if tests else None,
-        comparisons=_comparisons(task),
+        comparisons=comparisons_among(len(task.arms)),
         forecasts=(),
         minutes=None,
         currency=task.cost.currency if task.cost.machine_hour else None,
@@ -163,14 +164,9 @@ def _addresses(task: Task) -> Iterator[Remark]:
         )
 
 
-def _comparisons(task: Task) -> int:
-    """Comparisons that a study makes at least: the best arm with each other one."""
-    return max(1, len(task.arms) - 1)
-
-
 def _too_few_groups(workspace: Workspace) -> Iterator[Remark]:
     """Said where the test questions' groups cannot show a difference whatever is answered."""
-    groups, comparisons = _groups(workspace), _comparisons(workspace.task)
+    groups, comparisons = _groups(workspace), comparisons_among(len(workspace.task.arms))
     needed = groups_needed(comparisons)
     if groups is not None and len(workspace.task.arms) > 1 and groups < needed:
         made = f"{comparisons} comparison{'s' * (comparisons > 1)} between arms"
@@ -185,7 +181,7 @@ def _groups(workspace: Workspace) -> int | None:
 
 def _smallest(workspace: Workspace) -> float:
     groups = [example.group for example in workspace.splits["test"]]
-    return smallest_difference(len(groups), assumed(groups), _comparisons(workspace.task), groups)
+    return smallest_difference(len(groups), assumed(groups), comparisons_among(len(workspace.task.arms)), groups)
 
 
 def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -> CheckResult:

@@ -16,6 +16,7 @@ from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.results import StudyResult, Usage
+from trimtab.decision.pairs import comparisons_among
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.measurement.power import Variation, smallest_difference
 
@@ -58,7 +59,9 @@ def manifest(
     """Everything that the figures rest on, each figure marked measured, predicted, assumed or yours."""
     workspace, task, results = session.workspace, session.task, found.arms
     groups = [example.group for example in workspace.splits["test"]]
-    smallest = smallest_difference(len(groups), variation, max(1, len(found.comparisons)), groups)
+    smallest = smallest_difference(
+        len(groups), variation, comparisons_among(sum(arm.status == "done" for arm in results)), groups
+    )
     rows = [example for part in workspace.splits.values() for example in part]
     figures: dict[str, Any] = {"smallest_difference": _figure(smallest, "predicted")}
     for arm in plan.arms:

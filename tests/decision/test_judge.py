@@ -1,0 +1,54 @@
+"""Answers in, the decision out: the corrections of a whole study."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_studies import a_task, costing
+
+from trimtab.base.grammar import named
+from trimtab.base.records import Answer
+from trimtab.decision.judge import judge
+from trimtab.decision.pairs import comparisons_among
+
+NAMES = ("prompt", "few-shot", "lora")
+
+
+def answers_of(name: str, scores: np.ndarray) -> list[Answer]:
+    return [
+        Answer(
+            item_id=f"{item:03}",
+            split="test",
+            group=None,
+            slice=None,
+            seed=0,
+            input="",
+            reference=("a",),
+            answer=name,
+            score=float(score),
+            format_ok=True,
+            abstained=False,
+            probability=None,
+            seconds=0.1,
+            prompt_tokens=1,
+            new_tokens=1,
+            hits=(),
+            failure="none",
+        )
+        for item, score in enumerate(scores)
+    ]
+
+
+def test_comparisons_are_corrected_over_all_pairs_as_the_best_is_picked_after_looking() -> None:
+    """Of three arms two comparisons are listed, and the third pair counts in the correction."""
+    task, draw = a_task(None), np.random.default_rng(0)
+    answers = {
+        name: answers_of(name, draw.random(80) < share) for name, share in zip(NAMES, (0.6, 0.75, 0.62), strict=True)
+    }
+    arms = [arm for name in NAMES if (arm := named(name)) is not None]
+    results = [costing(name, float(place + 1), task) for place, name in enumerate(NAMES)]
+    found = judge(results, answers, arms, task, {}).comparisons
+    assert len(found) == 2
+    first = min(found, key=lambda one: one.p)
+    assert first.p_holm == pytest.approx(min(1.0, 3 * first.p))
+    assert [comparisons_among(arms) for arms in (1, 2, 5)] == [1, 1, 10]
