@@ -75,7 +75,7 @@ def test_groups_that_can_show_no_difference_are_told_before_a_study(tmp_path: Pa
     result = check(file)
     assert levels(result, "too few to show any difference in 3 comparisons between arms") == ["warn"] * told
     assert (result.smallest_difference == 1.0) is told
-    assert ("too few to show any difference in 2 comparisons" in " ".join(drawn(result).split())) is told
+    assert ("too few to show any difference in 3 comparisons" in " ".join(drawn(result).split())) is told
 
 
 def test_an_endpoint_without_its_key_is_told_before_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

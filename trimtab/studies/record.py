@@ -15,7 +15,8 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.machine import describe_machine, versions
-from trimtab.base.results import StudyResult, Usage
+from trimtab.base.results import ArmResult, StudyResult, Usage
+from trimtab.base.tables import CostTable
 from trimtab.decision.pairs import comparisons_among
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.measurement.power import Variation, smallest_difference
@@ -63,27 +64,6 @@ def manifest(
         len(groups), variation, comparisons_among(sum(arm.status == "done" for arm in results)), groups
     )
     rows = [example for part in workspace.splits.values() for example in part]
-    figures: dict[str, Any] = {"smallest_difference": _figure(smallest, "predicted")}
-    for arm in plan.arms:
-        figures[f"{arm.arm}.seconds"] = _figure(
-            arm.seconds(plan.effort), "predicted", error=_error(arm.seconds(plan.effort), measured.get(arm.arm))
-        )
-        if arm.memory_mb is not None:
-            peak = next((result.peak_memory_mb for result in results if result.arm == arm.arm), None)
-            figures[f"{arm.arm}.memory_mb"] = _figure(arm.memory_mb, "predicted", error=_error(arm.memory_mb, peak))
-    for result in results:
-        if result.score is not None:
-            figures[f"{result.arm}.score"] = _figure(result.score.value, "measured")
-        if result.arm in measured:
-            figures[f"{result.arm}.measured_seconds"] = _figure(measured[result.arm], "measured")
-    for name, usage in usages.items():
-        once = {"index_seconds": usage.index_seconds, "choose_seconds": usage.choose_seconds}
-        figures |= {f"{name}.{what}": _figure(seconds, "measured") for what, seconds in once.items() if seconds}
-    cost = task.cost
-    whose = "yours" if "questions_per_month" in cost.model_fields_set else "assumed"
-    figures["questions_per_month"] = _figure(cost.questions_per_month, whose)
-    if cost.machine_hour:
-        figures["machine_hour"] = _figure(cost.machine_hour.price, "yours")
     return {
         "hashes": {
             "data": digest_of({name: depends[name] for name in ROWS}),
@@ -112,8 +92,48 @@ def manifest(
         "smallest_difference": smallest,
         "smallest_difference_from": variation.source,
         "too_few_groups": too_few_groups(groups),
-        "figures": figures,
+        "figures": {
+            "smallest_difference": _figure(smallest, "predicted"),
+            **_planned(plan, results, measured),
+            **_measured(results, measured, usages),
+            **_given(task.cost),
+        },
     }
+
+
+def _planned(plan: Plan, results: Sequence[ArmResult], measured: Mapping[str, float]) -> dict[str, Any]:
+    """Seconds and memory of each arm as they were foretold, with their errors where they are known."""
+    figures: dict[str, Any] = {}
+    for arm in plan.arms:
+        seconds = arm.seconds(plan.effort)
+        figures[f"{arm.arm}.seconds"] = _figure(seconds, "predicted", error=_error(seconds, measured.get(arm.arm)))
+        if arm.memory_mb is not None:
+            peak = next((result.peak_memory_mb for result in results if result.arm == arm.arm), None)
+            figures[f"{arm.arm}.memory_mb"] = _figure(arm.memory_mb, "predicted", error=_error(arm.memory_mb, peak))
+    return figures
+
+
+def _measured(
+    results: Sequence[ArmResult], measured: Mapping[str, float], usages: Mapping[str, Usage]
+) -> dict[str, Any]:
+    """Scores, and seconds of all sittings, of indexing and of choosing."""
+    figures = {
+        f"{result.arm}.score": _figure(result.score.value, "measured") for result in results if result.score is not None
+    }
+    figures |= {f"{name}.measured_seconds": _figure(seconds, "measured") for name, seconds in measured.items()}
+    for name, usage in usages.items():
+        once = {"index_seconds": usage.index_seconds, "choose_seconds": usage.choose_seconds}
+        figures |= {f"{name}.{what}": _figure(seconds, "measured") for what, seconds in once.items() if seconds}
+    return figures
+
+
+def _given(cost: CostTable) -> dict[str, Any]:
+    """The user's own figures, and the volume that is assumed where he states none."""
+    whose = "yours" if "questions_per_month" in cost.model_fields_set else "assumed"
+    figures = {"questions_per_month": _figure(cost.questions_per_month, whose)}
+    if cost.machine_hour:
+        figures["machine_hour"] = _figure(cost.machine_hour.price, "yours")
+    return figures
 
 
 def _figure(value: float, provenance: str, error: float | None = None) -> dict[str, Any]:
