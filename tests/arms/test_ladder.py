@@ -113,7 +113,7 @@ def test_a_rate_that_diverges_is_out_and_a_centre_that_does_is_told() -> None:
     chosen, _, effort = climb(run, CENTRE, EVERYTHING, STANDARD, 1e9)
     assert chosen == CENTRE
     assert [trial.dev_loss for trial in effort.trials].count(None) == 1
-    with pytest.raises(DivergedError, match="usual learning rate of 0.001"):
+    with pytest.raises(DivergedError, match=r"usual learning rate of 0\.001"):
         climb(runs(lambda setting, epochs: math.inf)[0], CENTRE, EVERYTHING, STANDARD, 1e9)
 
 

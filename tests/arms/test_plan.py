@@ -129,7 +129,11 @@ def test_an_arm_may_try_what_neither_its_settings_nor_its_endpoint_fix(tmp_path:
     wordings = tried[0]["instructions"]
     assert tried[0] == {"instructions": wordings}
     assert tried[1] == {"instructions": wordings, "numbers and draws of shots": 6}
-    assert tried[2] == {"numbers and draws of shots": 6, "learning rates": 4, "longer training": 1}
+    assert tried[2] == {
+        "numbers and draws of shots": 6,
+        "learning rates": 4,
+        "training that goes on while dev improves": 1,
+    }
     assert tried[3] == {}
     assert all(trial.seconds > 0 for plan in predict(session, session.task.arms) for trial in plan.trials)
     none = a_session(tmp_path, tiny_model_folder, ["open", "tuned"])

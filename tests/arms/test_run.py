@@ -10,10 +10,11 @@ import torch
 from study_tasks import write_task
 
 from trimtab.arms.contexts import context_for
+from trimtab.arms.recipe import recipe
 from trimtab.arms.run import Allowance, ArmRunner
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import Trained, recipe, train_weights
+from trimtab.arms.weights import Trained, train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS

@@ -41,6 +41,7 @@ quality = 0.5
 [study]
 arms = ["prompt", "rag", "tuned"]
 budget = "20m"
+effort = "none"
 [arm.tuned]
 weights = "lora"
 context = "rag"

@@ -41,6 +41,7 @@ stages = ["docs", "sft"]
 context = "rag"
 passages = 1
 epochs = 0.1
+learning_rate = 5e-4
 """,
     "spam": """
 arms = ["linear", "near", "last"]
@@ -50,12 +51,14 @@ shots = 2
 [arm.last]
 weights = "freeze"
 epochs = 0.5
+learning_rate = 1e-4
 """,
     "style": """
 arms = ["all"]
 [arm.all]
 weights = "full"
 epochs = 0.5
+learning_rate = 5e-5
 """,
 }
 
@@ -78,7 +81,7 @@ def cut(name: str, folder: Path) -> Path:
     before, _, _ = text.partition("[study]")
     before = re.sub(r"output_tokens = \d+", "output_tokens = 12", before).replace("[base]", FIXED)
     before = before.replace('metric = "contains"', 'metric = "token_f1"')  # the handbook's when the record was made
-    (folder / "trimtab.toml").write_text(f"{before}[study]{ARMS[name]}", encoding="utf-8")
+    (folder / "trimtab.toml").write_text(f'{before}[study]\neffort = "none"{ARMS[name]}', encoding="utf-8")
     return folder
 
 

@@ -56,6 +56,7 @@ model = "smollm2-135m-q4"
 ARMS = """
 [study]
 arms = ["rag", "tiny"]
+effort = "none"
 [arm.tiny]
 weights = "lora"
 rank = 2

@@ -17,7 +17,7 @@ from trimtab.data.prompts import Shot, compose, under_passages
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
 
-GOLD_MISSING = 0.1  # share of training prompts whose right passage is left out
+GOLD_MISSING = 0.1  # usual share of training prompts whose right passage is left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,10 @@ class Context:
 def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context:
     """The context of an arm: what was `chosen`, else what its settings fix, else the usual."""
     known = {**arm.settings, **(chosen or {})}
-    numbers: dict[str, int] = {
-        name: known[name] for name in ("draw", "shot_passages") if isinstance(known.get(name), int)
-    }  # type: ignore[misc]
+    numbers: dict[str, int] = {}
+    for name in ("draw", "shot_passages"):
+        value = known.get(name)
+        numbers[name] = value if isinstance(value, int) else 0
     for part in (PARTS[name] for name in arm.parts):
         fixed = known.get(part.setting)
         numbers[part.setting] = fixed if isinstance(fixed, int) else part.usual
@@ -103,11 +104,13 @@ class PromptBuilder:
             question = under_passages(shot.input, right) if right else shot.input
             self._shown[shot.id] = question, shot.references[0]
 
-    def training_prompts(self, examples: Sequence[Example], seed: int) -> list[tuple[Prompt, str]]:
+    def training_prompts(
+        self, examples: Sequence[Example], seed: int, gold_missing: float = GOLD_MISSING
+    ) -> list[tuple[Prompt, str]]:
         """Prompts with the answer to imitate.
 
         With passages (after RAFT, Zhang et al. 2024): the right one among retrieved ones, put in where retrieval missed it, and
-        left out of a tenth of the prompts; there the answer is the task's `unknown` where the data knows such answers.
+        left out of a share of the prompts; there the answer is the task's `unknown` where the data knows such answers.
         """
         if not self.context.passages:
             prompts = self.prompts(examples)
@@ -117,7 +120,7 @@ class PromptBuilder:
         for example, own, found in zip(examples, self._shots(examples), self.session.hits(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
             right = self._right(example, found)
-            missing = bool(right) and draw.random() < GOLD_MISSING
+            missing = bool(right) and draw.random() < gold_missing
             others = [hit for hit in found if hit not in right]
             picked = [*([] if missing else right[:1]), *others][: self.context.passages]
             draw.shuffle(picked)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from trimtab.arms.search import Menu
 from trimtab.base.errors import DivergedError
@@ -14,17 +15,23 @@ from trimtab.training.monitor import Reading, paired_error
 
 STEP = 2.5  # between two learning rates of the ladder
 LONGER, MOST_LONGER = 1.5, 6.0  # a run that still improves is made so many times as long, at most so long in all
+MISSING = (0.3, 0.0)  # shares of training prompts without their right passage, beside the usual one
 WIDER = 4  # a rank that dev asks for, in usual ones
 LOOKS = 4  # at dev in a run: rungs are the first two, and before the last one the rate begins to fall
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is varied of a stage; `rank` None for weights that have none."""
+    """What is varied of a stage; `rank` None for weights that have none, `gold_missing` for prompts without passages."""
 
     learning_rate: float
     epochs: float
     rank: int | None = None
+    gold_missing: float | None = None
+
+    def begun(self) -> Setting:
+        """What tells one run from another: its length does not, it may be made longer."""
+        return replace(self, epochs=0.0)
 
 
 # Up to this look at dev, None for the whole; goes on where it was, and says nothing of what came after that look.
@@ -51,8 +58,8 @@ def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) ->
     if open_.learning_rate:
         ladder.try_rates()
     best = ladder.best()
-    if open_.rank and centre.rank is not None and menu.rates > 1:
-        best = ladder.try_rank(best)
+    for other in ladder.others(best, rank=open_.rank):
+        best = ladder.prefer(best, other(best))
     chosen, result = ladder.finish(best, may_grow=open_.epochs)
     return chosen, result, ladder.effort(chosen)
 
@@ -65,7 +72,7 @@ class _Climb:
         self.stopped: Stopped = "no trial was better"
         self.improving = False
         self.results: dict[Setting, TrainResult | None] = {}
-        self.winner, self.usual_seconds = centre, math.inf
+        self.usual_seconds = math.inf
         self._look(centre, 1)  # what any trial takes; it is paid for by the training itself if it wins
         if self.results[centre] is None:
             raise DivergedError(f"training diverged at the usual learning rate of {centre.learning_rate:g}; lower it")
@@ -117,13 +124,23 @@ class _Climb:
         self._look(setting, 1)
         return True
 
-    def try_rank(self, best: Setting) -> Setting:
-        """A higher rank at the same rate, kept where it is better by over one paired standard error."""
-        wider = replace(best, rank=(best.rank or 0) * WIDER)
-        if not self._try(wider):
+    def others(self, best: Setting, *, rank: bool) -> list[Callable[[Setting], Setting]]:
+        """What else may be tried at the best rate: a higher rank, other shares of prompts without their right passage."""
+        thorough = self.menu.rates > 1
+        found: list[Callable[[Setting], Setting]] = []
+        if best.gold_missing is not None:
+            shares = MISSING if thorough else MISSING[:1]
+            found += [partial(_with_missing, share=share) for share in shares]
+        if rank and thorough and best.rank is not None:
+            found.append(lambda now: replace(now, rank=(now.rank or 0) * WIDER))
+        return found
+
+    def prefer(self, best: Setting, other: Setting) -> Setting:
+        """The other setting where dev loss is lower by over one paired standard error at the first look."""
+        if not self._try(other):
             return best
-        lower = _reading(self.results[wider], 1), _reading(self.results[best], 1)
-        return wider if lower[0] and lower[1] and _falls(lower[1], lower[0]) else best
+        now, former = _reading(self.results[other], 1), _reading(self.results[best], 1)
+        return other if now and former and _falls(former, now) else best
 
     def best(self, *, final: bool = True) -> Setting:
         """The setting of the lowest dev loss at the first look; to be final, near ones are read a second time where there is time."""
@@ -159,7 +176,6 @@ class _Climb:
                 self.improving = True
                 break
             setting = replace(setting, epochs=setting.epochs * LONGER)
-        self.winner = setting
         return setting, self._keep(begun, self.run(setting, None))
 
     def _planned(self, usual: float) -> float:
@@ -184,16 +200,20 @@ class _Climb:
     def _trial(self, setting: Setting, chosen: Setting) -> Trial:
         result = self.results[setting]
         last = result.readings[-1] if result and result.readings else None
-        kept = (setting.learning_rate, setting.rank) == (chosen.learning_rate, chosen.rank)
-        what = {"learning_rate": setting.learning_rate, "epochs": chosen.epochs if kept else setting.epochs}
+        kept = setting.begun() == chosen.begun()
+        what = {**asdict(setting), "epochs": chosen.epochs if kept else setting.epochs}
         return Trial(
-            what=what if setting.rank is None else {**what, "rank": setting.rank},
+            what={name: value for name, value in what.items() if value is not None},
             dev_loss=last.dev_loss if last else None,
             dev_metric=last.dev_metric if last else None,
             rows=len(last.rows) if last else 0,
             seconds=result.seconds if result else 0.0,
             kept=kept,
         )
+
+
+def _with_missing(setting: Setting, share: float) -> Setting:
+    return replace(setting, gold_missing=share)
 
 
 def _reading(result: TrainResult | None, look: int) -> Reading | None:

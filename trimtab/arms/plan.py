@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trimtab.arms.recipe import evaluations
 from trimtab.arms.run import Allowance
 from trimtab.arms.search import TrialPlan
-from trimtab.arms.weights import evaluations
 from trimtab.base.codec import read_record, write_record
 
 PLANNING = 0.1  # share of the budget that planning may take

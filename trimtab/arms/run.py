@@ -11,10 +11,11 @@ import numpy as np
 
 from trimtab.arms.answerers import Ready, ready, score_on
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.recipe import Recipe
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.search import MENUS, DevScores, choose_context
 from trimtab.arms.session import Session
-from trimtab.arms.weights import DEV_QUESTIONS, Recipe, Search, Trained, train_weights
+from trimtab.arms.weights import DEV_QUESTIONS, Search, Trained, train_weights
 from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.weights import NOTHING, Recipe, Trained
+from trimtab.arms.recipe import Recipe
+from trimtab.arms.weights import NOTHING, Trained
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, read_record, write_record
 from trimtab.base.errors import InputError, MissingError

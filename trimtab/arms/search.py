@@ -16,7 +16,7 @@ from trimtab.arms.wordings import wordings
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.grammar import PARTS, is_trained, method_of
 from trimtab.base.records import Arm, Example
-from trimtab.base.results import ArmEffort, Trial
+from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Trial
 from trimtab.base.tables import Effort
 
 FIRST_ROWS = 30  # dev questions of the first rung; each next one doubles them
@@ -226,7 +226,7 @@ class _Search:
         """The record of it."""
         trials = [
             Trial(
-                what={**option.chosen(), **({} if option.instruction else {"instruction": "as in the task file"})},
+                what={**option.chosen(), **({} if option.instruction else {"instruction": OWN_INSTRUCTION})},
                 dev_loss=None,
                 dev_metric=mean(self.scores.known(option).values()),
                 rows=len(self.scores.known(option)),

@@ -14,10 +14,11 @@ from trimtab.answering.engine import Engine
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.ladder import LONGER, LOOKS
 from trimtab.arms.plan import ArmPlan, StagePlan
+from trimtab.arms.recipe import Recipe, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.search import MENUS, TrialPlan, planned
 from trimtab.arms.session import Session
-from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, prepare, recipe, training_rows
+from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, prepare, training_rows
 from trimtab.base.errors import MissingError, TrimtabError
 from trimtab.base.grammar import is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
@@ -113,7 +114,7 @@ class _Timing:
         )
         if not is_trained(arm):
             return plan
-        made = recipe(arm, len(splits["train"]), 0, by_need=session.task.study.effort in MENUS)
+        made = recipe_for(session, arm, 0, by_need=session.task.study.effort in MENUS)
         prepare(session, made)
         each, speed, timed = self._training_rate(made, context, rate)
         tokens = {"sft": each * len(splits["train"]), "head": each * len(splits["train"])}
@@ -143,7 +144,7 @@ class _Timing:
         quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
         return (
             TrialPlan(what="learning rates", count=rates, seconds=rates * quarter),
-            TrialPlan(what="longer training", count=1, seconds=(LONGER - 1) * whole),
+            TrialPlan(what="training that goes on while dev improves", count=1, seconds=(LONGER - 1) * whole),
         )
 
     def with_memory_held(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:

@@ -2,73 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on
-from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.contexts import GOLD_MISSING, Context, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.ladder import LOOKS, Open, Setting, climb
+from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import HEAD, METHODS, is_trained, method_of
+from trimtab.base.grammar import HEAD, METHODS, is_trained
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example
-from trimtab.base.records import Setting as Value
 from trimtab.base.results import ArmEffort
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
-from trimtab.training.batch import Row, steps_per_epoch
+from trimtab.training.batch import Row
 from trimtab.training.head import Classification, Head, label_rows, save_head
 from trimtab.training.linear import train_linear
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
 from trimtab.training.monitor import Evaluation, Health, Reading
-from trimtab.training.optim import Schedule, copied, put_back
+from trimtab.training.optim import copied, put_back
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 ALPHA_PER_RANK = 2
 DEV_ROWS, DEV_QUESTIONS = 96, 60
-LEAST_STEPS = 100  # of the optimizer, below which hardly any rate has its effect
 
 _Objective = Supervised | Classification
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage of a recipe: what is read, how fast and how long."""
-
-    name: str
-    learning_rate: float
-    epochs: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How the weights of an arm are made, every default filled in.
-
-    `rank` is None but for adapters; `layers` None is the usual number, or all of a shallow model. `schedule`: that of the last stage.
-    """
-
-    method: str
-    stages: tuple[Stage, ...]
-    rank: int | None
-    layers: int | None
-    batch: int
-    seed: int
-    schedule: Schedule = "cosine"
-
-    def chosen(self) -> dict[str, float | int | str]:
-        """What a search has chosen of it; nothing where all is as it stood before."""
-        last = self.stages[-1]
-        found = {"learning_rate": last.learning_rate, "epochs": last.epochs, "rank": self.rank}
-        return (
-            {name: value for name, value in found.items() if value is not None} if self.schedule == "constant" else {}
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,61 +78,11 @@ class Search:
 NOTHING = Trained()
 
 
-def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None, by_need: bool = False) -> Recipe:
-    """The arm's settings over the defaults, stage by stage; `epochs` is the most that the study's budget leaves, None for no limit.
-
-    `by_need`: where the last stage would take few optimizer steps, it is made longer.
-    """
-    usual = method_of(arm).usual
-    if not usual:
-        raise ValueError(f"arm {arm.name} is not trained in stages")
-    own = {**usual, **arm.settings}
-    batch = _whole(own, "batch") or (8 if rows < 1000 else 16)
-    stages = [
-        Stage(
-            name=name,
-            learning_rate=_for_stage(own["learning_rate"], name, usual["learning_rate"]),
-            epochs=min(_for_stage(own["epochs"], name, usual["epochs"]), float("inf") if epochs is None else epochs),
-        )
-        for name in arm.stages
-    ]
-    if by_need and _is_open(arm, "epochs"):
-        needed = LEAST_STEPS / steps_per_epoch(max(1, rows), batch)
-        stages[-1] = replace(stages[-1], epochs=min(max(stages[-1].epochs, needed), epochs or math.inf))
-    return Recipe(
-        method=arm.weights,
-        stages=tuple(stages),
-        rank=_whole(own, "rank"),
-        layers=_whole(arm.settings, "layers"),
-        batch=batch,
-        seed=seed,
-    )
-
-
-def _is_open(arm: Arm, name: str) -> bool:
-    """Whether the task file leaves a setting of the last stage to be searched."""
-    setting = arm.settings.get(name)
-    return setting is None or (isinstance(setting, Mapping) and arm.stages[-1] not in setting)
-
-
-def _for_stage(setting: Value, stage: str, usual: float) -> float:
-    """What a setting says for one stage, the usual value where it is silent about it."""
-    return float(setting.get(stage, usual) if isinstance(setting, Mapping) else setting)
-
-
-def _whole(settings: Mapping[str, Value], name: str) -> int | None:
-    value = settings.get(name)
-    return value if isinstance(value, int) else None
-
-
-def evaluations(epochs: float) -> int:
-    """How often dev is looked at: in a short run less often, as each look costs as much as dozens of steps."""
-    return max(2, min(4, round(4 * epochs)))
-
-
-def training_rows(session: Session, context: Context, examples: Sequence[Example], seed: int) -> tuple[list[Row], int]:
+def training_rows(
+    session: Session, context: Context, examples: Sequence[Example], seed: int, gold_missing: float = GOLD_MISSING
+) -> tuple[list[Row], int]:
     """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
-    pairs = PromptBuilder(session, context).training_prompts(examples, seed)
+    pairs = PromptBuilder(session, context).training_prompts(examples, seed, gold_missing)
     train_on = session.task.data.train_on if context.is_instruction_alone else "last"
     encoded = [session.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
     fitting = [
@@ -184,10 +99,12 @@ def training_rows(session: Session, context: Context, examples: Sequence[Example
     return answer_rows(fitting), len(encoded) - len(fitting)
 
 
-def head_rows(session: Session, context: Context, examples: Sequence[Example], seed: int) -> tuple[list[Row], int]:
+def head_rows(
+    session: Session, context: Context, examples: Sequence[Example], seed: int, gold_missing: float = GOLD_MISSING
+) -> tuple[list[Row], int]:
     """Rows of the `head` stage: a prompt and the number of its label; and how many were left out for their length."""
     labels = session.workspace.labels
-    pairs = PromptBuilder(session, context).training_prompts(examples, seed)
+    pairs = PromptBuilder(session, context).training_prompts(examples, seed, gold_missing)
     encoded = [
         (session.encoder.prompt(prompt.messages), labels.index(answer), example.weight)
         for (prompt, answer), example in zip(pairs, examples, strict=True)
@@ -230,8 +147,8 @@ def train_weights(
         return NOTHING
     if arm.weights == "linear":
         return _fit_linear(session, folder, progress)
-    rows = len(session.workspace.splits["train"])
-    plan = replace(found, seed=seed) if found else recipe(arm, rows, seed, epochs=epochs, by_need=search is not None)
+    usual = recipe_for(session, arm, seed, epochs=epochs, by_need=search is not None)
+    plan = replace(found, seed=seed) if found else usual
     if search is not None and session.workspace.splits["dev"]:
         plan = replace(plan, schedule="constant")
     making = _Making(session, arm, context, folder, progress, scorer, plan)
@@ -240,10 +157,15 @@ def train_weights(
     if search is None or plan.schedule == "cosine":
         results.append(making.train(plan.stages[-1]))
     else:
-        setting = Setting(learning_rate=plan.stages[-1].learning_rate, epochs=plan.stages[-1].epochs, rank=plan.rank)
+        setting = Setting(
+            learning_rate=plan.stages[-1].learning_rate,
+            epochs=plan.stages[-1].epochs,
+            rank=plan.rank,
+            gold_missing=plan.gold_missing if context.passages else None,
+        )
         free = Open(
-            learning_rate=_is_open(arm, "learning_rate"),
-            epochs=_is_open(arm, "epochs") and epochs is None,
+            learning_rate=is_open(arm, "learning_rate"),
+            epochs=is_open(arm, "epochs") and epochs is None,
             rank="rank" not in arm.settings and len(plan.stages) == 1,
         )
         setting, result, effort = climb(making.try_out, setting, free, search.menu, search.seconds)
@@ -283,7 +205,7 @@ class _Making:
         self.depends = depends_on(session, [arm], TRAINED_BY)
         self.looks: list[Mapping[str, float]] = []
         self._looks: dict[str, list[Mapping[str, float]]] = {}
-        self._stage: tuple[str, _Objective, _Objective | None] | None = None
+        self._stage: tuple[tuple[str, float], _Objective, _Objective | None] | None = None
         self.skipped = 0
         self._begin(plan)
 
@@ -298,9 +220,11 @@ class _Making:
         )
         self._on, self._start = plan.rank, copied({})
 
-    def train(self, stage: Stage, name: str = "", until: int | None = None) -> TrainResult:
+    def train(
+        self, stage: Stage, name: str = "", until: int | None = None, gold_missing: float | None = None
+    ) -> TrainResult:
         """Train a stage up to a look at dev, to its end where none is named; `name` tells runs of one stage apart."""
-        objective, dev = self._objectives(stage)
+        objective, dev = self._objectives(stage, gold_missing)
         self.looks = self._looks.setdefault(name or stage.name, [])
         last = stage is self.plan.stages[-1] or name != ""
         looks = LOOKS if last and self.plan.schedule == "constant" else evaluations(stage.epochs)
@@ -317,7 +241,8 @@ class _Making:
             evaluate=_on_dev(self.session, dev, self.context, self.head, self.scorer, self.looks) if dev else None,
             progress=self.progress,
             fingerprint=self._fingerprint(stage, name),
-            note=name or ("reading the documents" if stage.name == "docs" else ""),
+            note="reading the documents" if stage.name == "docs" else f"trial {name}" if name else "",
+            trial=name,
         )
         if until is None:
             return train(job)
@@ -329,25 +254,30 @@ class _Making:
         plan = (
             self.plan if not name else replace(self.plan, stages=(*self.plan.stages[:-1], replace(stage, epochs=0.0)))
         )
-        return digest_of(self.depends, repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name)
+        return digest_of(
+            self.depends, repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name, name
+        )
 
     def try_out(self, setting: Setting, until: int | None) -> TrainResult:
         """The last stage with other settings, from where the stage before it ended, or on from where this run stands."""
         if setting.rank != self._on:
             self._begin(replace(self.plan, rank=setting.rank))
-            self._stage = None
-        objective, _ = self._objectives(self.plan.stages[-1])
+            self._stage = None  # a head of its own, too
+        objective, _ = self._objectives(self.plan.stages[-1], setting.gold_missing)
         moving = objective.parameters(self.session.base)
         self._start = self._start or copied(moving)
         put_back(moving, self._start)
         stage = self.with_setting(setting).stages[-1]
-        rank = "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"
-        return self.train(stage, f"{stage.name}-{setting.learning_rate:.3g}{rank}", until)
+        name = f"{stage.name}-{setting.learning_rate:.3g}"
+        name += "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"
+        name += "" if setting.gold_missing in (None, self.plan.gold_missing) else f"-missing-{setting.gold_missing:g}"
+        return self.train(stage, name, until, setting.gold_missing)
 
     def with_setting(self, setting: Setting) -> Recipe:
         """The recipe with the last stage so set."""
         last = replace(self.plan.stages[-1], learning_rate=setting.learning_rate, epochs=setting.epochs)
-        return replace(self.plan, stages=(*self.plan.stages[:-1], last), rank=setting.rank)
+        missing = self.plan.gold_missing if setting.gold_missing is None else setting.gold_missing
+        return replace(self.plan, stages=(*self.plan.stages[:-1], last), rank=setting.rank, gold_missing=missing)
 
     def save(self) -> None:
         """Keep the weights that are on."""
@@ -355,12 +285,14 @@ class _Making:
         if self.head is not None:
             save_head(self.head, self.folder / "adapter")
 
-    def _objectives(self, stage: Stage) -> tuple[_Objective, _Objective | None]:
+    def _objectives(self, stage: Stage, gold_missing: float | None = None) -> tuple[_Objective, _Objective | None]:
         """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""
-        if self._stage is None or self._stage[0] != stage.name:
-            objective, dev, skipped = _objectives(self.session, self.plan, stage, self.context, self.head)
-            self._stage = stage.name, objective, dev
-            self.skipped += skipped
+        missing = self.plan.gold_missing if gold_missing is None else gold_missing
+        key = (stage.name, missing)
+        if self._stage is None or self._stage[0] != key:
+            plan = replace(self.plan, gold_missing=missing)
+            objective, dev, self.skipped = _objectives(self.session, plan, stage, self.context, self.head)
+            self._stage = key, objective, dev
         return self._stage[1:]
 
 
@@ -386,16 +318,16 @@ def _objectives(
         return Supervised(rows, batch=plan.batch, seed=plan.seed), None, 0
     splits = session.workspace.splits
 
-    def over(examples: Sequence[Example], seed: int) -> tuple[_Objective, int]:
+    def over(examples: Sequence[Example], seed: int, missing: float) -> tuple[_Objective, int]:
         if head is not None and stage.name == HEAD:
-            rows, skipped = head_rows(session, context, examples, plan.seed)
+            rows, skipped = head_rows(session, context, examples, plan.seed, missing)
             return Classification(rows, head, batch=plan.batch, seed=seed), skipped
-        rows, skipped = training_rows(session, context, examples, plan.seed)
+        rows, skipped = training_rows(session, context, examples, plan.seed, missing)
         return Supervised(rows, batch=plan.batch, seed=seed), skipped
 
-    objective, skipped = over(splits["train"], plan.seed)
-    dev = session.part("dev", DEV_ROWS)
-    return objective, over(dev, 0)[0] if dev else None, skipped
+    objective, skipped = over(splits["train"], plan.seed, plan.gold_missing)
+    dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
+    return objective, over(dev, 0, GOLD_MISSING)[0] if dev else None, skipped
 
 
 def _on_dev(

@@ -44,8 +44,9 @@ def _of_answers(task: Task, train: Sequence[Example], *, passages: bool) -> list
         found.append("Write only the answer itself, without a sentence around it.")
     if passages:
         found.append("Copy the answer from the passages, word for word.")
-    unknown = task.task.unknown
-    if task.task.kind == "answer" and unknown.casefold() not in task.task.instruction.casefold():
-        if any(row.references[0].strip().casefold() == unknown.strip().casefold() for row in train):
-            found.append(f"If the answer is not known, write: {unknown}.")
+    unknown = task.task.unknown.strip()
+    asked_for = unknown.casefold() in task.task.instruction.casefold()
+    abstains = any(row.references[0].strip().casefold() == unknown.casefold() for row in train)
+    if task.task.kind == "answer" and abstains and not asked_for:
+        found.append(f"If the answer is not known, write: {unknown}.")
     return found

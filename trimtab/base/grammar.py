@@ -24,6 +24,9 @@ class Method:
     usual: Mapping[str, float] = field(default_factory=dict)
     uses_base: bool = True
     answers_alone: bool = False  # the name stands by itself, without a context
+    by_width: bool = (
+        False  # the usual learning rate is that at a hidden size of WIDTH, and a narrower model takes a higher one
+    )
 
     @property
     def staged(self) -> bool:
@@ -36,16 +39,25 @@ class Method:
         return (*self.usual, "batch") if self.usual else ()
 
 
-# LoRA wants about ten times the rate of full tuning (Thinking Machines 2025, "LoRA without regret").
+WIDTH, NARROWER, NARROWEST = 2000, 0.78, 256
+
+# LoRA wants about ten times the rate of full tuning, and either grows as the hidden size shrinks, with the exponent above
+# (Thinking Machines 2025, "LoRA without regret").
 METHODS: Mapping[str, Method] = {
     "base": Method(words="the model as it is"),
     "lora": Method(
-        words="the model tuned by a small adapter (LoRA)", usual={"rank": 16, "learning_rate": 5e-4, "epochs": 3.0}
+        words="the model tuned by a small adapter (LoRA)",
+        usual={"rank": 16, "learning_rate": 5e-4, "epochs": 3.0},
+        by_width=True,
     ),
     "freeze": Method(
-        words="the model with its last layers tuned", usual={"layers": 6, "learning_rate": 1e-4, "epochs": 3.0}
+        words="the model with its last layers tuned",
+        usual={"layers": 6, "learning_rate": 1e-4, "epochs": 3.0},
+        by_width=True,
     ),
-    "full": Method(words="the model with all its weights tuned", usual={"learning_rate": 5e-5, "epochs": 3.0}),
+    "full": Method(
+        words="the model with all its weights tuned", usual={"learning_rate": 5e-5, "epochs": 3.0}, by_width=True
+    ),
     "linear": Method(
         words="no language model: a linear classifier over words or embeddings of the text",
         uses_base=False,
@@ -106,6 +118,12 @@ TRIVIAL: Mapping[str, str] = {
 def method_of(arm: Arm) -> Method:
     """The row of the table for an arm's weights."""
     return METHODS[arm.weights]
+
+
+def usual_rate(method: Method, hidden: int) -> float:
+    """The learning rate that a method usually takes on a model of this hidden size; of very narrow ones nothing is known."""
+    rate = method.usual["learning_rate"]
+    return float(rate * (WIDTH / max(hidden, NARROWEST)) ** NARROWER) if method.by_width else rate
 
 
 def is_trained(arm: Arm) -> bool:

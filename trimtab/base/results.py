@@ -124,6 +124,9 @@ class Flip:
         return {key: value for key, value in plain.items() if value is not None}
 
 
+OWN_INSTRUCTION = "as in the task file"  # of a trial: not a rewording
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One setting that an arm tried on train and dev: on how many dev rows it was read, what it took, whether it was kept."""

@@ -103,6 +103,7 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
     console.print(table)
     if result.minutes is not None:
         console.print(Text(_whole(result)))
+    _draw_search(result, console)
     for cut in result.cuts:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
     if result.smallest_difference is not None:
@@ -111,6 +112,24 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
         told = f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more questions."
         few = f"are too few to show any difference between arms {power}."
         console.print(Text(f"The {result.splits['test']:,} test questions {told if points < 90 else few}"))
+
+
+def _draw_search(result: CheckResult, console: Console) -> None:
+    """What every arm may try on dev, and for how long."""
+    searching = [row for row in result.forecasts if row.trials and not row.left_out]
+    if not searching or not result.search_seconds:
+        return
+    most = _seconds(result.search_seconds)
+    console.print(Text(f"Effort {result.effort}: each arm may search its settings on train and dev for up to {most}"))
+    for row in searching:
+        tried = ", ".join(
+            f"{f'{trial.count} ' * (trial.count > 1)}{trial.what} ({_seconds(trial.seconds)})" for trial in row.trials
+        )
+        console.print(Text(f"  {row.arm}: {tried}"))
+
+
+def _seconds(seconds: float) -> str:
+    return f"{max(1, seconds):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _whole(result: CheckResult) -> str:

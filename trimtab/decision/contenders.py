@@ -21,10 +21,10 @@ def contenders(on_dev: Mapping[str, Mapping[str, float]], margin: float) -> tupl
     if len(on_dev) < 2 or len(shared) < LEAST_SHARED:
         return ()
     values = {arm: np.array([scores[item] for item in shared]) for arm, scores in known.items()}
-    best = max(values.values(), key=lambda scores_N: float(scores_N.mean()))
+    best = max(values.values(), key=lambda scores: float(scores.mean()))
 
     def near(arm: str) -> bool:
-        gaps_N = best - values[arm]
-        return bool(gaps_N.mean() <= margin + ERRORS * gaps_N.std(ddof=1) / len(gaps_N) ** 0.5)
+        gaps = best - values[arm]
+        return bool(gaps.mean() <= margin + ERRORS * gaps.std(ddof=1) / len(gaps) ** 0.5)
 
     return tuple(arm for arm in on_dev if arm not in values or near(arm))

@@ -57,13 +57,18 @@ def read_training(file: Path) -> dict[str, Training]:
                 said[key] = str(event["note"])
             continue
         said.pop(key, None)  # what was said of a run that then went on or was made again no longer holds
-        own = runs.setdefault(key, [])
-        if not own or own[-1].is_over(step, of):
-            own.append(_OpenCurve(of=of))
+        own, trial = runs.setdefault(key, []), str(event.get("trial") or "")
+        same = next((run for run in own if trial and run.trial == trial), None)
+        if same is not None:  # the trial that goes on stands last: the one that was kept is trained to its end last
+            own.remove(same)
+            own.append(same)
+        elif not own or trial or own[-1].is_over(step, of):
+            own.append(_OpenCurve(of=of, trial=trial))
         own[-1].add(step, figures, event.get("best") is True)
     found: dict[str, Training] = {}
     for (arm, seed), own in runs.items():
         before = found.get(arm, Training())
+        own = [run for run in own[:-1] if not run.trial] + own[-1:]
         curves = tuple(Curve(seed=seed, phase=phase, points=tuple(run.points)) for phase, run in enumerate(own))
         notes = [said[arm, seed]] if (arm, seed) in said else []
         found[arm] = Training(curves=(*before.curves, *curves), health=tuple(dict.fromkeys((*before.health, *notes))))
@@ -72,9 +77,10 @@ def read_training(file: Path) -> dict[str, Training]:
 
 @dataclass(slots=True)
 class _OpenCurve:
-    """The points of one seed and stage while they are read; `of` is its number of steps."""
+    """The points of one seed and stage while they are read; `of` is its number of steps, `trial` its name where it is one of several."""
 
     of: int
+    trial: str = ""
     points: list[Point] = field(default_factory=list)
 
     def is_over(self, step: int, of: int) -> bool:

@@ -16,6 +16,7 @@ from trimtab.base.files import read_object
 from trimtab.base.grammar import named
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import (
+    ArmEffort,
     ArmRecord,
     ArmResult,
     ClassRow,
@@ -51,6 +52,7 @@ class ArmEntry:
     slices: Mapping[str, Estimate] = field(default_factory=dict)
     extras: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    effort: ArmEffort | None = None
     train_seconds: float | None = None
     peak_memory_mb: float | None = None
     stored_bytes: float | None = None

@@ -74,8 +74,10 @@ def _found(view: StudyView) -> list[str]:
 
 
 def _made(view: StudyView) -> list[str]:
-    """The data, the plan against what came, the machine and the hashes."""
+    """What was tried, the data, the plan against what came, the machine and the hashes."""
     lines: list[str] = []
+    if view.effort:
+        lines += [*_section(view.effort.heading), _text(view.effort.heading.lead), "", *_table(view.effort.grid)]
     if view.data:
         said = [f"{one.word}: {one.text}" for one in view.data.remarks]
         facts = [view.data.facts.removesuffix(".")] if view.data.facts else []

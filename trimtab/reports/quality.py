@@ -24,8 +24,17 @@ from trimtab.reports.pieces import (
     scored,
 )
 from trimtab.reports.view import ArmInWords, LegendItem, Missing, Quality, Tradeoffs
-from trimtab.reports.words import FAMILIES, SHAPES, extra_called, family, metric_called, metric_means, shape
-from trimtab.reports.writing import NOTHING, interval, memory, money, p_value, plain, score, seconds, size
+from trimtab.reports.words import (
+    FAMILIES,
+    SHAPES,
+    extra_called,
+    family,
+    metric_called,
+    metric_means,
+    setting_words,
+    shape,
+)
+from trimtab.reports.writing import NOTHING, interval, memory, money, p_value, plain, score, seconds, shorten, size
 
 MOST_NAMES = 8  # arms whose names fit into a scatter
 COUNTED = ("train_tokens", "steps", "epochs", "skipped_rows", "facts_disagree")
@@ -143,8 +152,8 @@ def _others(study: StudyFolder) -> list[Figures]:
         (Column(title="Abstention recall"), _of_abstention("recall")),
         *((Column(title=extra_called(name)), _extra(name)) for name in extras),
         (
-            Column(title="Shots, passages"),
-            lambda one: ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in one.chosen.items()),
+            Column(title="Settings"),
+            lambda one: shorten(setting_words(one.chosen), 120),
         ),
     ]
 

@@ -6,6 +6,7 @@ from trimtab.reports.classes import by_class
 from trimtab.reports.costs import costs
 from trimtab.reports.details import audit, slices, training
 from trimtab.reports.effects import comparisons, weights_by_context
+from trimtab.reports.effort import efforts
 from trimtab.reports.every import every_answer
 from trimtab.reports.failures import failures, side_by_side
 from trimtab.reports.folder import StudyFolder
@@ -34,6 +35,7 @@ def view_of(study: StudyFolder) -> StudyView:
         answers=side_by_side(study),
         every=every_answer(study),
         slices=slices(study),
+        effort=efforts(study),
         training=training(study),
         data=audit(study),
         manifest=made(study),

@@ -235,6 +235,24 @@ class TrainingCurves:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EffortTrials:
+    """Everything that one arm tried."""
+
+    arm: ArmLabel
+    title: str
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Efforts:
+    """What every arm spent on its search, and its trials one by one."""
+
+    heading: Heading
+    grid: Grid
+    arms: tuple[EffortTrials, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataRemark:
     """What an audit of the data said: `level` is stop, warn or note, `word` how that is written."""
 
@@ -280,6 +298,7 @@ AnySection = (
     | SideBySide
     | EveryAnswer
     | Slices
+    | Efforts
     | TrainingCurves
     | DataAudit
     | Made
@@ -302,6 +321,7 @@ class StudyView:
     answers: SideBySide | None
     every: EveryAnswer | None
     slices: Slices | None
+    effort: Efforts | None
     training: TrainingCurves | None
     data: DataAudit | None
     manifest: Made | None
@@ -312,6 +332,6 @@ class StudyView:
         """The sections that there are, in the order of the page."""
         every = (
             *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
-            *(self.answers, self.every, self.slices, self.training, self.data, self.manifest),
+            *(self.answers, self.every, self.slices, self.effort, self.training, self.data, self.manifest),
         )
         return tuple(section for section in every if section is not None)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from trimtab.base.grammar import PARTS, method_of, parts_of
 from trimtab.base.records import Arm, Failure
+from trimtab.base.results import OWN_INSTRUCTION
 from trimtab.reports.writing import listed
 
 Family = Literal["base", "tuned", "blend", "linear", "api"]
@@ -125,3 +126,19 @@ def other_facts(figures: Mapping[str, Mapping[str, float]]) -> str | None:
 def extra_called(name: str) -> str:
     """`recall_at_3` as `recall@3`, and the words for the other measurements."""
     return EXTRAS.get(name, name.replace("_at_", "@").replace("_", " "))
+
+
+def setting_words(what: Mapping[str, object]) -> str:
+    """Settings as a reader says them: `4 shots, draw 2, learning rate 0.0013`."""
+    said = []
+    for name, value in what.items():
+        if name in ("shots", "passages"):
+            said.append(f"{value} {name if value != 1 else name[:-1]}")
+        elif name == "shot_passages":
+            said.append("each shot under its passage")
+        elif name == "instruction":
+            said.append(str(value) if value == OWN_INSTRUCTION else f"“{value}”")
+        else:
+            figure = f"{value:.3g}" if isinstance(value, float) else str(value)
+            said.append(f"{name.replace('_', ' ')} {figure}")
+    return ", ".join(said)

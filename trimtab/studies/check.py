@@ -12,6 +12,7 @@ from statistics import median
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.plan import Plan, fit, what_would_fit
+from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import predict
 from trimtab.arms.workspace import Workspace, open_workspace
@@ -64,7 +65,8 @@ class TokenStatistics:
 class Forecast:
     """What an arm is predicted to take in a study; `cost` in the task's currency where a price is given.
 
-    `problem`: why it cannot run or was not timed; then nothing is predicted.
+    `problem`: why it cannot run or was not timed; then nothing is predicted. `trials`: what it may try on dev, within the same time
+    as every arm.
     """
 
     arm: str
@@ -73,6 +75,7 @@ class Forecast:
     cost: float | None = None
     left_out: str | None = None
     problem: str | None = None
+    trials: tuple[TrialPlan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,8 @@ class CheckResult(Shown):
     minutes: float | None
     currency: str | None
     cuts: tuple[str, ...]
+    effort: str
+    search_seconds: float  # that every arm may spend on its trials
 
 
 def check(
@@ -140,6 +145,8 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         minutes=None,
         currency=task.cost.currency if task.cost.machine_hour else None,
         cuts=(),
+        effort=task.study.effort,
+        search_seconds=0.0,
     )
     return _with_model(result, workspace, progress) if workspace.splits["train"] and tests else result
 
@@ -222,6 +229,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
         forecasts=tuple(_forecast(arm, plan, tokens, len(splits["test"]), task) for arm in task.arms),
         minutes=plan.seconds / 60,
         cuts=plan.cuts,
+        search_seconds=plan.allowance.search_seconds,
     )
 
 
@@ -293,6 +301,7 @@ def _forecast(arm: Arm, plan: Plan, tokens: TokenStatistics, tests: int, task: T
         memory_mb=planned.memory_mb,
         cost=seconds / 3600 * hour.price if hour else None,
         left_out=plan.left_out.get(arm.name),
+        trials=planned.trials,
     )
 
 

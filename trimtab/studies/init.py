@@ -220,8 +220,8 @@ margin = 0.02   # how much worse than the best still counts as not worse
 
 [study]
 arms = {_array(list(default_arms(probe)))}   # what is compared
-seeds = 1
 budget = "30m"   # what does not fit is cut, and told; empty: no limit
+effort = "standard"   # what each arm may search on dev, in the same time: none, standard, thorough
 """
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from trimtab.arms.contexts import context_for
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of, refuse_changed, rows_depend_on
+from trimtab.arms.recipe import recipe_for
 from trimtab.arms.saved import RunRecord, read_run, write_run
 from trimtab.arms.session import Session
-from trimtab.arms.weights import recipe, train_weights
+from trimtab.arms.weights import train_weights
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, locked, new_folder
@@ -107,7 +108,7 @@ def _record(session: Session, arm: Arm, seed: int) -> RunRecord:
         model=base.model,
         revision=base.revision,
         embedding=base.embedding,
-        recipe=recipe(arm, len(splits["train"]), seed) if staged else None,
+        recipe=recipe_for(session, arm, seed) if staged else None,
         precision=session.base.precision if staged else None,
         machine=describe_machine(),
         counts={name: len(part) for name, part in splits.items()},

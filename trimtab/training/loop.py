@@ -75,7 +75,8 @@ class TrainingJob:
     """All that `train` needs; checkpoints lie in `folder`.
 
     `evaluate` looks at dev with the weights as they are; without it nothing stops early and the last weights are kept.
-    `fingerprint` names data and settings: a run is never resumed on others. `note` stands in every event.
+    `fingerprint` names data and settings: a run is never resumed on others. `note` and `trial` (which of several runs of one
+    stage this is) stand in every event.
     """
 
     base: Base
@@ -86,6 +87,12 @@ class TrainingJob:
     progress: Progress = field(default_factory=Progress)
     fingerprint: str = ""
     note: str = ""
+    trial: str = ""
+
+    @property
+    def marked(self) -> dict[str, Any]:
+        """What stands in every event."""
+        return {name: text for name, text in (("note", self.note), ("trial", self.trial)) if text}
 
     @property
     def steps(self) -> int:
@@ -242,7 +249,7 @@ def _tell_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> N
         of=job.steps,
         **figures,
         tokens_per_second=state.tokens / state.seconds if state.seconds else None,
-        **({"note": job.note} if job.note else {}),
+        **job.marked,
     )
 
 
@@ -263,7 +270,8 @@ def _evaluate(job: TrainingJob, state: _State) -> None:
     state.readings.append(reading)
     told = reading.to_json()
     figures, _ = told.pop("figures"), told.pop("rows")
-    job.progress.emit("dev", **told, of=job.steps, best=state.newest_is_best, **figures)
+    marked: dict[str, Any] = {"trial": job.trial} if job.trial else {}
+    job.progress.emit("dev", **told, of=job.steps, best=state.newest_is_best, **figures, **marked)
 
 
 def _save(job: TrainingJob, optimizer: Optimizer, state: _State, *, best: bool) -> None:

@@ -1,0 +1,153 @@
+"""A whole study with effort: what each arm tried, that a kill in a trial costs that trial at most, and what the report says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_tasks import CLASSIFY, LABELLED, arm_of, events, folder_of, rows_of, write_task
+
+from trimtab import study
+from trimtab.arms.saved import read_arm
+from trimtab.base.results import ArmResult, StudyResult
+from trimtab.measurement.evaluate import load_answers
+
+ARMS = ["linear", "few-shot", "own", "headed"]
+MORE = """
+[arm.own]
+weights = "lora"
+rank = 2
+epochs = 1
+[arm.headed]
+weights = "freeze"
+stages = ["head"]
+layers = 1
+epochs = 1
+"""
+
+
+class Killed(BaseException):
+    """What a killed process comes to in a test: nothing catches it."""
+
+
+def a_task(folder: Path, model: Path, embedding: Path, **more: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    data = f"{LABELLED}\nsplit = {{ dev = 0.3, test = 0.3, seed = 0 }}"
+    base = f'embedding = "{embedding}"'
+    return write_task(
+        folder,
+        model,
+        ARMS,
+        rows=rows_of(200),
+        task=CLASSIFY,
+        data=data,
+        base=base,
+        effort="standard",
+        more=MORE,
+        **more,
+    )
+
+
+def begin(task: Path) -> None:
+    """Begin a study and give its search all the time that it wants: what is found then hangs on no clock."""
+
+    def kill(event: dict[str, Any]) -> None:
+        if event["stage"] == "begin":
+            raise Killed
+
+    with pytest.raises(Killed):
+        study(task, listeners=[kill])
+    file = folder_of(task) / "plan.json"
+    plan = json.loads(file.read_text())
+    plan["allowance"]["search_seconds"] = 1e9
+    file.write_text(json.dumps(plan))
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> tuple[Path, StudyResult]:
+    task = a_task(tmp_path_factory.mktemp("effort"), tiny_model_folder, tiny_embedding_folder)
+    begin(task)
+    return task, study(task, resume="latest", listeners=[])
+
+
+def searched(result: ArmResult) -> list[tuple[dict[str, Any], float | None, float | None, int, bool]]:
+    assert result.effort is not None
+    return [(dict(one.what), one.dev_loss, one.dev_metric, one.rows, one.kept) for one in result.effort.trials]
+
+
+def test_every_arm_says_what_it_tried_and_keeps_one_of_it(whole: tuple[Path, StudyResult]) -> None:
+    task, result = whole
+    assert [(arm.arm, arm.why) for arm in result.arms if arm.status != "done"] == []
+    for name in ("few-shot", "own", "headed"):
+        trials = searched(arm_of(result, name))
+        assert len(trials) > 2
+        assert sum(kept for *_, kept in trials) == 1
+        assert all(rows > 0 for *_, rows, _ in trials)
+    rates = {what["learning_rate"] for what, *_ in searched(arm_of(result, "own"))}
+    assert len(rates) >= 3
+    assert arm_of(result, "own").chosen["learning_rate"] in rates
+    assert arm_of(result, "own").chosen["epochs"] == 1  # the task file's own
+    assert {what["rank"] for what, *_ in searched(arm_of(result, "own"))} == {2}
+    tests = {row.item_id for row in load_answers(folder_of(task, result) / "arms" / "few-shot" / "answers.parquet")}
+    kept = (folder_of(task, result) / "search.jsonl").read_text()
+    assert not any(f'"{item}"' in kept for item in tests)  # dev alone
+
+
+def test_arms_in_the_running_are_trained_three_times_before_a_test_question_is_asked(
+    whole: tuple[Path, StudyResult],
+) -> None:
+    task, result = whole
+    several = [arm.arm for arm in result.arms if arm.seeds > 1]
+    assert set(several) <= {"own", "headed"}
+    assert all(arm_of(result, name).seeds == 3 for name in several)
+    stages = [event["stage"] for event in events(folder_of(task, result))]
+    assert max(place for place, stage in enumerate(stages) if stage in ("train", "choose")) < stages.index("answer")
+
+
+def test_the_report_shows_what_was_tried(whole: tuple[Path, StudyResult]) -> None:
+    task, result = whole
+    page = (folder_of(task, result) / "report.html").read_text()
+    text = (folder_of(task, result) / "report.md").read_text()
+    assert "Effort: what was tried" in page
+    assert "Effort: what was tried" in text
+    assert "learning rate" in page
+    assert page.count("<summary>") >= 3
+
+
+@pytest.mark.parametrize(("stage", "number"), [("choose", 3), ("dev", 2), ("dev", 5), ("answer", 2)])
+def test_a_study_killed_in_a_trial_goes_on_with_that_trial(
+    stage: str,
+    number: int,
+    whole: tuple[Path, StudyResult],
+    tmp_path: Path,
+    tiny_model_folder: Path,
+    tiny_embedding_folder: Path,
+) -> None:
+    task, left = a_task(tmp_path, tiny_model_folder, tiny_embedding_folder), number
+
+    def kill(event: dict[str, Any]) -> None:
+        nonlocal left
+        left -= event["stage"] == stage
+        if event["stage"] == stage and left == 0:
+            raise Killed
+
+    begin(task)
+    with pytest.raises(Killed):
+        study(task, resume="latest", listeners=[kill])
+    steps = [event for event in events(folder_of(task)) if event["stage"] == "train"]
+    result = study(task, resume="latest", listeners=[])
+    for name in ARMS:
+        once, again = arm_of(whole[1], name), arm_of(result, name)
+        assert again.chosen == once.chosen
+        assert (again.score, again.seeds) == (once.score, once.seeds)
+        if once.effort is not None:
+            assert searched(again) == searched(once)
+    later = [event for event in events(folder_of(task, result)) if event["stage"] == "train"][len(steps) :]
+    assert (
+        len(steps) + len(later) <= len([event for event in events(folder_of(*whole)) if event["stage"] == "train"]) + 60
+    )  # what lay behind the last checkpoint is done again, and no more
+    assert read_arm(folder_of(task, result) / "arms" / "own") is not None

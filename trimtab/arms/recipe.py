@@ -1,0 +1,112 @@
+"""How an arm's weights are made: the arm's settings over the usual ones, stage by stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from trimtab.arms.contexts import GOLD_MISSING
+from trimtab.arms.session import Session
+from trimtab.base.grammar import WIDTH, method_of, usual_rate
+from trimtab.base.records import Arm, Setting
+from trimtab.training.batch import steps_per_epoch
+from trimtab.training.optim import Schedule
+
+LEAST_STEPS = 100  # of the optimizer, below which hardly any rate has its effect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of a recipe: what is read, how fast and how long."""
+
+    name: str
+    learning_rate: float
+    epochs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How the weights of an arm are made, every default filled in.
+
+    `rank` is None but for adapters; `layers` None is the usual number, or all of a shallow model. `schedule`: that of the last stage.
+    `gold_missing`: share of prompts with passages that lack the right one.
+    """
+
+    method: str
+    stages: tuple[Stage, ...]
+    rank: int | None
+    layers: int | None
+    batch: int
+    seed: int
+    schedule: Schedule = "cosine"
+    gold_missing: float = GOLD_MISSING
+
+    def chosen(self) -> dict[str, float | int | str]:
+        """What a search has chosen of it; nothing where all is as it stood before."""
+        last = self.stages[-1]
+        found = {"learning_rate": last.learning_rate, "epochs": last.epochs, "rank": self.rank}
+        return (
+            {name: value for name, value in found.items() if value is not None} if self.schedule == "constant" else {}
+        )
+
+
+def recipe(
+    arm: Arm, rows: int, seed: int, *, hidden: int = WIDTH, epochs: float | None = None, by_need: bool = False
+) -> Recipe:
+    """The arm's settings over the defaults, stage by stage, for a model of this hidden size.
+
+    `epochs` is the most that the study's budget leaves, None for no limit. `by_need`: where the last stage would take few optimizer
+    steps, it is made longer.
+    """
+    if not method_of(arm).staged:
+        raise ValueError(f"arm {arm.name} is not trained in stages")
+    usual = {**method_of(arm).usual, "learning_rate": usual_rate(method_of(arm), hidden)}
+    own = {**usual, **arm.settings}
+    batch = _whole(own, "batch") or (8 if rows < 1000 else 16)
+    stages = [
+        Stage(
+            name=name,
+            learning_rate=_for_stage(own["learning_rate"], name, usual["learning_rate"]),
+            epochs=min(_for_stage(own["epochs"], name, usual["epochs"]), float("inf") if epochs is None else epochs),
+        )
+        for name in arm.stages
+    ]
+    if by_need and is_open(arm, "epochs"):
+        needed = LEAST_STEPS / steps_per_epoch(max(1, rows), batch)
+        stages[-1] = replace(stages[-1], epochs=min(max(stages[-1].epochs, needed), epochs or math.inf))
+    return Recipe(
+        method=arm.weights,
+        stages=tuple(stages),
+        rank=_whole(own, "rank"),
+        layers=_whole(arm.settings, "layers"),
+        batch=batch,
+        seed=seed,
+    )
+
+
+def recipe_for(session: Session, arm: Arm, seed: int, *, epochs: float | None = None, by_need: bool = False) -> Recipe:
+    """`recipe` for a session's rows and base model."""
+    rows, hidden = len(session.workspace.splits["train"]), session.base.model.config.hidden_size
+    return recipe(arm, rows, seed, hidden=hidden, epochs=epochs, by_need=by_need)
+
+
+def is_open(arm: Arm, name: str) -> bool:
+    """Whether the task file leaves a setting of the last stage to be searched."""
+    setting = arm.settings.get(name)
+    return setting is None or (isinstance(setting, Mapping) and arm.stages[-1] not in setting)
+
+
+def _for_stage(setting: Setting, stage: str, usual: float) -> float:
+    """What a setting says for one stage, the usual value where it is silent about it."""
+    return float(setting.get(stage, usual) if isinstance(setting, Mapping) else setting)
+
+
+def _whole(settings: Mapping[str, Setting], name: str) -> int | None:
+    value = settings.get(name)
+    return value if isinstance(value, int) else None
+
+
+def evaluations(epochs: float) -> int:
+    """How often dev is looked at: in a short run less often, as each look costs as much as dozens of steps."""
+    return max(2, min(4, round(4 * epochs)))

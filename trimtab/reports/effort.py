@@ -1,0 +1,101 @@
+"""What every arm tried on dev before it was measured, what was chosen, and what that took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trimtab.base.results import ArmEffort, Trial
+from trimtab.reports.folder import ArmEntry, StudyFolder
+from trimtab.reports.pieces import Cell, Column, Grid, Heading, Said, label
+from trimtab.reports.view import Efforts, EffortTrials
+from trimtab.reports.words import metric_called, setting_words
+from trimtab.reports.writing import NOTHING, count, plain, score, seconds, shorten
+
+ENDED = {
+    "no trial was better": "nothing tried was better",
+    "budget": "its time was over",
+    "edge of the ladder": "the best stood at the edge of what was tried",
+}
+MOST_STEPS = 5  # of the best so far, in a cell
+
+
+def efforts(study: StudyFolder) -> Efforts | None:
+    """The search of every arm that made one; None where nothing was searched."""
+    entries = [(one, one.effort) for one in study.done if one.effort is not None]
+    if not entries:
+        return None
+    lead = (
+        "Every arm could search its own settings for the same time, on train and dev alone; the test questions had no part in it. "
+        "Shown is the best so far with the number of trials after which it was found."
+    )
+    columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")
+    rows: list[tuple[Cell, ...]] = [
+        (
+            label(one.arm, study.verdict.arm),
+            seconds(found.seconds),
+            plain(len(found.trials)),
+            _growth(found),
+            _ended(found),
+        )
+        for one, found in entries
+    ]
+    return Efforts(
+        heading=Heading(id="effort", link="Effort", title="Effort: what was tried", lead=lead),
+        grid=Grid(
+            label="Effort by arm",
+            columns=tuple(Column(title=title, text=title in ("Best on dev as it grew", "Ended")) for title in columns),
+            rows=tuple(rows),
+        ),
+        arms=tuple(_trials(one, found, study) for one, found in entries),
+    )
+
+
+def _ended(found: ArmEffort) -> Cell:
+    words = ENDED[found.stopped]
+    return Said(text=f"{words}, and it was still improving", tone="no") if found.improving else words
+
+
+def _growth(found: ArmEffort) -> str:
+    """The best so far, each with the number of its trial: by loss where a trial has one, lower being better."""
+    lossy = any(trial.dev_loss is not None for trial in found.trials)
+    steps: list[tuple[float, int]] = []
+    for number, trial in enumerate(found.trials, 1):
+        value = trial.dev_loss if lossy else trial.dev_metric
+        better = value is not None and (not steps or (value < steps[-1][0] if lossy else value > steps[-1][0]))
+        if value is not None and better:
+            steps.append((value, number))
+    told = ", ".join(f"{score(value)} ({number})" for value, number in steps[-MOST_STEPS:])
+    return f"loss {told}" if lossy and told else told or NOTHING
+
+
+def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTrials:
+    """One arm's trials as a table, the kept one marked."""
+    columns = (
+        Column(title="Tried"),
+        Column(title="Dev loss"),
+        Column(title=f"Dev {metric_called(study.metric)}"),
+        Column(title="Dev rows"),
+        Column(title="Took"),
+    )
+    rows = [_row(trial) for trial in _ordered(found.trials)]
+    return EffortTrials(
+        arm=label(entry.arm),
+        title=f"{count(len(rows), 'trial')}",
+        grid=Grid(label=f"Trials of {entry.name}", columns=columns, rows=tuple(rows)),
+    )
+
+
+def _ordered(trials: Sequence[Trial]) -> list[Trial]:
+    """The kept one first, then as they were made."""
+    return sorted(trials, key=lambda trial: not trial.kept)
+
+
+def _row(trial: Trial) -> tuple[Cell, ...]:
+    what = shorten(setting_words(trial.what), 160)
+    return (
+        Said(text=what, tone="strong", soft="kept") if trial.kept else what,
+        NOTHING if trial.dev_loss is None else score(trial.dev_loss),
+        NOTHING if trial.dev_metric is None else score(trial.dev_metric),
+        plain(trial.rows),
+        seconds(trial.seconds),
+    )
