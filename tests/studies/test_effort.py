@@ -151,3 +151,35 @@ def test_a_study_killed_in_a_trial_goes_on_with_that_trial(
         len(steps) + len(later) <= len([event for event in events(folder_of(*whole)) if event["stage"] == "train"]) + 60
     )  # what lay behind the last checkpoint is done again, and no more
     assert read_arm(folder_of(task, result) / "arms" / "own") is not None
+
+
+def test_a_learning_curve_is_told_where_it_is_asked_for(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> None:
+    data = f"{LABELLED}\nsplit = {{ dev = 0.3, test = 0.3, seed = 0 }}"
+    task = write_task(
+        tmp_path,
+        tiny_model_folder,
+        ["linear", "prompt", "own"],
+        rows=rows_of(160),
+        task=CLASSIFY,
+        data=data,
+        base=f'embedding = "{tiny_embedding_folder}"',
+        study="learning_curve = true",
+        more=MORE,
+    )
+    result = study(task, listeners=[])
+    train = 160 - 2 * 48
+    for name in ("linear", "own"):
+        curve = arm_of(result, name).learning
+        assert curve is not None
+        assert [point.rows for point in curve.points] == [train // 4, train // 2, train]
+        assert curve.questions == 48
+        assert curve.low <= curve.gain <= curve.high
+    assert arm_of(result, "prompt").learning is None
+    parts = [folder_of(task, result) / "arms" / "own" / f"rows-{train // part}" for part in (4, 2)]
+    weights = {(part / "adapter" / "adapter_model.safetensors").read_bytes() for part in parts}
+    assert len(weights) == 2
+    assert not list(parts[0].rglob("checkpoints"))
+    page = (folder_of(task, result) / "report.md").read_text()
+    assert "Would more labels help?" in page

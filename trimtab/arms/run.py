@@ -11,6 +11,7 @@ import numpy as np
 
 from trimtab.arms.answerers import Ready, ready, score_on
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.curve import learning_curve
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.search import MENUS, DevScores, choose_context
@@ -20,7 +21,7 @@ from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
-from trimtab.base.results import ArmEffort, ArmResult, Classes, TokenFee, Usage
+from trimtab.base.results import ArmEffort, ArmResult, Classes, LearningCurve, TokenFee, Usage
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.figures import (
@@ -71,6 +72,7 @@ class Made:
     index_seconds: float = 0.0
     peak_mb: float = 0.0
     dev_scores: Mapping[str, float] = field(default_factory=dict)
+    learning: LearningCurve | None = None
 
     @property
     def seconds(self) -> float:
@@ -176,6 +178,21 @@ class ArmRunner:
             folders.append(run)
             peak = max(peak, memory.megabytes)
         return replace(made, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
+
+    def with_curve(self, arm: Arm, made: Made) -> Made:
+        """The arm with its learning curve, where the task asks for it and something is trained."""
+        if not (self.task.study.learning_curve and is_trained(arm)):
+            return made
+        self.progress.arm, self.progress.seed = arm.name, 0
+        first = made.trained[0]
+
+        def train(run: Path, recipe: Recipe | None) -> Trained:
+            self._clear(arm)
+            self.progress.emit("choose", note=f"learning curve, {run.name.removeprefix('rows-')} rows")
+            return self._train(arm, made.context, run, 0, None, found=recipe)
+
+        curve = learning_curve(self.session, arm, made.context, made.folders[0], first.recipe, train, self.scorer)
+        return replace(made, learning=curve)
 
     def measure(self, arm: Arm, made: Made, split: Split) -> Outcome:
         """Answer the split with every run of an arm, and what that comes to."""
@@ -359,6 +376,7 @@ class ArmRunner:
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
             chosen=made.chosen,
             effort=made.effort,
+            learning=made.learning,
         )
 
 

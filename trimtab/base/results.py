@@ -156,6 +156,26 @@ class ArmEffort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """The mean score on dev after training on so many rows."""
+
+    rows: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningCurve:
+    """How a trained arm's score on dev grows with the rows, and what `more` of them would add, with its 95% interval."""
+
+    points: tuple[CurvePoint, ...]
+    questions: int
+    more: int
+    gain: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
 
@@ -187,6 +207,7 @@ class ArmResult(Shown):
     cost: Cost | None = None
     chosen: Mapping[str, float | int | str] = field(default_factory=dict)
     effort: ArmEffort | None = None
+    learning: LearningCurve | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """As it stands in `study.json`."""

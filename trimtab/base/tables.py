@@ -156,6 +156,9 @@ class StudyTable(Settings):
         "standard",
         description="What every arm may search on dev, in the same machine time: none (the defaults), standard, thorough.",
     )
+    learning_curve: bool = Field(
+        False, description="Train every trained arm on 25 and 50% of the rows too: does more data still help?"
+    )
 
     @field_validator("budget")
     @classmethod

@@ -23,6 +23,7 @@ from trimtab.base.results import (
     Comparison,
     Cost,
     Estimate,
+    LearningCurve,
     StudyResult,
     TrivialArm,
     Verdict,
@@ -53,6 +54,7 @@ class ArmEntry:
     extras: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
     effort: ArmEffort | None = None
+    learning: LearningCurve | None = None
     train_seconds: float | None = None
     peak_memory_mb: float | None = None
     stored_bytes: float | None = None

@@ -10,6 +10,7 @@ from trimtab.reports.effort import efforts
 from trimtab.reports.every import every_answer
 from trimtab.reports.failures import failures, side_by_side
 from trimtab.reports.folder import StudyFolder
+from trimtab.reports.learning import more_labels
 from trimtab.reports.made import made
 from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS
 from trimtab.reports.quality import quality, tradeoffs
@@ -36,6 +37,7 @@ def view_of(study: StudyFolder) -> StudyView:
         every=every_answer(study),
         slices=slices(study),
         effort=efforts(study),
+        learning=more_labels(study),
         training=training(study),
         data=audit(study),
         manifest=made(study),

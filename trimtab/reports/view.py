@@ -253,6 +253,14 @@ class Efforts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MoreLabels:
+    """The learning curves of trained arms."""
+
+    heading: Heading
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataRemark:
     """What an audit of the data said: `level` is stop, warn or note, `word` how that is written."""
 
@@ -299,6 +307,7 @@ AnySection = (
     | EveryAnswer
     | Slices
     | Efforts
+    | MoreLabels
     | TrainingCurves
     | DataAudit
     | Made
@@ -322,6 +331,7 @@ class StudyView:
     every: EveryAnswer | None
     slices: Slices | None
     effort: Efforts | None
+    learning: MoreLabels | None
     training: TrainingCurves | None
     data: DataAudit | None
     manifest: Made | None
@@ -332,6 +342,7 @@ class StudyView:
         """The sections that there are, in the order of the page."""
         every = (
             *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
-            *(self.answers, self.every, self.slices, self.effort, self.training, self.data, self.manifest),
+            *(self.answers, self.every, self.slices, self.effort, self.learning, self.training, self.data),
+            self.manifest,
         )
         return tuple(section for section in every if section is not None)

@@ -17,26 +17,23 @@ import numpy as np
 from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
-from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
+from trimtab.arms.identity import Depends, digest_of
 from trimtab.arms.plan import PLANNING, Plan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
 from trimtab.arms.run import ArmRunner, Made, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.search import SEARCHES
-from trimtab.arms.session import Session
 from trimtab.arms.timing import predict
 from trimtab.arms.trivial import trivial_answers
-from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import (
     NO_MEMORY,
     InputError,
-    MissingError,
     StoppedError,
     TrimtabError,
     cannot_write,
     memory_ran_out,
 )
-from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
+from trimtab.base.files import locked, write_atomic, write_json
 from trimtab.base.grammar import TRIVIAL, method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
@@ -53,11 +50,11 @@ from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, loaded, opened
+from trimtab.studies.place import PLAN, SELECTED, begun, dependencies, new_study, selection, to_go_on_with
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 
-DEPENDS, PLAN, ANSWERS = "depends.json", "plan.json", "answers.parquet"
+ANSWERS = "answers.parquet"
 LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
-SELECTED = "study.arms"  # in `depends.json`, where they were chosen on the command line
 # What an arm may die of without taking the study with it.
 SURVIVED = (
     *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
@@ -89,7 +86,7 @@ def study(
     if budget is not None:
         own = with_budget(own, budget)
     if arms is None and resume is not None:
-        arms = _selection(_to_go_on_with(own, resume))
+        arms = selection(to_go_on_with(own, resume))
     if arms is not None:
         own = with_arms(own, arms)
     with opened(
@@ -98,10 +95,10 @@ def study(
         home = opening.workspace.folder / "studies"
         with locked(home):
             selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in own.arms])}
-            folder = _new(opening.workspace, home, selected) if resume is None else _to_go_on_with(own, resume)
+            folder = new_study(opening.workspace, home, selected) if resume is None else to_go_on_with(own, resume)
             allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
             opening.goes_on_with(f"study --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
-            if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not _begun(folder):
+            if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not begun(folder):
                 (folder / PLAN).unlink(missing_ok=True)
             if resume is not None and budget is not None and (folder / PLAN).exists():
                 raise InputError(
@@ -118,7 +115,7 @@ class _StudyRun:
         self.kept_plan = load_plan(folder / PLAN)
         self.session = opening.session(self.kept_plan.precision if self.kept_plan else None)
         self.workspace = self.session.workspace
-        self.depends = _depends(self.session, folder, selected, resumed=resumed)
+        self.depends = dependencies(self.session, folder, selected, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
         self.progress = opening.progress(folder / EVENTS)
         self.runner = ArmRunner(self.session, opening.scorer, self.progress, folder / SEARCHES)
@@ -213,6 +210,7 @@ class _StudyRun:
         if made is None:
             return
         with self._surviving(arm):
+            made = self.runner.with_curve(arm, made)
             outcome = self.runner.measure(arm, made, "test")
             folder.mkdir(parents=True, exist_ok=True)
             save_answers(folder / ANSWERS, outcome.answers)
@@ -233,7 +231,7 @@ class _StudyRun:
             dev_scores=outcome.dev_scores,
         )
         write_arm(folder, record)
-        for checkpoints in folder.glob("run-*/*/checkpoints"):
+        for checkpoints in folder.glob("*/*/checkpoints"):
             shutil.rmtree(checkpoints)
         forget_replies(folder)
 
@@ -380,47 +378,3 @@ class _StudyRun:
         left = sum(arm.seconds(plan.allowance) for arm in plan.arms if arm.arm not in (*done, *plan.left_out))
         began = time.monotonic()
         self.display.seconds_left = lambda: max(0.0, left - (time.monotonic() - began))
-
-
-def _new(workspace: Workspace, home: Path, selected: Depends) -> Path:
-    """A new study's folder."""
-    short = digest_of({**rows_depend_on(workspace), **settings_of(workspace.task), **selected})[:6]
-    folder = new_folder(home, short)
-    write_atomic(home / "latest", folder.name)
-    return folder
-
-
-def _to_go_on_with(task: Task, resume: str) -> Path:
-    """The folder of the study to go on with."""
-    home = task.folder / FOLDER / "studies"
-    if resume not in ("", "latest"):
-        return folder_named(home, resume, "study", task.command("runs"))
-    pointer = home / "latest"
-    if not pointer.is_file():
-        raise MissingError(f"{home}: no study to go on with; start one with: {task.command('study')}")
-    latest = pointer.read_text(encoding="utf-8", errors="replace").strip()
-    return folder_named(home, latest, "study", task.command("runs"))
-
-
-def _begun(folder: Path) -> bool:
-    """Whether anything of an arm is kept."""
-    return any(path.is_file() for path in (folder / "arms").rglob("*"))
-
-
-def _selection(folder: Path) -> list[str] | None:
-    """The arms that were chosen on the command line when a study was begun."""
-    file = folder / DEPENDS
-    chosen = read_object(file).get(SELECTED) if file.is_file() else None
-    return None if chosen is None else [str(name) for name in json.loads(chosen)]
-
-
-def _depends(session: Session, folder: Path, selected: Depends, *, resumed: bool) -> Depends:
-    """What the study depends on, kept in its folder; raises InputError where one to go on with was begun with anything else."""
-    file, now = folder / DEPENDS, {**depends_on(session, session.task.arms), **selected}
-    anew = session.task.command("study")
-    if file.is_file():
-        refuse_changed(folder, read_object(file), now, anew)
-    elif resumed and (folder / PLAN).exists():
-        raise InputError("was begun by an older version of Trimtab", f"start a new study with: {anew}", file=folder)
-    write_json(file, now)
-    return now

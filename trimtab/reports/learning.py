@@ -1,0 +1,38 @@
+"""Whether more labels still help: the score on dev after training on parts of the rows, and what the next ones would add."""
+
+from __future__ import annotations
+
+from trimtab.base.results import LearningCurve
+from trimtab.reports.folder import StudyFolder
+from trimtab.reports.pieces import Cell, Column, Grid, Heading, Scored, label
+from trimtab.reports.view import MoreLabels
+from trimtab.reports.words import metric_called
+from trimtab.reports.writing import interval, score, signed
+
+
+def more_labels(study: StudyFolder) -> MoreLabels | None:
+    """The learning curve of every arm that has one."""
+    entries = [(one, one.learning) for one in study.done if one.learning is not None]
+    if not entries:
+        return None
+    first = entries[0][1]
+    lead = (
+        f"{metric_called(study.metric).capitalize()} on {first.questions:,} dev questions after training on a part of the rows with the "
+        f"chosen settings. The score is taken to grow with the logarithm of the rows; the interval holds the questions, not another draw of rows."
+    )
+    columns = (
+        Column(title="Arm"),
+        *(Column(title=f"{point.rows:,} rows") for point in first.points),
+        Column(title=f"{first.more:,} more rows would add", interval="95%"),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (label(one.arm, study.verdict.arm), *(score(point.score) for point in curve.points), _gain(curve))
+        for one, curve in entries
+    ]
+    grid = Grid(label="Learning curves", columns=columns, rows=tuple(rows))
+    heading = Heading(id="learning", link="More labels", title="Would more labels help?", lead=lead)
+    return MoreLabels(heading=heading, grid=grid)
+
+
+def _gain(curve: LearningCurve) -> Scored:
+    return Scored(value=signed(curve.gain), interval=interval(curve.low, curve.high))
