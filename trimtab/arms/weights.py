@@ -211,9 +211,10 @@ def train_weights(
             note="reading the documents" if stage.name == "docs" else "",
         )
         results.append(train(job))
-    save_adapter(session.base, folder / "adapter")
-    if head is not None:
-        save_head(head, folder / "adapter")
+    if head is None:
+        save_adapter(session.base, folder / "adapter")
+    else:
+        save_head(session.base, head, folder / "adapter")
     best = results[-1].best
     return Trained(
         seconds=sum(result.seconds for result in results),
