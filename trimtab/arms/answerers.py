@@ -145,10 +145,12 @@ def lacking_keys(task: Task) -> dict[str, str]:
 
 def _endpoint(task: Task, name: str, replies: Path | None = None) -> RemoteModel:
     table = task.api[name]
-    return RemoteModel(table.url, table.model, table.key_env, kept=replies)
+    return RemoteModel(table.url, table.model, table.key_env, api=table.api, kept=replies)
 
 
 def _remote(session: Session, arm: Arm, replies: Path | None = None) -> Answerer:
     model = _endpoint(session.task, arm.endpoint or "", replies)
     labels = session.workspace.labels if session.task.task.kind == "classify" else ()
+    if session.task.api[arm.endpoint or ""].api != "chat":  # it writes nothing, so that no length has to be counted
+        return lambda prompts: model.generate(prompts, 0, labels)
     return lambda prompts: model.generate(prompts, session.output_tokens, labels)
