@@ -9,7 +9,8 @@ import torch
 from answering_models import pair
 
 from trimtab.answering import ends as reading
-from trimtab.answering.ends import ends, hold
+from trimtab.answering.choose import hold_prefix
+from trimtab.answering.ends import ends
 
 SHARED = tuple(3 + number % 20 for number in range(20))
 
@@ -34,7 +35,7 @@ def test_each_prompt_ends_as_it_does_alone_in_the_plain_model(family, beginning,
     expected = torch.stack([alone(plain, ids) for ids in asked])
     assert torch.allclose(ends(base, asked), expected, atol=1e-4)
     assert torch.allclose(torch.cat([ends(base, [ids]) for ids in asked]), expected, atol=1e-4)
-    held = hold(base, SHARED)
+    held = hold_prefix(base, SHARED)
     assert torch.allclose(ends(base, asked, held=held), expected, atol=1e-4)
     assert torch.allclose(torch.cat([ends(base, [ids], held=held) for ids in asked]), expected, atol=1e-4)
     assert ends(base, []).shape == (0, expected.shape[1])
@@ -44,12 +45,12 @@ def test_what_is_held_is_not_read_again_and_as_far_as_prompts_begin_with_it(monk
     base, plain = pair("llama")
     read: list[int] = []
     monkeypatch.setattr(reading, "_read", _counting(read, reading._read))
-    held = hold(base, SHARED)
+    held = hold_prefix(base, SHARED)
     cut = (*SHARED[:17], 59, 58)
     for ids, fresh in (((*SHARED, 7, 9), 2), (SHARED, 1), (cut, 2), ((9, 9, 9), 3)):
         assert torch.allclose(ends(base, [ids], held=held)[0], alone(plain, ids), atol=1e-4)
         assert read.pop() == fresh
-    assert hold(base, SHARED[:15]) is None
+    assert hold_prefix(base, SHARED[:15]) is None
 
 
 def _counting(read, function):

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Prefix, common_length, read_prefix, shared_length
+from trimtab.answering.cache import Prefix, common_length, shared_length
+from trimtab.answering.choose import SHARE_FROM, hold_prefix
 from trimtab.model.attention import Rule, causal
 from trimtab.model.load import Base
 
 ROW_TOKENS = 2048  # of one pass over several prompts
-SHARE_FROM = 16  # tokens: a shorter beginning is not worth it
 
 
 class Behind:
@@ -41,16 +41,10 @@ class Behind:
 
 
 @torch.inference_mode()
-def hold(base: Base, ids: tuple[int, ...]) -> Prefix | None:
-    """Read now what later prompts begin with, to be handed to `ends`; None for a beginning too short to be worth it."""
-    return read_prefix(base, ids) if len(ids) >= SHARE_FROM else None
-
-
-@torch.inference_mode()
 def ends(base: Base, prompts: Sequence[tuple[int, ...]], *, held: Prefix | None = None) -> Tensor:
     """The last hidden state of each prompt, `[prompts, D]`, in the order asked.
 
-    Prompts are token ids, none empty. `held`: a beginning that was read before, used as far as all prompts begin with it.
+    Prompts are token ids, none empty. `held`: a beginning that `hold_prefix` read before, used as far as all prompts begin with it.
     """
     hidden_PD = torch.empty(len(prompts), base.model.config.hidden_size, dtype=base.model.dtype, device=base.device)
     if prompts:
@@ -68,7 +62,7 @@ def _shared(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None)
         common = min(common_length([*prompts, held.ids]), min(map(len, prompts)) - 1)
         if common >= SHARE_FROM and common * 2 >= alike:
             return held.first(common)
-    return hold(base, prompts[0][:alike])
+    return hold_prefix(base, prompts[0][:alike])
 
 
 def _read(base: Base, fresh: Sequence[tuple[int, ...]], prefix: Prefix | None) -> Tensor:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.answering.cache import Prefix, shared_length
-from trimtab.answering.ends import ends, hold
+from trimtab.answering.choose import hold_prefix
+from trimtab.answering.ends import ends
 from trimtab.answering.remote import RemoteModel
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session
@@ -110,7 +111,7 @@ def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> A
 def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Callable[[Prompt], Generation]:
     """One prompt at a time, what all of them begin with read beforehand."""
     ids = [session.encoder.prompt(prompt.messages) for prompt in sample]
-    answer = head_answerer(session, head, hold(session.base, ids[0][: shared_length(ids)]) if ids else None)
+    answer = head_answerer(session, head, hold_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
     return lambda prompt: answer([prompt])[0]
 
 
