@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from study_tasks import UNKNOWN, rows_of, write_task
 
-from trimtab.arms.contexts import GOLD_MISSING, Context, NearestShots, PromptBuilder, choose_context, fixed_shots
+from trimtab.arms.contexts import GOLD_MISSING, Context, NearestShots, PromptBuilder, context_for, fixed_shots
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message
@@ -67,13 +69,13 @@ def test_nearest_shots_are_found_beyond_a_large_group_of_ones_own(session: Sessi
 
     pool = [*(row(number, "own") for number in range(30)), *(row(number, "other") for number in range(100, 103))]
     (shots,) = NearestShots(session, pool)([row(99, "own")], 3)
-    assert [answer for _, answer in shots] == ["other"] * 3
+    assert [shot.references[0] for shot in shots] == ["other"] * 3
 
 
 def test_fixed_shots_show_different_answers_and_do_not_depend_on_the_order_of_rows(session: Session) -> None:
     pool = session.workspace.splits["train"]
     shots = fixed_shots(pool, 4)
-    assert len({answer for _, answer in shots}) == 4
+    assert len({shot.references[0] for shot in shots}) == 4
     assert fixed_shots(tuple(reversed(pool)), 4) == shots
     assert len(fixed_shots(pool[:3], 8)) == 3
     assert fixed_shots((), 4) == []
@@ -153,28 +155,7 @@ def test_only_questions_without_their_right_passage_are_put_right(session: Sessi
     assert all(len(prompt.hits) == 1 and has_gold(example, prompt.hits) for example, prompt in put_right)
 
 
-def test_the_count_is_the_best_on_dev_the_smaller_of_equals(session: Session) -> None:
-    arm = parse_arm("few-shot", session.task)
-    assert choose_context(session, arm, lambda context: -abs(context.shots - 4)).shots == 4
-    assert choose_context(session, arm, lambda context: 0.5).shots == 2
-    asked: list[Context] = []
-    assert choose_context(session, arm, lambda context: asked.append(context) or 0.0, search=False).shots == 4
-    assert asked == []
-    assert choose_context(session, parse_arm("prompt", session.task), lambda context: 0.0).chosen() == {}
-
-
-def test_of_a_composed_context_each_number_is_chosen_and_both_parts_are_shown(session: Session) -> None:
-    arm = parse_arm("few-shot+rag", session.task)
-    assert arm.name == "rag+few-shot"
-    asked: list[Context] = []
-
-    def score(context: Context) -> float:
-        asked.append(context)
-        return -abs(context.passages - 3) - abs(context.shots - 2)
-
-    context = choose_context(session, arm, score)
-    assert context.chosen() == {"passages": 3, "shots": 2}
-    assert len(asked) == 6  # one number after the other, not every pair
+def test_parts_of_a_context_stand_side_by_side(session: Session) -> None:
     test = session.workspace.splits["test"]
     alone = PromptBuilder(session, Context(passages=1)).prompts(test)
     both = PromptBuilder(session, Context(passages=1, shots=2, shot_kind="few-shot")).prompts(test)
@@ -183,6 +164,36 @@ def test_of_a_composed_context_each_number_is_chosen_and_both_parts_are_shown(se
         assert one.messages[-1] == two.messages[-1]
         assert len(shown(two.messages)) == 2
         assert shown(one.messages) == []
+
+
+def test_what_was_chosen_makes_the_same_context_again(session: Session) -> None:
+    arm = parse_arm("rag+few-shot", session.task)
+    context = Context(passages=5, shots=2, shot_kind="few-shot", draw=3, shot_passages=1, instruction="Say it.")
+    assert context_for(arm, json.loads(json.dumps(context.chosen()))) == context
+    assert context_for(arm) == Context(passages=3, shots=4, shot_kind="few-shot")
+    system = PromptBuilder(session, context).prompts(session.workspace.splits["test"][:1])[0].messages[0]
+    assert (system.role, system.content) == ("system", "Say it.")
+
+
+def test_draws_differ_and_a_shot_may_bring_its_right_passage(session: Session) -> None:
+    pool, test = session.workspace.splits["train"], session.workspace.splits["test"][:3]
+    draws = {tuple(shot.id for shot in fixed_shots(pool, 4, draw)) for draw in range(5)}
+    assert len(draws) == 5
+    plain = Context(passages=1, shots=4, shot_kind="few-shot")
+    for one, two in zip(
+        PromptBuilder(session, plain, fits=False).prompts(test),
+        PromptBuilder(session, replace(plain, shot_passages=1), fits=False).prompts(test),
+        strict=True,
+    ):
+        assert one.messages[-1] == two.messages[-1]
+        turns = list(zip(shown(one.messages), shown(two.messages), strict=True))
+        answers = [turn.content for turn in two.messages if turn.role == "assistant"]
+        for (bare, under), answer in zip(turns, answers, strict=True):
+            assert under.endswith(bare)
+            if answer == UNKNOWN:
+                assert under == bare
+            else:
+                assert f"{answer} has a bridge" in under
 
 
 def test_the_same_question_has_the_same_passages_whatever_it_is_called(session: Session) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from study_tasks import CLASSIFY, LABELLED, write_task
 
-from trimtab.arms.run import ArmRunner, Effort
+from trimtab.arms.run import Allowance, ArmRunner
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import NOTHING
@@ -36,26 +36,26 @@ def session(tmp_path: Path, tiny_model_folder: Path) -> Session:
 
 def test_it_learns_and_answers_as_it_was_measured(session: Session, tmp_path: Path) -> None:
     runner, arm = ArmRunner(session, None, Progress()), parse_arm("fast", session.task)
-    outcome = runner.run(arm, "test", tmp_path / "head", Effort())
+    outcome = runner.run(arm, "test", tmp_path / "head", Allowance())
     assert outcome.result.score is not None
     assert scores_of(outcome.answers).values_N.mean() > 0.9  # the first letter tells the label
     assert all(0.5 <= (answer.probability or 0) <= 1 for answer in outcome.answers)
     run = tmp_path / "head" / "run-0"
     assert {path.name for path in (run / "adapter").iterdir()} == {"model.safetensors", "config.json"}
     saved = SavedArm(id="r", folder=run, chosen={}, trained=NOTHING)
-    again = runner.run(arm, "test", tmp_path / "unused", Effort(), saved=saved)
+    again = runner.run(arm, "test", tmp_path / "unused", Allowance(), saved=saved)
     assert [one.answer for one in again.answers] == [one.answer for one in outcome.answers]
     assert [one.probability for one in again.answers] == pytest.approx([one.probability for one in outcome.answers])
     assert again.result.extras["same_alone"] == 1.0
     (run / "adapter" / "config.json").unlink()
     with pytest.raises(MissingError, match="no classification head"):
-        runner.run(arm, "test", tmp_path / "unused", Effort(), saved=saved)
+        runner.run(arm, "test", tmp_path / "unused", Allowance(), saved=saved)
 
 
 def test_it_takes_a_context_and_leaves_the_base_as_it_was(session: Session, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in session.base.model.named_parameters()}
     arm = parse_arm("own", session.task)
-    outcome = ArmRunner(session, None, Progress()).run(arm, "test", tmp_path / "own", Effort())
+    outcome = ArmRunner(session, None, Progress()).run(arm, "test", tmp_path / "own", Allowance())
     assert outcome.result.chosen == {"shots": 2}
     session.fresh_base()
     assert all(value.equal(before[name]) for name, value in session.base.model.named_parameters())

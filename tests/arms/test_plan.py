@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from study_tasks import write_task
 
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan, what_would_fit
-from trimtab.arms.run import Effort
+from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
+from trimtab.arms.run import Allowance
+from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import _Timing, predict
 from trimtab.arms.workspace import open_workspace
@@ -23,7 +24,7 @@ def arm(name: str, epoch: float = 100.0, answer: float = 10.0, choose: float = 3
         arm=name,
         stages=(StagePlan(epoch_seconds=epoch, epochs=epochs),),
         answer_seconds=answer,
-        choose_seconds=choose,
+        trials=(TrialPlan(what="numbers of shots", count=3, seconds=choose),) if choose else (),
         memory_mb=None,
     )
 
@@ -31,15 +32,40 @@ def arm(name: str, epoch: float = 100.0, answer: float = 10.0, choose: float = 3
 def test_cuts_come_in_their_order_and_no_further_than_needed() -> None:
     arms = [arm("lora")]  # 2 seeds: 2 (300 + 10) + 30 = 650 seconds
     assert fit(arms, None, 2).cuts == ()
-    assert fit(arms, 650, 2).effort == Effort(seeds=2)
-    assert fit(arms, 640, 2).effort == Effort(seeds=2, search=False)
-    assert fit(arms, 500, 2).effort == Effort(seeds=2, search=False, epochs=2.0)
-    assert fit(arms, 130, 2).effort == Effort(seeds=2, search=False, epochs=0.5)
-    assert fit(arms, 100, 2).effort == Effort(seeds=2, search=False, epochs=0.25)
+    assert fit(arms, 650, 2).allowance == Allowance(seeds=2, search_seconds=30.0)
+    assert fit(arms, 640, 2).allowance == Allowance(seeds=2, search_seconds=20.0)
+    assert fit(arms, 621, 2).allowance == Allowance(seeds=2)  # a second is not worth beginning
+    assert fit(arms, 500, 2).allowance == Allowance(seeds=2, epochs=2.0)
+    assert fit(arms, 130, 2).allowance == Allowance(seeds=2, epochs=0.5)
+    assert fit(arms, 100, 2).allowance == Allowance(seeds=2, epochs=0.25)
     plan = fit(arms, 60, 2)
-    assert plan.effort == Effort(seeds=1, search=False, epochs=0.25)
+    assert plan.allowance == Allowance(seeds=1, epochs=0.25)
     assert [len(plan.cuts), plan.left_out, plan.seconds] == [3, {}, 35.0]
     assert "lora" in fit(arms, 30, 2).left_out
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=6), st.floats(0, 5e3))
+def test_every_arm_may_search_for_the_same_time_and_all_of_it_is_used(wanted: list[float], left: float) -> None:
+    arms = [arm(f"a{number}", epoch=0, answer=0, choose=seconds) for number, seconds in enumerate(wanted)]
+    plan = fit(arms, left, 1)
+    share = plan.allowance.search_seconds
+    spent = sum(min(share, seconds) for seconds in wanted)
+    assert share <= max(wanted)
+    assert spent <= left + 1e-6
+    if 0 < share < max(wanted):  # nothing is left over while any arm wants more
+        assert spent == pytest.approx(left)
+    if left >= sum(wanted):
+        assert share == max(wanted)
+        assert plan.cuts == ()
+
+
+def test_more_seeds_are_trained_where_the_budget_has_room_for_all_of_them() -> None:
+    arms = [arm("lora", epoch=100, answer=10, choose=0, epochs=1), arm("prompt", epoch=0, answer=10, choose=0)]
+    trained = {"lora": 100.0}
+    assert seeds_that_fit(fit(arms, None, 1), trained, 100) == 3
+    assert seeds_that_fit(fit(arms, 340, 1), trained, 100) == 3  # 100 made, 20 of answers, twice 110 more
+    assert seeds_that_fit(fit(arms, 339, 1), trained, 100) == 2
+    assert seeds_that_fit(fit(arms, 200, 1), trained, 100) == 1
 
 
 def test_the_longest_arm_is_left_out_first_and_told_its_minutes() -> None:
@@ -62,11 +88,11 @@ def test_what_is_left_fits_and_a_larger_budget_leaves_out_no_more(rows, budget: 
     arms = [arm(f"a{number}", *row) for number, row in enumerate(rows)]
     plan = fit(arms, budget, seeds)
     assert plan.seconds <= budget * (1 + 1e-9)
-    assert plan.effort.seeds >= 1
+    assert plan.allowance.seeds >= 1
     if not plan.left_out:
         assert not fit(arms, 2 * budget, seeds).left_out
     if not plan.cuts:
-        assert plan.effort == Effort(seeds=seeds)
+        assert plan.allowance == Allowance(seeds=seeds, search_seconds=max(row[2] for row in rows))
 
 
 def test_a_kept_plan_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -93,19 +119,21 @@ model = "m"
 """
 
 
-def a_session(folder: Path, model: Path, arms: list[str]) -> Session:
-    return open_session(open_workspace(load_task(write_task(folder, model, arms, more=OWN))))
+def a_session(folder: Path, model: Path, arms: list[str], effort: str = "none") -> Session:
+    return open_session(open_workspace(load_task(write_task(folder, model, arms, more=OWN, effort=effort))))
 
 
-@pytest.mark.parametrize("first", ["fixed", "api-big+few-shot"])
-def test_an_arm_pays_for_choosing_where_the_one_before_it_chose_nothing(
-    first: str, tmp_path: Path, tiny_model_folder: Path
-) -> None:
-    session = a_session(tmp_path, tiny_model_folder, [first, "open", "tuned"])
-    plans = predict(session, session.task.arms)
-    assert plans[0].choose_seconds == 0.0
-    assert plans[1].choose_seconds > 0.0
-    assert plans[2].choose_seconds == 0.0  # what was chosen is shared
+def test_an_arm_may_try_what_neither_its_settings_nor_its_endpoint_fix(tmp_path: Path, tiny_model_folder: Path) -> None:
+    session = a_session(tmp_path, tiny_model_folder, ["fixed", "open", "tuned", "api-big+few-shot"], effort="standard")
+    tried = [{trial.what: trial.count for trial in plan.trials} for plan in predict(session, session.task.arms)]
+    wordings = tried[0]["instructions"]
+    assert tried[0] == {"instructions": wordings}
+    assert tried[1] == {"instructions": wordings, "numbers and draws of shots": 6}
+    assert tried[2] == {"numbers and draws of shots": 6, "learning rates": 4, "longer training": 1}
+    assert tried[3] == {}
+    assert all(trial.seconds > 0 for plan in predict(session, session.task.arms) for trial in plan.trials)
+    none = a_session(tmp_path, tiny_model_folder, ["open", "tuned"])
+    assert all(plan.trials == () for plan in predict(none, none.task.arms))
 
 
 def test_where_nothing_fits_the_cheapest_arm_and_its_budget_are_told() -> None:
@@ -123,8 +151,7 @@ def test_where_planning_has_no_time_arms_are_foretold_from_one_answer(tmp_path: 
     plans = predict(session, session.task.arms, seconds=0.0)
     assert asked == [1]
     assert [plan.timed for plan in plans] == [True, False, False, False]
-    effort = Effort()
-    seconds = {plan.arm: plan.seconds(effort) for plan in plans}
+    seconds = {plan.arm: plan.seconds(Allowance()) for plan in plans}
     assert all(value > 0 for value in seconds.values())
     assert seconds["lora"] > seconds["prompt"]
     assert seconds["tuned"] > seconds["lora"]  # its prompts are longer
@@ -146,7 +173,7 @@ def test_no_index_is_made_for_a_plan_that_has_no_time_for_it(
     assert not list((tmp_path / ".trimtab").glob("index/*.json"))
     timing = _Timing(session, 0.0)
     timing._embedded = 100.0  # seconds a character
-    first, second = (timing.arm(arm, 0).answer_seconds for arm in (session.task.arms[0], session.task.arms[0]))
+    first, second = (timing.arm(arm).answer_seconds for arm in (session.task.arms[0], session.task.arms[0]))
     assert first > 1000 > second  # the first arm that needs the index makes it
     (plan,) = predict(session, session.task.arms)
     assert plan.timed

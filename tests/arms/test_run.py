@@ -10,7 +10,7 @@ import torch
 from study_tasks import write_task
 
 from trimtab.arms.contexts import context_for
-from trimtab.arms.run import ArmRunner, Effort
+from trimtab.arms.run import Allowance, ArmRunner
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import Trained, recipe, train_weights
@@ -36,7 +36,7 @@ def test_an_arm_leaves_nothing_behind(session: Session, tmp_path: Path) -> None:
     runner = ArmRunner(session, None, Progress())
 
     def texts(name: str, folder: str) -> list[str]:
-        outcome = runner.run(parse_arm(name, session.task), "test", tmp_path / folder, Effort())
+        outcome = runner.run(parse_arm(name, session.task), "test", tmp_path / folder, Allowance())
         return [answer.answer for answer in outcome.answers]
 
     before = texts("prompt", "first")
@@ -48,9 +48,9 @@ def test_an_arm_leaves_nothing_behind(session: Session, tmp_path: Path) -> None:
 
 def test_kept_weights_answer_as_when_they_were_made(session: Session, tmp_path: Path) -> None:
     runner, arm = ArmRunner(session, None, Progress()), parse_arm("wild", session.task)
-    made = runner.run(arm, "test", tmp_path / "wild", Effort())
+    made = runner.run(arm, "test", tmp_path / "wild", Allowance())
     saved = SavedArm(id="r", folder=tmp_path / "wild" / "run-0", chosen={}, trained=Trained(seconds=7.0))
-    again = runner.run(arm, "test", tmp_path / "unused", Effort(), saved=saved)
+    again = runner.run(arm, "test", tmp_path / "unused", Allowance(), saved=saved)
     assert [answer.answer for answer in again.answers] == [answer.answer for answer in made.answers]
     assert again.result.score == made.result.score
     assert again.result.train_seconds == 7.0
@@ -70,7 +70,7 @@ def test_progress_counts_every_question(session: Session, tmp_path: Path) -> Non
     progress = Progress(
         listeners=[lambda event: seen.append((event["step"], event["of"])) if event["stage"] == "answer" else None]
     )
-    ArmRunner(session, None, progress).run(parse_arm("prompt", session.task), "test", tmp_path / "p", Effort())
+    ArmRunner(session, None, progress).run(parse_arm("prompt", session.task), "test", tmp_path / "p", Allowance())
     tests = len(session.workspace.splits["test"])
     assert seen[-1] == (tests, tests)
 
@@ -102,7 +102,7 @@ def test_arms_take_turns_on_one_loaded_base_that_stays_as_published(session: Ses
     model, runner = session.base.model, ArmRunner(session, None, Progress())
     for name in ("wild", "lora", "freeze"):
         arm = parse_arm(name, session.task)
-        runner.run(arm, "test", tmp_path / name, Effort(epochs=0.5))
+        runner.run(arm, "test", tmp_path / name, Allowance(epochs=0.5))
     session.fresh_base()
     assert session.base.model is model  # the disk was not read again
     now = dict(session.base.model.named_parameters())
@@ -126,19 +126,27 @@ def test_freezing_trains_the_last_layers_at_most_all_of_them(session: Session) -
 
 
 def test_choosing_on_dev_is_paid_by_every_arm_that_shares_the_choice(tmp_path: Path, tiny_model_folder: Path) -> None:
-    arms = ["few-shot", "quick", "prompt", "fixed", "api-big+few-shot"]
+    arms = ["few-shot", "quick", "fixed", "api-big+few-shot"]
     more = (
-        '[arm.quick]\nweights = "lora"\ncontext = "few-shot"\nepochs = 0.25\n[arm.fixed]\nweights = "base"\n'
-        'context = "few-shot"\nshots = 2\n[api.big]\nurl = "http://127.0.0.1:9"\nmodel = "m"\n'
+        '[arm.quick]\nweights = "lora"\ncontext = "few-shot"\nepochs = 0.25\nlearning_rate = 1e-3\nrank = 2\n'
+        '[arm.fixed]\nweights = "lora"\ncontext = "few-shot"\nshots = 2\nepochs = 0.25\nlearning_rate = 1e-3\nrank = 2\n'
+        '[api.big]\nurl = "http://127.0.0.1:9"\nmodel = "m"\n'
     )
-    session = open_session(open_workspace(load_task(write_task(tmp_path, tiny_model_folder, arms, more=more))))
-    runner, named = ArmRunner(session, None, Progress()), {arm.name: arm for arm in session.task.arms}
-    assert runner.context(named["api-big+few-shot"], Effort())[1] == 0.0  # and chooses nothing for those after it
-    usages = {name: runner.run(named[name], "test", tmp_path / name, Effort()).usage for name in arms[:4]}
-    assert usages["few-shot"].choose_seconds == usages["quick"].choose_seconds > 0
-    assert usages["prompt"].choose_seconds == usages["fixed"].choose_seconds == 0.0
+    task = load_task(write_task(tmp_path, tiny_model_folder, arms, more=more, effort="standard"))
+    session = open_session(open_workspace(task))
+    runner, named = (
+        ArmRunner(session, None, Progress(), tmp_path / "search.jsonl"),
+        {arm.name: arm for arm in task.arms},
+    )
+    made = {name: runner.make(named[name], tmp_path / name, Allowance(search_seconds=1e6)) for name in arms}
+    assert made["api-big+few-shot"].choose_seconds == made["fixed"].choose_seconds == 0.0
+    shots = [trial for trial in made["few-shot"].effort.trials if trial.what["instruction"] == "as in the task file"]
+    asked = [trial for trial in made["quick"].effort.trials if "shots" in trial.what]
+    assert {(str(trial.what), trial.seconds) for trial in shots} & {(str(trial.what), trial.seconds) for trial in asked}
+    assert made["quick"].choose_seconds > 0
+    outcome = runner.measure(named["few-shot"], made["few-shot"], "test")
     cost = session.task.cost
-    told, free = (cost_of(replace(usages["few-shot"], choose_seconds=seconds), cost) for seconds in (7.0, 0.0))
+    told, free = (cost_of(replace(outcome.usage, choose_seconds=seconds), cost) for seconds in (7.0, 0.0))
     assert told is not None
     assert free is not None
     assert told.up_front - free.up_front == pytest.approx(7.0)
@@ -154,6 +162,6 @@ def test_an_index_that_is_there_already_costs_what_it_took_to_make(
 
     def index_seconds(folder: str) -> float:
         runner = ArmRunner(open_session(open_workspace(task)), None, Progress())
-        return runner.run(task.arms[0], "test", tmp_path / folder, Effort(search=False)).usage.index_seconds
+        return runner.run(task.arms[0], "test", tmp_path / folder, Allowance()).usage.index_seconds
 
     assert index_seconds("made") == index_seconds("found") > 0

@@ -49,6 +49,7 @@ def write_task(
     data: str = "",
     base: str = "",
     study: str = "",
+    effort: str = "none",
     more: str = "",
 ) -> Path:
     """Write rows and task file; the task file."""
@@ -69,6 +70,7 @@ precision = "fp32"
 {base}
 [study]
 arms = {json.dumps(list(arms))}
+effort = "{effort}"
 {study}
 {more}
 """

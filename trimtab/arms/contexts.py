@@ -1,36 +1,45 @@
-"""What the model sees: worked examples, examples like the question, or passages; how many of them is chosen on dev."""
+"""What the model sees: the instruction, worked examples, examples like the question, or passages."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
 from trimtab.arms.session import Session
 from trimtab.base.files import sha256_text
-from trimtab.base.grammar import PARTS, method_of, shots_of
+from trimtab.base.grammar import PARTS, shots_of
 from trimtab.base.records import Arm, Example, Hit, Prompt
-from trimtab.data.prompts import Shot, compose
+from trimtab.data.prompts import Shot, compose, under_passages
+from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
 
-DEV_ITEMS = 60  # of dev, for choosing a number; a finer choice than these can tell is not made
 GOLD_MISSING = 0.1  # share of training prompts whose right passage is left out
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """A way of asking: how many passages and shots stand before the question, and which kind of shots."""
+    """A way of asking: how many passages and shots stand before the question, which kind of shots, and under which instruction.
+
+    `draw`: which of the draws of fixed shots. `shot_passages`: each shot stands under its own right passage. `instruction`: None for
+    the task's own.
+    """
 
     passages: int = 0
     shots: int = 0
     shot_kind: str | None = None
+    draw: int = 0
+    shot_passages: int = 0
+    instruction: str | None = None
 
     def chosen(self) -> dict[str, float | int | str]:
-        """What was chosen, by the names of the task file's settings."""
-        return {name: count for name, count in (("passages", self.passages), ("shots", self.shots)) if count}
+        """What it is made of, where it is not the instruction alone; numbers by the names of the task file's settings."""
+        numbers = {name: getattr(self, name) for name in ("passages", "shots", "draw", "shot_passages")}
+        found: dict[str, float | int | str] = {name: value for name, value in numbers.items() if value}
+        return found if self.instruction is None else {**found, "instruction": self.instruction}
 
     @property
     def is_instruction_alone(self) -> bool:
@@ -38,14 +47,19 @@ class Context:
         return not (self.passages or self.shots)
 
 
-def context_for(arm: Arm, counts: Mapping[str, object] | None = None) -> Context:
-    """The context of an arm: the numbers in `counts`, else those that its settings fix, else the usual ones."""
-    known = {**arm.settings, **(counts or {})}
-    numbers: dict[str, int] = {}
+def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context:
+    """The context of an arm: what was `chosen`, else what its settings fix, else the usual."""
+    known = {**arm.settings, **(chosen or {})}
+    numbers: dict[str, int] = {
+        name: known[name] for name in ("draw", "shot_passages") if isinstance(known.get(name), int)
+    }  # type: ignore[misc]
     for part in (PARTS[name] for name in arm.parts):
         fixed = known.get(part.setting)
         numbers[part.setting] = fixed if isinstance(fixed, int) else part.usual
-    return Context(**numbers, shot_kind=shots_of(arm))
+    instruction = known.get("instruction")
+    return Context(
+        **numbers, shot_kind=shots_of(arm), instruction=instruction if isinstance(instruction, str) else None
+    )
 
 
 class PromptBuilder:
@@ -56,10 +70,12 @@ class PromptBuilder:
 
     def __init__(self, session: Session, context: Context, *, fits: bool = True) -> None:
         self.session, self.context, self.fits = session, context, fits
-        self._instruction = session.task.task.instruction
+        own = session.task.task.instruction
+        self._instruction = own if context.instruction is None else context.instruction
         pool = session.workspace.splits["train"]
-        self._fixed = fixed_shots(pool, context.shots) if context.shot_kind == "few-shot" else []
+        self._fixed = fixed_shots(pool, context.shots, context.draw) if context.shot_kind == "few-shot" else []
         self._near = NearestShots(session, pool) if context.shot_kind == "nearest-shots" else None
+        self._shown: dict[str, Shot] = {}
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
         """Prompts as they are asked; what does not fit the model is dropped, the least alike first."""
@@ -72,8 +88,20 @@ class PromptBuilder:
     def _shots(self, examples: Sequence[Example]) -> list[list[Shot]]:
         """The shots of each example; one of the training rows is not shown its own answer."""
         if self._near:
-            return self._near(examples, self.context.shots)
-        return [[shot for shot in self._fixed if shot[0] != example.input] for example in examples]
+            rows = self._near(examples, self.context.shots)
+        else:
+            rows = [[shot for shot in self._fixed if shot.input != example.input] for example in examples]
+        self._show(shot for row in rows for shot in row)
+        return [[self._shown[shot.id] for shot in row] for row in rows]
+
+    def _show(self, shots: Iterable[Example]) -> None:
+        """Write shots as they are shown: a question and its answer, where it is so chosen under its right passage."""
+        new = list({shot.id: shot for shot in shots if shot.id not in self._shown}.values())
+        hits = self.session.hits(new) if self.context.shot_passages else [()] * len(new)
+        for shot, found in zip(new, hits, strict=True):
+            right = [_shortened(hit, shot.references) for hit in self._right(shot, found)[:1]] if found else []
+            question = under_passages(shot.input, right) if right else shot.input
+            self._shown[shot.id] = question, shot.references[0]
 
     def training_prompts(self, examples: Sequence[Example], seed: int) -> list[tuple[Prompt, str]]:
         """Prompts with the answer to imitate.
@@ -144,13 +172,24 @@ def _holds_answer(hit: Hit, example: Example) -> bool:
     return any(reference.casefold() in text for reference in example.references)
 
 
+def _shortened(hit: Hit, references: Sequence[str]) -> Hit:
+    """A passage cut to the sentence that holds an answer and its neighbours: a shot is to be short."""
+    said = sentences(hit.passage.text)
+    places = [n for n, one in enumerate(said) if any(right.casefold() in one.casefold() for right in references)]
+    if not places:
+        return hit
+    text = " ".join(said[max(0, places[0] - 1) : places[0] + 2])
+    return replace(hit, rank=1, passage=replace(hit.passage, text=text))
+
+
 def _unknown(example: Example, session: Session) -> bool:
     return example.references[0].strip().casefold() == session.task.task.unknown.strip().casefold()
 
 
-def fixed_shots(pool: Sequence[Example], count: int) -> list[Shot]:
-    """The same examples for every question: a fixed draw of short ones, no answer or group twice while there is a choice."""
-    order = sorted(pool, key=lambda example: sha256_text("shots", example.id))
+def fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Example]:
+    """The same examples for every question: a draw of short ones, no answer or group twice while there is a choice."""
+    seed = ("shots", str(draw)) if draw else ("shots",)
+    order = sorted(pool, key=lambda example: sha256_text(*seed, example.id))
     median = sorted(len(example.input) for example in pool)[len(pool) // 2] if pool else 0
     short = [example for example in order if len(example.input) <= 2 * median]
     picked: list[Example] = []
@@ -160,8 +199,7 @@ def fixed_shots(pool: Sequence[Example], count: int) -> list[Shot]:
         if len(picked) < count and not keys & seen:
             picked.append(example)
             seen |= keys
-    picked += [example for example in order if example not in picked][: count - len(picked)]
-    return [(example.input, example.references[0]) for example in picked]
+    return picked + [example for example in order if example not in picked][: count - len(picked)]
 
 
 class NearestShots:
@@ -171,7 +209,7 @@ class NearestShots:
         self.session, self.pool = session, pool
         self._vectors_PD = session.embedder.encode([example.input for example in pool])
 
-    def __call__(self, examples: Sequence[Example], count: int) -> list[list[Shot]]:
+    def __call__(self, examples: Sequence[Example], count: int) -> list[list[Example]]:
         """For each example its `count` shots."""
         if not examples:
             return []
@@ -180,34 +218,8 @@ class NearestShots:
         for example, row in zip(examples, alike_NP, strict=True):
             alike = (self.pool[place] for place in np.argsort(-row, kind="stable"))
             own = list(islice((shot for shot in alike if self._may_stand(shot, example)), count))
-            chosen.append([(shot.input, shot.references[0]) for shot in reversed(own)])
+            chosen.append(own[::-1])
         return chosen
 
     def _may_stand(self, shot: Example, example: Example) -> bool:
         return shot.id != example.id and (shot.group is None or shot.group != example.group)
-
-
-def context_key(arm: Arm) -> tuple[object, ...]:
-    """What arms that share one choice of numbers have in common: the context, and which numbers of it their settings fix."""
-    return (arm.context, *(arm.settings.get(PARTS[part].setting) for part in arm.parts))
-
-
-def tries(arm: Arm) -> int:
-    """How many contexts are asked on dev to choose the arm's numbers; none for a model that is not the base."""
-    open_parts = [PARTS[part] for part in arm.parts if PARTS[part].setting not in arm.settings]
-    return sum(len(part.tried) for part in open_parts) if method_of(arm).uses_base else 0
-
-
-def choose_context(session: Session, arm: Arm, score: Callable[[Context], float], *, search: bool = True) -> Context:
-    """The context of an arm: each number that its settings do not fix is the one that scores best on dev, the smaller of equals.
-
-    One number after the other, passages first, the rest at what is usual or was chosen before.
-    """
-    context = context_for(arm)
-    if not search or not session.workspace.splits["dev"]:
-        return context
-    for part in (PARTS[name] for name in arm.parts):
-        if part.setting not in arm.settings:
-            options = [context_for(arm, {**context.chosen(), part.setting: count}) for count in part.tried]
-            context = max(options, key=score)  # max keeps the first, smaller, of equals
-    return context

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trimtab.arms.run import Effort
+from trimtab.arms.run import Allowance
+from trimtab.arms.search import TrialPlan
 from trimtab.arms.weights import evaluations
 from trimtab.base.codec import read_record, write_record
 
 PLANNING = 0.1  # share of the budget that planning may take
+LEAST_SHARE = 0.05  # of what its trials would take, for which an arm begins to search at all
+MOST_SEEDS = 3  # of an arm that dev leaves among the best, where the task file states no number
 EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 
@@ -25,7 +28,7 @@ class StagePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmPlan:
-    """Predicted seconds of an arm: its stages of one seed, one look at dev, answers of one seed, choosing on dev.
+    """Predicted seconds of an arm: its stages of one seed, one look at dev, answers of one seed, and what it may try on dev.
 
     `problem`: why nothing could be predicted; `timed`: whether its own steps were timed, or all is foretold from another arm's.
     """
@@ -34,34 +37,41 @@ class ArmPlan:
     stages: tuple[StagePlan, ...] = ()
     dev_seconds: float = 0.0
     answer_seconds: float = 0.0
-    choose_seconds: float = 0.0
+    trials: tuple[TrialPlan, ...] = ()
     memory_mb: float | None = None
     problem: str | None = None
     timed: bool = True
 
-    def seconds(self, effort: Effort) -> float:
-        """Predicted seconds with that effort."""
-        most = float("inf") if effort.epochs is None else effort.epochs
+    @property
+    def search_seconds(self) -> float:
+        """Predicted seconds of everything that it may try."""
+        return sum(trial.seconds for trial in self.trials)
+
+    def seconds(self, allowance: Allowance) -> float:
+        """Predicted seconds with that allowance."""
+        most = float("inf") if allowance.epochs is None else allowance.epochs
         training = sum(stage.epoch_seconds * min(stage.epochs, most) for stage in self.stages)
         if self.stages:
             training += self.dev_seconds * evaluations(min(self.stages[-1].epochs, most))
-        return effort.seeds * (training + self.answer_seconds) + self.choose_seconds * effort.search
+        searching = min(self.search_seconds, allowance.search_seconds)
+        return allowance.seeds * (training + self.answer_seconds) + searching
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The arms that fit, what each may spend, and what was cut to make them fit."""
+    """The arms that fit, what each may spend, and what was cut to make them fit; `budget`: seconds that all may take."""
 
     arms: tuple[ArmPlan, ...]
-    effort: Effort
+    allowance: Allowance
     left_out: Mapping[str, str]
     cuts: tuple[str, ...]
     precision: str | None = None  # of the base model, decided before the first arm runs
+    budget: float | None = None
 
     @property
     def seconds(self) -> float:
         """Predicted seconds of all arms that will run."""
-        return sum(arm.seconds(self.effort) for arm in self.arms if arm.arm not in self.left_out)
+        return sum(arm.seconds(self.allowance) for arm in self.arms if arm.arm not in self.left_out)
 
     @property
     def runs_nothing(self) -> bool:
@@ -70,45 +80,75 @@ class Plan:
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
-    """Cut until the arms fit the budget: first the choosing on dev, then epochs, then seeds; then arms, the longest first.
+    """Cut until the arms fit the budget: first what each may try on dev, then epochs, then seeds; then arms, the longest first.
 
-    Test questions are never cut. Arms left out are told with the minutes they lack.
+    Every arm may try for the same time: as long as the longest list of trials takes, less where that does not fit. Test questions
+    are never cut. Arms left out are told with the minutes they lack.
     """
-    effort = Effort(seeds=seeds)
+    whole = max((arm.search_seconds for arm in arms), default=0.0)
+    allowance = Allowance(seeds=seeds, search_seconds=whole)
     cuts: list[str] = []
     left_out: dict[str, str] = {}
 
-    def total(trial: Effort) -> float:
+    def total(trial: Allowance) -> float:
         return sum(arm.seconds(trial) for arm in arms)
 
-    if budget is not None and total(effort) > budget:
-        effort = replace(effort, search=False)
-        cuts.append("numbers of shots and passages are the usual ones, not chosen on dev")
+    if budget is not None and total(allowance) > budget:
+        share = _share(arms, budget - total(replace(allowance, search_seconds=0.0)), whole)
+        allowance = replace(allowance, search_seconds=share)
+        if whole:
+            cuts.append(
+                f"what each arm may try on dev, to {share:.0f} of {whole:.0f} seconds"
+                if share
+                else "what each arm may try on dev: all stand as they usually are"
+            )
         most = max((stage.epochs for arm in arms for stage in arm.stages), default=0.0)
         for epochs in EPOCH_CUTS:
-            if total(effort) > budget and epochs < most:
-                effort = replace(effort, epochs=epochs)
-        if effort.epochs is not None:
-            cuts.append(f"at most {effort.epochs:g} epoch{'s' if effort.epochs > 1 else ''} of training")
-        while total(effort) > budget and effort.seeds > 1:
-            effort = replace(effort, seeds=effort.seeds - 1)
-        if effort.seeds < seeds:
-            cuts.append(f"{effort.seeds} of {seeds} seeds")
-        spent = total(effort)
-        for arm in sorted(arms, key=lambda arm: -arm.seconds(effort)):
+            if total(allowance) > budget and epochs < most:
+                allowance = replace(allowance, epochs=epochs)
+        if allowance.epochs is not None:
+            cuts.append(f"at most {allowance.epochs:g} epoch{'s' if allowance.epochs > 1 else ''} of training")
+        while total(allowance) > budget and allowance.seeds > 1:
+            allowance = replace(allowance, seeds=allowance.seeds - 1)
+        if allowance.seeds < seeds:
+            cuts.append(f"{allowance.seeds} of {seeds} seeds")
+        spent = total(allowance)
+        for arm in sorted(arms, key=lambda arm: -arm.seconds(allowance)):
             if spent > budget:
                 left_out[arm.arm] = (
                     f"the {_minutes(budget)} min that the budget leaves lack about {_minutes(spent - budget)} min for it; "
                     "raise study.budget in a new study"
                 )
-                spent -= arm.seconds(effort)
-    return Plan(arms=tuple(arms), effort=effort, left_out=left_out, cuts=tuple(cuts))
+                spent -= arm.seconds(allowance)
+    return Plan(arms=tuple(arms), allowance=allowance, left_out=left_out, cuts=tuple(cuts), budget=budget)
+
+
+def _share(arms: Sequence[ArmPlan], left: float, whole: float) -> float:
+    """The most seconds that every arm may search for with `left` seconds in all; 0 where that is hardly any."""
+    wanted = sorted(arm.search_seconds for arm in arms)
+    share = 0.0
+    for number, seconds in enumerate(wanted):
+        share = max(0.0, left) / (len(wanted) - number)
+        if share <= seconds:
+            break
+        left -= seconds
+    return min(share, whole) if share >= LEAST_SHARE * whole else 0.0
+
+
+def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> int:
+    """How many seeds, up to MOST_SEEDS, arms may have when all arms were made in `spent` seconds and each took its `trained` ones."""
+    if plan.budget is None:
+        return MOST_SEEDS
+    answers = {arm.arm: arm.answer_seconds for arm in plan.arms if arm.arm not in plan.left_out}
+    left = plan.budget - spent - sum(answers.values())
+    each = sum(seconds + answers.get(arm, 0.0) for arm, seconds in trained.items())
+    return next((seeds for seeds in range(MOST_SEEDS, 1, -1) if (seeds - 1) * each <= left), 1)
 
 
 def what_would_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
     """Of a plan in which no arm fits: the cheapest arm with its minutes, and the budget that it takes beside `planning` seconds, as in `3m`."""
-    cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.effort))
-    seconds = cheapest.seconds(plan.effort)
+    cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.allowance))
+    seconds = cheapest.seconds(plan.allowance)
     budget = max(seconds / (1 - PLANNING), seconds + planning)
     return f"the cheapest, {cheapest.arm}, takes about {_minutes(seconds)} min", f"{math.floor(budget / 60) + 1}m"
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from trimtab.arms.answerers import Ready, ready, score_on
-from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_context, context_for, context_key, tries
+from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.saved import SavedArm
+from trimtab.arms.search import MENUS, DevScores, choose_context
 from trimtab.arms.session import Session
-from trimtab.arms.weights import Trained, train_weights
+from trimtab.arms.weights import DEV_QUESTIONS, Recipe, Search, Trained, train_weights
 from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
-from trimtab.base.results import ArmResult, Classes, TokenFee, Usage
+from trimtab.base.results import ArmEffort, ArmResult, Classes, TokenFee, Usage
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.figures import (
@@ -46,12 +47,40 @@ def forget_replies(folder: Path) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effort:
-    """What an arm may spend after the study's budget was looked at; `epochs` None leaves the default."""
+class Allowance:
+    """What every arm may spend after the study's budget was looked at: seconds of searching on dev; `epochs` None leaves the default."""
 
     seeds: int = 1
-    search: bool = True
+    search_seconds: float = 0.0
     epochs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """An arm that is ready to be measured: what it is shown, its weights seed by seed, and what finding them took.
+
+    `dev_scores`: of dev questions that it answered on the way, by id.
+    """
+
+    context: Context
+    trained: tuple[Trained, ...]
+    folders: tuple[Path, ...]
+    effort: ArmEffort | None = None
+    choose_seconds: float = 0.0
+    index_seconds: float = 0.0
+    peak_mb: float = 0.0
+    dev_scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of making it, search included."""
+        return self.choose_seconds + self.index_seconds + sum(trained.seconds for trained in self.trained)
+
+    @property
+    def chosen(self) -> dict[str, float | int | str]:
+        """What was chosen, by the names of the task file's settings."""
+        recipe = self.trained[0].recipe
+        return {**self.context.chosen(), **(recipe.chosen() if recipe else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,93 +102,160 @@ class _Measured:
     answers: list[Answer] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
-    train_seconds: float = 0.0
     answer_seconds: float = 0.0
-    index_seconds: float = 0.0
-    choose_seconds: float = 0.0
     stored_bytes: int = 0
     peak_mb: float = 0.0
 
 
 class ArmRunner:
-    """Runs arms in one session; the context of base-model arms is chosen once and shared."""
+    """Runs arms in one session; what the base model scored on dev is kept in the file `searches`, and shared by the arms."""
 
-    def __init__(self, session: Session, scorer: Scorer | None, progress: Progress) -> None:
+    def __init__(
+        self, session: Session, scorer: Scorer | None, progress: Progress, searches: Path | None = None
+    ) -> None:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
-        self._contexts: dict[tuple[object, ...], tuple[Context, float]] = {}
-        self._on_dev: dict[Context, dict[str, float]] = {}  # of the base model
+        self.scores = DevScores(searches, self._ask_on_dev)
 
-    def run(self, arm: Arm, split: Split, folder: Path, effort: Effort, *, saved: SavedArm | None = None) -> Outcome:
-        """Choose the arm's context, make its weights under `folder`, answer the split, measure.
+    def run(
+        self, arm: Arm, split: Split, folder: Path, allowance: Allowance, *, saved: SavedArm | None = None
+    ) -> Outcome:
+        """Make an arm below `folder`, answer the split, measure; `saved` is one that was made before."""
+        return self.measure(arm, self.taken(arm, saved) if saved else self.make(arm, folder, allowance), split)
 
-        `saved` are weights and a context that were made before; nothing is chosen or trained then.
-        """
-        examples = self.session.workspace.splits[split]
-        if method_of(arm).uses_base:  # what the arm before it left is not this one's
-            self.session.fresh_base()
-        else:
-            release_memory()
+    def taken(self, arm: Arm, saved: SavedArm) -> Made:
+        """An arm that was made before."""
+        self._clear(arm)
         with MemoryPeak() as memory:
-            index_seconds = self._index_seconds(examples) if arm.retrieves else 0.0
-            context, choosing = (context_for(arm, saved.chosen), 0.0) if saved else self.context(arm, effort)
-            found = _Measured(context=context, index_seconds=index_seconds, choose_seconds=choosing)
-            on_dev = {} if is_trained(arm) or arm.endpoint else self._on_dev.get(context, {})
-            made: list[dict[str, float]] = []
-            for seed in range(effort.seeds):
+            index_seconds = self._index_seconds() if arm.retrieves else 0.0
+        return Made(
+            context=context_for(arm, saved.chosen),
+            trained=(saved.trained,),
+            folders=(saved.folder,),
+            index_seconds=index_seconds,
+            peak_mb=memory.megabytes,
+        )
+
+    def make(self, arm: Arm, folder: Path, allowance: Allowance) -> Made:
+        """Search what the arm is shown and how its weights are made, within its allowance, and make them below `folder`."""
+        self.progress.arm, self.progress.seed = arm.name, 0
+        self._clear(arm)
+        with MemoryPeak() as memory:
+            index_seconds = self._index_seconds() if arm.retrieves else 0.0
+            effort_level, seconds = self.task.study.effort, allowance.search_seconds
+            asked: ArmEffort | None = None
+            context = context_for(arm)
+            if seconds > 0:
+                context, asked = choose_context(self.session, arm, self.scores, effort_level, seconds)
+            menu, left = MENUS.get(effort_level), seconds - (asked.seconds if asked else 0.0)
+            search = Search(menu=menu, seconds=left) if menu and seconds > 0 else None
+            first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
+            effort = _both(asked, first.effort)
+            made = Made(
+                context=context,
+                trained=(first,),
+                folders=(folder / "run-0",),
+                effort=effort,
+                choose_seconds=_beside_training(asked, first.effort),
+                index_seconds=index_seconds,
+                dev_scores=self._scored_on_dev(arm, context, first, folder / "run-0"),
+            )
+        return self.with_seeds(arm, replace(made, peak_mb=memory.megabytes), folder, allowance)
+
+    def with_seeds(self, arm: Arm, made: Made, folder: Path, allowance: Allowance) -> Made:
+        """The arm with as many runs as its allowance has seeds, the later ones made as the first one was found to be best."""
+        trained, folders, peak = list(made.trained), list(made.folders), made.peak_mb
+        for seed in range(len(trained), allowance.seeds):
+            self.progress.arm, self.progress.seed = arm.name, seed
+            run = folder / f"run-{seed}"
+            self._clear(arm)
+            with MemoryPeak() as memory:
+                trained.append(
+                    self._train(arm, made.context, run, seed, allowance.epochs, found=made.trained[0].recipe)
+                )
+            folders.append(run)
+            peak = max(peak, memory.megabytes)
+        return replace(made, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
+
+    def measure(self, arm: Arm, made: Made, split: Split) -> Outcome:
+        """Answer the split with every run of an arm, and what that comes to."""
+        examples = self.session.workspace.splits[split]
+        self._clear(arm)
+        found = _Measured(context=made.context)
+        with MemoryPeak() as memory:
+            for seed, run in enumerate(made.folders):
                 self.progress.arm, self.progress.seed = arm.name, seed
-                run = saved.folder if saved else folder / f"run-{seed}"
-                trained = saved.trained if saved else self._train(arm, context, run, seed, effort.epochs)
-                found.train_seconds += trained.seconds / effort.seeds
-                made.append(trained.figures)
-                on_dev = on_dev or dict(trained.dev_scores)
                 found.stored_bytes = folder_bytes(run / "adapter")
-                replies = None if saved else run / REPLIES
+                replies = run / REPLIES if arm.endpoint else None
                 sample = self.session.part(split, SAMPLE)
-                with ready(self.session, arm, context, run, sample, replies=replies) as able:
-                    self._measure(found, able, examples, split, seed, effort.seeds)
-        found.peak_mb = memory.megabytes
-        usage = self._usage(arm, found)
+                with ready(self.session, arm, made.context, run, sample, replies=replies) as able:
+                    self._measure(found, able, examples, split, seed, len(made.folders))
+        found.peak_mb = max(made.peak_mb, memory.megabytes)
+        usage = self._usage(arm, made, found)
         runs = by_seed(found.answers)
         found.figures.update(
-            mean_figures(made) | mean_figures([extra_figures(run, examples, self.task) for run in runs])
+            mean_figures([trained.figures for trained in made.trained])
+            | mean_figures([extra_figures(run, examples, self.task) for run in runs])
         )
         return Outcome(
             answers=tuple(found.answers),
-            result=self._result(arm, found, usage),
+            result=self._result(arm, made, found, usage),
             usage=usage,
             classes=mean_classes([class_figures(run) for run in runs]) if self.task.task.kind == "classify" else None,
-            dev_scores=on_dev,
+            dev_scores=made.dev_scores,
         )
 
-    def context(self, arm: Arm, effort: Effort) -> tuple[Context, float]:
-        """The arm's context, and the seconds of choosing it on dev with the base model: done once, and paid by each arm that shares it."""
-        key = context_key(arm)
-        if key in self._contexts:
-            return self._contexts[key]
-        if not (effort.search and tries(arm)):
-            return context_for(arm), 0.0
-        began = time.perf_counter()
-        context = choose_context(self.session, arm, self._score_context)
-        self._contexts[key] = context, time.perf_counter() - began
-        return self._contexts[key]
+    def _clear(self, arm: Arm) -> None:
+        """Take away what the arm before it left."""
+        if method_of(arm).uses_base:
+            self.session.fresh_base()
+        else:
+            release_memory()
 
-    def _score_context(self, context: Context) -> float:
+    def _ask_on_dev(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+        """What the base model scores on dev questions under a context, and the seconds that it took."""
         self.session.fresh_base()
-        named = ", ".join(f"{count} {what}" for what, count in context.chosen().items())
-        self.progress.emit("choose", note=f"{named} on dev")
-        dev = self.session.part("dev", DEV_ITEMS)
+        chosen = {**context.chosen(), "instruction": "another instruction" if context.instruction else ""}
+        named = ", ".join(
+            f"{value} {what}" if what != "instruction" else str(value) for what, value in chosen.items() if value
+        )
+        self.progress.emit("choose", note=f"{named or 'the instruction'} on {len(rows)} dev questions")
+        began = time.perf_counter()
         builder = PromptBuilder(self.session, context)
-        value, self._on_dev[context] = score_on(self.session, dev, builder, self.session.answer, self.scorer)
-        return value
+        _, scores = score_on(self.session, rows, builder, self.session.answer, self.scorer)
+        return scores, time.perf_counter() - began
 
-    def _index_seconds(self, examples: Sequence[Example]) -> float:
+    def _scored_on_dev(self, arm: Arm, context: Context, trained: Trained, run: Path) -> Mapping[str, float]:
+        """What the arm scored on dev questions while it was made; nothing is asked of a language model for it."""
+        if arm.weights == "linear":
+            dev = self.session.part("dev", DEV_QUESTIONS)
+            with ready(self.session, arm, context, run) as able:
+                return score_on(self.session, dev, able.builder, able.many, self.scorer)[1] if dev else {}
+        if is_trained(arm) or arm.endpoint:
+            return trained.dev_scores
+        return self.scores.known(context)
+
+    def _index_seconds(self) -> float:
         self.progress.emit("index")
-        self.session.hits(examples[:1])  # loads the embedding model
         return self.session.index.seconds
 
-    def _train(self, arm: Arm, context: Context, run: Path, seed: int, epochs: float | None) -> Trained:
+    def _train(
+        self,
+        arm: Arm,
+        context: Context,
+        run: Path,
+        seed: int,
+        epochs: float | None,
+        *,
+        search: Search | None = None,
+        found: Recipe | None = None,
+    ) -> Trained:
         return train_weights(
-            self.session, arm, context, run, self.progress, seed=seed, epochs=epochs, scorer=self.scorer
+            *(self.session, arm, context, run, self.progress),
+            seed=seed,
+            epochs=epochs,
+            scorer=self.scorer,
+            search=search,
+            found=found,
         )
 
     def _measure(
@@ -217,13 +313,13 @@ class ArmRunner:
             self.progress.emit("latency", step=number, of=len(asked) + 2)
         return seconds[2:], given[2:]
 
-    def _usage(self, arm: Arm, found: _Measured) -> Usage:
+    def _usage(self, arm: Arm, made: Made, found: _Measured) -> Usage:
         price = self.task.api[arm.endpoint].price_per_million if arm.endpoint else None
         return Usage(
-            train_seconds=found.train_seconds,
+            train_seconds=float(np.mean([trained.seconds for trained in made.trained])),
             evaluation_seconds=found.answer_seconds,
-            index_seconds=found.index_seconds,
-            choose_seconds=found.choose_seconds,
+            index_seconds=made.index_seconds,
+            choose_seconds=made.choose_seconds,
             seconds_per_question=float(np.mean(found.latencies)),
             seconds_error=float(np.std(found.latencies) / len(found.latencies) ** 0.5),
             prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),
@@ -233,7 +329,7 @@ class ArmRunner:
             token_fee=TokenFee(input=price.input, output=price.output) if price else None,
         )
 
-    def _result(self, arm: Arm, found: _Measured, usage: Usage) -> ArmResult:
+    def _result(self, arm: Arm, made: Made, found: _Measured, usage: Usage) -> ArmResult:
         p50, p95 = latency_percentiles(found.latencies)
         score = score_estimate(found.answers, self.task)
         floor = score_floor(found.answers, self.task)
@@ -260,5 +356,25 @@ class ArmRunner:
             latency_p95_high_ms=latency_bound(found.latencies),
             seconds_per_question=usage.seconds_per_question,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
-            chosen=found.context.chosen(),
+            chosen=made.chosen,
+            effort=made.effort,
         )
+
+
+def _both(asked: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:
+    """The search of what an arm is shown and that of how it is trained, as one."""
+    if asked is None or trained is None:
+        return asked or trained
+    stops = (asked.stopped, trained.stopped)
+    return ArmEffort(
+        seconds=asked.seconds + trained.seconds,
+        trials=(*asked.trials, *trained.trials),
+        stopped=next((stop for stop in stops if stop != "no trial was better"), stops[0]),
+        improving=asked.improving or trained.improving,
+    )
+
+
+def _beside_training(asked: ArmEffort | None, trained: ArmEffort | None) -> float:
+    """Seconds of everything tried but the training that was kept, which counts as training."""
+    tried = [trial.seconds for trial in trained.trials if not trial.kept] if trained else []
+    return (asked.seconds if asked else 0.0) + sum(tried)

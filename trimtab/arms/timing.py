@@ -11,9 +11,11 @@ import psutil
 
 from trimtab.answering.cache import shared_length
 from trimtab.answering.engine import Engine
-from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, context_for, context_key, tries
+from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.ladder import LONGER, LOOKS
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.run import BATCH_ITEMS
+from trimtab.arms.search import MENUS, TrialPlan, planned
 from trimtab.arms.session import Session
 from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, Recipe, prepare, recipe, training_rows
 from trimtab.base.errors import MissingError, TrimtabError
@@ -47,14 +49,10 @@ def predict(
     """
     progress, timing = progress or Progress(), _Timing(session, seconds)
     plans: list[ArmPlan] = []
-    chosen: set[tuple[object, ...]] = set()
     for number, arm in enumerate(arms, 1):
         progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
-        key = context_key(arm)
-        choices = 0 if key in chosen else tries(arm)
-        chosen.update([key] if choices else [])
         try:
-            plans.append(timing.arm(arm, choices))
+            plans.append(timing.arm(arm))
         except MissingError:
             raise
         except (TrimtabError, RuntimeError, ValueError, MemoryError) as error:
@@ -94,8 +92,8 @@ class _Timing:
         """Seconds that may still be spent."""
         return self._end - time.perf_counter()
 
-    def arm(self, arm: Arm, choices: int) -> ArmPlan:
-        """The plan of one arm, which asks dev `choices` times to choose what its prompts hold."""
+    def arm(self, arm: Arm) -> ArmPlan:
+        """The plan of one arm."""
         session, splits = self.session, self.session.workspace.splits
         if arm.endpoint:
             return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
@@ -109,13 +107,13 @@ class _Timing:
         plan = ArmPlan(
             arm=arm.name,
             answer_seconds=setup + rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
-            choose_seconds=choices * rate.many * min(dev, DEV_ITEMS),
+            trials=planned(session, arm, session.task.study.effort, rate.many),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
         )
         if not is_trained(arm):
             return plan
-        made = recipe(arm, len(splits["train"]), 0)
+        made = recipe(arm, len(splits["train"]), 0, by_need=session.task.study.effort in MENUS)
         prepare(session, made)
         each, speed, timed = self._training_rate(made, context, rate)
         tokens = {"sft": each * len(splits["train"]), "head": each * len(splits["train"])}
@@ -123,14 +121,29 @@ class _Timing:
             rows = document_rows(session.workspace.documents, session.encoder)
             tokens["docs"] = sum(len(row.encoded.ids) for row in rows)
         dev_loss = each * len(session.part("dev", DEV_ROWS)) / speed / STEP_PASSES
+        look = dev_loss + rate.many * min(dev, DEV_QUESTIONS)
+        stages = [StagePlan(epoch_seconds=tokens[stage.name] / speed, epochs=stage.epochs) for stage in made.stages]
         return replace(
             plan,
-            stages=tuple(
-                StagePlan(epoch_seconds=tokens[stage.name] / speed, epochs=stage.epochs) for stage in made.stages
+            stages=tuple(stages),
+            dev_seconds=look,
+            trials=(
+                *plan.trials,
+                *self._of_training(stages[-1].epoch_seconds * stages[-1].epochs, look if dev else 0.0),
             ),
-            dev_seconds=dev_loss + rate.many * min(dev, DEV_QUESTIONS),
             memory_mb=memory_mb(session.base),
             timed=rate.timed and timed,
+        )
+
+    def _of_training(self, whole: float, look: float) -> tuple[TrialPlan, ...]:
+        """What may be tried of a training that takes `whole` seconds, each look at dev so many; nothing without a dev split."""
+        menu = MENUS.get(self.session.task.study.effort)
+        if menu is None or not look:
+            return ()
+        quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
+        return (
+            TrialPlan(what="learning rates", count=rates, seconds=rates * quarter),
+            TrialPlan(what="longer training", count=1, seconds=(LONGER - 1) * whole),
         )
 
     def with_memory_held(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:

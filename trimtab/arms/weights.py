@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,23 +11,31 @@ from pathlib import Path
 from trimtab.arms.answerers import head_answerer, score_on
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
+from trimtab.arms.ladder import LOOKS, Open, Setting, climb
+from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, METHODS, is_trained, method_of
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
-from trimtab.base.records import Arm, Example, Setting
+from trimtab.base.records import Arm, Example
+from trimtab.base.records import Setting as Value
+from trimtab.base.results import ArmEffort
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
-from trimtab.training.batch import Row
+from trimtab.training.batch import Row, steps_per_epoch
 from trimtab.training.head import Classification, Head, label_rows, save_head
 from trimtab.training.linear import train_linear
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
 from trimtab.training.monitor import Evaluation, Health, Reading
+from trimtab.training.optim import Schedule, copied, put_back
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 ALPHA_PER_RANK = 2
 DEV_ROWS, DEV_QUESTIONS = 96, 60
+LEAST_STEPS = 100  # of the optimizer, below which hardly any rate has its effect
+
+_Objective = Supervised | Classification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +51,7 @@ class Stage:
 class Recipe:
     """How the weights of an arm are made, every default filled in.
 
-    `rank` is None but for adapters; `layers` None is the usual number, or all of a shallow model.
+    `rank` is None but for adapters; `layers` None is the usual number, or all of a shallow model. `schedule`: that of the last stage.
     """
 
     method: str
@@ -51,6 +60,15 @@ class Recipe:
     layers: int | None
     batch: int
     seed: int
+    schedule: Schedule = "cosine"
+
+    def chosen(self) -> dict[str, float | int | str]:
+        """What a search has chosen of it; nothing where all is as it stood before."""
+        last = self.stages[-1]
+        found = {"learning_rate": last.learning_rate, "epochs": last.epochs, "rank": self.rank}
+        return (
+            {name: value for name, value in found.items() if value is not None} if self.schedule == "constant" else {}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +76,7 @@ class Trained:
     """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
 
     `dev_scores`: what these scored on dev questions, by id; empty where they were read before the run was stopped and went on.
+    `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it.
     """
 
     seconds: float = 0.0
@@ -68,6 +87,8 @@ class Trained:
     health: Health = "learning"
     best: Reading | None = None
     dev_scores: Mapping[str, float] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    effort: ArmEffort | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -81,15 +102,27 @@ class Trained:
         return {name: float(value) for name, value in counted.items()} if self.steps else {}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What an arm may spend on finding its settings: seconds beyond one training, on this much."""
+
+    menu: Menu
+    seconds: float
+
+
 NOTHING = Trained()
 
 
-def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None) -> Recipe:
-    """The arm's settings over the defaults, stage by stage; `epochs` is the most that the study's budget leaves, None for no limit."""
+def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None, by_need: bool = False) -> Recipe:
+    """The arm's settings over the defaults, stage by stage; `epochs` is the most that the study's budget leaves, None for no limit.
+
+    `by_need`: where the last stage would take few optimizer steps, it is made longer.
+    """
     usual = method_of(arm).usual
     if not usual:
         raise ValueError(f"arm {arm.name} is not trained in stages")
     own = {**usual, **arm.settings}
+    batch = _whole(own, "batch") or (8 if rows < 1000 else 16)
     stages = [
         Stage(
             name=name,
@@ -98,22 +131,31 @@ def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None) -> Re
         )
         for name in arm.stages
     ]
+    if by_need and _is_open(arm, "epochs"):
+        needed = LEAST_STEPS / steps_per_epoch(max(1, rows), batch)
+        stages[-1] = replace(stages[-1], epochs=min(max(stages[-1].epochs, needed), epochs or math.inf))
     return Recipe(
         method=arm.weights,
         stages=tuple(stages),
         rank=_whole(own, "rank"),
         layers=_whole(arm.settings, "layers"),
-        batch=_whole(own, "batch") or (8 if rows < 1000 else 16),
+        batch=batch,
         seed=seed,
     )
 
 
-def _for_stage(setting: Setting, stage: str, usual: float) -> float:
+def _is_open(arm: Arm, name: str) -> bool:
+    """Whether the task file leaves a setting of the last stage to be searched."""
+    setting = arm.settings.get(name)
+    return setting is None or (isinstance(setting, Mapping) and arm.stages[-1] not in setting)
+
+
+def _for_stage(setting: Value, stage: str, usual: float) -> float:
     """What a setting says for one stage, the usual value where it is silent about it."""
     return float(setting.get(stage, usual) if isinstance(setting, Mapping) else setting)
 
 
-def _whole(settings: Mapping[str, Setting], name: str) -> int | None:
+def _whole(settings: Mapping[str, Value], name: str) -> int | None:
     value = settings.get(name)
     return value if isinstance(value, int) else None
 
@@ -174,70 +216,178 @@ def train_weights(
     seed: int = 0,
     epochs: float | None = None,
     scorer: Scorer | None = None,
+    search: Search | None = None,
+    found: Recipe | None = None,
 ) -> Trained:
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
     The latest weights whose loss on dev is within one standard error of the lowest are kept; the task's metric is told beside it
-    (decision 12). `epochs` is the most of each stage. The model is left with the trained weights on. Nothing is done for an arm
-    that has none of its own.
+    (decision 12). `epochs` is the most of each stage. With `search` the last stage's rate and length are searched on dev; `found` is
+    what a search with another seed found. The model is left with the trained weights on. Nothing is done for an arm that has none of
+    its own.
     """
     if not is_trained(arm):
         return NOTHING
     if arm.weights == "linear":
         return _fit_linear(session, folder, progress)
-    plan = recipe(arm, len(session.workspace.splits["train"]), seed, epochs=epochs)
-    prepare(session, plan)
-    fingerprint = digest_of(
-        depends_on(session, [arm], TRAINED_BY), repr(arm.identity), repr(asdict(plan)), repr(context)
-    )
-    labels, hidden_size = session.workspace.labels, session.base.model.config.hidden_size
-    head = Head(labels, hidden_size, seed=seed).to(session.base.device) if HEAD in arm.stages else None
-    results: list[TrainResult] = []
-    skipped, looks = 0, list[Mapping[str, float]]()
-    for stage in plan.stages:
-        looks.clear()
-        objective, dev, left_out = _objectives(session, plan, stage, context, head)
-        skipped += left_out
-        job = TrainingJob(
-            base=session.base,
-            objective=objective,
-            settings=LoopSettings(
-                learning_rate=stage.learning_rate, epochs=stage.epochs, evaluations=evaluations(stage.epochs)
-            ),
-            folder=folder / stage.name,
-            evaluate=_on_dev(session, dev, context, head, scorer, looks) if dev else None,
-            progress=progress,
-            fingerprint=digest_of({}, fingerprint, stage.name),
-            note="reading the documents" if stage.name == "docs" else "",
-        )
-        results.append(train(job))
-    if head is None:
-        save_adapter(session.base, folder / "adapter")
+    rows = len(session.workspace.splits["train"])
+    plan = replace(found, seed=seed) if found else recipe(arm, rows, seed, epochs=epochs, by_need=search is not None)
+    if search is not None and session.workspace.splits["dev"]:
+        plan = replace(plan, schedule="constant")
+    making = _Making(session, arm, context, folder, progress, scorer, plan)
+    results = [making.train(stage) for stage in plan.stages[:-1]]
+    effort: ArmEffort | None = None
+    if search is None or plan.schedule == "cosine":
+        results.append(making.train(plan.stages[-1]))
     else:
-        save_head(session.base, head, folder / "adapter")
+        setting = Setting(learning_rate=plan.stages[-1].learning_rate, epochs=plan.stages[-1].epochs, rank=plan.rank)
+        free = Open(
+            learning_rate=_is_open(arm, "learning_rate"),
+            epochs=_is_open(arm, "epochs") and epochs is None,
+            rank="rank" not in arm.settings and len(plan.stages) == 1,
+        )
+        setting, result, effort = climb(making.try_out, setting, free, search.menu, search.seconds)
+        plan = making.with_setting(setting)
+        results.append(result)
+    making.save()
     best = results[-1].best
     return Trained(
         seconds=sum(result.seconds for result in results),
         tokens=sum(result.tokens for result in results),
         steps=sum(result.steps for result in results),
-        skipped=skipped,
+        skipped=making.skipped,
         epochs=plan.stages[-1].epochs,
         health=results[-1].health,
         best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
-        dev_scores=_scores_of(results[-1], looks),
+        dev_scores=_scores_of(results[-1], making.looks),
+        recipe=plan,
+        effort=effort,
+    )
+
+
+class _Making:
+    """Weights in the making: what may move is on the base, and each stage is an objective on the one loop."""
+
+    def __init__(
+        self,
+        session: Session,
+        arm: Arm,
+        context: Context,
+        folder: Path,
+        progress: Progress,
+        scorer: Scorer | None,
+        plan: Recipe,
+    ) -> None:
+        self.session, self.arm, self.context, self.folder = session, arm, context, folder
+        self.progress, self.scorer, self.plan = progress, scorer, plan
+        self.depends = depends_on(session, [arm], TRAINED_BY)
+        self.looks: list[Mapping[str, float]] = []
+        self._looks: dict[str, list[Mapping[str, float]]] = {}
+        self._stage: tuple[str, _Objective, _Objective | None] | None = None
+        self.skipped = 0
+        self._begin(plan)
+
+    def _begin(self, plan: Recipe) -> None:
+        """Put what may move onto the base as it is at the start."""
+        prepare(self.session, plan)
+        labels, base = self.session.workspace.labels, self.session.base
+        self.head = (
+            Head(labels, base.model.config.hidden_size, seed=plan.seed).to(base.device)
+            if HEAD in self.arm.stages
+            else None
+        )
+        self._on, self._start = plan.rank, copied({})
+
+    def train(self, stage: Stage, name: str = "", until: int | None = None) -> TrainResult:
+        """Train a stage up to a look at dev, to its end where none is named; `name` tells runs of one stage apart."""
+        objective, dev = self._objectives(stage)
+        self.looks = self._looks.setdefault(name or stage.name, [])
+        last = stage is self.plan.stages[-1] or name != ""
+        looks = LOOKS if last and self.plan.schedule == "constant" else evaluations(stage.epochs)
+        job = TrainingJob(
+            base=self.session.base,
+            objective=objective,
+            settings=LoopSettings(
+                learning_rate=stage.learning_rate,
+                epochs=stage.epochs,
+                evaluations=looks,
+                schedule=self.plan.schedule if last else "cosine",
+            ),
+            folder=self.folder / (name or stage.name),
+            evaluate=_on_dev(self.session, dev, self.context, self.head, self.scorer, self.looks) if dev else None,
+            progress=self.progress,
+            fingerprint=self._fingerprint(stage, name),
+            note=name or ("reading the documents" if stage.name == "docs" else ""),
+        )
+        if until is None:
+            return train(job)
+        mark = sorted(job.marks)[:until][-1]
+        return _up_to(train(job, until=mark), mark)
+
+    def _fingerprint(self, stage: Stage, name: str) -> str:
+        """What a run is never resumed without; one that is searched may be made longer."""
+        plan = (
+            self.plan if not name else replace(self.plan, stages=(*self.plan.stages[:-1], replace(stage, epochs=0.0)))
+        )
+        return digest_of(self.depends, repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name)
+
+    def try_out(self, setting: Setting, until: int | None) -> TrainResult:
+        """The last stage with other settings, from where the stage before it ended, or on from where this run stands."""
+        if setting.rank != self._on:
+            self._begin(replace(self.plan, rank=setting.rank))
+            self._stage = None
+        objective, _ = self._objectives(self.plan.stages[-1])
+        moving = objective.parameters(self.session.base)
+        self._start = self._start or copied(moving)
+        put_back(moving, self._start)
+        stage = self.with_setting(setting).stages[-1]
+        rank = "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"
+        return self.train(stage, f"{stage.name}-{setting.learning_rate:.3g}{rank}", until)
+
+    def with_setting(self, setting: Setting) -> Recipe:
+        """The recipe with the last stage so set."""
+        last = replace(self.plan.stages[-1], learning_rate=setting.learning_rate, epochs=setting.epochs)
+        return replace(self.plan, stages=(*self.plan.stages[:-1], last), rank=setting.rank)
+
+    def save(self) -> None:
+        """Keep the weights that are on."""
+        if self.head is None:
+            save_adapter(self.session.base, self.folder / "adapter")
+        else:
+            save_head(self.session.base, self.head, self.folder / "adapter")
+
+    def _objectives(self, stage: Stage) -> tuple[_Objective, _Objective | None]:
+        """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""
+        if self._stage is None or self._stage[0] != stage.name:
+            objective, dev, skipped = _objectives(self.session, self.plan, stage, self.context, self.head)
+            self._stage = stage.name, objective, dev
+            self.skipped += skipped
+        return self._stage[1:]
+
+
+def _up_to(result: TrainResult, step: int) -> TrainResult:
+    """What a run that has gone on since had come to at a step."""
+    if result.steps <= step:
+        return result
+    return replace(
+        result,
+        finished=False,
+        steps=step,
+        seconds=result.seconds * step / result.steps,
+        readings=tuple(reading for reading in result.readings if reading.step <= step),
     )
 
 
 def _objectives(
     session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
-) -> tuple[Supervised | Classification, Supervised | Classification | None, int]:
+) -> tuple[_Objective, _Objective | None, int]:
     """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length."""
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder)
         return Supervised(rows, batch=plan.batch, seed=plan.seed), None, 0
     splits = session.workspace.splits
 
-    def over(examples: Sequence[Example], seed: int) -> tuple[Supervised | Classification, int]:
+    def over(examples: Sequence[Example], seed: int) -> tuple[_Objective, int]:
         if head is not None and stage.name == HEAD:
             rows, skipped = head_rows(session, context, examples, plan.seed)
             return Classification(rows, head, batch=plan.batch, seed=seed), skipped
@@ -251,7 +401,7 @@ def _objectives(
 
 def _on_dev(
     session: Session,
-    objective: Supervised | Classification,
+    objective: _Objective,
     context: Context,
     head: Head | None,
     scorer: Scorer | None,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from trimtab.base.records import Arm
+from trimtab.base.records import Arm, Setting
 from trimtab.base.show import Shown
 
 
@@ -125,6 +125,34 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One setting that an arm tried on train and dev: on how many dev rows it was read, what it took, whether it was kept."""
+
+    what: Mapping[str, Setting]
+    dev_loss: float | None
+    dev_metric: float | None
+    rows: int
+    seconds: float
+    kept: bool
+
+
+Stopped = Literal["no trial was better", "budget", "edge of the ladder"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmEffort:
+    """What an arm spent on its own search, everything on train and dev, and why it ended.
+
+    `improving`: it was still getting better when it ended, so more time might have given more.
+    """
+
+    seconds: float
+    trials: tuple[Trial, ...]
+    stopped: Stopped
+    improving: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
 
@@ -155,6 +183,7 @@ class ArmResult(Shown):
     seconds_per_question: float | None = None
     cost: Cost | None = None
     chosen: Mapping[str, float | int | str] = field(default_factory=dict)
+    effort: ArmEffort | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """As it stands in `study.json`."""

@@ -141,6 +141,9 @@ class TargetTable(Settings):
     latency_p95_ms: float | None = Field(None, gt=0)
 
 
+Effort = Literal["none", "standard", "thorough"]
+
+
 class StudyTable(Settings):
     """What is compared, and how long it may take."""
 
@@ -148,6 +151,10 @@ class StudyTable(Settings):
     seeds: int = Field(1, ge=1, le=20)
     budget: str = Field(
         "", pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?[smh])?$", description="30m, 2h, 90s; empty: no limit."
+    )
+    effort: Effort = Field(
+        "standard",
+        description="What every arm may search on dev, in the same machine time: none (the defaults), standard, thorough.",
     )
 
     @field_validator("budget")

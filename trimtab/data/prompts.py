@@ -37,10 +37,13 @@ def compose(example: Example, instruction: str, shots: Sequence[Shot] = (), hits
     start = 1 if messages[0].role == "system" else 0
     messages[start:start] = turns
     if hits:
-        messages[-1] = Message(
-            role=messages[-1].role, content=f"{passages_text(hits)}\n\nQuestion: {messages[-1].content}"
-        )
+        messages[-1] = Message(role=messages[-1].role, content=under_passages(messages[-1].content, hits))
     return Prompt(id=example.id, messages=tuple(messages), hits=tuple(hits))
+
+
+def under_passages(question: str, hits: Sequence[Hit]) -> str:
+    """A question below the passages that were found for it."""
+    return f"{passages_text(hits)}\n\nQuestion: {question}"
 
 
 def passages_text(hits: Sequence[Hit]) -> str:

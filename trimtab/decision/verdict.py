@@ -210,7 +210,7 @@ def _too_few_groups(study: Evidence) -> str | None:
 
 def _besides(study: Evidence, choice: Choice) -> str:
     """Sentences on what the choice leaves out: arms too slow, not run or cut, and whether it speaks of a model or of a method."""
-    said = [_left_out(study, choice), _missing(study), _cut(study), _speaks_of(study)]
+    said = [_left_out(study, choice), _missing(study), _cut(study), _improving(study), _speaks_of(study)]
     return "".join(f" {sentence}" for sentence in said if sentence)
 
 
@@ -241,16 +241,29 @@ def _cut(study: Evidence) -> str:
     return f"To fit the budget was cut: {'; '.join(study.cuts[:LONGEST_CUTS])}{more}."
 
 
+def _improving(study: Evidence) -> str:
+    """The arms whose search ended before they stopped getting better: against them "best" is not the last word."""
+    names = [arm.arm for arm in study.done if arm.effort is not None and arm.effort.improving]
+    if not names:
+        return ""
+    return f"{_list(names)} {'was' if len(names) == 1 else 'were'} still getting better on dev when the search ended; more effort may change this."
+
+
 def _speaks_of(study: Evidence) -> str:
     """With one seed a verdict is about the models that were built, with several about the way they are made."""
     known = {arm.name: arm for arm in study.task.arms}
     arms = [(arm, known.get(arm.arm) or named(arm.arm)) for arm in study.done]
-    seeds = [result.seeds for result, arm in arms if arm is not None and is_trained(arm)]
-    if not seeds:
+    trained = [result for result, arm in arms if arm is not None and is_trained(arm)]
+    several = [result for result in trained if result.seeds > 1]
+    if not trained:
         return ""
-    if min(seeds) < 2:
+    if not several:
         return "It speaks of the trained models as they were built and stored: one run each, and another may come out otherwise."
-    return f"It speaks of the methods: every trained arm is the mean of {min(seeds)} runs, and how they vary is in the intervals."
+    runs = max(result.seeds for result in several)
+    if len(several) == len(trained):
+        return f"It speaks of the methods: every trained arm is the mean of {runs} runs, and how they vary is in the intervals."
+    names, verb = _list([result.arm for result in several]), "is" if len(several) == 1 else "are"
+    return f"{names} {verb} the mean of {runs} runs, and how they vary is in the interval; every other trained arm is one run, and another may come out otherwise."
 
 
 # ---- shared

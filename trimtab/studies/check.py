@@ -285,7 +285,7 @@ def _forecast(arm: Arm, plan: Plan, tokens: TokenStatistics, tests: int, task: T
         return Forecast(
             arm=arm.name, cost=tests * fee if fee is not None else None, problem="not timed: check sends nothing"
         )
-    seconds = planned.seconds(plan.effort)
+    seconds = planned.seconds(plan.allowance)
     hour = task.cost.machine_hour
     return Forecast(
         arm=arm.name,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from trimtab.arms.identity import digest_of, settings_of
-from trimtab.arms.run import ArmRunner, Effort, forget_replies
+from trimtab.arms.run import Allowance, ArmRunner, forget_replies
 from trimtab.arms.saved import find_saved, require_weights
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Listener, Progress
@@ -56,7 +56,7 @@ def eval(
             _tell_opening(count_opening(workspace, f"eval-{name}-{digest}"), progress)
         folder = workspace.folder / EVALS / f"{name}-{split}"
         runner = ArmRunner(session, opening.scorer, progress)
-        outcome = runner.run(chosen, split, folder, Effort(search=False), saved=saved)
+        outcome = runner.run(chosen, split, folder, Allowance(), saved=saved)
         save_answers(folder / "answers.parquet", outcome.answers)
         forget_replies(folder)
     return outcome.result

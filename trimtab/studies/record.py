@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def manifest(
         "versions": versions(),
         "machine": describe_machine(),
         "precision": session.precision,
-        "seeds": list(range(plan.effort.seeds)),
+        "seeds": list(range(max((arm.seeds for arm in results if arm.status == "done"), default=plan.allowance.seeds))),
         "arms": [arm.name for arm in task.arms],
         "test_openings": openings,
         "counts": {
@@ -105,7 +106,8 @@ def _planned(plan: Plan, results: Sequence[ArmResult], measured: Mapping[str, fl
     """Seconds and memory of each arm as they were foretold, with their errors where they are known."""
     figures: dict[str, Any] = {}
     for arm in plan.arms:
-        seconds = arm.seconds(plan.effort)
+        seeds = next((one.seeds for one in results if one.arm == arm.arm and one.status == "done"), 1)
+        seconds = arm.seconds(replace(plan.allowance, seeds=max(seeds, plan.allowance.seeds)))
         figures[f"{arm.arm}.seconds"] = _figure(seconds, "predicted", error=_error(seconds, measured.get(arm.arm)))
         if arm.memory_mb is not None:
             peak = next((result.peak_memory_mb for result in results if result.arm == arm.arm), None)

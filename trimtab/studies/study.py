@@ -8,7 +8,8 @@ import shlex
 import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
-from trimtab.arms.plan import PLANNING, Plan, fit, load_plan, save_plan, what_would_fit
-from trimtab.arms.run import ArmRunner, forget_replies
+from trimtab.arms.plan import PLANNING, Plan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
+from trimtab.arms.run import ArmRunner, Made, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
+from trimtab.arms.search import SEARCHES
 from trimtab.arms.session import Session
 from trimtab.arms.timing import predict
 from trimtab.arms.trivial import trivial_answers
@@ -35,11 +37,12 @@ from trimtab.base.errors import (
     memory_ran_out,
 )
 from trimtab.base.files import folder_named, locked, new_folder, read_object, write_atomic, write_json
-from trimtab.base.grammar import TRIVIAL
+from trimtab.base.grammar import TRIVIAL, method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
 from trimtab.base.task import Task, with_arms, with_budget
+from trimtab.decision.contenders import contenders
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
 from trimtab.decision.trivial import beside, sentence
@@ -118,19 +121,28 @@ class _StudyRun:
         self.depends = _depends(self.session, folder, selected, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
         self.progress = opening.progress(folder / EVENTS)
-        self.runner = ArmRunner(self.session, opening.scorer, self.progress)
-        self.results: list[ArmResult] = []
+        self.runner = ArmRunner(self.session, opening.scorer, self.progress, folder / SEARCHES)
+        self.made: dict[str, Made] = {}
+        self.found: dict[str, ArmResult] = {}
         self.usages: dict[str, Usage] = {}
         self.measured: dict[str, float] = {}
+
+    @property
+    def results(self) -> list[ArmResult]:
+        """What is known of every arm, in the task's order."""
+        return [self.found[arm.name] for arm in self.task.arms if arm.name in self.found]
 
     def run(self) -> StudyResult:
         for name, problem in lacking_keys(self.task).items():
             self.progress.emit("plan", note=f"arm {name} cannot run: {problem}", stays=True)
         arms, plan = self.task.arms, self._plan()
+        self._time_left(plan)
+        for arm in arms:
+            self._make(arm, plan)
+        self._more_seeds(plan)
         openings = count_opening(self.workspace, self.folder.name)
-        for number, arm in enumerate(arms):
-            self._time_left(plan, arms[number:])
-            self.results.append(self._arm(arm, plan))
+        for arm in arms:
+            self._measure(arm, plan)
         self.progress.arm = self.progress.seed = None
         self.progress.emit("verdict")
         result = self._decide(arms, plan)
@@ -177,45 +189,40 @@ class _StudyRun:
         save_plan(self.folder / PLAN, plan)
         return plan
 
-    def _arm(self, arm: Arm, plan: Plan) -> ArmResult:
+    def _digest(self, arm: Arm, plan: Plan) -> str:
+        return digest_of(self.depends, repr(arm.identity), repr(plan.allowance))
+
+    def _make(self, arm: Arm, plan: Plan) -> None:
+        """Search and train an arm, unless it is done already or does not fit."""
         folder = self.folder / "arms" / arm.name
-        digest = digest_of(self.depends, repr(arm.identity), repr(plan.effort))
         kept = read_arm(folder)
-        if kept is not None and kept.digest == digest:
-            self.usages[arm.name] = kept.usage
+        if kept is not None and kept.digest == self._digest(arm, plan):
+            self.usages[arm.name], self.found[arm.name] = kept.usage, kept.result
             if kept.seconds is not None:
                 self.measured[arm.name] = kept.seconds
-            return kept.result
-        if arm.name in plan.left_out:
-            return ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
-        earlier, began = seconds_in(self.folder / EVENTS, arm.name), time.perf_counter()
-        self.progress.arm, self.progress.seed = arm.name, 0
-        try:
-            self.progress.emit("begin")
-            outcome = self.runner.run(arm, "test", folder, plan.effort)
-        except StoppedError:
-            raise
-        except SURVIVED as error:
-            full, own = memory_ran_out(error), isinstance(error, TrimtabError)
-            said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-            why = f"{NO_MEMORY}; --resume tries this arm again" if full else said
-            if cannot_write(error):  # nor could the next arm
-                if own:
-                    raise
-                remedy = "make room, then run the same command with --resume"
-                raise InputError(f"arm {arm.name} could not be kept ({why})", remedy, file=folder) from error
-            if not (own or full) and os.environ.get("TRIMTAB_DEBUG"):
-                traceback.print_exception(error)  # a fault of ours: what to report
-            self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
-            return ArmResult(arm=arm.name, status="failed", why=why)
-        self.usages[arm.name] = outcome.usage
-        self.measured[arm.name] = earlier + time.perf_counter() - began
-        folder.mkdir(parents=True, exist_ok=True)
-        save_answers(folder / ANSWERS, outcome.answers)
+        elif arm.name in plan.left_out:
+            self.found[arm.name] = ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
+        else:
+            self.measured[arm.name] = seconds_in(self.folder / EVENTS, arm.name)
+            with self._surviving(arm):
+                self.made[arm.name] = self.runner.make(arm, folder, plan.allowance)
+
+    def _measure(self, arm: Arm, plan: Plan) -> None:
+        """Ask an arm that was made the test questions, and keep what came of it."""
+        made, folder = self.made.get(arm.name), self.folder / "arms" / arm.name
+        if made is None:
+            return
+        with self._surviving(arm):
+            outcome = self.runner.measure(arm, made, "test")
+            folder.mkdir(parents=True, exist_ok=True)
+            save_answers(folder / ANSWERS, outcome.answers)
+        if arm.name in self.found:  # failed
+            return
+        self.usages[arm.name], self.found[arm.name] = outcome.usage, outcome.result
         base = self.task.base
         record = ArmRecord(
             arm=arm,
-            digest=digest,
+            digest=self._digest(arm, plan),
             model=base.model,
             revision=base.revision,
             embedding=base.embedding,
@@ -229,7 +236,73 @@ class _StudyRun:
         for checkpoints in folder.glob("run-*/*/checkpoints"):
             shutil.rmtree(checkpoints)
         forget_replies(folder)
-        return outcome.result
+
+    @contextmanager
+    def _surviving(self, arm: Arm) -> Iterator[None]:
+        """Inside, an arm may fail without taking the study with it; its seconds are counted."""
+        self.progress.arm, self.progress.seed = arm.name, 0
+        began = time.perf_counter()
+        try:
+            self.progress.emit("begin")
+            yield
+        except StoppedError:
+            raise
+        except SURVIVED as error:
+            self.found[arm.name] = self._failed(arm, error)
+            self.made.pop(arm.name, None)
+            self.measured.pop(arm.name, None)
+        else:
+            self.measured[arm.name] += time.perf_counter() - began
+
+    def _failed(self, arm: Arm, error: Exception) -> ArmResult:
+        """What an arm's failure is told as; raised again where the next arm would fail of the same."""
+        full, own = memory_ran_out(error), isinstance(error, TrimtabError)
+        said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        why = f"{NO_MEMORY}; --resume tries this arm again" if full else said
+        if cannot_write(error):
+            if own:
+                raise error
+            remedy = "make room, then run the same command with --resume"
+            raise InputError(
+                f"arm {arm.name} could not be kept ({why})", remedy, file=self.folder / "arms" / arm.name
+            ) from error
+        if not (own or full) and os.environ.get("TRIMTAB_DEBUG"):
+            traceback.print_exception(error)  # a fault of ours: what to report
+        self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
+        return ArmResult(arm=arm.name, status="failed", why=why)
+
+    def _more_seeds(self, plan: Plan) -> None:
+        """Train the arms that dev leaves in the running again, up to three runs as the budget allows.
+
+        A number of seeds that the task file states is kept, and without effort nothing is added.
+        """
+        table = self.task.study
+        if table.effort == "none" or "seeds" in table.model_fields_set:
+            return
+        on_dev = {name: made.dev_scores for name, made in self.made.items()}
+        on_dev |= {name: record.dev_scores for name, record in self._records().items()}
+        near = contenders(on_dev, self.task.target.margin)
+        arms = [arm for arm in self.task.arms if arm.name in near and arm.name in self.made and method_of(arm).staged]
+        if not arms:
+            return
+        seeds = seeds_that_fit(plan, {arm.name: self.made[arm.name].trained[0].seconds for arm in arms}, self._spent())
+        for arm in arms if seeds > 1 else ():
+            note = f"training with {seeds} seeds, as dev leaves it among the best"
+            with self._surviving(arm):
+                self.progress.emit("plan", note=note, stays=True)
+                folder = self.folder / "arms" / arm.name
+                allowance = replace(plan.allowance, seeds=seeds)
+                self.made[arm.name] = self.runner.with_seeds(arm, self.made[arm.name], folder, allowance)
+
+    def _records(self) -> dict[str, ArmRecord]:
+        """The arms that were finished before."""
+        found = {arm.name: read_arm(self.folder / "arms" / arm.name) for arm in self.task.arms}
+        return {name: record for name, record in found.items() if record and name in self.found}
+
+    def _spent(self) -> float:
+        """Seconds that making the arms took, all sittings together."""
+        before = [record.seconds or 0.0 for record in self._records().values()]
+        return sum(made.seconds for made in self.made.values()) + sum(before)
 
     def _decide(self, arms: Sequence[Arm], plan: Plan) -> StudyResult:
         """Tests, corrections and the verdict, from the answers on disk."""
@@ -299,12 +372,12 @@ class _StudyRun:
         """The groups of the test questions, where they repeat."""
         return group_count([example.group for example in self.workspace.splits["test"]])
 
-    def _time_left(self, plan: Plan, arms: Sequence[Arm]) -> None:
-        """Let the display show what the plan says of the arms that are left, less what this one has taken."""
+    def _time_left(self, plan: Plan) -> None:
+        """Let the display show what the plan says, less what has passed; arms that are done already take nothing."""
         if self.display is None:
             return
-        names = {arm.name for arm in arms} - set(plan.left_out)
-        left = sum(arm.seconds(plan.effort) for arm in plan.arms if arm.arm in names)
+        done = [arm.name for arm in self.task.arms if read_arm(self.folder / "arms" / arm.name) is not None]
+        left = sum(arm.seconds(plan.allowance) for arm in plan.arms if arm.arm not in (*done, *plan.left_out))
         began = time.monotonic()
         self.display.seconds_left = lambda: max(0.0, left - (time.monotonic() - began))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
+WARMUP_STEPS = 10  # at most, of a run whose length is not known when it begins
 Schedule = Literal["cosine", "constant"]
 
 
@@ -21,13 +22,25 @@ def learning_rate_at(step: int, steps: int, peak: float, schedule: Schedule = "c
 
     `step` counts from 0 to `steps` - 1. With "constant" every step before the fall has the same rate whatever comes after it.
     """
-    rise, fall = max(1, round(steps * WARMUP)), round(steps * DECAY)
+    rise = max(1, min(WARMUP_STEPS, steps // 4) if schedule == "constant" else round(steps * WARMUP))
     if step < rise:
         return peak * (step + 1) / rise
     if schedule == "constant":
-        return peak * min(1.0, (steps - step) / (fall + 1))
+        return peak * min(1.0, (steps - step) / (round(steps * DECAY) + 1))
     done = (step - rise) / max(1, steps - rise)
     return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def copied(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The present values, apart from the parameters."""
+    return {name: value.detach().clone() for name, value in parameters.items()}
+
+
+def put_back(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    """Give parameters the values that `copied` took."""
+    with torch.no_grad():
+        for name, value in parameters.items():
+            value.copy_(values[name])
 
 
 class Optimizer:

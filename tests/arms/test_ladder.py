@@ -1,0 +1,127 @@
+"""The ladder of learning rates: which rate wins, how long it is trained, and what that may take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.arms.ladder import LONGER, LOOKS, STEP, Open, Run, Setting, climb
+from trimtab.arms.search import MENUS
+from trimtab.base.errors import DivergedError
+from trimtab.training.loop import TrainResult
+from trimtab.training.monitor import Reading, best_of
+
+CENTRE = Setting(learning_rate=1e-3, epochs=4.0)
+EVERYTHING = Open(learning_rate=True, epochs=True, rank=True)
+STANDARD = MENUS["standard"]
+
+
+def runs(loss: Callable[[Setting, float], float]) -> tuple[Run, list[tuple[float, float]]]:
+    """Runs whose dev loss follows from setting and epochs, an epoch a second; and what each took, by rate and seconds."""
+    taken: dict[float, float] = {}
+    marks: dict[tuple[float, int | None], list[float]] = {}
+    log: list[tuple[float, float]] = []
+
+    def run(setting: Setting, look: int | None) -> TrainResult:
+        rate = (setting.learning_rate, setting.rank)
+        until = setting.epochs * (look or LOOKS) / LOOKS
+        known = marks.setdefault(rate, [])
+        known += [
+            mark
+            for n in range(1, LOOKS + 1)
+            if (mark := setting.epochs * n / LOOKS) <= until and mark > (known[-1] if known else 0)
+        ]
+        here = [mark for mark in known if mark <= until]
+        if any(not math.isfinite(loss(setting, mark)) for mark in here):
+            raise DivergedError("diverged")
+        readings = tuple(
+            Reading(step=round(1000 * mark), train_loss=0.0, dev_loss=loss(setting, mark), dev_metric=None, rows=())
+            for mark in here
+        )
+        taken[rate] = max(taken.get(rate, 0.0), until)
+        log.append((setting.learning_rate, until))
+        return TrainResult(
+            finished=look is None,
+            steps=round(1000 * until),
+            seconds=until,
+            tokens=1,
+            best=best_of(readings),
+            health="learning",
+            readings=readings,
+        )
+
+    return run, log
+
+
+def valley(best: float) -> Callable[[Setting, float], float]:
+    """A loss that is lowest at a rate and falls quickly to where it stays."""
+    return lambda setting, epochs: abs(math.log(setting.learning_rate / best)) + (3.0 if epochs < 1.5 else 2.0)
+
+
+@given(st.integers(-1, 1))
+def test_the_best_rate_of_the_ladder_is_trained_to_its_end(step: int) -> None:
+    run, log = runs(valley(CENTRE.learning_rate * STEP**step))
+    chosen, result, effort = climb(run, CENTRE, EVERYTHING, STANDARD, 1e9)
+    assert chosen.learning_rate == pytest.approx(CENTRE.learning_rate * STEP**step)
+    assert result.finished
+    assert [trial.kept for trial in effort.trials].count(True) == 1
+    assert effort.stopped == "no trial was better"
+    assert not effort.improving
+    losers = {rate: seconds for rate, seconds in log if rate != chosen.learning_rate}
+    assert all(seconds <= 2 * CENTRE.epochs / LOOKS for seconds in losers.values())  # two looks at most
+
+
+@pytest.mark.parametrize("step", [3, -3])
+def test_beyond_the_edge_is_one_step_and_it_is_told_that_the_best_may_lie_further(step: int) -> None:
+    run, _ = runs(valley(CENTRE.learning_rate * STEP**step))
+    chosen, _, effort = climb(run, CENTRE, EVERYTHING, STANDARD, 1e9)
+    assert chosen.learning_rate == pytest.approx(CENTRE.learning_rate * STEP ** (2 if step > 0 else -2))
+    assert (effort.stopped, effort.improving) == ("edge of the ladder", True)
+
+
+def test_a_run_is_made_longer_while_it_improves_and_not_beyond() -> None:
+    run, _ = runs(lambda setting, epochs: 1 / min(epochs, 7.0) + abs(math.log(setting.learning_rate / 1e-3)))
+    chosen, result, effort = climb(run, CENTRE, EVERYTHING, STANDARD, 1e9)
+    assert chosen.epochs == pytest.approx(CENTRE.epochs * LONGER**4)  # looks before the fall: 3, 4.5, 6.75, 10.1, 15.2
+    assert result.finished
+    assert next(trial for trial in effort.trials if trial.kept).what["epochs"] == chosen.epochs
+    fixed, _, _ = climb(runs(lambda s, epochs: 1 / epochs)[0], CENTRE, replace(EVERYTHING, epochs=False), STANDARD, 1e9)
+    assert fixed.epochs == CENTRE.epochs
+
+
+@given(st.floats(0, 20), st.integers(-3, 3))
+def test_no_more_time_is_taken_than_there_is(seconds: float, step: int) -> None:
+    run, log = runs(lambda setting, epochs: 1 / epochs + abs(math.log(setting.learning_rate / (1e-3 * STEP**step))))
+    chosen, result, effort = climb(run, CENTRE, EVERYTHING, STANDARD, seconds)
+    longest: dict[float, float] = {}
+    for rate, until in log:
+        longest[rate] = max(longest.get(rate, 0.0), until)
+    assert sum(longest.values()) <= CENTRE.epochs + seconds + 1e-6
+    assert effort.seconds <= seconds + 1e-6
+    assert result.finished
+    if effort.stopped == "budget" and seconds < CENTRE.epochs / LOOKS:
+        assert chosen.learning_rate == CENTRE.learning_rate
+
+
+def test_a_rate_that_diverges_is_out_and_a_centre_that_does_is_told() -> None:
+    run, _ = runs(lambda setting, epochs: math.inf if setting.learning_rate > 2e-3 else 1.0 - setting.learning_rate)
+    chosen, _, effort = climb(run, CENTRE, EVERYTHING, STANDARD, 1e9)
+    assert chosen == CENTRE
+    assert [trial.dev_loss for trial in effort.trials].count(None) == 1
+    with pytest.raises(DivergedError, match="usual learning rate of 0.001"):
+        climb(runs(lambda setting, epochs: math.inf)[0], CENTRE, EVERYTHING, STANDARD, 1e9)
+
+
+def test_a_wider_rank_is_tried_by_a_thorough_search_alone() -> None:
+    def loss(setting: Setting, epochs: float) -> float:
+        return valley(1e-3)(setting, epochs) - (0.5 if setting.rank == 64 else 0.0)
+
+    centre = replace(CENTRE, rank=16)
+    assert climb(runs(loss)[0], centre, EVERYTHING, MENUS["thorough"], 1e9)[0].rank == 64
+    assert climb(runs(loss)[0], centre, EVERYTHING, STANDARD, 1e9)[0].rank == 16
+    assert climb(runs(loss)[0], centre, replace(EVERYTHING, rank=False), MENUS["thorough"], 1e9)[0].rank == 16

@@ -1,0 +1,210 @@
+"""How fast and how long an arm is trained: a ladder of learning rates climbed by successive halving, the winner going on from where it stands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from trimtab.arms.search import Menu
+from trimtab.base.errors import DivergedError
+from trimtab.base.results import ArmEffort, Stopped, Trial
+from trimtab.training.loop import TrainResult
+from trimtab.training.monitor import Reading, paired_error
+
+STEP = 2.5  # between two learning rates of the ladder
+LONGER, MOST_LONGER = 1.5, 6.0  # a run that still improves is made so many times as long, at most so long in all
+WIDER = 4  # a rank that dev asks for, in usual ones
+LOOKS = 4  # at dev in a run: rungs are the first two, and before the last one the rate begins to fall
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is varied of a stage; `rank` None for weights that have none."""
+
+    learning_rate: float
+    epochs: float
+    rank: int | None = None
+
+
+# Up to this look at dev, None for the whole; goes on where it was, and says nothing of what came after that look.
+Run = Callable[[Setting, int | None], TrainResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """Which settings are open: the task file may have fixed any of them."""
+
+    learning_rate: bool
+    epochs: bool
+    rank: bool
+
+
+def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) -> tuple[Setting, TrainResult, ArmEffort]:
+    """Train the winner of the ladder around `centre` to its end; what was tried for it took at most `seconds` beyond one training.
+
+    Rates go on in steps where the best is the first or last, one step beyond in each direction; runs whose dev loss is within one
+    paired standard error of the best are read once more; the winner is made longer while its dev loss still falls by over one.
+    Raises DivergedError where even the centre diverges.
+    """
+    ladder = _Climb(run, centre, menu, seconds)
+    if open_.learning_rate:
+        ladder.try_rates()
+    best = ladder.best()
+    if open_.rank and centre.rank is not None and menu.rates > 1:
+        best = ladder.try_rank(best)
+    chosen, result = ladder.finish(best, may_grow=open_.epochs)
+    return chosen, result, ladder.effort(chosen)
+
+
+class _Climb:
+    """One search under way; runs are kept by what they were begun with, and a longer one is the same run."""
+
+    def __init__(self, run: Run, centre: Setting, menu: Menu, seconds: float) -> None:
+        self.run, self.centre, self.menu, self.limit = run, centre, menu, seconds
+        self.stopped: Stopped = "no trial was better"
+        self.improving = False
+        self.results: dict[Setting, TrainResult | None] = {}
+        self.winner, self.usual_seconds = centre, math.inf
+        self._look(centre, 1)  # what any trial takes; it is paid for by the training itself if it wins
+        if self.results[centre] is None:
+            raise DivergedError(f"training diverged at the usual learning rate of {centre.learning_rate:g}; lower it")
+
+    @property
+    def spent(self) -> float:
+        """Seconds of every run but the longest, which would have been made without a search."""
+        taken = sorted(result.seconds for result in self.results.values() if result)
+        return sum(taken[:-1])
+
+    def _has_time(self, seconds: float) -> bool:
+        enough = self.spent + seconds <= self.limit
+        if not enough:
+            self.stopped = "budget"
+        return enough
+
+    def _look(self, setting: Setting, look: int) -> None:
+        try:
+            self.results[setting] = self.run(setting, look)
+        except DivergedError:
+            self.results[setting] = None
+
+    @property
+    def _each(self) -> float:
+        """Seconds up to the first look."""
+        first = self.results[self.centre]
+        return first.seconds if first else math.inf
+
+    def try_rates(self) -> None:
+        """The ladder, and one step beyond the edge where the best stands."""
+        steps = [step for number in range(1, self.menu.rates + 1) for step in (number, -number)]
+        for step in steps:
+            if not self._try(self._rate(step)):
+                return
+        for step in (self.menu.rates, -self.menu.rates):
+            if self.best(final=False) == self._rate(step):
+                beyond = self._rate(step + (1 if step > 0 else -1))
+                if self._try(beyond) and self.best(final=False) == beyond:
+                    self.stopped, self.improving = "edge of the ladder", True
+
+    def _rate(self, step: int) -> Setting:
+        return replace(self.centre, learning_rate=self.centre.learning_rate * STEP**step)
+
+    def _try(self, setting: Setting) -> bool:
+        """Run a setting to its first look; False where the time is over."""
+        if not self._has_time(self._each):
+            self.improving = self.improving or self.best(final=False) != self.centre
+            return False
+        self._look(setting, 1)
+        return True
+
+    def try_rank(self, best: Setting) -> Setting:
+        """A higher rank at the same rate, kept where it is better by over one paired standard error."""
+        wider = replace(best, rank=(best.rank or 0) * WIDER)
+        if not self._try(wider):
+            return best
+        lower = _reading(self.results[wider], 1), _reading(self.results[best], 1)
+        return wider if lower[0] and lower[1] and _falls(lower[1], lower[0]) else best
+
+    def best(self, *, final: bool = True) -> Setting:
+        """The setting of the lowest dev loss at the first look; to be final, near ones are read a second time where there is time."""
+        known = {setting: reading for setting, result in self.results.items() if (reading := _reading(result, 1))}
+        ranked = sorted(known, key=lambda setting: _loss(known[setting]))
+        first, rivals = ranked[0], ranked[1:2]
+        near = [one for one in rivals if not _falls(known[one], known[first])]
+        if not (final and near and self._has_time(self._each)):
+            return first
+        again: dict[Setting, Reading] = {}
+        for setting in (first, *near):
+            self._look(setting, 2)
+            reading = _reading(self.results[setting], 2)
+            if reading is None:
+                return first if setting != first else near[0]
+            again[setting] = reading
+        return min(again, key=lambda setting: _loss(again[setting]))
+
+    def finish(self, setting: Setting, *, may_grow: bool) -> tuple[Setting, TrainResult]:
+        """Train the winner to its end, longer while it still improves before its rate begins to fall."""
+        longest, begun = setting.epochs * MOST_LONGER, setting
+        while True:
+            result = self._keep(begun, self.run(setting, LOOKS - 1))
+            last = result.readings[-1]
+            former = result.readings[-2] if len(result.readings) > 1 else last
+            if result.finished or not may_grow or not _falls(former, last):
+                break
+            if setting.epochs * LONGER > longest * (1 + 1e-9):
+                self.stopped, self.improving = "edge of the ladder", True
+                break
+            usual = result.seconds * LOOKS / (LOOKS - 1)
+            if not self._has_time(max(0.0, usual * LONGER - self._planned(usual))):
+                self.improving = True
+                break
+            setting = replace(setting, epochs=setting.epochs * LONGER)
+        self.winner = setting
+        return setting, self._keep(begun, self.run(setting, None))
+
+    def _planned(self, usual: float) -> float:
+        """Seconds of the training that would have been made without a search."""
+        self.usual_seconds = min(self.usual_seconds, usual)
+        return self.usual_seconds
+
+    def _keep(self, begun: Setting, result: TrainResult) -> TrainResult:
+        self.results[begun] = result
+        return result
+
+    def effort(self, chosen: Setting) -> ArmEffort:
+        """The record of it; seconds beyond one training as planned."""
+        longer = max((result.seconds for result in self.results.values() if result), default=0.0) - self.usual_seconds
+        return ArmEffort(
+            seconds=self.spent + (max(0.0, longer) if math.isfinite(self.usual_seconds) else 0.0),
+            trials=tuple(self._trial(setting, chosen) for setting in self.results),
+            stopped=self.stopped,
+            improving=self.improving,
+        )
+
+    def _trial(self, setting: Setting, chosen: Setting) -> Trial:
+        result = self.results[setting]
+        last = result.readings[-1] if result and result.readings else None
+        kept = (setting.learning_rate, setting.rank) == (chosen.learning_rate, chosen.rank)
+        what = {"learning_rate": setting.learning_rate, "epochs": chosen.epochs if kept else setting.epochs}
+        return Trial(
+            what=what if setting.rank is None else {**what, "rank": setting.rank},
+            dev_loss=last.dev_loss if last else None,
+            dev_metric=last.dev_metric if last else None,
+            rows=len(last.rows) if last else 0,
+            seconds=result.seconds if result else 0.0,
+            kept=kept,
+        )
+
+
+def _reading(result: TrainResult | None, look: int) -> Reading | None:
+    """The reading at a look, the last one where the run has fewer."""
+    return result.readings[min(look, len(result.readings)) - 1] if result and result.readings else None
+
+
+def _loss(reading: Reading) -> float:
+    return math.inf if reading.dev_loss is None else reading.dev_loss
+
+
+def _falls(former: Reading, later: Reading) -> bool:
+    """Whether the dev loss of the second is below that of the first by over one paired standard error."""
+    return _loss(former) - _loss(later) > paired_error(former, later)

@@ -1,0 +1,51 @@
+"""Rewordings of a task's instruction, made from the task and its training rows alone; dev decides which is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import quantiles
+
+from trimtab.base.records import Example
+from trimtab.base.task import Task
+
+MOST_LISTED = 1500  # characters of all labels together, up to which an instruction lists them
+SHORT_WORDS = 6  # answers up to so many words are asked for without a sentence around them
+
+
+def wordings(task: Task, labels: Sequence[str], train: Sequence[Example], *, passages: bool) -> tuple[str, ...]:
+    """Other instructions than the task's own, none twice; none where every row brings a system turn of its own, which stands in its place.
+
+    `passages`: whether documents are shown with the question.
+    """
+    if not train or all(row.messages[0].role == "system" for row in train):
+        return ()
+    own = task.task.instruction.strip()
+    added = _of_labels(labels) if task.task.kind == "classify" else _of_answers(task, train, passages=passages)
+    found = [f"{own} {words}".strip() for words in added]
+    return tuple(text for text in dict.fromkeys(found) if text != own)
+
+
+def _of_labels(labels: Sequence[str]) -> list[str]:
+    """How a closed set may be asked for: the labels listed or not, the form of the answer stated."""
+    listed = ", ".join(labels)
+    found = ["Answer with the label alone."]
+    if len(listed) <= MOST_LISTED:
+        found += [f"The labels are: {listed}.", f"Answer with exactly one of these labels: {listed}."]
+    return [*found, "Which label fits the text best?"]
+
+
+def _of_answers(task: Task, train: Sequence[Example], *, passages: bool) -> list[str]:
+    """How text may be asked for: as short as in the examples, its form stated, when to abstain."""
+    words = sorted(len(row.references[0].split()) for row in train)
+    most = math.ceil(quantiles(words, n=10)[-1]) if len(words) > 1 else words[0]
+    found = [f"Answer in at most {most} word{'s' * (most > 1)}, as short as possible."]
+    if most <= SHORT_WORDS:
+        found.append("Write only the answer itself, without a sentence around it.")
+    if passages:
+        found.append("Copy the answer from the passages, word for word.")
+    unknown = task.task.unknown
+    if task.task.kind == "answer" and unknown.casefold() not in task.task.instruction.casefold():
+        if any(row.references[0].strip().casefold() == unknown.strip().casefold() for row in train):
+            found.append(f"If the answer is not known, write: {unknown}.")
+    return found
