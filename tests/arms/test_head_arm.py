@@ -41,13 +41,13 @@ def test_it_learns_and_answers_as_it_was_measured(session: Session, tmp_path: Pa
     assert scores_of(outcome.answers).values_N.mean() > 0.9  # the first letter tells the label
     assert all(0.5 <= (answer.probability or 0) <= 1 for answer in outcome.answers)
     run = tmp_path / "head" / "run-0"
-    assert {path.name for path in (run / "adapter").iterdir()} == {"moved.safetensors", "head.safetensors", "head.json"}
+    assert {path.name for path in (run / "adapter").iterdir()} == {"model.safetensors", "config.json"}
     saved = SavedArm(id="r", folder=run, chosen={}, trained=NOTHING)
     again = runner.run(arm, "test", tmp_path / "unused", Allowance(), saved=saved)
     assert [one.answer for one in again.answers] == [one.answer for one in outcome.answers]
     assert [one.probability for one in again.answers] == pytest.approx([one.probability for one in outcome.answers])
     assert again.result.extras["same_alone"] == 1.0
-    (run / "adapter" / "head.safetensors").unlink()
+    (run / "adapter" / "config.json").unlink()
     with pytest.raises(MissingError, match="no classification head"):
         runner.run(arm, "test", tmp_path / "unused", Allowance(), saved=saved)
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model
 
+from trimtab.answering.ends import ends
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.progress import Progress
-from trimtab.model.adapters import add_lora, load_adapter, save_adapter, trainable, unfreeze
+from trimtab.model.adapters import add_lora, load_adapter, save_adapter, take_off, unfreeze
 from trimtab.training import batch as batches_of
-from trimtab.training import checkpoint, head, loop
+from trimtab.training import checkpoint, loop
 from trimtab.training.head import Classification, Head, label_probabilities, label_rows, load_head, save_head
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 
@@ -42,12 +43,28 @@ def fresh(family="llama", dtype=torch.float32):
     return base, Head(LABELS, 32, seed=3)
 
 
+def probabilities(base, own, asked):
+    return label_probabilities(own, ends(base, [tuple(ids) for ids in asked]))
+
+
 def job(base, own, folder, **more):
     settings = LoopSettings(learning_rate=1e-2, epochs=5, evaluations=2, patience=99)
     objective = Classification(rows(), own, batch=6, seed=0)
     unseen = Classification(rows(12, seed=9), own, batch=6, seed=0)
     given = {"settings": settings, "objective": objective, "evaluate": lambda: held_out(base, unseen), **more}
     return TrainingJob(base=base, folder=folder, **given)
+
+
+def trained(method, folder):
+    """A base of which the method's part moved with a head for a few real steps, saved in `folder/adapter`."""
+    base, own = base_of("llama"), Head(LABELS, 32, seed=3)
+    if method == "lora":
+        add_lora(base, 4, 8.0, seed=0)
+    else:
+        unfreeze(base, method, layers=1)
+    train(job(base, own, folder / "run"))
+    save_head(base, own, folder / "adapter")
+    return base, own
 
 
 def moved(base, own):
@@ -90,7 +107,7 @@ def test_it_learns_a_separable_problem(tmp_path, dtype):
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert all(value.dtype == torch.float32 for value in after.values())
     asked = prompts(30, seed=9)
-    chosen = label_probabilities(base, own, [ids for ids, _ in asked]).argmax(-1).tolist()
+    chosen = probabilities(base, own, [ids for ids, _ in asked]).argmax(-1).tolist()
     told_right = sum(answer == label for answer, (_, label) in zip(chosen, asked, strict=True)) / len(asked)
     seen = held_out(base, unseen)
     assert told_right == pytest.approx(seen.figures["accuracy"])
@@ -109,7 +126,7 @@ def padded(model, own, chosen):
     last = hidden[torch.arange(len(chosen)), seen.sum(1) - 1]
     labels = torch.tensor([row.scored[0][1] for row in chosen])
     weights = torch.tensor([row.weight for row in chosen])
-    losses = torch.nn.functional.cross_entropy(last @ own.weight.T + own.bias, labels, reduction="none")
+    losses = torch.nn.functional.cross_entropy(last @ own.weight.T, labels, reduction="none")
     return (losses * weights).sum() / weights.sum()
 
 
@@ -128,26 +145,12 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family,
     expected = padded(twin, own, objective.rows)
     expected.backward()
     theirs = {name: value.grad for name, value in twin.named_parameters()}
-    theirs |= {"head.weight": own.weight.grad, "head.bias": own.bias.grad}
+    theirs |= {"head.weight": own.weight.grad}
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
     assert ours.keys() == theirs.keys()
     for name, grad in theirs.items():
         assert (grad is None) == (ours[name] is None)
         assert grad is None or torch.allclose(ours[name], grad, atol=1e-3)
-
-
-@pytest.mark.parametrize("tokens", [1, 40, 10_000])
-def test_probabilities_are_those_of_each_prompt_alone_in_the_order_asked(tokens, monkeypatch):
-    base, own = fresh()
-    torch.nn.init.normal_(own.weight)
-    asked = [ids for ids, _ in prompts(9)]
-    monkeypatch.setattr(head, "MICRO_TOKENS", tokens)
-    together = label_probabilities(base, own, asked)
-    alone = torch.cat([label_probabilities(base, own, [ids]) for ids in asked])
-    assert together.shape == (9, len(LABELS))
-    assert torch.allclose(together, alone, atol=1e-5)
-    assert torch.allclose(together.sum(-1), torch.ones(9))
-    assert label_probabilities(base, own, []).shape == (0, len(LABELS))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -158,7 +161,6 @@ def test_killed_stopped_and_resumed_is_never_stopped_and_the_head_is_in_the_chec
     train(job(base, cut, tmp_path / "cut"), until=7)
     kept = checkpoint.load(tmp_path / "cut" / "checkpoints")
     assert torch.equal(kept.weights["head.weight"], cut.weight.detach())
-    assert torch.equal(kept.weights["head.bias"], cut.bias.detach())
     assert "head.weight/exp_avg" in kept.moments
 
     class KilledError(Exception):
@@ -178,40 +180,49 @@ def test_killed_stopped_and_resumed_is_never_stopped_and_the_head_is_in_the_chec
     assert result.readings == expected.readings
 
 
-def test_what_is_saved_answers_as_what_was_trained(tmp_path):
-    base, own = fresh()
-    train(job(base, own, tmp_path / "run"))
-    save_adapter(base, tmp_path / "adapter")
-    save_head(own, tmp_path / "adapter")
+@pytest.mark.parametrize("method", ["lora", "full", "freeze"])
+def test_what_is_saved_answers_as_what_was_trained(tmp_path, method):
+    base, own = trained(method, tmp_path)
     loaded = base_of("llama")
     load_adapter(loaded, tmp_path / "adapter")
     again = load_head(loaded, tmp_path / "adapter")
     assert again.labels == LABELS
     asked = [ids for ids, _ in prompts(5)]
-    assert torch.equal(label_probabilities(loaded, again, asked), label_probabilities(base, own, asked))
-    assert trainable(loaded.model).keys() == trainable(base.model).keys()
+    assert torch.equal(probabilities(loaded, again, asked), probabilities(base, own, asked))
+    take_off(loaded)
+    assert same(loaded.model.state_dict(), base_of("llama").model.state_dict())
 
 
-@pytest.mark.parametrize("file", [head.WEIGHTS_FILE, head.LABELS_FILE])
-def test_a_head_that_is_gone_damaged_or_of_another_model_is_refused_by_name(tmp_path, file):
-    base = base_of("llama")
-    save_head(Head(LABELS, 32), tmp_path)
-    whole = (tmp_path / file).read_bytes()
-    (tmp_path / file).write_bytes(whole[:-5])
-    with pytest.raises(InputError, match=f"{file}: .*damaged"):
-        load_head(base, tmp_path)
-    (tmp_path / file).unlink()
-    with pytest.raises(MissingError, match=f"no classification head.*{file}"):
-        load_head(base, tmp_path)
-    (tmp_path / file).write_bytes(whole)
-    (tmp_path / head.LABELS_FILE).write_text('{"labels": [1]}')
-    with pytest.raises(InputError, match="no list of labels"):
-        load_head(base, tmp_path)
-    for other in (Head(LABELS, 48), Head(LABELS[:2], 32)):
-        save_head(other, tmp_path)
-        (tmp_path / head.LABELS_FILE).write_text('{"labels": ["later", "urgent", "never"]}')
-        with pytest.raises(InputError, match="does not fit the model and the 3 labels"):
-            load_head(base, tmp_path)
+def test_a_head_that_is_gone_or_damaged_is_refused_by_name(tmp_path):
+    base, _ = trained("lora", tmp_path)
+    folder = tmp_path / "adapter"
+    for file in ("adapter_model.safetensors", "config.json"):
+        whole = (folder / file).read_bytes()
+        (folder / file).write_bytes(whole[:-5])
+        with pytest.raises(InputError, match=f"{file}: .*damaged"):
+            load_head(base, folder)
+        (folder / file).unlink()
+        with pytest.raises(MissingError, match="no classification head"):
+            load_head(base, folder)
+        (folder / file).write_bytes(whole)
+    (folder / "config.json").write_text('{"id2label": {"0": 1}}')
+    with pytest.raises(InputError, match="no labels in id2label"):
+        load_head(base, folder)
+    (folder / "config.json").write_text('{"id2label": {"0": "later", "1": "urgent"}}')
+    with pytest.raises(InputError, match="does not fit the model and the 2 labels"):
+        load_head(base, folder)
+    save_adapter(base, folder)
+    with pytest.raises(MissingError, match=r"adapter_model\.safetensors: no classification head"):
+        load_head(base, folder)
+
+
+def test_a_head_of_an_earlier_version_is_refused_in_one_line(tmp_path):
+    base, _ = trained("lora", tmp_path)
+    (tmp_path / "adapter" / "head.safetensors").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"head\.safetensors: is a classification head of an earlier version; train it again"
+    ):
+        load_head(base, tmp_path / "adapter")
 
 
 def test_rows_that_cannot_be_learned_from_are_refused():

@@ -1,4 +1,4 @@
-"""Answers from an OpenAI-compatible endpoint: a few connections at a time, retries with patience, errors that say what to check."""
+"""Answers from an endpoint: a few connections at a time, retries with patience, errors that say what to check."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from trimtab.answering.forms import FORMS, ReplyError
 from trimtab.answering.reply import (
     ACCEPTED,
     LONGEST_WAIT,
@@ -21,7 +22,6 @@ from trimtab.answering.reply import (
     masked,
     parse,
     read_within,
-    token_count,
     wait_asked,
     whole_letters,
 )
@@ -31,7 +31,7 @@ from trimtab.base.records import Generation, Prompt
 from trimtab.base.visible import visible
 
 FIRST_WAIT = 0.5  # seconds before the second attempt: doubled each time, or what Retry-After asks for
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")  # what a header can carry as a key
 _SAID, _LOOKED_AT = 200, 4_000  # characters of a refusal that are told, and that are looked at for the key
 
@@ -39,7 +39,7 @@ _SAID, _LOOKED_AT = 200, 4_000  # characters of a refusal that are told, and tha
 class RemoteModel:
     """A model behind `url` (which ends in `/v1`); the key is read from the environment variable `key_env`, never shown.
 
-    Every answer is tried `attempts` times, each within `timeout` seconds from the request to the last byte. With `kept`, answers
+    `api`: what it speaks, a name in `FORMS`. Every answer is tried `attempts` times, each within `timeout` seconds from the request to the last byte. With `kept`, answers
     are written to this file as they come, and what stands there is not asked again. Raises InputError when the variable is not
     set, or holds what no header can carry.
     """
@@ -50,12 +50,14 @@ class RemoteModel:
         model: str,
         key_env: str | None = None,
         *,
+        api: str = "chat",
         parallel: int = 4,
         attempts: int = 5,
         timeout: float = 60.0,
         kept: Path | None = None,
     ) -> None:
-        self.url, self.model, self.key_env = url.rstrip("/") + "/chat/completions", model, key_env
+        self._form = FORMS[api]
+        self.url, self.model, self.key_env = url.rstrip("/") + self._form.path, model, key_env
         self.parallel, self.attempts, self.timeout = parallel, attempts, timeout
         self._key = os.environ.get(key_env, "") if key_env else ""
         if key_env and not self._key:
@@ -76,6 +78,7 @@ class RemoteModel:
     def generate(self, prompts: Sequence[Prompt], max_new: int, labels: Sequence[str] = ()) -> list[Generation]:
         """Answer all prompts, in the order asked, greedily; with `labels`, an answer that names one becomes it.
 
+        An API that decides chooses one of `labels` and gives the probability of each; `max_new` is then not looked at.
         Tokens are those that the endpoint counted (0 when it does not tell); seconds those of the attempt that succeeded.
         Raises RemoteError when an answer cannot be had; what was not sent yet is then not sent.
         """
@@ -107,42 +110,36 @@ class RemoteModel:
             raise self._error(f"no whole answer within {longest:g} s", "check that the server is up") from None
 
     def _answer(self, client: httpx.Client, prompt: Prompt, max_new: int, labels: Sequence[str]) -> Generation:
-        body = {
-            "model": self.model,
-            "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
-            "max_tokens": max_new,
-            "temperature": 0,
-        }
+        body = self._form.body(self.model, prompt, max_new, labels)
         request = sha256_text(self.url, json.dumps(body))
         found = self._answers.get(request)
         if found is None:
-            found = self._read(*self._post(client, body))
+            found = self._read(*self._post(client, body), labels)
             self._keep(request, found)
-        text = found["text"]
+        text, chances = found["text"], found.get("probabilities", [])
+        if self._form.free:
+            text = match_label(text, labels) if labels else text.strip()
         return Generation(
             id=prompt.id,
-            text=match_label(text, labels) if labels else text.strip(),
+            text=text,
+            probability=max(chances, default=None),
+            probabilities=dict(zip(labels, chances, strict=True)) if chances else {},
             **{name: found[name] for name in ("prompt_tokens", "new_tokens", "seconds", "finished")},
         )
 
-    def _read(self, reply: Any, seconds: float) -> dict[str, Any]:
+    def _read(self, reply: Any, seconds: float, labels: Sequence[str]) -> dict[str, Any]:
         """A reply's text and figures, none of them beyond what files and sums can hold."""
+        form = self._form
         try:
-            choice = reply["choices"][0]
-            text = choice["message"]["content"] or ""
-            usage = reply.get("usage") or {}
-            tokens = [token_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
-            if not isinstance(text, str):
-                raise TypeError
-            finished = choice.get("finish_reason") != "length"
+            found = form.read(reply, labels)
+        except ReplyError as error:
+            raise self._error(str(error), "check that the model answers questions of type choice") from None
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
-            raise self._error(
-                "the reply is not a chat completion", "check that the url is an OpenAI-compatible one, ending in /v1"
-            ) from None
+            raise self._error(f"the reply is not {form.what}", form.remedy) from None
+        text = found["text"]
         if self._key and len(self._key) >= 12:  # a shorter one is a word, such as `none`, that an answer may hold
             text = text.replace(self._key, "***")
-        figures = {"prompt_tokens": tokens[0], "new_tokens": tokens[1], "seconds": seconds, "finished": finished}
-        return {"text": whole_letters(text), **figures}
+        return {**found, "text": whole_letters(text), "seconds": seconds}
 
     def _keep(self, request: str, found: dict[str, Any]) -> None:
         if self._kept is None:

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimtab.answering.cache import Prefix, shared_length
+from trimtab.answering.choose import hold_prefix
+from trimtab.answering.ends import ends
 from trimtab.answering.remote import RemoteModel
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session
@@ -60,8 +63,9 @@ def ready(
     with merged(base.model):
         builder = PromptBuilder(session, context)
         if HEAD in arm.stages:
-            many = head_answerer(session, load_head(base, run / "adapter"))
-            yield Ready(builder=builder, many=many, alone=lambda prompt: many([prompt])[0])
+            head = load_head(base, run / "adapter")
+            alone = _head_alone(session, head, builder.prompts(sample))
+            yield Ready(builder=builder, many=head_answerer(session, head), alone=alone)
             return
         yield Ready(builder=builder, many=session.answer, alone=session.answer_alone(builder.prompts(sample)))
 
@@ -77,13 +81,16 @@ def score_on(
     return value, {one.item_id: one.score for one in answers}
 
 
-def head_answerer(session: Session, head: Head) -> Answerer:
-    """Answers by a classification head, for the weights that are on: one pass over each prompt, its seconds shared by tokens."""
+def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> Answerer:
+    """Answers by a classification head, for the weights that are on: one pass over each prompt, its seconds shared by tokens.
+
+    `held` is a beginning of the prompts that was read before.
+    """
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         began = time.perf_counter()
         asked = [session.encoder.prompt(prompt.messages) for prompt in prompts]
-        chances_PC = label_probabilities(session.base, head, asked).tolist()
+        chances_PC = label_probabilities(head, ends(session.base, asked, held=held)).tolist()
         each = (time.perf_counter() - began) / max(1, sum(map(len, asked)))
         return [
             Generation(
@@ -99,6 +106,13 @@ def head_answerer(session: Session, head: Head) -> Answerer:
         ]
 
     return answer
+
+
+def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Callable[[Prompt], Generation]:
+    """One prompt at a time, what all of them begin with read beforehand."""
+    ids = [session.encoder.prompt(prompt.messages) for prompt in sample]
+    answer = head_answerer(session, head, hold_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
+    return lambda prompt: answer([prompt])[0]
 
 
 def _linear(model: LinearModel, session: Session) -> Answerer:
@@ -132,10 +146,12 @@ def lacking_keys(task: Task) -> dict[str, str]:
 
 def _endpoint(task: Task, name: str, replies: Path | None = None) -> RemoteModel:
     table = task.api[name]
-    return RemoteModel(table.url, table.model, table.key_env, kept=replies)
+    return RemoteModel(table.url, table.model, table.key_env, api=table.api, kept=replies)
 
 
 def _remote(session: Session, arm: Arm, replies: Path | None = None) -> Answerer:
     model = _endpoint(session.task, arm.endpoint or "", replies)
     labels = session.workspace.labels if session.task.task.kind == "classify" else ()
+    if session.task.api[arm.endpoint or ""].api != "chat":  # it writes nothing, so that no length has to be counted
+        return lambda prompts: model.generate(prompts, 0, labels)
     return lambda prompts: model.generate(prompts, session.output_tokens, labels)

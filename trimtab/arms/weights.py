@@ -281,9 +281,10 @@ class _Making:
 
     def save(self) -> None:
         """Keep the weights that are on."""
-        save_adapter(self.session.base, self.folder / "adapter")
-        if self.head is not None:
-            save_head(self.head, self.folder / "adapter")
+        if self.head is None:
+            save_adapter(self.session.base, self.folder / "adapter")
+        else:
+            save_head(self.session.base, self.head, self.folder / "adapter")
 
     def _objectives(self, stage: Stage, gold_missing: float | None = None) -> tuple[_Objective, _Objective | None]:
         """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""

@@ -255,8 +255,11 @@ class TokenPrice(Settings):
 
 
 class ApiTable(Settings):
-    """An OpenAI-compatible endpoint, measured as the arm `api-NAME`."""
+    """An endpoint, measured as the arm `api-NAME`: an OpenAI-compatible one, or for classify one that decides among labels."""
 
+    api: Literal["chat", "systemone", "decisions"] = Field(
+        "chat", description="chat: text comes back; systemone, decisions: labels go out, their probabilities come back."
+    )
     url: str = Field(pattern=r"^https?://\S+$")
     model: str
     key_env: str | None = None

@@ -241,6 +241,10 @@ def check_task(task: Task) -> None:
         if len(name) > LONGEST_NAME:  # a folder is named after it
             problem = f"name {name[:20]!r}… has {len(name):,} letters, and {LONGEST_NAME} are the most"
             raise InputError(problem, "rename it", file=file, field=field)
+    for name, table in task.api.items():
+        if table.api != "chat" and kind != "classify":
+            problem = f"api = {table.api!r} decides among the labels of a task of kind classify, and this is {kind!r}"
+            raise InputError(problem, 'set api = "chat"', file=file, field=f"api.{name}.api")
     for name in task.arm:
         if is_name_of_the_grammar(name):
             raise InputError(

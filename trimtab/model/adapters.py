@@ -20,6 +20,11 @@ from trimtab.model.lora import LoraLinear
 
 ADAPTER_FILE, CONFIG_FILE, MOVED_FILE = "adapter_model.safetensors", "adapter_config.json", "moved.safetensors"
 _PEFT_PREFIX = "base_model.model."
+WHOLE_FILE = "model.safetensors"  # where all weights moved and a classification head stands on them
+SCORE, SCORE_IN_PEFT = (
+    "score.weight",
+    f"{_PEFT_PREFIX}score.weight",
+)  # the head, which `model/classifier.py` puts beside what moved
 # Options of PEFT under which the same tensors mean another change of the weights.
 _OTHER_MATHS = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_qalora", "lora_bias")
 MOST_ALPHA = 1e6  # far beyond any in use; the scale is this over the rank
@@ -138,8 +143,9 @@ def load_adapter(base: Base, folder: Path) -> None:
 
     Raises MissingError when the folder holds none, InputError when it is damaged or does not fit the model, which is then as before.
     """
-    if (folder / MOVED_FILE).is_file():
-        tensors, parameters = _tensors(folder / MOVED_FILE), dict(base.model.named_parameters())
+    moved = next((folder / name for name in (MOVED_FILE, WHOLE_FILE) if (folder / name).is_file()), None)
+    if moved is not None:
+        tensors, parameters = _tensors(moved), dict(base.model.named_parameters())
         _let_go(base, {name: parameters[name] for name in tensors if name in parameters})
         _copy_into(base, parameters, tensors, folder)
         return
@@ -192,7 +198,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(file)
     except (SafetensorError, ValueError) as error:
         raise InputError(f"is damaged or cut off ({said(error)})", "restore it from a copy", file=file) from None
-    return tensors
+    return {name: value for name, value in tensors.items() if name not in (SCORE, SCORE_IN_PEFT)}
 
 
 def _copy_into(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:

@@ -7,38 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, write_atomic, write_json
+from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
+from trimtab.model.classifier import load_classifier, save_classifier
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_batches, steps_per_epoch
+from trimtab.training.batch import Batch, Row, step_batches, steps_per_epoch
 from trimtab.training.losses import Loss, scored_hidden
 
-WEIGHTS_FILE, LABELS_FILE = "head.safetensors", "head.json"
 _SPREAD = 0.02  # standard deviation of a new head's weights, as transformers starts one
 
 
 class Head(nn.Module):
-    """A float32 linear layer from the hidden size to the labels, in their order."""
+    """A float32 linear layer from the hidden size to the labels, in their order.
+
+    Without a bias, as transformers' sequence classifiers have none: all prompts end in the same tokens, so their hidden states
+    have much in common, and weights along that do what a bias would.
+    """
 
     def __init__(self, labels: Sequence[str], hidden_size: int, *, seed: int = 0) -> None:
         super().__init__()
         self.labels = tuple(labels)
         generator = torch.Generator().manual_seed(seed)
         self.weight = nn.Parameter(_SPREAD * torch.randn(len(self.labels), hidden_size, generator=generator))
-        self.bias = nn.Parameter(torch.zeros(len(self.labels)))
 
     def forward(self, hidden_MD: Tensor) -> Tensor:
         """Scores `logits_MC` in float32."""
-        return nn.functional.linear(hidden_MD.float(), self.weight, self.bias)
+        return nn.functional.linear(hidden_MD.float(), self.weight)
 
 
 class Classification:
@@ -53,7 +52,7 @@ class Classification:
         return steps_per_epoch(len(self.rows), self.batch)
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
-        """Whatever of the model may move, and the head as `head.weight` and `head.bias`."""
+        """Whatever of the model may move, and the head as `head.weight`."""
         return {**trainable(base.model), **{f"head.{name}": value for name, value in self.head.named_parameters()}}
 
     def batches(self, step: int) -> list[Batch]:
@@ -88,57 +87,34 @@ def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int)
     return rows
 
 
-def label_probabilities(base: Base, head: Head, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """Probability of each label for each prompt, `[prompts, labels]` float32 on CPU, in one pass over every prompt.
-
-    Prompts are token ids, none empty. An adapter is merged by the caller where it is to cost no time.
-    """
-    probabilities_PC = torch.empty(len(prompts), len(head.labels))
-    # shortest first, so a row carries the number of its prompt in the place of a label
-    units = [(_last_token(ids, number, 1.0),) for number, ids in enumerate(prompts)]
-    with torch.no_grad():
-        for part in micro_batches(units, MICRO_TOKENS):
-            batch = pack([row for unit in part for row in unit])
-            probabilities_PC[batch.labels_M] = head(scored_hidden(base, batch)).softmax(-1).cpu()
-    return probabilities_PC
+@torch.no_grad()
+def label_probabilities(head: Head, hidden_MD: Tensor) -> Tensor:
+    """Probability of each label from the hidden state at the end of each prompt, `[M, C]` float32 on CPU."""
+    chances_MC: Tensor = head(hidden_MD).softmax(-1).cpu()
+    return chances_MC
 
 
-def save_head(head: Head, folder: Path) -> None:
-    """Write the weights as safetensors and the labels as JSON, beside the adapter."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in head.named_parameters()}
-    write_atomic(folder / WEIGHTS_FILE, save(tensors))
-    write_json(folder / LABELS_FILE, {"labels": list(head.labels)})
+def save_head(base: Base, head: Head, folder: Path) -> None:
+    """Write what moved on the base and the head on it, as transformers and PEFT load them: see `model/classifier.py`."""
+    save_classifier(base, head.weight, head.labels, folder)
 
 
 def load_head(base: Base, folder: Path) -> Head:
     """Read a saved head onto the model's device.
 
-    Raises MissingError when the folder holds none, InputError when it is damaged or for another model.
+    Raises MissingError when the folder holds none, InputError when it is damaged, of an earlier version or for another model.
     """
-    for name in (LABELS_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise MissingError(f"{folder}: no classification head ({name}); train one first")
-    labels = read_object(folder / LABELS_FILE, "labels")["labels"]
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
-        raise InputError("is damaged (no list of labels)", "restore it from a copy", file=folder / LABELS_FILE)
+    labels, score_CD = load_classifier(folder)
     head = Head(labels, base.model.config.hidden_size)
-    _fill(head, folder / WEIGHTS_FILE)
-    return head.to(base.device)
-
-
-def _fill(head: Head, file: Path) -> None:
-    try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"is damaged ({error})", "restore it from a copy, or train again", file=file) from None
-    expected: dict[str, Any] = {name: value.shape for name, value in head.named_parameters()}
-    if {name: value.shape for name, value in tensors.items()} != expected:
+    if score_CD.shape != head.weight.shape:
         raise InputError(
-            f"does not fit the model and the {len(head.labels)} labels",
+            f"the classification head does not fit the model and the {len(labels)} labels",
             "use the base model and the labels it was trained with",
-            file=file,
+            file=folder,
         )
-    head.load_state_dict(tensors)
+    with torch.no_grad():
+        head.weight.copy_(score_CD)
+    return head.to(base.device)
 
 
 def _last_token(ids: Sequence[int], label: int, weight: float) -> Row:
