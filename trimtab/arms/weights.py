@@ -286,7 +286,7 @@ def _fit_linear(session: Session, folder: Path, progress: Progress) -> Trained:
     began = time.perf_counter()
     train_part, dev = session.workspace.splits["train"], session.workspace.splits["dev"]
     progress.emit("train")
-    model = train_linear(
+    model, _ = train_linear(
         [item.input for item in train_part],
         [item.references[0] for item in train_part],
         [item.input for item in dev],
