@@ -56,7 +56,11 @@ def fit_all(rows: Sequence[Example], parts: Mapping[str, Sequence[int]], dense: 
             train_ND = values_ND[parts["train"]]
             mean_D, spread_D = train_ND.mean(0), train_ND.std(0) * train_ND.shape[1] ** 0.5 + 1e-9  # length about 1
         spaces[name] = {part: (values_ND[own] - mean_D) / spread_D for part, own in parts.items()}
-    fits = [_fitted(name, penalty, space, labels) for name, space in spaces.items() for penalty in PENALTIES]
+    fits = [
+        _fitted(name, penalty, space, labels)
+        for name, space in spaces.items()
+        for penalty in (FORMER if name in HIDDEN else PENALTIES)
+    ]
     return {"rows": {name: len(part) for name, part in parts.items()}, "test": list(parts["test"]), "fits": fits}
 
 

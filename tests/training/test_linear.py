@@ -29,7 +29,7 @@ def rows_that_only(features: str, classes: int, count: int = 60) -> tuple[list[s
         return [
             "".join(chance.choices("bcdfghklmp", k=20 + 15 * (number % classes))) for number in range(count)
         ], labels
-    # every word once, all as long and with the same letters
+    # every word once, all as long and with the same letters: none that `embed` tells apart
     endings = ["arte", "reta", "tera", "aret", "tear"]
     return [f"{number * 7919 % 10_000:04}{endings[number % classes]}" for number in range(count)], labels
 
@@ -76,3 +76,24 @@ def test_without_dev_the_first_choice_is_kept() -> None:
     fitted, trials = train_linear(texts, labels, [], [], embed)
     assert (fitted.features, fitted.penalty) == (trials[0].features, trials[0].penalty)
     assert {one.dev_accuracy for one in trials} == {0.0}
+
+
+def test_hidden_states_are_a_choice_where_they_are_given_whatever_their_scale(tmp_path: Path) -> None:
+    texts, labels = rows_that_only("embedding", 5)
+    noise = np.random.default_rng(0).normal(size=(len(texts), 8)) * 1e4
+
+    def hidden(asked: list[str]) -> np.ndarray:  # what tells the labels apart is small beside the rest
+        places = [texts.index(text) for text in asked]
+        told = np.array([[len(text) == 20 + 15 * label for label in range(5)] for text in asked]) * 1e-2
+        return np.hstack([noise[places] + 1e5, told, np.ones((len(asked), 1))]).astype(np.float64)
+
+    fitted, trials = train_linear(texts[:40], labels[:40], texts[40:], labels[40:], None, hidden)
+    assert {one.features for one in trials} == {"tfidf", "letters", "hidden"}
+    assert (fitted.features, fitted.dev_accuracy) == ("hidden", 1.0)
+    fitted.save(tmp_path, made_by="a base")
+    loaded = load_linear(tmp_path)
+    assert loaded.made_by == "a base"
+    chances = loaded.probabilities(texts[40:], hidden)
+    assert [loaded.labels[place] for place in chances.argmax(axis=1)] == labels[40:]
+    with pytest.raises(ValueError, match="pass what makes them"):
+        loaded.probabilities(texts[40:], None)

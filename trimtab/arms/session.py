@@ -17,7 +17,7 @@ from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import release_memory
-from trimtab.base.records import Example, Generation, Hit, Prompt, Refusal, Split
+from trimtab.base.records import Example, Generation, Hit, Message, Prompt, Refusal, Split
 from trimtab.data.draw import drawn
 from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
@@ -28,6 +28,7 @@ from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import EVEN, search
+from trimtab.training.hidden import mean_hidden
 
 MOST_PASSAGES = 64  # as many as an arm may ask for
 ANSWER_MARGIN = 8  # tokens beyond the longest reference
@@ -108,6 +109,14 @@ class Session:
         vectors = self.embedder.encode(new)
         self._vectors.update(zip(new, vectors, strict=True))
         return np.stack([self._vectors[text] for text in texts]) if texts else vectors
+
+    def hidden(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What the base model that is on makes of each text behind the instruction: `mean_hidden`, `[N, D]`; long ones are cut."""
+        instruction = self.task.task.instruction
+        said = [Example(id="", messages=(Message(role="user", content=text),), references=()) for text in texts]
+        asked = [self.encoder.prompt(compose(one, instruction).messages)[: self.context_tokens] for one in said]
+        vectors: NDArray[np.float32] = mean_hidden(self.base, asked).numpy()
+        return vectors
 
     @property
     def context_tokens(self) -> int:

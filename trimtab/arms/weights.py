@@ -10,6 +10,7 @@ from pathlib import Path
 from trimtab.arms.answerers import head_answerer, score_on
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
+from trimtab.arms.linear import fit_linear
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, METHODS, is_trained, method_of
@@ -20,7 +21,6 @@ from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
 from trimtab.training.batch import Row
 from trimtab.training.head import Classification, Head, label_rows, save_head
-from trimtab.training.linear import train_linear
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
 from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.sft import Supervised, answer_rows, document_rows
@@ -284,14 +284,6 @@ def _scores_of(result: TrainResult, looks: Sequence[Mapping[str, float]]) -> Map
 
 def _fit_linear(session: Session, folder: Path, progress: Progress) -> Trained:
     began = time.perf_counter()
-    train_part, dev = session.workspace.splits["train"], session.workspace.splits["dev"]
     progress.emit("train")
-    model, _ = train_linear(
-        [item.input for item in train_part],
-        [item.references[0] for item in train_part],
-        [item.input for item in dev],
-        [item.references[0] for item in dev],
-        session.embedder.encode,
-    )
-    model.save(folder / "adapter")
+    fit_linear(session, folder / "adapter")
     return Trained(seconds=time.perf_counter() - began)
