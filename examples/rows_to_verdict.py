@@ -61,7 +61,7 @@ def main() -> tuple[list[ArmResult], Verdict]:
     label_ids = [encoder.answer(label) for label in LABELS]
     pairs, dev_pairs = ([(row.input, row.references[0]) for row in part] for part in (rows, dev))
     began = time.perf_counter()
-    linear = train_linear(*zip(*pairs, strict=True), *zip(*dev_pairs, strict=True), None)
+    linear, _ = train_linear(*zip(*pairs, strict=True), *zip(*dev_pairs, strict=True), None)
     linear_seconds = time.perf_counter() - began
 
     # Every approach is a function from prompts to answers; a label is scored by its probability, all of them at once.

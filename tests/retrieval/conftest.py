@@ -27,6 +27,9 @@ class HashingEncoder:
                 vectors[row, int(hashlib.sha256(word.encode()).hexdigest(), 16) % self.size] += 1
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
+    def encode_questions(self, texts: Sequence[str]) -> np.ndarray:
+        return self.encode(texts)
+
 
 @pytest.fixture(scope="session")
 def encoder_type() -> type[HashingEncoder]:

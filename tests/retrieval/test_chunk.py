@@ -106,6 +106,13 @@ def test_a_long_paragraph_is_cut_between_sentences_and_repeats_whole_ones() -> N
         assert before.text.endswith(" ".join(repeated))
 
 
+def test_a_passage_repeats_at_most_a_sixth_unless_told_otherwise() -> None:
+    text = document(((), numbered(600)))
+    for words in (60, 120, 240):
+        assert chunk(text, words=words) == chunk(text, words=words, overlap=words // 6)
+    assert chunk(text) == chunk(text, words=120, overlap=20)
+
+
 def test_without_overlap_nothing_is_repeated() -> None:
     passages = chunk(document(((), numbered(300))), words=100, overlap=0)
     assert " ".join(item.text for item in passages) == numbered(300)

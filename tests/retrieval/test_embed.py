@@ -117,6 +117,28 @@ def test_a_pooler_is_not_read_and_need_not_be_there(folder: Path) -> None:
     assert (Embedder(folder).encode(["a question"]) == before).all()
 
 
+def test_questions_and_passages_get_what_the_folder_wants_before_them(folder: Path) -> None:
+    plain = Embedder(folder)
+    assert (plain.encode_questions(["a question"]) == plain.encode(["a question"])).all()
+    before = Embedder(folder).digest
+    settings = folder / "config_sentence_transformers.json"
+    set_in(settings, prompts={"query": "find this now: ", "passage": "read: "}, default_prompt_name="query")
+    asking = Embedder(folder)
+    assert asking.digest != before
+    assert np.abs(asking.encode_questions(["a question"]) - asking.encode(["a question"])).max() > 1e-3
+    assert asking.encode_questions(["a question"]) == pytest.approx(
+        plain.encode(["find this now: a question"]), abs=1e-6
+    )
+    assert asking.encode(["a question"]) == pytest.approx(plain.encode(["read: a question"]), abs=1e-6)
+    set_in(
+        settings, prompts={"query": "find this now: "}
+    )  # what is meant for questions alone does not come before passages
+    assert Embedder(folder).encode(["a question"]) == pytest.approx(plain.encode(["a question"]), abs=1e-6)
+    set_in(settings, prompts={"query": 7})
+    with pytest.raises(InputError, match="the embedding model cannot be loaded"):
+        Embedder(folder).encode_questions(["a question"])
+
+
 @pytest.mark.parametrize("name", [SINGLE, "tokenizer.json", "1_Pooling/config.json", "spiece.model"])
 def test_the_digest_changes_with_every_file_that_vectors_depend_on(folder: Path, name: str) -> None:
     (folder / "spiece.model").write_bytes(b"x")

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimtab.base.errors import InputError
 from trimtab.retrieval.embed import embedded_text
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import FUSION, search
@@ -31,23 +32,45 @@ def test_vector_search_is_exact(index) -> None:
     matrix = index.encoder.encode([embedded_text(passage) for passage in passages])
     for question in ("leave and pay", "badge for the office", "travel approval form"):
         likeness = dict(zip((item.id for item in passages), matrix @ index.encoder.encode([question])[0], strict=True))
-        found = ids(search(index, [question], 10, way="vector")[0])
+        found = ids(search(index, [question], 10, vector_weight=1)[0])
         wanted = sorted(likeness.values(), reverse=True)[:10]
         assert [likeness[name] for name in found] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_text_search_finds_the_passages_that_have_the_word_in_text_title_or_heading(index) -> None:
     wanted = {name for name, item in index.passages.items() if "badge" in item.text}
-    assert set(ids(search(index, ["Badges!"], 62, way="text")[0])) == wanted
-    assert ids(search(index, ["17.md"], 1, way="text")[0]) == ["17.md#0"]
+    assert set(ids(search(index, ["Badges!"], 62, vector_weight=0)[0])) == wanted
+    assert ids(search(index, ["17.md"], 1, vector_weight=0)[0]) == ["17.md#0"]
 
 
 def test_fusion_adds_reciprocal_ranks(index) -> None:
     question = "leave approval by the manager"
-    lists = [ids(search(index, [question], 50, way=way)[0]) for way in ("vector", "text")]
+    lists = [ids(search(index, [question], 50, vector_weight=weight)[0]) for weight in (1, 0)]
     for hit in search(index, [question], 20)[0]:
         places = [found.index(hit.passage.id) + 1 for found in lists if hit.passage.id in found]
         assert hit.score == pytest.approx(sum(1 / (FUSION + place) for place in places))
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.5, 0.8])
+def test_the_weight_is_the_share_of_the_vectors_in_every_score(index, weight: float) -> None:
+    question = "leave approval by the manager"
+    lists = [ids(search(index, [question], 50, vector_weight=whole)[0]) for whole in (1, 0)]
+    for hit in search(index, [question], 20, vector_weight=weight)[0]:
+        places = [found.index(hit.passage.id) + 1 if hit.passage.id in found else None for found in lists]
+        shares = (2 * weight, 2 * (1 - weight))
+        wanted = sum(share / (FUSION + place) for share, place in zip(shares, places, strict=True) if place)
+        assert hit.score == pytest.approx(wanted)
+
+
+def test_a_search_without_a_share_is_not_made(index, monkeypatch) -> None:
+    monkeypatch.setattr(index.encoder, "encode_questions", lambda texts: pytest.fail("a question was embedded"))
+    assert len(search(index, ["pay"], 3, vector_weight=0)[0]) == 3
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.01, float("nan")])
+def test_a_weight_that_is_no_share_is_refused(index, weight: float) -> None:
+    with pytest.raises(InputError, match=r"from 0 \(words alone\) to 1"):
+        search(index, ["pay"], 3, vector_weight=weight)
 
 
 def test_hits_are_ranked_from_one_best_first_and_distinct(index) -> None:
@@ -58,8 +81,8 @@ def test_hits_are_ranked_from_one_best_first_and_distinct(index) -> None:
 
 
 def test_equal_passages_are_ordered_by_id(index) -> None:
-    for way in ("vector", "text", "hybrid"):
-        assert ids(search(index, ["twin words"], 2, way=way)[0]) == ["90.md#0", "91.md#0"]
+    for weight in (1, 0, 0.5, 0.2):
+        assert ids(search(index, ["twin words"], 2, vector_weight=weight)[0]) == ["90.md#0", "91.md#0"]
 
 
 def test_a_batch_finds_what_each_question_finds_alone(index) -> None:
@@ -70,8 +93,8 @@ def test_a_batch_finds_what_each_question_finds_alone(index) -> None:
 
 def test_all_questions_are_encoded_in_one_call(index, monkeypatch) -> None:
     calls: list[int] = []
-    encode = index.encoder.encode
-    monkeypatch.setattr(index.encoder, "encode", lambda texts: calls.append(len(texts)) or encode(texts))
+    encode = index.encoder.encode_questions
+    monkeypatch.setattr(index.encoder, "encode_questions", lambda texts: calls.append(len(texts)) or encode(texts))
     search(index, ["a", "b", "c"], 2)
     assert calls == [3]
 
@@ -90,8 +113,8 @@ def test_no_character_of_a_question_is_syntax(index, question: str) -> None:
 
 
 def test_operators_around_the_words_change_nothing_in_the_text_search(index) -> None:
-    plain = search(index, ["leave pay"], 5, way="text")
-    assert search(index, ['("leave" +pay)*~'], 5, way="text") == plain
+    plain = search(index, ["leave pay"], 5, vector_weight=0)
+    assert search(index, ['("leave" +pay)*~'], 5, vector_weight=0) == plain
 
 
 def test_a_very_long_question(index) -> None:

@@ -1,13 +1,14 @@
-"""The arm without a language model: what is saved answers as what was fitted."""
+"""The arm without a language model: what is saved answers as what was fitted, and every trial is told."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from trimtab.training.linear import load_linear, train_linear
+from trimtab.training.linear import PENALTIES, load_linear, train_linear
 
 CITIES = ["Aalen", "Bonn", "Celle", "Dachau", "Emden"]
 
@@ -18,17 +19,81 @@ def embed(texts: list[str]) -> np.ndarray:
     )
 
 
+def rows_that_only(features: str, classes: int, count: int = 60) -> tuple[list[str], list[str]]:
+    """Texts whose labels show in this kind of features and in no other, and the labels."""
+    labels = [CITIES[number % classes] for number in range(count)]
+    if features == "tfidf":
+        return [f"item {number * 37 % 101} of {label}" for number, label in enumerate(labels)], labels
+    if features == "embedding":  # letters by chance, and how many of them
+        chance = random.Random(0)
+        return [
+            "".join(chance.choices("bcdfghklmp", k=20 + 15 * (number % classes))) for number in range(count)
+        ], labels
+    # every word once, all as long and with the same letters: none that `embed` tells apart
+    endings = ["arte", "reta", "tera", "aret", "tear"]
+    return [f"{number * 7919 % 10_000:04}{endings[number % classes]}" for number in range(count)], labels
+
+
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("features", ["tfidf", "embedding"])
+@pytest.mark.parametrize("features", ["tfidf", "letters", "embedding"])
 def test_the_saved_model_answers_as_the_fitted_one(tmp_path: Path, classes: int, features: str) -> None:
-    labels = [CITIES[number % classes] for number in range(60)]
-    texts = [f"item {number * 37 % 101} of {label}" for number, label in enumerate(labels)]
-    if features == "embedding":  # every word once: TF-IDF has nothing to go by
-        texts = [f"x{number}" + "e" * (number % classes) for number in range(60)]
-    fitted = train_linear(texts[:40], labels[:40], texts[40:], labels[40:], embed)
+    texts, labels = rows_that_only(features, classes)
+    fitted, _ = train_linear(texts[:40], labels[:40], texts[40:], labels[40:], embed)
     assert fitted.features == features
     fitted.save(tmp_path)
     loaded = load_linear(tmp_path)
     assert np.array_equal(loaded.probabilities(texts, embed), fitted.probabilities(texts, embed))
     chosen = [loaded.labels[place] for place in fitted.probabilities(texts[40:], embed).argmax(axis=1)]
     assert np.mean([a == b for a, b in zip(chosen, labels[40:], strict=True)]) == fitted.dev_accuracy
+
+
+@pytest.mark.parametrize("given", [embed, None])
+def test_every_choice_is_a_trial_and_the_first_of_the_best_is_kept(given) -> None:
+    texts, labels = rows_that_only("letters", 5)
+    fitted, trials = train_linear(texts[:40], labels[:40], texts[40:], labels[40:], given)
+    kinds = ["tfidf", "letters", *(["embedding"] if given else [])]
+    assert [(one.features, one.penalty) for one in trials] == [(kind, one) for kind in kinds for one in PENALTIES]
+    best = max(trials, key=lambda one: one.dev_accuracy)
+    assert (fitted.features, fitted.penalty, fitted.dev_accuracy) == (best.features, best.penalty, best.dev_accuracy)
+    assert all(one.seconds > 0 for one in trials)
+
+
+def test_a_trial_is_told_by_what_the_model_alone_would_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, labels = rows_that_only("tfidf", 5)
+    labels = [*labels[:40], *(CITIES[(number * number) % 5] for number in range(20))]  # dev that cannot be learnt
+    _, trials = train_linear(texts[:40], labels[:40], texts[40:], labels[40:], embed)
+    for trial in trials:
+        monkeypatch.setattr("trimtab.training.linear.PENALTIES", (trial.penalty,))
+        monkeypatch.setattr("trimtab.training.linear.KINDS", (trial.features,))
+        alone, _ = train_linear(texts[:40], labels[:40], texts[40:], labels[40:], embed)
+        answers = alone.probabilities(texts[40:], embed).argmax(axis=1)
+        right = [alone.labels[place] == label for place, label in zip(answers, labels[40:], strict=True)]
+        assert trial.dev_accuracy == np.mean(right)
+
+
+def test_without_dev_the_first_choice_is_kept() -> None:
+    texts, labels = rows_that_only("letters", 5)
+    fitted, trials = train_linear(texts, labels, [], [], embed)
+    assert (fitted.features, fitted.penalty) == (trials[0].features, trials[0].penalty)
+    assert {one.dev_accuracy for one in trials} == {0.0}
+
+
+def test_hidden_states_are_a_choice_where_they_are_given_whatever_their_scale(tmp_path: Path) -> None:
+    texts, labels = rows_that_only("embedding", 5)
+    noise = np.random.default_rng(0).normal(size=(len(texts), 8)) * 1e4
+
+    def hidden(asked: list[str]) -> np.ndarray:  # what tells the labels apart is small beside the rest
+        places = [texts.index(text) for text in asked]
+        told = np.array([[len(text) == 20 + 15 * label for label in range(5)] for text in asked]) * 1e-2
+        return np.hstack([noise[places] + 1e5, told, np.ones((len(asked), 1))]).astype(np.float64)
+
+    fitted, trials = train_linear(texts[:40], labels[:40], texts[40:], labels[40:], None, hidden)
+    assert {one.features for one in trials} == {"tfidf", "letters", "hidden"}
+    assert (fitted.features, fitted.dev_accuracy) == ("hidden", 1.0)
+    fitted.save(tmp_path, made_by="a base")
+    loaded = load_linear(tmp_path)
+    assert loaded.made_by == "a base"
+    chances = loaded.probabilities(texts[40:], hidden)
+    assert [loaded.labels[place] for place in chances.argmax(axis=1)] == labels[40:]
+    with pytest.raises(ValueError, match="pass what makes them"):
+        loaded.probabilities(texts[40:], None)

@@ -13,6 +13,7 @@ from trimtab.answering.choose import hold_prefix
 from trimtab.answering.ends import ends
 from trimtab.answering.remote import RemoteModel
 from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.linear import Answerer, linear_answerer
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, is_trained, method_of
@@ -22,9 +23,6 @@ from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters import load_adapter, merged
 from trimtab.training.head import Head, label_probabilities, load_head
-from trimtab.training.linear import LinearModel, load_linear
-
-Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ def ready(
     """
     if not method_of(arm).uses_base:
         builder = PromptBuilder(session, context, fits=False)
-        many = _remote(session, arm, replies) if arm.endpoint else _linear(load_linear(run / "adapter"), session)
+        many = _remote(session, arm, replies) if arm.endpoint else linear_answerer(session, run / "adapter")
         asking = _remote(session, arm) if arm.endpoint else many
         yield Ready(builder=builder, many=many, alone=lambda prompt: asking([prompt])[0])
         return
@@ -113,23 +111,6 @@ def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Calla
     ids = [session.encoder.prompt(prompt.messages) for prompt in sample]
     answer = head_answerer(session, head, hold_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
     return lambda prompt: answer([prompt])[0]
-
-
-def _linear(model: LinearModel, session: Session) -> Answerer:
-    def answer(prompts: Sequence[Prompt]) -> list[Generation]:
-        texts = [prompt.messages[-1].content for prompt in prompts]
-        chances_NC = model.probabilities(texts, session.embedder.encode)
-        return [
-            Generation(
-                id=prompt.id,
-                text=model.labels[int(row.argmax())],
-                probability=float(row.max()),
-                probabilities={label: float(chance) for label, chance in zip(model.labels, row, strict=True)},
-            )
-            for prompt, row in zip(prompts, chances_NC, strict=True)
-        ]
-
-    return answer
 
 
 def lacking_keys(task: Task) -> dict[str, str]:

@@ -7,6 +7,9 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trimtab.answering.cache import Prefix, shared_length
 from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix
 from trimtab.answering.engine import Engine, Request, generate_texts
@@ -14,16 +17,18 @@ from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import release_memory
-from trimtab.base.records import Example, Generation, Hit, Prompt, Refusal, Split
+from trimtab.base.records import Example, Generation, Hit, Message, Prompt, Refusal, Split
 from trimtab.data.draw import drawn
 from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.model.adapters import take_off
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
+from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
-from trimtab.retrieval.search import search
+from trimtab.retrieval.search import EVEN, search
+from trimtab.training.hidden import mean_hidden
 
 MOST_PASSAGES = 64  # as many as an arm may ask for
 ANSWER_MARGIN = 8  # tokens beyond the longest reference
@@ -36,7 +41,9 @@ class Session:
         self.workspace, self.task = workspace, workspace.task
         self._asked_precision = precision or workspace.task.base.precision
         self._base: Base | None = None
-        self._hits: dict[str, tuple[Hit, ...]] = {}
+        self._hits: dict[tuple[int, float, str], tuple[Hit, ...]] = {}
+        self._indexes: dict[int, Index] = {}
+        self._vectors: dict[str, NDArray[np.float32]] = {}
 
     @property
     def base(self) -> Base:
@@ -73,12 +80,43 @@ class Session:
         """The embedding model."""
         return Embedder(resolve(self.task.base.embedding, near=self.task.folder))
 
-    @cached_property
+    @property
     def index(self) -> Index:
-        """The index over the task's documents, brought up to date."""
-        index = Index.open(self.workspace.folder / "index", self.embedder)
-        index.update(self.workspace.documents)
-        return index
+        """The index over the task's documents in passages of the usual size."""
+        return self.index_of(WORDS)
+
+    def index_of(self, chunk_words: int) -> Index:
+        """The index over the task's documents in passages of about so many words: made when first asked for, brought up to date then."""
+        if chunk_words not in self._indexes:
+            index = self._opened_index(chunk_words)
+            index.update(self.workspace.documents)
+            self._indexes[chunk_words] = index
+        return self._indexes[chunk_words]
+
+    def index_folder(self, chunk_words: int = WORDS) -> Path:
+        """Where the index over passages of about so many words lies: each size beside the usual one, so that its bytes are its own."""
+        return self.workspace.folder / ("index" if chunk_words == WORDS else f"index-{chunk_words}")
+
+    def _opened_index(self, chunk_words: int) -> Index:
+        return Index.open(self.index_folder(chunk_words), self.embedder, words=chunk_words)
+
+    def embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors [N, D] of texts that are compared with each other, each text embedded once in a session.
+
+        Where the seconds of embedding are measured, the embedder is asked.
+        """
+        new = list(dict.fromkeys(text for text in texts if text not in self._vectors))
+        vectors = self.embedder.encode(new)
+        self._vectors.update(zip(new, vectors, strict=True))
+        return np.stack([self._vectors[text] for text in texts]) if texts else vectors
+
+    def hidden(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What the base model that is on makes of each text behind the instruction: `mean_hidden`, `[N, D]`; long ones are cut."""
+        instruction = self.task.task.instruction
+        said = [Example(id="", messages=(Message(role="user", content=text),), references=()) for text in texts]
+        asked = [self.encoder.prompt(compose(one, instruction).messages)[: self.context_tokens] for one in said]
+        vectors: NDArray[np.float32] = mean_hidden(self.base, asked).numpy()
+        return vectors
 
     @property
     def context_tokens(self) -> int:
@@ -104,19 +142,27 @@ class Session:
         """At most so many examples of a split, drawn so that they stand for all of it."""
         return drawn(self.workspace.splits[split], most, self.task.task.kind)
 
-    def hits(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
-        """The best passages of each question, looked up once for the same text."""
-        new = list(dict.fromkeys(example.input for example in examples if example.input not in self._hits))
-        self._hits.update(zip(new, search(self.index, new, MOST_PASSAGES), strict=True))
-        return [self._hits[example.input] for example in examples]
+    def hits(
+        self, examples: Sequence[Example], *, chunk_words: int = WORDS, vector_weight: float = EVEN
+    ) -> list[tuple[Hit, ...]]:
+        """The best passages of each question, looked up once for the same text and settings.
+
+        Passages are of about `chunk_words` words; `vector_weight` is the share of the vectors against the words, from 0 to 1.
+        """
+        asked = [(chunk_words, vector_weight, example.input) for example in examples]
+        new = list(dict.fromkeys(key for key in asked if key not in self._hits))
+        questions, index = [question for *_, question in new], self.index_of(chunk_words)
+        found = search(index, questions, MOST_PASSAGES, vector_weight=vector_weight)
+        self._hits.update(zip(new, found, strict=True))
+        return [self._hits[key] for key in asked]
 
     def forget_hits(self) -> None:
         """Let the next question pay for its own retrieval."""
         self._hits.clear()
 
-    def unindexed(self) -> list[str]:
+    def unindexed(self, chunk_words: int = WORDS) -> list[str]:
         """The texts that the index would have to embed to be up to date."""
-        return Index.open(self.workspace.folder / "index", self.embedder).missing(self.workspace.documents)
+        return self._opened_index(chunk_words).missing(self.workspace.documents)
 
     def answer(
         self, prompts: Sequence[Prompt], *, held: Prefix | None = None, most: int | None = None

@@ -11,6 +11,7 @@ from trimtab.arms.answerers import head_answerer, score_on
 from trimtab.arms.contexts import GOLD_MISSING, Context, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.ladder import LOOKS, Open, Setting, climb
+from trimtab.arms.linear import fit_linear
 from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
@@ -19,12 +20,11 @@ from trimtab.base.grammar import HEAD, METHODS, is_trained
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example
-from trimtab.base.results import ArmEffort
+from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
 from trimtab.training.batch import Row
 from trimtab.training.head import Classification, Head, label_rows, save_head
-from trimtab.training.linear import train_linear
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
 from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.optim import copied, put_back
@@ -146,7 +146,7 @@ def train_weights(
     if not is_trained(arm):
         return NOTHING
     if arm.weights == "linear":
-        return _fit_linear(session, folder, progress)
+        return _fit_linear(session, folder, progress, search)
     usual = recipe_for(session, arm, seed, epochs=epochs, by_need=search is not None)
     plan = replace(found, seed=seed) if found else usual
     if search is not None and session.workspace.splits["dev"]:
@@ -365,16 +365,26 @@ def _scores_of(result: TrainResult, looks: Sequence[Mapping[str, float]]) -> Map
     return looks[place] if place >= 0 else {}
 
 
-def _fit_linear(session: Session, folder: Path, progress: Progress) -> Trained:
+def _fit_linear(session: Session, folder: Path, progress: Progress, search: Search | None) -> Trained:
+    """The linear arm: every trial but the one that was kept is its search, the rest is its training."""
     began = time.perf_counter()
-    train_part, dev = session.workspace.splits["train"], session.workspace.splits["dev"]
     progress.emit("train")
-    model = train_linear(
-        [item.input for item in train_part],
-        [item.references[0] for item in train_part],
-        [item.input for item in dev],
-        [item.references[0] for item in dev],
-        session.embedder.encode,
+    tried = fit_linear(session, folder / "adapter", search_seconds=search.seconds if search else 0.0)
+    best = max(tried, key=lambda trial: trial.dev_accuracy)  # the first of equals, as it is chosen
+    rows = len(session.workspace.splits["dev"])
+    trials = tuple(
+        Trial(
+            what={"features": one.features, "penalty": one.penalty},
+            dev_loss=None,
+            dev_metric=one.dev_accuracy,
+            rows=rows,
+            seconds=one.seconds,
+            kept=one is best,
+        )
+        for one in tried
     )
-    model.save(folder / "adapter")
-    return Trained(seconds=time.perf_counter() - began)
+    beside = sum(trial.seconds for trial in trials if not trial.kept)
+    return Trained(
+        seconds=time.perf_counter() - began - beside,
+        effort=ArmEffort(seconds=beside, trials=trials, stopped="no trial was better"),
+    )

@@ -9,6 +9,9 @@ from trimtab.base.records import Document, Passage
 
 Span = tuple[int, int]
 
+WORDS = 120  # of a passage
+OVERLAP = 6  # a passage repeats at most its sixth of the one before
+
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 # A word is at most 40 characters, so that a long URL or a blob cannot make a passage of any size; where a script has no
 # spaces every character counts.
@@ -17,14 +20,15 @@ _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*")
 
 
-def chunk(document: Document, *, words: int = 120, overlap: int = 20) -> tuple[Passage, ...]:
+def chunk(document: Document, *, words: int = WORDS, overlap: int | None = None) -> tuple[Passage, ...]:
     """Passages of about `words` words, at most `words + overlap`, in reading order; their ids are `{document id}#{n}`, n from 0.
 
     Each lies inside one section and carries its heading path; short sections stay passages of their own, sections without
     text give none. Paragraphs are packed whole, longer ones are cut between sentences, and sentences only when they
     are longer than a passage. A passage that goes on within a section repeats the last whole sentences of the one before it,
-    up to `overlap` words.
+    up to `overlap` words, a sixth of `words` where it is not given.
     """
+    overlap = usual_overlap(words) if overlap is None else overlap
     passages: list[Passage] = []
     for section in document.sections:
         for start, end in _spans(section.text, words, overlap):
@@ -39,6 +43,11 @@ def chunk(document: Document, *, words: int = 120, overlap: int = 20) -> tuple[P
                 )
             )
     return tuple(passages)
+
+
+def usual_overlap(words: int) -> int:
+    """How many words a passage of `words` words may repeat of the one before it."""
+    return words // OVERLAP
 
 
 def _spans(text: str, words: int, overlap: int) -> Iterator[Span]:

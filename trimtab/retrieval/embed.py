@@ -18,6 +18,7 @@ from trimtab.model.load import known_config, raw_config, refuse, require_tokeniz
 
 # Modules that read nothing but configurations and weights, and whether they have weights. A router, for one, names classes to import.
 _KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
+_PASSAGE, _QUESTION = ("document", "passage", "corpus"), ("query",)  # the names that published folders use
 _FILES = (".json", ".txt", ".safetensors", ".model", ".jinja")  # what vectors depend on
 
 
@@ -30,7 +31,11 @@ class Encoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1."""
+        """Vectors [N, D] of length 1, of passages and of texts that are compared with each other."""
+        ...
+
+    def encode_questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors [N, D] of length 1, of questions that passages are looked up for."""
         ...
 
 
@@ -77,14 +82,29 @@ class Embedder:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors [N, D] of length 1, float32; texts are batched by length, and cut at the model's longest input.
 
+        What the model's folder wants before a passage (`prompts` of `config_sentence_transformers.json`) is put before each.
         Raises InputError for a model that cannot be loaded, or gives no vectors.
         """
+        return self._encode(texts, _PASSAGE)
+
+    def encode_questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `encode`, with what the model's folder wants before a question that passages are looked up for."""
+        return self._encode(texts, _QUESTION)
+
+    def _encode(self, texts: Sequence[str], names: Sequence[str]) -> NDArray[np.float32]:
         model = self._model
         with told(self.folder, "the embedding model gives no vectors", AGAIN):
             if not texts:
                 return np.zeros((0, int(model.get_embedding_dimension())), dtype=np.float32)
+            wanted = next((model.prompts[name] for name in names if model.prompts.get(name)), "")
             vectors = np.asarray(
-                model.encode(list(texts), batch_size=self.batch, normalize_embeddings=True, show_progress_bar=False),
+                model.encode(
+                    list(texts),
+                    prompt=wanted,  # empty: and not what the folder puts before any text
+                    batch_size=self.batch,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                ),
                 dtype=np.float32,
             )
         if vectors.ndim != 2 or not np.isfinite(vectors).all():

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError
 from trimtab.base.files import locked, read_json, sha256_file, sha256_text, write_json
 from trimtab.base.records import Document, Passage
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import WORDS, chunk, usual_overlap
 from trimtab.retrieval.embed import Encoder, embedded_text
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # lancedb reads it once, when it is imported
-LAYOUT = 2  # raised when the columns or the way of cutting change: older tables are then left aside
+LAYOUT = 3  # raised when the columns, the cutting or the embedding change: older tables are then left aside
 _STORED = ("id", "document", "title", "path", "text", "source")  # the fields of a Passage
 OLD_VERSIONS = timedelta(hours=1)
 
@@ -63,9 +63,9 @@ class Index:
         self.refresh()
 
     @classmethod
-    def open(cls, folder: Path, embedder: Encoder, *, words: int = 120, overlap: int = 20) -> Index:
+    def open(cls, folder: Path, embedder: Encoder, *, words: int = WORDS, overlap: int | None = None) -> Index:
         """The index in `folder`; empty when none was made with this embedding and these settings of `chunk`."""
-        return cls(folder, embedder, words=words, overlap=overlap)
+        return cls(folder, embedder, words=words, overlap=usual_overlap(words) if overlap is None else overlap)
 
     def update(self, documents: Sequence[Document]) -> Changes:
         """Make the index hold exactly `documents`; nothing is done unless a digest differs, and only new texts are embedded.

@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
+from trimtab.base.errors import InputError
 from trimtab.base.records import Hit
 from trimtab.retrieval.index import Index
 
-Way = Literal["hybrid", "vector", "text"]
 DEPTH = 50
 FUSION = 60  # Cormack et al. 2009: the score of a passage is the sum of 1 / (60 + rank) over the lists
+EVEN = 0.5  # both searches count the same
 
 
-def search(index: Index, questions: Sequence[str], k: int, *, way: Way = "hybrid") -> list[tuple[Hit, ...]]:
+def search(index: Index, questions: Sequence[str], k: int, *, vector_weight: float = EVEN) -> list[tuple[Hit, ...]]:
     """The best `k` passages for every question, from the newest state of the index.
 
     The best 50 by cosine (every vector is compared, nothing approximate) and the best 50 by BM25 over title, headings and
     text are fused; equal scores are ordered by passage id. A question is only ever words: no character in it is syntax.
-    `way` leaves one of the two lists out. Fewer than `k` come back when the index has no more.
+    `vector_weight` is the share of the first list in a passage's score, from 0 to 1; a list without a share is not asked for.
+    Fewer than `k` come back when the index has no more. Raises InputError for a weight outside 0 to 1.
     """
+    if not 0 <= vector_weight <= 1:
+        raise InputError(
+            f"vector_weight is {vector_weight:g}", "give a number from 0 (words alone) to 1 (vectors alone)"
+        )
     index.refresh()
     if not index.passages or not questions:
         return [() for _ in questions]
     questions = [question.encode(errors="replace").decode() for question in questions]  # a lone surrogate has no bytes
     depth = max(DEPTH, k)
-    lists: list[list[list[str]]] = [[] for _ in questions]
-    if way != "text":
-        for ranked, found in zip(lists, _by_vector(index, questions, depth), strict=True):
-            ranked.append(found)
-    if way != "vector":
-        for ranked, question in zip(lists, questions, strict=True):
-            ranked.append(_by_text(index, question, depth))
-    return [_fuse(index, ranked, k) for ranked in lists]
+    none: list[list[str]] = [[] for _ in questions]
+    alike = _by_vector(index, questions, depth) if vector_weight > 0 else none
+    worded = [_by_text(index, question, depth) for question in questions] if vector_weight < 1 else none
+    shares = (2 * vector_weight, 2 * (1 - vector_weight))  # each 1 where both count the same
+    return [_fuse(index, zip(shares, lists, strict=True), k) for lists in zip(alike, worded, strict=True)]
 
 
-def _fuse(index: Index, lists: Sequence[Sequence[str]], k: int) -> tuple[Hit, ...]:
+def _fuse(index: Index, lists: Iterable[tuple[float, Sequence[str]]], k: int) -> tuple[Hit, ...]:
     scores: defaultdict[str, float] = defaultdict(float)
-    for ranked in lists:
+    for share, ranked in lists:
         for rank, name in enumerate(ranked, 1):
-            scores[name] += 1 / (FUSION + rank)
+            scores[name] += share / (FUSION + rank)
     best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
     return tuple(
         Hit(passage=index.passages[name], rank=rank, score=score) for rank, (name, score) in enumerate(best, 1)
@@ -48,7 +50,7 @@ def _fuse(index: Index, lists: Sequence[Sequence[str]], k: int) -> tuple[Hit, ..
 
 
 def _by_vector(index: Index, questions: Sequence[str], depth: int) -> list[list[str]]:
-    vectors = index.encoder.encode(questions)
+    vectors = index.encoder.encode_questions(questions)
     query = index.table.search(vectors).distance_type("cosine").limit(depth).select(["id", "_distance"])
     rows = query.to_arrow()
     several = "query_index" in rows.column_names  # lancedb leaves it out for a single vector

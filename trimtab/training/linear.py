@@ -1,7 +1,8 @@
-"""The arm that needs no language model: TF-IDF or sentence embeddings, and logistic regression."""
+"""Logistic regression on what is counted or computed of a text: words, letters, a sentence embedding, hidden states of the base."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,34 @@ from safetensors.numpy import load_file, save_file
 
 from trimtab.base.files import read_json, write_json
 
-Embed = Callable[[Sequence[str]], np.ndarray[Any, Any]]
+Turn = Callable[[Sequence[str]], np.ndarray[Any, Any]]
+"""Texts to features `[N, F]`."""
+HIDDEN = "hidden"
+KINDS = ("tfidf", "letters", "embedding", HIDDEN)  # of features, the cheap ones first
+COUNTED = ("tfidf", "letters")
 PENALTIES = (1.0, 10.0, 100.0)  # scikit-learn's C: the larger, the weaker the penalty
+MOST_TERMS = 50_000  # words and pairs of them, or runs of letters, that are looked at
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearTrial:
+    """One choice of features and penalty: its accuracy on dev, and the seconds of fitting and asking it.
+
+    The first trial of a kind of features also has the seconds of making them for all rows.
+    """
+
+    features: str
+    penalty: float
+    dev_accuracy: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearModel:
-    """Labels, and the weights `[C, F]` and offsets `[C]` over F features; `vocabulary` and `idf` for TF-IDF features."""
+    """Labels, and the weights `[C, F]` and offsets `[C]` over F features; `vocabulary` and `idf` for features that are counted.
+
+    `made_by`: what was given on saving, a digest of the model that the features come from.
+    """
 
     labels: tuple[str, ...]
     features: str
@@ -28,26 +50,24 @@ class LinearModel:
     idf_F: np.ndarray[Any, Any]
     dev_accuracy: float
     penalty: float
+    made_by: str = ""
 
-    def probabilities(self, texts: Sequence[str], embed: Embed | None) -> np.ndarray[Any, Any]:
-        """Probability of each label for each text, `[N, C]`."""
-        features_NF = (
-            _tfidf(self.vocabulary, self.idf_F).transform(texts)
-            if self.features == "tfidf"
-            else _embedded(texts, embed)
-        )
+    def probabilities(self, texts: Sequence[str], turn: Turn | None) -> np.ndarray[Any, Any]:
+        """Probability of each label for each text, `[N, C]`; `turn` makes the features where they are not counted."""
+        counting = _counting(self.features, self.vocabulary, self.idf_F) if self.features in COUNTED else None
+        features_NF = _turned(texts, counting, turn)
         scores_NC = np.asarray(features_NF @ self.weights_CF.T + self.offsets_C)
         scores_NC = np.exp(scores_NC - scores_NC.max(axis=1, keepdims=True))
         return np.asarray(scores_NC / scores_NC.sum(axis=1, keepdims=True))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, made_by: str = "") -> None:
         """Write weights as safetensors and the rest as JSON."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"weights": self.weights_CF, "offsets": self.offsets_C, "idf": self.idf_F}
         # scikit-learn's weights lie column by column, and safetensors writes memory as it lies
         save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "linear.safetensors")
         plain = {key: getattr(self, key) for key in ("features", "vocabulary", "dev_accuracy", "penalty")}
-        write_json(folder / "linear.json", {**plain, "labels": list(self.labels)})
+        write_json(folder / "linear.json", {**plain, "labels": list(self.labels), "made_by": made_by})
 
 
 def load_linear(folder: Path) -> LinearModel:
@@ -62,46 +82,78 @@ def train_linear(
     labels: Sequence[str],
     dev_texts: Sequence[str],
     dev_labels: Sequence[str],
-    embed: Embed | None,
-) -> LinearModel:
-    """Fit every choice of features and penalty on the training rows and keep the one most accurate on dev, the first of equals.
+    embed: Turn | None,
+    hidden: Turn | None = None,
+) -> tuple[LinearModel, tuple[LinearTrial, ...]]:
+    """Fit every choice of features and penalty on the training rows; the model most accurate on dev, the first of equals, and all trials.
 
-    Embeddings are a choice only where `embed` is given; without dev rows the first choice is kept.
+    Embeddings and hidden states are choices only where `embed` and `hidden` make them; without dev rows the first choice is kept.
     """
-    vectorizer = word_vectorizer(max_features=50_000)
-    tfidf_NF = vectorizer.fit_transform(texts)
-    spaces: dict[str, tuple[Any, Any]] = {"tfidf": (tfidf_NF, vectorizer.transform(dev_texts))}
-    if embed is not None:
-        spaces["embedding"] = (embed(texts), embed(dev_texts))
+    turns = {"embedding": embed, HIDDEN: hidden}
     best: LinearModel | None = None
-    for features, (train_NF, dev_NF) in spaces.items():
+    trials: list[LinearTrial] = []
+    for features in (kind for kind in KINDS if kind in COUNTED or turns[kind] is not None):
+        began = time.perf_counter()
+        counting = _vectorizer(features, max_features=MOST_TERMS).fit(texts) if features in COUNTED else None
+        train_NF = _turned(texts, counting, turns.get(features))
+        dev_NF = _turned(dev_texts, counting, turns.get(features)) if dev_texts else None
+        level = _Level(train_NF) if features == HIDDEN else None
+        if level is not None:
+            train_NF, dev_NF = level(train_NF), None if dev_NF is None else level(dev_NF)
         for penalty in PENALTIES:
-            fitted = _fit(train_NF, labels, penalty)
-            accuracy = (
-                float(np.mean([a == b for a, b in zip(fitted.predict(dev_NF), dev_labels, strict=True)]))
-                if dev_texts
-                else 0.0
-            )
+            fitted = fit(train_NF, labels, penalty)
+            right = [a == b for a, b in zip(fitted.predict(dev_NF), dev_labels, strict=True)] if dev_texts else []
+            accuracy = float(np.mean(right)) if right else 0.0
             if best is None or accuracy > best.dev_accuracy:
-                weights, offsets = _per_class(fitted)
-                best = LinearModel(
-                    labels=tuple(str(label) for label in fitted.classes_),
-                    features=features,
-                    weights_CF=weights,
-                    offsets_C=offsets,
-                    vocabulary={word: int(place) for word, place in vectorizer.vocabulary_.items()}
-                    if features == "tfidf"
-                    else {},
-                    idf_F=vectorizer.idf_.astype(np.float64) if features == "tfidf" else np.zeros(0),
-                    dev_accuracy=accuracy,
-                    penalty=penalty,
-                )
+                best = _model(fitted, features, counting, level, accuracy, penalty)
+            ended = time.perf_counter()
+            trials.append(LinearTrial(features=features, penalty=penalty, dev_accuracy=accuracy, seconds=ended - began))
+            began = ended
     if best is None:
         raise ValueError("no feature space to fit")
-    return best
+    return best, tuple(trials)
 
 
-def _fit(features_NF: Any, labels: Sequence[str], penalty: float) -> Any:
+class _Level:
+    """Features shifted and scaled by their means and spreads over the training rows `[N, F]`, so that a row has a length of about 1.
+
+    A few numbers of a hidden state are a hundred times as large as the others, and a penalty would see nothing else.
+    """
+
+    def __init__(self, train_NF: np.ndarray[Any, Any]) -> None:
+        self.mean_F = train_NF.mean(axis=0)
+        self.spread_F = np.maximum(train_NF.std(axis=0), 1e-6) * train_NF.shape[1] ** 0.5
+
+    def __call__(self, features_NF: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.asarray((features_NF - self.mean_F) / self.spread_F)
+
+    def undone(self, weights_CF: np.ndarray[Any, Any], offsets_C: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+        """Weights and offsets that say of features as they were what these say of the changed ones."""
+        weights_CF = weights_CF / self.spread_F
+        return weights_CF, offsets_C - weights_CF @ self.mean_F
+
+
+def _model(
+    fitted: Any, features: str, counting: Any, level: _Level | None, accuracy: float, penalty: float
+) -> LinearModel:
+    """What is kept of a fit; `counting` is the vectorizer, None for features that are not counted."""
+    weights_CF, offsets_C = _per_class(fitted)
+    if level is not None:
+        weights_CF, offsets_C = level.undone(weights_CF, offsets_C)
+    return LinearModel(
+        labels=tuple(str(label) for label in fitted.classes_),
+        features=features,
+        weights_CF=weights_CF,
+        offsets_C=offsets_C,
+        vocabulary={} if counting is None else {term: int(place) for term, place in counting.vocabulary_.items()},
+        idf_F=np.zeros(0) if counting is None else counting.idf_.astype(np.float64),
+        dev_accuracy=accuracy,
+        penalty=penalty,
+    )
+
+
+def fit(features_NF: Any, labels: Sequence[str], penalty: float) -> Any:
+    """scikit-learn's logistic regression on features `[N, F]`, every label counting the same however rare."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=penalty, max_iter=1000, class_weight="balanced").fit(features_NF, list(labels))
@@ -122,13 +174,28 @@ def word_vectorizer(**settings: Any) -> Any:
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **settings)
 
 
-def _tfidf(vocabulary: dict[str, int], idf_F: np.ndarray[Any, Any]) -> Any:
-    vectorizer = word_vectorizer(vocabulary=vocabulary)
+def letter_vectorizer(**settings: Any) -> Any:
+    """TF-IDF of runs of two to five letters inside words, rows of length 1: endings and misspellings are seen too."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, **settings)
+
+
+def _vectorizer(features: str, **settings: Any) -> Any:
+    """What counts the terms of a kind of features."""
+    return (word_vectorizer if features == "tfidf" else letter_vectorizer)(**settings)
+
+
+def _counting(features: str, vocabulary: dict[str, int], idf_F: np.ndarray[Any, Any]) -> Any:
+    vectorizer = _vectorizer(features, vocabulary=vocabulary)
     vectorizer.idf_ = idf_F
     return vectorizer
 
 
-def _embedded(texts: Sequence[str], embed: Embed | None) -> np.ndarray[Any, Any]:
-    if embed is None:
-        raise ValueError("this model was fitted on embeddings; pass the embedder")
-    return embed(texts)
+def _turned(texts: Sequence[str], counting: Any, turn: Turn | None) -> Any:
+    """Features `[N, F]` of texts, counted by a vectorizer where there is one."""
+    if counting is not None:
+        return counting.transform(texts)
+    if turn is None:
+        raise ValueError("this model was fitted on features of another model; pass what makes them")
+    return turn(texts)

@@ -1,0 +1,81 @@
+"""The `linear` arm in a session: hidden states of the base are looked at when there is time and a base, and only of the same one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
+
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.linear import fit_linear, linear_answerer
+from trimtab.arms.session import Session, open_session
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.errors import InputError
+from trimtab.base.task import load_task
+from trimtab.model.adapters import add_lora
+from trimtab.training.linear import PENALTIES, load_linear
+
+LONG = 1e6  # seconds
+
+
+@pytest.fixture
+def session(tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path) -> Session:
+    base = f'embedding = "{tiny_embedding_folder}"'
+    model = shutil.copytree(tiny_model_folder, tmp_path / "base")
+    task = write_task(tmp_path, model, ["linear"], rows=rows_of(80), task=CLASSIFY, data=LABELLED, base=base)
+    return open_session(open_workspace(load_task(task)), "fp32")
+
+
+@pytest.fixture
+def hidden_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.training.linear.KINDS", ("hidden",))
+
+
+def test_hidden_states_join_when_there_is_time_for_them(session: Session, tmp_path: Path) -> None:
+    usual = fit_linear(session, tmp_path / "usual")
+    assert session._base is None  # nothing of the base is asked for
+    short, long = (fit_linear(session, tmp_path / str(time), search_seconds=time) for time in (1e-9, LONG))
+    kinds = [{one.features for one in trials} for trials in (usual, short, long)]
+    assert kinds == [{"tfidf", "letters", "embedding"}, {"tfidf", "letters", "embedding"}, {*kinds[0], "hidden"}]
+    assert len(long) == 4 * len(PENALTIES)
+
+
+def test_without_a_base_they_are_not_offered(session: Session, tmp_path: Path) -> None:
+    table = session.task.base.model_copy(update={"model": "smollm2-360m-of-nobody"})
+    session = Session(replace(session.workspace, task=session.task.model_copy(update={"base": table})))
+    trials = fit_linear(session, tmp_path / "adapter", search_seconds=LONG)
+    assert {one.features for one in trials} == {"tfidf", "letters", "embedding"}
+
+
+@pytest.mark.usefixtures("hidden_alone")
+def test_answers_are_those_of_the_saved_fit_also_after_another_arm(session: Session, tmp_path: Path) -> None:
+    fit_linear(session, tmp_path, search_seconds=LONG)
+    model, dev = load_linear(tmp_path), session.workspace.splits["dev"]
+    add_lora(session.base, 4, 8, 0)  # what an arm before it left on the base
+    for name, value in session.base.model.named_parameters():
+        if "lora" in name.lower():
+            value.data += 0.5
+    given = linear_answerer(session, tmp_path)(PromptBuilder(session, Context(), fits=False).prompts(dev))
+    assert np.mean([one.text == row.references[0] for one, row in zip(given, dev, strict=True)]) == model.dev_accuracy
+    assert all(sum(one.probabilities.values()) == pytest.approx(1) for one in given)
+
+
+@pytest.mark.usefixtures("hidden_alone")
+def test_hidden_states_of_another_base_are_refused(session: Session, tmp_path: Path) -> None:
+    fit_linear(session, tmp_path / "adapter", search_seconds=LONG)
+    file = session.base_folder / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: value + 1e-3 for name, value in tensors.items()}, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="another base model; train it again"):
+        linear_answerer(session, tmp_path / "adapter")
+
+
+def test_a_text_longer_than_the_context_is_cut(session: Session) -> None:
+    short, long = session.hidden(["word"]), session.hidden(["word " * 2_000])
+    assert short.shape == long.shape
+    assert np.isfinite(long).all()
