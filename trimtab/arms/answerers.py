@@ -5,21 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trimtab.answering.remote import RemoteModel
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session
+from trimtab.base.codec import read_record
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, is_trained, method_of
-from trimtab.base.records import Arm, Example, Generation, Prompt
+from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
 from trimtab.base.task import Task
+from trimtab.measurement.calibration import tempered
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters import load_adapter, merged
 from trimtab.training.head import Head, label_probabilities, load_head
 from trimtab.training.linear import LinearModel, load_linear
+
+CALIBRATION_FILE = "calibration.json"
 
 Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
 
@@ -43,15 +47,18 @@ def ready(
     *,
     replies: Path | None = None,
 ) -> Iterator[Ready]:
-    """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved.
+    """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved; its calibration too.
 
     `sample` are questions whose prompts show what all prompts of this arm begin with. An endpoint's answers are paid for: with
     `replies` those of `many` are kept in this file and not asked again; `alone`, whose seconds count, always asks.
     """
+    calibration = read_calibration(run)
     if not method_of(arm).uses_base:
         builder = PromptBuilder(session, context, fits=False)
-        many = _remote(session, arm, replies) if arm.endpoint else _linear(load_linear(run / "adapter"), session)
-        asking = _remote(session, arm) if arm.endpoint else many
+        if arm.endpoint:
+            many, asking = _remote(session, arm, replies), _remote(session, arm)
+        else:
+            many = asking = _calibrated(_linear(load_linear(run / "adapter"), session), calibration)
         yield Ready(builder=builder, many=many, alone=lambda prompt: asking([prompt])[0])
         return
     base = session.fresh_base()
@@ -60,10 +67,14 @@ def ready(
     with merged(base.model):
         builder = PromptBuilder(session, context)
         if HEAD in arm.stages:
-            many = head_answerer(session, load_head(base, run / "adapter"))
+            many = _calibrated(head_answerer(session, load_head(base, run / "adapter")), calibration)
             yield Ready(builder=builder, many=many, alone=lambda prompt: many([prompt])[0])
             return
-        yield Ready(builder=builder, many=session.answer, alone=session.answer_alone(builder.prompts(sample)))
+        yield Ready(
+            builder=builder,
+            many=lambda prompts: session.answer(prompts, calibration=calibration),
+            alone=session.answer_alone(builder.prompts(sample), calibration),
+        )
 
 
 def score_on(
@@ -99,6 +110,31 @@ def head_answerer(session: Session, head: Head) -> Answerer:
         ]
 
     return answer
+
+
+def read_calibration(run: Path) -> Calibration | None:
+    """How the labels of a run are weighed; None where none was kept, as for text and for arms of an older version."""
+    file = run / CALIBRATION_FILE
+    return read_record(file, Calibration) if file.is_file() else None
+
+
+def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
+    """The answerer with its probabilities at the temperature that was kept; the answers stay."""
+    if calibration is None:
+        return answer
+    temperature = calibration.temperature
+
+    def weighed(one: Generation) -> Generation:
+        chances = tempered(one.probabilities, temperature)
+        return replace(
+            one,
+            probability=chances[one.text],
+            probabilities=chances,
+            plain_text=one.text,
+            plain_probability=one.probability,
+        )
+
+    return lambda prompts: [weighed(one) for one in answer(prompts)]
 
 
 def _linear(model: LinearModel, session: Session) -> Answerer:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.arms.answerers import Ready, ready, score_on
+from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, choose_context, context_for, context_key, tries
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session
@@ -110,6 +111,8 @@ class ArmRunner:
                 run = saved.folder if saved else folder / f"run-{seed}"
                 trained = saved.trained if saved else self._train(arm, context, run, seed, effort.epochs)
                 found.train_seconds += trained.seconds / effort.seeds
+                if saved is None and effort.search:
+                    found.choose_seconds += calibrate(self.session, arm, context, run, self.progress) / effort.seeds
                 made.append(trained.figures)
                 on_dev = on_dev or dict(trained.dev_scores)
                 found.stored_bytes = folder_bytes(run / "adapter")
