@@ -180,3 +180,11 @@ def test_with_a_calibration_both_answers_are_told() -> None:
     (weighed,) = choose_labels(base, [request], labels, ids, calibration=shifted)
     assert weighed.text == loser
     assert (weighed.plain_text, weighed.plain_probability) == (plain.text, plain.probability)
+
+
+def test_what_is_asked_beside_a_question_changes_nothing() -> None:
+    base = pair("llama")[0]
+    requests = [ChoiceRequest(id=str(n), ids=(3, 4, 5 + n, 7)) for n in range(5)]
+    for request, together in zip(requests, choose(base, requests, WIDE), strict=True):
+        (alone,) = choose(base, [request], WIDE)
+        assert together.probabilities == pytest.approx(alone.probabilities, abs=1e-5)

@@ -279,11 +279,11 @@ class Decode:
 class Grown:
     """Keys and values `[K, T, D]`, by layer, of one prompt behind its beginning and of what was tried behind the prompt.
 
-    `nodes`: what was tried, in the order in which it stands there.
+    `nodes`: what was tried, in the order in which it stands there. `keeps` is False where one pass is all: nothing stays then.
     """
 
-    def __init__(self, fresh: tuple[int, ...]) -> None:
-        self.fresh = fresh
+    def __init__(self, fresh: tuple[int, ...], *, keeps: bool = True) -> None:
+        self.fresh, self.keeps = fresh, keeps
         self.nodes: list[int] = []
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
@@ -295,6 +295,8 @@ class Grown:
 
     def put(self, layer: int, key_KTD: Tensor, value_KTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keep one layer of what is read now; all that is kept of this layer."""
+        if not self.keeps:
+            return key_KTD, value_KTD
         if layer == len(self._keys):
             self._keys.append(key_KTD.contiguous())
             self._values.append(value_KTD.contiguous())

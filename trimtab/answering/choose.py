@@ -196,6 +196,11 @@ def choose_labels(
     return given
 
 
+def kept_tokens(labels_ids: Sequence[tuple[int, ...]]) -> int:
+    """Of how many tokens `choose` keeps keys and values meanwhile, at most."""
+    return HELD_TOKENS if len(trie_of(tuple(labels_ids))) > FEW else 0
+
+
 def weighing_of(calibration: Calibration, labels: Sequence[str]) -> Weighing:
     """The calibration for labels in this order; one that it does not know has no offset."""
     offsets: Mapping[str, float] = calibration.offsets
@@ -283,7 +288,7 @@ def _score_row(
     if not weighings or len(trie) <= FEW:
         everything = list(range(1, len(trie) + 1))
         for part in _parts(range(len(fresh)), [len(ids) + len(trie) for ids in fresh], ROW_TOKENS):
-            asked = {place: (Grown(fresh[place]), everything) for place in part}
+            asked = {place: (Grown(fresh[place], keeps=False), everything) for place in part}
             _pass(base, asked, trie, prefix, known)
         return known
     grown = [Grown(ids) for ids in fresh]
@@ -294,7 +299,8 @@ def _score_row(
         for part in _parts(busy, sizes, ROW_TOKENS):
             _pass(base, {place: (grown[place], wanted[place]) for place in part}, trie, prefix, known)
         next_BR, whole_BR = known.wanted(weighings)
-        nodes_BR = whole_BR if int(whole_BR.sum()) <= FEW else next_BR
+        # each prompt by itself, so that what is asked beside it changes nothing
+        nodes_BR = torch.where(whole_BR.sum(-1, keepdim=True) <= FEW, whole_BR, next_BR)
         wanted = [nodes_R.nonzero()[:, 0].tolist() for nodes_R in nodes_BR]
         busy = [place for place, nodes in enumerate(wanted) if nodes]
     return known

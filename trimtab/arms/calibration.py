@@ -89,6 +89,15 @@ def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress:
     return time.perf_counter() - began
 
 
+def questions_weighed(session: Session, arm: Arm) -> int:
+    """How many prompts `calibrate` asks, to foretell its time."""
+    if session.task.task.kind != "classify" or arm.endpoint:
+        return 0
+    splits = session.workspace.splits
+    dev, train = min(len(splits["dev"]), DEV_QUESTIONS), min(len(splits["train"]), BATCH_INPUTS)
+    return 0 if dev < LEAST_ROWS else dev if HEAD in arm.stages else dev + train + 1
+
+
 def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibration:
     """For labels that are scored as text: the best of the four ways, the plainest of equals.
 

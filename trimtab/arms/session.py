@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.answering.cache import Prefix, shared_length
-from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix, score_labels
+from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix, kept_tokens, score_labels
 from trimtab.answering.engine import Engine, Request, generate_texts
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
@@ -151,6 +151,11 @@ class Session:
     def label_lengths(self) -> list[int]:
         """How many tokens each label has, its end token among them."""
         return [len(ids) for ids in self._label_ids]
+
+    @property
+    def kept_tokens(self) -> int:
+        """Of how many tokens keys and values are kept while labels are chosen, at most."""
+        return kept_tokens(self._label_ids)
 
     def _requests(self, prompts: Sequence[Prompt]) -> list[ChoiceRequest]:
         return [ChoiceRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]

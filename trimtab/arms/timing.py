@@ -11,6 +11,7 @@ import psutil
 
 from trimtab.answering.cache import shared_length
 from trimtab.answering.engine import Engine
+from trimtab.arms.calibration import questions_weighed
 from trimtab.arms.contexts import DEV_ITEMS, Context, PromptBuilder, context_for, context_key, tries
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.run import BATCH_ITEMS
@@ -109,7 +110,7 @@ class _Timing:
         plan = ArmPlan(
             arm=arm.name,
             answer_seconds=setup + rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
-            choose_seconds=choices * rate.many * min(dev, DEV_ITEMS),
+            choose_seconds=rate.many * (choices * min(dev, DEV_ITEMS) + questions_weighed(session, arm)),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
         )
@@ -218,7 +219,7 @@ class _Timing:
         """Memory of answering a batch whose longest prompt has `own` tokens that it does not share."""
         session, tests = self.session, len(self.session.workspace.splits["test"])
         if session.task.task.kind == "classify":
-            return answering_mb(session.base, 0, 0, Engine(session.base, frozenset()).prefill_tokens)
+            return answering_mb(session.base, 1, session.kept_tokens, Engine(session.base, frozenset()).prefill_tokens)
         engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
         slots = max(1, min(engine.slots, BATCH_ITEMS, tests, engine.cache_tokens // each))
         return answering_mb(session.base, slots, each, min(engine.prefill_tokens, slots * own))
