@@ -75,6 +75,7 @@ def test_the_label_is_that_of_the_full_scoring(
         patch.setattr(room, "FEW", data.draw(st.sampled_from([0, 6])))
         patch.setattr(room, "ROW_TOKENS", data.draw(st.sampled_from([1, 50, 2048])))
         patch.setattr(room, "HELD_TOKENS", data.draw(st.sampled_from([1, 4096])))
+        patch.setattr(room, "LOOKS", data.draw(st.sampled_from([1, 99])))
         patch.setattr(wood, "STEP", data.draw(st.sampled_from([1, 2])))
         held = hold_prefix(base, requests[0].ids[:-1]) if data.draw(st.booleans()) else None
         found = choose(base, requests, labels, held=held, weighing=weighing)
