@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from study_tasks import CLASSIFY, LABELLED, write_task
 
-from trimtab.arms.run import Allowance, ArmRunner
+from trimtab.arms.made import Allowance
+from trimtab.arms.run import ArmRunner
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import NOTHING

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from study_tasks import write_task
 
 from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.made import Allowance
 from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
-from trimtab.arms.run import Allowance
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import _Timing, predict

@@ -10,8 +10,9 @@ import torch
 from study_tasks import write_task
 
 from trimtab.arms.contexts import context_for
+from trimtab.arms.made import Allowance
 from trimtab.arms.recipe import recipe
-from trimtab.arms.run import Allowance, ArmRunner
+from trimtab.arms.run import ArmRunner
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import Trained, train_weights

@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
 from trimtab.base.codec import write_record
 from trimtab.base.grammar import named
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult, Classes, Usage
+from trimtab.measurement.evaluate import answers_schema
 
 USAGE = Usage(
     train_seconds=0.0,
@@ -43,3 +47,11 @@ def write_arm_file(
     folder.mkdir(parents=True, exist_ok=True)
     write_record(folder / "arm.json", record)
     return folder / "arm.json"
+
+
+def put_probabilities(folder: Path, probability: float) -> None:
+    """Give every answer of the arm in `folder` this probability."""
+    rows = parquet.read_table(folder / "answers.parquet").to_pylist()
+    for row in rows:
+        row["probability"] = probability
+    parquet.write_table(pa.Table.from_pylist(rows, schema=answers_schema()), folder / "answers.parquet")

@@ -18,7 +18,6 @@ from trimtab.base.records import Answer
 from trimtab.measurement.metrics import (
     abstention,
     aggregate,
-    expected_calibration_error,
     has_abstained,
     macro_f1_statistic,
     per_class,
@@ -142,13 +141,6 @@ def test_per_class_is_what_its_names_say(pairs: list[tuple[str, str]]) -> None:
 def test_other_metrics_aggregate_to_the_mean() -> None:
     assert aggregate("token_f1", ["a", "b"], [("a",), ("c",)], [1.0, 0.0]) == 0.5
     assert np.isnan(aggregate("token_f1", [], [], []))
-
-
-def test_calibration_error_by_hand() -> None:
-    # bin (0.8, 0.9]: confidence .9, half right -> .4 * 2/3; bin (0.1, 0.2]: .2, none right -> .2 * 1/3
-    assert expected_calibration_error([0.9, 0.9, 0.2], [True, False, False]) == pytest.approx(0.4 * 2 / 3 + 0.2 / 3)
-    assert expected_calibration_error([1.0, 0.0], [True, False]) == 0
-    assert np.isnan(expected_calibration_error([], []))
 
 
 @pytest.mark.parametrize(

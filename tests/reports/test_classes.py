@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
-from arm_files import write_arm_file
+import pytest
+from arm_files import put_probabilities, write_arm_file
+from hypothesis import given
+from hypothesis import strategies as st
 
+from trimtab.base.codec import write_record
+from trimtab.base.records import Calibration
 from trimtab.base.results import Classes, ClassRow
-from trimtab.reports.classes import by_class
+from trimtab.reports.charts import reliability
+from trimtab.reports.classes import WAYS, by_class
 from trimtab.reports.folder import read_study
 from trimtab.reports.page import write_report
+from trimtab.reports.pieces import ArmLabel, Reliability
+from trimtab.reports.writing import NOTHING
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -62,3 +72,61 @@ def test_what_is_mistaken_for_what_is_counted(make_study: Callable[..., Path], t
     assert [int(str(row[2])) for row in found.mistakes.rows] == sorted(
         (int(str(row[2])) for row in found.mistakes.rows), reverse=True
     )
+
+
+def test_probabilities_stand_before_and_after_with_a_chart_for_each_arm(
+    make_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_study(tmp_path)
+    study = read_study(folder)
+    chosen = study.verdict.arm
+    assert chosen is not None
+    for arm in (chosen, "prompt"):
+        put_classes(folder, arm, 4)
+        put_probabilities(folder / "arms" / arm, 0.75)
+    for seed, temperature in enumerate((1.5, 2.25)):
+        run = folder / "arms" / chosen / f"run-{seed}"
+        run.mkdir()
+        write_record(run / "calibration.json", Calibration(way="batch", offsets={"a": -1.0}, temperature=temperature))
+    file = folder / "study.json"
+    plain = json.loads(file.read_text())
+    for one in plain["arms"]:
+        one["extras"] = {"ece": 0.031, "ece_before": 0.417}
+    file.write_text(json.dumps(plain))
+    study = read_study(folder)
+    found = by_class(study)
+    assert found is not None
+    assert found.sureness is not None
+    rows = {row[0].name: row[1:] for row in found.sureness.grid.rows if isinstance(row[0], ArmLabel)}
+    assert rows[chosen] == (WAYS["batch"], "1.50 to 2.25", "0.417", "0.031")
+    assert rows["prompt"][:2] == (WAYS["raw"], NOTHING), "an arm of an older version"
+    assert len(rows) == len(found.sureness.charts) == 2, "the other arms give no probabilities"
+    entry = study.arm(chosen)
+    assert entry is not None
+    right = sum(answer.score == 1.0 for answer in entry.answers) / len(entry.answers)
+    chart = next(one for one in found.sureness.charts if one.title.startswith(f"{chosen}:"))
+    assert chart.bins == ((len(entry.answers), pytest.approx(0.75), pytest.approx(right)),)
+    page = write_report(folder).read_text()
+    assert found.sureness.title in page
+    assert "0.417" in (folder / "report.md").read_text()
+
+
+@given(
+    bins=st.lists(st.tuples(st.integers(1, 99_999), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=10).map(
+        tuple
+    ),
+    width=st.sampled_from([350, 505]),
+)
+def test_a_reliability_chart_stays_inside_and_tells_every_count(
+    bins: tuple[tuple[int, float, float], ...], width: int
+) -> None:
+    chart = Reliability(title="<t>", y_title="y & z", family="base", bins=bins)
+    svg = ElementTree.fromstring(reliability(chart, width).replace(" xmlns=", " x="))
+    height = float(svg.get("height", "0"))
+    circles = list(svg.iter("circle"))
+    assert len(circles) == len(bins)
+    assert all(
+        0 <= float(one.get("cx", "-1")) <= width and 0 <= float(one.get("cy", "-1")) <= height for one in circles
+    )
+    texts = [one.text for one in svg.iter("text")]
+    assert all(f"{count:,}" in texts for count, _, _ in bins)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
-from arm_files import write_arm_file
+from arm_files import put_probabilities, write_arm_file
 from markupsafe import Markup
 
 from trimtab.base.results import Classes, ClassRow
@@ -57,6 +57,7 @@ def view(make_study: Make, tmp_path: Path) -> StudyView:
     for arm in (folder / "arms").iterdir():
         row = ClassRow(label="a|b", precision=0.5, recall=0.25, f1=0.333, support=8)
         write_arm_file(arm, arm.name, classes=Classes(rows=(row,), selective={0.5: 0.9}))
+        put_probabilities(arm, 0.8)
     return view_of(read_study(folder))
 
 

@@ -276,6 +276,36 @@ class Decode:
         return self._hidden[window]
 
 
+class Grown:
+    """Keys and values `[K, T, D]`, by layer, of one prompt behind its beginning and of what was tried behind the prompt.
+
+    `nodes`: what was tried, in the order in which it stands there. `keeps` is False where one pass is all: nothing stays then.
+    """
+
+    def __init__(self, fresh: tuple[int, ...], *, keeps: bool = True) -> None:
+        self.fresh, self.keeps = fresh, keeps
+        self.nodes: list[int] = []
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the prompt was read."""
+        return bool(self._keys)
+
+    def put(self, layer: int, key_KTD: Tensor, value_KTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep one layer of what is read now; all that is kept of this layer."""
+        if not self.keeps:
+            return key_KTD, value_KTD
+        if layer == len(self._keys):
+            self._keys.append(key_KTD.contiguous())
+            self._values.append(value_KTD.contiguous())
+        else:
+            self._keys[layer] = torch.cat([self._keys[layer], key_KTD], dim=1)
+            self._values[layer] = torch.cat([self._values[layer], value_KTD], dim=1)
+        return self._keys[layer], self._values[layer]
+
+
 def own_part(query_1HQD: Tensor, key_1HQD: Tensor, value_1HQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """Causal attention of a sequence over itself alone, as `partial` gives it."""
     length = query_1HQD.shape[2]

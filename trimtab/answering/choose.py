@@ -1,27 +1,31 @@
-"""Which of a closed set of labels: every label scored by its probability after the prompt, all of them in one pass.
+"""Which of a closed set of labels: every label scored by its probability after the prompt, what cannot win left out.
 
-The labels' tokens form a trie that is laid behind the prompt in the flat row; each node sees the prompt and its ancestors, so a
-beginning that labels share is computed once. Shapes: N tokens of the flat row, M positions that are scored, V vocabulary,
-R nodes of the trie that have children (the root, which is the prompt's last token, apart), E edges, L labels, P the longest.
+The labels' tokens form a trie behind the prompt in the flat row; each node sees the prompt and its ancestors, so a beginning that
+labels share is computed once. The prompt alone gives the first token of every label; then nodes are scored in waves, several prompts
+in a pass, as long as a label that was not scored whole may win or has more of the probability than TOLERANCE (decision 30).
+Shapes: N tokens of the flat row, F nodes scored in a pass, V vocabulary, B prompts of a row, R nodes, E edges, L labels.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Prefix, read_prefix, shared_length
+from trimtab.answering.cache import Beginning, Groups, Grown, Prefix, own_part, read_prefix, sent, shared_length
+from trimtab.answering.trie import PLAIN, Known, Trie, Weighing, trie_of
 from trimtab.base.errors import InputError
-from trimtab.base.records import Generation
-from trimtab.model.attention import Rule, causal, masked
+from trimtab.base.records import Calibration, Generation
+from trimtab.model.attention import Rule, partial, repeat_heads
 from trimtab.model.load import Base
 
 ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 64, 16
+HELD_TOKENS = 4096  # of prompts and nodes whose keys and values are kept between waves
+FEW = 24  # tokens of a pass: fewer take as long, so that they are scored without looking
+LOOKS, NEARLY_ALL = 3, 0.98  # where so much of the rest still matters at this look, it is scored without a further one
 MOST_LABELS = 5000  # beyond these even one question takes minutes
 
 
@@ -37,101 +41,79 @@ class ChoiceRequest:
 class Choice:
     """The probability of each label, in the labels' order and adding up to 1, and the index of the best.
 
-    `seconds`: the time of a pass shared evenly among its prompts.
+    `plain`: the probabilities by the summed log-probabilities alone. `seconds`: the time of a row shared evenly among its prompts.
     """
 
     id: str
     probabilities: tuple[float, ...]
     best: int
+    plain: tuple[float, ...]
     prompt_tokens: int
     seconds: float
 
 
-class Trie:
-    """The labels' tokens as a tree; nodes are numbered parents first, node 0 is the root."""
-
-    def __init__(self, labels_ids: Sequence[tuple[int, ...]]) -> None:
-        if len(set(labels_ids)) != len(labels_ids) or not all(labels_ids):
-            raise InputError(
-                "two labels have the same tokens, or one has none", "make them differ", field="task.labels"
-            )
-        inner = sorted({label[:end] for label in labels_ids for end in range(len(label))}, key=lambda path: len(path))
-        node = {path: number for number, path in enumerate(inner)}
-        self.tokens = [path[-1] for path in inner[1:]]
-        self.depths_R = torch.tensor([len(path) for path in inner[1:]], dtype=torch.long)
-        self.deepest = max(map(len, inner))
-        edges = sorted({(node[label[:end]], label[end]) for label in labels_ids for end in range(len(label))})
-        self.parents_E = torch.tensor([parent for parent, _ in edges])
-        self.tokens_E = torch.tensor([token for _, token in edges])
-        edge = {pair: number for number, pair in enumerate(edges)}
-        paths = [
-            torch.tensor([edge[node[label[:end]], label[end]] for end in range(len(label))]) for label in labels_ids
-        ]
-        # shorter labels are filled with an edge that does not exist: its score is 0
-        self.path_LP = torch.nn.utils.rnn.pad_sequence(paths, batch_first=True, padding_value=len(edges))
-        self.sees_RR = torch.zeros(len(self.tokens), len(self.tokens), dtype=torch.bool)
-        for number, path in enumerate(inner[1:]):
-            parent = node[path[:-1]]
-            if parent:
-                self.sees_RR[number] = self.sees_RR[parent - 1]
-            self.sees_RR[number, number] = True
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def of_labels(self, scores_BE: Tensor) -> Tensor:
-        """Sums of the edges' scores along each label, `[B, L]`."""
-        filled_BE = torch.cat([scores_BE, scores_BE.new_zeros(len(scores_BE), 1)], dim=1)
-        return filled_BE[:, self.path_LP].sum(-1)
-
-
-@lru_cache(maxsize=4)
-def _trie(labels_ids: tuple[tuple[int, ...], ...]) -> Trie:
-    return Trie(labels_ids)
-
-
 class TreeRow:
-    """Layout of prompts laid end to end, each followed by the nodes of the trie."""
+    """Layout of one pass: of each prompt what was not read yet, then nodes of the trie behind it.
 
-    def __init__(self, lengths: Sequence[int], trie: Trie, prefix: Prefix | None) -> None:
-        self.lengths, self.trie, self.prefix = list(lengths), trie, prefix
-        before = len(prefix) if prefix else 0
-        positions, scored, start = [], [], 0
-        for length in lengths:
-            positions += [torch.arange(before, before + length), before + length - 1 + trie.depths_R]
-            scored.append(torch.arange(start + length - 1, start + length + len(trie)))
-            start += length + len(trie)
-        self.positions_N, self.scored_M = torch.cat(positions), torch.cat(scored)
-        self._seen: dict[tuple[int, int | None], Tensor] = {}
+    `nodes[i]`, parents first, are those of `asked[i]`, which gets the keys and values of all that is read here; a node's ancestors
+    must stand there or before it.
+    """
+
+    def __init__(
+        self,
+        asked: Sequence[Grown],
+        nodes: Sequence[list[int]],
+        trie: Trie,
+        prefix: Prefix | None,
+        device: torch.device,
+    ) -> None:
+        self.asked = asked
+        before, positions = len(prefix) if prefix else 0, []
+        self._reads, self._nodes, self._seen, self._back = [], [], [], []
+        for one, new in zip(asked, nodes, strict=True):
+            read, end = 0 if one.is_read else len(one.fresh), before + len(one.fresh)
+            one.nodes += new
+            self._reads.append(read)
+            self._nodes.append(len(new))
+            places_Q = end - 1 + trie.depths_R[new]
+            places_T = torch.cat([torch.arange(before, end), end - 1 + trie.depths_R[one.nodes]])
+            seen_QT = torch.ones(len(new), len(places_T), dtype=torch.bool)
+            seen_QT[:, len(one.fresh) :] = trie.sees_RR[new][:, one.nodes]
+            self._seen.append(seen_QT)
+            self._back.append(places_Q[:, None] - places_T)
+            positions += [torch.arange(end - read, end), places_Q]
+        lengths = [read + count for read, count in zip(self._reads, self._nodes, strict=True)]
+        self.positions_N = torch.cat(positions)
+        last, self.positions_N = int(self.positions_N.max()), self.positions_N.to(device)
+        beginning = Beginning(prefix=prefix, length=before) if prefix else None
+        self._groups = Groups([beginning] * len(asked), lengths, self.positions_N, last)
+        self._hidden: dict[int | None, list[Tensor]] = {}
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Prompts causal over [prefix; prompt], nodes over [prefix; prompt; ancestors and themselves]."""
-        outs, start = [], 0
-        for length in self.lengths:
-            own = slice(start, start + length + len(self.trie))
-            key_KTD, value_KTD = key_KND[:, own], value_KND[:, own]
-            if self.prefix:
-                key_KTD = torch.cat([self.prefix.keys[layer], key_KTD], dim=1)
-                value_KTD = torch.cat([self.prefix.values[layer], value_KTD], dim=1)
-            read = key_KTD.shape[1] - len(self.trie)
-            query_HQD = query_HND[:, own]
-            outs.append(causal(query_HQD[:, :length], key_KTD[:, :read], value_KTD[:, :read], rule))
-            if len(self.trie):
-                seen_QT = self._sees(read, rule.window).to(query_HND.device)
-                outs.append(masked(query_HQD[:, length:], key_KTD, value_KTD, seen_QT, rule))
-            start += length + len(self.trie)
-        return torch.cat(outs, dim=1).transpose(0, 1)
+        groups, parts, start = query_HND.shape[0] // key_KND.shape[0], [], 0
+        hidden = self._hide(rule.window, query_HND.device)
+        for one, read, nodes, hidden_QT in zip(self.asked, self._reads, self._nodes, hidden, strict=True):
+            middle, end = start + read, start + read + nodes
+            key_KTD, value_KTD = one.put(layer, key_KND[:, start:end], value_KND[:, start:end])
+            key_1HTD, value_1HTD = repeat_heads(key_KTD, groups)[None], repeat_heads(value_KTD, groups)[None]
+            query_1HQD = query_HND[None, :, start:middle]
+            if read:
+                parts.append(own_part(query_1HQD, key_1HTD[:, :, :read], value_1HTD[:, :, :read], rule))
+            if nodes:
+                parts.append(partial(query_HND[None, :, middle:end], key_1HTD, value_1HTD, rule, hidden_QT[None, None]))
+            start = end
+        own = torch.cat([out for out, _ in parts], dim=2), torch.cat([log_sum for _, log_sum in parts], dim=2)
+        return self._groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
 
-    def _sees(self, read: int, window: int | None) -> Tensor:
-        """What the nodes see of `read` tokens before them and of each other, `[R, read + R]`."""
-        if (read, window) not in self._seen:
-            depths_R = self.trie.depths_R
-            seen_RT = torch.cat([torch.ones(len(self.trie), read, dtype=torch.bool), self.trie.sees_RR], dim=1)
-            if window is not None:
-                places_T = torch.cat([torch.arange(read), read - 1 + depths_R])
-                seen_RT &= (read - 1 + depths_R)[:, None] - places_T < window
-            self._seen[read, window] = seen_RT
-        return self._seen[read, window]
+    def _hide(self, window: int | None, device: torch.device) -> list[Tensor]:
+        """Where the nodes of each prompt may not look among what it keeps, `[Q, T]`."""
+        if window not in self._hidden:
+            self._hidden[window] = [
+                (~seen_QT if window is None else ~seen_QT | (back_QT >= window)).to(device)
+                for seen_QT, back_QT in zip(self._seen, self._back, strict=True)
+            ]
+        return self._hidden[window]
 
 
 @torch.inference_mode()
@@ -147,18 +129,97 @@ def choose(
     labels_ids: Sequence[tuple[int, ...]],
     *,
     held: Prefix | None = None,
+    weighing: Weighing = PLAIN,
 ) -> list[Choice]:
-    """Score all labels for every prompt: the product of the probabilities of a label's tokens, normalised over labels.
+    """Choose a label for every prompt: by the product of the probabilities of its tokens, weighed, normalised over labels.
 
     `labels_ids` hold each label's tokens with the end token, so that a label that begins another one is not favoured.
-    Results are in the order asked. Raises InputError for labels that cannot be told apart and prompts that do not fit.
+    Results are in the order asked. The best is the best of all labels scored whole; a label that was left out counts by its
+    bound, and all of these together have at most TOLERANCE of the probability (both with and without the weighing).
+    Raises InputError for labels that cannot be told apart and prompts that do not fit.
     """
+    trie = _checked(base, requests, labels_ids)
+    weighings = (weighing,) if weighing == PLAIN else (weighing, PLAIN)
+    choices: dict[int, Choice] = {}
+    for row, sums_BL, seconds in _rows_scored(base, requests, trie, held, weighings):
+        scores_BL = trie.scores(sums_BL, weighing)
+        plain_BL = sums_BL.softmax(-1)
+        for place, scores_L, plain_L in zip(row, scores_BL, plain_BL, strict=True):
+            choices[place] = Choice(
+                id=requests[place].id,
+                probabilities=tuple(scores_L.softmax(-1).tolist()),
+                best=int(scores_L.argmax()),
+                plain=tuple(plain_L.tolist()),
+                prompt_tokens=len(requests[place].ids),
+                seconds=seconds,
+            )
+    return [choices[place] for place in range(len(requests))]
+
+
+@torch.inference_mode()
+def score_labels(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[tuple[int, ...]]) -> Tensor:
+    """The summed log-probability of every label after every prompt, `[prompts, labels]`, none left out; raises as `choose` does."""
+    trie = _checked(base, requests, labels_ids)
+    sums_NL = torch.zeros(len(requests), len(labels_ids), dtype=torch.double)
+    for row, sums_BL, _ in _rows_scored(base, requests, trie, None, ()):
+        sums_NL[row] = sums_BL
+    return sums_NL
+
+
+def choose_labels(
+    base: Base,
+    requests: Sequence[ChoiceRequest],
+    labels: Sequence[str],
+    labels_ids: Sequence[tuple[int, ...]],
+    *,
+    held: Prefix | None = None,
+    calibration: Calibration | None = None,
+) -> list[Generation]:
+    """`choose`, with the best label as the answer's text; with a calibration also what would be answered without it."""
+    weighing = PLAIN if calibration is None else weighing_of(calibration, labels)
+    given = []
+    for choice in choose(base, requests, labels_ids, held=held, weighing=weighing):
+        plain = max(range(len(labels)), key=choice.plain.__getitem__)
+        given.append(
+            Generation(
+                id=choice.id,
+                text=labels[choice.best],
+                prompt_tokens=choice.prompt_tokens,
+                new_tokens=len(labels_ids[choice.best]),
+                seconds=choice.seconds,
+                prefill_seconds=choice.seconds,
+                probability=choice.probabilities[choice.best],
+                probabilities=dict(zip(labels, choice.probabilities, strict=True)),
+                plain_text=None if calibration is None else labels[plain],
+                plain_probability=None if calibration is None else choice.plain[plain],
+            )
+        )
+    return given
+
+
+def kept_tokens(labels_ids: Sequence[tuple[int, ...]]) -> int:
+    """Of how many tokens `choose` keeps keys and values meanwhile, at most."""
+    return HELD_TOKENS if len(trie_of(tuple(labels_ids))) > FEW else 0
+
+
+def weighing_of(calibration: Calibration, labels: Sequence[str]) -> Weighing:
+    """The calibration for labels in this order; one that it does not know has no offset."""
+    offsets: Mapping[str, float] = calibration.offsets
+    return Weighing(
+        per_token=calibration.per_token,
+        offsets=tuple(offsets.get(label, 0.0) for label in labels) if offsets else (),
+        temperature=calibration.temperature,
+    )
+
+
+def _checked(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[tuple[int, ...]]) -> Trie:
+    """The trie of the labels, when prompts and labels fit the model."""
     if len(labels_ids) > MOST_LABELS:
         raise InputError(
             f"a language model scores every label for every question, and {len(labels_ids):,} are too many to try",
             "check the label column; the arm linear is made for many labels",
         )
-    trie = _trie(tuple(labels_ids))
+    trie = trie_of(tuple(labels_ids))
     context = int(base.model.config.max_position_embeddings)
     for request in requests:
         if not request.ids or len(request.ids) + trie.deepest > context:
@@ -167,25 +228,28 @@ def choose(
                 "shorten the prompt (fewer shots or passages), or choose another base.model",
                 field="base.model",
             )
+    return trie
+
+
+def _rows_scored(
+    base: Base,
+    requests: Sequence[ChoiceRequest],
+    trie: Trie,
+    held: Prefix | None,
+    weighings: Sequence[Weighing],
+) -> list[tuple[list[int], Tensor, float]]:
+    """The places of the requests that were run together, what is known of their labels `sums_BL`, and the seconds of each."""
     if not requests:
         return []
     started = time.perf_counter()
     prefix = _prefix(base, [request.ids for request in requests], held)
     share = (time.perf_counter() - started) / len(requests)
-    choices: dict[int, Choice] = {}
-    for row in _rows(requests, len(prefix) if prefix else 0, len(trie)):
+    before, found = len(prefix) if prefix else 0, []
+    for row in _rows(requests, before, trie, HELD_TOKENS if weighings else ROW_TOKENS):
         started = time.perf_counter()
-        scores_BL = _score_row(base, [requests[place].ids for place in row], trie, prefix)
-        seconds = (time.perf_counter() - started) / len(row)
-        for place, probabilities_L in zip(row, scores_BL.softmax(-1), strict=True):
-            choices[place] = Choice(
-                id=requests[place].id,
-                probabilities=tuple(probabilities_L.tolist()),
-                best=int(probabilities_L.argmax()),
-                prompt_tokens=len(requests[place].ids),
-                seconds=seconds + share,
-            )
-    return [choices[place] for place in range(len(requests))]
+        known = _score_row(base, [requests[place].ids[before:] for place in row], trie, prefix, weighings)
+        found.append((row, known.sums(), (time.perf_counter() - started) / len(row) + share))
+    return found
 
 
 def _prefix(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
@@ -198,59 +262,81 @@ def _prefix(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None)
     return hold_prefix(base, prompts[0][:shared])
 
 
-def choose_labels(
-    base: Base,
-    requests: Sequence[ChoiceRequest],
-    labels: Sequence[str],
-    labels_ids: Sequence[tuple[int, ...]],
-    *,
-    held: Prefix | None = None,
-) -> list[Generation]:
-    """`choose`, with the best label as the answer's text."""
-    return [
-        Generation(
-            id=choice.id,
-            text=labels[choice.best],
-            prompt_tokens=choice.prompt_tokens,
-            new_tokens=len(labels_ids[choice.best]),
-            seconds=choice.seconds,
-            prefill_seconds=choice.seconds,
-            probability=choice.probabilities[choice.best],
-            probabilities=dict(zip(labels, choice.probabilities, strict=True)),
-        )
-        for choice in choose(base, requests, labels_ids, held=held)
-    ]
+def _rows(requests: Sequence[ChoiceRequest], before: int, trie: Trie, most: int) -> list[list[int]]:
+    """Places of the requests that are run together: similar lengths, up to `most` tokens with all nodes."""
+    order = sorted(range(len(requests)), key=lambda place: len(requests[place].ids))
+    return _parts(order, [len(requests[place].ids) - before + len(trie) for place in order], most)
 
 
-def _rows(requests: Sequence[ChoiceRequest], before: int, nodes: int) -> list[list[int]]:
-    """Places of the requests that are run together: similar lengths, up to ROW_TOKENS in a row."""
-    rows: list[list[int]] = []
-    filled = ROW_TOKENS
-    for place in sorted(range(len(requests)), key=lambda place: len(requests[place].ids)):
-        tokens = len(requests[place].ids) - before + nodes
-        if filled + tokens > ROW_TOKENS:
-            rows.append([])
+def _parts(items: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
+    """The items in runs of at most `most` in all, a larger one alone."""
+    parts: list[list[int]] = []
+    filled = most
+    for item, size in zip(items, sizes, strict=True):
+        if filled + size > most:
+            parts.append([])
             filled = 0
-        rows[-1].append(place)
-        filled += tokens
-    return rows
+        parts[-1].append(item)
+        filled += size
+    return parts
 
 
-def _score_row(base: Base, prompts: list[tuple[int, ...]], trie: Trie, prefix: Prefix | None) -> Tensor:
-    """Log-probabilities `scores_BL` of all labels after each prompt."""
-    fresh = [prompt[len(prefix) if prefix else 0 :] for prompt in prompts]
-    layout = TreeRow([len(prompt) for prompt in fresh], trie, prefix)
-    ids = [token for prompt in fresh for token in (*prompt, *trie.tokens)]
+def _score_row(
+    base: Base, fresh: Sequence[tuple[int, ...]], trie: Trie, prefix: Prefix | None, weighings: Sequence[Weighing]
+) -> Known:
+    """Score the labels behind each prompt: all of them without a weighing, else as many as it takes."""
+    known = Known(trie, len(fresh))
+    if not weighings or len(trie) <= FEW:
+        everything = list(range(1, len(trie) + 1))
+        for part in _parts(range(len(fresh)), [len(ids) + len(trie) for ids in fresh], ROW_TOKENS):
+            asked = {place: (Grown(fresh[place], keeps=False), everything) for place in part}
+            _pass(base, asked, trie, prefix, known)
+        return known
+    grown = [Grown(ids) for ids in fresh]
+    wanted: list[list[int]] = [[] for _ in fresh]
+    busy, looks = list(range(len(fresh))), 0
+    while busy:
+        sizes = [len(wanted[place]) or len(fresh[place]) for place in busy]
+        for part in _parts(busy, sizes, ROW_TOKENS):
+            _pass(base, {place: (grown[place], wanted[place]) for place in part}, trie, prefix, known)
+        looks += 1
+        next_BR, whole_BR = known.wanted(weighings)
+        # each prompt by itself, so that what is asked beside it changes nothing
+        whole_B1, rest_B1 = whole_BR.sum(-1, keepdim=True), (~known.scored_BR).sum(-1, keepdim=True)
+        at_once_B1 = (whole_B1 <= FEW) | ((whole_B1 >= NEARLY_ALL * rest_B1) & (looks >= LOOKS))
+        nodes_BR = torch.where(at_once_B1, whole_BR, next_BR)
+        wanted = [nodes_R.nonzero()[:, 0].tolist() for nodes_R in nodes_BR]
+        busy = [place for place, nodes in enumerate(wanted) if nodes]
+    return known
+
+
+def _pass(
+    base: Base, asked: Mapping[int, tuple[Grown, list[int]]], trie: Trie, prefix: Prefix | None, known: Known
+) -> None:
+    """One pass over what was not read of some prompts and nodes behind them; the log-probabilities of their edges go into `known`."""
     device = base.device
-    hidden_ND = base.hidden(torch.tensor(ids, device=device), layout.positions_N.to(device), layout)
-    hidden_MD = hidden_ND[layout.scored_M.to(device)]
-    nodes = 1 + len(trie)
-    at_edges = (torch.arange(len(prompts))[:, None] * nodes + trie.parents_E).flatten()
-    tokens_edges = trie.tokens_E.repeat(len(prompts))
-    scores = torch.empty(len(at_edges))
-    for start in range(0, len(hidden_MD), HEAD_ROWS):
-        logits_MV = base.logits(hidden_MD[start : start + HEAD_ROWS]).float()
-        here = (at_edges >= start) & (at_edges < start + HEAD_ROWS)
-        rows, tokens = (at_edges[here] - start).to(device), tokens_edges[here].to(device)
-        scores[here] = (logits_MV[rows, tokens] - logits_MV.logsumexp(-1)[rows]).cpu()
-    return trie.of_labels(scores.view(len(prompts), -1).double())
+    ids: list[int] = []
+    rows: list[int] = []  # of the flat row that are scored; for each its prompt and its node
+    places: list[int] = []
+    nodes: list[int] = []
+    for place, (one, new) in asked.items():
+        ids += () if one.is_read else one.fresh
+        scored = new if one.is_read else [0, *new]
+        rows += range(len(ids) - len(scored) + len(new), len(ids) + len(new))
+        places += [place] * len(scored)
+        nodes += scored
+        ids += [trie.tokens[node] for node in new]
+    layout = TreeRow([one for one, _ in asked.values()], [new for _, new in asked.values()], trie, prefix, device)
+    hidden_FD = base.hidden(sent(ids, device), layout.positions_N, layout)[sent(rows, device)]
+    nodes_F, places_F = torch.tensor(nodes), torch.tensor(places)
+    for start in range(0, len(nodes), HEAD_ROWS):
+        here = slice(start, start + HEAD_ROWS)
+        logits_FV = base.logits(hidden_FD[here]).float()
+        counts_F = trie.counts_R[nodes_F[here]]
+        at_X = torch.arange(len(counts_F)).repeat_interleave(counts_F)
+        nth_X = torch.arange(len(at_X)) - (counts_F.cumsum(0) - counts_F)[at_X]
+        edges_X = trie.firsts_R[nodes_F[here]][at_X] + nth_X
+        rows_X, tokens_X = at_X.to(device), trie.tokens_E[edges_X].to(device)
+        logs_X = logits_FV[rows_X, tokens_X] - logits_FV.logsumexp(-1)[rows_X]
+        known.logs_BE[places_F[here][at_X], edges_X] = logs_X.cpu().double()
+    known.scored_BR[places_F, nodes_F] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trimtab.answering.cache import Prefix, shared_length
@@ -15,14 +15,18 @@ from trimtab.answering.remote import RemoteModel
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.linear import Answerer, linear_answerer
 from trimtab.arms.session import Session
+from trimtab.base.codec import read_record
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, is_trained, method_of
-from trimtab.base.records import Arm, Example, Generation, Prompt
+from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
 from trimtab.base.task import Task
+from trimtab.measurement.calibration import tempered
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters import load_adapter, merged
 from trimtab.training.head import Head, label_probabilities, load_head
+
+CALIBRATION_FILE = "calibration.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +48,18 @@ def ready(
     *,
     replies: Path | None = None,
 ) -> Iterator[Ready]:
-    """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved.
+    """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved; its calibration too.
 
     `sample` are questions whose prompts show what all prompts of this arm begin with. An endpoint's answers are paid for: with
     `replies` those of `many` are kept in this file and not asked again; `alone`, whose seconds count, always asks.
     """
+    calibration = read_calibration(run)
     if not method_of(arm).uses_base:
         builder = PromptBuilder(session, context, fits=False)
-        many = _remote(session, arm, replies) if arm.endpoint else linear_answerer(session, run / "adapter")
-        asking = _remote(session, arm) if arm.endpoint else many
+        if arm.endpoint:
+            many, asking = _remote(session, arm, replies), _remote(session, arm)
+        else:
+            many = asking = _calibrated(linear_answerer(session, run / "adapter"), calibration)
         yield Ready(builder=builder, many=many, alone=lambda prompt: asking([prompt])[0])
         return
     base = session.fresh_base()
@@ -62,10 +69,15 @@ def ready(
         builder = PromptBuilder(session, context)
         if HEAD in arm.stages:
             head = load_head(base, run / "adapter")
-            alone = _head_alone(session, head, builder.prompts(sample))
-            yield Ready(builder=builder, many=head_answerer(session, head), alone=alone)
+            many = _calibrated(head_answerer(session, head), calibration)
+            alone = _calibrated(_head_alone(session, head, builder.prompts(sample)), calibration)
+            yield Ready(builder=builder, many=many, alone=lambda prompt: alone([prompt])[0])
             return
-        yield Ready(builder=builder, many=session.answer, alone=session.answer_alone(builder.prompts(sample)))
+        yield Ready(
+            builder=builder,
+            many=lambda prompts: session.answer(prompts, calibration=calibration),
+            alone=session.answer_alone(builder.prompts(sample), calibration),
+        )
 
 
 def score_on(
@@ -106,11 +118,35 @@ def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> A
     return answer
 
 
-def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Callable[[Prompt], Generation]:
-    """One prompt at a time, what all of them begin with read beforehand."""
+def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Answerer:
+    """Answers by a head, what all prompts begin with read beforehand."""
     ids = [session.encoder.prompt(prompt.messages) for prompt in sample]
-    answer = head_answerer(session, head, hold_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
-    return lambda prompt: answer([prompt])[0]
+    return head_answerer(session, head, hold_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
+
+
+def read_calibration(run: Path) -> Calibration | None:
+    """How the labels of a run are weighed; None where none was kept, as for text and for arms of an older version."""
+    file = run / CALIBRATION_FILE
+    return read_record(file, Calibration) if file.is_file() else None
+
+
+def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
+    """The answerer with its probabilities at the temperature that was kept; the answers stay."""
+    if calibration is None:
+        return answer
+    temperature = calibration.temperature
+
+    def weighed(one: Generation) -> Generation:
+        chances = tempered(one.probabilities, temperature)
+        return replace(
+            one,
+            probability=chances[one.text],
+            probabilities=chances,
+            plain_text=one.text,
+            plain_probability=one.probability,
+        )
+
+    return lambda prompts: [weighed(one) for one in answer(prompts)]
 
 
 def lacking_keys(task: Task) -> dict[str, str]:

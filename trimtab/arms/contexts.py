@@ -16,7 +16,10 @@ from trimtab.base.records import Arm, Example, Hit, Prompt
 from trimtab.data.prompts import Shot, compose, under_passages
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
+from trimtab.retrieval.chunk import WORDS
+from trimtab.retrieval.search import EVEN
 
+NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 GOLD_MISSING = 0.1  # usual share of training prompts whose right passage is left out
 
 
@@ -25,7 +28,7 @@ class Context:
     """A way of asking: how many passages and shots stand before the question, which kind of shots, and under which instruction.
 
     `draw`: which of the draws of fixed shots. `shot_passages`: each shot stands under its own right passage. `instruction`: None for
-    the task's own.
+    the task's own. `chunk_words`: of a passage, 0 for the usual; `vector_weight`: the share of the vectors in a search.
     """
 
     passages: int = 0
@@ -34,12 +37,20 @@ class Context:
     draw: int = 0
     shot_passages: int = 0
     instruction: str | None = None
+    chunk_words: int = 0
+    vector_weight: float = EVEN
 
     def chosen(self) -> dict[str, float | int | str]:
         """What it is made of, where it is not the instruction alone; numbers by the names of the task file's settings."""
-        numbers = {name: getattr(self, name) for name in ("passages", "shots", "draw", "shot_passages")}
-        found: dict[str, float | int | str] = {name: value for name, value in numbers.items() if value}
+        found: dict[str, float | int | str] = {name: getattr(self, name) for name in NUMBERS if getattr(self, name)}
+        if self.vector_weight != EVEN:
+            found["vector_weight"] = self.vector_weight
         return found if self.instruction is None else {**found, "instruction": self.instruction}
+
+    @property
+    def words(self) -> int:
+        """Words of a passage."""
+        return self.chunk_words or WORDS
 
     @property
     def is_instruction_alone(self) -> bool:
@@ -51,15 +62,18 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
     """The context of an arm: what was `chosen`, else what its settings fix, else the usual."""
     known = {**arm.settings, **(chosen or {})}
     numbers: dict[str, int] = {}
-    for name in ("draw", "shot_passages"):
+    for name in ("draw", "shot_passages", "chunk_words"):
         value = known.get(name)
         numbers[name] = value if isinstance(value, int) else 0
     for part in (PARTS[name] for name in arm.parts):
         fixed = known.get(part.setting)
         numbers[part.setting] = fixed if isinstance(fixed, int) else part.usual
-    instruction = known.get("instruction")
+    instruction, weight = known.get("instruction"), known.get("vector_weight")
     return Context(
-        **numbers, shot_kind=shots_of(arm), instruction=instruction if isinstance(instruction, str) else None
+        **numbers,
+        shot_kind=shots_of(arm),
+        instruction=instruction if isinstance(instruction, str) else None,
+        vector_weight=weight if isinstance(weight, float) else EVEN,
     )
 
 
@@ -80,11 +94,16 @@ class PromptBuilder:
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
         """Prompts as they are asked; what does not fit the model is dropped, the least alike first."""
-        hits = self.session.hits(examples) if self.context.passages else [()] * len(examples)
+        hits = self._looked_up(examples) if self.context.passages else [()] * len(examples)
         return [
             self._fitted(example, own, found[: self.context.passages])
             for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
         ]
+
+    def _looked_up(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
+        """The passages that this context's search finds, the best first."""
+        context = self.context
+        return self.session.hits(examples, chunk_words=context.words, vector_weight=context.vector_weight)
 
     def _shots(self, examples: Sequence[Example]) -> list[list[Shot]]:
         """The shots of each example; one of the training rows is not shown its own answer."""
@@ -98,7 +117,7 @@ class PromptBuilder:
     def _show(self, shots: Iterable[Example]) -> None:
         """Write shots as they are shown: a question and its answer, where it is so chosen under its right passage."""
         new = list({shot.id: shot for shot in shots if shot.id not in self._shown}.values())
-        hits = self.session.hits(new) if self.context.shot_passages else [()] * len(new)
+        hits = self._looked_up(new) if self.context.shot_passages else [()] * len(new)
         for shot, found in zip(new, hits, strict=True):
             right = [_shortened(hit, shot.references) for hit in self._right(shot, found)[:1]] if found else []
             question = under_passages(shot.input, right) if right else shot.input
@@ -117,7 +136,7 @@ class PromptBuilder:
             return [(prompt, example.references[0]) for prompt, example in zip(prompts, examples, strict=True)]
         abstains = any(_unknown(example, self.session) for example in examples)
         rows = []
-        for example, own, found in zip(examples, self._shots(examples), self.session.hits(examples), strict=True):
+        for example, own, found in zip(examples, self._shots(examples), self._looked_up(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
             right = self._right(example, found)
             missing = bool(right) and draw.random() < gold_missing
@@ -146,7 +165,10 @@ class PromptBuilder:
         right = [hit for hit in found if _holds_answer(hit, example) and (not named or _is_gold(hit, example))]
         if right or not named:
             return right
-        unranked = (Hit(passage=passage, rank=1, score=0.0) for passage in self.session.index.passages.values())
+        unranked = (
+            Hit(passage=passage, rank=1, score=0.0)
+            for passage in self.session.index_of(self.context.words).passages.values()
+        )
         return [hit for hit in unranked if _is_gold(hit, example) and _holds_answer(hit, example)]
 
     def _fitted(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
@@ -210,7 +232,7 @@ class NearestShots:
 
     def __init__(self, session: Session, pool: Sequence[Example]) -> None:
         self.session, self.pool = session, pool
-        self._vectors_PD = session.embedder.encode([example.input for example in pool])
+        self._vectors_PD = session.embedded([example.input for example in pool])
 
     def __call__(self, examples: Sequence[Example], count: int) -> list[list[Example]]:
         """For each example its `count` shots."""

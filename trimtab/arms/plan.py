@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trimtab.arms.made import Allowance
 from trimtab.arms.recipe import evaluations
-from trimtab.arms.run import Allowance
 from trimtab.arms.search import TrialPlan
 from trimtab.base.codec import read_record, write_record
 

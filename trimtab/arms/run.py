@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from trimtab.arms.answerers import Ready, ready, score_on
+from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.curve import learning_curve
+from trimtab.arms.made import Allowance, Made, beside_training, both_efforts
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.search import MENUS, DevScores, choose_context
@@ -21,8 +23,9 @@ from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
-from trimtab.base.results import ArmEffort, ArmResult, Classes, LearningCurve, TokenFee, Usage
+from trimtab.base.results import ArmEffort, ArmResult, Classes, TokenFee, Usage
 from trimtab.decision.cost import cost_of, planned_retrainings
+from trimtab.measurement.calibration import LEAST_ROWS, mean_offsets
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.figures import (
     class_figures,
@@ -46,44 +49,6 @@ def forget_replies(folder: Path) -> None:
     """Take away what an endpoint's answers were kept in, once the arm's answers are."""
     for file in folder.glob(f"run-*/{REPLIES}"):
         file.unlink()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Allowance:
-    """What every arm may spend after the study's budget was looked at: seconds of searching on dev; `epochs` None leaves the default."""
-
-    seeds: int = 1
-    search_seconds: float = 0.0
-    epochs: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """An arm that is ready to be measured: what it is shown, its weights seed by seed, and what finding them took.
-
-    `dev_scores`: of dev questions that it answered on the way, by id.
-    """
-
-    context: Context
-    trained: tuple[Trained, ...]
-    folders: tuple[Path, ...]
-    effort: ArmEffort | None = None
-    choose_seconds: float = 0.0
-    index_seconds: float = 0.0
-    peak_mb: float = 0.0
-    dev_scores: Mapping[str, float] = field(default_factory=dict)
-    learning: LearningCurve | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of making it, search included."""
-        return self.choose_seconds + self.index_seconds + sum(trained.seconds for trained in self.trained)
-
-    @property
-    def chosen(self) -> dict[str, float | int | str]:
-        """What was chosen, by the names of the task file's settings."""
-        recipe = self.trained[0].recipe
-        return {**self.context.chosen(), **(recipe.chosen() if recipe else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +93,11 @@ class ArmRunner:
     def taken(self, arm: Arm, saved: SavedArm) -> Made:
         """An arm that was made before."""
         self._clear(arm)
+        context = context_for(arm, saved.chosen)
         with MemoryPeak() as memory:
-            index_seconds = self._index_seconds() if arm.retrieves else 0.0
+            index_seconds = self._index_seconds(context)
         return Made(
-            context=context_for(arm, saved.chosen),
+            context=context,
             trained=(saved.trained,),
             folders=(saved.folder,),
             index_seconds=index_seconds,
@@ -143,7 +109,7 @@ class ArmRunner:
         self.progress.arm, self.progress.seed = arm.name, 0
         self._clear(arm)
         with MemoryPeak() as memory:
-            index_seconds = self._index_seconds() if arm.retrieves else 0.0
+            self._index_seconds(context_for(arm))  # made now, so that no trial is charged for it
             effort_level, seconds = self.task.study.effort, allowance.search_seconds
             asked: ArmEffort | None = None
             context = context_for(arm)
@@ -152,14 +118,15 @@ class ArmRunner:
             menu, left = MENUS.get(effort_level), seconds - (asked.seconds if asked else 0.0)
             search = Search(menu=menu, seconds=left) if menu and seconds > 0 else None
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
-            effort = _both(asked, first.effort)
+            weighing = self._weigh(arm, context, folder / "run-0") if seconds > 0 else 0.0
+            effort = both_efforts(asked, first.effort)
             made = Made(
                 context=context,
                 trained=(first,),
                 folders=(folder / "run-0",),
                 effort=effort,
-                choose_seconds=_beside_training(asked, first.effort),
-                index_seconds=index_seconds,
+                choose_seconds=beside_training(asked, first.effort) + weighing,
+                index_seconds=self._index_seconds(context),
                 dev_scores=self._scored_on_dev(arm, context, first, folder / "run-0"),
             )
         return self.with_seeds(arm, replace(made, peak_mb=memory.megabytes), folder, allowance)
@@ -172,9 +139,10 @@ class ArmRunner:
             run = folder / f"run-{seed}"
             self._clear(arm)
             with MemoryPeak() as memory:
-                trained.append(
-                    self._train(arm, made.context, run, seed, allowance.epochs, found=made.trained[0].recipe)
-                )
+                found = made.trained[0].recipe
+                trained.append(self._train(arm, made.context, run, seed, allowance.epochs, found=found))
+                if allowance.search_seconds > 0:
+                    self._weigh(arm, made.context, run)
             folders.append(run)
             peak = max(peak, memory.megabytes)
         return replace(made, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
@@ -237,10 +205,27 @@ class ArmRunner:
             f"{value} {what}" if what != "instruction" else str(value) for what, value in chosen.items() if value
         )
         self.progress.emit("choose", note=f"{named or 'the instruction'} on {len(rows)} dev questions")
+        if context.passages:
+            _ = self.session.index_of(context.words)  # made once, whoever needs it first
         began = time.perf_counter()
         builder = PromptBuilder(self.session, context)
-        _, scores = score_on(self.session, rows, builder, self.session.answer, self.scorer)
+        if self.task.task.kind == "classify" and len(rows) >= LEAST_ROWS:
+            scores = self._weighed_on_dev(builder, rows)
+        else:
+            _, scores = score_on(self.session, rows, builder, self.session.answer, self.scorer)
         return scores, time.perf_counter() - began
+
+    def _weighed_on_dev(self, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
+        """Whether each question gets its label, by the plain scores of labels or less their means over these questions: the better of the two.
+
+        So will the arm's labels be weighed once its prompts are chosen, and shots that carry a few labels are not held against them.
+        """
+        labels, sums = self.session.workspace.labels, self.session.label_sums(builder.prompts(rows))
+        right = [
+            [labels[place] == row.references[0] for place, row in zip(scores.argmax(axis=1), rows, strict=True)]
+            for scores in (sums, sums - mean_offsets(sums))
+        ]
+        return {row.id: float(hit) for row, hit in zip(rows, max(right, key=sum), strict=True)}
 
     def _scored_on_dev(self, arm: Arm, context: Context, trained: Trained, run: Path) -> Mapping[str, float]:
         """What the arm scored on dev questions while it was made; nothing is asked of a language model for it."""
@@ -252,9 +237,16 @@ class ArmRunner:
             return trained.dev_scores
         return self.scores.known(context)
 
-    def _index_seconds(self) -> float:
+    def _index_seconds(self, context: Context) -> float:
+        """What making the index of a context took, now or when it was made; nothing where it looks nothing up."""
+        if not context.passages:
+            return 0.0
         self.progress.emit("index")
-        return self.session.index.seconds
+        return self.session.index_of(context.words).seconds
+
+    def _weigh(self, arm: Arm, context: Context, run: Path) -> float:
+        """Choose how a run's labels are weighed; the seconds it took."""
+        return calibrate(self.session, arm, context, run, self.progress)
 
     def _train(
         self,
@@ -353,7 +345,7 @@ class ArmRunner:
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         runs = by_seed(found.answers)
-        index_bytes = folder_bytes(self.session.workspace.folder / "index") if arm.retrieves else 0
+        index_bytes = folder_bytes(self.session.index_folder(made.context.words)) if arm.retrieves else 0
         return ArmResult(
             arm=arm.name,
             status="done",
@@ -378,22 +370,3 @@ class ArmRunner:
             effort=made.effort,
             learning=made.learning,
         )
-
-
-def _both(asked: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:
-    """The search of what an arm is shown and that of how it is trained, as one."""
-    if asked is None or trained is None:
-        return asked or trained
-    stops = (asked.stopped, trained.stopped)
-    return ArmEffort(
-        seconds=asked.seconds + trained.seconds,
-        trials=(*asked.trials, *trained.trials),
-        stopped=next((stop for stop in stops if stop != "no trial was better"), stops[0]),
-        improving=asked.improving or trained.improving,
-    )
-
-
-def _beside_training(asked: ArmEffort | None, trained: ArmEffort | None) -> float:
-    """Seconds of everything tried but the training that was kept, which counts as training."""
-    tried = [trial.seconds for trial in trained.trials if not trial.kept] if trained else []
-    return (asked.seconds if asked else 0.0) + sum(tried)

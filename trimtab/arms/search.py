@@ -21,6 +21,8 @@ from trimtab.base.tables import Effort
 
 FIRST_ROWS = 30  # dev questions of the first rung; each next one doubles them
 SEARCHES = "search.jsonl"
+PASSAGE_WORDS = (60, 240)  # beside the usual size
+VECTOR_WEIGHTS = (0.25, 0.75)  # beside even ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ WORDS = {
     "passages": "numbers of passages",
     "shots": "numbers and draws of shots",
     "shot_passages": "shots with and without their passage",
+    "search": "sizes of passages and weights of the two searches",
 }
 
 Options = tuple[str, tuple[Context, ...]]  # what is varied, and the contexts to choose among, the present one first
@@ -106,6 +109,8 @@ def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Cal
     for part in (PARTS[name] for name in arm.parts):
         if part.setting not in arm.settings:
             found.append(_numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
+    if context.passages:
+        found.append(_searches)
     if context.passages and context.shots and not is_trained(arm):
         found.append(lambda now: ("shot_passages", (now, replace(now, shot_passages=1))))
     return found
@@ -122,6 +127,13 @@ def _numbers(setting: str, tried: Sequence[int], draws: int) -> Callable[[Contex
         return setting, (now, *(one for one in others if one != now))
 
     return options
+
+
+def _searches(now: Context) -> Options:
+    """Shorter and longer passages, and either search weighing more."""
+    sizes = [replace(now, chunk_words=words) for words in PASSAGE_WORDS]
+    weights = [replace(now, vector_weight=weight) for weight in VECTOR_WEIGHTS]
+    return "search", (now, *(one for one in (*sizes, *weights) if one != now))
 
 
 class DevScores:

@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.answering.cache import Prefix, shared_length
-from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix
+from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix, kept_tokens, score_labels
 from trimtab.answering.engine import Engine, Request, generate_texts
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import release_memory
-from trimtab.base.records import Example, Generation, Hit, Message, Prompt, Refusal, Split
+from trimtab.base.records import Calibration, Example, Generation, Hit, Message, Prompt, Refusal, Split
 from trimtab.data.draw import drawn
 from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
@@ -165,15 +166,21 @@ class Session:
         return self._opened_index(chunk_words).missing(self.workspace.documents)
 
     def answer(
-        self, prompts: Sequence[Prompt], *, held: Prefix | None = None, most: int | None = None
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        held: Prefix | None = None,
+        most: int | None = None,
+        calibration: Calibration | None = None,
     ) -> list[Generation]:
         """Answer with the weights that are on: a label of the closed set, or text.
 
-        `held` is a beginning of the prompts that was read before, for labels; `most` cuts texts after so many tokens.
+        `held` is a beginning of the prompts that was read before, and `calibration` how labels are weighed; `most` cuts texts
+        after so many tokens.
         """
         if self.task.task.kind == "classify":
-            requests = [ChoiceRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
-            return choose_labels(self.base, requests, self.workspace.labels, self._label_ids, held=held)
+            labels, asked_labels = self.workspace.labels, self._requests(prompts)
+            return choose_labels(self.base, asked_labels, labels, self._label_ids, held=held, calibration=calibration)
         longest = self.output_tokens
         asked = [
             Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=min(most or longest, longest))
@@ -182,13 +189,32 @@ class Session:
         engine = Engine(self.base, self.encoder.stop_ids)
         return [_stripped(item) for item in generate_texts(engine, self.base.tokenizer, asked)]
 
-    def answer_alone(self, sample: Sequence[Prompt]) -> Callable[[Prompt], Generation]:
+    def label_sums(self, prompts: Sequence[Prompt]) -> Any:
+        """The summed log-probability of every label after every prompt, by the weights that are on: an array `[prompts, labels]`."""
+        return score_labels(self.base, self._requests(prompts), self._label_ids).numpy()
+
+    @property
+    def label_lengths(self) -> list[int]:
+        """How many tokens each label has, its end token among them."""
+        return [len(ids) for ids in self._label_ids]
+
+    @property
+    def kept_tokens(self) -> int:
+        """Of how many tokens keys and values are kept while labels are chosen, at most."""
+        return kept_tokens(self._label_ids)
+
+    def _requests(self, prompts: Sequence[Prompt]) -> list[ChoiceRequest]:
+        return [ChoiceRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
+
+    def answer_alone(
+        self, sample: Sequence[Prompt], calibration: Calibration | None = None
+    ) -> Callable[[Prompt], Generation]:
         """An answerer of single prompts as a server runs it: what all prompts begin with is read beforehand."""
         ids = [self.encoder.prompt(prompt.messages) for prompt in sample]
         shared = ids[0][: shared_length(ids)] if len(ids) > 1 else ()
         if self.task.task.kind == "classify":
             held = hold_prefix(self.base, shared)
-            return lambda prompt: self.answer([prompt], held=held)[0]
+            return lambda prompt: self.answer([prompt], held=held, calibration=calibration)[0]
         engine = Engine(self.base, self.encoder.stop_ids)
         engine.hold(shared)
 

@@ -11,6 +11,7 @@ import psutil
 
 from trimtab.answering.cache import shared_length
 from trimtab.answering.engine import Engine
+from trimtab.arms.calibration import questions_weighed
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.ladder import LONGER, LOOKS
 from trimtab.arms.plan import ArmPlan, StagePlan
@@ -108,7 +109,7 @@ class _Timing:
         plan = ArmPlan(
             arm=arm.name,
             answer_seconds=setup + rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
-            trials=planned(session, arm, session.task.study.effort, rate.many),
+            trials=(*planned(session, arm, session.task.study.effort, rate.many), *self._of_weighing(arm, rate.many)),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
         )
@@ -135,6 +136,11 @@ class _Timing:
             memory_mb=memory_mb(session.base),
             timed=rate.timed and timed,
         )
+
+    def _of_weighing(self, arm: Arm, each: float) -> tuple[TrialPlan, ...]:
+        """What choosing how labels are weighed takes."""
+        asked = questions_weighed(self.session, arm) if self.session.task.study.effort in MENUS else 0
+        return (TrialPlan(what="ways of weighing labels", count=4, seconds=each * asked),) if asked else ()
 
     def _of_training(self, whole: float, look: float) -> tuple[TrialPlan, ...]:
         """What may be tried of a training that takes `whole` seconds, each look at dev so many; nothing without a dev split."""
@@ -232,7 +238,7 @@ class _Timing:
         """Memory of answering a batch whose longest prompt has `own` tokens that it does not share."""
         session, tests = self.session, len(self.session.workspace.splits["test"])
         if session.task.task.kind == "classify":
-            return answering_mb(session.base, 0, 0, Engine(session.base, frozenset()).prefill_tokens)
+            return answering_mb(session.base, 1, session.kept_tokens, Engine(session.base, frozenset()).prefill_tokens)
         engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
         slots = max(1, min(engine.slots, BATCH_ITEMS, tests, engine.cache_tokens // each))
         return answering_mb(session.base, slots, each, min(engine.prefill_tokens, slots * own))
@@ -301,5 +307,6 @@ class _Timing:
         return ArmPlan(
             arm=arm.name,
             answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
+            trials=self._of_weighing(arm, each),
             memory_mb=linear_memory_mb([row.input for row in train], labels),
         )

@@ -9,6 +9,7 @@ from typing import Literal
 Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["classify", "answer", "generate"]
 Split = Literal["train", "dev", "test"]
+Way = Literal["raw", "mean", "pmi", "batch"]
 Failure = Literal["none", "retrieval_miss", "misread", "format", "abstained_wrongly", "should_have_abstained", "wrong"]
 
 
@@ -120,6 +121,7 @@ class Generation:
     """One answer as produced. `probability` is that of the chosen label (classify) or None; seconds are this answer's own.
 
     `prefill_seconds` are those of reading the prompt, the rest decoding; None where they are not known apart.
+    `plain_text` and `plain_probability`: what would be answered without the arm's calibration; None where there is none.
     """
 
     id: str
@@ -131,11 +133,17 @@ class Generation:
     probability: float | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
     finished: bool = True
+    plain_text: str | None = None
+    plain_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One scored answer: a row of `answers.parquet`."""
+    """One scored answer: a row of `answers.parquet`.
+
+    `plain_right` and `plain_probability`, which are not kept there: whether the answer without the arm's calibration would be
+    right, and its probability; None where there is no calibration.
+    """
 
     item_id: str
     split: Split
@@ -154,6 +162,24 @@ class Answer:
     new_tokens: int
     hits: tuple[Hit, ...]
     failure: Failure
+    plain_right: bool | None = None
+    plain_probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How an arm's label scores become probabilities: `calibration.json` of a run.
+
+    A label's score is the sum of the log-probabilities of its tokens, or their mean where `per_token`; less its offset; over the
+    temperature; a softmax over the labels gives the probabilities. Arms that score no text have the temperature alone, over the
+    logarithms of their probabilities. `dev`: how many questions it was chosen on; 0 where they were too few.
+    """
+
+    way: Way = "raw"
+    per_token: bool = False
+    offsets: Mapping[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
+    dev: int = 0
 
 
 Setting = float | int | str | bool | Mapping[str, float]  # a mapping gives one value for each stage

@@ -89,6 +89,8 @@ def _answer(
             abstained=abstained,
             hits=prompt.hits,
         ),
+        plain_right=None if generation.plain_text is None else _score_text(example, generation.plain_text, task) == 1.0,
+        plain_probability=generation.plain_probability,
     )
 
 

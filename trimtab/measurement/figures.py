@@ -14,10 +14,10 @@ from trimtab.base.records import Answer, Example, Generation
 from trimtab.base.results import Classes, Estimate
 from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
+from trimtab.measurement.calibration import expected_calibration_error
 from trimtab.measurement.contains import disagrees
 from trimtab.measurement.metrics import (
     aggregate,
-    expected_calibration_error,
     macro_f1_statistic,
     per_class,
     score_answer,
@@ -198,6 +198,8 @@ def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
 def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: Task) -> dict[str, float]:
     """The metrics that do not decide, a classifier's calibration, and how well retrieval found the document that the data names.
 
+    `ece` is that of the probabilities that are served, `ece_before` what it would be without the arm's calibration.
+
     Under token_f1 also `facts_disagree`: how many answers give other numbers or dates than their references.
     """
     figures = _answer_figures(answers, task) if task.task.kind == "answer" else {}
@@ -208,6 +210,10 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
     chances = [answer.probability for answer in answers if answer.probability is not None]
     if task.task.kind == "classify" and len(chances) == len(answers):
         figures["ece"] = expected_calibration_error(chances, [answer.score == 1.0 for answer in answers])
+        plain = [(one.plain_probability, bool(one.plain_right)) for one in answers if one.plain_probability is not None]
+        if len(plain) == len(answers):
+            before, right_before = zip(*plain, strict=True) if plain else ((), ())
+            figures["ece_before"] = expected_calibration_error(before, right_before)
     known = {example.id: example.passages for example in examples if example.passages}
     asked = [answer for answer in answers if answer.hits and answer.item_id in known]
     if asked:

@@ -181,19 +181,6 @@ def per_class(answers: Sequence[Answer]) -> tuple[ClassRow, ...]:
     )
 
 
-def expected_calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
-    """Mean distance between probability and share of right answers over equal-width bins, weighted by their items.
-
-    Guo et al. 2017, equation 3; bins are open to the left, as there, and the first one holds 0. NaN for no items.
-    """
-    if not len(probabilities):
-        return float("nan")
-    probability_N, right_N = np.asarray(probabilities, dtype=float), np.asarray(right, dtype=float)
-    bin_N = np.clip(np.ceil(probability_N * bins).astype(int) - 1, 0, bins - 1)
-    gap_B = np.bincount(bin_N, probability_N - right_N, minlength=bins)
-    return float(np.abs(gap_B).sum() / len(probability_N))
-
-
 def selective_accuracy(probabilities: Sequence[float], right: Sequence[bool]) -> dict[float, float]:
     """Accuracy on the surest half, 70%, 80%, 90% and all of the answers: what is gained where unsure ones go to a person.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from trimtab.reports.pieces import Curves, Dot, Scatter, Series, Whiskers
+from trimtab.reports.pieces import Curves, Dot, Reliability, Scatter, Series, Whiskers
 from trimtab.reports.svg import el, join
 from trimtab.reports.words import Shape
 from trimtab.reports.writing import middle
@@ -59,7 +59,7 @@ class Scale:
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
 
-def drawn(chart: Whiskers | Scatter | Curves) -> Markup:
+def drawn(chart: Whiskers | Scatter | Curves | Reliability) -> Markup:
     """The chart drawn for a desktop and for a phone; the style sheet shows one of them."""
 
     def at(width: int) -> Markup:
@@ -70,6 +70,8 @@ def drawn(chart: Whiskers | Scatter | Curves) -> Markup:
                 return scatter(chart, width)
             case Curves():
                 return curves(chart, width)
+            case Reliability():
+                return reliability(chart, width)
 
     wide = WIDE if isinstance(chart, Whiskers) else HALF
     return join(el("div", at(wide), class_="wide"), el("div", at(NARROW), class_="narrow"))
@@ -296,6 +298,25 @@ def curves(chart: Curves, width: int) -> Markup:
                 dots if line.style != "train" else None,
             )
         )
+    return _svg(chart.title, width, height, parts)
+
+
+def reliability(chart: Reliability, width: int) -> Markup:
+    """Share right (up) over probability (right), one point a bin with the number of its answers above; the diagonal is what is said."""
+    height, left, right, top, bottom = 230, 46, 12, 40, 46
+    x, y = Scale(0, 1, left, width - right), Scale(0, 1, height - bottom, top)
+    marks = ticks(0, 1, 5)
+    parts = [_vertical_grid(x, marks, top, height - bottom), _horizontal_grid(y, marks, left, width - right)]
+    parts.append(_text("probability of the answer", width - right, height - 8, "end", "axis-title", width))
+    parts.append(el("text", chart.y_title, x=0, y=12, class_="axis-title"))
+    parts.append(el("line", x1=_n(x(0)), y1=_n(y(0)), x2=_n(x(1)), y2=_n(y(1)), class_="target"))
+    path = "M" + "L".join(f"{_n(x(said))} {_n(y(share))}" for _, said, share in chart.bins)
+    parts.append(el("path", d=path, class_=f"line {chart.family}") if len(chart.bins) > 1 else Markup())
+    for count, said, share in chart.bins:
+        title = el("title", f"{count:,} answers, probability {said:.2f}, right {share:.2f}")
+        parts.append(el("g", title, el("circle", cx=_n(x(said)), cy=_n(y(share)), r=4, class_=f"dot {chart.family}")))
+        middle_of_bin = (max(1, math.ceil(said * 10 - 1e-9)) - 0.5) / 10
+        parts.append(_text(f"{count:,}", x(middle_of_bin), top - 8, "middle", "tick", width))
     return _svg(chart.title, width, height, parts)
 
 

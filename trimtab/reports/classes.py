@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from trimtab.base.records import Calibration, Way
+from trimtab.measurement.calibration import reliability
 from trimtab.measurement.inspection import mistakes
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import Cell, Column, Grid, Heading, label
-from trimtab.reports.view import ByClass
+from trimtab.reports.pieces import Cell, Column, Grid, Heading, Reliability, label
+from trimtab.reports.view import ByClass, Sureness
+from trimtab.reports.words import family
 from trimtab.reports.writing import NOTHING, count, plain, score, shorten
 
 MOST_MISTAKES, FOLD_FROM = 10, 13
+WAYS: dict[Way, str] = {
+    "raw": "as scored",
+    "mean": "mean per token",
+    "pmi": "less the score for an empty question",
+    "batch": "less the mean over training inputs",
+}
 
 
 def by_class(study: StudyFolder) -> ByClass | None:
@@ -28,6 +37,7 @@ def by_class(study: StudyFolder) -> ByClass | None:
         surest=_surest(study),
         surest_title="Unsure answers left to a person",
         surest_note="Accuracy where only the surest share is answered by the machine and the rest goes to a person.",
+        sureness=_sureness(study),
     )
 
 
@@ -63,3 +73,47 @@ def _surest(study: StudyFolder) -> Grid | None:
     ]
     columns = (Column(title="Arm"), *(Column(title=f"{share:.0%}") for share in shares))
     return Grid(label="Accuracy by share answered", columns=columns, rows=tuple(rows)) if rows else None
+
+
+def _sureness(study: StudyFolder) -> Sureness | None:
+    """Every arm whose answers have probabilities: how its labels are weighed, its calibration error, how often it is right."""
+    sure = [one for one in study.done if one.answers and all(answer.probability is not None for answer in one.answers)]
+    if not sure:
+        return None
+    titles = ("Arm", "Labels weighed", "Temperature", "ECE before", "ECE after")
+    return Sureness(
+        title="What a probability is worth",
+        note="ECE: mean distance between the probability of an answer and the share of such answers that is right, on test. "
+        "How labels are weighed, and the temperature, were chosen on dev; what is served is what came after. "
+        "In the charts the dashed line is where both are equal; the numbers above are answers.",
+        grid=Grid(
+            label="Calibration",
+            columns=tuple(Column(title=title, text=title == titles[1]) for title in titles),
+            rows=tuple(_weighed(one, study.verdict.arm) for one in sure),
+        ),
+        charts=tuple(_chart(one) for one in sure),
+    )
+
+
+def _weighed(entry: ArmEntry, chosen: str | None) -> tuple[Cell, ...]:
+    """One row of the table; of several seeds every way that was chosen, and the span of their temperatures."""
+    made: tuple[Calibration, ...] = entry.calibrations
+    heat = sorted({f"{one.temperature:.2f}" for one in made}, key=float)
+    return (
+        label(entry.arm, chosen),
+        ", ".join(dict.fromkeys(WAYS[one.way] for one in made)) or WAYS["raw"],
+        " to ".join(dict.fromkeys([heat[0], heat[-1]])) if heat else NOTHING,
+        *(score(entry.extras[name]) if name in entry.extras else NOTHING for name in ("ece_before", "ece")),
+    )
+
+
+def _chart(entry: ArmEntry) -> Reliability:
+    bins = reliability(
+        [answer.probability or 0.0 for answer in entry.answers], [answer.score == 1.0 for answer in entry.answers]
+    )
+    return Reliability(
+        title=f"{entry.name}: share right by probability",
+        y_title=f"{label(entry.arm).short}: share right",
+        family=family(entry.arm),
+        bins=tuple((one.count, one.probability, one.right) for one in bins),
+    )

@@ -14,7 +14,7 @@ from trimtab.base.codec import from_plain, read_record
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object
 from trimtab.base.grammar import named
-from trimtab.base.records import Answer, Arm
+from trimtab.base.records import Answer, Arm, Calibration
 from trimtab.base.results import (
     ArmEffort,
     ArmRecord,
@@ -68,6 +68,7 @@ class ArmEntry:
     health: tuple[str, ...] = ()
     classes: tuple[ClassRow, ...] = ()
     selective: Mapping[float, float] = field(default_factory=dict)
+    calibrations: tuple[Calibration, ...] = ()
 
     @property
     def name(self) -> str:
@@ -159,6 +160,9 @@ def _entry(place: Path, result: ArmResult, trained: Training, task: Mapping[str,
         health=trained.health,
         classes=by_class.rows if by_class else (),
         selective=by_class.selective if by_class else {},
+        calibrations=tuple(
+            read_record(file, Calibration) for file in sorted(place.glob("run-*/calibration.json")) if by_class
+        ),
         **{name: getattr(result, name) for name in _OF_RESULT},
     )
 

@@ -66,6 +66,8 @@ def _found(view: StudyView) -> list[str]:
     if view.classes:
         lead = f"{view.classes.heading.lead} {view.classes.title}:"
         lines += [*_section(view.classes.heading), _text(lead), "", *_table(view.classes.grid)]
+        if view.classes.sureness:
+            lines += [_text(f"{view.classes.sureness.title}:"), "", *_table(view.classes.sureness.grid)]
     if view.slices:
         lines += [*_section(view.slices.heading), *(_table(view.slices.grid) if view.slices.grid else [])]
         lines += [_text(f"{view.slices.few.label}:"), "", *_table(view.slices.few)] if view.slices.few else []

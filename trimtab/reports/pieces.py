@@ -159,6 +159,17 @@ class Scatter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reliability:
+    """How often answers of like probability are right; `bins` hold count, mean probability and share right, the least probable first."""
+
+    kind: ClassVar[str] = "reliability"
+    title: str
+    y_title: str
+    family: Family
+    bins: tuple[tuple[int, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
     """One line of a curve chart; `style`: train, or the arm's family; at `kept` its dot is filled."""
 

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trimtab.reports.pieces import ArmLabel, Curves, Grid, Heading, Listing, Mark, Phrase, Scatter, Whiskers
+from trimtab.reports.pieces import (
+    ArmLabel,
+    Curves,
+    Grid,
+    Heading,
+    Listing,
+    Mark,
+    Phrase,
+    Reliability,
+    Scatter,
+    Whiskers,
+)
 from trimtab.reports.words import Family, Shape
 
 
@@ -168,8 +179,18 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sureness:
+    """What the probabilities of each arm are worth, before and after its calibration; a chart for each."""
+
+    title: str
+    note: str
+    grid: Grid
+    charts: tuple[Reliability, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ByClass:
-    """One arm's classes, what is mistaken for what, and how sure all arms are; many classes are `folded`."""
+    """One arm's classes, what is mistaken for what, how sure all arms are and how right they are to be; many classes are `folded`."""
 
     heading: Heading
     mistakes: Grid | None
@@ -179,6 +200,7 @@ class ByClass:
     surest: Grid | None
     surest_title: str
     surest_note: str
+    sureness: Sureness | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

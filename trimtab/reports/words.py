@@ -53,6 +53,7 @@ EXTRAS = {
     "exact_match": "Exact match",
     "facts_disagree": "Answers with other numbers or dates",
     "ece": "Calibration error (ECE)",
+    "ece_before": "ECE before calibration",
     "lost_to_retrieval": "Lost to retrieval",
     "macro_f1": "Macro-F1",
     "mrr": "MRR",

@@ -11,7 +11,7 @@ from trimtab.arms.answerers import ready
 from trimtab.arms.contexts import context_for
 from trimtab.arms.saved import find_saved, latest_winner, require_weights
 from trimtab.arms.session import Session
-from trimtab.arms.workspace import open_to_answer
+from trimtab.arms.workspace import FOLDER, open_to_answer
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import shots_of
 from trimtab.base.progress import Listener
@@ -74,7 +74,7 @@ def ask(
         context = context_for(chosen, saved.chosen if saved else None)
         session = Session(open_to_answer(own, rows=_needs_rows(own, chosen)))
         example = Example(id="question", messages=(Message(role="user", content=question),), references=())
-        with ready(session, chosen, context, saved.folder if saved else own.folder) as able:
+        with ready(session, chosen, context, saved.folder if saved else own.folder / FOLDER) as able:
             if chosen.retrieves:
                 opening.progress(arm=chosen.name).emit("index")
                 _ = session.index

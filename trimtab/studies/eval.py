@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from trimtab.arms.identity import digest_of, settings_of
-from trimtab.arms.run import Allowance, ArmRunner, forget_replies
+from trimtab.arms.made import Allowance
+from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import find_saved, require_weights
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Listener, Progress

@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, digest_of
+from trimtab.arms.made import Made
 from trimtab.arms.plan import PLANNING, Plan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
-from trimtab.arms.run import ArmRunner, Made, forget_replies
+from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.search import SEARCHES
 from trimtab.arms.timing import predict

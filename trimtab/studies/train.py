@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of, refuse_changed, rows_depend_on
 from trimtab.arms.recipe import recipe_for
@@ -81,6 +82,7 @@ def train(
             progress.seed = record.seed
             context = context_for(chosen, record.chosen)
             trained = train_weights(session, chosen, context, folder, progress, seed=record.seed, scorer=opening.scorer)
+            calibrate(session, chosen, context, folder, progress)
             write_run(folder, replace(record, result=trained))
     return TrainedRun(
         id=folder.name,

@@ -1,0 +1,140 @@
+"""The labels' tokens as a tree, and what is known of each label while the tree is scored piece by piece.
+
+A node is a beginning of labels; an edge is the next token of one. Shapes: B prompts, L labels, P the longest label, R nodes that
+have children (the root, which is the prompt's last token, is the first), E edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from trimtab.base.errors import InputError
+
+TOLERANCE = 1e-3  # of the probability may lie in labels of which only a bound is known
+STEP = 2  # nodes that a wave goes down each label that may matter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighing:
+    """How a label's summed log-probability becomes a score: the sum or its mean per token, less an offset, over the temperature.
+
+    `offsets`: one for each label, or none at all.
+    """
+
+    per_token: bool = False
+    offsets: tuple[float, ...] = ()
+    temperature: float = 1.0
+
+
+PLAIN = Weighing()
+
+
+class Trie:
+    """Nodes are numbered parents first, node 0 is the root; a node's edges stand together."""
+
+    def __init__(self, labels_ids: Sequence[tuple[int, ...]]) -> None:
+        if len(set(labels_ids)) != len(labels_ids) or not all(labels_ids):
+            raise InputError(
+                "two labels have the same tokens, or one has none", "make them differ", field="task.labels"
+            )
+        inner = sorted({label[:end] for label in labels_ids for end in range(len(label))}, key=lambda path: len(path))
+        node = {path: number for number, path in enumerate(inner)}
+        self.tokens = [path[-1] if path else -1 for path in inner]
+        self.depths_R = torch.tensor([len(path) for path in inner], dtype=torch.long)
+        self.deepest = max(map(len, inner))
+        self.lengths_L = torch.tensor([len(label) for label in labels_ids], dtype=torch.double)
+        edges = sorted({(node[label[:end]], label[end]) for label in labels_ids for end in range(len(label))})
+        self.parents_E = torch.tensor([parent for parent, _ in edges])
+        self.tokens_E = torch.tensor([token for _, token in edges])
+        self.counts_R = torch.bincount(self.parents_E, minlength=len(inner))
+        self.firsts_R = self.counts_R.cumsum(0) - self.counts_R
+        edge = {pair: number for number, pair in enumerate(edges)}
+        paths = [
+            torch.tensor([edge[node[label[:end]], label[end]] for end in range(len(label))]) for label in labels_ids
+        ]
+        # shorter labels are filled with an edge that does not exist, of a score of 0 below the root
+        self.path_LP = torch.nn.utils.rnn.pad_sequence(paths, batch_first=True, padding_value=len(edges))
+        self.nodes_LP = torch.cat([self.parents_E, torch.zeros(1, dtype=torch.long)])[self.path_LP]
+        self.sees_RR = torch.zeros(len(inner), len(inner), dtype=torch.bool)
+        for number, path in enumerate(inner[1:], 1):
+            self.sees_RR[number] = self.sees_RR[node[path[:-1]]]
+            self.sees_RR[number, number] = True
+
+    def __len__(self) -> int:
+        """Nodes behind the prompt."""
+        return len(self.tokens) - 1
+
+    def scores(self, sums_BL: Tensor, weighing: Weighing) -> Tensor:
+        """The labels' scores by their summed log-probabilities; a softmax over them gives the probabilities."""
+        scores_BL = sums_BL / self.lengths_L if weighing.per_token else sums_BL
+        if weighing.offsets:
+            scores_BL = scores_BL - torch.tensor(weighing.offsets, dtype=torch.double)
+        return scores_BL / weighing.temperature
+
+
+@lru_cache(maxsize=4)
+def trie_of(labels_ids: tuple[tuple[int, ...], ...]) -> Trie:
+    """The trie of these labels, made once."""
+    return Trie(labels_ids)
+
+
+class Known:
+    """What is known of the labels behind B prompts: which nodes were scored, and the log-probabilities of their edges.
+
+    The tokens of a label that were not scored have a log-probability of 0 at most, so that the sum of the others is a bound.
+    """
+
+    def __init__(self, trie: Trie, prompts: int) -> None:
+        self.trie = trie
+        self.logs_BE = torch.zeros(prompts, len(trie.tokens_E) + 1, dtype=torch.double)  # the last edge fills up
+        self.scored_BR = torch.zeros(prompts, len(trie.tokens), dtype=torch.bool)
+
+    def sums(self) -> Tensor:
+        """The most that each label's log-probability can be, `[B, L]`; what it is where the whole label was scored."""
+        return self.logs_BE[:, self.trie.path_LP].sum(-1)
+
+    def wanted(self, weighings: Sequence[Weighing]) -> tuple[Tensor, Tensor]:
+        """The nodes to be scored next, and all that may still have to be, `[B, R]`; none for a prompt of which enough is known.
+
+        Enough: by each weighing no label that was not scored whole can win, and all of these together have at most TOLERANCE of
+        the probability. Of each label that is in the way the next nodes are taken, of the likeliest one all.
+        """
+        missing_BLP = ~self.scored_BR[:, self.trie.nodes_LP]
+        done_BL = ~missing_BLP.any(-1)
+        needed_BL, sums_BL = torch.zeros_like(done_BL), self.sums()
+        taken_BLP = torch.zeros_like(missing_BLP)
+        for weighing in weighings:
+            bounds_BL = self.trie.scores(sums_BL, weighing)
+            needed_here_BL = _needed(bounds_BL, done_BL)
+            likeliest_B = bounds_BL.masked_fill(~needed_here_BL, float("-inf")).argmax(-1)
+            rows_B = torch.arange(len(likeliest_B))
+            taken_BLP[rows_B, likeliest_B] |= needed_here_BL.any(-1)[:, None]
+            needed_BL |= needed_here_BL
+        steps_BLP = missing_BLP.cumsum(-1) <= STEP
+        next_BR = self._marked(missing_BLP & (taken_BLP | (needed_BL[:, :, None] & steps_BLP)))
+        return next_BR, self._marked(missing_BLP & needed_BL[:, :, None])
+
+    def _marked(self, asked_BLP: Tensor) -> Tensor:
+        """The nodes under places of labels, `[B, R]`."""
+        marked_BR = torch.zeros(self.scored_BR.shape, dtype=torch.long)
+        nodes_BX = self.trie.nodes_LP.flatten().expand(len(asked_BLP), -1)
+        return marked_BR.scatter_add_(1, nodes_BX, asked_BLP.flatten(1).long()) > 0
+
+
+def _needed(bounds_BL: Tensor, done_BL: Tensor) -> Tensor:
+    """The labels, not scored whole, that can still win or hold too much of the probability, `[B, L]`.
+
+    Before any label was scored whole nothing is ruled out; then the likeliest are taken, as if the bounds were the scores.
+    """
+    masses_BL = (bounds_BL - bounds_BL.amax(-1, keepdim=True)).exp()
+    any_B1 = done_BL.any(-1, keepdim=True)
+    known_B1 = torch.where(any_B1, masses_BL * done_BL, masses_BL).sum(-1, keepdim=True)
+    open_BL, order_BL = masses_BL.masked_fill(done_BL, 0.0).sort(-1)  # the least first: those that may stay open
+    heavy_BL = torch.zeros_like(done_BL).scatter(1, order_BL, open_BL.cumsum(-1) > TOLERANCE * known_B1)
+    best_B1 = bounds_BL.masked_fill(~done_BL, float("-inf")).amax(-1, keepdim=True)
+    return ~done_BL & (heavy_BL | (any_B1 & (bounds_BL >= best_B1)))

@@ -1,0 +1,143 @@
+"""How an arm's label scores are weighed: chosen on dev once its weights are made, and kept with them.
+
+Shapes: N dev questions, L labels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.arms.answerers import CALIBRATION_FILE, Ready, ready
+from trimtab.arms.contexts import Context
+from trimtab.arms.session import Session
+from trimtab.base.codec import write_record
+from trimtab.base.grammar import HEAD, method_of
+from trimtab.base.progress import Progress
+from trimtab.base.records import Arm, Calibration, Example, Message, Way
+from trimtab.measurement.calibration import (
+    LEAST_ROWS,
+    Floats,
+    fit_temperature,
+    label_scores,
+    log_loss,
+    logarithms,
+    may_be_fitted,
+    mean_offsets,
+)
+from trimtab.measurement.metrics import aggregate
+
+DEV_QUESTIONS, BATCH_INPUTS = 300, 100  # the most of dev, and of unlabelled training inputs
+CONTENT_FREE = "N/A"  # a question that asks nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tried:
+    """A way of weighing as it does on dev: the scores, the right labels' places, and the temperature that suits it, 1 where none can be fitted."""
+
+    way: Way
+    scores_NL: Floats
+    right_N: NDArray[np.integer[Any]]
+    offsets_L: Floats | None = None
+
+    @property
+    def said(self) -> NDArray[np.integer[Any]]:
+        """Places of the labels that it chooses, `[N]`."""
+        return np.asarray(self.scores_NL.argmax(axis=1))
+
+    @property
+    def may_be_fitted(self) -> bool:
+        return may_be_fitted((self.said == self.right_N).tolist())
+
+    @property
+    def temperature(self) -> float:
+        return fit_temperature(self.scores_NL, self.right_N) if self.may_be_fitted else 1.0
+
+    def worth(self, metric: str, labels: Sequence[str]) -> tuple[float, float]:
+        """The task's metric, then the log loss at its own temperature turned round; the larger the better."""
+        said, right = [labels[place] for place in self.said], [(labels[place],) for place in self.right_N]
+        hits = [float(one in other) for one, other in zip(said, right, strict=True)]
+        return aggregate(metric, said, right, hits), -log_loss(self.scores_NL, self.right_N, self.temperature)
+
+
+def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress: Progress) -> float:
+    """Choose on dev how an arm's labels are weighed, and fit one temperature, by the weights that `run` holds; the seconds it took.
+
+    Kept as `calibration.json` in `run`, where `ready` finds it. Nothing is done for text, nor for endpoints: their answers are
+    paid for.
+    """
+    if session.task.task.kind != "classify" or arm.endpoint:
+        return 0.0
+    began = time.perf_counter()
+    progress.emit("choose", note="labels weighed on dev")
+    (run / CALIBRATION_FILE).unlink(missing_ok=True)  # of a former call: what is asked here is not calibrated
+    labels = session.workspace.labels  # of the training rows: dev may have others, which nobody can give
+    dev = [one for one in session.part("dev", DEV_QUESTIONS) if one.references[0] in labels]
+    found = Calibration()
+    if len(dev) >= LEAST_ROWS:
+        with ready(session, arm, context, run) as able:
+            scored_as_text = method_of(arm).uses_base and HEAD not in arm.stages
+            found = _of_text(session, able, dev) if scored_as_text else _of_chances(able, dev)
+    run.mkdir(parents=True, exist_ok=True)
+    write_record(run / CALIBRATION_FILE, found)
+    return time.perf_counter() - began
+
+
+def questions_weighed(session: Session, arm: Arm) -> int:
+    """How many prompts `calibrate` asks, to foretell its time."""
+    if session.task.task.kind != "classify" or arm.endpoint:
+        return 0
+    splits = session.workspace.splits
+    dev, train = min(len(splits["dev"]), DEV_QUESTIONS), min(len(splits["train"]), BATCH_INPUTS)
+    return 0 if dev < LEAST_ROWS else dev if HEAD in arm.stages else dev + train + 1
+
+
+def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibration:
+    """For labels that are scored as text: the best of the four ways, the plainest of equals.
+
+    A way that gets too few of dev right, or wrong, for a temperature to be fitted is not taken; raw always may be.
+    """
+    labels, lengths = session.workspace.labels, session.label_lengths
+    right_N = np.array([labels.index(one.references[0]) for one in dev])
+    nothing = Example(id="content-free", messages=(Message(role="user", content=CONTENT_FREE),), references=())
+    sums_NL, null_L, batch_L = (
+        session.label_sums(able.builder.prompts(asked))
+        for asked in (dev, [nothing], session.part("train", BATCH_INPUTS))
+    )
+    tried = [_Tried(way="raw", scores_NL=sums_NL, right_N=right_N)]
+    offsets: tuple[tuple[Way, Floats | None], ...] = (
+        ("mean", None),
+        ("pmi", mean_offsets(null_L)),
+        ("batch", mean_offsets(batch_L)),
+    )
+    for way, offsets_L in offsets:
+        scores_NL = label_scores(sums_NL, lengths, per_token=way == "mean", offsets_L=offsets_L)
+        one = _Tried(way=way, scores_NL=scores_NL, right_N=right_N, offsets_L=offsets_L)
+        tried += [one] if one.may_be_fitted else []
+    best = max(tried, key=lambda one: one.worth(session.task.metric, labels))  # max keeps the first of equals
+    return Calibration(
+        way=best.way,
+        per_token=best.way == "mean",
+        offsets={} if best.offsets_L is None else dict(zip(labels, best.offsets_L.tolist(), strict=True)),
+        temperature=best.temperature,
+        dev=len(dev) if best.may_be_fitted else 0,
+    )
+
+
+def _of_chances(able: Ready, dev: Sequence[Example]) -> Calibration:
+    """For arms that give probabilities without scoring text: the temperature alone."""
+    given = able.many(able.builder.prompts(dev))
+    labels = list(given[0].probabilities)  # an arm that learnt from rows knows their labels alone
+    known = [(one, row.references[0]) for one, row in zip(given, dev, strict=True) if row.references[0] in labels]
+    if not known:
+        return Calibration()
+    chances_NL = np.array([[one.probabilities[label] for label in labels] for one, _ in known])
+    right_N = np.array([labels.index(reference) for _, reference in known])
+    found = _Tried(way="raw", scores_NL=logarithms(chances_NL), right_N=right_N)
+    return Calibration(temperature=found.temperature, dev=len(known) if found.may_be_fitted else 0)

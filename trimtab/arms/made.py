@@ -1,0 +1,68 @@
+"""What an arm may spend before it is measured, and what has been made of it by then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trimtab.arms.contexts import Context
+from trimtab.arms.weights import Trained
+from trimtab.base.results import ArmEffort, LearningCurve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What every arm may spend after the study's budget was looked at: seconds of searching on dev; `epochs` None leaves the default."""
+
+    seeds: int = 1
+    search_seconds: float = 0.0
+    epochs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """An arm that is ready to be measured: what it is shown, its weights seed by seed, and what finding them took.
+
+    `dev_scores`: of dev questions that it answered on the way, by id.
+    """
+
+    context: Context
+    trained: tuple[Trained, ...]
+    folders: tuple[Path, ...]
+    effort: ArmEffort | None = None
+    choose_seconds: float = 0.0
+    index_seconds: float = 0.0
+    peak_mb: float = 0.0
+    dev_scores: Mapping[str, float] = field(default_factory=dict)
+    learning: LearningCurve | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of making it, search included."""
+        return self.choose_seconds + self.index_seconds + sum(trained.seconds for trained in self.trained)
+
+    @property
+    def chosen(self) -> dict[str, float | int | str]:
+        """What was chosen, by the names of the task file's settings."""
+        recipe = self.trained[0].recipe
+        return {**self.context.chosen(), **(recipe.chosen() if recipe else {})}
+
+
+def both_efforts(asked: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:
+    """The search of what an arm is shown and that of how it is trained, as one."""
+    if asked is None or trained is None:
+        return asked or trained
+    stops = (asked.stopped, trained.stopped)
+    return ArmEffort(
+        seconds=asked.seconds + trained.seconds,
+        trials=(*asked.trials, *trained.trials),
+        stopped=next((stop for stop in stops if stop != "no trial was better"), stops[0]),
+        improving=asked.improving or trained.improving,
+    )
+
+
+def beside_training(asked: ArmEffort | None, trained: ArmEffort | None) -> float:
+    """Seconds of everything tried but the training that was kept, which counts as training."""
+    tried = [trial.seconds for trial in trained.trials if not trial.kept] if trained else []
+    return (asked.seconds if asked else 0.0) + sum(tried)

@@ -1,0 +1,116 @@
+"""Scores of labels into probabilities that mean what they say: offsets, one temperature, and how far off they are.
+
+Shapes: N questions, M unlabelled inputs, L labels. Scores are logarithms: of a label's probability, up to a constant a question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+LEAST_ROWS, LEAST_OF_EACH = (
+    20,
+    2,
+)  # questions on dev, and right and wrong answers among them, below which nothing is fitted
+COLDEST, HOTTEST = 0.01, 100.0
+BINS = 10
+_TINY = 1e-300  # in place of a probability that was rounded to 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """Answers of like probability: how many, their mean probability, and the share of them that is right."""
+
+    count: int
+    probability: float
+    right: float
+
+
+def label_scores(sums_NL: Floats, lengths_L: Sequence[int], *, per_token: bool, offsets_L: Floats | None) -> Floats:
+    """Scores from summed log-probabilities: as they are or as means over the tokens of each label, less the labels' offsets."""
+    scores_NL = sums_NL / np.asarray(lengths_L, dtype=float) if per_token else sums_NL
+    return scores_NL if offsets_L is None else scores_NL - offsets_L
+
+
+def mean_offsets(sums_ML: Floats) -> Floats:
+    """Each label's mean log-probability over some inputs: what of its score is not about the question.
+
+    Over one content-free input this is the denominator of PMI (Holtzman et al. 2021, domain-conditional PMI; Zhao et al. 2021);
+    over a batch of unlabelled inputs it is batch calibration (after Zhou et al. 2024, with means of logarithms).
+    """
+    return np.asarray(sums_ML.mean(axis=0))
+
+
+def log_loss(scores_NL: Floats, right_N: NDArray[np.integer[Any]], temperature: float = 1.0) -> float:
+    """Mean negative log-probability of the right labels, in nats; `right_N` are their places among the labels."""
+    scaled_NL = scores_NL / temperature
+    return float(np.mean(_log_sum(scaled_NL) - scaled_NL[np.arange(len(right_N)), right_N]))
+
+
+def fit_temperature(scores_NL: Floats, right_N: NDArray[np.integer[Any]]) -> float:
+    """The temperature of the least log loss, from COLDEST to HOTTEST (temperature scaling; Guo et al. 2017, section 4.2).
+
+    The loss is convex in the inverse temperature, so that the sign of its slope is bisected.
+    """
+    own_N = scores_NL[np.arange(len(right_N)), right_N]
+    low, high = math.log(1 / HOTTEST), math.log(1 / COLDEST)
+    for _ in range(60):
+        middle = (low + high) / 2
+        chances_NL = _softmax(scores_NL * math.exp(middle))
+        slope = float(np.mean((chances_NL * scores_NL).sum(axis=1) - own_N))
+        low, high = (middle, high) if slope < 0 else (low, middle)
+    return math.exp(-(low + high) / 2)
+
+
+def may_be_fitted(right: Sequence[bool]) -> bool:
+    """Whether there are enough answers, right ones and wrong ones, to fit anything by them."""
+    return len(right) >= LEAST_ROWS and LEAST_OF_EACH <= sum(right) <= len(right) - LEAST_OF_EACH
+
+
+def tempered(probabilities: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """The probabilities of labels at another temperature; the order of the labels stays."""
+    scores_1L = np.log(np.maximum(np.array([list(probabilities.values())]), _TINY))
+    return dict(zip(probabilities, _softmax(scores_1L / temperature)[0].tolist(), strict=True))
+
+
+def logarithms(probabilities_NL: Floats) -> Floats:
+    """Probabilities as scores; what was rounded to 0 is taken for very little."""
+    return np.asarray(np.log(np.maximum(probabilities_NL, _TINY)))
+
+
+def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> tuple[Bin, ...]:
+    """The bins of equal width that hold an answer, least probable first; open to the left, and the first one holds 0."""
+    probability_N, right_N = np.asarray(probabilities, dtype=float), np.asarray(right, dtype=float)
+    bin_N = np.clip(np.ceil(probability_N * bins).astype(int) - 1, 0, bins - 1)
+    return tuple(
+        Bin(
+            count=int((bin_N == number).sum()),
+            probability=float(probability_N[bin_N == number].mean()),
+            right=float(right_N[bin_N == number].mean()),
+        )
+        for number in np.unique(bin_N)
+    )
+
+
+def expected_calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
+    """Mean distance between probability and share of right answers over the bins, weighted by their items; NaN for no items.
+
+    Guo et al. 2017, equation 3.
+    """
+    found = reliability(probabilities, right, bins)
+    return sum(one.count * abs(one.probability - one.right) for one in found) / len(right) if found else math.nan
+
+
+def _softmax(scores_NL: Floats) -> Floats:
+    return np.asarray(np.exp(scores_NL - _log_sum(scores_NL)[:, None]))
+
+
+def _log_sum(scores_NL: Floats) -> Floats:
+    top_N = scores_NL.max(axis=1)
+    return np.asarray(top_N + np.log(np.exp(scores_NL - top_N[:, None]).sum(axis=1)))
