@@ -12,7 +12,8 @@ from study_tasks import CLASSIFY, LABELLED, write_task
 from trimtab.arms.answerers import CALIBRATION_FILE, read_calibration, ready
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import PromptBuilder, context_for
-from trimtab.arms.run import ArmRunner, Effort
+from trimtab.arms.made import Allowance
+from trimtab.arms.run import ArmRunner
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import NOTHING
@@ -51,7 +52,7 @@ def accuracy(scores_NL: np.ndarray, right_N: np.ndarray) -> float:
 
 def test_the_way_is_the_best_on_dev_and_what_is_served(session: Session, tmp_path: Path) -> None:
     arm = parse_arm("prompt", session.task)
-    outcome = ArmRunner(session, None, Progress()).run(arm, "test", tmp_path / "prompt", Effort())
+    outcome = ArmRunner(session, None, Progress()).run(arm, "test", tmp_path / "prompt", Allowance(search_seconds=1.0))
     assert outcome.usage.choose_seconds > 0
     found = read_calibration(tmp_path / "prompt" / "run-0")
     assert found is not None
@@ -84,15 +85,15 @@ def test_a_kept_arm_answers_as_when_it_was_made_and_an_old_one_as_it_always_did(
     session: Session, tmp_path: Path
 ) -> None:
     runner, arm = ArmRunner(session, None, Progress()), parse_arm("prompt", session.task)
-    made, run = runner.run(arm, "test", tmp_path / "prompt", Effort()), tmp_path / "prompt" / "run-0"
+    made, run = runner.run(arm, "test", tmp_path / "prompt", Allowance(search_seconds=1.0)), tmp_path / "prompt" / "run-0"
     saved = SavedArm(id="r", folder=run, chosen={}, trained=NOTHING)
-    again = runner.run(arm, "test", tmp_path / "unused", Effort(), saved=saved)
+    again = runner.run(arm, "test", tmp_path / "unused", Allowance(search_seconds=1.0), saved=saved)
     assert [(one.answer, one.probability) for one in again.answers] == [
         (one.answer, one.probability) for one in made.answers
     ]
     assert again.result.extras["ece_before"] == made.result.extras["ece_before"]
     (run / CALIBRATION_FILE).unlink()
-    old = runner.run(arm, "test", tmp_path / "unused", Effort(), saved=saved)
+    old = runner.run(arm, "test", tmp_path / "unused", Allowance(search_seconds=1.0), saved=saved)
     assert "ece_before" not in old.result.extras
     assert old.result.extras["ece"] == pytest.approx(made.result.extras["ece_before"], abs=1e-4)
     assert not (tmp_path / "unused").exists()
@@ -104,7 +105,7 @@ def test_where_no_text_is_scored_a_temperature_changes_no_answer(session: Sessio
         pytest.importorskip("sklearn")
         session.__dict__["embedder"] = Letters()
     arm, run = parse_arm(name, session.task), tmp_path / "arm" / "run-0"
-    outcome = ArmRunner(session, None, Progress()).run(arm, "test", tmp_path / "arm", Effort())
+    outcome = ArmRunner(session, None, Progress()).run(arm, "test", tmp_path / "arm", Allowance(search_seconds=1.0))
     found = read_calibration(run)
     assert found is not None
     assert (found.way, found.offsets) == ("raw", {})
