@@ -85,7 +85,10 @@ def test_a_kept_arm_answers_as_when_it_was_made_and_an_old_one_as_it_always_did(
     session: Session, tmp_path: Path
 ) -> None:
     runner, arm = ArmRunner(session, None, Progress()), parse_arm("prompt", session.task)
-    made, run = runner.run(arm, "test", tmp_path / "prompt", Allowance(search_seconds=1.0)), tmp_path / "prompt" / "run-0"
+    made, run = (
+        runner.run(arm, "test", tmp_path / "prompt", Allowance(search_seconds=1.0)),
+        tmp_path / "prompt" / "run-0",
+    )
     saved = SavedArm(id="r", folder=run, chosen={}, trained=NOTHING)
     again = runner.run(arm, "test", tmp_path / "unused", Allowance(search_seconds=1.0), saved=saved)
     assert [(one.answer, one.probability) for one in again.answers] == [

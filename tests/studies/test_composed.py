@@ -87,6 +87,5 @@ def test_every_weights_takes_every_context(
     assert answer.hits
     pairs = {frozenset((one.a, one.b)) for one in result.comparisons}
     assert {frozenset(("rag+few-shot", "rag")), frozenset(("rag+few-shot", "few-shot"))} <= pairs
-    assert frozenset(("big-both", "api-big+rag")) in pairs
     report = (place / "report.md").read_text()
     assert "With quick, tuning and retrieved passages" in report

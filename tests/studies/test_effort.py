@@ -143,7 +143,7 @@ def test_a_study_killed_in_a_trial_goes_on_with_that_trial(
     for name in ARMS:
         once, again = arm_of(whole[1], name), arm_of(result, name)
         assert again.chosen == once.chosen
-        assert (again.score, again.seeds) == (once.score, once.seeds)
+        assert (again.score, again.seeds) == (once.score, once.seeds), name
         if once.effort is not None:
             assert searched(again) == searched(once)
     later = [event for event in events(folder_of(task, result)) if event["stage"] == "train"][len(steps) :]

@@ -24,7 +24,7 @@ class Allowance:
 class Made:
     """An arm that is ready to be measured: what it is shown, its weights seed by seed, and what finding them took.
 
-    `dev_scores`: of dev questions that it answered on the way, by id.
+    `dev_scores`: of dev questions that it answered on the way, by id. `anew`: made for this measurement, not taken from another.
     """
 
     context: Context
@@ -36,6 +36,7 @@ class Made:
     peak_mb: float = 0.0
     dev_scores: Mapping[str, float] = field(default_factory=dict)
     learning: LearningCurve | None = None
+    anew: bool = True
 
     @property
     def seconds(self) -> float:

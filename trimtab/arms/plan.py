@@ -45,7 +45,7 @@ class ArmPlan:
     @property
     def search_seconds(self) -> float:
         """Predicted seconds of everything that it may try."""
-        return sum(trial.seconds for trial in self.trials)
+        return math.fsum(trial.seconds for trial in self.trials)
 
     def seconds(self, allowance: Allowance) -> float:
         """Predicted seconds with that allowance."""

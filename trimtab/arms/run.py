@@ -102,6 +102,7 @@ class ArmRunner:
             folders=(saved.folder,),
             index_seconds=index_seconds,
             peak_mb=memory.megabytes,
+            anew=False,
         )
 
     def make(self, arm: Arm, folder: Path, allowance: Allowance) -> Made:
@@ -171,7 +172,7 @@ class ArmRunner:
             for seed, run in enumerate(made.folders):
                 self.progress.arm, self.progress.seed = arm.name, seed
                 found.stored_bytes = folder_bytes(run / "adapter")
-                replies = run / REPLIES if arm.endpoint else None
+                replies = run / REPLIES if made.anew else None
                 sample = self.session.part(split, SAMPLE)
                 with ready(self.session, arm, made.context, run, sample, replies=replies) as able:
                     self._measure(found, able, examples, split, seed, len(made.folders))

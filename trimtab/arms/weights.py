@@ -40,7 +40,7 @@ _Objective = Supervised | Classification
 class Trained:
     """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
 
-    `dev_scores`: what these scored on dev questions, by id; empty where they were read before the run was stopped and went on.
+    `dev_scores`: what these scored on dev questions, by id.
     `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it.
     """
 
@@ -181,7 +181,7 @@ def train_weights(
         epochs=plan.stages[-1].epochs,
         health=results[-1].health,
         best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
-        dev_scores=_scores_of(results[-1], making.looks),
+        dev_scores=_scores_of(results[-1], making.looks) or making.scores_on_dev(),
         recipe=plan,
         effort=effort,
     )
@@ -278,6 +278,15 @@ class _Making:
         last = replace(self.plan.stages[-1], learning_rate=setting.learning_rate, epochs=setting.epochs)
         missing = self.plan.gold_missing if setting.gold_missing is None else setting.gold_missing
         return replace(self.plan, stages=(*self.plan.stages[:-1], last), rank=setting.rank, gold_missing=missing)
+
+    def scores_on_dev(self) -> Mapping[str, float]:
+        """What the weights that are on score on the dev questions of a look, by id."""
+        dev, session = self.session.part("dev", DEV_QUESTIONS), self.session
+        if not dev:
+            return {}
+        answer = head_answerer(session, self.head) if self.head else session.answer
+        with merged(session.base.model):
+            return score_on(session, dev, PromptBuilder(session, self.context), answer, self.scorer)[1]
 
     def save(self) -> None:
         """Keep the weights that are on."""

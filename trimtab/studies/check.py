@@ -102,8 +102,8 @@ class CheckResult(Shown):
     minutes: float | None
     currency: str | None
     cuts: tuple[str, ...]
-    effort: str
-    search_seconds: float  # that every arm may spend on its trials
+    effort: str = "none"
+    search_seconds: float = 0.0  # that every arm may spend on its trials
 
 
 def check(
