@@ -95,6 +95,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--task", type=Path, help="a task file of kind classify; default: the bundled spam example")
     options.add_argument("--questions", type=int, default=60)
+    options.add_argument("--conditions", default="", help="what else the machine did, kept in the result")
     options.add_argument("--out", type=Path, default=RESULT)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch, as_file(files("trimtab.demos") / "spam") as source:
@@ -105,6 +106,8 @@ def main() -> None:
         "what": f"one answer of lora-head asked alone, beside a forward pass of transformers over its prompt: {task.task.name}, {task.base.model}",
         "machine": describe_machine(),
         "versions": versions(),
+        "conditions": chosen.conditions,
+        "threads": torch.get_num_threads(),
         **found,
         "within_limit": found["ratio_to_plain"]["alone"] <= MOST,
     }
