@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from linear_menus import compare, fit_all
+from linear_menus import compare, fit_all, letter_vectorizer
 
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import sha256_text, write_json
@@ -42,7 +42,7 @@ from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
 from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
-from trimtab.training.linear import letter_vectorizer, word_vectorizer
+from trimtab.training.linear import word_vectorizer
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
