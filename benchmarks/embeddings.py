@@ -327,13 +327,14 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
     parser.add_argument("--cache", type=Path, required=True, help="where features and fits are kept")
     parser.add_argument("--only", help="one set by name, to fill the cache")
+    parser.add_argument("--cached", action="store_true", help="leave out the sets that the cache does not hold")
     chosen = parser.parse_args()
     chosen.cache.mkdir(parents=True, exist_ok=True)
     models, wanted = Models(), chosen.only
     fits = {
         data.name: fits_of(data, models, chosen.cache)
         for data in closed_sets(chosen.source)
-        if wanted in (None, data.name)
+        if wanted in (None, data.name) and (not chosen.cached or (chosen.cache / f"{data.name}.json").is_file())
     }
     looked_up = {
         name: retrieval_of(name, chosen.source, models, chosen.cache) for name in DOCUMENTS if wanted in (None, name)
