@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from linear_menus import compare, fit_all
+from linear_menus import compare, fit_all, letter_vectorizer
 
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import sha256_text, write_json
@@ -42,7 +42,7 @@ from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
 from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
-from trimtab.training.linear import letter_vectorizer, word_vectorizer
+from trimtab.training.linear import word_vectorizer
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -327,13 +327,14 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
     parser.add_argument("--cache", type=Path, required=True, help="where features and fits are kept")
     parser.add_argument("--only", help="one set by name, to fill the cache")
+    parser.add_argument("--cached", action="store_true", help="leave out the sets that the cache does not hold")
     chosen = parser.parse_args()
     chosen.cache.mkdir(parents=True, exist_ok=True)
     models, wanted = Models(), chosen.only
     fits = {
         data.name: fits_of(data, models, chosen.cache)
         for data in closed_sets(chosen.source)
-        if wanted in (None, data.name)
+        if wanted in (None, data.name) and (not chosen.cached or (chosen.cache / f"{data.name}.json").is_file())
     }
     looked_up = {
         name: retrieval_of(name, chosen.source, models, chosen.cache) for name in DOCUMENTS if wanted in (None, name)

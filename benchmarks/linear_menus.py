@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from trimtab.base.records import Example
-from trimtab.training.linear import fit, letter_vectorizer, word_vectorizer
+from trimtab.training.linear import fit, word_vectorizer
 
 Array = np.ndarray[Any, Any]
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -40,6 +41,11 @@ RULES: dict[str, Callable[[Fit], tuple[float, ...]]] = {
     "accuracy, then loss": lambda one: (one["dev"], -one["dev_loss"]),
     "loss": lambda one: (-one["dev_loss"],),
 }
+
+
+def letter_vectorizer(**settings: Any) -> Any:
+    """TF-IDF of runs of two to five letters inside words, rows of length 1: endings and misspellings are seen too."""
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, **settings)
 
 
 def fit_all(rows: Sequence[Example], parts: Mapping[str, Sequence[int]], dense: Mapping[str, Array]) -> dict[str, Any]:

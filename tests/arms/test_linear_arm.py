@@ -41,15 +41,15 @@ def test_hidden_states_join_when_there_is_time_for_them(session: Session, tmp_pa
     assert session._base is None  # nothing of the base is asked for
     short, long = (fit_linear(session, tmp_path / str(time), search_seconds=time) for time in (1e-9, LONG))
     kinds = [{one.features for one in trials} for trials in (usual, short, long)]
-    assert kinds == [{"tfidf", "letters", "embedding"}, {"tfidf", "letters", "embedding"}, {*kinds[0], "hidden"}]
-    assert len(long) == 4 * len(PENALTIES)
+    assert kinds == [{"tfidf", "embedding"}, {"tfidf", "embedding"}, {*kinds[0], "hidden"}]
+    assert len(long) == 3 * len(PENALTIES)
 
 
 def test_without_a_base_they_are_not_offered(session: Session, tmp_path: Path) -> None:
     table = session.task.base.model_copy(update={"model": "smollm2-360m-of-nobody"})
     session = Session(replace(session.workspace, task=session.task.model_copy(update={"base": table})))
     trials = fit_linear(session, tmp_path / "adapter", search_seconds=LONG)
-    assert {one.features for one in trials} == {"tfidf", "letters", "embedding"}
+    assert {one.features for one in trials} == {"tfidf", "embedding"}
 
 
 @pytest.mark.usefixtures("hidden_alone")

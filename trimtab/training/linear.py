@@ -1,4 +1,4 @@
-"""Logistic regression on what is counted or computed of a text: words, letters, a sentence embedding, hidden states of the base."""
+"""Logistic regression on what is counted or computed of a text: its words, a sentence embedding, hidden states of the base."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from trimtab.base.files import read_json, write_json
 
 Turn = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 """Texts to features `[N, F]`."""
-HIDDEN = "hidden"
-KINDS = ("tfidf", "letters", "embedding", HIDDEN)  # of features, the cheap ones first
-COUNTED = ("tfidf", "letters")
+WORDS, HIDDEN = "tfidf", "hidden"
+KINDS = (WORDS, "embedding", HIDDEN)  # of features, the cheap ones first
 PENALTIES = (1.0, 10.0, 100.0)  # scikit-learn's C: the larger, the weaker the penalty
-MOST_TERMS = 50_000  # words and pairs of them, or runs of letters, that are looked at
+MOST_TERMS = 50_000  # words and pairs of them that are looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class LinearTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class LinearModel:
-    """Labels, and the weights `[C, F]` and offsets `[C]` over F features; `vocabulary` and `idf` for features that are counted.
+    """Labels, and the weights `[C, F]` and offsets `[C]` over F features; `vocabulary` and `idf` where words are counted.
 
     `made_by`: what was given on saving, a digest of the model that the features come from.
     """
@@ -53,8 +52,8 @@ class LinearModel:
     made_by: str = ""
 
     def probabilities(self, texts: Sequence[str], turn: Turn | None) -> np.ndarray[Any, Any]:
-        """Probability of each label for each text, `[N, C]`; `turn` makes the features where they are not counted."""
-        counting = _counting(self.features, self.vocabulary, self.idf_F) if self.features in COUNTED else None
+        """Probability of each label for each text, `[N, C]`; `turn` makes the features where they are not counted words."""
+        counting = _counting(self.vocabulary, self.idf_F) if self.features == WORDS else None
         features_NF = _turned(texts, counting, turn)
         scores_NC = np.asarray(features_NF @ self.weights_CF.T + self.offsets_C)
         scores_NC = np.exp(scores_NC - scores_NC.max(axis=1, keepdims=True))
@@ -92,9 +91,9 @@ def train_linear(
     turns = {"embedding": embed, HIDDEN: hidden}
     best: LinearModel | None = None
     trials: list[LinearTrial] = []
-    for features in (kind for kind in KINDS if kind in COUNTED or turns[kind] is not None):
+    for features in (kind for kind in KINDS if kind == WORDS or turns[kind] is not None):
         began = time.perf_counter()
-        counting = _vectorizer(features, max_features=MOST_TERMS).fit(texts) if features in COUNTED else None
+        counting = word_vectorizer(max_features=MOST_TERMS).fit(texts) if features == WORDS else None
         train_NF = _turned(texts, counting, turns.get(features))
         dev_NF = _turned(dev_texts, counting, turns.get(features)) if dev_texts else None
         level = _Level(train_NF) if features == HIDDEN else None
@@ -174,20 +173,8 @@ def word_vectorizer(**settings: Any) -> Any:
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **settings)
 
 
-def letter_vectorizer(**settings: Any) -> Any:
-    """TF-IDF of runs of two to five letters inside words, rows of length 1: endings and misspellings are seen too."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, **settings)
-
-
-def _vectorizer(features: str, **settings: Any) -> Any:
-    """What counts the terms of a kind of features."""
-    return (word_vectorizer if features == "tfidf" else letter_vectorizer)(**settings)
-
-
-def _counting(features: str, vocabulary: dict[str, int], idf_F: np.ndarray[Any, Any]) -> Any:
-    vectorizer = _vectorizer(features, vocabulary=vocabulary)
+def _counting(vocabulary: dict[str, int], idf_F: np.ndarray[Any, Any]) -> Any:
+    vectorizer = word_vectorizer(vocabulary=vocabulary)
     vectorizer.idf_ = idf_F
     return vectorizer
 
