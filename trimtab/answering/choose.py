@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Prefix, read_prefix, shared_length
+from trimtab.answering.cache import Prefix, begun, read_prefix, shared_length
 from trimtab.base.errors import InputError
 from trimtab.base.records import Generation
 from trimtab.model.attention import Rule, causal, masked
 from trimtab.model.load import Base
+from trimtab.model.virtual import virtual_tokens
 
 ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 64, 16
 MOST_LABELS = 5000  # beyond these even one question takes minutes
@@ -136,8 +137,11 @@ class TreeRow:
 
 @torch.inference_mode()
 def hold_prefix(base: Base, ids: tuple[int, ...]) -> Prefix | None:
-    """Read now what later prompts begin with, to be handed to `choose`; None for a beginning too short to be worth it."""
-    return read_prefix(base, ids) if len(ids) >= SHARE_FROM else None
+    """Read now what later prompts begin with, to be handed to `choose`; None for a beginning too short to be worth it.
+
+    Virtual tokens that are on stand before it and are always held.
+    """
+    return _read(base, begun(base, ids))
 
 
 @torch.inference_mode()
@@ -159,6 +163,7 @@ def choose(
             "check the label column; the arm linear is made for many labels",
         )
     trie = _trie(tuple(labels_ids))
+    requests = [replace(request, ids=begun(base, request.ids)) if request.ids else request for request in requests]
     context = int(base.model.config.max_position_embeddings)
     for request in requests:
         if not request.ids or len(request.ids) + trie.deepest > context:
@@ -190,12 +195,17 @@ def choose(
 
 def _prefix(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
     """What all prompts begin with: of what is held where that is at least half of it, else read now."""
-    shared = shared_length(prompts)
+    virtual = virtual_tokens(base.model)
+    shared = max(virtual, shared_length(prompts))
     if held is not None:
         common = shared_length([*prompts, (*held.ids, -1)])
-        if common >= SHARE_FROM and common * 2 >= shared:
+        if common >= (virtual or SHARE_FROM) and common * 2 >= shared:
             return held.first(common)
-    return hold_prefix(base, prompts[0][:shared])
+    return _read(base, prompts[0][:shared])
+
+
+def _read(base: Base, ids: tuple[int, ...]) -> Prefix | None:
+    return read_prefix(base, ids) if len(ids) >= (virtual_tokens(base.model) or SHARE_FROM) else None
 
 
 def choose_labels(

@@ -17,7 +17,7 @@ from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example, Setting
 from trimtab.measurement.evaluate import Scorer
-from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
+from trimtab.model.adapters import merged, put_on, save_adapter
 from trimtab.training.batch import Row
 from trimtab.training.head import Classification, Head, label_rows, save_head
 from trimtab.training.linear import train_linear
@@ -25,7 +25,6 @@ from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_o
 from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
-ALPHA_PER_RANK = 2
 DEV_ROWS, DEV_QUESTIONS = 96, 60
 
 
@@ -42,13 +41,14 @@ class Stage:
 class Recipe:
     """How the weights of an arm are made, every default filled in.
 
-    `rank` is None but for adapters; `layers` None is the usual number, or all of a shallow model.
+    `rank` and `virtual_tokens` are None but for methods that have them; `layers` None is the usual number, or all of a shallow model.
     """
 
     method: str
     stages: tuple[Stage, ...]
     rank: int | None
     layers: int | None
+    virtual_tokens: int | None
     batch: int
     seed: int
 
@@ -103,6 +103,7 @@ def recipe(arm: Arm, rows: int, seed: int, *, epochs: float | None = None) -> Re
         stages=tuple(stages),
         rank=_whole(own, "rank"),
         layers=_whole(arm.settings, "layers"),
+        virtual_tokens=_whole(own, "virtual_tokens"),
         batch=_whole(own, "batch") or (8 if rows < 1000 else 16),
         seed=seed,
     )
@@ -157,11 +158,9 @@ def head_rows(session: Session, context: Context, examples: Sequence[Example], s
 def prepare(session: Session, plan: Recipe) -> None:
     """Put what may move onto a fresh base."""
     base = session.fresh_base()
-    if plan.rank is not None:
-        add_lora(base, plan.rank, plan.rank * ALPHA_PER_RANK, plan.seed)
-    else:
-        usual = int(METHODS[plan.method].usual.get("layers", 0))
-        unfreeze(base, plan.method, plan.layers or min(usual, base.model.config.num_hidden_layers))
+    usual = int(METHODS[plan.method].usual.get("layers", 0))
+    layers = plan.layers or min(usual, base.model.config.num_hidden_layers)
+    put_on(base, plan.method, plan.seed, rank=plan.rank, layers=layers, virtual_tokens=plan.virtual_tokens)
 
 
 def train_weights(
