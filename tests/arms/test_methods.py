@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from study_tasks import CLASSIFY, LABELLED, write_task
+from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
+from trimtab.arms.answerers import ready
+from trimtab.arms.contexts import context_for
 from trimtab.arms.run import ArmRunner, Effort
-from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import predict
-from trimtab.arms.weights import NOTHING, prepare, recipe
+from trimtab.arms.weights import prepare, recipe
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
@@ -28,7 +29,9 @@ LABELS = {"task": CLASSIFY, "data": LABELLED}
 
 def opened(folder: Path, model: Path, arms: list[str], **options: str) -> Session:
     more = "".join(f'[arm.own-{name}]\nweights = "{name}"\nepochs = 1\n' for name in HERE)
-    return open_session(open_workspace(load_task(write_task(folder, model, arms, more=more, **options))))
+    return open_session(
+        open_workspace(load_task(write_task(folder, model, arms, rows=rows_of(36), more=more, **options)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,9 +51,9 @@ def test_what_is_measured_is_what_was_saved(
     assert made.result.status == "done"
     assert made.result.extras["same_alone"] == 1.0
     assert (tmp_path / "arm" / "run-0" / "adapter" / "adapter_config.json").is_file()
-    saved = SavedArm(id="r", folder=tmp_path / "arm" / "run-0", chosen={}, trained=NOTHING)
-    again = runner.run(arm, "test", tmp_path / "unused", Effort(), saved=saved)
-    assert [one.answer for one in again.answers] == [one.answer for one in made.answers]
+    with ready(session, arm, context_for(arm), tmp_path / "arm" / "run-0") as asked:
+        again = asked.many(asked.builder.prompts(session.workspace.splits["test"]))
+    assert [one.text for one in again] == [one.answer for one in made.answers]
     now = session.fresh_base().model.state_dict()
     assert list(now) == list(published)
     assert all(torch.equal(now[name], value) for name, value in published.items())
@@ -62,9 +65,9 @@ def test_it_goes_with_a_head(method: str, tmp_path: Path, tiny_model_folder: Pat
     runner, arm = ArmRunner(session, None, Progress()), parse_arm(f"{method}-head", session.task)
     made = runner.run(arm, "test", tmp_path / "arm", Effort(epochs=1.0))
     assert made.result.status == "done"
-    saved = SavedArm(id="r", folder=tmp_path / "arm" / "run-0", chosen={}, trained=NOTHING)
-    again = runner.run(arm, "test", tmp_path / "unused", Effort(), saved=saved)
-    assert [one.probability for one in again.answers] == pytest.approx([one.probability for one in made.answers])
+    with ready(session, arm, context_for(arm), tmp_path / "arm" / "run-0") as asked:
+        again = asked.many(asked.builder.prompts(session.workspace.splits["test"]))
+    assert [one.probability for one in again] == pytest.approx([one.probability for one in made.answers])
 
 
 @pytest.mark.parametrize("method", VIRTUAL)
