@@ -291,3 +291,12 @@ def test_virtual_tokens_of_another_width_leave_nothing_on(tmp_path):
     with pytest.raises(InputError, match="not of this model's size"):
         load_adapter(base, tmp_path)
     assert virtual_of(base.model) is None
+
+
+@pytest.mark.parametrize("method", LAYERWISE)
+def test_in_bfloat16_merging_costs_little_of_what_was_learnt(method, tmp_path):
+    base = trained(method, "qwen2", tmp_path, torch.bfloat16)
+    apart, untouched = logits(base).float(), logits(base_of("qwen2", torch.bfloat16)).float()
+    with merged(base.model):
+        together = logits(base).float()
+    assert (together - apart).norm() < 0.1 * (apart - untouched).norm()

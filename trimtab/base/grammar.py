@@ -55,7 +55,7 @@ _ADAPTERS: Mapping[str, Method] = {
     ),
     "vera": Method(
         words="the model tuned by two vectors a layer over random matrices (VeRA)",
-        usual={"rank": 256, "learning_rate": 4e-3, "epochs": 3.0},
+        usual={"rank": 256, "learning_rate": 2e-2, "epochs": 3.0},
     ),
     "ia3": Method(
         words="the model with its keys, values and inner activations stretched by vectors (IA3)",

@@ -31,9 +31,8 @@ class Adapted(nn.Module):
         """What PEFT keeps of this layer, by the end of PEFT's name; to write into these tensors changes the layer."""
         raise NotImplementedError
 
-    @property
-    def kept(self) -> int:
-        """Numbers of a token that are kept for the backward pass beyond those of the frozen layer."""
+    def kept(self, tokens: int) -> int:  # noqa: ARG002
+        """Numbers that a pass over so many tokens keeps for its backward pass, beyond those of the frozen layer."""
         return 0
 
     def forward(self, input: Tensor) -> Tensor:

@@ -22,10 +22,9 @@ class DoraLinear(LoraLinear):
         self.squares_O: Tensor
         self.magnitude = nn.Parameter(self.squares_O.sqrt())
 
-    @property
-    def kept(self) -> int:
+    def kept(self, tokens: int) -> int:
         """Beyond what LoRA keeps, every output before it is stretched."""
-        return self.rank + self.base.out_features
+        return super().kept(tokens) + tokens * self.base.out_features
 
     def adapted(self, input: Tensor) -> Tensor:
         """The product with the changed weight, each output stretched to its length."""

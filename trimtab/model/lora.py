@@ -67,10 +67,9 @@ class LowRank(Adapted):
         """The frozen weight, `[O, I]`, in the type of the input."""
         return self.base.weight.detach()
 
-    @property
-    def kept(self) -> int:
-        """The input between the two products."""
-        return int(self.sides()[0].shape[0])
+    def kept(self, tokens: int) -> int:
+        """What stands between the two products, and both sides in the type of the weights."""
+        return (tokens + self.base.in_features + self.base.out_features) * int(self.sides()[0].shape[0])
 
     def product(self, input: Tensor, bias_O: Tensor | None) -> Tensor:
         """The changed weight times the input, with a bias where one is given."""

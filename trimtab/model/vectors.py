@@ -27,10 +27,9 @@ class Ia3Linear(Adapted):
         shape = (1, base.in_features) if of_input else (base.out_features, 1)  # as PEFT has them
         self.stretch = nn.Parameter(torch.ones(shape, device=base.weight.device))
 
-    @property
-    def kept(self) -> int:
+    def kept(self, tokens: int) -> int:
         """What is stretched, once before and, of an input, once after it."""
-        return 2 * self.base.in_features if self.of_input else self.base.out_features
+        return tokens * (2 * self.base.in_features if self.of_input else self.base.out_features)
 
     def adapted(self, input: Tensor) -> Tensor:
         """The layer, stretched in float32."""

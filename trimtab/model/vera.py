@@ -44,11 +44,6 @@ class VeraLinear(LowRank):
         a_RI, b_OR = self.vera_a[:, : self.base.in_features], self.vera_b[: self.base.out_features]
         return self.lambda_d[:, None] * a_RI, self.lambda_b[:, None] * b_OR
 
-    @property
-    def kept(self) -> int:
-        """The input between the two products."""
-        return int(self.lambda_d.shape[0])
-
     def saved(self) -> dict[str, Tensor]:
         """Both vectors."""
         return {"vera_lambda_b": self.lambda_b.detach(), "vera_lambda_d": self.lambda_d.detach()}

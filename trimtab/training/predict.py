@@ -62,8 +62,9 @@ def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS) -> float:
     width = 10 * config.hidden_size + 5 * getattr(config, "intermediate_size", 4 * config.hidden_size)
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     width += 4 * config.hidden_size if virtual else 0
-    changed = sum(layer.kept for layer in adapted_layers(base.model).values())
-    kept = (micro_tokens + virtual) * (config.num_hidden_layers * width + changed) * size
+    tokens = micro_tokens + virtual
+    changed = sum(layer.kept(tokens) for layer in adapted_layers(base.model).values())
+    kept = (tokens * config.num_hidden_layers * width + changed) * size
     return float((psutil.Process().memory_info().rss + moving + kept) / 1e6)
 
 
