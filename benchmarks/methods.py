@@ -19,7 +19,7 @@ from trimtab.arms.contexts import Context
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import prepare, recipe, training_rows
 from trimtab.arms.workspace import open_workspace
-from trimtab.base.files import write_json
+from trimtab.base.files import read_json, write_json
 from trimtab.base.grammar import METHODS, named
 from trimtab.base.machine import MemoryPeak, describe_machine, release_memory, versions
 from trimtab.model.adapters import trainable
@@ -70,7 +70,7 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--methods", help="these alone, separated by commas")
+    options.add_argument("--methods", help="these alone, separated by commas; the others stay in the result")
     options.add_argument("--times", type=float, default=1.0, help="of the usual learning rate")
     options.add_argument("--out", type=Path, default=RESULT)
     chosen = options.parse_args()
@@ -84,7 +84,8 @@ def main() -> None:
             print(method, found[method], flush=True)
     what = f"one epoch over {ROWS} rows of the spam demo, batch {BATCH}, smollm2-135m-q4 in {PRECISION}, one process"
     told = {"what": what, "machine": describe_machine(), "versions": versions(), "times_usual_rate": chosen.times}
-    write_json(chosen.out, {**told, "methods": found})
+    before = read_json(chosen.out)["methods"] if chosen.methods and chosen.out.is_file() else {}
+    write_json(chosen.out, {**told, "methods": {**before, **found}})
 
 
 if __name__ == "__main__":

@@ -299,4 +299,5 @@ def test_in_bfloat16_merging_costs_little_of_what_was_learnt(method, tmp_path):
     apart, untouched = logits(base).float(), logits(base_of("qwen2", torch.bfloat16)).float()
     with merged(base.model):
         together = logits(base).float()
-    assert (together - apart).norm() < 0.1 * (apart - untouched).norm()
+    rounding = 2**-7 * untouched.norm()
+    assert (together - apart).norm() < 0.1 * (apart - untouched).norm() + rounding
