@@ -1,4 +1,4 @@
-"""Every method of training at its usual settings: speed, memory against what was foretold, and how far dev loss falls in a few steps.
+"""Every method of training at its usual settings: memory against what was foretold, and how far dev loss falls in a few steps.
 
 Run: python benchmarks/methods.py  →  benchmarks/results/methods.json
 All run one after another in one process, on rows of the bundled spam example with the real small model.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-import time
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -53,14 +52,11 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
             settings=LoopSettings(learning_rate=times * plan.stages[0].learning_rate, epochs=1.0),
             folder=Path(scratch),
         )
-        began = time.perf_counter()
         done = train(job)
-        seconds = time.perf_counter() - began
     return {
         "learning_rate": job.settings.learning_rate,
         "moving_numbers": sum(value.numel() for value in trainable(session.base.model).values()),
         "steps": done.steps,
-        "tokens_per_second": round(done.tokens / seconds, 1),
         "predicted_mb": round(foretold),
         "measured_mb": round(memory.megabytes),
         "dev_loss_before": round(before, 4),
