@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model, random_rows
 
 from trimtab.base.errors import InputError, MissingError
+from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import (
     add_lora,
     load_adapter,
-    lora_layers,
     merged,
     save_adapter,
     take_off,
@@ -104,7 +104,7 @@ def test_merging_and_removing_leave_the_base_to_the_bit(dtype):
     base, untouched = base_of("llama", dtype), base_of("llama", dtype)
     before = base.model.state_dict()
     add_lora(base, 4, 8.0, seed=0)
-    for layer in lora_layers(base.model).values():
+    for layer in adapted_layers(base.model).values():
         torch.nn.init.normal_(layer.lora_b)
     adapted = logits(base)
     with merged(base.model):
@@ -121,14 +121,14 @@ def test_merging_and_removing_leave_the_base_to_the_bit(dtype):
 def test_merging_a_tied_model_leaves_the_tie_and_the_embedding():
     base = base_of("tied llama")
     add_lora(base, 4, 8.0, seed=0)
-    for layer in lora_layers(base.model).values():
+    for layer in adapted_layers(base.model).values():
         torch.nn.init.normal_(layer.lora_b)
     embedding = base.model.get_input_embeddings().weight
     before = embedding.detach().clone()
     with merged(base.model):
         assert base.model.get_output_embeddings().weight is embedding
         assert torch.equal(embedding, before)
-    assert "lm_head" not in lora_layers(base.model)
+    assert "lm_head" not in adapted_layers(base.model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -150,15 +150,15 @@ def test_lora_starts_as_the_base_and_from_the_seed():
     for base, seed in ((first, 1), (again, 1), (other, 2)):
         add_lora(base, 4, 8.0, seed=seed)
     assert torch.equal(logits(first), logits(base_of("llama")))
-    name = next(iter(lora_layers(first.model)))
-    left, same, right = (lora_layers(base.model)[name].lora_a for base in (first, again, other))
+    name = next(iter(adapted_layers(first.model)))
+    left, same, right = (adapted_layers(base.model)[name].lora_a for base in (first, again, other))
     assert torch.equal(left, same)
     assert not torch.equal(left, right)
 
 
-@pytest.mark.parametrize("key", ["use_rslora", "use_dora"])
-def test_an_adapter_with_another_scale_is_refused(key, tmp_path):
-    """rsLoRA divides by the root of the rank: the same tensors would silently mean something else."""
+@pytest.mark.parametrize("key", ["use_qalora", "lora_bias", "fan_in_fan_out"])
+def test_an_adapter_with_other_maths_is_refused(key, tmp_path):
+    """The same tensors would silently mean something else."""
     trained("llama", tmp_path)
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: True}))
@@ -171,7 +171,7 @@ def test_an_adapter_of_another_model_is_refused_and_nothing_is_left_on(tmp_path)
     base = base_of("phi3")
     with pytest.raises(InputError, match="other layers"):
         load_adapter(base, tmp_path)
-    assert not lora_layers(base.model)
+    assert not adapted_layers(base.model)
     with pytest.raises(MissingError, match="no adapter"):
         load_adapter(base, tmp_path / "empty")
 
@@ -204,7 +204,7 @@ def test_a_rank_that_the_tensors_do_not_have_is_refused_before_layers_are_made(k
     with pytest.raises(InputError, match=told) as caught:
         load_adapter(base, tmp_path)
     assert "\n" not in str(caught.value)
-    assert not lora_layers(base.model)
+    assert not adapted_layers(base.model)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
@@ -214,7 +214,7 @@ def test_a_damaged_adapter_is_refused(name, tmp_path):
     base = base_of("llama")
     with pytest.raises(InputError, match=rf"{name}: is damaged"):
         load_adapter(base, tmp_path)
-    assert not lora_layers(base.model)
+    assert not adapted_layers(base.model)
 
 
 def test_a_rank_without_any_tensor_of_it_is_refused_before_layers_are_made(tmp_path):
@@ -234,4 +234,4 @@ def test_an_adapter_with_another_shape_leaves_nothing_on(tmp_path):
     base = base_of("llama")
     with pytest.raises(InputError, match="does not fit the model"):
         load_adapter(base, tmp_path)
-    assert not lora_layers(base.model)
+    assert not adapted_layers(base.model)

@@ -5,7 +5,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny_models import FAMILIES, base_of, padded_loss, plain_model, random_rows
 
-from trimtab.model.adapters import add_lora, lora_layers, trainable, unfreeze
+from trimtab.model.adapted import adapted_layers
+from trimtab.model.adapters import add_lora, trainable, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import losses
 from trimtab.training.batch import step_rows
@@ -54,14 +55,14 @@ def run_theirs(model, rows, steps=STEPS):
 
 def peft_twin(family, base):
     """The plain model with PEFT's LoRA, started from the same numbers as ours."""
-    names = sorted({name.rpartition(".")[2] for name in lora_layers(base.model)})
+    names = sorted({name.rpartition(".")[2] for name in adapted_layers(base.model)})
     model = get_peft_model(
         plain_model(family),
         LoraConfig(r=RANK, lora_alpha=int(ALPHA), target_modules=names, lora_dropout=0.0, task_type="CAUSAL_LM"),
     )
     theirs = dict(model.named_parameters())
     with torch.no_grad():
-        for name, layer in lora_layers(base.model).items():
+        for name, layer in adapted_layers(base.model).items():
             theirs[f"base_model.model.{name}.lora_A.default.weight"].copy_(layer.lora_a)
             theirs[f"base_model.model.{name}.lora_B.default.weight"].copy_(layer.lora_b)
     return model
@@ -134,7 +135,7 @@ def test_accumulation_over_unequal_micro_batches_is_one_batch(tokens, weights, m
     rows = random_rows(9, weights=weights)
     base = base_of("llama")
     add_lora(base, RANK, ALPHA, seed=1)
-    for layer in lora_layers(base.model).values():
+    for layer in adapted_layers(base.model).values():
         torch.nn.init.normal_(layer.lora_b, std=0.1)
 
     def step(limit):
@@ -163,7 +164,7 @@ def plain_twin(base):
     """A plain model with the adapters of `base` added into its weights."""
     model = plain_model("llama")
     with torch.no_grad():
-        for name, layer in lora_layers(base.model).items():
+        for name, layer in adapted_layers(base.model).items():
             model.get_submodule(name).weight += layer.delta()
     return model
 

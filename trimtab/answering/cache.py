@@ -14,16 +14,20 @@ from torch import Tensor
 
 from trimtab.model.attention import Rule, causal, joined, partial, repeat_heads, unmasked, visible
 from trimtab.model.load import Base
+from trimtab.model.virtual import virtual_of
 
 BLOCK = 64  # tokens by which slots grow
 PART = 16  # a part of a prefix is used in multiples of so many tokens
 
 
 class Prefix:
-    """Keys and values `[K, P, D]`, by layer, of the tokens that several prompts begin with."""
+    """Keys and values `[K, P, D]`, by layer, of the tokens that several prompts begin with.
 
-    def __init__(self, ids: tuple[int, ...]) -> None:
-        self.ids = ids
+    `after` is a beginning of them that was read before; what is read next goes on behind it.
+    """
+
+    def __init__(self, ids: tuple[int, ...], after: Prefix | None = None) -> None:
+        self.ids, self._after = ids, after
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
@@ -37,8 +41,11 @@ class Prefix:
         part.values = [value_KPD[:, :length] for value_KPD in self.values]
         return part
 
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
+    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """The layout that reads the prefix itself: causal, keeping what it saw."""
+        if self._after:
+            key_KND = torch.cat([self._after.keys[layer], key_KND], dim=1)
+            value_KND = torch.cat([self._after.values[layer], value_KND], dim=1)
         self.keys.append(key_KND.contiguous())
         self.values.append(value_KND.contiguous())
         return causal(query_HND, key_KND, value_KND, rule).transpose(0, 1)
@@ -119,10 +126,33 @@ def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
 
 
 def read_prefix(base: Base, ids: tuple[int, ...]) -> Prefix:
-    """Run the model over `ids` once and keep what later tokens attend to."""
-    prefix = Prefix(ids)
-    base.hidden(torch.tensor(ids, device=base.device), torch.arange(len(ids), device=base.device), prefix)
+    """Run the model over `ids` once and keep what later tokens attend to; virtual tokens at their beginning are not run as ids."""
+    learned = learned_prefix(base)
+    before = len(learned) if learned else 0
+    if learned and len(ids) == before:
+        return learned
+    prefix = Prefix(ids, learned)
+    places_N = torch.arange(before, len(ids), device=base.device)
+    base.hidden(torch.tensor(ids[before:], device=base.device), places_N, prefix)
     return prefix
+
+
+def learned_prefix(base: Base) -> Prefix | None:
+    """The keys and values of the virtual tokens that are on, which every prompt begins with; None where there are none."""
+    virtual = virtual_of(base.model)
+    if virtual is None:
+        return None
+    prefix = Prefix(virtual.ids)
+    for key_KPD, value_KPD in virtual.keys_and_values(base.model):
+        prefix.keys.append(key_KPD.contiguous())
+        prefix.values.append(value_KPD.contiguous())
+    return prefix
+
+
+def begun(base: Base, ids: Sequence[int]) -> tuple[int, ...]:
+    """A prompt's ids behind those that stand for the virtual tokens that are on."""
+    virtual = virtual_of(base.model)
+    return (*virtual.ids, *ids) if virtual else tuple(ids)
 
 
 class Slots:

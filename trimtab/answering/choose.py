@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Beginning, Groups, Grown, Prefix, own_part, read_prefix, sent, shared_length
+from trimtab.answering.cache import Beginning, Groups, Grown, Prefix, begun, own_part, read_prefix, sent, shared_length
 from trimtab.answering.trie import PLAIN, Known, Trie, Weighing, trie_of
 from trimtab.base.errors import InputError
 from trimtab.base.records import Calibration, Generation
 from trimtab.model.attention import Rule, partial, repeat_heads
 from trimtab.model.load import Base
+from trimtab.model.virtual import virtual_tokens
 
 ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 64, 16
 HELD_TOKENS = 4096  # of prompts and nodes whose keys and values are kept between waves
@@ -118,8 +119,11 @@ class TreeRow:
 
 @torch.inference_mode()
 def hold_prefix(base: Base, ids: tuple[int, ...]) -> Prefix | None:
-    """Read now what later prompts begin with, to be handed to `choose`; None for a beginning too short to be worth it."""
-    return read_prefix(base, ids) if len(ids) >= SHARE_FROM else None
+    """Read now what later prompts begin with, to be handed to `choose`; None for a beginning too short to be worth it.
+
+    Virtual tokens that are on stand before it and are always held.
+    """
+    return _read(base, begun(base, ids))
 
 
 @torch.inference_mode()
@@ -138,6 +142,7 @@ def choose(
     bound, and all of these together have at most TOLERANCE of the probability (both with and without the weighing).
     Raises InputError for labels that cannot be told apart and prompts that do not fit.
     """
+    requests = _begun(base, requests)
     trie = _checked(base, requests, labels_ids)
     weighings = (weighing,) if weighing == PLAIN else (weighing, PLAIN)
     choices: dict[int, Choice] = {}
@@ -159,6 +164,7 @@ def choose(
 @torch.inference_mode()
 def score_labels(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[tuple[int, ...]]) -> Tensor:
     """The summed log-probability of every label after every prompt, `[prompts, labels]`, none left out; raises as `choose` does."""
+    requests = _begun(base, requests)
     trie = _checked(base, requests, labels_ids)
     sums_NL = torch.zeros(len(requests), len(labels_ids), dtype=torch.double)
     for row, sums_BL, _ in _rows_scored(base, requests, trie, None, ()):
@@ -212,6 +218,11 @@ def weighing_of(calibration: Calibration, labels: Sequence[str]) -> Weighing:
     )
 
 
+def _begun(base: Base, requests: Sequence[ChoiceRequest]) -> list[ChoiceRequest]:
+    """The requests behind the virtual tokens that are on; an empty one stays empty, and is refused."""
+    return [replace(request, ids=begun(base, request.ids)) if request.ids else request for request in requests]
+
+
 def _checked(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[tuple[int, ...]]) -> Trie:
     """The trie of the labels, when prompts and labels fit the model."""
     if len(labels_ids) > MOST_LABELS:
@@ -254,12 +265,17 @@ def _rows_scored(
 
 def _prefix(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
     """What all prompts begin with: of what is held where that is at least half of it, else read now."""
-    shared = shared_length(prompts)
+    virtual = virtual_tokens(base.model)
+    shared = max(virtual, shared_length(prompts))
     if held is not None:
         common = shared_length([*prompts, (*held.ids, -1)])
-        if common >= SHARE_FROM and common * 2 >= shared:
+        if common >= (virtual or SHARE_FROM) and common * 2 >= shared:
             return held.first(common)
-    return hold_prefix(base, prompts[0][:shared])
+    return _read(base, prompts[0][:shared])
+
+
+def _read(base: Base, ids: tuple[int, ...]) -> Prefix | None:
+    return read_prefix(base, ids) if len(ids) >= (virtual_tokens(base.model) or SHARE_FROM) else None
 
 
 def _rows(requests: Sequence[ChoiceRequest], before: int, trie: Trie, most: int) -> list[list[int]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Decode, Kept, Prefill, Slots, sent, shared_length
+from trimtab.answering.cache import Beginning, Decode, Kept, Prefill, Slots, begun, learned_prefix, sent, shared_length
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Token
 from trimtab.answering.sample import log_probabilities, next_tokens
 from trimtab.answering.text import TextStream, before_stop
@@ -50,7 +50,14 @@ class Engine:
         self.slots, self.cache_tokens = slots, cache_tokens
         self.prefill_tokens, self.share_from = prefill_tokens, share_from
         self._kept, self._common = Kept(kept_tokens), Kept(0)
+        self._read_learned()
         self._reset()
+
+    @torch.inference_mode()
+    def _read_learned(self) -> None:
+        """The virtual tokens that are on: what every prompt hangs on at least."""
+        learned = learned_prefix(self.base)
+        self._learned = Beginning(prefix=learned, length=len(learned)) if learned else None
 
     def _reset(self) -> None:
         self._in_flight: dict[str, Ongoing] = {}
@@ -72,11 +79,12 @@ class Engine:
         weights must not change meanwhile, or `forget` has to be called.
         """
         if ids:
-            self._kept.add(self.base, tuple(ids))
+            self._kept.add(self.base, begun(self.base, ids))
 
     def forget(self) -> None:
         """Drop what is held: call it when the weights have changed."""
         self._kept.clear()
+        self._read_learned()
 
     def submit(self, request: Request) -> None:
         """Queue a request: it is answered by the calls of `step` that follow, first come first served.
@@ -85,11 +93,12 @@ class Engine:
         Raises InputError for an empty prompt, for one that does not fit the model's context with its answer, for an empty stop
         and for an id that is in flight.
         """
+        request = self._begun(request)
         self._check(request)
-        found = [self._common.longest(request.ids), self._kept.longest(request.ids)]
+        found = [self._common.longest(request.ids), self._kept.longest(request.ids), self._learned]
         beginning = max((one for one in found if one), key=lambda one: one.length, default=None)
         if beginning and beginning.length < self.share_from:
-            beginning = None
+            beginning = self._learned
         streams = request.stream or request.stops
         decode = partial(self.base.tokenizer.decode, skip_special_tokens=True) if streams else None
         sequence = Ongoing(
@@ -140,12 +149,13 @@ class Engine:
         """
         if self._in_flight:
             raise InputError(f"generate while {self.in_flight} requests are in flight", "finish or cancel them first")
-        for request in requests:
+        begun_requests = [self._begun(request) for request in requests]
+        for request in begun_requests:
             self._check(request)
         if not requests:
             return []
         started = time.perf_counter()
-        self._share([request.ids for request in requests])
+        self._share([request.ids for request in begun_requests])
         share = (time.perf_counter() - started) / len(requests)
         try:
             for request in sorted(requests, key=lambda request: -len(request.ids) - request.max_new):
@@ -169,6 +179,10 @@ class Engine:
                     if isinstance(event, Token) and on_token(event.id, event.token) is True:
                         done[event.id] = replace(self.cancel(event.id) or done[event.id], finished=True)
         return done
+
+    def _begun(self, request: Request) -> Request:
+        """The request with the virtual tokens that are on before its prompt; an empty prompt stays one, which is refused."""
+        return replace(request, ids=begun(self.base, request.ids)) if self._learned and request.ids else request
 
     def _check(self, request: Request) -> None:
         context = int(self.base.model.config.max_position_embeddings)
@@ -194,7 +208,8 @@ class Engine:
         """Read what all prompts of a call begin with, unless half of it or more is held already."""
         shared = shared_length(prompts)
         held = self._kept.longest(prompts[0][: shared + 1])
-        if shared >= self.share_from and (held.length if held else 0) * 2 < shared:
+        known = max((one.length for one in (held, self._learned) if one), default=0)
+        if shared >= self.share_from and known * 2 < shared:
             self._common.add(self.base, prompts[0][:shared])
 
     def _admit(self) -> list[Ongoing]:

@@ -29,7 +29,7 @@ class Stage:
 class Recipe:
     """How the weights of an arm are made, every default filled in.
 
-    `rank` is None but for adapters; `layers` None is the usual number, or all of a shallow model. `schedule`: that of the last stage.
+    `rank` and `virtual_tokens` are None but for methods that have them; `layers` None is the usual number, or all of a shallow model. `schedule`: that of the last stage.
     `gold_missing`: share of prompts with passages that lack the right one.
     """
 
@@ -37,6 +37,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     rank: int | None
     layers: int | None
+    virtual_tokens: int | None
     batch: int
     seed: int
     schedule: Schedule = "cosine"
@@ -80,6 +81,7 @@ def recipe(
         stages=tuple(stages),
         rank=_whole(own, "rank"),
         layers=_whole(arm.settings, "layers"),
+        virtual_tokens=_whole(own, "virtual_tokens"),
         batch=batch,
         seed=seed,
     )

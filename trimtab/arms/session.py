@@ -25,6 +25,7 @@ from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.model.adapters import take_off
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
+from trimtab.model.virtual import virtual_tokens
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
@@ -121,8 +122,8 @@ class Session:
 
     @property
     def context_tokens(self) -> int:
-        """How many tokens prompt and answer may have together."""
-        return int(self.base.model.config.max_position_embeddings)
+        """How many tokens prompt and answer may have together, beside virtual tokens that are on."""
+        return int(self.base.model.config.max_position_embeddings) - virtual_tokens(self.base.model)
 
     @cached_property
     def output_tokens(self) -> int:

@@ -22,7 +22,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
-from trimtab.model.adapters import add_lora, merged, save_adapter, unfreeze
+from trimtab.model.adapters import merged, put_on, save_adapter
 from trimtab.training.batch import Row
 from trimtab.training.head import Classification, Head, label_rows, save_head
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
@@ -30,7 +30,6 @@ from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.optim import copied, put_back
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
-ALPHA_PER_RANK = 2
 DEV_ROWS, DEV_QUESTIONS = 96, 60
 
 _Objective = Supervised | Classification
@@ -116,11 +115,9 @@ def head_rows(
 def prepare(session: Session, plan: Recipe) -> None:
     """Put what may move onto a fresh base."""
     base = session.fresh_base()
-    if plan.rank is not None:
-        add_lora(base, plan.rank, plan.rank * ALPHA_PER_RANK, plan.seed)
-    else:
-        usual = int(METHODS[plan.method].usual.get("layers", 0))
-        unfreeze(base, plan.method, plan.layers or min(usual, base.model.config.num_hidden_layers))
+    usual = int(METHODS[plan.method].usual.get("layers", 0))
+    layers = plan.layers or min(usual, base.model.config.num_hidden_layers)
+    put_on(base, plan.method, plan.seed, rank=plan.rank, layers=layers, virtual_tokens=plan.virtual_tokens)
 
 
 def train_weights(

@@ -24,6 +24,7 @@ class Method:
     usual: Mapping[str, float] = field(default_factory=dict)
     uses_base: bool = True
     answers_alone: bool = False  # the name stands by itself, without a context
+    no_head: str = ""  # why no classification head goes with it
     by_width: bool = (
         False  # the usual learning rate is that at a hidden size of WIDTH, and a narrower model takes a higher one
     )
@@ -41,8 +42,52 @@ class Method:
 
 WIDTH, NARROWER, NARROWEST = 2000, 0.78, 256
 
-# LoRA wants about ten times the rate of full tuning, and either grows as the hidden size shrinks, with the exponent above
-# (Thinking Machines 2025, "LoRA without regret").
+# The rates are the centres of what is searched: LoRA's as in Thinking Machines 2025, "LoRA without regret" (about ten times full
+# tuning's, either growing as the hidden size shrinks, with the exponent above), the others' from the papers that docs/concepts.md names, where they tell one.
+_BEHIND_VIRTUAL = "a head reads one token, and what virtual tokens do to it no folder of PEFT or transformers can keep"
+_ADAPTERS: Mapping[str, Method] = {
+    "dora": Method(
+        words="the model tuned by a small adapter that also sets the length of each row of weights (DoRA)",
+        usual={"rank": 16, "learning_rate": 4e-4, "epochs": 3.0},
+        by_width=True,
+    ),
+    "rslora": Method(
+        words="the model tuned by a wide adapter whose scale follows its rank (rsLoRA)",
+        usual={"rank": 64, "learning_rate": 4e-4, "epochs": 3.0},
+        by_width=True,
+    ),
+    "pissa": Method(
+        words="the model tuned by an adapter that begins with the weights' largest directions (PiSSA)",
+        usual={"rank": 16, "learning_rate": 2e-4, "epochs": 3.0},
+        by_width=True,
+    ),
+    "vera": Method(
+        words="the model tuned by two vectors a layer over random matrices (VeRA)",
+        usual={"rank": 256, "learning_rate": 2e-2, "epochs": 3.0},
+    ),
+    "ia3": Method(
+        words="the model with its keys, values and inner activations stretched by vectors (IA3)",
+        usual={"learning_rate": 3e-3, "epochs": 3.0},
+    ),
+    "bitfit": Method(
+        words="the model with a trained bias in every layer (BitFit)", usual={"learning_rate": 1e-3, "epochs": 3.0}
+    ),
+    "soft-prompt": Method(
+        words="the model behind trained virtual tokens (a soft prompt)",
+        usual={"virtual_tokens": 20, "learning_rate": 3e-2, "epochs": 3.0},
+        no_head=_BEHIND_VIRTUAL,
+    ),
+    "prefix": Method(
+        words="the model behind trained keys and values in every layer (prefix tuning)",
+        usual={"virtual_tokens": 20, "learning_rate": 1e-2, "epochs": 3.0},
+        no_head=_BEHIND_VIRTUAL,
+    ),
+    "qlora": Method(
+        words="the model in 4 bits, tuned by a small adapter (QLoRA)",
+        usual={"rank": 16, "learning_rate": 5e-4, "epochs": 3.0},
+        by_width=True,
+    ),
+}
 METHODS: Mapping[str, Method] = {
     "base": Method(words="the model as it is"),
     "lora": Method(
@@ -58,6 +103,7 @@ METHODS: Mapping[str, Method] = {
     "full": Method(
         words="the model with all its weights tuned", usual={"learning_rate": 5e-5, "epochs": 3.0}, by_width=True
     ),
+    **_ADAPTERS,
     "linear": Method(
         words="no language model: a linear classifier over words or embeddings of the text",
         uses_base=False,
@@ -191,12 +237,14 @@ def named(name: str) -> Arm | None:
         return None
     first = heads[0] if heads else "base"
     endpoint = first if first.startswith("api-") and first != "api-" else None
-    method, *between = ("api",) if endpoint else first.split("-")
+    method, between = ("api", []) if endpoint else _method_and_stages(first)
     row = METHODS.get(method)
     if row is None or (heads and method == "base") or (method == "api" and endpoint is None):
         return None
     if (between and not row.staged) or tuple(between) not in ((), ("docs",), (HEAD,), ("docs", HEAD)):
         return None
+    if HEAD in between and row.no_head:
+        raise ValueError(f"{method} takes no head ({row.no_head}); take {method}, or lora-{HEAD}")
     stages = (() if HEAD in between else ("sft",)) if row.staged else ()
     if row.answers_alone and rest:
         raise ValueError(f"{method} stands by itself; take {'+'.join(rest)} out")
@@ -215,6 +263,13 @@ def named(name: str) -> Arm | None:
     )
 
 
+def _method_and_stages(weights: str) -> tuple[str, list[str]]:
+    """`soft-prompt-docs` as its method, whose name may hold hyphens, and what follows it."""
+    known = [name for name in METHODS if weights == name or weights.startswith(f"{name}-")]
+    method = max(known, key=len, default="")
+    return method, weights.removeprefix(method).split("-")[1:]
+
+
 def is_name_of_the_grammar(name: str) -> bool:
     """Whether a name means something already, so that no arm of one's own may bear it."""
     try:
@@ -227,6 +282,7 @@ def nearest(name: str, others: Iterable[str] = ()) -> str | None:
     """The name most like a mistyped one: of the grammar, or of `others`."""
     trained = [name for name, row in METHODS.items() if row.staged]
     known = [PROMPT, *PARTS, "rag+few-shot", "linear", *trained, *(f"{one}-docs" for one in trained)]
-    known += [f"{one}-{HEAD}" for one in trained] + [f"{one}+{part}" for one in trained for part in PARTS]
+    known += [f"{one}-{HEAD}" for one in trained if not METHODS[one].no_head]
+    known += [f"{one}+{part}" for one in trained for part in PARTS]
     near = difflib.get_close_matches(name, [*known, *others], n=1)
     return near[0] if near else None

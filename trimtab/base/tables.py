@@ -191,6 +191,9 @@ class ArmTable(Settings):
     epochs: Epochs | Mapping[str, Epochs] | None = None
     batch: int | None = Field(None, ge=1, le=65536, description="Examples of one optimizer step.")
     layers: int | None = Field(None, ge=1, description="freeze: how many of the last layers are trained.")
+    virtual_tokens: int | None = Field(
+        None, ge=1, le=1024, description="soft-prompt, prefix: trained tokens before every prompt."
+    )
     shots: int | None = Field(None, ge=1, le=64)
     passages: int | None = Field(None, ge=1, le=64)
 
@@ -212,7 +215,7 @@ class ArmTable(Settings):
         """A setting that the arm would not look at was meant for another arm."""
         method = METHODS["api" if self.weights.startswith("api-") else self.weights]
         named = {PARTS[part].setting for part in parts_of(self.context)}
-        for name in ("rank", "layers", "learning_rate", "epochs", "batch", "shots", "passages"):
+        for name in ("rank", "layers", "virtual_tokens", "learning_rate", "epochs", "batch", "shots", "passages"):
             if getattr(self, name) is None or name in method.settings or name in named:
                 continue
             fitting = [part for part, row in PARTS.items() if row.setting == name]
@@ -229,6 +232,8 @@ class ArmTable(Settings):
                 raise ValueError('stages is empty or names a stage twice; use ["sft"], ["docs", "sft"] or ["docs"]')
             if HEAD in self.stages[:-1]:
                 raise ValueError("stages go on after the head; put head last")
+            if HEAD in self.stages and method.no_head:
+                raise ValueError(f"{self.weights} takes no head ({method.no_head}); take head out of stages")
         for name in ("learning_rate", "epochs"):
             by_stage = getattr(self, name)
             strange = sorted(set(by_stage) - {*self.stages_trained}) if isinstance(by_stage, Mapping) else []

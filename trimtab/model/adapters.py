@@ -1,8 +1,11 @@
-"""Which numbers may move: LoRA on every linear layer, the last layers, or all; saved so that PEFT and transformers load them."""
+"""Which numbers may move: a small change of every linear layer, virtual tokens, the last layers, or all; put on, taken off, saved.
+
+Folders are PEFT's where it has the method (`model/peft_format.py`), else they hold what moved by its names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,48 +18,88 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object, write_json
 from trimtab.base.visible import said, visible
+from trimtab.model.adapted import Adapted, adapted_layers, unwrap, wrap
+from trimtab.model.dora import DoraLinear
 from trimtab.model.load import Base, linear_layers
 from trimtab.model.lora import LoraLinear
+from trimtab.model.peft_format import CONFIG_FILE, QUANTIZED_FILE, config_of, put_on_as_saved, tensors_of
+from trimtab.model.pissa import PissaLinear
+from trimtab.model.quantized import SETTINGS, QloraLinear, require_bitsandbytes
+from trimtab.model.vectors import INPUTS, BiasLinear, Ia3Linear, stretched
+from trimtab.model.vera import VeraLinear, shared_pair
+from trimtab.model.virtual import LearnedPrefix, SoftPrompt, add_virtual, drop_virtual, virtual_of
 
-ADAPTER_FILE, CONFIG_FILE, MOVED_FILE = "adapter_model.safetensors", "adapter_config.json", "moved.safetensors"
-_PEFT_PREFIX = "base_model.model."
+ADAPTER_FILE, MOVED_FILE = "adapter_model.safetensors", "moved.safetensors"
 WHOLE_FILE = "model.safetensors"  # where all weights moved and a classification head stands on them
-SCORE, SCORE_IN_PEFT = (
-    "score.weight",
-    f"{_PEFT_PREFIX}score.weight",
-)  # the head, which `model/classifier.py` puts beside what moved
-# Options of PEFT under which the same tensors mean another change of the weights.
-_OTHER_MATHS = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_qalora", "lora_bias")
-MOST_ALPHA = 1e6  # far beyond any in use; the scale is this over the rank
-_TOGETHER = "use the adapter_config.json that was saved with it"
+SCORE = "score.weight"  # the head, which `model/classifier.py` puts beside what moved
+SCORE_IN_PEFT = f"base_model.model.{SCORE}"
+ALPHA_PER_RANK = (
+    2  # but for rsLoRA, whose scale follows the rank by itself, and PiSSA, which begins with what the weight has
+)
+ROOTED_ALPHA = 16.0  # as its paper has it: at rank 64 the scale of the others
+VIRTUAL = {"soft-prompt": SoftPrompt, "prefix": LearnedPrefix}
+
+
+def put_on(
+    base: Base, method: str, seed: int, *, rank: int | None = None, layers: int = 4, virtual_tokens: int | None = None
+) -> None:
+    """Let the numbers of a method move, by its name in the grammar; `layers` is for `freeze`, each of the others for who has it.
+
+    Raises InputError where the model has nothing that the method could move, or the machine lacks what it needs.
+    """
+    if method in VIRTUAL:
+        add_virtual(base.model, VIRTUAL[method], virtual_tokens or 1, seed)
+    elif method in ("freeze", "full"):
+        unfreeze(base, method, layers)
+    else:
+        found = _layers(base, stretched if method == "ia3" else dict)
+        wrap(base.model, found, _maker(method, rank or 1, torch.Generator().manual_seed(seed), found))
 
 
 def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
     """Wrap every linear layer of the decoder; only the low-rank parts are trainable."""
     generator = torch.Generator().manual_seed(seed)
-    found = linear_layers(base.model)
+    wrap(base.model, _layers(base), lambda _, layer: LoraLinear(layer, rank, alpha, generator))
+
+
+def _layers(base: Base, only: Callable[[Mapping[str, nn.Linear]], dict[str, nn.Linear]] = dict) -> dict[str, nn.Linear]:
+    """The linear layers of the decoder, or some of them; raises InputError where there are none."""
+    found = only(linear_layers(base.model))
     if not found:
         raise InputError(
             f"architecture {base.model.config.model_type!r} has no linear layers to adapt",
             "choose a Llama, Qwen, Gemma, Mistral or Phi model",
             file=base.folder,
         )
-    for name, layer in found.items():
-        parent, _, child = name.rpartition(".")
-        setattr(base.model.get_submodule(parent), child, LoraLinear(layer, rank, alpha, generator))
+    return found
 
 
-def lora_layers(model: nn.Module) -> dict[str, LoraLinear]:
-    """The wrapped layers by the name of the layer they wrap."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+def _maker(
+    method: str, rank: int, generator: torch.Generator, layers: Mapping[str, nn.Linear]
+) -> Callable[[str, nn.Linear], Adapted]:
+    """What makes of a layer, by its name, a layer of the method, its start drawn from the generator."""
+    alpha = float(rank * ALPHA_PER_RANK)
+    if method == "vera":
+        pair = shared_pair(layers.values(), rank, generator)
+        return lambda _, layer: VeraLinear(layer, *pair)
+    if method == "qlora":
+        require_bitsandbytes()
+    made: dict[str, Callable[[str, nn.Linear], Adapted]] = {
+        "lora": lambda _, layer: LoraLinear(layer, rank, alpha, generator),
+        "rslora": lambda _, layer: LoraLinear(layer, rank, ROOTED_ALPHA, generator, rooted=True),
+        "dora": lambda _, layer: DoraLinear(layer, rank, alpha, generator),
+        "pissa": lambda _, layer: PissaLinear(layer, rank, generator),
+        "qlora": lambda _, layer: QloraLinear(layer, rank, alpha, generator),
+        "ia3": lambda name, layer: Ia3Linear(layer, of_input=name.rpartition(".")[2] in INPUTS),
+        "bitfit": lambda _, layer: BiasLinear(layer),
+    }
+    return made[method]
 
 
 def take_off(base: Base) -> None:
-    """The base model as published, to the bit: wrappers off, weights that were let go of put back and frozen again."""
-    for name, layer in lora_layers(base.model).items():
-        layer.unmerge()
-        parent, _, child = name.rpartition(".")
-        setattr(base.model.get_submodule(parent), child, layer.base)
+    """The base model as published, to the bit: what was put on off, weights that were let go of put back and frozen again."""
+    unwrap(base.model)
+    drop_virtual(base.model)
     parameters = dict(base.model.named_parameters())
     with torch.no_grad():
         for name, value in base.published.items():
@@ -98,7 +141,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
     """Inside, adapters are part of the weights; outside, everything is as before."""
-    layers = lora_layers(model).values()
+    layers = adapted_layers(model).values()
     for layer in layers:
         layer.merge()
     try:
@@ -109,33 +152,20 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 
 def save_adapter(base: Base, folder: Path) -> None:
-    """Write what moved: a PEFT adapter folder for LoRA, else `moved.safetensors` by parameter name."""
+    """Write what moved: an adapter folder of PEFT, else `moved.safetensors` by parameter name.
+
+    Beside the adapter of a base that lies in 4 bits stands how it was packed (`quantization.json`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    wrapped = lora_layers(base.model)
-    if not wrapped:
+    layers = adapted_layers(base.model).values()
+    if not layers and virtual_of(base.model) is None:
         moved = {name: value.detach().contiguous() for name, value in trainable(base.model).items()}
         _save(moved, folder / MOVED_FILE)
         return
-    tensors: dict[str, Tensor] = {}
-    for name, layer in wrapped.items():
-        tensors[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_a.detach().contiguous()
-        tensors[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_b.detach().contiguous()
-    _save(tensors, folder / ADAPTER_FILE)
-    first = next(iter(wrapped.values()))
-    write_json(
-        folder / CONFIG_FILE,
-        {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": str(base.folder),
-            "r": first.rank,
-            "lora_alpha": first.scale * first.rank,
-            "lora_dropout": 0.0,
-            "bias": "none",
-            "target_modules": sorted({name.rpartition(".")[2] for name in wrapped}),
-            "inference_mode": True,
-        },
-    )
+    _save({name: value.contiguous() for name, value in tensors_of(base.model).items()}, folder / ADAPTER_FILE)
+    write_json(folder / CONFIG_FILE, config_of(base))
+    if any(isinstance(layer, QloraLinear) for layer in layers):
+        write_json(folder / QUANTIZED_FILE, SETTINGS)
 
 
 def load_adapter(base: Base, folder: Path) -> None:
@@ -152,45 +182,9 @@ def load_adapter(base: Base, folder: Path) -> None:
     if not (folder / ADAPTER_FILE).is_file():
         raise MissingError(f"{folder}: no adapter; train one with: trimtab train ARM")
     config = read_object(folder / CONFIG_FILE)
-    changed = [key for key in _OTHER_MATHS if config.get(key)]
-    if changed or config.get("peft_type") != "LORA":
-        raise InputError(
-            f"the adapter is not plain LoRA ({', '.join(changed) or config.get('peft_type')})",
-            "use one that trimtab or PEFT trained without these options",
-            file=folder / CONFIG_FILE,
-        )
     tensors = _tensors(folder / ADAPTER_FILE)
-    sides = [f"{_PEFT_PREFIX}{name}.lora_{side}.weight" for name in linear_layers(base.model) for side in "AB"]
-    if tensors.keys() != set(sides):
-        raise InputError(
-            "the adapter is for other layers than this model has", "use the base model it was trained on", file=folder
-        )
-    rank, alpha = _rank_and_alpha(config, tensors, folder / CONFIG_FILE)
-    add_lora(base, rank, alpha, seed=0)
-    targets: dict[str, Any] = {}
-    for name, layer in lora_layers(base.model).items():
-        targets[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_a
-        targets[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_b
-    _copy_into(base, targets, tensors, folder)
-
-
-def _rank_and_alpha(config: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> tuple[int, float]:
-    """Both as the config has them, if they are numbers that the tensors bear out: the layers are made from them."""
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    held = {value.shape[0] if value.dim() == 2 else 0 for name, value in tensors.items() if ".lora_A." in name}
-    if type(rank) is not int or rank < 1 or held != {rank}:
-        found = ", ".join(map(str, sorted(held)[:3])) or "none"
-        raise InputError(f"r is {_short(rank)}, and the tensors are of rank {found}", _TOGETHER, file=file)
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= MOST_ALPHA:  # NaN is not
-        raise InputError(f"lora_alpha is {_short(alpha)}", _TOGETHER, file=file)
-    return rank, float(alpha)
-
-
-def _short(value: Any) -> str:
-    """A value of a foreign file as a word or two; an integer may have more digits than Python prints."""
-    if isinstance(value, int) and abs(value) >= 10**18:
-        return "an integer of 19 digits or more"
-    return visible(repr(value)[:40])
+    put_on_as_saved(base, config, tensors, folder)
+    _copy_into(base, tensors_of(base.model), tensors, folder)
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:

@@ -19,7 +19,6 @@ from trimtab.base.files import read_object, write_json
 from trimtab.base.visible import said
 from trimtab.model.adapters import (
     ADAPTER_FILE,
-    CONFIG_FILE,
     MOVED_FILE,
     SCORE,
     SCORE_IN_PEFT,
@@ -27,6 +26,7 @@ from trimtab.model.adapters import (
     save_adapter,
 )
 from trimtab.model.load import Base
+from trimtab.model.peft_format import CONFIG_FILE
 
 LABELS_FILE = "config.json"
 FORMER_FILE = "head.safetensors"  # of versions whose head had a bias, which no sequence classifier of transformers has

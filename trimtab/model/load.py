@@ -21,6 +21,7 @@ from trimtab.base.visible import said, visible
 from trimtab.model.attention import ATTENTION, Layout, Segments
 from trimtab.model.folder import AGAIN, Weights, inside, require_possible, weights_in
 from trimtab.model.precision import choose_precision
+from trimtab.model.virtual import virtual_of
 
 transformers_logging.disable_progress_bar()
 
@@ -53,7 +54,13 @@ class Base:
         return device
 
     def hidden(self, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor:
-        """Last hidden states `hidden_ND` of a flat row of tokens."""
+        """Last hidden states `hidden_ND` of a flat row of tokens.
+
+        Virtual tokens that are on stand before each of `Segments`; other layouts hold what their tokens see.
+        """
+        virtual = virtual_of(self.model)
+        if virtual is not None and isinstance(layout, Segments):
+            return virtual.hidden(self.model, ids_N, positions_N, layout.lengths)
         return hidden_states(self.model, ids_N, positions_N, layout)
 
     def logits(self, hidden_MD: Tensor) -> Tensor:

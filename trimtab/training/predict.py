@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
+from trimtab.model.virtual import virtual_tokens
 from trimtab.training.batch import MICRO_TOKENS, Row
 from trimtab.training.sft import Supervised
 
@@ -51,14 +53,18 @@ def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> Train
 def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS) -> float:
     """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and one pass's activations.
 
-    Activations are counted from the configuration: per token and layer about 10 hidden and 5 intermediate vectors are kept.
+    Activations are counted from the configuration: per token and layer about 10 hidden and 5 intermediate vectors are kept; what
+    changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys and values come on top.
     Moving numbers are counted at 16 bytes: a float32 master, its gradient and two moments.
     """
-    config = base.model.config
+    config, virtual = base.model.config, virtual_tokens(base.model)
     moving = sum(parameter.numel() for parameter in trainable(base.model).values()) * 16
     width = 10 * config.hidden_size + 5 * getattr(config, "intermediate_size", 4 * config.hidden_size)
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
-    kept = micro_tokens * config.num_hidden_layers * width * size
+    width += 4 * config.hidden_size if virtual else 0
+    tokens = micro_tokens + virtual
+    changed = sum(layer.kept(tokens) for layer in adapted_layers(base.model).values())
+    kept = (tokens * config.num_hidden_layers * width + changed) * size
     return float((psutil.Process().memory_info().rss + moving + kept) / 1e6)
 
 

@@ -1,0 +1,55 @@
+"""Every method goes on after a stop as if there had been none, to the bit, though its frozen start is made anew; dev keeps its best."""
+
+import pytest
+import torch
+from tiny_models import base_of, random_rows
+
+from trimtab.model.adapters import put_on, save_adapter, trainable
+from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
+from trimtab.training.predict import memory_mb
+from trimtab.training.sft import Supervised
+
+METHODS = ("rslora", "dora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix")
+
+
+def prepared(method):
+    base = base_of("qwen2")
+    put_on(base, method, seed=3, rank=4, virtual_tokens=4)
+    return base
+
+
+def job(base, folder):
+    dev = Supervised(random_rows(5, seed=9), batch=5, seed=0)
+    return TrainingJob(
+        base=base,
+        objective=Supervised(random_rows(20), batch=4, seed=0),
+        settings=LoopSettings(learning_rate=1e-2, epochs=2, evaluations=2),
+        folder=folder,
+        evaluate=lambda: held_out(base, dev),
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_and_gone_on_with_is_never_stopped(method, tmp_path):
+    whole, cut, again = (prepared(method) for _ in range(3))
+    train(job(whole, tmp_path / "whole"))
+    train(job(cut, tmp_path / "cut"), until=4)
+    done = train(job(again, tmp_path / "cut"))
+    assert done.finished
+    assert done.readings[-1].dev_loss < done.readings[0].train_loss
+    ours, theirs = trainable(again.model), trainable(whole.model)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for base, name in ((whole, "one"), (again, "other")):
+        save_adapter(base, tmp_path / name)
+    files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("one", "other")]
+    assert files[0] == files[1]
+
+
+def test_memory_counts_what_changed_layers_and_virtual_tokens_keep():
+    """Against the same moving numbers: the outputs that DoRA keeps, and the copies behind virtual tokens."""
+    tokens = 1 << 20
+    foretold = {name: memory_mb(prepared(name), micro_tokens=tokens) for name in ("lora", *METHODS)}
+    assert foretold["dora"] > 1.1 * foretold["lora"]
+    assert foretold["bitfit"] < foretold["lora"] < foretold["pissa"]
+    assert foretold["prefix"] > foretold["bitfit"]

@@ -1,0 +1,172 @@
+"""Virtual tokens that every sequence begins with: trained rows of embeddings (a soft prompt), or trained keys and values (a prefix).
+
+Sources: Lester et al. 2021 (arXiv 2104.08691); Li and Liang 2021 (arXiv 2101.00190). Real tokens stand behind the virtual ones, so
+their positions go on from these. Shapes: P virtual tokens, N tokens of the flat row, C both, H query heads, K key/value heads, D head
+size, E embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.model.attention import Layout, Rule, causal
+
+NAME = "virtual"  # of the module, beside the model's own
+_COMMON = (
+    5_000  # a new soft prompt is made of tokens from the beginning of the vocabulary, where the frequent ones stand
+)
+
+
+class Behind:
+    """Sequences laid end to end, each causal behind the same virtual tokens.
+
+    These stand at the beginning of the row, or their keys and values `[K, P, D]` are given layer by layer.
+    """
+
+    def __init__(self, count: int, lengths: Sequence[int], given: Sequence[tuple[Tensor, Tensor]] | None) -> None:
+        self.count, self.lengths, self.given = count, list(lengths), given
+
+    def attend(self, layer: int, query_HCD: Tensor, key_KCD: Tensor, value_KCD: Tensor, rule: Rule) -> Tensor:
+        """Causal attention over [virtual tokens; own tokens], one sequence at a time."""
+        outs, start = [], 0
+        if self.given is None:
+            key_KPD, value_KPD = key_KCD[:, : self.count], value_KCD[:, : self.count]
+            outs.append(causal(query_HCD[:, : self.count], key_KPD, value_KPD, rule).transpose(0, 1))
+            start = self.count
+        else:
+            key_KPD, value_KPD = self.given[layer]
+        for length in self.lengths:
+            own = slice(start, start + length)
+            key_KTD = torch.cat([key_KPD, key_KCD[:, own]], dim=1)
+            value_KTD = torch.cat([value_KPD, value_KCD[:, own]], dim=1)
+            outs.append(causal(query_HCD[:, own], key_KTD, value_KTD, rule).transpose(0, 1))
+            start += length
+        return torch.cat(outs)
+
+
+class Virtual(nn.Module):
+    """What both kinds have in common; `ids` stand for the virtual tokens where prompts are compared, and are no tokens."""
+
+    PEFT_TYPE = ""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.values = nn.Parameter(values.float())
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Numbers that no token has."""
+        return tuple(range(-1 - len(self), -1))
+
+    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Last hidden states `hidden_NE` of sequences laid end to end; `positions_N` count from their own beginnings."""
+        raise NotImplementedError
+
+    def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values `[K, P, D]` of the virtual tokens, by layer, in the type of the model."""
+        raise NotImplementedError
+
+
+class SoftPrompt(Virtual):
+    """Embeddings `[P, E]`, read by the model like those of tokens."""
+
+    PEFT_TYPE = "PROMPT_TUNING"
+
+    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, lengths: Sequence[int]) -> Tensor:
+        """The virtual tokens are read once, at the beginning of the row, for all sequences in it."""
+        count, embeddings_NE = len(self), model.get_input_embeddings()(ids_N)
+        rows_CE = torch.cat([self.values.to(embeddings_NE.dtype), embeddings_NE])
+        positions_C = torch.cat([torch.arange(count, device=positions_N.device), positions_N + count])
+        return _read(model, positions_C, Behind(count, lengths, None), inputs_embeds=rows_CE[None])[count:]
+
+    def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
+        """What the model makes of the embeddings."""
+        kept, rows_PE = _Kept(), self.values.to(model.get_input_embeddings().weight.dtype)
+        _read(model, torch.arange(len(self), device=rows_PE.device), kept, inputs_embeds=rows_PE[None])
+        return kept.pairs
+
+
+class LearnedPrefix(Virtual):
+    """Keys and values of every layer, `[P, layers · 2 · K · D]` as PEFT has them; positions are in them already."""
+
+    PEFT_TYPE = "PREFIX_TUNING"
+
+    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Every sequence sees the trained keys and values before its own."""
+        layout = Behind(len(self), lengths, self.keys_and_values(model))
+        return _read(model, positions_N + len(self), layout, input_ids=ids_N[None])
+
+    def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
+        """The trained numbers themselves."""
+        layers, heads, size = prefix_shape(model.config)
+        values = self.values.to(model.get_input_embeddings().weight.dtype).view(len(self), layers, 2, heads, size)
+        both_LSKPD = values.permute(1, 2, 3, 0, 4)
+        return [(pair_SKPD[0], pair_SKPD[1]) for pair_SKPD in both_LSKPD]
+
+
+class _Kept:
+    """The layout that reads a beginning and keeps what later tokens attend to."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+
+    def attend(self, layer: int, query_HPD: Tensor, key_KPD: Tensor, value_KPD: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
+        self.pairs.append((key_KPD.contiguous(), value_KPD.contiguous()))
+        return causal(query_HPD, key_KPD, value_KPD, rule).transpose(0, 1)
+
+
+def add_virtual(model: Any, kind: type[Virtual], count: int, seed: int) -> Virtual:
+    """Put `count` virtual tokens before every sequence, beginning as real tokens that are drawn from the frequent ones."""
+    table = model.get_input_embeddings()
+    generator = torch.Generator().manual_seed(seed)
+    ids_P = torch.randint(min(_COMMON, table.num_embeddings), (count,), generator=generator)
+    with torch.no_grad():
+        rows_PE = table(ids_P.to(table.weight.device))
+        if kind is LearnedPrefix:
+            pairs = SoftPrompt(rows_PE).keys_and_values(model)
+            pieces = [side_KPD.transpose(0, 1).flatten(1) for pair in pairs for side_KPD in pair]
+            rows_PE = torch.cat(pieces, dim=1)
+    return put_virtual(model, kind(rows_PE))
+
+
+def put_virtual(model: Any, virtual: Virtual) -> Virtual:
+    """Put these virtual tokens before every sequence."""
+    model.add_module(NAME, virtual)
+    return virtual
+
+
+def virtual_of(model: Any) -> Virtual | None:
+    """The virtual tokens that are on, None where there are none."""
+    found = getattr(model, NAME, None)
+    return found if isinstance(found, Virtual) else None
+
+
+def virtual_tokens(model: Any) -> int:
+    """How many virtual tokens are on."""
+    return len(virtual_of(model) or ())
+
+
+def drop_virtual(model: Any) -> None:
+    """Take the virtual tokens off."""
+    if virtual_of(model) is not None:
+        delattr(model, NAME)
+
+
+def prefix_shape(config: Any) -> tuple[int, int, int]:
+    """Layers, key/value heads and head size."""
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, size
+
+
+def _read(model: Any, positions: Tensor, layout: Layout, **inputs: Tensor) -> Tensor:
+    out = model.base_model(**inputs, position_ids=positions[None], use_cache=False, layout=layout, return_dict=True)
+    hidden: Tensor = out.last_hidden_state[0]
+    return hidden
