@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_studies import USAGES, Gap, a_task, an_arm, costing, evidence, usage, verdict
 
-from trimtab.base.results import ArmResult, Cost
+from trimtab.base.results import ArmEffort, ArmResult, Cost
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
 from trimtab.decision.evidence import best_arm
@@ -360,6 +360,21 @@ def test_the_sentence_says_whether_it_speaks_of_a_model_or_of_a_method() -> None
     assert "It speaks of the trained models as they were built and stored: one run each" in built
     method = verdict([an_arm("rag", 0.95, task), an_arm("lora", 0.96, task, seeds=3)], task).sentence
     assert "It speaks of the methods: every trained arm is the mean of 3 runs" in method
+    arms = [an_arm("linear", 0.9, task), an_arm("lora", 0.96, task, seeds=3)]  # linear comes out alike each time
+    assert "It speaks of the methods" in verdict(arms, task).sentence
+    mixed = verdict([an_arm("full", 0.9, task), an_arm("lora", 0.96, task, seeds=3)], task).sentence
+    assert "lora is the mean of 3 runs" in mixed
+    assert "every other trained arm is one run" in mixed
+
+
+def test_arms_that_were_still_getting_better_are_named() -> None:
+    task = a_task()
+    done = ArmEffort(seconds=1.0, trials=(), stopped="no trial was better")
+    cut = replace(done, stopped="budget", improving=True)
+    arms = [replace(an_arm("rag", 0.95, task), effort=done), replace(an_arm("lora", 0.9, task), effort=cut)]
+    told = "lora was still getting better on dev when the search ended"
+    assert told in verdict(arms, task).sentence
+    assert told not in verdict([arms[0], an_arm("lora", 0.9, task)], task).sentence
 
 
 @given(

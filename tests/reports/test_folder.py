@@ -39,6 +39,31 @@ def test_stages_of_equal_length_are_told_apart(make_study: Callable[..., Path], 
     assert curves[1].points[-1].dev_loss == 2.0
 
 
+def test_of_the_trials_of_a_stage_the_one_that_goes_on_to_the_end_is_shown(
+    make_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_study(tmp_path, arms=("lora",), items=5)
+
+    def steps(trial: str, places: list[int], of: int) -> list[dict[str, object]]:
+        return [
+            {"stage": "train", "arm": "lora", "step": step, "of": of, "loss": float(step), "trial": trial}
+            for step in places
+        ]
+
+    docs = [{"stage": "train", "arm": "lora", "step": 1, "of": 1, "loss": 9.0}]
+    events = [
+        *docs,
+        *steps("sft-0.1", [1, 2], 8),
+        *steps("sft-0.2", [1, 2], 8),
+        *steps("sft-0.1", [3, 4], 8),
+        *steps("sft-0.1", [5, 6], 12),  # made longer
+    ]
+    (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
+    first, second = read_study(folder).arms[0].curves
+    assert [point.loss for point in first.points] == [9.0]
+    assert [point.step for point in second.points] == [1, 2, 3, 4, 5, 6]
+
+
 def test_what_was_said_of_a_run_holds_until_it_is_made_again(make_study: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_study(tmp_path, arms=("lora", "lora+rag"), items=5)
     step = {"stage": "train", "arm": "lora", "seed": 0, "step": 1, "of": 1, "loss": 1.0}

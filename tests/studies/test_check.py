@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from study_tasks import CITIES, THINGS, rows_of, write_task
 
+from trimtab.arms.search import TrialPlan
 from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
@@ -192,6 +193,27 @@ EMPTY = CheckResult(
     currency=None,
     cuts=(),
 )
+
+
+def test_what_each_arm_may_try_is_told_with_its_seconds() -> None:
+    trials = (
+        TrialPlan(what="instructions", count=5, seconds=62.0),
+        TrialPlan(what="learning rates", count=4, seconds=200.0),
+    )
+    searching = replace(
+        EMPTY,
+        forecasts=(
+            Forecast(arm="lora", minutes=1.0, trials=trials),
+            Forecast(arm="rag", minutes=1.0, left_out="no time", trials=trials),
+        ),
+        effort="standard",
+        search_seconds=262.0,
+    )
+    shown = drawn(searching)
+    assert "Effort standard: each arm may search its settings on train and dev for up to 4 min" in shown
+    assert "lora: 5 instructions (62 s), 4 learning rates (3 min)" in shown
+    assert "rag: 5" not in shown
+    assert "Effort" not in drawn(replace(searching, search_seconds=0.0))
 
 
 def test_the_loss_mask_shows_with_colours_and_without() -> None:

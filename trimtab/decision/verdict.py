@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from trimtab.base.grammar import is_trained, named
+from trimtab.base.grammar import method_of, named
 from trimtab.base.results import ArmResult, Comparison, Cost, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.choice import Choice, choose
@@ -253,7 +253,7 @@ def _speaks_of(study: Evidence) -> str:
     """With one seed a verdict is about the models that were built, with several about the way they are made."""
     known = {arm.name: arm for arm in study.task.arms}
     arms = [(arm, known.get(arm.arm) or named(arm.arm)) for arm in study.done]
-    trained = [result for result, arm in arms if arm is not None and is_trained(arm)]
+    trained = [result for result, arm in arms if arm is not None and method_of(arm).staged]
     several = [result for result in trained if result.seeds > 1]
     if not trained:
         return ""
