@@ -113,8 +113,34 @@ def test_a_rate_that_diverges_is_out_and_a_centre_that_does_is_told() -> None:
     chosen, _, effort = climb(run, CENTRE, EVERYTHING, STANDARD, 1e9)
     assert chosen == CENTRE
     assert [trial.dev_loss for trial in effort.trials].count(None) == 1
-    with pytest.raises(DivergedError, match=r"usual learning rate of 0\.001"):
+    with pytest.raises(DivergedError, match="every learning rate from"):
         climb(runs(lambda setting, epochs: math.inf)[0], CENTRE, EVERYTHING, STANDARD, 1e9)
+    fixed = replace(EVERYTHING, learning_rate=False)
+    with pytest.raises(DivergedError, match="diverged"):
+        climb(
+            runs(lambda setting, epochs: math.inf if setting.learning_rate > 5e-4 else 1.0)[0],
+            CENTRE,
+            fixed,
+            STANDARD,
+            1e9,
+        )
+
+
+def test_where_the_centre_diverges_the_ladder_stands_lower() -> None:
+    run, _ = runs(lambda setting, epochs: math.inf if setting.learning_rate > 2e-4 else 1.0 - setting.learning_rate)
+    chosen, result, _ = climb(run, CENTRE, EVERYTHING, STANDARD, 1e9)
+    assert chosen.learning_rate == pytest.approx(CENTRE.learning_rate / STEP**2)
+    assert result.finished
+
+
+def test_a_winner_that_diverges_late_gives_way_to_the_next_best() -> None:
+    def loss(setting: Setting, epochs: float) -> float:
+        return math.inf if setting.learning_rate > 2e-3 and epochs > 2.5 else 1.0 - setting.learning_rate
+
+    chosen, result, effort = climb(runs(loss)[0], CENTRE, EVERYTHING, STANDARD, 1e9)
+    assert chosen.learning_rate == CENTRE.learning_rate
+    assert result.finished
+    assert [trial.kept for trial in effort.trials].count(True) == 1
 
 
 def test_a_wider_rank_is_tried_by_a_thorough_search_alone() -> None:

@@ -167,3 +167,15 @@ def test_an_index_that_is_there_already_costs_what_it_took_to_make(
         return runner.run(task.arms[0], "test", tmp_path / folder, Allowance()).usage.index_seconds
 
     assert index_seconds("made") == index_seconds("found") > 0
+
+
+def test_an_arm_that_only_reads_the_documents_has_nothing_to_search_by(tmp_path: Path, tiny_model_folder: Path) -> None:
+    (tmp_path / "a.md").write_text("# Aalen\n" + "Aalen has a bridge. " * 20)
+    more = '[arm.reader]\nweights = "lora"\nstages = ["docs"]\nepochs = 1\n'
+    task = load_task(
+        write_task(tmp_path, tiny_model_folder, ["reader"], data='documents = ["a.md"]', more=more, effort="standard")
+    )
+    runner = ArmRunner(open_session(open_workspace(task)), None, Progress())
+    made = runner.make(task.arms[0], tmp_path / "reader", Allowance(search_seconds=1e6))
+    assert made.effort is None
+    assert made.trained[0].steps > 0

@@ -15,6 +15,7 @@ from trimtab.training.monitor import Reading, paired_error
 
 STEP = 2.5  # between two learning rates of the ladder
 LONGER, MOST_LONGER = 1.5, 6.0  # a run that still improves is made so many times as long, at most so long in all
+LOWER = 4  # rates, each a step lower, of which the first that does not diverge is the centre
 MISSING = (0.3, 0.0)  # shares of training prompts without their right passage, beside the usual one
 WIDER = 4  # a rank that dev asks for, in usual ones
 LOOKS = 4  # at dev in a run: rungs are the first two, and before the last one the rate begins to fall
@@ -52,16 +53,38 @@ def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) ->
 
     Rates go on in steps where the best is the first or last, one step beyond in each direction; runs whose dev loss is within one
     paired standard error of the best are read once more; the winner is made longer while its dev loss still falls by over one.
-    Raises DivergedError where even the centre diverges.
+    A rate that diverges is out; where the centre does, the ladder stands lower. Raises DivergedError where no rate is left.
     """
-    ladder = _Climb(run, centre, menu, seconds)
+    ladder = _Climb(run, _steady(run, centre, open_), menu, seconds)
     if open_.learning_rate:
         ladder.try_rates()
     best = ladder.best()
     for other in ladder.others(best, rank=open_.rank):
         best = ladder.prefer(best, other(best))
-    chosen, result = ladder.finish(best, may_grow=open_.epochs)
-    return chosen, result, ladder.effort(chosen)
+    while True:
+        try:
+            chosen, result = ladder.finish(best, may_grow=open_.epochs)
+            return chosen, result, ladder.effort(chosen)
+        except DivergedError:  # late: the next best is trained instead
+            ladder.results[best] = None
+            if not any(ladder.results.values()):
+                raise
+            best = ladder.best(final=False)
+
+
+def _steady(run: Run, centre: Setting, open_: Open) -> Setting:
+    """The centre, or the first rate below it that does not diverge; raises DivergedError where the file fixes one that does."""
+    for step in range(LOWER):
+        setting = replace(centre, learning_rate=centre.learning_rate / STEP**step)
+        try:
+            run(setting, 1)
+            return setting
+        except DivergedError:
+            if not open_.learning_rate:
+                raise
+    raise DivergedError(
+        f"training diverges at every learning rate from {centre.learning_rate:g} down; look at the rows"
+    )
 
 
 class _Climb:
@@ -74,8 +97,6 @@ class _Climb:
         self.results: dict[Setting, TrainResult | None] = {}
         self.usual_seconds = math.inf
         self._look(centre, 1)  # what any trial takes; it is paid for by the training itself if it wins
-        if self.results[centre] is None:
-            raise DivergedError(f"training diverged at the usual learning rate of {centre.learning_rate:g}; lower it")
 
     @property
     def spent(self) -> float:

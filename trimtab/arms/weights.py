@@ -146,7 +146,7 @@ def train_weights(
         return _fit_linear(session, folder, progress, search)
     usual = recipe_for(session, arm, seed, epochs=epochs, by_need=search is not None)
     plan = replace(found, seed=seed) if found else usual
-    if search is not None and session.workspace.splits["dev"]:
+    if search is not None and session.workspace.splits["dev"] and plan.stages[-1].name != "docs":
         plan = replace(plan, schedule="constant")
     making = _Making(session, arm, context, folder, progress, scorer, plan)
     results = [making.train(stage) for stage in plan.stages[:-1]]
