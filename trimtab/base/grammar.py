@@ -67,10 +67,10 @@ _ADAPTERS: Mapping[str, Method] = {
     ),
     "ia3": Method(
         words="the model with its keys, values and inner activations stretched by vectors (IA3)",
-        usual={"learning_rate": 3e-3, "epochs": 3.0},
+        usual={"learning_rate": 1e-2, "epochs": 3.0},
     ),
     "bitfit": Method(
-        words="the model with a trained bias in every layer (BitFit)", usual={"learning_rate": 1e-3, "epochs": 3.0}
+        words="the model with a trained bias in every layer (BitFit)", usual={"learning_rate": 3e-3, "epochs": 3.0}
     ),
     "soft-prompt": Method(
         words="the model behind trained virtual tokens (a soft prompt)",
