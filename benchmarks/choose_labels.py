@@ -183,7 +183,8 @@ def main() -> None:
     options.add_argument("--dev", type=float, default=0.4, help="share of the 1,650 rows that is not trained on")
     options.add_argument("--run", type=Path, help="where the tuned weights lie, or are put")
     options.add_argument("--conditions", default="", help="what else the machine was doing, for the result")
-    options.add_argument("--only-train", action="store_true")
+    options.add_argument("--only-train", action="store_true", help="make the tuned weights and stop")
+    options.add_argument("--only-tuned", action="store_true", help="measure the tuned weights alone")
     options.add_argument("--out", type=Path, default=RESULT)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -199,8 +200,9 @@ def main() -> None:
         load_adapter(session.fresh_base(), run / "adapter")
         with merged(session.base.model):
             found = {"lora, one epoch": measured(session, chosen.questions, before, tokens, offsets=False)}
-        session.fresh_base()
-        found["base"] = measured(session, chosen.questions, before, tokens, offsets=True)
+        if not chosen.only_tuned:
+            session.fresh_base()
+            found["base"] = measured(session, chosen.questions, before, tokens, offsets=True)
         result = {
             "what": "processor seconds a question with all labels in one pass, over those in waves; medians, A B B A, one process, one thread",
             "data": f"Banking77: {len(session.workspace.labels)} labels, a trie of {len(trie)} nodes behind each prompt; "

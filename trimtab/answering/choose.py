@@ -26,7 +26,10 @@ from trimtab.model.virtual import virtual_tokens
 ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 64, 16
 HELD_TOKENS = 4096  # of prompts and nodes whose keys and values are kept between waves
 FEW = 24  # tokens of a pass: fewer take as long, so that they are scored without looking
-LOOKS, NEARLY_ALL = 3, 0.98  # where so much of the rest still matters at this look, it is scored without a further one
+LOOKS, MUCH = (
+    2,
+    0.5,
+)  # at this look, and where so much of the rest may matter, all that may is scored: a pass costs as much as many nodes
 MOST_LABELS = 5000  # beyond these even one question takes minutes
 
 
@@ -319,7 +322,7 @@ def _score_row(
         next_BR, whole_BR = known.wanted(weighings)
         # each prompt by itself, so that what is asked beside it changes nothing
         whole_B1, rest_B1 = whole_BR.sum(-1, keepdim=True), (~known.scored_BR).sum(-1, keepdim=True)
-        at_once_B1 = (whole_B1 <= FEW) | ((whole_B1 >= NEARLY_ALL * rest_B1) & (looks >= LOOKS))
+        at_once_B1 = (whole_B1 <= FEW) | (whole_B1 >= MUCH * rest_B1) | (looks >= LOOKS)
         nodes_BR = torch.where(at_once_B1, whole_BR, next_BR)
         wanted = [nodes_R.nonzero()[:, 0].tolist() for nodes_R in nodes_BR]
         busy = [place for place, nodes in enumerate(wanted) if nodes]
