@@ -189,3 +189,14 @@ def test_what_is_asked_beside_a_question_changes_nothing() -> None:
     for request, together in zip(requests, choose(base, requests, WIDE), strict=True):
         (alone,) = choose(base, [request], WIDE)
         assert together.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+
+
+def test_scored_whole_the_choice_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, _ = pair("llama")
+    monkeypatch.setattr(room, "FEW", 0)
+    labels = [(1, 2, EOS), (1, 3, EOS), (2, EOS), (4, 4, 4, EOS)]
+    requests = [ChoiceRequest(id="a", ids=(3, 5, 7)), ChoiceRequest(id="b", ids=(2,))]
+    for waves, whole in zip(choose(base, requests, labels), choose(base, requests, labels, whole=True), strict=True):
+        assert waves.best == whole.best
+        assert waves.probabilities == pytest.approx(whole.probabilities, abs=2 * TOLERANCE)
+        assert sum(whole.probabilities) == pytest.approx(1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -33,6 +34,7 @@ from trimtab.retrieval.search import EVEN, search
 from trimtab.training.hidden import mean_hidden
 
 MOST_PASSAGES = 64  # as many as an arm may ask for
+TIMED_ALONE = 2  # questions that are answered both ways, to take the faster
 ANSWER_MARGIN = 8  # tokens beyond the longest reference
 
 
@@ -173,15 +175,21 @@ class Session:
         held: Prefix | None = None,
         most: int | None = None,
         calibration: Calibration | None = None,
+        whole: bool = False,
     ) -> list[Generation]:
         """Answer with the weights that are on: a label of the closed set, or text.
 
-        `held` is a beginning of the prompts that was read before, and `calibration` how labels are weighed; `most` cuts texts
-        after so many tokens.
+        `held` is a beginning of the prompts that was read before, `calibration` how labels are weighed, `whole` whether all of them
+        are scored at once; `most` cuts texts after so many tokens.
         """
         if self.task.task.kind == "classify":
-            labels, asked_labels = self.workspace.labels, self._requests(prompts)
-            return choose_labels(self.base, asked_labels, labels, self._label_ids, held=held, calibration=calibration)
+            asked_labels, labels = self._requests(prompts), self.workspace.labels
+            return choose_labels(
+                *(self.base, asked_labels, labels, self._label_ids),
+                held=held,
+                calibration=calibration,
+                whole=whole,
+            )
         longest = self.output_tokens
         asked = [
             Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=min(most or longest, longest))
@@ -215,7 +223,8 @@ class Session:
         shared = ids[0][: shared_length(ids)] if len(ids) > 1 else ()
         if self.task.task.kind == "classify":
             held = hold_prefix(self.base, shared)
-            return lambda prompt: self.answer([prompt], held=held, calibration=calibration)[0]
+            whole = self._is_faster_whole(sample[:TIMED_ALONE], held, calibration)
+            return lambda prompt: self.answer([prompt], held=held, calibration=calibration, whole=whole)[0]
         engine = Engine(self.base, self.encoder.stop_ids)
         engine.hold(shared)
 
@@ -224,6 +233,20 @@ class Session:
             return _stripped(generate_texts(engine, self.base.tokenizer, [request])[0])
 
         return alone
+
+    def _is_faster_whole(self, sample: Sequence[Prompt], held: Prefix | None, calibration: Calibration | None) -> bool:
+        """Whether these weights choose a label faster by scoring all at once: of an unsure model nearly every label matters."""
+        if not sample or not self.kept_tokens:  # so few labels are scored at once anyway
+            return False
+
+        def seconds(whole: bool) -> float:
+            began = time.perf_counter()
+            for prompt in sample:
+                self.answer([prompt], held=held, calibration=calibration, whole=whole)
+            return time.perf_counter() - began
+
+        seconds(True)  # the first, cold one is not counted
+        return seconds(True) < seconds(False)
 
     @cached_property
     def _label_ids(self) -> list[tuple[int, ...]]:
