@@ -19,7 +19,7 @@ from trimtab.reports.charts import drawn
 from trimtab.reports.folder import read_study
 from trimtab.reports.markdown import brief
 from trimtab.reports.page import render, write_report
-from trimtab.reports.pieces import Curves, Grid, Listing
+from trimtab.reports.pieces import ArmLabel, Curves, Grid, Listing, Said
 from trimtab.reports.study_view import view_of
 from trimtab.reports.view import StudyView
 
@@ -63,7 +63,7 @@ def view(make_study: Make, tmp_path: Path) -> StudyView:
 
 def test_nothing_in_it_is_markup(view: StudyView) -> None:
     texts = list(words(view))
-    assert len(view.sections) == 13
+    assert len(view.sections) == 15
     assert not [text for text in texts if isinstance(text, Markup) or "</" in text or "&#" in text]
 
 
@@ -137,3 +137,25 @@ def test_a_chart_is_drawn_twice_from_its_record(view: StudyView) -> None:
     for chart in charts:
         assert isinstance(chart, Curves)
         assert drawn(chart).count("<svg") == 2
+
+
+def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:
+    assert view.effort is not None
+    rows = {row[0].name: row for row in view.effort.grid.rows if isinstance(row[0], ArmLabel)}
+    assert rows["lora"][3] == "loss 1.500 (1), 1.400 (2), 1.300 (3)"  # lower is better
+    assert rows["prompt"][3] == "0.400 (1), 0.500 (2)"
+    assert isinstance(rows["lora"][4], Said)
+    assert rows["lora"][4].text == "its time was over, and it was still improving"
+    assert rows["rag"][4] == "nothing tried was better"
+    trials = {one.arm.name: one.grid.rows for one in view.effort.arms}
+    assert [row[0].text for row in trials["prompt"] if isinstance(row[0], Said)] == [
+        "“Be <b>short</b>.”"
+    ]  # the kept one, first
+    assert "learning rate 0.0033, epochs 3" in str(trials["lora"][0][0])
+
+
+def test_what_more_labels_would_add_is_told(view: StudyView) -> None:
+    assert view.learning is not None
+    titles = [column.title for column in view.learning.grid.columns]
+    assert titles == ["Arm", "180 rows", "360 rows", "720 rows", "500 more rows would add"]
+    assert {row[0].name for row in view.learning.grid.rows if isinstance(row[0], ArmLabel)} == {"lora", "lora+rag"}

@@ -92,6 +92,9 @@ def test_every_arm_says_what_it_tried_and_keeps_one_of_it(whole: tuple[Path, Stu
     assert arm_of(result, "own").chosen["learning_rate"] in rates
     assert arm_of(result, "own").chosen["epochs"] == 1  # the task file's own
     assert {what["rank"] for what, *_ in searched(arm_of(result, "own"))} == {2}
+    figures = json.loads((folder_of(task, result) / "manifest.json").read_text())["figures"]
+    assert figures["few-shot.choose_seconds"]["provenance"] == "measured"
+    assert figures["few-shot.choose_seconds"]["value"] > 0
     tests = {row.item_id for row in load_answers(folder_of(task, result) / "arms" / "few-shot" / "answers.parquet")}
     kept = (folder_of(task, result) / "search.jsonl").read_text()
     assert not any(f'"{item}"' in kept for item in tests)  # dev alone

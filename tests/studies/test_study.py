@@ -11,6 +11,7 @@ import pytest
 from study_tasks import QUICK, UNKNOWN, events, folder_of, require_study_json, rows_of, write_task
 
 from trimtab.arms.plan import ArmPlan
+from trimtab.arms.search import TrialPlan
 from trimtab.base.errors import InputError
 from trimtab.base.results import StudyResult
 from trimtab.measurement.evaluate import load_answers
@@ -153,9 +154,7 @@ def test_the_manifest_names_what_the_figures_rest_on(whole: tuple[Path, StudyRes
     assert set(marks.values()) == {"measured", "predicted", "yours", "assumed"}
     assert marks["questions_per_month"] == "assumed"  # this task file names no volume
     assert "full.memory_mb" in plain["figures"]
-    assert marks["few-shot.choose_seconds"] == "measured"
-    assert plain["figures"]["few-shot.choose_seconds"]["value"] > 0
-    assert "prompt.choose_seconds" not in marks
+    assert "few-shot.choose_seconds" not in marks  # nothing is searched without effort
     assert 1 < plain["too_few_groups"] < 10  # of pairs, among the 64 rows' test share
     assert plain["smallest_difference_from"] == "test answers"  # dev has too few questions to say how far arms differ
     kept = {
@@ -185,7 +184,8 @@ def test_planning_may_take_a_tenth_of_the_budget_and_what_is_cut_is_told(
 
     def predicted(session: object, arms: object, *, seconds: float | None) -> tuple[ArmPlan, ...]:
         asked.append(seconds)
-        few = ArmPlan(arm="few-shot", answer_seconds=1.0, choose_seconds=400.0)
+        tried = TrialPlan(what="instructions", count=5, seconds=400.0)
+        few = ArmPlan(arm="few-shot", answer_seconds=1.0, trials=(tried,))
         return few, ArmPlan(arm="prompt", answer_seconds=590.0, timed=False)
 
     monkeypatch.setattr(module, "predict", predicted)
@@ -194,7 +194,7 @@ def test_planning_may_take_a_tenth_of_the_budget_and_what_is_cut_is_told(
     folder = folder_of(task, result)
     assert asked == [60.0]
     assert json.loads((folder / "manifest.json").read_text())["cuts"] == [
-        "numbers of shots and passages are the usual ones, not chosen on dev"
+        "what each arm may try on dev: all stand as they usually are"
     ]
     assert [arm.status for arm in result.arms] == ["done", "done"]
     told = [event["note"] for event in events(folder) if event.get("note")]
@@ -221,7 +221,7 @@ def test_a_budget_that_no_arm_fits_is_told_at_once_and_another_one_goes_on(
 def test_a_study_in_which_nothing_ran_is_not_done_and_plans_afresh(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trimtab.arms.run.ArmRunner.run", _fails)
+    monkeypatch.setattr("trimtab.arms.run.ArmRunner.make", _fails)
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     result = study(task, budget="20m", listeners=[])
     assert [arm.status for arm in result.arms] == ["failed"]

@@ -192,6 +192,7 @@ def test_how_far_arms_differ_is_read_off_dev_where_two_of_them_answered_there(
         rows=rows_of(100),
         data="split = { dev = 0.25, test = 0.25 }",
         more=QUICK,
+        effort="standard",
     )
     study(task, listeners=[])
     folder = folder_of(task)
