@@ -273,10 +273,10 @@ class _StudyRun:
     def _more_seeds(self, plan: Plan) -> None:
         """Train the arms that dev leaves in the running again, up to three runs as the budget allows.
 
-        A number of seeds that the task file states is kept, and without effort nothing is added.
+        A number of seeds that the task file states is kept, and nothing is added without effort, or where the budget cut anything.
         """
         table = self.task.study
-        if table.effort == "none" or "seeds" in table.model_fields_set:
+        if table.effort == "none" or "seeds" in table.model_fields_set or plan.cuts or plan.left_out:
             return
         on_dev = {name: made.dev_scores for name, made in self.made.items()}
         on_dev |= {name: record.dev_scores for name, record in self._records().items()}
