@@ -14,7 +14,7 @@ from trimtab.arms.made import Allowance
 from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.timing import _Timing, predict
+from trimtab.arms.timing import _Rate, _Timing, predict
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
 
@@ -192,3 +192,15 @@ def test_the_rate_of_cut_answers_counts_as_if_they_went_on(tmp_path: Path, tiny_
     timing = _Timing(session, 0.0)
     cut, given = timing._answered(prompts, 3)
     assert cut > sum(one.seconds for one in given)
+
+
+def test_weights_that_learnt_short_answers_are_foretold_to_answer_faster(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    session = a_session(tmp_path, tiny_model_folder, ["prompt", "lora"])
+    session.output_tokens = 100  # the random model never ends by itself
+    base, tuned = predict(session, session.task.arms)
+    assert tuned.answer_seconds < 0.6 * base.answer_seconds  # the references have a few tokens
+    rate = _Rate(many=2.0, alone=3.0, token=0.0, tokens=1.0, memory_mb=0.0, timed=True, decoding=0.5, new_tokens=20)
+    assert (rate.answering(10).many, rate.answering(10).alone) == (1.5, 2.25)
+    assert rate.answering(40).many == 2.0  # never slower than what was timed

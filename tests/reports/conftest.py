@@ -189,7 +189,7 @@ def _effort(name: str) -> dict[str, Any]:
     """Rates for what is trained, wordings for the rest; one arm was still getting better."""
     trained = bool(ARMS[name][1])
     named: list[dict[str, Any]] = [{"learning_rate": rate, "epochs": 3.0} for rate in (1.3e-3, 3.3e-3, 5.2e-4)]
-    asked: list[dict[str, Any]] = [{"instruction": text} for text in ("as in the task file", "Be <b>short</b>.")]
+    asked: list[dict[str, Any]] = [{"instruction": text} for text in ("as in the task file", "Be short.")]
     trials = [
         {
             "what": what,

@@ -149,7 +149,7 @@ def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:
     assert rows["rag"][4] == "nothing tried was better"
     trials = {one.arm.name: one.grid.rows for one in view.effort.arms}
     assert [row[0].text for row in trials["prompt"] if isinstance(row[0], Said)] == [
-        "“Be <b>short</b>.”"
+        "“Be short.”"
     ]  # the kept one, first
     assert "learning rate 0.0033, epochs 3" in str(trials["lora"][0][0])
 

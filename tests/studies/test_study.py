@@ -161,7 +161,7 @@ def test_the_manifest_names_what_the_figures_rest_on(whole: tuple[Path, StudyRes
         arm.arm: json.loads((folder_of(task, result) / "arms" / arm.arm / "arm.json").read_text())
         for arm in result.arms
     }
-    assert [name for name, record in kept.items() if record["dev_scores"]] == ["few-shot", "quick", "full", "freeze"]
+    assert [name for name, record in kept.items() if record["dev_scores"]] == ["quick", "full", "freeze"]
     report = (folder_of(task, result) / "report.html").read_text()
     assert f"only {plain['too_few_groups']} groups" in report
     assert "predicted from test answers" in report

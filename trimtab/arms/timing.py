@@ -21,7 +21,7 @@ from trimtab.arms.search import MENUS, TrialPlan, planned
 from trimtab.arms.session import Session
 from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, prepare, training_rows
 from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.grammar import is_trained
+from trimtab.base.grammar import HEAD, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
@@ -68,7 +68,8 @@ def predict(
 class _Rate:
     """Seconds a question takes, among many and alone; seconds of reading a token of its prompt; the tokens of a prompt.
 
-    `memory_mb`: what answering a batch needs beyond what the process holds anyway.
+    `memory_mb`: what answering a batch needs beyond what the process holds anyway. `decoding`: the share of the seconds that goes into
+    new tokens, of which there were `new_tokens` a question.
     """
 
     many: float
@@ -77,6 +78,14 @@ class _Rate:
     tokens: float
     memory_mb: float
     timed: bool
+    decoding: float = 0.0
+    new_tokens: float = 1.0
+
+    def answering(self, new_tokens: float) -> _Rate:
+        """The rate of weights that have learnt to answer in so many tokens: the base goes on for longer."""
+        fewer = min(1.0, new_tokens / max(self.new_tokens, 1.0))
+        left = 1 - self.decoding * (1 - fewer)
+        return replace(self, many=self.many * left, alone=self.alone * left)
 
 
 class _Timing:
@@ -103,6 +112,8 @@ class _Timing:
             return self._linear(arm)
         context = context_for(arm)
         rate = self._rate(context)
+        if is_trained(arm) and HEAD not in arm.stages:
+            rate = rate.answering(self._answer_tokens())
         tests, dev = len(splits["test"]), len(splits["dev"])
         setup = 0.0 if context.passages and self._index_is_charged else self._setup(context)
         self._index_is_charged |= context.passages > 0
@@ -208,6 +219,10 @@ class _Timing:
             tokens=sum(map(len, ids)) / len(ids),
             memory_mb=max(memory.megabytes - held, self._answering_mb(own)),
             timed=True,
+            decoding=0.0
+            if session.task.task.kind == "classify"
+            else 1 - reading / max(given[0].seconds, reading, 1e-9),
+            new_tokens=given[0].new_tokens,
         )
 
     def _answered(self, prompts: Sequence[Prompt], most: int | None) -> tuple[float, list[Generation]]:

@@ -16,8 +16,9 @@ def more_labels(study: StudyFolder) -> MoreLabels | None:
     if not entries:
         return None
     first = entries[0][1]
+    metric = metric_called(study.metric)
     lead = (
-        f"{metric_called(study.metric).capitalize()} on {first.questions:,} dev questions after training on a part of the rows with the "
+        f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of the rows with the "
         f"chosen settings. The score is taken to grow with the logarithm of the rows; the interval holds the questions, not another draw of rows."
     )
     columns = (
