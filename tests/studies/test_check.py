@@ -213,6 +213,7 @@ def test_what_each_arm_may_try_is_told_with_its_seconds() -> None:
     assert "Effort standard: each arm may search its settings on train and dev for up to 4 min" in shown
     assert "lora: 5 instructions (62 s), 4 learning rates (3 min)" in shown
     assert "rag: 5" not in shown
+    assert "trained up to three times" in " ".join(shown.split())
     assert "Effort" not in drawn(replace(searching, search_seconds=0.0))
 
 

@@ -39,6 +39,7 @@ MENUS: Mapping[Effort, Menu] = {
     "thorough": Menu(draws=5, rows=300, rates=2),
 }
 
+RATES = "learning rates"  # the trials of an arm that is trained
 WORDS = {
     "instruction": "instructions",
     "passages": "numbers of passages",

@@ -17,7 +17,7 @@ from trimtab.arms.ladder import LONGER, LOOKS
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.recipe import Recipe, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
-from trimtab.arms.search import MENUS, TrialPlan, planned
+from trimtab.arms.search import MENUS, RATES, TrialPlan, planned
 from trimtab.arms.session import Session
 from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, prepare, training_rows
 from trimtab.base.errors import MissingError, TrimtabError
@@ -160,7 +160,7 @@ class _Timing:
             return ()
         quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
         return (
-            TrialPlan(what="learning rates", count=rates, seconds=rates * quarter),
+            TrialPlan(what=RATES, count=rates, seconds=rates * quarter),
             TrialPlan(what="training that goes on while dev improves", count=1, seconds=(LONGER - 1) * whole),
         )
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.arms.search import RATES
 from trimtab.measurement.power import GUESSED_DISCORDANCE
 
 if TYPE_CHECKING:
@@ -126,6 +127,9 @@ def _draw_search(result: CheckResult, console: Console) -> None:
             f"{f'{trial.count} ' * (trial.count > 1)}{trial.what} ({_seconds(trial.seconds)})" for trial in row.trials
         )
         console.print(Text(f"  {row.arm}: {tried}"))
+    if any(trial.what == RATES for row in searching for trial in row.trials):
+        more = "Trained arms that dev leaves among the best are trained up to three times, as far as time allows."
+        console.print(Text(more))
 
 
 def _seconds(seconds: float) -> str:
