@@ -10,10 +10,12 @@ from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
 from trimtab.arms.answerers import ready
 from trimtab.arms.contexts import context_for
-from trimtab.arms.run import ArmRunner, Effort
+from trimtab.arms.made import Allowance
+from trimtab.arms.recipe import recipe
+from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import predict
-from trimtab.arms.weights import prepare, recipe
+from trimtab.arms.weights import prepare
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
@@ -47,7 +49,7 @@ def test_what_is_measured_is_what_was_saved(
     session = opened(tmp_path, tiny_model_folder, [f"own-{method}"], **options)
     published = {name: value.clone() for name, value in session.base.model.state_dict().items()}
     runner, arm = ArmRunner(session, None, Progress()), parse_arm(f"own-{method}", session.task)
-    made = runner.run(arm, "test", tmp_path / "arm", Effort())
+    made = runner.run(arm, "test", tmp_path / "arm", Allowance())
     assert made.result.status == "done"
     assert made.result.extras["same_alone"] == 1.0
     assert (tmp_path / "arm" / "run-0" / "adapter" / "adapter_config.json").is_file()
@@ -63,7 +65,7 @@ def test_what_is_measured_is_what_was_saved(
 def test_it_goes_with_a_head(method: str, tmp_path: Path, tiny_model_folder: Path) -> None:
     session = opened(tmp_path, tiny_model_folder, [f"{method}-head"], task=CLASSIFY, data=LABELLED)
     runner, arm = ArmRunner(session, None, Progress()), parse_arm(f"{method}-head", session.task)
-    made = runner.run(arm, "test", tmp_path / "arm", Effort(epochs=1.0))
+    made = runner.run(arm, "test", tmp_path / "arm", Allowance(epochs=1.0))
     assert made.result.status == "done"
     with ready(session, arm, context_for(arm), tmp_path / "arm" / "run-0") as asked:
         again = asked.many(asked.builder.prompts(session.workspace.splits["test"]))
