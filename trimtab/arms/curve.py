@@ -67,9 +67,14 @@ def _as_long(recipe: Recipe, rows: int) -> Recipe:
 
 @contextmanager
 def training_on(session: Session, rows: Sequence[Example]) -> Iterator[None]:
-    """Inside, these are all the training rows that there are: for weights, shots and nearest shots alike."""
-    whole = session.workspace
-    session.workspace = replace(whole, splits={**whole.splits, "train": tuple(rows)})
+    """Inside, these are all the training rows that there are: for weights, shots and nearest shots alike.
+
+    The closed set of labels stays whole, though some may have no row.
+    """
+    whole, table = session.workspace, session.task.task
+    closed = table.model_copy(update={"labels": whole.labels}) if table.kind == "classify" else table
+    task = session.task.model_copy(update={"task": closed})
+    session.workspace = replace(whole, task=task, splits={**whole.splits, "train": tuple(rows)})
     try:
         yield
     finally:

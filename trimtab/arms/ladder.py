@@ -95,7 +95,7 @@ class _Climb:
         self.stopped: Stopped = "no trial was better"
         self.improving = False
         self.results: dict[Setting, TrainResult | None] = {}
-        self.usual_seconds = math.inf
+        self.longer = 0.0  # seconds of the winner beyond one training as planned
         self._look(centre, 1)  # what any trial takes; it is paid for by the training itself if it wins
 
     @property
@@ -182,27 +182,24 @@ class _Climb:
 
     def finish(self, setting: Setting, *, may_grow: bool) -> tuple[Setting, TrainResult]:
         """Train the winner to its end, longer while it still improves before its rate begins to fall."""
-        longest, begun = setting.epochs * MOST_LONGER, setting
+        begun, planned = setting, 0.0
         while True:
             result = self._keep(begun, self.run(setting, LOOKS - 1))
-            last = result.readings[-1]
-            former = result.readings[-2] if len(result.readings) > 1 else last
-            if result.finished or not may_grow or not _falls(former, last):
+            planned = planned or result.seconds * LOOKS / (LOOKS - 1)
+            times = setting.epochs * LONGER / begun.epochs
+            if result.finished or not may_grow or not _falls(*_last_two(result)):
                 break
-            if setting.epochs * LONGER > longest * (1 + 1e-9):
+            if times > MOST_LONGER * (1 + 1e-9):
                 self.stopped, self.improving = "edge of the ladder", True
                 break
-            usual = result.seconds * LOOKS / (LOOKS - 1)
-            if not self._has_time(max(0.0, usual * LONGER - self._planned(usual))):
+            if not self._has_time(planned * (times - 1)):
                 self.improving = True
                 break
             setting = replace(setting, epochs=setting.epochs * LONGER)
-        return setting, self._keep(begun, self.run(setting, None))
-
-    def _planned(self, usual: float) -> float:
-        """Seconds of the training that would have been made without a search."""
-        self.usual_seconds = min(self.usual_seconds, usual)
-        return self.usual_seconds
+        result = self._keep(begun, self.run(setting, None))
+        if setting != begun:
+            self.longer = max(0.0, result.seconds - planned)
+        return setting, result
 
     def _keep(self, begun: Setting, result: TrainResult) -> TrainResult:
         self.results[begun] = result
@@ -210,9 +207,8 @@ class _Climb:
 
     def effort(self, chosen: Setting) -> ArmEffort:
         """The record of it; seconds beyond one training as planned."""
-        longer = max((result.seconds for result in self.results.values() if result), default=0.0) - self.usual_seconds
         return ArmEffort(
-            seconds=self.spent + (max(0.0, longer) if math.isfinite(self.usual_seconds) else 0.0),
+            seconds=self.spent + self.longer,
             trials=tuple(self._trial(setting, chosen) for setting in self.results),
             stopped=self.stopped,
             improving=self.improving,
@@ -240,6 +236,11 @@ def _with_missing(setting: Setting, share: float) -> Setting:
 def _reading(result: TrainResult | None, look: int) -> Reading | None:
     """The reading at a look, the last one where the run has fewer."""
     return result.readings[min(look, len(result.readings)) - 1] if result and result.readings else None
+
+
+def _last_two(result: TrainResult) -> tuple[Reading, Reading]:
+    """The last reading and the one before it, twice the same where there is one."""
+    return result.readings[-2:][0], result.readings[-1]
 
 
 def _loss(reading: Reading) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.arms.answerers import Ready, ready, score_on
+from trimtab.arms.answerers import Ready, read_calibration, ready, score_on
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.curve import learning_curve
@@ -110,13 +110,12 @@ class ArmRunner:
         self.progress.arm, self.progress.seed = arm.name, 0
         self._clear(arm)
         with MemoryPeak() as memory:
-            self._index_seconds(context_for(arm))  # made now, so that no trial is charged for it
-            effort_level, seconds = self.task.study.effort, allowance.search_seconds
+            context, seconds, level = context_for(arm), allowance.search_seconds, self.task.study.effort
+            self._index_seconds(context)  # made now, so that no trial is charged for it
             asked: ArmEffort | None = None
-            context = context_for(arm)
             if seconds > 0:
-                context, asked = choose_context(self.session, arm, self.scores, effort_level, seconds)
-            menu, left = MENUS.get(effort_level), seconds - (asked.seconds if asked else 0.0)
+                context, asked = choose_context(self.session, arm, self.scores, level, seconds)
+            menu, left = MENUS.get(level), seconds - (asked.seconds if asked else 0.0)
             search = Search(menu=menu, seconds=left) if menu and seconds > 0 else None
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
             weighing = self._weigh(arm, context, folder / "run-0") if seconds > 0 else 0.0
@@ -158,7 +157,10 @@ class ArmRunner:
         def train(run: Path, recipe: Recipe | None) -> Trained:
             self._clear(arm)
             self.progress.emit("choose", note=f"learning curve, {run.name.removeprefix('rows-')} rows")
-            return self._train(arm, made.context, run, 0, None, found=recipe)
+            trained = self._train(arm, made.context, run, 0, None, found=recipe)
+            if read_calibration(made.folders[0]):  # or the whole run alone would be weighed
+                self._weigh(arm, made.context, run)
+            return trained
 
         curve = learning_curve(self.session, arm, made.context, made.folders[0], first.recipe, train, self.scorer)
         return replace(made, learning=curve)

@@ -104,9 +104,8 @@ def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Cal
     if not is_trained(arm):
         splits, task = session.workspace.splits, session.task
         texts = wordings(task, session.workspace.labels, splits["train"], passages=arm.retrieves)
-        found += (
-            [lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts)))] if texts else []
-        )
+        if texts:
+            found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
         if part.setting not in arm.settings:
             found.append(_numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))

@@ -144,29 +144,18 @@ def train_weights(
         return NOTHING
     if arm.weights == "linear":
         return _fit_linear(session, folder, progress, search)
-    usual = recipe_for(session, arm, seed, epochs=epochs, by_need=search is not None)
-    plan = replace(found, seed=seed) if found else usual
-    if search is not None and session.workspace.splits["dev"] and plan.stages[-1].name != "docs":
+    plan = replace(found, seed=seed) if found else recipe_for(session, arm, seed, epochs=epochs, by_need=bool(search))
+    if not session.workspace.splits["dev"] or plan.stages[-1].name == "docs":
+        search = None  # nothing says which setting is better
+    if search is not None:
         plan = replace(plan, schedule="constant")
     making = _Making(session, arm, context, folder, progress, scorer, plan)
     results = [making.train(stage) for stage in plan.stages[:-1]]
     effort: ArmEffort | None = None
-    if search is None or plan.schedule == "cosine":
+    if search is None:
         results.append(making.train(plan.stages[-1]))
     else:
-        setting = Setting(
-            learning_rate=plan.stages[-1].learning_rate,
-            epochs=plan.stages[-1].epochs,
-            rank=plan.rank,
-            gold_missing=plan.gold_missing if context.passages else None,
-        )
-        free = Open(
-            learning_rate=is_open(arm, "learning_rate"),
-            epochs=is_open(arm, "epochs") and epochs is None,
-            rank="rank" not in arm.settings and len(plan.stages) == 1,
-        )
-        setting, result, effort = climb(making.try_out, setting, free, search.menu, search.seconds)
-        plan = making.with_setting(setting)
+        plan, result, effort = making.search(search, may_grow=epochs is None)
         results.append(result)
     making.save()
     best = results[-1].best
@@ -254,6 +243,23 @@ class _Making:
         return digest_of(
             self.depends, repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name, name
         )
+
+    def search(self, search: Search, *, may_grow: bool) -> tuple[Recipe, TrainResult, ArmEffort]:
+        """Train the last stage as dev shows to be best: the recipe that was found, its run, and what was tried."""
+        plan, settings = self.plan, self.arm.settings
+        centre = Setting(
+            learning_rate=plan.stages[-1].learning_rate,
+            epochs=plan.stages[-1].epochs,
+            rank=plan.rank,
+            gold_missing=plan.gold_missing if self.context.passages else None,
+        )
+        free = Open(
+            learning_rate=is_open(self.arm, "learning_rate"),
+            epochs=is_open(self.arm, "epochs") and may_grow,
+            rank="rank" not in settings and len(plan.stages) == 1,
+        )
+        setting, result, effort = climb(self.try_out, centre, free, search.menu, search.seconds)
+        return self.with_setting(setting), result, effort
 
     def try_out(self, setting: Setting, until: int | None) -> TrainResult:
         """The last stage with other settings, from where the stage before it ended, or on from where this run stands."""

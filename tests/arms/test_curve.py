@@ -1,0 +1,45 @@
+"""Parts of the rows for a learning curve: the closed set of labels stays whole, and every part is weighed as the whole is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from study_tasks import CLASSIFY, LABELLED, arm_of, folder_of, rows_of, write_task
+
+from trimtab import study
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.curve import training_on
+from trimtab.arms.session import open_session
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.task import load_task
+
+MORE = '[arm.own]\nweights = "lora"\nrank = 2\nepochs = 1\nlearning_rate = 1e-3\n'
+
+
+def test_labels_without_a_row_in_the_part_are_still_labels(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["own"], task=CLASSIFY, data=LABELLED, more=MORE)
+    session = open_session(open_workspace(load_task(task)))
+    labels, train = session.workspace.labels, session.workspace.splits["train"]
+    one = [row for row in train if row.references[0] == labels[-1]]
+    prompts = PromptBuilder(session, Context()).prompts(session.part("dev", 4))
+    before = session.answer(prompts)
+    for known in (False, True):
+        fresh = session if known else open_session(open_workspace(load_task(task)))
+        with training_on(fresh, one):
+            assert fresh.workspace.labels == labels
+            assert [given.text for given in fresh.answer(prompts)] == [given.text for given in before]
+        assert fresh.workspace.splits["train"] == train
+
+
+def test_every_part_is_weighed_where_the_whole_is(tmp_path: Path, tiny_model_folder: Path) -> None:
+    data = f"{LABELLED}\nsplit = {{ dev = 0.3, test = 0.3, seed = 0 }}"
+    settings = {"task": CLASSIFY, "data": data, "study": "learning_curve = true\nseeds = 1", "more": MORE}
+    for effort, weighed in (("none", False), ("standard", True)):
+        folder = tmp_path / effort
+        folder.mkdir()
+        task = write_task(folder, tiny_model_folder, ["own"], rows=rows_of(120), effort=effort, **settings)
+        result = study(task, listeners=[])
+        assert arm_of(result, "own").learning is not None
+        runs = sorted((folder_of(task, result) / "arms" / "own").glob("r*-*"))
+        assert len(runs) == 3
+        assert {(run / "calibration.json").is_file() for run in runs} == {weighed}
