@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from openai_server import listening
 
 KEY = "sk-decides-0123456789"
 
@@ -81,17 +80,7 @@ def build(server: DecisionServer) -> FastAPI:
 
 @contextmanager
 def deciding() -> Iterator[DecisionServer]:
-    """The server, listening on a free port until the block ends."""
+    """The server, listening until the block ends."""
     server = DecisionServer()
-    config = uvicorn.Config(build(server), host="127.0.0.1", port=0, log_level="critical", lifespan="off", ws="none")
-    process = uvicorn.Server(config)
-    thread = threading.Thread(target=process.run, daemon=True)
-    thread.start()
-    try:
-        while not process.started:
-            time.sleep(0.01)
-        server.url = f"http://127.0.0.1:{process.servers[0].sockets[0].getsockname()[1]}/v1"
+    with listening(build(server)) as server.url:
         yield server
-    finally:
-        process.should_exit = True
-        thread.join()

@@ -77,18 +77,24 @@ def build(server: Server) -> FastAPI:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """The server, listening on a free port until the block ends."""
-    server = Server()
-    config = uvicorn.Config(build(server), host="127.0.0.1", port=0, log_level="critical", lifespan="off", ws="none")
+def listening(app: FastAPI) -> Iterator[str]:
+    """The app on a free port until the block ends; its url, `/v1` included."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", ws="none")
     process = uvicorn.Server(config)
     thread = threading.Thread(target=process.run, daemon=True)
     thread.start()
     try:
         while not process.started:
             time.sleep(0.01)
-        server.url = f"http://127.0.0.1:{process.servers[0].sockets[0].getsockname()[1]}/v1"
-        yield server
+        yield f"http://127.0.0.1:{process.servers[0].sockets[0].getsockname()[1]}/v1"
     finally:
         process.should_exit = True
         thread.join()
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """The server, listening until the block ends."""
+    server = Server()
+    with listening(build(server)) as server.url:
+        yield server

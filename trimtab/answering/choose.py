@@ -259,7 +259,7 @@ def _rows_scored(
     if not requests:
         return []
     started = time.perf_counter()
-    prefix = _prefix(base, [request.ids for request in requests], held)
+    prefix = beginning(base, [request.ids for request in requests], held)
     share = (time.perf_counter() - started) / len(requests)
     before, found = len(prefix) if prefix else 0, []
     for row in _rows(requests, before, trie, HELD_TOKENS if weighings else ROW_TOKENS):
@@ -269,7 +269,7 @@ def _rows_scored(
     return found
 
 
-def _prefix(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
+def beginning(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
     """What all prompts begin with: of what is held where that is at least half of it, else read now."""
     virtual = virtual_tokens(base.model)
     shared = max(virtual, shared_length(prompts))
@@ -287,10 +287,10 @@ def _read(base: Base, ids: tuple[int, ...]) -> Prefix | None:
 def _rows(requests: Sequence[ChoiceRequest], before: int, trie: Trie, most: int) -> list[list[int]]:
     """Places of the requests that are run together: similar lengths, up to `most` tokens with all nodes."""
     order = sorted(range(len(requests)), key=lambda place: len(requests[place].ids))
-    return _parts(order, [len(requests[place].ids) - before + len(trie) for place in order], most)
+    return in_parts(order, [len(requests[place].ids) - before + len(trie) for place in order], most)
 
 
-def _parts(items: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
+def in_parts(items: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
     """The items in runs of at most `most` in all, a larger one alone."""
     parts: list[list[int]] = []
     filled = most
@@ -310,7 +310,7 @@ def _score_row(
     known = Known(trie, len(fresh))
     if not weighings or len(trie) <= FEW:
         everything = list(range(1, len(trie) + 1))
-        for part in _parts(range(len(fresh)), [len(ids) + len(trie) for ids in fresh], ROW_TOKENS):
+        for part in in_parts(range(len(fresh)), [len(ids) + len(trie) for ids in fresh], ROW_TOKENS):
             asked = {place: (Grown(fresh[place], keeps=False), everything) for place in part}
             _pass(base, asked, trie, prefix, known)
         return known
@@ -319,7 +319,7 @@ def _score_row(
     busy, looks = list(range(len(fresh))), 0
     while busy:
         sizes = [len(wanted[place]) or len(fresh[place]) for place in busy]
-        for part in _parts(busy, sizes, ROW_TOKENS):
+        for part in in_parts(busy, sizes, ROW_TOKENS):
             _pass(base, {place: (grown[place], wanted[place]) for place in part}, trie, prefix, known)
         looks += 1
         next_BR, whole_BR = known.wanted(weighings)

@@ -22,16 +22,16 @@ _COMMON = (
 
 
 class Behind:
-    """Sequences laid end to end, each causal behind the same virtual tokens.
+    """Sequences laid end to end, each causal behind the same tokens and blind to the others.
 
-    These stand at the beginning of the row, or their keys and values `[K, P, D]` are given layer by layer.
+    The first `count` of the row are these tokens, or their keys and values `[K, P, D]` are given layer by layer.
     """
 
     def __init__(self, count: int, lengths: Sequence[int], given: Sequence[tuple[Tensor, Tensor]] | None) -> None:
         self.count, self.lengths, self.given = count, list(lengths), given
 
     def attend(self, layer: int, query_HCD: Tensor, key_KCD: Tensor, value_KCD: Tensor, rule: Rule) -> Tensor:
-        """Causal attention over [virtual tokens; own tokens], one sequence at a time."""
+        """Causal attention over [the same tokens; own tokens], one sequence at a time."""
         outs, start = [], 0
         if self.given is None:
             key_KPD, value_KPD = key_KCD[:, : self.count], value_KCD[:, : self.count]
