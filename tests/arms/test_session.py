@@ -60,14 +60,14 @@ def test_each_size_of_passages_has_an_index_of_its_own_that_is_made_when_asked_f
     test = session.workspace.splits["test"]
     usual = session.hits(test)
     assert not session.index_folder(30).exists()
-    assert len(session.unindexed(30)) > len(session.index.passages)
+    assert len(session.unindexed(30)) > len(session.index_of().passages)
     before = sorted(path for path in session.index_folder().rglob("*"))
     smaller = session.hits(test, chunk_words=30)
     assert session.unindexed(30) == []
     assert sorted(path for path in session.index_folder().rglob("*")) == before
     assert session.index_folder(30) != session.index_folder()
-    assert session.index is session.index_of(120)
-    for found, index in ((usual, session.index), (smaller, session.index_of(30))):
+    assert session.index_of() is session.index_of(120)
+    for found, index in ((usual, session.index_of()), (smaller, session.index_of(30))):
         assert {hit.passage.id: hit.passage for hits in found for hit in hits}.items() <= index.passages.items()
     assert max(len(hit.passage.text.split()) for hits in smaller for hit in hits) <= 35
     assert session.hits(test) == usual

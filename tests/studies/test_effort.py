@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from study_tasks import CLASSIFY, LABELLED, arm_of, events, folder_of, rows_of, write_task
 
-from trimtab import study
+from trimtab import ask, study
 from trimtab.arms.saved import read_arm
 from trimtab.base.results import ArmResult, StudyResult
 from trimtab.measurement.evaluate import load_answers
@@ -186,3 +187,21 @@ def test_a_learning_curve_is_told_where_it_is_asked_for(
     assert not list(parts[0].rglob("checkpoints"))
     page = (folder_of(task, result) / "report.md").read_text()
     assert "Would more labels help?" in page
+
+
+def test_a_question_is_asked_in_the_passages_that_the_study_chose(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> None:
+    (tmp_path / "towns.md").write_text("# Towns\n" + "Aalen has a bridge and a tower. " * 60)
+    base = f'embedding = "{tiny_embedding_folder}"'
+    file = write_task(tmp_path, tiny_model_folder, ["rag"], data='documents = ["towns.md"]', base=base)
+    result = study(file, listeners=[])
+    record = folder_of(file, result) / "arms" / "rag" / "arm.json"
+    kept = json.loads(record.read_text())
+    kept["result"]["chosen"] |= {"chunk_words": 30, "passages": 1}
+    record.write_text(json.dumps(kept))
+    shutil.rmtree(tmp_path / ".trimtab" / "index")
+    found = ask("Where is the bridge?", task=file, arm="rag", listeners=[])
+    assert len(found.hits[0].passage.text.split()) <= 40
+    assert (tmp_path / ".trimtab" / "index-30").is_dir()
+    assert not (tmp_path / ".trimtab" / "index").exists()  # the one of the usual size is not made for it

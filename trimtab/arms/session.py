@@ -84,12 +84,7 @@ class Session:
         """The embedding model."""
         return Embedder(resolve(self.task.base.embedding, near=self.task.folder))
 
-    @property
-    def index(self) -> Index:
-        """The index over the task's documents in passages of the usual size."""
-        return self.index_of(WORDS)
-
-    def index_of(self, chunk_words: int) -> Index:
+    def index_of(self, chunk_words: int = WORDS) -> Index:
         """The index over the task's documents in passages of about so many words: made when first asked for, brought up to date then."""
         if chunk_words not in self._indexes:
             index = self._opened_index(chunk_words)

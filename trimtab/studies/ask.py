@@ -77,7 +77,7 @@ def ask(
         with ready(session, chosen, context, saved.folder if saved else own.folder / FOLDER) as able:
             if chosen.retrieves:
                 opening.progress(arm=chosen.name).emit("index")
-                _ = session.index
+                _ = session.index_of(context.words)
             began = time.perf_counter()
             prompt = able.builder.prompts([example])[0]
             answer = able.many([prompt])[0].text
