@@ -16,12 +16,11 @@ from pathlib import Path
 from trimtab import train
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import put_on
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import Task, load_task
-from trimtab.model.adapters import merged
+from trimtab.model.adapters import load_adapter, merged
 
 RESULT = Path(__file__).resolve().parent / "results" / "bf16_answers.json"
 
@@ -30,7 +29,7 @@ def in_precision(task: Task, precision: str, run: Path) -> Session:
     """The base model in `precision` with the run's adapter on."""
     base = task.base.model_copy(update={"precision": precision})
     session = open_session(open_workspace(task.model_copy(update={"base": base})))
-    put_on(session, run)
+    load_adapter(session.fresh_base(), run / "adapter")
     return session
 
 
@@ -61,9 +60,7 @@ def main() -> None:
         for precision in ("bf16", "fp32"):
             session = in_precision(task, precision, run)
             questions = session.workspace.splits["test"][: chosen.questions]
-            given[precision] = answers(
-                session, PromptBuilder(session, Context(kind="prompt", count=0)).prompts(questions)
-            )
+            given[precision] = answers(session, PromptBuilder(session, Context()).prompts(questions))
     low, full = given["bf16"], given["fp32"]
     result = {
         "what": "share of greedy answers that differ to the letter, LoRA r=16 on the handbook example, smollm2-135m-q4",

@@ -15,8 +15,9 @@ from typing import Any
 
 from trimtab import load_task
 from trimtab.arms.contexts import Context
+from trimtab.arms.recipe import recipe
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import prepare, recipe, training_rows
+from trimtab.arms.weights import prepare, training_rows
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_json, write_json
 from trimtab.base.grammar import METHODS, named
@@ -40,7 +41,7 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
         training_rows(session, Context(), session.part(split, count), 0)[0]
         for split, count in (("train", ROWS), ("dev", DEV_ROWS))
     )
-    plan = recipe(arm, len(rows), 0)
+    plan = recipe(arm, len(rows), 0, hidden=session.base.model.config.hidden_size)
     prepare(session, plan)
     release_memory()
     asked = Supervised(dev, batch=DEV_ROWS, seed=0)

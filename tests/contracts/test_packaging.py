@@ -1,6 +1,8 @@
 """What is declared, shipped and told: dependencies are those that are imported, and no text speaks of one machine."""
 
 import ast
+import importlib
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -29,6 +31,18 @@ INDIRECT = {
 OF_A_MACHINE = re.compile(r"(?<![\w.~/-])/(?:home|Users|root|work|opt|mnt|srv|var)/\w")
 TEXTS = ("*.md", "*.toml", "*.cff", "Makefile", ".ci/run", ".github/**/*", "docs/**/*.md", "docs/*.toml")
 TEXTS += ("trimtab/**/*.py", "trimtab/**/*.md", "trimtab/**/*.toml", "examples/*.py", "benchmarks/**/*.md")
+
+
+@pytest.mark.parametrize("script", [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("docs/*.py")], ids=lambda path: path.name)
+def test_scripts_beside_the_package_import_what_is_there(script: Path) -> None:
+    """They run seldom, and would be found broken when a figure is to be measured again."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "trimtab":
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}"), (
+                    alias.name
+                )
 
 
 def declared(*extras: str) -> set[str]:
