@@ -142,7 +142,6 @@ def test_a_study_killed_in_a_trial_goes_on_with_that_trial(
     begin(task)
     with pytest.raises(Killed):
         study(task, resume="latest", listeners=[kill])
-    steps = [event for event in events(folder_of(task)) if event["stage"] == "train"]
     result = study(task, resume="latest", listeners=[])
     for name in ARMS:
         once, again = arm_of(whole[1], name), arm_of(result, name)
@@ -150,10 +149,8 @@ def test_a_study_killed_in_a_trial_goes_on_with_that_trial(
         assert (again.score, again.seeds) == (once.score, once.seeds), name
         if once.effort is not None:
             assert searched(again) == searched(once)
-    later = [event for event in events(folder_of(task, result)) if event["stage"] == "train"][len(steps) :]
-    assert (
-        len(steps) + len(later) <= len([event for event in events(folder_of(*whole)) if event["stage"] == "train"]) + 60
-    )  # what lay behind the last checkpoint is done again, and no more
+    trained = [sum("loss" in event for event in events(place)) for place in (folder_of(task), folder_of(*whole))]
+    assert trained[0] - trained[1] <= 3  # what lay behind the last checkpoint, a quarter of a run, is done again
     assert read_arm(folder_of(task, result) / "arms" / "own") is not None
 
 

@@ -194,7 +194,7 @@ def test_planning_may_take_a_tenth_of_the_budget_and_what_is_cut_is_told(
     folder = folder_of(task, result)
     assert asked == [60.0]
     assert json.loads((folder / "manifest.json").read_text())["cuts"] == [
-        "what each arm may try on dev: all stand as they usually are"
+        "all searching on dev, so that arms stand as they usually are"
     ]
     assert [arm.status for arm in result.arms] == ["done", "done"]
     told = [event["note"] for event in events(folder) if event.get("note")]

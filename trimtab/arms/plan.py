@@ -98,9 +98,9 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
         allowance = replace(allowance, search_seconds=share)
         if whole:
             cuts.append(
-                f"what each arm may try on dev, to {share:.0f} of {whole:.0f} seconds"
+                f"the searching of each arm on dev, to {share:.0f} of {whole:.0f} seconds"
                 if share
-                else "what each arm may try on dev: all stand as they usually are"
+                else "all searching on dev, so that arms stand as they usually are"
             )
         most = max((stage.epochs for arm in arms for stage in arm.stages), default=0.0)
         for epochs in EPOCH_CUTS:
