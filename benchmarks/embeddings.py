@@ -165,8 +165,8 @@ def hidden(base: Base, prompts: Sequence[Sequence[int]]) -> dict[str, Array]:
     ]
     found = {f"{how} of {layer}": {} for how in ("mean", "end") for layer in ("middle", "last")}
     with torch.no_grad():
-        for part in micro_batches(units, MICRO_TOKENS):
-            batch = pack([row for unit in part for row in unit])
+        for part in micro_batches(units, MICRO_TOKENS, shared=False):
+            batch = pack([row for unit in part for row in unit], shared=False)
             caught["last"] = base.hidden(batch.ids_N, batch.positions_N, batch.layout)
             begins = [0, *(batch.scored_M + 1).tolist()]
             for place, number in enumerate(batch.labels_M.tolist()):

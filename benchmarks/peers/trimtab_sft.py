@@ -50,7 +50,7 @@ def main() -> None:
         )
     )
     seconds = ends[steps - 1] - ends[plan["warmup"] - 1]
-    tokens = sum(batch.ids_N.shape[0] for step in range(plan["warmup"], steps) for batch in objective.batches(step))
+    tokens = sum(batch.row_tokens for step in range(plan["warmup"], steps) for batch in objective.batches(step))
     print(
         json.dumps(
             {

@@ -43,5 +43,5 @@ def _read(base: Base, fresh: Sequence[tuple[int, ...]], prefix: Prefix | None) -
         hidden_ND = base.hidden(ids_N, positions_N, layout)
     else:
         pairs = list(zip(prefix.keys, prefix.values, strict=True))
-        hidden_ND = base.hidden(ids_N, positions_N + len(prefix), Behind(0, layout.lengths, pairs))
+        hidden_ND = base.hidden(ids_N, positions_N + len(prefix), Behind(0, layout, pairs))
     return hidden_ND[torch.tensor(layout.lengths).cumsum(0).to(device) - 1]

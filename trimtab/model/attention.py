@@ -5,6 +5,7 @@ Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -36,33 +37,45 @@ class Rule:
 
 
 class Segments:
-    """Sequences laid end to end, each causal and blind to the others: the layout of training and of prefill.
+    """Sequences laid end to end, each causal and blind to the others but for its parents: the layout of training and of prefill.
 
-    `lengths` are in tokens and sum to N.
+    `lengths` are in tokens and sum to N. `parents` says for each sequence which one it goes on from, None for one that begins; a
+    parent stands before its children, and they see it whole.
     """
 
-    def __init__(self, lengths: list[int]) -> None:
+    def __init__(self, lengths: list[int], parents: Sequence[int | None] | None = None) -> None:
         self.lengths = lengths
-        self.positions_N = torch.cat([torch.arange(length) for length in lengths])
+        self.chains: list[tuple[int, ...]] = []
+        for parent in parents or [None] * len(lengths):
+            self.chains.append(() if parent is None else (*self.chains[parent], parent))
+        starts = [sum(lengths[number] for number in chain) for chain in self.chains]
+        positions = [torch.arange(at, at + length) for at, length in zip(starts, lengths, strict=True)]
+        self.positions_N = torch.cat(positions)
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
         """Causal attention, one sequence at a time: no score is computed that would be masked by padding."""
-        outs, start = [], 0
-        for length in self.lengths:
-            own = slice(start, start + length)
-            outs.append(causal(query_HND[:, own], key_KND[:, own], value_KND[:, own], rule).transpose(0, 1))
-            start += length
-        return torch.cat(outs)
+        queries, keys, values = (torch.split(side, self.lengths, dim=1) for side in (query_HND, key_KND, value_KND))
+        outs = (
+            causal(query_HQD, self.seen(keys, number), self.seen(values, number), rule).transpose(0, 1)
+            for number, query_HQD in enumerate(queries)
+        )
+        return torch.cat(list(outs))
+
+    def seen(self, pieces: Sequence[Tensor], number: int) -> Tensor:
+        """Of tensors `[K, tokens, D]`, one a sequence, those that a sequence goes on from and its own, as one."""
+        chain = self.chains[number]
+        return torch.cat([*(pieces[one] for one in chain), pieces[number]], dim=1) if chain else pieces[number]
 
 
 def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> Tensor:
     """Attention of the last Q of T positions over all before them and themselves, as `out_HQD`."""
     queries, keys = query_HQD.shape[1], key_KTD.shape[1]
-    if queries != keys or rule.softcap is not None or (rule.window is not None and keys > rule.window):
-        return masked(query_HQD, key_KTD, value_KTD, visible(queries, keys, rule.window, query_HQD.device), rule)
-    if query_HQD.requires_grad and query_HQD.device.type == "cpu" and queries <= _PRODUCTS_UP_TO:
+    plain = rule.softcap is None and (rule.window is None or keys <= rule.window)
+    if plain and query_HQD.requires_grad and query_HQD.device.type == "cpu" and keys <= _PRODUCTS_UP_TO:
         out_HQD: Tensor = _CausalProducts.apply(query_HQD, key_KTD, value_KTD, rule.scale)  # type: ignore[no-untyped-call]
         return out_HQD
+    if not plain or queries != keys:
+        return masked(query_HQD, key_KTD, value_KTD, visible(queries, keys, rule.window, query_HQD.device), rule)
     groups = query_HQD.shape[0] // key_KTD.shape[0]
     key_HTD, value_HTD = repeat_heads(key_KTD, groups), repeat_heads(value_KTD, groups)
     return F.scaled_dot_product_attention(
@@ -71,35 +84,34 @@ def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) ->
 
 
 class _CausalProducts(torch.autograd.Function):
-    """Causal attention of one short sequence as plain matrix products; query heads that share a key head are rows of one product.
+    """Causal attention of the last Q of T positions as plain matrix products; query heads that share a key head are rows of one product.
 
     On CPU the products of the upper half, computed in vain, cost less than what the flash kernel loses against the rate
-    of a product, most of all in its backward pass. The weights `[K, G, T, T]` are kept, hence the limit on the length.
+    of a product, most of all in its backward pass. The weights `[K, G, Q, T]` are kept, hence the limit on the length.
     """
 
     @staticmethod
-    def forward(ctx: Any, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float) -> Tensor:
-        heads, length, size = query_HTD.shape
-        shared = key_KTD.shape[0]
-        query_KRD = query_HTD.reshape(shared, -1, size)
-        scores_KGTT = (query_KRD @ key_KTD.transpose(1, 2)).view(shared, -1, length, length).float().mul_(scale)
-        scores_KGTT.masked_fill_(~visible(length, length, None, query_HTD.device), float("-inf"))
-        weights_KRT = scores_KGTT.softmax(-1).to(value_KTD.dtype).view(shared, -1, length)
+    def forward(ctx: Any, query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float) -> Tensor:
+        queries, size = query_HQD.shape[1:]
+        shared, keys = key_KTD.shape[:2]
+        query_KRD = query_HQD.reshape(shared, -1, size)
+        scores_KGQT = (query_KRD @ key_KTD.transpose(1, 2)).view(shared, -1, queries, keys).float().mul_(scale)
+        scores_KGQT.masked_fill_(~visible(queries, keys, None, query_HQD.device), float("-inf"))
+        weights_KRT = scores_KGQT.softmax(-1).to(value_KTD.dtype).view(shared, -1, keys)
         ctx.save_for_backward(query_KRD, key_KTD, value_KTD, weights_KRT)
         ctx.scale = scale
-        return (weights_KRT @ value_KTD).view(heads, length, size)
+        return (weights_KRT @ value_KTD).view(query_HQD.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query_KRD, key_KTD, value_KTD, weights_KRT = ctx.saved_tensors
-        heads, length, size = grads[0].shape
         grad_KRD = grads[0].reshape(query_KRD.shape)
         grad_value_KTD = weights_KRT.transpose(1, 2) @ grad_KRD
         grad_weights_KRT = (grad_KRD @ value_KTD.transpose(1, 2)).float()
         inner_KR1 = (grad_weights_KRT * weights_KRT).sum(-1, keepdim=True)
         grad_scores_KRT = grad_weights_KRT.sub_(inner_KR1).mul_(weights_KRT).mul_(ctx.scale).to(key_KTD.dtype)
-        grad_query_HTD = (grad_scores_KRT @ key_KTD).view(heads, length, size)
-        return grad_query_HTD, grad_scores_KRT.transpose(1, 2) @ query_KRD, grad_value_KTD, None
+        grad_query_HQD = (grad_scores_KRT @ key_KTD).view(grads[0].shape)
+        return grad_query_HQD, grad_scores_KRT.transpose(1, 2) @ query_KRD, grad_value_KTD, None
 
 
 def masked(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tensor, rule: Rule) -> Tensor:

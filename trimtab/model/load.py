@@ -60,7 +60,7 @@ class Base:
         """
         virtual = virtual_of(self.model)
         if virtual is not None and isinstance(layout, Segments):
-            return virtual.hidden(self.model, ids_N, positions_N, layout.lengths)
+            return virtual.hidden(self.model, ids_N, positions_N, layout)
         return hidden_states(self.model, ids_N, positions_N, layout)
 
     def logits(self, hidden_MD: Tensor) -> Tensor:

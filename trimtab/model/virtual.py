@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.attention import Layout, Rule, causal
+from trimtab.model.attention import Layout, Rule, Segments, causal
 
 NAME = "virtual"  # of the module, beside the model's own
 _COMMON = (
@@ -22,16 +22,16 @@ _COMMON = (
 
 
 class Behind:
-    """Sequences laid end to end, each causal behind the same tokens and blind to the others.
+    """`Segments` that all stand behind the same tokens.
 
     The first `count` of the row are these tokens, or their keys and values `[K, P, D]` are given layer by layer.
     """
 
-    def __init__(self, count: int, lengths: Sequence[int], given: Sequence[tuple[Tensor, Tensor]] | None) -> None:
-        self.count, self.lengths, self.given = count, list(lengths), given
+    def __init__(self, count: int, layout: Segments, given: Sequence[tuple[Tensor, Tensor]] | None) -> None:
+        self.count, self.layout, self.given = count, layout, given
 
     def attend(self, layer: int, query_HCD: Tensor, key_KCD: Tensor, value_KCD: Tensor, rule: Rule) -> Tensor:
-        """Causal attention over [the same tokens; own tokens], one sequence at a time."""
+        """Causal attention over [the same tokens; what a sequence goes on from; own tokens], one sequence at a time."""
         outs, start = [], 0
         if self.given is None:
             key_KPD, value_KPD = key_KCD[:, : self.count], value_KCD[:, : self.count]
@@ -39,12 +39,12 @@ class Behind:
             start = self.count
         else:
             key_KPD, value_KPD = self.given[layer]
-        for length in self.lengths:
-            own = slice(start, start + length)
-            key_KTD = torch.cat([key_KPD, key_KCD[:, own]], dim=1)
-            value_KTD = torch.cat([value_KPD, value_KCD[:, own]], dim=1)
-            outs.append(causal(query_HCD[:, own], key_KTD, value_KTD, rule).transpose(0, 1))
-            start += length
+        own = (torch.split(side[:, start:], self.layout.lengths, dim=1) for side in (query_HCD, key_KCD, value_KCD))
+        queries, keys, values = own
+        for number, query_HQD in enumerate(queries):
+            key_KTD = torch.cat([key_KPD, self.layout.seen(keys, number)], dim=1)
+            value_KTD = torch.cat([value_KPD, self.layout.seen(values, number)], dim=1)
+            outs.append(causal(query_HQD, key_KTD, value_KTD, rule).transpose(0, 1))
         return torch.cat(outs)
 
 
@@ -65,7 +65,7 @@ class Virtual(nn.Module):
         """Numbers that no token has."""
         return tuple(range(-1 - len(self), -1))
 
-    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, lengths: Sequence[int]) -> Tensor:
+    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: Segments) -> Tensor:
         """Last hidden states `hidden_NE` of sequences laid end to end; `positions_N` count from their own beginnings."""
         raise NotImplementedError
 
@@ -79,12 +79,12 @@ class SoftPrompt(Virtual):
 
     PEFT_TYPE = "PROMPT_TUNING"
 
-    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, lengths: Sequence[int]) -> Tensor:
+    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: Segments) -> Tensor:
         """The virtual tokens are read once, at the beginning of the row, for all sequences in it."""
         count, embeddings_NE = len(self), model.get_input_embeddings()(ids_N)
         rows_CE = torch.cat([self.values.to(embeddings_NE.dtype), embeddings_NE])
         positions_C = torch.cat([torch.arange(count, device=positions_N.device), positions_N + count])
-        return _read(model, positions_C, Behind(count, lengths, None), inputs_embeds=rows_CE[None])[count:]
+        return _read(model, positions_C, Behind(count, layout, None), inputs_embeds=rows_CE[None])[count:]
 
     def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
         """What the model makes of the embeddings."""
@@ -98,10 +98,10 @@ class LearnedPrefix(Virtual):
 
     PEFT_TYPE = "PREFIX_TUNING"
 
-    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, lengths: Sequence[int]) -> Tensor:
+    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: Segments) -> Tensor:
         """Every sequence sees the trained keys and values before its own."""
-        layout = Behind(len(self), lengths, self.keys_and_values(model))
-        return _read(model, positions_N + len(self), layout, input_ids=ids_N[None])
+        behind = Behind(len(self), layout, self.keys_and_values(model))
+        return _read(model, positions_N + len(self), behind, input_ids=ids_N[None])
 
     def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
         """The trained numbers themselves."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from trimtab.base.records import Encoded
 from trimtab.model.attention import Segments
+from trimtab.training.tree import LEAST_SHARED, end_to_end, shared_tokens, tree_of
 
 # Tokens of one forward and backward pass: bounds memory, changes nothing else.
 MICRO_TOKENS = 512
@@ -49,7 +51,8 @@ class Row:
 class Batch:
     """Sequences laid end to end; the hidden state at `scored_M` in the flat row is scored with `labels_M`, weighted by `weights_M`.
 
-    One position may stand several times with different labels, as the end of a prefix that several rows share does.
+    One position may stand several times with different labels, as the end of a prefix that several rows share does. `row_M` says
+    which of the `rows` a label belongs to; `row_tokens` counts the tokens of all of them, shared or not.
     """
 
     ids_N: Tensor
@@ -57,6 +60,9 @@ class Batch:
     scored_M: Tensor
     labels_M: Tensor
     weights_M: Tensor
+    row_M: Tensor
+    rows: int
+    row_tokens: int
     layout: Segments
 
     @property
@@ -65,22 +71,29 @@ class Batch:
         return self.labels_M.shape[0]
 
 
-def pack(rows: Sequence[Row]) -> Batch:
-    """Lay rows end to end; one with a weight of 0 is read but scores nothing."""
-    ids: list[int] = []
+def pack(rows: Sequence[Row], *, shared: bool = True) -> Batch:
+    """Lay rows into one flat row, what several begin with once (`shared`); one with a weight of 0 is read but scores nothing."""
+    ids = [row.encoded.ids for row in rows]
+    tree = tree_of(ids) if shared else end_to_end(ids)
+    starts = list(accumulate(map(len, tree.runs), initial=0))
     scored: list[int] = []
     labels: list[int] = []
     weights: list[float] = []
-    for row in rows:
+    row_of: list[int] = []
+    for number, (row, path) in enumerate(zip(rows, tree.paths, strict=True)):
         targets = row.targets if row.weight else ()
-        scored += [len(ids) + place for place, _ in targets]
+        places = [place for run in path for place in range(starts[run], starts[run + 1])]
+        scored += [places[place] for place, _ in targets]
         labels += [label for _, label in targets]
         weights += [row.weight] * len(targets)
-        ids += row.encoded.ids
-    layout = Segments([len(row.encoded.ids) for row in rows])
+        row_of += [number] * len(targets)
+    layout = Segments([len(run) for run in tree.runs], tree.parents)
     return Batch(
-        ids_N=torch.tensor(ids),
+        ids_N=torch.tensor([token for run in tree.runs for token in run]),
         positions_N=layout.positions_N,
+        row_M=torch.tensor(row_of, dtype=torch.long),
+        rows=len(rows),
+        row_tokens=sum(map(len, ids)),
         scored_M=torch.tensor(scored, dtype=torch.long),
         labels_M=torch.tensor(labels, dtype=torch.long),
         weights_M=torch.tensor(weights, dtype=torch.float32),
@@ -116,21 +129,28 @@ def step_batches(rows: Sequence[Row], *, batch: int, step: int, seed: int) -> li
     return [pack([row for unit in part for row in unit]) for part in micro_batches(units, MICRO_TOKENS)]
 
 
-def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int) -> list[list[tuple[Row, ...]]]:
+def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool = True) -> list[list[tuple[Row, ...]]]:
     """Split the rows of one step so that none of the parts exceeds `tokens`, unless a single unit does.
 
-    The rows of a unit (a pair, a group) stand in one part, next to each other and in their order.
+    What rows begin with in common counts once where it is `shared`. The rows of a unit (a pair, a group) stand in one part, next to each other and in their order.
     """
     parts: list[list[tuple[Row, ...]]] = []
     room = 0
     for unit in sorted(units, key=_tokens):
-        if not parts or _tokens(unit) > room:
+        new = _tokens(unit) - (_shared(parts[-1][0][0], unit[0]) if parts and shared else 0)
+        if not parts or new > room:
             parts.append([])
-            room = tokens
+            room, new = tokens, _tokens(unit)
         parts[-1].append(unit)
-        room -= _tokens(unit)
+        room -= new
     return parts
 
 
 def _tokens(unit: tuple[Row, ...]) -> int:
-    return sum(len(row.encoded.ids) for row in unit)
+    return sum(len(row.encoded.ids) for row in unit) - sum(_shared(*both) for both in pairwise(unit))
+
+
+def _shared(left: Row, right: Row) -> int:
+    """Tokens that are read once for both."""
+    shared = shared_tokens(left.encoded.ids, right.encoded.ids)
+    return shared if shared >= LEAST_SHARED else 0

@@ -26,8 +26,10 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
         for number, ids in enumerate(prompts)
     ]
     with torch.no_grad(), _middle(base) as caught:
-        for part in micro_batches(units, MICRO_TOKENS):
-            batch = pack([row for unit in part for row in unit])
+        for part in micro_batches(units, MICRO_TOKENS, shared=False):
+            batch = pack(
+                [row for unit in part for row in unit], shared=False
+            )  # a mean over a prompt wants it in one piece
             base.hidden(batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout)
             hidden_ND = caught.pop().float().cpu()
             ends = (batch.scored_M + 1).tolist()

@@ -169,7 +169,7 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
                 optimizer.collect()
                 loss += float(part.value.detach())
                 _add(figures, part)
-                state.tokens += batch.ids_N.shape[0]
+                state.tokens += batch.row_tokens
             norm = optimizer.clip_gradients()
             _require_numbers(job, state.step + 1, {"loss": loss, "gradient norm": norm, **figures})
             rate = learning_rate_at(state.step, steps, settings.learning_rate, settings.schedule)
@@ -221,9 +221,8 @@ def _by_row(batch: Batch, part: Loss) -> list[float]:
     """What each row of a batch adds to its loss; nothing where the objective does not tell."""
     if part.parts_M is None:
         return []
-    row_M = torch.bucketize(batch.scored_M, torch.tensor(batch.layout.lengths).cumsum(0), right=True)
     parts_M = part.parts_M.double().cpu()
-    sums: list[float] = parts_M.new_zeros(len(batch.layout.lengths)).index_add(0, row_M, parts_M).tolist()
+    sums: list[float] = parts_M.new_zeros(batch.rows).index_add(0, batch.row_M, parts_M).tolist()
     return sums
 
 
