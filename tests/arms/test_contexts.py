@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cross_encoder import save_cross_encoder
 from study_tasks import UNKNOWN, rows_of, write_task
 
-from trimtab.arms.contexts import GOLD_MISSING, Context, NearestShots, PromptBuilder, context_for, fixed_shots
+from trimtab.arms.contexts import USUAL_MIX, Context, NearestShots, PassageMix, PromptBuilder, context_for, fixed_shots
+from trimtab.arms.search import MENUS, rounds
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message
@@ -104,6 +106,25 @@ def test_passages_asked_for_are_the_best_ones(session: Session) -> None:
         assert prompt.hits == found[:2]
 
 
+def test_a_re_ranking_model_puts_the_passages_in_order_unless_dev_chose_otherwise(
+    session: Session, tmp_path: Path
+) -> None:
+    named = session.task.base.model_copy(update={"reranker": str(save_cross_encoder(tmp_path / "cross"))})
+    task = session.task.model_copy(update={"base": named})
+    ranked = Session(replace(session.workspace, task=task))
+    test = session.workspace.splits["test"]
+    again, found = (PromptBuilder(ranked, Context(passages=3, rerank=rerank)).prompts(test) for rerank in (1, 0))
+    assert [prompt.hits for prompt in found] == [hits[:3] for hits in session.hits(test)]
+    assert [prompt.hits for prompt in again] != [prompt.hits for prompt in found]
+    for prompt in again:
+        scores = [hit.score for hit in prompt.hits]
+        assert scores == sorted(scores, reverse=True)
+    arm = parse_arm("rag", task)
+    tried = [options(context_for(arm)) for options in rounds(ranked, arm, context_for(arm), MENUS["standard"])]
+    assert [context.rerank for what, contexts in tried if what == "rerank" for context in contexts] == [1, 0]
+    assert context_for(arm, Context(passages=3, rerank=0).chosen()).rerank == 0
+
+
 def test_training_shows_the_right_passage_and_sometimes_not(session: Session) -> None:
     train = session.workspace.splits["train"]
     pairs = PromptBuilder(session, Context(passages=2)).training_prompts(train, 0)
@@ -121,9 +142,31 @@ def test_training_shows_the_right_passage_and_sometimes_not(session: Session) ->
         else:
             missing += 1
             assert answer == UNKNOWN  # these data know such answers
-    assert 0 < missing < 3 * GOLD_MISSING * answerable
+    assert 0 < missing < 3 * USUAL_MIX.gold_missing * answerable
     assert PromptBuilder(session, Context(passages=2)).training_prompts(train, 0) == pairs
     assert PromptBuilder(session, Context(passages=2)).training_prompts(train, 1) != pairs
+
+
+@pytest.mark.parametrize("distractors", [0.0, 0.5])
+def test_beside_the_right_passage_stands_the_share_of_others_that_was_chosen(
+    session: Session, distractors: float
+) -> None:
+    train = session.workspace.splits["train"]
+    builder = PromptBuilder(session, Context(passages=3))
+    usual = builder.training_prompts(train, 0)
+    fewer = builder.training_prompts(train, 0, PassageMix(distractors=distractors))
+    beside = 0
+    right = 0
+    for (before, answer), (now, same), example in zip(usual, fewer, train, strict=True):
+        assert answer == same
+        named = [hit for hit in now.hits if example.passages and hit.passage.document.endswith(example.passages[0])]
+        if answer == UNKNOWN:  # where no passage is right, or it is left out, all the others stay
+            assert {hit.passage.id for hit in now.hits} == {hit.passage.id for hit in before.hits}
+            continue
+        assert named
+        right += 1
+        beside += len(now.hits) - 1
+    assert beside == 0 if distractors == 0 else 0.5 * right < beside < 1.5 * right
 
 
 def test_the_right_passage_does_not_always_stand_in_the_same_place(session: Session) -> None:

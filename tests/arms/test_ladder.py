@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimtab.arms.contexts import PassageMix
 from trimtab.arms.ladder import LONGER, LOOKS, STEP, Open, Run, Setting, climb
 from trimtab.arms.search import MENUS
 from trimtab.base.errors import DivergedError
+from trimtab.base.tables import Effort
 from trimtab.training.loop import TrainResult
 from trimtab.training.monitor import Reading, best_of
 
@@ -23,14 +25,14 @@ STANDARD = MENUS["standard"]
 
 def runs(loss: Callable[[Setting, float], float]) -> tuple[Run, list[tuple[float, float]]]:
     """Runs whose dev loss follows from setting and epochs, an epoch a second; and what each took, by rate and seconds."""
-    taken: dict[float, float] = {}
-    marks: dict[tuple[float, int | None], list[float]] = {}
+    taken: dict[Setting, float] = {}
+    marks: dict[Setting, list[float]] = {}
     log: list[tuple[float, float]] = []
 
     def run(setting: Setting, look: int | None) -> TrainResult:
-        rate = (setting.learning_rate, setting.rank)
+        begun = setting.begun()
         until = setting.epochs * (look or LOOKS) / LOOKS
-        known = marks.setdefault(rate, [])
+        known = marks.setdefault(begun, [])
         known += [
             mark
             for n in range(1, LOOKS + 1)
@@ -43,7 +45,7 @@ def runs(loss: Callable[[Setting, float], float]) -> tuple[Run, list[tuple[float
             Reading(step=round(1000 * mark), train_loss=0.0, dev_loss=loss(setting, mark), dev_metric=None, rows=())
             for mark in here
         )
-        taken[rate] = max(taken.get(rate, 0.0), until)
+        taken[begun] = max(taken.get(begun, 0.0), until)
         log.append((setting.learning_rate, until))
         return TrainResult(
             finished=look is None,
@@ -151,3 +153,25 @@ def test_a_wider_rank_is_tried_by_a_thorough_search_alone() -> None:
     assert climb(runs(loss)[0], centre, EVERYTHING, MENUS["thorough"], 1e9)[0].rank == 64
     assert climb(runs(loss)[0], centre, EVERYTHING, STANDARD, 1e9)[0].rank == 16
     assert climb(runs(loss)[0], centre, replace(EVERYTHING, rank=False), MENUS["thorough"], 1e9)[0].rank == 16
+
+
+@pytest.mark.parametrize(
+    ("best", "effort", "found"),
+    [
+        (PassageMix(distractors=0.5), "standard", True),
+        (PassageMix(gold_missing=0.3, distractors=0.5), "standard", True),
+        (PassageMix(gold_missing=0.0), "standard", False),
+        (PassageMix(gold_missing=0.0), "thorough", True),
+    ],
+)
+def test_what_prompts_show_of_passages_is_kept_where_dev_shows_it_to_help(
+    best: PassageMix, effort: Effort, found: bool
+) -> None:
+    def loss(setting: Setting, epochs: float) -> float:
+        assert setting.mix is not None
+        away = abs(setting.mix.gold_missing - best.gold_missing) + abs(setting.mix.distractors - best.distractors)
+        return valley(1e-3)(setting, epochs) + away
+
+    chosen, _, tried = climb(runs(loss)[0], replace(CENTRE, mix=PassageMix()), EVERYTHING, MENUS[effort], 1e9)
+    assert (chosen.mix == best) is found
+    assert all({"gold_missing", "distractors"} <= trial.what.keys() for trial in tried.trials)

@@ -25,6 +25,7 @@ class Server:
     """Where it listens, the faults still to come (one a request), and the requests it got."""
 
     url: str = ""
+    says: str = ""  # in place of what the model would
     faults: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -67,6 +68,13 @@ def build(server: Server) -> FastAPI:
                 return PlainTextResponse('{"choices": [')
             if fault == "other":
                 return JSONResponse({"choices": []})
+            if server.says:
+                asked, said = len(encode(body["messages"])), server.says
+                usage = {"prompt_tokens": asked, "completion_tokens": len(said.split())}
+                message = {"role": "assistant", "content": said}
+                return JSONResponse(
+                    {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+                )
             answer = completion(body["messages"], body["max_tokens"])
         usage = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": len(answer.ids)}
         message = {"role": "assistant", "content": decode(answer.ids)}

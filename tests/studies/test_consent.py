@@ -41,7 +41,7 @@ def with_api(folder: Path, url: str = URL, key: bool = True) -> Task:
 
 
 def require(task: Task, *allow: str, **more: Any) -> None:
-    require_consent(task, task.arms, allow=allow, **more)
+    require_consent(task, [arm.endpoint for arm in task.arms if arm.endpoint], allow=allow, **more)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from trimtab.answering.reply import (
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.files import append_line, read_lines, sha256_text
 from trimtab.base.records import Generation, Prompt
+from trimtab.base.tables import ApiTable
 from trimtab.base.visible import visible
 
 FIRST_WAIT = 0.5  # seconds before the second attempt: doubled each time, or what Retry-After asks for
@@ -200,6 +201,11 @@ class RemoteModel:
     def _without_key(self, text: str) -> str:
         """Foreign text on one line, with nothing in it that is the key, or a piece of it, or obeyed by a terminal."""
         return visible(masked(" ".join(text[:_LOOKED_AT].split()), self._key))
+
+
+def remote_model(table: ApiTable, kept: Path | None = None) -> RemoteModel:
+    """The model of an `[api.NAME]` table; raises InputError when its key is not there."""
+    return RemoteModel(table.url, table.model, table.key_env, api=table.api, kept=kept)
 
 
 def match_label(text: str, labels: Sequence[str]) -> str:

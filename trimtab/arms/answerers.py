@@ -11,7 +11,7 @@ from pathlib import Path
 from trimtab.answering.cache import Prefix, shared_length
 from trimtab.answering.choose import hold_prefix
 from trimtab.answering.ends import ends
-from trimtab.answering.remote import RemoteModel
+from trimtab.answering.remote import remote_model
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.linear import Answerer, linear_answerer
 from trimtab.arms.session import Session
@@ -155,20 +155,16 @@ def lacking_keys(task: Task) -> dict[str, str]:
     for arm in task.arms:
         if arm.endpoint:
             try:
-                _endpoint(task, arm.endpoint)
+                remote_model(task.api[arm.endpoint])
             except InputError as error:
                 lacking[arm.name] = f"{error.problem}; {error.remedy}"
     return lacking
 
 
-def _endpoint(task: Task, name: str, replies: Path | None = None) -> RemoteModel:
-    table = task.api[name]
-    return RemoteModel(table.url, table.model, table.key_env, api=table.api, kept=replies)
-
-
 def _remote(session: Session, arm: Arm, replies: Path | None = None) -> Answerer:
-    model = _endpoint(session.task, arm.endpoint or "", replies)
+    table = session.task.api[arm.endpoint or ""]
+    model = remote_model(table, replies)
     labels = session.workspace.labels if session.task.task.kind == "classify" else ()
-    if session.task.api[arm.endpoint or ""].api != "chat":  # it writes nothing, so that no length has to be counted
+    if table.api != "chat":  # it writes nothing, so that no length has to be counted
         return lambda prompts: model.generate(prompts, 0, labels)
     return lambda prompts: model.generate(prompts, session.output_tokens, labels)

@@ -20,7 +20,17 @@ from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.search import EVEN
 
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
-GOLD_MISSING = 0.1  # usual share of training prompts whose right passage is left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassageMix:
+    """What training prompts show of passages, as shares: of prompts whose right passage is left out, and of the others beside it that stay."""
+
+    gold_missing: float = 0.1
+    distractors: float = 1.0
+
+
+USUAL_MIX = PassageMix()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +38,8 @@ class Context:
     """A way of asking: how many passages and shots stand before the question, which kind of shots, and under which instruction.
 
     `draw`: which of the draws of fixed shots. `shot_passages`: each shot stands under its own right passage. `instruction`: None for
-    the task's own. `chunk_words`: of a passage, 0 for the usual; `vector_weight`: the share of the vectors in a search.
+    the task's own. `chunk_words`: of a passage, 0 for the usual; `vector_weight`: the share of the vectors in a search; `rerank`: the
+    task's model for it, where it names one, puts what was found in order.
     """
 
     passages: int = 0
@@ -39,12 +50,15 @@ class Context:
     instruction: str | None = None
     chunk_words: int = 0
     vector_weight: float = EVEN
+    rerank: int = 1
 
     def chosen(self) -> dict[str, float | int | str]:
         """What it is made of, where it is not the instruction alone; numbers by the names of the task file's settings."""
         found: dict[str, float | int | str] = {name: getattr(self, name) for name in NUMBERS if getattr(self, name)}
         if self.vector_weight != EVEN:
             found["vector_weight"] = self.vector_weight
+        if not self.rerank:
+            found["rerank"] = 0
         return found if self.instruction is None else {**found, "instruction": self.instruction}
 
     @property
@@ -74,6 +88,7 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
         shot_kind=shots_of(arm),
         instruction=instruction if isinstance(instruction, str) else None,
         vector_weight=weight if isinstance(weight, float) else EVEN,
+        rerank=0 if known.get("rerank") == 0 else 1,
     )
 
 
@@ -103,7 +118,12 @@ class PromptBuilder:
     def _looked_up(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
         """The passages that this context's search finds, the best first."""
         context = self.context
-        return self.session.hits(examples, chunk_words=context.words, vector_weight=context.vector_weight)
+        return self.session.hits(
+            examples,
+            chunk_words=context.words,
+            vector_weight=context.vector_weight,
+            rerank=bool(context.rerank),
+        )
 
     def _shots(self, examples: Sequence[Example]) -> list[list[Shot]]:
         """The shots of each example; one of the training rows is not shown its own answer."""
@@ -124,12 +144,13 @@ class PromptBuilder:
             self._shown[shot.id] = question, shot.references[0]
 
     def training_prompts(
-        self, examples: Sequence[Example], seed: int, gold_missing: float = GOLD_MISSING
+        self, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
     ) -> list[tuple[Prompt, str]]:
         """Prompts with the answer to imitate.
 
         With passages (after RAFT, Zhang et al. 2024): the right one among retrieved ones, put in where retrieval missed it, and
-        left out of a share of the prompts; there the answer is the task's `unknown` where the data knows such answers.
+        left out of a share of the prompts; there the answer is the task's `unknown` where the data knows such answers. Of the
+        others beside a right one a share stays.
         """
         if not self.context.passages:
             prompts = self.prompts(examples)
@@ -139,9 +160,12 @@ class PromptBuilder:
         for example, own, found in zip(examples, self._shots(examples), self._looked_up(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
             right = self._right(example, found)
-            missing = bool(right) and draw.random() < gold_missing
-            others = [hit for hit in found if hit not in right]
-            picked = [*([] if missing else right[:1]), *others][: self.context.passages]
+            missing = bool(right) and draw.random() < mix.gold_missing
+            shown = [] if missing else right[:1]
+            others = [hit for hit in found if hit not in right][: self.context.passages - len(shown)]
+            if shown and mix.distractors < 1:
+                others = [hit for hit in others if draw.random() < mix.distractors]
+            picked = [*shown, *others]
             draw.shuffle(picked)
             answer = self.session.task.task.unknown if missing and abstains else example.references[0]
             rows.append((self._fitted(example, own, picked), answer))

@@ -36,7 +36,11 @@ _ASPECTS = {
     "right passages of rows": ("passages",),
 }
 ROWS = (*_ASPECTS, "split of the rows")
-WEIGHTS = {"base": "weights of the base model", "embedding": "weights of the embedding model"}
+WEIGHTS = {
+    "base": "weights of the base model",
+    "embedding": "weights of the embedding model",
+    "reranker": "weights of the re-ranking model",
+}
 _SHOWN = 3  # differences that a message names
 
 
@@ -51,6 +55,8 @@ def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()
         found[WEIGHTS["base"]] = weights_digest(session.base_folder)
     if any(uses_embedding(arm) for arm in arms):
         found[WEIGHTS["embedding"]] = session.embedder.digest
+    if session.reranker is not None and any(arm.retrieves for arm in arms):
+        found[WEIGHTS["reranker"]] = session.reranker.digest
     return {**found, **{f"version of {name}": value for name, value in versions().items()}}
 
 

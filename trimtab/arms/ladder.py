@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+from trimtab.arms.contexts import PassageMix
 from trimtab.arms.search import Menu
 from trimtab.base.errors import DivergedError
 from trimtab.base.results import ArmEffort, Stopped, Trial
@@ -16,19 +17,20 @@ from trimtab.training.monitor import Reading, paired_error
 STEP = 2.5  # between two learning rates of the ladder
 LONGER, MOST_LONGER = 1.5, 6.0  # a run that still improves is made so many times as long, at most so long in all
 LOWER = 4  # rates, each a step lower, of which the first that does not diverge is the centre
-MISSING = (0.3, 0.0)  # shares of training prompts without their right passage, beside the usual one
+# What training prompts show of passages, beside the usual, the first ones tried first.
+MIXES = ({"gold_missing": 0.3}, {"distractors": 0.5}, {"gold_missing": 0.0}, {"distractors": 0.0})
 WIDER = 4  # a rank that dev asks for, in usual ones
 LOOKS = 4  # at dev in a run: rungs are the first two, and before the last one the rate begins to fall
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is varied of a stage; `rank` None for weights that have none, `gold_missing` for prompts without passages."""
+    """What is varied of a stage; `rank` None for weights that have none, `mix` for prompts without passages."""
 
     learning_rate: float
     epochs: float
     rank: int | None = None
-    gold_missing: float | None = None
+    mix: PassageMix | None = None
 
     def begun(self) -> Setting:
         """What tells one run from another: its length does not, it may be made longer."""
@@ -146,13 +148,11 @@ class _Climb:
         return True
 
     def others(self, best: Setting, *, rank: bool) -> list[Callable[[Setting], Setting]]:
-        """What else may be tried at the best rate: a higher rank, other shares of prompts without their right passage."""
-        thorough = self.menu.rates > 1
+        """What else may be tried at the best rate: a higher rank, other shares of passages in prompts."""
         found: list[Callable[[Setting], Setting]] = []
-        if best.gold_missing is not None:
-            shares = MISSING if thorough else MISSING[:1]
-            found += [partial(_with_missing, share=share) for share in shares]
-        if rank and thorough and best.rank is not None:
+        if best.mix is not None:
+            found += [partial(_with_mix, shares=shares) for shares in mixes(self.menu)]
+        if rank and self.menu.rates > 1 and best.rank is not None:
             found.append(lambda now: replace(now, rank=(now.rank or 0) * WIDER))
         return found
 
@@ -219,6 +219,7 @@ class _Climb:
         last = result.readings[-1] if result and result.readings else None
         kept = setting.begun() == chosen.begun()
         what = {**asdict(setting), "epochs": chosen.epochs if kept else setting.epochs}
+        what |= what.pop("mix") or {}
         return Trial(
             what={name: value for name, value in what.items() if value is not None},
             dev_loss=last.dev_loss if last else None,
@@ -229,8 +230,13 @@ class _Climb:
         )
 
 
-def _with_missing(setting: Setting, share: float) -> Setting:
-    return replace(setting, gold_missing=share)
+def mixes(menu: Menu) -> Sequence[Mapping[str, float]]:
+    """The shares that an effort tries of passages in training prompts: half of them, or all."""
+    return MIXES[: 2 * menu.rates]
+
+
+def _with_mix(setting: Setting, shares: Mapping[str, float]) -> Setting:
+    return replace(setting, mix=replace(setting.mix, **shares)) if setting.mix else setting
 
 
 def _reading(result: TrainResult | None, look: int) -> Reading | None:

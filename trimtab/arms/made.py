@@ -32,6 +32,7 @@ class Made:
     folders: tuple[Path, ...]
     effort: ArmEffort | None = None
     choose_seconds: float = 0.0
+    choose_fee: float = 0.0
     index_seconds: float = 0.0
     peak_mb: float = 0.0
     dev_scores: Mapping[str, float] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from trimtab.arms.contexts import GOLD_MISSING
+from trimtab.arms.contexts import USUAL_MIX, PassageMix
 from trimtab.arms.session import Session
 from trimtab.base.grammar import WIDTH, method_of, usual_rate
 from trimtab.base.records import Arm, Setting
@@ -30,7 +30,7 @@ class Recipe:
     """How the weights of an arm are made, every default filled in.
 
     `rank` and `virtual_tokens` are None but for methods that have them; `layers` None is the usual number, or all of a shallow model. `schedule`: that of the last stage.
-    `gold_missing`: share of prompts with passages that lack the right one.
+    `mix`: what training prompts show of passages, where they show any.
     """
 
     method: str
@@ -41,7 +41,7 @@ class Recipe:
     batch: int
     seed: int
     schedule: Schedule = "cosine"
-    gold_missing: float = GOLD_MISSING
+    mix: PassageMix = USUAL_MIX
 
     def chosen(self) -> dict[str, float | int | str]:
         """What a search has chosen of it; nothing where all is as it stood before."""

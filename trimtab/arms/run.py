@@ -126,6 +126,7 @@ class ArmRunner:
                 folders=(folder / "run-0",),
                 effort=effort,
                 choose_seconds=beside_training(asked, first.effort) + weighing,
+                choose_fee=self.session.proposals.fee if asked and not is_trained(arm) else 0.0,
                 index_seconds=self._index_seconds(context),
                 dev_scores=self._scored_on_dev(arm, context, first, folder / "run-0"),
             )
@@ -333,6 +334,7 @@ class ArmRunner:
             evaluation_seconds=found.answer_seconds,
             index_seconds=made.index_seconds,
             choose_seconds=made.choose_seconds,
+            choose_fee=made.choose_fee,
             seconds_per_question=float(np.mean(found.latencies)),
             seconds_error=float(np.std(found.latencies) / len(found.latencies) ** 0.5),
             prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),

@@ -46,6 +46,7 @@ WORDS = {
     "shots": "numbers and draws of shots",
     "shot_passages": "shots with and without their passage",
     "search": "sizes of passages and weights of the two searches",
+    "rerank": "passages in the order of the re-ranking model and as found",
 }
 
 Options = tuple[str, tuple[Context, ...]]  # what is varied, and the contexts to choose among, the present one first
@@ -103,7 +104,8 @@ def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Cal
     found: list[Callable[[Context], Options]] = []
     if not is_trained(arm):
         splits, task = session.workspace.splits, session.task
-        texts = wordings(task, session.workspace.labels, splits["train"], passages=arm.retrieves)
+        own = wordings(task, session.workspace.labels, splits["train"], passages=arm.retrieves)
+        texts = tuple(dict.fromkeys((*own, *session.proposals.texts)))
         if texts:
             found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
@@ -111,6 +113,8 @@ def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Cal
             found.append(_numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
     if context.passages:
         found.append(_searches)
+        if session.task.base.reranker:
+            found.append(lambda now: ("rerank", (now, replace(now, rerank=0))))
     if context.passages and context.shots and not is_trained(arm):
         found.append(lambda now: ("shot_passages", (now, replace(now, shot_passages=1))))
     return found

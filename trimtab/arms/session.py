@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from trimtab.answering.cache import Prefix, shared_length
 from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix, kept_tokens, score_labels
 from trimtab.answering.engine import Engine, Request, generate_texts
+from trimtab.arms.proposals import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
@@ -30,6 +31,7 @@ from trimtab.model.virtual import virtual_tokens
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
+from trimtab.retrieval.rerank import Reranker
 from trimtab.retrieval.search import EVEN, search
 from trimtab.training.hidden import mean_hidden
 
@@ -44,8 +46,9 @@ class Session:
     def __init__(self, workspace: Workspace, precision: str | None = None) -> None:
         self.workspace, self.task = workspace, workspace.task
         self._asked_precision = precision or workspace.task.base.precision
+        self.proposals = Proposals()  # instructions that an endpoint proposed, tried beside the rewordings
         self._base: Base | None = None
-        self._hits: dict[tuple[int, float, str], tuple[Hit, ...]] = {}
+        self._hits: dict[tuple[int, float, bool, str], tuple[Hit, ...]] = {}
         self._indexes: dict[int, Index] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
 
@@ -83,6 +86,12 @@ class Session:
     def embedder(self) -> Embedder:
         """The embedding model."""
         return Embedder(resolve(self.task.base.embedding, near=self.task.folder))
+
+    @cached_property
+    def reranker(self) -> Reranker | None:
+        """The model that puts passages in order, where the task names one."""
+        name = self.task.base.reranker
+        return Reranker(resolve(name, near=self.task.folder)) if name else None
 
     def index_of(self, chunk_words: int = WORDS) -> Index:
         """The index over the task's documents in passages of about so many words: made when first asked for, brought up to date then."""
@@ -142,16 +151,24 @@ class Session:
         return drawn(self.workspace.splits[split], most, self.task.task.kind)
 
     def hits(
-        self, examples: Sequence[Example], *, chunk_words: int = WORDS, vector_weight: float = EVEN
+        self,
+        examples: Sequence[Example],
+        *,
+        chunk_words: int = WORDS,
+        vector_weight: float = EVEN,
+        rerank: bool = False,
     ) -> list[tuple[Hit, ...]]:
         """The best passages of each question, looked up once for the same text and settings.
 
         Passages are of about `chunk_words` words; `vector_weight` is the share of the vectors against the words, from 0 to 1.
+        `rerank`: the task's model for it puts the best in order.
         """
-        asked = [(chunk_words, vector_weight, example.input) for example in examples]
+        asked = [(chunk_words, vector_weight, rerank, example.input) for example in examples]
         new = list(dict.fromkeys(key for key in asked if key not in self._hits))
         questions, index = [question for *_, question in new], self.index_of(chunk_words)
         found = search(index, questions, MOST_PASSAGES, vector_weight=vector_weight)
+        if rerank and self.reranker is not None:
+            found = [self.reranker.rerank(question, hits) for question, hits in zip(questions, found, strict=True)]
         self._hits.update(zip(new, found, strict=True))
         return [self._hits[key] for key in asked]
 

@@ -13,7 +13,7 @@ from trimtab.answering.cache import shared_length
 from trimtab.answering.engine import Engine
 from trimtab.arms.calibration import questions_weighed
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
-from trimtab.arms.ladder import LONGER, LOOKS
+from trimtab.arms.ladder import LONGER, LOOKS, mixes
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.recipe import Recipe, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
@@ -142,7 +142,7 @@ class _Timing:
             dev_seconds=look,
             trials=(
                 *plan.trials,
-                *self._of_training(stages[-1].epoch_seconds * stages[-1].epochs, look if dev else 0.0),
+                *self._of_training(context, stages[-1].epoch_seconds * stages[-1].epochs, look if dev else 0.0),
             ),
             memory_mb=memory_mb(session.base),
             timed=rate.timed and timed,
@@ -153,14 +153,17 @@ class _Timing:
         asked = questions_weighed(self.session, arm) if self.session.task.study.effort in MENUS else 0
         return (TrialPlan(what="ways of weighing labels", count=4, seconds=each * asked),) if asked else ()
 
-    def _of_training(self, whole: float, look: float) -> tuple[TrialPlan, ...]:
+    def _of_training(self, context: Context, whole: float, look: float) -> tuple[TrialPlan, ...]:
         """What may be tried of a training that takes `whole` seconds, each look at dev so many; nothing without a dev split."""
         menu = MENUS.get(self.session.task.study.effort)
         if menu is None or not look:
             return ()
         quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
+        shares = len(mixes(menu)) if context.passages else 0
+        of_passages = (TrialPlan(what="passages in training prompts", count=shares, seconds=shares * quarter),)
         return (
             TrialPlan(what=RATES, count=rates, seconds=rates * quarter),
+            *(of_passages if shares else ()),
             TrialPlan(what="training that goes on while dev improves", count=1, seconds=(LONGER - 1) * whole),
         )
 

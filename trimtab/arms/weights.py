@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on
-from trimtab.arms.contexts import GOLD_MISSING, Context, PromptBuilder
+from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.ladder import LOOKS, Open, Setting, climb
 from trimtab.arms.linear import fit_linear
@@ -78,10 +78,10 @@ NOTHING = Trained()
 
 
 def training_rows(
-    session: Session, context: Context, examples: Sequence[Example], seed: int, gold_missing: float = GOLD_MISSING
+    session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
 ) -> tuple[list[Row], int]:
     """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
-    pairs = PromptBuilder(session, context).training_prompts(examples, seed, gold_missing)
+    pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
     train_on = session.task.data.train_on if context.is_instruction_alone else "last"
     encoded = [session.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
     fitting = [
@@ -99,11 +99,11 @@ def training_rows(
 
 
 def head_rows(
-    session: Session, context: Context, examples: Sequence[Example], seed: int, gold_missing: float = GOLD_MISSING
+    session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
 ) -> tuple[list[Row], int]:
     """Rows of the `head` stage: a prompt and the number of its label; and how many were left out for their length."""
     labels = session.workspace.labels
-    pairs = PromptBuilder(session, context).training_prompts(examples, seed, gold_missing)
+    pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
     encoded = [
         (session.encoder.prompt(prompt.messages), labels.index(answer), example.weight)
         for (prompt, answer), example in zip(pairs, examples, strict=True)
@@ -191,7 +191,7 @@ class _Making:
         self.depends = depends_on(session, [arm], TRAINED_BY)
         self.looks: list[Mapping[str, float]] = []
         self._looks: dict[str, list[Mapping[str, float]]] = {}
-        self._stage: tuple[tuple[str, float], _Objective, _Objective | None] | None = None
+        self._stage: tuple[tuple[str, PassageMix], _Objective, _Objective | None] | None = None
         self.skipped = 0
         self._begin(plan)
 
@@ -207,10 +207,10 @@ class _Making:
         self._on, self._start = plan.rank, copied({})
 
     def train(
-        self, stage: Stage, name: str = "", until: int | None = None, gold_missing: float | None = None
+        self, stage: Stage, name: str = "", until: int | None = None, mix: PassageMix | None = None
     ) -> TrainResult:
         """Train a stage up to a look at dev, to its end where none is named; `name` tells runs of one stage apart."""
-        objective, dev = self._objectives(stage, gold_missing)
+        objective, dev = self._objectives(stage, mix)
         self.looks = self._looks.setdefault(name or stage.name, [])
         last = stage is self.plan.stages[-1] or name != ""
         looks = LOOKS if last and self.plan.schedule == "constant" else evaluations(stage.epochs)
@@ -251,7 +251,7 @@ class _Making:
             learning_rate=plan.stages[-1].learning_rate,
             epochs=plan.stages[-1].epochs,
             rank=plan.rank,
-            gold_missing=plan.gold_missing if self.context.passages else None,
+            mix=plan.mix if self.context.passages else None,
         )
         free = Open(
             learning_rate=is_open(self.arm, "learning_rate"),
@@ -266,21 +266,23 @@ class _Making:
         if setting.rank != self._on:
             self._begin(replace(self.plan, rank=setting.rank))
             self._stage = None  # a head of its own, too
-        objective, _ = self._objectives(self.plan.stages[-1], setting.gold_missing)
+        objective, _ = self._objectives(self.plan.stages[-1], setting.mix)
         moving = objective.parameters(self.session.base)
         self._start = self._start or copied(moving)
         put_back(moving, self._start)
         stage = self.with_setting(setting).stages[-1]
         name = f"{stage.name}-{setting.learning_rate:.3g}"
         name += "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"
-        name += "" if setting.gold_missing in (None, self.plan.gold_missing) else f"-missing-{setting.gold_missing:g}"
-        return self.train(stage, name, until, setting.gold_missing)
+        if setting.mix not in (None, self.plan.mix):
+            name += f"-missing-{setting.mix.gold_missing:g}-distractors-{setting.mix.distractors:g}"
+        return self.train(stage, name, until, setting.mix)
 
     def with_setting(self, setting: Setting) -> Recipe:
         """The recipe with the last stage so set."""
         last = replace(self.plan.stages[-1], learning_rate=setting.learning_rate, epochs=setting.epochs)
-        missing = self.plan.gold_missing if setting.gold_missing is None else setting.gold_missing
-        return replace(self.plan, stages=(*self.plan.stages[:-1], last), rank=setting.rank, gold_missing=missing)
+        return replace(
+            self.plan, stages=(*self.plan.stages[:-1], last), rank=setting.rank, mix=setting.mix or self.plan.mix
+        )
 
     def scores_on_dev(self) -> Mapping[str, float]:
         """What the weights that are on score on the dev questions of a look, by id."""
@@ -298,12 +300,12 @@ class _Making:
         else:
             save_head(self.session.base, self.head, self.folder / "adapter")
 
-    def _objectives(self, stage: Stage, gold_missing: float | None = None) -> tuple[_Objective, _Objective | None]:
+    def _objectives(self, stage: Stage, mix: PassageMix | None = None) -> tuple[_Objective, _Objective | None]:
         """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""
-        missing = self.plan.gold_missing if gold_missing is None else gold_missing
-        key = (stage.name, missing)
+        mix = mix or self.plan.mix
+        key = (stage.name, mix)
         if self._stage is None or self._stage[0] != key:
-            plan = replace(self.plan, gold_missing=missing)
+            plan = replace(self.plan, mix=mix)
             objective, dev, self.skipped = _objectives(self.session, plan, stage, self.context, self.head)
             self._stage = key, objective, dev
         return self._stage[1:]
@@ -331,16 +333,16 @@ def _objectives(
         return Supervised(rows, batch=plan.batch, seed=plan.seed), None, 0
     splits = session.workspace.splits
 
-    def over(examples: Sequence[Example], seed: int, missing: float) -> tuple[_Objective, int]:
+    def over(examples: Sequence[Example], seed: int, mix: PassageMix) -> tuple[_Objective, int]:
         if head is not None and stage.name == HEAD:
-            rows, skipped = head_rows(session, context, examples, plan.seed, missing)
+            rows, skipped = head_rows(session, context, examples, plan.seed, mix)
             return Classification(rows, head, batch=plan.batch, seed=seed), skipped
-        rows, skipped = training_rows(session, context, examples, plan.seed, missing)
+        rows, skipped = training_rows(session, context, examples, plan.seed, mix)
         return Supervised(rows, batch=plan.batch, seed=seed), skipped
 
-    objective, skipped = over(splits["train"], plan.seed, plan.gold_missing)
+    objective, skipped = over(splits["train"], plan.seed, plan.mix)
     dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
-    return objective, over(dev, 0, GOLD_MISSING)[0] if dev else None, skipped
+    return objective, over(dev, 0, USUAL_MIX)[0] if dev else None, skipped
 
 
 def _on_dev(

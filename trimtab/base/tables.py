@@ -130,6 +130,7 @@ class BaseTable(Settings):
     model: Text = BASE_MODEL
     revision: str | None = None
     embedding: Text = EMBEDDING
+    reranker: Text | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 
@@ -268,6 +269,9 @@ class ApiTable(Settings):
     url: str = Field(pattern=r"^https?://\S+$")
     model: str
     key_env: str | None = None
+    proposes: bool = Field(
+        False, description="Whether it is also asked for instructions that prompted arms then try on dev."
+    )
     price_per_million: TokenPrice | None = None
 
     @field_validator("url")

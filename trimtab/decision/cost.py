@@ -75,6 +75,7 @@ def cost_terms(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Terms 
         own = (usage.index_seconds + usage.choose_seconds) * second if cost.machine_hour else 0.0
         return Terms(fixed=own, slope=horizon * fee, machine=0.0, capacity=math.inf)
     once = (usage.choose_seconds + usage.train_seconds + usage.evaluation_seconds + usage.index_seconds) * second
+    once += usage.choose_fee if cost.machine_hour else 0.0  # a fee is no number of seconds
     fixed = once + retrainings * _retraining(usage, cost) + horizon * _refresh(usage, cost)
     if cost.machine_hour and cost.hosting == "always-on" and usage.seconds_per_question > 0:
         capacity = SECONDS_A_MONTH * cost.utilisation / usage.seconds_per_question

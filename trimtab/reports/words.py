@@ -137,6 +137,8 @@ def setting_words(what: Mapping[str, object]) -> str:
             said.append(f"{value} {name if value != 1 else name[:-1]}")
         elif name == "shot_passages":
             said.append("each shot under its passage")
+        elif name == "rerank":
+            said.append("passages in order again" if value else "passages as found")
         elif name == "instruction":
             said.append(str(value) if value == OWN_INSTRUCTION else f"“{value}”")
         else:

@@ -57,10 +57,8 @@ class Embedder:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the hashes of the model's files; the note of when it was pulled is left out."""
-        files = sorted(path for path in self.folder.rglob("*") if path.suffix in _FILES and path.is_file())
-        named = ((str(path.relative_to(self.folder)), path) for path in files if path.name != "trimtab-model.json")
-        return sha256_text(*(part for name, path in named for part in (name, sha256_file(path))))
+        """SHA-256 over the hashes of the model's files."""
+        return files_digest(self.folder)
 
     @cached_property
     def _model(self) -> Any:
@@ -69,7 +67,7 @@ class Embedder:
 
         logging.disable_progress_bar()
         for place in self._readers:
-            _require_whole(place)
+            _require_reader(place)
         with told(self.folder, "the embedding model cannot be loaded", AGAIN):
             return SentenceTransformer(
                 str(self.folder),
@@ -134,14 +132,29 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
         yield name, place
 
 
-def _require_whole(place: Path) -> None:
-    """Raise InputError where the weights lack a tensor that is read, or have another shape: they would be drawn, without a word."""
+def files_digest(folder: Path) -> str:
+    """SHA-256 over the hashes of a model's files; the note of when it was pulled is left out."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _FILES and path.is_file())
+    named = ((str(path.relative_to(folder)), path) for path in files if path.name != "trimtab-model.json")
+    return sha256_text(*(part for name, path in named for part in (name, sha256_file(path))))
+
+
+def _require_reader(place: Path) -> None:
     from transformers import AutoModel
 
-    known_config(raw_config(place), place, weights_in(place))
+    require_whole(place, AutoModel, unread="pooler.")
+
+
+def require_whole(place: Path, kind: Any, *, unread: str | None = None) -> Any:
+    """The configuration of a model that one of transformers' classes (`kind`) loads.
+
+    Raises InputError where the weights lack a tensor that is read, or have another shape: they would be drawn, without a word.
+    Tensors with `unread` in their names are not looked at.
+    """
+    config = known_config(raw_config(place), place, weights_in(place))
     require_tokenizer(place)
     with told(place, "the weights cannot be loaded", AGAIN):
-        _, found = AutoModel.from_pretrained(
+        _, found = kind.from_pretrained(
             place,
             device_map="meta",  # names and shapes alone
             use_safetensors=True,
@@ -150,5 +163,6 @@ def _require_whole(place: Path) -> None:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    refuse(place, "lack", (name for name in found["missing_keys"] if "pooler." not in name))  # its output is not read
+    refuse(place, "lack", (name for name in found["missing_keys"] if unread is None or unread not in name))
     refuse(place, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
+    return config

@@ -12,6 +12,7 @@ from statistics import median
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.plan import Plan, fit, what_would_fit
+from trimtab.arms.proposals import proposing
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import predict
@@ -35,7 +36,7 @@ from trimtab.measurement.power import (
     items_for_difference,
     smallest_difference,
 )
-from trimtab.studies.consent import endpoint
+from trimtab.studies.consent import request_of
 from trimtab.studies.opening import loaded, opened
 
 FIRST_QUESTIONS = 100
@@ -165,7 +166,8 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
 
 def _addresses(task: Task) -> Iterator[Remark]:
     """Where a study would send questions, and with which key: a task file may be somebody else's."""
-    for asked in dict.fromkeys(endpoint(task, arm) for arm in task.arms if arm.endpoint):
+    names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *proposing(task, task.arms)]
+    for asked in dict.fromkeys(request_of(task, name) for name in names):
         yield Remark(
             "note", f"A study asks {asked.words}; unless your own configuration allows it, add: {asked.option}"
         )

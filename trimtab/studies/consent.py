@@ -19,8 +19,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from trimtab.base.errors import ConsentError, InputError
-from trimtab.base.records import Arm
-from trimtab.base.tables import Settings, Texts
+from trimtab.base.tables import ApiTable, Settings, Texts
 from trimtab.base.task import Task
 from trimtab.base.visible import visible
 from trimtab.data import documents, readers
@@ -75,17 +74,22 @@ def configuration() -> Configuration:
 
 
 def require_consent(
-    task: Task, arms: Sequence[Arm], *, allow: Sequence[str] = (), allow_commands: bool = False, scores: bool = True
+    task: Task,
+    endpoints: Sequence[str],
+    *,
+    allow: Sequence[str] = (),
+    allow_commands: bool = False,
+    scores: bool = True,
 ) -> None:
     """Raise ConsentError, with everything that lacks consent and what to add for it, before any of it is touched.
 
-    `arms` are those that will be asked: only their endpoints count. `scores` is whether the task's scorer program would run.
+    `endpoints` are the names of those that will be asked. `scores` is whether the task's scorer program would run.
     """
     own = configuration()
     allowed = (*allow, *own.allow)
     asked = [
         *(_program(task, allow_commands, own) if scores else ()),
-        *(endpoint(task, arm) for arm in arms if arm.endpoint and not _may_send(task, arm, allowed)),
+        *(request_of(task, name) for name in endpoints if not _may_send(task.api[name], allowed)),
         *_elsewhere(task, allowed),
     ]
     once = list(dict.fromkeys(asked))
@@ -95,11 +99,12 @@ def require_consent(
         raise ConsentError(visible(f"{task.file}: asks {words}; if you want that, add: {options} ({for_good})"))
 
 
-def endpoint(task: Task, arm: Arm) -> Request:
-    """What an endpoint arm asks for."""
-    table = task.api[arm.endpoint or ""]
+def request_of(task: Task, name: str) -> Request:
+    """What an endpoint asks for; one that proposes instructions is sent training rows too."""
+    table = task.api[name]
     key, prefix = (f" with the key in {table.key_env}", f"{table.key_env}@") if table.key_env else ("", "")
-    return Request(f"to send questions to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
+    what = "questions and training rows" if table.proposes else "questions"
+    return Request(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 
 def _program(task: Task, allow_commands: bool, own: Configuration) -> Iterator[Request]:
@@ -108,8 +113,7 @@ def _program(task: Task, allow_commands: bool, own: Configuration) -> Iterator[R
         yield Request(f"to run the program {shlex.join(argv)!r} (read it first)", "--allow-commands")
 
 
-def _may_send(task: Task, arm: Arm, allowed: Sequence[str]) -> bool:
-    table = task.api[arm.endpoint or ""]
+def _may_send(table: ApiTable, allowed: Sequence[str]) -> bool:
     for entry in allowed:
         found = _ENDPOINT.fullmatch(entry)
         if found and _covers(found["url"], table.url) and table.key_env in (None, found["key"]):

@@ -20,6 +20,7 @@ from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, digest_of
 from trimtab.arms.made import Made
 from trimtab.arms.plan import PLANNING, Plan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
+from trimtab.arms.proposals import propose, proposing
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.search import SEARCHES
@@ -54,7 +55,7 @@ from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.place import PLAN, SELECTED, begun, dependencies, new_study, selection, to_go_on_with
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 
-ANSWERS = "answers.parquet"
+ANSWERS, PROPOSALS = "answers.parquet", "proposals.jsonl"
 LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
 # What an arm may die of without taking the study with it.
 SURVIVED = (
@@ -91,7 +92,13 @@ def study(
     if arms is not None:
         own = with_arms(own, arms)
     with opened(
-        own, own.arms, listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
+        own,
+        own.arms,
+        listeners=listeners,
+        allow=allow,
+        allow_commands=allow_commands,
+        scorer=scorer,
+        proposes=proposing(own, own.arms),
     ) as opening:
         home = opening.workspace.folder / "studies"
         with locked(home):
@@ -133,7 +140,9 @@ class _StudyRun:
     def run(self) -> StudyResult:
         for name, problem in lacking_keys(self.task).items():
             self.progress.emit("plan", note=f"arm {name} cannot run: {problem}", stays=True)
-        arms, plan = self.task.arms, self._plan()
+        arms = self.task.arms
+        self.session.proposals = propose(self.workspace, arms, self.folder / PROPOSALS, self.progress)
+        plan = self._plan()
         self._time_left(plan)
         for arm in arms:
             self._make(arm, plan)

@@ -1,0 +1,192 @@
+"""The expert's table: the best of a hand-made sweep of TRL against our arm under effort standard, on the same rows.
+
+python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there are kept
+python benchmarks/expert.py compare                    # → results/expert.json
+
+Four tasks, 96 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths; the adapter that
+scores best on dev is the one whose test score counts. Ours: `lora` with `effort = "standard"`, nothing else set. Prompts are the
+same to the letter, and both sides' adapters are asked by the same engine, so that training alone differs. Time is processor time,
+the peer's of training alone (its looks at dev are not counted), ours of everything that making the arm took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from best_weights import SHARED, TASKS, instructions, lay_out
+from train_vs_trl import peer_python
+
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.made import Allowance
+from trimtab.arms.run import ArmRunner
+from trimtab.arms.session import Session, open_session
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.machine import describe_machine
+from trimtab.base.progress import Progress
+from trimtab.base.records import Example
+from trimtab.base.task import load_task, parse_arm
+from trimtab.data.draw import drawn
+from trimtab.measurement.evaluate import evaluate
+from trimtab.model.adapters import load_adapter, merged
+
+HERE = Path(__file__).resolve().parent
+RUNS, RESULT = HERE / "results" / "expert_runs.jsonl", HERE / "results" / "expert.json"
+TRAIN, DEV, TEST = 96, 96, 200
+RATES, EPOCHS, BATCH, RANK = (1e-4, 2.5e-4, 6e-4, 1.5e-3, 4e-3), (3, 8), 8, 16
+
+
+def cut(session: Session) -> None:
+    """Fewer rows, drawn so that they stand for all."""
+    splits, kind = session.workspace.splits, session.task.task.kind
+    sizes = {"train": TRAIN, "dev": DEV, "test": TEST}
+    fewer = {name: drawn(splits[name], most, kind) for name, most in sizes.items()}
+    session.workspace = replace(session.workspace, splits=fewer)
+
+
+def scores(session: Session, adapter: Path, part: Sequence[Example]) -> list[float]:
+    """What an adapter's answers score."""
+    base = session.fresh_base()
+    load_adapter(base, adapter)
+    with merged(base.model):
+        prompts = PromptBuilder(session, Context()).prompts(part)
+        given = evaluate(part, prompts, session.answer, session.task, split="test", seed=0, scorer=None)
+    return [answer.score for answer in given]
+
+
+def sweep(session: Session, folder: Path) -> dict[str, Any]:
+    """The peer's adapters, the one that is best on dev, and its test scores."""
+    splits = session.workspace.splits
+    pairs = PromptBuilder(session, Context()).training_prompts(splits["train"], 0)
+    rows = [
+        {
+            "prompt": [{"role": turn.role, "content": turn.content} for turn in prompt.messages],
+            "completion": [{"role": "assistant", "content": answer}],
+        }
+        for prompt, answer in pairs
+    ]
+    plan = {
+        "model": str(session.base_folder),
+        "rows": rows,
+        "settings": [{"rate": rate, "epochs": epochs} for rate in RATES for epochs in EPOCHS],
+        "batch": BATCH,
+        "rank": RANK,
+        "threads": torch.get_num_threads(),
+        "scratch": str(folder / "scratch"),
+        "out": str(folder / "peer"),
+    }
+    command = [str(peer_python()), str(HERE / "peers" / "trl_sweep.py")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(plan["threads"])}
+    done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    tried = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    for one in tried:
+        one["dev"] = mean(scores(session, Path(one["folder"]), splits["dev"]))
+        print(f"  peer {one['rate']:g} x {one['epochs']}: dev {one['dev']:.3f}, {one['seconds']:.0f} s", flush=True)
+    best = max(tried, key=lambda one: one["dev"])
+    return {
+        "tried": [{name: value for name, value in one.items() if name not in ("folder", "versions")} for one in tried],
+        "versions": best["versions"],
+        "chosen": {"rate": best["rate"], "epochs": best["epochs"]},
+        "processor_seconds": sum(one["processor_seconds"] for one in tried),
+        "seconds": sum(one["seconds"] for one in tried),
+        "test": scores(session, Path(best["folder"]), splits["test"]),
+    }
+
+
+def ours(session: Session, folder: Path) -> dict[str, Any]:
+    """Our arm, made with all the search that a standard effort wants, and its test scores."""
+    arm = parse_arm("lora", session.task)
+    runner = ArmRunner(session, None, Progress())
+    began = time.process_time(), time.perf_counter()
+    made = runner.make(arm, folder / "ours", Allowance(search_seconds=1e9))
+    taken = time.process_time() - began[0], time.perf_counter() - began[1]
+    effort = made.effort
+    return {
+        "tried": [{**trial.what, "dev_loss": trial.dev_loss, "kept": trial.kept} for trial in effort.trials]
+        if effort
+        else [],
+        "chosen": dict(made.chosen),
+        "stopped": effort.stopped if effort else "",
+        "processor_seconds": taken[0],
+        "seconds": taken[1],
+        "test": scores(session, made.folders[0] / "adapter", session.workspace.splits["test"]),
+    }
+
+
+def run(name: str, source: Path) -> dict[str, Any]:
+    """Both sides on one task."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        file = lay_out(name, source, folder)
+        file.write_text(f'{file.read_text(encoding="utf-8")}effort = "standard"\n', encoding="utf-8")
+        session = open_session(open_workspace(load_task(file)))
+        cut(session)
+        mine = ours(session, folder)
+        print(f"{name}: ours {mean(mine['test']):.3f} in {mine['processor_seconds']:.0f} processor seconds", flush=True)
+        peer = sweep(session, folder)
+        print(f"{name}: peer {mean(peer['test']):.3f} in {peer['processor_seconds']:.0f} processor seconds", flush=True)
+        return {
+            "task": name,
+            "metric": session.task.metric,
+            "rows": {part: len(rows) for part, rows in session.workspace.splits.items()},
+            "machine": {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()},
+            "ours": mine,
+            "peer": peer,
+        }
+
+
+def compared(line: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table: both scores, the paired difference in standard errors, the ratio of times."""
+    mine, peer = line["ours"], line["peer"]
+    gaps = [a - b for a, b in zip(mine["test"], peer["test"], strict=True)]
+    error = math.sqrt(sum((gap - mean(gaps)) ** 2 for gap in gaps) / (len(gaps) - 1) / len(gaps))
+    return {
+        "task": line["task"],
+        "metric": line["metric"],
+        "test_rows": len(gaps),
+        "ours": mean(mine["test"]),
+        "peer": mean(peer["test"]),
+        "difference": mean(gaps),
+        "standard_error": error,
+        "not_below_by_more_than_one": mean(gaps) >= -error,
+        "our_settings": mine["chosen"],
+        "peer_settings": peer["chosen"],
+        "time_of_ours_to_theirs": mine["processor_seconds"] / peer["processor_seconds"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "compare"))
+    parser.add_argument("--tasks", default=",".join(TASKS), help="which of them, with commas")
+    parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
+    given = parser.parse_args()
+    if given.what == "run":
+        done = {line["task"] for line in read_lines(RUNS)}
+        for name in given.tasks.split(","):
+            if name not in done:
+                append_line(RUNS, run(name, given.source))
+        return
+    lines = list(read_lines(RUNS))
+    result = {"table": [compared(line) for line in lines], "machine": [line["machine"] for line in lines]}
+    write_json(RESULT, result)
+    for row in result["table"]:
+        print(*(f"{value:.3f}" if isinstance(value, float) else value for value in row.values()), sep=" | ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Passages put in order by a model that reads each together with the question (a cross-encoder), from a local folder, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Hit
+from trimtab.model.folder import AGAIN, weights_in
+from trimtab.model.load import told
+from trimtab.retrieval.embed import embedded_text, files_digest, require_whole
+
+RERANKED = 20  # of the best passages of a search; a right one that stands lower is not found this way
+
+
+class Reranker:
+    """A sequence classifier with one output, the higher the better a passage answers a question; loaded when first asked.
+
+    Source: Nogueira and Cho 2019 (arXiv 1901.04085).
+    """
+
+    def __init__(self, folder: Path, *, batch: int = 32) -> None:
+        """Raises InputError for a folder whose weights are damaged or lie elsewhere."""
+        self.folder, self.batch = folder, batch
+        weights_in(folder)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the hashes of the model's files."""
+        return files_digest(self.folder)
+
+    @cached_property
+    def _model(self) -> tuple[Any, Any]:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        config = require_whole(self.folder, AutoModelForSequenceClassification)
+        if config.num_labels != 1:
+            problem = f"the re-ranking model has {config.num_labels} outputs, and one is wanted"
+            raise InputError(problem, "use a cross-encoder for passages", file=self.folder, field="base.reranker")
+        local = {"local_files_only": True, "trust_remote_code": False}
+        with told(self.folder, "the re-ranking model cannot be loaded", AGAIN):
+            model = AutoModelForSequenceClassification.from_pretrained(self.folder, use_safetensors=True, **local)
+            return model.eval(), AutoTokenizer.from_pretrained(self.folder, **local)
+
+    def scores(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """How well each text answers the question `[N]`; what is longer than the model reads is cut at the end of the text, and a question at half of it.
+
+        Raises InputError for a model that cannot be loaded, or gives no numbers.
+        """
+        model, tokenizer = self._model
+        longest = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
+        asked = _beginning(tokenizer, question, longest // 2)  # a passage keeps at least half of the room
+        found: list[NDArray[np.float32]] = []
+        with told(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
+            for start in range(0, len(texts), self.batch):
+                part = list(texts[start : start + self.batch])
+                inputs = tokenizer(
+                    [asked] * len(part),
+                    part,
+                    padding=True,
+                    truncation="only_second",
+                    max_length=longest,
+                    return_tensors="pt",
+                )
+                found.append(model(**inputs).logits[:, 0].float().numpy())
+        scores = np.concatenate(found) if found else np.zeros(0, dtype=np.float32)
+        if not np.isfinite(scores).all():
+            raise InputError("the re-ranking model gives scores that are no numbers", AGAIN, file=self.folder)
+        return scores
+
+    def rerank(self, question: str, hits: Sequence[Hit]) -> tuple[Hit, ...]:
+        """The hits with the first twenty in the order of this model's scores, which become theirs; equal ones stay as they stood."""
+        first = hits[:RERANKED]
+        scores = self.scores(question, [embedded_text(hit.passage) for hit in first])
+        order = np.argsort(-scores, kind="stable")
+        ranked = (replace(first[place], score=float(scores[place])) for place in order)
+        return tuple(replace(hit, rank=rank) for rank, hit in enumerate([*ranked, *hits[RERANKED:]], 1))
+
+
+def _beginning(tokenizer: Any, text: str, most: int) -> str:
+    """As much of a text as has at most so many tokens."""
+    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return text if len(places) <= most else text[: places[most - 1][1]]
