@@ -10,7 +10,7 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.answerers import CALIBRATION_FILE, read_calibration, ready
-from trimtab.arms.calibration import calibrate
+from trimtab.arms.calibration import Tried, best_way, calibrate
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.made import Allowance
 from trimtab.arms.run import ArmRunner
@@ -20,7 +20,7 @@ from trimtab.arms.weights import NOTHING
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import write_record
 from trimtab.base.progress import Progress
-from trimtab.base.records import Calibration
+from trimtab.base.records import Calibration, Way
 from trimtab.base.task import load_task, parse_arm
 
 FAST = '[arm.fast]\nweights = "full"\nstages = ["head"]\nlearning_rate = 0.01\nepochs = 2\n'
@@ -66,7 +66,9 @@ def test_the_way_is_the_best_on_dev_and_what_is_served(session: Session, tmp_pat
     ways = {"raw": sums_NL, "mean": sums_NL / session.label_lengths, "batch": sums_NL - batch_L}
     offsets_L = np.array([found.offsets.get(label, 0.0) for label in labels])
     own_NL = (sums_NL / session.label_lengths if found.per_token else sums_NL) - offsets_L
-    assert accuracy(own_NL, right_N) >= max(accuracy(one, right_N) for one in ways.values())
+    best = max(ways.values(), key=lambda one: accuracy(one, right_N))
+    gaps_N = (best.argmax(1) == right_N).astype(float) - (own_NL.argmax(1) == right_N)
+    assert gaps_N.mean() <= gaps_N.std(ddof=1) / len(dev) ** 0.5
     if found.way in ways:
         assert own_NL == pytest.approx(ways[found.way], abs=1e-3)
     tests = session.workspace.splits["test"]
@@ -79,6 +81,45 @@ def test_the_way_is_the_best_on_dev_and_what_is_served(session: Session, tmp_pat
         assert by_id[example.id].answer == labels[int(chances_L.argmax())]
         assert by_id[example.id].probability == pytest.approx(float(chances_L.max()), abs=2e-3)
     assert {"ece", "ece_before"} <= set(outcome.result.extras)
+
+
+def weighed(way: Way, right: int, of: int, sure: float) -> Tried:
+    """A way that gets the first `right` of so many questions right, each by `sure` nats."""
+    scores_NL = np.zeros((of, 2))
+    scores_NL[:right, 0] = sure
+    scores_NL[right:, 1] = sure
+    return Tried(way=way, scores_NL=scores_NL, right_N=np.zeros(of, dtype=int))
+
+
+@pytest.mark.parametrize(
+    ("raw", "batch", "chosen"),
+    [
+        ((122, 5.0), (123, 5.0), "batch"),  # more right and no less sure of it
+        ((60, 5.0), (123, 5.0), "batch"),
+        ((122, 5.0), (122, 5.0), "raw"),  # the plainest of equals
+    ],
+)
+def test_of_ways_that_dev_can_hardly_tell_apart_the_log_loss_decides(
+    raw: tuple[int, float], batch: tuple[int, float], chosen: str
+) -> None:
+    tried = [weighed("raw", raw[0], 150, raw[1]), weighed("batch", batch[0], 150, batch[1])]
+    assert best_way(tried, "accuracy", ("a", "b")).way == chosen
+
+
+def test_a_question_more_does_not_outweigh_a_far_greater_log_loss() -> None:
+    """As nearest shots on Banking77 did: .820 against .813 of 150 on dev at a loss of .76 against .64, and .74 against .84 on test."""
+    draw = np.random.default_rng(0)
+    right_N = np.zeros(150, dtype=int)
+    sure_N = np.abs(draw.normal(4, 1, 150))
+    sure_N[:28] = -draw.uniform(0.1, 2, 28)  # wrong, and not far off
+    unsure_N = np.abs(draw.normal(0.6, 0.3, 150))
+    unsure_N[:27] = -np.abs(draw.normal(3, 1, 27))
+    tried = [
+        Tried(way=way, scores_NL=np.stack([gap_N, np.zeros(150)], axis=1), right_N=right_N)
+        for way, gap_N in (("raw", sure_N), ("batch", unsure_N))
+    ]
+    assert tried[1].hits.sum() > tried[0].hits.sum()
+    assert best_way(tried, "accuracy", ("a", "b")).way == "raw"
 
 
 def test_a_kept_arm_answers_as_when_it_was_made_and_an_old_one_as_it_always_did(

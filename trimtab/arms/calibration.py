@@ -38,7 +38,7 @@ CONTENT_FREE = "N/A"  # a question that asks nothing
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Tried:
+class Tried:
     """A way of weighing as it does on dev: the scores, the right labels' places, and the temperature that suits it, 1 where none can be fitted."""
 
     way: Way
@@ -53,17 +53,28 @@ class _Tried:
 
     @property
     def may_be_fitted(self) -> bool:
+        """Whether there are enough right and wrong answers to fit a temperature by."""
         return may_be_fitted((self.said == self.right_N).tolist())
 
     @property
     def temperature(self) -> float:
+        """The one of least log loss."""
         return fit_temperature(self.scores_NL, self.right_N) if self.may_be_fitted else 1.0
 
-    def worth(self, metric: str, labels: Sequence[str]) -> tuple[float, float]:
-        """The task's metric, then the log loss at its own temperature turned round; the larger the better."""
+    @property
+    def hits(self) -> Floats:
+        """1 for each question that gets its label, else 0."""
+        return np.asarray(self.said == self.right_N, dtype=float)
+
+    def worth(self, metric: str, labels: Sequence[str]) -> float:
+        """The task's metric."""
         said, right = [labels[place] for place in self.said], [(labels[place],) for place in self.right_N]
-        hits = [float(one in other) for one, other in zip(said, right, strict=True)]
-        return aggregate(metric, said, right, hits), -log_loss(self.scores_NL, self.right_N, self.temperature)
+        return aggregate(metric, said, right, self.hits.tolist())
+
+    @property
+    def log_loss(self) -> float:
+        """Nats a question, at the temperature that suits it."""
+        return log_loss(self.scores_NL, self.right_N, self.temperature)
 
 
 def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress: Progress) -> float:
@@ -99,7 +110,7 @@ def questions_weighed(session: Session, arm: Arm) -> int:
 
 
 def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibration:
-    """For labels that are scored as text: the best of the four ways, the plainest of equals.
+    """For labels that are scored as text: the best of the four ways.
 
     A way that gets too few of dev right, or wrong, for a temperature to be fitted is not taken; raw always may be.
     """
@@ -110,7 +121,7 @@ def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibrati
         session.label_sums(able.builder.prompts(asked))
         for asked in (dev, [nothing], session.part("train", BATCH_INPUTS))
     )
-    tried = [_Tried(way="raw", scores_NL=sums_NL, right_N=right_N)]
+    tried = [Tried(way="raw", scores_NL=sums_NL, right_N=right_N)]
     offsets: tuple[tuple[Way, Floats | None], ...] = (
         ("mean", None),
         ("pmi", mean_offsets(null_L)),
@@ -118,9 +129,9 @@ def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibrati
     )
     for way, offsets_L in offsets:
         scores_NL = label_scores(sums_NL, lengths, per_token=way == "mean", offsets_L=offsets_L)
-        one = _Tried(way=way, scores_NL=scores_NL, right_N=right_N, offsets_L=offsets_L)
+        one = Tried(way=way, scores_NL=scores_NL, right_N=right_N, offsets_L=offsets_L)
         tried += [one] if one.may_be_fitted else []
-    best = max(tried, key=lambda one: one.worth(session.task.metric, labels))  # max keeps the first of equals
+    best = best_way(tried, session.task.metric, labels)
     return Calibration(
         way=best.way,
         per_token=best.way == "mean",
@@ -128,6 +139,22 @@ def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibrati
         temperature=best.temperature,
         dev=len(dev) if best.may_be_fitted else 0,
     )
+
+
+def best_way(tried: Sequence[Tried], metric: str, labels: Sequence[str]) -> Tried:
+    """Of the ways whose metric is within one paired standard error of the best one's, that of the least log loss, the first of equals.
+
+    A question or two more of dev say less than the log loss does, which every question moves.
+    """
+    worth = [one.worth(metric, labels) for one in tried]
+    top = tried[max(range(len(tried)), key=worth.__getitem__)]
+
+    def error(one: Tried) -> float:
+        gaps_N = top.hits - one.hits
+        return float(gaps_N.std(ddof=1) / len(gaps_N) ** 0.5)
+
+    near = [one for one, own in zip(tried, worth, strict=True) if max(worth) - own <= error(one)]
+    return min(near, key=lambda one: one.log_loss)
 
 
 def _of_chances(able: Ready, dev: Sequence[Example]) -> Calibration:
@@ -139,5 +166,5 @@ def _of_chances(able: Ready, dev: Sequence[Example]) -> Calibration:
         return Calibration()
     chances_NL = np.array([[one.probabilities[label] for label in labels] for one, _ in known])
     right_N = np.array([labels.index(reference) for _, reference in known])
-    found = _Tried(way="raw", scores_NL=logarithms(chances_NL), right_N=right_N)
+    found = Tried(way="raw", scores_NL=logarithms(chances_NL), right_N=right_N)
     return Calibration(temperature=found.temperature, dev=len(known) if found.may_be_fitted else 0)
