@@ -53,14 +53,21 @@ def studies() -> str:
 
 def _study(study: dict[str, Any]) -> str:
     metric = study["metric"].replace("_", " ")
-    lines = [f"| arm | {metric} [95% interval] | questions | training | one answer, median |", "| --- " * 5 + "|"]
+    columns = ["arm", f"{metric} [95% interval]", "questions", "training", "one answer, median"]
+    calibrated = any("ece" in arm.get("extras", {}) for arm in study["arms"])
+    columns += ["calibration error: as it was → calibrated"] * calibrated
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for arm in study["arms"]:
         if arm["status"] != "done":
-            lines.append(f"| `{arm['arm']}` | {arm['status'].replace('_', ' ')}: {arm['why']} | | | |")
+            empty = " |" * (len(columns) - 2)
+            lines.append(f"| `{arm['arm']}` | {arm['status'].replace('_', ' ')}: {arm['why']} |{empty}")
             continue
         score = f"{arm['score']:.3f} [{arm['low']:.3f}, {arm['high']:.3f}]"
         trained = _seconds(arm["train_seconds"]) if arm["train_seconds"] else "none"
-        lines.append(f"| `{arm['arm']}` | {score} | {arm['n']} | {trained} | {arm['latency_p50_ms']:.0f} ms |")
+        cells = [f"`{arm['arm']}`", score, str(arm["n"]), trained, f"{arm['latency_p50_ms']:.0f} ms"]
+        if calibrated:
+            cells.append(f"{arm['extras'].get('ece_before', arm['extras']['ece']):.3f} → {arm['extras']['ece']:.3f}")
+        lines.append(f"| {' | '.join(cells)} |")
     verdict = study["verdict"]
     shown = "*Shown.* " if verdict["status"] == "shown" else ""  # the other sentences begin with it
     return "\n".join(lines) + f"\n\n{shown}{verdict['sentence']}"
