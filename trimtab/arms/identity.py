@@ -68,6 +68,11 @@ def rows_depend_on(workspace: Workspace) -> dict[str, str]:
         for what, names in _ASPECTS.items()
     }
     found["split of the rows"] = sha256_text(*(part for split, example in rows for part in (split, example.id)))
+    judged = [(split, one) for split in ("train", "dev", "test") for one in workspace.preferences[split]]
+    if judged:
+        found["judged answers"] = sha256_text(
+            *(f"{split}:{json.dumps(asdict(one), ensure_ascii=False)}" for split, one in judged)
+        )
     found["documents"] = sha256_text(*(f"{document.id}:{document.digest}" for document in workspace.documents))
     return found
 
@@ -143,7 +148,7 @@ def _flat(before: str, value: Any) -> Iterable[tuple[str, str]]:
 
 
 def _in_words(name: str, then: str | None, now: str | None) -> str:
-    hashed = name in (*ROWS, "documents", *WEIGHTS.values())
+    hashed = name in (*ROWS, "judged answers", "documents", *WEIGHTS.values())
     sides = [side if side is not None else "not set" for side in (then, now)]
     if hashed or max(map(len, sides)) > 40:
         return name

@@ -53,15 +53,7 @@ class Made:
 
 def both_efforts(asked: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:
     """The search of what an arm is shown and that of how it is trained, as one."""
-    if asked is None or trained is None:
-        return asked or trained
-    stops = (asked.stopped, trained.stopped)
-    return ArmEffort(
-        seconds=asked.seconds + trained.seconds,
-        trials=(*asked.trials, *trained.trials),
-        stopped=next((stop for stop in stops if stop != "no trial was better"), stops[0]),
-        improving=asked.improving or trained.improving,
-    )
+    return asked.and_then(trained) if asked and trained else asked or trained
 
 
 def beside_training(asked: ArmEffort | None, trained: ArmEffort | None) -> float:

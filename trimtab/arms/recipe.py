@@ -8,28 +8,30 @@ from dataclasses import dataclass, replace
 
 from trimtab.arms.contexts import USUAL_MIX, PassageMix
 from trimtab.arms.session import Session
-from trimtab.base.grammar import WIDTH, method_of, usual_rate
+from trimtab.base.grammar import PREFERENCES, WIDTH, method_of, usual_rate
 from trimtab.base.records import Arm, Setting
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
 
+JUDGED_RATE = 0.1  # of the usual one, for a stage that learns from judged answers: it begins with weights that answer
 LEAST_STEPS = 100  # of the optimizer, below which hardly any rate has its effect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of a recipe: what is read, how fast and how long."""
+    """One stage of a recipe: what is read, how fast and how long; `schedule` is that of the rate."""
 
     name: str
     learning_rate: float
     epochs: float
+    schedule: Schedule = "cosine"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How the weights of an arm are made, every default filled in.
 
-    `rank` and `virtual_tokens` are None but for methods that have them; `layers` None is the usual number, or all of a shallow model. `schedule`: that of the last stage.
+    `rank` and `virtual_tokens` are None but for methods that have them; `layers` None is the usual number, or all of a shallow model.
     `mix`: what training prompts show of passages, where they show any.
     """
 
@@ -40,7 +42,6 @@ class Recipe:
     virtual_tokens: int | None
     batch: int
     seed: int
-    schedule: Schedule = "cosine"
     mix: PassageMix = USUAL_MIX
 
     def chosen(self) -> dict[str, float | int | str]:
@@ -48,34 +49,43 @@ class Recipe:
         last = self.stages[-1]
         found = {"learning_rate": last.learning_rate, "epochs": last.epochs, "rank": self.rank}
         return (
-            {name: value for name, value in found.items() if value is not None} if self.schedule == "constant" else {}
+            {name: value for name, value in found.items() if value is not None} if last.schedule == "constant" else {}
         )
 
 
 def recipe(
-    arm: Arm, rows: int, seed: int, *, hidden: int = WIDTH, epochs: float | None = None, by_need: bool = False
+    arm: Arm,
+    rows: int,
+    seed: int,
+    *,
+    hidden: int = WIDTH,
+    epochs: float | None = None,
+    by_need: bool = False,
+    judged: int = 0,
 ) -> Recipe:
     """The arm's settings over the defaults, stage by stage, for a model of this hidden size.
 
-    `epochs` is the most that the study's budget leaves, None for no limit. `by_need`: where the last stage would take few optimizer
-    steps, it is made longer.
+    `epochs` is the most that the study's budget leaves, None for no limit. `by_need`: where a stage that dev can judge would take few
+    optimizer steps, it is made longer. `judged`: how many judgements there are, for a stage that learns from them.
     """
     if not method_of(arm).staged:
         raise ValueError(f"arm {arm.name} is not trained in stages")
-    usual = {**method_of(arm).usual, "learning_rate": usual_rate(method_of(arm), hidden)}
+    usual, rate = method_of(arm).usual, usual_rate(method_of(arm), hidden)
     own = {**usual, **arm.settings}
     batch = _whole(own, "batch") or (8 if rows < 1000 else 16)
     stages = [
         Stage(
             name=name,
-            learning_rate=_for_stage(own["learning_rate"], name, usual["learning_rate"]),
-            epochs=min(_for_stage(own["epochs"], name, usual["epochs"]), float("inf") if epochs is None else epochs),
+            learning_rate=_for_stage(arm, "learning_rate", name, rate * (JUDGED_RATE if name in PREFERENCES else 1)),
+            epochs=min(_for_stage(arm, "epochs", name, usual["epochs"]), math.inf if epochs is None else epochs),
         )
         for name in arm.stages
     ]
-    if by_need and is_open(arm, "epochs"):
-        needed = LEAST_STEPS / steps_per_epoch(max(1, rows), batch)
-        stages[-1] = replace(stages[-1], epochs=min(max(stages[-1].epochs, needed), epochs or math.inf))
+    for number, stage in enumerate(stages if by_need else ()):
+        if stage.name != "docs" and is_open(arm, "epochs", stage.name):
+            read = judged if stage.name in PREFERENCES else rows
+            needed = LEAST_STEPS / steps_per_epoch(max(1, read), batch)
+            stages[number] = replace(stage, epochs=min(max(stage.epochs, needed), epochs or math.inf))
     return Recipe(
         method=arm.weights,
         stages=tuple(stages),
@@ -90,17 +100,19 @@ def recipe(
 def recipe_for(session: Session, arm: Arm, seed: int, *, epochs: float | None = None, by_need: bool = False) -> Recipe:
     """`recipe` for a session's rows and base model."""
     rows, hidden = len(session.workspace.splits["train"]), session.base.model.config.hidden_size
-    return recipe(arm, rows, seed, hidden=hidden, epochs=epochs, by_need=by_need)
+    judged = len(session.workspace.preferences["train"])
+    return recipe(arm, rows, seed, hidden=hidden, epochs=epochs, by_need=by_need, judged=judged)
 
 
-def is_open(arm: Arm, name: str) -> bool:
-    """Whether the task file leaves a setting of the last stage to be searched."""
+def is_open(arm: Arm, name: str, stage: str) -> bool:
+    """Whether the task file leaves a setting of a stage to be searched."""
     setting = arm.settings.get(name)
-    return setting is None or (isinstance(setting, Mapping) and arm.stages[-1] not in setting)
+    return setting is None or (isinstance(setting, Mapping) and stage not in setting)
 
 
-def _for_stage(setting: Setting, stage: str, usual: float) -> float:
-    """What a setting says for one stage, the usual value where it is silent about it."""
+def _for_stage(arm: Arm, name: str, stage: str, usual: float) -> float:
+    """What an arm's setting says for one stage, the usual value where it is silent about it."""
+    setting = arm.settings.get(name, usual)
     return float(setting.get(stage, usual) if isinstance(setting, Mapping) else setting)
 
 

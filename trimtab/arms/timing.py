@@ -19,9 +19,9 @@ from trimtab.arms.recipe import Recipe, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.search import MENUS, RATES, TrialPlan, planned
 from trimtab.arms.session import Session
-from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, prepare, training_rows
+from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, judged_answers, prepare, training_rows
 from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.grammar import HEAD, is_trained
+from trimtab.base.grammar import HEAD, PREFERENCES, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
@@ -133,6 +133,9 @@ class _Timing:
         if any(stage.name == "docs" for stage in made.stages):
             rows = document_rows(session.workspace.documents, session.encoder)
             tokens["docs"] = sum(len(row.encoded.ids) for row in rows)
+        if made.stages[-1].name in PREFERENCES:
+            judged, _ = judged_answers(session, context, "train")
+            tokens[made.stages[-1].name] = sum(len(answer.ids) for row in judged for answer in row.answers)
         dev_loss = each * len(session.part("dev", DEV_ROWS)) / speed / STEP_PASSES
         look = dev_loss + rate.many * min(dev, DEV_QUESTIONS)
         stages = [StagePlan(epoch_seconds=tokens[stage.name] / speed, epochs=stage.epochs) for stage in made.stages]
@@ -142,7 +145,14 @@ class _Timing:
             dev_seconds=look,
             trials=(
                 *plan.trials,
-                *self._of_training(context, stages[-1].epoch_seconds * stages[-1].epochs, look if dev else 0.0),
+                *(
+                    trial
+                    for stage, planned_stage in zip(made.stages, stages, strict=True)
+                    if dev and stage.name != "docs"
+                    for trial in self._of_training(
+                        context, stage.name, planned_stage.epoch_seconds * planned_stage.epochs, look
+                    )
+                ),
             ),
             memory_mb=memory_mb(session.base),
             timed=rate.timed and timed,
@@ -153,18 +163,21 @@ class _Timing:
         asked = questions_weighed(self.session, arm) if self.session.task.study.effort in MENUS else 0
         return (TrialPlan(what="ways of weighing labels", count=4, seconds=each * asked),) if asked else ()
 
-    def _of_training(self, context: Context, whole: float, look: float) -> tuple[TrialPlan, ...]:
-        """What may be tried of a training that takes `whole` seconds, each look at dev so many; nothing without a dev split."""
+    def _of_training(self, context: Context, stage: str, whole: float, look: float) -> tuple[TrialPlan, ...]:
+        """What may be tried of a stage that takes `whole` seconds, each look at dev so many."""
         menu = MENUS.get(self.session.task.study.effort)
-        if menu is None or not look:
+        if menu is None:
             return ()
+        of_stage = f" of {PREFERENCES[stage]}" if stage in PREFERENCES else ""
         quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
-        shares = len(mixes(menu)) if context.passages else 0
+        shares = len(mixes(menu)) if context.passages and not of_stage else 0
         of_passages = (TrialPlan(what="passages in training prompts", count=shares, seconds=shares * quarter),)
         return (
-            TrialPlan(what=RATES, count=rates, seconds=rates * quarter),
+            TrialPlan(what=f"{RATES}{of_stage}", count=rates, seconds=rates * quarter),
             *(of_passages if shares else ()),
-            TrialPlan(what="training that goes on while dev improves", count=1, seconds=(LONGER - 1) * whole),
+            TrialPlan(
+                what=f"training{of_stage} that goes on while dev improves", count=1, seconds=(LONGER - 1) * whole
+            ),
         )
 
     def with_memory_held(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial, reduce
 from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on
@@ -16,10 +17,10 @@ from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import HEAD, METHODS, is_trained
+from trimtab.base.grammar import HEAD, METHODS, PREFERENCES, is_trained
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
-from trimtab.base.records import Arm, Example
+from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import merged, put_on, save_adapter
@@ -28,18 +29,20 @@ from trimtab.training.head import Classification, Head, label_rows, save_head
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
 from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.optim import copied, put_back
+from trimtab.training.preference import OF_PAIRS, Judged, Preference, judged_rows
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 DEV_ROWS, DEV_QUESTIONS = 96, 60
 
-_Objective = Supervised | Classification
+_Objective = Supervised | Classification | Preference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
     """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
 
-    `dev_scores`: what these scored on dev questions, by id.
+    `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
+    the share that is told right, and of how many; None where no stage learns from judged answers.
     `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it.
     """
 
@@ -53,6 +56,7 @@ class Trained:
     dev_scores: Mapping[str, float] = field(default_factory=dict)
     recipe: Recipe | None = None
     effort: ArmEffort | None = None
+    pair_accuracy: tuple[float, int] | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -63,6 +67,8 @@ class Trained:
             "steps": self.steps,
             "epochs": self.epochs,
         }
+        if self.pair_accuracy:
+            counted |= {"pair_accuracy": self.pair_accuracy[0], "judged_pairs": self.pair_accuracy[1]}
         return {name: float(value) for name, value in counted.items()} if self.steps else {}
 
 
@@ -112,6 +118,21 @@ def head_rows(
     return label_rows(fitting, len(labels)), len(encoded) - len(fitting)
 
 
+def judged_answers(session: Session, context: Context, split: Split) -> tuple[list[Judged], int]:
+    """The judged answers of a split behind their prompts as this context builds them, and how many were left out for their length."""
+    judgements = session.workspace.preferences[split]
+    prompts = PromptBuilder(session, context).prompts([one.asked for one in judgements])
+
+    def encoded(prompt: Prompt, answer: str | None) -> Encoded | None:
+        return None if answer is None else session.encoder.conversation(prompt.messages, answer)
+
+    rows = [
+        Judged(chosen=encoded(prompt, one.chosen), rejected=encoded(prompt, one.rejected), weight=one.weight)
+        for one, prompt in zip(judgements, prompts, strict=True)
+    ]
+    return judged_rows(rows, session.context_tokens)
+
+
 def prepare(session: Session, plan: Recipe) -> None:
     """Put what may move onto a fresh base."""
     base = session.fresh_base()
@@ -145,20 +166,10 @@ def train_weights(
     if arm.weights == "linear":
         return _fit_linear(session, folder, progress, search)
     plan = replace(found, seed=seed) if found else recipe_for(session, arm, seed, epochs=epochs, by_need=bool(search))
-    if not session.workspace.splits["dev"] or plan.stages[-1].name == "docs":
-        search = None  # nothing says which setting is better
-    if search is not None:
-        plan = replace(plan, schedule="constant")
     making = _Making(session, arm, context, folder, progress, scorer, plan)
-    results = [making.train(stage) for stage in plan.stages[:-1]]
-    effort: ArmEffort | None = None
-    if search is None:
-        results.append(making.train(plan.stages[-1]))
-    else:
-        plan, result, effort = making.search(search, may_grow=epochs is None)
-        results.append(result)
+    results, efforts = making.train_all(search, may_grow=epochs is None)
     making.save()
-    best = results[-1].best
+    plan, best = making.plan, results[-1].best
     return Trained(
         seconds=sum(result.seconds for result in results),
         tokens=sum(result.tokens for result in results),
@@ -169,7 +180,8 @@ def train_weights(
         best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
         dev_scores=_scores_of(results[-1], making.looks) or making.scores_on_dev(),
         recipe=plan,
-        effort=effort,
+        effort=reduce(ArmEffort.and_then, efforts) if efforts else None,
+        pair_accuracy=making.pair_accuracy(),
     )
 
 
@@ -192,6 +204,7 @@ class _Making:
         self.looks: list[Mapping[str, float]] = []
         self._looks: dict[str, list[Mapping[str, float]]] = {}
         self._stage: tuple[tuple[str, PassageMix], _Objective, _Objective | None] | None = None
+        self._judged: Preference | None = None  # those that are held out for the test, with the reference's sums
         self.skipped = 0
         self._begin(plan)
 
@@ -206,14 +219,38 @@ class _Making:
         )
         self._on, self._start = plan.rank, copied({})
 
+    def train_all(self, search: Search | None, *, may_grow: bool) -> tuple[list[TrainResult], list[ArmEffort]]:
+        """Every stage, one after the other; each that dev can judge shares the time of the search with those that are left."""
+        searched = [number for number, stage in enumerate(self.plan.stages) if search and self._may_be_searched(stage)]
+        results: list[TrainResult] = []
+        efforts: list[ArmEffort] = []
+        for number in range(len(self.plan.stages)):
+            self._start = copied({})
+            if search is None or number not in searched:
+                results.append(self.train(self.plan.stages[number]))
+                continue
+            spent = sum(effort.seconds for effort in efforts)
+            share = (search.seconds - spent) / (len(searched) - searched.index(number))
+            result, effort = self.search(number, replace(search, seconds=share), may_grow=may_grow)
+            if len(searched) > 1:
+                effort = _of_stage(effort, self.plan.stages[number].name)
+            results.append(result)
+            efforts.append(effort)
+        return results, efforts
+
+    def _may_be_searched(self, stage: Stage) -> bool:
+        """Whether something of dev says which setting of a stage is better."""
+        workspace = self.session.workspace
+        rows = workspace.preferences if stage.name in PREFERENCES else workspace.splits
+        return stage.name != "docs" and bool(rows["dev"])
+
     def train(
         self, stage: Stage, name: str = "", until: int | None = None, mix: PassageMix | None = None
     ) -> TrainResult:
         """Train a stage up to a look at dev, to its end where none is named; `name` tells runs of one stage apart."""
         objective, dev = self._objectives(stage, mix)
         self.looks = self._looks.setdefault(name or stage.name, [])
-        last = stage is self.plan.stages[-1] or name != ""
-        looks = LOOKS if last and self.plan.schedule == "constant" else evaluations(stage.epochs)
+        looks = LOOKS if stage.schedule == "constant" else evaluations(stage.epochs)
         job = TrainingJob(
             base=self.session.base,
             objective=objective,
@@ -221,7 +258,7 @@ class _Making:
                 learning_rate=stage.learning_rate,
                 epochs=stage.epochs,
                 evaluations=looks,
-                schedule=self.plan.schedule if last else "cosine",
+                schedule=stage.schedule,
             ),
             folder=self.folder / (name or stage.name),
             evaluate=_on_dev(self.session, dev, self.context, self.head, self.scorer, self.looks) if dev else None,
@@ -237,52 +274,65 @@ class _Making:
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """What a run is never resumed without; one that is searched may be made longer."""
-        plan = (
-            self.plan if not name else replace(self.plan, stages=(*self.plan.stages[:-1], replace(stage, epochs=0.0)))
-        )
+        plan = self._with_stage(replace(stage, epochs=0.0)) if name else self.plan
         return digest_of(
             self.depends, repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name, name
         )
 
-    def search(self, search: Search, *, may_grow: bool) -> tuple[Recipe, TrainResult, ArmEffort]:
-        """Train the last stage as dev shows to be best: the recipe that was found, its run, and what was tried."""
-        plan, settings = self.plan, self.arm.settings
+    def search(self, number: int, search: Search, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:
+        """Train a stage as dev shows to be best, and put what was found into the plan: its run, and what was tried."""
+        self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
+        stage = self.plan.stages[number]
+        shows_passages = self.context.passages > 0 and stage.name not in PREFERENCES
         centre = Setting(
-            learning_rate=plan.stages[-1].learning_rate,
-            epochs=plan.stages[-1].epochs,
-            rank=plan.rank,
-            mix=plan.mix if self.context.passages else None,
+            learning_rate=stage.learning_rate,
+            epochs=stage.epochs,
+            rank=self.plan.rank,
+            mix=self.plan.mix if shows_passages else None,
         )
         free = Open(
-            learning_rate=is_open(self.arm, "learning_rate"),
-            epochs=is_open(self.arm, "epochs") and may_grow,
-            rank="rank" not in settings and len(plan.stages) == 1,
+            learning_rate=is_open(self.arm, "learning_rate", stage.name),
+            epochs=is_open(self.arm, "epochs", stage.name) and may_grow,
+            rank="rank" not in self.arm.settings and number == 0,
         )
-        setting, result, effort = climb(self.try_out, centre, free, search.menu, search.seconds)
-        return self.with_setting(setting), result, effort
+        run = partial(self.try_out, number)
+        setting, result, effort = climb(run, centre, free, search.menu, search.seconds)
+        self.plan = self.with_setting(number, setting)
+        return result, effort
 
-    def try_out(self, setting: Setting, until: int | None) -> TrainResult:
-        """The last stage with other settings, from where the stage before it ended, or on from where this run stands."""
+    def try_out(self, number: int, setting: Setting, until: int | None) -> TrainResult:
+        """A stage with other settings, from where the stage before it ended, or on from where this run stands."""
         if setting.rank != self._on:
             self._begin(replace(self.plan, rank=setting.rank))
             self._stage = None  # a head of its own, too
-        objective, _ = self._objectives(self.plan.stages[-1], setting.mix)
+        objective, _ = self._objectives(self.plan.stages[number], setting.mix)
         moving = objective.parameters(self.session.base)
         self._start = self._start or copied(moving)
         put_back(moving, self._start)
-        stage = self.with_setting(setting).stages[-1]
+        stage = self.with_setting(number, setting).stages[number]
         name = f"{stage.name}-{setting.learning_rate:.3g}"
         name += "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"
         if setting.mix not in (None, self.plan.mix):
             name += f"-missing-{setting.mix.gold_missing:g}-distractors-{setting.mix.distractors:g}"
         return self.train(stage, name, until, setting.mix)
 
-    def with_setting(self, setting: Setting) -> Recipe:
-        """The recipe with the last stage so set."""
-        last = replace(self.plan.stages[-1], learning_rate=setting.learning_rate, epochs=setting.epochs)
-        return replace(
-            self.plan, stages=(*self.plan.stages[:-1], last), rank=setting.rank, mix=setting.mix or self.plan.mix
-        )
+    def with_setting(self, number: int, setting: Setting) -> Recipe:
+        """The recipe with a stage so set."""
+        set_so = replace(self.plan.stages[number], learning_rate=setting.learning_rate, epochs=setting.epochs)
+        plan = self._with_stage(set_so)
+        return replace(plan, rank=setting.rank, mix=setting.mix or plan.mix)
+
+    def _with_stage(self, stage: Stage) -> Recipe:
+        """The recipe with this stage in place of that of its name."""
+        stages = (stage if one.name == stage.name else one for one in self.plan.stages)
+        return replace(self.plan, stages=tuple(stages))
+
+    def pair_accuracy(self) -> tuple[float, int] | None:
+        """Of the judged answers that are held out for the test, the share that the weights that are on tell right, and their number."""
+        if self._judged is None:
+            return None
+        seen = held_out(self.session.base, self._judged)
+        return seen.figures["pair_accuracy"], len(self._judged.rows)
 
     def scores_on_dev(self) -> Mapping[str, float]:
         """What the weights that are on score on the dev questions of a look, by id."""
@@ -306,7 +356,12 @@ class _Making:
         key = (stage.name, mix)
         if self._stage is None or self._stage[0] != key:
             plan = replace(self.plan, mix=mix)
-            objective, dev, self.skipped = _objectives(self.session, plan, stage, self.context, self.head)
+            objective: _Objective
+            dev: _Objective | None
+            if stage.name in PREFERENCES:
+                objective, dev, self._judged, self.skipped = _judged_objectives(self.session, plan, stage, self.context)
+            else:
+                objective, dev, self.skipped = _objectives(self.session, plan, stage, self.context, self.head)
             self._stage = key, objective, dev
         return self._stage[1:]
 
@@ -343,6 +398,29 @@ def _objectives(
     objective, skipped = over(splits["train"], plan.seed, plan.mix)
     dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
     return objective, over(dev, 0, USUAL_MIX)[0] if dev else None, skipped
+
+
+def _judged_objectives(
+    session: Session, plan: Recipe, stage: Stage, context: Context
+) -> tuple[Preference, Preference | None, Preference | None, int]:
+    """What a stage that learns from judged answers optimises, the same over those of dev and of test, and how many were too long.
+
+    The reference is the model as it is now.
+    """
+    rows, skipped = judged_answers(session, context, "train")
+    objective = Preference(session.base, rows, stage.name, batch=plan.batch, seed=plan.seed)
+
+    def held_out_in(split: Split) -> Preference | None:
+        judged, _ = judged_answers(session, context, split)
+        usable = [row for row in judged if stage.name not in OF_PAIRS or len(row.answers) == 2]
+        return Preference(session.base, usable, stage.name, batch=plan.batch, seed=0) if usable else None
+
+    return objective, held_out_in("dev"), held_out_in("test"), skipped
+
+
+def _of_stage(effort: ArmEffort, stage: str) -> ArmEffort:
+    """The search of one of several stages, its name in every trial."""
+    return replace(effort, trials=tuple(replace(one, what={"stage": stage, **one.what}) for one in effort.trials))
 
 
 def _on_dev(

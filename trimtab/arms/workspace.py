@@ -10,13 +10,14 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import write_atomic
-from trimtab.base.records import Document, Example, Refusal, Split
+from trimtab.base.records import Document, Example, Preference, Refusal, Split
 from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents
 from trimtab.data.formats import Read, read_examples
 from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
+from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits
 from trimtab.measurement.fitting import format_checker
@@ -31,6 +32,7 @@ class Workspace:
     task: Task
     folder: Path
     splits: Mapping[Split, tuple[Example, ...]]
+    preferences: Mapping[Split, tuple[Preference, ...]]
     documents: tuple[Document, ...]
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
@@ -59,7 +61,8 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         return open_to_answer(task, rows=False)
     documents = read_documents(task)
     examples, fixed_test, reads = _read_rows(task)
-    refusals = tuple(refusal for read in reads for refusal in read.refusals)
+    judged = read_preferences(task)
+    refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals)
     write_refusals(folder, refusals)
     audit = audit_rows(examples, fixed_test, documents)
     ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
@@ -73,6 +76,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         likeness=audit.examples,
         test_parts=audit.rows.parts[len(examples) :],
     )
+    preferences = split_preferences(judged.preferences, splits, task.data.split, ledger)
     overlaps = find_overlaps(audit, splits)
     if refuse_leaks:
         refuse_overlaps(overlaps, task)
@@ -86,9 +90,10 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         task=task,
         folder=folder,
         splits=splits,
+        preferences=preferences,
         documents=documents,
         refusals=refusals,
-        notes=tuple(note for read in reads for note in read.notes),
+        notes=(*(note for read in reads for note in read.notes), *judged.notes),
         audit=audit,
         overlaps=overlaps,
         findings=count_private(private),
@@ -108,6 +113,7 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
         task=task,
         folder=folder,
         splits=splits,
+        preferences={"train": (), "dev": (), "test": ()},
         documents=read_documents(task),
         refusals=(),
         notes=(),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trimtab.base.records import Arm
 
 PROMPT = "prompt"
 HEAD = "head"  # the stage that trains a classification head on the last token in place of label text
+# Stages that learn from judged answers, after the examples, and what a reader calls them.
+PREFERENCES: Mapping[str, str] = {"dpo": "DPO", "ipo": "IPO", "simpo": "SimPO", "orpo": "ORPO", "kto": "KTO"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,18 +211,29 @@ def describe(arm: Arm) -> str:
     words = method_of(arm).words
     if method_of(arm).answers_alone:
         return words
-    order = {
-        ("docs", "sft"): " on the documents, then on the examples",
-        ("docs",): " on the documents alone",
-        (HEAD,): ", with a head on its last token that names the label",
-        ("docs", HEAD): " on the documents, then with a head on its last token that names the label",
-    }
     sight = " and ".join(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
     own = ", ".join(
         f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
         for key, value in arm.settings.items()
     )
-    return f"{words}{order.get(arm.stages, '')}, {sight}{f' ({own})' if own else ''}"
+    return f"{words}{_stages_in_words(arm.stages)}, {sight}{f' ({own})' if own else ''}"
+
+
+def _stages_in_words(stages: Sequence[str]) -> str:
+    """What weights are trained on, where it is not the examples alone."""
+    if stages in ((), ("sft",)):
+        return ""
+    if stages == ("docs",):
+        return " on the documents alone"
+    if stages == (HEAD,):
+        return ", with a head on its last token that names the label"
+    said = {
+        "docs": "on the documents",
+        "sft": "on the examples",
+        HEAD: "with a head on its last token that names the label",
+    }
+    said |= {name: f"on judged answers ({words})" for name, words in PREFERENCES.items()}
+    return f" {', then '.join(said[stage] for stage in stages)}"
 
 
 def named(name: str) -> Arm | None:
@@ -241,11 +254,13 @@ def named(name: str) -> Arm | None:
     row = METHODS.get(method)
     if row is None or (heads and method == "base") or (method == "api" and endpoint is None):
         return None
-    if (between and not row.staged) or tuple(between) not in ((), ("docs",), (HEAD,), ("docs", HEAD)):
+    begins = ["docs"] if between[:1] == ["docs"] else []
+    ends = between[len(begins) :]
+    if (between and not row.staged) or ends not in ([], *([last] for last in (HEAD, *PREFERENCES))):
         return None
     if HEAD in between and row.no_head:
         raise ValueError(f"{method} takes no head ({row.no_head}); take {method}, or lora-{HEAD}")
-    stages = (() if HEAD in between else ("sft",)) if row.staged else ()
+    stages = (*begins, *(() if HEAD in ends else ("sft",)), *ends) if row.staged else ()
     if row.answers_alone and rest:
         raise ValueError(f"{method} stands by itself; take {'+'.join(rest)} out")
     if PROMPT in rest and (heads or len(rest) > 1):
@@ -257,7 +272,7 @@ def named(name: str) -> Arm | None:
     return Arm(
         name="+".join(part for part in (weights, "" if weights and context == PROMPT else context) if part),
         weights=method,
-        stages=(*between, *stages),
+        stages=stages,
         context=context,
         endpoint=endpoint.removeprefix("api-") if endpoint else None,
     )
@@ -283,6 +298,7 @@ def nearest(name: str, others: Iterable[str] = ()) -> str | None:
     trained = [name for name, row in METHODS.items() if row.staged]
     known = [PROMPT, *PARTS, "rag+few-shot", "linear", *trained, *(f"{one}-docs" for one in trained)]
     known += [f"{one}-{HEAD}" for one in trained if not METHODS[one].no_head]
+    known += [f"{one}-{stage}" for one in trained for stage in PREFERENCES]
     known += [f"{one}+{part}" for one in trained for part in PARTS]
     near = difflib.get_close_matches(name, [*known, *others], n=1)
     return near[0] if near else None

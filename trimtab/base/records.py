@@ -50,6 +50,43 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """One judgement: a prompt with a better and a worse answer, or with one answer that is good (`chosen`) or bad (`rejected`)."""
+
+    id: str
+    messages: tuple[Message, ...]
+    chosen: str | None
+    rejected: str | None
+    group: str | None = None
+    weight: float = 1.0
+    source: str | None = None
+    licence: str | None = None
+    file: str = ""
+    line: int = 0
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether two answers are compared."""
+        return self.chosen is not None and self.rejected is not None
+
+    @property
+    def asked(self) -> Example:
+        """The prompt as a row: what it is split, compared and composed by; its reference is the answer that there is, the better first."""
+        answer = self.chosen if self.chosen is not None else self.rejected
+        return Example(
+            id=self.id,
+            messages=self.messages,
+            references=(answer or "",),
+            group=self.group,
+            weight=self.weight,
+            source=self.source,
+            licence=self.licence,
+            file=self.file,
+            line=self.line,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """A row that was not used, and why: one line of `refused.jsonl`."""
 

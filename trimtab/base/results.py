@@ -155,6 +155,16 @@ class ArmEffort:
     stopped: Stopped
     improving: bool = False
 
+    def and_then(self, later: ArmEffort) -> ArmEffort:
+        """Two searches that followed each other as one."""
+        stops = (self.stopped, later.stopped)
+        return ArmEffort(
+            seconds=self.seconds + later.seconds,
+            trials=(*self.trials, *later.trials),
+            stopped=next((stop for stop in stops if stop != "no trial was better"), stops[0]),
+            improving=self.improving or later.improving,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:

@@ -185,7 +185,9 @@ class ArmTable(Settings):
     """
 
     weights: str = Field("base", description="A method, or api-NAME.")
-    stages: Annotated[tuple[Literal["docs", "sft", "head"], ...] | None, Field(strict=False)] = None
+    stages: Annotated[
+        tuple[Literal["docs", "sft", "head", "dpo", "ipo", "simpo", "orpo", "kto"], ...] | None, Field(strict=False)
+    ] = None
     context: str = PROMPT
     rank: int | None = Field(None, ge=1, le=1024)
     learning_rate: PeakRate | Mapping[str, PeakRate] | None = None

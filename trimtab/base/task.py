@@ -14,7 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.grammar import HEAD, is_name_of_the_grammar, is_trained, named, nearest, shots_of
+from trimtab.base.grammar import HEAD, PREFERENCES, is_name_of_the_grammar, is_trained, named, nearest, shots_of
 from trimtab.base.records import Arm
 from trimtab.base.tables import (
     METRICS,
@@ -143,6 +143,13 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
     if not task.data.documents and (arm.retrieves or "docs" in arm.stages):
         raise InputError(
             f"arm {arm.name} needs documents and there are none", "set data.documents, or leave the arm out", **where
+        )
+    judged = [stage for stage in arm.stages if stage in PREFERENCES]
+    if judged and not task.data.preferences:
+        raise InputError(
+            f"arm {arm.name} needs judged answers and there are none",
+            "set data.preferences, or leave the arm out",
+            **where,
         )
     if (arm.weights == "linear" or HEAD in arm.stages) and task.task.kind != "classify":
         raise InputError(f"arm {arm.name} is for tasks of kind classify", "leave it out", **where)

@@ -12,7 +12,9 @@ from trimtab.arms.search import RATES
 from trimtab.measurement.power import GUESSED_DISCORDANCE
 
 if TYPE_CHECKING:
-    from trimtab.studies.check import CheckResult
+    from collections.abc import Sequence
+
+    from trimtab.studies.check import CheckResult, Piece
 
 SHOWN = 5  # refused rows and overlaps listed one by one
 SHOWN_LABELS = 10
@@ -47,6 +49,10 @@ def _draw_data(result: CheckResult, console: Console) -> None:
     sizes = ", ".join(f"{count} {name}" for name, count in result.splits.items())
     documents = f"; {result.documents} document{'s' * (result.documents != 1)}" if result.documents else ""
     console.print(Text(f"Rows: {sizes}{documents}"))
+    if result.judged:
+        console.print(
+            Text(f"Judged answers: {', '.join(f'{count:,} {name}' for name, count in result.judged.items())}")
+        )
     if result.labels:
         shown = ", ".join(f"{label} {count}" for label, count in list(result.labels.items())[:SHOWN_LABELS])
         more = len(result.labels) - SHOWN_LABELS
@@ -75,10 +81,10 @@ def _draw_example(result: CheckResult, console: Console) -> None:
     plain = console.color_system is None or console.no_color
     key = "Between « and » is what it is trained to write." if plain else "Green is what it is trained to write."
     console.print(Text(f"Grey is only read. {key}" if not plain else f"{key} The rest is only read.", style="italic"))
-    for piece in result.example:
-        text = f"«{piece.text}»" if plain and piece.trained else _middle_cut(piece.text)
-        console.print(Text(text, style="bold green" if piece.trained else "dim"), end="")
-    console.print()
+    _draw_pieces(result.example, console, plain)
+    for side, pieces in result.judged_example.items():
+        console.print(Text(f"\nA judged answer, the {side} one", style="bold"))
+        _draw_pieces(pieces, console, plain)
     tokens = result.tokens
     if tokens is not None:
         console.print(
@@ -87,6 +93,13 @@ def _draw_example(result: CheckResult, console: Console) -> None:
                 f"answer {tokens.answer_median:.0f} ({tokens.answer_longest:,}); the model takes {tokens.context:,}"
             )
         )
+
+
+def _draw_pieces(pieces: Sequence[Piece], console: Console, plain: bool) -> None:
+    for piece in pieces:
+        text = f"«{piece.text}»" if plain and piece.trained else _middle_cut(piece.text)
+        console.print(Text(text, style="bold green" if piece.trained else "dim"), end="")
+    console.print()
 
 
 def _draw_plan(result: CheckResult, console: Console) -> None:

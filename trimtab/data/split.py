@@ -225,7 +225,7 @@ def _later_split(
         elif sides or (kind == "classify" and unit.stratum not in trained):
             goal = "train"  # a bridge between sides: what it leaks is found by find_overlaps
         else:
-            goal = _by_hash(unit, shares, seed)
+            goal = by_hash(unit.stratum, unit.name, shares, seed)
         if goal == "train":
             trained.add(unit.stratum)
         for row in unit.rows:
@@ -233,8 +233,9 @@ def _later_split(
     return chosen
 
 
-def _by_hash(unit: _Unit, shares: Mapping[str, float], seed: int) -> Split:
-    point = int(sha256_text(str(seed), unit.stratum, unit.name)[:13], 16) / 16**13
+def by_hash(stratum: str, name: str, shares: Mapping[str, float], seed: int) -> Split:
+    """Where a unit of rows falls by the hash of its name: `dev` and `test` get their shares, train the rest."""
+    point = int(sha256_text(str(seed), stratum, name)[:13], 16) / 16**13
     if point < shares["test"]:
         return "test"
     return "dev" if point < shares["test"] + shares["dev"] else "train"

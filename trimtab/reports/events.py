@@ -68,7 +68,8 @@ def read_training(file: Path) -> dict[str, Training]:
     found: dict[str, Training] = {}
     for (arm, seed), own in runs.items():
         before = found.get(arm, Training())
-        own = [run for run in own[:-1] if not run.trial] + own[-1:]
+        kept = {run.stage: run for run in own if run.trial}  # of each stage the run that was trained to its end
+        own = [run for run in own if not run.trial or run is kept[run.stage]]
         curves = tuple(Curve(seed=seed, phase=phase, points=tuple(run.points)) for phase, run in enumerate(own))
         notes = [said[arm, seed]] if (arm, seed) in said else []
         found[arm] = Training(curves=(*before.curves, *curves), health=tuple(dict.fromkeys((*before.health, *notes))))
@@ -82,6 +83,11 @@ class _OpenCurve:
     of: int
     trial: str = ""
     points: list[Point] = field(default_factory=list)
+
+    @property
+    def stage(self) -> str:
+        """Which stage a trial belongs to: its name begins with it."""
+        return self.trial.partition("-")[0]
 
     def is_over(self, step: int, of: int) -> bool:
         """Whether an event belongs to the next stage: another number of steps, or a new start after the last step."""

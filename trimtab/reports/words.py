@@ -65,6 +65,8 @@ EXTRAS = {
     "steps": "Steps",
     "epochs": "Epochs",
     "skipped_rows": "Rows too long",
+    "pair_accuracy": "Judged answers told right",
+    "judged_pairs": "Judged answers held out",
 }
 PRIVATE = {
     "email": "e-mail address",

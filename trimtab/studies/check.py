@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -16,6 +16,7 @@ from trimtab.arms.proposals import proposing
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import predict
+from trimtab.arms.weights import judged_answers
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
 from trimtab.base.grammar import HEAD, method_of
@@ -105,6 +106,10 @@ class CheckResult(Shown):
     cuts: tuple[str, ...]
     effort: str = "none"
     search_seconds: float = 0.0  # that every arm may spend on its trials
+    judged: Mapping[str, int] = field(default_factory=dict)  # judged answers in each split
+    judged_example: Mapping[str, tuple[Piece, ...]] = field(
+        default_factory=dict
+    )  # the better and the worse answer of one
 
 
 def check(
@@ -148,6 +153,7 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         cuts=(),
         effort=task.study.effort,
         search_seconds=0.0,
+        judged={name: len(part) for name, part in workspace.preferences.items() if part},
     )
     return _with_model(result, workspace, progress) if workspace.splits["train"] and tests else result
 
@@ -226,6 +232,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
         remarks=by_level(remarks),
         example_arm=arm,
         example=pieces,
+        judged_example=_judged_example(session),
         tokens=tokens,
         smallest_difference=_smallest(session.workspace),
         forecasts=tuple(_forecast(arm, plan, tokens, len(splits["test"]), task) for arm in task.arms),
@@ -262,6 +269,14 @@ def _example(session: Session) -> tuple[str, tuple[Piece, ...]]:
     train_on = session.task.data.train_on if context.is_instruction_alone else "last"
     encoded = session.encoder.conversation(prompt.messages, answer, train_on=train_on)
     return arm.name, pieces_of(encoded, session.base.tokenizer.decode)
+
+
+def _judged_example(session: Session) -> dict[str, tuple[Piece, ...]]:
+    """The first training judgement, both answers where there are two, with their loss masks."""
+    rows, _ = judged_answers(session, Context(), "train")
+    row = next((row for row in rows if len(row.answers) == 2), rows[0] if rows else None)
+    sides = {"better": row.chosen, "worse": row.rejected} if row else {}
+    return {side: pieces_of(one, session.base.tokenizer.decode) for side, one in sides.items() if one is not None}
 
 
 def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[Piece, ...]:

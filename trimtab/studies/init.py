@@ -177,7 +177,9 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
         f"documents = {_array(listed)}" if listed else "documents = []   # md, txt, html, pdf: files or folders"
     )
     if found.preferences:
-        lines.append(f"preferences = {_array(found.preferences)}")
+        lines.append(
+            f"preferences = {_array(found.preferences)}   # judged answers: pairs for lora-dpo, single ones for lora-kto"
+        )
     if found.encoding != USUAL:
         lines.append(f"encoding = {_quoted(found.encoding)}   # of all files")
     if main is not None and main.layout == "table":

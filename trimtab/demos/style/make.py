@@ -1,5 +1,7 @@
 """Writes `pairs.jsonl`: functions in the house style, filled from `source/`, and the ordinary style derived from each.
 
+And `preferences.jsonl`: of each function the house style beside a version that breaks one or two of its rules.
+
 Run `python make.py` to rewrite the file beside this script, or `python make.py FOLDER` to write it elsewhere.
 """
 
@@ -115,8 +117,76 @@ def loose_docstring(text: str, rng: random.Random) -> list[ast.stmt]:
     return [ast.Expr(ast.Constant(loose))]
 
 
+def without_types(function: ast.FunctionDef) -> None:
+    """Takes every type away."""
+    function.returns = None
+    for arg in (*function.args.args, *function.args.kwonlyargs):
+        arg.annotation = None
+
+
+def without_docstring(function: ast.FunctionDef) -> None:
+    """Takes the docstring away."""
+    function.body = function.body[1:]
+
+
+def by_position(function: ast.FunctionDef) -> None:
+    """Lets every parameter be given by position."""
+    arguments = [*function.args.args, *function.args.kwonlyargs]
+    function.args.args, function.args.kwonlyargs, function.args.kw_defaults = arguments, [], []
+
+
+def returned_at_once(function: ast.FunctionDef) -> None:
+    """Returns a value without calling it `result`."""
+    function.body = joined_return(function.body)
+
+
+def in_else(function: ast.FunctionDef) -> None:
+    """Puts what follows a guard into its `else`."""
+    function.body = nested(function.body)
+
+
+FAULTS = (without_types, without_docstring, by_position, returned_at_once, in_else)
+
+
+def spoiled(house: str, rng: random.Random) -> str:
+    """The same function with one rule of the house style broken, or two."""
+    wanted, plain = rng.choice((1, 1, 2)), ast.unparse(ast.parse(house))
+    text, broken = plain, 0
+    for fault in rng.sample(FAULTS, len(FAULTS)):
+        module = ast.parse(text)
+        function = module.body[-1]
+        if not isinstance(function, ast.FunctionDef):
+            raise TypeError("the last statement of a body is its function")
+        fault(function)
+        after = ast.unparse(ast.fix_missing_locations(module))
+        if after != text and broken < wanted:
+            text, broken = after, broken + 1
+    return text
+
+
+def preferences(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """For every second pair a judgement, both answers written the same way but for what is broken."""
+    rng = random.Random(SEED + 1)
+    return [
+        {
+            "id": f"judged-{row['id']}",
+            "prompt": row["input"],
+            "chosen": ast.unparse(ast.parse(row["output"])),
+            "rejected": spoiled(row["output"], rng),
+            "group": row["body"],
+        }
+        for row in rows[::2]
+    ]
+
+
+def write(target: Path, rows: list[dict[str, str]]) -> None:
+    """Writes rows as JSON lines."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    target.write_text(text, encoding="utf-8", newline="\n")
+
+
 def main(target: Path) -> None:
-    """Writes the data file of the example into `target`."""
+    """Writes the data files of the example into `target`."""
     rng = random.Random(SEED)
     rows: list[dict[str, str]] = []
     for file in ("text", "numbers", "lists", "records"):
@@ -127,8 +197,8 @@ def main(target: Path) -> None:
                 row = {"id": f"{group}-{variant}", "input": ordinary(house, rng), "output": house}
                 rows.append(row | {"body": group, "subject": source["subject"]})
     rng.shuffle(rows)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (target / "pairs.jsonl").write_text(text, encoding="utf-8", newline="\n")
+    write(target / "pairs.jsonl", rows)
+    write(target / "preferences.jsonl", preferences(rows))
 
 
 if __name__ == "__main__":

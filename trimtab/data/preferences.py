@@ -1,0 +1,283 @@
+"""Judged answers from files: of two answers to a prompt the better one, or one answer and whether it is good."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text
+from trimtab.base.records import Example, Message, Preference, Refusal, Split
+from trimtab.base.tables import SplitTable
+from trimtab.base.task import Task
+from trimtab.data.chat import SPEAKERS, SkipRow, read_turns
+from trimtab.data.duplicates import compare, compared_text
+from trimtab.data.readers import SUFFIXES, RawRow, read_rows
+from trimtab.data.rows import TEXT_CAP
+from trimtab.data.sources import resolve
+from trimtab.data.split import SPLITS, LedgerRow, by_hash, read_ledger, write_ledger
+
+CHOSEN, REJECTED = "chosen", "rejected"
+_PROMPTS = ("prompt", "question", "input")
+_ANSWERS, _GOOD = ("answer", "completion", "output", "response"), ("good", "label")
+_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # how the HH rows write a conversation as one text
+_WRITERS: Mapping[str, str] = {"Human": "user", "Assistant": "assistant"}
+_AS_PAIR = 'write {"prompt": …, "chosen": …, "rejected": …}, or {"prompt": …, "answer": …, "good": true}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPreferences:
+    """What the files gave: usable judgements, rows left out with the reason, and a remark a file."""
+
+    preferences: tuple[Preference, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_preferences(task: Task) -> ReadPreferences:
+    """The judgements of `task.data.preferences`, in the order of the files; an id is a hash of the content where none is given.
+
+    A row that cannot be used is refused. Raises InputError for files that cannot be read, for an id that stands twice and where
+    no row is left.
+    """
+    found: list[Preference] = []
+    refusals: list[Refusal] = []
+    notes: list[str] = []
+    for pattern in task.data.preferences:
+        for path, _ in resolve(task.folder, pattern, SUFFIXES, "data.preferences"):
+            before, gone = len(found), len(refusals)
+            for row in read_rows(path, task.data.encoding):
+                if isinstance(row, Refusal):
+                    refusals.append(row)
+                    continue
+                try:
+                    found.append(read_preference(row))
+                except SkipRow as skip:
+                    refusals.append(row.refusal(skip.reason, skip.remedy))
+            own = found[before:]
+            pairs = sum(one.is_pair for one in own)
+            if not own:
+                first = refusals[gone] if len(refusals) > gone else None
+                said = f"; the first: {first.reason}" if first else ""
+                raise InputError(f"no preference that can be used{said}", _AS_PAIR, file=path, line=1)
+            notes.append(f"{path.name}: {pairs:,} pairs of answers, {len(own) - pairs:,} answers judged alone")
+    return ReadPreferences(preferences=tuple(_identified(found)), refusals=tuple(refusals), notes=tuple(notes))
+
+
+def split_preferences(
+    preferences: Sequence[Preference], splits: Mapping[Split, Sequence[Example]], split: SplitTable, ledger: Path
+) -> dict[Split, tuple[Preference, ...]]:
+    """Put every judgement where its prompt belongs, and keep that in the ledger.
+
+    One whose prompt repeats an example's (exactly, normalised or nearly), or shares its group, stands where that stands: with the test
+    rows before dev and train, so that nothing is trained on what is asked there. Others stay where the ledger has them, new ones
+    are placed by hash; judgements of one group, or of prompts that repeat each other, stay together.
+    """
+    parts: dict[Split, list[Preference]] = {name: [] for name in SPLITS}
+    if not preferences:
+        return dict.fromkeys(SPLITS, ())
+    known = read_ledger(ledger)
+    rows = [(row, name) for name in SPLITS for row in splits[name]]
+    asked = [one.asked for one in preferences]
+    likeness = compare([compared_text(row) for row in (*(row for row, _ in rows), *asked)]).parts
+    sides: dict[object, set[Split]] = defaultdict(set)
+    for (row, name), part in zip(rows, likeness, strict=False):
+        sides[part].add(name)
+        if row.group is not None:
+            sides[row.group].add(name)
+    units = _together(asked, likeness[len(rows) :])
+    new: list[LedgerRow] = []
+    for unit, (members, keys) in units.items():
+        examples = {name for key in keys for name in sides.get(key, ())}
+        before = {known[preferences[at].id].split for at in members if preferences[at].id in known}
+        goal = next((name for name in reversed(SPLITS) if name in (examples or before)), None) or by_hash(
+            "preference", unit, {"dev": split.dev, "test": split.test}, split.seed
+        )
+        for at in members:
+            parts[goal].append(preferences[at])
+            if preferences[at].id not in known:
+                new.append(LedgerRow(preferences[at].id, unit, "preference", goal))
+    if new:
+        write_ledger(ledger, [*known.values(), *new])
+    order = {one.id: at for at, one in enumerate(preferences)}
+    return {name: tuple(sorted(part, key=lambda one: order[one.id])) for name, part in parts.items()}
+
+
+def _together(asked: Sequence[Example], likeness: Sequence[int]) -> dict[str, tuple[list[int], set[object]]]:
+    """The judgements that must stay together, by a name of theirs: their numbers, and the likenesses and groups that hold them."""
+    unit_of: dict[object, int] = {}
+    units: dict[int, tuple[list[int], set[object]]] = {}
+    for at, (row, part) in enumerate(zip(asked, likeness, strict=True)):
+        keys: set[object] = {part} | ({row.group} if row.group is not None else set())
+        joined = sorted({unit_of[key] for key in keys if key in unit_of})
+        members, held = [at], keys
+        for number in joined:
+            more, others = units.pop(number)
+            members, held = [*more, *members], held | others
+        units[at] = members, held
+        unit_of |= dict.fromkeys(held, at)
+    return {min(asked[at].id for at in members): (sorted(members), keys) for members, keys in units.values()}
+
+
+def read_preference(row: RawRow) -> Preference:
+    """One row. Raises SkipRow for one that cannot be used, InputError for a conversation that is not one."""
+    fields = row.fields
+    chosen: str | None
+    rejected: str | None
+    name = next((name for name in _PROMPTS if name in fields), None)
+    prompt = _turns(row, name) if name else ()
+    if CHOSEN in fields or REJECTED in fields:
+        sides = [_conversation(row, side, prompt) for side in (CHOSEN, REJECTED)]
+        if sides[0][0] != sides[1][0]:
+            raise SkipRow("chosen and rejected answer different prompts", "give both the same turns before the answer")
+        messages, (chosen, rejected) = sides[0][0], (answer for _, answer in sides)
+        if chosen == rejected:
+            raise SkipRow("chosen and rejected are the same text", "leave the row out")
+    else:
+        said = next((key for key in _ANSWERS if key in fields), None)
+        good = next((key for key in _GOOD if key in fields), None)
+        if name is None or said is None or good is None:
+            raise row.error(f"no preference; the fields here are: {', '.join(fields)}", _AS_PAIR)
+        messages, text = _conversation(row, said, prompt)
+        chosen, rejected = (text, None) if _truth(row, good) else (None, text)
+    length = sum(len(message.content) for message in messages) + len(chosen or "") + len(rejected or "")
+    if length > TEXT_CAP:
+        raise SkipRow(f"{length:,} characters, and {TEXT_CAP:,} are the most that is read", "leave the row out")
+    return Preference(
+        id=_text(row, "id"),
+        messages=messages,
+        chosen=chosen,
+        rejected=rejected,
+        group=_text(row, "group") or None,
+        weight=_weight(row),
+        source=_text(row, "source") or None,
+        licence=_text(row, "licence") or _text(row, "license") or None,
+        file=row.file,
+        line=row.line,
+    )
+
+
+def _turns(row: RawRow, name: str) -> tuple[Message, ...]:
+    """A prompt: text, a conversation written as one text, or turns."""
+    value = row.fields[name]
+    if isinstance(value, str):
+        turns = _written(value)
+        if turns:
+            return turns if turns[-1].role == "user" else turns[:-1]
+        if not value.strip():
+            raise SkipRow(f"no text in {name}", "fill it, or leave the row out")
+        return (Message(role="user", content=value),)
+    if isinstance(value, list):
+        closed = RawRow(row.file, row.line, {name: [*value, {_role_key(value): "assistant", _text_key(value): "-"}]})
+        return read_turns(closed, name, speaker=_role_key(value) == "from")[0]
+    raise SkipRow(f"no text in {name}", "write text, or a list of turns")
+
+
+def _conversation(row: RawRow, name: str, prompt: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
+    """The turns before an answer, and the answer: where `prompt` is empty the field holds the whole conversation."""
+    value = row.fields.get(name)
+    if isinstance(value, str):
+        turns = _written(value)
+        if turns and not prompt:
+            if turns[-1].role != "assistant" or len(turns) < 2:
+                raise SkipRow(f"{name} does not end with an answer to a turn", "mend it, or leave the row out")
+            messages, answer = turns[:-1], turns[-1].content
+        else:
+            messages, answer = prompt, value
+    elif isinstance(value, list) and value:
+        speaker = _role_key(value) == "from"
+        if prompt and len(value) == 1:
+            value = [_as_turn(turn, value) for turn in prompt] + value
+        messages, answer = read_turns(RawRow(row.file, row.line, {name: value}), name, speaker=speaker)
+        if prompt and messages != prompt:
+            raise SkipRow(f"{name} begins with other turns than prompt", "mend it, or leave prompt out")
+    else:
+        raise SkipRow(f"no answer in {name}", "fill it, or leave the row out")
+    if not messages:
+        raise SkipRow("no prompt", "add it, or leave the row out")
+    if not answer.strip():
+        raise SkipRow(f"no answer in {name}", "fill it, or leave the row out")
+    return messages, answer.strip()
+
+
+def _written(text: str) -> tuple[Message, ...]:
+    """A conversation that is written as one text, turn by turn; nothing where it is not."""
+    pieces = _TURN.split(text)
+    if len(pieces) < 3 or pieces[0].strip():
+        return ()
+    turns = zip(pieces[1::2], pieces[2::2], strict=True)
+    return tuple(Message(role=SPEAKERS[_WRITERS[who]], content=said.strip()) for who, said in turns)
+
+
+def _role_key(turns: Sequence[Any]) -> str:
+    return "from" if turns and isinstance(turns[0], dict) and "from" in turns[0] else "role"
+
+
+def _text_key(turns: Sequence[Any]) -> str:
+    return "value" if _role_key(turns) == "from" else "content"
+
+
+def _as_turn(message: Message, like: Sequence[Any]) -> dict[str, str]:
+    speaker = _role_key(like) == "from"
+    said = {"user": "human", "assistant": "gpt"}.get(message.role, message.role) if speaker else message.role
+    return {_role_key(like): said, _text_key(like): message.content}
+
+
+def _truth(row: RawRow, name: str) -> bool:
+    value = row.fields[name]
+    known = {
+        True: True,
+        False: False,
+        "true": True,
+        "false": False,
+        "1": True,
+        "0": False,
+    }  # and so the numbers 1 and 0
+    asked = value.strip().lower() if isinstance(value, str) else value
+    if not isinstance(asked, bool | int | str) or asked not in known:
+        raise SkipRow(f"{name} is neither true nor false", "write true for a good answer, false for a bad one")
+    return known[asked]
+
+
+def _text(row: RawRow, name: str) -> str:
+    value = row.fields.get(name)
+    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _weight(row: RawRow) -> float:
+    value = row.fields.get("weight", 1.0)
+    try:
+        weight = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise row.error(f"the weight {str(value)[:40]!r} is not a number", "write a number", "weight") from None
+    if not 0 <= weight < float("inf"):
+        raise row.error(f"the weight {weight} is negative or not finite", "use 0 or more", "weight")
+    return weight
+
+
+def _identified(found: Sequence[Preference]) -> list[Preference]:
+    """Every judgement with an id of its own."""
+    seen: dict[str, Preference] = {}
+    named: list[Preference] = []
+    for one in found:
+        turns = (part for message in one.messages for part in (message.role, message.content))
+        base = one.id or f"preference-{sha256_text(*turns, one.chosen or '', '', one.rejected or '')[:16]}"
+        name = base
+        while name in seen:
+            if one.id:
+                other = seen[name]
+                raise InputError(
+                    f"the id {name[:80]!r} stands already at {other.file}:{other.line}",
+                    "make ids unique",
+                    file=one.file,
+                    line=one.line,
+                    field="id",
+                )
+            name = f"{base}-{len(named) + 1}"
+        seen[name] = one
+        named.append(replace(one, id=name))
+    return named

@@ -1,0 +1,284 @@
+"""Objectives of the one loop that learn from judgements: of two answers the better one (DPO, IPO, SimPO, ORPO), or one answer and whether it is good (KTO).
+
+Shapes: M scored positions, A answers, P pairs. An answer is scored by the sum of its tokens' log-probabilities, its end token among
+them; prompts are only read. The reference is the model as it stood when the stage began: its sums are computed once and kept.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Encoded
+from trimtab.model.adapters import trainable
+from trimtab.model.load import Base
+from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden
+
+BETA = 0.1  # how closely the reference is kept to, by DPO, IPO and KTO; the weight of the odds in ORPO
+SIMPO_BETA, SIMPO_MARGIN = 2.0, 1.0  # as the paper has them, per token
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Two answers to one prompt, the better and the worse; or one of them alone, None in place of the other."""
+
+    chosen: Encoded | None
+    rejected: Encoded | None
+    weight: float = 1.0
+
+    @property
+    def answers(self) -> tuple[Encoded, ...]:
+        """Those that there are, the better first."""
+        return tuple(one for one in (self.chosen, self.rejected) if one is not None)
+
+
+class Sides(NamedTuple):
+    """Of P pairs the better and the worse side: summed log-probabilities of the policy, of the reference, and tokens of the answer."""
+
+    chosen_P: Tensor
+    rejected_P: Tensor
+    chosen_reference_P: Tensor
+    rejected_reference_P: Tensor
+    chosen_tokens_P: Tensor
+    rejected_tokens_P: Tensor
+
+    @property
+    def log_ratios(self) -> Tensor:
+        """By how much the policy prefers the better answer more than the reference does, in nats."""
+        return (self.chosen_P - self.chosen_reference_P) - (self.rejected_P - self.rejected_reference_P)
+
+    @property
+    def means(self) -> tuple[Tensor, Tensor]:
+        """The policy's log-probability of a token of either answer, on average."""
+        return self.chosen_P / self.chosen_tokens_P, self.rejected_P / self.rejected_tokens_P
+
+
+def dpo(sides: Sides) -> Tensor:
+    """`-log sigma(beta h)` with h the difference of log-ratios. Rafailov et al. 2023 (arXiv 2305.18290)."""
+    return -F.logsigmoid(BETA * sides.log_ratios)
+
+
+def ipo(sides: Sides) -> Tensor:
+    """`(h - 1 / (2 beta))^2` with h the difference of log-ratios, each of them a token's mean, so that long answers weigh no more.
+
+    Azar et al. 2023 (arXiv 2310.12036); the mean is what their results were made with, as TRL was told by them.
+    """
+    chosen_P = (sides.chosen_P - sides.chosen_reference_P) / sides.chosen_tokens_P
+    rejected_P = (sides.rejected_P - sides.rejected_reference_P) / sides.rejected_tokens_P
+    return (chosen_P - rejected_P - 1 / (2 * BETA)).square()
+
+
+def simpo(sides: Sides) -> Tensor:
+    """`-log sigma(beta (mean chosen - mean rejected) - gamma)`, without a reference. Meng et al. 2024 (arXiv 2405.14734)."""
+    chosen_P, rejected_P = sides.means
+    return -F.logsigmoid(SIMPO_BETA * (chosen_P - rejected_P) - SIMPO_MARGIN)
+
+
+def orpo(sides: Sides) -> Tensor:
+    """Cross entropy of a token of the better answer, and `-beta log sigma(log odds ratio)` of the means; no reference.
+
+    Hong et al. 2024 (arXiv 2403.07691). Where the authors' code also trains on the prompt, the answer alone is trained on here.
+    """
+    chosen_P, rejected_P = sides.means
+    odds_P = (chosen_P - rejected_P) - (_log_of_rest(chosen_P) - _log_of_rest(rejected_P))
+    return -chosen_P - BETA * F.logsigmoid(odds_P)
+
+
+def _log_of_rest(log_p_P: Tensor) -> Tensor:
+    """log(1 - p) from log p; a probability that rounds to 1 has the least that a float tells apart from it left."""
+    return torch.log1p(-torch.exp(log_p_P.clamp(max=-torch.finfo(log_p_P.dtype).eps)))
+
+
+def kto(good_A: Tensor, log_ratios_A: Tensor, divergence: float, shares: tuple[float, float]) -> Tensor:
+    """`1 - sigma(beta (r - z))` of a good answer with log-ratio r, `1 - sigma(beta (z - r))` of a bad one.
+
+    z is the divergence from the reference, taken as the mean log-ratio of answers put to other prompts, at least 0, and without
+    a gradient. `shares` weigh good and bad answers, so that the rarer kind counts as much. Ethayarajh et al. 2024 (arXiv 2402.01306).
+    """
+    apart_A = BETA * (log_ratios_A - divergence)
+    weight_A = torch.where(good_A, shares[0], shares[1])
+    return weight_A * (1 - torch.sigmoid(torch.where(good_A, apart_A, -apart_A)))
+
+
+OF_PAIRS: Mapping[str, Callable[[Sides], Tensor]] = {"dpo": dpo, "ipo": ipo, "simpo": simpo, "orpo": orpo}
+WITHOUT_REFERENCE = ("simpo", "orpo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedBatch(Batch):
+    """A batch whose rows are answers, and what is said of each.
+
+    `reference_A`: the reference's summed log-probability. `good_A`: whether it is the better one, or good. `weights_A`: of its pair,
+    or its own, divided by the weight of all in the step. Answers of a pair stand next to each other, the better first.
+    """
+
+    reference_A: Tensor
+    good_A: Tensor
+    weights_A: Tensor
+    divergence: float = 0.0
+
+    @property
+    def trained_tokens(self) -> int:
+        """What a part of the step is counted by: answers, as a judgement is one however long the answer is."""
+        return len(self.reference_A)
+
+
+class Preference:
+    """One of these losses over judged answers, a mean over the judgements of the whole optimizer step.
+
+    Figures: `pair_accuracy`, the share of pairs whose better answer gained more than the worse one against the reference (without one:
+    has the likelier tokens), and `margin`, by how many nats; of one-sided judgements the same against 0.
+    """
+
+    def __init__(self, base: Base, rows: Sequence[Judged], loss: str, *, batch: int, seed: int) -> None:
+        """Raises InputError for rows that the loss cannot use; `base` is taken as the reference as it is now."""
+        self.loss_name, self.batch, self.seed = loss, batch, seed
+        self.rows = [row for row in rows if row.weight > 0]
+        if loss in OF_PAIRS:
+            self.rows = [row for row in self.rows if row.chosen is not None and row.rejected is not None]
+        if not self.rows:
+            need = "pairs of a better and a worse answer" if loss in OF_PAIRS else "judged answers"
+            raise InputError(
+                f"no {need} to train on", f"{loss} needs them in data.preferences", field="data.preferences"
+            )
+        self._base = base
+        answers = [row.answers for row in self.rows]
+        self._reference = [(0.0,) * len(both) for both in answers] if loss in WITHOUT_REFERENCE else sums(base, answers)
+        self._apart = _put_to_others(self.rows) if loss == "kto" else []
+        self._apart_reference = sums(base, self._apart)
+        good = sum(row.weight for row in self.rows if row.chosen is not None)
+        bad = sum(row.weight for row in self.rows if row.rejected is not None)
+        rarer = min(good, bad) or 1.0
+        self._shares = (rarer / good if good else 1.0, rarer / bad if bad else 1.0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that see every judgement once."""
+        return steps_per_epoch(len(self.rows), self.batch)
+
+    def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
+        """Whatever of the model may move."""
+        return trainable(base.model)
+
+    def batches(self, step: int) -> list[JudgedBatch]:
+        """The micro-batches of one optimizer step; both answers of a pair stand in one."""
+        chosen = step_rows(len(self.rows), self.batch, step, self.seed)
+        total = sum(self.rows[number].weight * self._judgements(number) for number in chosen)
+        divergence = self._divergence(chosen) if self.loss_name == "kto" else 0.0
+        units = [tuple(Row(encoded=answer) for answer in self.rows[number].answers) for number in chosen]
+        number_of = {id(unit): number for unit, number in zip(units, chosen, strict=True)}
+        parts = micro_batches(units, MICRO_TOKENS)
+        return [self._packed(part, [number_of[id(unit)] for unit in part], total, divergence) for part in parts]
+
+    def _judgements(self, number: int) -> int:
+        """How many a row counts for: a pair is one, and for KTO each of its answers."""
+        return 1 if self.loss_name in OF_PAIRS else len(self.rows[number].answers)
+
+    def _packed(
+        self, units: Sequence[tuple[Row, ...]], numbers: Sequence[int], total: float, divergence: float
+    ) -> JudgedBatch:
+        packed = pack([row for unit in units for row in unit])
+        good = [side for number in numbers for side in self._good(number)]
+        weights = [self.rows[number].weight / total for number in numbers for _ in self.rows[number].answers]
+        return JudgedBatch(
+            **{name: getattr(packed, name) for name in Batch.__dataclass_fields__},
+            reference_A=torch.tensor([value for number in numbers for value in self._reference[number]]),
+            good_A=torch.tensor(good),
+            weights_A=torch.tensor(weights),
+            divergence=divergence,
+        )
+
+    def _good(self, number: int) -> list[bool]:
+        row = self.rows[number]
+        return [True] * (row.chosen is not None) + [False] * (row.rejected is not None)
+
+    def _divergence(self, numbers: Sequence[int]) -> float:
+        """KTO's z of a step: how far answers put to other prompts have moved from the reference, in nats, at least 0."""
+        now = sums(self._base, [self._apart[number] for number in numbers])
+        gaps = [one - self._apart_reference[number][0] for (one,), number in zip(now, numbers, strict=True)]
+        return max(0.0, math.fsum(gaps) / len(gaps))
+
+    def loss(self, base: Base, batch: JudgedBatch) -> Loss:
+        """This micro-batch's share of the step's loss and figures."""
+        log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
+        device, sums_A = log_p_M.device, _by_row(log_p_M, batch)
+        weights_A, reference_A, good_A = (one.to(device) for one in (batch.weights_A, batch.reference_A, batch.good_A))
+        if self.loss_name == "kto":
+            ratios_A = sums_A - reference_A
+            parts_A = weights_A * kto(good_A, ratios_A, batch.divergence, self._shares)
+            return _told(batch, parts_A, weights_A, torch.where(good_A, ratios_A, -ratios_A), every=1)
+        tokens_A = torch.bincount(batch.row_M, minlength=batch.rows).to(sums_A)
+        sides = Sides(*(one[at::2] for one in (sums_A, reference_A, tokens_A) for at in (0, 1)))
+        chosen_P, rejected_P = sides.means
+        gain_P = chosen_P - rejected_P if self.loss_name in WITHOUT_REFERENCE else sides.log_ratios
+        parts_P = weights_A[::2] * OF_PAIRS[self.loss_name](sides)
+        return _told(batch, parts_P, weights_A[::2], gain_P, every=2)
+
+
+def _told(batch: Batch, parts: Tensor, weights: Tensor, gain: Tensor, every: int) -> Loss:
+    """The loss with its figures; the part of a judgement stands at the first position of the one answer, or of the better of two."""
+    first_A = torch.searchsorted(batch.row_M, torch.arange(batch.rows)).to(parts.device)
+    parts_M = parts.new_zeros(len(batch.row_M)).index_add(0, first_A[::every], parts.detach())
+    gain = gain.detach()
+    figures = {"pair_accuracy": ((gain > 0) * weights).sum(), "margin": (gain * weights).sum()}
+    return Loss(value=parts.sum(), figures=figures, parts_M=parts_M)
+
+
+def judged_rows(rows: Sequence[Judged], most: int) -> tuple[list[Judged], int]:
+    """The rows whose answers all have at most so many tokens with their prompt, and how many were left out.
+
+    Raises InputError for an answer without a token to learn from, and when every row is too long.
+    """
+    for number, row in enumerate(rows, 1):
+        if not all(any(answer.trained) for answer in row.answers):
+            raise InputError(f"preference {number} has an answer without a token", "give it a text or leave it out")
+    fitting = [row for row in rows if all(len(answer.ids) <= most for answer in row.answers)]
+    if rows and not fitting:
+        problem = f"every preference is longer than the model's {most} tokens"
+        raise InputError(problem, "shorten them", field="data.preferences")
+    return fitting, len(rows) - len(fitting)
+
+
+@torch.no_grad()
+def sums(base: Base, answers: Sequence[tuple[Encoded, ...]]) -> list[tuple[float, ...]]:
+    """The summed log-probabilities of the answers to each prompt, by the weights that are on, in nats."""
+    units = [tuple(Row(encoded=answer) for answer in both) for both in answers]
+    number_of = {id(unit): number for number, unit in enumerate(units)}
+    found: list[tuple[float, ...]] = [()] * len(units)
+    for part in micro_batches(units, MICRO_TOKENS):
+        batch = pack([row for unit in part for row in unit])
+        log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
+        of_row = iter(_by_row(log_p_M, batch).tolist())
+        for unit in part:
+            found[number_of[id(unit)]] = tuple(next(of_row) for _ in unit)
+    return found
+
+
+def _by_row(log_p_M: Tensor, batch: Batch) -> Tensor:
+    """Sums over the scored positions of each row of a batch."""
+    return log_p_M.new_zeros(batch.rows).index_add(0, batch.row_M.to(log_p_M.device), log_p_M)
+
+
+def _put_to_others(rows: Sequence[Judged]) -> list[tuple[Encoded, ...]]:
+    """For each row one of its answers after the prompt of another row, drawn by a fixed seed."""
+    order = list(range(len(rows)))
+    random.Random(0).shuffle(order)
+    beside = {number: order[(place + 1) % len(order)] for place, number in enumerate(order)}
+    return [(_joined(rows[beside[number]].answers[0], row.answers[0]),) for number, row in enumerate(rows)]
+
+
+def _joined(prompt_of: Encoded, answer_of: Encoded) -> Encoded:
+    """The prompt of one row and the answer of another."""
+    begins = prompt_of.trained.index(True)
+    starts = answer_of.trained.index(True)
+    ids = (*prompt_of.ids[:begins], *answer_of.ids[starts:])
+    return Encoded(ids=ids, trained=(False,) * begins + (True,) * (len(answer_of.ids) - starts))
