@@ -25,9 +25,10 @@ import torch
 from weight_rules import compare
 
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import prepare, training_rows
+from trimtab.arms.weights import prepare
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from trimtab.answering.ends import ends
 from trimtab.arms.contexts import Context
+from trimtab.arms.objectives import head_rows
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import head_rows
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_object, write_json
 from trimtab.base.machine import describe_machine, versions

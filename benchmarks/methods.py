@@ -15,9 +15,10 @@ from typing import Any
 
 from trimtab import load_task
 from trimtab.arms.contexts import Context
+from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import prepare, training_rows
+from trimtab.arms.weights import prepare
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_json, write_json
 from trimtab.base.grammar import METHODS, named

@@ -1,4 +1,4 @@
-"""The examples run as they stand, with the real small model: tuning helps, an edited fact is answered at once, and rows end in a verdict."""
+"""The examples run as they stand, with the real small model: tuning and judged answers help, an edited fact is answered at once, and rows end in a verdict."""
 
 import runpy
 from pathlib import Path
@@ -10,6 +10,12 @@ def test_sft_loop_teaches_the_words_and_what_was_saved_answers_alike():
     before, after = runpy.run_path(str(EXAMPLES / "sft_loop.py"))["main"]()
     assert before < after
     assert after >= 2
+
+
+def test_dpo_loop_prefers_short_answers_to_questions_that_it_never_saw():
+    first, last, before, after = runpy.run_path(str(EXAMPLES / "dpo_loop.py"))["main"]()
+    assert 0 < first < last
+    assert after > before + 5
 
 
 def test_rag_finds_the_right_document_and_answers_the_edited_fact():

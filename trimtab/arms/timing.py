@@ -14,12 +14,13 @@ from trimtab.answering.engine import Engine
 from trimtab.arms.calibration import questions_weighed
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.ladder import LONGER, LOOKS, mixes
+from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.recipe import Recipe, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.search import MENUS, RATES, TrialPlan, planned
 from trimtab.arms.session import Session
-from trimtab.arms.weights import DEV_QUESTIONS, DEV_ROWS, judged_answers, prepare, training_rows
+from trimtab.arms.weights import DEV_QUESTIONS, prepare
 from trimtab.base.errors import MissingError, TrimtabError
 from trimtab.base.grammar import HEAD, PREFERENCES, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory

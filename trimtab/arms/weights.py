@@ -9,32 +9,28 @@ from functools import partial, reduce
 from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on
-from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
+from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.ladder import LOOKS, Open, Setting, climb
 from trimtab.arms.linear import fit_linear
+from trimtab.arms.objectives import Objective, judged_objectives, supervised_objectives
 from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
-from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, METHODS, PREFERENCES, is_trained
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
-from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
+from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import merged, put_on, save_adapter
-from trimtab.training.batch import Row
-from trimtab.training.head import Classification, Head, label_rows, save_head
+from trimtab.training.head import Head, save_head
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
 from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.optim import copied, put_back
-from trimtab.training.preference import OF_PAIRS, Judged, Preference, judged_rows
-from trimtab.training.sft import Supervised, answer_rows, document_rows
+from trimtab.training.preference import Preference
 
-DEV_ROWS, DEV_QUESTIONS = 96, 60
-
-_Objective = Supervised | Classification | Preference
+DEV_QUESTIONS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,56 +77,6 @@ class Search:
 
 
 NOTHING = Trained()
-
-
-def training_rows(
-    session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
-) -> tuple[list[Row], int]:
-    """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
-    pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
-    train_on = session.task.data.train_on if context.is_instruction_alone else "last"
-    encoded = [session.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
-    fitting = [
-        (item, example.weight)
-        for item, example in zip(encoded, examples, strict=True)
-        if len(item.ids) <= session.context_tokens
-    ]
-    if not fitting:
-        raise InputError(
-            f"every training row is longer than the model's {session.context_tokens} tokens",
-            "shorten the rows",
-            field="data.examples",
-        )
-    return answer_rows(fitting), len(encoded) - len(fitting)
-
-
-def head_rows(
-    session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
-) -> tuple[list[Row], int]:
-    """Rows of the `head` stage: a prompt and the number of its label; and how many were left out for their length."""
-    labels = session.workspace.labels
-    pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
-    encoded = [
-        (session.encoder.prompt(prompt.messages), labels.index(answer), example.weight)
-        for (prompt, answer), example in zip(pairs, examples, strict=True)
-    ]
-    fitting = [row for row in encoded if len(row[0]) <= session.context_tokens]
-    return label_rows(fitting, len(labels)), len(encoded) - len(fitting)
-
-
-def judged_answers(session: Session, context: Context, split: Split) -> tuple[list[Judged], int]:
-    """The judged answers of a split behind their prompts as this context builds them, and how many were left out for their length."""
-    judgements = session.workspace.preferences[split]
-    prompts = PromptBuilder(session, context).prompts([one.asked for one in judgements])
-
-    def encoded(prompt: Prompt, answer: str | None) -> Encoded | None:
-        return None if answer is None else session.encoder.conversation(prompt.messages, answer)
-
-    rows = [
-        Judged(chosen=encoded(prompt, one.chosen), rejected=encoded(prompt, one.rejected), weight=one.weight)
-        for one, prompt in zip(judgements, prompts, strict=True)
-    ]
-    return judged_rows(rows, session.context_tokens)
 
 
 def prepare(session: Session, plan: Recipe) -> None:
@@ -203,7 +149,7 @@ class _Making:
         self.depends = depends_on(session, [arm], TRAINED_BY)
         self.looks: list[Mapping[str, float]] = []
         self._looks: dict[str, list[Mapping[str, float]]] = {}
-        self._stage: tuple[tuple[str, PassageMix], _Objective, _Objective | None] | None = None
+        self._stage: tuple[tuple[str, PassageMix], Objective, Objective | None] | None = None
         self._judged: Preference | None = None  # those that are held out for the test, with the reference's sums
         self.skipped = 0
         self._begin(plan)
@@ -350,18 +296,18 @@ class _Making:
         else:
             save_head(self.session.base, self.head, self.folder / "adapter")
 
-    def _objectives(self, stage: Stage, mix: PassageMix | None = None) -> tuple[_Objective, _Objective | None]:
+    def _objectives(self, stage: Stage, mix: PassageMix | None = None) -> tuple[Objective, Objective | None]:
         """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""
         mix = mix or self.plan.mix
         key = (stage.name, mix)
         if self._stage is None or self._stage[0] != key:
             plan = replace(self.plan, mix=mix)
-            objective: _Objective
-            dev: _Objective | None
+            objective: Objective
+            dev: Objective | None
             if stage.name in PREFERENCES:
-                objective, dev, self._judged, self.skipped = _judged_objectives(self.session, plan, stage, self.context)
+                objective, dev, self._judged, self.skipped = judged_objectives(self.session, plan, stage, self.context)
             else:
-                objective, dev, self.skipped = _objectives(self.session, plan, stage, self.context, self.head)
+                objective, dev, self.skipped = supervised_objectives(self.session, plan, stage, self.context, self.head)
             self._stage = key, objective, dev
         return self._stage[1:]
 
@@ -379,45 +325,6 @@ def _up_to(result: TrainResult, step: int) -> TrainResult:
     )
 
 
-def _objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
-) -> tuple[_Objective, _Objective | None, int]:
-    """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length."""
-    if stage.name == "docs":
-        rows = document_rows(session.workspace.documents, session.encoder)
-        return Supervised(rows, batch=plan.batch, seed=plan.seed), None, 0
-    splits = session.workspace.splits
-
-    def over(examples: Sequence[Example], seed: int, mix: PassageMix) -> tuple[_Objective, int]:
-        if head is not None and stage.name == HEAD:
-            rows, skipped = head_rows(session, context, examples, plan.seed, mix)
-            return Classification(rows, head, batch=plan.batch, seed=seed), skipped
-        rows, skipped = training_rows(session, context, examples, plan.seed, mix)
-        return Supervised(rows, batch=plan.batch, seed=seed), skipped
-
-    objective, skipped = over(splits["train"], plan.seed, plan.mix)
-    dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
-    return objective, over(dev, 0, USUAL_MIX)[0] if dev else None, skipped
-
-
-def _judged_objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context
-) -> tuple[Preference, Preference | None, Preference | None, int]:
-    """What a stage that learns from judged answers optimises, the same over those of dev and of test, and how many were too long.
-
-    The reference is the model as it is now.
-    """
-    rows, skipped = judged_answers(session, context, "train")
-    objective = Preference(session.base, rows, stage.name, batch=plan.batch, seed=plan.seed)
-
-    def held_out_in(split: Split) -> Preference | None:
-        judged, _ = judged_answers(session, context, split)
-        usable = [row for row in judged if stage.name not in OF_PAIRS or len(row.answers) == 2]
-        return Preference(session.base, usable, stage.name, batch=plan.batch, seed=0) if usable else None
-
-    return objective, held_out_in("dev"), held_out_in("test"), skipped
-
-
 def _of_stage(effort: ArmEffort, stage: str) -> ArmEffort:
     """The search of one of several stages, its name in every trial."""
     return replace(effort, trials=tuple(replace(one, what={"stage": stage, **one.what}) for one in effort.trials))
@@ -425,7 +332,7 @@ def _of_stage(effort: ArmEffort, stage: str) -> ArmEffort:
 
 def _on_dev(
     session: Session,
-    objective: _Objective,
+    objective: Objective,
     context: Context,
     head: Head | None,
     scorer: Scorer | None,

@@ -11,12 +11,12 @@ from statistics import median
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.objectives import judged_answers
 from trimtab.arms.plan import Plan, fit, what_would_fit
 from trimtab.arms.proposals import proposing
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import predict
-from trimtab.arms.weights import judged_answers
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
 from trimtab.base.grammar import HEAD, method_of

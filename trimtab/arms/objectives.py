@@ -1,0 +1,109 @@
+"""What each stage of an arm optimises: its rows as the context builds them, and the same over dev."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
+from trimtab.arms.recipe import Recipe, Stage
+from trimtab.arms.session import Session
+from trimtab.base.errors import InputError
+from trimtab.base.grammar import HEAD
+from trimtab.base.records import Encoded, Example, Prompt, Split
+from trimtab.training.batch import Row
+from trimtab.training.head import Classification, Head, label_rows
+from trimtab.training.preference import OF_PAIRS, Judged, Preference, judged_rows
+from trimtab.training.sft import Supervised, answer_rows, document_rows
+
+DEV_ROWS = 96
+
+Objective = Supervised | Classification | Preference
+
+
+def training_rows(
+    session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
+) -> tuple[list[Row], int]:
+    """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
+    pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
+    train_on = session.task.data.train_on if context.is_instruction_alone else "last"
+    encoded = [session.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
+    fitting = [
+        (item, example.weight)
+        for item, example in zip(encoded, examples, strict=True)
+        if len(item.ids) <= session.context_tokens
+    ]
+    if not fitting:
+        raise InputError(
+            f"every training row is longer than the model's {session.context_tokens} tokens",
+            "shorten the rows",
+            field="data.examples",
+        )
+    return answer_rows(fitting), len(encoded) - len(fitting)
+
+
+def head_rows(
+    session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
+) -> tuple[list[Row], int]:
+    """Rows of the `head` stage: a prompt and the number of its label; and how many were left out for their length."""
+    labels = session.workspace.labels
+    pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
+    encoded = [
+        (session.encoder.prompt(prompt.messages), labels.index(answer), example.weight)
+        for (prompt, answer), example in zip(pairs, examples, strict=True)
+    ]
+    fitting = [row for row in encoded if len(row[0]) <= session.context_tokens]
+    return label_rows(fitting, len(labels)), len(encoded) - len(fitting)
+
+
+def judged_answers(session: Session, context: Context, split: Split) -> tuple[list[Judged], int]:
+    """The judged answers of a split behind their prompts as this context builds them, and how many were left out for their length."""
+    judgements = session.workspace.preferences[split]
+    prompts = PromptBuilder(session, context).prompts([one.asked for one in judgements])
+
+    def encoded(prompt: Prompt, answer: str | None) -> Encoded | None:
+        return None if answer is None else session.encoder.conversation(prompt.messages, answer)
+
+    rows = [
+        Judged(chosen=encoded(prompt, one.chosen), rejected=encoded(prompt, one.rejected), weight=one.weight)
+        for one, prompt in zip(judgements, prompts, strict=True)
+    ]
+    return judged_rows(rows, session.context_tokens)
+
+
+def supervised_objectives(
+    session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
+) -> tuple[Objective, Objective | None, int]:
+    """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length."""
+    if stage.name == "docs":
+        rows = document_rows(session.workspace.documents, session.encoder)
+        return Supervised(rows, batch=plan.batch, seed=plan.seed), None, 0
+    splits = session.workspace.splits
+
+    def over(examples: Sequence[Example], seed: int, mix: PassageMix) -> tuple[Objective, int]:
+        if head is not None and stage.name == HEAD:
+            rows, skipped = head_rows(session, context, examples, plan.seed, mix)
+            return Classification(rows, head, batch=plan.batch, seed=seed), skipped
+        rows, skipped = training_rows(session, context, examples, plan.seed, mix)
+        return Supervised(rows, batch=plan.batch, seed=seed), skipped
+
+    objective, skipped = over(splits["train"], plan.seed, plan.mix)
+    dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
+    return objective, over(dev, 0, USUAL_MIX)[0] if dev else None, skipped
+
+
+def judged_objectives(
+    session: Session, plan: Recipe, stage: Stage, context: Context
+) -> tuple[Preference, Preference | None, Preference | None, int]:
+    """What a stage that learns from judged answers optimises, the same over those of dev and of test, and how many were too long.
+
+    The reference is the model as it is now.
+    """
+    rows, skipped = judged_answers(session, context, "train")
+    objective = Preference(session.base, rows, stage.name, batch=plan.batch, seed=plan.seed)
+
+    def held_out_in(split: Split) -> Preference | None:
+        judged, _ = judged_answers(session, context, split)
+        usable = [row for row in judged if stage.name not in OF_PAIRS or len(row.answers) == 2]
+        return Preference(session.base, usable, stage.name, batch=plan.batch, seed=0) if usable else None
+
+    return objective, held_out_in("dev"), held_out_in("test"), skipped
