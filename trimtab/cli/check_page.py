@@ -82,9 +82,11 @@ def _draw_example(result: CheckResult, console: Console) -> None:
     key = "Between « and » is what it is trained to write." if plain else "Green is what it is trained to write."
     console.print(Text(f"Grey is only read. {key}" if not plain else f"{key} The rest is only read.", style="italic"))
     _draw_pieces(result.example, console, plain)
+    shown: tuple[Piece, ...] = ()
     for side, pieces in result.judged_example.items():
         console.print(Text(f"\nA judged answer, the {side} one", style="bold"))
-        _draw_pieces(pieces, console, plain)
+        _draw_pieces(pieces[-1:] if pieces[:-1] == shown[:-1] else pieces, console, plain)  # the prompt once
+        shown = pieces
     tokens = result.tokens
     if tokens is not None:
         console.print(
