@@ -10,6 +10,7 @@ import pytest
 from study_tasks import arm_of, folder_of, rows_of, write_task
 
 from trimtab import ask, check, study, train
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_object
 from trimtab.base.results import StudyResult
@@ -48,6 +49,12 @@ epochs = 3
 learning_rate = 2e-2
 """
 DATA = 'group = "pair"\npreferences = ["judged.jsonl"]\nsplit = { dev = 0.25, test = 0.25, seed = 0 }'
+
+
+def read_rows_of(task: Path) -> list[dict[str, str]]:
+    """Where each row of a task stands."""
+    splits = open_workspace(load_task(task)).splits
+    return [{"id": row.id, "split": name} for name, part in splits.items() for row in part]
 
 
 def a_task(folder: Path, model: Path, judged: list[dict[str, Any]] = JUDGED, **more: Any) -> Path:
@@ -113,6 +120,27 @@ def test_answers_judged_alone_train_too_and_the_run_can_be_asked(tmp_path: Path,
     assert ask("Which one?", task=task, arm="own-kto", listeners=[]).arm == "own-kto"
     with pytest.raises(InputError, match="no pairs of a better and a worse answer"):
         train(task, "own-dpo", listeners=[])
+
+
+def test_judgements_that_are_all_too_long_stop_their_arm_alone(tmp_path: Path, tiny_model_folder: Path) -> None:
+    long = [{**row, "prompt": f"{row['prompt']} {'which ' * 300}"} for row in JUDGED]
+    task = a_task(tmp_path / "long", tiny_model_folder, long)
+    assert check(task, listeners=[]).judged_example == {}
+    result = study(task, listeners=[])
+    assert arm_of(result, "prompt").status == "done"
+    assert "every preference is longer than the model's" in (arm_of(result, "own-dpo").why or "")
+
+
+def test_held_out_judgements_without_a_weight_count_for_nothing(tmp_path: Path, tiny_model_folder: Path) -> None:
+    whole = a_task(tmp_path / "weighed", tiny_model_folder)
+    places = {row["id"]: row["split"] for row in read_rows_of(whole)}
+    light = [
+        {**row, "id": f"j{number}", "weight": 0 if places[f"row{number}"] != "train" else 1}
+        for number, row in enumerate(JUDGED)
+    ]
+    result = study(a_task(tmp_path / "weighed", tiny_model_folder, light), listeners=[])
+    assert arm_of(result, "own-dpo").status == "done"
+    assert "pair_accuracy" not in arm_of(result, "own-dpo").extras
 
 
 def test_with_effort_both_stages_are_searched(tmp_path: Path, tiny_model_folder: Path) -> None:

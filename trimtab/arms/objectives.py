@@ -12,7 +12,7 @@ from trimtab.base.grammar import HEAD
 from trimtab.base.records import Encoded, Example, Prompt, Split
 from trimtab.training.batch import Row
 from trimtab.training.head import Classification, Head, label_rows
-from trimtab.training.preference import OF_PAIRS, Judged, Preference, judged_rows
+from trimtab.training.preference import Judged, Preference, judged_rows, usable
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 DEV_ROWS = 96
@@ -99,11 +99,13 @@ def judged_objectives(
     The reference is the model as it is now.
     """
     rows, skipped = judged_answers(session, context, "train")
+    if skipped and not rows:
+        problem = f"every preference is longer than the model's {session.context_tokens} tokens"
+        raise InputError(problem, "shorten them", field="data.preferences")
     objective = Preference(session.base, rows, stage.name, batch=plan.batch, seed=plan.seed)
 
     def held_out_in(split: Split) -> Preference | None:
-        judged, _ = judged_answers(session, context, split)
-        usable = [row for row in judged if stage.name not in OF_PAIRS or len(row.answers) == 2]
-        return Preference(session.base, usable, stage.name, batch=plan.batch, seed=0) if usable else None
+        judged = usable(judged_answers(session, context, split)[0], stage.name)
+        return Preference(session.base, judged, stage.name, batch=plan.batch, seed=0) if judged else None
 
     return objective, held_out_in("dev"), held_out_in("test"), skipped

@@ -142,9 +142,7 @@ class Preference:
     def __init__(self, base: Base, rows: Sequence[Judged], loss: str, *, batch: int, seed: int) -> None:
         """Raises InputError for rows that the loss cannot use; `base` is taken as the reference as it is now."""
         self.loss_name, self.batch, self.seed = loss, batch, seed
-        self.rows = [row for row in rows if row.weight > 0]
-        if loss in OF_PAIRS:
-            self.rows = [row for row in self.rows if row.chosen is not None and row.rejected is not None]
+        self.rows = usable(rows, loss)
         if not self.rows:
             need = "pairs of a better and a worse answer" if loss in OF_PAIRS else "judged answers"
             raise InputError(
@@ -233,18 +231,20 @@ def _told(batch: Batch, parts: Tensor, weights: Tensor, gain: Tensor, every: int
     return Loss(value=parts.sum(), figures=figures, parts_M=parts_M)
 
 
+def usable(rows: Sequence[Judged], loss: str) -> list[Judged]:
+    """The rows that a loss can learn from: those with a weight, and for losses over pairs with both answers."""
+    return [row for row in rows if row.weight > 0 and (loss not in OF_PAIRS or len(row.answers) == 2)]
+
+
 def judged_rows(rows: Sequence[Judged], most: int) -> tuple[list[Judged], int]:
     """The rows whose answers all have at most so many tokens with their prompt, and how many were left out.
 
-    Raises InputError for an answer without a token to learn from, and when every row is too long.
+    Raises InputError for an answer without a token to learn from.
     """
     for number, row in enumerate(rows, 1):
         if not all(any(answer.trained) for answer in row.answers):
             raise InputError(f"preference {number} has an answer without a token", "give it a text or leave it out")
     fitting = [row for row in rows if all(len(answer.ids) <= most for answer in row.answers)]
-    if rows and not fitting:
-        problem = f"every preference is longer than the model's {most} tokens"
-        raise InputError(problem, "shorten them", field="data.preferences")
     return fitting, len(rows) - len(fitting)
 
 
