@@ -8,7 +8,8 @@ from study_tasks import CLASSIFY, LABELLED, arm_of, folder_of, rows_of, write_ta
 
 from trimtab import study
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.curve import training_on
+from trimtab.arms.curve import as_long, training_on
+from trimtab.arms.recipe import LEAST_STEPS, Recipe, Stage
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
@@ -43,3 +44,10 @@ def test_every_part_is_weighed_where_the_whole_is(tmp_path: Path, tiny_model_fol
         runs = sorted((folder_of(task, result) / "arms" / "own").glob("r*-*"))
         assert len(runs) == 3
         assert {(run / "calibration.json").is_file() for run in runs} == {weighed}
+
+
+def test_fewer_rows_make_longer_the_stages_that_read_them() -> None:
+    stages = tuple(Stage(name=name, learning_rate=1e-3, epochs=1.0) for name in ("docs", "sft", "dpo"))
+    whole = Recipe(method="lora", stages=stages, rank=2, layers=None, virtual_tokens=None, batch=8, seed=0)
+    part = as_long(whole, 80)
+    assert [stage.epochs for stage in part.stages] == [1.0, LEAST_STEPS / 10, 1.0]

@@ -11,8 +11,9 @@ from study_tasks import CLASSIFY, LABELLED, arm_of, events, folder_of, rows_of, 
 
 from trimtab import check, study
 from trimtab.arms.proposals import MOST, read_proposals
-from trimtab.base.errors import ConsentError
+from trimtab.base.errors import ConsentError, InputError
 from trimtab.base.results import StudyResult
+from trimtab.base.task import load_task
 
 SAYS = """Here are other instructions:
 1. Name the city that the question speaks of.
@@ -114,6 +115,23 @@ def test_rows_are_sent_to_no_address_that_was_not_allowed(
         study(task, listeners=[])
     assert any("training rows" in remark.text for remark in check(task, listeners=[]).remarks)
     assert not server.bodies
+
+
+def test_rows_are_named_only_where_they_are_sent(server: Server, tmp_path: Path, tiny_model_folder: Path) -> None:
+    """Without effort nothing is proposed, so the task's own arms need no address."""
+    task = a_task(tmp_path / "named", tiny_model_folder, server.url)
+    task.write_text(
+        task.read_text().replace('effort = "standard"', 'effort = "none"').replace('["prompt"]', '["api-big"]')
+    )
+    with pytest.raises(ConsentError, match="to send questions to"):
+        study(task, listeners=[])
+
+
+def test_an_endpoint_that_only_decides_proposes_nothing(tmp_path: Path) -> None:
+    task = a_task(tmp_path / "decides", Path("nowhere"), "http://127.0.0.1:1/v1")
+    task.write_text(task.read_text().replace('model = "tiny"\nkey', 'api = "systemone"\nmodel = "tiny"\nkey'))
+    with pytest.raises(InputError, match="proposes needs an endpoint that writes"):
+        load_task(task)
 
 
 def test_an_endpoint_that_fails_costs_the_study_nothing_but_its_proposals(

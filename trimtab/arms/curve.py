@@ -12,6 +12,7 @@ from trimtab.arms.answerers import ready, score_on
 from trimtab.arms.contexts import Context
 from trimtab.arms.recipe import LEAST_STEPS, Recipe
 from trimtab.arms.session import Session
+from trimtab.base.grammar import HEAD
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import CurvePoint, LearningCurve
 from trimtab.data.draw import drawn
@@ -48,7 +49,7 @@ def learning_curve(
     for size in sizes:
         run = whole.with_name(f"rows-{size}")
         with training_on(session, drawn(rows, size, kind)):
-            train(run, recipe and _as_long(recipe, size))
+            train(run, recipe and as_long(recipe, size))
             found.append((size, _on_dev(session, arm, context, run, dev, scorer)))
     found.append((len(rows), _on_dev(session, arm, context, whole, dev, scorer)))
     gain = gain_of_more(
@@ -58,11 +59,14 @@ def learning_curve(
     return LearningCurve(points=points, questions=len(dev), more=MORE, gain=gain.value, low=gain.low, high=gain.high)
 
 
-def _as_long(recipe: Recipe, rows: int) -> Recipe:
-    """The recipe on fewer rows: as many epochs, and no fewer steps than any run has."""
-    last = recipe.stages[-1]
-    epochs = max(last.epochs, LEAST_STEPS / steps_per_epoch(rows, recipe.batch))
-    return replace(recipe, stages=(*recipe.stages[:-1], replace(last, epochs=epochs)))
+def as_long(recipe: Recipe, rows: int) -> Recipe:
+    """The recipe on fewer rows: as many epochs, and where these are read no fewer steps than any run has."""
+    least = LEAST_STEPS / steps_per_epoch(rows, recipe.batch)
+    stages = (
+        replace(stage, epochs=max(stage.epochs, least)) if stage.name in ("sft", HEAD) else stage
+        for stage in recipe.stages
+    )
+    return replace(recipe, stages=tuple(stages))
 
 
 @contextmanager

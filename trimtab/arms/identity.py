@@ -55,7 +55,7 @@ def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()
         found[WEIGHTS["base"]] = weights_digest(session.base_folder)
     if any(uses_embedding(arm) for arm in arms):
         found[WEIGHTS["embedding"]] = session.embedder.digest
-    if session.reranker is not None and any(arm.retrieves for arm in arms):
+    if any(arm.retrieves for arm in arms) and session.reranker is not None:
         found[WEIGHTS["reranker"]] = session.reranker.digest
     return {**found, **{f"version of {name}": value for name, value in versions().items()}}
 

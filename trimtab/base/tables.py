@@ -276,6 +276,14 @@ class ApiTable(Settings):
     )
     price_per_million: TokenPrice | None = None
 
+    @model_validator(mode="after")
+    def _writes_what_it_proposes(self) -> Self:
+        if self.proposes and self.api != "chat":
+            raise ValueError(
+                f'proposes needs an endpoint that writes; set api = "chat" (it is {self.api!r}), or take it out'
+            )
+        return self
+
     @field_validator("url")
     @classmethod
     def _leads_somewhere(cls, url: str) -> str:

@@ -107,9 +107,8 @@ class CheckResult(Shown):
     effort: str = "none"
     search_seconds: float = 0.0  # that every arm may spend on its trials
     judged: Mapping[str, int] = field(default_factory=dict)  # judged answers in each split
-    judged_example: Mapping[str, tuple[Piece, ...]] = field(
-        default_factory=dict
-    )  # the better and the worse answer of one
+    # the better and the worse answer of one
+    judged_example: Mapping[str, tuple[Piece, ...]] = field(default_factory=dict)
 
 
 def check(
@@ -172,8 +171,9 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
 
 def _addresses(task: Task) -> Iterator[Remark]:
     """Where a study would send questions, and with which key: a task file may be somebody else's."""
-    names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *proposing(task, task.arms)]
-    for asked in dict.fromkeys(request_of(task, name) for name in names):
+    shown_rows = proposing(task, task.arms)
+    names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *shown_rows]
+    for asked in dict.fromkeys(request_of(task, name, rows=name in shown_rows) for name in names):
         yield Remark(
             "note", f"A study asks {asked.words}; unless your own configuration allows it, add: {asked.option}"
         )

@@ -77,19 +77,24 @@ def require_consent(
     task: Task,
     endpoints: Sequence[str],
     *,
+    proposes: Sequence[str] = (),
     allow: Sequence[str] = (),
     allow_commands: bool = False,
     scores: bool = True,
 ) -> None:
     """Raise ConsentError, with everything that lacks consent and what to add for it, before any of it is touched.
 
-    `endpoints` are the names of those that will be asked. `scores` is whether the task's scorer program would run.
+    `endpoints` are the names of those that will be asked, `proposes` of those that are shown training rows. `scores` is whether the task's scorer program would run.
     """
     own = configuration()
     allowed = (*allow, *own.allow)
     asked = [
         *(_program(task, allow_commands, own) if scores else ()),
-        *(request_of(task, name) for name in endpoints if not _may_send(task.api[name], allowed)),
+        *(
+            request_of(task, name, rows=name in proposes)
+            for name in dict.fromkeys((*endpoints, *proposes))
+            if not _may_send(task.api[name], allowed)
+        ),
         *_elsewhere(task, allowed),
     ]
     once = list(dict.fromkeys(asked))
@@ -99,11 +104,11 @@ def require_consent(
         raise ConsentError(visible(f"{task.file}: asks {words}; if you want that, add: {options} ({for_good})"))
 
 
-def request_of(task: Task, name: str) -> Request:
-    """What an endpoint asks for; one that proposes instructions is sent training rows too."""
+def request_of(task: Task, name: str, *, rows: bool) -> Request:
+    """What an endpoint asks for; `rows`: it proposes instructions, and is shown training rows for that."""
     table = task.api[name]
     key, prefix = (f" with the key in {table.key_env}", f"{table.key_env}@") if table.key_env else ("", "")
-    what = "questions and training rows" if table.proposes else "questions"
+    what = "questions and training rows" if rows else "questions"
     return Request(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 

@@ -80,12 +80,17 @@ def opened(
     """Inside, a verb works on a task; `listeners` get every event, None shows progress on standard error.
 
     `arms` are those that will be asked, `scores` is whether their answers are scored, `proposes` are endpoints that are
-    asked for instructions. Raises ConsentError before anything is opened
-    where the task asks for what was not allowed, InputError for links in its `.trimtab/`, and StoppedError, with how to go on, in
-    place of KeyboardInterrupt.
+    asked for instructions. Raises ConsentError before anything is opened where the task asks for what was not allowed, InputError
+    for links in its `.trimtab/`, and StoppedError, with how to go on, in place of KeyboardInterrupt.
     """
-    asked = [*(arm.endpoint for arm in arms if arm.endpoint), *proposes]
-    require_consent(task, asked, allow=allow, allow_commands=allow_commands, scores=scores and scorer is None)
+    require_consent(
+        task,
+        [arm.endpoint for arm in arms if arm.endpoint],
+        proposes=proposes,
+        allow=allow,
+        allow_commands=allow_commands,
+        scores=scores and scorer is None,
+    )
     refuse_links(task.folder / FOLDER)
     with ExitStack() as stack:
         opening = Opening(task, listeners, scorer, stack)

@@ -27,9 +27,8 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
     ]
     with torch.no_grad(), _middle(base) as caught:
         for part in micro_batches(units, MICRO_TOKENS, shared=False):
-            batch = pack(
-                [row for unit in part for row in unit], shared=False
-            )  # a mean over a prompt wants it in one piece
+            # a mean over a prompt wants it in one piece
+            batch = pack([row for unit in part for row in unit], shared=False)
             base.hidden(batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout)
             hidden_ND = caught.pop().float().cpu()
             ends = (batch.scored_M + 1).tolist()
