@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
-import time
 from pathlib import Path
 
 import torch
-import transformers
+from trimtab_common import timed
 
-import trimtab
-from trimtab.base.progress import Event, Progress
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, trainable
+from trimtab.model.adapters import add_lora
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.sft import Supervised, answer_rows
 
 
@@ -31,42 +26,7 @@ def main() -> None:
         (encoder.conversation([Message(role="user", content=row["question"])], row["answer"]), 1.0)
         for row in plan["rows"]
     )
-    objective = Supervised(rows, batch=plan["batch"], seed=0)
-    steps = plan["warmup"] + plan["steps"]
-    ends: list[float] = []
-
-    def clock(event: Event) -> None:
-        if event["stage"] == "train" and event["step"] > len(ends):
-            ends.append(time.perf_counter())
-
-    settings = LoopSettings(learning_rate=1e-4, epochs=steps / objective.steps_per_epoch)
-    train(
-        TrainingJob(
-            base=base,
-            objective=objective,
-            settings=settings,
-            folder=Path(plan["scratch"]),
-            progress=Progress(listeners=[clock]),
-        )
-    )
-    seconds = ends[steps - 1] - ends[plan["warmup"] - 1]
-    tokens = sum(batch.row_tokens for step in range(plan["warmup"], steps) for batch in objective.batches(step))
-    print(
-        json.dumps(
-            {
-                "tokens": tokens,
-                "seconds": seconds,
-                "tokens_per_second": tokens / seconds,
-                "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "trainable": sum(value.numel() for value in trainable(base.model).values()),
-                "versions": {
-                    "trimtab": trimtab.__version__,
-                    "transformers": transformers.__version__,
-                    "torch": torch.__version__,
-                },
-            }
-        )
-    )
+    print(json.dumps(timed(base, Supervised(rows, batch=plan["batch"], seed=0), plan, 1e-4)))
 
 
 if __name__ == "__main__":
