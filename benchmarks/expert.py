@@ -3,7 +3,7 @@
 python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there are kept
 python benchmarks/expert.py compare                    # → results/expert.json
 
-Four tasks, 96 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths; the adapter that
+Four tasks, 64 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths; the adapter that
 scores best on dev is the one whose test score counts. Ours: `lora` with `effort = "standard"`, nothing else set. Prompts are the
 same to the letter, and both sides' adapters are asked by the same engine, so that training alone differs. Time is processor time,
 the peer's of training alone (its looks at dev are not counted), ours of everything that making the arm took.
@@ -44,7 +44,7 @@ from trimtab.model.adapters import load_adapter, merged
 
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "expert_runs.jsonl", HERE / "results" / "expert.json"
-TRAIN, DEV, TEST = 96, 96, 200
+TRAIN, DEV, TEST = 64, 64, 200
 RATES, EPOCHS, BATCH, RANK = (1e-4, 2.5e-4, 6e-4, 1.5e-3, 4e-3), (3, 8), 8, 16
 
 

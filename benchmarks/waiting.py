@@ -28,7 +28,7 @@ from trimtab.model.load import load_base
 from trimtab.training.sft import Supervised, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "waiting.json"
-OTHERS, ORDER = (0, 1, 3), ("default", "1000", "1000", "default")
+OTHERS, ORDER = (0, 1, 3), ("default", "10000", "10000", "default")
 BUSY = "while True: pass"
 
 
@@ -69,7 +69,7 @@ def main() -> None:
         runs = [(spins, beside(others, spins, given.source)) for spins in ORDER]
         middle = {spins: median(value for one, value in runs if one == spins) for spins in set(ORDER)}
         found.append(
-            {"others": others, "ratio": middle["1000"] / middle["default"], "tokens_per_second": middle, "runs": runs}
+            {"others": others, "ratio": middle["10000"] / middle["default"], "tokens_per_second": middle, "runs": runs}
         )
         print(json.dumps(found[-1]), flush=True)
     machine = {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()}

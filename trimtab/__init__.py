@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trimtab.studies.train import train
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read once, when torch is first imported; see decision 10
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read once, when torch is first imported; see decision 10
 
 __version__ = "0.1.0"
 __all__ = ["Task", "ask", "check", "demo", "doctor", "eval", "init", "load_task", "pull", "runs", "study", "train"]

@@ -16,12 +16,13 @@ from unittest.mock import MagicMock
 
 import torch
 import trl
-from trl import DPOTrainer
+from trl import DPOTrainer, GRPOTrainer, RLOOTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
 
 BETA, SIMPO_BETA, SIMPO_MARGIN = 0.1, 2.0, 1.0
+CLIP, GRPO_KL = 0.2, 0.04
 
 
 def trainer(**settings: Any) -> MagicMock:
@@ -107,6 +108,59 @@ def by_kto(good: bool, log_ratio: float, divergence: float) -> float:
     return float(found)
 
 
+def rewarded(case: dict[str, Any], name: str) -> float:
+    """GRPO with the tokens of the whole step as its count (as DAPO has it), or RLOO, over answers of several lengths."""
+    log_p, drawn, reference, mask = (
+        torch.nn.utils.rnn.pad_sequence([torch.tensor(one, dtype=torch.float64) for one in rows], batch_first=True)
+        for rows in (
+            *(case[field] for field in ("log_p", "drawn", "reference")),
+            [[1.0] * len(one) for one in case["log_p"]],
+        )
+    )
+    fake = trainer(
+        **{
+            "aux_loss_enabled": False,
+            "top_entropy_quantile": 1.0,
+            "off_policy_mask_threshold": None,
+            "use_vllm": False,
+        },
+        **{
+            "importance_sampling_level": "token",
+            "loss_type": "dapo",
+            "beta": GRPO_KL,
+            "epsilon_low": CLIP,
+            "epsilon_high": CLIP,
+        },
+        args=SimpleNamespace(use_bias_correction_kl=False, delta=None, steps_per_generation=1),
+        current_gradient_accumulation_steps=1,
+        _entropy_bonus_enabled=False,
+    )
+    fake.accelerator.num_processes = 1
+    fake.accelerator.reduce = lambda value, **_: value
+    fake._get_per_token_logps_and_entropies = lambda *_, **__: (log_p, torch.zeros_like(log_p), None)
+    ids = torch.ones_like(log_p, dtype=torch.long)
+    inputs = {
+        **{"prompt_ids": ids[:, :1], "prompt_mask": ids[:, :1], "completion_ids": ids, "completion_mask": mask},
+        **{"old_per_token_logps": drawn, "old_logps": (drawn * mask).sum(1), "ref_per_token_logps": reference},
+        "advantages": torch.tensor(case["advantages"], dtype=torch.float64),
+        "num_items_in_batch": mask.sum(),
+    }
+    return float({"grpo": GRPOTrainer, "rloo": RLOOTrainer}[name]._compute_loss(fake, fake.model, inputs))
+
+
+def answers(draw: torch.Generator) -> dict[str, Any]:
+    """Tokens of some answers: by the policy, as they were drawn, by the reference; and what each answer is worth."""
+    lengths = torch.randint(1, 9, (6,), generator=draw).tolist()
+    log_p = [(-3 * torch.rand(length, generator=draw)).tolist() for length in lengths]
+    near = lambda row, by: [value + by * float(torch.randn(1, generator=draw)) for value in row]  # noqa: E731
+    return {
+        "log_p": log_p,
+        "drawn": [near(row, 0.2) for row in log_p],
+        "reference": [near(row, 0.5) for row in log_p],
+        "advantages": torch.randn(6, generator=draw).tolist(),
+    }
+
+
 def main() -> None:
     draw = torch.Generator().manual_seed(0)
     fields = (
@@ -147,7 +201,11 @@ def main() -> None:
         for z in (0.0, 3.5)
         for good in ([number % 2 == 0 for number in range(8)],)
     ]
-    kept = {"what": f"TRL {trl.__version__}", "covers": [*ways, "kto"], "paired": paired, "kto": kto}
+    of_rewards = [
+        case | {name: rewarded(case, name) for name in ("grpo", "rloo")} for case in (answers(draw) for _ in range(4))
+    ]
+    covers = [*ways, "kto", "grpo", "rloo"]
+    kept = {"what": f"TRL {trl.__version__}", "covers": covers, "paired": paired, "kto": kto, "rewarded": of_rewards}
     Path(sys.argv[1]).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ from trimtab.arms.search import Menu
 from trimtab.base.errors import DivergedError
 from trimtab.base.results import ArmEffort, Stopped, Trial
 from trimtab.training.loop import TrainResult
-from trimtab.training.monitor import Reading, paired_error
+from trimtab.training.monitor import Reading, badness, paired_error
 
 STEP = 2.5  # between two learning rates of the ladder
 LONGER, MOST_LONGER = 1.5, 6.0  # a run that still improves is made so many times as long, at most so long in all
@@ -166,7 +166,7 @@ class _Climb:
     def best(self, *, final: bool = True) -> Setting:
         """The setting of the lowest dev loss at the first look; to be final, near ones are read a second time where there is time."""
         known = {setting: reading for setting, result in self.results.items() if (reading := _reading(result, 1))}
-        ranked = sorted(known, key=lambda setting: _loss(known[setting]))
+        ranked = sorted(known, key=lambda setting: badness(known[setting]))
         first, rivals = ranked[0], ranked[1:2]
         near = [one for one in rivals if not _falls(known[one], known[first])]
         if not (final and near and self._has_time(self._each)):
@@ -178,7 +178,7 @@ class _Climb:
             if reading is None:
                 return first if setting != first else near[0]
             again[setting] = reading
-        return min(again, key=lambda setting: _loss(again[setting]))
+        return min(again, key=lambda setting: badness(again[setting]))
 
     def finish(self, setting: Setting, *, may_grow: bool) -> tuple[Setting, TrainResult]:
         """Train the winner to its end, longer while it still improves before its rate begins to fall."""
@@ -249,10 +249,6 @@ def _last_two(result: TrainResult) -> tuple[Reading, Reading]:
     return result.readings[-2:][0], result.readings[-1]
 
 
-def _loss(reading: Reading) -> float:
-    return math.inf if reading.dev_loss is None else reading.dev_loss
-
-
 def _falls(former: Reading, later: Reading) -> bool:
-    """Whether the dev loss of the second is below that of the first by over one paired standard error."""
-    return _loss(former) - _loss(later) > paired_error(former, later)
+    """Whether dev is better at the second than at the first by over one paired standard error."""
+    return badness(former) - badness(later) > paired_error(former, later)

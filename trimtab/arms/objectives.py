@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.recipe import Recipe, Stage
+from trimtab.arms.rollouts import Reward, Rollouts
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD
@@ -13,11 +14,12 @@ from trimtab.base.records import Encoded, Example, Prompt, Split
 from trimtab.training.batch import Row
 from trimtab.training.head import Classification, Head, label_rows
 from trimtab.training.preference import Judged, Preference, judged_rows, usable
+from trimtab.training.rl import Reinforced
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 DEV_ROWS = 96
 
-Objective = Supervised | Classification | Preference
+Objective = Supervised | Classification | Preference | Reinforced
 
 
 def training_rows(
@@ -109,3 +111,15 @@ def judged_objectives(
         return Preference(session.base, judged, stage.name, batch=plan.batch, seed=0) if judged else None
 
     return objective, held_out_in("dev"), held_out_in("test"), skipped
+
+
+def rewarded_objective(
+    session: Session, plan: Recipe, stage: Stage, context: Context, reward: Reward
+) -> tuple[Reinforced, int]:
+    """What a stage that learns from rewards optimises over the training questions, and how many were too long.
+
+    The reference is the model as it is now.
+    """
+    roll = Rollouts(session, context, session.workspace.splits["train"], reward, seed=plan.seed)
+    objective = Reinforced(session.base, len(roll.asked), roll, stage.name, batch=plan.batch, seed=plan.seed)
+    return objective, roll.skipped

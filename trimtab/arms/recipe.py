@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 from trimtab.arms.contexts import USUAL_MIX, PassageMix
 from trimtab.arms.session import Session
-from trimtab.base.grammar import PREFERENCES, WIDTH, method_of, usual_rate
+from trimtab.base.grammar import PREFERENCES, REWARDED, WIDTH, method_of, usual_rate
 from trimtab.base.records import Arm, Setting
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
 
-JUDGED_RATE = 0.1  # of the usual one, for a stage that learns from judged answers: it begins with weights that answer
+JUDGED_RATE = (
+    0.1  # of the usual one, for a stage that learns from judgements or rewards: it begins with weights that answer
+)
 LEAST_STEPS = 100  # of the optimizer, below which hardly any rate has its effect
 
 
@@ -76,7 +78,9 @@ def recipe(
     stages = [
         Stage(
             name=name,
-            learning_rate=_for_stage(arm, "learning_rate", name, rate * (JUDGED_RATE if name in PREFERENCES else 1)),
+            learning_rate=_for_stage(
+                arm, "learning_rate", name, rate * (JUDGED_RATE if name in (*PREFERENCES, *REWARDED) else 1)
+            ),
             epochs=min(_for_stage(arm, "epochs", name, usual["epochs"]), math.inf if epochs is None else epochs),
         )
         for name in arm.stages

@@ -13,12 +13,13 @@ from trimtab.arms.answerers import Ready, read_calibration, ready, score_on
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.curve import learning_curve
+from trimtab.arms.looks import DEV_QUESTIONS
 from trimtab.arms.made import Allowance, Made, beside_training, both_efforts
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.search import MENUS, DevScores, choose_context
 from trimtab.arms.session import Session
-from trimtab.arms.weights import DEV_QUESTIONS, Search, Trained, train_weights
+from trimtab.arms.weights import Search, Trained, train_weights
 from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress

@@ -14,15 +14,16 @@ from trimtab.answering.engine import Engine
 from trimtab.arms.calibration import questions_weighed
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.ladder import LONGER, LOOKS, mixes
+from trimtab.arms.looks import DEV_QUESTIONS
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.recipe import Recipe, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.search import MENUS, RATES, TrialPlan, planned
 from trimtab.arms.session import Session
-from trimtab.arms.weights import DEV_QUESTIONS, prepare
+from trimtab.arms.weights import prepare
 from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.grammar import HEAD, PREFERENCES, is_trained
+from trimtab.base.grammar import HEAD, PREFERENCES, REWARDED, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
@@ -30,6 +31,7 @@ from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.predict import answering_mb, measure_rate, memory_mb
+from trimtab.training.rl import GROUP
 from trimtab.training.sft import document_rows
 
 SAMPLE = 16
@@ -137,6 +139,8 @@ class _Timing:
         if made.stages[-1].name in PREFERENCES:
             judged, _ = judged_answers(session, context, "train")
             tokens[made.stages[-1].name] = sum(len(answer.ids) for row in judged for answer in row.answers)
+        if made.stages[-1].name in REWARDED:
+            tokens[made.stages[-1].name] = self._tokens_of_rewards(each, speed, rate)
         dev_loss = each * len(session.part("dev", DEV_ROWS)) / speed / STEP_PASSES
         look = dev_loss + rate.many * min(dev, DEV_QUESTIONS)
         stages = [StagePlan(epoch_seconds=tokens[stage.name] / speed, epochs=stage.epochs) for stage in made.stages]
@@ -169,7 +173,8 @@ class _Timing:
         menu = MENUS.get(self.session.task.study.effort)
         if menu is None:
             return ()
-        of_stage = f" of {PREFERENCES[stage]}" if stage in PREFERENCES else ""
+        named = {**PREFERENCES, **REWARDED}
+        of_stage = f" of {named[stage]}" if stage in named else ""
         quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
         shares = len(mixes(menu)) if context.passages and not of_stage else 0
         of_passages = (TrialPlan(what="passages in training prompts", count=shares, seconds=shares * quarter),)
@@ -288,6 +293,12 @@ class _Timing:
         known = list(self._training.values())
         speed = self._training.get(made.method) or (min(known) if known else 1 / (STEP_PASSES * max(rate.token, 1e-9)))
         return self._tokens(context) + self._answer_tokens(), speed, False
+
+    def _tokens_of_rewards(self, each: float, speed: float, rate: _Rate) -> float:
+        """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
+        answers = GROUP * self._answer_tokens()
+        read = (each + answers) * (1 + 2 / STEP_PASSES)
+        return len(self.session.workspace.splits["train"]) * (GROUP * rate.many * speed + read)
 
     # ---- what is counted instead of timed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -13,12 +13,13 @@ from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.ladder import LOOKS, Open, Setting, climb
 from trimtab.arms.linear import fit_linear
-from trimtab.arms.objectives import Objective, judged_objectives, supervised_objectives
+from trimtab.arms.looks import DEV_QUESTIONS, look_at_dev, scores_of
+from trimtab.arms.objectives import Objective, judged_objectives, rewarded_objective, supervised_objectives
 from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
+from trimtab.arms.rollouts import metric_reward
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
-from trimtab.base.grammar import HEAD, METHODS, PREFERENCES, is_trained
-from trimtab.base.machine import release_memory
+from trimtab.base.grammar import HEAD, METHODS, PREFERENCES, REWARDED, is_trained
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
@@ -29,8 +30,6 @@ from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_o
 from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.optim import copied, put_back
 from trimtab.training.preference import Preference
-
-DEV_QUESTIONS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +123,7 @@ def train_weights(
         epochs=plan.stages[-1].epochs,
         health=results[-1].health,
         best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
-        dev_scores=_scores_of(results[-1], making.looks) or making.scores_on_dev(),
+        dev_scores=scores_of(results[-1], making.looks) or making.scoreslook_at_dev(),
         recipe=plan,
         effort=reduce(ArmEffort.and_then, efforts) if efforts else None,
         pair_accuracy=making.pair_accuracy(),
@@ -207,7 +206,7 @@ class _Making:
                 schedule=stage.schedule,
             ),
             folder=self.folder / (name or stage.name),
-            evaluate=_on_dev(self.session, dev, self.context, self.head, self.scorer, self.looks) if dev else None,
+            evaluate=self._look_at_dev(stage, dev),
             progress=self.progress,
             fingerprint=self._fingerprint(stage, name),
             note="reading the documents" if stage.name == "docs" else f"trial {name}" if name else "",
@@ -217,6 +216,12 @@ class _Making:
             return train(job)
         mark = sorted(job.marks)[:until][-1]
         return _up_to(train(job, until=mark), mark)
+
+    def _look_at_dev(self, stage: Stage, dev: Objective | None) -> Callable[[], Evaluation] | None:
+        """What looks at dev in a stage; nothing where nothing of dev says how good the weights are."""
+        if dev is None and not (stage.name in REWARDED and self.session.workspace.splits["dev"]):
+            return None
+        return look_at_dev(self.session, dev, self.context, self.head, self.scorer, self.looks)
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """What a run is never resumed without; one that is searched may be made longer."""
@@ -229,7 +234,7 @@ class _Making:
         """Train a stage as dev shows to be best, and put what was found into the plan: its run, and what was tried."""
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage = self.plan.stages[number]
-        shows_passages = self.context.passages > 0 and stage.name not in PREFERENCES
+        shows_passages = self.context.passages > 0 and stage.name not in (*PREFERENCES, *REWARDED)
         centre = Setting(
             learning_rate=stage.learning_rate,
             epochs=stage.epochs,
@@ -280,7 +285,7 @@ class _Making:
         seen = held_out(self.session.base, self._judged)
         return seen.figures["pair_accuracy"], len(self._judged.rows)
 
-    def scores_on_dev(self) -> Mapping[str, float]:
+    def scoreslook_at_dev(self) -> Mapping[str, float]:
         """What the weights that are on score on the dev questions of a look, by id."""
         dev, session = self.session.part("dev", DEV_QUESTIONS), self.session
         if not dev:
@@ -306,6 +311,9 @@ class _Making:
             dev: Objective | None
             if stage.name in PREFERENCES:
                 objective, dev, self._judged, self.skipped = judged_objectives(self.session, plan, stage, self.context)
+            elif stage.name in REWARDED:
+                reward, dev = metric_reward(self.session, self.scorer), None
+                objective, self.skipped = rewarded_objective(self.session, plan, stage, self.context, reward)
             else:
                 objective, dev, self.skipped = supervised_objectives(self.session, plan, stage, self.context, self.head)
             self._stage = key, objective, dev
@@ -328,40 +336,6 @@ def _up_to(result: TrainResult, step: int) -> TrainResult:
 def _of_stage(effort: ArmEffort, stage: str) -> ArmEffort:
     """The search of one of several stages, its name in every trial."""
     return replace(effort, trials=tuple(replace(one, what={"stage": stage, **one.what}) for one in effort.trials))
-
-
-def _on_dev(
-    session: Session,
-    objective: Objective,
-    context: Context,
-    head: Head | None,
-    scorer: Scorer | None,
-    looks: list[Mapping[str, float]],
-) -> Callable[[], Evaluation]:
-    """The loss over dev, and the task's metric on dev questions, asked with the adapter merged; their scores are added to `looks`."""
-    dev = session.part("dev", DEV_QUESTIONS)
-    builder = PromptBuilder(session, context)
-    answer = head_answerer(session, head) if head else session.answer
-
-    def look() -> Evaluation:
-        seen = held_out(session.base, objective)
-        release_memory()
-        with merged(session.base.model):
-            value, scores = score_on(session, dev, builder, answer, scorer)
-        looks.append(scores)
-        release_memory()
-        return replace(seen, dev_metric=value)
-
-    return look
-
-
-def _scores_of(result: TrainResult, looks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Of the looks of this sitting, which are the last of the readings, the one at the weights that were kept."""
-    steps = [reading.step for reading in result.readings]
-    if result.best is None or result.best.step not in steps:
-        return {}
-    place = steps.index(result.best.step) - (len(steps) - len(looks))
-    return looks[place] if place >= 0 else {}
 
 
 def _fit_linear(session: Session, folder: Path, progress: Progress, search: Search | None) -> Trained:

@@ -12,6 +12,8 @@ PROMPT = "prompt"
 HEAD = "head"  # the stage that trains a classification head on the last token in place of label text
 # Stages that learn from judged answers, after the examples, and what a reader calls them.
 PREFERENCES: Mapping[str, str] = {"dpo": "DPO", "ipo": "IPO", "simpo": "SimPO", "orpo": "ORPO", "kto": "KTO"}
+# Stages that learn from what the model's own answers earn, after the examples.
+REWARDED: Mapping[str, str] = {"rloo": "RLOO", "grpo": "GRPO", "ppo": "PPO"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +235,7 @@ def _stages_in_words(stages: Sequence[str]) -> str:
         HEAD: "with a head on its last token that names the label",
     }
     said |= {name: f"on judged answers ({words})" for name, words in PREFERENCES.items()}
+    said |= {name: f"on what its own answers earn ({words})" for name, words in REWARDED.items()}
     return f" {', then '.join(said[stage] for stage in stages)}"
 
 
@@ -256,7 +259,7 @@ def named(name: str) -> Arm | None:
         return None
     begins = ["docs"] if between[:1] == ["docs"] else []
     ends = between[len(begins) :]
-    if (between and not row.staged) or ends not in ([], *([last] for last in (HEAD, *PREFERENCES))):
+    if (between and not row.staged) or ends not in ([], *([last] for last in (HEAD, *PREFERENCES, *REWARDED))):
         return None
     if HEAD in between and row.no_head:
         raise ValueError(f"{method} takes no head ({row.no_head}); take {method}, or lora-{HEAD}")
@@ -298,7 +301,7 @@ def nearest(name: str, others: Iterable[str] = ()) -> str | None:
     trained = [name for name, row in METHODS.items() if row.staged]
     known = [PROMPT, *PARTS, "rag+few-shot", "linear", *trained, *(f"{one}-docs" for one in trained)]
     known += [f"{one}-{HEAD}" for one in trained if not METHODS[one].no_head]
-    known += [f"{one}-{stage}" for one in trained for stage in PREFERENCES]
+    known += [f"{one}-{stage}" for one in trained for stage in (*PREFERENCES, *REWARDED)]
     known += [f"{one}+{part}" for one in trained for part in PARTS]
     near = difflib.get_close_matches(name, [*known, *others], n=1)
     return near[0] if near else None

@@ -186,7 +186,8 @@ class ArmTable(Settings):
 
     weights: str = Field("base", description="A method, or api-NAME.")
     stages: Annotated[
-        tuple[Literal["docs", "sft", "head", "dpo", "ipo", "simpo", "orpo", "kto"], ...] | None, Field(strict=False)
+        tuple[Literal["docs", "sft", "head", "dpo", "ipo", "simpo", "orpo", "kto", "rloo", "grpo", "ppo"], ...] | None,
+        Field(strict=False),
     ] = None
     context: str = PROMPT
     rank: int | None = Field(None, ge=1, le=1024)

@@ -14,7 +14,16 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.grammar import HEAD, PREFERENCES, is_name_of_the_grammar, is_trained, named, nearest, shots_of
+from trimtab.base.grammar import (
+    HEAD,
+    PREFERENCES,
+    REWARDED,
+    is_name_of_the_grammar,
+    is_trained,
+    named,
+    nearest,
+    shots_of,
+)
 from trimtab.base.records import Arm
 from trimtab.base.tables import (
     METRICS,
@@ -149,6 +158,12 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
         raise InputError(
             f"arm {arm.name} needs judged answers and there are none",
             "set data.preferences, or leave the arm out",
+            **where,
+        )
+    if task.task.kind == "classify" and not REWARDED.keys().isdisjoint(arm.stages):
+        raise InputError(
+            f"arm {arm.name} draws answers, and of a closed set the right label is known",
+            f"take {arm.weights}, which learns it directly",
             **where,
         )
     if (arm.weights == "linear" or HEAD in arm.stages) and task.task.kind != "classify":

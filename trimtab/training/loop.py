@@ -131,10 +131,12 @@ class _State:
     tokens: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
+    figure_sums: dict[str, float] = field(default_factory=dict)  # as loss_sum, since the last reading
     readings: list[Reading] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        values = {key: getattr(self, key) for key in ("step", "seconds", "tokens", "loss_sum", "loss_count")}
+        names = ("step", "seconds", "tokens", "loss_sum", "loss_count", "figure_sums")
+        values = {key: getattr(self, key) for key in names}
         return {**values, "readings": [reading.to_json() for reading in self.readings]}
 
     @property
@@ -177,6 +179,8 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
             state.step += 1
             state.loss_sum += loss
             state.loss_count += 1
+            for name, value in figures.items():
+                state.figure_sums[name] = state.figure_sums.get(name, 0.0) + value
             _tell_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
             state.seconds = before + time.monotonic() - began
             evaluated = state.step in marks
@@ -257,15 +261,16 @@ def _evaluate(job: TrainingJob, state: _State) -> None:
         return
     seen = job.evaluate()
     _require_numbers(job, state.step, {"dev loss": seen.dev_loss, "dev metric": seen.dev_metric, **seen.figures})
+    count = max(1, state.loss_count)
     reading = Reading(
         step=state.step,
-        train_loss=state.loss_sum / max(1, state.loss_count),
+        train_loss=state.loss_sum / count,
         dev_loss=seen.dev_loss,
         dev_metric=seen.dev_metric,
-        figures=seen.figures,
+        figures={name: value / count for name, value in state.figure_sums.items()} | dict(seen.figures),
         rows=seen.rows,
     )
-    state.loss_sum, state.loss_count = 0.0, 0
+    state.loss_sum, state.loss_count, state.figure_sums = 0.0, 0, {}
     state.readings.append(reading)
     told = reading.to_json()
     figures, _ = told.pop("figures"), told.pop("rows")

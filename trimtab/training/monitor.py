@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 LOSS_RISE, LOSS_FALL = 0.05, 0.02  # shares of the dev loss that count as a rise and as a fall
-Health = Literal["learning", "still improving", "memorising"]
+Health = Literal["learning", "still improving", "memorising", "gaming"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,10 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One evaluation within a run, and the mean train loss since the last one; every reading of a run has the same figures."""
+    """One evaluation within a run, and the mean train loss since the last one; every reading of a run has the same figures.
+
+    `figures` are those of dev and, under names that dev does not have, the means over the steps since the last reading.
+    """
 
     step: int
     train_loss: float
@@ -71,15 +74,18 @@ def should_stop(readings: Sequence[Reading], patience: int) -> bool:
 def health(readings: Sequence[Reading]) -> Health:
     """What the whole curve says: memorising from a dev loss 5% above its lowest on, improving while it still fell by over 2%.
 
-    Without a dev loss, both are a change of the metric by more than one paired standard error. A run with fewer than two readings
-    is taken to be learning.
+    Without a dev loss, both are a change of the metric by more than one paired standard error. Gaming: answers earn more than they did
+    when the metric on dev was at its best, and the metric is clearly worse. A run with fewer than two readings is taken to be learning.
     """
     if len(readings) < 2:
         return "learning"
     lowest = _lowest(readings)
     last, former = readings[-1], readings[-2]
-    rise, fall = _badness(last) - _badness(lowest), _badness(former) - _badness(last)
-    if _exceeds(rise, _step(lowest, last, LOSS_RISE)) and last.train_loss < lowest.train_loss:
+    rise, fall = badness(last) - badness(lowest), badness(former) - badness(last)
+    if "reward" in last.figures:
+        if last.figures["reward"] > lowest.figures["reward"] and _exceeds(rise, paired_error(lowest, last)):
+            return "gaming"
+    elif _exceeds(rise, _step(lowest, last, LOSS_RISE)) and last.train_loss < lowest.train_loss:
         return "memorising"
     if lowest is last and _exceeds(fall, _step(former, last, LOSS_FALL)):
         return "still improving"
@@ -88,14 +94,14 @@ def health(readings: Sequence[Reading]) -> Health:
 
 def _lowest(readings: Sequence[Reading]) -> Reading:
     """The reading with the lowest dev loss, the earliest of equals."""
-    return min(readings, key=lambda reading: (_badness(reading), reading.step))
+    return min(readings, key=lambda reading: (badness(reading), reading.step))
 
 
 def _clearly_worse(reading: Reading, than: Reading) -> bool:
-    return _exceeds(_badness(reading) - _badness(than), paired_error(reading, than))
+    return _exceeds(badness(reading) - badness(than), paired_error(reading, than))
 
 
-def _badness(reading: Reading) -> float:
+def badness(reading: Reading) -> float:
     """Dev loss, or the metric turned round where there is none: lower is better."""
     if reading.dev_loss is not None:
         return reading.dev_loss
@@ -108,7 +114,7 @@ def _exceeds(gap: float, error: float) -> bool:
 
 
 def _step(reading: Reading, other: Reading, share: float) -> float:
-    """By how much `_badness` must change to mean something."""
+    """By how much `badness` must change to mean something."""
     return paired_error(reading, other) if reading.dev_loss is None else share * abs(reading.dev_loss)
 
 
@@ -116,4 +122,5 @@ ADVICE: dict[Health, str] = {
     "learning": "",
     "still improving": "dev loss was still falling at the end: more epochs may help",
     "memorising": "train loss falls while dev loss rises: it memorises; the best weights were kept",
+    "gaming": "answers earn more while the metric on dev falls: the reward is gamed; the best weights by the metric were kept",
 }

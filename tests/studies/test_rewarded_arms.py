@@ -1,0 +1,108 @@
+"""Arms that go on from what their own answers earn: trained, measured, resumed, searched, and refused where labels are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_tasks import arm_of, folder_of, rows_of, write_task
+
+from trimtab import ask, study
+from trimtab.base.errors import InputError
+from trimtab.base.results import StudyResult
+from trimtab.base.task import load_task
+
+
+class Killed(BaseException):
+    """What a killed process comes to in a test: nothing catches it."""
+
+
+MORE = """
+[arm.own-grpo]
+weights = "lora"
+stages = ["sft", "grpo"]
+rank = 4
+batch = 8
+epochs = { sft = 1, grpo = 1 }
+learning_rate = { sft = 5e-3, grpo = 5e-3 }
+"""
+DATA = 'group = "pair"\nsplit = { dev = 0.25, test = 0.25, seed = 0 }'
+
+
+def a_task(folder: Path, model: Path, **more: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    given = {"arms": ["own-grpo"], "more": MORE, "data": DATA, "rows": rows_of(60), **more}
+    return write_task(folder, model, given.pop("arms"), **given)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> tuple[Path, StudyResult]:
+    task = a_task(tmp_path_factory.mktemp("rewarded"), tiny_model_folder)
+    return task, study(task, listeners=[])
+
+
+def events_of(task: Path, result: StudyResult) -> list[dict[str, Any]]:
+    lines = (folder_of(task, result) / "events.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_both_stages_are_trained_and_the_reward_is_watched(whole: tuple[Path, StudyResult]) -> None:
+    task, result = whole
+    assert arm_of(result, "own-grpo").status == "done"
+    steps = [event for event in events_of(task, result) if event["stage"] == "train" and "reward" in event]
+    assert steps
+    assert all({"reward", "kl", "length", "entropy"} <= event.keys() for event in steps)
+    looks = [event for event in events_of(task, result) if event["stage"] == "dev" and "reward" in event]
+    assert looks
+    assert all(event["dev_loss"] is None and 0 <= event["dev_metric"] <= 1 for event in looks)
+    assert ask("Which one?", task=task, arm="own-grpo", listeners=[]).arm == "own-grpo"
+
+
+def test_a_study_that_was_killed_among_the_answers_ends_alike(
+    whole: tuple[Path, StudyResult], tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    def kill(event: dict[str, Any]) -> None:
+        if event["stage"] == "train" and "reward" in event and event["step"] == 3:
+            raise Killed
+
+    task = a_task(tmp_path / "killed", tiny_model_folder)
+    with pytest.raises(Killed):
+        study(task, listeners=[kill])
+    again = study(task, resume="latest", listeners=[])
+    weights = [
+        (folder_of(file, one) / "arms" / "own-grpo" / "run-0" / "adapter" / "adapter_model.safetensors").read_bytes()
+        for file, one in (whole, (task, again))
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_with_effort_both_stages_are_searched(tmp_path: Path, tiny_model_folder: Path) -> None:
+    more = '[arm.free-rloo]\nweights = "lora"\nstages = ["sft", "rloo"]\nrank = 2\nepochs = 1\n'
+    task = a_task(
+        tmp_path / "effort", tiny_model_folder, arms=["free-rloo"], more=more, effort="standard", rows=rows_of(24)
+    )
+
+    def kill(event: dict[str, Any]) -> None:
+        if event["stage"] == "begin":
+            raise Killed
+
+    with pytest.raises(Killed):
+        study(task, listeners=[kill])
+    file = folder_of(task) / "plan.json"  # all the time that it wants: what is found then hangs on no clock
+    plan = json.loads(file.read_text())
+    plan["allowance"]["search_seconds"] = 1e9
+    file.write_text(json.dumps(plan))
+    effort = arm_of(study(task, resume="latest", listeners=[]), "free-rloo").effort
+    assert effort is not None
+    of_rewards = [trial for trial in effort.trials if trial.what["stage"] == "rloo"]
+    assert len(of_rewards) > 1
+    assert len([trial for trial in of_rewards if trial.kept]) == 1
+    assert all(trial.dev_metric is not None for trial in of_rewards)
+
+
+def test_a_closed_set_is_learnt_directly(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["lora-grpo"], task='kind = "classify"')
+    with pytest.raises(InputError, match="arm lora-grpo draws answers, and of a closed set the right label is known"):
+        load_task(task)

@@ -1,0 +1,100 @@
+"""Answers that an arm's weights of the moment draw to training questions, and what they earn: what a stage of rewards learns from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from trimtab.answering.engine import Completion, Engine, Request
+from trimtab.answering.sample import Sampling
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.session import Session
+from trimtab.base.records import Encoded, Example, Generation, Prompt
+from trimtab.measurement.evaluate import Scorer, evaluate
+from trimtab.model.adapters import merged
+from trimtab.training.rl import GROUP, Rollout
+
+# Questions, what was asked and what was answered → what each answer earns.
+Reward = Callable[[Sequence[Example], Sequence[Prompt], Sequence[Generation]], Sequence[float]]
+
+
+class Rollouts:
+    """GROUP answers to each question, drawn at temperature 1 by the engine that answers everywhere, adapters merged.
+
+    A draw follows from the seed, the step, the question and its number alone.
+    """
+
+    def __init__(
+        self, session: Session, context: Context, examples: Sequence[Example], reward: Reward, *, seed: int
+    ) -> None:
+        self.session, self.reward, self.seed = session, reward, seed
+        prompts = PromptBuilder(session, context).prompts(examples)
+        asked = [
+            (one, prompt, session.encoder.prompt(prompt.messages))
+            for one, prompt in zip(examples, prompts, strict=True)
+        ]
+        room = session.context_tokens - session.output_tokens
+        self.asked = [one for one in asked if len(one[2]) <= room]
+        self.skipped = len(asked) - len(self.asked)
+
+    def __call__(self, numbers: Sequence[int], step: int) -> list[list[Rollout]]:
+        """For each question the answers, each with its reward."""
+        session, said_last = self.session, dict[str, int]()
+        asked = [(number, answer) for number in numbers for answer in range(GROUP)]
+        requests = [
+            Request(
+                id=f"{number}/{answer}",
+                ids=self.asked[number][2],
+                max_new=session.output_tokens,
+                sampling=Sampling(temperature=1.0, seed=_seed(self.seed, step, number, answer)),
+                logprobs=True,
+            )
+            for number, answer in asked
+        ]
+        with merged(session.base.model):
+            engine = Engine(session.base, session.encoder.stop_ids)
+            given = engine.generate(requests, on_token=said_last.__setitem__)
+        rewards = self.reward(
+            [self.asked[number][0] for number, _ in asked],
+            [self.asked[number][1] for number, _ in asked],
+            [self._generation(one) for one in given],
+        )
+        rollouts = [
+            self._rollout(request, one, said_last[one.id], reward)
+            for request, one, reward in zip(requests, given, rewards, strict=True)
+        ]
+        return [rollouts[start : start + GROUP] for start in range(0, len(rollouts), GROUP)]
+
+    def _generation(self, completion: Completion) -> Generation:
+        return Generation(
+            id=completion.id,
+            text=self.session.encoder.decode(completion.ids),
+            prompt_tokens=completion.prompt_tokens,
+            new_tokens=len(completion.ids),
+            seconds=completion.seconds,
+            finished=completion.finished,
+        )
+
+    def _rollout(self, request: Request, completion: Completion, last: int, reward: float) -> Rollout:
+        answer = (*completion.ids, last) if completion.finished else completion.ids
+        trained = (False,) * len(request.ids) + (True,) * len(answer)
+        encoded = Encoded(ids=(*request.ids, *answer), trained=trained)
+        return Rollout(encoded=encoded, log_p=completion.log_probabilities, reward=reward)
+
+
+def metric_reward(session: Session, scorer: Scorer | None) -> Reward:
+    """What an answer scores by the task's own metric."""
+
+    def reward(examples: Sequence[Example], prompts: Sequence[Prompt], given: Sequence[Generation]) -> Sequence[float]:
+        named = [replace(example, id=one.id) for example, one in zip(examples, given, strict=True)]
+        asked = [replace(prompt, id=one.id) for prompt, one in zip(prompts, given, strict=True)]
+        scored = evaluate(named, asked, lambda _: given, session.task, split="train", seed=0, scorer=scorer)
+        return [one.score for one in scored]
+
+    return reward
+
+
+def _seed(*parts: int) -> int:
+    digest = hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "little")

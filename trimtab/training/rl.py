@@ -1,0 +1,298 @@
+"""Objectives of the one loop that learn from what the model's own answers earn: RLOO, GRPO, and PPO with a value head.
+
+Shapes: M answer tokens of a batch, A answers, P prompts with G answers each, T tokens of one answer.
+
+Every optimizer step draws its own answers from the weights as they stand, so nothing but the weights has to be kept: a run that was
+stopped between its answers and its step draws the same ones again. The behaviour policy of every ratio is the engine that answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Encoded
+from trimtab.model.adapters import trainable
+from trimtab.model.load import Base
+from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden
+from trimtab.training.optim import copied, put_back
+
+GROUP = 8  # answers to a prompt
+CLIP = 0.2  # how far a ratio counts, as all three papers have it
+GRPO_KL, RLOO_KL, PPO_KL = 0.04, 0.05, 0.05  # what a nat of distance from the reference costs
+LAMBDA, VALUE_SHARE = 0.95, 0.1  # of PPO: how far advantages look ahead, the weight of the value's loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One answer of the model: its tokens behind the prompt's (the end token among them), how likely each was, and what it earned.
+
+    `log_p` holds the natural logarithm of each answer token's probability when it was drawn.
+    """
+
+    encoded: Encoded
+    log_p: tuple[float, ...]
+    reward: float
+
+
+# Numbers of prompts and the step → for each prompt as many answers, at least two, drawn from the weights that are on.
+Roll = Callable[[Sequence[int], int], Sequence[Sequence[Rollout]]]
+Places = Sequence[tuple[int, int]]  # which prompt, and which of its answers
+
+
+def grpo_advantages(rewards_PG: Tensor) -> Tensor:
+    """A reward less the mean of its group, in standard deviations of the group. Shao et al. 2024 (arXiv 2402.03300)."""
+    return (rewards_PG - rewards_PG.mean(1, keepdim=True)) / (rewards_PG.std(1, keepdim=True) + 1e-4)
+
+
+def rloo_advantages(rewards_PG: Tensor) -> Tensor:
+    """A reward less the mean of the others in its group. Ahmadian et al. 2024 (arXiv 2402.14740)."""
+    others = rewards_PG.shape[1] - 1
+    return rewards_PG - (rewards_PG.sum(1, keepdim=True) - rewards_PG) / others
+
+
+def gae(rewards_T: Tensor, values_T: Tensor) -> Tensor:
+    """Advantages of the tokens of one answer without a discount, looking ahead by LAMBDA. Schulman et al. 2016 (arXiv 1506.02438)."""
+    found_T, ahead = torch.zeros_like(values_T), values_T.new_zeros(())
+    for place in reversed(range(len(values_T))):
+        following = values_T[place + 1] if place + 1 < len(values_T) else values_T.new_zeros(())
+        ahead = rewards_T[place] + following - values_T[place] + LAMBDA * ahead
+        found_T[place] = ahead
+    return found_T
+
+
+def clipped(log_ratio: Tensor, advantages: Tensor) -> Tensor:
+    """`-min(r A, clip(r) A)`: a ratio counts only within CLIP of 1. Schulman et al. 2017 (arXiv 1707.06347)."""
+    ratio = log_ratio.exp()
+    return -torch.min(ratio * advantages, ratio.clamp(1 - CLIP, 1 + CLIP) * advantages)
+
+
+def distance(log_p: Tensor, reference: Tensor) -> Tensor:
+    """What a drawn token says of the divergence from the reference, never negative: `q/p - log q/p - 1` (Schulman 2020, "k3")."""
+    gap = reference - log_p
+    return gap.exp() - gap - 1
+
+
+def whitened(values: Tensor) -> Tensor:
+    """With mean 0 and variance 1."""
+    return (values - values.mean()) * torch.rsqrt(values.var() + 1e-8) if len(values) > 1 else values - values.mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutBatch(Batch):
+    """A batch whose rows are answers. By token: its log-probability when drawn and by the reference, and its advantage.
+
+    `weights_M` divides by the tokens of the whole step, `share` by its answers; `rewards_A` are what they earned. For PPO
+    `values_M` are what was expected when the answers were drawn, `returns_M` what came.
+    """
+
+    drawn_M: Tensor
+    reference_M: Tensor
+    advantages_M: Tensor
+    rewards_A: Tensor
+    share: float
+    values_M: Tensor
+    returns_M: Tensor
+
+
+class Value(nn.Module):
+    """What an answer may still earn, from the hidden state before a token: a float32 layer that begins by expecting nothing."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, hidden_size))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, hidden_MD: Tensor) -> Tensor:
+        """Expected rewards `[M]`."""
+        return nn.functional.linear(hidden_MD.float(), self.weight, self.bias)[:, 0]
+
+
+class Reinforced:
+    """One of these losses over answers that are drawn for every step; the reference is the model as it stood when the stage began.
+
+    GRPO: clipped ratios of tokens and `distance` from the reference in the loss, a mean over the tokens of the whole step (as DAPO
+    has it, arXiv 2503.14476; the paper's mean of means would change under accumulation). RLOO: clipped ratios of whole answers, a mean
+    over answers, the distance taken off the reward. PPO: clipped ratios of tokens over whitened advantages, the distance taken off each
+    token's reward, and a value head on the same model (with a share of the loss; the papers train a model of its own).
+
+    Figures: `reward`, `kl` (nats a token from the reference), `length` (tokens an answer), `entropy` (nats a token).
+    """
+
+    def __init__(self, base: Base, prompts: int, roll: Roll, loss: str, *, batch: int, seed: int) -> None:
+        """`batch` counts prompts; raises InputError where there is none."""
+        if not prompts:
+            raise InputError("no prompt to answer", "give training rows", field="data.examples")
+        self.count, self.roll, self.loss_name, self.batch, self.seed = prompts, roll, loss, batch, seed
+        self._base, self._start = base, copied(trainable(base.model))
+        self.value = Value(base.model.config.hidden_size).to(base.device) if loss == "ppo" else None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in which every prompt is answered once."""
+        return steps_per_epoch(self.count, self.batch)
+
+    def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
+        """Whatever of the model may move, and the value head as `value.weight` and `value.bias`."""
+        own = self.value.named_parameters() if self.value else ()
+        return {**trainable(base.model), **{f"value.{name}": one for name, one in own}}
+
+    def batches(self, step: int) -> list[RolloutBatch]:
+        """Answers drawn from the weights that are on, and what each of their tokens is worth."""
+        groups = self.roll(step_rows(self.count, self.batch, step, self.seed), step)
+        places = _parts(groups)
+        parts = [[groups[prompt][answer] for prompt, answer in part] for part in places]
+        packed = [pack([Row(encoded=one.encoded) for one in part]) for part in parts]
+        drawn = [torch.tensor([value for one in part for value in one.log_p]) for part in parts]
+        with torch.no_grad():
+            values = [self._values(batch) for batch in packed]
+            with self._at_the_start():
+                references = [self._log_p(batch) for batch in packed]
+        apart = [one - reference for one, reference in zip(drawn, references, strict=True)]
+        rewards_PG = torch.tensor([[one.reward for one in group] for group in groups])
+        if self.loss_name == "ppo":
+            advantages = self._token_advantages(rewards_PG, places, packed, apart, values)
+        else:
+            advantages = self._answer_advantages(rewards_PG, places, packed, apart)
+        whole = torch.split(whitened(torch.cat(advantages)), [len(one) for one in advantages])
+        answers, tokens = rewards_PG.numel(), sum(map(len, drawn))
+        return [
+            RolloutBatch(
+                **{name: getattr(batch, name) for name in Batch.__dataclass_fields__ if name != "weights_M"},
+                weights_M=torch.full_like(drawn[number], 1 / tokens),
+                share=1 / answers,
+                drawn_M=drawn[number],
+                reference_M=references[number],
+                advantages_M=whole[number] if self.loss_name == "ppo" else advantages[number],
+                rewards_A=_of(rewards_PG, places[number]),
+                values_M=values[number],
+                returns_M=advantages[number] + values[number],
+            )
+            for number, batch in enumerate(packed)
+        ]
+
+    def _answer_advantages(
+        self, rewards_PG: Tensor, places: Sequence[Places], packed: Sequence[Batch], apart: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Every token of an answer is worth what the answer is, against the others of its group."""
+        if self.loss_name == "grpo":
+            worth_PG = grpo_advantages(rewards_PG)
+        else:
+            earned_PG = rewards_PG.clone()
+            for part, batch, apart_M in zip(places, packed, apart, strict=True):
+                for (prompt, answer), nats in zip(part, _by_answer(apart_M, batch).tolist(), strict=True):
+                    earned_PG[prompt, answer] -= RLOO_KL * nats
+            worth_PG = rloo_advantages(earned_PG)
+        return [_of(worth_PG, part)[batch.row_M] for part, batch in zip(places, packed, strict=True)]
+
+    def _token_advantages(
+        self,
+        rewards_PG: Tensor,
+        places: Sequence[Places],
+        packed: Sequence[Batch],
+        apart: Sequence[Tensor],
+        values: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """A token earns less by its distance from the reference, the last one the reward."""
+        found = []
+        for part, batch, apart_M, values_M in zip(places, packed, apart, values, strict=True):
+            lengths = torch.bincount(batch.row_M, minlength=batch.rows)
+            earned_M = -PPO_KL * apart_M
+            earned_M[lengths.cumsum(0) - 1] += _of(rewards_PG, part)
+            each = (torch.split(one, lengths.tolist()) for one in (earned_M, values_M))
+            found.append(torch.cat([gae(*one) for one in zip(*each, strict=True)]))
+        return found
+
+    def _log_p(self, batch: Batch) -> Tensor:
+        """Log-probabilities `[M]` of the answers' tokens by the weights that are on, on the CPU."""
+        return label_log_probabilities(self._base, scored_hidden(self._base, batch), batch.labels_M).cpu()
+
+    def _values(self, batch: Batch) -> Tensor:
+        """What is expected before each token `[M]`; 0 without a value head."""
+        if self.value is None:
+            return torch.zeros(batch.trained_tokens)
+        expected_M: Tensor = self.value(scored_hidden(self._base, batch))
+        return expected_M.cpu()
+
+    @contextmanager
+    def _at_the_start(self) -> Iterator[None]:
+        """Inside, the model is the reference."""
+        moving = trainable(self._base.model)
+        now = copied(moving)
+        put_back(moving, self._start)
+        try:
+            yield
+        finally:
+            put_back(moving, now)
+
+    def loss(self, base: Base, batch: RolloutBatch) -> Loss:
+        """This micro-batch's share of the step's loss and figures."""
+        hidden_MD = scored_hidden(base, batch)
+        log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M)
+        device = log_p_M.device
+        drawn_M, reference_M, advantages_M, weights_M, row_M = (
+            one.to(device)
+            for one in (batch.drawn_M, batch.reference_M, batch.advantages_M, batch.weights_M, batch.row_M)
+        )
+        apart_M = distance(log_p_M, reference_M)
+        if self.loss_name == "rloo":
+            ratio_A = _by_answer(log_p_M - drawn_M, batch)
+            first_A = torch.searchsorted(row_M, torch.arange(batch.rows, device=device))
+            value = batch.share * clipped(ratio_A, advantages_M[first_A]).sum()
+        else:
+            parts_M = clipped(log_p_M - drawn_M, advantages_M)
+            if self.loss_name == "grpo":
+                parts_M = parts_M + GRPO_KL * apart_M
+            value = (weights_M * parts_M).sum()
+        if self.value is not None:
+            value = value + VALUE_SHARE * self._value_loss(hidden_MD, batch, weights_M)
+        figures: dict[str, Tensor | float] = {
+            "reward": batch.share * float(batch.rewards_A.sum()),
+            "kl": (weights_M * apart_M.detach()).sum(),
+            "length": batch.share * batch.trained_tokens,
+            "entropy": -(weights_M * drawn_M).sum(),
+        }
+        return Loss(value=value, figures=figures)
+
+    def _value_loss(self, hidden_MD: Tensor, batch: RolloutBatch, weights_M: Tensor) -> Tensor:
+        """Half the squared error of what is expected, which may move only by CLIP from what was."""
+        if self.value is None:
+            raise ValueError("only PPO expects something")
+        now_M: Tensor = self.value(hidden_MD)
+        then_M, came_M = batch.values_M.to(now_M.device), batch.returns_M.to(now_M.device)
+        near_M = then_M + (now_M - then_M).clamp(-CLIP, CLIP)
+        wrong_M = torch.max((now_M - came_M).square(), (near_M - came_M).square())
+        return 0.5 * (weights_M * wrong_M).sum()
+
+
+def _parts(groups: Sequence[Sequence[Rollout]]) -> list[list[tuple[int, int]]]:
+    """The answers of a step in passes of some MICRO_TOKENS, those to one prompt side by side as far as they fit."""
+    found: list[list[tuple[int, int]]] = []
+    units: list[tuple[Row, ...]] = []
+    place_of: dict[int, list[tuple[int, int]]] = {}
+    for prompt, group in enumerate(groups):
+        rows = [(Row(encoded=one.encoded),) for one in group]
+        numbers = {id(row[0]): answer for answer, row in enumerate(rows)}
+        for part in micro_batches(rows, MICRO_TOKENS):
+            unit = tuple(row for one in part for row in one)
+            units.append(unit)
+            place_of[id(unit)] = [(prompt, numbers[id(row)]) for row in unit]
+    for part in micro_batches(units, MICRO_TOKENS):
+        found.append([place for unit in part for place in place_of[id(unit)]])
+    return found
+
+
+def _of(values_PG: Tensor, places: Places) -> Tensor:
+    """The values of some answers, `[A]`."""
+    return torch.stack([values_PG[place] for place in places])
+
+
+def _by_answer(values_M: Tensor, batch: Batch) -> Tensor:
+    """Sums over the tokens of each answer, `[A]`."""
+    return values_M.new_zeros(batch.rows).index_add(0, batch.row_M.to(values_M.device), values_M)
