@@ -13,22 +13,21 @@ from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.ladder import LOOKS, Open, Setting, climb
 from trimtab.arms.linear import fit_linear
-from trimtab.arms.objectives import Objective, judged_objectives, supervised_objectives
+from trimtab.arms.objectives import Judging, Objective, judged_objectives, new_head, supervised_objectives
 from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
-from trimtab.base.grammar import HEAD, METHODS, PREFERENCES, is_trained
+from trimtab.base.grammar import JUDGED, METHODS, REWARD, is_trained
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import merged, put_on, save_adapter
-from trimtab.training.head import Head, save_head
+from trimtab.model.classifier import Head, save_head
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
 from trimtab.training.monitor import Evaluation, Health, Reading
 from trimtab.training.optim import copied, put_back
-from trimtab.training.preference import Preference
 
 DEV_QUESTIONS = 60
 
@@ -150,19 +149,14 @@ class _Making:
         self.looks: list[Mapping[str, float]] = []
         self._looks: dict[str, list[Mapping[str, float]]] = {}
         self._stage: tuple[tuple[str, PassageMix], Objective, Objective | None] | None = None
-        self._judged: Preference | None = None  # those that are held out for the test, with the reference's sums
+        self._judged: Judging | None = None  # those that are held out for the test, with the reference's sums
         self.skipped = 0
         self._begin(plan)
 
     def _begin(self, plan: Recipe) -> None:
         """Put what may move onto the base as it is at the start."""
         prepare(self.session, plan)
-        labels, base = self.session.workspace.labels, self.session.base
-        self.head = (
-            Head(labels, base.model.config.hidden_size, seed=plan.seed).to(base.device)
-            if HEAD in self.arm.stages
-            else None
-        )
+        self.head = new_head(self.session, self.arm, plan.seed)
         self._on, self._start = plan.rank, copied({})
 
     def train_all(self, search: Search | None, *, may_grow: bool) -> tuple[list[TrainResult], list[ArmEffort]]:
@@ -187,7 +181,7 @@ class _Making:
     def _may_be_searched(self, stage: Stage) -> bool:
         """Whether something of dev says which setting of a stage is better."""
         workspace = self.session.workspace
-        rows = workspace.preferences if stage.name in PREFERENCES else workspace.splits
+        rows = workspace.preferences if stage.name in JUDGED else workspace.splits
         return stage.name != "docs" and bool(rows["dev"])
 
     def train(
@@ -207,7 +201,7 @@ class _Making:
                 schedule=stage.schedule,
             ),
             folder=self.folder / (name or stage.name),
-            evaluate=_on_dev(self.session, dev, self.context, self.head, self.scorer, self.looks) if dev else None,
+            evaluate=self._evaluate(dev) if dev else None,
             progress=self.progress,
             fingerprint=self._fingerprint(stage, name),
             note="reading the documents" if stage.name == "docs" else f"trial {name}" if name else "",
@@ -217,6 +211,12 @@ class _Making:
             return train(job)
         mark = sorted(job.marks)[:until][-1]
         return _up_to(train(job, until=mark), mark)
+
+    def _evaluate(self, dev: Objective) -> Callable[[], Evaluation]:
+        """A look at dev; what only scores answers is asked no question."""
+        if REWARD in self.arm.stages:
+            return partial(held_out, self.session.base, dev)
+        return _on_dev(self.session, dev, self.context, self.head, self.scorer, self.looks)
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """What a run is never resumed without; one that is searched may be made longer."""
@@ -229,7 +229,7 @@ class _Making:
         """Train a stage as dev shows to be best, and put what was found into the plan: its run, and what was tried."""
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage = self.plan.stages[number]
-        shows_passages = self.context.passages > 0 and stage.name not in PREFERENCES
+        shows_passages = self.context.passages > 0 and stage.name not in JUDGED
         centre = Setting(
             learning_rate=stage.learning_rate,
             epochs=stage.epochs,
@@ -283,7 +283,7 @@ class _Making:
     def scores_on_dev(self) -> Mapping[str, float]:
         """What the weights that are on score on the dev questions of a look, by id."""
         dev, session = self.session.part("dev", DEV_QUESTIONS), self.session
-        if not dev:
+        if not dev or REWARD in self.arm.stages:
             return {}
         answer = head_answerer(session, self.head) if self.head else session.answer
         with merged(session.base.model):
@@ -294,7 +294,8 @@ class _Making:
         if self.head is None:
             save_adapter(self.session.base, self.folder / "adapter")
         else:
-            save_head(self.session.base, self.head, self.folder / "adapter")
+            last = self.session.encoder.answer("")[-1] if REWARD in self.arm.stages else None
+            save_head(self.session.base, self.head, self.folder / "adapter", last=last)
 
     def _objectives(self, stage: Stage, mix: PassageMix | None = None) -> tuple[Objective, Objective | None]:
         """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""
@@ -304,8 +305,10 @@ class _Making:
             plan = replace(self.plan, mix=mix)
             objective: Objective
             dev: Objective | None
-            if stage.name in PREFERENCES:
-                objective, dev, self._judged, self.skipped = judged_objectives(self.session, plan, stage, self.context)
+            if stage.name in JUDGED:
+                objective, dev, self._judged, self.skipped = judged_objectives(
+                    *(self.session, plan, stage, self.context, self.head)
+                )
             else:
                 objective, dev, self.skipped = supervised_objectives(self.session, plan, stage, self.context, self.head)
             self._stage = key, objective, dev

@@ -29,7 +29,10 @@ from trimtab.training.monitor import Health
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun(Shown):
-    """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept."""
+    """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept.
+
+    `pair_accuracy`: of the judged answers that are held out for the test, the share that is told right; None where none was learnt from.
+    """
 
     id: str
     arm: str
@@ -41,6 +44,7 @@ class TrainedRun(Shown):
     health: Health
     dev_loss: float | None
     dev_metric: float | None
+    pair_accuracy: float | None
 
 
 def train(
@@ -95,6 +99,7 @@ def train(
         health=trained.health,
         dev_loss=trained.best.dev_loss if trained.best else None,
         dev_metric=trained.best.dev_metric if trained.best else None,
+        pair_accuracy=trained.pair_accuracy[0] if trained.pair_accuracy else None,
     )
 
 
