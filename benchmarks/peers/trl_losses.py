@@ -1,7 +1,7 @@
 """What TRL's own trainers make of given log-probabilities, for `tests/training/trl_losses.json`; needs TRL in its environment.
 
 Run: python benchmarks/peers/trl_losses.py tests/training/trl_losses.json
-Each loss is the trainer's method, called on one judgement at a time with log-probabilities in place of a model's.
+Each loss is the trainer's method, called on one judgement at a time with log-probabilities, or a reward model's scores, in place of a model's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from unittest.mock import MagicMock
 
 import torch
 import trl
-from trl import DPOTrainer
+from trl import DPOTrainer, RewardTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
@@ -107,6 +107,12 @@ def by_kto(good: bool, log_ratio: float, divergence: float) -> float:
     return float(found)
 
 
+def by_reward(chosen: float, rejected: float) -> float:
+    fake = trainer(args=SimpleNamespace(center_rewards_coefficient=None))
+    scores = torch.tensor([[chosen], [rejected]], dtype=torch.float64)
+    return float(RewardTrainer.compute_loss(fake, lambda **_: SimpleNamespace(logits=scores), {}))
+
+
 def main() -> None:
     draw = torch.Generator().manual_seed(0)
     fields = (
@@ -147,7 +153,13 @@ def main() -> None:
         for z in (0.0, 3.5)
         for good in ([number % 2 == 0 for number in range(8)],)
     ]
-    kept = {"what": f"TRL {trl.__version__}", "covers": [*ways, "kto"], "paired": paired, "kto": kto}
+    scores = (3 * torch.randn(2, 12, generator=draw)).tolist()
+    reward = {
+        "chosen": scores[0],
+        "rejected": scores[1],
+        "values": [by_reward(*one) for one in zip(*scores, strict=True)],
+    }
+    kept = {"what": f"TRL {trl.__version__}", "covers": [*ways, "kto"], "paired": paired, "kto": kto, "reward": reward}
     Path(sys.argv[1]).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
