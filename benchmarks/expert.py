@@ -92,7 +92,9 @@ def sweep(session: Session, folder: Path) -> dict[str, Any]:
     done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr)
-    tried = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    tried = [
+        json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')
+    ]  # TRL tells a dictionary of its own
     for one in tried:
         one["dev"] = mean(scores(session, Path(one["folder"]), splits["dev"]))
         print(f"  peer {one['rate']:g} x {one['epochs']}: dev {one['dev']:.3f}, {one['seconds']:.0f} s", flush=True)

@@ -30,8 +30,8 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Prompt
 from trimtab.base.tables import ArmTable
 from trimtab.base.task import load_task, own_arm
+from trimtab.model.classifier import load_head
 from trimtab.model.load import DTYPES
-from trimtab.training.head import load_head
 
 RESULT = Path(__file__).resolve().parent / "results" / "head_alone.json"
 MOST = 1.3  # times a plain forward pass

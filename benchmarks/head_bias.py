@@ -27,8 +27,9 @@ from trimtab.base.files import read_object, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.task import load_task
 from trimtab.model.adapters import add_lora
+from trimtab.model.classifier import Head
 from trimtab.training.batch import Row, step_rows, steps_per_epoch
-from trimtab.training.head import Classification, Head
+from trimtab.training.head import Classification
 from trimtab.training.optim import Optimizer, learning_rate_at
 
 RESULT = Path(__file__).resolve().parent / "results" / "head_bias.json"

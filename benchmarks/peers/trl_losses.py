@@ -1,7 +1,7 @@
 """What TRL's own trainers make of given log-probabilities, for `tests/training/trl_losses.json`; needs TRL in its environment.
 
 Run: python benchmarks/peers/trl_losses.py tests/training/trl_losses.json
-Each loss is the trainer's method, called on one judgement at a time with log-probabilities in place of a model's.
+Each loss is the trainer's method, called on one judgement at a time with log-probabilities, or a reward model's scores, in place of a model's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from unittest.mock import MagicMock
 
 import torch
 import trl
-from trl import DPOTrainer, GRPOTrainer, RLOOTrainer
+from trl import DPOTrainer, GRPOTrainer, RewardTrainer, RLOOTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
@@ -161,6 +161,12 @@ def answers(draw: torch.Generator) -> dict[str, Any]:
     }
 
 
+def by_reward(chosen: float, rejected: float) -> float:
+    fake = trainer(args=SimpleNamespace(center_rewards_coefficient=None))
+    scores = torch.tensor([[chosen], [rejected]], dtype=torch.float64)
+    return float(RewardTrainer.compute_loss(fake, lambda **_: SimpleNamespace(logits=scores), {}))
+
+
 def main() -> None:
     draw = torch.Generator().manual_seed(0)
     fields = (
@@ -201,11 +207,24 @@ def main() -> None:
         for z in (0.0, 3.5)
         for good in ([number % 2 == 0 for number in range(8)],)
     ]
+    scores = (3 * torch.randn(2, 12, generator=draw)).tolist()
+    reward = {
+        "chosen": scores[0],
+        "rejected": scores[1],
+        "values": [by_reward(*one) for one in zip(*scores, strict=True)],
+    }
     of_rewards = [
         case | {name: rewarded(case, name) for name in ("grpo", "rloo")} for case in (answers(draw) for _ in range(4))
     ]
     covers = [*ways, "kto", "grpo", "rloo"]
-    kept = {"what": f"TRL {trl.__version__}", "covers": covers, "paired": paired, "kto": kto, "rewarded": of_rewards}
+    kept = {
+        "what": f"TRL {trl.__version__}",
+        "covers": covers,
+        "paired": paired,
+        "kto": kto,
+        "reward": reward,
+        "rewarded": of_rewards,
+    }
     Path(sys.argv[1]).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 

@@ -10,12 +10,12 @@ import torch
 from study_tasks import write_task
 
 from trimtab.arms.contexts import context_for
-from trimtab.arms.made import Allowance
+from trimtab.arms.made import Allowance, Trained
 from trimtab.arms.recipe import recipe
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import Trained, train_weights
+from trimtab.arms.weights import train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS

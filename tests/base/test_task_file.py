@@ -54,6 +54,15 @@ def test_a_plain_file_loads_with_and_without_a_byte_order_mark(tmp_path: Path):
         ('[api.x]\nmodel = "m"\nurl = "h/v1"\n', "api.x.url", ": should begin with http:// or https:// (found"),
         ('[api.X]\nmodel = "m"\nurl = "http://h/v1"\n', "api", "rename it"),
         ("[targets]\nquality = 0.8\n", "targets", "did you mean target?"),
+        ("[reward]\nmetrics = 1.0\n", "reward.metrics", "unknown key; did you mean metric?"),
+        ("[reward]\nmetric = 0\n", "reward.metric", "greater than 0"),
+        ('[reward]\nmetric = "all"\n', "reward.metric", "number without quotes"),
+        ("[reward]\nformat = 1.0\n", "reward.format", "task.format is not set; set it, or take format out"),
+        ("[reward]\ncitation = 0.5\n", "reward.citation", "no documents to cite; set data.documents, or take"),
+        ("[reward]\ntests = 1.0\n", "reward.tests", 'name it: data.columns = { tests = "…" }, or take tests out'),
+        ('[reward]\nprogram = ["judge"]\n', "reward.program", "a table of its own"),
+        ("[reward]\nprogram = { argv = [] }\n", "reward.program.argv", "at least 1 item"),
+        ("[reward]\nmodel = { runs = 'x' }\n", "reward.model.runs", "unknown key; did you mean run?"),
     ],
 )
 def test_a_wrong_value_is_refused_in_plain_words(tmp_path: Path, added: str, field: str, said: str):
@@ -83,6 +92,12 @@ def test_a_misspelt_table_is_named_rather_than_called_missing(tmp_path: Path):
 def test_all_that_is_missing_is_told_together(tmp_path: Path, text: str, said: str):
     with pytest.raises(InputError, match=said):
         load(tmp_path, text)
+
+
+def test_a_reward_is_its_parts_and_their_weights_and_without_any_the_metric(tmp_path: Path):
+    assert load(tmp_path, PLAIN).reward.weights == {"metric": 1.0}
+    reward = '[reward]\nlength = 1\nprogram = { argv = ["judge"], weight = 0.5 }\nmodel = { run = "x" }\n'
+    assert load(tmp_path, PLAIN + reward).reward.weights == {"length": 1.0, "program": 0.5, "model": 1.0}
 
 
 def test_a_name_and_the_models_have_defaults(tmp_path: Path):

@@ -43,6 +43,14 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def test_tests_of_code_are_read_where_a_column_is_named_for_them(tmp_path: Path) -> None:
+    rows = [{"input": f"q{n}", "output": f"a{n}", "checks": ["assert 1", "assert 2"], "tests": "x"} for n in range(3)]
+    write_lines(tmp_path / "rows.jsonl", [*rows, {**rows[0], "input": "q", "checks": None}])
+    found = read(tmp_path, "rows.jsonl", columns={"tests": "checks"}).examples
+    assert [example.tests for example in found] == ["assert 1\nassert 2"] * 3 + [""]
+    assert {example.tests for example in read(tmp_path, "rows.jsonl").examples} == {""}
+
+
 def turns(question: str, answer: str, role: str, content: str, names: tuple[str, str]) -> list[dict[str, str]]:
     return [{role: names[0], content: question}, {role: names[1], content: answer}]
 

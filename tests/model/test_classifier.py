@@ -17,8 +17,9 @@ from trimtab.answering.ends import ends
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import add_lora, load_adapter, trainable, unfreeze
+from trimtab.model.classifier import Head, load_head, save_head
 from trimtab.model.load import load_base
-from trimtab.training.head import Classification, Head, label_rows, load_head, save_head
+from trimtab.training.head import Classification, label_rows
 from trimtab.training.optim import Optimizer
 
 LABELS = ("later", "urgent", "never")

@@ -15,8 +15,10 @@ from study_tasks import rows_of, write_task
 from trimtab import ask, check, study, train
 from trimtab.base.errors import ConsentError, InputError, MissingError
 from trimtab.base.task import Task, load_task
+from trimtab.measurement.scorer import ScorerProgram
 from trimtab.studies.consent import config_file, require_consent
 from trimtab.studies.eval import eval as score_arm
+from trimtab.studies.opening import opened
 
 API = '[api.big]\nurl = "{url}"\nmodel = "tiny"\nkey_env = "TINY_KEY"\n'
 URL = "https://host.example/v1"
@@ -264,3 +266,44 @@ def test_without_links_the_same_goes_on(tmp_path: Path) -> None:
     (tmp_path / ".trimtab" / "studies").mkdir(parents=True)
     with pytest.raises(MissingError, match="nowhere"):
         study(file, listeners=[])
+
+
+REWARD = '[reward]\nmetric = 1.0\ntests = 1.0\nprogram = { argv = ["python3", "judge.py"], weight = 0.5 }\n'
+
+
+def rewarded(folder: Path) -> Task:
+    rows = [{**one, "check": "assert True"} for one in rows_of()]
+    data = 'columns = { input = "question", output = "answer", tests = "check" }'
+    return load_task(write_task(folder, "nowhere", ["prompt"], rows=rows, data=data, more=REWARD))
+
+
+def test_what_a_reward_runs_is_asked_for_where_answers_are_rewarded(tmp_path: Path) -> None:
+    task = rewarded(tmp_path)
+    require(task)
+    with pytest.raises(ConsentError) as caught:
+        require(task, rewards=list(task.reward.weights))
+    assert "asks to run the program 'python3 judge.py' (read it first), to run code that the model writes" in str(
+        caught.value
+    )
+    assert str(caught.value).count("--allow-commands") == 1
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConsentError, match="asks to run code that the model writes"):
+        require(task, rewards=["tests"])  # a function in place of the program
+    require(task, rewards=["metric"])
+    require(task, allow_commands=True, rewards=list(task.reward.weights))
+
+
+def test_a_reward_s_program_is_started_in_the_task_s_folder_and_a_function_takes_its_place(tmp_path: Path) -> None:
+    body = "import json, sys\nopen('started', 'w')\nfor line in sys.stdin: print(json.dumps({'id': json.loads(line)['id'], 'score': 1}))\n"
+    (tmp_path / "judge.py").write_text(body)
+    task = rewarded(tmp_path)
+    with pytest.raises(ConsentError), opened(task, rewards=True, listeners=[]):
+        pass
+    with opened(task, rewards=True, allow_commands=True, listeners=[]) as opening:
+        assert not (tmp_path / "started").exists()
+        program = opening.reward_program
+        assert isinstance(program, ScorerProgram)
+        assert program.score([("a", "q", ("x",), "x")]) == {"a": 1.0}
+        assert (tmp_path / "started").exists()
+    with opened(task, rewards=True, allow_commands=True, reward=lambda *_: 1.0, listeners=[]) as opening:
+        assert callable(opening.reward_program)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from trimtab.arms.made import Trained
 from trimtab.arms.saved import RunRecord, find_saved, latest_winner, write_arm, write_run
-from trimtab.arms.weights import Trained
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import named
@@ -20,8 +20,9 @@ from trimtab.base.records import Arm, Encoded, Hit, Passage
 from trimtab.base.results import ArmRecord, ArmResult, Estimate, StudyResult, Usage, Verdict
 from trimtab.base.task import load_task, parse_arm
 from trimtab.cli.check_page import draw
+from trimtab.measurement.support import supporting
 from trimtab.studies import demo as demo_verb
-from trimtab.studies.ask import ask, supporting
+from trimtab.studies.ask import ask
 from trimtab.studies.check import check, pieces_of
 from trimtab.studies.demo import demo
 from trimtab.studies.runs import runs

@@ -11,9 +11,10 @@ from trimtab.answering.ends import ends
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.progress import Progress
 from trimtab.model.adapters import add_lora, load_adapter, save_adapter, take_off, unfreeze
+from trimtab.model.classifier import Head, load_head, save_head
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
-from trimtab.training.head import Classification, Head, label_probabilities, label_rows, load_head, save_head
+from trimtab.training.head import Classification, label_probabilities, label_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 
 LABELS = ("later", "urgent", "never")

@@ -24,7 +24,8 @@ from trimtab.measurement.calibration import tempered
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters import load_adapter, merged
-from trimtab.training.head import Head, label_probabilities, load_head
+from trimtab.model.classifier import Head, load_head
+from trimtab.training.head import label_probabilities
 
 CALIBRATION_FILE = "calibration.json"
 

@@ -18,7 +18,7 @@ from trimtab.arms.answerers import CALIBRATION_FILE, Ready, ready
 from trimtab.arms.contexts import Context
 from trimtab.arms.session import Session
 from trimtab.base.codec import write_record
-from trimtab.base.grammar import HEAD, method_of
+from trimtab.base.grammar import HEAD, REWARD, method_of
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Calibration, Example, Message, Way
 from trimtab.measurement.calibration import (
@@ -81,9 +81,9 @@ def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress:
     """Choose on dev how an arm's labels are weighed, and fit one temperature, by the weights that `run` holds; the seconds it took.
 
     Kept as `calibration.json` in `run`, where `ready` finds it. Nothing is done for text, nor for endpoints: their answers are
-    paid for.
+    paid for; nor for an arm that scores answers.
     """
-    if session.task.task.kind != "classify" or arm.endpoint:
+    if session.task.task.kind != "classify" or arm.endpoint or REWARD in arm.stages:
         return 0.0
     began = time.perf_counter()
     progress.emit("choose", note="labels weighed on dev")

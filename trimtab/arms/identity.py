@@ -68,6 +68,8 @@ def rows_depend_on(workspace: Workspace) -> dict[str, str]:
         for what, names in _ASPECTS.items()
     }
     found["split of the rows"] = sha256_text(*(part for split, example in rows for part in (split, example.id)))
+    if any(example.tests for _, example in rows):
+        found["tests of rows"] = sha256_text(*(example.tests for _, example in rows))
     judged = [(split, one) for split in ("train", "dev", "test") for one in workspace.preferences[split]]
     if judged:
         found["judged answers"] = sha256_text(
@@ -148,7 +150,7 @@ def _flat(before: str, value: Any) -> Iterable[tuple[str, str]]:
 
 
 def _in_words(name: str, then: str | None, now: str | None) -> str:
-    hashed = name in (*ROWS, "judged answers", "documents", *WEIGHTS.values())
+    hashed = name in (*ROWS, "tests of rows", "judged answers", "documents", *WEIGHTS.values())
     sides = [side if side is not None else "not set" for side in (then, now)]
     if hashed or max(map(len, sides)) > 40:
         return name

@@ -12,7 +12,7 @@ from trimtab.arms.session import Session
 from trimtab.base.machine import release_memory
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import merged
-from trimtab.training.head import Head
+from trimtab.model.classifier import Head
 from trimtab.training.loop import TrainResult, held_out
 from trimtab.training.monitor import Evaluation
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trimtab.arms.contexts import Context
-from trimtab.arms.weights import Trained
+from trimtab.arms.recipe import Recipe
 from trimtab.base.results import ArmEffort, LearningCurve
+from trimtab.training.monitor import Health, Reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,44 @@ class Allowance:
     seeds: int = 1
     search_seconds: float = 0.0
     epochs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
+
+    `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
+    the share that is told right, and of how many; None where no stage learns from judged answers.
+    `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
+    steps: int = 0
+    skipped: int = 0
+    epochs: float = 0.0
+    health: Health = "learning"
+    best: Reading | None = None
+    dev_scores: Mapping[str, float] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    effort: ArmEffort | None = None
+    pair_accuracy: tuple[float, int] | None = None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What is told beside an arm's score; nothing where nothing was trained on the loop."""
+        counted = {
+            "skipped_rows": self.skipped,
+            "train_tokens": self.tokens,
+            "steps": self.steps,
+            "epochs": self.epochs,
+        }
+        if self.pair_accuracy:
+            counted |= {"pair_accuracy": self.pair_accuracy[0], "judged_pairs": self.pair_accuracy[1]}
+        return {name: float(value) for name, value in counted.items()} if self.steps else {}
+
+
+NOTHING = Trained()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,20 +6,31 @@ from collections.abc import Sequence
 
 from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.recipe import Recipe, Stage
-from trimtab.arms.rollouts import Reward, Rollouts
+from trimtab.arms.rollouts import Rollouts
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import HEAD
-from trimtab.base.records import Encoded, Example, Prompt, Split
+from trimtab.base.grammar import HEAD, REWARD
+from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
+from trimtab.measurement.rewards import Reward
+from trimtab.model.classifier import Head
 from trimtab.training.batch import Row
-from trimtab.training.head import Classification, Head, label_rows
+from trimtab.training.head import Classification, label_rows
 from trimtab.training.preference import Judged, Preference, judged_rows, usable
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared
 from trimtab.training.rl import Reinforced
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 DEV_ROWS = 96
 
-Objective = Supervised | Classification | Preference | Reinforced
+Judging = Preference | BradleyTerry
+Objective = Supervised | Classification | Judging | Reinforced
+
+
+def new_head(session: Session, arm: Arm, seed: int) -> Head | None:
+    """The head that an arm's last stage trains, as it begins; None where it trains none."""
+    labels = {HEAD: session.workspace.labels, REWARD: SCORE_LABELS}.get(arm.stages[-1])
+    base = session.base
+    return Head(labels, base.model.config.hidden_size, seed=seed).to(base.device) if labels is not None else None
 
 
 def training_rows(
@@ -94,23 +105,37 @@ def supervised_objectives(
 
 
 def judged_objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context
-) -> tuple[Preference, Preference | None, Preference | None, int]:
+    session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
+) -> tuple[Judging, Judging | None, Judging | None, int]:
     """What a stage that learns from judged answers optimises, the same over those of dev and of test, and how many were too long.
 
-    The reference is the model as it is now.
+    The reference of a preference stage is the model as it is now.
     """
     rows, skipped = judged_answers(session, context, "train")
     if skipped and not rows:
         problem = f"every preference is longer than the model's {session.context_tokens} tokens"
         raise InputError(problem, "shorten them", field="data.preferences")
-    objective = Preference(session.base, rows, stage.name, batch=plan.batch, seed=plan.seed)
 
-    def held_out_in(split: Split) -> Preference | None:
-        judged = usable(judged_answers(session, context, split)[0], stage.name)
-        return Preference(session.base, judged, stage.name, batch=plan.batch, seed=0) if judged else None
+    def over(judged: Sequence[Judged], seed: int) -> Judging:
+        if head is not None and stage.name == REWARD:
+            return BradleyTerry(compared(judged), head, batch=plan.batch, seed=seed)
+        return Preference(session.base, judged, stage.name, batch=plan.batch, seed=seed)
 
-    return objective, held_out_in("dev"), held_out_in("test"), skipped
+    def held_out_in(split: Split) -> Judging | None:
+        judged = judged_answers(session, context, split)[0]
+        some = compared(judged) if stage.name == REWARD else usable(judged, stage.name)
+        return over(judged, 0) if some else None
+
+    return over(rows, plan.seed), held_out_in("dev"), held_out_in("test"), skipped
+
+
+def compared(rows: Sequence[Judged]) -> list[Compared]:
+    """The pairs among judged answers; judgements of one answer say nothing of another."""
+    return [
+        Compared(chosen=row.chosen, rejected=row.rejected, weight=row.weight)
+        for row in rows
+        if row.chosen is not None and row.rejected is not None and row.weight > 0
+    ]
 
 
 def rewarded_objective(

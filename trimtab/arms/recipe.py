@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from trimtab.arms.contexts import USUAL_MIX, PassageMix
 from trimtab.arms.session import Session
-from trimtab.base.grammar import PREFERENCES, REWARDED, WIDTH, method_of, usual_rate
+from trimtab.base.grammar import JUDGED, PREFERENCES, REWARDED, WIDTH, method_of, usual_rate
 from trimtab.base.records import Arm, Setting
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
@@ -87,7 +87,7 @@ def recipe(
     ]
     for number, stage in enumerate(stages if by_need else ()):
         if stage.name != "docs" and is_open(arm, "epochs", stage.name):
-            read = judged if stage.name in PREFERENCES else rows
+            read = judged if stage.name in JUDGED else rows
             needed = LEAST_STEPS / steps_per_epoch(max(1, read), batch)
             stages[number] = replace(stage, epochs=min(max(stage.epochs, needed), epochs or math.inf))
     return Recipe(

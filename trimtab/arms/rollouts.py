@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from trimtab.answering.engine import Completion, Engine, Request
 from trimtab.answering.sample import Sampling
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session
-from trimtab.base.records import Encoded, Example, Generation, Prompt
-from trimtab.measurement.evaluate import Scorer, evaluate
+from trimtab.base.records import Encoded, Example
+from trimtab.measurement.rewards import Answered, Reward
 from trimtab.model.adapters import merged
 from trimtab.training.rl import GROUP, Rollout
-
-# Questions, what was asked and what was answered → what each answer earns.
-Reward = Callable[[Sequence[Example], Sequence[Prompt], Sequence[Generation]], Sequence[float]]
 
 
 class Rollouts:
@@ -55,25 +51,21 @@ class Rollouts:
         with merged(session.base.model):
             engine = Engine(session.base, session.encoder.stop_ids)
             given = engine.generate(requests, on_token=said_last.__setitem__)
-        rewards = self.reward(
-            [self.asked[number][0] for number, _ in asked],
-            [self.asked[number][1] for number, _ in asked],
-            [self._generation(one) for one in given],
-        )
+        rewards = self.reward([self._answered(number, one) for (number, _), one in zip(asked, given, strict=True)])
         rollouts = [
-            self._rollout(request, one, said_last[one.id], reward)
+            self._rollout(request, one, said_last[one.id], reward.total)
             for request, one, reward in zip(requests, given, rewards, strict=True)
         ]
         return [rollouts[start : start + GROUP] for start in range(0, len(rollouts), GROUP)]
 
-    def _generation(self, completion: Completion) -> Generation:
-        return Generation(
-            id=completion.id,
+    def _answered(self, number: int, completion: Completion) -> Answered:
+        example, prompt, _ = self.asked[number]
+        return Answered(
+            example=example,
             text=self.session.encoder.decode(completion.ids),
-            prompt_tokens=completion.prompt_tokens,
             new_tokens=len(completion.ids),
-            seconds=completion.seconds,
             finished=completion.finished,
+            hits=prompt.hits,
         )
 
     def _rollout(self, request: Request, completion: Completion, last: int, reward: float) -> Rollout:
@@ -81,18 +73,6 @@ class Rollouts:
         trained = (False,) * len(request.ids) + (True,) * len(answer)
         encoded = Encoded(ids=(*request.ids, *answer), trained=trained)
         return Rollout(encoded=encoded, log_p=completion.log_probabilities, reward=reward)
-
-
-def metric_reward(session: Session, scorer: Scorer | None) -> Reward:
-    """What an answer scores by the task's own metric."""
-
-    def reward(examples: Sequence[Example], prompts: Sequence[Prompt], given: Sequence[Generation]) -> Sequence[float]:
-        named = [replace(example, id=one.id) for example, one in zip(examples, given, strict=True)]
-        asked = [replace(prompt, id=one.id) for prompt, one in zip(prompts, given, strict=True)]
-        scored = evaluate(named, asked, lambda _: given, session.task, split="train", seed=0, scorer=scorer)
-        return [one.score for one in scored]
-
-    return reward
 
 
 def _seed(*parts: int) -> int:

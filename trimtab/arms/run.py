@@ -14,12 +14,12 @@ from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.curve import learning_curve
 from trimtab.arms.looks import DEV_QUESTIONS
-from trimtab.arms.made import Allowance, Made, beside_training, both_efforts
+from trimtab.arms.made import Allowance, Made, Trained, beside_training, both_efforts
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.search import MENUS, DevScores, choose_context
 from trimtab.arms.session import Session
-from trimtab.arms.weights import Search, Trained, train_weights
+from trimtab.arms.weights import Search, train_weights
 from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
@@ -80,9 +80,15 @@ class ArmRunner:
     """Runs arms in one session; what the base model scored on dev is kept in the file `searches`, and shared by the arms."""
 
     def __init__(
-        self, session: Session, scorer: Scorer | None, progress: Progress, searches: Path | None = None
+        self,
+        session: Session,
+        scorer: Scorer | None,
+        progress: Progress,
+        searches: Path | None = None,
+        reward_program: Scorer | None = None,
     ) -> None:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
+        self.reward_program = reward_program
         self.scores = DevScores(searches, self._ask_on_dev)
 
     def run(
@@ -269,6 +275,7 @@ class ArmRunner:
             seed=seed,
             epochs=epochs,
             scorer=self.scorer,
+            reward_program=self.reward_program,
             search=search,
             found=found,
         )

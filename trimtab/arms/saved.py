@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trimtab.arms.made import NOTHING, Trained
 from trimtab.arms.recipe import Recipe
-from trimtab.arms.weights import NOTHING, Trained
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, read_record, write_record
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, read_object
-from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, StudyResult
 from trimtab.base.task import Task
@@ -134,6 +134,22 @@ def find_saved(task: Task, arm: Arm, run: str | None = None) -> SavedArm | None:
     if elsewhere is not None and is_trained(arm):
         raise MissingError(_other_weights(arm, elsewhere, task))
     return None
+
+
+def scoring_run(task: Task, run: str) -> tuple[Path, RunRecord]:
+    """The folder and the record of a finished run whose arm scores answers; raises MissingError for any other."""
+    listing = task.command("runs")
+    folder = folder_named(task.folder / FOLDER / "runs", run, "run", listing)
+    record = read_run(folder)
+    if record is None or record.result is None:
+        raise MissingError(f"{folder}: not a finished run; {listing} lists them")
+    if REWARD not in record.arm.stages:
+        make = task.command(f"train lora-{REWARD}")
+        raise MissingError(f"{folder}: a run of arm {record.arm.name}, which scores no answers; make one with: {make}")
+    other = _other_base(record, task)
+    if other is not None:
+        raise MissingError(f"{folder}: {_other_weights(record.arm, other, task)}")
+    return folder, record
 
 
 def require_weights(saved: SavedArm | None, arm: Arm, task: Task) -> SavedArm | None:

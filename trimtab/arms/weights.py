@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 
@@ -14,57 +14,29 @@ from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.ladder import LOOKS, Open, Setting, climb
 from trimtab.arms.linear import fit_linear
 from trimtab.arms.looks import DEV_QUESTIONS, look_at_dev, scores_of
-from trimtab.arms.objectives import Objective, judged_objectives, rewarded_objective, supervised_objectives
+from trimtab.arms.made import NOTHING, Trained
+from trimtab.arms.objectives import (
+    Judging,
+    Objective,
+    judged_objectives,
+    new_head,
+    rewarded_objective,
+    supervised_objectives,
+)
 from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
-from trimtab.arms.rollouts import metric_reward
+from trimtab.arms.rewards import reward_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
-from trimtab.base.grammar import HEAD, METHODS, PREFERENCES, REWARDED, is_trained
+from trimtab.base.grammar import JUDGED, METHODS, REWARD, REWARDED, is_trained
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import merged, put_on, save_adapter
-from trimtab.training.head import Head, save_head
+from trimtab.model.classifier import save_head
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
-from trimtab.training.monitor import Evaluation, Health, Reading
+from trimtab.training.monitor import Evaluation
 from trimtab.training.optim import copied, put_back
-from trimtab.training.preference import Preference
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
-
-    `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
-    the share that is told right, and of how many; None where no stage learns from judged answers.
-    `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it.
-    """
-
-    seconds: float = 0.0
-    tokens: int = 0
-    steps: int = 0
-    skipped: int = 0
-    epochs: float = 0.0
-    health: Health = "learning"
-    best: Reading | None = None
-    dev_scores: Mapping[str, float] = field(default_factory=dict)
-    recipe: Recipe | None = None
-    effort: ArmEffort | None = None
-    pair_accuracy: tuple[float, int] | None = None
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """What is told beside an arm's score; nothing where nothing was trained on the loop."""
-        counted = {
-            "skipped_rows": self.skipped,
-            "train_tokens": self.tokens,
-            "steps": self.steps,
-            "epochs": self.epochs,
-        }
-        if self.pair_accuracy:
-            counted |= {"pair_accuracy": self.pair_accuracy[0], "judged_pairs": self.pair_accuracy[1]}
-        return {name: float(value) for name, value in counted.items()} if self.steps else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +45,6 @@ class Search:
 
     menu: Menu
     seconds: float
-
-
-NOTHING = Trained()
 
 
 def prepare(session: Session, plan: Recipe) -> None:
@@ -96,6 +65,7 @@ def train_weights(
     seed: int = 0,
     epochs: float | None = None,
     scorer: Scorer | None = None,
+    reward_program: Scorer | None = None,
     search: Search | None = None,
     found: Recipe | None = None,
 ) -> Trained:
@@ -111,7 +81,7 @@ def train_weights(
     if arm.weights == "linear":
         return _fit_linear(session, folder, progress, search)
     plan = replace(found, seed=seed) if found else recipe_for(session, arm, seed, epochs=epochs, by_need=bool(search))
-    making = _Making(session, arm, context, folder, progress, scorer, plan)
+    making = _Making(session, arm, context, folder, progress, (scorer, reward_program), plan)
     results, efforts = making.train_all(search, may_grow=epochs is None)
     making.save()
     plan, best = making.plan, results[-1].best
@@ -123,7 +93,7 @@ def train_weights(
         epochs=plan.stages[-1].epochs,
         health=results[-1].health,
         best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
-        dev_scores=scores_of(results[-1], making.looks) or making.scoreslook_at_dev(),
+        dev_scores=scores_of(results[-1], making.looks) or making.scores_on_dev(),
         recipe=plan,
         effort=reduce(ArmEffort.and_then, efforts) if efforts else None,
         pair_accuracy=making.pair_accuracy(),
@@ -140,28 +110,24 @@ class _Making:
         context: Context,
         folder: Path,
         progress: Progress,
-        scorer: Scorer | None,
+        scorers: tuple[Scorer | None, Scorer | None],
         plan: Recipe,
     ) -> None:
         self.session, self.arm, self.context, self.folder = session, arm, context, folder
-        self.progress, self.scorer, self.plan = progress, scorer, plan
+        self.progress, self.plan = progress, plan
+        self.scorer, self.reward_program = scorers
         self.depends = depends_on(session, [arm], TRAINED_BY)
         self.looks: list[Mapping[str, float]] = []
         self._looks: dict[str, list[Mapping[str, float]]] = {}
         self._stage: tuple[tuple[str, PassageMix], Objective, Objective | None] | None = None
-        self._judged: Preference | None = None  # those that are held out for the test, with the reference's sums
+        self._judged: Judging | None = None  # those that are held out for the test, with the reference's sums
         self.skipped = 0
         self._begin(plan)
 
     def _begin(self, plan: Recipe) -> None:
         """Put what may move onto the base as it is at the start."""
         prepare(self.session, plan)
-        labels, base = self.session.workspace.labels, self.session.base
-        self.head = (
-            Head(labels, base.model.config.hidden_size, seed=plan.seed).to(base.device)
-            if HEAD in self.arm.stages
-            else None
-        )
+        self.head = new_head(self.session, self.arm, plan.seed)
         self._on, self._start = plan.rank, copied({})
 
     def train_all(self, search: Search | None, *, may_grow: bool) -> tuple[list[TrainResult], list[ArmEffort]]:
@@ -186,7 +152,7 @@ class _Making:
     def _may_be_searched(self, stage: Stage) -> bool:
         """Whether something of dev says which setting of a stage is better."""
         workspace = self.session.workspace
-        rows = workspace.preferences if stage.name in PREFERENCES else workspace.splits
+        rows = workspace.preferences if stage.name in JUDGED else workspace.splits
         return stage.name != "docs" and bool(rows["dev"])
 
     def train(
@@ -218,9 +184,11 @@ class _Making:
         return _up_to(train(job, until=mark), mark)
 
     def _look_at_dev(self, stage: Stage, dev: Objective | None) -> Callable[[], Evaluation] | None:
-        """What looks at dev in a stage; nothing where nothing of dev says how good the weights are."""
+        """What looks at dev in a stage; nothing where nothing of dev says how good the weights are. What only scores is asked no question."""
         if dev is None and not (stage.name in REWARDED and self.session.workspace.splits["dev"]):
             return None
+        if dev is not None and stage.name == REWARD:
+            return partial(held_out, self.session.base, dev)
         return look_at_dev(self.session, dev, self.context, self.head, self.scorer, self.looks)
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
@@ -234,7 +202,7 @@ class _Making:
         """Train a stage as dev shows to be best, and put what was found into the plan: its run, and what was tried."""
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage = self.plan.stages[number]
-        shows_passages = self.context.passages > 0 and stage.name not in (*PREFERENCES, *REWARDED)
+        shows_passages = self.context.passages > 0 and stage.name not in (*JUDGED, *REWARDED)
         centre = Setting(
             learning_rate=stage.learning_rate,
             epochs=stage.epochs,
@@ -285,10 +253,10 @@ class _Making:
         seen = held_out(self.session.base, self._judged)
         return seen.figures["pair_accuracy"], len(self._judged.rows)
 
-    def scoreslook_at_dev(self) -> Mapping[str, float]:
+    def scores_on_dev(self) -> Mapping[str, float]:
         """What the weights that are on score on the dev questions of a look, by id."""
         dev, session = self.session.part("dev", DEV_QUESTIONS), self.session
-        if not dev:
+        if not dev or REWARD in self.arm.stages:
             return {}
         answer = head_answerer(session, self.head) if self.head else session.answer
         with merged(session.base.model):
@@ -299,7 +267,8 @@ class _Making:
         if self.head is None:
             save_adapter(self.session.base, self.folder / "adapter")
         else:
-            save_head(self.session.base, self.head, self.folder / "adapter")
+            last = self.session.encoder.answer("")[-1] if REWARD in self.arm.stages else None
+            save_head(self.session.base, self.head, self.folder / "adapter", last=last)
 
     def _objectives(self, stage: Stage, mix: PassageMix | None = None) -> tuple[Objective, Objective | None]:
         """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""
@@ -309,10 +278,13 @@ class _Making:
             plan = replace(self.plan, mix=mix)
             objective: Objective
             dev: Objective | None
-            if stage.name in PREFERENCES:
-                objective, dev, self._judged, self.skipped = judged_objectives(self.session, plan, stage, self.context)
+            if stage.name in JUDGED:
+                objective, dev, self._judged, self.skipped = judged_objectives(
+                    *(self.session, plan, stage, self.context, self.head)
+                )
             elif stage.name in REWARDED:
-                reward, dev = metric_reward(self.session, self.scorer), None
+                programs = {"scorer": self.scorer, "program": self.reward_program}
+                reward, dev = reward_for(self.session, self.arm, **programs), None
                 objective, self.skipped = rewarded_objective(self.session, plan, stage, self.context, reward)
             else:
                 objective, dev, self.skipped = supervised_objectives(self.session, plan, stage, self.context, self.head)

@@ -10,8 +10,10 @@ from trimtab.base.records import Arm
 
 PROMPT = "prompt"
 HEAD = "head"  # the stage that trains a classification head on the last token in place of label text
+REWARD = "reward"  # the stage that trains a head on the last token of an answer to score it: what comes of it answers nothing
 # Stages that learn from judged answers, after the examples, and what a reader calls them.
 PREFERENCES: Mapping[str, str] = {"dpo": "DPO", "ipo": "IPO", "simpo": "SimPO", "orpo": "ORPO", "kto": "KTO"}
+JUDGED = (*PREFERENCES, REWARD)  # all that learn from judged answers
 # Stages that learn from what the model's own answers earn, after the examples.
 REWARDED: Mapping[str, str] = {"rloo": "RLOO", "grpo": "GRPO", "ppo": "PPO"}
 
@@ -165,6 +167,12 @@ TRIVIAL: Mapping[str, str] = {
 }
 
 
+_HEADS = {
+    HEAD: "a head on its last token that names the label",
+    REWARD: "a head on its last token that scores answers",
+}
+
+
 def method_of(arm: Arm) -> Method:
     """The row of the table for an arm's weights."""
     return METHODS[arm.weights]
@@ -179,6 +187,11 @@ def usual_rate(method: Method, hidden: int) -> float:
 def is_trained(arm: Arm) -> bool:
     """Whether something is fitted to the training rows: weights on the loop, or a linear classifier."""
     return method_of(arm).staged or arm.weights == "linear"
+
+
+def is_rewarded(arm: Arm) -> bool:
+    """Whether a stage learns from what the arm's own answers earn."""
+    return not REWARDED.keys().isdisjoint(arm.stages)
 
 
 def shots_of(arm: Arm) -> str | None:
@@ -227,12 +240,12 @@ def _stages_in_words(stages: Sequence[str]) -> str:
         return ""
     if stages == ("docs",):
         return " on the documents alone"
-    if stages == (HEAD,):
-        return ", with a head on its last token that names the label"
+    if stages in ((HEAD,), (REWARD,)):
+        return f", with {_HEADS[stages[0]]}"
     said = {
         "docs": "on the documents",
         "sft": "on the examples",
-        HEAD: "with a head on its last token that names the label",
+        **{name: f"with {words}" for name, words in _HEADS.items()},
     }
     said |= {name: f"on judged answers ({words})" for name, words in PREFERENCES.items()}
     said |= {name: f"on what its own answers earn ({words})" for name, words in REWARDED.items()}
@@ -259,11 +272,12 @@ def named(name: str) -> Arm | None:
         return None
     begins = ["docs"] if between[:1] == ["docs"] else []
     ends = between[len(begins) :]
-    if (between and not row.staged) or ends not in ([], *([last] for last in (HEAD, *PREFERENCES, *REWARDED))):
+    if (between and not row.staged) or ends not in ([], *([last] for last in (HEAD, *JUDGED, *REWARDED))):
         return None
-    if HEAD in between and row.no_head:
-        raise ValueError(f"{method} takes no head ({row.no_head}); take {method}, or lora-{HEAD}")
-    stages = (*begins, *(() if HEAD in ends else ("sft",)), *ends) if row.staged else ()
+    headed = next((last for last in ends if last in _HEADS), None)
+    if headed and row.no_head:
+        raise ValueError(f"{method} takes no head ({row.no_head}); take {method}, or lora-{headed}")
+    stages = (*begins, *(() if headed else ("sft",)), *ends) if row.staged else ()
     if row.answers_alone and rest:
         raise ValueError(f"{method} stands by itself; take {'+'.join(rest)} out")
     if PROMPT in rest and (heads or len(rest) > 1):
@@ -300,7 +314,7 @@ def nearest(name: str, others: Iterable[str] = ()) -> str | None:
     """The name most like a mistyped one: of the grammar, or of `others`."""
     trained = [name for name, row in METHODS.items() if row.staged]
     known = [PROMPT, *PARTS, "rag+few-shot", "linear", *trained, *(f"{one}-docs" for one in trained)]
-    known += [f"{one}-{HEAD}" for one in trained if not METHODS[one].no_head]
+    known += [f"{one}-{stage}" for stage in _HEADS for one in trained if not METHODS[one].no_head]
     known += [f"{one}-{stage}" for one in trained for stage in (*PREFERENCES, *REWARDED)]
     known += [f"{one}+{part}" for one in trained for part in PARTS]
     near = difflib.get_close_matches(name, [*known, *others], n=1)

@@ -27,7 +27,7 @@ class Example:
 
     `messages` ends with a user (or tool) turn; earlier assistant turns may stand in it. `references[0]` is the answer that is
     trained on. For `classify`, `references` is the one label. `passages` names the documents (or their passages) that hold
-    the answer, and `split` is where the row belongs, when the data says so.
+    the answer, and `split` is where the row belongs, when the data says so. `tests`: code that an answer, itself code, is tested by.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Example:
     source: str | None = None
     licence: str | None = None
     passages: tuple[str, ...] = ()
+    tests: str = ""
     split: Split | None = None
     file: str = ""
     line: int = 0

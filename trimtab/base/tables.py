@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, context_of, parts_of
+from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, REWARD, context_of, parts_of
 from trimtab.base.records import Kind
 
 METRICS: Mapping[str, tuple[str, ...]] = {
@@ -19,7 +19,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
 }
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # what the catalogue brings without a hub
-COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage")
+COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests")
 
 SLOT = re.compile(r"\{([^{}]+)\}")
 """Where a template for the input names a column."""
@@ -134,6 +134,49 @@ class BaseTable(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 
+Weight = Annotated[float, Field(gt=0, le=1000)]
+
+
+class ProgramPart(Settings):
+    """A program of one's own as a part of the reward; it speaks as `task.scorer` does."""
+
+    argv: Annotated[Texts, Field(min_length=1)]
+    weight: Weight = 1.0
+
+
+class ModelPart(Settings):
+    """A trained reward model as a part of the reward: the logistic of its score."""
+
+    run: Text = Field(description="The ID of a finished run of an arm that ends in reward (trimtab runs lists them).")
+    weight: Weight = 1.0
+
+
+class RewardTable(Settings):
+    """What an answer earns where a stage learns from rewards: parts in 0..1 times their weights; none named: the metric alone."""
+
+    metric: Weight | None = Field(None, description="The task's own metric.")
+    exact_match: Weight | None = Field(None, description="Equal to a reference, as SQuAD compares.")
+    token_f1: Weight | None = Field(None, description="Words in common with a reference, as SQuAD counts.")
+    number: Weight | None = Field(None, description="The last number is that of a reference.")
+    format: Weight | None = Field(None, description="Fits task.format.")
+    tests: Weight | None = Field(None, description="Code that passes the row's tests (data.columns.tests), run apart.")
+    length: Weight | None = Field(None, description="No longer than references are.")
+    citation: Weight | None = Field(None, description="What it says stands in a passage that was shown.")
+    program: ProgramPart | None = None
+    model: ModelPart | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The parts that are named with their weights; the metric with 1 where none is."""
+        named = {name: getattr(self, name) for name in type(self).model_fields}
+        weights = {
+            name: part if isinstance(part, float) else float(part.weight)
+            for name, part in named.items()
+            if part is not None
+        }
+        return weights or {"metric": 1.0}
+
+
 class TargetTable(Settings):
     """What is good enough."""
 
@@ -186,7 +229,10 @@ class ArmTable(Settings):
 
     weights: str = Field("base", description="A method, or api-NAME.")
     stages: Annotated[
-        tuple[Literal["docs", "sft", "head", "dpo", "ipo", "simpo", "orpo", "kto", "rloo", "grpo", "ppo"], ...] | None,
+        tuple[
+            Literal["docs", "sft", "head", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rloo", "grpo", "ppo"], ...
+        ]
+        | None,
         Field(strict=False),
     ] = None
     context: str = PROMPT
@@ -234,10 +280,11 @@ class ArmTable(Settings):
                 )
             if not self.stages or len(set(self.stages)) < len(self.stages):
                 raise ValueError('stages is empty or names a stage twice; use ["sft"], ["docs", "sft"] or ["docs"]')
-            if HEAD in self.stages[:-1]:
-                raise ValueError("stages go on after the head; put head last")
-            if HEAD in self.stages and method.no_head:
-                raise ValueError(f"{self.weights} takes no head ({method.no_head}); take head out of stages")
+            for head in {HEAD, REWARD}.intersection(self.stages):
+                if head != self.stages[-1]:
+                    raise ValueError(f"stages go on after the head; put {head} last")
+                if method.no_head:
+                    raise ValueError(f"{self.weights} takes no head ({method.no_head}); take {head} out of stages")
         for name in ("learning_rate", "epochs"):
             by_stage = getattr(self, name)
             strange = sorted(set(by_stage) - {*self.stages_trained}) if isinstance(by_stage, Mapping) else []

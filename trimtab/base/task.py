@@ -16,9 +16,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import (
     HEAD,
-    PREFERENCES,
-    REWARDED,
+    JUDGED,
+    REWARD,
     is_name_of_the_grammar,
+    is_rewarded,
     is_trained,
     named,
     nearest,
@@ -32,6 +33,7 @@ from trimtab.base.tables import (
     BaseTable,
     CostTable,
     DataTable,
+    RewardTable,
     Settings,
     StudyTable,
     TargetTable,
@@ -50,6 +52,7 @@ class Task(Settings):
     data: DataTable
     base: BaseTable = BaseTable()
     target: TargetTable = TargetTable()
+    reward: RewardTable = RewardTable()
     study: StudyTable = StudyTable()
     arm: Mapping[str, ArmTable] = Field(default_factory=dict)
     api: Mapping[str, ApiTable] = Field(default_factory=dict)
@@ -104,7 +107,8 @@ def default_arms(task: Task) -> tuple[str, ...]:
         arms += ["prompt", "few-shot", "lora"]
     if task.data.documents:
         arms += ["rag"] + (["lora+rag"] if task.data.examples else [])
-    return (*arms, *task.arm, *(f"api-{name}" for name in task.api))
+    own = [name for name, table in task.arm.items() if REWARD not in table.stages_trained]
+    return (*arms, *own, *(f"api-{name}" for name in task.api))
 
 
 def parse_arm(name: str, task: Task) -> Arm:
@@ -141,6 +145,14 @@ def own_arm(name: str, table: ArmTable) -> Arm:
     )
 
 
+def require_answers(arm: Arm, task: Task) -> None:
+    """Raise InputError for an arm that scores the answers of others and gives none."""
+    if REWARD in arm.stages:
+        make = task.command(f"train {arm.name}")
+        problem = f"arm {arm.name} answers nothing, it scores answers"
+        raise InputError(problem, f"leave it out here; make it with: {make}", file=task.file)
+
+
 def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
     if arm.endpoint is not None and arm.endpoint not in task.api:
         known = f"; there is {', '.join(f'api-{name}' for name in task.api)}" if task.api else ""
@@ -153,14 +165,13 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
         raise InputError(
             f"arm {arm.name} needs documents and there are none", "set data.documents, or leave the arm out", **where
         )
-    judged = [stage for stage in arm.stages if stage in PREFERENCES]
-    if judged and not task.data.preferences:
+    if set(JUDGED).intersection(arm.stages) and not task.data.preferences:
         raise InputError(
             f"arm {arm.name} needs judged answers and there are none",
             "set data.preferences, or leave the arm out",
             **where,
         )
-    if task.task.kind == "classify" and not REWARDED.keys().isdisjoint(arm.stages):
+    if task.task.kind == "classify" and is_rewarded(arm):
         raise InputError(
             f"arm {arm.name} draws answers, and of a closed set the right label is known",
             f"take {arm.weights}, which learns it directly",
@@ -229,7 +240,10 @@ def with_budget(task: Task, budget: str) -> Task:
 
 def with_arms(task: Task, names: Sequence[str]) -> Task:
     """The task with these arms in place of its own; raises InputError for none, for one that is not known or named twice."""
-    arms = [parse_arm(name, task).name for name in names]
+    parsed = [parse_arm(name, task) for name in names]
+    for arm in parsed:
+        require_answers(arm, task)
+    arms = [arm.name for arm in parsed]
     if not arms or len(set(arms)) < len(arms):
         problem = "an arm is named twice" if arms else "no arm is named"
         raise InputError(problem, "name each once, as in prompt,rag", field="--arms")
@@ -252,6 +266,7 @@ def check_task(task: Task) -> None:
         )
     if not task.data.examples and not task.data.documents:
         raise InputError("no examples and no documents", "set data.examples or data.documents", file=file, field="data")
+    _check_reward(task)
     for key in ("examples", "test", "documents", "preferences"):
         for pattern in getattr(task.data, key):
             _check_path(task, key, pattern)
@@ -273,9 +288,27 @@ def check_task(task: Task) -> None:
                 f"{name!r} means an arm already", "choose a name of your own", file=file, field=f"arm.{name}"
             )
         parse_arm(name, task)
+    for arm in task.arms:
+        require_answers(arm, task)
     names = [arm.name for arm in task.arms]  # rag+lora and lora+rag are one arm
     if len(set(names)) < len(names):
         raise InputError("an arm is named twice", "name each once", file=file, field="study.arms")
+
+
+def _check_reward(task: Task) -> None:
+    """Refuse parts of the reward that have nothing to look at."""
+    wanted = {
+        "format": (bool(task.task.format), "task.format is not set", "set it"),
+        "citation": (bool(task.data.documents), "there are no documents to cite", "set data.documents"),
+        "tests": (
+            "tests" in task.data.columns,
+            "no column holds tests",
+            'name it: data.columns = { tests = "…" }',
+        ),
+    }
+    for name, (given, problem, remedy) in wanted.items():
+        if getattr(task.reward, name) is not None and not given:
+            raise InputError(problem, f"{remedy}, or take {name} out", file=task.file, field=f"reward.{name}")
 
 
 def _check_path(task: Task, key: str, pattern: str) -> None:

@@ -32,8 +32,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "source": ("source",),
     "licence": ("licence", "license"),
     "passage": ("passage", "passages"),
+    "tests": (),
 }
-"""Roles that any row may fill beside its question and answer, and the names under which they are looked for."""
+"""Roles that any row may fill beside its question and answer, and the names under which they are looked for; tests where named."""
 
 _PAIRS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("prompt-completion", ("prompt",), ("completion",)),

@@ -233,6 +233,7 @@ def _example(row: RawRow, content: Content, reader: Reader) -> Example:
         source=reader.text_of(row, "source"),
         licence=reader.text_of(row, "licence"),
         passages=reader.passages(row),
+        tests=reader.tests(row),
         split=split_of(row.part) if row.part else None,
         file=row.file,
         line=row.line,

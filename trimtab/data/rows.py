@@ -130,6 +130,11 @@ class Reader:
             return None
         return self._text(row, column).strip() or None
 
+    def tests(self, row: RawRow) -> str:
+        """The code that an answer is tested by: a text, or a list of texts that follow each other; empty when none is given."""
+        column = self.columns.extras.get("tests")
+        return self._texts(row, column) if column else ""
+
     def weight(self, row: RawRow) -> float:
         """The weight of a row: 1 when none is given; negative, infinite or not a number is refused."""
         column = self.columns.extras.get("weight")

@@ -45,7 +45,7 @@ def evaluate(
             "give one prompt and one answer for each example, with its id",
         )
     texts = [generations[name].text for name in names]
-    scores = _score_all(examples, texts, task, scorer)
+    scores = score_all(examples, texts, task, scorer)
     fits = format_checker(task.task.format, task.folder)
     return tuple(
         _answer(example, prompt, generations[example.id], score, fits(text), task, split, seed)
@@ -89,18 +89,27 @@ def _answer(
             abstained=abstained,
             hits=prompt.hits,
         ),
-        plain_right=None if generation.plain_text is None else _score_text(example, generation.plain_text, task) == 1.0,
+        plain_right=None if generation.plain_text is None else score_text(example, generation.plain_text, task) == 1.0,
         plain_probability=generation.plain_probability,
     )
 
 
-def _score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, scorer: Scorer | None) -> list[float]:
+def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, scorer: Scorer | None) -> list[float]:
+    """The score of each text as an answer to its row, by the task's metric; `scorer` is used for the metric `scorer` alone."""
     if task.metric != "scorer":
-        return [_score_text(example, text, task) for example, text in zip(examples, texts, strict=True)]
+        return [score_text(example, text, task) for example, text in zip(examples, texts, strict=True)]
     if scorer is None:
         raise InputError(
             "the metric is scorer and there is none", "set scorer, or hand over a function", field="task.scorer"
         )
+    return judged_by(scorer, examples, texts, "the scorer function")
+
+
+def judged_by(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str], whose: str) -> list[float]:
+    """What a program, or a function that errors call `whose`, makes of each text; of several references the best counts.
+
+    Raises InputError where it gives anything but a number from 0 to 1 for each.
+    """
     rows = [
         (example.id, example.input, example.references, text) for example, text in zip(examples, texts, strict=True)
     ]
@@ -108,12 +117,13 @@ def _score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, sc
         by_id = scorer.score(rows)
         return [by_id[example.id] for example in examples]
     return [
-        max(check_score(scorer(question, reference, text), "the scorer function") for reference in references)
+        max(check_score(scorer(question, reference, text), whose) for reference in references)
         for _, question, references, text in rows
     ]
 
 
-def _score_text(example: Example, text: str, task: Task, metric: str = "") -> float:
+def score_text(example: Example, text: str, task: Task, metric: str = "") -> float:
+    """The score of one answer by a metric that needs no program, the task's own unless one is named."""
     metric = metric or task.metric
     if task.task.kind == "answer":
         return score_answer(metric, text, example.references, example.input, task.task.unknown)
@@ -128,7 +138,7 @@ def is_right(example: Example, text: str, score: float, task: Task) -> bool | No
     if task.metric in RIGHT_OR_WRONG:
         return score == 1.0
     if task.task.kind == "answer":
-        return _score_text(example, text, task, "contains") == 1.0
+        return score_text(example, text, task, "contains") == 1.0
     return None
 
 

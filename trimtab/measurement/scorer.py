@@ -38,12 +38,21 @@ class ScorerProgram:
 
     It runs in `folder`, without a shell, and stays up between calls of `score`, so it must flush every line (Python
     programs are started unbuffered). `reference` is text, or a list where several count. `seconds` limits each call.
+    `what` it is called in messages, and `field` the key of the task file that names it.
     The caller asks for consent first: see `studies/consent.py`.
     """
 
-    def __init__(self, argv: Sequence[str], folder: Path, seconds: float = 600.0) -> None:
-        self.argv, self.folder, self.seconds = tuple(argv), folder, seconds
-        self._name = f"scorer {' '.join(self.argv)!r}"
+    def __init__(
+        self,
+        argv: Sequence[str],
+        folder: Path,
+        seconds: float = 600.0,
+        *,
+        what: str = "scorer",
+        field: str = "task.scorer",
+    ) -> None:
+        self.argv, self.folder, self.seconds, self.field = tuple(argv), folder, seconds, field
+        self._name = f"{what} {' '.join(self.argv)!r}"
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._said: deque[bytes | None] = deque(maxlen=20)
@@ -63,7 +72,7 @@ class ScorerProgram:
             )
         except (OSError, ValueError, IndexError) as error:
             raise InputError(
-                f"{self._name} does not start ({error})", "give the argv list of a program", field="task.scorer"
+                f"{self._name} does not start ({error})", "give the argv list of a program", field=self.field
             ) from None
         self._process = process
         self._readers = [

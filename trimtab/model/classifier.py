@@ -1,6 +1,6 @@
-"""A model that sorts into labels, as transformers and PEFT load it: what moved, the head on the last token, and the labels' names.
+"""A model with a head on its last token, as transformers and PEFT load it: what moved, the head, and the names of what it scores.
 
-Shapes: C labels, D hidden size.
+Shapes: M prompts or answers, C labels, D hidden size.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from trimtab.base.errors import InputError, MissingError
@@ -30,33 +31,68 @@ from trimtab.model.peft_format import CONFIG_FILE
 
 LABELS_FILE = "config.json"
 FORMER_FILE = "head.safetensors"  # of versions whose head had a bias, which no sequence classifier of transformers has
+_SPREAD = 0.02  # standard deviation of a new head's weights, as transformers starts one
 _DAMAGED = "restore it from a copy, or train again"
 
 
-def save_classifier(base: Base, score_CD: Tensor, labels: Sequence[str], folder: Path) -> None:
-    """Write what moved, the head and the labels.
+class Head(nn.Module):
+    """A float32 linear layer from the hidden size to the labels, in their order.
+
+    Without a bias, as transformers' sequence classifiers have none: all prompts end in the same tokens, so their hidden states
+    have much in common, and weights along that do what a bias would.
+    """
+
+    def __init__(self, labels: Sequence[str], hidden_size: int, *, seed: int = 0) -> None:
+        super().__init__()
+        self.labels = tuple(labels)
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(_SPREAD * torch.randn(len(self.labels), hidden_size, generator=generator))
+
+    def forward(self, hidden_MD: Tensor) -> Tensor:
+        """Scores `logits_MC` in float32."""
+        return nn.functional.linear(hidden_MD.float(), self.weight)
+
+
+def save_head(base: Base, head: Head, folder: Path, *, last: int | None = None) -> None:
+    """Write what moved on the base, the head on it and the labels.
 
     An adapter becomes a PEFT folder of task type SEQ_CLS with the head in `modules_to_save`, weights that all moved a whole model
     (`model.safetensors`), weights of which some moved `moved.safetensors`, by the names that a sequence classifier of transformers
-    gives them. `config.json` beside them is that of the classifier, with the labels in `id2label`.
+    gives them. `config.json` beside them is that of the classifier, with the labels in `id2label`. `last` is the token that
+    is scored where that is always the same: transformers looks for the last one that is no padding, so it must not be that.
     """
     save_adapter(base, folder)
-    head = score_CD.detach().float().cpu().contiguous()
+    score_CD = head.weight.detach().float().cpu().contiguous()
     if (folder / ADAPTER_FILE).is_file():
-        _write({**load_file(folder / ADAPTER_FILE), SCORE_IN_PEFT: head}, folder / ADAPTER_FILE)
+        _write({**load_file(folder / ADAPTER_FILE), SCORE_IN_PEFT: score_CD}, folder / ADAPTER_FILE)
         settings = read_object(folder / CONFIG_FILE)
         whole = {**settings, "task_type": "SEQ_CLS", "modules_to_save": [SCORE.partition(".")[0]]}
         write_json(folder / CONFIG_FILE, whole)
     else:
-        _save_weights(base, head, folder)
-    write_json(folder / LABELS_FILE, _config(base, labels))
+        _save_weights(base, score_CD, folder)
+    write_json(folder / LABELS_FILE, _config(base, head.labels, last))
 
 
-def load_classifier(folder: Path) -> tuple[tuple[str, ...], Tensor]:
-    """The labels and the head `score_CD` of a saved classifier.
+def load_head(base: Base, folder: Path) -> Head:
+    """Read a saved head onto the model's device.
 
-    Raises MissingError when the folder holds none, InputError when it is damaged or was saved by an earlier version.
+    Raises MissingError when the folder holds none, InputError when it is damaged, of an earlier version or for another model.
     """
+    labels, score_CD = _read(folder)
+    head = Head(labels, base.model.config.hidden_size)
+    if score_CD.shape != head.weight.shape:
+        raise InputError(
+            f"the classification head does not fit the model and the {len(labels)} labels",
+            "use the base model and the labels it was trained with",
+            file=folder,
+        )
+    with torch.no_grad():
+        head.weight.copy_(score_CD)
+    return head.to(base.device)
+
+
+def _read(folder: Path) -> tuple[tuple[str, ...], Tensor]:
+    """The labels and the head `score_CD`."""
     if (folder / FORMER_FILE).is_file():
         raise InputError("is a classification head of an earlier version", "train it again", file=folder / FORMER_FILE)
     file = next((folder / name for name in (ADAPTER_FILE, WHOLE_FILE, MOVED_FILE) if (folder / name).is_file()), None)
@@ -95,16 +131,26 @@ def _write(tensors: dict[str, Tensor], path: Path) -> None:
     beside.replace(path)
 
 
-def _config(base: Base, labels: Sequence[str]) -> dict[str, Any]:
+def _config(base: Base, labels: Sequence[str], last: int | None) -> dict[str, Any]:
     """The configuration of the classifier: the base's, in the type that it ran in, with the labels and what counts as padding."""
     config = base.model.config
     known = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-    padding = config.pad_token_id if base.tokenizer is None else base.tokenizer.pad_token_id
+    padding = _padding(base, last)
     return {
         **config.to_diff_dict(),
         "architectures": [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)].__name__] if known else None,
         "dtype": str(base.model.dtype).removeprefix("torch."),
-        "pad_token_id": config.pad_token_id if padding is None else padding,
+        "pad_token_id": padding,
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},
     }
+
+
+def _padding(base: Base, last: int | None) -> int | None:
+    """The token that counts as padding: the tokenizer's, else the model's, else a special one; never `last`. None where there is none."""
+    tokenizer = base.tokenizer
+    own = () if tokenizer is None else (tokenizer.pad_token_id,)
+    known = [*own, base.model.config.pad_token_id]
+    if last is not None and tokenizer is not None:
+        known += tokenizer.all_special_ids
+    return next((int(one) for one in known if one is not None and one != last), None)

@@ -34,7 +34,7 @@ class Configuration(Settings):
     """The user's own `config.toml`.
 
     `allow`: addresses, `VARIABLE@ADDRESS` where a key goes along, files and folders. `allow_commands`: task files, or folders of them,
-    whose scorer may run.
+    whose programs may run.
     """
 
     allow: Texts = ()
@@ -81,15 +81,21 @@ def require_consent(
     allow: Sequence[str] = (),
     allow_commands: bool = False,
     scores: bool = True,
+    rewards: Sequence[str] = (),
 ) -> None:
     """Raise ConsentError, with everything that lacks consent and what to add for it, before any of it is touched.
 
-    `endpoints` are the names of those that will be asked, `proposes` of those that are shown training rows. `scores` is whether the task's scorer program would run.
+    `endpoints` are the names of those that will be asked, `proposes` of those that are shown training rows. `scores` is whether the task's scorer program would run,
+    `rewards` are the parts of its reward that would be asked.
     """
     own = configuration()
     allowed = (*allow, *own.allow)
     asked = [
-        *(_program(task, allow_commands, own) if scores else ()),
+        *(
+            ()
+            if allow_commands or _holds(own.allow_commands, task.file.resolve())
+            else _commands(task, scores, rewards)
+        ),
         *(
             request_of(task, name, rows=name in proposes)
             for name in dict.fromkeys((*endpoints, *proposes))
@@ -99,7 +105,7 @@ def require_consent(
     ]
     once = list(dict.fromkeys(asked))
     if once:
-        words, options = ", ".join(one.words for one in once), " ".join(one.option for one in once)
+        words, options = ", ".join(one.words for one in once), " ".join(dict.fromkeys(one.option for one in once))
         for_good = f"for good, name them in {config_file()}, see the guide"
         raise ConsentError(visible(f"{task.file}: asks {words}; if you want that, add: {options} ({for_good})"))
 
@@ -112,10 +118,15 @@ def request_of(task: Task, name: str, *, rows: bool) -> Request:
     return Request(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 
-def _program(task: Task, allow_commands: bool, own: Configuration) -> Iterator[Request]:
-    argv = task.task.scorer
-    if argv and not allow_commands and not _holds(own.allow_commands, task.file.resolve()):
+def _commands(task: Task, scores: bool, rewards: Sequence[str]) -> Iterator[Request]:
+    """What would be run: programs of the task file, and code that a model writes."""
+    programs = [task.task.scorer] if scores and task.task.scorer else []
+    if "program" in rewards and task.reward.program:
+        programs.append(task.reward.program.argv)
+    for argv in programs:
         yield Request(f"to run the program {shlex.join(argv)!r} (read it first)", "--allow-commands")
+    if "tests" in rewards:
+        yield Request("to run code that the model writes, against the tests of your rows", "--allow-commands")
 
 
 def _may_send(table: ApiTable, allowed: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from trimtab.arms.saved import find_saved, require_weights
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.results import ArmResult
-from trimtab.base.task import Task, parse_arm
+from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.measurement.evaluate import save_answers
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.studies.opening import loaded, opened
@@ -42,6 +42,7 @@ def eval(
     """
     own = loaded(task)
     chosen = parse_arm(arm, own)
+    require_answers(chosen, own)
     with opened(
         own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
     ) as opening:

@@ -26,12 +26,17 @@ class Opening:
     """
 
     def __init__(
-        self, task: Task, listeners: Sequence[Listener] | None, scorer: ScorerFunction | None, stack: ExitStack
+        self,
+        task: Task,
+        listeners: Sequence[Listener] | None,
+        scorer: ScorerFunction | None,
+        reward: ScorerFunction | None,
+        stack: ExitStack,
     ) -> None:
         self.task, self.again = task, ""
         self.display = Display() if listeners is None else None
         self.listeners: list[Listener] = [self.display] if self.display else list(listeners or ())
-        self._scorer, self._stack = scorer, stack
+        self._scorer, self._reward, self._stack = scorer, reward, stack
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -55,6 +60,15 @@ class Opening:
             return self._stack.enter_context(ScorerProgram(self.task.task.scorer, self.task.folder))
         return self._scorer
 
+    @cached_property
+    def reward_program(self) -> Scorer | None:
+        """What the part `program` of the reward asks: the caller's function, or the task's program, which is started now."""
+        part = self.task.reward.program
+        if self._reward is None and part is not None:
+            program = ScorerProgram(part.argv, self.task.folder, what="reward program", field="reward.program.argv")
+            return self._stack.enter_context(program)
+        return self._reward
+
     def progress(self, file: Path | None = None, arm: str | None = None) -> Progress:
         """The stream of events, written to `file` where one is given, and told to whoever listens."""
         return Progress(path=file, listeners=self.listeners, arm=arm)
@@ -74,13 +88,15 @@ def opened(
     allow: Sequence[str] = (),
     allow_commands: bool = False,
     scorer: ScorerFunction | None = None,
+    reward: ScorerFunction | None = None,
     scores: bool = True,
+    rewards: bool = False,
     proposes: Sequence[str] = (),
 ) -> Iterator[Opening]:
     """Inside, a verb works on a task; `listeners` get every event, None shows progress on standard error.
 
-    `arms` are those that will be asked, `scores` is whether their answers are scored, `proposes` are endpoints that are
-    asked for instructions. Raises ConsentError before anything is opened where the task asks for what was not allowed, InputError
+    `arms` are those that will be asked, `scores` is whether their answers are scored, `rewards` whether a stage learns from what
+    `[reward]` says of them, `proposes` are endpoints that are asked for instructions. `reward` takes the place of the reward's program. Raises ConsentError before anything is opened where the task asks for what was not allowed, InputError
     for links in its `.trimtab/`, and StoppedError, with how to go on, in place of KeyboardInterrupt.
     """
     require_consent(
@@ -90,10 +106,11 @@ def opened(
         allow=allow,
         allow_commands=allow_commands,
         scores=scores and scorer is None,
+        rewards=[name for name in task.reward.weights if name != "program" or reward is None] if rewards else (),
     )
     refuse_links(task.folder / FOLDER)
     with ExitStack() as stack:
-        opening = Opening(task, listeners, scorer, stack)
+        opening = Opening(task, listeners, scorer, reward, stack)
         if opening.display:
             stack.callback(opening.display.close)
         try:

@@ -36,7 +36,7 @@ from trimtab.base.errors import (
     memory_ran_out,
 )
 from trimtab.base.files import locked, write_atomic, write_json
-from trimtab.base.grammar import TRIVIAL, method_of
+from trimtab.base.grammar import TRIVIAL, is_rewarded, method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
@@ -73,6 +73,7 @@ def study(
     budget: str | None = None,
     arms: Sequence[str] | None = None,
     scorer: ScorerFunction | None = None,
+    reward: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
@@ -80,8 +81,8 @@ def study(
     `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's, and so do
     `arms`, which a study keeps when it goes on. `allow`: addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders
     that the task file may ask for beyond its own folder.
-    `scorer` is a function `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event;
-    None shows progress on standard error. Raises InputError for data that cannot carry a study, for a budget that no arm fits
+    `scorer` and `reward` are functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every
+    event; None shows progress on standard error. Raises InputError for data that cannot carry a study, for a budget that no arm fits
     and for a study to go on with that was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
     """
     own = loaded(task)
@@ -98,6 +99,8 @@ def study(
         allow=allow,
         allow_commands=allow_commands,
         scorer=scorer,
+        reward=reward,
+        rewards=any(map(is_rewarded, own.arms)),
         proposes=proposing(own, own.arms),
     ) as opening:
         home = opening.workspace.folder / "studies"
@@ -126,7 +129,8 @@ class _StudyRun:
         self.depends = dependencies(self.session, folder, selected, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
         self.progress = opening.progress(folder / EVENTS)
-        self.runner = ArmRunner(self.session, opening.scorer, self.progress, folder / SEARCHES)
+        reward_program = opening.reward_program if any(map(is_rewarded, self.task.arms)) else None
+        self.runner = ArmRunner(self.session, opening.scorer, self.progress, folder / SEARCHES, reward_program)
         self.made: dict[str, Made] = {}
         self.found: dict[str, ArmResult] = {}
         self.usages: dict[str, Usage] = {}

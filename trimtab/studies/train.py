@@ -9,6 +9,7 @@ from pathlib import Path
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of, refuse_changed, rows_depend_on
+from trimtab.arms.made import Trained
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.saved import RunRecord, read_run, write_run
 from trimtab.arms.session import Session
@@ -16,20 +17,23 @@ from trimtab.arms.weights import train_weights
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, locked, new_folder
-from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.grammar import is_rewarded, is_trained, method_of
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.opening import loaded, opened
+from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.training.monitor import Health
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun(Shown):
-    """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept."""
+    """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept.
+
+    `pair_accuracy`: of the judged answers that are held out for the test, the share that is told right; None where none was learnt from.
+    """
 
     id: str
     arm: str
@@ -41,6 +45,7 @@ class TrainedRun(Shown):
     health: Health
     dev_loss: float | None
     dev_metric: float | None
+    pair_accuracy: float | None
 
 
 def train(
@@ -52,19 +57,27 @@ def train(
     allow: Sequence[str] = (),
     allow_commands: bool = False,
     scorer: ScorerFunction | None = None,
+    reward: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
 ) -> TrainedRun:
     """Train an arm's weights and keep them in `.trimtab/runs/ID/`.
 
-    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer` is a function
-    `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
+    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer` and `reward` are
+    functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every event; None shows progress on
     standard error. Raises InputError for an arm without weights of its own and where a run to go on with was begun with others,
     StoppedError after a signal.
     """
     own = loaded(task)
     chosen = parse_arm(arm, own)
     with opened(
-        own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
+        own,
+        [chosen],
+        listeners=listeners,
+        allow=allow,
+        allow_commands=allow_commands,
+        scorer=scorer,
+        reward=reward,
+        rewards=is_rewarded(chosen),
     ) as opening:
         if not is_trained(chosen):
             score = opening.task.command(f"eval {arm}")
@@ -72,18 +85,7 @@ def train(
         folder = _run_folder(opening.workspace, chosen, seed, resume)
         opening.goes_on_with(f"train {arm} --resume {folder.name}{' --allow-commands' * allow_commands}")
         with locked(folder):
-            begun = read_run(folder)
-            session = opening.session(begun.precision if begun else None)
-            record = _record(session, chosen, begun.seed if begun else seed)
-            if begun is not None:
-                refuse_changed(folder, begun.depends, record.depends, opening.task.command(f"train {chosen.name}"))
-            write_run(folder, record)
-            progress = opening.progress(folder / "metrics.jsonl", chosen.name)
-            progress.seed = record.seed
-            context = context_for(chosen, record.chosen)
-            trained = train_weights(session, chosen, context, folder, progress, seed=record.seed, scorer=opening.scorer)
-            calibrate(session, chosen, context, folder, progress)
-            write_run(folder, replace(record, result=trained))
+            record, trained = _trained(opening, chosen, folder, seed)
     return TrainedRun(
         id=folder.name,
         arm=chosen.name,
@@ -95,7 +97,30 @@ def train(
         health=trained.health,
         dev_loss=trained.best.dev_loss if trained.best else None,
         dev_metric=trained.best.dev_metric if trained.best else None,
+        pair_accuracy=trained.pair_accuracy[0] if trained.pair_accuracy else None,
     )
+
+
+def _trained(opening: Opening, arm: Arm, folder: Path, seed: int) -> tuple[RunRecord, Trained]:
+    """Make the weights in the run's folder, going on where a former sitting stopped; its record and what came of it."""
+    begun = read_run(folder)
+    session = opening.session(begun.precision if begun else None)
+    record = _record(session, arm, begun.seed if begun else seed)
+    if begun is not None:
+        refuse_changed(folder, begun.depends, record.depends, opening.task.command(f"train {arm.name}"))
+    write_run(folder, record)
+    progress = opening.progress(folder / "metrics.jsonl", arm.name)
+    progress.seed = record.seed
+    context = context_for(arm, record.chosen)
+    trained = train_weights(
+        *(session, arm, context, folder, progress),
+        seed=record.seed,
+        scorer=opening.scorer,
+        reward_program=opening.reward_program if is_rewarded(arm) else None,
+    )
+    calibrate(session, arm, context, folder, progress)
+    write_run(folder, replace(record, result=trained))
+    return record, trained
 
 
 def _record(session: Session, arm: Arm, seed: int) -> RunRecord:

@@ -6,7 +6,6 @@ Shapes: M scored positions, D hidden size, C labels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,30 +13,10 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
-from trimtab.model.classifier import load_classifier, save_classifier
+from trimtab.model.classifier import Head
 from trimtab.model.load import Base
 from trimtab.training.batch import Batch, Row, step_batches, steps_per_epoch
 from trimtab.training.losses import Loss, scored_hidden
-
-_SPREAD = 0.02  # standard deviation of a new head's weights, as transformers starts one
-
-
-class Head(nn.Module):
-    """A float32 linear layer from the hidden size to the labels, in their order.
-
-    Without a bias, as transformers' sequence classifiers have none: all prompts end in the same tokens, so their hidden states
-    have much in common, and weights along that do what a bias would.
-    """
-
-    def __init__(self, labels: Sequence[str], hidden_size: int, *, seed: int = 0) -> None:
-        super().__init__()
-        self.labels = tuple(labels)
-        generator = torch.Generator().manual_seed(seed)
-        self.weight = nn.Parameter(_SPREAD * torch.randn(len(self.labels), hidden_size, generator=generator))
-
-    def forward(self, hidden_MD: Tensor) -> Tensor:
-        """Scores `logits_MC` in float32."""
-        return nn.functional.linear(hidden_MD.float(), self.weight)
 
 
 class Classification:
@@ -92,29 +71,6 @@ def label_probabilities(head: Head, hidden_MD: Tensor) -> Tensor:
     """Probability of each label from the hidden state at the end of each prompt, `[M, C]` float32 on CPU."""
     chances_MC: Tensor = head(hidden_MD).softmax(-1).cpu()
     return chances_MC
-
-
-def save_head(base: Base, head: Head, folder: Path) -> None:
-    """Write what moved on the base and the head on it, as transformers and PEFT load them: see `model/classifier.py`."""
-    save_classifier(base, head.weight, head.labels, folder)
-
-
-def load_head(base: Base, folder: Path) -> Head:
-    """Read a saved head onto the model's device.
-
-    Raises MissingError when the folder holds none, InputError when it is damaged, of an earlier version or for another model.
-    """
-    labels, score_CD = load_classifier(folder)
-    head = Head(labels, base.model.config.hidden_size)
-    if score_CD.shape != head.weight.shape:
-        raise InputError(
-            f"the classification head does not fit the model and the {len(labels)} labels",
-            "use the base model and the labels it was trained with",
-            file=folder,
-        )
-    with torch.no_grad():
-        head.weight.copy_(score_CD)
-    return head.to(base.device)
 
 
 def _last_token(ids: Sequence[int], label: int, weight: float) -> Row:

@@ -1,0 +1,88 @@
+"""Objective of the one loop that learns to score answers: of two answers to one prompt the better one is to score more.
+
+Shapes: M scored positions, two for each of P pairs, the better answer first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Encoded
+from trimtab.model.adapters import trainable
+from trimtab.model.classifier import Head
+from trimtab.model.load import Base
+from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.losses import Loss, scored_hidden
+
+SCORE_LABELS = ("reward",)  # of the head: one score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two answers behind one prompt, the better and the worse."""
+
+    chosen: Encoded
+    rejected: Encoded
+    weight: float = 1.0
+
+
+def bradley_terry(chosen_P: Tensor, rejected_P: Tensor) -> Tensor:
+    """`-log sigma(r_chosen - r_rejected)`, in nats a pair. Bradley & Terry 1952; Ouyang et al. 2022 (arXiv 2203.02155, equation 1)."""
+    return -F.logsigmoid(chosen_P - rejected_P)
+
+
+class BradleyTerry:
+    """This loss over pairs, a mean over the weighted pairs of the whole optimizer step; moves the model's own and the head.
+
+    A score is read at the last token of prompt and answer, which is the answer's end token. Only differences are learnt: no
+    score means anything alone. Judgements of one answer are not used. Figures: `pair_accuracy`, the share of pairs whose better
+    answer scores more, and `margin`, by how much on average.
+    """
+
+    def __init__(self, rows: Sequence[Compared], head: Head, *, batch: int, seed: int) -> None:
+        """Raises InputError where no pair has a weight above 0."""
+        self.rows = [row for row in rows if row.weight > 0]
+        self.head, self.batch, self.seed = head, batch, seed
+        if not self.rows:
+            problem = "no pairs of a better and a worse answer to train on"
+            raise InputError(problem, "reward needs them in data.preferences", field="data.preferences")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that see every pair once."""
+        return steps_per_epoch(len(self.rows), self.batch)
+
+    def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
+        """Whatever of the model may move, and the head as `head.weight`."""
+        return {**trainable(base.model), **{f"head.{name}": value for name, value in self.head.named_parameters()}}
+
+    def batches(self, step: int) -> list[Batch]:
+        """The micro-batches of one optimizer step; both answers of a pair stand in one, next to each other."""
+        chosen = [self.rows[number] for number in step_rows(len(self.rows), self.batch, step, self.seed)]
+        total = sum(row.weight for row in chosen)
+        units = [
+            (_last_token(row.chosen, row.weight / total), _last_token(row.rejected, row.weight / total))
+            for row in chosen
+        ]
+        return [pack([row for unit in part for row in unit]) for part in micro_batches(units, MICRO_TOKENS)]
+
+    def loss(self, base: Base, batch: Batch) -> Loss:
+        """This micro-batch's share of the step's loss and figures; the part of a pair stands at its better answer."""
+        scores_M = self.head(scored_hidden(base, batch))[:, 0]
+        weights_P = batch.weights_M.to(scores_M.device)[::2]
+        parts_P = weights_P * bradley_terry(scores_M[::2], scores_M[1::2])
+        gain_P = (scores_M[::2] - scores_M[1::2]).detach()
+        parts_M = torch.zeros_like(scores_M)
+        parts_M[::2] = parts_P.detach()
+        figures = {"pair_accuracy": ((gain_P > 0) * weights_P).sum(), "margin": (gain_P * weights_P).sum()}
+        return Loss(value=parts_P.sum(), figures=figures, parts_M=parts_M.detach())
+
+
+def _last_token(answer: Encoded, weight: float) -> Row:
+    return Row(encoded=answer, weight=weight, scored=((len(answer.ids) - 1, 0),))
