@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 
 from trimtab.base import files
 from trimtab.base.errors import InputError
-from trimtab.training import checkpoint
-from trimtab.training.checkpoint import Checkpoint, load, load_best, save
+from trimtab.training.checkpoint import Checkpoint, load, load_step, save
 
 
 def at(step):
@@ -30,8 +29,7 @@ def names(folder):
 
 def test_what_was_saved_is_loaded(tmp_path):
     assert load(tmp_path) is None
-    assert load_best(tmp_path) is None
-    save(tmp_path, at(3), best=False)
+    save(tmp_path, at(3))
     kept = load(tmp_path)
     assert kept.state == {"step": 3}
     assert torch.equal(kept.weights["w"], at(3).weights["w"])
@@ -40,16 +38,18 @@ def test_what_was_saved_is_loaded(tmp_path):
 
 def test_the_last_two_and_the_best_are_kept(tmp_path):
     for step in range(1, 7):
-        save(tmp_path, at(step), best=step == 2)
+        save(tmp_path, at(step), best=2 if step > 1 else None)
     assert names(tmp_path) == ["step-0000002", "step-0000005", "step-0000006"]
-    assert load_best(tmp_path).state["step"] == 2
+    assert load_step(tmp_path, 2).state["step"] == 2
+    with pytest.raises(InputError, match="damaged"):
+        load_step(tmp_path, 1)
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "moments.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage):
-    save(tmp_path, at(1), best=False)
-    save(tmp_path, at(2), best=False)
+    save(tmp_path, at(1))
+    save(tmp_path, at(2))
     victim = tmp_path / "step-0000002" / file
     if damage == "cut":
         victim.write_bytes(victim.read_bytes()[:-5])
@@ -62,8 +62,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage
 
 
 def test_a_lost_pointer_does_not_lose_the_run(tmp_path):
-    save(tmp_path, at(1), best=False)
-    save(tmp_path, at(2), best=False)
+    save(tmp_path, at(1))
+    save(tmp_path, at(2))
     (tmp_path / "latest").unlink()
     assert load(tmp_path).state["step"] == 2
     (tmp_path / "latest").write_text("step-0000009")
@@ -71,12 +71,12 @@ def test_a_lost_pointer_does_not_lose_the_run(tmp_path):
 
 
 def test_leftovers_of_a_killed_save_do_no_harm_and_go(tmp_path):
-    save(tmp_path, at(1), best=False)
+    save(tmp_path, at(1))
     (tmp_path / ".step-0000002.part").mkdir()
     (tmp_path / ".step-0000002.part" / "weights.safetensors").write_bytes(b"half")
     (tmp_path / ".latest.123.part").write_text("st")
     assert load(tmp_path).state["step"] == 1
-    save(tmp_path, at(3), best=False)
+    save(tmp_path, at(3))
     assert load(tmp_path).state["step"] == 3
     assert not list(tmp_path.glob(".*.part"))
 
@@ -84,7 +84,7 @@ def test_leftovers_of_a_killed_save_do_no_harm_and_go(tmp_path):
 @pytest.mark.parametrize("call", range(7))
 def test_a_write_that_fails_anywhere_leaves_the_former_one(tmp_path, monkeypatch, call):
     """The n-th time that something is made durable, the disk is full."""
-    save(tmp_path, at(1), best=True)
+    save(tmp_path, at(1), best=1)
     left, real = [call], files.os.fsync
 
     def fsync(descriptor):
@@ -94,26 +94,37 @@ def test_a_write_that_fails_anywhere_leaves_the_former_one(tmp_path, monkeypatch
         real(descriptor)
 
     monkeypatch.setattr(files.os, "fsync", fsync)
-    with pytest.raises(InputError, match=r"checkpoint of step 2 could not be written .*No space left.*--resume"):
-        save(tmp_path, at(2), best=True)
+    said = r"checkpoint of step 2 could not be written .*No space left.*; step-0000001 before it is intact; .*--resume"
+    with pytest.raises(InputError, match=said):
+        save(tmp_path, at(2), best=2)
     monkeypatch.undo()
     kept = load(tmp_path)
     assert torch.equal(kept.weights["w"], at(kept.state["step"]).weights["w"])
-    assert load_best(tmp_path).state["step"] in (1, 2)
+    assert load_step(tmp_path, 1).state["step"] == 1
     assert not list(tmp_path.glob(".*.part"))
-    save(tmp_path, at(2), best=True)
-    assert load(tmp_path).state["step"] == load_best(tmp_path).state["step"] == 2
+    save(tmp_path, at(2), best=2)
+    assert load(tmp_path).state["step"] == 2
+
+
+def test_what_was_cut_off_before_it_counted_is_neither_gone_on_from_nor_kept(tmp_path):
+    """Of a former process, which died when its checkpoint was in place and the pointer was not."""
+    for step in (1, 2, 4):
+        save(tmp_path, at(step))
+    (tmp_path / "latest").write_text("step-0000002")
+    assert load(tmp_path).state["step"] == 2
+    save(tmp_path, at(3))
+    assert names(tmp_path) == ["step-0000002", "step-0000003"]
 
 
 def test_a_disk_that_takes_no_more_bytes_leaves_the_former_one(tmp_path):
     """A real limit of the system: the file of the weights may not grow beyond 4 kB."""
-    save(tmp_path, at(1), best=False)
+    save(tmp_path, at(1))
     large = Checkpoint(weights={"w": torch.zeros(10_000)}, moments={}, state={"step": 2})
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, former[1]))
     try:
         with pytest.raises(InputError, match="could not be written"):
-            save(tmp_path, large, best=False)
+            save(tmp_path, large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)
     assert load(tmp_path).state["step"] == 1
@@ -179,22 +190,3 @@ def test_killed_anywhere_and_resumed_is_never_killed(tmp_path):
     assert {path.name for path in (tmp_path / "cut").iterdir()} == {
         path.name for path in (tmp_path / "whole").iterdir()
     }
-
-
-def test_a_kill_between_the_pointers_keeps_the_best(tmp_path, monkeypatch):
-    """`best` is replaced before `latest`: the run goes on from the former step and marks the same best again."""
-    save(tmp_path, at(1), best=True)
-    real = checkpoint.write_atomic
-
-    def die(path, content):
-        if path.name == "latest":
-            raise KeyboardInterrupt
-        real(path, content)
-
-    monkeypatch.setattr(checkpoint, "write_atomic", die)
-    with pytest.raises(KeyboardInterrupt):
-        save(tmp_path, at(2), best=True)
-    monkeypatch.undo()
-    assert load(tmp_path).state["step"] == 1
-    save(tmp_path, at(2), best=True)
-    assert load_best(tmp_path).state["step"] == load(tmp_path).state["step"] == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
@@ -24,6 +24,7 @@ from trimtab.model.adapters import (
     SCORE_IN_PEFT,
     WHOLE_FILE,
     save_adapter,
+    write_tensors,
 )
 from trimtab.model.load import Base
 from trimtab.model.peft_format import CONFIG_FILE
@@ -43,7 +44,7 @@ def save_classifier(base: Base, score_CD: Tensor, labels: Sequence[str], folder:
     save_adapter(base, folder)
     head = score_CD.detach().float().cpu().contiguous()
     if (folder / ADAPTER_FILE).is_file():
-        _write({**load_file(folder / ADAPTER_FILE), SCORE_IN_PEFT: head}, folder / ADAPTER_FILE)
+        write_tensors({**load_file(folder / ADAPTER_FILE), SCORE_IN_PEFT: head}, folder / ADAPTER_FILE)
         settings = read_object(folder / CONFIG_FILE)
         whole = {**settings, "task_type": "SEQ_CLS", "modules_to_save": [SCORE.partition(".")[0]]}
         write_json(folder / CONFIG_FILE, whole)
@@ -83,16 +84,10 @@ def _save_weights(base: Base, head: Tensor, folder: Path) -> None:
     body = {name for name, _ in base.model.named_parameters() if name.startswith(f"{base.model.base_model_prefix}.")}
     moved = {name: value for name, value in moved.items() if name in body}  # a classifier has no head over tokens
     if moved.keys() != body:
-        _write({**moved, SCORE: head}, folder / MOVED_FILE)
+        write_tensors({**moved, SCORE: head}, folder / MOVED_FILE)
         return
-    _write({**moved, SCORE: head}, folder / WHOLE_FILE)
+    write_tensors({**moved, SCORE: head}, folder / WHOLE_FILE)
     (folder / MOVED_FILE).unlink()
-
-
-def _write(tensors: dict[str, Tensor], path: Path) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    save_file(tensors, beside)
-    beside.replace(path)
 
 
 def _config(base: Base, labels: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the curves say: learning, memorising, still improving at the end; and when to stop."""
+"""What the curves say: learning, memorising, diverging, still improving at the end; and when to stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 LOSS_RISE, LOSS_FALL = 0.05, 0.02  # shares of the dev loss that count as a rise and as a fall
-Health = Literal["learning", "still improving", "memorising"]
+Health = Literal["learning", "still improving", "memorising", "diverging"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,9 @@ def should_stop(readings: Sequence[Reading], patience: int) -> bool:
 
 
 def health(readings: Sequence[Reading]) -> Health:
-    """What the whole curve says: memorising from a dev loss 5% above its lowest on, improving while it still fell by over 2%.
+    """What the whole curve says: improving while dev loss still fell by over 2% at the end, something is wrong when it is 5% above its lowest.
 
-    Without a dev loss, both are a change of the metric by more than one paired standard error. A run with fewer than two readings
+    Where train loss went on falling since then, it memorises; where that rose by 5% too, it diverges. Without a dev loss, these are a change of the metric by more than one paired standard error. A run with fewer than two readings
     is taken to be learning.
     """
     if len(readings) < 2:
@@ -79,8 +79,11 @@ def health(readings: Sequence[Reading]) -> Health:
     lowest = _lowest(readings)
     last, former = readings[-1], readings[-2]
     rise, fall = _badness(last) - _badness(lowest), _badness(former) - _badness(last)
-    if _exceeds(rise, _step(lowest, last, LOSS_RISE)) and last.train_loss < lowest.train_loss:
-        return "memorising"
+    if _exceeds(rise, _step(lowest, last, LOSS_RISE)):
+        if last.train_loss < lowest.train_loss:
+            return "memorising"
+        if last.train_loss - lowest.train_loss > LOSS_RISE * abs(lowest.train_loss):
+            return "diverging"
     if lowest is last and _exceeds(fall, _step(former, last, LOSS_FALL)):
         return "still improving"
     return "learning"
@@ -116,4 +119,5 @@ ADVICE: dict[Health, str] = {
     "learning": "",
     "still improving": "dev loss was still falling at the end: more epochs may help",
     "memorising": "train loss falls while dev loss rises: it memorises; the best weights were kept",
+    "diverging": "train loss and dev loss both rose: lower learning_rate; the best weights were kept",
 }
