@@ -141,9 +141,13 @@ def trained(name: str, folder: Path) -> None:
 
 
 def outcome(folder: Path) -> dict[str, str]:
-    """What a run has come to: a digest of every file of its weights. Raises what a damaged line of its events raises."""
+    """What a run has come to: what lies in its folder, with a digest of every file of its weights.
+
+    Raises InputError where a line of its events is damaged.
+    """
     list(read_lines(folder / "metrics.jsonl"))
-    return {path.name: sha256_file(path) for path in sorted((folder / "adapter").iterdir())}
+    digests = {path.name: sha256_file(path) for path in sorted((folder / "adapter").iterdir())}
+    return dict.fromkeys(sorted(path.name for path in folder.iterdir()), "") | digests
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,10 @@
-"""Checkpoints: the former one stays valid whatever happens while the next is written; killed and resumed is never killed."""
+"""Checkpoints: the former one stays valid whatever happens while the next is written; see `test_kills.py` for whole runs that are killed."""
 
-import random
 import resource
 import shutil
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from trimtab.base import files
 from trimtab.base.errors import InputError
@@ -129,64 +123,3 @@ def test_a_disk_that_takes_no_more_bytes_leaves_the_former_one(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, former)
     assert load(tmp_path).state["step"] == 1
     assert not list(tmp_path.glob(".*.part"))
-
-
-RUN = """
-import os, signal, sys, threading, time
-from pathlib import Path
-sys.path.insert(0, {helpers!r})
-from safetensors.torch import save_file
-from tiny_models import base_of, random_rows
-from trimtab.base.progress import Progress
-from trimtab.model.adapters import add_lora, trainable
-from trimtab.training import loop
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.sft import Supervised
-import torch
-torch.set_num_threads(1)
-loop.SAVE_SECONDS = 0.0
-base = base_of("llama")
-add_lora(base, 2, 4.0, seed=0)
-folder, dies_after, share = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-times = []
-
-def dies(event):
-    times.append(time.monotonic())
-    if len(times) == dies_after:  # within the step that follows, its save included
-        wait = share * (times[-1] - times[-2])
-        threading.Timer(wait, os.kill, (os.getpid(), signal.SIGKILL)).start()
-
-dev = Supervised(random_rows(5, seed=9), batch=5, seed=0)
-settings = LoopSettings(learning_rate=1e-2, epochs=8, evaluations=10, patience=99)
-train(
-    TrainingJob(
-        base=base,
-        objective=Supervised(random_rows(20), batch=4, seed=0),
-        settings=settings,
-        folder=folder,
-        evaluate=lambda: held_out(base, dev),
-        progress=Progress(listeners=[dies]),
-    )
-)
-save_file({{name: value.detach() for name, value in trainable(base.model).items()}}, folder / "final.safetensors")
-"""
-
-
-def run(folder, dies_after=0, share=0.0):
-    """The exit code of a run of 40 steps that dies some events after its start; with 0 it lives."""
-    script = RUN.format(helpers=str(Path(__file__).parents[1] / "model"))
-    return subprocess.run([sys.executable, "-c", script, str(folder), str(dies_after), str(share)]).returncode
-
-
-def test_killed_anywhere_and_resumed_is_never_killed(tmp_path):
-    """SIGKILL at random moments, most of which fall into a save, since every step saves."""
-    assert run(tmp_path / "whole") == 0
-    draw = random.Random(0)
-    for _ in range(4):
-        assert run(tmp_path / "cut", draw.randint(2, 7), draw.random()) == -signal.SIGKILL
-    assert run(tmp_path / "cut") == 0
-    left, right = (load_file(tmp_path / name / "final.safetensors") for name in ("whole", "cut"))
-    assert all(torch.equal(left[name], right[name]) for name in left)
-    assert {path.name for path in (tmp_path / "cut").iterdir()} == {
-        path.name for path in (tmp_path / "whole").iterdir()
-    }
