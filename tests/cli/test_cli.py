@@ -301,7 +301,7 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs):
         (InputError("is\nwrong", "do"), 2, "trimtab: is wrong; do"),
         (ZeroDivisionError("a\nb"), 2, "trimtab: internal error, ZeroDivisionError: a b; run it with TRIMTAB_DEBUG=1"),
         (PermissionError(13, "Permission denied", "x"), 2, "trimtab: x: access is denied; change the permissions"),
-        (MemoryError(), 2, "trimtab: the memory ran out; close other programs, lower batch in an [arm.NAME] table"),
+        (MemoryError(), 2, "trimtab: the memory ran out; close other programs, set base.precision"),
         (OSError("a\nb"), 2, "trimtab: a b; check the path"),
         (
             RuntimeError("No space left (os error 28)"),

@@ -252,7 +252,7 @@ def test_memory_that_runs_out_ends_that_arm_in_one_line_and_resume_tries_it_agai
         first = study(task, listeners=[])
     assert [arm.status for arm in first.arms] == ["failed", "done"]
     assert arm_of(first, "quick").why == (
-        "the memory ran out; close other programs, lower batch in an [arm.NAME] table, or choose a smaller base model; "
+        'the memory ran out; close other programs, set base.precision = "bf16", or choose a smaller base.model; '
         "--resume tries this arm again"
     )
     assert "Traceback" not in capsys.readouterr().err

@@ -1,21 +1,14 @@
-"""Checkpoints: the former one stays valid whatever happens while the next is written; killed and resumed is never killed."""
+"""Checkpoints: the former one stays valid whatever happens while the next is written; see `test_kills.py` for whole runs that are killed."""
 
-import random
 import resource
 import shutil
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from trimtab.base import files
 from trimtab.base.errors import InputError
-from trimtab.training import checkpoint
-from trimtab.training.checkpoint import Checkpoint, load, load_best, save
+from trimtab.training.checkpoint import Checkpoint, load, load_step, save
 
 
 def at(step):
@@ -30,8 +23,7 @@ def names(folder):
 
 def test_what_was_saved_is_loaded(tmp_path):
     assert load(tmp_path) is None
-    assert load_best(tmp_path) is None
-    save(tmp_path, at(3), best=False)
+    save(tmp_path, at(3))
     kept = load(tmp_path)
     assert kept.state == {"step": 3}
     assert torch.equal(kept.weights["w"], at(3).weights["w"])
@@ -40,16 +32,18 @@ def test_what_was_saved_is_loaded(tmp_path):
 
 def test_the_last_two_and_the_best_are_kept(tmp_path):
     for step in range(1, 7):
-        save(tmp_path, at(step), best=step == 2)
+        save(tmp_path, at(step), best=2 if step > 1 else None)
     assert names(tmp_path) == ["step-0000002", "step-0000005", "step-0000006"]
-    assert load_best(tmp_path).state["step"] == 2
+    assert load_step(tmp_path, 2).state["step"] == 2
+    with pytest.raises(InputError, match="damaged"):
+        load_step(tmp_path, 1)
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "moments.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage):
-    save(tmp_path, at(1), best=False)
-    save(tmp_path, at(2), best=False)
+    save(tmp_path, at(1))
+    save(tmp_path, at(2))
     victim = tmp_path / "step-0000002" / file
     if damage == "cut":
         victim.write_bytes(victim.read_bytes()[:-5])
@@ -62,8 +56,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage
 
 
 def test_a_lost_pointer_does_not_lose_the_run(tmp_path):
-    save(tmp_path, at(1), best=False)
-    save(tmp_path, at(2), best=False)
+    save(tmp_path, at(1))
+    save(tmp_path, at(2))
     (tmp_path / "latest").unlink()
     assert load(tmp_path).state["step"] == 2
     (tmp_path / "latest").write_text("step-0000009")
@@ -71,12 +65,12 @@ def test_a_lost_pointer_does_not_lose_the_run(tmp_path):
 
 
 def test_leftovers_of_a_killed_save_do_no_harm_and_go(tmp_path):
-    save(tmp_path, at(1), best=False)
+    save(tmp_path, at(1))
     (tmp_path / ".step-0000002.part").mkdir()
     (tmp_path / ".step-0000002.part" / "weights.safetensors").write_bytes(b"half")
     (tmp_path / ".latest.123.part").write_text("st")
     assert load(tmp_path).state["step"] == 1
-    save(tmp_path, at(3), best=False)
+    save(tmp_path, at(3))
     assert load(tmp_path).state["step"] == 3
     assert not list(tmp_path.glob(".*.part"))
 
@@ -84,7 +78,7 @@ def test_leftovers_of_a_killed_save_do_no_harm_and_go(tmp_path):
 @pytest.mark.parametrize("call", range(7))
 def test_a_write_that_fails_anywhere_leaves_the_former_one(tmp_path, monkeypatch, call):
     """The n-th time that something is made durable, the disk is full."""
-    save(tmp_path, at(1), best=True)
+    save(tmp_path, at(1), best=1)
     left, real = [call], files.os.fsync
 
     def fsync(descriptor):
@@ -94,107 +88,38 @@ def test_a_write_that_fails_anywhere_leaves_the_former_one(tmp_path, monkeypatch
         real(descriptor)
 
     monkeypatch.setattr(files.os, "fsync", fsync)
-    with pytest.raises(InputError, match=r"checkpoint of step 2 could not be written .*No space left.*--resume"):
-        save(tmp_path, at(2), best=True)
+    said = r"checkpoint of step 2 could not be written .*No space left.*; step-0000001 before it is intact; .*--resume"
+    with pytest.raises(InputError, match=said):
+        save(tmp_path, at(2), best=2)
     monkeypatch.undo()
     kept = load(tmp_path)
     assert torch.equal(kept.weights["w"], at(kept.state["step"]).weights["w"])
-    assert load_best(tmp_path).state["step"] in (1, 2)
+    assert load_step(tmp_path, 1).state["step"] == 1
     assert not list(tmp_path.glob(".*.part"))
-    save(tmp_path, at(2), best=True)
-    assert load(tmp_path).state["step"] == load_best(tmp_path).state["step"] == 2
+    save(tmp_path, at(2), best=2)
+    assert load(tmp_path).state["step"] == 2
+
+
+def test_what_was_cut_off_before_it_counted_is_neither_gone_on_from_nor_kept(tmp_path):
+    """Of a former process, which died when its checkpoint was in place and the pointer was not."""
+    for step in (1, 2, 4):
+        save(tmp_path, at(step))
+    (tmp_path / "latest").write_text("step-0000002")
+    assert load(tmp_path).state["step"] == 2
+    save(tmp_path, at(3))
+    assert names(tmp_path) == ["step-0000002", "step-0000003"]
 
 
 def test_a_disk_that_takes_no_more_bytes_leaves_the_former_one(tmp_path):
     """A real limit of the system: the file of the weights may not grow beyond 4 kB."""
-    save(tmp_path, at(1), best=False)
+    save(tmp_path, at(1))
     large = Checkpoint(weights={"w": torch.zeros(10_000)}, moments={}, state={"step": 2})
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, former[1]))
     try:
         with pytest.raises(InputError, match="could not be written"):
-            save(tmp_path, large, best=False)
+            save(tmp_path, large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)
     assert load(tmp_path).state["step"] == 1
     assert not list(tmp_path.glob(".*.part"))
-
-
-RUN = """
-import os, signal, sys, threading, time
-from pathlib import Path
-sys.path.insert(0, {helpers!r})
-from safetensors.torch import save_file
-from tiny_models import base_of, random_rows
-from trimtab.base.progress import Progress
-from trimtab.model.adapters import add_lora, trainable
-from trimtab.training import loop
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.sft import Supervised
-import torch
-torch.set_num_threads(1)
-loop.SAVE_SECONDS = 0.0
-base = base_of("llama")
-add_lora(base, 2, 4.0, seed=0)
-folder, dies_after, share = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-times = []
-
-def dies(event):
-    times.append(time.monotonic())
-    if len(times) == dies_after:  # within the step that follows, its save included
-        wait = share * (times[-1] - times[-2])
-        threading.Timer(wait, os.kill, (os.getpid(), signal.SIGKILL)).start()
-
-dev = Supervised(random_rows(5, seed=9), batch=5, seed=0)
-settings = LoopSettings(learning_rate=1e-2, epochs=8, evaluations=10, patience=99)
-train(
-    TrainingJob(
-        base=base,
-        objective=Supervised(random_rows(20), batch=4, seed=0),
-        settings=settings,
-        folder=folder,
-        evaluate=lambda: held_out(base, dev),
-        progress=Progress(listeners=[dies]),
-    )
-)
-save_file({{name: value.detach() for name, value in trainable(base.model).items()}}, folder / "final.safetensors")
-"""
-
-
-def run(folder, dies_after=0, share=0.0):
-    """The exit code of a run of 40 steps that dies some events after its start; with 0 it lives."""
-    script = RUN.format(helpers=str(Path(__file__).parents[1] / "model"))
-    return subprocess.run([sys.executable, "-c", script, str(folder), str(dies_after), str(share)]).returncode
-
-
-def test_killed_anywhere_and_resumed_is_never_killed(tmp_path):
-    """SIGKILL at random moments, most of which fall into a save, since every step saves."""
-    assert run(tmp_path / "whole") == 0
-    draw = random.Random(0)
-    for _ in range(4):
-        assert run(tmp_path / "cut", draw.randint(2, 7), draw.random()) == -signal.SIGKILL
-    assert run(tmp_path / "cut") == 0
-    left, right = (load_file(tmp_path / name / "final.safetensors") for name in ("whole", "cut"))
-    assert all(torch.equal(left[name], right[name]) for name in left)
-    assert {path.name for path in (tmp_path / "cut").iterdir()} == {
-        path.name for path in (tmp_path / "whole").iterdir()
-    }
-
-
-def test_a_kill_between_the_pointers_keeps_the_best(tmp_path, monkeypatch):
-    """`best` is replaced before `latest`: the run goes on from the former step and marks the same best again."""
-    save(tmp_path, at(1), best=True)
-    real = checkpoint.write_atomic
-
-    def die(path, content):
-        if path.name == "latest":
-            raise KeyboardInterrupt
-        real(path, content)
-
-    monkeypatch.setattr(checkpoint, "write_atomic", die)
-    with pytest.raises(KeyboardInterrupt):
-        save(tmp_path, at(2), best=True)
-    monkeypatch.undo()
-    assert load(tmp_path).state["step"] == 1
-    save(tmp_path, at(2), best=True)
-    assert load_best(tmp_path).state["step"] == load(tmp_path).state["step"] == 2

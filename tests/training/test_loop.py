@@ -168,7 +168,9 @@ def test_it_stops_early_when_dev_loss_rises(tmp_path):
 def test_a_loss_or_gradient_that_is_no_number_stops_with_the_checkpoint_intact(tmp_path, monkeypatch, through, value):
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     base = fresh()
-    with pytest.raises(DivergedError, match="step 4; the last checkpoint is intact: lower learning_rate"):
+    with pytest.raises(
+        DivergedError, match="step 4; the checkpoint of step 3 is intact: start again with a lower learning_rate"
+    ):
         train(job(base, tmp_path, objective=Bad(value, 3, through)))
     kept = checkpoint.load(tmp_path / "checkpoints")
     assert kept.state["step"] == 3
@@ -273,7 +275,27 @@ def test_the_weights_of_a_rung_are_its_last_not_the_best(tmp_path):
     assert part.best.step == 3
     assert same(weights(base), dict(checkpoint.load(asked.checkpoints).weights))
     assert train(asked).best.step == 3
-    assert same(weights(base), dict(checkpoint.load_best(asked.checkpoints).weights))
+    assert same(weights(base), dict(checkpoint.load_step(asked.checkpoints, 3).weights))
+
+
+def test_killed_before_the_first_checkpoint_counts_the_best_weights_still_come_out(tmp_path, monkeypatch):
+    """Nothing but a pointer is lacking: the state is found all the same, and its reading is the best of the run."""
+
+    def run(base, folder, *losses):
+        seen = iter(losses)
+        return train(job(base, tmp_path / folder, evaluate=lambda: Evaluation(dev_loss=next(seen))))
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    whole, again = fresh(), fresh()
+    run(whole, "whole", 1.0, 2.0, 3.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_atomic", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(fresh(), "cut", 1.0)
+    assert run(again, "cut", 2.0, 3.0).best.step == 3
+    assert same(weights(again), weights(whole))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

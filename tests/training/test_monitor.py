@@ -27,7 +27,8 @@ def curve(*points, metrics=None):
         ([(2.0, 2.0), (1.5, 1.6), (1.4, 1.59)], "learning"),
         ([(2.0, 2.0), (1.5, 1.6), (1.2, 1.3)], "still improving"),
         ([(2.0, 2.0), (1.0, 1.5), (0.4, 1.8)], "memorising"),
-        ([(2.0, 2.0), (1.0, 1.5), (1.2, 1.8)], "learning"),  # both rise: not memorising
+        ([(2.0, 2.0), (1.0, 1.5), (1.2, 1.8)], "diverging"),  # both rise
+        ([(2.0, 2.0), (1.0, 1.5), (1.02, 1.8)], "learning"),  # train loss within noise
         ([(2.0, 2.0), (1.0, 1.5), (0.9, 1.52)], "learning"),  # a rise within noise
     ],
 )
@@ -139,7 +140,7 @@ def scored(*points):
         ([(2.0, 0.5), (1.5, 0.6), (1.4, 0.61)], "learning"),
         ([(2.0, 0.5), (1.5, 0.6), (1.4, 0.7)], "still improving"),
         ([(2.0, 0.5), (1.5, 0.7), (1.0, 0.6)], "memorising"),
-        ([(2.0, 0.5), (1.5, 0.7), (1.6, 0.6)], "learning"),  # both got worse: not memorising
+        ([(2.0, 0.5), (1.5, 0.7), (1.6, 0.6)], "diverging"),  # both got worse
         ([(2.0, 0.5), (1.5, 0.7), (1.0, 0.69)], "learning"),  # a fall within noise
     ],
 )

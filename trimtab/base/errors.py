@@ -68,6 +68,10 @@ class DivergedError(TrimtabError, ArithmeticError):
     exit_code = EXIT_NO
 
 
+class MemoryRanOutError(TrimtabError, MemoryError):
+    """Training that found no memory left; the last good checkpoint is intact."""
+
+
 class StoppedError(TrimtabError, InterruptedError):
     """Stopped by a signal after everything was saved; the message names the command that goes on."""
 
@@ -102,14 +106,14 @@ def in_words(error: OSError) -> str:
 
 
 def memory_ran_out(error: BaseException) -> bool:
-    """Whether there was no memory left: Python's own error, that of a graphics card, or torch's words on a processor."""
+    """Whether there was no memory left: Python's own error, that of a graphics card, or torch's words."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool({"MemoryError", "OutOfMemoryError"} & kinds) or "can't allocate memory" in str(error)
+    said = str(error).lower()
+    named = any(words in said for words in ("can't allocate memory", "out of memory"))
+    return named or bool({"MemoryError", "OutOfMemoryError"} & kinds)
 
 
-NO_MEMORY = (
-    "the memory ran out; close other programs, lower batch in an [arm.NAME] table, or choose a smaller base model"
-)
+NO_MEMORY = 'the memory ran out; close other programs, set base.precision = "bf16", or choose a smaller base.model'
 
 
 def cannot_write(error: BaseException) -> bool:

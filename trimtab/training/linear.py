@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from trimtab.base.files import read_json, write_json
+from trimtab.base.files import read_json, replacing, write_json
 
 Turn = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 """Texts to features `[N, F]`."""
@@ -61,10 +61,10 @@ class LinearModel:
 
     def save(self, folder: Path, *, made_by: str = "") -> None:
         """Write weights as safetensors and the rest as JSON."""
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {"weights": self.weights_CF, "offsets": self.offsets_C, "idf": self.idf_F}
         # scikit-learn's weights lie column by column, and safetensors writes memory as it lies
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "linear.safetensors")
+        with replacing(folder / "linear.safetensors") as beside:
+            save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside)
         plain = {key: getattr(self, key) for key in ("features", "vocabulary", "dev_accuracy", "penalty")}
         write_json(folder / "linear.json", {**plain, "labels": list(self.labels), "made_by": made_by})
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from trimtab.base.errors import DivergedError, InputError, StoppedError
-from trimtab.base.files import locked
+from trimtab.base.errors import InputError, StoppedError
+from trimtab.base.files import locked, remove_cut
 from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.model.load import Base
 from trimtab.training import checkpoint as checkpoints
@@ -24,6 +24,7 @@ from trimtab.training.checkpoint import Checkpoint
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import ADVICE, Evaluation, Health, Reading, best_of, health, should_stop
 from trimtab.training.optim import Optimizer, Schedule, learning_rate_at
+from trimtab.training.stops import memory_told, require_numbers
 
 SAVE_SECONDS = 60.0
 VERSION = 3  # of a checkpoint's state; those before marked the best weights by another rule
@@ -133,6 +134,7 @@ class _State:
     loss_count: int = 0
     figure_sums: dict[str, float] = field(default_factory=dict)  # as loss_sum, since the last reading
     readings: list[Reading] = field(default_factory=list)
+    saved: int | None = None  # the step of the last checkpoint
 
     def to_json(self) -> dict[str, Any]:
         names = ("step", "seconds", "tokens", "loss_sum", "loss_count", "figure_sums")
@@ -149,39 +151,19 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
 
     `until` is a step to stop after, everything saved and that step's weights on; a later call goes on, with the same result to
     the bit as one that never stopped. Raises StoppedError after a signal, with everything saved; DivergedError when a loss, a
-    figure or the gradient is not finite; InputError for checkpoints of other data, settings, precision or version, and when one
-    cannot be written; BusyError when another process writes the folder.
+    figure or the gradient is not finite; MemoryRanOutError; InputError for checkpoints of other data, settings, precision or
+    version, and when one cannot be written; BusyError when another process writes the folder.
     """
-    with locked(job.folder), _graceful() as stop:
+    with locked(job.folder), _graceful() as stop, _optimizer(job) as optimizer:
+        remove_cut(job.folder)
         settings, steps, marks = job.settings, job.steps, job.marks
-        optimizer = Optimizer(
-            job.objective.parameters(job.base), weight_decay=settings.weight_decay, clip=settings.clip
-        )
         state = _resume(job, optimizer)
         last = steps if until is None else min(until, steps)
         began = last_save = time.monotonic()
         before = state.seconds
         stopped_early = should_stop(state.readings, settings.patience)
         while state.step < last and not stopped_early:
-            loss = 0.0
-            figures: dict[str, float] = {}
-            for batch in job.objective.batches(state.step):
-                part = job.objective.loss(job.base, batch)
-                part.value.backward()  # type: ignore[no-untyped-call]
-                optimizer.collect()
-                loss += float(part.value.detach())
-                _add(figures, part)
-                state.tokens += batch.row_tokens
-            norm = optimizer.clip_gradients()
-            _require_numbers(job, state.step + 1, {"loss": loss, "gradient norm": norm, **figures})
-            rate = learning_rate_at(state.step, steps, settings.learning_rate, settings.schedule)
-            optimizer.step(rate)
-            state.step += 1
-            state.loss_sum += loss
-            state.loss_count += 1
-            for name, value in figures.items():
-                state.figure_sums[name] = state.figure_sums.get(name, 0.0) + value
-            _tell_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
+            _step(job, optimizer, state)
             state.seconds = before + time.monotonic() - began
             evaluated = state.step in marks
             if evaluated:
@@ -189,11 +171,49 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
                 state.seconds = before + time.monotonic() - began
                 stopped_early = should_stop(state.readings, settings.patience)
             if evaluated or stop or state.step == last or time.monotonic() - last_save > SAVE_SECONDS:
-                _save(job, optimizer, state, best=evaluated and state.newest_is_best)
+                _save(job, optimizer, state)
                 last_save = time.monotonic()
             if stop:
                 raise StoppedError(f"stopped at step {state.step} of {steps}, all saved; go on with --resume")
         return _result(job, optimizer, state, finished=stopped_early or state.step == steps)
+
+
+@contextmanager
+def _optimizer(job: TrainingJob) -> Iterator[Optimizer]:
+    """The optimizer of what moves; however the run ends, no gradient of it is left."""
+    settings = job.settings
+    optimizer = Optimizer(job.objective.parameters(job.base), weight_decay=settings.weight_decay, clip=settings.clip)
+    try:
+        yield optimizer
+    finally:
+        optimizer.let_go()
+
+
+def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
+    """One optimizer step over its micro-batches, and its event."""
+    settings, steps = job.settings, job.steps
+    loss = 0.0
+    figures: dict[str, float] = {}
+    where = f"step {state.step + 1} of {steps}"
+    for batch in job.objective.batches(state.step):
+        with memory_told(job.base, where, state.saved, tokens=len(batch.ids_N)):
+            part = job.objective.loss(job.base, batch)
+            part.value.backward()  # type: ignore[no-untyped-call]
+            optimizer.collect()
+        loss += float(part.value.detach())
+        _add(figures, part)
+        state.tokens += batch.row_tokens
+    norm = optimizer.clip_gradients()
+    _require_numbers(job, state, state.step + 1, {"loss": loss, "gradient norm": norm, **figures})
+    rate = learning_rate_at(state.step, steps, settings.learning_rate, settings.schedule)
+    with memory_told(job.base, where, state.saved):
+        optimizer.step(rate)
+    state.step += 1
+    state.loss_sum += loss
+    state.loss_count += 1
+    for name, value in figures.items():
+        state.figure_sums[name] = state.figure_sums.get(name, 0.0) + value
+    _tell_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
 
 
 def held_out(base: Base, objective: Objective[Any]) -> Evaluation:
@@ -236,13 +256,9 @@ def _add(figures: dict[str, float], part: Loss, times: float = 1.0) -> None:
         figures[name] = figures.get(name, 0.0) + times * number
 
 
-def _require_numbers(job: TrainingJob, step: int, values: Mapping[str, float | None]) -> None:
-    for what, value in values.items():
-        if value is not None and not math.isfinite(value):
-            raise DivergedError(
-                f"{what} is {value} at step {step}; the last checkpoint is intact: "
-                f"lower learning_rate (now {job.settings.learning_rate:g})"
-            )
+def _require_numbers(job: TrainingJob, state: _State, step: int, values: Mapping[str, float | None]) -> None:
+    rate = job.settings.learning_rate if state.step else None
+    require_numbers(values, step=step, saved=state.saved, rate=rate, precision=job.base.precision)
 
 
 def _tell_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> None:
@@ -259,8 +275,9 @@ def _tell_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> N
 def _evaluate(job: TrainingJob, state: _State) -> None:
     if job.evaluate is None:
         return
-    seen = job.evaluate()
-    _require_numbers(job, state.step, {"dev loss": seen.dev_loss, "dev metric": seen.dev_metric, **seen.figures})
+    with memory_told(job.base, f"the look at dev after step {state.step} of {job.steps}", state.saved):
+        seen = job.evaluate()
+    _require_numbers(job, state, state.step, {"dev loss": seen.dev_loss, "dev metric": seen.dev_metric, **seen.figures})
     count = max(1, state.loss_count)
     reading = Reading(
         step=state.step,
@@ -278,10 +295,11 @@ def _evaluate(job: TrainingJob, state: _State) -> None:
     job.progress.emit("dev", **told, of=job.steps, best=state.newest_is_best, **figures, **marked)
 
 
-def _save(job: TrainingJob, optimizer: Optimizer, state: _State, *, best: bool) -> None:
+def _save(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     named = {"version": VERSION, "fingerprint": job.fingerprint, "precision": job.base.precision}
     kept = Checkpoint(weights=optimizer.weights(), moments=optimizer.moments(), state={**named, **state.to_json()})
-    checkpoints.save(job.checkpoints, kept, best=best)
+    checkpoints.save(job.checkpoints, kept, best=best_of(state.readings).step if state.readings else None)
+    state.saved = state.step
 
 
 def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
@@ -305,7 +323,8 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
             )
     optimizer.load_weights(found.weights)
     optimizer.load_moments(found.moments)
-    return _State(**{**saved, "readings": [_reading(reading) for reading in saved["readings"]]})
+    readings = [_reading(reading) for reading in saved.pop("readings")]
+    return _State(**saved, readings=readings, saved=saved["step"])
 
 
 def _reading(saved: Mapping[str, Any]) -> Reading:
@@ -316,9 +335,9 @@ def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: 
     """What came out; at the end of a run the best weights are put on, at a rung they stay as they are."""
     readings = tuple(state.readings)
     verdict = health(readings)
-    best = checkpoints.load_best(job.checkpoints) if finished else None
-    if best is not None:
-        optimizer.load_weights(best.weights)
+    best = best_of(readings) if readings else None
+    if finished and best is not None:
+        optimizer.load_weights(checkpoints.load_step(job.checkpoints, best.step).weights)
     if finished and ADVICE[verdict]:
         job.progress.emit("train", step=state.step, of=job.steps, note=ADVICE[verdict])
     return TrainResult(
@@ -326,7 +345,7 @@ def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: 
         steps=state.step,
         seconds=state.seconds,
         tokens=state.tokens,
-        best=best_of(readings) if readings else None,
+        best=best,
         health=verdict,
         readings=readings,
     )

@@ -1,4 +1,4 @@
-"""What the curves say: learning, memorising, still improving at the end; and when to stop."""
+"""What the curves say: learning, memorising, diverging, still improving at the end; and when to stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 LOSS_RISE, LOSS_FALL = 0.05, 0.02  # shares of the dev loss that count as a rise and as a fall
-Health = Literal["learning", "still improving", "memorising", "gaming"]
+Health = Literal["learning", "still improving", "memorising", "diverging", "gaming"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +72,11 @@ def should_stop(readings: Sequence[Reading], patience: int) -> bool:
 
 
 def health(readings: Sequence[Reading]) -> Health:
-    """What the whole curve says: memorising from a dev loss 5% above its lowest on, improving while it still fell by over 2%.
+    """What the whole curve says: improving while dev loss still fell by over 2% at the end, something is wrong when it is 5% above its lowest.
 
-    Without a dev loss, both are a change of the metric by more than one paired standard error. Gaming: answers earn more than they did
-    when the metric on dev was at its best, and the metric is clearly worse. A run with fewer than two readings is taken to be learning.
+    Where train loss went on falling since then, it memorises; where that rose by 5% too, it diverges. Without a dev loss, these are a
+    change of the metric by more than one paired standard error. Gaming: answers earn more than they did when the metric on dev was at
+    its best, and the metric is clearly worse. A run with fewer than two readings is taken to be learning.
     """
     if len(readings) < 2:
         return "learning"
@@ -85,8 +86,11 @@ def health(readings: Sequence[Reading]) -> Health:
     if "reward" in last.figures:
         if last.figures["reward"] > lowest.figures["reward"] and _exceeds(rise, paired_error(lowest, last)):
             return "gaming"
-    elif _exceeds(rise, _step(lowest, last, LOSS_RISE)) and last.train_loss < lowest.train_loss:
-        return "memorising"
+    elif _exceeds(rise, _step(lowest, last, LOSS_RISE)):
+        if last.train_loss < lowest.train_loss:
+            return "memorising"
+        if last.train_loss - lowest.train_loss > LOSS_RISE * abs(lowest.train_loss):
+            return "diverging"
     if lowest is last and _exceeds(fall, _step(former, last, LOSS_FALL)):
         return "still improving"
     return "learning"
@@ -123,4 +127,5 @@ ADVICE: dict[Health, str] = {
     "still improving": "dev loss was still falling at the end: more epochs may help",
     "memorising": "train loss falls while dev loss rises: it memorises; the best weights were kept",
     "gaming": "answers earn more while the metric on dev falls: the reward is gamed; the best weights by the metric were kept",
+    "diverging": "train loss and dev loss both rose: lower learning_rate; the best weights were kept",
 }

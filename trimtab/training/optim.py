@@ -77,6 +77,11 @@ class Optimizer:
         self._adam.zero_grad(set_to_none=True)
         self._publish()
 
+    def let_go(self) -> None:
+        """Drop the gradients of a step that came to no end: they hold memory, and the next one would add to them."""
+        for value in (*self.parameters.values(), *self.masters.values()):
+            value.grad = None
+
     def weights(self) -> dict[str, Tensor]:
         """The float32 values of everything that moves."""
         return {name: master.detach() for name, master in self.masters.items()}
