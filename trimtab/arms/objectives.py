@@ -12,7 +12,7 @@ from trimtab.base.grammar import HEAD
 from trimtab.base.records import Encoded, Example, Prompt, Split
 from trimtab.training.batch import Row
 from trimtab.training.head import Classification, Head, label_rows
-from trimtab.training.preference import Judged, Preference, judged_rows, usable
+from trimtab.training.preference import WITHOUT_REFERENCE, Judged, Preference, judged_rows, usable
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 DEV_ROWS = 96
@@ -76,19 +76,19 @@ def supervised_objectives(
     """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length."""
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder)
-        return Supervised(rows, batch=plan.batch, seed=plan.seed), None, 0
+        return Supervised(rows, batch=plan.batch, seed=plan.seed, keep=stage.rereads), None, 0
     splits = session.workspace.splits
 
-    def over(examples: Sequence[Example], seed: int, mix: PassageMix) -> tuple[Objective, int]:
+    def over(examples: Sequence[Example], seed: int, mix: PassageMix, *, keep: bool) -> tuple[Objective, int]:
         if head is not None and stage.name == HEAD:
             rows, skipped = head_rows(session, context, examples, plan.seed, mix)
-            return Classification(rows, head, batch=plan.batch, seed=seed), skipped
+            return Classification(rows, head, batch=plan.batch, seed=seed, keep=keep), skipped
         rows, skipped = training_rows(session, context, examples, plan.seed, mix)
-        return Supervised(rows, batch=plan.batch, seed=seed), skipped
+        return Supervised(rows, batch=plan.batch, seed=seed, keep=keep), skipped
 
-    objective, skipped = over(splits["train"], plan.seed, plan.mix)
+    objective, skipped = over(splits["train"], plan.seed, plan.mix, keep=stage.rereads)
     dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
-    return objective, over(dev, 0, USUAL_MIX)[0] if dev else None, skipped
+    return objective, over(dev, 0, USUAL_MIX, keep=True)[0] if dev else None, skipped
 
 
 def judged_objectives(
@@ -102,10 +102,12 @@ def judged_objectives(
     if skipped and not rows:
         problem = f"every preference is longer than the model's {session.context_tokens} tokens"
         raise InputError(problem, "shorten them", field="data.preferences")
-    objective = Preference(session.base, rows, stage.name, batch=plan.batch, seed=plan.seed)
+    keep = stage.rereads or stage.name not in WITHOUT_REFERENCE
+    objective = Preference(session.base, rows, stage.name, batch=plan.batch, seed=plan.seed, keep=keep)
 
-    def held_out_in(split: Split) -> Preference | None:
+    def held_out_in(split: Split, *, keep: bool) -> Preference | None:
         judged = usable(judged_answers(session, context, split)[0], stage.name)
-        return Preference(session.base, judged, stage.name, batch=plan.batch, seed=0) if judged else None
+        return Preference(session.base, judged, stage.name, batch=plan.batch, seed=0, keep=keep) if judged else None
 
-    return objective, held_out_in("dev"), held_out_in("test"), skipped
+    # those of the test are read once more, when all is trained
+    return objective, held_out_in("dev", keep=True), held_out_in("test", keep=False), skipped
