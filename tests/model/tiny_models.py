@@ -47,11 +47,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def plain_model(family: str, dtype: torch.dtype = torch.float32, attention: str = "eager") -> Any:
-    """The family's model with weights that depend on nothing but the family."""
+def plain_model(
+    family: str, dtype: torch.dtype = torch.float32, attention: str = "eager", pairs_of_layers: int = 1
+) -> Any:
+    """The family's model with weights that depend on nothing but the family and its depth."""
     kind, settings = FAMILIES[family]
     torch.manual_seed(0)
-    config = AutoConfig.for_model(kind, **{**_COMMON, **settings})
+    depth: dict[str, Any] = {"num_hidden_layers": 2 * pairs_of_layers}
+    if "layer_types" in settings:
+        depth["layer_types"] = settings["layer_types"] * pairs_of_layers
+    config = AutoConfig.for_model(kind, **{**_COMMON, **settings, **depth})
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     for name, parameter in model.named_parameters():
         if name.endswith(".bias"):  # made as zeros, they would hide that someone forgets them
@@ -59,9 +64,9 @@ def plain_model(family: str, dtype: torch.dtype = torch.float32, attention: str 
     return model.to(dtype).eval()
 
 
-def base_of(family: str, dtype: torch.dtype = torch.float32, folder: Path = Path()) -> Base:
+def base_of(family: str, dtype: torch.dtype = torch.float32, folder: Path = Path(), pairs_of_layers: int = 1) -> Base:
     """The same weights as `plain_model`, run as flat rows."""
-    model = plain_model(family, dtype, ATTENTION).requires_grad_(False)
+    model = plain_model(family, dtype, ATTENTION, pairs_of_layers).requires_grad_(False)
     precision = "bf16" if dtype == torch.bfloat16 else "fp32"
     return Base(model=model, tokenizer=None, precision=precision, folder=folder)
 

@@ -284,9 +284,9 @@ def test_the_reference_is_asked_only_where_the_loss_needs_it(monkeypatch):
     asked: list[int] = []
     plain = preferences.sums
 
-    def counted(base, answers):
+    def counted(base, answers, frozen):
         asked.append(sum(map(len, answers)))
-        return plain(base, answers)
+        return plain(base, answers, frozen)
 
     monkeypatch.setattr(preferences, "sums", counted)
     for name in LOSSES:

@@ -15,7 +15,7 @@ from trimtab.measurement.rewards import Reward
 from trimtab.model.classifier import Head
 from trimtab.training.batch import Row
 from trimtab.training.head import Classification, label_rows
-from trimtab.training.preference import Judged, Preference, judged_rows, usable
+from trimtab.training.preference import WITHOUT_REFERENCE, Judged, Preference, judged_rows, usable
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared
 from trimtab.training.rl import Reinforced
 from trimtab.training.sft import Supervised, answer_rows, document_rows
@@ -89,19 +89,19 @@ def supervised_objectives(
     """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length."""
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder)
-        return Supervised(rows, batch=plan.batch, seed=plan.seed), None, 0
+        return Supervised(rows, batch=plan.batch, seed=plan.seed, keep=stage.rereads), None, 0
     splits = session.workspace.splits
 
-    def over(examples: Sequence[Example], seed: int, mix: PassageMix) -> tuple[Objective, int]:
+    def over(examples: Sequence[Example], seed: int, mix: PassageMix, *, keep: bool) -> tuple[Objective, int]:
         if head is not None and stage.name == HEAD:
             rows, skipped = head_rows(session, context, examples, plan.seed, mix)
-            return Classification(rows, head, batch=plan.batch, seed=seed), skipped
+            return Classification(rows, head, batch=plan.batch, seed=seed, keep=keep), skipped
         rows, skipped = training_rows(session, context, examples, plan.seed, mix)
-        return Supervised(rows, batch=plan.batch, seed=seed), skipped
+        return Supervised(rows, batch=plan.batch, seed=seed, keep=keep), skipped
 
-    objective, skipped = over(splits["train"], plan.seed, plan.mix)
+    objective, skipped = over(splits["train"], plan.seed, plan.mix, keep=stage.rereads)
     dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
-    return objective, over(dev, 0, USUAL_MIX)[0] if dev else None, skipped
+    return objective, over(dev, 0, USUAL_MIX, keep=True)[0] if dev else None, skipped
 
 
 def judged_objectives(
@@ -116,17 +116,19 @@ def judged_objectives(
         problem = f"every preference is longer than the model's {session.context_tokens} tokens"
         raise InputError(problem, "shorten them", field="data.preferences")
 
-    def over(judged: Sequence[Judged], seed: int) -> Judging:
+    def over(judged: Sequence[Judged], seed: int, *, keep: bool) -> Judging:
         if head is not None and stage.name == REWARD:
             return BradleyTerry(compared(judged), head, batch=plan.batch, seed=seed)
-        return Preference(session.base, judged, stage.name, batch=plan.batch, seed=seed)
+        return Preference(session.base, judged, stage.name, batch=plan.batch, seed=seed, keep=keep)
 
-    def held_out_in(split: Split) -> Judging | None:
+    def held_out_in(split: Split, *, keep: bool) -> Judging | None:
         judged = judged_answers(session, context, split)[0]
         some = compared(judged) if stage.name == REWARD else usable(judged, stage.name)
-        return over(judged, 0) if some else None
+        return over(judged, 0, keep=keep) if some else None
 
-    return over(rows, plan.seed), held_out_in("dev"), held_out_in("test"), skipped
+    objective = over(rows, plan.seed, keep=stage.rereads or stage.name not in WITHOUT_REFERENCE)
+    # those of the test are read once more, when all is trained
+    return objective, held_out_in("dev", keep=True), held_out_in("test", keep=False), skipped
 
 
 def compared(rows: Sequence[Judged]) -> list[Compared]:

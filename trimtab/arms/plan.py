@@ -20,10 +20,16 @@ EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """Predicted seconds of one epoch of a stage, and how many there are."""
+    """Predicted seconds of one epoch of a stage, and how many there are; `once_seconds`: beside them, whatever their number."""
 
     epoch_seconds: float
     epochs: float
+    once_seconds: float = 0.0
+
+    def seconds(self, most: float = math.inf) -> float:
+        """Predicted seconds of at most so many epochs; of a part of one, so much less of what is spent once."""
+        epochs = min(self.epochs, most)
+        return self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +55,8 @@ class ArmPlan:
 
     def seconds(self, allowance: Allowance) -> float:
         """Predicted seconds with that allowance."""
-        most = float("inf") if allowance.epochs is None else allowance.epochs
-        training = sum(stage.epoch_seconds * min(stage.epochs, most) for stage in self.stages)
+        most = math.inf if allowance.epochs is None else allowance.epochs
+        training = sum(stage.seconds(most) for stage in self.stages)
         if self.stages:
             training += self.dev_seconds * evaluations(min(self.stages[-1].epochs, most))
         searching = min(self.search_seconds, allowance.search_seconds)

@@ -28,6 +28,11 @@ class Stage:
     epochs: float
     schedule: Schedule = "cosine"
 
+    @property
+    def rereads(self) -> bool:
+        """Whether rows are read more than once: by several epochs, or by the trials of a search, which keeps the rate constant."""
+        return self.epochs > 1 or self.schedule == "constant"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:

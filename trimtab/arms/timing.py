@@ -17,7 +17,7 @@ from trimtab.arms.ladder import LONGER, LOOKS, mixes
 from trimtab.arms.looks import DEV_QUESTIONS
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
-from trimtab.arms.recipe import Recipe, recipe_for
+from trimtab.arms.recipe import Recipe, Stage, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.search import MENUS, RATES, TrialPlan, planned
 from trimtab.arms.session import Session
@@ -30,7 +30,8 @@ from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.training.batch import MICRO_TOKENS
-from trimtab.training.predict import answering_mb, measure_rate, memory_mb
+from trimtab.training.frozen import frozen_bytes
+from trimtab.training.predict import TrainingRate, answering_mb, measure_rate, memory_mb
 from trimtab.training.rl import GROUP
 from trimtab.training.sft import document_rows
 
@@ -91,13 +92,22 @@ class _Rate:
         return replace(self, many=self.many * left, alone=self.alone * left)
 
 
+def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, *, kept: bool) -> StagePlan:
+    """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not."""
+    return StagePlan(
+        epoch_seconds=rate.epoch(tokens, kept=kept),
+        epochs=stage.epochs,
+        once_seconds=rate.once(tokens) if kept else 0.0,
+    )
+
+
 class _Timing:
     """Times a context or a way of training while there is time, and foretells it from what was timed where there is none."""
 
     def __init__(self, session: Session, seconds: float | None) -> None:
         self.session, self._end = session, math.inf if seconds is None else time.perf_counter() + seconds
         self._rates: dict[Context, _Rate] = {}  # answering costs alike for all weights
-        self._training: dict[str, float] = {}  # tokens a second by weights
+        self._training: dict[str, TrainingRate] = {}  # by weights
         self._embedded: float | None = None  # seconds a character
         self._index_is_charged = False  # to the first arm that needs it, where there was no time to make it now
 
@@ -141,9 +151,11 @@ class _Timing:
             tokens[made.stages[-1].name] = sum(len(answer.ids) for row in judged for answer in row.answers)
         if made.stages[-1].name in REWARDED:
             tokens[made.stages[-1].name] = self._tokens_of_rewards(each, speed, rate)
-        dev_loss = each * len(session.part("dev", DEV_ROWS)) / speed / STEP_PASSES
+        asked = round(each * len(session.part("dev", DEV_ROWS)))
+        dev_loss = speed.epoch(asked, kept=True) / STEP_PASSES
         look = dev_loss + rate.many * min(dev, DEV_QUESTIONS)
-        stages = [StagePlan(epoch_seconds=tokens[stage.name] / speed, epochs=stage.epochs) for stage in made.stages]
+        kept = {stage.name: self._kept(stage, round(tokens[stage.name])) for stage in made.stages}
+        stages = [_stage_plan(stage, tokens[stage.name], speed, kept=bool(kept[stage.name])) for stage in made.stages]
         return replace(
             plan,
             stages=tuple(stages),
@@ -159,7 +171,7 @@ class _Timing:
                     )
                 ),
             ),
-            memory_mb=memory_mb(session.base),
+            memory_mb=memory_mb(session.base, kept=max(kept.values()) + frozen_bytes(session.base, asked)),
             timed=rate.timed and timed,
         )
 
@@ -282,23 +294,31 @@ class _Timing:
 
     # ---- training
 
-    def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, float, bool]:
-        """Tokens of a training row, tokens that a step takes a second, and whether that was timed."""
+    def _kept(self, stage: Stage, tokens: int) -> int:
+        """Bytes of what frozen layers put out that a stage over so many tokens keeps."""
+        if stage.name in REWARDED:  # other rows at every step
+            return 0
+        searched = self.session.task.study.effort in MENUS and stage.name != "docs"
+        return frozen_bytes(self.session.base, tokens) if stage.rereads or searched else 0
+
+    def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, TrainingRate, bool]:
+        """Tokens of a training row, how fast steps go, and whether that was timed."""
         session = self.session
         passes = 2 * (2 * MICRO_TOKENS + rate.tokens) * STEP_PASSES * rate.token
         if self._setup(context) + passes + TIMED_SECONDS <= self.left:
             sample = training_rows(session, context, session.part("train", 2 * SAMPLE), 0)[0]
-            self._training[made.method] = measure_rate(session.base, sample, TIMED_SECONDS).tokens_per_second
+            self._training[made.method] = measure_rate(session.base, sample, TIMED_SECONDS)
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method], True
-        known = list(self._training.values())
-        speed = self._training.get(made.method) or (min(known) if known else 1 / (STEP_PASSES * max(rate.token, 1e-9)))
+        seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
+        speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
         return self._tokens(context) + self._answer_tokens(), speed, False
 
-    def _tokens_of_rewards(self, each: float, speed: float, rate: _Rate) -> float:
+    def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: _Rate) -> float:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
         answers = GROUP * self._answer_tokens()
         read = (each + answers) * (1 + 2 / STEP_PASSES)
-        return len(self.session.workspace.splits["train"]) * (GROUP * rate.many * speed + read)
+        drawn = GROUP * rate.many / speed.epoch(1, kept=False)
+        return len(self.session.workspace.splits["train"]) * (drawn + read)
 
     # ---- what is counted instead of timed
 

@@ -275,7 +275,7 @@ class _Making:
         mix = mix or self.plan.mix
         key = (stage.name, mix)
         if self._stage is None or self._stage[0] != key:
-            plan = replace(self.plan, mix=mix)
+            plan, self._stage = replace(self.plan, mix=mix), None  # what is kept for the rows before is let go of first
             objective: Objective
             dev: Objective | None
             if stage.name in JUDGED:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trimtab.base.records import Encoded
 from trimtab.model.attention import Segments
-from trimtab.training.tree import LEAST_SHARED, end_to_end, shared_tokens, tree_of
+from trimtab.training.tree import LEAST_SHARED, Tree, end_to_end, shared_tokens, tree_of
 
 # Tokens of one forward and backward pass: bounds memory, changes nothing else.
 MICRO_TOKENS = 512
@@ -52,7 +52,7 @@ class Batch:
     """Sequences laid end to end; the hidden state at `scored_M` in the flat row is scored with `labels_M`, weighted by `weights_M`.
 
     One position may stand several times with different labels, as the end of a prefix that several rows share does. `row_M` says
-    which of the `rows` a label belongs to; `row_tokens` counts the tokens of all of them, shared or not.
+    which of the `rows` a label belongs to; `row_tokens` counts the tokens of all of them, shared or not. `tree` says what each is made of.
     """
 
     ids_N: Tensor
@@ -64,6 +64,7 @@ class Batch:
     rows: int
     row_tokens: int
     layout: Segments
+    tree: Tree
 
     @property
     def trained_tokens(self) -> int:
@@ -98,6 +99,7 @@ def pack(rows: Sequence[Row], *, shared: bool = True) -> Batch:
         labels_M=torch.tensor(labels, dtype=torch.long),
         weights_M=torch.tensor(weights, dtype=torch.float32),
         layout=layout,
+        tree=tree,
     )
 
 
@@ -123,10 +125,20 @@ def step_batches(rows: Sequence[Row], *, batch: int, step: int, seed: int) -> li
 
     Weighted sums over the micro-batches then add up to the step's weighted mean, however it was split.
     """
+    return [pack(part) for part in _step_parts(rows, batch, step, seed)]
+
+
+def first_epoch(rows: Sequence[Row], *, batch: int, seed: int) -> list[list[Row]]:
+    """The rows of each micro-batch of the first epoch of `step_batches`."""
+    steps = range(steps_per_epoch(len(rows), batch))
+    return [part for step in steps for part in _step_parts(rows, batch, step, seed)]
+
+
+def _step_parts(rows: Sequence[Row], batch: int, step: int, seed: int) -> list[list[Row]]:
     chosen = [rows[number] for number in step_rows(len(rows), batch, step, seed)]
     total = sum(row.trained_tokens * row.weight for row in chosen)
     units = [(replace(row, weight=row.weight / total),) for row in chosen]
-    return [pack([row for unit in part for row in unit]) for part in micro_batches(units, MICRO_TOKENS)]
+    return [[row for unit in part for row in unit] for part in micro_batches(units, MICRO_TOKENS)]
 
 
 def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool = True) -> list[list[tuple[Row, ...]]]:

@@ -6,6 +6,7 @@ Shapes: M scored positions, D hidden size, C labels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,18 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
 from trimtab.model.classifier import Head
 from trimtab.model.load import Base
-from trimtab.training.batch import Batch, Row, step_batches, steps_per_epoch
+from trimtab.training.batch import Batch, Row, first_epoch, step_batches, steps_per_epoch
+from trimtab.training.frozen import FrozenLayers
 from trimtab.training.losses import Loss, scored_hidden
 
 
 class Classification:
     """Cross entropy over the labels, weighted, normalised over the whole optimizer step; moves the model's own and the head."""
 
-    def __init__(self, rows: Sequence[Row], head: Head, *, batch: int, seed: int) -> None:
+    def __init__(self, rows: Sequence[Row], head: Head, *, batch: int, seed: int, keep: bool = True) -> None:
+        """`keep`: rows are read often enough to keep what frozen layers put out for them."""
         self.rows, self.head, self.batch, self.seed = list(rows), head, batch, seed
+        self.frozen = FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed)) if keep else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -40,7 +44,7 @@ class Classification:
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """This micro-batch's share of the step's loss in nats a row, and of the accuracy, weighted alike."""
-        log_p_MC = self.head(scored_hidden(base, batch)).log_softmax(-1)
+        log_p_MC = self.head(scored_hidden(base, batch, self.frozen)).log_softmax(-1)
         labels_M, weights_M = batch.labels_M.to(log_p_MC.device), batch.weights_M.to(log_p_MC.device)
         log_p_M = log_p_MC.gather(1, labels_M[:, None])[:, 0]
         right_M = log_p_MC.argmax(-1) == labels_M

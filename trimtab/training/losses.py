@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trimtab.model.load import Base, softcap
 from trimtab.training.batch import Batch
+from trimtab.training.frozen import FrozenLayers
 
 CHUNK_BYTES = 48_000_000  # float32 logits of one chunk: each chunk reads the whole head once, so small ones are slow
 
@@ -32,10 +33,13 @@ class Loss:
     parts_M: Tensor | None = None
 
 
-def scored_hidden(base: Base, batch: Batch) -> Tensor:
-    """The last hidden states `hidden_MD` of the scored positions, one for each label."""
+def scored_hidden(base: Base, batch: Batch, frozen: FrozenLayers | None = None) -> Tensor:
+    """The last hidden states `hidden_MD` of the scored positions, one for each label; with `frozen`, where that has left off."""
     device = base.device
-    hidden_ND = base.hidden(batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
+    if frozen is None:
+        hidden_ND = base.hidden(batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
+    else:
+        hidden_ND = frozen.hidden(base, batch)
     # index_select, as its gradient adds up a position that stands several times in a fixed order on CPU
     return hidden_ND.index_select(0, batch.scored_M.to(device))
 

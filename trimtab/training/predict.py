@@ -12,6 +12,7 @@ import torch
 
 from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import trainable
+from trimtab.model.frozen import first_moving
 from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_tokens
 from trimtab.training.batch import MICRO_TOKENS, Row
@@ -20,24 +21,41 @@ from trimtab.training.sft import Supervised
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRate:
-    """Measured speed of forward and backward passes, tokens (prompt and answer) a second."""
+    """Measured speed of forward and backward passes, tokens (prompt and answer) a second.
+
+    `frozen_seconds`: what the frozen layers take for a token beyond that, once where what they put out is kept, else in every epoch.
+    """
 
     tokens_per_second: float
+    frozen_seconds: float = 0.0
 
-    def seconds(self, rows: Sequence[Row], epochs: float) -> float:
-        """Predicted seconds of training over `rows`."""
-        return sum(len(row.encoded.ids) for row in rows) * epochs / self.tokens_per_second
+    def once(self, tokens: float) -> float:
+        """Predicted seconds of reading what is kept of so many tokens."""
+        return tokens * self.frozen_seconds
+
+    def epoch(self, tokens: float, *, kept: bool) -> float:
+        """Predicted seconds of an epoch over so many tokens, beside what is spent once where that is `kept`."""
+        return tokens / self.tokens_per_second + (0.0 if kept else self.once(tokens))
 
 
 def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> TrainingRate:
-    """Run real steps on real rows for about `seconds` without moving a weight; the first, cold one is not counted."""
+    """Run real steps on real rows for about `seconds` without moving a weight; first, cold ones are not counted."""
     chosen, tokens = [], 0
     for row in rows:
         chosen.append(row)
         tokens += len(row.encoded.ids)
         if tokens > 2 * MICRO_TOKENS:  # several passes: one that is repeated stays in cache and promises too much
             break
-    objective = Supervised(chosen, batch=len(chosen), seed=0)
+    whole = Supervised(chosen, batch=len(chosen), seed=0, keep=False)
+    if not first_moving(base.model):
+        return TrainingRate(tokens_per_second=_measured(base, whole, tokens, seconds))
+    above = _measured(base, Supervised(chosen, batch=len(chosen), seed=0), tokens, seconds / 2)
+    every = _measured(base, whole, tokens, seconds / 2)
+    return TrainingRate(tokens_per_second=above, frozen_seconds=max(0.0, 1 / every - 1 / above))
+
+
+def _measured(base: Base, objective: Supervised, tokens: int, seconds: float) -> float:
+    """Tokens a second of an objective's first step, which has so many."""
     done, began = -tokens, time.perf_counter()
     while done <= 0 or time.perf_counter() - began < seconds:
         for batch in objective.batches(0):
@@ -47,13 +65,14 @@ def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> Train
         done += tokens
     for parameter in trainable(base.model).values():
         parameter.grad = None
-    return TrainingRate(tokens_per_second=done / (time.perf_counter() - began))
+    return done / (time.perf_counter() - began)
 
 
-def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS) -> float:
+def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS, kept: int = 0) -> float:
     """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and one pass's activations.
 
-    Activations are counted from the configuration: per token and layer about 10 hidden and 5 intermediate vectors are kept; what
+    `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
+    the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass; what
     changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys and values come on top.
     Moving numbers are counted at 16 bytes: a float32 master, its gradient and two moments.
     """
@@ -64,8 +83,9 @@ def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS) -> float:
     width += 4 * config.hidden_size if virtual else 0
     tokens = micro_tokens + virtual
     changed = sum(layer.kept(tokens) for layer in adapted_layers(base.model).values())
-    kept = (tokens * config.num_hidden_layers * width + changed) * size
-    return float((psutil.Process().memory_info().rss + moving + kept) / 1e6)
+    layers = config.num_hidden_layers - first_moving(base.model)
+    activations = (tokens * layers * width + changed) * size
+    return float((psutil.Process().memory_info().rss + moving + activations + kept) / 1e6)
 
 
 def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:

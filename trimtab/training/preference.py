@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.frozen import FrozenLayers
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden
 
 BETA = 0.1  # how closely the reference is kept to, by DPO, IPO and KTO; the weight of the odds in ORPO
@@ -139,8 +141,13 @@ class Preference:
     has the likelier tokens), and `margin`, by how many nats; of one-sided judgements the same against 0.
     """
 
-    def __init__(self, base: Base, rows: Sequence[Judged], loss: str, *, batch: int, seed: int) -> None:
-        """Raises InputError for rows that the loss cannot use; `base` is taken as the reference as it is now."""
+    def __init__(
+        self, base: Base, rows: Sequence[Judged], loss: str, *, batch: int, seed: int, keep: bool = True
+    ) -> None:
+        """Raises InputError for rows that the loss cannot use; `base` is taken as the reference as it is now.
+
+        `keep`: rows are read often enough, the reference's time among them, to keep what frozen layers put out for them.
+        """
         self.loss_name, self.batch, self.seed = loss, batch, seed
         self.rows = usable(rows, loss)
         if not self.rows:
@@ -150,9 +157,12 @@ class Preference:
             )
         self._base = base
         answers = [row.answers for row in self.rows]
-        self._reference = [(0.0,) * len(both) for both in answers] if loss in WITHOUT_REFERENCE else sums(base, answers)
         self._apart = _put_to_others(self.rows) if loss == "kto" else []
-        self._apart_reference = sums(base, self._apart)
+        self.frozen = FrozenLayers(partial(_passes, (answers, self._apart))) if keep else None
+        self._reference = [(0.0,) * len(both) for both in answers]
+        if loss not in WITHOUT_REFERENCE:
+            self._reference = sums(base, answers, self.frozen)
+        self._apart_reference = sums(base, self._apart, self.frozen)
         good = sum(row.weight for row in self.rows if row.chosen is not None)
         bad = sum(row.weight for row in self.rows if row.rejected is not None)
         rarer = min(good, bad) or 1.0
@@ -201,13 +211,13 @@ class Preference:
 
     def _divergence(self, numbers: Sequence[int]) -> float:
         """KTO's z of a step: how far answers put to other prompts have moved from the reference, in nats, at least 0."""
-        now = sums(self._base, [self._apart[number] for number in numbers])
+        now = sums(self._base, [self._apart[number] for number in numbers], self.frozen)
         gaps = [one - self._apart_reference[number][0] for (one,), number in zip(now, numbers, strict=True)]
         return max(0.0, math.fsum(gaps) / len(gaps))
 
     def loss(self, base: Base, batch: JudgedBatch) -> Loss:
         """This micro-batch's share of the step's loss and figures."""
-        log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
+        log_p_M = label_log_probabilities(base, scored_hidden(base, batch, self.frozen), batch.labels_M)
         device, sums_A = log_p_M.device, _by_row(log_p_M, batch)
         weights_A, reference_A, good_A = (one.to(device) for one in (batch.weights_A, batch.reference_A, batch.good_A))
         if self.loss_name == "kto":
@@ -249,18 +259,30 @@ def judged_rows(rows: Sequence[Judged], most: int) -> tuple[list[Judged], int]:
 
 
 @torch.no_grad()
-def sums(base: Base, answers: Sequence[tuple[Encoded, ...]]) -> list[tuple[float, ...]]:
+def sums(
+    base: Base, answers: Sequence[tuple[Encoded, ...]], frozen: FrozenLayers | None = None
+) -> list[tuple[float, ...]]:
     """The summed log-probabilities of the answers to each prompt, by the weights that are on, in nats."""
-    units = [tuple(Row(encoded=answer) for answer in both) for both in answers]
+    units = _units(answers)
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: list[tuple[float, ...]] = [()] * len(units)
     for part in micro_batches(units, MICRO_TOKENS):
         batch = pack([row for unit in part for row in unit])
-        log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
+        log_p_M = label_log_probabilities(base, scored_hidden(base, batch, frozen), batch.labels_M)
         of_row = iter(_by_row(log_p_M, batch).tolist())
         for unit in part:
             found[number_of[id(unit)]] = tuple(next(of_row) for _ in unit)
     return found
+
+
+def _units(answers: Sequence[tuple[Encoded, ...]]) -> list[tuple[Row, ...]]:
+    return [tuple(Row(encoded=answer) for answer in both) for both in answers]
+
+
+def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]]) -> list[list[Row]]:
+    """The rows of each pass of `sums` over each of the groups."""
+    parts = (part for answers in groups for part in micro_batches(_units(answers), MICRO_TOKENS))
+    return [[row for unit in part for row in unit] for part in parts]
 
 
 def _by_row(log_p_M: Tensor, batch: Batch) -> Tensor:

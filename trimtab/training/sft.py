@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from torch import nn
 
@@ -11,15 +12,18 @@ from trimtab.base.records import Document, Encoded
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
-from trimtab.training.batch import Batch, Row, step_batches, steps_per_epoch
+from trimtab.training.batch import Batch, Row, first_epoch, step_batches, steps_per_epoch
+from trimtab.training.frozen import FrozenLayers
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, weighted_cross_entropy
 
 
 class Supervised:
     """Cross entropy on the trained tokens, normalised over the whole optimizer step."""
 
-    def __init__(self, rows: Sequence[Row], *, batch: int, seed: int) -> None:
+    def __init__(self, rows: Sequence[Row], *, batch: int, seed: int, keep: bool = True) -> None:
+        """`keep`: rows are read often enough to keep what frozen layers put out for them."""
         self.rows, self.batch, self.seed = list(rows), batch, seed
+        self.frozen = FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed)) if keep else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -36,7 +40,7 @@ class Supervised:
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """This micro-batch's share of the step's loss: weights already carry the division by the step's tokens."""
-        hidden_MD = scored_hidden(base, batch)
+        hidden_MD = scored_hidden(base, batch, self.frozen)
         weights_M = batch.weights_M.to(hidden_MD.device)
         log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M, foretold_M=-weights_M)
         vocabulary = base.model.get_output_embeddings().weight.shape[0]

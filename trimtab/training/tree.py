@@ -25,6 +25,10 @@ class Tree:
         """Tokens that are read."""
         return sum(map(len, self.runs))
 
+    def row(self, path: Sequence[int]) -> tuple[int, ...]:
+        """The tokens of a row, by the runs that it is made of."""
+        return tuple(token for run in path for token in self.runs[run])
+
     def add(self, run: tuple[int, ...], parent: int | None) -> int:
         """A new run; its number."""
         self.runs.append(run)

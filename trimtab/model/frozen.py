@@ -1,0 +1,88 @@
+"""Where a pass may begin: layers below the first one that moves put out the same for the same tokens, so it can be read once and handed in.
+
+Shapes: N tokens of the flat row, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.model.attention import Layout
+from trimtab.model.load import Base
+from trimtab.model.virtual import virtual_of
+
+
+def first_moving(model: Any) -> int:
+    """The number of the first layer that holds something that moves, from 0.
+
+    0 as well where no pass may begin later: nothing moves, something before the layers does, virtual tokens are on, or upper layers
+    read keys of lower ones.
+    """
+    if virtual_of(model) is not None or getattr(model.config, "num_kv_shared_layers", None):
+        return 0
+    layers: list[int] = []
+    for name, parameter in model.base_model.named_parameters():
+        if parameter.requires_grad:
+            part, _, rest = name.partition(".")
+            if part == "layers":
+                layers.append(int(rest.partition(".")[0]))
+            elif not part.endswith("norm"):  # which stands behind the layers
+                return 0
+    return min(layers, default=0)
+
+
+@torch.no_grad()
+def entering(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor | None:
+    """What enters a layer, `hidden_ND` on the model's device; nothing from there on is computed.
+
+    None for an architecture whose layers hand on more than that.
+    """
+    found: list[Any] = []
+
+    def keep(_: Any, __: Any, out: Any) -> None:
+        found.append(out)
+        raise _ReachedError
+
+    handle = base.model.base_model.layers[layer - 1].register_forward_hook(keep)
+    try:
+        base.hidden(ids_N, positions_N, layout)
+    except _ReachedError:
+        pass
+    finally:
+        handle.remove()
+    out, shape = found[0], (1, len(ids_N), base.model.config.hidden_size)
+    return out[0] if isinstance(out, Tensor) and out.shape == shape else None
+
+
+def hidden_above(
+    base: Base, layer: int, inputs_ND: Tensor, ids_N: Tensor, positions_N: Tensor, layout: Layout
+) -> Tensor:
+    """Last hidden states `hidden_ND` of a flat row whose pass begins at a layer, with what `entering` gave for its tokens."""
+    with _in_place_of(base.model.base_model.layers[:layer], inputs_ND[None]):
+        return base.hidden(ids_N, positions_N, layout)
+
+
+class _ReachedError(Exception):
+    """The layer was reached, and the pass may end."""
+
+
+@contextmanager
+def _in_place_of(layers: Iterable[nn.Module], out: Tensor) -> Iterator[None]:
+    """Inside, these layers compute nothing and put out what is given."""
+
+    def given(*_: Any, **__: Any) -> Tensor:
+        return out
+
+    replaced = list(layers)
+    try:
+        for layer in replaced:
+            layer.forward = given
+        yield
+    finally:
+        for layer in replaced:
+            layer.__dict__.pop("forward", None)
