@@ -28,21 +28,25 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from trimtab.answering.engine import Engine, Request
+from trimtab.answering.sample import Sampling
 from trimtab.base import files
 from trimtab.base.files import read_lines, sha256_file, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
-from trimtab.model import adapters
+from trimtab.model import adapters, classifier
 from trimtab.model.adapters import add_lora
 from trimtab.model.attention import ATTENTION
+from trimtab.model.classifier import Head
 from trimtab.model.load import Base
 from trimtab.training import checkpoint, loop
-from trimtab.training import head as heads
 from trimtab.training.batch import Row
-from trimtab.training.head import Classification, Head, label_rows
+from trimtab.training.head import Classification, label_rows
 from trimtab.training.loop import LoopSettings, Objective, TrainingJob, held_out, train
 from trimtab.training.preference import Judged, Preference
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared
+from trimtab.training.rl import Reinforced, Rollout
 from trimtab.training.sft import Supervised
 
 RESULT = Path(__file__).resolve().parent / "results" / "kills.json"
@@ -111,11 +115,64 @@ def judged(base: Base, *, loss: str) -> Sides:
     )
 
 
+def compared(base: Base) -> Sides:
+    head = Head(SCORE_LABELS, base.model.config.hidden_size, seed=0)
+    train_rows, dev_rows = (
+        [
+            Compared(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))
+            for draw, prompt in prompts(count, seed)
+        ]
+        for count, seed in ((ROWS, 0), (DEV_ROWS, 1))
+    )
+    return BradleyTerry(train_rows, head, batch=BATCH, seed=0), BradleyTerry(dev_rows, head, batch=DEV_ROWS, seed=0)
+
+
+def rewarded(base: Base, *, loss: str) -> Sides:
+    def over(count: int, seed: int) -> Reinforced:
+        asked = [tuple(prompt) for _, prompt in prompts(count, seed)]
+        return Reinforced(base, count, partial(rollouts, base, asked), loss, batch=BATCH, seed=seed)
+
+    return over(ROWS, 0), over(DEV_ROWS, 1)
+
+
+def rollouts(base: Base, asked: Sequence[tuple[int, ...]], numbers: Sequence[int], step: int) -> list[list[Rollout]]:
+    """Three answers to each prompt; a token earns by being of the lower half."""
+    groups = []
+    for number in numbers:
+        requests = [
+            Request(
+                id=str(answer),
+                ids=asked[number],
+                max_new=6,
+                sampling=Sampling(temperature=1.0, seed=1000 * step + 10 * number + answer),
+                logprobs=True,
+            )
+            for answer in range(3)
+        ]
+        given = Engine(base, frozenset()).generate(requests)
+        groups.append(
+            [
+                Rollout(
+                    encoded=Encoded(
+                        ids=(*asked[number], *one.ids),
+                        trained=(False,) * len(asked[number]) + (True,) * len(one.ids),
+                    ),
+                    log_p=one.log_probabilities,
+                    reward=sum(token < VOCABULARY // 2 for token in one.ids) / len(one.ids),
+                )
+                for one in given
+            ]
+        )
+    return groups
+
+
 OBJECTIVES: dict[str, Callable[[Base], Sides]] = {
     "sft": partial(supervised, whole=False),
     "docs": partial(supervised, whole=True),
     "head": classification,
     **{loss: partial(judged, loss=loss) for loss in ("dpo", "ipo", "simpo", "orpo", "kto")},
+    "reward": compared,
+    **{loss: partial(rewarded, loss=loss) for loss in ("rloo", "grpo", "ppo")},
 }
 
 
@@ -134,8 +191,8 @@ def trained(name: str, folder: Path) -> None:
             fingerprint=name,
         )
     )
-    if isinstance(objective, Classification):
-        heads.save_head(base, objective.head, folder / "adapter")
+    if isinstance(objective, Classification | BradleyTerry):
+        classifier.save_head(base, objective.head, folder / "adapter")
     else:
         adapters.save_adapter(base, folder / "adapter")
 
@@ -184,7 +241,7 @@ class Watched:
             room.save_file = self.counted(room.save_file, torn=True)
         checkpoint.save = self.marked(checkpoint.save)
         adapters.save_adapter = self.marked(adapters.save_adapter)
-        heads.save_head = self.marked(heads.save_head)
+        classifier.save_head = self.marked(classifier.save_head)
 
     def counted(self, write: Callable[..., Any], *, torn: bool = False) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:

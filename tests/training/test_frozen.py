@@ -10,12 +10,13 @@ from tiny_models import FAMILIES, VOCABULARY, base_of, random_rows
 
 from trimtab.base.records import Encoded
 from trimtab.model.adapters import put_on, take_off, trainable, unfreeze
+from trimtab.model.classifier import Head
 from trimtab.model.frozen import entering, first_moving
 from trimtab.training import batch as batches_of
 from trimtab.training import frozen as frozen_of
 from trimtab.training.batch import Row, pack
 from trimtab.training.frozen import FrozenLayers, frozen_bytes
-from trimtab.training.head import Classification, Head, label_rows
+from trimtab.training.head import Classification, label_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.optim import Optimizer, learning_rate_at
 from trimtab.training.predict import measure_rate, memory_mb
