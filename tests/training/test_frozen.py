@@ -264,6 +264,10 @@ def test_a_pass_may_begin_where_the_first_layer_moves(family):
     base = base_of(family)
     assert first_moving(base.model) == 0  # nothing moves
     unfreeze(base, "freeze", layers=1)
+    assert first_moving(base.model) == 1
+    base.model.base_model.layers.requires_grad_(False)
+    assert first_moving(base.model) == 0  # the last norm alone
+    unfreeze(base, "freeze", layers=1)
     base.model.get_input_embeddings().weight.requires_grad_(True)
     assert first_moving(base.model) == 0
 

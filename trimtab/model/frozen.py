@@ -25,15 +25,15 @@ def first_moving(model: Any) -> int:
     """
     if virtual_of(model) is not None or getattr(model.config, "num_kv_shared_layers", None):
         return 0
-    layers: list[int] = []
-    for name, parameter in model.base_model.named_parameters():
-        if parameter.requires_grad:
-            part, _, rest = name.partition(".")
-            if part == "layers":
-                layers.append(int(rest.partition(".")[0]))
-            elif not part.endswith("norm"):  # which stands behind the layers
-                return 0
-    return min(layers, default=0)
+    found: list[int] = []
+    for name, parameter in model.base_model.named_parameters():  # in the order of a pass
+        part, _, rest = name.partition(".")
+        if not parameter.requires_grad or (found and part.endswith("norm")):  # behind the layers
+            continue
+        found.append(int(rest.partition(".")[0]) if part == "layers" else 0)
+        if not found[-1]:
+            break
+    return min(found, default=0)
 
 
 @torch.no_grad()
