@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import FOLDER, Workspace, open_workspace, require_sound
+from trimtab.base.display import Display
 from trimtab.base.errors import StoppedError
 from trimtab.base.files import refuse_links
-from trimtab.base.progress import Display, Listener, Progress
+from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task, load_task
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram
 from trimtab.studies.consent import require_consent
+from trimtab.studies.track import Tracking
 
 
 class Opening:
@@ -26,11 +28,17 @@ class Opening:
     """
 
     def __init__(
-        self, task: Task, listeners: Sequence[Listener] | None, scorer: ScorerFunction | None, stack: ExitStack
+        self,
+        task: Task,
+        listeners: Sequence[Listener] | None,
+        scorer: ScorerFunction | None,
+        track: str | None,
+        stack: ExitStack,
     ) -> None:
         self.task, self.again = task, ""
         self.display = Display() if listeners is None else None
         self.listeners: list[Listener] = [self.display] if self.display else list(listeners or ())
+        self.tracking = Tracking(track, task.task.name, self.note) if track else None
         self._scorer, self._stack = scorer, stack
 
     @cached_property
@@ -56,8 +64,16 @@ class Opening:
         return self._scorer
 
     def progress(self, file: Path | None = None, arm: str | None = None) -> Progress:
-        """The stream of events, written to `file` where one is given, and told to whoever listens."""
-        return Progress(path=file, listeners=self.listeners, arm=arm)
+        """The stream of events, written to `file` where one is given, and told to whoever listens and to the tracker."""
+        if self.tracking is None or file is None:
+            return Progress(path=file, listeners=self.listeners, arm=arm)
+        self.tracking.home = file.parent
+        return Progress(path=file, listeners=[*self.listeners, self.tracking], arm=arm)
+
+    def note(self, text: str) -> None:
+        """Tell whoever listens, in a line of its own that stays; not any more once a stop was asked for."""
+        with suppress(KeyboardInterrupt):
+            Progress(listeners=self.listeners).emit("track", note=text, stays=True)
 
 
 def loaded(task: str | Path | Task) -> Task:
@@ -76,12 +92,14 @@ def opened(
     scorer: ScorerFunction | None = None,
     scores: bool = True,
     proposes: Sequence[str] = (),
+    track: str | None = None,
 ) -> Iterator[Opening]:
     """Inside, a verb works on a task; `listeners` get every event, None shows progress on standard error.
 
     `arms` are those that will be asked, `scores` is whether their answers are scored, `proposes` are endpoints that are
-    asked for instructions. Raises ConsentError before anything is opened where the task asks for what was not allowed, InputError
-    for links in its `.trimtab/`, and StoppedError, with how to go on, in place of KeyboardInterrupt.
+    asked for instructions, `track` is the tracker that gets the figures of training. Raises ConsentError before anything is opened
+    where the task asks for what was not allowed, PackageError for a tracker that is not installed, InputError for one that is not
+    known and for links in its `.trimtab/`, and StoppedError, with how to go on, in place of KeyboardInterrupt.
     """
     require_consent(
         task,
@@ -93,9 +111,11 @@ def opened(
     )
     refuse_links(task.folder / FOLDER)
     with ExitStack() as stack:
-        opening = Opening(task, listeners, scorer, stack)
+        opening = Opening(task, listeners, scorer, track, stack)
         if opening.display:
             stack.callback(opening.display.close)
+        if opening.tracking:
+            stack.callback(opening.tracking.close)
         try:
             yield opening
         except StoppedError as error:

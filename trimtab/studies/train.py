@@ -55,16 +55,17 @@ def train(
     listeners: Sequence[Listener] | None = None,
 ) -> TrainedRun:
     """Train an arm's weights and keep them in `.trimtab/runs/ID/`.
+    track: str | None = None,
 
     `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer` is a function
     `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
-    standard error. Raises InputError for an arm without weights of its own and where a run to go on with was begun with others,
+    standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of training. Raises InputError for an arm without weights of its own and where a run to go on with was begun with others,
     StoppedError after a signal.
     """
     own = loaded(task)
     chosen = parse_arm(arm, own)
     with opened(
-        own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
+        own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer, track=track
     ) as opening:
         if not is_trained(chosen):
             score = opening.task.command(f"eval {arm}")
