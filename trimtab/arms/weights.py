@@ -9,6 +9,7 @@ from functools import partial, reduce
 from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on
+from trimtab.arms.canaries import exposure
 from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.ladder import LOOKS, Open, Setting, climb
@@ -21,7 +22,7 @@ from trimtab.base.grammar import HEAD, METHODS, PREFERENCES, is_trained
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
-from trimtab.base.results import ArmEffort, Trial
+from trimtab.base.results import ArmEffort, Exposure, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import merged, put_on, save_adapter
 from trimtab.training.head import Head, save_head
@@ -39,7 +40,8 @@ class Trained:
 
     `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
     the share that is told right, and of how many; None where no stage learns from judged answers.
-    `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it.
+    `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it. `exposure`: of the
+    canaries that they were trained on, where the task asks for any.
     """
 
     seconds: float = 0.0
@@ -53,6 +55,7 @@ class Trained:
     recipe: Recipe | None = None
     effort: ArmEffort | None = None
     pair_accuracy: tuple[float, int] | None = None
+    exposure: Exposure | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -128,6 +131,7 @@ def train_weights(
         recipe=plan,
         effort=reduce(ArmEffort.and_then, efforts) if efforts else None,
         pair_accuracy=making.pair_accuracy(),
+        exposure=exposure(session, progress) if "sft" in arm.stages else None,
     )
 
 

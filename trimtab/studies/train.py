@@ -20,6 +20,7 @@ from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
+from trimtab.base.results import Exposure
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.scorer import ScorerFunction
@@ -29,7 +30,7 @@ from trimtab.training.monitor import Health
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun(Shown):
-    """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept."""
+    """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept; `exposure`: of the canaries, where the task asks for any."""
 
     id: str
     arm: str
@@ -41,6 +42,7 @@ class TrainedRun(Shown):
     health: Health
     dev_loss: float | None
     dev_metric: float | None
+    exposure: Exposure | None = None
 
 
 def train(
@@ -53,9 +55,9 @@ def train(
     allow_commands: bool = False,
     scorer: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
+    track: str | None = None,
 ) -> TrainedRun:
     """Train an arm's weights and keep them in `.trimtab/runs/ID/`.
-    track: str | None = None,
 
     `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer` is a function
     `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
@@ -96,6 +98,7 @@ def train(
         health=trained.health,
         dev_loss=trained.best.dev_loss if trained.best else None,
         dev_metric=trained.best.dev_metric if trained.best else None,
+        exposure=trained.exposure,
     )
 
 

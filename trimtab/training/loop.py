@@ -215,22 +215,13 @@ def held_out(base: Base, objective: Objective[Any]) -> Evaluation:
             total += trained * sum(float(part.value) for part in parts)
             tokens += trained
             for batch, part in zip(batches, parts, strict=True):
-                rows += [trained * value for value in _by_row(batch, part)]
+                rows += [trained * value for value in part.by_row(batch)]
                 _add(figures, part, times=trained)
     return Evaluation(
         dev_loss=total / tokens,
         figures={name: value / tokens for name, value in figures.items()},
         rows=tuple(value * len(rows) / tokens for value in rows),
     )
-
-
-def _by_row(batch: Batch, part: Loss) -> list[float]:
-    """What each row of a batch adds to its loss; nothing where the objective does not tell."""
-    if part.parts_M is None:
-        return []
-    parts_M = part.parts_M.double().cpu()
-    sums: list[float] = parts_M.new_zeros(batch.rows).index_add(0, batch.row_M, parts_M).tolist()
-    return sums
 
 
 def _add(figures: dict[str, float], part: Loss, times: float = 1.0) -> None:
