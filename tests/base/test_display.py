@@ -124,7 +124,7 @@ def test_a_terminal_shows_the_curve_the_last_look_at_dev_and_the_end(monkeypatch
     monkeypatch.setenv("COLUMNS", "120")
     trained_on(monkeypatch, Display())
     # nine minutes for the eight steps since the first one, so 440 for the 391 that are left
-    end = "loss 0.5 █▇▆▅▄▃▂▁▁  dev loss 0.75  dev metric 0.5  trained in about 440 min"
+    end = "loss 0.5 █▇▆▅▄▃▂▁▁  dev loss 0.75  dev metric 0.5  ends in about 440 min"
     assert last_line(terminal) == f"lora       train   9/400  {end}"
 
 
@@ -162,4 +162,4 @@ def test_another_run_begins_a_curve_of_its_own(monkeypatch):
 def test_elsewhere_a_line_now_and_then_is_short_and_has_the_loss_and_the_last_look_at_dev(monkeypatch, capsys):
     trained_on(monkeypatch, Display())
     *_, last = capsys.readouterr().err.splitlines()
-    assert last == "lora       train   9/400  loss 0.5  dev loss 0.75  dev metric 0.5  trained in about 440 min"
+    assert last == "lora       train   9/400  loss 0.5  dev loss 0.75  dev metric 0.5  ends in about 440 min"

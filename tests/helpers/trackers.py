@@ -11,19 +11,27 @@ import pytest
 
 RUN = """
 class Run:
-    url, dir, fails_at = None, "here", None
+    url, dir, fails_at, order, wait = None, "here", None, [], None
 
     def __init__(self, **given):
         self.given, self.logged, self.closed = given, [], 0
         runs.append(self)
+        self.order.append(f"open {given.get('name')}")
+
+    @property
+    def steps(self):
+        return [step for step, _ in self.logged]
 
     def log(self, figures, step):
+        if type(self).wait:
+            type(self).wait()
         if step == self.fails_at:
             raise ConnectionError("gone")
         self.logged.append((step, dict(figures)))
 
     def finish(self):
         self.closed += 1
+        self.order.append(f"end {self.given.get('name')}")
 
 runs = []
 """
@@ -54,10 +62,7 @@ class EventFileWriter(Run):
         self.finish()
 """,
     },
-    "wandb": {
-        "wandb/__init__.py": LIKE_WANDB
-        + "from types import SimpleNamespace\nSettings, api = SimpleNamespace, SimpleNamespace(api_key=None)\n"
-    },
+    "wandb": {"wandb/__init__.py": LIKE_WANDB + "from types import SimpleNamespace as Settings\n"},
     "mlflow": {
         "mlflow/__init__.py": RUN
         + """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,26 +90,80 @@ def told(arm: str, run: str, step: int) -> dict[str, Any]:
     return {"stage": "train", "arm": arm, "seed": 0, "step": step, "of": 9, "run": run, "loss": float(step)}
 
 
+TURNS = [
+    told(arm, run, step)
+    for arm, run, step in (
+        *(("a", "sft-1", 1), ("a", "sft-2", 1), ("a", "sft-1", 2), ("a", "sft-2", 2)),
+        ("b", "sft", 1),
+    )
+]
+
+
 def test_trials_that_take_turns_stay_open_until_another_arm_is_trained(installed: None) -> None:
     tracking = Tracking("wandb", "task", lambda _: None)
-    for arm, run, step in (("a", "sft-1", 1), ("a", "sft-2", 1), ("a", "sft-1", 2), ("a", "sft-2", 2), ("b", "x", 1)):
-        assert sum(not run.closed for run in runs_of("wandb")) <= 2
-        tracking(told(arm, run, step))
-    first, second, other = runs_of("wandb")
-    assert [step for step, _ in first.logged] == [step for step, _ in second.logged] == [1, 2]
-    assert (first.closed, second.closed, other.closed) == (1, 1, 0)
+    for event in TURNS:
+        tracking(event)
     tracking.close()
-    assert other.closed == 1
+    assert [(run.given["name"], run.steps) for run in runs_of("wandb")] == [
+        ("a/sft-1", [1, 2]),
+        ("a/sft-2", [1, 2]),
+        ("b/sft", [1]),
+    ]
+    assert runs_of("wandb")[0].order == [
+        *("open a/sft-1", "open a/sft-2", "end a/sft-1", "end a/sft-2"),
+        *("open b/sft", "end b/sft"),
+    ]
 
 
-def test_without_a_key_of_the_users_own_nothing_is_sent(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    import wandb  # type: ignore[import-not-found]
+def test_trackio_has_one_run_at_a_time_and_goes_on_with_it_by_its_name(installed: None) -> None:
+    tracking = Tracking("trackio", "task", lambda _: None)
+    for event in TURNS:
+        tracking(event)
+    tracking.close()
+    names = [run.given["name"].removeprefix("/") for run in runs_of("trackio")]
+    assert names == ["a/sft-1", "a/sft-2", "a/sft-1", "a/sft-2", "b/sft"]
+    assert {run.given["resume"] for run in runs_of("trackio")} == {"allow"}
+    assert [word.split()[0] for word in runs_of("trackio")[0].order] == ["open", "end"] * 5
 
-    for key, mode in ((None, "offline"), ("k" * 40, None)):
-        monkeypatch.setattr(wandb.api, "api_key", key)
-        Tracking("wandb", "task", lambda _: None)(told("a", "sft", 1))
-        assert runs_of("wandb")[-1].given["mode"] == mode
-    assert runs_of("wandb")[-1].given["settings"].console == "off"
+
+def test_a_tracker_that_hangs_delays_no_training(installed: None) -> None:
+    runs_of("wandb")
+    gate = threading.Event()
+    sys.modules["wandb"].Run.wait = gate.wait
+    tracking = Tracking("wandb", "task", lambda _: None)
+    for event in TURNS:
+        tracking(event)  # would never return
+    gate.set()
+    tracking.close()
+    assert [run.closed for run in runs_of("wandb")] == [1, 1, 1]
+
+
+def test_without_a_key_of_the_users_own_nothing_is_sent(
+    installed: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(home))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+
+    def mode() -> str | None:
+        tracking = Tracking("wandb", "task", lambda _: None)
+        tracking(told("a", "sft", 1))
+        tracking.close()
+        given: dict[str, Any] = runs_of("wandb")[-1].given
+        assert given["settings"].console == "off"
+        return given["mode"]
+
+    assert mode() == "offline"
+    home.write_text("machine elsewhere.example login user password k\n")
+    assert mode() == "offline"
+    home.write_text("machine api.wandb.ai login user password k\n")
+    assert mode() is None
+    home.unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    assert mode() is None
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert mode() is None
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)
@@ -160,16 +215,18 @@ def test_tensorboard_reads_what_was_told_and_of_steps_told_twice_the_later(task:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     def stop(event: dict[str, Any]) -> None:
-        if event["stage"] == "train" and event["step"] == 3:
+        if event["stage"] == "train" and event["step"] == 4:
             raise KeyboardInterrupt
 
+    before: list[dict[str, Any]] = []
     with pytest.raises(StoppedError):
-        train(task, "quick", listeners=[stop], track="tensorboard")
+        train(task, "quick", listeners=[stop, before.append], track="tensorboard")
     folder, events = trained(task, resume="latest", track="tensorboard")
-    assert next(event["step"] for event in events if event["stage"] == "train") == 1
+    assert next(event["step"] for event in events if event["stage"] == "train") == 3  # the third is told again
     (place,) = {file.parent for file in (folder / "tensorboard").rglob("events.*")}
     found = EventAccumulator(str(place)).Reload()
-    expected = by_step([(event["step"], figures_of(event)) for event in events if figures_of(event)])
+    expected = by_step([(event["step"], figures_of(event)) for event in (*before, *events) if figures_of(event)])
+    assert len(expected) > 4
     names = {name for figures in expected.values() for name in figures}
     assert set(found.Tags()["scalars"]) == names
     for name in names:

@@ -98,7 +98,7 @@ class Display:
         if left is not None:
             parts.append(f"about {_minutes(left)} min left")
         elif training is not None and (rest := training.seconds_left(event, now)) is not None:
-            parts.append(f"trained in about {_minutes(rest)} min")
+            parts.append(f"ends in about {_minutes(rest)} min")
         if event.get("note"):
             parts.append(str(event["note"]))
         return parts

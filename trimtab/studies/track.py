@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
+from inspect import signature
+from netrc import NetrcParseError, netrc
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import sha256_text
@@ -24,12 +28,22 @@ QUIET = {
     "WANDB_SILENT": "true",
     "GRADIO_ANALYTICS_ENABLED": "False",
 }
+# What is written on the terminal may hold rows; code, packages and what else the machine does are nobody's business.
+_FIGURES_ALONE: Mapping[str, Any] = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
+_ONE_AT_A_TIME = ("trackio",)  # its `init` ends the run before it; one that goes on is taken up by its name
 _PLACES = ("step", "of", "seed")  # numbers of an event that are no figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunToTrack:
-    """One training run: of which task, in the folder of which study or run (`home`), its name there, and the first step that is told."""
+    """A step of a training run: of which task, in the folder of which study or run (`home`), and the run's name there."""
 
     task: str
     home: Path
@@ -54,6 +68,9 @@ class RunToTrack:
         return {"of": self.home.name, "arm": self.arm, "seed": self.seed, "run": self.run}
 
 
+_Figures = tuple[RunToTrack, Mapping[str, float]]
+
+
 class Log(Protocol):
     """An open run of a tracker; `where` says in words where to look at it."""
 
@@ -71,9 +88,9 @@ class Log(Protocol):
 class Tracking:
     """A listener that hands the figures of `train` and `dev` events to a tracker, each training run a run of its own.
 
-    Runs are open while their arm and seed are trained, as trials take turns. What the tracker raises is told once through `tell`, and
-    from then on nothing is handed over: no tracker ends a training. Raises InputError for a name that is no tracker's, PackageError
-    where it is not installed.
+    A thread of its own does it, so that a slow tracker delays no training and counts for none. Runs are open while their arm and seed are
+    trained, as trials take turns. What the tracker raises is told once through `tell`, and from then on nothing is handed over: no tracker
+    ends a training. Raises InputError for a name that is no tracker's, PackageError where it is not installed.
     """
 
     def __init__(self, tracker: str, task: str, tell: Callable[[str], None]) -> None:
@@ -84,38 +101,65 @@ class Tracking:
             raise PackageError(tracker, None, f"--track {tracker}")
         self.home = Path()
         self._tracker, self._task, self._tell = tracker, task, tell
+        self._given: SimpleQueue[_Figures | None] = SimpleQueue()
+        self._notes: SimpleQueue[str] = SimpleQueue()  # told by the thread that the display belongs to
+        self._thread: Thread | None = None
         self._open: dict[tuple[str, int, str], Log] = {}
         self._broken = self._told = False
 
     def __call__(self, event: Event) -> None:
         """Hand over the figures of an event, where it has any."""
         figures = figures_of(event)
-        if self._broken or not figures:
+        if not figures:
             return
-        key = (str(event["arm"]), int(event["seed"] or 0), str(event["run"]))
-        with redirect_stdout(sys.stderr):  # which is the result's alone
-            self._guarded(lambda: self._log(key, event["step"], figures))
+        if self._thread is None:
+            self._thread = Thread(target=self._work, daemon=True)
+            self._thread.start()
+        run = RunToTrack(
+            task=self._task,
+            home=self.home,
+            arm=str(event["arm"]),
+            seed=int(event["seed"] or 0),
+            run=str(event["run"]),
+            step=event["step"],
+        )
+        self._given.put((run, figures))
+        self._tell_notes()
 
     def close(self) -> None:
-        """End every run that is open."""
-        while self._open:
-            log = self._open.pop(next(iter(self._open)))
-            with redirect_stdout(sys.stderr):
-                self._guarded(log.close)
+        """Wait until all is handed over and every run is ended."""
+        if self._thread is not None:
+            self._given.put(None)
+            self._thread.join()
+            self._thread = None
+        self._tell_notes()
 
-    def _log(self, key: tuple[str, int, str], step: int, figures: Mapping[str, float]) -> None:
+    def _tell_notes(self) -> None:
+        while not self._notes.empty():
+            self._tell(self._notes.get())
+
+    def _work(self) -> None:
+        """What the thread does: figures as they come, then the ends of the runs."""
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        while (given := self._given.get()) is not None:
+            if not self._broken:
+                self._guarded(partial(self._log, *given))
+        for log in self._open.values():
+            self._guarded(log.close)
+        self._open.clear()
+
+    def _log(self, run: RunToTrack, figures: Mapping[str, float]) -> None:
+        key = (run.arm, run.seed, run.run)
         if key not in self._open:
-            for other in [other for other in self._open if other[:2] != key[:2]]:
-                self._open.pop(other).close()
-            for name, value in QUIET.items():
-                os.environ.setdefault(name, value)
-            arm, seed, run = key
-            place = RunToTrack(task=self._task, home=self.home, arm=arm, seed=seed, run=run, step=step)
-            self._open[key] = TRACKERS[self._tracker](place)
+            for other in list(self._open):
+                if other[:2] != key[:2] or self._tracker in _ONE_AT_A_TIME:
+                    self._open.pop(other).close()
+            self._open[key] = TRACKERS[self._tracker](run)
             if not self._told:
                 self._told = True
-                self._tell(f"figures of training: {self._open[key].where}")
-        self._open[key].log(step, figures)
+                self._notes.put(f"figures of training: {self._open[key].where}")
+        self._open[key].log(run.step, figures)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -123,7 +167,7 @@ class Tracking:
         except Exception as error:  # noqa: BLE001 - whatever a tracker raises, a training is worth more
             said = " ".join(f"{type(error).__name__}: {error}".split())
             if not self._broken:
-                self._tell(f"{self._tracker} failed, nothing more is handed to it: {said}")
+                self._notes.put(f"{self._tracker} failed, nothing more is handed to it: {said[:200]}")
             self._broken = True
 
 
@@ -168,7 +212,6 @@ class _Wandb:
 
     def __init__(self, run: RunToTrack) -> None:
         wandb: Any = import_module("wandb")
-        offline = "WANDB_MODE" not in os.environ and not wandb.api.api_key
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", run.task),
             group=run.home.name,
@@ -177,17 +220,26 @@ class _Wandb:
             config=run.settings,
             resume="allow",
             reinit="create_new",
-            mode="offline" if offline else None,
-            # what is written on the terminal may hold rows, and code and machine are nobody's business
-            settings=wandb.Settings(console="off", disable_code=True, disable_git=True, x_disable_stats=True),
+            mode=None if "WANDB_MODE" in os.environ or _is_logged_in() else "offline",
+            settings=wandb.Settings(**_FIGURES_ALONE),
         )
-        self.where = f"wandb, {self._run.url or self._run.dir}"
+        self.where = f"wandb, {self._run.url or f'offline in {Path(self._run.dir).parent}'}"
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self._run.log(dict(figures), step=step)
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _is_logged_in() -> bool:
+    """Whether the user has a key for Weights & Biases, in the environment or where `wandb login` puts it; nothing is asked."""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        known = netrc(os.environ.get("NETRC"))
+    except (OSError, NetrcParseError):
+        return "WANDB_API_KEY" in os.environ
+    return "WANDB_API_KEY" in os.environ or host in known.hosts
 
 
 class _MLflow:
@@ -224,15 +276,11 @@ class _Trackio:
     """Runs of the project that is named after the task, in trackio's own folder."""
 
     def __init__(self, run: RunToTrack) -> None:
-        trackio: Any = import_module("trackio")
-        self._run = trackio.init(
-            project=run.task,
-            name=run.label,
-            group=run.home.name,
-            config=run.settings,
-            resume="allow",
-            embed=False,
-            auto_log_gpu=False,
+        init = import_module("trackio").init
+        known = signature(init).parameters  # by version
+        off = {name: False for name in ("embed", "auto_log_gpu", "auto_log_cpu") if name in known}
+        self._run = init(
+            project=run.task, name=run.label, group=run.home.name, config=run.settings, resume="allow", **off
         )
         self.where = f"trackio show --project {run.task}"
 
