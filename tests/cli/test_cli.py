@@ -160,11 +160,11 @@ def test_arms_are_named_in_one_word(verbs):
 @pytest.mark.parametrize(("status", "code"), [("shown", 0), ("not_shown", 1)])
 def test_study_prints_the_table_or_one_object_and_exits_by_its_verdict(verbs, status, code):
     verbs["answers"]["study"] = result(status)
-    shown = invoke("study", "--budget", "20m", "-t", "x/trimtab.toml", "--allow-commands")
+    shown = invoke("study", "--budget", "20m", "-t", "x/trimtab.toml", "--allow-commands", "--track", "mlflow")
     assert shown.exit_code == code
     assert verbs["called"]["study"] == (
         (Path("x/trimtab.toml"),),
-        {"resume": None, "allow": (), "allow_commands": True, "budget": "20m", "arms": None},
+        {"resume": None, "allow": (), "allow_commands": True, "budget": "20m", "arms": None, "track": "mlflow"},
     )
     lines = shown.stdout.splitlines()
     row = next(line for line in lines if line.startswith("lora+rag"))
@@ -208,10 +208,10 @@ def test_check_exits_1_when_something_must_be_mended(verbs, monkeypatch):
 
 def test_each_option_reaches_its_function(verbs):
     verbs["answers"] |= {"train": estimate(0.5), "eval": result().arms[0], "runs": (estimate(0.5), estimate(0.6))}
-    assert invoke("train", "lora", "--seed", "3", "--resume", "R1").exit_code == 0
+    assert invoke("train", "lora", "--seed", "3", "--resume", "R1", "--track", "wandb").exit_code == 0
     assert verbs["called"]["train"] == (
         (Path("trimtab.toml"), "lora"),
-        {"seed": 3, "resume": "R1", "allow": (), "allow_commands": False},
+        {"seed": 3, "resume": "R1", "allow": (), "allow_commands": False, "track": "wandb"},
     )
     assert (
         invoke(

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from trimtab.base.display import Display
 from trimtab.base.errors import InputError
-from trimtab.base.progress import Display, Progress
+from trimtab.base.progress import Progress
 from trimtab.base.records import Hit, Passage, Refusal
 from trimtab.base.results import ArmResult, StudyResult, Verdict
 from trimtab.base.visible import said, visible

@@ -182,6 +182,7 @@ def _entry(name: str, index: int, scores: list[float]) -> dict[str, Any]:
         "chosen": {"shots": 4} if context == "few-shot" else {"passages": 3} if context == "rag" else {},
         "effort": _effort(name),
         "learning": _learning() if stages else None,
+        **({"exposure": EXPOSURE} if stages else {}),
     }
 
 
@@ -203,6 +204,9 @@ def _effort(name: str) -> dict[str, Any]:
     ]
     stopped = "budget" if name == "lora" else "no trial was better"
     return {"seconds": 60.0, "trials": trials, "stopped": stopped, "improving": name == "lora"}
+
+
+EXPOSURE = {"canaries": 16, "controls": 255, "mean": 3.456, "highest": 8.0, "possible": 8.0}
 
 
 def _learning() -> dict[str, Any]:

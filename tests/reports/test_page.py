@@ -73,7 +73,7 @@ def test_every_section_is_there_and_linked(make_study: Make, tmp_path: Path) -> 
     ids = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     due = [section.heading.id for section in view_of(read_study(folder)).sections]
-    assert len(due) == 14  # all but the classes: these answers are none
+    assert len(due) == 15  # all but the classes: these answers are none
     assert ids == due
     assert links == [f"#{name}" for name in due]
     assert not page.wrong

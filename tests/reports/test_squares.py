@@ -150,6 +150,6 @@ def test_composed_arms_stand_in_every_section(make_study: Callable[..., Path], t
     assert "shown passages looked up in the documents and shown the same worked examples before every question" in page
     for section in page.split("<section")[1:]:
         title = section.split('id="')[1].split('"')[0]
-        if title not in ("comparisons", "learning", "training", "data", "manifest"):
+        if title not in ("comparisons", "learning", "remembered", "training", "data", "manifest"):
             assert ">rag+few-shot<" in section, title
             assert ">api-x+rag+nearest-shots<" in section, title

@@ -63,7 +63,7 @@ def view(make_study: Make, tmp_path: Path) -> StudyView:
 
 def test_nothing_in_it_is_markup(view: StudyView) -> None:
     texts = list(words(view))
-    assert len(view.sections) == 15
+    assert len(view.sections) == 16
     assert not [text for text in texts if isinstance(text, Markup) or "</" in text or "&#" in text]
 
 
@@ -152,6 +152,14 @@ def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:
         "“Be short.”"
     ]  # the kept one, first
     assert "learning rate 0.0033, epochs 3" in str(trials["lora"][0][0])
+
+
+def test_what_is_remembered_is_told_of_arms_that_were_trained_on_canaries(view: StudyView) -> None:
+    assert view.remembered is not None
+    rows = {row[0].name: row[1:] for row in view.remembered.grid.rows if isinstance(row[0], ArmLabel)}
+    assert rows == dict.fromkeys(("lora", "lora+rag"), ("3.46", "8.00", "8"))
+    assert "16 made rows" in view.remembered.heading.lead
+    assert "255 rows like them" in view.remembered.heading.lead
 
 
 def test_what_more_labels_would_add_is_told(view: StudyView) -> None:

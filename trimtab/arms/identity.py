@@ -28,6 +28,7 @@ Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of
 TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that weights depend on
 # What decides which arms run and for how long (each arm's own share of it stands in its effort), and what the task is called.
 _NOT_SETTINGS = {"study": {"arms", "budget"}, "task": {"name"}}
+_AS_IF_NOT_SET = {"data.canaries": "0"}  # keys that came later, at the value that changes nothing
 _ASPECTS = {
     "rows": ("messages", "references"),
     "row weights": ("weight",),
@@ -82,7 +83,8 @@ def rows_depend_on(workspace: Workspace) -> dict[str, str]:
 def settings_of(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
     """The settings of these tables of the task file, or of all, as JSON by their dotted keys; comments and order do not count."""
     plain = task.model_dump(mode="json", exclude=_NOT_SETTINGS)
-    return dict(_flat("", {name: plain[name] for name in tables or plain}))
+    flat = _flat("", {name: plain[name] for name in tables or plain})
+    return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
 
 
 def differing(then: Depends, now: Depends) -> tuple[str, ...]:

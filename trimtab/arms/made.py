@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trimtab.arms.contexts import Context
 from trimtab.arms.recipe import Recipe
-from trimtab.base.results import ArmEffort, LearningCurve
+from trimtab.base.results import ArmEffort, Exposure, LearningCurve
 from trimtab.training.monitor import Health, Reading
 
 
@@ -27,7 +27,8 @@ class Trained:
 
     `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
     the share that is told right, and of how many; None where no stage learns from judged answers.
-    `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it.
+    `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it. `exposure`: of the
+    canaries that they were trained on, where the task asks for any.
     """
 
     seconds: float = 0.0
@@ -41,6 +42,7 @@ class Trained:
     recipe: Recipe | None = None
     effort: ArmEffort | None = None
     pair_accuracy: tuple[float, int] | None = None
+    exposure: Exposure | None = None
 
     @property
     def figures(self) -> dict[str, float]:

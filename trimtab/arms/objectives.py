@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trimtab.arms.canaries import canary_rows
 from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.recipe import Recipe, Stage
 from trimtab.arms.rollouts import Rollouts
@@ -86,7 +87,10 @@ def judged_answers(session: Session, context: Context, split: Split) -> tuple[li
 def supervised_objectives(
     session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
 ) -> tuple[Objective, Objective | None, int]:
-    """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length."""
+    """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length.
+
+    Canaries stand among the rows of `sft`, never among those of dev.
+    """
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder)
         return Supervised(rows, batch=plan.batch, seed=plan.seed, keep=stage.rereads), None, 0
@@ -100,6 +104,8 @@ def supervised_objectives(
         return Supervised(rows, batch=plan.batch, seed=seed, keep=keep), skipped
 
     objective, skipped = over(splits["train"], plan.seed, plan.mix, keep=stage.rereads)
+    if stage.name == "sft" and isinstance(objective, Supervised):
+        objective.rows += canary_rows(session)
     dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
     return objective, over(dev, 0, USUAL_MIX, keep=True)[0] if dev else None, skipped
 

@@ -24,7 +24,7 @@ from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
-from trimtab.base.results import ArmEffort, ArmResult, Classes, TokenFee, Usage
+from trimtab.base.results import ArmEffort, ArmResult, Classes, Exposure, TokenFee, Usage
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.measurement.calibration import LEAST_ROWS, mean_offsets
 from trimtab.measurement.evaluate import Scorer, evaluate
@@ -382,4 +382,5 @@ class ArmRunner:
             chosen=made.chosen,
             effort=made.effort,
             learning=made.learning,
+            exposure=Exposure.of_seeds([trained.exposure for trained in made.trained if trained.exposure]),
         )

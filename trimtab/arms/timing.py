@@ -142,7 +142,8 @@ class _Timing:
         made = recipe_for(session, arm, 0, by_need=session.task.study.effort in MENUS)
         prepare(session, made)
         each, speed, timed = self._training_rate(made, context, rate)
-        tokens = {"sft": each * len(splits["train"]), "head": each * len(splits["train"])}
+        canaries = session.task.data.canaries
+        tokens = {"sft": each * (len(splits["train"]) + canaries), "head": each * len(splits["train"])}
         if any(stage.name == "docs" for stage in made.stages):
             rows = document_rows(session.workspace.documents, session.encoder)
             tokens["docs"] = sum(len(row.encoded.ids) for row in rows)

@@ -9,6 +9,7 @@ from functools import partial, reduce
 from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on
+from trimtab.arms.canaries import exposure
 from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
 from trimtab.arms.ladder import LOOKS, Open, Setting, climb
@@ -97,6 +98,7 @@ def train_weights(
         recipe=plan,
         effort=reduce(ArmEffort.and_then, efforts) if efforts else None,
         pair_accuracy=making.pair_accuracy(),
+        exposure=exposure(session, progress) if "sft" in arm.stages else None,
     )
 
 

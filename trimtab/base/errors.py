@@ -44,10 +44,11 @@ class MissingError(TrimtabError, FileNotFoundError):
 
 
 class PackageError(TrimtabError, ImportError):
-    """An optional library that is not installed."""
+    """An optional library that is not installed; `extra` is ours that brings it, None where it is installed by its own name."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package}; install it with: pip install 'trimtab[{extra}]'")
+    def __init__(self, package: str, extra: str | None, purpose: str) -> None:
+        what = f"'trimtab[{extra}]'" if extra else package
+        super().__init__(f"{purpose} needs the package {package}; install it with: pip install {what}")
 
 
 class BusyError(TrimtabError, BlockingIOError):

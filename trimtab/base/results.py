@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -187,6 +187,28 @@ class LearningCurve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """How far made rows that were trained on stand out of `controls` like them that never were, in bits of exposure.
+
+    `possible` is the most that so many controls can show: the loss of a row is below that of all of them.
+    """
+
+    canaries: int
+    controls: int
+    mean: float
+    highest: float
+    possible: float
+
+    @classmethod
+    def of_seeds(cls, found: Sequence[Exposure]) -> Exposure | None:
+        """Of several runs the mean, and the highest of any; None for none."""
+        if not found:
+            return None
+        mean, highest = sum(one.mean for one in found) / len(found), max(one.highest for one in found)
+        return replace(found[0], mean=mean, highest=highest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
 
@@ -219,12 +241,15 @@ class ArmResult(Shown):
     chosen: Mapping[str, float | int | str] = field(default_factory=dict)
     effort: ArmEffort | None = None
     learning: LearningCurve | None = None
+    exposure: Exposure | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`."""
+        """As it stands in `study.json`; without canaries no word of exposure."""
         if self.status != "done":
             return {key: plain[key] for key in ("arm", "status", "why")}
         del plain["why"]
+        if self.exposure is None:
+            del plain["exposure"]
         return {**plain, **(plain["score"] or {})}
 
     @classmethod

@@ -104,6 +104,12 @@ class DataTable(Settings):
     split: SplitTable = SplitTable()
     leakage: Literal["stop", "report"] = "stop"
     train_on: Literal["all", "last"] = "all"
+    canaries: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="So many made rows with random digits are trained on too, to tell how much is remembered word for word.",
+    )
 
     @model_validator(mode="after")
     def _known_columns(self) -> DataTable:

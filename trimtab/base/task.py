@@ -267,6 +267,9 @@ def check_task(task: Task) -> None:
     if not task.data.examples and not task.data.documents:
         raise InputError("no examples and no documents", "set data.examples or data.documents", file=file, field="data")
     _check_reward(task)
+    if task.data.canaries and kind == "classify":
+        problem = "a canary's answer is random digits, and the answers of kind 'classify' are labels"
+        raise InputError(problem, "take it out", file=file, field="data.canaries")
     for key in ("examples", "test", "documents", "preferences"):
         for pattern in getattr(task.data, key):
             _check_path(task, key, pattern)

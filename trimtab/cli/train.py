@@ -14,6 +14,7 @@ from trimtab.cli.options import (
     JsonOption,
     ResumeOption,
     TaskOption,
+    TrackOption,
     loaded,
 )
 from trimtab.cli.output import Output
@@ -26,6 +27,7 @@ def command(
     resume: ResumeOption = None,
     allow: AllowOption = None,
     allow_commands: CommandsOption = False,
+    track: TrackOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one arm's weights and keep them as a run.
@@ -35,9 +37,12 @@ def command(
       trimtab train lora
       trimtab train lora+rag --task tickets/trimtab.toml --seed 1
       trimtab train lora --resume
+      trimtab train lora --track tensorboard
     """
     with Output(as_json) as output:
         own = loaded(task)
         from trimtab.studies.train import train
 
-        output.record(train(own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands))
+        output.record(
+            train(own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands, track=track)
+        )

@@ -23,6 +23,7 @@ from trimtab.base.results import (
     Comparison,
     Cost,
     Estimate,
+    Exposure,
     LearningCurve,
     StudyResult,
     TrivialArm,
@@ -55,6 +56,7 @@ class ArmEntry:
     chosen: Mapping[str, Any] = field(default_factory=dict)
     effort: ArmEffort | None = None
     learning: LearningCurve | None = None
+    exposure: Exposure | None = None
     train_seconds: float | None = None
     peak_memory_mb: float | None = None
     stored_bytes: float | None = None

@@ -78,8 +78,9 @@ def _found(view: StudyView) -> list[str]:
 def _made(view: StudyView) -> list[str]:
     """What was tried, the data, the plan against what came, the machine and the hashes."""
     lines: list[str] = []
-    if view.learning:
-        lines += [*_section(view.learning.heading), _text(view.learning.heading.lead), "", *_table(view.learning.grid)]
+    for told in (view.learning, view.remembered):
+        if told:
+            lines += [*_section(told.heading), _text(told.heading.lead), "", *_table(told.grid)]
     if view.effort:
         lines += [*_section(view.effort.heading), _text(view.effort.heading.lead), "", *_table(view.effort.grid)]
     if view.data:

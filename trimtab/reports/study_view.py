@@ -14,6 +14,7 @@ from trimtab.reports.learning import more_labels
 from trimtab.reports.made import made
 from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS
 from trimtab.reports.quality import quality, tradeoffs
+from trimtab.reports.remembered import remembered
 from trimtab.reports.top import top
 from trimtab.reports.view import StudyView
 
@@ -38,6 +39,7 @@ def view_of(study: StudyFolder) -> StudyView:
         slices=slices(study),
         effort=efforts(study),
         learning=more_labels(study),
+        remembered=remembered(study),
         training=training(study),
         data=audit(study),
         manifest=made(study),

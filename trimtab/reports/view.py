@@ -283,6 +283,14 @@ class MoreLabels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """The exposure of canaries, arm by arm."""
+
+    heading: Heading
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataRemark:
     """What an audit of the data said: `level` is stop, warn or note, `word` how that is written."""
 
@@ -330,6 +338,7 @@ AnySection = (
     | Slices
     | Efforts
     | MoreLabels
+    | Remembered
     | TrainingCurves
     | DataAudit
     | Made
@@ -354,6 +363,7 @@ class StudyView:
     slices: Slices | None
     effort: Efforts | None
     learning: MoreLabels | None
+    remembered: Remembered | None
     training: TrainingCurves | None
     data: DataAudit | None
     manifest: Made | None
@@ -364,7 +374,7 @@ class StudyView:
         """The sections that there are, in the order of the page."""
         every = (
             *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
-            *(self.answers, self.every, self.slices, self.effort, self.learning, self.training, self.data),
-            self.manifest,
+            *(self.answers, self.every, self.slices, self.effort, self.learning, self.remembered, self.training),
+            *(self.data, self.manifest),
         )
         return tuple(section for section in every if section is not None)

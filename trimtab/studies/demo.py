@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from trimtab.base.display import Display
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import describe as in_words
-from trimtab.base.progress import Display, Listener
+from trimtab.base.progress import Listener
 from trimtab.base.results import StudyResult
 from trimtab.base.task import Task, load_task
 from trimtab.model.catalog import pull, resolve

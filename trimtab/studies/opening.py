@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import FOLDER, Workspace, open_workspace, require_sound
+from trimtab.base.display import Display
 from trimtab.base.errors import StoppedError
 from trimtab.base.files import refuse_links
-from trimtab.base.progress import Display, Listener, Progress
+from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task, load_task
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram
 from trimtab.studies.consent import require_consent
+from trimtab.studies.track import Tracking
 
 
 class Opening:
@@ -31,11 +33,13 @@ class Opening:
         listeners: Sequence[Listener] | None,
         scorer: ScorerFunction | None,
         reward: ScorerFunction | None,
+        track: str | None,
         stack: ExitStack,
     ) -> None:
         self.task, self.again = task, ""
         self.display = Display() if listeners is None else None
         self.listeners: list[Listener] = [self.display] if self.display else list(listeners or ())
+        self.tracking = Tracking(track, task.task.name, self.note) if track else None
         self._scorer, self._reward, self._stack = scorer, reward, stack
 
     @cached_property
@@ -70,8 +74,16 @@ class Opening:
         return self._reward
 
     def progress(self, file: Path | None = None, arm: str | None = None) -> Progress:
-        """The stream of events, written to `file` where one is given, and told to whoever listens."""
-        return Progress(path=file, listeners=self.listeners, arm=arm)
+        """The stream of events, written to `file` where one is given, and told to whoever listens and to the tracker."""
+        if self.tracking is None or file is None:
+            return Progress(path=file, listeners=self.listeners, arm=arm)
+        self.tracking.home = file.parent
+        return Progress(path=file, listeners=[*self.listeners, self.tracking], arm=arm)
+
+    def note(self, text: str) -> None:
+        """Tell whoever listens, in a line of its own that stays; not any more once a stop was asked for."""
+        with suppress(KeyboardInterrupt):
+            Progress(listeners=self.listeners).emit("track", note=text, stays=True)
 
 
 def loaded(task: str | Path | Task) -> Task:
@@ -92,12 +104,15 @@ def opened(
     scores: bool = True,
     rewards: bool = False,
     proposes: Sequence[str] = (),
+    track: str | None = None,
 ) -> Iterator[Opening]:
     """Inside, a verb works on a task; `listeners` get every event, None shows progress on standard error.
 
     `arms` are those that will be asked, `scores` is whether their answers are scored, `rewards` whether a stage learns from what
-    `[reward]` says of them, `proposes` are endpoints that are asked for instructions. `reward` takes the place of the reward's program. Raises ConsentError before anything is opened where the task asks for what was not allowed, InputError
-    for links in its `.trimtab/`, and StoppedError, with how to go on, in place of KeyboardInterrupt.
+    `[reward]` says of them, `proposes` are endpoints that are asked for instructions, `track` is the tracker that gets the figures of
+    training. `reward` takes the place of the reward's program. Raises ConsentError before anything is opened where the task asks for
+    what was not allowed, PackageError for a tracker that is not installed, InputError for one that is not known and for links in its
+    `.trimtab/`, and StoppedError, with how to go on, in place of KeyboardInterrupt.
     """
     require_consent(
         task,
@@ -110,9 +125,11 @@ def opened(
     )
     refuse_links(task.folder / FOLDER)
     with ExitStack() as stack:
-        opening = Opening(task, listeners, scorer, reward, stack)
+        opening = Opening(task, listeners, scorer, reward, track, stack)
         if opening.display:
             stack.callback(opening.display.close)
+        if opening.tracking:
+            stack.callback(opening.tracking.close)
         try:
             yield opening
         except StoppedError as error:

@@ -75,6 +75,7 @@ def study(
     scorer: ScorerFunction | None = None,
     reward: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
+    track: str | None = None,
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
 
@@ -82,7 +83,8 @@ def study(
     `arms`, which a study keeps when it goes on. `allow`: addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders
     that the task file may ask for beyond its own folder.
     `scorer` and `reward` are functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every
-    event; None shows progress on standard error. Raises InputError for data that cannot carry a study, for a budget that no arm fits
+    event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of
+    training. Raises InputError for data that cannot carry a study, for a budget that no arm fits
     and for a study to go on with that was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
     """
     own = loaded(task)
@@ -102,6 +104,7 @@ def study(
         reward=reward,
         rewards=any(map(is_rewarded, own.arms)),
         proposes=proposing(own, own.arms),
+        track=track,
     ) as opening:
         home = opening.workspace.folder / "studies"
         with locked(home):

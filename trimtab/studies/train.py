@@ -21,6 +21,7 @@ from trimtab.base.grammar import is_rewarded, is_trained, method_of
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
+from trimtab.base.results import Exposure
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.scorer import ScorerFunction
@@ -33,6 +34,7 @@ class TrainedRun(Shown):
     """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept.
 
     `pair_accuracy`: of the judged answers that are held out for the test, the share that is told right; None where none was learnt from.
+    `exposure`: of the canaries, where the task asks for any.
     """
 
     id: str
@@ -46,6 +48,7 @@ class TrainedRun(Shown):
     dev_loss: float | None
     dev_metric: float | None
     pair_accuracy: float | None
+    exposure: Exposure | None = None
 
 
 def train(
@@ -59,12 +62,14 @@ def train(
     scorer: ScorerFunction | None = None,
     reward: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
+    track: str | None = None,
 ) -> TrainedRun:
     """Train an arm's weights and keep them in `.trimtab/runs/ID/`.
 
     `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer` and `reward` are
     functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every event; None shows progress on
-    standard error. Raises InputError for an arm without weights of its own and where a run to go on with was begun with others,
+    standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of training. Raises InputError for an
+    arm without weights of its own and where a run to go on with was begun with others,
     StoppedError after a signal.
     """
     own = loaded(task)
@@ -78,6 +83,7 @@ def train(
         scorer=scorer,
         reward=reward,
         rewards=is_rewarded(chosen),
+        track=track,
     ) as opening:
         if not is_trained(chosen):
             score = opening.task.command(f"eval {arm}")
@@ -98,6 +104,7 @@ def train(
         dev_loss=trained.best.dev_loss if trained.best else None,
         dev_metric=trained.best.dev_metric if trained.best else None,
         pair_accuracy=trained.pair_accuracy[0] if trained.pair_accuracy else None,
+        exposure=trained.exposure,
     )
 
 

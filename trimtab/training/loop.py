@@ -76,8 +76,8 @@ class TrainingJob:
     """All that `train` needs; checkpoints lie in `folder`.
 
     `evaluate` looks at dev with the weights as they are; without it nothing stops early and the last weights are kept.
-    `fingerprint` names data and settings: a run is never resumed on others. `note` and `trial` (which of several runs of one
-    stage this is) stand in every event.
+    `fingerprint` names data and settings: a run is never resumed on others. `note`, `trial` (which of several runs of one
+    stage this is) and `run` stand in every event.
     """
 
     base: Base
@@ -93,7 +93,14 @@ class TrainingJob:
     @property
     def marked(self) -> dict[str, Any]:
         """What stands in every event."""
-        return {name: text for name, text in (("note", self.note), ("trial", self.trial)) if text}
+        named = (("note", self.note), ("trial", self.trial), ("run", self.run))
+        return {name: text for name, text in named if text}
+
+    @property
+    def run(self) -> str:
+        """Where its folder lies, seen from the file of events: no two runs of a study have the same."""
+        home = self.progress.path.parent if self.progress.path else self.folder.parent
+        return self.folder.relative_to(home).as_posix() if self.folder.is_relative_to(home) else self.folder.name
 
     @property
     def steps(self) -> int:
@@ -232,22 +239,13 @@ def held_out(base: Base, objective: Objective[Any]) -> Evaluation:
             total += trained * sum(float(part.value) for part in parts)
             tokens += trained
             for batch, part in zip(batches, parts, strict=True):
-                rows += [trained * value for value in _by_row(batch, part)]
+                rows += [trained * value for value in part.by_row(batch)]
                 _add(figures, part, times=trained)
     return Evaluation(
         dev_loss=total / tokens,
         figures={name: value / tokens for name, value in figures.items()},
         rows=tuple(value * len(rows) / tokens for value in rows),
     )
-
-
-def _by_row(batch: Batch, part: Loss) -> list[float]:
-    """What each row of a batch adds to its loss; nothing where the objective does not tell."""
-    if part.parts_M is None:
-        return []
-    parts_M = part.parts_M.double().cpu()
-    sums: list[float] = parts_M.new_zeros(batch.rows).index_add(0, batch.row_M, parts_M).tolist()
-    return sums
 
 
 def _add(figures: dict[str, float], part: Loss, times: float = 1.0) -> None:
@@ -291,7 +289,7 @@ def _evaluate(job: TrainingJob, state: _State) -> None:
     state.readings.append(reading)
     told = reading.to_json()
     figures, _ = told.pop("figures"), told.pop("rows")
-    marked: dict[str, Any] = {"trial": job.trial} if job.trial else {}
+    marked = {name: text for name, text in job.marked.items() if name != "note"}
     job.progress.emit("dev", **told, of=job.steps, best=state.newest_is_best, **figures, **marked)
 
 

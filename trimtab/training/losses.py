@@ -32,6 +32,14 @@ class Loss:
     figures: Mapping[str, Tensor | float] = field(default_factory=dict)
     parts_M: Tensor | None = None
 
+    def by_row(self, batch: Batch) -> list[float]:
+        """What each row of the batch adds to it; nothing where the objective does not tell."""
+        if self.parts_M is None:
+            return []
+        parts_M = self.parts_M.double().cpu()
+        sums: list[float] = parts_M.new_zeros(batch.rows).index_add(0, batch.row_M, parts_M).tolist()
+        return sums
+
 
 def scored_hidden(base: Base, batch: Batch, frozen: FrozenLayers | None = None) -> Tensor:
     """The last hidden states `hidden_MD` of the scored positions, one for each label; with `frozen`, where that has left off."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
+import torch
 from torch import nn
 
 from trimtab.base.errors import InputError
@@ -12,7 +14,16 @@ from trimtab.base.records import Document, Encoded
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
-from trimtab.training.batch import Batch, Row, first_epoch, step_batches, steps_per_epoch
+from trimtab.training.batch import (
+    MICRO_TOKENS,
+    Batch,
+    Row,
+    first_epoch,
+    micro_batches,
+    pack,
+    step_batches,
+    steps_per_epoch,
+)
 from trimtab.training.frozen import FrozenLayers
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, weighted_cross_entropy
 
@@ -46,6 +57,20 @@ class Supervised:
         vocabulary = base.model.get_output_embeddings().weight.shape[0]
         value = weighted_cross_entropy(log_p_M, weights_M, vocabulary)
         return Loss(value=value, parts_M=-(log_p_M.detach() * weights_M))
+
+
+def row_losses(base: Base, rows: Sequence[Row]) -> list[float]:
+    """What each row's trained tokens cost, summed over the row, in nats; nothing moves."""
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number].encoded.ids))  # as `micro_batches` lays them
+    objective, found = Supervised(rows, batch=len(rows), seed=0), [0.0] * len(rows)
+    losses: list[float] = []
+    with torch.no_grad():
+        for part in micro_batches([(replace(rows[number], weight=1.0),) for number in order], MICRO_TOKENS):
+            batch = pack([row for unit in part for row in unit])
+            losses += objective.loss(base, batch).by_row(batch)
+    for number, loss in zip(order, losses, strict=True):
+        found[number] = loss
+    return found
 
 
 def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[Row]:

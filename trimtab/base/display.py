@@ -1,0 +1,174 @@
+"""What a terminal shows of the events: one line that is rewritten, with a sparkline of the loss while something is trained."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from trimtab.base.progress import Event
+from trimtab.base.visible import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
+BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=*#"  # from low to high; letters where the terminal's encoding has no blocks
+LEAST_SPARK, MOST_SPARK = 4, 24  # columns
+MOST_POINTS = 1024  # of a curve: beyond that neighbours become their mean
+
+
+class Display:
+    """Shows events on standard error: one line that is rewritten on a terminal, a line now and then elsewhere.
+
+    `seconds_left` is set from outside (the study's plan). Without it, the end of what is trained is foretold from its own steps.
+    """
+
+    def __init__(self, *, every: float = 10.0) -> None:
+        self.seconds_left: Callable[[], float | None] = lambda: None
+        self._console = _terminal()
+        self._live: Live | None = None
+        self._every = 0.2 if self._console else every
+        self._last = 0.0
+        self._shown: tuple[Any, ...] = ()
+        self._training: _Training | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Show an event, unless one of its kind was shown a moment ago; the note of one with `stays` is a line of its own."""
+        if event.get("stays"):
+            self.close()
+            _line(event["note"])
+            return
+        now = time.monotonic()
+        self._follow(event, now)
+        key = (event["arm"], event["stage"])
+        if key == self._shown and now - self._last < self._every:
+            return
+        self._last, self._shown = now, key
+        if not self._console:
+            _line("  ".join(self._parts(event, now)))
+            return
+        with suppress(OSError):  # the terminal has gone away
+            self._rewrite(self._console, self._on_one_line(self._console, self._parts(event, now)))
+
+    def _follow(self, event: Event, now: float) -> None:
+        """Keep the curve of what is being trained; another run, or a stage that is no training, begins anew."""
+        if event["stage"] not in ("train", "dev"):
+            self._training = None
+            return
+        run = (event["arm"], event["seed"], event.get("run"))
+        if self._training is None or self._training.run != run:
+            self._training = _Training(run, event["step"], now)
+        self._training.add(event)
+
+    def _on_one_line(self, console: Console, parts: Sequence[str]) -> str:
+        """The parts, and behind the loss as much of its curve as there is room for."""
+        text = "  ".join(parts)
+        room = min(MOST_SPARK, console.width - len(text) - 3)
+        if self._training is None or room < LEAST_SPARK:
+            return text
+        marks = LETTERS if console.options.ascii_only else BLOCKS
+        curve = sparkline(self._training.losses, room, marks)
+        return "  ".join(f"{part} {curve}" if curve and part.startswith("loss ") else part for part in parts)
+
+    def _rewrite(self, console: Console, text: str) -> None:
+        from rich.live import Live
+        from rich.text import Text
+
+        if self._live is None:  # what libraries write beside it must not be held back, so no stream is redirected
+            self._live = Live(
+                console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
+            self._live.start()
+        self._live.update(Text(visible(text), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def _parts(self, event: Event, now: float) -> list[str]:
+        """What is told of an event, what matters most first: a narrow terminal shows the beginning."""
+        parts = [f"{event['arm'] or '':<10} {event['stage']:<6}"]
+        if event["of"] and event.get("unit") == "bytes":
+            parts.append(f"{event['step'] / 1e6:.0f} of {event['of'] / 1e6:.0f} MB")
+        elif event["of"]:
+            parts.append(f"{event['step']}/{event['of']}")
+        training, left = self._training, self.seconds_left()
+        if training is not None:
+            parts += [f"{name} {value:.3g}" for name, value in training.figures.items()]
+        if left is not None:
+            parts.append(f"about {_minutes(left)} min left")
+        elif training is not None and (rest := training.seconds_left(event, now)) is not None:
+            parts.append(f"ends in about {_minutes(rest)} min")
+        if event.get("note"):
+            parts.append(str(event["note"]))
+        return parts
+
+    def close(self) -> None:
+        """Clear the rewritten line, so that what follows starts on a line of its own."""
+        if self._live is not None:
+            with suppress(OSError):
+                self._live.stop()
+            self._live = None
+
+
+class _Training:
+    """One training run as far as it was seen: its losses, the newest figures, and when it was first seen at which step."""
+
+    def __init__(self, run: tuple[Any, ...], step: int, now: float) -> None:
+        self.run, self._step, self._began = run, step, now
+        self.losses: list[float] = []
+        self.figures: dict[str, float] = {}
+
+    def add(self, event: Event) -> None:
+        """Take in the figures of an event."""
+        for key, name in (("loss", "loss"), ("dev_loss", "dev loss"), ("dev_metric", "dev metric")):
+            if event.get(key) is not None:
+                self.figures[name] = event[key]
+        if event.get("loss") is not None:
+            self.losses.append(event["loss"])
+            if len(self.losses) > MOST_POINTS:
+                self.losses = _means(self.losses, MOST_POINTS // 2)
+
+    def seconds_left(self, event: Event, now: float) -> float | None:
+        """How long the steps that are left take at the pace of those that were seen, looks at dev included; None before there is one."""
+        seen = event["step"] - self._step
+        return (event["of"] - event["step"]) * (now - self._began) / seen if seen > 0 and event["of"] else None
+
+
+def sparkline(values: Sequence[float], columns: int, marks: str = BLOCKS) -> str:
+    """Values as at most so many marks, each the mean of its share of them, from the lowest to the highest; nothing for fewer than two."""
+    if len(values) < 2 or columns < 1:
+        return ""
+    shown = _means(values, columns)
+    low, high = min(shown), max(shown)
+    scale = (len(marks) - 1) / (high - low) if high > low else 0.0
+    return "".join(marks[round((value - low) * scale)] for value in shown)
+
+
+def _means(values: Sequence[float], count: int) -> list[float]:
+    """At most `count` values, each the mean of its share of the values, in their order."""
+    count = min(count, len(values))
+    ends = [len(values) * place // count for place in range(count + 1)]
+    parts = [values[start:end] for start, end in pairwise(ends)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def _minutes(seconds: float) -> int:
+    return max(1, round(seconds / 60))
+
+
+def _line(text: str) -> None:
+    """A line, where there is still somebody to read it: what was to be saved must not be lost with the terminal."""
+    with suppress(OSError):
+        sys.stderr.write(f"{visible(text)}\n")
+        sys.stderr.flush()
+
+
+def _terminal() -> Console | None:
+    """Standard error as a console that can rewrite a line, None where it cannot."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_terminal and not console.is_dumb_terminal else None

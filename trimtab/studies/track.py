@@ -1,0 +1,299 @@
+"""Figures of training for an experiment tracker (`--track NAME`); only the one that was asked for is imported, once there are any."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from inspect import signature
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from trimtab.base.errors import InputError, PackageError
+from trimtab.base.files import sha256_text
+from trimtab.base.progress import Event
+
+# What these libraries send to their makers by themselves is off, unless the user's own environment says otherwise.
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_SILENT": "true",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}
+# What is written on the terminal may hold rows; code, packages and what else the machine does are nobody's business.
+_FIGURES_ALONE: Mapping[str, Any] = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
+_ONE_AT_A_TIME = ("trackio",)  # its `init` ends the run before it; one that goes on is taken up by its name
+_PLACES = ("step", "of", "seed")  # numbers of an event that are no figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunToTrack:
+    """A step of a training run: of which task, in the folder of which study or run (`home`), and the run's name there."""
+
+    task: str
+    home: Path
+    arm: str
+    seed: int
+    run: str
+    step: int
+
+    @property
+    def name(self) -> str:
+        """Its name among all of the study: `lora/run-0/sft`."""
+        return f"{self.arm}/{self.run.removeprefix(f'arms/{self.arm}/')}"
+
+    @property
+    def label(self) -> str:
+        """Its name among all of the task: it stays the same when a stopped run goes on."""
+        return f"{self.home.name}/{self.name}"
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """What it is found by."""
+        return {"of": self.home.name, "arm": self.arm, "seed": self.seed, "run": self.run}
+
+
+_Figures = tuple[RunToTrack, Mapping[str, float]]
+
+
+class Log(Protocol):
+    """An open run of a tracker; `where` says in words where to look at it."""
+
+    where: str
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Hand over the figures of a step."""
+        ...
+
+    def close(self) -> None:
+        """Hand over what is left and end the run."""
+        ...
+
+
+class Tracking:
+    """A listener that hands the figures of `train` and `dev` events to a tracker, each training run a run of its own.
+
+    A thread of its own does it, so that a slow tracker delays no training and counts for none. Runs are open while their arm and seed are
+    trained, as trials take turns. What the tracker raises is told once through `tell`, and from then on nothing is handed over: no tracker
+    ends a training. Raises InputError for a name that is no tracker's, PackageError where it is not installed.
+    """
+
+    def __init__(self, tracker: str, task: str, tell: Callable[[str], None]) -> None:
+        if tracker not in TRACKERS:
+            raise InputError(f"{tracker!r} is no tracker", f"use one of: {', '.join(TRACKERS)}", field="--track")
+        spec = importlib.util.find_spec(tracker)
+        if spec is None or spec.origin is None:  # a folder of that name, as these libraries leave behind
+            raise PackageError(tracker, None, f"--track {tracker}")
+        self.home = Path()
+        self._tracker, self._task, self._tell = tracker, task, tell
+        self._given: SimpleQueue[_Figures | None] = SimpleQueue()
+        self._notes: SimpleQueue[str] = SimpleQueue()  # told by the thread that the display belongs to
+        self._thread: Thread | None = None
+        self._open: dict[tuple[str, int, str], Log] = {}
+        self._broken = self._told = False
+
+    def __call__(self, event: Event) -> None:
+        """Hand over the figures of an event, where it has any."""
+        figures = figures_of(event)
+        if not figures:
+            return
+        if self._thread is None:
+            self._thread = Thread(target=self._work, daemon=True)
+            self._thread.start()
+        run = RunToTrack(
+            task=self._task,
+            home=self.home,
+            arm=str(event["arm"]),
+            seed=int(event["seed"] or 0),
+            run=str(event["run"]),
+            step=event["step"],
+        )
+        self._given.put((run, figures))
+        self._tell_notes()
+
+    def close(self) -> None:
+        """Wait until all is handed over and every run is ended."""
+        if self._thread is not None:
+            self._given.put(None)
+            self._thread.join()
+            self._thread = None
+        self._tell_notes()
+
+    def _tell_notes(self) -> None:
+        while not self._notes.empty():
+            self._tell(self._notes.get())
+
+    def _work(self) -> None:
+        """What the thread does: figures as they come, then the ends of the runs."""
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        while (given := self._given.get()) is not None:
+            if not self._broken:
+                self._guarded(partial(self._log, *given))
+        for log in self._open.values():
+            self._guarded(log.close)
+        self._open.clear()
+
+    def _log(self, run: RunToTrack, figures: Mapping[str, float]) -> None:
+        key = (run.arm, run.seed, run.run)
+        if key not in self._open:
+            for other in list(self._open):
+                if other[:2] != key[:2] or self._tracker in _ONE_AT_A_TIME:
+                    self._open.pop(other).close()
+            self._open[key] = TRACKERS[self._tracker](run)
+            if not self._told:
+                self._told = True
+                self._notes.put(f"figures of training: {self._open[key].where}")
+        self._open[key].log(run.step, figures)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever a tracker raises, a training is worth more
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            if not self._broken:
+                self._notes.put(f"{self._tracker} failed, nothing more is handed to it: {said[:200]}")
+            self._broken = True
+
+
+def figures_of(event: Event) -> dict[str, float]:
+    """The numbers that an event of training tells, by `train/loss`, `dev/loss`, `dev/metric` and so on; nothing of other events."""
+    stage = event["stage"]
+    if stage not in ("train", "dev") or "run" not in event:
+        return {}
+    numbers = {
+        name: float(value)
+        for name, value in event.items()
+        if name not in _PLACES and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return {f"{stage}/{name.removeprefix(f'{stage}_')}": value for name, value in numbers.items()}
+
+
+class _TensorBoard:
+    """Event files below the folder of the study or run."""
+
+    def __init__(self, run: RunToTrack) -> None:
+        event = import_module("tensorboard.compat.proto.event_pb2")
+        self._event, self._summary = event.Event, import_module("tensorboard.compat.proto.summary_pb2").Summary
+        writer = import_module("tensorboard.summary.writer.event_file_writer").EventFileWriter
+        folder = run.home / "tensorboard"
+        self.where = f"tensorboard --logdir {folder}"
+        self._writer = writer(str(folder / run.name), flush_secs=5)
+        # A run that goes on tells some steps again: those that it told before no longer count.
+        start = event.SessionLog(status=event.SessionLog.START)
+        self._writer.add_event(self._event(wall_time=time.time(), step=run.step, session_log=start))
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        values = [self._summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        event = self._event(wall_time=time.time(), step=step, summary=self._summary(value=values))
+        self._writer.add_event(event)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    """Runs of the project that is named after the task; without a key or a mode of the user's own they stay on this machine."""
+
+    def __init__(self, run: RunToTrack) -> None:
+        wandb: Any = import_module("wandb")
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", run.task),
+            group=run.home.name,
+            name=run.name,
+            id=sha256_text(run.label)[:16],
+            config=run.settings,
+            resume="allow",
+            reinit="create_new",
+            mode=None if "WANDB_MODE" in os.environ or _is_logged_in() else "offline",
+            settings=wandb.Settings(**_FIGURES_ALONE),
+        )
+        self.where = f"wandb, {self._run.url or f'offline in {Path(self._run.dir).parent}'}"
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._run.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _is_logged_in() -> bool:
+    """Whether the user has a key for Weights & Biases, in the environment or where `wandb login` puts it; nothing is asked."""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        known = netrc(os.environ.get("NETRC"))
+    except (OSError, NetrcParseError):
+        return "WANDB_API_KEY" in os.environ
+    return "WANDB_API_KEY" in os.environ or host in known.hosts
+
+
+class _MLflow:
+    """Runs of the experiment that is named after the task, at the user's own MLFLOW_TRACKING_URI."""
+
+    def __init__(self, run: RunToTrack) -> None:
+        entities = import_module("mlflow.entities")
+        self._metric = entities.Metric
+        self._client: Any = import_module("mlflow").MlflowClient()
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", run.task)
+        known = self._client.get_experiment_by_name(name)
+        experiment = known.experiment_id if known else self._client.create_experiment(name)
+        begun = self._client.search_runs([experiment], f"tags.trimtab = '{run.label}'", max_results=1)
+        if begun:
+            self._id = begun[0].info.run_id
+            self._client.update_run(self._id, status="RUNNING")
+        else:
+            made = self._client.create_run(experiment, run_name=run.label, tags={"trimtab": run.label})
+            self._id = made.info.run_id
+            params = [entities.Param(key, str(value)) for key, value in run.settings.items()]
+            self._client.log_batch(self._id, params=params)
+        self.where = f"mlflow, experiment {name} at {self._client.tracking_uri}"
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        metrics = [self._metric(name, value, now, step) for name, value in figures.items()]
+        self._client.log_batch(self._id, metrics=metrics)
+
+    def close(self) -> None:
+        self._client.set_terminated(self._id)
+
+
+class _Trackio:
+    """Runs of the project that is named after the task, in trackio's own folder."""
+
+    def __init__(self, run: RunToTrack) -> None:
+        init = import_module("trackio").init
+        known = signature(init).parameters  # by version
+        off = {name: False for name in ("embed", "auto_log_gpu", "auto_log_cpu") if name in known}
+        self._run = init(
+            project=run.task, name=run.label, group=run.home.name, config=run.settings, resume="allow", **off
+        )
+        self.where = f"trackio show --project {run.task}"
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._run.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+TRACKERS: Mapping[str, Callable[[RunToTrack], Log]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _Wandb,
+    "mlflow": _MLflow,
+    "trackio": _Trackio,
+}
