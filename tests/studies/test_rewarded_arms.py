@@ -57,6 +57,8 @@ def test_both_stages_are_trained_and_the_reward_is_watched(whole: tuple[Path, St
     looks = [event for event in events_of(task, result) if event["stage"] == "dev" and "reward" in event]
     assert looks
     assert all(event["dev_loss"] is None and 0 <= event["dev_metric"] <= 1 for event in looks)
+    page = (folder_of(task, result) / "report.html").read_text()
+    assert "nats from the reference" in page
     assert ask("Which one?", task=task, arm="own-grpo", listeners=[]).arm == "own-grpo"
 
 

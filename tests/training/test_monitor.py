@@ -155,3 +155,26 @@ def test_the_metric_alone_chooses_the_best_and_stops():
     assert not should_stop(falling[:3], 2)
     assert not should_stop(scored((1, 0.7), (1, 0.69), (1, 0.69)), 2)  # one question of 100
     assert best_of(scored((1, 0.5), (1, 0.5))).step == 1
+
+
+@pytest.mark.parametrize(
+    ("metrics", "rewards", "said"),
+    [
+        ([0.5, 0.9, 0.4], [0.2, 0.4, 0.8], "gaming"),  # earns more, does worse
+        ([0.5, 0.9, 0.4], [0.2, 0.9, 0.8], "learning"),  # earns less, too
+        ([0.5, 0.9, 0.85], [0.2, 0.4, 0.8], "learning"),  # within a paired standard error
+        ([0.1, 0.4, 0.9], [0.2, 0.4, 0.8], "still improving"),
+    ],
+)
+def test_a_reward_that_rises_while_the_metric_falls_is_gamed(metrics, rewards, said):
+    def rows(metric):
+        return tuple(1.0 if place < round(20 * metric) else 0.0 for place in range(20))
+
+    readings = [
+        Reading(
+            step=step, train_loss=0.0, dev_loss=None, dev_metric=metric, rows=rows(metric), figures={"reward": reward}
+        )
+        for step, (metric, reward) in enumerate(zip(metrics, rewards, strict=True))
+    ]
+    assert health(readings) == said
+    assert best_of(readings).dev_metric == max(metrics) or said == "learning"

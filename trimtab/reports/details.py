@@ -89,6 +89,8 @@ def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[Curve]) -> Training
     named = (
         ((*_series(runs, "loss", "train"), *_series(runs, "dev_loss", colour)), "loss"),
         (_series(runs, "dev_metric", colour), metric),
+        (_series(runs, "reward", "train"), "reward"),
+        (_series(runs, "kl", "train"), "nats from the reference"),
     )
     phase, phases = runs[0].phase, max(curve.phase for curve in entry.curves) + 1
     stage = ""

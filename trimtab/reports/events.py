@@ -8,15 +8,22 @@ from pathlib import Path
 
 from trimtab.base.files import read_lines
 
+MEASURED = ("loss", "dev_loss", "dev_metric", "reward", "kl")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One training event: the step, what was measured at it, and whether its weights were the best so far."""
+    """One training event: the step, what was measured at it, and whether its weights were the best so far.
+
+    `reward` and `kl`, of a stage that learns from rewards: what answers earn, and their distance from the reference in nats a token.
+    """
 
     step: int
     loss: float | None = None
     dev_loss: float | None = None
     dev_metric: float | None = None
+    reward: float | None = None
+    kl: float | None = None
     best: bool = False
 
 
@@ -47,7 +54,7 @@ def read_training(file: Path) -> dict[str, Training]:
     runs: dict[tuple[str, int], list[_OpenCurve]] = {}
     said: dict[tuple[str, int], str] = {}
     for event in read_lines(file):
-        figures = {key: event.get(key) for key in ("loss", "dev_loss", "dev_metric")}
+        figures = {key: event.get(key) for key in MEASURED}
         arm, step, of = event.get("arm"), event.get("step"), event.get("of") or 0
         if event.get("stage") not in ("train", "dev") or arm is None or step is None:
             continue
