@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, write_json
+from trimtab.base.files import read_object, remove_cut, write_json
 from trimtab.base.visible import said
 from trimtab.model.adapters import (
     ADAPTER_FILE,
@@ -41,6 +41,8 @@ def save_classifier(base: Base, score_CD: Tensor, labels: Sequence[str], folder:
     (`model.safetensors`), weights of which some moved `moved.safetensors`, by the names that a sequence classifier of transformers
     gives them. `config.json` beside them is that of the classifier, with the labels in `id2label`.
     """
+    for name in (WHOLE_FILE, LABELS_FILE):
+        remove_cut(folder, f"{name}.*")
     save_adapter(base, folder)
     head = score_CD.detach().float().cpu().contiguous()
     if (folder / ADAPTER_FILE).is_file():
