@@ -15,7 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import BusyError, InputError, TrimtabError, cannot_write, in_words
-from trimtab.base.files import TIME, append_line, locked, new_folder, read_json, read_lines, refuse_links, write_atomic
+from trimtab.base.files import (
+    TIME,
+    append_line,
+    locked,
+    new_folder,
+    read_json,
+    read_lines,
+    refuse_links,
+    remove_cut,
+    replacing,
+    write_atomic,
+)
 
 
 @given(whole=st.lists(st.text(), max_size=3), long=st.integers(0, 10_000), kept=st.floats(0, 0.99))
@@ -144,3 +155,30 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "gone")
     assert list(read_lines(tmp_path / "fifo")) == []
+
+
+def test_what_a_killed_writer_left_beside_its_own_files_goes_and_no_other(tmp_path):
+    for name in (".a.json.1.part", "..holder.7.part", ".mine.part", "a.json"):
+        (tmp_path / name).write_text("x")
+    remove_cut(tmp_path, "a.json.*")
+    with locked(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {".mine.part", "a.json", ".lock", ".holder"}
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "a.bin"
+
+    def replace(content, error=None):
+        with replacing(path) as beside:
+            beside.write_bytes(content)
+            if error:
+                raise error
+
+    replace(b"one")
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as raised:
+            replace(b"tw", error)
+        assert getattr(raised.value, "filename", str(path)) == str(path)
+        assert [(one.name, one.read_bytes()) for one in path.parent.iterdir()] == [("a.bin", b"one")]
+    replace(b"three")
+    assert path.read_bytes() == b"three"

@@ -73,11 +73,15 @@ def of_a_card(_):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
+def of_an_apple(_):
+    raise RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)")
+
+
 def not_a_number(value):
     return value * float("nan")
 
 
-@pytest.mark.parametrize("end", [no_memory, pythons, of_a_card, not_a_number])
+@pytest.mark.parametrize("end", [no_memory, pythons, of_a_card, of_an_apple, not_a_number])
 def test_the_checkpoint_stays_the_weights_are_the_last_good_ones_and_going_on_is_as_if_nothing_was(
     tmp_path, monkeypatch, end
 ):

@@ -48,9 +48,9 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink()
 
 
-def remove_cut(folder: Path) -> None:
-    """Take away what a process that was killed has left beside the files of a folder whose only writer this one is."""
-    for path in folder.glob(".*.part"):
+def remove_cut(folder: Path, names: str = "*") -> None:
+    """Take away what a process that was killed has left beside files of these names (a pattern), of which this is the only writer."""
+    for path in folder.glob(f".{names}.part"):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -200,6 +200,7 @@ def locked(folder: Path) -> Iterator[None]:
         who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
         raise BusyError(f"{folder} is being written by {who.strip()}; wait for it or stop it") from None
     try:
+        remove_cut(folder, f"{holder.name}.*")
         write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:

@@ -156,7 +156,8 @@ def save_adapter(base: Base, folder: Path) -> None:
 
     Beside the adapter of a base that lies in 4 bits stands how it was packed (`quantization.json`).
     """
-    remove_cut(folder)
+    for name in (MOVED_FILE, ADAPTER_FILE, CONFIG_FILE, QUANTIZED_FILE):
+        remove_cut(folder, f"{name}.*")
     layers = adapted_layers(base.model).values()
     if not layers and virtual_of(base.model) is None:
         moved = {name: value.detach().contiguous() for name, value in trainable(base.model).items()}

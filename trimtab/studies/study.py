@@ -273,7 +273,7 @@ class _StudyRun:
         """What an arm's failure is told as; raised again where the next arm would fail of the same."""
         full, own = memory_ran_out(error), isinstance(error, TrimtabError)
         said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        why = f"{said if own else NO_MEMORY}; --resume tries this arm again" if full else said
+        why = f"{NO_MEMORY}; --resume tries this arm again" if full and not own else said
         if cannot_write(error):
             if own:
                 raise error

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError, StoppedError
-from trimtab.base.files import locked, remove_cut
+from trimtab.base.files import locked
 from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.model.load import Base
 from trimtab.training import checkpoint as checkpoints
@@ -162,7 +162,6 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
     version, and when one cannot be written; BusyError when another process writes the folder.
     """
     with locked(job.folder), _graceful() as stop, _optimizer(job) as optimizer:
-        remove_cut(job.folder)
         settings, steps, marks = job.settings, job.steps, job.marks
         state = _resume(job, optimizer)
         last = steps if until is None else min(until, steps)
