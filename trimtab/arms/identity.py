@@ -17,7 +17,7 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_file, sha256_text
-from trimtab.base.grammar import method_of
+from trimtab.base.grammar import is_rewarded, method_of
 from trimtab.base.machine import versions
 from trimtab.base.records import Arm, Example
 from trimtab.base.task import Task
@@ -41,17 +41,22 @@ WEIGHTS = {
     "base": "weights of the base model",
     "embedding": "weights of the embedding model",
     "reranker": "weights of the re-ranking model",
+    "reward": "weights of the reward model",
 }
 _SHOWN = 3  # differences that a message names
 
 
 def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()) -> dict[str, str]:
-    """Everything that the results of these arms rest on, of the task file these tables or all.
+    """Everything that the results of these arms rest on, of the task file these tables or all; rewards where an arm learns from them.
 
     Weights that none of the arms uses are not asked for.
     """
-    workspace = session.workspace
-    found = {**rows_depend_on(workspace), **settings_of(workspace.task, tables)}
+    workspace, rewarded = session.workspace, any(map(is_rewarded, arms))
+    named = (*tables, "reward") if tables and rewarded else tables
+    found = {**rows_depend_on(workspace), **settings_of(workspace.task, named)}
+    if rewarded and workspace.task.reward.model is not None:
+        scoring = workspace.folder / "runs" / workspace.task.reward.model.run / "adapter"
+        found[WEIGHTS["reward"]] = sha256_text(*(sha256_file(file) for file in sorted(scoring.glob("*.safetensors"))))
     if any(method_of(arm).uses_base for arm in arms):
         found[WEIGHTS["base"]] = weights_digest(session.base_folder)
     if any(uses_embedding(arm) for arm in arms):
