@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from study_tasks import arm_of, folder_of, rows_of, write_task
 
-from trimtab import ask, study
-from trimtab.base.errors import InputError
+from trimtab import ask, study, train
+from trimtab.arms.identity import TRAINED_BY, depends_on
+from trimtab.arms.session import open_session
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.errors import ConsentError, InputError
 from trimtab.base.results import StudyResult
-from trimtab.base.task import load_task
+from trimtab.base.task import load_task, parse_arm
 
 
 class Killed(BaseException):
@@ -108,3 +111,28 @@ def test_a_closed_set_is_learnt_directly(tmp_path: Path, tiny_model_folder: Path
     task = write_task(tmp_path, tiny_model_folder, ["lora-grpo"], task='kind = "classify"')
     with pytest.raises(InputError, match="arm lora-grpo draws answers, and of a closed set the right label is known"):
         load_task(task)
+
+
+def test_the_reward_is_what_the_task_file_or_a_function_says(tmp_path: Path, tiny_model_folder: Path) -> None:
+    brief = MORE.replace("epochs = { sft = 1, grpo = 1 }", "epochs = { sft = 0.2, grpo = 0.2 }")
+    more = f"{brief}[reward]\nlength = 0.5\nprogram = {{ argv = ['false'] }}\n"
+    task = a_task(tmp_path / "own", tiny_model_folder, more=more, rows=rows_of(24))
+    with pytest.raises(ConsentError, match="to run the program"):
+        train(task, "own-grpo", listeners=[])
+    events: list[dict[str, Any]] = []
+    run = train(task, "own-grpo", listeners=[events.append], reward=lambda *_: 1.0)
+    earned = [event["reward"] for event in events if event["stage"] == "train" and "reward" in event]
+    assert run.steps > 0
+    assert earned
+    assert all(1.0 <= value <= 1.5 for value in earned)
+
+
+def test_weights_depend_on_the_reward_that_they_learn_from(tmp_path: Path, tiny_model_folder: Path) -> None:
+    def depends(name: str, arm: str, table: str) -> dict[str, str]:
+        file = a_task(tmp_path / name, tiny_model_folder, more=f"{MORE}{table}", rows=rows_of(24))
+        session = open_session(open_workspace(load_task(file)))
+        return depends_on(session, [parse_arm(arm, session.task)], TRAINED_BY)
+
+    table = "[reward]\nlength = 0.5\n"
+    assert depends("a", "own-grpo", "") != depends("b", "own-grpo", table)
+    assert depends("c", "lora", "") == depends("d", "lora", table)

@@ -89,7 +89,12 @@ def settings_of(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
     """The settings of these tables of the task file, or of all, as JSON by their dotted keys; comments and order do not count."""
     plain = task.model_dump(mode="json", exclude=_NOT_SETTINGS)
     flat = _flat("", {name: plain[name] for name in tables or plain})
-    return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
+    return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value and not _is_no_part(name, value)}
+
+
+def _is_no_part(name: str, value: str) -> bool:
+    """Whether a setting is a part of the reward that is not named."""
+    return name.startswith("reward.") and value == "null"
 
 
 def differing(then: Depends, now: Depends) -> tuple[str, ...]:
