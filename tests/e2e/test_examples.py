@@ -1,4 +1,4 @@
-"""The examples run as they stand, with the real small model: tuning and judged answers help, an edited fact is answered at once, and rows end in a verdict."""
+"""The examples run as they stand, with the real small model: tuning, judged answers and rewards help, an edited fact is answered at once, and rows end in a verdict."""
 
 import runpy
 from pathlib import Path
@@ -16,6 +16,11 @@ def test_dpo_loop_prefers_short_answers_to_questions_that_it_never_saw():
     first, last, before, after = runpy.run_path(str(EXAMPLES / "dpo_loop.py"))["main"]()
     assert 0 < first < last
     assert after > before + 5
+
+
+def test_grpo_loop_earns_more_on_questions_that_it_never_saw():
+    before, after = runpy.run_path(str(EXAMPLES / "grpo_loop.py"))["main"]()
+    assert after > before + 0.1
 
 
 def test_rag_finds_the_right_document_and_answers_the_edited_fact():
