@@ -14,6 +14,7 @@ from trimtab.arms.canaries import CONTROLS, canaries, canary_rows, controls, exp
 from trimtab.arms.identity import settings_of
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.results import Exposure, StudyResult
@@ -107,6 +108,7 @@ def test_a_run_tells_it_too_and_a_killed_one_ends_alike(
     weights = [run.folder / "adapter" / "moved.safetensors" for run in (whole, again)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert again.exposure == whole.exposure
+    assert to_plain(whole)["exposure"]["controls"] == CONTROLS
     assert whole.exposure is not None
     assert 0 < whole.exposure.mean < 8
 

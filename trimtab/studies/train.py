@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
@@ -49,6 +50,12 @@ class TrainedRun(Shown):
     dev_metric: float | None
     pair_accuracy: float | None
     exposure: Exposure | None = None
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it is printed; without canaries no word of exposure."""
+        if self.exposure is None:
+            del plain["exposure"]
+        return plain
 
 
 def train(
