@@ -25,6 +25,7 @@ class Rollouts:
         self, session: Session, context: Context, examples: Sequence[Example], reward: Reward, *, seed: int
     ) -> None:
         self.session, self.reward, self.seed = session, reward, seed
+        examples = [one for one in examples if one.weight > 0]
         prompts = PromptBuilder(session, context).prompts(examples)
         asked = [
             (one, prompt, session.encoder.prompt(prompt.messages))
