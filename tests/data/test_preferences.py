@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
@@ -121,6 +121,7 @@ def test_a_row_that_is_something_else_stops_the_reading(fields: dict[str, Any], 
         read(**fields)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(
     st.dictionaries(
         st.sampled_from(["prompt", "chosen", "rejected", "answer", "good"]),
