@@ -28,7 +28,7 @@ from trimtab.model.load import load_base
 from trimtab.training.sft import Supervised, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "waiting.json"
-OTHERS, ORDER = (0, 1, 3), ("default", "10000", "10000", "default")
+OTHERS, ORDER = (0, 1, 3), ("default", "10000", "1000", "1000", "10000", "default")
 BUSY = "while True: pass"
 
 

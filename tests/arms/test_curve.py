@@ -47,7 +47,7 @@ def test_every_part_is_weighed_where_the_whole_is(tmp_path: Path, tiny_model_fol
 
 
 def test_fewer_rows_make_longer_the_stages_that_read_them() -> None:
-    stages = tuple(Stage(name=name, learning_rate=1e-3, epochs=1.0) for name in ("docs", "sft", "dpo"))
+    stages = tuple(Stage(name=name, learning_rate=1e-3, epochs=1.0) for name in ("docs", "sft", "dpo", "grpo"))
     whole = Recipe(method="lora", stages=stages, rank=2, layers=None, virtual_tokens=None, batch=8, seed=0)
     part = as_long(whole, 80)
-    assert [stage.epochs for stage in part.stages] == [1.0, LEAST_STEPS / 10, 1.0]
+    assert [stage.epochs for stage in part.stages] == [1.0, LEAST_STEPS / 10, 1.0, LEAST_STEPS / 10]

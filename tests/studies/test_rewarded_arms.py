@@ -127,6 +127,26 @@ def test_the_reward_is_what_the_task_file_or_a_function_says(tmp_path: Path, tin
     assert all(1.0 <= value <= 1.5 for value in earned)
 
 
+def test_what_is_wrong_with_the_reward_is_told_before_anything_is_trained(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    task = a_task(tmp_path / "odd", tiny_model_folder, more=f"{MORE}[reward]\nnumber = 1.0\n")
+    events: list[dict[str, Any]] = []
+    with pytest.raises(InputError, match="reward.number"):
+        train(task, "own-grpo", listeners=[events.append])
+    assert not [event for event in events if event["stage"] == "train"]
+
+
+def test_stages_may_follow_each_other_in_any_number(tmp_path: Path, tiny_model_folder: Path) -> None:
+    rows = rows_of(24)
+    judged = [{"prompt": row["question"], "chosen": row["answer"], "rejected": "nowhere"} for row in rows]
+    more = '[arm.long]\nweights = "lora"\nstages = ["sft", "dpo", "grpo"]\nrank = 2\nepochs = 0.5\n'
+    data = f'{DATA}\npreferences = ["judged.jsonl"]'
+    task = a_task(tmp_path / "long", tiny_model_folder, arms=["long"], more=more, data=data, rows=rows)
+    (task.parent / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in judged))
+    assert arm_of(study(task, listeners=[]), "long").status == "done"
+
+
 def test_weights_depend_on_the_reward_that_they_learn_from(tmp_path: Path, tiny_model_folder: Path) -> None:
     def depends(name: str, arm: str, table: str) -> dict[str, str]:
         file = a_task(tmp_path / name, tiny_model_folder, more=f"{MORE}{table}", rows=rows_of(24))

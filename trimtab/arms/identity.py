@@ -20,6 +20,7 @@ from trimtab.base.files import sha256_file, sha256_text
 from trimtab.base.grammar import is_rewarded, method_of
 from trimtab.base.machine import versions
 from trimtab.base.records import Arm, Example
+from trimtab.base.tables import RewardTable
 from trimtab.base.task import Task
 from trimtab.model.folder import inside, weight_files
 
@@ -28,7 +29,8 @@ Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of
 TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that weights depend on
 # What decides which arms run and for how long (each arm's own share of it stands in its effort), and what the task is called.
 _NOT_SETTINGS = {"study": {"arms", "budget"}, "task": {"name"}}
-_AS_IF_NOT_SET = {"data.canaries": "0"}  # keys that came later, at the value that changes nothing
+# Keys that came later, at the value that changes nothing.
+_AS_IF_NOT_SET = {"data.canaries": "0", **{f"reward.{name}": "null" for name in RewardTable.model_fields}}
 _ASPECTS = {
     "rows": ("messages", "references"),
     "row weights": ("weight",),
@@ -89,12 +91,7 @@ def settings_of(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
     """The settings of these tables of the task file, or of all, as JSON by their dotted keys; comments and order do not count."""
     plain = task.model_dump(mode="json", exclude=_NOT_SETTINGS)
     flat = _flat("", {name: plain[name] for name in tables or plain})
-    return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value and not _is_no_part(name, value)}
-
-
-def _is_no_part(name: str, value: str) -> bool:
-    """Whether a setting is a part of the reward that is not named."""
-    return name.startswith("reward.") and value == "null"
+    return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
 
 
 def differing(then: Depends, now: Depends) -> tuple[str, ...]:

@@ -13,9 +13,7 @@ from trimtab.base.records import Arm, Setting
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
 
-JUDGED_RATE = (
-    0.1  # of the usual one, for a stage that learns from judgements or rewards: it begins with weights that answer
-)
+LATER_RATE = 0.1  # of the usual one, for a stage that goes on from weights that answer: by judgements or rewards
 LEAST_STEPS = 100  # of the optimizer, below which hardly any rate has its effect
 
 
@@ -80,12 +78,11 @@ def recipe(
     usual, rate = method_of(arm).usual, usual_rate(method_of(arm), hidden)
     own = {**usual, **arm.settings}
     batch = _whole(own, "batch") or (8 if rows < 1000 else 16)
+    later = (*PREFERENCES, *REWARDED)
     stages = [
         Stage(
             name=name,
-            learning_rate=_for_stage(
-                arm, "learning_rate", name, rate * (JUDGED_RATE if name in (*PREFERENCES, *REWARDED) else 1)
-            ),
+            learning_rate=_for_stage(arm, "learning_rate", name, rate * (LATER_RATE if name in later else 1)),
             epochs=min(_for_stage(arm, "epochs", name, usual["epochs"]), math.inf if epochs is None else epochs),
         )
         for name in arm.stages

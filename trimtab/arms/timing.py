@@ -147,11 +147,11 @@ class _Timing:
         if any(stage.name == "docs" for stage in made.stages):
             rows = document_rows(session.workspace.documents, session.encoder)
             tokens["docs"] = sum(len(row.encoded.ids) for row in rows)
-        if made.stages[-1].name in PREFERENCES:
+        for name in PREFERENCES.keys() & set(arm.stages):
             judged, _ = judged_answers(session, context, "train")
-            tokens[made.stages[-1].name] = sum(len(answer.ids) for row in judged for answer in row.answers)
-        if made.stages[-1].name in REWARDED:
-            tokens[made.stages[-1].name] = self._tokens_of_rewards(each, speed, rate)
+            tokens[name] = sum(len(answer.ids) for row in judged for answer in row.answers)
+        for name in REWARDED.keys() & set(arm.stages):
+            tokens[name] = self._tokens_of_rewards(each, speed, rate)
         asked = round(each * len(session.part("dev", DEV_ROWS)))
         dev_loss = speed.epoch(asked, kept=True) / STEP_PASSES
         look = dev_loss + rate.many * min(dev, DEV_QUESTIONS)

@@ -28,11 +28,12 @@ from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
-from trimtab.base.grammar import JUDGED, METHODS, REWARD, REWARDED, is_trained
+from trimtab.base.grammar import JUDGED, METHODS, REWARD, REWARDED, is_rewarded, is_trained
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
+from trimtab.measurement.rewards import Reward
 from trimtab.model.adapters import merged, put_on, save_adapter
 from trimtab.model.classifier import save_head
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
@@ -73,16 +74,18 @@ def train_weights(
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
     The latest weights whose loss on dev is within one standard error of the lowest are kept; the task's metric is told beside it
-    (decision 12). `epochs` is the most of each stage. With `search` the last stage's rate and length are searched on dev; `found` is
-    what a search with another seed found. The model is left with the trained weights on. Nothing is done for an arm that has none of
-    its own.
+    (decision 12), and decides in its place where a stage learns from rewards. `reward_program` is that of `reward_for`. `epochs` is the
+    most of each stage. With `search` the rate and length of every stage that dev can judge are searched; `found` is what a search with
+    another seed found. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
     """
     if not is_trained(arm):
         return NOTHING
     if arm.weights == "linear":
         return _fit_linear(session, folder, progress, search)
     plan = replace(found, seed=seed) if found else recipe_for(session, arm, seed, epochs=epochs, by_need=bool(search))
-    making = _Making(session, arm, context, folder, progress, (scorer, reward_program), plan)
+    # what is wrong with the reward is told before the stages that come first are trained
+    reward = reward_for(session, arm, scorer=scorer, program=reward_program) if is_rewarded(arm) else None
+    making = _Making(session, arm, context, folder, progress, scorer, reward, plan)
     results, efforts = making.train_all(search, may_grow=epochs is None)
     making.save()
     plan, best = making.plan, results[-1].best
@@ -112,12 +115,12 @@ class _Making:
         context: Context,
         folder: Path,
         progress: Progress,
-        scorers: tuple[Scorer | None, Scorer | None],
+        scorer: Scorer | None,
+        reward: Reward | None,
         plan: Recipe,
     ) -> None:
         self.session, self.arm, self.context, self.folder = session, arm, context, folder
-        self.progress, self.plan = progress, plan
-        self.scorer, self.reward_program = scorers
+        self.progress, self.scorer, self.reward, self.plan = progress, scorer, reward, plan
         self.depends = depends_on(session, [arm], TRAINED_BY)
         self.looks: list[Mapping[str, float]] = []
         self._looks: dict[str, list[Mapping[str, float]]] = {}
@@ -284,10 +287,9 @@ class _Making:
                 objective, dev, self._judged, self.skipped = judged_objectives(
                     *(self.session, plan, stage, self.context, self.head)
                 )
-            elif stage.name in REWARDED:
-                programs = {"scorer": self.scorer, "program": self.reward_program}
-                reward, dev = reward_for(self.session, self.arm, **programs), None
-                objective, self.skipped = rewarded_objective(self.session, plan, stage, self.context, reward)
+            elif self.reward is not None and stage.name in REWARDED:
+                objective, self.skipped = rewarded_objective(self.session, plan, stage, self.context, self.reward)
+                dev = None
             else:
                 objective, dev, self.skipped = supervised_objectives(self.session, plan, stage, self.context, self.head)
             self._stage = key, objective, dev

@@ -201,7 +201,9 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     loss = 0.0
     figures: dict[str, float] = {}
     where = f"step {state.step + 1} of {steps}"
-    for batch in job.objective.batches(state.step):
+    with memory_told(job.base, where, state.saved):
+        batches = job.objective.batches(state.step)
+    for batch in batches:
         with memory_told(job.base, where, state.saved, tokens=len(batch.ids_N)):
             part = job.objective.loss(job.base, batch)
             part.value.backward()  # type: ignore[no-untyped-call]
