@@ -37,11 +37,9 @@ from trimtab.base.task import load_task, parse_arm
 from trimtab.data.draw import drawn
 from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters import merged
-from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
 from trimtab.training.loop import LoopSettings, TrainingJob, train
-from trimtab.training.losses import label_log_probabilities, scored_hidden
 from trimtab.training.monitor import Evaluation
-from trimtab.training.sft import Supervised
+from trimtab.training.sft import Supervised, row_losses
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -136,19 +134,6 @@ def lay_out(name: str, source: Path, folder: Path) -> Path:
     return folder / "trimtab.toml"
 
 
-def row_losses(session: Session, rows: Sequence[Row]) -> list[float]:
-    """Nats of each row's answer, over all its tokens."""
-    nats: dict[int, float] = {}
-    with torch.no_grad():
-        for part in micro_batches([(row,) for row in rows], MICRO_TOKENS):
-            packed = [row for unit in part for row in unit]
-            batch = pack(packed)
-            log_p_M = label_log_probabilities(session.base, scored_hidden(session.base, batch), batch.labels_M)
-            sizes = [row.trained_tokens for row in packed]
-            nats |= {id(row): -float(each.sum()) for row, each in zip(packed, log_p_M.split(sizes), strict=True)}
-    return [round(nats[id(row)], 4) for row in rows]
-
-
 def scores(session: Session, builder: PromptBuilder, part: Sequence[Example]) -> list[float]:
     """The score of each answer, adapter merged."""
     with merged(session.base.model):
@@ -177,7 +162,7 @@ def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
 
     def look() -> Evaluation:
         began = time.process_time()
-        losses = row_losses(session, dev_rows)
+        losses = [round(nats, 4) for nats in row_losses(session.base, dev_rows)]
         own, others = scores(session, builder, dev), scores(session, builder, test)
         seen.append({"losses": losses, "scores": own, "test": round(sum(others) / len(others), 5)})
         mean = sum(losses) / sum(tokens)

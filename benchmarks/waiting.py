@@ -1,8 +1,8 @@
-"""Training beside other programs: how long threads that wait at a barrier spin (decision 10).
+"""Training and answering beside other programs: how long threads that wait at a barrier spin (decision 10).
 
 Run: python benchmarks/waiting.py  →  benchmarks/results/waiting.json, in about ten minutes on two cores.
-Each figure is a process of its own that trains SmolLM2-135M with LoRA r=16 for a few steps, beside none, one or three programs that
-do nothing but count. Spins are libgomp's GOMP_SPINCOUNT; "default" is its own, 300,000.
+Each run is a process of its own that lets SmolLM2-135M give one stream of answers, then trains it with LoRA r=16 for a few steps, beside
+none, one or three programs that do nothing but count; tokens a second. Spins are libgomp's GOMP_SPINCOUNT; "default" is its own, 300,000.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +20,7 @@ import torch
 from best_weights import SHARED, instructions
 from trees import gsm8k, rate
 
+from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
 from trimtab.data.prompts import ChatEncoder
@@ -29,28 +31,35 @@ from trimtab.training.sft import Supervised, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "waiting.json"
 OTHERS, ORDER = (0, 1, 3), ("default", "10000", "1000", "1000", "10000", "default")
-BUSY = "while True: pass"
+BUSY, NEW = "while True: pass", 24
 
 
-def measure(source: Path, steps: int) -> float:
-    """Tokens a second of this process."""
+def measure(source: Path, steps: int) -> dict[str, float]:
+    """Tokens a second of this process: one stream of answers, and training."""
     base = load_base(resolve("smollm2-135m-q4"), "bf16")
+    engine, prompt = Engine(base, frozenset()), Request(id="one", ids=tuple(range(100, 200)), max_new=NEW)
+    engine.generate([prompt])  # the first, cold one is not counted
+    began = time.perf_counter()
+    for _ in range(steps):
+        engine.generate([prompt])
+    answering = NEW * steps / (time.perf_counter() - began)
     add_lora(base, 16, 32.0, seed=0)
     encoder = ChatEncoder(base.tokenizer)
     rows = answer_rows((encoder.conversation(asked, answer), 1.0) for asked, answer in gsm8k(source))
     objective = Supervised(rows, batch=8, seed=0)
     rate(base, objective, 1)
-    return rate(base, objective, steps)
+    return {"answering": answering, "training": rate(base, objective, steps)}
 
 
-def beside(others: int, spins: str, source: Path) -> float:
+def beside(others: int, spins: str, source: Path) -> dict[str, float]:
     """The same in a process of its own, while `others` programs run."""
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     environment["GOMP_SPINCOUNT"] = "300000" if spins == "default" else spins
     busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(others)]
     try:
         command = [sys.executable, __file__, "--source", str(source), "--steps", "1" if others else "3"]
-        return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+        found: dict[str, float] = json.loads(subprocess.check_output(command, env=environment, text=True))
+        return found
     finally:
         for one in busy:
             one.kill()
@@ -62,15 +71,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.steps:
-        print(measure(given.source, given.steps))
+        print(json.dumps(measure(given.source, given.steps)))
         return
     found = []
     for others in OTHERS:
         runs = [(spins, beside(others, spins, given.source)) for spins in ORDER]
-        middle = {spins: median(value for one, value in runs if one == spins) for spins in set(ORDER)}
-        found.append(
-            {"others": others, "ratio": middle["10000"] / middle["default"], "tokens_per_second": middle, "runs": runs}
-        )
+        middle = {
+            spins: {
+                work: median(one[work] for name, one in runs if name == spins) for work in ("answering", "training")
+            }
+            for spins in dict.fromkeys(ORDER)
+        }
+        found.append({"others": others, "tokens_per_second": middle, "runs": runs})
         print(json.dumps(found[-1]), flush=True)
     machine = {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()}
     write_json(RESULT, {"runs": found, "machine": machine})

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from trimtab import study
 from trimtab.base.results import ArmResult, StudyResult
 
 CITIES = ["Aalen", "Bonn", "Celle", "Dachau", "Emden", "Fulda", "Gera", "Hamm", "Ilmenau", "Jena"]
@@ -81,6 +84,25 @@ effort = "{effort}"
 def folder_of(task: Path, result: StudyResult | None = None) -> Path:
     studies = task.parent / ".trimtab" / "studies"
     return studies / (result.study if result else next(studies.glob("2*")).name)
+
+
+class Killed(BaseException):
+    """What a killed process comes to in a test: nothing catches it."""
+
+
+def begin_with_time(task: Path) -> None:
+    """Begin a study and give its search all the time that it wants: what is found then hangs on no clock."""
+
+    def kill(event: dict[str, Any]) -> None:
+        if event["stage"] == "begin":
+            raise Killed
+
+    with pytest.raises(Killed):
+        study(task, listeners=[kill])
+    file = folder_of(task) / "plan.json"
+    plan = json.loads(file.read_text())
+    plan["allowance"]["search_seconds"] = 1e9
+    file.write_text(json.dumps(plan))
 
 
 def events(folder: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trimtab.base.records import Encoded
+from trimtab.model.adapters import add_lora, trainable
 from trimtab.model.attention import ATTENTION
 from trimtab.model.load import Base
 from trimtab.training.batch import Row
@@ -69,6 +71,26 @@ def base_of(family: str, dtype: torch.dtype = torch.float32, folder: Path = Path
     model = plain_model(family, dtype, ATTENTION, pairs_of_layers).requires_grad_(False)
     precision = "bf16" if dtype == torch.bfloat16 else "fp32"
     return Base(model=model, tokenizer=None, precision=precision, folder=folder)
+
+
+def with_lora(rank: int = 4, dtype: torch.dtype = torch.float32) -> Base:
+    """A llama with a small adapter on it."""
+    base = base_of("llama", dtype)
+    add_lora(base, rank, 2.0 * rank, seed=0)
+    return base
+
+
+def stirred(base: Base, seed: int = 1) -> None:
+    """Move what may move by a little, so that it differs from what it was."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in trainable(base.model).values():
+            value += 0.03 * torch.randn(value.shape, generator=generator).to(value.dtype)
+
+
+def answered(prompt: Sequence[int], answer: Sequence[int]) -> Encoded:
+    """A prompt and its answer, which alone is trained on."""
+    return Encoded(ids=(*prompt, *answer), trained=(False,) * len(prompt) + (True,) * len(answer))
 
 
 def random_rows(count: int, seed: int = 0, *, weights: bool = False) -> list[Row]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_tasks import CLASSIFY, LABELLED, arm_of, folder_of, rows_of, write_task
+from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, folder_of, rows_of, write_task
 
 from trimtab import study, train
 from trimtab.arms.canaries import CONTROLS, canaries, canary_rows, controls, exposure
@@ -24,10 +24,6 @@ from trimtab.training.loop import held_out
 from trimtab.training.sft import Supervised, row_losses
 
 OWN = '[arm.own]\nweights = "full"\nlearning_rate = 5e-3\nepochs = {epochs}\n'
-
-
-class Killed(BaseException):
-    """What a killed process comes to in a test: nothing catches it."""
 
 
 def a_task(folder: Path, model: Path, count: int | None, epochs: float = 40, **more: Any) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_tasks import CLASSIFY, LABELLED, arm_of, events, folder_of, rows_of, write_task
+from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, begin_with_time, events, folder_of, rows_of, write_task
 
 from trimtab import ask, study
 from trimtab.arms.saved import read_arm
@@ -29,10 +29,6 @@ epochs = 1
 """
 
 
-class Killed(BaseException):
-    """What a killed process comes to in a test: nothing catches it."""
-
-
 def a_task(folder: Path, model: Path, embedding: Path, **more: str) -> Path:
     folder.mkdir(exist_ok=True)
     data = f"{LABELLED}\nsplit = {{ dev = 0.3, test = 0.3, seed = 0 }}"
@@ -51,27 +47,12 @@ def a_task(folder: Path, model: Path, embedding: Path, **more: str) -> Path:
     )
 
 
-def begin(task: Path) -> None:
-    """Begin a study and give its search all the time that it wants: what is found then hangs on no clock."""
-
-    def kill(event: dict[str, Any]) -> None:
-        if event["stage"] == "begin":
-            raise Killed
-
-    with pytest.raises(Killed):
-        study(task, listeners=[kill])
-    file = folder_of(task) / "plan.json"
-    plan = json.loads(file.read_text())
-    plan["allowance"]["search_seconds"] = 1e9
-    file.write_text(json.dumps(plan))
-
-
 @pytest.fixture(scope="module")
 def whole(
     tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tiny_embedding_folder: Path
 ) -> tuple[Path, StudyResult]:
     task = a_task(tmp_path_factory.mktemp("effort"), tiny_model_folder, tiny_embedding_folder)
-    begin(task)
+    begin_with_time(task)
     return task, study(task, resume="latest", listeners=[])
 
 
@@ -139,7 +120,7 @@ def test_a_study_killed_in_a_trial_goes_on_with_that_trial(
         if event["stage"] == stage and left == 0:
             raise Killed
 
-    begin(task)
+    begin_with_time(task)
     with pytest.raises(Killed):
         study(task, resume="latest", listeners=[kill])
     result = study(task, resume="latest", listeners=[])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_tasks import arm_of, folder_of, rows_of, write_task
+from study_tasks import Killed, arm_of, begin_with_time, folder_of, rows_of, write_task
 
 from trimtab import ask, check, study, train
 from trimtab.arms.workspace import open_workspace
@@ -15,11 +15,6 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import read_object
 from trimtab.base.results import StudyResult
 from trimtab.base.task import load_task
-
-
-class Killed(BaseException):
-    """What a killed process comes to in a test: nothing catches it."""
-
 
 JUDGED = [
     {"prompt": row["question"], "chosen": row["answer"], "rejected": "nowhere", "group": row["pair"]}
@@ -147,16 +142,7 @@ def test_with_effort_both_stages_are_searched(tmp_path: Path, tiny_model_folder:
     more = '[arm.free-dpo]\nweights = "lora"\nstages = ["sft", "dpo"]\nrank = 2\nepochs = 1\n'
     task = a_task(tmp_path / "effort", tiny_model_folder, arms=["free-dpo"], more=more, effort="standard")
 
-    def kill(event: dict[str, Any]) -> None:
-        if event["stage"] == "begin":
-            raise Killed
-
-    with pytest.raises(Killed):
-        study(task, listeners=[kill])
-    file = folder_of(task) / "plan.json"  # all the time that it wants: what is found then hangs on no clock
-    plan = json.loads(file.read_text())
-    plan["allowance"]["search_seconds"] = 1e9
-    file.write_text(json.dumps(plan))
+    begin_with_time(task)
     effort = arm_of(study(task, resume="latest", listeners=[]), "free-dpo").effort
     assert effort is not None
     stages = [trial.what.get("stage") for trial in effort.trials]

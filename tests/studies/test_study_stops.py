@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from study_tasks import QUICK, arm_of, events, folder_of, require_study_json, write_task
+from study_tasks import QUICK, Killed, arm_of, events, folder_of, require_study_json, write_task
 
 from trimtab.base.errors import BusyError, InputError, MissingError, StoppedError
 from trimtab.base.results import StudyResult
@@ -70,10 +70,6 @@ def test_a_fault_of_ours_leaves_its_traceback_where_it_is_asked_for(
     assert (result.arms[0].status, result.arms[0].why) == ("failed", "KeyError: 'lost'")
     shown = capsys.readouterr().err
     assert ("Traceback" in shown and "in lost" in shown) == asked
-
-
-class Killed(BaseException):
-    """What takes the process down at an event; nothing in the code under test knows it."""
 
 
 def stop_at(number: int, error: type[BaseException]) -> Callable[[dict[str, Any]], None]:

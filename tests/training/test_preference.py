@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import VOCABULARY, base_of, plain_model
+from tiny_models import VOCABULARY, answered, base_of, plain_model, stirred, with_lora
 
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import add_lora, trainable, unfreeze
+from trimtab.model.adapters import trainable, unfreeze
 from trimtab.training import loop
 from trimtab.training import preference as preferences
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
@@ -35,10 +35,6 @@ LOSSES = (*OF_PAIRS, "kto")
 GOOD, BAD = 7, 8  # the token that the better and the worse answer begin with
 
 
-def encoded(prompt, answer):
-    return Encoded(ids=(*prompt, *answer), trained=(False,) * len(prompt) + (True,) * len(answer))
-
-
 def judged(count, seed=0, weights=False, alone=False):
     """Judgements over prompts of random tokens: better answers hold one token, worse ones another."""
     draw = random.Random(seed)
@@ -46,7 +42,7 @@ def judged(count, seed=0, weights=False, alone=False):
     for _ in range(count):
         prompt = [draw.randrange(10, VOCABULARY) for _ in range(draw.randint(2, 9))]
         sides = [
-            encoded(prompt, [first, *(draw.randrange(10, VOCABULARY) for _ in range(draw.randint(1, 6)))])
+            answered(prompt, [first, *(draw.randrange(10, VOCABULARY) for _ in range(draw.randint(1, 6)))])
             for first in (GOOD, BAD)
         ]
         if alone:
@@ -54,20 +50,6 @@ def judged(count, seed=0, weights=False, alone=False):
         weight = draw.choice([0.5, 1.0, 3.0]) if weights else 1.0
         rows.append(Judged(chosen=sides[0], rejected=sides[1], weight=weight))
     return rows
-
-
-def fresh(dtype=torch.float32):
-    base = base_of("llama", dtype)
-    add_lora(base, 4, 8.0, seed=0)
-    return base
-
-
-def stirred(base, seed=1):
-    """What may move, moved by a little: so that policy and reference differ."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for value in trainable(base.model).values():
-            value += 0.03 * torch.randn(value.shape, generator=generator).to(value.dtype)
 
 
 def padded_sums(model, answers):
@@ -179,7 +161,7 @@ def test_losses_are_those_of_trl_on_the_same_log_probabilities():
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(name, dtype, tmp_path):
-    base = fresh(dtype)
+    base = with_lora(dtype=dtype)
     objective = Preference(base, judged(60), name, batch=10, seed=0)
     unseen = Preference(base, judged(20, seed=5), name, batch=20, seed=0)
     before = held_out(base, unseen)
@@ -209,7 +191,7 @@ def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(name, dtype,
 def test_a_step_is_the_same_however_it_is_split(monkeypatch):
     def gradients(tokens):
         monkeypatch.setattr(preferences, "MICRO_TOKENS", tokens)
-        base = fresh()
+        base = with_lora()
         stirred(base)
         objective = Preference(base, judged(12, weights=True), "dpo", batch=12, seed=0)
         stirred(base, 2)
@@ -245,12 +227,12 @@ def test_killed_and_resumed_is_never_killed(name, tmp_path, monkeypatch):
         if event["step"] == 5:
             raise KilledError
 
-    whole = fresh()
+    whole = with_lora()
     expected = train(job(whole, tmp_path / "whole"))
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     with pytest.raises(KilledError):
-        train(job(fresh(), tmp_path / "cut", progress=Progress(listeners=[die])))
-    again = fresh()
+        train(job(with_lora(), tmp_path / "cut", progress=Progress(listeners=[die])))
+    again = with_lora()
     result = train(job(again, tmp_path / "cut"))
     assert result.readings == expected.readings
     for key, value in trainable(whole.model).items():
@@ -268,7 +250,7 @@ def test_sums_are_those_of_plain_torch_whatever_stands_beside():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_rows_that_a_loss_cannot_use_are_left_out_or_refused(name):
-    base, alone = fresh(), judged(6, alone=True)
+    base, alone = with_lora(), judged(6, alone=True)
     if name == "kto":
         assert len(Preference(base, alone, name, batch=4, seed=0).rows) == 6
     else:
@@ -280,7 +262,7 @@ def test_rows_that_a_loss_cannot_use_are_left_out_or_refused(name):
 
 
 def test_the_reference_is_asked_only_where_the_loss_needs_it(monkeypatch):
-    base = fresh()
+    base = with_lora()
     asked: list[int] = []
     plain = preferences.sums
 
@@ -297,7 +279,7 @@ def test_the_reference_is_asked_only_where_the_loss_needs_it(monkeypatch):
 
 
 def test_long_and_empty_answers_are_left_out_and_refused():
-    rows = [*judged(3), Judged(chosen=encoded([10] * 40, [GOOD]), rejected=encoded([10] * 40, [BAD]))]
+    rows = [*judged(3), Judged(chosen=answered([10] * 40, [GOOD]), rejected=answered([10] * 40, [BAD]))]
     fitting, gone = judged_rows(rows, 20)
     assert (len(fitting), gone) == (3, 1)
     assert judged_rows(rows, 1) == ([], 4)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import VOCABULARY, base_of, plain_model
+from tiny_models import VOCABULARY, answered, base_of, plain_model, with_lora
 
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
-from trimtab.base.records import Encoded
-from trimtab.model.adapters import add_lora, trainable, unfreeze
+from trimtab.model.adapters import trainable, unfreeze
 from trimtab.model.classifier import Head
 from trimtab.training import loop
 from trimtab.training import reward as rewards
@@ -19,10 +18,6 @@ from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared, bradley_terry
 
 GOOD, BAD, END = 7, 8, 2
-
-
-def encoded(prompt, answer):
-    return Encoded(ids=(*prompt, *answer), trained=(False,) * len(prompt) + (True,) * len(answer))
 
 
 def pairs(count, seed=0, weights=False):
@@ -35,15 +30,13 @@ def pairs(count, seed=0, weights=False):
         for mark in (GOOD, BAD):
             answer = [draw.randrange(10, VOCABULARY) for _ in range(draw.randint(0, 6))]
             answer.insert(draw.randint(0, len(answer)), mark)
-            sides.append(encoded(prompt, [*answer, END]))
+            sides.append(answered(prompt, [*answer, END]))
         rows.append(Compared(chosen=sides[0], rejected=sides[1], weight=draw.choice([0.5, 3.0]) if weights else 1.0))
     return rows
 
 
 def fresh(dtype=torch.float32):
-    base = base_of("llama", dtype)
-    add_lora(base, 4, 8.0, seed=0)
-    return base, Head(SCORE_LABELS, 32, seed=3)
+    return with_lora(dtype=dtype), Head(SCORE_LABELS, 32, seed=3)
 
 
 def padded_scores(model, head, answers):

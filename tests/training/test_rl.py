@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import VOCABULARY, base_of, plain_model
+from tiny_models import VOCABULARY, answered, base_of, plain_model, stirred, with_lora
 
 from trimtab.answering.engine import Engine, Request
 from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
-from trimtab.base.records import Encoded
-from trimtab.model.adapters import add_lora, trainable, unfreeze
+from trimtab.model.adapters import trainable, unfreeze
 from trimtab.training import loop, rl
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.monitor import Evaluation
@@ -49,7 +48,7 @@ def kept_rollouts(count, seed=0):
         group = []
         for _ in range(GROUP):
             answer = tuple(draw.randrange(10, VOCABULARY) for _ in range(draw.randint(1, 6)))
-            encoded = Encoded(ids=prompt + answer, trained=(False,) * len(prompt) + (True,) * len(answer))
+            encoded = answered(prompt, answer)
             log_p = tuple(-6 * draw.random() for _ in answer)
             group.append(Rollout(encoded=encoded, log_p=log_p, reward=draw.random()))
         groups.append(group)
@@ -77,27 +76,13 @@ def rolling(base, asked, most=5):
             group = []
             for one in given:
                 answer = (*one.ids, last[one.id]) if one.finished else one.ids
-                trained = (False,) * len(asked[number]) + (True,) * len(answer)
-                encoded = Encoded(ids=(*asked[number], *answer), trained=trained)
+                encoded = answered(asked[number], answer)
                 reward = sum(token < GOOD for token in answer) / len(answer)
                 group.append(Rollout(encoded=encoded, log_p=one.log_probabilities, reward=reward))
             groups.append(group)
         return groups
 
     return roll
-
-
-def fresh(dtype=torch.float32):
-    base = base_of("llama", dtype)
-    add_lora(base, 4, 8.0, seed=0)
-    return base
-
-
-def stirred(base, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for value in trainable(base.model).values():
-            value += 0.03 * torch.randn(value.shape, generator=generator).to(value.dtype)
 
 
 def padded_log_p(model, rollouts):
@@ -214,7 +199,7 @@ def test_advantages_are_their_formulas():
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_earns_is_said_more_often(name, dtype, tmp_path):
-    base, asked, events = fresh(dtype), prompts(8), []
+    base, asked, events = with_lora(dtype=dtype), prompts(8), []
     objective = Reinforced(base, 8, rolling(base, asked), name, batch=8, seed=0)
     settings = LoopSettings(learning_rate=4e-2, epochs=24, evaluations=1)
     progress = Progress(listeners=[events.append])
@@ -228,7 +213,7 @@ def test_what_earns_is_said_more_often(name, dtype, tmp_path):
 
 
 def test_in_float32_answers_were_drawn_as_likely_as_they_are():
-    base, asked = fresh(), prompts(6)
+    base, asked = with_lora(), prompts(6)
     stirred(base)
     objective = Reinforced(base, 6, rolling(base, asked), "grpo", batch=6, seed=0)
     for batch in objective.batches(3):
@@ -257,11 +242,11 @@ def test_killed_between_answers_and_step_and_resumed_is_never_killed(name, tmp_p
             evaluate=lambda: Evaluation(dev_metric=0.5, rows=(0.0, 1.0)),
         )
 
-    asked, whole, again = prompts(6), fresh(), fresh()
+    asked, whole, again = prompts(6), with_lora(), with_lora()
     expected = train(job(whole, tmp_path / "whole"))
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     with pytest.raises(KilledError):
-        train(job(fresh(), tmp_path / "cut", dies_at=4))
+        train(job(with_lora(), tmp_path / "cut", dies_at=4))
     result = train(job(again, tmp_path / "cut"))
     assert result.readings == expected.readings
     assert {"reward", "kl", "length", "entropy"} <= result.readings[0].figures.keys()
@@ -271,4 +256,4 @@ def test_killed_between_answers_and_step_and_resumed_is_never_killed(name, tmp_p
 
 def test_nothing_to_ask_is_refused():
     with pytest.raises(InputError, match="no prompt to answer"):
-        Reinforced(fresh(), 0, lambda *_: [], "grpo", batch=4, seed=0)
+        Reinforced(with_lora(), 0, lambda *_: [], "grpo", batch=4, seed=0)

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny_models import base_of, random_rows
+from tiny_models import random_rows, with_lora
 
 from trimtab.base.errors import DivergedError, MemoryRanOutError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import add_lora, trainable
+from trimtab.model.adapters import trainable
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import MICRO_TOKENS, Row
 from trimtab.training.loop import LoopSettings, TrainingJob, train
@@ -17,12 +17,6 @@ from trimtab.training.optim import copied, put_back
 from trimtab.training.sft import Supervised
 
 SETTINGS = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=2)
-
-
-def fresh(dtype=torch.float32):
-    base = base_of("llama", dtype)
-    add_lora(base, 2, 4.0, seed=0)
-    return base
 
 
 def job(base, folder, *, objective=None, settings=SETTINGS, **more):
@@ -86,7 +80,7 @@ def test_the_checkpoint_stays_the_weights_are_the_last_good_ones_and_going_on_is
     tmp_path, monkeypatch, end
 ):
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-    whole, base = fresh(), fresh()
+    whole, base = with_lora(2), with_lora(2)
     train(job(whole, tmp_path / "whole"))
     error = DivergedError if end is not_a_number else MemoryRanOutError
     with pytest.raises(error, match=r"step 4.*; the checkpoint of step 3 is intact: "):
@@ -101,7 +95,7 @@ def test_the_checkpoint_stays_the_weights_are_the_last_good_ones_and_going_on_is
 
 def test_after_one_that_diverged_another_run_from_the_same_start_is_as_alone(tmp_path):
     """As the ladder of learning rates has them: in one process, on one model."""
-    alone, base = fresh(), fresh()
+    alone, base = with_lora(2), with_lora(2)
     start = weights(base)
     train(job(alone, tmp_path / "alone"))
     with pytest.raises(DivergedError):
@@ -116,12 +110,12 @@ def test_an_error_that_is_not_of_memory_stays_what_it_is(tmp_path):
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        train(job(fresh(), tmp_path, objective=Ending(wrong)))
+        train(job(with_lora(2), tmp_path, objective=Ending(wrong)))
 
 
 def test_memory_that_runs_out_at_a_look_at_dev_is_told(tmp_path):
     with pytest.raises(MemoryRanOutError, match="at the look at dev after step 5 of 10; nothing was saved yet: "):
-        train(job(fresh(), tmp_path, evaluate=lambda: no_memory(None)))
+        train(job(with_lora(2), tmp_path, evaluate=lambda: no_memory(None)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -134,7 +128,7 @@ def test_it_names_what_takes_less_memory_and_nothing_that_does_not(tmp_path, dty
     }
     assert sizes[16] <= max(MICRO_TOKENS, sizes[1])  # so a lower `batch` is no way
     with pytest.raises(MemoryRanOutError) as raised:
-        train(job(fresh(dtype), tmp_path, objective=Ending(pythons, at=1, rows=[row] * 4)))
+        train(job(with_lora(2, dtype), tmp_path, objective=Ending(pythons, at=1, rows=[row] * 4)))
     line = str(raised.value)
     assert line.startswith("the memory ran out at step 1 of 10, in a pass of ")
     assert "a smaller base.model" in line
@@ -147,7 +141,7 @@ def test_it_names_what_takes_less_memory_and_nothing_that_does_not(tmp_path, dty
 @pytest.mark.parametrize(("dtype", "way"), [(torch.bfloat16, 'base.precision = "fp32"'), (torch.float32, "the rows")])
 def test_what_is_no_number_before_anything_has_moved_is_not_laid_to_the_learning_rate(tmp_path, dtype, way):
     with pytest.raises(DivergedError, match=f"loss is nan at step 1, before any weight has moved: .*{way}") as raised:
-        train(job(fresh(dtype), tmp_path, objective=Ending(not_a_number, at=1)))
+        train(job(with_lora(2, dtype), tmp_path, objective=Ending(not_a_number, at=1)))
     assert "learning_rate" not in str(raised.value)
 
 
@@ -160,7 +154,7 @@ class Growing(Ending):
 
 def test_losses_that_grow_stop_the_run_with_its_best_weights_and_the_setting_that_helps(tmp_path):
     events: list = []
-    base, seen, losses = fresh(), [], iter((3.0, 2.0, 5.0, 9.0))
+    base, seen, losses = with_lora(2), [], iter((3.0, 2.0, 5.0, 9.0))
 
     def evaluate():
         seen.append(weights(base))

@@ -36,9 +36,13 @@ class Loss:
         """What each row of the batch adds to it; nothing where the objective does not tell."""
         if self.parts_M is None:
             return []
-        parts_M = self.parts_M.double().cpu()
-        sums: list[float] = parts_M.new_zeros(batch.rows).index_add(0, batch.row_M, parts_M).tolist()
+        sums: list[float] = sums_by_row(self.parts_M.double().cpu(), batch).tolist()
         return sums
+
+
+def sums_by_row(values_M: Tensor, batch: Batch) -> Tensor:
+    """Sums over the scored positions of each row of a batch, one for each of its `rows`."""
+    return values_M.new_zeros(batch.rows).index_add(0, batch.row_M.to(values_M.device), values_M)
 
 
 def scored_hidden(base: Base, batch: Batch, frozen: FrozenLayers | None = None) -> Tensor:

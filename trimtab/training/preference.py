@@ -23,7 +23,7 @@ from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
 from trimtab.training.frozen import FrozenLayers
-from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden
+from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 
 BETA = 0.1  # how closely the reference is kept to, by DPO, IPO and KTO; the weight of the odds in ORPO
 SIMPO_BETA, SIMPO_MARGIN = 2.0, 1.0  # as the paper has them, per token
@@ -218,7 +218,7 @@ class Preference:
     def loss(self, base: Base, batch: JudgedBatch) -> Loss:
         """This micro-batch's share of the step's loss and figures."""
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch, self.frozen), batch.labels_M)
-        device, sums_A = log_p_M.device, _by_row(log_p_M, batch)
+        device, sums_A = log_p_M.device, sums_by_row(log_p_M, batch)
         weights_A, reference_A, good_A = (one.to(device) for one in (batch.weights_A, batch.reference_A, batch.good_A))
         if self.loss_name == "kto":
             ratios_A = sums_A - reference_A
@@ -269,7 +269,7 @@ def sums(
     for part in micro_batches(units, MICRO_TOKENS):
         batch = pack([row for unit in part for row in unit])
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch, frozen), batch.labels_M)
-        of_row = iter(_by_row(log_p_M, batch).tolist())
+        of_row = iter(sums_by_row(log_p_M, batch).tolist())
         for unit in part:
             found[number_of[id(unit)]] = tuple(next(of_row) for _ in unit)
     return found
@@ -283,11 +283,6 @@ def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]]) -> list[list[Row]]:
     """The rows of each pass of `sums` over each of the groups."""
     parts = (part for answers in groups for part in micro_batches(_units(answers), MICRO_TOKENS))
     return [[row for unit in part for row in unit] for part in parts]
-
-
-def _by_row(log_p_M: Tensor, batch: Batch) -> Tensor:
-    """Sums over the scored positions of each row of a batch."""
-    return log_p_M.new_zeros(batch.rows).index_add(0, batch.row_M.to(log_p_M.device), log_p_M)
 
 
 def _put_to_others(rows: Sequence[Judged]) -> list[tuple[Encoded, ...]]:

@@ -20,7 +20,7 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
-from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden
+from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.optim import copied, put_back
 
 GROUP = 8  # answers to a prompt
@@ -101,19 +101,6 @@ class RolloutBatch(Batch):
     returns_M: Tensor
 
 
-class Value(nn.Module):
-    """What an answer may still earn, from the hidden state before a token: a float32 layer that begins by expecting nothing."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1, hidden_size))
-        self.bias = nn.Parameter(torch.zeros(1))
-
-    def forward(self, hidden_MD: Tensor) -> Tensor:
-        """Expected rewards `[M]`."""
-        return nn.functional.linear(hidden_MD.float(), self.weight, self.bias)[:, 0]
-
-
 class Reinforced:
     """One of these losses over answers that are drawn for every step; the reference is the model as it stood when the stage began.
 
@@ -131,7 +118,7 @@ class Reinforced:
             raise InputError("no prompt to answer", "give training rows", field="data.examples")
         self.count, self.roll, self.loss_name, self.batch, self.seed = prompts, roll, loss, batch, seed
         self._base, self._start = base, copied(trainable(base.model))
-        self.value = Value(base.model.config.hidden_size).to(base.device) if loss == "ppo" else None
+        self.value = _expects_nothing(base) if loss == "ppo" else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -157,10 +144,10 @@ class Reinforced:
         apart = [one - reference for one, reference in zip(drawn, references, strict=True)]
         rewards_PG = torch.tensor([[one.reward for one in group] for group in groups])
         if self.loss_name == "ppo":
-            advantages = self._token_advantages(rewards_PG, places, packed, apart, values)
+            gained = self._token_advantages(rewards_PG, places, packed, apart, values)
+            advantages = list(torch.split(whitened(torch.cat(gained)), [len(one) for one in gained]))
         else:
-            advantages = self._answer_advantages(rewards_PG, places, packed, apart)
-        whole = torch.split(whitened(torch.cat(advantages)), [len(one) for one in advantages])
+            gained = advantages = self._answer_advantages(rewards_PG, places, packed, apart)
         answers, tokens = rewards_PG.numel(), sum(map(len, drawn))
         return [
             RolloutBatch(
@@ -169,10 +156,10 @@ class Reinforced:
                 share=1 / answers,
                 drawn_M=drawn[number],
                 reference_M=references[number],
-                advantages_M=whole[number] if self.loss_name == "ppo" else advantages[number],
+                advantages_M=advantages[number],
                 rewards_A=_of(rewards_PG, places[number]),
                 values_M=values[number],
-                returns_M=advantages[number] + values[number],
+                returns_M=gained[number] + values[number],
             )
             for number, batch in enumerate(packed)
         ]
@@ -186,7 +173,7 @@ class Reinforced:
         else:
             earned_PG = rewards_PG.clone()
             for part, batch, apart_M in zip(places, packed, apart, strict=True):
-                for (prompt, answer), nats in zip(part, _by_answer(apart_M, batch).tolist(), strict=True):
+                for (prompt, answer), nats in zip(part, sums_by_row(apart_M, batch).tolist(), strict=True):
                     earned_PG[prompt, answer] -= RLOO_KL * nats
             worth_PG = rloo_advantages(earned_PG)
         return [_of(worth_PG, part)[batch.row_M] for part, batch in zip(places, packed, strict=True)]
@@ -217,8 +204,7 @@ class Reinforced:
         """What is expected before each token `[M]`; 0 without a value head."""
         if self.value is None:
             return torch.zeros(batch.trained_tokens)
-        expected_M: Tensor = self.value(scored_hidden(self._base, batch))
-        return expected_M.cpu()
+        return _expected(self.value, scored_hidden(self._base, batch)).cpu()
 
     @contextmanager
     def _at_the_start(self) -> Iterator[None]:
@@ -242,7 +228,7 @@ class Reinforced:
         )
         apart_M = distance(log_p_M, reference_M)
         if self.loss_name == "rloo":
-            ratio_A = _by_answer(log_p_M - drawn_M, batch)
+            ratio_A = sums_by_row(log_p_M - drawn_M, batch)
             first_A = torch.searchsorted(row_M, torch.arange(batch.rows, device=device))
             value = batch.share * clipped(ratio_A, advantages_M[first_A]).sum()
         else:
@@ -264,7 +250,7 @@ class Reinforced:
         """Half the squared error of what is expected, which may move only by CLIP from what was."""
         if self.value is None:
             raise ValueError("only PPO expects something")
-        now_M: Tensor = self.value(hidden_MD)
+        now_M = _expected(self.value, hidden_MD)
         then_M, came_M = batch.values_M.to(now_M.device), batch.returns_M.to(now_M.device)
         near_M = then_M + (now_M - then_M).clamp(-CLIP, CLIP)
         wrong_M = torch.max((now_M - came_M).square(), (near_M - came_M).square())
@@ -293,6 +279,15 @@ def _of(values_PG: Tensor, places: Places) -> Tensor:
     return torch.stack([values_PG[place] for place in places])
 
 
-def _by_answer(values_M: Tensor, batch: Batch) -> Tensor:
-    """Sums over the tokens of each answer, `[A]`."""
-    return values_M.new_zeros(batch.rows).index_add(0, batch.row_M.to(values_M.device), values_M)
+def _expects_nothing(base: Base) -> nn.Linear:
+    """A value head as it begins: from the hidden state before a token to what the answer may still earn, in float32."""
+    value = nn.Linear(base.model.config.hidden_size, 1)
+    nn.init.zeros_(value.weight)
+    nn.init.zeros_(value.bias)
+    return value.to(base.device)
+
+
+def _expected(value: nn.Linear, hidden_MD: Tensor) -> Tensor:
+    """Expected rewards `[M]`."""
+    found_M1: Tensor = value(hidden_MD.float())
+    return found_M1[:, 0]

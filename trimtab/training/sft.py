@@ -25,7 +25,13 @@ from trimtab.training.batch import (
     steps_per_epoch,
 )
 from trimtab.training.frozen import FrozenLayers
-from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, weighted_cross_entropy
+from trimtab.training.losses import (
+    Loss,
+    label_log_probabilities,
+    scored_hidden,
+    sums_by_row,
+    weighted_cross_entropy,
+)
 
 
 class Supervised:
@@ -59,18 +65,20 @@ class Supervised:
         return Loss(value=value, parts_M=-(log_p_M.detach() * weights_M))
 
 
+@torch.no_grad()
 def row_losses(base: Base, rows: Sequence[Row]) -> list[float]:
-    """What each row's trained tokens cost, summed over the row, in nats; nothing moves."""
-    order = sorted(range(len(rows)), key=lambda number: len(rows[number].encoded.ids))  # as `micro_batches` lays them
-    objective, found = Supervised(rows, batch=len(rows), seed=0), [0.0] * len(rows)
-    losses: list[float] = []
-    with torch.no_grad():
-        for part in micro_batches([(replace(rows[number], weight=1.0),) for number in order], MICRO_TOKENS):
-            batch = pack([row for unit in part for row in unit])
-            losses += objective.loss(base, batch).by_row(batch)
-    for number, loss in zip(order, losses, strict=True):
-        found[number] = loss
-    return found
+    """What each row's trained tokens cost, summed over the row whatever its weight, in nats."""
+    nats: dict[int, float] = {}
+    for part in micro_batches([(replace(row, weight=1.0),) for row in rows], MICRO_TOKENS):
+        units = [row for unit in part for row in unit]
+        batch = pack(units)
+        log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
+        nats |= zip(map(_ids, units), (-sums_by_row(log_p_M, batch)).tolist(), strict=True)
+    return [nats[_ids(row)] for row in rows]
+
+
+def _ids(row: Row) -> int:
+    return id(row.encoded)
 
 
 def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[Row]:
