@@ -52,7 +52,7 @@ def test_both_stages_are_trained_and_the_reward_is_watched(whole: tuple[Path, St
     steps = [event for event in events_of(task, result) if event["stage"] == "train" and "reward" in event]
     assert steps
     assert all({"reward", "kl", "length", "entropy"} <= event.keys() for event in steps)
-    looks = [event for event in events_of(task, result) if event["stage"] == "dev" and "reward" in event]
+    looks = [event for event in events_of(task, result) if event["stage"] == "dev" and "train_reward" in event]
     assert looks
     assert all(event["dev_loss"] is None and 0 <= event["dev_metric"] <= 1 for event in looks)
     page = (folder_of(task, result) / "report.html").read_text()

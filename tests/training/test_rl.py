@@ -98,7 +98,7 @@ def padded_log_p(model, rollouts):
     return [log_p[at, place] for at, place in enumerate(places)], [hidden[at, place] for at, place in enumerate(places)]
 
 
-def expected_loss(name, groups, policy, reference):
+def expected_loss(name, groups, policy, reference, value):
     """Each loss written out again over one padded batch, answer by answer."""
     flat = [one for group in groups for one in group]
     log_p, hidden = padded_log_p(policy, flat)
@@ -143,8 +143,7 @@ def expected_loss(name, groups, policy, reference):
     for at, one in enumerate(log_p):
         worth = (torch.tensor(advantages[at]) - every.mean()) / (every.var() + 1e-8).sqrt()
         total = total + surrogate((one - drawn[at]).exp(), worth).sum()
-        total = total + VALUE_SHARE * 0.5 * (torch.tensor(advantages[at]) ** 2).sum()
-    assert hidden[0].shape[1] == 32
+        total = total + VALUE_SHARE * 0.5 * ((value(hidden[at])[:, 0] - torch.tensor(advantages[at])) ** 2).sum()
     return total / tokens
 
 
@@ -164,8 +163,16 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, t
         assert torch.equal(base.model.state_dict()[key], value), key
     value = sum(objective.loss(base, batch).value for batch in batches)
     value.backward()
-    expected = expected_loss(name, groups, policy, reference)
+    head = torch.nn.Linear(32, 1)
+    for parameter in head.parameters():
+        torch.nn.init.zeros_(parameter)
+    expected = expected_loss(name, groups, policy, reference, head)
     expected.backward()
+    if name == "ppo":
+        moving = objective.parameters(base)
+        assert torch.allclose(moving["value.weight"].grad, head.weight.grad, atol=1e-4)
+        assert torch.allclose(moving["value.bias"].grad, head.bias.grad, atol=1e-4)
+        assert float(head.weight.grad.abs().max()) > 1e-3
     assert float(value.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
     for key, grad in ((key, one.grad) for key, one in policy.named_parameters()):
         assert torch.allclose(trainable(base.model)[key].grad, grad, atol=1e-3), key
@@ -249,7 +256,7 @@ def test_killed_between_answers_and_step_and_resumed_is_never_killed(name, tmp_p
         train(job(with_lora(), tmp_path / "cut", dies_at=4))
     result = train(job(again, tmp_path / "cut"))
     assert result.readings == expected.readings
-    assert {"reward", "kl", "length", "entropy"} <= result.readings[0].figures.keys()
+    assert {"train_reward", "train_kl", "train_length", "train_entropy"} <= result.readings[0].figures.keys()
     for key, value in trainable(whole.model).items():
         assert torch.equal(value, trainable(again.model)[key]), key
 

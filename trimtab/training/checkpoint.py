@@ -43,7 +43,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> No
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder / f".{name}.part", ignore_errors=True)
         raise InputError(
-            f"the checkpoint of step {step} could not be written ({said(error)}); {former or 'none'} before it is intact",
+            f"the checkpoint of step {step} could not be written ({said(error)}); "
+            + (f"{former} before it is intact" if former else "nothing was saved before it"),
             "make room or mend the disk, then run the same command with --resume",
             file=folder,
         ) from error

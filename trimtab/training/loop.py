@@ -283,7 +283,7 @@ def _evaluate(job: TrainingJob, state: _State) -> None:
         train_loss=state.loss_sum / count,
         dev_loss=seen.dev_loss,
         dev_metric=seen.dev_metric,
-        figures={name: value / count for name, value in state.figure_sums.items()} | dict(seen.figures),
+        figures={f"train_{name}": value / count for name, value in state.figure_sums.items()} | dict(seen.figures),
         rows=seen.rows,
     )
     state.loss_sum, state.loss_count, state.figure_sums = 0.0, 0, {}

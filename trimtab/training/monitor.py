@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+EARNED = "train_reward"  # what answers that were learnt from earned
 LOSS_RISE, LOSS_FALL = 0.05, 0.02  # shares of the dev loss that count as a rise and as a fall
 Health = Literal["learning", "still improving", "memorising", "diverging", "gaming"]
 
@@ -35,7 +36,7 @@ class Evaluation:
 class Reading:
     """One evaluation within a run, and the mean train loss since the last one; every reading of a run has the same figures.
 
-    `figures` are those of dev and, under names that dev does not have, the means over the steps since the last reading.
+    `figures` are those of dev and, as `train_…`, the means of the steps' own since the last reading.
     """
 
     step: int
@@ -83,8 +84,8 @@ def health(readings: Sequence[Reading]) -> Health:
     lowest = _lowest(readings)
     last, former = readings[-1], readings[-2]
     rise, fall = badness(last) - badness(lowest), badness(former) - badness(last)
-    if "reward" in last.figures:
-        if last.figures["reward"] > lowest.figures["reward"] and _exceeds(rise, paired_error(lowest, last)):
+    if EARNED in last.figures:
+        if last.figures[EARNED] > lowest.figures[EARNED] and _exceeds(rise, paired_error(lowest, last)):
             return "gaming"
     elif _exceeds(rise, _step(lowest, last, LOSS_RISE)):
         if last.train_loss < lowest.train_loss:
