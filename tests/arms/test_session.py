@@ -31,7 +31,7 @@ def test_closed_sets_hold_their_prefix_and_answer_alone_as_together(
         return real(base, ids)
 
     monkeypatch.setattr(choose, "read_prefix", counted)
-    alone = session.answer_alone(prompts[:8])
+    alone = session.choose_alone(prompts[:8], None)
     assert len(read) == 1
     assert read[0] > 60  # the instruction and both shots
     one_by_one = [alone(prompt) for prompt in prompts]

@@ -11,6 +11,7 @@ from pathlib import Path
 from trimtab.answering.cache import Prefix, shared_length
 from trimtab.answering.choose import hold_prefix
 from trimtab.answering.ends import ends
+from trimtab.answering.engine import Engine
 from trimtab.answering.remote import remote_model
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.linear import Answerer, linear_answerer
@@ -32,11 +33,15 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """`many` answers prompts together; `alone` one prompt as a server would, what all prompts share read beforehand."""
+    """`many` answers prompts together; `alone` one prompt as a server would, what all prompts share read beforehand.
+
+    `engine` is what `alone` writes with; None where answers are chosen, or come from an endpoint.
+    """
 
     builder: PromptBuilder
     many: Answerer
     alone: Callable[[Prompt], Generation]
+    engine: Engine | None = None
 
 
 @contextmanager
@@ -74,11 +79,16 @@ def ready(
             alone = _calibrated(_head_alone(session, head, builder.prompts(sample)), calibration)
             yield Ready(builder=builder, many=many, alone=lambda prompt: alone([prompt])[0])
             return
-        yield Ready(
-            builder=builder,
-            many=lambda prompts: session.answer(prompts, calibration=calibration),
-            alone=session.answer_alone(builder.prompts(sample), calibration),
-        )
+        asked = builder.prompts(sample)
+        if session.task.task.kind == "classify":
+            yield Ready(
+                builder=builder,
+                many=lambda prompts: session.answer(prompts, calibration=calibration),
+                alone=session.choose_alone(asked, calibration),
+            )
+            return
+        engine = session.engine(asked)
+        yield Ready(builder=builder, many=session.answer, alone=session.write_alone(engine), engine=engine)
 
 
 def score_on(

@@ -15,7 +15,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, read_object
 from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm
-from trimtab.base.results import ArmRecord, StudyResult
+from trimtab.base.results import ArmRecord, ArmResult, StudyResult
 from trimtab.base.task import Task
 
 ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"
@@ -41,12 +41,16 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedArm:
-    """An arm as it was measured or trained: `chosen` are its numbers of shots and passages, `folder` has its `adapter/`."""
+    """An arm as it was measured or trained: `chosen` are its numbers of shots and passages, `folder` has its `adapter/`.
+
+    `result`: what a study measured of it; None where it was trained alone.
+    """
 
     id: str
     folder: Path
     chosen: Mapping[str, float | int | str]
     trained: Trained
+    result: ArmResult | None = None
 
 
 def read_run(folder: Path) -> RunRecord | None:
@@ -105,6 +109,15 @@ def latest_winner(task: Task) -> str | None:
     return None
 
 
+def measured_arms(task: Task) -> list[str]:
+    """The arms that the newest finished study measured, in its order; none where there is no such study."""
+    for folder in newest(task.folder / FOLDER / "studies"):
+        result = read_result(folder)
+        if result is not None and result.ran:
+            return [one.arm for one in result.arms if one.status == "done"]
+    return []
+
+
 def find_saved(task: Task, arm: Arm, run: str | None = None) -> SavedArm | None:
     """The arm as saved by the training run `run`, else by the newest one of this arm, else by the newest study.
 
@@ -129,7 +142,8 @@ def find_saved(task: Task, arm: Arm, run: str | None = None) -> SavedArm | None:
             if other is None:
                 trained = replace(NOTHING, seconds=kept.result.train_seconds)
                 place = folder / "arms" / arm.name / "run-0"
-                return SavedArm(id=folder.name, folder=place, chosen=kept.result.chosen, trained=trained)
+                chosen = kept.result.chosen
+                return SavedArm(id=folder.name, folder=place, chosen=chosen, trained=trained, result=kept.result)
             elsewhere = elsewhere or other
     if elsewhere is not None and is_trained(arm):
         raise MissingError(_other_weights(arm, elsewhere, task))

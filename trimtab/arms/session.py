@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,13 +21,14 @@ from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import release_memory
-from trimtab.base.records import Calibration, Example, Generation, Hit, Message, Prompt, Refusal, Split
+from trimtab.base.records import Calibration, Document, Example, Generation, Hit, Message, Prompt, Refusal, Split
 from trimtab.data.draw import drawn
 from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.model.adapters import take_off
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
+from trimtab.model.twin import twin
 from trimtab.model.virtual import virtual_tokens
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
@@ -75,6 +77,12 @@ class Session:
         release_memory()
         return self.base
 
+    def beside(self) -> Session:
+        """Another session that shares all models and indexes with this one; what is put onto its base stays its own."""
+        own = copy.copy(self)
+        own._base = twin(self.base)
+        return own
+
     @cached_property
     def encoder(self) -> ChatEncoder:
         """Conversations to token ids."""
@@ -104,6 +112,13 @@ class Session:
     def index_folder(self, chunk_words: int = WORDS) -> Path:
         """Where the index over passages of about so many words lies: each size beside the usual one, so that its bytes are its own."""
         return self.workspace.folder / ("index" if chunk_words == WORDS else f"index-{chunk_words}")
+
+    def take_documents(self, documents: tuple[Document, ...]) -> None:
+        """Answer from these documents from now on: what changed is embedded anew, what was looked up is forgotten."""
+        self.workspace = replace(self.workspace, documents=documents)
+        for index in self._indexes.values():
+            index.update(documents)
+        self.forget_hits()
 
     def _opened_index(self, chunk_words: int) -> Index:
         return Index.open(self.index_folder(chunk_words), self.embedder, words=chunk_words)
@@ -227,24 +242,31 @@ class Session:
     def _requests(self, prompts: Sequence[Prompt]) -> list[ChoiceRequest]:
         return [ChoiceRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
 
-    def answer_alone(
-        self, sample: Sequence[Prompt], calibration: Calibration | None = None
-    ) -> Callable[[Prompt], Generation]:
-        """An answerer of single prompts as a server runs it: what all prompts begin with is read beforehand."""
-        ids = [self.encoder.prompt(prompt.messages) for prompt in sample]
-        shared = ids[0][: shared_length(ids)] if len(ids) > 1 else ()
-        if self.task.task.kind == "classify":
-            held = hold_prefix(self.base, shared)
-            whole = self._is_faster_whole(sample[:TIMED_ALONE], held, calibration)
-            return lambda prompt: self.answer([prompt], held=held, calibration=calibration, whole=whole)[0]
+    def choose_alone(self, sample: Sequence[Prompt], calibration: Calibration | None) -> Callable[[Prompt], Generation]:
+        """A chooser of labels for single prompts as a server runs it: what all prompts begin with is read beforehand."""
+        held = hold_prefix(self.base, self._shared(sample))
+        whole = self._is_faster_whole(sample[:TIMED_ALONE], held, calibration)
+        return lambda prompt: self.answer([prompt], held=held, calibration=calibration, whole=whole)[0]
+
+    def engine(self, sample: Sequence[Prompt]) -> Engine:
+        """What writes answers by the weights that are on, what all prompts of the sample begin with read beforehand."""
         engine = Engine(self.base, self.encoder.stop_ids)
-        engine.hold(shared)
+        engine.hold(self._shared(sample))
+        return engine
+
+    def write_alone(self, engine: Engine) -> Callable[[Prompt], Generation]:
+        """A writer of answers to single prompts as a server runs it."""
 
         def alone(prompt: Prompt) -> Generation:
             request = Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=self.output_tokens)
             return _stripped(generate_texts(engine, self.base.tokenizer, [request])[0])
 
         return alone
+
+    def _shared(self, sample: Sequence[Prompt]) -> tuple[int, ...]:
+        """The ids that all prompts of a sample begin with."""
+        ids = [self.encoder.prompt(prompt.messages) for prompt in sample]
+        return ids[0][: shared_length(ids)] if len(ids) > 1 else ()
 
     def _is_faster_whole(self, sample: Sequence[Prompt], held: Prefix | None, calibration: Calibration | None) -> bool:
         """Whether these weights choose a label faster by scoring all at once: of an unsure model nearly every label matters."""

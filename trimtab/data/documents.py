@@ -61,6 +61,16 @@ def read_documents(task: Task) -> tuple[Document, ...]:
     return tuple(documents.values())
 
 
+def document_stamps(task: Task) -> tuple[tuple[str, int, int], ...]:
+    """Path, time of change and size of every file that `read_documents` would read: another value says that one has changed."""
+    found = []
+    for pattern in task.data.documents:
+        for path, _ in resolve(task.folder, pattern, SUFFIXES, "data.documents"):
+            now = path.stat()
+            found.append((str(path), now.st_mtime_ns, now.st_size))
+    return tuple(found)
+
+
 def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
     lower = path.name.lower()
     if lower.endswith(SQUAD):

@@ -89,6 +89,11 @@ class Embedder:
         """As `encode`, with what the model's folder wants before a question that passages are looked up for."""
         return self._encode(texts, _QUESTION)
 
+    def tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens are read of texts, as far as the model reads them."""
+        asked = self._model.tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
+        return sum(map(len, asked))
+
     def _encode(self, texts: Sequence[str], names: Sequence[str]) -> NDArray[np.float32]:
         model = self._model
         with told(self.folder, "the embedding model gives no vectors", AGAIN):

@@ -1,0 +1,257 @@
+"""An arm that answers questions as they come: asked, gone on with pass by pass, told piece by piece, taken back at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from trimtab.answering.engine import Completion, Engine, Request, Token
+from trimtab.answering.sample import GREEDY, Sampling
+from trimtab.arms.answerers import Ready, ready
+from trimtab.arms.contexts import context_for
+from trimtab.arms.saved import SavedArm
+from trimtab.arms.session import Session
+from trimtab.arms.workspace import FOLDER
+from trimtab.base.errors import InputError, TrimtabError
+from trimtab.base.records import Arm, Example, Generation, Hit, Message, Prompt
+from trimtab.measurement.metrics import has_abstained
+from trimtab.measurement.support import supporting
+
+TOGETHER = 16  # questions that are answered in one pass where answers are chosen, not written
+SHOWN = 8  # questions whose prompts show what all prompts of an arm begin with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A conversation up to the question, and how it is answered; `max_new` None is as long as answers were measured.
+
+    A system turn takes the place of the task's instruction.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    max_new: int | None = None
+    sampling: Sampling = GREEDY
+    stops: tuple[str, ...] = ()
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaidToken:
+    """One token of an answer and the natural logarithm of its probability."""
+
+    text: str
+    log_probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What is new of an answer; the pieces of one add up to its text. `tokens`: where log-probabilities were asked for."""
+
+    id: str
+    text: str
+    tokens: tuple[SaidToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole answer: behind its last piece. `cited` are the ranks of the passages that support it."""
+
+    id: str
+    text: str
+    generation: Generation
+    hits: tuple[Hit, ...]
+    cited: tuple[int, ...]
+    abstained: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A question that could not be answered, and why."""
+
+    id: str
+    error: Exception
+
+
+Event = Piece | Reply | Failed
+
+
+class Live(Protocol):
+    """An arm in use. For one thread: nothing is locked."""
+
+    def ask(self, question: Question) -> None:
+        """Take a question on; raises InputError for one that cannot be answered."""
+
+    def step(self) -> list[Event]:
+        """Go on by one pass over the model: what is new."""
+
+    def cancel(self, question_id: str) -> None:
+        """Take a question back, whether it is known or not."""
+
+    @property
+    def waiting(self) -> int:
+        """How many questions are not answered yet."""
+
+
+@contextmanager
+def live(session: Session, arm: Arm, saved: SavedArm | None) -> Iterator[Live]:
+    """Inside, the arm answers, with the weights and the context that were measured; what prompts begin with is read beforehand.
+
+    `session` is the arm's own: nothing else may put weights onto its base meanwhile.
+    """
+    context = context_for(arm, saved.chosen if saved else None)
+    sample = session.workspace.splits["dev"][:SHOWN] or session.workspace.splits["train"][:SHOWN]
+    with ready(session, arm, context, saved.folder if saved else session.task.folder / FOLDER, sample) as able:
+        if arm.retrieves:
+            _ = session.index_of(context.words)
+        yield WritingArm(session, able, able.engine) if able.engine else ChoosingArm(session, able)
+
+
+@dataclass(slots=True)
+class _Answering:
+    """A question on its way; blanks at the end of what was said are kept until more comes, as answers have none there."""
+
+    question: Question
+    prompt: Prompt
+    said: str = ""
+    blanks: str = ""
+
+    def more(self, text: str) -> str:
+        """The piece to tell, given what is new."""
+        text = self.blanks + text
+        if not self.said:
+            text = text.lstrip()
+        piece = text.rstrip()
+        self.blanks = text[len(piece) :]
+        self.said += piece
+        return piece
+
+
+class WritingArm:
+    """An arm that writes its answers, all of them together in one engine."""
+
+    def __init__(self, session: Session, able: Ready, engine: Engine) -> None:
+        self._session, self._able, self._engine = session, able, engine
+        self._asked: dict[str, _Answering] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many questions are not answered yet."""
+        return len(self._asked)
+
+    def ask(self, question: Question) -> None:
+        """Look its passages up and put it into the engine."""
+        prompt = prompted(self._able, question)
+        request = Request(
+            id=question.id,
+            ids=self._session.encoder.prompt(prompt.messages),
+            max_new=question.max_new or self._session.output_tokens,
+            sampling=question.sampling,
+            stops=question.stops,
+            logprobs=question.logprobs,
+            stream=True,
+        )
+        self._engine.submit(request)
+        self._asked[question.id] = _Answering(question=question, prompt=prompt)
+
+    def step(self) -> list[Event]:
+        """One pass of the engine; where it fails, every question does."""
+        try:
+            events = self._engine.step()
+        except Exception as error:
+            if not isinstance(error, TrimtabError | MemoryError | RuntimeError):
+                raise
+            lost, self._asked = list(self._asked), {}
+            return [Failed(id=one, error=error) for one in lost]
+        return [told for event in events if (told := self._told(event)) is not None]
+
+    def cancel(self, question_id: str) -> None:
+        """End its request and free its slot."""
+        if self._asked.pop(question_id, None) is not None:
+            self._engine.cancel(question_id)
+
+    def _told(self, event: Token | Completion) -> Event | None:
+        one = self._asked[event.id]
+        if isinstance(event, Token):
+            tokens: tuple[SaidToken, ...] = ()
+            if event.log_probability is not None and event.token not in self._engine.stop_ids:
+                text = self._session.base.tokenizer.decode([event.token])
+                tokens = (SaidToken(text=text, log_probability=event.log_probability),)
+            piece = one.more(event.text)
+            return Piece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
+        del self._asked[event.id]
+        generation = Generation(
+            id=event.id,
+            text=one.said,
+            prompt_tokens=event.prompt_tokens,
+            new_tokens=len(event.ids),
+            seconds=event.seconds,
+            prefill_seconds=event.prefill_seconds,
+            finished=event.finished,
+        )
+        return answered(self._session, one.question, one.prompt, generation)
+
+
+class ChoosingArm:
+    """An arm that chooses its answers whole: a label, or what an endpoint says. Those that wait are answered together."""
+
+    def __init__(self, session: Session, able: Ready) -> None:
+        self._session, self._able = session, able
+        self._asked: dict[str, tuple[Question, Prompt]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many questions are not answered yet."""
+        return len(self._asked)
+
+    def ask(self, question: Question) -> None:
+        """Look its passages up and let it wait for the next pass."""
+        if question.logprobs:
+            problem = "there are no log-probabilities of tokens where an answer is chosen whole"
+            raise InputError(
+                problem, "leave logprobs out; the reply has the probabilities of the answers", field="logprobs"
+            )
+        self._asked[question.id] = question, prompted(self._able, question)
+
+    def step(self) -> list[Event]:
+        """Answer those that have waited longest; where that fails, these questions do."""
+        taken = dict(islice(self._asked.items(), TOGETHER))
+        for one in taken:
+            del self._asked[one]
+        prompts = [prompt for _, prompt in taken.values()]
+        try:
+            given = self._able.many(prompts) if len(prompts) > 1 else [self._able.alone(prompt) for prompt in prompts]
+        except (TrimtabError, MemoryError, RuntimeError) as error:
+            return [Failed(id=one, error=error) for one in taken]
+        events: list[Event] = []
+        for generation in given:
+            reply = answered(self._session, *taken[generation.id], generation)
+            events += [Piece(id=reply.id, text=reply.text), reply]
+        return events
+
+    def cancel(self, question_id: str) -> None:
+        """Leave it out of the next pass."""
+        self._asked.pop(question_id, None)
+
+
+def prompted(able: Ready, question: Question) -> Prompt:
+    """What the model is asked; raises InputError for a conversation that does not end with a turn to answer."""
+    if not question.messages or question.messages[-1].role not in ("user", "tool"):
+        raise InputError("the last turn is not the user's", "end with the question", field="messages")
+    return able.builder.prompts([Example(id=question.id, messages=question.messages, references=())])[0]
+
+
+def answered(session: Session, question: Question, prompt: Prompt, generation: Generation) -> Reply:
+    """A generation as a reply, with what supports it."""
+    unknown, text = session.task.task.unknown, generation.text
+    return Reply(
+        id=question.id,
+        text=text,
+        generation=generation,
+        hits=prompt.hits,
+        cited=supporting(text, prompt.hits, unknown, question.messages[-1].content) if prompt.hits else (),
+        abstained=session.task.task.kind == "answer" and has_abstained(text, unknown),
+    )

@@ -1,0 +1,145 @@
+"""Who may come in: keys that are kept as hashes, each with its limit, and the hosts that a browser may have asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import read_object, write_json
+
+PREFIX = "tt-"
+COOKIE = "trimtab"
+PER_MINUTE = 600  # requests of a key, unless its entry says otherwise
+
+
+@dataclass(slots=True, kw_only=True)
+class Key:
+    """A key as it is kept: the SHA-256 of what its owner sends. `tokens` are requests that it may still make at once."""
+
+    name: str
+    sha256: str
+    per_minute: int = PER_MINUTE
+    tokens: float = field(default=0.0, repr=False)
+    filled: float = field(default=0.0, repr=False)
+
+    def wait(self, now: float) -> float:
+        """Take one request off; seconds to wait where there is none left (a bucket that fills evenly, a sixth of a minute deep)."""
+        depth = max(1.0, self.per_minute / 6)
+        self.tokens = depth if not self.filled else min(depth, self.tokens + (now - self.filled) * self.per_minute / 60)
+        self.filled = now
+        if self.tokens < 1:
+            return (1 - self.tokens) * 60 / self.per_minute
+        self.tokens -= 1
+        return 0.0
+
+
+class Keys:
+    """The keys that open the server. What is looked up is a hash, so the time it takes says nothing about a key."""
+
+    def __init__(self, keys: Iterable[Key], clock: Callable[[], float] = time.monotonic) -> None:
+        self._keys, self._clock = {key.sha256: key for key in keys}, clock
+
+    def named(self, sent: str) -> Key | None:
+        """Whose key this is, None for nobody's."""
+        return self._keys.get(digest(sent)) if sent else None
+
+    def wait(self, key: Key) -> float:
+        """Seconds until this key may ask again, 0 for now."""
+        return key.wait(self._clock())
+
+
+def digest(sent: str) -> str:
+    """What is kept of a key."""
+    return hashlib.sha256(sent.encode()).hexdigest()
+
+
+def start_token() -> tuple[str, Keys]:
+    """A key that holds as long as the server runs."""
+    token = new_key()
+    return token, Keys([Key(name="start token", sha256=digest(token), per_minute=60_000)])
+
+
+def new_key() -> str:
+    """A key that nobody guesses: 256 bits."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def read_keys(file: Path) -> Keys:
+    """The keys of a file `{"keys": [{"name", "sha256", "per_minute"}]}`; raises InputError for a file that holds none."""
+    if not file.is_file():
+        raise InputError("does not exist", "make it with: trimtab serve --new-key NAME --keys FILE", file=file)
+    found = [_key(entry, file) for entry in _entries(file)]
+    if not found:
+        raise InputError("holds no key", "add one with: trimtab serve --new-key NAME --keys FILE", file=file)
+    return Keys(found)
+
+
+def add_key(file: Path, name: str) -> str:
+    """Make a key, keep its hash in the file (readable by its owner alone), and give it back: it is shown this once."""
+    if not name.strip() or len(name) > 80:
+        raise InputError(f"{name[:80]!r} names no key", "give a name of up to 80 letters", field="--new-key")
+    entries = _entries(file) if file.exists() else []
+    if any(entry.get("name") == name for entry in entries if isinstance(entry, dict)):
+        raise InputError(
+            f"a key is named {name!r} already", "choose another name, or take it out of the file", file=file
+        )
+    key = new_key()
+    write_json(file, {"keys": [*entries, {"name": name, "sha256": digest(key), "per_minute": PER_MINUTE}]})
+    file.chmod(0o600)
+    return key
+
+
+def _entries(file: Path) -> list[Any]:
+    entries = read_object(file).get("keys")
+    if not isinstance(entries, list):
+        raise InputError("has no list of keys", 'it is {"keys": [{"name": …, "sha256": …}]}', file=file, field="keys")
+    return entries
+
+
+def _key(entry: Any, file: Path) -> Key:
+    try:
+        key = Key(name=entry["name"], sha256=entry["sha256"], per_minute=entry.get("per_minute", PER_MINUTE))
+        fits = isinstance(key.name, str) and len(bytes.fromhex(key.sha256)) == 32 and type(key.per_minute) is int
+    except (KeyError, TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits or key.per_minute < 1:
+        raise InputError(
+            "an entry is no key", "each has a name, the sha256 of the key in hex, and per_minute from 1 on", file=file
+        )
+    return key
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Hosts:
+    """The names that a request may have been sent to: a page of another site cannot make a browser send one of these."""
+
+    def __init__(self, host: str, port: int, names: Iterable[str] = ()) -> None:
+        own = ("127.0.0.1", "localhost", "[::1]") if is_loopback(host) else (host,)
+        self._allowed = {f"{name.lower()}:{port}" for name in (*own, *names)} | {name.lower() for name in names}
+        if port in (80, 443):
+            self._allowed |= {name.lower() for name in own}
+
+    def knows(self, host: str) -> bool:
+        """Whether a Host header names this server."""
+        return host.lower() in self._allowed
+
+    def is_own(self, origin: str) -> bool:
+        """Whether an Origin header is a page of this server."""
+        scheme, _, host = origin.partition("://")
+        return scheme in ("http", "https") and self.knows(host)

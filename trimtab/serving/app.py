@@ -1,0 +1,216 @@
+"""The server put together: routes behind the gate, what is ready and what is measured."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+import trimtab
+from trimtab.serving.access import COOKIE, Hosts, Keys
+from trimtab.serving.chat import chat_routes
+from trimtab.serving.decisions import decision_routes
+from trimtab.serving.desk import Desk, LeftError, Served
+from trimtab.serving.gate import Admission, App, Gate, Refused
+from trimtab.serving.meters import CONTENT_TYPE_LATEST, Log, Meters, Watch
+from trimtab.serving.schema import EmbeddingsRequest
+
+PAGE = Path(__file__).parent / "page"
+PAGE_FILES = {"playground.js": "text/javascript", "playground.css": "text/css", "door.js": "text/javascript"}
+COUNTED = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/systemone",
+    "/v1/decisions",
+)
+Embed = Callable[[Sequence[str]], Awaitable[tuple[list[list[float]], int]]]
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    """Whether the server answers: false while it looks at itself, and once it drains."""
+
+    is_ready: bool = False
+    why: str = "looking at itself"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a server is made of."""
+
+    desk: Desk
+    admission: Admission
+    hosts: Hosts
+    keys: Keys
+    meters: Meters
+    log: Log
+    state: State
+    embedding: str
+    embed: Embed
+
+
+def build(parts: Parts) -> App:
+    """The whole server as one ASGI application."""
+    app = FastAPI(title="Trimtab", version=trimtab.__version__, docs_url=None, redoc_url=None)
+    app.include_router(chat_routes(parts.desk))
+    app.include_router(decision_routes(parts.desk))
+    _models(app, parts)
+    _embeddings(app, parts)
+    _health(app, parts)
+    _page(app, parts)
+    _errors(app)
+    known = {*app.openapi()["paths"], "/", "/session"}
+    gate = Gate(app, hosts=parts.hosts, keys=parts.keys, admission=parts.admission, counted=COUNTED)
+    return Watch(gate, parts.meters, parts.log, lambda path: path if path in known else "other")
+
+
+def _models(app: FastAPI, parts: Parts) -> None:
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The arms that are served, the first of them the one that is meant by the task's name."""
+        found = [card(one) for one in parts.desk.models.values()]
+        embedding = {"id": parts.embedding, "object": "model", "created": 0, "owned_by": "trimtab"}
+        return {"object": "list", "data": [*found, embedding]}
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> dict[str, Any]:
+        """One of them."""
+        return card(parts.desk.found(name))
+
+
+def card(served: Served) -> dict[str, Any]:
+    """A model as clients list it, with what was measured of it."""
+    result = served.result
+    known: dict[str, Any] = {"arm": served.arm, "version": served.version, "kind": served.kind}
+    measured: dict[str, Any] = {}
+    if result is not None and result.score is not None:
+        score = result.score
+        measured = {
+            "score": {"value": score.value, "low": score.low, "high": score.high, "n": score.n},
+            "latency_p95_ms": result.latency_p95_ms,
+            "calibration_error": result.extras.get("ece"),
+        }
+    if served.equal is not None:
+        measured["equal_answers"] = served.equal
+    if served.labels:
+        known["labels"] = served.labels
+    return {
+        "id": served.id,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "trimtab",
+        "trimtab": {**known, "measured": measured},
+    }
+
+
+def _embeddings(app: FastAPI, parts: Parts) -> None:
+    @app.post("/v1/embeddings")
+    async def embeddings(body: EmbeddingsRequest) -> dict[str, Any]:
+        """Vectors of texts, by the embedding model of the task."""
+        if body.model != parts.embedding:
+            raise Refused(
+                404, f"no embedding model {body.model[:80]!r}; it is {parts.embedding}", code="model_not_found"
+            )
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        vectors, tokens = await parts.embed(texts)
+        data = [
+            {
+                "object": "embedding",
+                "index": place,
+                "embedding": _packed(vector) if body.encoding_format == "base64" else vector,
+            }
+            for place, vector in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "data": data, "model": parts.embedding, "usage": usage}
+
+
+def _packed(vector: Sequence[float]) -> str:
+    """Little-endian float32, as OpenAI's clients ask for by themselves."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _health(app: FastAPI, parts: Parts) -> None:
+    @app.get("/health/live")
+    async def live() -> Response:
+        """Whether the server can go on at all."""
+        fallen = any(not one.room.is_alive for one in parts.desk.models.values())
+        return JSONResponse({"status": "fallen" if fallen else "alive"}, 500 if fallen else 200)
+
+    @app.get("/health/ready")
+    async def ready() -> Response:
+        """Whether it takes questions now, and how many stored answers came out the same at its start."""
+        is_ready = parts.state.is_ready and not parts.admission.is_draining
+        why = "draining" if parts.admission.is_draining else parts.state.why
+        equal = {one.id: one.equal for one in parts.desk.models.values()}
+        return JSONResponse({"status": "ready" if is_ready else why, "equal_answers": equal}, 200 if is_ready else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(parts.meters.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _page(app: FastAPI, parts: Parts) -> None:
+    @app.get("/", include_in_schema=False)
+    async def playground(request: Request) -> Response:
+        """The playground for who has a key; a key in the address becomes a cookie and leaves the address."""
+        token = request.query_params.get("token", "")
+        if token:
+            return _let_in(parts, token, RedirectResponse("/", 303))
+        known = request.scope["trimtab.key"] is not None
+        return FileResponse(PAGE / ("playground.html" if known else "door.html"), 200 if known else 401)
+
+    @app.post("/session", include_in_schema=False)
+    async def session(body: dict[str, Any]) -> Response:
+        """A key handed in by the page."""
+        return _let_in(parts, str(body.get("key", "")), JSONResponse({"status": "ok"}))
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def page(name: str) -> Response:
+        """One of the page's own files, by its name in a list."""
+        if name not in PAGE_FILES:
+            raise Refused(404, "no such file", code="not_found")
+        return FileResponse(PAGE / name, media_type=PAGE_FILES[name])
+
+
+def _let_in(parts: Parts, sent: str, response: Response) -> Response:
+    if parts.keys.named(sent) is None:
+        raise Refused(401, "this key is not known here", kind="authentication_error", code="invalid_api_key")
+    response.set_cookie(COOKIE, sent, httponly=True, samesite="strict", path="/")
+    return response
+
+
+def _errors(app: FastAPI) -> None:
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> Response:
+        return JSONResponse(error.body, error.status, error.headers)
+
+    @app.exception_handler(LeftError)
+    async def left(_: Request, __: LeftError) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        said = first["msg"].removeprefix("Value error, ")
+        body = Refused(400, f"{place}: {said}" if place else said).body
+        body["error"]["param"] = place or None
+        return JSONResponse(body, 400)
+
+    @app.exception_handler(HTTPException)
+    async def other(_: Request, error: HTTPException) -> Response:
+        return JSONResponse(
+            Refused(error.status_code, str(error.detail), code="http").body, error.status_code, error.headers
+        )

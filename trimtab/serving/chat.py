@@ -1,0 +1,233 @@
+"""The routes that write: chat completions, plain completions, responses; whole or as streams."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from trimtab.answering.sample import Sampling
+from trimtab.arms.live import Piece, Question, Reply
+from trimtab.base.records import Message
+from trimtab.serving.desk import Desk, Served, Told, new_id
+from trimtab.serving.gate import Refused
+from trimtab.serving.replies import (
+    DONE,
+    annotations_of,
+    chat_reply,
+    chunk,
+    completion_reply,
+    event,
+    finish_of,
+    known_of,
+    logprobs_of,
+    message_item,
+    response_reply,
+    text_part,
+    usage_of,
+)
+from trimtab.serving.schema import ChatRequest, CompletionRequest, Drawing, ResponsesRequest, Turn, Written
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Which of the two completions a stream is of."""
+
+    object: str
+    prefix: str
+    chat: bool
+
+
+CHAT, PLAIN = _Kind("chat.completion.chunk", "chatcmpl", True), _Kind("text_completion", "cmpl", False)
+
+
+def chat_routes(desk: Desk) -> APIRouter:
+    """`/v1/chat/completions`, `/v1/completions` and `/v1/responses`."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions")
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        """Answer a conversation with an arm."""
+        served, asked = desk.found(body.model), _chat_questions(body)
+        if body.stream:
+            events = await _begun(desk, served, asked, request)
+            return _streamed(_stream(events, served, CHAT, logprobs=bool(body.logprobs), usage=_wants_usage(body)))
+        told = await _all_told(desk, served, asked, request)
+        return JSONResponse(chat_reply(new_id("chatcmpl"), served, told, logprobs=bool(body.logprobs)))
+
+    @router.post("/v1/completions")
+    async def complete(body: CompletionRequest, request: Request) -> Response:
+        """Answer each prompt as a question of its own."""
+        served, asked = desk.found(body.model), _completion_questions(body)
+        if body.stream:
+            events = await _begun(desk, served, asked, request)
+            return _streamed(_stream(events, served, PLAIN, logprobs=False, usage=_wants_usage(body)))
+        told = await _all_told(desk, served, asked, request)
+        return JSONResponse(completion_reply(new_id("cmpl"), served, told, logprobs=body.logprobs is not None))
+
+    @router.post("/v1/responses")
+    async def respond(body: ResponsesRequest, request: Request) -> Response:
+        """Answer text or a conversation, in the shape of OpenAI's Responses."""
+        served, question = desk.found(body.model), _response_question(body)
+        if body.stream:
+            return _streamed(_response_stream(await _begun(desk, served, [question], request), served))
+        told = await desk.told(served, question, request)
+        return JSONResponse(response_reply(new_id("resp"), served, told, status=_status(told.reply)))
+
+    return router
+
+
+def _streamed(parts: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(parts, media_type="text/event-stream")
+
+
+def _wants_usage(body: Written) -> bool:
+    return body.stream_options is not None and body.stream_options.include_usage
+
+
+def turns(given: Sequence[Turn]) -> tuple[Message, ...]:
+    """Turns as rows have them; `developer` is a later word for `system`. Raises Refused for more than one, or one that is not first."""
+    said = [Message(role="system" if one.role == "developer" else one.role, content=one.text) for one in given]
+    if any(one.role == "system" for one in said[1:]):
+        raise Refused(400, "a system turn stands first, or not at all", code="messages")
+    if said[-1].role != "user" or not said[-1].content.strip():
+        raise Refused(400, "the last turn must be the user's, and say something", code="messages")
+    return tuple(said)
+
+
+def sampling_of(body: Drawing, draw: int = 0) -> Sampling:
+    """How tokens are drawn; a seed that is not given is drawn itself, and each of several choices has its own."""
+    if not body.temperature:
+        return Sampling()
+    seed = body.seed if body.seed is not None else random.getrandbits(62)
+    top_p = 1.0 if body.top_p is None else body.top_p
+    return Sampling(temperature=body.temperature, top_p=top_p, top_k=body.top_k or 0, seed=seed + draw)
+
+
+def _questions(body: Written, messages: Sequence[Message], most: int | None, *, logprobs: bool) -> list[Question]:
+    """One question for each choice that is asked for."""
+    return [
+        Question(
+            id=new_id("q"),
+            messages=tuple(messages),
+            max_new=most,
+            sampling=sampling_of(body, draw),
+            stops=body.stops,
+            logprobs=logprobs,
+        )
+        for draw in range(body.n or 1)
+    ]
+
+
+def _chat_questions(body: ChatRequest) -> list[Question]:
+    most = body.max_completion_tokens or body.max_tokens
+    return _questions(body, turns(body.messages), most, logprobs=bool(body.logprobs))
+
+
+def _completion_questions(body: CompletionRequest) -> list[Question]:
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    found: list[Question] = []
+    for prompt in prompts:
+        said = turns([Turn(role="user", content=prompt)])
+        found += _questions(body, said, body.max_tokens, logprobs=body.logprobs is not None)
+    return found
+
+
+def _response_question(body: ResponsesRequest) -> Question:
+    given: list[Turn] = [Turn(role="user", content=body.input)] if isinstance(body.input, str) else list(body.input)
+    if body.instructions:
+        given.insert(0, Turn(role="system", content=body.instructions))
+    return Question(id=new_id("q"), messages=turns(given), max_new=body.max_output_tokens, sampling=sampling_of(body))
+
+
+async def _all_told(desk: Desk, served: Served, asked: Sequence[Question], request: Request) -> list[Told]:
+    """All answers; when one cannot be had, none is waited for any more."""
+    tasks = [asyncio.create_task(desk.told(served, one, request)) for one in asked]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _begun(
+    desk: Desk, served: Served, asked: Sequence[Question], request: Request
+) -> AsyncIterator[Piece | Reply]:
+    """The events of one question, the first of them there already: what is wrong with it is told before a stream begins."""
+    if len(asked) > 1:
+        raise Refused(400, "only one answer can be streamed; ask for one, or leave stream out", code="stream")
+    events = desk.events(served, asked[0], request)
+    first = await anext(events)
+
+    async def all_of_them() -> AsyncIterator[Piece | Reply]:
+        yield first
+        async for said in events:
+            yield said
+
+    return all_of_them()
+
+
+async def _stream(
+    events: AsyncIterator[Piece | Reply], served: Served, kind: _Kind, *, logprobs: bool, usage: bool
+) -> AsyncIterator[bytes]:
+    """Chunks of one answer, as OpenAI's clients add them up."""
+    answer_id, created = new_id(kind.prefix), int(time.time())
+
+    def told(choices: Sequence[dict[str, Any]], **more: Any) -> bytes:
+        return event(
+            {**chunk(answer_id, served, created, choices, kind.object), **({"usage": None} if usage else {}), **more}
+        )
+
+    if kind.chat:
+        yield told([_choice({"delta": {"role": "assistant", "content": ""}})])
+    async for said in events:
+        if isinstance(said, Piece):
+            tokens = logprobs_of(said.tokens) if logprobs else None
+            yield told([_choice({"delta": {"content": said.text}} if kind.chat else {"text": said.text}, tokens)])
+            continue
+        last: dict[str, Any] = {"delta": {"annotations": annotations_of(said)}} if kind.chat else {"text": ""}
+        yield told([_choice(last, finish=finish_of(said))], trimtab=known_of(served, said))
+        if usage:
+            yield told([], usage=usage_of([said]))
+    yield DONE
+
+
+def _choice(said: dict[str, Any], tokens: dict[str, Any] | None = None, finish: str | None = None) -> dict[str, Any]:
+    return {"index": 0, **said, "logprobs": tokens, "finish_reason": finish}
+
+
+async def _response_stream(events: AsyncIterator[Piece | Reply], served: Served) -> AsyncIterator[bytes]:
+    """The events of `/v1/responses`, numbered."""
+    answer_id, number = new_id("resp"), 0
+    place = {"output_index": 0, "content_index": 0, "item_id": f"msg-{answer_id}"}
+
+    def told(name: str, **more: Any) -> bytes:
+        nonlocal number
+        number += 1
+        return event({"type": name, "sequence_number": number - 1, **more}, name)
+
+    begun = response_reply(answer_id, served, None, status="in_progress")
+    yield told("response.created", response=begun)
+    yield told("response.in_progress", response=begun)
+    yield told("response.output_item.added", output_index=0, item=message_item(answer_id, None))
+    yield told("response.content_part.added", **place, part=text_part(None))
+    async for said in events:
+        if isinstance(said, Piece):
+            yield told("response.output_text.delta", **place, delta=said.text, logprobs=[])
+            continue
+        yield told("response.output_text.done", **place, text=said.text, logprobs=[])
+        yield told("response.content_part.done", **place, part=text_part(said))
+        yield told("response.output_item.done", output_index=0, item=message_item(answer_id, said))
+        status = _status(said)
+        whole = response_reply(answer_id, served, Told(said), status=status)
+        yield told(f"response.{status}", response=whole)
+
+
+def _status(reply: Reply) -> str:
+    return "completed" if reply.generation.finished else "incomplete"

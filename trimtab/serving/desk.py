@@ -1,0 +1,142 @@
+"""Between requests and rooms: which model is meant, its questions asked, a client that leaves taken at its word."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from fastapi import Request
+
+from trimtab.arms.live import Event, Failed, Piece, Question, Reply, SaidToken
+from trimtab.base.errors import InputError, RemoteError, memory_ran_out
+from trimtab.base.records import Kind
+from trimtab.base.results import ArmResult
+from trimtab.serving.gate import Refused
+from trimtab.serving.meters import Log, Meters
+from trimtab.serving.room import Room
+
+LOOK = 0.25  # seconds between two looks at whether a client is still there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """An arm as a model: `id` is TASK:ARM, `version` the study or run that its weights come from, `result` what was measured of it."""
+
+    id: str
+    arm: str
+    version: str
+    kind: Kind
+    labels: tuple[str, ...]
+    room: Room
+    created: int
+    result: ArmResult | None = None
+    equal: float | None = None  # share of stored test answers that came out the same at the start
+
+
+class LeftError(Exception):
+    """The client is gone; nobody waits for the answer."""
+
+
+@dataclass(slots=True)
+class Told:
+    """A whole answer with its tokens' log-probabilities."""
+
+    reply: Reply
+    tokens: list[SaidToken] = field(default_factory=list)
+
+
+class Desk:
+    """The models by their names, the first of them the one that is meant where only the task is named."""
+
+    def __init__(self, task: str, served: Sequence[Served], meters: Meters, log: Log) -> None:
+        self.task, self._meters, self._log = task, meters, log
+        self.models: dict[str, Served] = {one.id: one for one in served}
+
+    def found(self, name: str) -> Served:
+        """The model that a request names: TASK:ARM, the arm alone, or the task alone; raises Refused for another."""
+        for key in (name, f"{self.task}:{name}"):
+            if key in self.models:
+                return self.models[key]
+        if name == self.task:
+            return next(iter(self.models.values()))
+        known = ", ".join(self.models)
+        raise Refused(404, f"no model {name[:80]!r} here; there are: {known}", code="model_not_found")
+
+    def checked(self, equal: Mapping[str, float | None]) -> None:
+        """Take note of how many stored answers came out the same."""
+        self.models = {key: replace(one, equal=equal.get(one.arm)) for key, one in self.models.items()}
+
+    async def told(self, served: Served, question: Question, request: Request | None = None) -> Told:
+        """The whole answer; raises as `events` does."""
+        tokens: list[SaidToken] = []
+        async for event in self.events(served, question, request):
+            if isinstance(event, Piece):
+                tokens += event.tokens
+            else:
+                return Told(event, tokens)
+        raise LeftError
+
+    async def events(
+        self, served: Served, question: Question, request: Request | None = None
+    ) -> AsyncIterator[Piece | Reply]:
+        """Pieces and then the reply, as they come. However this ends, the question does not outlive it.
+
+        Raises Refused where there is no answer, LeftError once the client of `request` has gone.
+        """
+        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event]()
+
+        def tell(event: Event) -> None:
+            with suppress(RuntimeError):  # the loop has ended, and whoever asked with it
+                loop.call_soon_threadsafe(inbox.put_nowait, event)
+
+        served.room.ask(served.arm, question, tell)
+        began = looked = time.monotonic()
+        is_begun = False
+        try:
+            while True:
+                try:
+                    event = await asyncio.wait_for(inbox.get(), LOOK)
+                except TimeoutError:
+                    event = None
+                    if not served.room.is_alive:
+                        raise Refused(500, "the engine room fell; see the log", kind="server_error") from None
+                if request is not None and time.monotonic() - looked > LOOK:
+                    looked = time.monotonic()
+                    if await request.is_disconnected():
+                        self._meters.left(served.id)
+                        raise LeftError
+                if isinstance(event, Failed):
+                    raise refusal(event.error)
+                if event is None:
+                    continue
+                if not is_begun:
+                    is_begun = True
+                    self._meters.first(served.id, time.monotonic() - began)
+                if isinstance(event, Reply):
+                    self._meters.whole(served.id, event)
+                    self._log.answered(served.id, question, event)
+                yield event
+                if isinstance(event, Reply):
+                    return
+        finally:
+            served.room.cancel(question.id)
+
+
+def refusal(error: Exception) -> Refused:
+    """Why there is no answer, as an HTTP error."""
+    if isinstance(error, InputError):
+        return Refused(400, f"{error.problem}; {error.remedy}", code="invalid")
+    if isinstance(error, RemoteError):
+        return Refused(502, str(error), kind="server_error", code="endpoint")
+    if memory_ran_out(error):
+        return Refused(503, "no memory left for this question", kind="server_error", code="memory", wait=5.0)
+    return Refused(500, f"the question could not be answered ({type(error).__name__})", kind="server_error")
+
+
+def new_id(prefix: str) -> str:
+    """An id that nobody can guess."""
+    return f"{prefix}-{uuid.uuid4().hex}"

@@ -1,0 +1,250 @@
+"""What every request passes before a route sees it: names, origins, keys, room, and a body within bounds; and what every reply carries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from trimtab.base.errors import InputError
+from trimtab.data.strict_json import holds_half_pair, parse_json
+from trimtab.serving.access import COOKIE, Hosts, Key, Keys
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MOST_BYTES = 1024 * 1024  # of a body
+BODY_SECONDS = 10.0  # in which a body must have come
+OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they say nothing but yes or no
+DOORS = frozenset({"/", "/session"})  # where a key is handed in
+HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+     b"img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)  # fmt: skip
+
+
+class Refused(Exception):  # noqa: N818  (an answer, not a fault)
+    """A request that is answered with an error; `kind` and `code` are OpenAI's words for it."""
+
+    def __init__(
+        self, status: int, message: str, *, kind: str = "invalid_request_error", code: str = "", wait: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.kind, self.code, self.wait = status, message, kind, code, wait
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """As OpenAI's clients read it."""
+        return {"error": {"message": self.message, "type": self.kind, "param": None, "code": self.code or None}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """With what a client has to wait, in whole seconds."""
+        return {"Retry-After": str(max(1, math.ceil(self.wait)))} if self.wait else {}
+
+
+class Admission:
+    """How many requests are worked on or wait: `most`, and no more. For the event loop alone.
+
+    `rate`: answers a second of late, from which a client is told when to come again.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.inside, self.refused = most, 0, 0
+        self.is_draining = False
+        self.rate = 0.0
+
+    def require_room(self) -> None:
+        """Raise Refused where there is no room, or the server is about to end."""
+        if self.is_draining:
+            raise Refused(503, "the server is about to end", kind="server_error", code="draining", wait=1.0)
+        if self.inside >= self.most:
+            self.refused += 1
+            wait = min(60.0, self.most / 2 / self.rate) if self.rate else 1.0
+            raise Refused(
+                429, f"{self.most} requests wait or run already", kind="rate_limit_error", code="busy", wait=wait
+            )
+
+    def enter(self) -> None:
+        """Count one in; raises as `require_room`."""
+        self.require_room()
+        self.inside += 1
+
+    def leave(self, seconds: float) -> None:
+        """Count one out, which took so long."""
+        self.inside -= 1
+        now = (self.inside + 1) / max(seconds, 1e-3)  # Little: those inside over the time that each stays
+        self.rate = now if not self.rate else 0.9 * self.rate + 0.1 * now
+
+
+class Gate:
+    """The way to `app`: every request is looked at here, and every reply gets its headers here. Raw ASGI, so that nothing is buffered."""
+
+    def __init__(self, app: App, *, hosts: Hosts, keys: Keys, admission: Admission, counted: Iterable[str]) -> None:
+        self.app, self.hosts, self.keys, self.admission = app, hosts, keys, admission
+        self._counted = frozenset(counted)  # routes that cost a model's time
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or refuse it."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return  # no web sockets here
+        send = _with_headers(send)
+        try:
+            scope["trimtab.key"] = self._known(scope)
+            counted = scope["method"] == "POST" and scope["path"] in self._counted
+            if counted:
+                self.admission.require_room()  # before the body is read, so that a refusal costs next to nothing
+            receive = await self._bounded(scope, receive)
+            if counted:
+                self.admission.enter()  # only now, so that slow bodies hold no place
+        except Refused as refused:
+            await refuse(refused, send)
+            return
+        if not counted:
+            await self.app(scope, receive, send)
+            return
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.admission.leave(clock() - began)
+
+    def _known(self, scope: Scope) -> Key | None:
+        """Whose request it is; raises Refused for a stranger's, and for one that another site's page made a browser send."""
+        headers = dict(scope["headers"])  # of several the last
+        if not self.hosts.knows(_text(headers, b"host")):
+            raise Refused(421, "this server does not go by that name; see --name", code="host")
+        origin = _text(headers, b"origin")
+        if origin and not self.hosts.is_own(origin):
+            raise Refused(403, "requests from pages of other sites are refused", kind="permission_error", code="origin")
+        path = scope["path"]
+        if path in OPEN:
+            return None
+        key = self.keys.named(_sent(headers))
+        if key is None:
+            if path in DOORS or path.startswith("/page/"):
+                return None
+            raise Refused(
+                401, "a key is needed: Authorization: Bearer KEY", kind="authentication_error", code="invalid_api_key"
+            )
+        wait = self.keys.wait(key)
+        if wait:
+            raise Refused(
+                429,
+                f"the key {key.name!r} may ask {key.per_minute} times a minute",
+                kind="rate_limit_error",
+                code="key",
+                wait=wait,
+            )
+        return key
+
+    async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        """The body read whole, within bytes and seconds, and JSON as strict as everywhere; then what it was is told again."""
+        if scope["method"] in ("GET", "HEAD"):
+            return receive
+        headers = dict(scope["headers"])
+        declared = _text(headers, b"content-length")
+        if declared.isdigit() and int(declared) > MOST_BYTES:
+            raise Refused(413, f"the body is longer than {MOST_BYTES} bytes", code="too_large")
+        try:
+            body = await asyncio.wait_for(_body(receive), BODY_SECONDS)
+        except TimeoutError:
+            raise Refused(408, f"the body did not come within {BODY_SECONDS:g} seconds", code="slow") from None
+        if body or scope["method"] == "POST":
+            if _text(headers, b"content-type").partition(";")[0].strip().lower() != "application/json":
+                raise Refused(415, "the body must be JSON: Content-Type: application/json", code="content_type")
+            _strict(body)
+        return _again(body, receive)
+
+
+def _text(headers: dict[bytes, bytes], name: bytes) -> str:
+    return headers.get(name, b"").decode("latin-1")
+
+
+def _sent(headers: dict[bytes, bytes]) -> str:
+    """The key of a request: a bearer's, else that of the page's cookie."""
+    scheme, _, value = _text(headers, b"authorization").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    try:
+        found = SimpleCookie(_text(headers, b"cookie")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+async def _body(receive: Receive) -> bytes:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the client left")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MOST_BYTES:
+            raise Refused(413, f"the body is longer than {MOST_BYTES} bytes", code="too_large")
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _strict(body: bytes) -> None:
+    """Raise Refused for what is not one strict JSON object."""
+    try:
+        text = body.decode()
+        value, end = parse_json(text.lstrip("\ufeff \t\r\n"), "body", 1)
+        if text.lstrip("\ufeff \t\r\n")[end:].strip():
+            raise Refused(400, "more than one JSON value in the body", code="json")
+    except UnicodeDecodeError:
+        raise Refused(400, "the body is not UTF-8", code="json") from None
+    except InputError as error:
+        raise Refused(400, f"{error.problem}; {error.remedy}", code="json") from None
+    if holds_half_pair(value):
+        raise Refused(400, "the body holds half a surrogate pair", code="json")
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once, and then whatever comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return again
+
+
+def _with_headers(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            known = {name for name, _ in message["headers"]}
+            message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in known)]
+        await send(message)
+
+    return sent
+
+
+async def refuse(refused: Refused, send: Send) -> None:
+    """Answer with an error."""
+    body = json.dumps(refused.body).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
+    if refused.status in (408, 413):
+        headers.append((b"connection", b"close"))  # what is left of the body is not read
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

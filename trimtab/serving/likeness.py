@@ -1,0 +1,44 @@
+"""Whether what is served is what was measured: stored test questions asked again through the server's own way, before anybody else asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trimtab.arms.live import Question
+from trimtab.arms.saved import SavedArm
+from trimtab.arms.workspace import Workspace
+from trimtab.base.records import Message
+from trimtab.measurement.evaluate import load_answers
+from trimtab.serving.desk import Desk, Served, new_id
+
+ASKED = 20  # stored questions of each arm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A test question as it was asked in the study, and what the arm answered."""
+
+    messages: tuple[Message, ...]
+    answer: str
+
+
+def stored_answers(workspace: Workspace, saved: SavedArm | None) -> tuple[Stored, ...]:
+    """The first stored answers of the arm to test questions that are still there; none of an arm that no study measured."""
+    file = saved.folder.parent / "answers.parquet" if saved else None
+    if file is None or not file.is_file():
+        return ()
+    rows = {row.id: row for row in workspace.splits["test"]}
+    said = (one for one in load_answers(file) if one.split == "test" and one.seed == 0 and one.item_id in rows)
+    found = [Stored(messages=rows[one.item_id].messages, answer=one.answer) for one in said]
+    return tuple(found[:ASKED])
+
+
+async def equal_share(desk: Desk, served: Served, stored: Sequence[Stored]) -> float | None:
+    """The share of stored answers that come out the same, all asked at once; None where there are none."""
+    if not stored:
+        return None
+    asked = [desk.told(served, Question(id=new_id("self"), messages=one.messages)) for one in stored]
+    told = await asyncio.gather(*asked)
+    return sum(now.reply.text == then.answer for now, then in zip(told, stored, strict=True)) / len(stored)

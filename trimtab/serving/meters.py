@@ -1,0 +1,112 @@
+"""What is counted while the server runs: figures for Prometheus, and one line of JSON for each request."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from trimtab.arms.live import Question, Reply
+from trimtab.serving.gate import Admission, App, Message, Receive, Scope, Send
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+__all__ = ["CONTENT_TYPE_LATEST", "Log", "Meters", "Watch"]
+
+
+class Meters:
+    """Counters of one server, in a registry of its own."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._registry = CollectorRegistry()
+        own: dict[str, Any] = {"registry": self._registry}
+        self.requests = Counter("trimtab_requests", "Requests answered.", ["route", "status"], **own)
+        self.seconds = Histogram("trimtab_request_seconds", "Time of a request.", ["route"], buckets=SECONDS, **own)
+        self._first = Histogram(
+            "trimtab_first_token_seconds", "Time to the first piece.", ["model"], buckets=SECONDS, **own
+        )
+        self._read = Counter("trimtab_prompt_tokens", "Tokens of prompts that were answered.", ["model"], **own)
+        self._written = Counter("trimtab_new_tokens", "Tokens of answers.", ["model"], **own)
+        self._abstained = Counter("trimtab_abstained", "Answers that abstain.", ["model"], **own)
+        self._left = Counter("trimtab_clients_left", "Questions whose client did not wait.", ["model"], **own)
+        Gauge("trimtab_inside", "Requests that wait or run.", **own).set_function(lambda: admission.inside)
+        Gauge("trimtab_refused", "Requests refused for want of room.", **own).set_function(lambda: admission.refused)
+
+    def page(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self._registry)
+
+    def first(self, model: str, seconds: float) -> None:
+        """Count the first piece of an answer."""
+        self._first.labels(model).observe(seconds)
+
+    def whole(self, model: str, reply: Reply) -> None:
+        """Count a whole answer."""
+        self._read.labels(model).inc(reply.generation.prompt_tokens)
+        self._written.labels(model).inc(reply.generation.new_tokens)
+        if reply.abstained:
+            self._abstained.labels(model).inc()
+
+    def left(self, model: str) -> None:
+        """Count a client that did not wait."""
+        self._left.labels(model).inc()
+
+
+class Log:
+    """Lines of JSON on a stream; what people ask and are answered stands in them only where `with_texts`."""
+
+    def __init__(self, stream: TextIO | None = None, *, with_texts: bool = False) -> None:
+        self._stream, self._with_texts = stream or sys.stderr, with_texts
+
+    def line(self, what: str, **more: Any) -> None:
+        """Write one line."""
+        when = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._stream.write(json.dumps({"time": when, "what": what, **more}) + "\n")
+        self._stream.flush()
+
+    def answered(self, model: str, question: Question, reply: Reply) -> None:
+        """Write what was asked and answered, where that was asked for."""
+        if self._with_texts:
+            said = [[turn.role, turn.content] for turn in question.messages]
+            self.line("answer", model=model, messages=said, answer=reply.text)
+
+
+class Watch:
+    """Counts and logs every request that goes through to `app`, refusals too."""
+
+    def __init__(self, app: App, meters: Meters, log: Log, routes: Callable[[str], str]) -> None:
+        self._app, self._meters, self._log, self._routes = app, meters, log, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 499  # a client that left before any answer
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        finally:
+            seconds, route = time.perf_counter() - began, self._routes(scope["path"])
+            self._meters.requests.labels(route, str(status)).inc()
+            self._meters.seconds.labels(route).observe(seconds)
+            key = scope.get("trimtab.key")
+            self._log.line(
+                "request",
+                route=route,
+                method=scope["method"],
+                status=status,
+                ms=round(1000 * seconds, 1),
+                key=key.name if key else None,
+            )

@@ -1,0 +1,198 @@
+"""Answers in the shapes that OpenAI's clients read, with what Trimtab knows beside them in a field of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trimtab.arms.live import Reply, SaidToken
+from trimtab.serving.desk import Served, Told
+
+
+def usage_of(replies: Sequence[Reply]) -> dict[str, int]:
+    """Tokens read once for each question, and written."""
+    read = max((one.generation.prompt_tokens for one in replies), default=0)
+    written = sum(one.generation.new_tokens for one in replies)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def finish_of(reply: Reply) -> str:
+    """Why the answer ended."""
+    return "stop" if reply.generation.finished else "length"
+
+
+def known_of(served: Served, reply: Reply) -> dict[str, Any]:
+    """Which arm answered, from what, and how sure: the field `trimtab` of a reply."""
+    found: dict[str, Any] = {
+        "arm": served.arm,
+        "version": served.version,
+        "abstained": reply.abstained,
+        "seconds": round(reply.generation.seconds, 4),
+        "passages": [
+            {
+                "id": hit.passage.id,
+                "title": hit.passage.title,
+                "source": hit.passage.source,
+                "rank": hit.rank,
+                "score": round(hit.score, 4),
+                "text": hit.passage.text,
+                "cited": hit.rank in reply.cited,
+            }
+            for hit in reply.hits
+        ],
+    }
+    if reply.generation.probabilities:
+        found["probabilities"] = dict(reply.generation.probabilities)
+    return found
+
+
+def annotations_of(reply: Reply) -> list[dict[str, Any]]:
+    """The passages that support an answer, as OpenAI writes citations of pages."""
+    span = {"start_index": 0, "end_index": len(reply.text)}
+    return [
+        {"type": "url_citation", "url_citation": {**span, "title": hit.passage.title, "url": hit.passage.source}}
+        for hit in reply.hits
+        if hit.rank in reply.cited
+    ]
+
+
+def logprobs_of(tokens: Sequence[SaidToken]) -> dict[str, Any]:
+    """Log-probabilities of the tokens of an answer, as chat completions have them."""
+    return {"content": [logprob_of(token) for token in tokens], "refusal": None}
+
+
+def logprob_of(token: SaidToken) -> dict[str, Any]:
+    """One token's."""
+    return {
+        "token": token.text,
+        "logprob": token.log_probability,
+        "bytes": list(token.text.encode()),
+        "top_logprobs": [],
+    }
+
+
+def chat_reply(answer_id: str, served: Served, told: Sequence[Told], *, logprobs: bool) -> dict[str, Any]:
+    """A whole chat completion."""
+    return {
+        "id": answer_id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": served.id,
+        "choices": [
+            {
+                "index": place,
+                "message": {
+                    "role": "assistant",
+                    "content": one.reply.text,
+                    "refusal": None,
+                    "annotations": annotations_of(one.reply),
+                },
+                "logprobs": logprobs_of(one.tokens) if logprobs else None,
+                "finish_reason": finish_of(one.reply),
+            }
+            for place, one in enumerate(told)
+        ],
+        "usage": usage_of([one.reply for one in told]),
+        "trimtab": known_of(served, told[0].reply),
+    }
+
+
+def completion_reply(answer_id: str, served: Served, told: Sequence[Told], *, logprobs: bool) -> dict[str, Any]:
+    """A whole plain completion, one choice for each prompt and draw."""
+    return {
+        "id": answer_id,
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": served.id,
+        "choices": [
+            {
+                "index": place,
+                "text": one.reply.text,
+                "logprobs": _old_logprobs(one.tokens) if logprobs else None,
+                "finish_reason": finish_of(one.reply),
+            }
+            for place, one in enumerate(told)
+        ],
+        "usage": usage_of([one.reply for one in told]),
+    }
+
+
+def _old_logprobs(tokens: Sequence[SaidToken]) -> dict[str, Any]:
+    starts, at = [], 0
+    for token in tokens:
+        starts.append(at)
+        at += len(token.text)
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [token.log_probability for token in tokens],
+        "top_logprobs": None,
+        "text_offset": starts,
+    }
+
+
+def chunk(
+    answer_id: str, served: Served, created: int, choices: Sequence[Mapping[str, Any]], kind: str
+) -> dict[str, Any]:
+    """One chunk of a stream."""
+    return {"id": answer_id, "object": kind, "created": created, "model": served.id, "choices": list(choices)}
+
+
+def event(data: Mapping[str, Any], name: str = "") -> bytes:
+    """One server-sent event; JSON has no line breaks outside its strings, and escapes those inside."""
+    said = f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return (f"event: {name}\n{said}" if name else said).encode()
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def response_reply(answer_id: str, served: Served, told: Told | None, *, status: str) -> dict[str, Any]:
+    """The object of `/v1/responses`; without an answer, as it stands when it is begun."""
+    output = [message_item(answer_id, told.reply)] if told else []
+    used = usage_of([told.reply]) if told else None
+    return {
+        "id": answer_id,
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": status,
+        "model": served.id,
+        "output": output,
+        "error": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "instructions": None,
+        "metadata": {},
+        "parallel_tool_calls": False,
+        "temperature": None,
+        "tool_choice": "none",
+        "tools": [],
+        "top_p": None,
+        "usage": used
+        and {
+            "input_tokens": used["prompt_tokens"],
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": used["completion_tokens"],
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": used["total_tokens"],
+        },
+        **({"trimtab": known_of(served, told.reply)} if told else {}),
+    }
+
+
+def message_item(answer_id: str, reply: Reply | None) -> dict[str, Any]:
+    """The one message of a response; empty before anything is said."""
+    return {
+        "id": f"msg-{answer_id}",
+        "type": "message",
+        "role": "assistant",
+        "status": "completed" if reply else "in_progress",
+        "content": [text_part(reply)] if reply else [],
+    }
+
+
+def text_part(reply: Reply | None) -> dict[str, Any]:
+    """The text of a message, with what it cites."""
+    cited = annotations_of(reply) if reply else []
+    flat = [{"type": one["type"], **one["url_citation"]} for one in cited]
+    return {"type": "output_text", "text": reply.text if reply else "", "annotations": flat, "logprobs": []}

@@ -1,0 +1,191 @@
+"""What clients send: the parts of OpenAI's requests that are answered here, and the two public APIs for decisions.
+
+Fields that change nothing about the answer (`user`, `metadata`, `store`) may stand there; those that would change it and are
+not built (`tools`, `logit_bias`) are refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MOST_TURNS, MOST_LETTERS, MOST_STOPS, MOST_CHOICES, MOST_INPUTS = 256, 200_000, 4, 8, 256
+NOT_BUILT = (
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "logit_bias",
+    "audio",
+    "modalities",
+    "prediction",
+    "suffix",
+)
+_EMPTY: tuple[Any, ...] = (None, [], {}, "none", "auto", ["text"])
+
+Text = Annotated[str, Field(max_length=MOST_LETTERS)]
+Name = Annotated[str, Field(max_length=200)]
+
+
+class Asked(BaseModel):
+    """What all requests have in common."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=False)
+    model: Name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_is_not_built(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            for name in NOT_BUILT:
+                if given.get(name) not in _EMPTY:
+                    raise ValueError(f"{name} is not supported here; leave it out")
+        return given
+
+
+class TextPart(BaseModel):
+    """A piece of a turn's content; other kinds than text are refused."""
+
+    type: Literal["text", "input_text", "output_text"]
+    text: Text
+
+
+class Turn(BaseModel):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+Turns = Annotated[list[Turn], Field(min_length=1, max_length=MOST_TURNS)]
+
+
+class Drawing(Asked):
+    """How tokens are drawn; greedy unless a temperature is given, as the arm was measured."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stream: bool | None = None
+
+
+class JsonSchema(BaseModel):
+    """The schema of a `response_format`."""
+
+    name: Name = "answer"
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    """What form the answer has."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class StreamOptions(BaseModel):
+    """Whether the last chunk of a stream tells the tokens."""
+
+    include_usage: bool = False
+
+
+class Written(Drawing):
+    """What chat and plain completions have in common."""
+
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    stop: Text | Annotated[list[Text], Field(max_length=MOST_STOPS)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop texts."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class ChatRequest(Written):
+    """`POST /v1/chat/completions`."""
+
+    messages: Turns
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+
+
+class CompletionRequest(Written):
+    """`POST /v1/completions`: each prompt is one question to the arm."""
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=32)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    echo: Literal[False] | None = None
+
+
+class ResponseTurn(Turn):
+    """One turn of the input of `/v1/responses`."""
+
+    type: Literal["message"] = "message"
+
+
+class ResponsesRequest(Drawing):
+    """`POST /v1/responses`: text in, text out; nothing is kept here, so none can be gone on from."""
+
+    input: Text | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
+    instructions: Text | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    previous_response_id: None = None
+
+
+class EmbeddingsRequest(Asked):
+    """`POST /v1/embeddings`."""
+
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: None = None
+
+
+class ChoiceQuestion(BaseModel):
+    """A System One question: options by name, each with a description or null."""
+
+    type: Literal["choice"]
+    instructions: Text | None = None
+    criteria: dict[str, Any] | None = None
+
+
+class SystemOneRequest(Asked):
+    """`POST /v1/systemone`: a state and questions by name."""
+
+    state: Any
+    questions: Annotated[dict[str, ChoiceQuestion], Field(min_length=1, max_length=16)]
+
+
+class Option(BaseModel):
+    """One option of a decision."""
+
+    value: Text
+
+
+class DecisionQuestion(BaseModel):
+    """A question of the Decisions API."""
+
+    type: Literal["choice"]
+    name: Name
+    instructions: Text | None = None
+    choices: Annotated[list[Option], Field(max_length=10_000)] | None = None
+
+
+class DecisionsRequest(Asked):
+    """`POST /v1/decisions`: an input and a list of questions."""
+
+    input: Text | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
+    questions: Annotated[list[DecisionQuestion], Field(min_length=1, max_length=16)]

@@ -1,0 +1,307 @@
+"""`serve`: arms of a study behind an OpenAI-compatible API, answering as they were measured."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from trimtab.arms.live import Live, live
+from trimtab.arms.saved import SavedArm, find_saved, latest_winner, measured_arms, require_weights
+from trimtab.arms.session import Session
+from trimtab.arms.workspace import Workspace, open_to_answer
+from trimtab.base.errors import InputError, TrimtabError
+from trimtab.base.progress import Listener
+from trimtab.base.records import Arm
+from trimtab.base.task import Task, parse_arm, require_answers
+from trimtab.data.documents import document_stamps, read_documents
+from trimtab.model.catalog import resolve
+from trimtab.retrieval.embed import Embedder
+from trimtab.serving.access import Hosts, is_loopback, read_keys, start_token
+from trimtab.serving.app import Embed, Parts, State, build
+from trimtab.serving.desk import Desk, Served
+from trimtab.serving.gate import Admission, App
+from trimtab.serving.likeness import Stored, equal_share, stored_answers
+from trimtab.serving.meters import Log, Meters
+from trimtab.serving.room import Room
+from trimtab.studies.opening import loaded, opened
+
+ALL = "all"
+LEAST_EQUAL = {
+    "fp32": 0.95,
+    "bf16": 0.7,
+}  # share of stored answers that must come out the same; bf16 rounds by the batch
+DRAIN_SECONDS = 30  # that answers under way get once the server is told to end
+LOOK_SECONDS = 1.0  # between two looks at whether documents have changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """A server that runs: where, what opens it (None with keys of a file), and the arms that answer."""
+
+    url: str
+    token: str | None
+    models: tuple[str, ...]
+    equal: dict[str, float | None]
+
+
+def serve(
+    arms: Sequence[str] = (),
+    *,
+    task: str | Path | Task = "trimtab.toml",
+    run: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    keys: Path | None = None,
+    names: Sequence[str] = (),
+    certificate: tuple[Path, Path] | None = None,
+    most: int = 128,
+    unequal: bool = False,
+    log_texts: bool = False,
+    allow: Sequence[str] = (),
+    listeners: Sequence[Listener] | None = None,
+    on_ready: Callable[[Serving], None] | None = None,
+) -> None:
+    """Serve arms until a signal comes: the winner of the newest study unless others are named, `all` for every arm it finished.
+
+    Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
+    that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
+    test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
+    refuses unless `unequal`. `on_ready` is told once it answers.
+    Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
+    """
+    own = loaded(task)
+    if not is_loopback(host) and keys is None:
+        raise InputError(
+            f"{host} is reached by others, and no keys are given",
+            "make one with: trimtab serve --new-key NAME --keys FILE, then add --keys FILE",
+            field="--host",
+        )
+    token, known = (None, read_keys(keys)) if keys is not None else start_token()
+    chosen = [parse_arm(name, own) for name in _names(arms, own)]
+    for arm in chosen:
+        require_answers(arm, own)
+    with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
+        listening = stack.enter_context(_listening(host, port))
+        port = listening.getsockname()[1]
+        opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
+        workspace = open_to_answer(own, rows=bool(own.data.examples))
+        first = Session(workspace)
+        served, stored = stack.enter_context(_served(first, chosen, run))
+        admission, state, log = Admission(most), State(), Log(with_texts=log_texts)
+        meters = Meters(admission)
+        desk = Desk(own.task.name, served, meters, log)
+        hosts = Hosts(host, port, names)
+        parts = Parts(
+            desk=desk,
+            admission=admission,
+            hosts=hosts,
+            keys=known,
+            meters=meters,
+            log=log,
+            state=state,
+            embedding=own.base.embedding,
+            embed=_embed(own),
+        )
+        scheme = "https" if certificate else "http"
+        address = f"{scheme}://{'[' + host + ']' if ':' in host else host}:{port}"
+
+        async def begun() -> None:
+            equal = {one.arm: await equal_share(desk, one, stored[one.arm]) for one in desk.models.values()}
+            if not unequal:
+                require_equal(equal, LEAST_EQUAL.get(first.precision, LEAST_EQUAL["fp32"]))
+            desk.checked(equal)
+            state.is_ready = True
+            if on_ready:
+                on_ready(Serving(url=address, token=token, models=tuple(desk.models), equal=equal))
+
+        _run(build(parts), listening, certificate, admission, begun)
+
+
+def _names(arms: Sequence[str], task: Task) -> list[str]:
+    """The arms that are meant, each once."""
+    if list(arms) == [ALL]:
+        found = measured_arms(task)
+        if not found:
+            raise InputError(
+                "no study has finished, so there are no arms to serve",
+                f"run {task.command('study')} first, or name an arm",
+            )
+        winner = latest_winner(task)
+        return sorted(found, key=lambda name: name != winner)
+    return list(dict.fromkeys(arms)) or [latest_winner(task) or ("rag" if task.data.documents else "prompt")]
+
+
+@contextmanager
+def _served(
+    first: Session, chosen: Sequence[Arm], run: str | None
+) -> Iterator[tuple[list[Served], dict[str, tuple[Stored, ...]]]]:
+    """The arms, ready: those of this machine in one room, each endpoint in its own, where it waits for nobody."""
+    workspace, task = first.workspace, first.task
+    saved = {arm.name: require_weights(find_saved(task, arm, run), arm, task) for arm in chosen}
+    with ExitStack() as stack:
+        here: dict[str, Live] = {}
+        fresh = Fresh(task, [first])
+        rooms: dict[str, Room] = {}
+        for arm in chosen:
+            session = Session(workspace) if arm.endpoint else first.beside()
+            one = stack.enter_context(live(session, arm, saved[arm.name]))
+            if arm.endpoint:
+                rooms[arm.name] = Room({arm.name: one}, Fresh(task, [session]))
+            else:
+                here[arm.name] = one
+        if here:
+            shared = Room(here, fresh)
+            rooms |= dict.fromkeys(here, shared)
+        for room in dict.fromkeys(rooms.values()):
+            stack.callback(room.close)
+        served = [_one(workspace, arm, saved[arm.name], rooms[arm.name]) for arm in chosen]
+        yield served, {arm.name: stored_answers(workspace, saved[arm.name]) for arm in chosen}
+
+
+def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, room: Room) -> Served:
+    task = workspace.task
+    return Served(
+        id=f"{task.task.name}:{arm.name}",
+        arm=arm.name,
+        version=saved.id if saved else "unmeasured",
+        kind=task.task.kind,
+        labels=workspace.labels if task.task.kind == "classify" else (),
+        room=room,
+        created=int(time.time()),
+        result=saved.result if saved else None,
+    )
+
+
+class Fresh:
+    """Looks now and then whether documents have changed, and has sessions answer from what they say now.
+
+    Documents that cannot be read, half written for one, change nothing until they can.
+    """
+
+    def __init__(self, task: Task, sessions: Sequence[Session]) -> None:
+        self._task, self._sessions = task, sessions
+        self._stamps, self._looked = document_stamps(task), time.monotonic()
+
+    def __call__(self) -> None:
+        """Look, unless that was done just now."""
+        if not self._task.data.documents or time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        try:
+            now = document_stamps(self._task)
+            if now != self._stamps:
+                documents = read_documents(self._task)
+                for session in self._sessions:
+                    session.take_documents(documents)
+                self._stamps = now
+        except (TrimtabError, OSError) as error:
+            sys.stderr.write(f"trimtab: documents as they were: {error}\n")
+        self._looked = time.monotonic()
+
+
+def _embed(task: Task) -> Embed:
+    """Vectors by the task's embedding model, loaded when first asked for, one request at a time."""
+    one_at_a_time = asyncio.Lock()
+    found: list[Embedder] = []
+
+    def vectors(texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        if not found:
+            found.append(Embedder(resolve(task.base.embedding, near=task.folder)))
+        return found[0].encode(texts).tolist(), found[0].tokens(texts)
+
+    async def embed(texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        async with one_at_a_time:
+            return await asyncio.to_thread(vectors, texts)
+
+    return embed
+
+
+def require_equal(equal: Mapping[str, float | None], least: float) -> None:
+    """Raise InputError where an arm does not answer as it was measured."""
+    low = {arm: share for arm, share in equal.items() if share is not None and share < least}
+    if low:
+        said = ", ".join(f"{share:.0%} of {arm}" for arm, share in low.items())
+        raise InputError(
+            f"only {said} of the stored answers come out as they were measured",
+            "measure again (documents or settings may have changed since), or serve all the same with --unequal",
+        )
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The socket, bound before anything is loaded: a port that is taken is told at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family, backlog=2048) as listening:
+            yield listening
+    except OSError as error:
+        if error.filename is None and error.strerror:
+            raise InputError(
+                f"cannot listen on {host}:{port} ({error.strerror})", "choose another --port or --host"
+            ) from None
+        raise
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which at a signal first answers what was begun: readiness is false and new questions are refused meanwhile."""
+
+    def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
+        super().__init__(config)
+        self._admission = admission
+        self._drained: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002
+        """At the first signal drain, at the second end."""
+        if self._admission.is_draining:
+            self.should_exit = self.force_exit = True
+            return
+        self._admission.is_draining = True
+        self._drained = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self._admission.inside and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        self.should_exit = True
+
+
+def _run(
+    app: App,
+    listening: socket.socket,
+    certificate: tuple[Path, Path] | None,
+    admission: Admission,
+    begun: Callable[[], Awaitable[None]],
+) -> None:
+    """Serve until a signal; what `begun` raises ends the server and is raised again."""
+    config = uvicorn.Config(
+        app,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=32 * 1024,
+        ssl_certfile=certificate and str(certificate[0]),
+        ssl_keyfile=certificate and str(certificate[1]),
+    )
+    server = _Server(config, admission)
+
+    async def both() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            await begun()
+        except BaseException:
+            server.should_exit = True
+            await serving
+            raise
+        await serving
+
+    asyncio.run(both())
