@@ -97,14 +97,17 @@ class Live(Protocol):
 
 
 @contextmanager
-def live(session: Session, arm: Arm, saved: SavedArm | None) -> Iterator[Live]:
-    """Inside, the arm answers, with the weights and the context that were measured; what prompts begin with is read beforehand.
+def live(session: Session, arm: Arm, saved: SavedArm | None, *, sample: bool = True) -> Iterator[Live]:
+    """Inside, the arm answers, with the weights and the context that were measured.
 
-    `session` is the arm's own: nothing else may put weights onto its base meanwhile.
+    `sample`: what prompts begin with is found on a few rows and read beforehand, which pays from the second question on. `session` is
+    the arm's own: nothing else may put weights onto its base meanwhile.
     """
     context = context_for(arm, saved.chosen if saved else None)
-    sample = session.workspace.splits["dev"][:SHOWN] or session.workspace.splits["train"][:SHOWN]
-    with ready(session, arm, context, saved.folder if saved else session.task.folder / FOLDER, sample) as able:
+    rows = session.workspace.splits["dev"] or session.workspace.splits["train"]
+    with ready(
+        session, arm, context, saved.folder if saved else session.task.folder / FOLDER, rows[:SHOWN] if sample else ()
+    ) as able:
         if arm.retrieves:
             _ = session.index_of(context.words)
         yield WritingArm(session, able, able.engine) if able.engine else ChoosingArm(session, able)

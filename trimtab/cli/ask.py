@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import io
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trimtab.base.errors import InputError
+from trimtab.base.progress import stop_asked
+from trimtab.base.visible import visible
 from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
+if TYPE_CHECKING:
+    from trimtab.studies.ask import Conversation
+
+HELP = "A question and Enter; /new begins anew, /end or Ctrl-D ends."
+
 
 def command(
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="In quotes.")],
+    question: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[QUESTION]", help="In quotes; without one a conversation, or a question a line from a pipe."
+        ),
+    ] = None,
     task: TaskOption = DEFAULT_TASK,
     arm: Annotated[
         str | None,
@@ -22,17 +38,67 @@ def command(
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer one question, with its sources.
+    """Answer a question with its sources, hold a conversation, or answer what a pipe brings.
 
-    Works as soon as there are documents, with no labels at all.
+    Works as soon as there are documents, with no labels at all. In a conversation every question is asked with what was said before;
+    of a pipe each line is a question of its own, answered by a line of JSON with --json.
 
     \b
     Example:
       trimtab ask "How many days of leave do I have?"
-      trimtab ask "How many days of leave do I have?" --arm rag --json
+      trimtab ask --arm rag
+      trimtab ask --json < questions.txt
     """
     with Output(as_json) as output:
         own = loaded(task)
-        from trimtab.studies.ask import ask
+        if question is None and sys.stdin.isatty() and as_json:
+            raise InputError("a conversation is not JSON", "give a question, or questions by a pipe", field="--json")
+        from trimtab.studies.ask import ask, conversation
 
-        output.answer(ask(question, task=own, arm=arm, allow=allow or ()))
+        if question is not None:
+            output.answer(ask(question, task=own, arm=arm, allow=allow or ()))
+            return
+        with conversation(task=own, arm=arm, allow=allow or ()) as talk:
+            if sys.stdin.isatty():
+                _talk(talk, output)
+                return
+            for line in _lines():
+                talk.forget()
+                output.answer(talk.ask(line), indent=None)
+
+
+def _lines() -> Iterator[str]:
+    """The questions of a pipe, each as it comes; what is not UTF-8 is refused where it is asked."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    for line in sys.stdin:
+        if line.strip():
+            yield line.strip()
+
+
+def _talk(talk: Conversation, output: Output) -> None:
+    """Ask until there is nothing more to ask; Ctrl-C ends an answer, and at the prompt everything."""
+    typer.echo(f"{talk.task.task.name}, {talk.arm.name}. {HELP}", err=True)
+    while True:
+        try:
+            question = input("> ").strip()
+        except EOFError:
+            typer.echo(err=True)
+            return
+        if question in ("/end", "/new", "/help"):
+            if question == "/end":
+                return
+            if question == "/new":
+                talk.forget()
+            typer.echo(HELP if question == "/help" else "(begun anew)", err=True)
+        elif question:
+            try:
+                result = talk.ask(question, lambda piece: typer.echo(visible(piece), nl=False))
+            except KeyboardInterrupt:
+                stop_asked.clear()  # it was this answer that was to stop
+                typer.echo(" …")
+            except InputError as error:
+                typer.echo(f"trimtab: {visible(str(error))}", err=True)
+            else:
+                typer.echo()
+                output.sources(result)

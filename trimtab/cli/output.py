@@ -55,11 +55,11 @@ class Output:
         with self._writing():
             self._stdout.write(text if text.endswith("\n") else f"{text}\n")
 
-    def show(self, result: Any, render: Render) -> None:
-        """Print `result` as one JSON object, or let `render` draw it."""
+    def show(self, result: Any, render: Render, *, indent: int | None = 2) -> None:
+        """Print `result` as one JSON object (without `indent` on one line), or let `render` draw it."""
         if self._json:
             ascii_only = (self._stdout.encoding or "").lower() not in ("utf-8", "utf8")
-            text = json.dumps(_plain(result), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+            text = json.dumps(_plain(result), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
             return self.raw(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
         with self._writing():
             render(_console(self._stdout))
@@ -102,21 +102,31 @@ class Output:
 
         self.show(result, render)
 
-    def answer(self, result: Any) -> None:
-        """Print an answer and the passages it was given, a star before those that hold it, and the sentence that does."""
+    def answer(self, result: Any, *, indent: int | None = 2) -> None:
+        """Print an answer and what it was given; JSON without `indent` is one line, for one of many."""
 
         def render(console: Console) -> None:
             console.print(result.answer, style="bold", markup=False, highlight=False)
-            for hit in result.hits:
-                console.print(_source(hit, hit.rank in result.cited), markup=False, highlight=False)
-            if result.sentence:
-                told = f"* holds the answer: “{' '.join(result.sentence.split())}”"
-                console.print(told, style="dim", markup=False, highlight=False)
-            elif result.found is False:
-                console.print("not found in the passages", style="yellow", markup=False, highlight=False)
-            console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim", markup=False, highlight=False)
+            _show_sources(console, result)
 
-        self.show(result, render)
+        self.show(result, render, indent=indent)
+
+    def sources(self, result: Any) -> None:
+        """Print what an answer that stands there already was given."""
+        with self._writing():
+            _show_sources(_console(self._stdout), result)
+
+
+def _show_sources(console: Console, result: Any) -> None:
+    """The passages of an answer, a star before those that hold it, and the sentence that does."""
+    for hit in result.hits:
+        console.print(_source(hit, hit.rank in result.cited), markup=False, highlight=False)
+    if result.sentence:
+        told = f"* holds the answer: “{' '.join(result.sentence.split())}”"
+        console.print(told, style="dim", markup=False, highlight=False)
+    elif result.found is False:
+        console.print("not found in the passages", style="yellow", markup=False, highlight=False)
+    console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim", markup=False, highlight=False)
 
 
 def _console(stdout: TextIO) -> Console:

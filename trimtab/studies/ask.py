@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.answerers import ready
-from trimtab.arms.contexts import context_for
+from trimtab.arms.live import Failed, Live, Question, Reply, live
 from trimtab.arms.saved import find_saved, latest_winner, require_weights
 from trimtab.arms.session import Session
-from trimtab.arms.workspace import FOLDER, open_to_answer
+from trimtab.arms.workspace import open_to_answer
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import shots_of
 from trimtab.base.progress import Listener
-from trimtab.base.records import Arm, Example, Hit, Message
+from trimtab.base.records import Arm, Hit, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.data.strict_json import holds_half_pair
 from trimtab.measurement.contains import sentence_for
 from trimtab.measurement.metrics import has_abstained
-from trimtab.measurement.support import supporting
 from trimtab.studies.opening import loaded, opened
 
 
@@ -61,38 +60,88 @@ def ask(
     models already loaded. `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises MissingError for an arm whose
     weights were not trained.
     """
-    if not question.strip():
-        raise InputError("the question is empty", "write it in quotes after ask")
-    if holds_half_pair(question):  # how Python hands on what a shell gives in another encoding
-        raise InputError("the question is not UTF-8 text", "write it in UTF-8")
+    require_question(question)
+    with conversation(task=task, arm=arm, allow=allow, listeners=listeners) as talk:
+        return talk.ask(question)
+
+
+@contextmanager
+def conversation(
+    *,
+    task: str | Path | Task = "trimtab.toml",
+    arm: str | None = None,
+    allow: Sequence[str] = (),
+    listeners: Sequence[Listener] | None = None,
+) -> Iterator[Conversation]:
+    """Inside, questions are asked of one arm, its models loaded once; the words and errors are those of `ask`."""
     own = loaded(task)
     chosen = parse_arm(arm or latest_winner(own) or ("rag" if own.data.documents else "prompt"), own)
     require_answers(chosen, own)
     with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen), chosen, own)
-        context = context_for(chosen, saved.chosen if saved else None)
         session = Session(open_to_answer(own, rows=_needs_rows(own, chosen)))
-        example = Example(id="question", messages=(Message(role="user", content=question),), references=())
-        with ready(session, chosen, context, saved.folder if saved else own.folder / FOLDER) as able:
-            if chosen.retrieves:
-                opening.progress(arm=chosen.name).emit("index")
-                _ = session.index_of(context.words)
-            began = time.perf_counter()
-            prompt = able.builder.prompts([example])[0]
-            answer = able.many([prompt])[0].text
-            seconds = time.perf_counter() - began
-    unknown = own.task.unknown
-    cited = supporting(answer, prompt.hits, unknown, question)
-    silent = not prompt.hits or not answer.strip() or has_abstained(answer, unknown)
-    return AskResult(
-        answer=answer,
-        arm=chosen.name,
-        seconds=seconds,
-        hits=prompt.hits,
-        cited=cited,
-        sentence=next((sentence_for(hit.passage.text, answer) for hit in prompt.hits if hit.rank in cited), None),
-        found=None if silent else bool(cited),
-    )
+        if chosen.retrieves:
+            opening.progress(arm=chosen.name).emit("index")
+        with live(session, chosen, saved, sample=False) as answering:
+            if opening.display:
+                opening.display.close()  # the terminal is the conversation's now
+            yield Conversation(own, chosen, answering)
+
+
+class Conversation:
+    """Questions to one arm, each with those before it and their answers; `forget` begins anew."""
+
+    def __init__(self, task: Task, arm: Arm, answering: Live) -> None:
+        self.task, self.arm = task, arm
+        self._answering = answering
+        self.turns: list[Message] = []
+
+    def forget(self) -> None:
+        """Leave out what was said so far."""
+        self.turns.clear()
+
+    def ask(self, question: str, on_piece: Callable[[str], object] = lambda _: None) -> AskResult:
+        """The answer to a question; `on_piece` is told its text as it comes. Raises InputError for one that cannot be asked.
+
+        A question that is not answered to its end, by a signal for one, leaves the conversation as it was.
+        """
+        require_question(question)
+        began = time.perf_counter()
+        turn = Message(role="user", content=question)
+        self._answering.ask(Question(id="question", messages=(*self.turns, turn)))
+        try:
+            reply = self._reply(on_piece)
+        finally:
+            self._answering.cancel("question")
+        self.turns += [turn, Message(role="assistant", content=reply.text)]
+        silent = not reply.hits or not reply.text or has_abstained(reply.text, self.task.task.unknown)
+        held = (sentence_for(hit.passage.text, reply.text) for hit in reply.hits if hit.rank in reply.cited)
+        return AskResult(
+            answer=reply.text,
+            arm=self.arm.name,
+            seconds=time.perf_counter() - began,
+            hits=reply.hits,
+            cited=reply.cited,
+            sentence=next(held, None),
+            found=None if silent else bool(reply.cited),
+        )
+
+    def _reply(self, on_piece: Callable[[str], object]) -> Reply:
+        while True:
+            for event in self._answering.step():
+                if isinstance(event, Failed):
+                    raise event.error
+                if isinstance(event, Reply):
+                    return event
+                on_piece(event.text)
+
+
+def require_question(question: str) -> None:
+    """Raise InputError for what is no question."""
+    if not question.strip():
+        raise InputError("the question is empty", "write it in quotes after ask")
+    if holds_half_pair(question):  # how Python hands on what a shell gives in another encoding
+        raise InputError("the question is not UTF-8 text", "write it in UTF-8")
 
 
 def _needs_rows(task: Task, arm: Arm) -> bool:
