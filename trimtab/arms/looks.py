@@ -1,15 +1,20 @@
-"""Looks at dev while an arm is trained: the loss over its rows, and the task's metric on a few of its questions."""
+"""Looks at dev while an arm is trained: how good its weights are, and the task's metric on a few questions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
+
+import numpy as np
 
 from trimtab.arms.answerers import head_answerer, score_on
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.objectives import Objective
 from trimtab.arms.session import Session
 from trimtab.base.machine import release_memory
+from trimtab.base.records import Generation, Prompt
+from trimtab.measurement.calibration import fit_temperature, log_losses, logarithms, may_be_fitted
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import merged
 from trimtab.model.classifier import Head
@@ -17,34 +22,69 @@ from trimtab.training.loop import TrainResult, held_out
 from trimtab.training.monitor import Evaluation
 
 DEV_QUESTIONS = 60
+CHOSEN_QUESTIONS = 100  # where answers are labels: their probabilities are all that is looked at
+CHOOSING = ("sft", "head")  # stages that imitate labels, where the set is closed
+
+
+def questions_asked(session: Session, stage: str) -> int:
+    """How many questions of dev a look asks at most in a stage."""
+    return CHOSEN_QUESTIONS if session.task.task.kind == "classify" and stage in CHOOSING else DEV_QUESTIONS
 
 
 def look_at_dev(
     session: Session,
+    stage: str,
     objective: Objective | None,
     context: Context,
     head: Head | None,
     scorer: Scorer | None,
     looks: list[Mapping[str, float]],
 ) -> Callable[[], Evaluation]:
-    """The loss over dev, and the task's metric on dev questions, asked with the adapter merged; their scores are added to `looks`.
+    """What a look at dev finds in a stage, with the adapter merged where questions are asked; their scores are added to `looks`.
 
-    Without an objective the metric alone says how good the weights are.
+    The task's metric on dev questions stands in every look. How good weights are is said by the objective's loss over dev; for labels
+    of a closed set by the log loss of the choice (`choice_losses`), which is what will be served; without an objective by the metric.
     """
-    dev = session.part("dev", DEV_QUESTIONS)
+    dev = session.part("dev", questions_asked(session, stage))
     builder = PromptBuilder(session, context)
     answer = head_answerer(session, head) if head else session.answer
+    chooses = session.task.task.kind == "classify" and stage in CHOOSING
+    labels = session.workspace.labels
+    given: list[Generation] = []
+
+    def noted(prompts: Sequence[Prompt]) -> Sequence[Generation]:
+        given[:] = answer(prompts)
+        return given
 
     def look() -> Evaluation:
-        seen = held_out(session.base, objective) if objective else None
+        seen = held_out(session.base, objective) if objective and not chooses else None
         release_memory()
         with merged(session.base.model):
-            value, scores = score_on(session, dev, builder, answer, scorer)
+            value, scores = score_on(session, dev, builder, noted, scorer)
         looks.append(scores)
         release_memory()
+        if chooses:
+            losses = choice_losses(given, [one.references[0] for one in dev], labels)
+            return Evaluation(dev_loss=fmean(losses) if losses else None, dev_metric=value, rows=losses)
         return replace(seen, dev_metric=value) if seen else Evaluation(dev_metric=value, rows=tuple(scores.values()))
 
     return look
+
+
+def choice_losses(given: Sequence[Generation], right: Sequence[str], labels: Sequence[str]) -> tuple[float, ...]:
+    """The negative log-probability of each right label in nats, at the temperature that suits all of them, as the arm's will be.
+
+    So weights that are too sure of themselves are not taken for worse than they will be when they are calibrated. Questions whose
+    label is none of the closed set are left out: nobody can give it.
+    """
+    known = [(one, label) for one, label in zip(given, right, strict=True) if label in labels]
+    if not known:
+        return ()
+    scores_NL = logarithms(np.array([[one.probabilities[label] for label in labels] for one, _ in known]))
+    right_N = np.array([labels.index(label) for _, label in known])
+    hits = (scores_NL.argmax(axis=1) == right_N).tolist()
+    temperature = fit_temperature(scores_NL, right_N) if may_be_fitted(hits) else 1.0
+    return tuple(log_losses(scores_NL, right_N, temperature).tolist())
 
 
 def scores_of(result: TrainResult, looks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:

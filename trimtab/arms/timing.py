@@ -14,7 +14,7 @@ from trimtab.answering.engine import Engine
 from trimtab.arms.calibration import questions_weighed
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.ladder import LONGER, LOOKS, mixes
-from trimtab.arms.looks import DEV_QUESTIONS
+from trimtab.arms.looks import CHOSEN_QUESTIONS, questions_asked
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.recipe import Recipe, Stage, recipe_for
@@ -153,8 +153,9 @@ class _Timing:
         for name in REWARDED.keys() & set(arm.stages):
             tokens[name] = self._tokens_of_rewards(each, speed, rate)
         asked = round(each * len(session.part("dev", DEV_ROWS)))
-        dev_loss = speed.epoch(asked, kept=True) / STEP_PASSES
-        look = dev_loss + rate.many * min(dev, DEV_QUESTIONS)
+        chooses = questions_asked(session, made.stages[0].name) == CHOSEN_QUESTIONS
+        dev_loss = 0.0 if chooses else speed.epoch(asked, kept=True) / STEP_PASSES
+        look = dev_loss + rate.many * min(dev, questions_asked(session, made.stages[0].name))
         kept = {stage.name: self._kept(stage, round(tokens[stage.name])) for stage in made.stages}
         stages = [_stage_plan(stage, tokens[stage.name], speed, kept=bool(kept[stage.name])) for stage in made.stages]
         return replace(

@@ -73,8 +73,8 @@ def train_weights(
 ) -> Trained:
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
-    The latest weights whose loss on dev is within one standard error of the lowest are kept; the task's metric is told beside it
-    (decision 12), and decides in its place where a stage learns from rewards. `reward_program` is that of `reward_for`. `epochs` is the
+    The latest weights whose loss on dev is within one standard error of the lowest are kept (decision 12; for labels of a closed set
+    the loss of the choice); the task's metric is told beside it, and decides in its place where a stage learns from rewards. `reward_program` is that of `reward_for`. `epochs` is the
     most of each stage. With `search` the rate and length of every stage that dev can judge are searched; `found` is what a search with
     another seed found. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
     """
@@ -194,7 +194,7 @@ class _Making:
             return None
         if dev is not None and stage.name == REWARD:
             return partial(held_out, self.session.base, dev)
-        return look_at_dev(self.session, dev, self.context, self.head, self.scorer, self.looks)
+        return look_at_dev(self.session, stage.name, dev, self.context, self.head, self.scorer, self.looks)
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """What a run is never resumed without; one that is searched may be made longer."""

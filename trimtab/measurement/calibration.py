@@ -47,10 +47,15 @@ def mean_offsets(sums_ML: Floats) -> Floats:
     return np.asarray(sums_ML.mean(axis=0))
 
 
-def log_loss(scores_NL: Floats, right_N: NDArray[np.integer[Any]], temperature: float = 1.0) -> float:
-    """Mean negative log-probability of the right labels, in nats; `right_N` are their places among the labels."""
+def log_losses(scores_NL: Floats, right_N: NDArray[np.integer[Any]], temperature: float = 1.0) -> Floats:
+    """Negative log-probability of each right label, `[N]`, in nats; `right_N` are their places among the labels."""
     scaled_NL = scores_NL / temperature
-    return float(np.mean(_log_sum(scaled_NL) - scaled_NL[np.arange(len(right_N)), right_N]))
+    return np.asarray(_log_sum(scaled_NL) - scaled_NL[np.arange(len(right_N)), right_N])
+
+
+def log_loss(scores_NL: Floats, right_N: NDArray[np.integer[Any]], temperature: float = 1.0) -> float:
+    """Mean negative log-probability of the right labels, in nats."""
+    return float(np.mean(log_losses(scores_NL, right_N, temperature)))
 
 
 def fit_temperature(scores_NL: Floats, right_N: NDArray[np.integer[Any]]) -> float:
