@@ -10,11 +10,12 @@ READY := $(VENV)/.ready
 MODELS := smollm2-135m-q4 minilm-l6
 PYTEST_ARGS ?= -n logical --maxprocesses 4
 
-.PHONY: help demo test check package env models clean
+.PHONY: help demo serve test check package env models clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on a bundled example, within minutes: verdict and report"
+	@echo "make serve   the example behind an API, with a page to talk to; ARMS=all for every arm that make demo measured"
 	@echo "make test    every test, the real small model included"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
 	@echo "make package build sdist and wheel, install the wheel into a bare environment, run its demo"
@@ -24,6 +25,10 @@ help:
 
 demo: env models
 	@$(BIN)/trimtab demo --cut
+
+serve: env models
+	@$(BIN)/python -c 'from pathlib import Path; from trimtab.studies.demo import lay_out; lay_out("handbook", Path("trimtab-demo-handbook"), cut=True)'
+	@$(BIN)/trimtab serve $(ARMS) --task trimtab-demo-handbook/demo.toml
 
 test: env models
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -34,14 +34,14 @@ def demo(
     is not the example's own is never overwritten. `listeners` get every event; None shows progress on standard error. Raises InputError for a folder that holds something else.
     """
     place = Path(folder) if folder is not None else Path(f"trimtab-demo-{name}")
-    file = _copy(name, place, cut)
+    file = lay_out(name, place, cut=cut)
     task = load_task(file)
     sys.stderr.write(describe(task, place))
     for model in (task.base.model, task.base.embedding):
         _bring(model, place, listeners)
     return study(
         task, allow_commands=True, listeners=listeners
-    )  # its scorer is the bundled one: _copy has made sure of that
+    )  # its scorer is the bundled one: lay_out has made sure of that
 
 
 def describe(task: Task, place: Path) -> str:
@@ -70,8 +70,8 @@ def _bring(model: str, near: Path, listeners: Sequence[Listener] | None) -> None
             display.close()
 
 
-def _copy(name: str, place: Path, cut: bool) -> Path:
-    """The example in `place`, and its task file; a former copy of the same example is used again."""
+def lay_out(name: str, place: Path, *, cut: bool) -> Path:
+    """Copy an example to `place`; its task file. A former copy of the same example is used again. Raises as `demo` does."""
     with as_file(files("trimtab.demos") / name) as source:
         if not (source / "trimtab.toml").is_file():
             raise MissingError(f"no bundled example {name!r}; use one of: handbook, spam, style")
