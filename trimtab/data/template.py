@@ -16,7 +16,6 @@ MEGABYTES, SECONDS, LONGEST = 512, 5, 1_000_000
 """What a template may take: memory, processor time, and letters that it gives."""
 WALL_SECONDS = 60.0  # until the process is ended whatever it waits for
 _LONGEST_LINE = 8 * LONGEST  # of JSON, its escapes counted
-_OVER = f"takes more than {SECONDS} s of processor time or {MEGABYTES} MB of memory"
 _OTHER = "choose another base model, or mend its chat template"
 
 
@@ -30,7 +29,9 @@ def render(template: str, variables: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=4096)
 def _rendered(request: str) -> str:
-    answer = _renderer.ask(request) or {"over": _OVER}
+    answer = _renderer.ask(request)
+    if answer is None:
+        answer = {"over": f"takes more than {SECONDS} s of processor time or {MEGABYTES} MB of memory"}
     if "error" in answer:
         raise ValueError(visible(" ".join(answer["error"].split())))
     if "over" in answer:
@@ -38,9 +39,11 @@ def _rendered(request: str) -> str:
     return str(answer["text"])
 
 
-_renderer = Worker(
-    Path(__file__).with_name("template_worker.py"),
-    [str(MEGABYTES), str(SECONDS), str(LONGEST)],
-    seconds=WALL_SECONDS,
-    longest=_LONGEST_LINE,
-)
+def _worker() -> Worker:
+    """One process for all templates."""
+    script = Path(__file__).with_name("template_worker.py")
+    arguments = [str(MEGABYTES), str(SECONDS), str(LONGEST)]
+    return Worker(script, arguments, seconds=WALL_SECONDS, longest=_LONGEST_LINE)
+
+
+_renderer = _worker()
