@@ -126,9 +126,14 @@ class Grammars:
         """At the beginning of an answer; raises InputError for a constraint that cannot be compiled within the limits."""
         with self._lock:
             found = self._known.pop(constraint, None)
-            self._known[constraint] = found = self._compiled(constraint) if found is None else found
-            if len(self._known) > KEPT:
-                del self._known[next(iter(self._known))]
+            if found is not None:
+                self._known[constraint] = found
+        if found is None:
+            found = self._compiled(constraint)  # without the lock: what is known is not waited for
+            with self._lock:
+                self._known[constraint] = found
+                if len(self._known) > KEPT:
+                    del self._known[next(iter(self._known))]
         if isinstance(found, str):
             raise InputError(found, _SIMPLER, field="constraint")
         return Matcher(self._library.GrammarMatcher(found))
