@@ -19,7 +19,13 @@ from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
 
 STOP = frozenset({EOS})
-SAMPLINGS = (Sampling(), Sampling(temperature=0.9, seed=3), Sampling(temperature=1.2, top_p=0.9, top_k=30, seed=2**40))
+SAMPLINGS = (
+    Sampling(),
+    Sampling(temperature=0.9, seed=3),
+    Sampling(temperature=1.2, top_p=0.9, top_k=30, seed=2**40),
+    Sampling(temperature=1.1, min_p=0.05, frequency_penalty=0.5, presence_penalty=-0.4, seed=5),
+    Sampling(repetition_penalty=1.4),
+)
 
 
 def beginnings(family: str) -> list[tuple[int, ...]]:
@@ -37,6 +43,7 @@ def some(family: str, count: int, seed: int) -> list[Request]:
             max_new=draw.choice([1, 4, 9, 20]),
             sampling=replace(draw.choice(SAMPLINGS)),
             logprobs=draw.random() < 0.5,
+            top_logprobs=draw.choice([0, 0, 2, 5]),
         )
         for number in range(count)
     ]
@@ -117,6 +124,65 @@ def test_a_request_among_others_gets_the_tokens_it_gets_alone(
         if int(request.id) not in cancelled:
             assert (given_here.ids, given_here.finished) == (expected.ids, expected.finished)
             assert given_here.log_probabilities == pytest.approx(expected.log_probabilities, abs=1e-4)
+            assert len(given_here.likeliest) == (len(given_here.log_probabilities) if request.top_logprobs else 0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("penalty", [1.5, 0.8])
+def test_a_repetition_penalty_gives_the_greedy_answer_of_transformers(family: str, penalty: float) -> None:
+    base, reference = pair(family)
+    draw = random.Random(family)
+    requests = [
+        Request(
+            id=str(number),
+            ids=tuple(draw.randrange(1, EOS) for _ in range(9 + number)),
+            max_new=20,
+            sampling=Sampling(repetition_penalty=penalty),
+        )
+        for number in range(3)
+    ]
+    plain = Request(id="plain", ids=requests[0].ids, max_new=20)
+    *completions, beside = Engine(base, STOP).generate([*requests, plain])
+    for request, completion in zip(requests, completions, strict=True):
+        ids = torch.tensor([request.ids])
+        out = reference.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=20,
+            do_sample=False,
+            pad_token_id=0,
+            repetition_penalty=penalty,
+        )
+        said = out[0, len(request.ids) :].tolist()
+        assert [*completion.ids, *([EOS] if completion.finished else [])] == said
+    assert beside.ids == alone(family, plain).ids
+
+
+def test_the_likeliest_tokens_are_those_of_transformers_whatever_is_drawn() -> None:
+    base, reference = pair("grouped llama")
+    requests = [
+        Request(
+            id=str(count),
+            ids=(3, 4, 5 + count),
+            max_new=6,
+            top_logprobs=count,
+            sampling=Sampling(temperature=1.5, presence_penalty=2.0, min_p=0.1, seed=count),
+        )
+        for count in (0, 1, 4)
+    ]
+    for request, completion in zip(requests, Engine(base, frozenset()).generate(requests), strict=True):
+        assert len(completion.likeliest) == (6 if request.top_logprobs else 0)
+        assert bool(completion.log_probabilities) == bool(request.top_logprobs)
+        with torch.inference_mode():
+            logits = reference(torch.tensor([[*request.ids, *completion.ids]])).logits[0]
+        scores = logits[len(request.ids) - 1 : -1].log_softmax(-1)
+        for place, found in enumerate(completion.likeliest):
+            best = scores[place].topk(request.top_logprobs)
+            assert [token for token, _ in found] == best.indices.tolist()
+            assert [log for _, log in found] == pytest.approx(best.values.tolist(), abs=1e-4)
+            assert completion.log_probabilities[place] == pytest.approx(
+                float(scores[place, completion.ids[place]]), abs=1e-4
+            )
 
 
 @pytest.mark.parametrize("slots", [1, 2, 20])
@@ -301,11 +367,11 @@ def test_memory_stays_bounded_over_a_long_run_of_arrivals() -> None:
             engine.submit(Request(id=str(submitted), ids=(3,) * length, max_new=draw.choice([1, 5, 20])))
             submitted += 1
         finished += sum(isinstance(event, Completion) for event in engine.step())
-        stored = [store.shape[0] * store.shape[2] for store in engine._cache.keys]
+        stored = [store.shape[0] * store.shape[2] for store in engine._line.cache.keys]
         most = max([most, *stored])
     # slots are laid out in blocks, so each may hold up to one block more than it needs
     assert 0 < most <= 240 + 8 * cache.BLOCK
-    assert engine._cache.keys == []
+    assert engine._line.cache.keys == []
 
 
 def test_short_requests_run_side_by_side_again_when_a_long_one_has_left() -> None:
@@ -329,6 +395,8 @@ def test_a_request_that_cannot_be_answered_is_refused_and_leaves_the_others_alon
         engine.submit(Request(id="b", ids=(3,) * 120, max_new=9))
     with pytest.raises(InputError, match="b: an empty stop"):
         engine.submit(Request(id="b", ids=(3,), max_new=9, stops=("",)))
+    with pytest.raises(InputError, match="b: top_logprobs = 97"):
+        engine.submit(Request(id="b", ids=(3,), max_new=9, top_logprobs=97))
     with pytest.raises(InputError, match="1 requests are in flight"):
         engine.generate([Request(id="b", ids=(3,), max_new=9)])
     assert set(drain(engine)) == {"a"}

@@ -8,8 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from trimtab.answering.sample import Sampling, log_probabilities, next_tokens
+from trimtab.answering.sample import Sampling, _scaled, likeliest, log_probabilities, next_tokens, penalised
 from trimtab.base.errors import InputError
 
 VOCABULARY = 40
@@ -76,6 +84,7 @@ samplings = st.builds(
     temperature=st.sampled_from([0.0, 1e-9, 0.8, 1.0, 2.0]),
     top_p=st.sampled_from([0.5, 0.99, 1.0]),
     top_k=st.sampled_from([0, 1, 5, 100]),
+    min_p=st.sampled_from([0.0, 0.1, 1.0]),
     seed=st.integers(-(2**70), 2**70),
 )
 
@@ -98,7 +107,109 @@ def test_log_probabilities_are_of_the_whole_distribution() -> None:
     assert log_probabilities(scores, tokens).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("bad", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}])
+def warped(row: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """What transformers leaves of the scores."""
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    scores: torch.Tensor = warpers(torch.zeros(1, 1, dtype=torch.long), row[None])
+    return scores[0]
+
+
+@settings(deadline=None)
+@given(
+    mix=st.lists(
+        st.builds(
+            Sampling,
+            temperature=st.sampled_from([0.3, 1.0, 2.5]),
+            top_p=st.sampled_from([0.2, 0.73, 1.0]),
+            top_k=st.sampled_from([0, 1, 7, 100]),
+            min_p=st.sampled_from([0.0, 0.02, 0.3, 0.99, 1.0]),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    seed=st.integers(0, 99),
+)
+def test_what_is_left_of_the_distribution_is_what_transformers_leaves(mix: list[Sampling], seed: int) -> None:
+    scores = logits(len(mix), seed)
+    for row, ours, sampling in zip(scores, _scaled(scores, mix), mix, strict=True):
+        theirs = warped(row, sampling)
+        assert ours.isfinite().tolist() == theirs.isfinite().tolist()
+        assert ours.softmax(-1).tolist() == pytest.approx(theirs.softmax(-1).tolist(), abs=1e-6)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.builds(
+                Sampling,
+                repetition_penalty=st.sampled_from([0.5, 1.0, 1.3, 4.0]),
+                frequency_penalty=st.sampled_from([-2.0, 0.0, 0.7]),
+                presence_penalty=st.sampled_from([-1.0, 0.0, 1.5]),
+            ),
+            st.lists(st.integers(0, VOCABULARY - 1), max_size=9),  # the prompt
+            st.lists(st.integers(0, VOCABULARY - 1), max_size=9),  # the answer
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    seed=st.integers(0, 99),
+)
+def test_penalties_are_those_of_transformers_and_of_openai(
+    rows: list[tuple[Sampling, list[int], list[int]]], seed: int
+) -> None:
+    scores = logits(len(rows), seed)
+    before = scores.clone()
+    counts = []
+    for sampling, prompt, said in rows:
+        known = dict.fromkeys(prompt, 0) if sampling.repeats else {}
+        counts.append(known | {token: said.count(token) for token in said})
+    found = penalised(scores, [sampling for sampling, _, _ in rows], counts)
+    assert torch.equal(scores, before)
+    for ours, row, (sampling, prompt, said) in zip(found, scores, rows, strict=True):
+        ids = torch.tensor([[*prompt, *said]], dtype=torch.long)
+        theirs = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)(ids, row[None].clone())[0]
+        for token in range(VOCABULARY):
+            count = said.count(token)
+            theirs[token] -= count * sampling.frequency_penalty + (count > 0) * sampling.presence_penalty
+        assert ours.tolist() == pytest.approx(theirs.tolist(), abs=1e-5)
+
+
+def test_without_penalties_nothing_is_computed() -> None:
+    scores = logits(2)
+    assert penalised(scores, [Sampling(), Sampling(temperature=1)], [{3: 2}, {}]) is scores
+
+
+def test_the_likeliest_are_those_of_the_whole_distribution() -> None:
+    scores = logits(4)
+    tokens, logs = likeliest(scores, 5)
+    best = scores.double().log_softmax(-1).topk(5)
+    assert tokens.tolist() == best.indices.tolist()
+    assert logs.flatten().tolist() == pytest.approx(best.values.flatten().tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
+        {"frequency_penalty": 2.1},
+        {"presence_penalty": float("nan")},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": float("inf")},
+    ],
+)
 def test_a_sampling_that_means_nothing_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         Sampling(**bad)  # type: ignore[arg-type]

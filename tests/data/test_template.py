@@ -34,7 +34,7 @@ RICH = """
 def little(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Less than a second of processor time."""
     monkeypatch.setattr(templates, "SECONDS", 0)
-    templates._renderer.close()
+    monkeypatch.setattr(templates, "_renderer", templates._worker())
     yield
     templates._renderer.close()
 

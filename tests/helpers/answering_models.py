@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from trimtab.model.load import Base
 
@@ -53,3 +55,31 @@ def pair(family: str) -> tuple[Base, Any]:
         theirs.get_output_embeddings().weight[EOS] *= 1.5  # so that some sequences end early
     ours.load_state_dict(theirs.state_dict())
     return Base(model=ours.requires_grad_(False), tokenizer=None, precision="fp32", folder=Path()), theirs
+
+
+SPECIAL = ("<|end|>", "<|im_start|>", "<tool>")  # the last is in the vocabulary like any other text
+
+
+@functools.cache
+def speller() -> tuple[Base, int]:
+    """A random llama that can spell every text, byte by byte and in a few longer tokens, with special tokens; and its end token."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("t", "r"), ("tr", "ue"), ("u", "e"), ("Ġ", "1"), ('"', ":"), ("{", '"'), ("}", "}")]
+    merges.sort(key=lambda pair: len("".join(pair)))
+    words = [*letters, *("".join(pair) for pair in merges)]
+    inner = Tokenizer(BPE({word: number for number, word in enumerate(words)}, merges))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=SPECIAL[0], pad_token=SPECIAL[0])
+    tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL[1:2])})
+    tokenizer.add_tokens(list(SPECIAL[2:]))
+    torch.manual_seed(0)
+    sizes = {
+        **_COMMON,
+        "vocab_size": len(tokenizer) + 5,
+        "max_position_embeddings": 4096,
+    }  # some numbers without a token
+    config = AutoConfig.for_model("llama", **{**sizes, "eos_token_id": None, "pad_token_id": None})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="trimtab").float().eval()
+    end = int(tokenizer.eos_token_id)
+    return Base(model=model.requires_grad_(False), tokenizer=tokenizer, precision="fp32", folder=Path()), end

@@ -1,7 +1,7 @@
-"""Keys and values of what was read: prefixes that several share, a slot for each sequence, and the layouts that attend to both.
+"""Keys and values of what was read: prefixes that several share, a slot for each sequence, what stands behind a prompt.
 
-Shapes: N tokens of the flat row, M of them that hang on one prefix, B sequences, H query heads, K key/value heads, G = H / K query
-heads for each of them, P tokens of a prefix, T own tokens, D head size.
+Shapes: N tokens of the flat row, M of them that hang on one prefix, B sequences, H query heads, K key/value heads, R = H / K · M query
+rows for each of them, P tokens of a prefix, T own tokens, D head size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trimtab.model.attention import Rule, causal, joined, partial, repeat_heads, unmasked, visible
+from trimtab.model.attention import Rule, causal, partial, unmasked, visible
 from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_of
 
@@ -59,21 +59,10 @@ class Beginning:
     length: int
 
     def part(self, layer: int, query_HMD: Tensor, positions_M: Tensor, last: int, rule: Rule) -> tuple[Tensor, Tensor]:
-        """Attention of later tokens, the last at position `last`, in one product for each key/value head, as `partial` gives it."""
+        """Attention of later tokens, the last at position `last`, as `earlier_part` gives it."""
         key_KPD = self.prefix.keys[layer][:, : self.length]
         value_KPD = self.prefix.values[layer][:, : self.length]
-        heads, tokens, size = query_HMD.shape
-        kv_heads = key_KPD.shape[0]
-        query_KRD = query_HMD.reshape(kv_heads, heads // kv_heads * tokens, size)
-        if rule.window is None or last < rule.window:
-            out_1KRD, log_sum_1KR = unmasked(query_KRD, key_KPD, value_KPD, rule)
-        else:
-            places_P = torch.arange(self.length, device=positions_M.device)
-            hidden_RP = (positions_M[:, None] - places_P >= rule.window).repeat(heads // kv_heads, 1)
-            out_1KRD, log_sum_1KR = partial(
-                query_KRD[None], key_KPD[None], value_KPD[None], rule, hidden_RP[None, None]
-            )
-        return out_1KRD.view(1, heads, tokens, size), log_sum_1KR.reshape(1, heads, tokens)
+        return earlier_part(query_HMD, key_KPD, value_KPD, positions_M, last, rule)
 
 
 class Kept:
@@ -169,9 +158,8 @@ class Slots:
         self.values: list[Tensor] = []
         self._rows = self._room = 0
 
-    def reserve(self) -> None:
-        """Make room for what `lengths` say."""
-        longest = max(self.lengths)
+    def reserve(self, longest: int) -> None:
+        """Make room for as many sequences as `lengths` has, of up to `longest` tokens."""
         if len(self.lengths) <= self._rows and longest <= self._room:
             return
         self._rows, self._room = max(self.count, len(self.lengths)), -(-longest // BLOCK) * BLOCK
@@ -179,15 +167,15 @@ class Slots:
             for layer, store in enumerate(stores):  # one layer at a time, so that old and new never lie side by side
                 stores[layer] = _laid_out(store, self._rows, self._room)
 
-    def write(self, layer: int, slot: int, key_KTD: Tensor, value_KTD: Tensor) -> None:
-        """Put the keys and values of a prompt into a slot, from its beginning."""
+    def write(self, layer: int, slot: int, start: int, key_KTD: Tensor, value_KTD: Tensor) -> None:
+        """Put the keys and values of a prompt into a slot, from its token `start` on."""
         if layer == len(self.keys):
             heads, _, size = key_KTD.shape
             self.keys.append(key_KTD.new_zeros(self._rows, heads, self._room, size))
             self.values.append(value_KTD.new_zeros(self._rows, heads, self._room, size))
-        length = key_KTD.shape[1]
-        self.keys[layer][slot, :, :length] = key_KTD
-        self.values[layer][slot, :, :length] = value_KTD
+        end = start + key_KTD.shape[1]
+        self.keys[layer][slot, :, start:end] = key_KTD
+        self.values[layer][slot, :, start:end] = value_KTD
 
     def append(self, layer: int, at_B: Tensor, key_KBD: Tensor, value_KBD: Tensor) -> None:
         """Put one token's keys and values behind what each slot in use holds."""
@@ -197,113 +185,17 @@ class Slots:
         for store, new_KBD in ((self.keys, key_KBD), (self.values, value_KBD)):
             store[layer].view(-1, size).index_copy_(0, places, new_KBD.transpose(0, 1).reshape(-1, size))
 
-    def release(self, slot: int) -> None:
-        """End a sequence: the last one moves into its slot."""
-        last, length = len(self.lengths) - 1, self.lengths[-1]
-        if slot != last:
-            for tensor in (*self.keys, *self.values):
-                tensor[slot, :, :length] = tensor[last, :, :length]
-            self.lengths[slot] = length
+    def release(self, slot: int, last: int) -> None:
+        """End a sequence: the one in slot `last` moves into its slot, and the one behind that into `last`."""
+        self._move(last, slot)
+        self._move(len(self.lengths) - 1, last)
         self.lengths.pop()
 
-
-class Groups:
-    """Which tokens of a flat row hang on which beginning, so that each is attended to by all its tokens in one product.
-
-    `lengths` are the tokens of each sequence in the row.
-    """
-
-    def __init__(
-        self, beginnings: Sequence[Beginning | None], lengths: Sequence[int], positions_N: Tensor, last: int
-    ) -> None:
-        self.positions_N, self.last = positions_N, last
-        tokens: dict[Beginning, list[int]] = {}
-        start = 0
-        for beginning, length in zip(beginnings, lengths, strict=True):
-            if beginning:
-                tokens.setdefault(beginning, []).extend(range(start, start + length))
-            start += length
-        self._whole = next(iter(tokens), None) if [start] == [len(own) for own in tokens.values()] else None
-        self._tokens = {
-            beginning: sent(own, positions_N.device) for beginning, own in tokens.items() if not self._whole
-        }
-
-    def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], rule: Rule) -> Tensor:
-        """The mixed values `out_1HND`, from what `partial` gave for the own tokens (which may be overwritten)."""
-        if self._whole:  # nothing needs to be picked out
-            return joined(self._whole.part(layer, query_HND, self.positions_N, self.last, rule), own)
-        out_1HND, log_sum_1HN = own
-        for beginning, tokens_M in self._tokens.items():
-            shared = beginning.part(layer, query_HND[:, tokens_M], self.positions_N[tokens_M], self.last, rule)
-            out_1HND[:, :, tokens_M] = joined(shared, (out_1HND[:, :, tokens_M], log_sum_1HN[:, :, tokens_M]))
-        return out_1HND
-
-
-class Prefill:
-    """Layout of new prompts laid end to end: each sees its beginning and itself; what it saw goes into the next free slots."""
-
-    def __init__(
-        self, slots: Slots, lengths: Sequence[int], beginnings: Sequence[Beginning | None], device: torch.device
-    ) -> None:
-        self.slots, self.lengths = slots, list(lengths)
-        self.first = len(slots.lengths)
-        slots.lengths.extend(lengths)
-        slots.reserve()
-        spans = [range(before, before + length) for before, length in zip(_before(beginnings), lengths, strict=True)]
-        self.positions_N = sent([place for span in spans for place in span], device)
-        self.groups = Groups(beginnings, lengths, self.positions_N, max(span[-1] for span in spans))
-
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
-        """Causal attention of each prompt over [beginning; itself]."""
-        groups = query_HND.shape[0] // key_KND.shape[0]
-        parts, start = [], 0
-        for number, length in enumerate(self.lengths):
-            own = slice(start, start + length)
-            key_KTD, value_KTD = key_KND[:, own], value_KND[:, own]
-            self.slots.write(layer, self.first + number, key_KTD, value_KTD)
-            key_HTD, value_HTD = repeat_heads(key_KTD, groups)[None], repeat_heads(value_KTD, groups)[None]
-            parts.append(own_part(query_HND[None, :, own], key_HTD, value_HTD, rule))
-            start += length
-        own_parts = torch.cat([out for out, _ in parts], dim=2), torch.cat([log_sum for _, log_sum in parts], dim=2)
-        return self.groups.join(layer, query_HND, own_parts, rule)[0].transpose(0, 1)
-
-
-class Decode:
-    """Layout of one new token for every slot in use: each beginning in one product for its sequences, own tokens slot by slot."""
-
-    def __init__(self, slots: Slots, beginnings: Sequence[Beginning | None], device: torch.device) -> None:
-        self.slots = slots
-        positions = [before + length for before, length in zip(_before(beginnings), slots.lengths, strict=True)]
-        self.at_B = sent(slots.lengths, device)
-        self.positions_N = sent(positions, device)
-        self.groups = Groups(beginnings, [1] * len(positions), self.positions_N, max(positions))
-        slots.lengths = [length + 1 for length in slots.lengths]
-        self.shortest, self.longest = min(slots.lengths), max(slots.lengths)
-        slots.reserve()
-        self._hidden: dict[int | None, Tensor] = {}
-
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
-        """Attention of each new token over [beginning; own tokens], itself included."""
-        heads, batch, size = query_HND.shape
-        kv_heads = key_KND.shape[0]
-        self.slots.append(layer, self.at_B, key_KND, value_KND)
-        key_BKTD = self.slots.keys[layer][:batch, :, : self.longest]
-        value_BKTD = self.slots.values[layer][:batch, :, : self.longest]
-        query_BKGD = query_HND.transpose(0, 1).reshape(batch, kv_heads, heads // kv_heads, size)
-        own_BKGD, own_sum_BKG = partial(query_BKGD, key_BKTD, value_BKTD, rule, self._hide(rule.window))
-        own = own_BKGD.reshape(batch, heads, size).transpose(0, 1)[None], own_sum_BKG.reshape(batch, heads).T[None]
-        return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
-
-    def _hide(self, window: int | None) -> Tensor | None:
-        """True where a new token may not look among own tokens, `[B, 1, 1, T]`; None when all may look everywhere."""
-        # whether all may is known from the lengths here: to look into a tensor would wait for the device
-        if self.shortest == self.longest and (window is None or self.longest <= window):
-            return None
-        if window not in self._hidden:
-            back_BT = self.at_B[:, None] - torch.arange(self.longest, device=self.at_B.device)
-            hidden_BT = back_BT < 0 if window is None else (back_BT < 0) | (back_BT >= window)
-            self._hidden[window] = hidden_BT[:, None, None]
-        return self._hidden[window]
+    def _move(self, old: int, new: int) -> None:
+        if old != new:
+            length = self.lengths[new] = self.lengths[old]
+            for tensor in (*self.keys, *self.values):
+                tensor[new, :, :length] = tensor[old, :, :length]
 
 
 class Grown:
@@ -345,13 +237,28 @@ def own_part(query_1HQD: Tensor, key_1HQD: Tensor, value_1HQD: Tensor, rule: Rul
     return partial(query_1HQD, key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
 
 
+def earlier_part(
+    query_HMD: Tensor, key_KPD: Tensor, value_KPD: Tensor, places_M: Tensor, last: int, rule: Rule
+) -> tuple[Tensor, Tensor]:
+    """Attention of later tokens over earlier ones in one product for each key/value head, as `partial` gives it.
+
+    `places_M` count from the first of the earlier tokens; `last` is the largest.
+    """
+    heads, tokens, size = query_HMD.shape
+    kv_heads = key_KPD.shape[0]
+    query_KRD = query_HMD.reshape(kv_heads, heads // kv_heads * tokens, size)
+    if rule.window is None or last < rule.window:
+        out_1KRD, log_sum_1KR = unmasked(query_KRD, key_KPD, value_KPD, rule)
+    else:
+        places_P = torch.arange(key_KPD.shape[1], device=places_M.device)
+        hidden_RP = (places_M[:, None] - places_P >= rule.window).repeat(heads // kv_heads, 1)
+        out_1KRD, log_sum_1KR = partial(query_KRD[None], key_KPD[None], value_KPD[None], rule, hidden_RP[None, None])
+    return out_1KRD.view(1, heads, tokens, size), log_sum_1KR.reshape(1, heads, tokens)
+
+
 def sent(values: Sequence[int] | Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """A tensor of a few numbers, copied without waiting for what the device is doing."""
     return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
-
-
-def _before(beginnings: Sequence[Beginning | None]) -> list[int]:
-    return [beginning.length if beginning else 0 for beginning in beginnings]
 
 
 def _laid_out(store: Tensor, rows: int, room: int) -> Tensor:

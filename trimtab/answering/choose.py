@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Beginning, Groups, Grown, Prefix, begun, own_part, read_prefix, sent, shared_length
+from trimtab.answering.cache import Beginning, Grown, Prefix, begun, own_part, read_prefix, sent, shared_length
+from trimtab.answering.layouts import Groups
 from trimtab.answering.trie import PLAIN, Known, Trie, Weighing, trie_of
 from trimtab.base.errors import InputError
 from trimtab.base.records import Calibration, Generation

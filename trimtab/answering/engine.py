@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Beginning, Decode, Kept, Prefill, Slots, begun, learned_prefix, sent, shared_length
-from trimtab.answering.request import Completion, Event, Ongoing, Request, Token
-from trimtab.answering.sample import log_probabilities, next_tokens
+from trimtab.answering.admission import Admission
+from trimtab.answering.cache import Beginning, Kept, begun, learned_prefix, sent, shared_length
+from trimtab.answering.constrained import Constraint, Matcher, constrained, grammars_of
+from trimtab.answering.layouts import Decode, Part, Prefill
+from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token
+from trimtab.answering.sample import likeliest, log_probabilities, next_tokens, penalised
 from trimtab.answering.text import TextStream, before_stop
 from trimtab.base.errors import InputError
 from trimtab.base.records import Generation
@@ -30,6 +32,7 @@ OnToken = Callable[[str, int], bool | None]
 class Engine:
     """Generates with one model; `slots` sequences are decoded together, prompts read up to `prefill_tokens` in a pass.
 
+    A longer prompt is read in several passes, between which what runs goes on: the fewer `prefill_tokens`, the shorter it waits.
     Fewer slots are used where their keys and values would hold more than `cache_tokens` (SmolLM2-135M in bf16: 23 kB each);
     prefixes that are kept come on top, with up to `kept_tokens`. A beginning is shared if it has `share_from` tokens or more.
     The weights must not change while requests are in flight. For one thread: nothing is locked.
@@ -61,10 +64,7 @@ class Engine:
 
     def _reset(self) -> None:
         self._in_flight: dict[str, Ongoing] = {}
-        self._waiting: deque[Ongoing] = deque()
-        self._running: list[Ongoing] = []  # in the order of the slots
-        self._cache = Slots()
-        self._arrived = self._cancelled = False  # since the last pass
+        self._line = Admission(self.slots, self.cache_tokens, self.prefill_tokens)
 
     @property
     def in_flight(self) -> int:
@@ -86,12 +86,23 @@ class Engine:
         self._kept.clear()
         self._read_learned()
 
+    def prepare(self, constraint: Constraint) -> None:
+        """Compile a constraint, which may take seconds, so that `submit` does not wait for it. Any thread may call this.
+
+        Raises InputError for a constraint that cannot be used, and PackageError where the library for them is not installed.
+        """
+        self._matcher(constraint)
+
+    def _matcher(self, constraint: Constraint) -> Matcher:
+        vocabulary = int(self.base.model.config.vocab_size)
+        return grammars_of(self.base.tokenizer, self.stop_ids, vocabulary).matcher(constraint)
+
     def submit(self, request: Request) -> None:
         """Queue a request: it is answered by the calls of `step` that follow, first come first served.
 
         It hangs on the longest beginning that is held now, whatever is held or forgotten later.
         Raises InputError for an empty prompt, for one that does not fit the model's context with its answer, for an empty stop
-        and for an id that is in flight.
+        and for an id that is in flight; for a constraint what `prepare` raises.
         """
         request = self._begun(request)
         self._check(request)
@@ -106,22 +117,23 @@ class Engine:
             beginning=beginning,
             fresh=request.ids[beginning.length if beginning else 0 :],
             text=TextStream(decode, request.stops) if decode else None,
+            matcher=self._matcher(request.constraint) if request.constraint else None,
         )
         self._in_flight[request.id] = sequence
-        self._waiting.append(sequence)
-        self._arrived = True
+        self._line.add(sequence)
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
         """One pass over the model, which reads new prompts or goes on by one token: what is new, a Completion behind its last token.
 
-        Returns nothing where nothing is in flight. A pass that raises ends all requests; the engine can then be used anew.
+        Returns nothing where nothing is in flight, or where all that was read was a part of a long prompt. A pass that raises ends
+        all requests; the engine can then be used anew.
         """
         if not self._in_flight:
             return []
         try:
-            admitted = self._admit()
-            return self._prefill(admitted) if admitted else self._decode()
+            parts = self._line.next()
+            return self._prefill(parts) if parts else self._decode()
         except BaseException:
             self._reset()
             raise
@@ -132,12 +144,8 @@ class Engine:
         sequence = self._in_flight.get(request_id)
         if sequence is None:
             return None
-        if sequence in self._waiting:
-            self._waiting.remove(sequence)
-            self._settle(request_id)
-        else:
-            self._leave(next(slot for slot, other in enumerate(self._running) if other is sequence))
-            self._cancelled = True
+        self._line.cancel(sequence)
+        self._settle(request_id)
         return sequence.completion()
 
     @torch.inference_mode()
@@ -160,12 +168,11 @@ class Engine:
         try:
             for request in sorted(requests, key=lambda request: -len(request.ids) - request.max_new):
                 self.submit(request)
-            self._fill_evenly()
+            self._line.fill_evenly()
             done = self._run(on_token)
         finally:
             self._common.clear()
-            if self._in_flight:
-                self._reset()
+            self._reset()
         return [_with_share(done[request.id], share) for request in requests]
 
     def _run(self, on_token: OnToken | None) -> dict[str, Completion]:
@@ -201,6 +208,9 @@ class Engine:
             )
         if "" in request.stops:
             raise InputError(f"{request.id}: an empty stop", "leave it out", field="stops")
+        if not 0 <= request.top_logprobs <= self.base.model.config.vocab_size:
+            problem = f"{request.id}: top_logprobs = {request.top_logprobs}"
+            raise InputError(problem, "give 0 (none) or more, up to the vocabulary", field="top_logprobs")
         if request.id in self._in_flight:
             raise InputError(f"{request.id}: a request of this id is in flight", "give each its own id", field="id")
 
@@ -212,127 +222,84 @@ class Engine:
         if shared >= self.share_from and known * 2 < shared:
             self._common.add(self.base, prompts[0][:shared])
 
-    def _admit(self) -> list[Ongoing]:
-        """The next prompts for one pass, as many as there are slots and room for; none when it is better to go on decoding."""
-        hurry, self._cancelled = self._cancelled or not self._running, False
-        if not self._waiting:
-            return []
-        self._grow()
-        free = self._cache.count - len(self._running)
-        # A prompt alone fills a pass badly: wait until an eighth of the slots is free, or one for each that waits.
-        if not hurry and free < min(len(self._waiting), -(-self._cache.count // 8)):
-            return []
-        admitted: list[Ongoing] = []
-        tokens, longest = 0, max((sequence.work for sequence in self._running), default=0)
-        while self._waiting and len(admitted) < free:
-            sequence = self._waiting[0]
-            tokens += len(sequence.fresh)
-            fits = len(self._running) + len(admitted) < self._room(max(longest, sequence.work))
-            if not fits or (admitted and tokens > self.prefill_tokens):
-                break
-            admitted.append(self._waiting.popleft())
-            longest = max(longest, sequence.work)
-        self._cache.count = min(self._cache.count, self._room(longest))
-        return admitted
-
-    def _room(self, longest: int) -> int:
-        """How many sequences of up to `longest` tokens may run together; one always may."""
-        return max(1, min(self.slots, self.cache_tokens // longest))
-
-    def _most(self) -> tuple[int, int]:
-        """How many of those that run and wait may run together, in order of arrival, and the tokens of the longest of these."""
-        longest = max((sequence.work for sequence in self._running), default=0)
-        fit = len(self._running)
-        for sequence in islice(self._waiting, self.slots):
-            if fit >= self._room(max(longest, sequence.work)):
-                break
-            fit, longest = fit + 1, max(longest, sequence.work)
-        return fit, longest
-
-    def _fill_evenly(self) -> None:
-        """As many slots as memory allows, filled evenly: 70 prompts and 64 slots are 35 and 35, not 64 and 6."""
-        fit, _ = self._most()
-        self._cache.count = -(-self.in_flight // -(-self.in_flight // fit))
-        self._arrived = False
-
-    def _grow(self) -> None:
-        """As many slots as can be used, when requests have arrived or twice as many fit because long ones have ended."""
-        fit, longest = self._most()
-        now = self._cache.count
-        if self._arrived or fit >= 2 * now:
-            # When requests come one by one, doubling: the slots are not laid out anew for each.
-            self._cache.count = max(fit, min(self._room(longest), 2 * now if fit > now else now))
-            self._arrived = False
-
     def _forward(self, ids: Sequence[int], positions_N: Tensor, layout: Layout) -> Tensor:
         return self.base.hidden(sent(ids, self.base.device), positions_N, layout)
 
-    def _prefill(self, admitted: list[Ongoing]) -> list[Event]:
-        """Read new prompts in one pass, up to the first token of each."""
+    def _prefill(self, parts: list[tuple[Ongoing, int]]) -> list[Event]:
+        """Read prompts up to the places given in one pass; the first token of each that was read to its end."""
         started = time.perf_counter()
-        lengths = [len(sequence.fresh) for sequence in admitted]
-        beginnings = [sequence.beginning for sequence in admitted]
-        layout = Prefill(self._cache, lengths, beginnings, self.base.device)
-        ids = [token for sequence in admitted for token in sequence.fresh]
+        first = len(self._line.running)
+        spans = [Part(start=one.read, end=end, length=len(one.fresh), beginning=one.beginning) for one, end in parts]
+        layout = Prefill(self._line.cache, first, spans, self.base.device)
+        ids = [token for one, end in parts for token in one.fresh[one.read : end]]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
-        ends = sent(lengths, hidden_ND.device).cumsum(0) - 1
-        said = self._next(hidden_ND[ends], admitted)
+        ready = self._line.read(parts)
+        lasts = list(accumulate(span.end - span.start for span in spans))[: len(ready)]
+        said = self._next(hidden_ND[sent([last - 1 for last in lasts], hidden_ND.device)], ready) if ready else []
         seconds = (time.perf_counter() - started) / len(ids)
-        for sequence in admitted:
-            sequence.prefill_seconds += seconds * len(sequence.fresh)
-        self._running.extend(admitted)
-        return self._advance(layout.first, said)
+        for (sequence, _), span in zip(parts, spans, strict=True):
+            sequence.prefill_seconds += seconds * (span.end - span.start)
+        return self._advance(first, said)
 
     def _decode(self) -> list[Event]:
         """One more token for every running sequence."""
-        started = time.perf_counter()
-        layout = Decode(self._cache, [sequence.beginning for sequence in self._running], self.base.device)
-        hidden_ND = self._forward([sequence.ids[-1] for sequence in self._running], layout.positions_N, layout)
-        said = self._next(hidden_ND, self._running)
-        seconds = (time.perf_counter() - started) / len(self._running)
-        for sequence in self._running:
+        started, running = time.perf_counter(), self._line.running
+        layout = Decode(self._line.cache, [sequence.beginning for sequence in running], self.base.device)
+        hidden_ND = self._forward([sequence.ids[-1] for sequence in running], layout.positions_N, layout)
+        said = self._next(hidden_ND, running)
+        seconds = (time.perf_counter() - started) / len(running)
+        for sequence in running:
             sequence.decode_seconds += seconds
         return self._advance(0, said)
 
-    def _next(self, hidden_BD: Tensor, sequences: Sequence[Ongoing]) -> list[tuple[int, float | None]]:
-        """The next token of each sequence, with its log-probability where that is asked for."""
+    def _next(self, hidden_BD: Tensor, sequences: Sequence[Ongoing]) -> list[Said]:
+        """The next token of each sequence, with its log-probability and the likeliest ones where those are asked for."""
         logits_BV = self.base.logits(hidden_BD)
         samplings = [sequence.request.sampling for sequence in sequences]
-        tokens_B = next_tokens(logits_BV, samplings, [len(sequence.ids) for sequence in sequences])
-        asked = [row for row, sequence in enumerate(sequences) if sequence.request.logprobs]
+        scores_BV = penalised(logits_BV, samplings, [sequence.counts for sequence in sequences])
+        scores_BV = constrained(scores_BV, [sequence.matcher for sequence in sequences])
+        tokens_B = next_tokens(scores_BV, samplings, [len(sequence.ids) for sequence in sequences])
+        wanted = [sequence.request.top_logprobs for sequence in sequences]
+        asked = [row for row, sequence in enumerate(sequences) if sequence.request.logprobs or wanted[row]]
         # The one place in a pass where the host waits for the device.
         if not asked:
-            return [(token, None) for token in tokens_B.tolist()]
-        rows = sent(asked, tokens_B.device)
-        logs = log_probabilities(logits_BV[rows], tokens_B[rows])
-        read = torch.cat([tokens_B.float(), logs]).tolist()  # float32 is exact for ids below 2^24
-        by_row = dict(zip(asked, read[len(sequences) :], strict=True))
-        return [(int(token), by_row.get(row)) for row, token in enumerate(read[: len(sequences)])]
+            return [Said(token=token) for token in tokens_B.tolist()]
+        rows, most = sent(asked, tokens_B.device), max(wanted)
+        logits_RV = logits_BV[rows]
+        found = [tokens_B.float(), log_probabilities(logits_RV, tokens_B[rows])]
+        if most:
+            found += [part_RW.flatten() for part_RW in likeliest(logits_RV, most)]
+        read = torch.cat(found).tolist()  # float32 is exact for ids below 2^24
+        said = [Said(token=int(token)) for token in read[: len(sequences)]]
+        logs, pairs = read[len(sequences) :][: len(asked)], read[len(sequences) + len(asked) :]
+        for place, row in enumerate(asked):
+            best = slice(place * most, place * most + wanted[row])
+            tokens, scores = pairs[: len(asked) * most][best], pairs[len(asked) * most :][best]
+            said[row] = replace(
+                said[row],
+                log_probability=logs[place],
+                likeliest=tuple((int(token), score) for token, score in zip(tokens, scores, strict=True)),
+            )
+        return said
 
-    def _advance(self, first: int, said: list[tuple[int, float | None]]) -> list[Event]:
+    def _advance(self, first: int, said: list[Said]) -> list[Event]:
         """Tell the new tokens of the slots from `first` on; whoever ends leaves."""
         events: list[Event] = []
-        for slot in reversed(range(first, len(self._running))):  # the last slot moves into a gap: it has had its turn
-            sequence = self._running[slot]
-            events.append(sequence.take(*said[slot - first], self.stop_ids))
+        running = self._line.running
+        for slot in reversed(range(first, len(running))):  # the last slot moves into a gap: it has had its turn
+            sequence = running[slot]
+            events.append(sequence.take(said[slot - first], self.stop_ids))
             if sequence.ended:
                 events.append(sequence.completion())
-                self._leave(slot)
+                self._line.leave(slot)
+                self._settle(sequence.request.id)
         return events
-
-    def _leave(self, slot: int) -> None:
-        """Free a slot: the last one moves into it."""
-        sequence = self._running[slot]
-        self._cache.release(slot)
-        self._running[slot] = self._running[-1]
-        self._running.pop()
-        self._settle(sequence.request.id)
 
     def _settle(self, request_id: str) -> None:
         """Take a request off the list, and free all memory with the last."""
         del self._in_flight[request_id]
         if not self._in_flight:
-            self._cache = Slots()
+            self._reset()
 
 
 def _with_share(completion: Completion, seconds: float) -> Completion:

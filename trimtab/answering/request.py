@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from trimtab.answering.cache import Beginning
+from trimtab.answering.constrained import Constraint, Matcher
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.answering.text import TextStream
 
@@ -13,8 +14,9 @@ from trimtab.answering.text import TextStream
 class Request:
     """One prompt as token ids, and how it is answered.
 
-    The answer ends with the token that completes one of the `stops`. `logprobs` asks for log-probabilities, `stream` for text with
-    each token.
+    The answer ends with the token that completes one of the `stops`. `logprobs` asks for log-probabilities, `top_logprobs` for those
+    of so many likeliest tokens beside each, `stream` for text with each token. `constraint`: what the answer has to fit; where no
+    token does, because the tokenizer cannot spell it, the answer is cut.
     """
 
     id: str
@@ -23,7 +25,21 @@ class Request:
     sampling: Sampling = GREEDY
     stops: tuple[str, ...] = ()
     logprobs: bool = False
+    top_logprobs: int = 0
+    constraint: Constraint | None = None
     stream: bool = False
+
+
+Likeliest = tuple[tuple[int, float], ...]  # tokens and the logarithms of their probabilities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One new token as the model gives it."""
+
+    token: int
+    log_probability: float | None = None
+    likeliest: Likeliest = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +47,15 @@ class Token:
     """One new token of an answer, the stop token too.
 
     `text` is what became certain with it: whole characters that no stop takes back. It stays empty unless the request streams
-    or has stops; all together are the answer's text. `log_probability` is None unless asked for.
+    or has stops; all together are the answer's text. `log_probability` is None unless asked for; `likeliest` are as many tokens as
+    were asked for with theirs, the likeliest first.
     """
 
     id: str
     token: int
     text: str = ""
     log_probability: float | None = None
+    likeliest: Likeliest = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +63,8 @@ class Completion:
     """The new tokens without the stop token, those of a stop text included; unless `finished`, `max_new` or a cancellation cut it.
 
     `log_probabilities`: the natural logarithm of each token's probability in the model's own distribution (temperature 1,
-    nothing left out, float32), where asked for; a stop token's comes last, so there is one more than there are `ids`.
+    nothing left out, no penalty, float32), where asked for; a stop token's comes last, so there is one more than there are `ids`.
+    `likeliest` goes with them, where asked for.
     `seconds`: the time of every pass shared among its sequences (prefill by tokens, prefix and decoding evenly), so that
     the seconds of a batch add up to its time, and one request alone has its own latency. `prefill_seconds` of them went
     into reading the prompt.
@@ -58,6 +77,7 @@ class Completion:
     seconds: float
     prefill_seconds: float
     log_probabilities: tuple[float, ...] = ()
+    likeliest: tuple[Likeliest, ...] = ()
 
 
 Event = Token | Completion
@@ -65,17 +85,27 @@ Event = Token | Completion
 
 @dataclass(slots=True, eq=False)
 class Ongoing:
-    """A request on its way; `fresh` are the prompt's tokens after its beginning."""
+    """A request on its way; `fresh` are the prompt's tokens after its beginning, the first `read` of them lie in its slot."""
 
     request: Request
     beginning: Beginning | None
     fresh: tuple[int, ...]
     text: TextStream | None
+    matcher: Matcher | None = None
+    read: int = 0
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
+    likeliest: list[Likeliest] = field(default_factory=list)
+    counts: dict[int, int] = field(default_factory=dict)
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     finished: bool = False
+    stuck: bool = False
+
+    def __post_init__(self) -> None:
+        """`counts`: how often each token was said; those of the prompt stand there with 0, where its penalties look at them."""
+        if self.request.sampling.repeats:
+            self.counts = {token: 0 for token in self.request.ids if token >= 0}  # virtual tokens are none
 
     @property
     def work(self) -> int:
@@ -85,21 +115,32 @@ class Ongoing:
     @property
     def ended(self) -> bool:
         """Whether it has all its tokens."""
-        return self.finished or len(self.ids) == self.request.max_new
+        return self.finished or self.stuck or len(self.ids) == self.request.max_new
 
-    def take(self, token: int, log_probability: float | None, stop_ids: frozenset[int]) -> Token:
+    def take(self, said: Said, stop_ids: frozenset[int]) -> Token:
         """Go on by one token."""
-        if log_probability is not None:
-            self.log_probabilities.append(log_probability)
-        if token in stop_ids:
+        if said.log_probability is not None:
+            self.log_probabilities.append(said.log_probability)
+        if said.likeliest:
+            self.likeliest.append(said.likeliest)
+        if self.matcher and not self.matcher.accept(said.token):
+            self.stuck = True
+        elif said.token in stop_ids:
             self.finished = True
         else:
-            self.ids.append(token)
+            self.ids.append(said.token)
+            self.counts[said.token] = self.counts.get(said.token, 0) + 1
         piece = ""
         if self.text:
             piece = self.text.add(self.ids, self.ended)
             self.finished |= self.text.stopped
-        return Token(id=self.request.id, token=token, text=piece, log_probability=log_probability)
+        return Token(
+            id=self.request.id,
+            token=said.token,
+            text=piece,
+            log_probability=said.log_probability,
+            likeliest=said.likeliest,
+        )
 
     def completion(self) -> Completion:
         """What it has said so far."""
@@ -111,4 +152,5 @@ class Ongoing:
             seconds=self.prefill_seconds + self.decode_seconds,
             prefill_seconds=self.prefill_seconds,
             log_probabilities=tuple(self.log_probabilities),
+            likeliest=tuple(self.likeliest),
         )

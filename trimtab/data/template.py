@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import json
-import subprocess
-import sys
-import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +10,7 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.base.visible import visible
+from trimtab.base.worker import Worker
 
 MEGABYTES, SECONDS, LONGEST = 512, 5, 1_000_000
 """What a template may take: memory, processor time, and letters that it gives."""
@@ -33,6 +30,8 @@ def render(template: str, variables: Mapping[str, Any]) -> str:
 @lru_cache(maxsize=4096)
 def _rendered(request: str) -> str:
     answer = _renderer.ask(request)
+    if answer is None:
+        answer = {"over": f"takes more than {SECONDS} s of processor time or {MEGABYTES} MB of memory"}
     if "error" in answer:
         raise ValueError(visible(" ".join(answer["error"].split())))
     if "over" in answer:
@@ -40,64 +39,11 @@ def _rendered(request: str) -> str:
     return str(answer["text"])
 
 
-class _Renderer:
-    """One process for all templates, started with the first; one that was ended for what it took is followed by another."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-
-    def ask(self, request: str) -> dict[str, str]:
-        with self._lock:
-            process = self._running()
-            end = threading.Timer(WALL_SECONDS, process.kill)
-            end.start()
-            try:
-                line = self._line(process, request.encode() + b"\n")
-            except BaseException:  # what was asked is not answered yet: the next one must not read it
-                self.close()
-                raise
-            finally:
-                end.cancel()
-            if line.endswith(b"\n"):
-                answer: dict[str, str] = json.loads(line)
-                return answer
-            self.close()
-            return {"over": f"takes more than {SECONDS} s of processor time or {MEGABYTES} MB of memory"}
-
-    def _line(self, process: subprocess.Popen[bytes], request: bytes) -> bytes:
-        if process.stdin is None or process.stdout is None:
-            return b""
-        try:
-            process.stdin.write(request)
-            process.stdin.flush()
-            return process.stdout.readline(_LONGEST_LINE)
-        except BrokenPipeError:
-            return b""
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            worker = str(Path(__file__).with_name("template_worker.py"))
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", worker, *map(str, (MEGABYTES, SECONDS, LONGEST))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the one who asks
-            )
-        return self._process
-
-    def close(self) -> None:
-        """End the process, whatever it does."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+def _worker() -> Worker:
+    """One process for all templates."""
+    script = Path(__file__).with_name("template_worker.py")
+    arguments = [str(MEGABYTES), str(SECONDS), str(LONGEST)]
+    return Worker(script, arguments, seconds=WALL_SECONDS, longest=_LONGEST_LINE)
 
 
-_renderer = _Renderer()
-atexit.register(_renderer.close)
+_renderer = _worker()

@@ -101,9 +101,8 @@ def take_off(base: Base) -> None:
     unwrap(base.model)
     drop_virtual(base.model)
     parameters = dict(base.model.named_parameters())
-    with torch.no_grad():
-        for name, value in base.published.items():
-            parameters[name].copy_(value)
+    for name, value in base.published.items():
+        parameters[name].data = value
     base.published.clear()
     base.model.requires_grad_(False)
 
@@ -111,7 +110,8 @@ def take_off(base: Base) -> None:
 def unfreeze(base: Base, method: str, layers: int = 4) -> None:
     """Let the numbers of `freeze` (the last `layers` blocks and the final norm) or `full` (all) move.
 
-    They keep the base's type; the optimizer steps float32 masters of them. What they were is kept for `take_off`.
+    They keep the base's type; the optimizer steps float32 masters of them. They move as copies, since a twin may share the weights
+    as they were, which are kept for `take_off`.
     """
     model = base.model
     blocks = model.base_model.layers
@@ -129,8 +129,10 @@ def unfreeze(base: Base, method: str, layers: int = 4) -> None:
 
 
 def _let_go(base: Base, parameters: Mapping[str, nn.Parameter]) -> None:
-    for name, value in parameters.items():
-        base.published.setdefault(name, value.detach().clone())
+    for name, parameter in parameters.items():
+        if name not in base.published:
+            base.published[name] = parameter.data
+            parameter.data = parameter.data.clone()
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -1,16 +1,30 @@
-"""A second model on the same frozen weights, onto which something else can be put."""
+"""A second model over the same weights: several adapters side by side in one process for the memory of one base."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from itertools import chain
 
 from torch import nn
 
+from trimtab.base.errors import InputError
+from trimtab.model.adapted import adapted_layers
 from trimtab.model.load import Base
+from trimtab.model.virtual import virtual_of
 
 
 def twin(base: Base) -> Base:
-    """The base again, its tensors shared."""
-    memo = {id(one): nn.Parameter(one.detach(), requires_grad=False) for one in base.model.parameters()}
-    return replace(base, model=copy.deepcopy(base.model, memo), published={})
+    """A base of its own over the tensors of `base`, none of them copied.
+
+    What is put on, merged and taken off in one is not seen in the other: parameters are objects of their own, and weights that move
+    get storage of their own first (`model/adapters.py`). Raises InputError where something is on the base: it would be shared too.
+    """
+    if base.published or adapted_layers(base.model) or virtual_of(base.model) is not None:
+        raise InputError("a base with trained weights on it has no twin", "take them off first")
+    kept: dict[int, object] = {}
+    for parameter in base.model.parameters():  # a tied weight once, so it stays tied
+        kept[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    for shared in chain(base.model.buffers(), [base.model.config]):
+        kept[id(shared)] = shared
+    model = copy.deepcopy(base.model, kept)
+    return Base(model=model, tokenizer=base.tokenizer, precision=base.precision, folder=base.folder)

@@ -1,0 +1,275 @@
+"""Our engine against transformers on one machine, row by row of a table, each side in a process of its own: A B B A, medians.
+
+Run: python benchmarks/answering.py  →  benchmarks/results/answering.json (rows that are there and not asked for are kept)
+`--rows few-shot,mixed` takes some of the rows: few-shot (200 prompts behind 600 tokens that they share), mixed (200 short prompts, 8 to
+256 new tokens each), stream (one prompt at a time), labels (one of the 77 intents of Banking77).
+Loading is not timed, and each side answers a little before the clock starts. New tokens are counted as asked for, on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import generate_vs_transformers as shots
+import torch
+import transformers
+from generate_vs_transformers import MODEL, NEW_TOKENS, SHOT_TOKENS, few_shot_prompts, rows
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from trimtab.answering.choose import ChoiceRequest, choose
+from trimtab.answering.engine import Engine, Request
+from trimtab.base.files import write_json
+from trimtab.base.machine import describe_machine, versions
+from trimtab.model.catalog import resolve
+from trimtab.model.load import load_base
+
+RESULT = Path(__file__).resolve().parent / "results" / "answering.json"
+BATCH, STREAM_TOKENS, LENGTHS = 32, 128, (8, 256)
+LABEL_BATCH = 77  # all labels of a question
+Prompt = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What one row asks: prompts, how many new tokens each (0: a label), and the labels' tokens."""
+
+    prompts: list[Prompt]
+    lengths: list[int]
+    labels: list[Prompt]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    what: str
+    goals: dict[str, float]  # by the peer's name, how many times as fast
+    count: int
+    unit: str = "new tokens"
+
+
+ROWS = {
+    "few-shot": Row(
+        what=f"few-shot prompts, {SHOT_TOKENS} tokens shared, {NEW_TOKENS} new tokens",
+        goals={"generate": 5.0},
+        count=200,
+    ),
+    "mixed": Row(
+        what="short prompts, 8 to 256 new tokens each", goals={"generate": 3.0, "generate_batch": 3.0}, count=200
+    ),
+    "stream": Row(what=f"one prompt at a time, {STREAM_TOKENS} new tokens", goals={"generate": 2.5}, count=4),
+    "labels": Row(what="one of 77 labels", goals={"scored": 10.0}, count=20, unit="questions"),
+}
+
+
+def asked(name: str, tokenizer: Any, count: int) -> Asked:
+    """The same on both sides."""
+    if name == "few-shot":
+        prompts, _ = few_shot_prompts(tokenizer, count)
+        return Asked(prompts=prompts, lengths=[NEW_TOKENS] * len(prompts), labels=[])
+    if name == "labels":
+        questions = list(csv.DictReader((shots.DATA / "banking77.test.csv").open(encoding="utf-8")))
+        labels = sorted({row["category"] for row in questions})
+        picked = random.Random(0).sample([row["text"] for row in questions], count)
+        ends = [(*tokenizer(label, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id) for label in labels]
+        return Asked(prompts=chats(tokenizer, picked), lengths=[0] * count, labels=ends)
+    questions = [row["question"] for row in rows("gsm8k.train-1500.jsonl")[:count]]
+    draw = random.Random(0)
+    lengths = [STREAM_TOKENS if name == "stream" else draw.randint(*LENGTHS) for _ in questions]
+    return Asked(prompts=chats(tokenizer, questions), lengths=lengths, labels=[])
+
+
+def chats(tokenizer: Any, texts: Sequence[str]) -> list[Prompt]:
+    found = []
+    for text in texts:
+        turns = [{"role": "user", "content": text}]
+        whole = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        found.append(tuple(tokenizer(whole, add_special_tokens=False)["input_ids"]))
+    return found
+
+
+def ours(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
+    base = load_base(resolve(MODEL), "bf16")
+
+    def answer(given: Asked) -> list[Any]:
+        if given.labels:
+            requests = [ChoiceRequest(id=str(place), ids=ids) for place, ids in enumerate(given.prompts)]
+            return [choice.best for choice in choose(base, requests, given.labels)]
+        asked_for = [
+            Request(id=str(place), ids=ids, max_new=given.lengths[place]) for place, ids in enumerate(given.prompts)
+        ]
+        engine = Engine(base, frozenset())  # no end token, so that both sides say as much
+        if name == "stream":
+            return [len(engine.generate([request])[0].ids) for request in asked_for]
+        return [len(completion.ids) for completion in engine.generate(asked_for)]
+
+    return base.tokenizer, answer
+
+
+def generate(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
+    """`transformers.generate`: left padding, in batches of similar length (prompt and answer), each as long as its longest."""
+    tokenizer, model = plain("sdpa")
+    batch = 1 if name == "stream" else BATCH
+
+    def answer(given: Asked) -> list[Any]:
+        said = [0] * len(given.prompts)
+        order = sorted(range(len(said)), key=lambda place: (given.lengths[place], len(given.prompts[place])))
+        for start in range(0, len(order), batch):
+            places = order[start : start + batch]
+            ids, mask = padded([given.prompts[place] for place in places], left=True)
+            most = max(given.lengths[place] for place in places)
+            with torch.inference_mode():
+                out = model.generate(ids, attention_mask=mask, max_new_tokens=most, do_sample=False, pad_token_id=0)
+            for place in places:
+                said[place] = min(out.shape[1] - ids.shape[1], given.lengths[place])
+        return said
+
+    return tokenizer, answer
+
+
+def generate_batch(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:  # noqa: ARG001 - as the others
+    """transformers' continuous batching, each request with its own number of new tokens."""
+    tokenizer, model = plain("paged|sdpa")
+    settings = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=LENGTHS[1])
+
+    def answer(given: Asked) -> list[Any]:
+        said: dict[str, int] = {}
+        with model.continuous_batching_context_manager(generation_config=settings, block=True) as manager:
+            for place, ids in enumerate(given.prompts):
+                manager.add_request(
+                    list(ids), request_id=str(place), max_new_tokens=given.lengths[place], eos_token_id=-1
+                )
+            while len(said) < len(given.prompts):
+                result = manager.get_result(timeout=1)
+                if result is not None and result.is_finished():
+                    said[result.request_id] = len(result.generated_tokens)
+                elif result is None and not manager.is_running():
+                    raise RuntimeError("continuous batching has stopped")
+        return [said[str(place)] for place in range(len(given.prompts))]
+
+    return tokenizer, answer
+
+
+def scored(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:  # noqa: ARG001
+    """Every label behind the question, all labels of a question in a batch; the head on the labels' positions alone."""
+    tokenizer, model = plain("sdpa")
+
+    def answer(given: Asked) -> list[Any]:
+        best = []
+        for prompt in given.prompts:
+            sums: list[float] = []
+            for start in range(0, len(given.labels), LABEL_BATCH):
+                labels = given.labels[start : start + LABEL_BATCH]
+                ids, mask = padded([prompt + label for label in labels], left=False)
+                with torch.inference_mode():
+                    hidden = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+                    for row, label in enumerate(labels):
+                        logits = model.lm_head(hidden[row, len(prompt) - 1 : len(prompt) - 1 + len(label)]).float()
+                        logs = logits.log_softmax(-1)[torch.arange(len(label)), torch.tensor(label)]
+                        sums.append(float(logs.sum()))
+            best.append(max(range(len(sums)), key=sums.__getitem__))
+        return best
+
+    return tokenizer, answer
+
+
+SIDES = {"trimtab": ours, "generate": generate, "generate_batch": generate_batch, "scored": scored}
+
+
+def plain(attention: str) -> tuple[Any, Any]:
+    folder = resolve(MODEL)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation=attention).eval()
+    model.generation_config.eos_token_id = None
+    return AutoTokenizer.from_pretrained(folder), model
+
+
+def padded(prompts: Sequence[Prompt], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    longest = max(map(len, prompts))
+    ids, mask = [], []
+    for prompt in prompts:
+        fill = [0] * (longest - len(prompt))
+        ids.append([*fill, *prompt] if left else [*prompt, *fill])
+        mask.append([0] * len(fill) + [1] * len(prompt) if left else [1] * len(prompt) + [0] * len(fill))
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+def side(name: str, row: str, count: int) -> None:
+    """What the process of one side does; its figures are the last line."""
+    tokenizer, answer = SIDES[name](row)
+    given = asked(row, tokenizer, count)
+    answer(Asked(prompts=given.prompts[:2], lengths=[min(8, n) for n in given.lengths[:2]], labels=given.labels))
+    started = time.perf_counter()
+    found = answer(given)
+    seconds = time.perf_counter() - started
+    done = len(found) if given.labels else sum(found)
+    print(json.dumps({"seconds": seconds, "done": done, "found": found if given.labels else []}))
+
+
+def run(name: str, row: str, count: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--side", name, "--rows", row, "--count", str(count)]
+    command += ["--data", str(shots.DATA)]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    told: dict[str, Any] = json.loads(finished.stdout.strip().splitlines()[-1])
+    print(f"{row}, {name}: {told['seconds']:.1f} s, {told['done'] / told['seconds']:.1f} a second", flush=True)
+    return told
+
+
+def compared(row: str, count: int, rounds: int) -> dict[str, Any]:
+    """Us and each peer in the order A B B A."""
+    result: dict[str, Any] = {"what": f"{count} × {ROWS[row].what}", "unit": f"{ROWS[row].unit} a second", "peers": {}}
+    for peer, goal in ROWS[row].goals.items():
+        runs = [(name, run(name, row, count)) for name in ["trimtab", peer, peer, "trimtab"] * rounds]
+        by_side = {name: [told for one, told in runs if one == name] for name in ("trimtab", peer)}
+        rates = {
+            name: statistics.median(told["done"] / told["seconds"] for told in told_by)
+            for name, told_by in by_side.items()
+        }
+        pairs = zip(by_side["trimtab"][0]["found"], by_side[peer][0]["found"], strict=True)
+        same = [left == right for left, right in pairs]
+        result["peers"][peer] = {
+            "goal": goal,
+            "times_as_fast": round(rates["trimtab"] / rates[peer], 2),
+            "rates": {name: round(rate, 2) for name, rate in rates.items()},
+            "seconds": {name: [round(told["seconds"], 2) for told in told_by] for name, told_by in by_side.items()},
+            **({"same_label": sum(same) / len(same)} if same else {}),
+        }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", default=",".join(ROWS), help="which, with commas between")
+    parser.add_argument("--count", type=int, help="of prompts, in place of each row's own number")
+    parser.add_argument("--rounds", type=int, default=1, help="of A B B A")
+    parser.add_argument("--data", type=Path, default=shots.DATA, help="folder of gsm8k.*.jsonl and banking77.test.csv")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    shots.DATA = arguments.data
+    names = arguments.rows.split(",")
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    if arguments.side:
+        side(arguments.side, names[0], arguments.count)
+        return
+    result = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {"rows": {}}
+    for name in names:
+        found = compared(name, arguments.count or ROWS[name].count, arguments.rounds)
+        result["rows"][name] = {**found, "machine": describe_machine(), "versions": versions()}
+        result["model"], result["peer"] = MODEL, f"transformers {transformers.__version__}, bf16, batch {BATCH}, sdpa"
+        write_json(arguments.out, result)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The layouts of the engine's passes: prompts that are read, whole or in parts, and one new token for each sequence.
+
+Shapes: N tokens of the flat row, M of them that hang on one prefix, B sequences, H query heads, K key/value heads, G = H / K query
+heads for each of them, P tokens of a prefix, Q own queries, T own tokens, D head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trimtab.answering.cache import Beginning, Slots, earlier_part, own_part, sent
+from trimtab.model.attention import Rule, joined, partial, repeat_heads
+
+
+class Groups:
+    """Which tokens of a flat row hang on which beginning, so that each is attended to by all its tokens in one product.
+
+    `lengths` are the tokens of each sequence in the row.
+    """
+
+    def __init__(
+        self, beginnings: Sequence[Beginning | None], lengths: Sequence[int], positions_N: Tensor, last: int
+    ) -> None:
+        self.positions_N, self.last = positions_N, last
+        tokens: dict[Beginning, list[int]] = {}
+        start = 0
+        for beginning, length in zip(beginnings, lengths, strict=True):
+            if beginning:
+                tokens.setdefault(beginning, []).extend(range(start, start + length))
+            start += length
+        self._whole = next(iter(tokens), None) if [start] == [len(own) for own in tokens.values()] else None
+        self._tokens = {
+            beginning: sent(own, positions_N.device) for beginning, own in tokens.items() if not self._whole
+        }
+
+    def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], rule: Rule) -> Tensor:
+        """The mixed values `out_1HND`, from what `partial` gave for the own tokens (which may be overwritten)."""
+        if self._whole:  # nothing needs to be picked out
+            return joined(self._whole.part(layer, query_HND, self.positions_N, self.last, rule), own)
+        out_1HND, log_sum_1HN = own
+        for beginning, tokens_M in self._tokens.items():
+            shared = beginning.part(layer, query_HND[:, tokens_M], self.positions_N[tokens_M], self.last, rule)
+            out_1HND[:, :, tokens_M] = joined(shared, (out_1HND[:, :, tokens_M], log_sum_1HN[:, :, tokens_M]))
+        return out_1HND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The tokens `start` to `end` of the `length` that a prompt has behind its beginning: what one pass reads of it."""
+
+    start: int
+    end: int
+    length: int
+    beginning: Beginning | None
+
+    @property
+    def positions(self) -> range:
+        """Where the tokens stand in the whole prompt."""
+        before = self.beginning.length if self.beginning else 0
+        return range(before + self.start, before + self.end)
+
+
+class Prefill:
+    """Layout of prompts laid end to end: each sees its beginning, what was read of it before, and itself.
+
+    What is read goes into the slots from `first` on; a part that goes on from an earlier one must be the first.
+    """
+
+    def __init__(self, slots: Slots, first: int, parts: Sequence[Part], device: torch.device) -> None:
+        self.slots, self.first, self.parts = slots, first, parts
+        slots.lengths[first:] = [part.end for part in parts]
+        slots.reserve(max([*slots.lengths, *(part.length for part in parts)]))
+        positions = [place for part in parts for place in part.positions]
+        self.positions_N = sent(positions, device)
+        beginnings, lengths = [part.beginning for part in parts], [part.end - part.start for part in parts]
+        self.groups = Groups(beginnings, lengths, self.positions_N, max(positions))
+
+    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+        """Causal attention of each prompt over [beginning; what was read before; itself]."""
+        groups = query_HND.shape[0] // key_KND.shape[0]
+        parts, start = [], 0
+        for slot, part in enumerate(self.parts, self.first):
+            own = slice(start, start + part.end - part.start)
+            key_KTD, value_KTD, query_HQD = key_KND[:, own], value_KND[:, own], query_HND[:, own]
+            self.slots.write(layer, slot, part.start, key_KTD, value_KTD)
+            key_HTD, value_HTD = repeat_heads(key_KTD, groups)[None], repeat_heads(value_KTD, groups)[None]
+            seen = own_part(query_HQD[None], key_HTD, value_HTD, rule)
+            if part.start:
+                seen = both(self._earlier(layer, slot, part, query_HQD, rule), seen)
+            parts.append(seen)
+            start = own.stop
+        own_parts = torch.cat([out for out, _ in parts], dim=2), torch.cat([log_sum for _, log_sum in parts], dim=2)
+        return self.groups.join(layer, query_HND, own_parts, rule)[0].transpose(0, 1)
+
+    def _earlier(self, layer: int, slot: int, part: Part, query_HQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+        """Attention over what earlier passes read of the prompt."""
+        key_KTD = self.slots.keys[layer][slot, :, : part.start]
+        value_KTD = self.slots.values[layer][slot, :, : part.start]
+        places_Q = torch.arange(part.start, part.end, device=query_HQD.device)
+        return earlier_part(query_HQD, key_KTD, value_KTD, places_Q, part.end - 1, rule)
+
+
+class Decode:
+    """Layout of one new token for each of the first slots: each beginning in one product for its sequences, own tokens slot by slot."""
+
+    def __init__(self, slots: Slots, beginnings: Sequence[Beginning | None], device: torch.device) -> None:
+        self.slots = slots
+        lengths = slots.lengths[: len(beginnings)]
+        positions = [before + length for before, length in zip(_before(beginnings), lengths, strict=True)]
+        self.at_B = sent(lengths, device)
+        self.positions_N = sent(positions, device)
+        self.groups = Groups(beginnings, [1] * len(positions), self.positions_N, max(positions))
+        slots.lengths[: len(lengths)] = [length + 1 for length in lengths]
+        self.shortest, self.longest = min(lengths) + 1, max(lengths) + 1
+        slots.reserve(max(slots.lengths))
+        self._hidden: dict[int | None, Tensor] = {}
+
+    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+        """Attention of each new token over [beginning; own tokens], itself included."""
+        heads, batch, size = query_HND.shape
+        kv_heads = key_KND.shape[0]
+        self.slots.append(layer, self.at_B, key_KND, value_KND)
+        key_BKTD = self.slots.keys[layer][:batch, :, : self.longest]
+        value_BKTD = self.slots.values[layer][:batch, :, : self.longest]
+        query_BKGD = query_HND.transpose(0, 1).reshape(batch, kv_heads, heads // kv_heads, size)
+        own_BKGD, own_sum_BKG = partial(query_BKGD, key_BKTD, value_BKTD, rule, self._hide(rule.window))
+        own = own_BKGD.reshape(batch, heads, size).transpose(0, 1)[None], own_sum_BKG.reshape(batch, heads).T[None]
+        return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
+
+    def _hide(self, window: int | None) -> Tensor | None:
+        """True where a new token may not look among own tokens, `[B, 1, 1, T]`; None when all may look everywhere."""
+        # whether all may is known from the lengths here: to look into a tensor would wait for the device
+        if self.shortest == self.longest and (window is None or self.longest <= window):
+            return None
+        if window not in self._hidden:
+            back_BT = self.at_B[:, None] - torch.arange(self.longest, device=self.at_B.device)
+            hidden_BT = back_BT < 0 if window is None else (back_BT < 0) | (back_BT >= window)
+            self._hidden[window] = hidden_BT[:, None, None]
+        return self._hidden[window]
+
+
+def both(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Two parts of the keys as one, as `partial` gives it."""
+    return joined(first, second), torch.logaddexp(first[1], second[1])
+
+
+def _before(beginnings: Sequence[Beginning | None]) -> list[int]:
+    return [beginning.length if beginning else 0 for beginning in beginnings]

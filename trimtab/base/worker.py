@@ -1,0 +1,91 @@
+"""A process for what strangers' text asks for, which can be ended whatever it does: a line of JSON in, a line of JSON out."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Worker:
+    """Started with what it is asked first; one that was ended for what it took is followed by another. Threads may share it.
+
+    `script` gets `arguments`, imports nothing of ours by its own path, and sets its own limits; `seconds` is until it is ended from here.
+    Each new process is told `first` before anything else, where that is not empty, and answers with a line when it is ready, within
+    `start_seconds`. No answer may be longer than `longest` bytes.
+    """
+
+    def __init__(
+        self,
+        script: Path,
+        arguments: Sequence[str],
+        *,
+        seconds: float,
+        longest: int,
+        first: str = "",
+        start_seconds: float = 60.0,
+    ) -> None:
+        self._command = [sys.executable, "-P", str(script), *arguments]
+        self._seconds, self._longest = seconds, longest
+        self._first, self._start_seconds = first, start_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        atexit.register(self.close)
+
+    def ask(self, request: str) -> Any | None:
+        """The answer to one line; None where the process was ended, by its limits or from here."""
+        with self._lock:
+            try:
+                process = self._running()
+                line = self._line(process, request, self._seconds) if process else b""
+            except BaseException:  # what was asked is not answered yet: the next one must not read it
+                self.close()
+                raise
+            if line.endswith(b"\n"):
+                return json.loads(line)
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    def _running(self) -> subprocess.Popen[bytes] | None:
+        """The process, ready to be asked; None where it could not be started in time."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.close()
+        self._process = process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the one who asks
+        )
+        is_ready = not self._first or self._line(process, self._first, self._start_seconds).endswith(b"\n")
+        return process if is_ready else None
+
+    def _line(self, process: subprocess.Popen[bytes], request: str, seconds: float) -> bytes:
+        if process.stdin is None or process.stdout is None:
+            return b""
+        end = threading.Timer(seconds, process.kill)
+        end.start()
+        try:
+            process.stdin.write(request.encode() + b"\n")
+            process.stdin.flush()
+            return process.stdout.readline(self._longest)
+        except BrokenPipeError:
+            return b""
+        finally:
+            end.cancel()
