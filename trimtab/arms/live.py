@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +15,7 @@ from trimtab.arms.contexts import context_for
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER
-from trimtab.base.errors import InputError, TrimtabError
+from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Arm, Example, Generation, Hit, Message, Prompt
 from trimtab.measurement.metrics import has_abstained
 from trimtab.measurement.support import supporting
@@ -148,6 +148,7 @@ class WritingArm:
     def ask(self, question: Question) -> None:
         """Look its passages up and put it into the engine."""
         prompt = prompted(self._able, question)
+        self._session.forget_hits()  # a server's questions have no end
         request = Request(
             id=question.id,
             ids=self._session.encoder.prompt(prompt.messages),
@@ -161,15 +162,23 @@ class WritingArm:
         self._asked[question.id] = _Answering(question=question, prompt=prompt)
 
     def step(self) -> list[Event]:
-        """One pass of the engine; where it fails, every question does."""
+        """One pass of the engine; where it fails, every question does, and those asked later are answered again."""
         try:
             events = self._engine.step()
-        except Exception as error:
-            if not isinstance(error, TrimtabError | MemoryError | RuntimeError):
-                raise
+        except Exception as error:  # noqa: BLE001  (whatever it is, it ends these questions and not the arm)
             lost, self._asked = list(self._asked), {}
             return [Failed(id=one, error=error) for one in lost]
-        return [told for event in events if (told := self._told(event)) is not None]
+        return [told for event in events if (told := self._told_or_failed(event)) is not None]
+
+    def _told_or_failed(self, event: Token | Completion) -> Event | None:
+        """What an event of the engine means; a question that it cannot be told of is taken back."""
+        if event.id not in self._asked:  # taken back just now, within the same pass
+            return None
+        try:
+            return self._told(event)
+        except Exception as error:  # noqa: BLE001  (this question fails, not the arm)
+            self.cancel(event.id)
+            return Failed(id=event.id, error=error)
 
     def cancel(self, question_id: str) -> None:
         """End its request and free its slot."""
@@ -185,7 +194,6 @@ class WritingArm:
                 tokens = (SaidToken(text=text, log_probability=event.log_probability),)
             piece = one.more(event.text)
             return Piece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
-        del self._asked[event.id]
         generation = Generation(
             id=event.id,
             text=one.said,
@@ -195,7 +203,9 @@ class WritingArm:
             prefill_seconds=event.prefill_seconds,
             finished=event.finished,
         )
-        return answered(self._session, one.question, one.prompt, generation)
+        reply = answered(self._session, one.question, one.prompt, generation)
+        del self._asked[event.id]
+        return reply
 
 
 class ChoosingArm:
@@ -218,22 +228,27 @@ class ChoosingArm:
                 problem, "leave logprobs out; the reply has the probabilities of the answers", field="logprobs"
             )
         self._asked[question.id] = question, prompted(self._able, question)
+        self._session.forget_hits()
 
     def step(self) -> list[Event]:
-        """Answer those that have waited longest; where that fails, these questions do."""
+        """Answer those that have waited longest; where that fails, each alone, so that one does not spoil the others."""
         taken = dict(islice(self._asked.items(), TOGETHER))
         for one in taken:
             del self._asked[one]
+        return self._answers(taken)
+
+    def _answers(self, taken: Mapping[str, tuple[Question, Prompt]]) -> list[Event]:
         prompts = [prompt for _, prompt in taken.values()]
         try:
             given = self._able.many(prompts) if len(prompts) > 1 else [self._able.alone(prompt) for prompt in prompts]
-        except (TrimtabError, MemoryError, RuntimeError) as error:
+            replies = [answered(self._session, *taken[generation.id], generation) for generation in given]
+        except RemoteError as error:  # the endpoint's patience is spent already
             return [Failed(id=one, error=error) for one in taken]
-        events: list[Event] = []
-        for generation in given:
-            reply = answered(self._session, *taken[generation.id], generation)
-            events += [Piece(id=reply.id, text=reply.text), reply]
-        return events
+        except Exception as error:  # noqa: BLE001  (whatever it is, it ends a question and not the arm)
+            if len(taken) == 1:
+                return [Failed(id=one, error=error) for one in taken]
+            return [event for one, asked in taken.items() for event in self._answers({one: asked})]
+        return [event for reply in replies for event in (Piece(id=reply.id, text=reply.text), reply)]
 
     def cancel(self, question_id: str) -> None:
         """Leave it out of the next pass."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -97,3 +100,6 @@ def command(
         allow=allow or (),
         on_ready=ready,
     )
+    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+        sys.stderr.flush()
+        os._exit(0)  # connections to an endpoint that hangs: Python would wait for them

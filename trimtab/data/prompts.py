@@ -18,6 +18,7 @@ from trimtab.data.template import render
 
 Shot = tuple[str, str]
 
+MOST_FRAMES = 512  # what a template puts around turns, kept for so many orders of roles
 _PLAIN_TEMPLATE = (
     "{{ bos }}{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] }}"
     "{{ eos if m['role'] == 'assistant' else '' }}{{ '\\n\\n' }}{% endfor %}"
@@ -171,6 +172,8 @@ class ChatEncoder:
                 pieces.append(piece)
             # The blank of "[INST] " is part of the first word's token; the one where the answer begins stays.
             leads = [" " if piece.endswith(" ") else "" for piece in pieces] + [""]
+            if len(self._frames) >= MOST_FRAMES:
+                self._frames.clear()  # a server's clients choose the roles
             self._frames[roles, ask] = tuple(
                 Frame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
                 for piece, lead in zip([*pieces, rest], leads, strict=True)

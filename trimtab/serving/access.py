@@ -105,7 +105,7 @@ def _entries(file: Path) -> list[Any]:
 
 def _key(entry: Any, file: Path) -> Key:
     try:
-        key = Key(name=entry["name"], sha256=entry["sha256"], per_minute=entry.get("per_minute", PER_MINUTE))
+        key = Key(name=entry["name"], sha256=entry["sha256"].lower(), per_minute=entry.get("per_minute", PER_MINUTE))
         fits = isinstance(key.name, str) and len(bytes.fromhex(key.sha256)) == 32 and type(key.per_minute) is int
     except (KeyError, TypeError, ValueError, AttributeError):
         fits = False
@@ -130,7 +130,7 @@ class Hosts:
     """The names that a request may have been sent to: a page of another site cannot make a browser send one of these."""
 
     def __init__(self, host: str, port: int, names: Iterable[str] = ()) -> None:
-        own = ("127.0.0.1", "localhost", "[::1]") if is_loopback(host) else (host,)
+        own = ("127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host)
         self._allowed = {f"{name.lower()}:{port}" for name in (*own, *names)} | {name.lower() for name in names}
         if port in (80, 443):
             self._allowed |= {name.lower() for name in own}

@@ -15,10 +15,11 @@ from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Resp
 from starlette.exceptions import HTTPException
 
 import trimtab
+from trimtab.base.errors import TrimtabError
 from trimtab.serving.access import COOKIE, Hosts, Keys
 from trimtab.serving.chat import chat_routes
 from trimtab.serving.decisions import decision_routes
-from trimtab.serving.desk import Desk, LeftError, Served
+from trimtab.serving.desk import Desk, LeftError, Served, refusal
 from trimtab.serving.gate import Admission, App, Gate, Refused
 from trimtab.serving.meters import CONTENT_TYPE_LATEST, Log, Meters, Watch
 from trimtab.serving.schema import EmbeddingsRequest
@@ -167,14 +168,15 @@ def _page(app: FastAPI, parts: Parts) -> None:
         """The playground for who has a key; a key in the address becomes a cookie and leaves the address."""
         token = request.query_params.get("token", "")
         if token:
-            return _let_in(parts, token, RedirectResponse("/", 303))
+            return _let_in(parts, token, RedirectResponse("/", 303), secure=request.url.scheme == "https")
         known = request.scope["trimtab.key"] is not None
         return FileResponse(PAGE / ("playground.html" if known else "door.html"), 200 if known else 401)
 
     @app.post("/session", include_in_schema=False)
-    async def session(body: dict[str, Any]) -> Response:
+    async def session(body: dict[str, Any], request: Request) -> Response:
         """A key handed in by the page."""
-        return _let_in(parts, str(body.get("key", "")), JSONResponse({"status": "ok"}))
+        sent, is_secure = str(body.get("key", "")), request.url.scheme == "https"
+        return _let_in(parts, sent, JSONResponse({"status": "ok"}), secure=is_secure)
 
     @app.get("/page/{name}", include_in_schema=False)
     async def page(name: str) -> Response:
@@ -184,10 +186,10 @@ def _page(app: FastAPI, parts: Parts) -> None:
         return FileResponse(PAGE / name, media_type=PAGE_FILES[name])
 
 
-def _let_in(parts: Parts, sent: str, response: Response) -> Response:
+def _let_in(parts: Parts, sent: str, response: Response, *, secure: bool) -> Response:
     if parts.keys.named(sent) is None:
         raise Refused(401, "this key is not known here", kind="authentication_error", code="invalid_api_key")
-    response.set_cookie(COOKIE, sent, httponly=True, samesite="strict", path="/")
+    response.set_cookie(COOKIE, sent, httponly=True, samesite="strict", path="/", secure=secure)
     return response
 
 
@@ -195,6 +197,14 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
         return JSONResponse(error.body, error.status, error.headers)
+
+    @app.exception_handler(TrimtabError)
+    async def known(_: Request, error: TrimtabError) -> Response:
+        return await refused(_, refusal(error))
+
+    @app.exception_handler(Exception)
+    async def fault(_: Request, error: Exception) -> Response:  # its traceback stands in the log
+        return await refused(_, refusal(error))
 
     @app.exception_handler(LeftError)
     async def left(_: Request, __: LeftError) -> Response:

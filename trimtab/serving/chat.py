@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from trimtab.answering.sample import Sampling
 from trimtab.arms.live import Piece, Question, Reply
 from trimtab.base.records import Message
-from trimtab.serving.desk import Desk, Served, Told, new_id
+from trimtab.serving.desk import Desk, LeftError, Served, Told, new_id
 from trimtab.serving.gate import Refused
 from trimtab.serving.replies import (
     DONE,
@@ -84,7 +84,18 @@ def chat_routes(desk: Desk) -> APIRouter:
 
 
 def _streamed(parts: AsyncIterator[bytes]) -> Response:
-    return StreamingResponse(parts, media_type="text/event-stream")
+    return StreamingResponse(_with_its_end(parts), media_type="text/event-stream")
+
+
+async def _with_its_end(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What fails once the stream has begun is its last event, in words that OpenAI's clients raise."""
+    try:
+        async for part in parts:
+            yield part
+    except Refused as refused:
+        yield event(refused.body, "error")
+    except LeftError:
+        return
 
 
 def _wants_usage(body: Written) -> bool:

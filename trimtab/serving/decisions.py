@@ -19,7 +19,7 @@ from trimtab.serving.chat import turns
 from trimtab.serving.desk import Desk, Served, new_id
 from trimtab.serving.gate import Refused
 from trimtab.serving.replies import usage_of
-from trimtab.serving.schema import DecisionsRequest, SystemOneRequest, Turn
+from trimtab.serving.schema import MOST_LETTERS, DecisionsRequest, SystemOneRequest, Turn
 
 
 def decision_routes(desk: Desk) -> APIRouter:
@@ -59,7 +59,15 @@ def decision_routes(desk: Desk) -> APIRouter:
             chances = _among(reply, some)
             best = max(chances, key=chances.__getitem__)
             listed = [{"value": label, "probability": chance} for label, chance in chances.items()]
-            answers.append({"type": "choice", "name": name, "choice": best, "probabilities": listed})
+            answers.append(
+                {
+                    "type": "choice",
+                    "name": name,
+                    "choice": best,
+                    "probabilities": listed,
+                    "confidence": _confidence(list(chances.values())),
+                }
+            )
         return {
             "id": new_id("dec"),
             "object": "decision",
@@ -90,6 +98,9 @@ def _options(served: Served, given: Sequence[str], question: str) -> tuple[str, 
 
 def _state(state: Any) -> tuple[Message, ...]:
     """A state as turns: text, a list of turns, or any JSON as its text."""
+    text = state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)
+    if len(text) > MOST_LETTERS:
+        raise Refused(400, f"the state is longer than {MOST_LETTERS} letters", code="state")
     if (
         isinstance(state, list)
         and state
@@ -98,7 +109,6 @@ def _state(state: Any) -> tuple[Message, ...]:
         said = [one for one in state if one["role"] != "system"]
         if said and all(one["role"] in ("user", "assistant") and isinstance(one["content"], str) for one in said):
             return turns([Turn(role=one["role"], content=one["content"]) for one in said])
-    text = state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)
     return turns([Turn(role="user", content=text)])
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fastapi import Request
 
 from trimtab.arms.live import Event, Failed, Piece, Question, Reply, SaidToken
-from trimtab.base.errors import InputError, RemoteError, memory_ran_out
+from trimtab.base.errors import InputError, MissingError, RemoteError, memory_ran_out
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
 from trimtab.serving.gate import Refused
@@ -50,11 +50,16 @@ class Told:
 
 
 class Desk:
-    """The models by their names, the first of them the one that is meant where only the task is named."""
+    """The models by their names, the first of them the one that is meant where only the task is named.
 
-    def __init__(self, task: str, served: Sequence[Served], meters: Meters, log: Log) -> None:
+    `most` requests run or wait; where there are several rooms, half of them in one: an endpoint that hangs leaves the others theirs.
+    """
+
+    def __init__(self, task: str, served: Sequence[Served], meters: Meters, log: Log, most: int) -> None:
         self.task, self._meters, self._log = task, meters, log
         self.models: dict[str, Served] = {one.id: one for one in served}
+        self._inside: dict[Room, list[Request]] = {one.room: [] for one in served}
+        self._share = max(1, most // 2 if len(self._inside) > 1 else most)
 
     def found(self, name: str) -> Served:
         """The model that a request names: TASK:ARM, the arm alone, or the task alone; raises Refused for another."""
@@ -93,15 +98,22 @@ class Desk:
             with suppress(RuntimeError):  # the loop has ended, and whoever asked with it
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
+        inside = self._inside[served.room]
+        if request is not None:
+            if len({id(one) for one in inside if one is not request}) >= self._share:
+                busy = f"{self._share} requests to {served.id} wait or run already"
+                raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
+            inside.append(request)
         served.room.ask(served.arm, question, tell)
         began = looked = time.monotonic()
         is_begun = False
         try:
             while True:
+                event = None
                 try:
-                    event = await asyncio.wait_for(inbox.get(), LOOK)
+                    async with asyncio.timeout(LOOK):
+                        event = await inbox.get()
                 except TimeoutError:
-                    event = None
                     if not served.room.is_alive:
                         raise Refused(500, "the engine room fell; see the log", kind="server_error") from None
                 if request is not None and time.monotonic() - looked > LOOK:
@@ -124,12 +136,16 @@ class Desk:
                     return
         finally:
             served.room.cancel(question.id)
+            if request is not None:
+                inside.remove(request)
 
 
 def refusal(error: Exception) -> Refused:
     """Why there is no answer, as an HTTP error."""
     if isinstance(error, InputError):
         return Refused(400, f"{error.problem}; {error.remedy}", code="invalid")
+    if isinstance(error, MissingError):
+        return Refused(503, str(error), kind="server_error", code="missing")
     if isinstance(error, RemoteError):
         return Refused(502, str(error), kind="server_error", code="endpoint")
     if memory_ran_out(error):

@@ -21,6 +21,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1024 * 1024  # of a body
 BODY_SECONDS = 10.0  # in which a body must have come
+READ_SECONDS = 30.0  # in which a client must take a piece of its answer
 OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they say nothing but yes or no
 DOORS = frozenset({"/", "/session"})  # where a key is handed in
 HEADERS = (
@@ -51,6 +52,10 @@ class Refused(Exception):  # noqa: N818  (an answer, not a fault)
     def headers(self) -> dict[str, str]:
         """With what a client has to wait, in whole seconds."""
         return {"Retry-After": str(max(1, math.ceil(self.wait)))} if self.wait else {}
+
+
+class _UnreadError(Exception):
+    """The client does not take its answer."""
 
 
 class Admission:
@@ -101,6 +106,12 @@ class Gate:
                 await self.app(scope, receive, send)
             return  # no web sockets here
         send = _with_headers(send)
+        try:
+            await self._passed(scope, receive, send)
+        except _UnreadError:
+            return  # uvicorn then closes the connection
+
+    async def _passed(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             scope["trimtab.key"] = self._known(scope)
             counted = scope["method"] == "POST" and scope["path"] in self._counted
@@ -234,7 +245,11 @@ def _with_headers(send: Send) -> Send:
         if message["type"] == "http.response.start":
             known = {name for name, _ in message["headers"]}
             message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in known)]
-        await send(message)
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await send(message)
+        except TimeoutError:
+            raise _UnreadError from None
 
     return sent
 

@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 
 from trimtab.arms.live import Event, Failed, Live, Piece, Question
 
+CLOSE_SECONDS = 5.0  # that a pass which is under way gets once the room is to close
 AT_ONCE = 8  # questions that are let in between two passes, so that answers under way do not stall
 
 Tell = Callable[[Event], None]
@@ -53,9 +54,9 @@ class Room:
         self._door.put(_TakenBack(question_id))
 
     def close(self) -> None:
-        """End the thread; what is not answered by then never is."""
+        """End the thread; what is not answered by then never is. One that an endpoint holds is left behind."""
         self._door.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
 
     def _work(self) -> None:
         try:

@@ -6,11 +6,12 @@ not built (`tools`, `logit_bias`) are refused by name.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MOST_TURNS, MOST_LETTERS, MOST_STOPS, MOST_CHOICES, MOST_INPUTS = 256, 200_000, 4, 8, 256
+MOST_ANSWERS = 32  # of one request: prompts times choices
 NOT_BUILT = (
     "tools",
     "tool_choice",
@@ -21,11 +22,18 @@ NOT_BUILT = (
     "modalities",
     "prediction",
     "suffix",
+    "presence_penalty",
+    "frequency_penalty",
+    "top_logprobs",
+    "response_format",
+    "text",
 )
-_EMPTY: tuple[Any, ...] = (None, [], {}, "none", "auto", ["text"])
+_PLAIN = {"type": "text"}
+_EMPTY: tuple[Any, ...] = (None, 0, [], {}, "none", "auto", ["text"], _PLAIN, {"format": _PLAIN})
 
 Text = Annotated[str, Field(max_length=MOST_LETTERS)]
 Name = Annotated[str, Field(max_length=200)]
+Stop = Annotated[str, Field(max_length=200)]
 
 
 class Asked(BaseModel):
@@ -76,20 +84,6 @@ class Drawing(Asked):
     stream: bool | None = None
 
 
-class JsonSchema(BaseModel):
-    """The schema of a `response_format`."""
-
-    name: Name = "answer"
-    schema_: dict[str, Any] = Field(alias="schema")
-
-
-class ResponseFormat(BaseModel):
-    """What form the answer has."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-
 class StreamOptions(BaseModel):
     """Whether the last chunk of a stream tells the tokens."""
 
@@ -100,9 +94,7 @@ class Written(Drawing):
     """What chat and plain completions have in common."""
 
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
-    stop: Text | Annotated[list[Text], Field(max_length=MOST_STOPS)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
     stream_options: StreamOptions | None = None
 
     @property
@@ -118,8 +110,6 @@ class ChatRequest(Written):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
 
 
 class CompletionRequest(Written):
@@ -129,6 +119,14 @@ class CompletionRequest(Written):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+
+    @model_validator(mode="after")
+    def _refuse_too_many(self) -> Self:
+        asked = (1 if isinstance(self.prompt, str) else len(self.prompt)) * (self.n or 1)
+        if asked > MOST_ANSWERS:
+            raise ValueError(f"{asked} answers in one request; ask for at most {MOST_ANSWERS}")
+        return self
 
 
 class ResponseTurn(Turn):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import uvicorn
 
 from trimtab.arms.live import Live, live
 from trimtab.arms.saved import SavedArm, find_saved, latest_winner, measured_arms, require_weights
@@ -21,14 +18,17 @@ from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
 from trimtab.base.task import Task, parse_arm, require_answers
+from trimtab.base.visible import said
 from trimtab.data.documents import document_stamps, read_documents
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.embed import Embedder
 from trimtab.serving.access import Hosts, is_loopback, read_keys, start_token
 from trimtab.serving.app import Embed, Parts, State, build
 from trimtab.serving.desk import Desk, Served
-from trimtab.serving.gate import Admission, App
+from trimtab.serving.gate import Admission
 from trimtab.serving.likeness import Stored, equal_share, stored_answers
+from trimtab.serving.listen import listening
+from trimtab.serving.listen import run as listen
 from trimtab.serving.meters import Log, Meters
 from trimtab.serving.room import Room
 from trimtab.studies.opening import loaded, opened
@@ -38,7 +38,6 @@ LEAST_EQUAL = {
     "fp32": 0.95,
     "bf16": 0.7,
 }  # share of stored answers that must come out the same; bf16 rounds by the batch
-DRAIN_SECONDS = 30  # that answers under way get once the server is told to end
 LOOK_SECONDS = 1.0  # between two looks at whether documents have changed
 
 
@@ -89,15 +88,15 @@ def serve(
     for arm in chosen:
         require_answers(arm, own)
     with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
-        listening = stack.enter_context(_listening(host, port))
-        port = listening.getsockname()[1]
+        bound = stack.enter_context(listening(host, port))
+        port = bound.getsockname()[1]
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
         workspace = open_to_answer(own, rows=bool(own.data.examples))
         first = Session(workspace)
         served, stored = stack.enter_context(_served(first, chosen, run))
         admission, state, log = Admission(most), State(), Log(with_texts=log_texts)
         meters = Meters(admission)
-        desk = Desk(own.task.name, served, meters, log)
+        desk = Desk(own.task.name, served, meters, log, most)
         hosts = Hosts(host, port, names)
         parts = Parts(
             desk=desk,
@@ -122,7 +121,7 @@ def serve(
             if on_ready:
                 on_ready(Serving(url=address, token=token, models=tuple(desk.models), equal=equal))
 
-        _run(build(parts), listening, certificate, admission, begun)
+        listen(build(parts), bound, certificate, admission, begun)
 
 
 def _names(arms: Sequence[str], task: Task) -> list[str]:
@@ -201,8 +200,8 @@ class Fresh:
                 for session in self._sessions:
                     session.take_documents(documents)
                 self._stamps = now
-        except (TrimtabError, OSError) as error:
-            sys.stderr.write(f"trimtab: documents as they were: {error}\n")
+        except (TrimtabError, OSError, RuntimeError, ValueError) as error:
+            sys.stderr.write(f"trimtab: documents as they were: {said(error)}\n")
         self._looked = time.monotonic()
 
 
@@ -232,76 +231,3 @@ def require_equal(equal: Mapping[str, float | None], least: float) -> None:
             f"only {said} of the stored answers come out as they were measured",
             "measure again (documents or settings may have changed since), or serve all the same with --unequal",
         )
-
-
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """The socket, bound before anything is loaded: a port that is taken is told at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.create_server((host, port), family=family, backlog=2048) as listening:
-            yield listening
-    except OSError as error:
-        if error.filename is None and error.strerror:
-            raise InputError(
-                f"cannot listen on {host}:{port} ({error.strerror})", "choose another --port or --host"
-            ) from None
-        raise
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, which at a signal first answers what was begun: readiness is false and new questions are refused meanwhile."""
-
-    def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
-        super().__init__(config)
-        self._admission = admission
-        self._drained: asyncio.Task[None] | None = None
-
-    def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002
-        """At the first signal drain, at the second end."""
-        if self._admission.is_draining:
-            self.should_exit = self.force_exit = True
-            return
-        self._admission.is_draining = True
-        self._drained = asyncio.get_running_loop().create_task(self._drain())
-
-    async def _drain(self) -> None:
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while self._admission.inside and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
-        self.should_exit = True
-
-
-def _run(
-    app: App,
-    listening: socket.socket,
-    certificate: tuple[Path, Path] | None,
-    admission: Admission,
-    begun: Callable[[], Awaitable[None]],
-) -> None:
-    """Serve until a signal; what `begun` raises ends the server and is raised again."""
-    config = uvicorn.Config(
-        app,
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_keep_alive=15,
-        timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=32 * 1024,
-        ssl_certfile=certificate and str(certificate[0]),
-        ssl_keyfile=certificate and str(certificate[1]),
-    )
-    server = _Server(config, admission)
-
-    async def both() -> None:
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        try:
-            await begun()
-        except BaseException:
-            server.should_exit = True
-            await serving
-            raise
-        await serving
-
-    asyncio.run(both())

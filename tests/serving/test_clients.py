@@ -1,0 +1,202 @@
+"""The clients that people have, unchanged, against our server: OpenAI's, LangChain's, LlamaIndex's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+from langchain_openai import ChatOpenAI
+from langchain_openai import OpenAI as PlainOpenAI
+from llama_index.llms.openai_like import OpenAILike
+from serving_tasks import Here
+
+QUESTION = "bridge 12nnob of Bonn?"
+
+
+@pytest.fixture(scope="module")
+def client(writing: Here) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{writing.url}/v1", api_key=writing.key, max_retries=0)
+
+
+def ask(client: openai.OpenAI, model: str = "tiny:prompt", text: str = QUESTION, **more: Any) -> Any:
+    return client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}], **more)
+
+
+@pytest.mark.parametrize("arm", ["prompt", "rag", "quick"])
+def test_a_stream_is_the_whole_answer_in_pieces(client: openai.OpenAI, arm: str) -> None:
+    whole = ask(client, arm, max_tokens=40)
+    assert (whole.model, whole.object) == (f"tiny:{arm}", "chat.completion")
+    chunks = list(ask(client, arm, max_tokens=40, stream=True, stream_options={"include_usage": True}))
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert said == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+
+
+def test_models_are_the_arms_and_the_embedding(client: openai.OpenAI, writing: Here) -> None:
+    names = [model.id for model in client.models.list()]
+    assert names == ["tiny:prompt", "tiny:rag", "tiny:quick", writing.parts.embedding]
+    one = client.models.retrieve("tiny:quick")
+    assert one.id == "tiny:quick"
+    measured = one.model_extra["trimtab"]["measured"]
+    assert measured["equal_answers"] >= 0.95  # what is served is what was measured
+    assert measured["score"]["low"] <= measured["score"]["value"] <= measured["score"]["high"]
+    assert ask(client, "tiny", max_tokens=2).model == "tiny:prompt"  # the first where only the task is named
+
+
+def test_a_seed_draws_the_same_again(client: openai.OpenAI) -> None:
+    first, again, other = (
+        ask(client, max_tokens=20, temperature=1.3, seed=seed).choices[0].message.content for seed in (5, 5, 6)
+    )
+    assert first == again != other
+    both = ask(client, max_tokens=20, temperature=1.3, seed=5, n=2).choices
+    assert [choice.index for choice in both] == [0, 1]
+    assert [choice.message.content for choice in both] == [first, other]  # each choice has the next seed
+
+
+def test_a_stop_ends_the_answer_before_it(client: openai.OpenAI) -> None:
+    whole = ask(client, max_tokens=40).choices[0].message.content
+    stop = whole[len(whole) // 2 :][:2]
+    short = ask(client, max_tokens=40, stop=[stop, "never said at all"]).choices[0]
+    assert short.message.content == whole[: whole.index(stop)].rstrip()
+    assert short.finish_reason == "stop"
+
+
+def test_max_tokens_and_logprobs(client: openai.OpenAI) -> None:
+    reply = ask(client, max_tokens=7, logprobs=True)
+    tokens = reply.choices[0].logprobs.content
+    assert (reply.usage.completion_tokens, reply.choices[0].finish_reason, len(tokens)) == (7, "length", 7)
+    assert all(token.logprob <= 0 for token in tokens)
+    streamed = [
+        token
+        for chunk in ask(client, max_completion_tokens=7, logprobs=True, stream=True)
+        for token in (chunk.choices[0].logprobs.content if chunk.choices[0].logprobs else [])
+    ]
+    assert [(one.token, pytest.approx(one.logprob, abs=1e-4)) for one in tokens] == [
+        (one.token, one.logprob) for one in streamed
+    ]
+
+
+def test_plain_completions(client: openai.OpenAI) -> None:
+    more: dict[str, Any] = {"model": "prompt", "max_tokens": 12}
+    other = "tower 5arfg of Gera?"
+    both = client.completions.create(prompt=[QUESTION, other], logprobs=1, **more).choices
+    chat = [ask(client, text=text, max_tokens=12).choices[0].message.content for text in (QUESTION, other)]
+    assert [choice.text for choice in both] == chat
+    assert len(both[0].logprobs.token_logprobs) == 12
+    pieces = client.completions.create(prompt=QUESTION, stream=True, **more)
+    assert "".join(chunk.choices[0].text for chunk in pieces if chunk.choices) == chat[0]
+    with pytest.raises(openai.BadRequestError, match="at most 32"):
+        client.completions.create(prompt=[QUESTION] * 20, n=2, **more)
+
+
+def test_responses(client: openai.OpenAI) -> None:
+    more: dict[str, Any] = {"model": "rag", "max_output_tokens": 12}
+    reply = client.responses.create(input=QUESTION, **more)
+    assert reply.output_text == ask(client, "rag", max_tokens=12).choices[0].message.content
+    assert (reply.status, reply.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert reply.usage.output_tokens == 12
+    events = list(client.responses.create(input=[{"role": "user", "content": QUESTION}], stream=True, **more))
+    assert "".join(one.delta for one in events if one.type == "response.output_text.delta") == reply.output_text
+    assert [one.sequence_number for one in events] == list(range(len(events)))
+    assert (events[0].type, events[-1].type) == ("response.created", "response.incomplete")
+    assert events[-1].response.output_text == reply.output_text
+    told = client.responses.create(input=QUESTION, instructions="Say a town.", **more)
+    assert told.usage.input_tokens != reply.usage.input_tokens  # the instruction takes the place of the task's
+
+
+def test_embeddings_packed_and_plain(client: openai.OpenAI, writing: Here) -> None:
+    name = writing.parts.embedding
+    packed = client.embeddings.create(model=name, input=["a bridge", "a tower"])  # base64 by the client's own choice
+    plain = client.embeddings.create(model=name, input="a tower", encoding_format="float")
+    assert len(packed.data[0].embedding) == 16
+    assert packed.data[1].embedding == pytest.approx(plain.data[0].embedding, abs=1e-5)
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="another", input="a")
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"response_format": {"type": "json_object"}},
+        {"presence_penalty": 1.0},
+        {"logit_bias": {"5": 100}},
+        {"logprobs": True, "top_logprobs": 3},
+    ],
+    ids=lambda one: list(one)[-1],
+)
+def test_what_would_change_the_answer_and_is_not_built_is_refused_by_name(
+    client: openai.OpenAI, refused: dict[str, Any]
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"{list(refused)[-1]} is not supported here"):
+        ask(client, **refused)
+    neutral = {"tool_choice": "none", "response_format": {"type": "text"}, "presence_penalty": 0, "user": "u"}
+    assert ask(client, max_tokens=1, **neutral).choices
+
+
+def test_errors_are_those_that_the_client_knows(client: openai.OpenAI, writing: Here) -> None:
+    with pytest.raises(openai.NotFoundError, match="there are: tiny:prompt, tiny:rag"):
+        ask(client, "gpt-5")
+    with pytest.raises(openai.BadRequestError, match="a system turn stands first"):
+        client.chat.completions.create(
+            model="prompt",
+            messages=[{"role": "user", "content": "a"}, {"role": "system", "content": "b"}],
+        )
+    with pytest.raises(openai.BadRequestError, match="temperature"):
+        ask(client, temperature=9)
+    with pytest.raises(openai.BadRequestError, match="context of 256"):
+        ask(client, max_tokens=5000)
+    with pytest.raises(openai.BadRequestError, match="context of 256"):
+        ask(client, max_tokens=5000, stream=True)  # before the stream begins
+    with pytest.raises(openai.AuthenticationError):
+        ask(client.with_options(api_key="tt-wrong"))
+    admission = writing.parts.admission
+    admission.inside += admission.most
+    try:
+        with pytest.raises(openai.RateLimitError) as refused:
+            ask(client)
+    finally:
+        admission.inside -= admission.most
+    assert int(refused.value.response.headers["Retry-After"]) >= 1
+
+
+def test_a_system_turn_takes_the_place_of_the_instruction(client: openai.OpenAI, writing: Here) -> None:
+    def read(*messages: dict[str, str]) -> int:
+        reply = client.chat.completions.create(model="prompt", max_tokens=1, messages=list(messages))
+        return int(reply.usage.prompt_tokens)
+
+    user = {"role": "user", "content": QUESTION}
+    own = read(user)
+    assert read({"role": "system", "content": "Which city?"}, user) == own
+    assert read({"role": "developer", "content": "Which city?!"}, user) > own
+    assert read(user, {"role": "assistant", "content": "Bonn"}, user) > own
+
+
+def test_langchain(writing: Here, client: openai.OpenAI) -> None:
+    where: dict[str, Any] = {"base_url": f"{writing.url}/v1", "api_key": writing.key, "max_retries": 0}
+    said = ask(client, "rag", max_tokens=12, temperature=0).choices[0].message.content
+    chat = ChatOpenAI(model="tiny:rag", max_tokens=12, temperature=0, **where)
+    assert chat.invoke(QUESTION).content == said
+    assert "".join(str(piece.content) for piece in chat.stream(QUESTION)) == said
+    plain = PlainOpenAI(model="tiny:rag", max_tokens=12, temperature=0, **where)
+    assert plain.invoke(QUESTION) == said
+    assert "".join(plain.stream(QUESTION)) == said
+
+
+def test_llama_index(writing: Here, client: openai.OpenAI) -> None:
+    said = ask(client, "rag", max_tokens=12, temperature=0).choices[0].message.content
+    model = OpenAILike(
+        model="tiny:rag",
+        api_base=f"{writing.url}/v1",
+        api_key=writing.key,
+        is_chat_model=True,
+        max_tokens=12,
+        temperature=0,
+        max_retries=0,
+    )
+    assert model.complete(QUESTION).text == said
+    assert "".join(piece.delta or "" for piece in model.stream_complete(QUESTION)) == said

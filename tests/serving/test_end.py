@@ -1,0 +1,93 @@
+"""The end of a server, as a process: what was begun is answered, nothing new is taken on; and what its log holds."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hostile_server import answering, chat, reply
+from serving_tasks import serving_apart, wait_until
+from study_tasks import write_task
+
+
+def test_a_signal_drains_and_a_second_one_ends_at_once(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed, asked = threading.Event(), threading.Event()
+
+    def later(connection: Any, _: bytes) -> None:
+        asked.set()
+        freed.wait(30)
+        connection.sendall(reply(chat("\x1b[2Jlate")))
+
+    with answering(later) as url:
+        table = f'[api.slow]\nurl = "{url}"\nmodel = "x"\n'
+        task = write_task(tmp_path, tiny_model_folder, ["prompt", "api-slow"], more=table)
+        body = {"model": "api-slow", "messages": [{"role": "user", "content": "a private question"}]}
+        try:
+            with (
+                serving_apart(task, "api-slow", "--allow", url, "--log-texts") as server,
+                ThreadPoolExecutor(1) as pool,
+            ):
+                chats, ready = f"{server.url}/v1/chat/completions", f"{server.url}/health/ready"
+                assert httpx.get(ready).status_code == 200
+                begun = pool.submit(httpx.post, chats, json=body, headers=server.headers, timeout=30)
+                assert asked.wait(10)
+                server.process.send_signal(signal.SIGTERM)
+                wait_until(lambda: httpx.get(ready).status_code == 503, 2)
+                refused = httpx.post(chats, json=body, headers=server.headers)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+                freed.set()
+                assert begun.result().json()["choices"][0]["message"]["content"] == "\x1b[2Jlate"
+                assert server.process.wait(10) == 0
+            entries = [json.loads(line) for line in server.lines if line.startswith("{")]
+            (answer,) = [one for one in entries if one["what"] == "answer"]
+            assert (answer["messages"], answer["answer"]) == ([["user", "a private question"]], "\x1b[2Jlate")
+            assert "\x1b" not in "".join(server.lines)  # written as JSON: escapes that no terminal obeys
+
+            freed.clear()
+            asked.clear()
+            with serving_apart(task, "api-slow", "--allow", url) as server, ThreadPoolExecutor(1) as pool:
+                begun = pool.submit(
+                    httpx.post, f"{server.url}/v1/chat/completions", json=body, headers=server.headers, timeout=30
+                )
+                assert asked.wait(10)
+                server.process.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+                assert server.process.poll() is None
+                server.process.send_signal(signal.SIGTERM)
+                assert server.process.wait(1) != 0
+                assert begun.exception() is not None
+            assert "private" not in "".join(server.lines)
+        finally:
+            freed.set()
+
+
+def test_an_endpoint_that_hangs_does_not_hold_the_end_up(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed, asked = threading.Event(), threading.Event()
+
+    def hang(connection: Any, _: bytes) -> None:
+        asked.set()
+        freed.wait(30)
+
+    with answering(hang) as url:
+        table = f'[api.slow]\nurl = "{url}"\nmodel = "x"\n'
+        task = write_task(tmp_path, tiny_model_folder, ["prompt", "api-slow"], more=table)
+        body = {"model": "api-slow", "messages": [{"role": "user", "content": "a?"}]}
+        try:
+            with serving_apart(task, "api-slow", "--allow", url) as server:
+                with pytest.raises(httpx.ReadTimeout):
+                    httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=server.headers, timeout=0.5)
+                server.process.send_signal(signal.SIGINT)  # nobody waits any more, but the connection is still open
+                assert server.process.wait(10) == 0
+        finally:
+            freed.set()

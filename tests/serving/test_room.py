@@ -1,0 +1,240 @@
+"""The engine room: clients that leave, many at once, documents that change, questions that make something raise, endpoints that hang."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx
+import pytest
+from hostile_server import answering
+from serving_tasks import Here, serving_here, wait_until, writing_task
+from study_tasks import CITIES
+
+from trimtab.arms.live import ChoosingArm, WritingArm
+from trimtab.data import prompts
+from trimtab.serving import serve as verb
+
+QUESTION = "bridge 12nnob of Bonn?"
+
+
+def body(text: str = QUESTION, arm: str = "prompt", **more: Any) -> dict[str, Any]:
+    return {"model": arm, "messages": [{"role": "user", "content": text}], "max_tokens": 12, **more}
+
+
+def arm_of(here: Here, name: str) -> Any:
+    return here.parts.desk.found(name).room._arms[name]
+
+
+def is_idle(here: Here) -> bool:
+    rooms = {one.room for one in here.parts.desk.models.values()}
+    return here.parts.admission.inside == 0 and not any(room._tells for room in rooms)
+
+
+@contextmanager
+def slowed(here: Here, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[WritingArm]:
+    """Inside, each pass of an arm takes a twentieth of a second more, as a larger model's does."""
+    arm = arm_of(here, name)
+    quick = arm.step
+
+    def step() -> Any:
+        time.sleep(0.05)
+        return quick()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arm, "step", step)
+        yield arm
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/responses"])
+def test_a_client_that_leaves_frees_its_slot_within_a_second(
+    writing: Here, monkeypatch: pytest.MonkeyPatch, stream: bool, route: str
+) -> None:
+    own = {"input": QUESTION, "max_output_tokens": 190} if route.endswith("responses") else {"max_tokens": 190}
+    asked = {**body(), **own, "stream": stream}  # ten seconds of passes
+    left = writing.metric("trimtab_clients_left_total")
+    with slowed(writing, "prompt", monkeypatch) as arm, writing.client() as client:
+        if stream:
+            with client.stream("POST", route, json=asked) as reply:
+                next(reply.iter_raw())
+                assert (writing.parts.admission.inside, arm.waiting) == (1, 1)
+        else:
+            with pytest.raises(httpx.ReadTimeout):
+                client.post(route, json=asked, timeout=0.4)
+            assert (writing.parts.admission.inside, arm.waiting) == (1, 1)
+        assert wait_until(lambda: is_idle(writing) and arm.waiting == 0, 1.0) < 1.0
+        assert arm._engine.in_flight == 0
+        assert writing.metric("trimtab_clients_left_total") + stream >= left + 1
+    assert is_idle(writing)
+
+
+def test_many_at_once_are_answered_like_each_alone(writing: Here) -> None:
+    questions = [f"{thing} {number} of {city}?" for number, city in enumerate(CITIES) for thing in ("bridge", "tower")]
+    with writing.client() as client:
+
+        def said(text: str, **more: Any) -> str:
+            reply = client.post("/v1/chat/completions", json=body(text, **more))
+            assert reply.status_code == 200, reply.text
+            return str(reply.json()["choices"][0]["message"]["content"])
+
+        for more in ({}, {"arm": "rag"}, {"temperature": 1.0, "seed": 3}):
+            alone = [said(text, **more) for text in questions]
+            with ThreadPoolExecutor(20) as pool:
+                together = list(pool.map(partial(said, **more), questions))
+            assert together == alone
+
+
+def test_documents_that_change_on_disk_are_answered_from(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "LOOK_SECONDS", 0.02)
+    file = writing.folder / "docs" / "Zwickau.md"
+    asked = body("Where is the observatory of Zwickau?", "rag")
+
+    def found() -> list[str]:
+        with writing.client() as client:
+            reply = client.post("/v1/chat/completions", json=asked).json()
+        return [passage["text"] for passage in reply["trimtab"]["passages"]]
+
+    assert not any("observatory" in text for text in found())
+    try:
+        file.write_text("# Zwickau\n\nThe observatory of Zwickau stands on the hill.\n")
+        wait_until(lambda: any("on the hill" in text for text in found()), 10)
+        file.write_bytes(b"\xff\xfe\x00broken \x00")  # half written: what was read stays
+        assert any("on the hill" in text for text in found())
+        file.write_text("# Zwickau\n\nThe observatory of Zwickau has moved to the valley.\n")
+        wait_until(lambda: any("the valley" in text for text in found()), 10)
+    finally:
+        file.unlink()
+    wait_until(lambda: not any("observatory" in text for text in found()), 10)
+
+
+def test_a_question_that_makes_the_tokenizer_raise_ends_alone(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = arm_of(writing, "prompt")._session.encoder
+    sound = type(encoder).prompt
+
+    def prompt(self: Any, messages: Any) -> Any:
+        if "poison" in messages[-1].content:
+            raise KeyError("poison")
+        return sound(self, messages)
+
+    monkeypatch.setattr(type(encoder), "prompt", prompt)
+    with writing.client() as client:
+        failed = client.post("/v1/chat/completions", json=body("poison"))
+        assert (failed.status_code, failed.json()["error"]["type"]) == (500, "server_error")
+        assert client.post("/v1/chat/completions", json=body()).status_code == 200
+    assert is_idle(writing)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), IndexError("odd"), RuntimeError("odd"), MemoryError()])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_pass_that_raises_ends_its_questions_and_not_the_room(
+    writing: Here, monkeypatch: pytest.MonkeyPatch, error: Exception, stream: bool
+) -> None:
+    engine = arm_of(writing, "prompt")._engine
+    sound, passes = engine._decode, 0
+
+    def decode() -> Any:
+        nonlocal passes
+        passes += 1
+        if passes == 3:
+            raise error
+        return sound()
+
+    monkeypatch.setattr(engine, "_decode", decode)
+    with writing.client() as client:
+        failed = client.post("/v1/chat/completions", json=body(stream=stream))
+        if stream:  # it has begun already: its last event says so
+            assert failed.text.rstrip().rpartition("\n\n")[2].startswith('event: error\ndata: {"error": {"message":')
+        else:
+            assert failed.status_code == (503 if isinstance(error, MemoryError) else 500)
+            assert "odd" not in failed.text
+        assert client.post("/v1/chat/completions", json=body()).status_code == 200
+        assert client.get("/health/live").status_code == 200
+    assert is_idle(writing)
+    assert engine.in_flight == 0
+
+
+def test_one_bad_question_does_not_spoil_those_that_are_chosen_with_it(
+    deciding: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm: ChoosingArm = arm_of(deciding, "linear")
+    able = arm._able
+
+    def many(prompts: Any) -> Any:
+        time.sleep(0.1)  # so that the others wait and come together
+        if any("poison" in prompt.messages[-1].content for prompt in prompts):
+            raise ValueError("poison")
+        return able.many(prompts)
+
+    monkeypatch.setattr(arm, "_able", replace(able, many=many, alone=lambda prompt: many([prompt])[0]))
+    with deciding.client() as client, ThreadPoolExecutor(6) as pool:
+        texts = [QUESTION, "poison", "tower of Gera?", "poison too", "garden of Hamm?", "Jena?"]
+        codes = list(
+            pool.map(lambda text: client.post("/v1/chat/completions", json=body(text, "linear")).status_code, texts)
+        )
+    assert codes == [200, 500, 200, 500, 200, 200]
+    assert is_idle(deciding)
+
+
+def test_an_endpoint_that_hangs_stalls_no_other_arm(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> None:
+    freed = Event()
+
+    def hang(connection: Any, _: bytes) -> None:
+        freed.wait(20)
+
+    with answering(hang) as url:
+        table = f'[api.slow]\nurl = "{url}"\nmodel = "x"\n'
+        task = writing_task(tmp_path, tiny_model_folder, tiny_embedding_folder, table, ("prompt", "api-slow"))
+        try:
+            with serving_here(task, "prompt", "api-slow", most=4, allow=[url]) as here, here.client() as client:
+                with ThreadPoolExecutor(2) as pool:
+                    hung = [
+                        pool.submit(
+                            httpx.post,
+                            f"{here.url}/v1/chat/completions",
+                            json=body(arm="api-slow"),
+                            headers=here.headers,
+                            timeout=3,
+                        )
+                        for _ in range(2)
+                    ]
+                    wait_until(lambda: here.parts.admission.inside == 2, 5)
+                    began = time.monotonic()
+                    assert client.post("/v1/chat/completions", json=body()).status_code == 200
+                    assert time.monotonic() - began < 1
+                    more = client.post("/v1/chat/completions", json=body(arm="api-slow"))
+                    assert (more.status_code, more.headers["Retry-After"]) == (429, "1")  # half of the places stay free
+                    for one in hung:
+                        assert isinstance(one.exception(), httpx.ReadTimeout)
+                wait_until(lambda: here.parts.admission.inside == 0, 1)
+                freed.set()
+        finally:
+            freed.set()
+
+
+def test_what_is_kept_of_questions_stays_bounded(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "MOST_FRAMES", 8)
+    arm = arm_of(writing, "rag")
+    with writing.client() as client:
+        for number in range(5):
+            assert (
+                client.post("/v1/chat/completions", json=body(f"bridge {number}?", "rag", max_tokens=1)).status_code
+                == 200
+            )
+        assert not arm._session._hits
+        for number in range(40):  # orders of roles, which clients choose
+            roles = ["user" if number >> bit & 1 else "assistant" for bit in range(6)]
+            turns = [{"role": role, "content": "a"} for role in [*roles, "user"]]
+            asked = {"model": "prompt", "messages": turns, "max_tokens": 1}
+            assert client.post("/v1/chat/completions", json=asked).status_code in (200, 400)
+    assert len(arm._session.encoder._frames) <= 8
+    assert is_idle(writing)
