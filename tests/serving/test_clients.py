@@ -122,10 +122,7 @@ def test_embeddings_packed_and_plain(client: openai.OpenAI, writing: Here) -> No
     "refused",
     [
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"response_format": {"type": "json_object"}},
-        {"presence_penalty": 1.0},
         {"logit_bias": {"5": 100}},
-        {"logprobs": True, "top_logprobs": 3},
     ],
     ids=lambda one: list(one)[-1],
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from trimtab.answering.constrained import Constraint
 from trimtab.answering.engine import Completion, Engine, Request, Token
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.arms.answerers import Ready, ready
@@ -28,7 +29,7 @@ SHOWN = 8  # questions whose prompts show what all prompts of an arm begin with
 class Question:
     """A conversation up to the question, and how it is answered; `max_new` None is as long as answers were measured.
 
-    A system turn takes the place of the task's instruction.
+    A system turn takes the place of the task's instruction. `top_logprobs`: of how many likeliest tokens beside each said one.
     """
 
     id: str
@@ -37,14 +38,17 @@ class Question:
     sampling: Sampling = GREEDY
     stops: tuple[str, ...] = ()
     logprobs: bool = False
+    top_logprobs: int = 0
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaidToken:
-    """One token of an answer and the natural logarithm of its probability."""
+    """One token of an answer and the natural logarithm of its probability; `likeliest` as many as were asked for, with theirs."""
 
     text: str
     log_probability: float
+    likeliest: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,10 @@ Event = Piece | Reply | Failed
 
 
 class Live(Protocol):
-    """An arm in use. For one thread: nothing is locked."""
+    """An arm in use. For one thread: nothing is locked, but `prepare` may be called from any."""
+
+    def prepare(self, question: Question) -> None:
+        """What takes long before a question can be taken on; raises InputError for one that cannot be."""
 
     def ask(self, question: Question) -> None:
         """Take a question on; raises InputError for one that cannot be answered."""
@@ -145,6 +152,11 @@ class WritingArm:
         """How many questions are not answered yet."""
         return len(self._asked)
 
+    def prepare(self, question: Question) -> None:
+        """Compile what its answer has to fit."""
+        if question.constraint:
+            self._engine.prepare(question.constraint)
+
     def ask(self, question: Question) -> None:
         """Look its passages up and put it into the engine."""
         prompt = prompted(self._able, question)
@@ -156,6 +168,8 @@ class WritingArm:
             sampling=question.sampling,
             stops=question.stops,
             logprobs=question.logprobs,
+            top_logprobs=question.top_logprobs,
+            constraint=question.constraint,
             stream=True,
         )
         self._engine.submit(request)
@@ -190,8 +204,11 @@ class WritingArm:
         if isinstance(event, Token):
             tokens: tuple[SaidToken, ...] = ()
             if event.log_probability is not None and event.token not in self._engine.stop_ids:
-                text = self._session.base.tokenizer.decode([event.token])
-                tokens = (SaidToken(text=text, log_probability=event.log_probability),)
+                decode = self._session.base.tokenizer.decode
+                others = tuple((decode([token]), value) for token, value in event.likeliest)
+                tokens = (
+                    SaidToken(text=decode([event.token]), log_probability=event.log_probability, likeliest=others),
+                )
             piece = one.more(event.text)
             return Piece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
         generation = Generation(
@@ -220,13 +237,19 @@ class ChoosingArm:
         """How many questions are not answered yet."""
         return len(self._asked)
 
-    def ask(self, question: Question) -> None:
-        """Look its passages up and let it wait for the next pass."""
+    def prepare(self, question: Question) -> None:
+        """Refuse what only written answers have."""
+        if question.constraint:
+            problem = "an answer that is chosen whole has a form already"
+            raise InputError(problem, "leave response_format out", field="response_format")
         if question.logprobs:
             problem = "there are no log-probabilities of tokens where an answer is chosen whole"
-            raise InputError(
-                problem, "leave logprobs out; the reply has the probabilities of the answers", field="logprobs"
-            )
+            remedy = "leave logprobs out; the reply has the probabilities of the answers"
+            raise InputError(problem, remedy, field="logprobs")
+
+    def ask(self, question: Question) -> None:
+        """Look its passages up and let it wait for the next pass."""
+        self.prepare(question)
         self._asked[question.id] = question, prompted(self._able, question)
         self._session.forget_hits()
 

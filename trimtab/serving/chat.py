@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from trimtab.answering.constrained import Constraint
 from trimtab.answering.sample import Sampling
 from trimtab.arms.live import Piece, Question, Reply
 from trimtab.base.records import Message
@@ -32,7 +34,7 @@ from trimtab.serving.replies import (
     text_part,
     usage_of,
 )
-from trimtab.serving.schema import ChatRequest, CompletionRequest, Drawing, ResponsesRequest, Turn, Written
+from trimtab.serving.schema import ChatRequest, CompletionRequest, Drawing, Form, ResponsesRequest, Turn, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +116,31 @@ def turns(given: Sequence[Turn]) -> tuple[Message, ...]:
 
 def sampling_of(body: Drawing, draw: int = 0) -> Sampling:
     """How tokens are drawn; a seed that is not given is drawn itself, and each of several choices has its own."""
-    if not body.temperature:
-        return Sampling()
     seed = body.seed if body.seed is not None else random.getrandbits(62)
-    top_p = 1.0 if body.top_p is None else body.top_p
-    return Sampling(temperature=body.temperature, top_p=top_p, top_k=body.top_k or 0, seed=seed + draw)
+    return Sampling(
+        temperature=body.temperature or 0.0,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=body.top_k or 0,
+        min_p=body.min_p or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        repetition_penalty=body.repetition_penalty or 1.0,
+        seed=seed + draw,
+    )
+
+
+def constraint_of(form: Form | None) -> Constraint | None:
+    """What an answer has to fit, None for any text."""
+    if form is None or form.type == "text":
+        return None
+    if form.type == "json_object":
+        return Constraint(json_object=True)
+    if form.type == "regex":
+        return Constraint(regex=form.pattern or "")
+    if form.type == "choice":
+        return Constraint(choices=tuple(form.choices or ()))
+    schema = form.json_schema.schema_ if form.json_schema else form.schema_
+    return Constraint(schema=json.dumps(schema))
 
 
 def _questions(body: Written, messages: Sequence[Message], most: int | None, *, logprobs: bool) -> list[Question]:
@@ -138,7 +160,9 @@ def _questions(body: Written, messages: Sequence[Message], most: int | None, *, 
 
 def _chat_questions(body: ChatRequest) -> list[Question]:
     most = body.max_completion_tokens or body.max_tokens
-    return _questions(body, turns(body.messages), most, logprobs=bool(body.logprobs))
+    asked = _questions(body, turns(body.messages), most, logprobs=bool(body.logprobs))
+    likeliest = (body.top_logprobs or 0) if body.logprobs else 0
+    return [replace(one, top_logprobs=likeliest, constraint=constraint_of(body.response_format)) for one in asked]
 
 
 def _completion_questions(body: CompletionRequest) -> list[Question]:
@@ -154,7 +178,13 @@ def _response_question(body: ResponsesRequest) -> Question:
     given: list[Turn] = [Turn(role="user", content=body.input)] if isinstance(body.input, str) else list(body.input)
     if body.instructions:
         given.insert(0, Turn(role="system", content=body.instructions))
-    return Question(id=new_id("q"), messages=turns(given), max_new=body.max_output_tokens, sampling=sampling_of(body))
+    return Question(
+        id=new_id("q"),
+        messages=turns(given),
+        max_new=body.max_output_tokens,
+        sampling=sampling_of(body),
+        constraint=constraint_of(body.text.format if body.text else None),
+    )
 
 
 async def _all_told(desk: Desk, served: Served, asked: Sequence[Question], request: Request) -> list[Told]:

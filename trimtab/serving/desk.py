@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fastapi import Request
 
 from trimtab.arms.live import Event, Failed, Piece, Question, Reply, SaidToken
-from trimtab.base.errors import InputError, MissingError, RemoteError, memory_ran_out
+from trimtab.base.errors import InputError, MissingError, RemoteError, TrimtabError, memory_ran_out
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
 from trimtab.serving.gate import Refused
@@ -92,6 +92,11 @@ class Desk:
 
         Raises Refused where there is no answer, LeftError once the client of `request` has gone.
         """
+        if question.constraint:
+            try:
+                await asyncio.to_thread(served.room.prepare, served.arm, question)
+            except TrimtabError as error:
+                raise refusal(error) from None
         loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event]()
 
         def tell(event: Event) -> None:

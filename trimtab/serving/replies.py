@@ -64,13 +64,13 @@ def logprobs_of(tokens: Sequence[SaidToken]) -> dict[str, Any]:
 
 
 def logprob_of(token: SaidToken) -> dict[str, Any]:
-    """One token's."""
-    return {
-        "token": token.text,
-        "logprob": token.log_probability,
-        "bytes": list(token.text.encode()),
-        "top_logprobs": [],
-    }
+    """One token's, and those of the likeliest beside it."""
+    others = [_logprob(text, value) for text, value in token.likeliest]
+    return {**_logprob(token.text, token.log_probability), "top_logprobs": others}
+
+
+def _logprob(text: str, value: float) -> dict[str, Any]:
+    return {"token": text, "logprob": value, "bytes": list(text.encode())}
 
 
 def chat_reply(answer_id: str, served: Served, told: Sequence[Told], *, logprobs: bool) -> dict[str, Any]:

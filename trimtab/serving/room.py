@@ -45,6 +45,10 @@ class Room:
         """Whether it works; once it does not, it never will again."""
         return self._thread.is_alive()
 
+    def prepare(self, arm: str, question: Question) -> None:
+        """What takes long before a question can be asked, in the thread of whoever calls; raises InputError as `Live.prepare`."""
+        self._arms[arm].prepare(question)
+
     def ask(self, arm: str, question: Question, tell: Tell) -> None:
         """Have a question answered: `tell` gets its pieces, then the Reply or why there is none."""
         self._door.put(_Asked(arm, question, tell))

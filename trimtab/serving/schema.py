@@ -22,14 +22,8 @@ NOT_BUILT = (
     "modalities",
     "prediction",
     "suffix",
-    "presence_penalty",
-    "frequency_penalty",
-    "top_logprobs",
-    "response_format",
-    "text",
 )
-_PLAIN = {"type": "text"}
-_EMPTY: tuple[Any, ...] = (None, 0, [], {}, "none", "auto", ["text"], _PLAIN, {"format": _PLAIN})
+_EMPTY: tuple[Any, ...] = (None, 0, [], {}, "none", "auto", ["text"])
 
 Text = Annotated[str, Field(max_length=MOST_LETTERS)]
 Name = Annotated[str, Field(max_length=200)]
@@ -80,8 +74,43 @@ class Drawing(Asked):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stream: bool | None = None
+
+
+class JsonSchema(BaseModel):
+    """A schema by its name; whether it is kept strictly is not a question here."""
+
+    name: Name = "answer"
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class Form(BaseModel):
+    """What an answer has to fit: OpenAI's three, and an expression or choices."""
+
+    type: Literal["text", "json_object", "json_schema", "regex", "choice"]
+    json_schema: JsonSchema | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None  # where Responses have it
+    pattern: Text | None = None
+    choices: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
+
+    @model_validator(mode="after")
+    def _require_its_part(self) -> Self:
+        part = {"json_schema": self.json_schema or self.schema_, "regex": self.pattern, "choice": self.choices}
+        if self.type in part and part[self.type] is None:
+            wanted = {"json_schema": "json_schema", "regex": "pattern", "choice": "choices"}[self.type]
+            raise ValueError(f"a format of type {self.type} needs {wanted}")
+        return self
+
+
+class TextForm(BaseModel):
+    """The form of the text of a response."""
+
+    format: Form | None = None
 
 
 class StreamOptions(BaseModel):
@@ -110,6 +139,8 @@ class ChatRequest(Written):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: Form | None = None
 
 
 class CompletionRequest(Written):
@@ -141,6 +172,7 @@ class ResponsesRequest(Drawing):
     input: Text | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
     instructions: Text | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    text: TextForm | None = None
     previous_response_id: None = None
 
 

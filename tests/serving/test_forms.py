@@ -1,0 +1,90 @@
+"""Forms, penalties and likeliest tokens, asked for as OpenAI's client does and as it lets one add."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import jsonschema
+import openai
+import pytest
+from serving_tasks import Here
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def client(writing: Here) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{writing.url}/v1", api_key=writing.key, max_retries=0)
+
+
+def ask(client: openai.OpenAI, model: str = "prompt", **more: Any) -> Any:
+    turn = [{"role": "user", "content": "bridge of Bonn?"}]
+    return client.chat.completions.create(model=model, messages=turn, max_tokens=64, **more)
+
+
+def test_an_answer_fits_a_schema_whole_streamed_and_as_a_response(client: openai.OpenAI) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "number", "schema": SCHEMA}}
+    said = ask(client, response_format=form).choices[0].message.content
+    jsonschema.validate(json.loads(said), SCHEMA)
+    streamed = "".join(
+        chunk.choices[0].delta.content or ""
+        for chunk in ask(client, response_format=form, stream=True)
+        if chunk.choices
+    )
+    assert streamed == said
+    asked = {"format": {"type": "json_schema", "name": "number", "schema": SCHEMA}}
+    response = client.responses.create(model="prompt", input="bridge of Bonn?", text=asked, max_output_tokens=64)
+    assert response.output_text == said
+
+
+def test_an_answer_fits_an_expression_or_is_one_of_several(client: openai.OpenAI) -> None:
+    said = ask(client, response_format={"type": "regex", "pattern": "[a-c]{3}"}).choices[0].message.content
+    assert re.fullmatch("[a-c]{3}", said)
+    chosen = ask(client, response_format={"type": "choice", "choices": ["red", "green"]})
+    assert chosen.choices[0].message.content in ("red", "green")
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"type": "json_schema"}, "needs json_schema"),
+        ({"type": "regex", "pattern": "("}, "not a regular expression"),
+        ({"type": "choice", "choices": [""]}, "empty choice"),
+        ({"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}, "nothing"),
+    ],
+)
+def test_a_form_that_is_none_is_refused_in_one_line(client: openai.OpenAI, form: dict[str, Any], said: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=said) as told:
+        ask(client, response_format=form)
+    assert "\n" not in told.value.body["message"]
+
+
+def test_the_likeliest_tokens_hold_the_one_that_was_said(client: openai.OpenAI) -> None:
+    told = ask(client, logprobs=True, top_logprobs=3).choices[0].logprobs.content
+    assert told
+    for one in told:
+        values = [other.logprob for other in one.top_logprobs]
+        assert len(values) == 3
+        assert values == sorted(values, reverse=True)
+        assert one.logprob == pytest.approx(values[0], abs=1e-4)  # greedy
+
+
+def test_penalties_change_what_is_said(client: openai.OpenAI) -> None:
+    plain = ask(client).choices[0].message.content
+    for more in ({"frequency_penalty": 2.0}, {"presence_penalty": 2.0}, {"extra_body": {"repetition_penalty": 5.0}}):
+        assert ask(client, **more).choices[0].message.content != plain, more
+    narrow = ask(client, temperature=2.0, seed=1, extra_body={"min_p": 1.0}).choices[0].message.content
+    assert narrow == plain  # only the likeliest is left
+
+
+def test_arms_that_choose_have_a_form_already(deciding: Here) -> None:
+    client = openai.OpenAI(base_url=f"{deciding.url}/v1", api_key=deciding.key, max_retries=0)
+    with pytest.raises(openai.BadRequestError, match="form already"):
+        ask(client, response_format={"type": "json_object"})
