@@ -138,7 +138,7 @@ def generate(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
 
 def generate_batch(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:  # noqa: ARG001 - as the others
     """transformers' continuous batching, each request with its own number of new tokens."""
-    tokenizer, model = plain("paged|sdpa")
+    tokenizer, model = plain("sdpa")
     settings = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=LENGTHS[1])
 
     def answer(given: Asked) -> list[Any]:
