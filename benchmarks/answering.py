@@ -25,7 +25,7 @@ import generate_vs_transformers as shots
 import torch
 import transformers
 from generate_vs_transformers import MODEL, NEW_TOKENS, SHOT_TOKENS, few_shot_prompts, rows
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
 from trimtab.answering.choose import ChoiceRequest, choose
 from trimtab.answering.engine import Engine, Request
@@ -36,6 +36,7 @@ from trimtab.model.load import load_base
 
 RESULT = Path(__file__).resolve().parent / "results" / "answering.json"
 BATCH, STREAM_TOKENS, LENGTHS = 32, 128, (8, 256)
+CACHE_TOKENS, CACHE_BLOCK = 65_536, 256  # of transformers' continuous batching
 LABEL_BATCH = 77  # all labels of a question
 Prompt = tuple[int, ...]
 
@@ -138,12 +139,18 @@ def generate(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
 
 def generate_batch(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:  # noqa: ARG001 - as the others
     """transformers' continuous batching, each request with its own number of new tokens."""
-    tokenizer, model = plain("paged|sdpa")
+    tokenizer, model = plain("sdpa")
     settings = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=LENGTHS[1])
+    # By itself it takes most of the memory of the machine; this is more than all requests of the row can fill at once.
+    room = ContinuousBatchingConfig(
+        num_blocks=CACHE_TOKENS // CACHE_BLOCK, page_size=CACHE_BLOCK, max_batch_tokens=2048
+    )
 
     def answer(given: Asked) -> list[Any]:
         said: dict[str, int] = {}
-        with model.continuous_batching_context_manager(generation_config=settings, block=True) as manager:
+        with model.continuous_batching_context_manager(
+            generation_config=settings, continuous_batching_config=room, block=True
+        ) as manager:
             for place, ids in enumerate(given.prompts):
                 manager.add_request(
                     list(ids), request_id=str(place), max_new_tokens=given.lengths[place], eos_token_id=-1
