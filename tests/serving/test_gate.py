@@ -164,6 +164,9 @@ def test_a_body_over_the_cap_is_refused_before_it_is_read(writing: Here) -> None
                     reply = await client.post(path, content=endless(), headers={**headers, **declared})
                     assert (reply.status_code, is_error(reply)) == (413, True), (path, declared)
                     assert read <= (0 if declared else MOST_BYTES + 128 * 1024)
+        read = 0
+        reply = await client.post("/session", content=endless(), headers={"Content-Type": "application/json"})
+        assert (reply.status_code, read <= 64 * 1024) == (413, True)  # a stranger is read no further than a key is long
 
     calling(writing, work)
 
@@ -180,7 +183,7 @@ def test_a_body_that_drips_is_given_up(writing: Here, monkeypatch: pytest.Monkey
         for method, path in routes(writing):
             if method == "POST":
                 headers = {**writing.headers, "Content-Type": "application/json"}
-                reply = await asyncio.wait_for(client.post(path, content=dripping(), headers=headers), 2)
+                reply = await asyncio.wait_for(client.post(path, content=dripping(), headers=headers), 10)
                 assert (reply.status_code, is_error(reply)) == (408, True)
         assert writing.parts.admission.inside == 0  # it never held a place
 
@@ -205,7 +208,7 @@ def test_first_lines_that_drip_end_the_connection(writing: Here, monkeypatch: py
                 for letter in b"GET / HTTP/1.1\r\nX: " + b"a" * 1_000:
                     line.sendall(bytes([letter]))
                     time.sleep(0.02)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 10  # all of it would take twenty seconds and more
 
 
 def test_an_answer_that_nobody_takes_frees_its_place(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +232,7 @@ def test_an_answer_that_nobody_takes_frees_its_place(writing: Here, monkeypatch:
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         scope = {"type": "http", "asgi": {"spec_version": "2.3"}, "method": "POST", "path": CHAT, "headers": raw,
                  "query_string": b"", "root_path": "", "scheme": "http"}  # fmt: skip
-        await asyncio.wait_for(writing.app(scope, receive, stuck), 5)
+        await asyncio.wait_for(writing.app(scope, receive, stuck), 20)
 
     asyncio.run(work())
     assert writing.parts.admission.inside == 0
@@ -295,11 +298,11 @@ def test_a_full_server_refuses_fast_and_without_reading(writing: Here) -> None:
 
     async def work(client: httpx.AsyncClient) -> None:
         for path in application.COUNTED:
-            began = time.perf_counter()
+            began = time.process_time()  # of this process: others on the machine cost no test
             reply = await client.post(
                 path, content=body(), headers={**writing.headers, "Content-Type": "application/json"}
             )
-            assert time.perf_counter() - began < 0.05
+            assert time.process_time() - began < 0.05
             assert (reply.status_code, reply.json()["error"]["code"]) == (429, "busy")
             assert int(reply.headers["Retry-After"]) >= 1
             assert not read
@@ -378,6 +381,20 @@ def test_the_log_has_routes_and_names_of_keys_but_no_texts_and_no_keys(writing: 
     ]
     said = stream.getvalue() + writing.parts.meters.page().decode()
     assert not any(secret in said for secret in ("private", "secret", writing.key))
+
+
+def test_what_watches_python_programs_is_told_nothing(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = pytest.importorskip("fastapi.telemetry._asgi")  # since FastAPI 0.160 or so
+
+    async def tell(*_: Any, **__: Any) -> None:
+        raise AssertionError("OpenTelemetry is told of a request")
+
+    async def work(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/v1/models", headers=writing.headers)).status_code == 200
+
+    monkeypatch.setattr(telemetry, "_unconfigured", lambda _: False)  # as if somebody had configured it
+    monkeypatch.setattr(telemetry.NativeTelemetry, "__call__", tell)
+    calling(writing, work)
 
 
 def test_hosts_are_names_with_a_port() -> None:
