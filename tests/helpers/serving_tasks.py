@@ -83,7 +83,7 @@ def serving_here(task: Path, *arms: str, **options: Any) -> Iterator[Here]:
         patch.setattr(verb, "build", lambda given: [parts.append(given), build(given)][1])
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        assert up.wait(60)
+        assert up.wait(300)
     if errors:
         raise errors[0]
     try:
@@ -123,7 +123,7 @@ def serving_apart(task: Path, *arguments: str) -> Iterator[Apart]:
     reading = threading.Thread(target=read, daemon=True)
     reading.start()
     try:
-        wait_until(lambda: any(line.startswith("API:") for line in server.lines) or process.poll() is not None, 60)
+        wait_until(lambda: any(line.startswith("API:") for line in server.lines) or process.poll() is not None, 300)
         found = re.search(r"API: +(\S+)/v1(?: +key: (\S+))?", "".join(server.lines))
         assert found, server.lines
         server.url, server.key = found[1], found[2] or ""
@@ -132,6 +132,8 @@ def serving_apart(task: Path, *arguments: str) -> Iterator[Apart]:
         process.kill()
         process.wait()
         reading.join()
+        if process.stderr:
+            process.stderr.close()
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> float:

@@ -149,6 +149,8 @@ def test_errors_are_those_that_the_client_knows(client: openai.OpenAI, writing: 
         ask(client, max_tokens=5000)
     with pytest.raises(openai.BadRequestError, match="context of 256"):
         ask(client, max_tokens=5000, stream=True)  # before the stream begins
+    with pytest.raises(openai.BadRequestError, match="200 characters"):
+        ask(client, stop=["a" * 201])  # each token would be compared with every beginning of it
     with pytest.raises(openai.AuthenticationError):
         ask(client.with_options(api_key="tt-wrong"))
     admission = writing.parts.admission

@@ -12,8 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from serving_calls import VALID, calling, routes
 from serving_tasks import Here
-from test_gate import VALID, calling, routes
 
 TRIES = int(os.environ.get("TRIMTAB_FUZZ", "1500"))  # of each server; 100000 in a few minutes
 MEANT = {200, 400, 401, 404, 413, 415, 429}
@@ -121,9 +123,6 @@ def test_no_body_makes_a_server_fail(server: str, request: pytest.FixtureRequest
 
 
 def test_what_the_description_allows_is_never_a_fault(writing: Here) -> None:
-    schemathesis = pytest.importorskip("schemathesis")
-    from hypothesis import HealthCheck, Phase, given, settings
-
     with writing.client() as client:
         described = client.get("/openapi.json").json()
         schema = schemathesis.openapi.from_dict(described)

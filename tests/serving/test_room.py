@@ -39,18 +39,19 @@ def is_idle(here: Here) -> bool:
 
 
 @contextmanager
-def slowed(here: Here, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[WritingArm]:
-    """Inside, each pass of an arm takes a twentieth of a second more, as a larger model's does."""
-    arm = arm_of(here, name)
+def slowed(here: Here, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[WritingArm, list[int]]]:
+    """Inside, each pass of an arm takes a twentieth of a second more, as a larger model's does; the arm, and a number for each pass."""
+    arm, passes = arm_of(here, name), []
     quick = arm.step
 
     def step() -> Any:
+        passes.append(len(passes))
         time.sleep(0.05)
         return quick()
 
     with monkeypatch.context() as patch:
         patch.setattr(arm, "step", step)
-        yield arm
+        yield arm, passes
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -61,7 +62,7 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(
     own = {"input": QUESTION, "max_output_tokens": 190} if route.endswith("responses") else {"max_tokens": 190}
     asked = {**body(), **own, "stream": stream}  # ten seconds of passes
     left = writing.metric("trimtab_clients_left_total")
-    with slowed(writing, "prompt", monkeypatch) as arm, writing.client() as client:
+    with slowed(writing, "prompt", monkeypatch) as (arm, passes), writing.client() as client:
         if stream:
             with client.stream("POST", route, json=asked) as reply:
                 next(reply.iter_raw())
@@ -70,7 +71,9 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(
             with pytest.raises(httpx.ReadTimeout):
                 client.post(route, json=asked, timeout=0.4)
             assert (writing.parts.admission.inside, arm.waiting) == (1, 1)
-        assert wait_until(lambda: is_idle(writing) and arm.waiting == 0, 1.0) < 1.0
+        gone = len(passes)
+        wait_until(lambda: is_idle(writing) and arm.waiting == 0, 9)
+        assert len(passes) - gone <= 20  # a second's: a clock that no other program on this machine stops
         assert arm._engine.in_flight == 0
         assert writing.metric("trimtab_clients_left_total") + stream >= left + 1
     assert is_idle(writing)
@@ -210,12 +213,12 @@ def test_an_endpoint_that_hangs_stalls_no_other_arm(
                     wait_until(lambda: here.parts.admission.inside == 2, 5)
                     began = time.monotonic()
                     assert client.post("/v1/chat/completions", json=body()).status_code == 200
-                    assert time.monotonic() - began < 1
+                    assert time.monotonic() - began < 2.5  # the other two wait for three seconds
                     more = client.post("/v1/chat/completions", json=body(arm="api-slow"))
                     assert (more.status_code, more.headers["Retry-After"]) == (429, "1")  # half of the places stay free
                     for one in hung:
                         assert isinstance(one.exception(), httpx.ReadTimeout)
-                wait_until(lambda: here.parts.admission.inside == 0, 1)
+                wait_until(lambda: here.parts.admission.inside == 0, 5)
                 freed.set()
         finally:
             freed.set()

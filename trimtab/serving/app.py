@@ -34,6 +34,8 @@ COUNTED = (
     "/v1/systemone",
     "/v1/decisions",
 )
+# Where somebody configured OpenTelemetry, FastAPI would tell it addresses with their start tokens, and errors with their texts.
+NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 Embed = Callable[[Sequence[str]], Awaitable[tuple[list[list[float]], int]]]
 
 
@@ -62,7 +64,7 @@ class Parts:
 
 def build(parts: Parts) -> App:
     """The whole server as one ASGI application."""
-    app = FastAPI(title="Trimtab", version=trimtab.__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Trimtab", version=trimtab.__version__, docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     app.include_router(chat_routes(parts.desk))
     app.include_router(decision_routes(parts.desk))
     _models(app, parts)
@@ -150,11 +152,10 @@ def _health(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/health/ready")
     async def ready() -> Response:
-        """Whether it takes questions now, and how many stored answers came out the same at its start."""
+        """Whether it takes questions now."""
         is_ready = parts.state.is_ready and not parts.admission.is_draining
         why = "draining" if parts.admission.is_draining else parts.state.why
-        equal = {one.id: one.equal for one in parts.desk.models.values()}
-        return JSONResponse({"status": "ready" if is_ready else why, "equal_answers": equal}, 200 if is_ready else 503)
+        return JSONResponse({"status": "ready" if is_ready else why}, 200 if is_ready else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

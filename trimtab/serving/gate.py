@@ -20,6 +20,7 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1024 * 1024  # of a body
+STRANGERS_BYTES = 4096  # of the body of one without a key, which can hold nothing but a key
 BODY_SECONDS = 10.0  # in which a body must have come
 READ_SECONDS = 30.0  # in which a client must take a piece of its answer
 OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they say nothing but yes or no
@@ -166,12 +167,12 @@ class Gate:
         """The body read whole, within bytes and seconds, and JSON as strict as everywhere; then what it was is told again."""
         if scope["method"] in ("GET", "HEAD"):
             return receive
-        headers = dict(scope["headers"])
+        headers, most = dict(scope["headers"]), MOST_BYTES if scope["trimtab.key"] else STRANGERS_BYTES
         declared = _text(headers, b"content-length")
-        if declared.isdigit() and int(declared) > MOST_BYTES:
-            raise Refused(413, f"the body is longer than {MOST_BYTES} bytes", code="too_large")
+        if declared.isdigit() and int(declared) > most:
+            raise Refused(413, f"the body is longer than {most} bytes", code="too_large")
         try:
-            body = await asyncio.wait_for(_body(receive), BODY_SECONDS)
+            body = await asyncio.wait_for(_body(receive, most), BODY_SECONDS)
         except TimeoutError:
             raise Refused(408, f"the body did not come within {BODY_SECONDS:g} seconds", code="slow") from None
         if body or scope["method"] == "POST":
@@ -197,7 +198,7 @@ def _sent(headers: dict[bytes, bytes]) -> str:
     return found.value if found else ""
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, most: int) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
@@ -205,8 +206,8 @@ async def _body(receive: Receive) -> bytes:
             raise Refused(400, "the client left")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > MOST_BYTES:
-            raise Refused(413, f"the body is longer than {MOST_BYTES} bytes", code="too_large")
+        if size > most:
+            raise Refused(413, f"the body is longer than {most} bytes", code="too_large")
         if not message.get("more_body", False):
             return b"".join(parts)
 

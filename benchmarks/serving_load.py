@@ -1,0 +1,237 @@
+"""A server under more load than it can carry: goodput, latency, the time of a refusal, memory.
+
+Run: python benchmarks/serving_load.py --task FILE --arm NAME  →  benchmarks/results/serving_load.json, in about four minutes.
+`trimtab serve` runs in a process of its own on loopback; this process sends it the task's test questions. First as many at a time as
+keep it busy, each client waiting for its answer (closed loop): what it can do. Then questions come at random moments, whether or not
+earlier ones are answered (open loop), at that rate and at five times it. An answer counts where it comes within the deadline; a client
+leaves then. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+from trimtab.arms.workspace import open_to_answer
+from trimtab.base.files import write_json
+from trimtab.base.machine import describe_machine
+from trimtab.base.task import load_task
+
+RESULT = Path(__file__).resolve().parent / "results" / "serving_load.json"
+MOST_SENT = 20_000  # questions in one stretch, whatever the rate
+PATH = "/v1/chat/completions"
+
+
+@dataclass(kw_only=True)
+class Told:
+    """What became of the questions of one stretch: seconds of answers and of refusals, and how many clients left or saw an error."""
+
+    answers: list[float] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)
+    left: int = 0
+    errors: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where it listens, with its key, and its process."""
+
+    url: str
+    key: str
+    process: psutil.Process
+
+    @property
+    def memory_mb(self) -> float:
+        return float(self.process.memory_info().rss) / 2**20
+
+
+@contextmanager
+def serving(task: Path, arm: str, most: int) -> Iterator[Server]:
+    """`trimtab serve` until the block ends."""
+    command = [sys.executable, "-m", "trimtab", "serve", arm, "--task", str(task), "--port", "0", "--most", str(most)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    lines: list[str] = []
+    up = threading.Event()
+
+    def read() -> None:
+        assert process.stderr
+        for line in process.stderr:
+            if not up.is_set():
+                lines.append(line)
+                if line.startswith("API:"):
+                    up.set()
+        up.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        up.wait(600)
+        found = re.search(r"API: +(\S+)/v1 +key: (\S+)", "".join(lines))
+        if found is None:
+            raise SystemExit("".join(lines))
+        yield Server(url=found[1], key=found[2], process=psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+class Load:
+    """Questions to a server, each counted by what became of it."""
+
+    def __init__(self, server: Server, arm: str, questions: Sequence[str], deadline: float) -> None:
+        self._server, self._arm, self._questions, self._deadline = server, arm, questions, deadline
+        self._sent = 0
+
+    async def one(self, client: httpx.AsyncClient, told: Told) -> None:
+        """Ask the next question."""
+        text = self._questions[self._sent % len(self._questions)]
+        self._sent += 1
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._deadline):
+                body = {"model": self._arm, "messages": [{"role": "user", "content": text}]}
+                reply = await client.post(self._server.url + PATH, json=body)
+        except TimeoutError:
+            told.left += 1
+            return
+        except httpx.HTTPError:
+            told.errors += 1
+            return
+        seconds = time.perf_counter() - began
+        if reply.status_code == 200:
+            told.answers.append(seconds)
+        elif reply.status_code == 429:
+            told.refusals.append(seconds)
+        else:
+            told.errors += 1
+
+    def _client(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+        headers = {"Authorization": f"Bearer {self._server.key}"}
+        return httpx.AsyncClient(headers=headers, limits=limits, timeout=self._deadline + 5)
+
+    async def closed(self, workers: int, seconds: float) -> dict[str, Any]:
+        """So many clients, each asking again once it is answered."""
+        told, until = Told(), time.perf_counter() + seconds
+
+        async def work(client: httpx.AsyncClient) -> None:
+            while time.perf_counter() < until:
+                await self.one(client, told)
+
+        began = time.perf_counter()
+        async with self._client() as client:
+            await asyncio.gather(*(work(client) for _ in range(workers)))
+        return self.summed(told, time.perf_counter() - began)
+
+    async def open(self, rate: float, seconds: float, seed: int) -> dict[str, Any]:
+        """Questions at random moments, so many a second in the mean; goodput is counted over the time in which they came."""
+        told, draw, tasks = Told(), random.Random(seed), set()
+        async with self._client() as client:
+            began = due = time.perf_counter()
+            while (due := due + draw.expovariate(rate)) < began + seconds and self._sent < MOST_SENT:
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                task = asyncio.create_task(self.one(client, told))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            took = max(seconds, time.perf_counter() - began)
+            within = len(
+                told.answers
+            )  # what was answered while questions came: the queue's emptying afterwards is no goodput
+            await asyncio.gather(*tasks)
+        self._sent = 0
+        return self.summed(told, took, within) | {"asked_per_second": rate}
+
+    def summed(self, told: Told, seconds: float, within: int | None = None) -> dict[str, Any]:
+        """The figures of a stretch; seconds of answers and milliseconds of refusals at their percentiles."""
+        ended = len(told.answers) if within is None else within
+
+        def at(values: Sequence[float], scale: float) -> dict[str, float] | None:
+            points = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
+            return (
+                {name: round(scale * float(np.percentile(values, q)), 3) for name, q in points.items()}
+                if values
+                else None
+            )
+
+        return {
+            "goodput_per_second": round(ended / seconds, 3),
+            "answered": len(told.answers),
+            "refused": len(told.refusals),
+            "left": told.left,
+            "errors": told.errors,
+            "seconds": round(seconds, 1),
+            "answer_seconds": at(told.answers, 1),
+            "refusal_ms": at(told.refusals, 1000),
+            "memory_mb": round(self._server.memory_mb, 1),
+        }
+
+    async def soak(self, rate: float, minutes: float) -> dict[str, Any]:
+        """Load at `rate` with memory looked at every five seconds; `growth_mb` compares the middle of the last fifth with that of the second."""
+        seen: list[float] = []
+
+        async def look() -> None:
+            while True:
+                seen.append(round(self._server.memory_mb, 1))
+                await asyncio.sleep(5)
+
+        looking = asyncio.create_task(look())
+        parts = [await self.open(rate, 60 * minutes / 10, seed) for seed in range(10)]
+        looking.cancel()
+        fifth = max(1, len(seen) // 5)
+        growth = float(np.median(seen[-fifth:]) - np.median(seen[fifth : 2 * fifth] or seen))
+        return {"parts": parts, "memory_mb": seen, "growth_mb": round(growth, 1)}
+
+
+async def measured(server: Server, given: argparse.Namespace, questions: Sequence[str]) -> dict[str, Any]:
+    load = Load(server, given.arm, questions, given.deadline)
+    await load.closed(given.workers, min(5.0, given.seconds))  # the first, cold ones are not counted
+    found: dict[str, Any] = {"memory_mb_before": round(server.memory_mb, 1)}
+    found["closed"] = await load.closed(given.workers, given.seconds)
+    rate = found["closed"]["goodput_per_second"]
+    for times in (1, 5):
+        found[f"open_{times}x"] = await load.open(times * rate, given.seconds, seed=times)
+    peak = max(rate, found["open_1x"]["goodput_per_second"])
+    found["share_of_peak_at_5x"] = round(found["open_5x"]["goodput_per_second"] / peak, 3)
+    if given.soak:
+        found["soak"] = await load.soak(rate, given.soak)
+    found["memory_mb_after"] = round(server.memory_mb, 1)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", type=Path, required=True)
+    parser.add_argument("--arm", default="lora+rag")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each stretch, at most 600")
+    parser.add_argument("--deadline", type=float, default=10.0, help="seconds after which an answer is of no use")
+    parser.add_argument("--workers", type=int, default=16, help="clients that keep the server busy")
+    parser.add_argument("--most", type=int, default=32, help="requests that the server lets run or wait")
+    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args()
+    given.seconds = min(600.0, given.seconds)
+    task = load_task(given.task)
+    questions = [row.messages[-1].content for row in open_to_answer(task, rows=True).splits["test"]]
+    with serving(given.task, given.arm, given.most) as server:
+        found = asyncio.run(measured(server, given, questions))
+    settings = {name: getattr(given, name) for name in ("arm", "seconds", "deadline", "workers", "most", "soak")}
+    write_json(given.out, {"settings": settings, **found, "machine": describe_machine()})
+    print({name: value for name, value in found.items() if name != "soak"})
+
+
+if __name__ == "__main__":
+    main()
