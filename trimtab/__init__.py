@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
+    from trimtab.serving.feedback_export import feedback_export
     from trimtab.studies.ask import ask
     from trimtab.studies.check import check
     from trimtab.studies.demo import demo
@@ -23,10 +24,25 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggin
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read once, when torch is first imported; see decision 10
 
 __version__ = "0.1.0"
-__all__ = ["Task", "ask", "check", "demo", "doctor", "eval", "init", "load_task", "pull", "runs", "study", "train"]
+__all__ = [
+    "Task",
+    "ask",
+    "check",
+    "demo",
+    "doctor",
+    "eval",
+    "feedback_export",
+    "init",
+    "load_task",
+    "pull",
+    "runs",
+    "study",
+    "train",
+]
 
 _HOME = {
     "Task": "trimtab.base.task",
+    "feedback_export": "trimtab.serving.feedback_export",
     "load_task": "trimtab.base.task",
     "pull": "trimtab.model.catalog",
     **{
