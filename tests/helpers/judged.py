@@ -13,9 +13,7 @@ BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 
 def said(*texts: str) -> tuple[Message, ...]:
     """A conversation: user, assistant, user …"""
-    return tuple(
-        Message(role="assistant" if number % 2 else "user", content=text) for number, text in enumerate(texts)
-    )
+    return tuple(Message(role="assistant" if number % 2 else "user", content=text) for number, text in enumerate(texts))
 
 
 def shown(text: str, arm: str = "rag") -> ShownAnswer:

@@ -146,7 +146,9 @@ def test_a_damaged_or_foreign_file_is_told_and_left_as_it_is(tmp_path: Path, con
     else:
         file.write_bytes(content)
     before = file.read_bytes()
-    with pytest.raises(InputError, match=r"feedback\.db: is .*no store of judgements.*; name another place with --store") as told:
+    with pytest.raises(
+        InputError, match=r"feedback\.db: is .*no store of judgements.*; name another place with --store"
+    ) as told:
         Store(file)
     assert "\n" not in str(told.value)
     assert file.read_bytes() == before

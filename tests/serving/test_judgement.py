@@ -32,7 +32,10 @@ def test_whatever_is_kept_comes_back(asked: str, one: str, other: str, blind: bo
         ({"answers": ("Rome", "Oslo")}, "judgement.answers: 2, and like speaks of one"),
         ({"kind": "prefer"}, "judgement.answers: 1 to compare"),
         ({"kind": "prefer", "answers": ("a",) * 17}, "judgement.answers: 17 to compare"),
-        ({"kind": "prefer", "answers": ("Rome", "Oslo"), "chosen": 2}, "judgement.chosen: 2 is the number of no answer"),
+        (
+            {"kind": "prefer", "answers": ("Rome", "Oslo"), "chosen": 2},
+            "judgement.chosen: 2 is the number of no answer",
+        ),
         ({"kind": "prefer", "answers": ("Rome", "Oslo"), "chosen": -1}, "judgement.chosen"),
         ({"chosen": False}, "judgement.chosen"),
         ({"kind": "correct"}, "judgement.correction"),
