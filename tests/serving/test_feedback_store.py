@@ -123,12 +123,25 @@ def test_who_waits_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with Store(tmp_path / "feedback.db") as store:
         other = sqlite3.connect(tmp_path / "feedback.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(BusyError, match=r"feedback\.db: others have been writing"):
+        with pytest.raises(BusyError, match=r"feedback\.db: others have been at it"):
             store.add(judgement())
         other.execute("ROLLBACK")
         other.close()
         store.add(judgement())
         assert store.count() == 1
+
+
+def test_more_readers_than_connections_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback, "BUSY_SECONDS", 0.1)
+    with Store(tmp_path / "feedback.db") as store:
+        store.add(judgement(id="a"))
+        store.add(judgement(id="b"))
+        readers = [iter(store) for _ in range(50)]
+        with pytest.raises(BusyError, match="others have been at it"):
+            list(map(next, readers))
+        for reader in readers:
+            reader.close()  # type: ignore[attr-defined]
+        assert store.count() == 2
 
 
 def foreign(path: Path) -> None:

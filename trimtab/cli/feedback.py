@@ -33,10 +33,11 @@ def export(
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write judgements as rows that study and train take, and print the lines of the task file that name them.
+    """Write judgements as rows that study and train take.
 
     Preferences become pairs, likes and dislikes answers judged alone, corrections both pairs and examples. A correction
-    of a question that a dev or test row asks is never an example. Exits 1 when there is nothing to write.
+    of a question that a dev or test row asks is never an example. The lines of the task file that name the files are
+    printed. Exits 1 when there is nothing to write.
 
     \b
     Example:

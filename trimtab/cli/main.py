@@ -148,6 +148,6 @@ def _with_resume_value(arguments: list[str]) -> list[str]:
 for _verb in (init, pull, check, study, train, eval, ask, runs, demo, doctor):
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
 
-_feedback = typer.Typer(help=feedback.HELP, no_args_is_help=True, rich_markup_mode=None)
+_feedback = typer.Typer(help=feedback.HELP, rich_markup_mode=None)
 _feedback.command("export")(_guarded(feedback.export))
 app.add_typer(_feedback, name="feedback")

@@ -66,13 +66,13 @@ class Store:
             self.name = str(url.database)
             _make_file(Path(self.name), make)
         else:
-            self.name = url.render_as_string(hide_password=True)
+            self.name = url.set(drivername="postgresql").render_as_string(hide_password=True)
         self._engine = _engine(url)
         self._make = make
         try:
             with self._in_words(), self._engine.begin() as connection:
                 self._prepare(connection)
-        except TrimtabError:
+        except (TrimtabError, OSError):
             self.close()
             raise
 
@@ -80,7 +80,7 @@ class Store:
         """Keep a judgement: when this returns it is on the disk. Raises InputError where its id is there already."""
         from sqlalchemy.exc import IntegrityError
 
-        text = json.dumps(to_plain(judgement), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(to_plain(judgement), allow_nan=False)  # ASCII, which every encoding of a database has
         row = {"id": judgement.id, "at": _microseconds(judgement.when), "record": text}
         try:
             with self._in_words(), self._engine.begin() as connection:
@@ -151,12 +151,14 @@ class Store:
     @contextmanager
     def _in_words(self) -> Iterator[None]:
         """What a database says, as an error of ours on one line; that an id is there twice is left to `add`."""
-        from sqlalchemy.exc import DBAPIError, IntegrityError
+        from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
         try:
             yield
         except IntegrityError:
             raise
+        except TimeoutError as error:  # of the pool: every connection is in use
+            raise _busy(self.name) from error
         except DBAPIError as error:
             raise _told(error, self.name) from error
 
@@ -189,12 +191,13 @@ def _url(where: str) -> URL:
 def _engine(url: URL) -> Engine:
     from sqlalchemy import create_engine, event
 
+    settings: dict[str, Any] = {"hide_parameters": True, "pool_timeout": BUSY_SECONDS}
     if url.get_backend_name() == "postgresql":
         try:
-            return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+            return create_engine(url, pool_pre_ping=True, **settings)
         except ImportError:
             raise PackageError("psycopg", "postgres", "a store in PostgreSQL") from None
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, **settings)
 
     @event.listens_for(engine, "connect")
     def synchronous(connection: Any, _: object) -> None:
@@ -272,6 +275,10 @@ def _microseconds(when: datetime) -> int:
     return (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
+def _busy(name: str) -> BusyError:
+    return BusyError(f"{name}: others have been at it for {BUSY_SECONDS:.0f} s; try again")
+
+
 _OF_THE_DISK = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_CANTOPEN": errno.EACCES}
 
 
@@ -280,7 +287,7 @@ def _told(error: DBAPIError, name: str) -> Exception:
     said = next(iter(str(error.orig).splitlines()), type(error.orig).__name__)
     code = getattr(error.orig, "sqlite_errorname", "")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return BusyError(f"{name}: others have been writing for {BUSY_SECONDS:.0f} s; try again")
+        return _busy(name)
     if code.startswith("SQLITE_IOERR"):
         return OSError(errno.EIO, said, name)
     for beginning, number in _OF_THE_DISK.items():

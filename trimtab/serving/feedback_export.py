@@ -11,7 +11,7 @@ from pathlib import Path
 from trimtab.arms.workspace import FOLDER, open_to_answer
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import InputError
-from trimtab.base.files import refuse_links, sha256_file, write_atomic
+from trimtab.base.files import sha256_file, write_atomic
 from trimtab.base.records import Example, Split
 from trimtab.base.show import Shown
 from trimtab.base.task import Task
@@ -99,10 +99,13 @@ def _train_on(rows: FeedbackRows, task: Task, splits: Mapping[Split, Sequence[Ex
 
 
 def _refuse_others(folder: Path) -> None:
-    """Raise InputError where the folder holds a link, or a file of these names that no export wrote."""
-    refuse_links(folder)
+    """Raise InputError for a link in the place of the folder or a file, and for a file that no export wrote."""
+    files = [folder / name for name in (PREFERENCES, JUDGED, EXAMPLES)]
+    link = next((path for path in (folder, folder / RECORD, *files) if path.is_symlink()), None)
+    if link is not None:
+        raise InputError("is a symbolic link", "name another folder with --out", file=link)
     ours = _ours(folder)
-    for path in (folder / name for name in (PREFERENCES, JUDGED, EXAMPLES)):
+    for path in files:
         if path.exists() and (not path.is_file() or sha256_file(path) not in ours):
             problem = "is no export of judgements, or was changed since"
             raise InputError(problem, "move it away, or name another folder with --out", file=path)
