@@ -19,6 +19,9 @@ def reference() -> str:
     os.environ.update({"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"})
     runner = CliRunner()
     verbs = [command.name for command in app.registered_commands if command.name]
+    for group in app.registered_groups:
+        own = group.typer_instance.registered_commands if group.typer_instance else []
+        verbs += [f"{group.name} {command.name}" for command in own]
     parts = [HEAD]
     for verb in ("", *verbs):
         shown = runner.invoke(app, [*verb.split(), "--help"], prog_name="trimtab")

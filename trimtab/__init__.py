@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
+    from trimtab.serving.feedback_export import feedback_export
     from trimtab.serving.serve import serve
     from trimtab.studies.ask import ask
     from trimtab.studies.check import check
@@ -31,6 +32,7 @@ __all__ = [
     "demo",
     "doctor",
     "eval",
+    "feedback_export",
     "init",
     "load_task",
     "pull",
@@ -42,6 +44,7 @@ __all__ = [
 
 _HOME = {
     "Task": "trimtab.base.task",
+    "feedback_export": "trimtab.serving.feedback_export",
     "load_task": "trimtab.base.task",
     "pull": "trimtab.model.catalog",
     "serve": "trimtab.serving.serve",

@@ -212,7 +212,9 @@ def test_figures_are_added_up_over_the_micro_batches_of_a_step(tmp_path, monkeyp
     assert [event["share"] for event in steps] == pytest.approx([1.0] * 10)
     seen = [event for event in events if event["stage"] == "dev"]
     assert [event["rows"] for event in seen] == pytest.approx([4.0] * 3)
-    assert result.readings[0].figures == {name: seen[0][name] for name in ("rows", "share", "train_rows", "train_share")}
+    assert result.readings[0].figures == {
+        name: seen[0][name] for name in ("rows", "share", "train_rows", "train_share")
+    }
     json.dumps(events, allow_nan=False)
 
 

@@ -1,0 +1,26 @@
+"""Judgements as a page would send them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from trimtab.base.records import Message
+from trimtab.serving.feedback import Judgement, ShownAnswer
+
+BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def said(*texts: str) -> tuple[Message, ...]:
+    """A conversation: user, assistant, user …"""
+    return tuple(Message(role="assistant" if number % 2 else "user", content=text) for number, text in enumerate(texts))
+
+
+def shown(text: str, arm: str = "rag") -> ShownAnswer:
+    return ShownAnswer(arm=arm, version="1", text=text, passages=("handbook.md#2",))
+
+
+def judgement(kind: str = "like", *answers: str, asked: str = "Which city?", at: float = 0, **more: Any) -> Judgement:
+    """One of `kind` about the answers (by default `Rome`), `at` seconds after the first."""
+    given = {"messages": said(asked), "when": BEGIN + timedelta(seconds=at), **more}
+    return Judgement(kind=kind, answers=tuple(map(shown, answers or ("Rome",))), **given)  # type: ignore[arg-type]

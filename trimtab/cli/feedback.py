@@ -1,0 +1,70 @@
+"""`trimtab feedback export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
+from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trimtab.serving.feedback_export import FeedbackExport
+
+HELP = "What users said of the answers, as rows to train on."
+
+
+def export(
+    task: TaskOption = DEFAULT_TASK,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where to; feedback/ beside the task file.")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store", metavar="URL", help="A file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db."
+        ),
+    ] = None,
+    allow: AllowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write judgements as rows that study and train take, and print the lines of the task file that name them.
+
+    Preferences become pairs, likes and dislikes answers judged alone, corrections both pairs and examples. A correction
+    of a question that a dev or test row asks is never an example. Exits 1 when there is nothing to write.
+
+    \b
+    Example:
+      trimtab feedback export
+      trimtab feedback export --store postgresql://trimtab@db.example/feedback --out judged/
+    """
+    with Output(as_json) as output:
+        own = loaded(task)
+        from trimtab.serving.feedback_export import feedback_export
+
+        result = feedback_export(own, out=out, store=store, allow=allow or ())
+        output.show(result, lambda console: _draw(result, console, own.command("serve")))
+    if not result.files:
+        raise typer.Exit(EXIT_NO)
+
+
+def _draw(result: FeedbackExport, console: Console, serve: str) -> None:
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    if not result.judgements:
+        say(f"no judgements yet; collect some on the page of: {serve}")
+        return
+    for name, count in result.files.items():
+        say(f"{count:>7,} row{'s' * (count != 1)} {result.folder / name}")
+    for reason, count in result.left_out.items():
+        say(f"{count:>7,} left out: {reason}")
+    if result.lines:
+        say("\nUnder [data] of the task file:")
+        for line in result.lines:
+            say(f"  {line}")

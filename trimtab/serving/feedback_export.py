@@ -1,0 +1,143 @@
+"""`feedback export`: judgements as files of rows, and the lines of the task file that name them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from trimtab.arms.workspace import FOLDER, open_to_answer
+from trimtab.base.codec import read_record, write_record
+from trimtab.base.errors import InputError
+from trimtab.base.files import refuse_links, sha256_file, write_atomic
+from trimtab.base.records import Example, Split
+from trimtab.base.show import Shown
+from trimtab.base.task import Task
+from trimtab.data.split import SPLITS, read_ledger, write_ledger
+from trimtab.serving.feedback import FILE, store_of
+from trimtab.serving.feedback_rows import FeedbackRows, Row, feedback_rows
+from trimtab.serving.judgement import Judgement
+from trimtab.studies.opening import loaded, opened
+
+PREFERENCES, JUDGED, EXAMPLES = "preferences.jsonl", "judged.jsonl", "examples.jsonl"
+RECORD = "export.json"
+OUT = "feedback"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackExport(Shown):
+    """What was written: rows by file, judgements that gave none by the reason, and the lines of [data] that name the files."""
+
+    judgements: int
+    folder: Path
+    files: Mapping[str, int]
+    left_out: Mapping[str, int]
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exported:
+    """`export.json`: SHA-256 of the files that an export wrote, so that the next one replaces these and no others."""
+
+    ours: tuple[str, ...]
+
+
+def feedback_export(
+    task: str | Path | Task = "trimtab.toml",
+    *,
+    out: str | Path | None = None,
+    store: str | None = None,
+    allow: Sequence[str] = (),
+) -> FeedbackExport:
+    """Write the judgements of a store as rows into `out` (`feedback/` beside the task file), and say which lines of the task file name them.
+
+    `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. A former export in `out` is replaced; a file there
+    that is no export, or was changed, is refused by InputError, before anything is written. `allow` is that of `study`. Raises
+    MissingError for a store that is not there. Where nobody has judged yet nothing is written, and `judgements` is 0.
+    """
+    own = loaded(task)
+    folder = Path(out) if out is not None else own.folder / OUT
+    with opened(own, listeners=(), allow=allow, scores=False):
+        judgements = _judgements(own, store)
+        if not judgements:
+            return FeedbackExport(judgements=0, folder=folder, files={}, left_out={}, lines=())
+        _refuse_others(folder)
+        splits = open_to_answer(own, rows=True).splits if own.data.examples else dict.fromkeys(SPLITS, ())
+        rows = feedback_rows(judgements, own, splits)
+        _train_on(rows, own, splits)
+    parts = {PREFERENCES: rows.preferences, JUDGED: rows.judged, EXAMPLES: rows.examples}
+    files = {name: part for name, part in parts.items() if part}
+    _write(folder, files, own.data.encoding)
+    return FeedbackExport(
+        judgements=len(judgements),
+        folder=folder,
+        files={name: len(part) for name, part in files.items()},
+        left_out=rows.left_out,
+        lines=_lines(own, folder, files),
+    )
+
+
+def _judgements(task: Task, where: str | None) -> tuple[Judgement, ...]:
+    if where is None and not (task.folder / FOLDER / FILE).exists():
+        return ()
+    with store_of(task, where, make=False) as store:
+        return store.all()
+
+
+def _train_on(rows: FeedbackRows, task: Task, splits: Mapping[Split, Sequence[Example]]) -> None:
+    """Keep in the ledger that the examples are training rows: they are where an answer was wrong, and no fair sample to test on.
+
+    Where a task has no other examples they are split like any.
+    """
+    ledger = task.folder / FOLDER / "splits.parquet"
+    known = read_ledger(ledger)
+    new = [place for place in rows.places if place.id not in known]
+    if new and splits["test"]:
+        write_ledger(ledger, [*known.values(), *new])
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise InputError where the folder holds a link, or a file of these names that no export wrote."""
+    refuse_links(folder)
+    ours = _ours(folder)
+    for path in (folder / name for name in (PREFERENCES, JUDGED, EXAMPLES)):
+        if path.exists() and (not path.is_file() or sha256_file(path) not in ours):
+            problem = "is no export of judgements, or was changed since"
+            raise InputError(problem, "move it away, or name another folder with --out", file=path)
+
+
+def _ours(folder: Path) -> tuple[str, ...]:
+    record = folder / RECORD
+    return read_record(record, _Exported).ours if record.exists() else ()
+
+
+def _write(folder: Path, files: Mapping[str, Sequence[Row]], encoding: str) -> None:
+    """Write the files, and take away those of a former export that have no rows now; killed at any moment, the next export goes on."""
+    plain = encoding.lower() not in ("utf-8", "utf8")  # JSON's escapes fit every encoding
+    texts = {
+        name: "".join(json.dumps(row, ensure_ascii=plain) + "\n" for row in part).encode(encoding)
+        for name, part in files.items()
+    }
+    new = tuple(sha256(text).hexdigest() for text in texts.values())
+    write_record(folder / RECORD, _Exported(ours=(*_ours(folder), *new)))
+    for name in (PREFERENCES, JUDGED, EXAMPLES):
+        if name in texts:
+            write_atomic(folder / name, texts[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+    write_record(folder / RECORD, _Exported(ours=new))
+
+
+def _lines(task: Task, folder: Path, files: Mapping[str, Sequence[Row]]) -> tuple[str, ...]:
+    """The lines of [data] with the files added; none where it names them already."""
+    own, place = task.folder.resolve(), folder.resolve()
+    inside = place.relative_to(own) if place.is_relative_to(own) else place
+    lines = []
+    for key, names in (("examples", (EXAMPLES,)), ("preferences", (PREFERENCES, JUDGED))):
+        before: tuple[str, ...] = getattr(task.data, key)
+        wanted = dict.fromkeys((*before, *((inside / name).as_posix() for name in names if name in files)))
+        if len(wanted) > len(before):
+            lines.append(f"{key} = {json.dumps(list(wanted), ensure_ascii=False)}")
+    return tuple(lines)

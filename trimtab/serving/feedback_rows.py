@@ -1,0 +1,274 @@
+"""From judgements to rows that `study` and `train` take: pairs, answers judged alone, and corrected answers as examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text
+from trimtab.base.records import Example, Message, Split
+from trimtab.base.task import Task
+from trimtab.data.chat import SkipRow
+from trimtab.data.columns import Asked, Wish, find_columns
+from trimtab.data.duplicates import compare, compared_text, plain_words
+from trimtab.data.readers import RawRow
+from trimtab.data.rows import Reader
+from trimtab.data.split import LedgerRow
+from trimtab.serving.judgement import Judgement
+
+SOURCE = "feedback"
+HELD_OUT: tuple[Split, ...] = ("dev", "test")
+
+REPLACED = "judged anew in the same session"
+EQUAL = "the answers are equally good"
+SAME = "an answer is empty, or both are the same"
+REPEATED = "the same correction of the same question stands there already"
+ASKED = "corrections of a question that a dev or test row asks: it must not be trained on"
+EARLIER = 'corrections behind earlier answers, which would be trained on too; data.train_on = "last" takes them'
+NO_LABEL = "corrections that are no label of the task"
+UNWRITABLE = "corrections that the columns of the task file have no place for"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackRows:
+    """Rows as `formats.md` has them, and how many judgements gave none, by the reason.
+
+    `preferences` are pairs, `judged` answers judged alone, `examples` corrected answers, and `places` where the ledger
+    has these: in train.
+    """
+
+    preferences: tuple[Row, ...]
+    judged: tuple[Row, ...]
+    examples: tuple[Row, ...]
+    places: tuple[LedgerRow, ...]
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Corrected:
+    """A corrected answer as an example would be."""
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: str
+    group: str | None = None
+
+
+def feedback_rows(
+    judgements: Iterable[Judgement], task: Task, splits: Mapping[Split, Sequence[Example]]
+) -> FeedbackRows:
+    """The rows that judgements, oldest first, come to; `splits` are the task's own, none of whose dev and test questions becomes an example.
+
+    Only `prefer` and `correct` compare two answers: a like says nothing of another answer. In one session the last judgement of
+    the same answers counts. Pairs and answers judged alone may be about any question: they stand where their prompt stands
+    (`data/preferences.py`).
+    """
+    left_out: Counter[str] = Counter()
+    preferences: list[Row] = []
+    judged: list[Row] = []
+    corrected: list[_Corrected] = []
+    for one in (_without_instruction(one, task) for one in _standing(judgements, left_out)):
+        if one.kind in ("like", "dislike"):
+            judged += _judged_alone(one, left_out)
+            continue
+        preferences += _pairs(one, left_out)
+        if one.correction is not None:
+            corrected.append(
+                _Corrected(id=f"{_name(one)}-example", messages=one.messages, answer=one.correction.strip())
+            )
+    usable = _usable(corrected, task, splits, left_out)
+    examples = _as_rows(usable, task)
+    left_out[UNWRITABLE] += len(usable) - len(examples)
+    return FeedbackRows(
+        preferences=tuple(preferences),
+        judged=tuple(judged),
+        examples=tuple(row for _, row in examples),
+        places=tuple(_place(one, task) for one, _ in examples),
+        left_out={reason: count for reason, count in left_out.items() if count},
+    )
+
+
+def _standing(judgements: Iterable[Judgement], left_out: Counter[str]) -> list[Judgement]:
+    """Those that no later one of the same session about the same answers replaces; without a session each stands."""
+    last: dict[object, Judgement] = {}
+    for one in judgements:
+        shown = frozenset((answer.arm, answer.version, answer.text) for answer in one.answers)
+        key = one.id if one.session is None else (one.session, one.messages, shown)
+        left_out[REPLACED] += last.pop(key, None) is not None
+        last[key] = one
+    return list(last.values())
+
+
+def _without_instruction(one: Judgement, task: Task) -> Judgement:
+    """Without the task's own instruction, which every arm puts before a question itself."""
+    first, *rest = one.messages
+    if first.role != "system" or first.content.strip() != task.task.instruction.strip():
+        return one
+    return replace(one, messages=tuple(rest))
+
+
+def _place(one: _Corrected, task: Task) -> LedgerRow:
+    label = one.answer if task.task.kind == "classify" else ""
+    return LedgerRow(one.id, one.group or f"row:{one.id}", label, "train")
+
+
+def _name(judgement: Judgement) -> str:
+    return f"{SOURCE}-{judgement.id}"
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [asdict(message) for message in messages]
+
+
+def _judged_alone(one: Judgement, left_out: Counter[str]) -> Iterator[Row]:
+    text = one.answers[0].text.strip()
+    if not text:
+        left_out[SAME] += 1
+        return
+    said = {"prompt": _turns(one.messages), "answer": text, "good": one.kind == "like"}
+    yield {"id": _name(one), **said, "source": SOURCE}
+
+
+def _pairs(one: Judgement, left_out: Counter[str]) -> Iterator[Row]:
+    """The better answer with each other one: of equal ones none."""
+    if one.kind == "prefer" and one.chosen is None:
+        left_out[EQUAL] += 1
+        return
+    better = one.correction if one.correction is not None else one.answers[one.chosen or 0].text
+    chosen = better.strip()
+    others = dict.fromkeys(answer.text.strip() for answer in one.answers)
+    worse = [text for text in others if text not in ("", chosen)] if chosen else []
+    left_out[SAME] += not worse
+    for number, rejected in enumerate(worse, 1):
+        pair = {"prompt": _turns(one.messages), "chosen": chosen, "rejected": rejected}
+        yield {"id": f"{_name(one)}-pair{number}", **pair, "source": SOURCE}
+
+
+def _usable(
+    corrected: Sequence[_Corrected],
+    task: Task,
+    splits: Mapping[Split, Sequence[Example]],
+    left_out: Counter[str],
+) -> list[_Corrected]:
+    """Those that may be trained on, each with its group where the task has groups."""
+    labels = _labels(task, splits)
+    fit: dict[object, _Corrected] = {}
+    for one in corrected:
+        reason = ""
+        if labels is not None and one.answer not in labels:
+            reason = NO_LABEL
+        elif task.data.train_on == "all" and any(message.role == "assistant" for message in one.messages):
+            reason = EARLIER
+        elif (one.messages, one.answer) in fit:
+            reason = REPEATED
+        if reason:
+            left_out[reason] += 1
+        else:
+            fit[one.messages, one.answer] = one
+    held, groups = _repeats(list(fit.values()), splits)
+    grouped = bool(task.data.group or task.data.columns.get("group"))
+    usable = []
+    for one in fit.values():
+        if one.id in held:
+            left_out[ASKED] += 1
+            continue
+        group = groups.get(one.id) or f"{SOURCE}-{sha256_text(plain_words(_asked(one)))[:12]}"
+        usable.append(replace(one, group=group if grouped else None))
+    return usable
+
+
+def _labels(task: Task, splits: Mapping[Split, Sequence[Example]]) -> frozenset[str] | None:
+    """The closed set of a classification; None for other kinds, and where nothing tells it."""
+    if task.task.kind != "classify":
+        return None
+    seen = (row.references[0] for part in splits.values() for row in part)
+    return frozenset(task.task.labels or seen) or None
+
+
+def _asked(one: _Corrected) -> str:
+    return compared_text(Example(id=one.id, messages=one.messages, references=(one.answer,)))
+
+
+def _repeats(
+    corrected: Sequence[_Corrected], splits: Mapping[Split, Sequence[Example]]
+) -> tuple[frozenset[str], dict[str, str]]:
+    """The ids of those that ask, whole or in any turn, what a held-out row asks; and the groups of the training rows that others repeat."""
+    held = [row for name in HELD_OUT for row in splits[name]]
+    rows = [*held, *splits["train"]]
+    asked: list[str] = []
+    owner: list[str] = []
+    for one in corrected:
+        texts = dict.fromkeys((_asked(one), *(turn.content for turn in one.messages if turn.role == "user")))
+        asked += texts
+        owner += [one.id] * len(texts)
+    likeness = compare([*map(compared_text, rows), *asked])
+    new = range(len(rows), len(rows) + len(asked))
+    kept_out = frozenset(owner[pair.b] for pair in likeness.between(range(len(held)), new))
+    groups: dict[str, str] = {}
+    for pair in likeness.between(range(len(held), len(rows)), new):
+        group = splits["train"][pair.a].group
+        if group is not None:
+            groups.setdefault(owner[pair.b], group)
+    return kept_out, groups
+
+
+def _as_rows(corrected: Sequence[_Corrected], task: Task) -> list[tuple[_Corrected, Row]]:
+    """Rows in the first shape that the task's own reader reads back as what was meant; its columns hold for every file of examples."""
+    named: dict[str, Asked] = {"group": task.data.group, "slice": task.data.slice}
+    asked: dict[str, Asked] = {**task.data.columns, **{role: name for role, name in named.items() if name}}
+    wish = Wish(layout=task.data.layout, columns=asked, kind=task.task.kind)
+    for shape in (_conversation, _question_and_answer):
+        made = [(one, {**_extras(one, asked), **shape(one, task)}) for one in corrected]
+        read = [(one, row) for one, row in made if row]
+        kept = [pair for pair, same in zip(read, _read_back(read, wish), strict=True) if same]
+        if kept:
+            return kept
+    return []
+
+
+def _extras(one: _Corrected, asked: Mapping[str, Asked]) -> dict[str, Any]:
+    """What a row carries beside question and answer: every column that the task file names must be there, if only empty."""
+    known = {"id": one.id, "source": SOURCE, "group": one.group, "output": one.answer, "label": one.answer}
+    roles = {"id": "id", "source": "source"} | {role: name for role, name in asked.items() if isinstance(name, str)}
+    return {name: known.get(role) for role, name in roles.items() if role != "input"}
+
+
+def _conversation(one: _Corrected, task: Task) -> dict[str, Any]:
+    name = task.data.columns.get("input", "messages")
+    return {str(name): [*_turns(one.messages), {"role": "assistant", "content": one.answer}]}
+
+
+_NAMES = {"prompt-completion": ("prompt", "completion"), "instruction": ("instruction", "output")}
+
+
+def _question_and_answer(one: _Corrected, task: Task) -> dict[str, Any]:
+    columns = task.data.columns
+    usual = ("input", "label") if task.task.kind == "classify" else ("question", "answer")
+    question, answer = _NAMES.get(task.data.layout, usual)
+    answer = str(columns.get("label") or columns.get("output") or answer)
+    return {str(columns.get("input", question)): one.messages[-1].content, answer: one.answer}
+
+
+def _read_back(made: Sequence[tuple[_Corrected, Row]], wish: Wish) -> list[bool]:
+    """Whether each row says, to the task's own reader, what it was made of."""
+    raws = [RawRow("examples.jsonl", number, row) for number, (_, row) in enumerate(made, 1)]
+    try:
+        reader = Reader(find_columns(raws, wish), wish.kind)
+        return [_says(reader, raw, one) for raw, (one, _) in zip(raws, made, strict=True)]
+    except (InputError, IndexError):
+        return [False] * len(made)
+
+
+def _says(reader: Reader, raw: RawRow, one: _Corrected) -> bool:
+    try:
+        content = reader.content(raw)
+    except SkipRow:
+        return False
+    return (
+        content.messages == one.messages and content.references == (one.answer,) and reader.text_of(raw, "id") == one.id
+    )
