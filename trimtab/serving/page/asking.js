@@ -77,12 +77,14 @@ function take(chunk, answer, since) {
   const piece = choice?.delta?.content;
   if (piece) {
     answer.first ??= since();
-    answer.last = since();
     answer.pieces += 1;
     answer.text += piece;
     answer.state = "writing";
   }
-  if (choice?.finish_reason) answer.cut = choice.finish_reason === "length";
+  if (choice?.finish_reason) {
+    answer.last = since();
+    answer.cut = choice.finish_reason === "length";
+  }
   if (chunk.trimtab) answer.known = chunk.trimtab;
   if (chunk.usage) answer.tokens = chunk.usage.completion_tokens;
 }

@@ -44,22 +44,28 @@ export function duration(seconds) {
   return seconds < 120 ? `${seconds.toFixed(1)} s` : `${(seconds / 60).toFixed(1)} min`;
 }
 
+/** Whether a cost is in machine time, as no price was given. */
+const isTime = (cost) => cost.currency.includes("second");
+
 /** What a question costs, everything up front and later spread over all of them. */
-export function price(cost) {
-  if (!cost) return "not known";
-  return cost.currency.includes("second")
-    ? `${duration(cost.per_question)} machine time`
-    : `${Number(cost.per_question.toPrecision(2))} ${cost.currency}`;
+function price(cost) {
+  return isTime(cost) ? duration(cost.per_question) : `${Number(cost.per_question.toPrecision(2))} ${cost.currency}`;
 }
 
 const figure = (value) => value.toFixed(3);
+
+/** What stands over the costs of arms. */
+export function costTitle(arms) {
+  const costs = arms.map((model) => model.trimtab.measured.cost).filter(Boolean);
+  return costs.length && costs.every(isTime) ? "Machine time a question" : "Cost a question";
+}
 
 /** An arm's row in the table of those that may answer. */
 export function armRow(model, ticked) {
   const { arm, measured } = model.trimtab;
   const box = el("input", { type: "checkbox", checked: ticked, value: model.id });
   const { score } = measured;
-  const known = score ? [el("b", {}, figure(score.value)), el("span", { className: "soft" }, ` [${figure(score.low)}–${figure(score.high)}]`)] : ["not measured"];
+  const known = score ? [el("b", {}, figure(score.value)), el("span", { className: "soft interval" }, ` [${figure(score.low)}–${figure(score.high)}]`)] : ["not measured"];
   return el(
     "tr",
     {},
@@ -73,12 +79,13 @@ export function armRow(model, ticked) {
 /** What was measured of an answer in this page, and what it costs, as pairs. */
 export function figures(answer) {
   const pairs = [];
-  const rate = (answer.tokens - 1) / (answer.last - answer.first);
+  const rate = (answer.tokens - 1) / (answer.last - answer.first); // the first token is there when the time begins
   if (answer.pieces > 1) pairs.push(["First text", duration(answer.first)]);
   pairs.push(["In all", duration(answer.seconds)]);
   if (answer.pieces > 1 && Number.isFinite(rate)) pairs.push(["Speed", `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`]);
   if (answer.tokens) pairs.push(["Length", `${answer.tokens} tokens${answer.cut ? ", cut" : ""}`]);
-  pairs.push(["Cost", price(answer.model.trimtab.measured.cost)]);
+  const { cost } = answer.model.trimtab.measured;
+  if (cost) pairs.push(["Cost", isTime(cost) ? `${price(cost)} machine time` : price(cost)]);
   return el("dl", { className: "figures" }, ...pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 }
 

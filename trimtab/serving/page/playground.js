@@ -1,6 +1,6 @@
 // The page: who answers, the conversation, what is said of the answers. All of it lives in memory and is gone with the page.
 import { ask, models, send } from "./asking.js";
-import { armRow, el, figures, icon, passages, probabilities, thumb } from "./drawing.js";
+import { armRow, costTitle, el, figures, icon, passages, probabilities, thumb } from "./drawing.js";
 
 const MOST = 6; // arms that answer at once
 const at = (id) => document.getElementById(id);
@@ -10,6 +10,7 @@ let arms = [];
 let running = null; // what stops the question that is being answered
 let asked = 0;
 
+const isTouched = () => matchMedia("(pointer: coarse)").matches;
 const boxes = () => [...at("arms").querySelectorAll("input[type=checkbox]")];
 const chosen = () => boxes().filter((box) => box.checked).map((box) => arms.find((model) => model.id === box.value));
 const tell = (text) => at("told").append(el("p", {}, text));
@@ -26,11 +27,10 @@ async function begin() {
   at("study").textContent = [...new Set(arms.map((model) => model.trimtab.version))].join(", ");
   if (first.trimtab.kind === "classify") at("question-label").textContent = "Text to label";
   at("arms").querySelector("tbody").append(...arms.map((model, place) => armRow(model, place < MOST)));
+  at("cost").textContent = costTitle(arms);
   at("arms").hidden = false;
-  if (arms.length > MOST) {
-    at("most").textContent = `${MOST} arms answer at once at most.`;
-    at("most").hidden = false;
-  }
+  if (!isTouched()) at("question").focus();
+  if (arms.length > MOST) at("most").textContent = `No more than ${MOST} answer at once.`;
   limit();
 }
 
@@ -92,7 +92,7 @@ function makeTurn(text, answering, blind) {
   for (const answer of answers) answer.parts = card(turn, answer);
   const grid = el("div", { className: answers.length > 4 ? "answers many" : "answers" }, ...answers.map((answer) => answer.parts.card));
   turn.compare = el("div", { className: "compare", role: "group", "aria-label": "Compare", hidden: true });
-  turn.element = el("section", { className: "turn", "aria-labelledby": heading.id }, heading, grid, turn.compare, turn.kept);
+  turn.element = el("section", { className: "turn", "aria-labelledby": heading.id }, heading, grid, el("div", { className: "verdict" }, turn.compare, turn.kept));
   return turn;
 }
 
@@ -245,7 +245,7 @@ function edit(turn, answer, opener) {
     const said = () => `the correction of ${called(turn, answer)}`;
     if (await judge(turn, "correct", [answer], { correction: field.value }, said)) close();
   });
-  parts.acts.after(parts.editor);
+  parts.acts.append(parts.editor);
   opener.setAttribute("aria-expanded", "true");
   field.focus();
 }
@@ -291,7 +291,7 @@ at("ask").addEventListener("submit", (event) => {
 at("question").addEventListener("input", fit);
 at("question").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.isComposing || event.shiftKey) return;
-  if (matchMedia("(pointer: coarse)").matches && !event.ctrlKey) return; // no Shift there for a new line
+  if (isTouched() && !event.ctrlKey) return; // no Shift there for a new line
   event.preventDefault();
   submit();
 });
@@ -306,5 +306,6 @@ at("anew").addEventListener("click", () => {
   at("question").focus();
 });
 at("arms").addEventListener("change", limit);
+new ResizeObserver(() => document.documentElement.style.setProperty("--ask", `${at("ask").offsetHeight}px`)).observe(at("ask"));
 
 begin();
