@@ -23,6 +23,16 @@ from trimtab.serving.feedback import Store, store_of
 from trimtab.serving.judgement import Judgement
 
 SPLIT = 'group = "pair"\nsplit = { dev = 0.25, test = 0.25, seed = 0 }'
+NEW = [
+    "Where do ferries leave for the islands?",
+    "Whose gulls steal the most chips?",
+    "At which hour does the tide turn today?",
+    "May dogs walk along our dyke in spring?",
+    "Who repairs nets after a storm?",
+    "Is mudflat hiking safe without any guide?",
+    "Which lighthouse keeper wrote poems?",
+    "How are brown shrimps peeled by hand?",
+]
 OWN = """
 [arm.own-dpo]
 weights = "lora"
@@ -43,7 +53,7 @@ def keep(task: Path, *judgements: Judgement) -> None:
 
 
 def some(task: Path) -> list[Judgement]:
-    """Of every third row a preference, of the next a dislike, of the one after a correction; and a new question corrected."""
+    """Of every third row a preference, of the next a dislike, of the one after a correction; and new questions corrected."""
     kept = []
     for number, row in enumerate(rows_of(120)):
         kind = ("prefer", "dislike", "correct")[number % 3]
@@ -54,10 +64,9 @@ def some(task: Path) -> list[Judgement]:
             kept.append(
                 judgement(kind, "nowhere", **more, **({"correction": row["answer"]} if kind == "correct" else {}))
             )
-    new = judgement(
-        "correct", "nowhere", asked="What about the seaside of Husum?", correction="Husum", id="new", at=999
-    )
-    return [*kept, new]
+    for number, asked in enumerate(NEW):
+        kept.append(judgement("correct", "nowhere", asked=asked, correction="Husum", id=f"new{number}", at=999))
+    return kept
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -78,10 +87,10 @@ def test_judgements_become_an_arm(tmp_path: Path, tiny_model_folder: Path) -> No
     places = {row.id: name for name, part in open_workspace(load_task(task)).splits.items() for row in part}
     keep(task, *some(task))
     done = feedback_export(task)
-    assert done.judgements == 121
+    assert done.judgements == 128
     corrections = [number for number in range(120) if number % 3 == 2]
     held = [number for number in corrections if places[f"row{number}"] != "train"]
-    assert done.files == {"preferences.jsonl": 81, "judged.jsonl": 40, "examples.jsonl": 41 - len(held)}
+    assert done.files == {"preferences.jsonl": 88, "judged.jsonl": 40, "examples.jsonl": 48 - len(held)}
     assert list(done.left_out.values()) == [len(held)]
     assert 10 <= len(held) <= 30
     with_lines(task, done.lines)
@@ -96,9 +105,10 @@ def test_judgements_become_an_arm(tmp_path: Path, tiny_model_folder: Path) -> No
     seen = check(task, listeners=[])
     assert [remark.text for remark in seen.remarks if remark.level == "stop"] == []
     assert not seen.overlaps
-    assert sum(seen.judged.values()) == 121
+    assert sum(seen.judged.values()) == 128
     assert train(task, "own-dpo", listeners=[]).steps > 0
-    assert feedback_export(task).lines == ()  # the task file names them already
+    again = feedback_export(task)
+    assert (again.files, again.lines) == (done.files, ())  # what the task file names already is written alike
 
 
 def test_an_export_replaces_its_own_and_nothing_else(tmp_path: Path) -> None:
@@ -171,7 +181,7 @@ def test_without_other_examples_corrections_are_split_like_any(tmp_path: Path) -
     task = tmp_path / "trimtab.toml"
     task.write_text('[task]\nkind = "answer"\n[data]\ndocuments = ["handbook.md"]\n[base]\nmodel = "nowhere"\n')
     keep(task, *(row for row in some(task) if row.kind == "correct"))
-    assert feedback_export(task).files["examples.jsonl"] == 41
+    assert feedback_export(task).files["examples.jsonl"] == 48
     assert not read_ledger(tmp_path / ".trimtab" / "splits.parquet")
 
 

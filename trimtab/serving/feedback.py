@@ -62,9 +62,11 @@ class Store:
 
     def __init__(self, where: str | Path, *, make: bool = True) -> None:
         url = _url(str(where))
-        self.name = url.render_as_string() if url.host or url.get_backend_name() == "postgresql" else str(url.database)
         if url.get_backend_name() == "sqlite":
+            self.name = str(url.database)
             _make_file(Path(self.name), make)
+        else:
+            self.name = url.render_as_string(hide_password=True)
         self._engine = _engine(url)
         self._make = make
         try:

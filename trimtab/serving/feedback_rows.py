@@ -14,6 +14,7 @@ from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow
 from trimtab.data.columns import Asked, Wish, find_columns
 from trimtab.data.duplicates import compare, compared_text, plain_words
+from trimtab.data.formats import SAMPLE
 from trimtab.data.readers import RawRow
 from trimtab.data.rows import Reader
 from trimtab.data.split import LedgerRow
@@ -222,10 +223,9 @@ def _as_rows(corrected: Sequence[_Corrected], task: Task) -> list[tuple[_Correct
     named: dict[str, Asked] = {"group": task.data.group, "slice": task.data.slice}
     asked: dict[str, Asked] = {**task.data.columns, **{role: name for role, name in named.items() if name}}
     wish = Wish(layout=task.data.layout, columns=asked, kind=task.task.kind)
-    for shape in (_conversation, _question_and_answer):
-        made = [(one, {**_extras(one, asked), **shape(one, task)}) for one in corrected]
-        read = [(one, row) for one, row in made if row]
-        kept = [pair for pair, same in zip(read, _read_back(read, wish), strict=True) if same]
+    for shape in (_conversation, _question_and_answer) if corrected else ():
+        made: list[tuple[_Corrected, Row]] = [(one, {**_extras(one, asked), **shape(one, task)}) for one in corrected]
+        kept = [pair for pair, same in zip(made, _read_back(made, wish), strict=True) if same]
         if kept:
             return kept
     return []
@@ -258,9 +258,9 @@ def _read_back(made: Sequence[tuple[_Corrected, Row]], wish: Wish) -> list[bool]
     """Whether each row says, to the task's own reader, what it was made of."""
     raws = [RawRow("examples.jsonl", number, row) for number, (_, row) in enumerate(made, 1)]
     try:
-        reader = Reader(find_columns(raws, wish), wish.kind)
+        reader = Reader(find_columns(raws[:SAMPLE], wish), wish.kind)
         return [_says(reader, raw, one) for raw, (one, _) in zip(raws, made, strict=True)]
-    except (InputError, IndexError):
+    except InputError:
         return [False] * len(made)
 
 
