@@ -57,7 +57,13 @@ def task(tmp_path_factory: pytest.TempPathFactory, writing_model: Path, tiny_emb
     kind = 'kind = "answer"\nmetric = "exact_match"\nunknown = "unknown"\noutput_tokens = 100'
     base = f'embedding = "{tiny_embedding_folder}"'
     return write_task(
-        folder, writing_model, ["prompt", "rag"], rows=rows_of(60), task=kind, data='documents = ["notes.md"]', base=base
+        folder,
+        writing_model,
+        ["prompt", "rag"],
+        rows=rows_of(60),
+        task=kind,
+        data='documents = ["notes.md"]',
+        base=base,
     )
 
 
@@ -208,7 +214,9 @@ def test_what_was_said_becomes_rows_and_an_arm(page: Page, task: Path) -> None:
     assert any(row["chosen"] == "Husum" for row in rows)
     text = task.read_text() + DPO
     for line in exported["lines"]:
-        text = re.sub(rf"^{line.partition(' = ')[0]} = .*\n", "", text, flags=re.M).replace("[data]\n", f"[data]\n{line}\n")
+        text = re.sub(rf"^{line.partition(' = ')[0]} = .*\n", "", text, flags=re.M).replace(
+            "[data]\n", f"[data]\n{line}\n"
+        )
     learning = task.with_name("learning.toml")
     learning.write_text(text)
     assert train(learning, "judged", listeners=[]).steps > 0

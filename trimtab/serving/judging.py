@@ -40,9 +40,7 @@ def _judgement(body: FeedbackRequest, desk: Desk) -> Judgement:
     answers = []
     for one in body.answers:
         served = desk.found(one.model)  # so that no client writes another arm's name, or another version's
-        answers.append(
-            ShownAnswer(arm=served.arm, version=served.version, text=one.text, passages=tuple(one.passages))
-        )
+        answers.append(ShownAnswer(arm=served.arm, version=served.version, text=one.text, passages=tuple(one.passages)))
     return Judgement(
         kind=body.kind,
         messages=tuple(Message(role=turn.role, content=turn.text) for turn in body.messages),
