@@ -51,6 +51,14 @@ def command(
         bool, typer.Option("--unequal", help="Serve even where answers do not come out as they were measured.")
     ] = False,
     log_texts: Annotated[bool, typer.Option("--log-texts", help="Write questions and answers into the log.")] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="Judgements: a file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db.",
+        ),
+    ] = None,
     allow: AllowOption = None,
 ) -> None:
     """Serve arms behind an OpenAI-compatible API, with a page to try and judge them.
@@ -97,6 +105,7 @@ def command(
         most=most,
         unequal=unequal,
         log_texts=log_texts,
+        store=store,
         allow=allow or (),
         on_ready=ready,
     )

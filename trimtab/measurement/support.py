@@ -34,6 +34,15 @@ def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "
     return (best,) if best is not None and shares[best] >= SUPPORT else ()
 
 
+def used_sentences(answer: str, passage: str) -> tuple[str, ...]:
+    """Of a passage that is cited for an answer the sentences that hold it, else those with its facts and any of its content words."""
+    whole = tuple(one for one in sentences(passage) if stands_in(one, answer))
+    if whole:
+        return whole
+    words = _content(answer)
+    return tuple(one for one in sentences_for(passage, answer) if words & _content(one))
+
+
 def _content(text: str) -> set[str]:
     """The words of a text that are no function words, and its numbers."""
     return {word for word in squad_normalised(text).split() if len(word) > FUNCTION_WORD or not word.isalpha()}

@@ -20,12 +20,21 @@ from trimtab.serving.access import COOKIE, Hosts, Keys
 from trimtab.serving.chat import chat_routes
 from trimtab.serving.decisions import decision_routes
 from trimtab.serving.desk import Desk, LeftError, Served, refusal
+from trimtab.serving.feedback import Store
 from trimtab.serving.gate import Admission, App, Gate, Refused
+from trimtab.serving.judging import judging_routes
 from trimtab.serving.meters import CONTENT_TYPE_LATEST, Log, Meters, Watch
 from trimtab.serving.schema import EmbeddingsRequest
 
 PAGE = Path(__file__).parent / "page"
-PAGE_FILES = {"playground.js": "text/javascript", "playground.css": "text/css", "door.js": "text/javascript"}
+PAGE_FILES = {
+    "playground.js": "text/javascript",
+    "asking.js": "text/javascript",
+    "drawing.js": "text/javascript",
+    "door.js": "text/javascript",
+    "playground.css": "text/css",
+    "mark.svg": "image/svg+xml",
+}
 COUNTED = (
     "/v1/chat/completions",
     "/v1/completions",
@@ -60,6 +69,7 @@ class Parts:
     state: State
     embedding: str
     embed: Embed
+    store: Store
 
 
 def build(parts: Parts) -> App:
@@ -67,6 +77,7 @@ def build(parts: Parts) -> App:
     app = FastAPI(title="Trimtab", version=trimtab.__version__, docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     app.include_router(chat_routes(parts.desk))
     app.include_router(decision_routes(parts.desk))
+    app.include_router(judging_routes(parts.desk, parts.store))
     _models(app, parts)
     _embeddings(app, parts)
     _health(app, parts)
@@ -94,15 +105,20 @@ def _models(app: FastAPI, parts: Parts) -> None:
 def card(served: Served) -> dict[str, Any]:
     """A model as clients list it, with what was measured of it."""
     result = served.result
-    known: dict[str, Any] = {"arm": served.arm, "version": served.version, "kind": served.kind}
+    look = {"family": served.family, "shape": served.shape}
+    known: dict[str, Any] = {"arm": served.arm, "version": served.version, "kind": served.kind, **look}
     measured: dict[str, Any] = {}
     if result is not None and result.score is not None:
         score = result.score
         measured = {
             "score": {"value": score.value, "low": score.low, "high": score.high, "n": score.n},
+            "latency_p50_ms": result.latency_p50_ms,
             "latency_p95_ms": result.latency_p95_ms,
             "calibration_error": result.extras.get("ece"),
         }
+        if result.cost is not None:
+            per_question = result.cost.total / served.questions
+            measured["cost"] = {"per_question": per_question, "currency": result.cost.currency}
     if served.equal is not None:
         measured["equal_answers"] = served.equal
     if served.labels:

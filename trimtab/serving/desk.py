@@ -15,6 +15,7 @@ from trimtab.arms.live import Event, Failed, Piece, Question, Reply, SaidToken
 from trimtab.base.errors import InputError, MissingError, RemoteError, TrimtabError, memory_ran_out
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
+from trimtab.reports.words import Family, Shape
 from trimtab.serving.gate import Refused
 from trimtab.serving.meters import Log, Meters
 from trimtab.serving.room import Room
@@ -24,7 +25,10 @@ LOOK = 0.25  # seconds between two looks at whether a client is still there
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """An arm as a model: `id` is TASK:ARM, `version` the study or run that its weights come from, `result` what was measured of it."""
+    """An arm as a model: `id` is TASK:ARM, `version` the study or run that its weights come from, `result` what was measured of it.
+
+    `family` and `shape` are its colour and its mark in the report; `questions` for how many its cost was worked out.
+    """
 
     id: str
     arm: str
@@ -33,6 +37,9 @@ class Served:
     labels: tuple[str, ...]
     room: Room
     created: int
+    family: Family
+    shape: Shape
+    questions: float
     result: ArmResult | None = None
     equal: float | None = None  # share of stored test answers that came out the same at the start
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimtab.arms.live import Reply, SaidToken
+from trimtab.measurement.support import used_sentences
 from trimtab.serving.desk import Served, Told
 
 
@@ -39,6 +40,7 @@ def known_of(served: Served, reply: Reply) -> dict[str, Any]:
                 "score": round(hit.score, 4),
                 "text": hit.passage.text,
                 "cited": hit.rank in reply.cited,
+                "used": used_sentences(reply.text, hit.passage.text) if hit.rank in reply.cited else (),
             }
             for hit in reply.hits
         ],

@@ -219,3 +219,33 @@ class DecisionsRequest(Asked):
 
     input: Text | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
     questions: Annotated[list[DecisionQuestion], Field(min_length=1, max_length=16)]
+
+
+class JudgedAnswer(BaseModel):
+    """An answer as it was shown: the model that gave it, and the ids of the passages that stood beside it."""
+
+    model: Name
+    text: Text
+    passages: Annotated[list[Name], Field(max_length=64)] = []
+
+
+class FeedbackTurn(Turn):
+    """A turn of what was judged; the task's instruction is no part of it."""
+
+    role: Literal["user", "assistant"]
+
+
+class FeedbackRequest(BaseModel):
+    """`POST /feedback`: what a user says of one answer (like, dislike, correct) or of several beside each other (prefer).
+
+    `chosen` is the number of the better answer, null where they are equally good; `blind`: nobody saw who gave them.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    kind: Literal["like", "dislike", "prefer", "correct"]
+    messages: Annotated[list[FeedbackTurn], Field(min_length=1, max_length=MOST_TURNS)]
+    answers: Annotated[list[JudgedAnswer], Field(min_length=1, max_length=16)]
+    chosen: Annotated[int, Field(ge=0)] | None = None
+    correction: Text | None = None
+    blind: bool = False
+    session: Annotated[str, Field(max_length=64)] | None = None

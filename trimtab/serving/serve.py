@@ -21,10 +21,12 @@ from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.base.visible import said
 from trimtab.data.documents import document_stamps, read_documents
 from trimtab.model.catalog import resolve
+from trimtab.reports.words import family, shape
 from trimtab.retrieval.embed import Embedder
 from trimtab.serving.access import Hosts, is_loopback, read_keys, start_token
 from trimtab.serving.app import Embed, Parts, State, build
 from trimtab.serving.desk import Desk, Served
+from trimtab.serving.feedback import store_of
 from trimtab.serving.gate import Admission
 from trimtab.serving.likeness import Stored, equal_share, stored_answers
 from trimtab.serving.listen import listening
@@ -64,6 +66,7 @@ def serve(
     most: int = 128,
     unequal: bool = False,
     log_texts: bool = False,
+    store: str | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
     on_ready: Callable[[Serving], None] | None = None,
@@ -73,7 +76,7 @@ def serve(
     Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
     that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
     test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
-    refuses unless `unequal`. `on_ready` is told once it answers.
+    refuses unless `unequal`. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. `on_ready` is told once it answers.
     Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
     """
     own = loaded(task)
@@ -90,6 +93,7 @@ def serve(
     with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
         bound = stack.enter_context(listening(host, port))
         port = bound.getsockname()[1]
+        judged = stack.enter_context(store_of(own, store))
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
         workspace = open_to_answer(own, rows=bool(own.data.examples))
         first = Session(workspace)
@@ -108,6 +112,7 @@ def serve(
             state=state,
             embedding=own.base.embedding,
             embed=_embed(own),
+            store=judged,
         )
         scheme = "https" if certificate else "http"
         address = f"{scheme}://{'[' + host + ']' if ':' in host else host}:{port}"
@@ -175,6 +180,9 @@ def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, room: Room) -> 
         labels=workspace.labels if task.task.kind == "classify" else (),
         room=room,
         created=int(time.time()),
+        family=family(arm),
+        shape=shape(arm.context),
+        questions=task.cost.questions_per_month * task.cost.horizon_months,
         result=saved.result if saved else None,
     )
 

@@ -1,0 +1,52 @@
+"""The route that takes judgements: what was judged comes from the page, who answered is filled in here."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from trimtab.base.errors import BusyError
+from trimtab.base.records import Message
+from trimtab.serving.desk import Desk, refusal
+from trimtab.serving.feedback import Store
+from trimtab.serving.gate import Refused
+from trimtab.serving.judgement import Judgement, ShownAnswer
+from trimtab.serving.schema import FeedbackRequest
+
+
+def judging_routes(desk: Desk, store: Store) -> APIRouter:
+    """`/feedback`."""
+    router = APIRouter()
+
+    @router.post("/feedback")
+    def feedback(body: FeedbackRequest) -> dict[str, str]:
+        """Keep a judgement; when this answers, it is on the disk. A plain function: the disk keeps no other request waiting."""
+        try:
+            judgement = _judgement(body, desk)
+            store.add(judgement)
+        except BusyError as error:
+            raise Refused(503, str(error), kind="server_error", code="busy", wait=1.0) from None
+        except (ValueError, ConnectionError) as error:
+            raise refusal(error) from None
+        except OSError as error:
+            problem = f"the judgement could not be kept ({error.strerror or type(error).__name__})"
+            raise Refused(507, problem, kind="server_error", code="store") from None
+        return {"id": judgement.id}
+
+    return router
+
+
+def _judgement(body: FeedbackRequest, desk: Desk) -> Judgement:
+    """As it is kept; raises Refused for an answer of a model that is not here, InputError for one that says nothing to learn from."""
+    answers = []
+    for one in body.answers:
+        served = desk.found(one.model)  # so that no client writes another arm's name, or another version's
+        answers.append(ShownAnswer(arm=served.arm, version=served.version, text=one.text, passages=tuple(one.passages)))
+    return Judgement(
+        kind=body.kind,
+        messages=tuple(Message(role=turn.role, content=turn.text) for turn in body.messages),
+        answers=tuple(answers),
+        chosen=body.chosen,
+        correction=body.correction,
+        blind=body.blind,
+        session=body.session,
+    )
