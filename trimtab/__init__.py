@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trimtab.studies.demo import demo
     from trimtab.studies.doctor import doctor
     from trimtab.studies.eval import eval
+    from trimtab.studies.export import export
     from trimtab.studies.init import init
     from trimtab.studies.runs import runs
     from trimtab.studies.study import study
@@ -23,7 +24,21 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggin
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read once, when torch is first imported; see decision 10
 
 __version__ = "0.1.0"
-__all__ = ["Task", "ask", "check", "demo", "doctor", "eval", "init", "load_task", "pull", "runs", "study", "train"]
+__all__ = [
+    "Task",
+    "ask",
+    "check",
+    "demo",
+    "doctor",
+    "eval",
+    "export",
+    "init",
+    "load_task",
+    "pull",
+    "runs",
+    "study",
+    "train",
+]
 
 _HOME = {
     "Task": "trimtab.base.task",
@@ -31,7 +46,7 @@ _HOME = {
     "pull": "trimtab.model.catalog",
     **{
         verb: f"trimtab.studies.{verb}"
-        for verb in ("ask", "check", "demo", "doctor", "eval", "init", "runs", "study", "train")
+        for verb in ("ask", "check", "demo", "doctor", "eval", "export", "init", "runs", "study", "train")
     },
 }
 

@@ -28,7 +28,7 @@ from trimtab.base.errors import (
 )
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
 from trimtab.base.visible import visible
-from trimtab.cli import ask, check, demo, doctor, eval, init, pull, runs, study, train
+from trimtab.cli import ask, check, demo, doctor, eval, export, init, pull, runs, study, train
 
 EPILOG = (
     "Exit codes: 0 done, 1 ran and the answer is no, 2 bad input or setting, 3 interrupted and resumable. "
@@ -145,5 +145,5 @@ def _with_resume_value(arguments: list[str]) -> list[str]:
     return [f"{word}=latest" if word == "--resume" and after.startswith("-") else word for word, after in pairs]
 
 
-for _verb in (init, pull, check, study, train, eval, ask, runs, demo, doctor):
+for _verb in (init, pull, check, study, train, eval, ask, export, runs, demo, doctor):
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
