@@ -5,12 +5,15 @@ Nothing of our own attention or engine is used here: it would prove itself. Shap
 
 from __future__ import annotations
 
-import copy
 import importlib.util
+import inspect
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +24,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    DynamicCache,
 )
 
 from trimtab.base.errors import PackageError
@@ -82,47 +86,72 @@ class InTransformers(Consumer):
 
     @torch.inference_mode()
     def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
-        """By `generate`."""
+        """By `generate`; behind virtual tokens token by token and without a cache.
+
+        PEFT's own `generate` loses count of the virtual tokens in its cache (seen with peft 0.21.2 on transformers 5.24.0).
+        """
+        if self.virtual:
+            return self._stepwise(ids, most, stops)
         asked = self._tensor(ids)
-        out = self.model.generate(
-            input_ids=asked,
-            attention_mask=torch.ones_like(asked),
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            repetition_penalty=1.0,
-            max_new_tokens=most,
-            eos_token_id=sorted(stops),
-            pad_token_id=min(stops),
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
+        with _hushed():
+            out = self.model.generate(
+                input_ids=asked,
+                attention_mask=torch.ones_like(asked),
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                repetition_penalty=1.0,
+                max_new_tokens=most,
+                eos_token_id=sorted(stops),
+                pad_token_id=min(stops),
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
         made = out.sequences[0].tolist()
         new = tuple(made[len(made) - len(out.logits) :])
         logits_TV = torch.stack([step[0] for step in out.logits]).float().log_softmax(-1)
-        return Written(text=self.tokenizer.decode(new, skip_special_tokens=True).strip(), ids=new, logits_TV=logits_TV)
+        return self._written(new, logits_TV)
+
+    def _stepwise(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
+        new: list[int] = []
+        steps: list[Tensor] = []
+        while len(new) < most and (not new or new[-1] not in stops):
+            steps.append(self._read([*ids, *new])[-1])
+            new.append(int(steps[-1].argmax()))
+        return self._written(tuple(new), torch.stack(steps).float().log_softmax(-1))
+
+    def _read(self, ids: Sequence[int]) -> Tensor:
+        """Logits of all tokens `[T, V]`, without a cache."""
+        with _hushed():
+            logits_TV: Tensor = self.model(input_ids=self._tensor(ids), use_cache=False).logits[0]
+        return logits_TV
+
+    def _written(self, new: tuple[int, ...], logits_TV: Tensor) -> Written:
+        text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
+        return Written(text=text, ids=new, logits_TV=logits_TV)
 
     @torch.inference_mode()
     def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
         """The prompt is read once, and each label behind it; behind virtual tokens each with the prompt."""
         longest = max(map(len, labels))
-        labels_LT = self._tensor([[*label, *[0] * (longest - len(label))] for label in labels])
         if self.virtual:
-            logits = [
-                self.model(input_ids=self._tensor([*ids, *label])).logits[0, -len(label) - 1 : -1] for label in labels
-            ]
+            rows = (self._read([*ids, *label]) for label in labels)
+            logits = [row[-len(label) - 1 : -1] for row, label in zip(rows, labels, strict=True)]
             return [
                 float(row.float().log_softmax(-1)[range(len(label)), list(label)].sum())
                 for row, label in zip(logits, labels, strict=True)
             ]
-        read = self.model(input_ids=self._tensor(ids), use_cache=True)
-        first_V, cache = read.logits[0, -1].float().log_softmax(-1), copy.deepcopy(read.past_key_values)
-        cache.batch_repeat_interleave(len(labels))
-        later_LTV = (
-            self.model(input_ids=labels_LT, past_key_values=cache, use_cache=True).logits.float().log_softmax(-1)
+        plain = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        named = "cache" if "cache" in inspect.signature(plain.forward).parameters else "past_key_values"
+        cache = DynamicCache(config=plain.config)
+        first_V = (
+            plain(input_ids=self._tensor(ids), use_cache=True, **{named: cache}).logits[0, -1].float().log_softmax(-1)
         )
+        cache.batch_repeat_interleave(len(labels))
+        labels_LT = self._tensor([[*label, *[0] * (longest - len(label))] for label in labels])
+        later_LTV = plain(input_ids=labels_LT, use_cache=True, **{named: cache}).logits.float().log_softmax(-1)
         return [
             float(first_V[label[0]] + sum(later_LTV[row, at, token] for at, token in enumerate(label[1:])))
             for row, label in enumerate(labels)
@@ -179,6 +208,14 @@ class InLlamaCpp(Consumer):
         raise NotImplementedError
 
 
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Inside, what libraries remark on each other, and their bars, are not heard; what goes wrong is raised."""
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
 def has_llama_cpp() -> bool:
     """Whether llama-cpp-python is installed."""
     return importlib.util.find_spec("llama_cpp") is not None
@@ -207,7 +244,7 @@ def load_back(
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
     name = f"transformers {version('transformers')}"
-    with told(folder, f"{name} cannot load it", AGAIN):
+    with told(folder, f"{name} cannot load it", AGAIN), _hushed():
         if format == "gguf":
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, **common)
             model = kind.from_pretrained(folder, gguf_file=gguf_file, dtype=DTYPES[precision], **common)

@@ -107,6 +107,8 @@ def write_merged(base: Base, folder: Path, *, stops: Sequence[int], template: st
     save_torch_state_dict(
         {name: value.cpu().contiguous() for name, value in weights.items()}, folder, max_shard_size=SHARD
     )
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes files that only their owner may read
     write_json(folder / CONFIG, settings)
     if head is None:
         begin = base.model.config.bos_token_id
