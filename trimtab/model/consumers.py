@@ -5,6 +5,7 @@ Nothing of our own attention or engine is used here: it would prove itself. Shap
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import warnings
@@ -29,7 +30,6 @@ from transformers import (
 
 from trimtab.base.errors import PackageError
 from trimtab.model.load import DTYPES, told
-from trimtab.model.peft_format import CONFIG_FILE
 
 Turns = Sequence[Mapping[str, str]]
 AGAIN = "export it again; where it stays so, report it"
@@ -176,18 +176,16 @@ class InLlamaCpp(Consumer):
     def __init__(self, file: Path, tokens: int) -> None:
         if not has_llama_cpp():
             raise PackageError("llama-cpp-python", None, "asking a GGUF file through llama.cpp")
-        import llama_cpp
-
         self.name = f"llama-cpp-python {version('llama_cpp_python')}"
-        self._llama = llama_cpp.Llama(model_path=str(file), n_ctx=tokens, logits_all=False, verbose=False, seed=0)
-        self._file = file
+        self._llama = importlib.import_module("llama_cpp").Llama(
+            model_path=str(file), n_ctx=tokens, logits_all=False, verbose=False, seed=0
+        )
 
     def prompt(self, turns: Turns) -> tuple[int, ...]:
         """By the file's own template and tokenizer."""
-        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
+        chat = importlib.import_module("llama_cpp.llama_chat_format")
         metadata = self._llama.metadata
-        formatter = Jinja2ChatFormatter(
+        formatter = chat.Jinja2ChatFormatter(
             template=metadata["tokenizer.chat_template"], eos_token="", bos_token="", add_generation_prompt=True
         )
         text = formatter(messages=list(turns)).prompt
@@ -237,10 +235,8 @@ def load_back(
 ) -> InTransformers:
     """What lies in `folder`, loaded by transformers in this precision; `base` is where an adapter's base model lies.
 
-    Raises InputError where the consumer cannot read it, PackageError where PEFT is not installed.
+    Raises InputError where the consumer cannot read it.
     """
-    if format == "peft" and not has_peft():
-        raise PackageError("peft", None, "proving an adapter")
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
     name = f"transformers {version('transformers')}"
@@ -259,8 +255,3 @@ def load_back(
         model = kind.from_pretrained(base, config=config, dtype=DTYPES[precision], use_safetensors=True, **common)
         adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
         return InTransformers(adapted, tokenizer, f"peft {version('peft')} on {name}")
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter of PEFT."""
-    return (folder / CONFIG_FILE).is_file()

@@ -18,7 +18,7 @@ from trimtab.arms.saved import SavedArm, find_saved, latest_winner, read_run, re
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
-from trimtab.base.errors import InputError, MissingError
+from trimtab.base.errors import InputError, MissingError, PackageError
 from trimtab.base.files import read_object
 from trimtab.base.grammar import HEAD, is_trained, method_of
 from trimtab.base.machine import folder_bytes
@@ -28,7 +28,7 @@ from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.model.adapters import VIRTUAL
 from trimtab.model.classifier import Head, load_head
-from trimtab.model.consumers import InLlamaCpp, InTransformers, has_llama_cpp, load_back
+from trimtab.model.consumers import InLlamaCpp, InTransformers, has_llama_cpp, has_peft, load_back
 from trimtab.model.export import (
     plain_config,
     plain_weights,
@@ -176,6 +176,8 @@ def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) ->
     if format == "peft" and not is_trained(arm):
         problem = f"arm {arm.name} trained nothing, so there is no adapter"
         raise InputError(problem, "export it as merged, which is the base model, or as bundle", field="format")
+    if format == "peft" and not has_peft():
+        raise PackageError("peft", "export", "proving an adapter")
     if format == "gguf" and HEAD in arm.stages:
         problem = f"arm {arm.name} answers by a classification head, which GGUF does not hold for this architecture"
         raise InputError(problem, "export it as merged or peft", field="format")
