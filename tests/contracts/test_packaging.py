@@ -24,7 +24,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # Declared though no line of ours imports it: why.
 INDIRECT = {
     "accelerate": "transformers refuses to read quantised weights without it, and declares it nowhere",
-    "gguf": "transformers imports it to read the catalogue's quantised weights, and declares it nowhere",
     "lxml-html-clean": "trafilatura imports it; the extra of lxml that asks for it is gone from newer ones",
 }
 # A path that exists on one machine: somebody's home, a mount, a build folder.

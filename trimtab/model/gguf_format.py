@@ -7,6 +7,7 @@ change places (`permuted`). Shapes: H heads, O rows of a weight, I its columns.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def write_gguf(
     require_writable(config, weights, tokenizer)
     quantised, file_type = KINDS[kind]
     with replacing(path) as beside:
-        writer = gguf.GGUFWriter(beside, ARCHITECTURE, use_temp_file=True)
+        writer = gguf.GGUFWriter(beside, ARCHITECTURE)
         try:
             writer.add_name(name or path.stem)
             writer.add_file_type(file_type)
@@ -126,12 +127,15 @@ def write_gguf(
                 int(config["num_attention_heads"]),
                 int(config.get("num_key_value_heads") or config["num_attention_heads"]),
             )
+            held = {own: _held(own, value, quantised) for own, value in weights.items()}
             for own, value in weights.items():
-                data, held = _converted(own, value, heads, quantised)
-                writer.add_tensor(_name(own), data, raw_dtype=held)
+                size = math.prod(gguf.quants.quant_shape_to_byte_shape(value.shape, held[own]))
+                writer.add_tensor_info(_name(own), value.shape, np.dtype(np.float32), size, raw_dtype=held[own])
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
+            writer.write_ti_data_to_file()
+            for own, value in weights.items():  # one at a time: a large model is not held twice
+                writer.write_tensor_data(_converted(own, value, heads, held[own]))
         finally:
             writer.close()
 
@@ -159,23 +163,24 @@ def _name(own: str) -> str:
     return f"{_NAMES[body]}.{end}"
 
 
-def _converted(
-    own: str, value: Tensor, heads: tuple[int, int], quantised: gguf.GGMLQuantizationType
-) -> tuple[Any, gguf.GGMLQuantizationType]:
-    """The numbers of a weight as they lie in the file, and in which type."""
+def _held(own: str, value: Tensor, quantised: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
+    """The type that a weight has in the file."""
+    if value.dim() < 2:
+        return gguf.GGMLQuantizationType.F32
+    if quantised in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16):
+        return quantised
+    if value.shape[-1] % BLOCK:
+        return gguf.GGMLQuantizationType.F16
+    outer = "embed_tokens" in own or own.startswith("lm_head.")
+    return gguf.GGMLQuantizationType.Q8_0 if outer else quantised
+
+
+def _converted(own: str, value: Tensor, heads: tuple[int, int], held: gguf.GGMLQuantizationType) -> Any:
+    """The numbers of a weight as they lie in the file."""
     data = value.detach().float().cpu().numpy()
-    if data.ndim < 2:
-        return data, gguf.GGMLQuantizationType.F32
     if ".q_proj." in own or ".k_proj." in own:
         data = permuted(data, heads[0] if ".q_proj." in own else heads[1])
-    held = quantised
-    floats = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16)
-    if held not in floats:
-        if "embed_tokens" in own or own.startswith("lm_head."):
-            held = gguf.GGMLQuantizationType.Q8_0
-        if data.shape[-1] % BLOCK:
-            held = gguf.GGMLQuantizationType.F16
-    return gguf.quants.quantize(np.ascontiguousarray(data), held), held
+    return gguf.quants.quantize(np.ascontiguousarray(data), held)
 
 
 def _add_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
