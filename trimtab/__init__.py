@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trimtab.studies.demo import demo
     from trimtab.studies.doctor import doctor
     from trimtab.studies.eval import eval
+    from trimtab.studies.export import export
     from trimtab.studies.init import init
     from trimtab.studies.runs import runs
     from trimtab.studies.study import study
@@ -32,6 +33,7 @@ __all__ = [
     "demo",
     "doctor",
     "eval",
+    "export",
     "feedback_export",
     "init",
     "load_task",
@@ -50,7 +52,7 @@ _HOME = {
     "serve": "trimtab.serving.serve",
     **{
         verb: f"trimtab.studies.{verb}"
-        for verb in ("ask", "check", "demo", "doctor", "eval", "init", "runs", "study", "train")
+        for verb in ("ask", "check", "demo", "doctor", "eval", "export", "init", "runs", "study", "train")
     },
 }
 

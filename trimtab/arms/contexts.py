@@ -96,14 +96,18 @@ class PromptBuilder:
     """Builds the prompts of a context. The same function serves training, evaluation and asking.
 
     `fits`: what the base model's context does not hold is left out; an endpoint's length is not known, so nothing is there.
+    `shots`: the fixed ones, where they were drawn before.
     """
 
-    def __init__(self, session: Session, context: Context, *, fits: bool = True) -> None:
+    def __init__(
+        self, session: Session, context: Context, *, fits: bool = True, shots: Sequence[Example] | None = None
+    ) -> None:
         self.session, self.context, self.fits = session, context, fits
         own = session.task.task.instruction
-        self._instruction = own if context.instruction is None else context.instruction
+        self.instruction = own if context.instruction is None else context.instruction
         pool = session.workspace.splits["train"]
-        self._fixed = fixed_shots(pool, context.shots, context.draw) if context.shot_kind == "few-shot" else []
+        drawn = fixed_shots(pool, context.shots, context.draw) if shots is None else list(shots)
+        self.fixed = tuple(drawn) if context.shot_kind == "few-shot" else ()
         self._near = NearestShots(session, pool) if context.shot_kind == "nearest-shots" else None
         self._shown: dict[str, Shot] = {}
 
@@ -130,7 +134,7 @@ class PromptBuilder:
         if self._near:
             rows = self._near(examples, self.context.shots)
         else:
-            rows = [[shot for shot in self._fixed if shot.input != example.input] for example in examples]
+            rows = [[shot for shot in self.fixed if shot.input != example.input] for example in examples]
         self._show(shot for row in rows for shot in row)
         return [[self._shown[shot.id] for shot in row] for row in rows]
 
@@ -199,7 +203,7 @@ class PromptBuilder:
         """The prompt with as much of the context as the model takes: passages go before shots do, the least alike first."""
         shots, hits = list(shots), list(hits)
         while True:
-            prompt = compose(example, self._instruction, shots, hits)
+            prompt = compose(example, self.instruction, shots, hits)
             if not self.fits or not (shots or hits) or self._has_room(prompt):
                 return prompt
             if hits:

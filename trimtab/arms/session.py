@@ -45,11 +45,11 @@ ANSWER_MARGIN = 8  # tokens beyond the longest reference
 class Session:
     """Models and index of one task, each loaded once, when first needed; arms put their weights onto the one base in turn."""
 
-    def __init__(self, workspace: Workspace, precision: str | None = None) -> None:
+    def __init__(self, workspace: Workspace, precision: str | None = None, *, base: Base | None = None) -> None:
         self.workspace, self.task = workspace, workspace.task
         self._asked_precision = precision or workspace.task.base.precision
         self.proposals = Proposals()  # instructions that an endpoint proposed, tried beside the rewordings
-        self._base: Base | None = None
+        self._base = base  # one that is loaded already, or None
         self._hits: dict[tuple[int, float, bool, str], tuple[Hit, ...]] = {}
         self._indexes: dict[int, Index] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}

@@ -102,6 +102,19 @@ class Output:
 
         self.show(result, render)
 
+    def exported(self, result: Any) -> None:
+        """Print what the proof of an export found, a line a consumer, what could not be written, and where it lies."""
+
+        def render(console: Console) -> None:
+            for proof in result.proofs:
+                console.print(proof.sentence, style="bold", markup=False, highlight=False)
+            for note in result.notes:
+                console.print(note, markup=False, highlight=False)
+            size = f"{result.bytes / 1e6:,.1f} MB"
+            console.print(f"{result.arm} as {result.format}, {size}: {result.folder}", markup=False, highlight=False)
+
+        self.show(result, render)
+
     def answer(self, result: Any, *, indent: int | None = 2) -> None:
         """Print an answer and what it was given; JSON without `indent` is one line, for one of many."""
 

@@ -94,6 +94,24 @@ class ChatEncoder:
         self._strips = " probe " not in self._render(["user"], [" probe "], True)
         self._system = self._takes_system()
 
+    @property
+    def chat_template(self) -> str:
+        """The template that prompts are built by, as transformers and llama.cpp read one; a plain one says its own tokens."""
+        if self._plain is None:
+            template: str = self.tokenizer.get_chat_template()
+            return template
+        begin, end = self.tokenizer.bos_token if self._begin else "", self.tokenizer.eos_token or ""
+        return f"{{% set bos = {json.dumps(begin)} %}}{{% set eos = {json.dumps(end)} %}}{self._plain}"
+
+    @property
+    def takes_system(self) -> bool:
+        """Whether the template has a system turn."""
+        return self._system
+
+    def turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        """The turns as the template takes them, which is how another program has to hand them to it."""
+        return [{"role": role, "content": text} for role, text in zip(*self._prepare(messages), strict=True)]
+
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids up to where the answer begins."""
         return self._asked(messages)[0]
@@ -160,25 +178,30 @@ class ChatEncoder:
     def _template(self, roles: tuple[str, ...], ask: bool) -> tuple[Frame, ...]:
         """What the template puts before, between and after the contents of turns with these roles."""
         if (roles, ask) not in self._frames:
-            marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
-            rest, pieces = self._render(roles, marks, ask), []
-            for mark in marks:
-                piece, found, rest = rest.partition(mark)
-                if not found:
-                    raise InputError(
-                        f"the chat template drops a turn of the roles {', '.join(roles)}",
-                        "use another base model or row layout",
-                    )
-                pieces.append(piece)
+            pieces = self.pieces(roles, ask)
             # The blank of "[INST] " is part of the first word's token; the one where the answer begins stays.
-            leads = [" " if piece.endswith(" ") else "" for piece in pieces] + [""]
+            leads = [" " if piece.endswith(" ") else "" for piece in pieces[:-1]] + [""]
             if len(self._frames) >= MOST_FRAMES:
                 self._frames.clear()  # a server's clients choose the roles
             self._frames[roles, ask] = tuple(
                 Frame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
-                for piece, lead in zip([*pieces, rest], leads, strict=True)
+                for piece, lead in zip(pieces, leads, strict=True)
             )
         return self._frames[roles, ask]
+
+    def pieces(self, roles: Sequence[str], ask: bool) -> tuple[str, ...]:
+        """The text before, between and after the contents of turns with these roles; raises InputError where a turn is dropped."""
+        marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
+        rest, pieces = self._render(roles, marks, ask), []
+        for mark in marks:
+            piece, found, rest = rest.partition(mark)
+            if not found:
+                raise InputError(
+                    f"the chat template drops a turn of the roles {', '.join(roles)}",
+                    "use another base model or row layout",
+                )
+            pieces.append(piece)
+        return (*pieces, rest)
 
     def _ids(self, piece: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(piece, add_special_tokens=False)["input_ids"]) if piece else ()

@@ -86,6 +86,11 @@ class Index:
                 self.refresh()
         return changes
 
+    def copy_to(self, folder: Path) -> None:
+        """Copy the table and its pointer, and no other, into `folder`, where the same settings open it."""
+        shutil.copytree(self._place, folder / self._place.name)
+        shutil.copyfile(self._pointer, folder / self._pointer.name)
+
     def missing(self, documents: Sequence[Document]) -> list[str]:
         """The texts that an update to `documents` would embed."""
         if not _compare(self._digests, {document.id: document.digest for document in documents}):

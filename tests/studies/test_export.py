@@ -1,0 +1,198 @@
+"""`export`: what is written answers like the arm that was measured, is refused where it cannot, and is found out where it does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from study_tasks import CLASSIFY, LABELLED, QUICK, folder_of, write_task
+
+from trimtab import export, study, train
+from trimtab.arms.answerers import ready
+from trimtab.arms.contexts import context_for
+from trimtab.arms.saved import find_saved
+from trimtab.arms.session import open_session
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.task import load_task, parse_arm
+from trimtab.measurement.evaluate import load_answers
+from trimtab.model.consumers import load_back
+from trimtab.studies.proof import Asked, by_text, prove
+
+HEADED = '[arm.headed]\nweights = "lora"\nstages = ["head"]\nepochs = 1\n'
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Path:
+    """A task whose arm `quick` was trained."""
+    file = write_task(tmp_path_factory.mktemp("task"), tiny_model_folder, ["prompt", "quick"], more=QUICK)
+    train(file, "quick", listeners=[])
+    return file
+
+
+@pytest.mark.parametrize("format", ["peft", "merged"])
+def test_a_trained_arm_is_written_and_answers_as_measured(format: Any, task: Path, tmp_path: Path) -> None:
+    result = export(task, "quick", format=format, out=tmp_path / "out", listeners=[])
+    (proof,) = result.proofs
+    assert result.holds
+    assert proof.claimed
+    assert (proof.same + proof.ties, proof.differ) == (proof.questions, 0)
+    assert proof.same >= proof.questions - 1
+    assert proof.same_prompts == proof.questions == 15
+    assert proof.consumer.startswith("peft" if format == "peft" else "transformers")
+    kept = json.loads((tmp_path / "out" / "proof.json").read_text())
+    assert kept["proofs"][0]["same"] == proof.same
+    assert (tmp_path / "out" / "README.md").read_text().startswith("---\n")
+    assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize(("quantize", "claimed"), [("f32", True), ("f16", False), ("q4_0", False)])
+def test_gguf_claims_equal_answers_only_where_the_numbers_are_equal(
+    quantize: str, claimed: bool, task: Path, tmp_path: Path
+) -> None:
+    result = export(task, "quick", format="gguf", quantize=quantize, out=tmp_path / "out", listeners=[])
+    proof = result.proofs[0]
+    assert proof.claimed is claimed
+    assert proof.lost is not None
+    assert proof.lost.low <= proof.lost.score <= proof.lost.high
+    assert proof.agreement.low <= proof.agreement.value <= proof.agreement.high
+    if claimed:
+        assert proof.differ == 0
+    text = (tmp_path / "out" / "Modelfile").read_text()
+    assert text.startswith("FROM ./model.gguf\n")
+    assert 'SYSTEM """Which city?"""' in text
+
+
+def test_the_winner_is_exported_unless_an_arm_is_named(tiny_model_folder: Path, tmp_path: Path) -> None:
+    file = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    with pytest.raises(MissingError, match="no study has shown a winner; name an arm"):
+        export(file, format="merged", out=tmp_path / "out")
+    study(file, listeners=[])
+    result = export(file, "prompt", format="merged", out=tmp_path / "out", listeners=[])
+    assert (result.arm, result.holds) == ("prompt", True)
+    measured = load_answers(folder_of(file) / "arms" / "prompt" / "answers.parquet")
+    assert result.proofs[0].questions == len(measured)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "opened 2 times" in card
+
+
+def test_labels_are_chosen_and_heads_read_as_measured(tiny_model_folder: Path, tmp_path: Path) -> None:
+    file = write_task(
+        *(tmp_path, tiny_model_folder, ["prompt", "quick", "headed"]),
+        task=CLASSIFY,
+        data=LABELLED,
+        more=QUICK + HEADED,
+    )
+    for arm in ("quick", "headed"):
+        train(file, arm, listeners=[])
+        for format in ("peft", "merged"):
+            result = export(file, arm, format=format, out=tmp_path / f"{arm}-{format}", listeners=[])
+            (proof,) = result.proofs
+            assert (result.holds, proof.what, proof.claimed) == (True, "labels", True)
+            assert proof.same >= proof.questions - 1
+    settings = json.loads((tmp_path / "headed-merged" / "config.json").read_text())
+    assert settings["architectures"] == ["LlamaForSequenceClassification"]
+    assert "Aalen" in settings["label2id"]
+    with pytest.raises(InputError, match="classification head"):
+        export(file, "headed", format="gguf", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("soft-prompt", CLASSIFY), ("prefix", 'kind = "answer"\noutput_tokens = 6')]
+)
+def test_virtual_tokens_are_proven_through_peft_alone(
+    method: str, kind: str, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    more = f'[arm.soft]\nweights = "{method}"\nepochs = 1\n'
+    file = write_task(tmp_path, tiny_model_folder, ["prompt", "soft"], task=kind, more=more)
+    train(file, "soft", listeners=[])
+    assert export(file, "soft", format="peft", out=tmp_path / "peft", listeners=[]).holds
+    with pytest.raises(InputError, match="virtual tokens stand before the prompt"):
+        export(file, "soft", format="merged", out=tmp_path / "merged", listeners=[])
+    assert not (tmp_path / "merged").exists()
+    assert not list(tmp_path.glob(".merged*"))
+
+
+@pytest.mark.parametrize("arm", ["rag", "rag+few-shot", "nearest-shots"])
+def test_a_bundle_builds_the_same_prompts(
+    arm: str, tiny_model_folder: Path, tiny_embedding_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "documents").mkdir()
+    for name in ("Aalen", "Bonn", "Celle"):
+        (tmp_path / "documents" / f"{name}.md").write_text(f"# {name}\nThe bridge of {name} is old.\n")
+    file = write_task(
+        *(tmp_path, tiny_model_folder, [arm]),
+        data='documents = ["documents/"]\nleakage = "report"',
+        base=f'embedding = "{tiny_embedding_folder}"',
+    )
+    result = export(file, arm, format="bundle", out=tmp_path / "out", listeners=[])
+    (proof,) = result.proofs
+    assert (result.holds, proof.what, proof.same) == (True, "prompts", 15)
+    kept = json.loads((tmp_path / "out" / "bundle.json").read_text())
+    assert kept["prompt"][-1]["content"].endswith("{question}")
+    assert str(tmp_path) not in (tmp_path / "out" / "bundle.json").read_text().replace(str(tiny_embedding_folder), "")
+    test = {item.id for item in open_workspace(load_task(file)).splits["test"]}
+    shots = tmp_path / "out" / "shots.json"
+    shown = {shot["id"] for shot in json.loads(shots.read_text())["shots"]} if shots.is_file() else set()
+    assert not shown & test
+    assert bool(shown) is ("shots" in arm or "shot" in arm)
+
+
+def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path: Path) -> None:
+    export(task, "quick", format="merged", out=tmp_path / "out", listeners=[])
+    own = load_task(task)
+    arm = parse_arm("quick", own)
+    saved = find_saved(own, arm)
+    assert saved is not None
+    session = open_session(open_workspace(own))
+    examples = session.part("test", 100)
+    with ready(session, arm, context_for(arm, saved.chosen), saved.folder) as able:
+        prompts = able.builder.prompts(examples)
+        asked = Asked(task=own, examples=examples, prompts=prompts, measured=able.many(prompts))
+    consumer = load_back(tmp_path / "out", "merged", precision="fp32", base=session.base_folder)
+    common: dict[str, Any] = {"claimed": True, "own_ids": False, "step": lambda *_: None}
+    assert prove(session, asked, consumer, by_text(session, consumer), **common).holds
+    with torch.no_grad():
+        for value in consumer.model.parameters():
+            value += 0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+    proof = prove(session, asked, consumer, by_text(session, consumer), **common)
+    assert not proof.holds
+    assert proof.differ > 5
+    assert f"{proof.differ} of 15 answers differ from those measured" in proof.sentence
+    rewritten = [replace(one, text="something else") for one in asked.measured]
+    lost = prove(session, replace(asked, measured=rewritten), consumer, by_text(session, consumer), **common)
+    assert lost.same == 0
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes", "problem"),
+    [
+        ("prompt", {"format": "peft"}, "trained nothing, so there is no adapter; export it as merged"),
+        ("quick", {"format": "zip"}, "unknown format 'zip'; use one of: peft, merged, gguf, bundle"),
+        ("quick", {"format": "merged", "quantize": "q8_0"}, "quantize is for gguf"),
+        ("quick", {"format": "gguf", "quantize": "q4_k_m"}, "cannot write 'q4_k_m'; use one of: f32, f16"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(
+    arm: str, changes: dict[str, Any], problem: str, task: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        export(task, arm, out=tmp_path / "out", **changes)
+
+
+def test_nothing_is_overwritten(task: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="nothing is overwritten"):
+        export(task, "quick", format="merged", out=tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_an_untrained_arm_says_how_it_is_made(tiny_model_folder: Path, tmp_path: Path) -> None:
+    file = write_task(tmp_path, tiny_model_folder, ["prompt", "lora"])
+    with pytest.raises(MissingError, match="no trained weights yet; make them with: trimtab train lora"):
+        export(file, "lora", format="merged", out=tmp_path / "out", listeners=[])

@@ -1,0 +1,66 @@
+"""`trimtab export`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption, loaded
+from trimtab.cli.output import Output
+
+
+class Format(StrEnum):
+    """What an arm can be written as."""
+
+    peft = "peft"
+    merged = "merged"
+    gguf = "gguf"
+    bundle = "bundle"
+
+
+def command(
+    format: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="peft: the adapter; merged: a model of transformers; gguf: for llama.cpp and Ollama; bundle: what prompts are built from.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new or empty folder.")],
+    arm: Annotated[
+        str | None, typer.Argument(metavar="[ARM]", help="The winner of the newest study unless given.")
+    ] = None,
+    task: TaskOption = DEFAULT_TASK,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            "--quantize", metavar="TYPE", help="Of gguf: f32, f16 (the usual), bf16, q8_0, q5_1, q5_0, q4_1 or q4_0."
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="ID", help="A run of `trimtab train`; the newest unless given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write an arm as files that others load, and prove that they answer like the arm that was measured.
+
+    Up to 100 test questions are asked of what was written, through PEFT, transformers or llama.cpp. Exits 1 where the answers
+    differ. The folder gets a model card (README.md) and the figures of the proof (proof.json).
+
+    \b
+    Example:
+      trimtab export --format merged --out model
+      trimtab export lora --format gguf --quantize q8_0 --out model-q8
+    """
+    with Output(as_json) as output:
+        own = loaded(task)
+        from trimtab.studies.export import export
+
+        result = export(own, arm, format=format.value, out=out, quantize=quantize, run=run)
+        output.exported(result)
+    if not result.holds:
+        raise typer.Exit(EXIT_NO)

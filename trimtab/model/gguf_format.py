@@ -1,0 +1,231 @@
+"""A model of the Llama architecture as one GGUF file, as llama.cpp, Ollama and transformers read it.
+
+llama.cpp turns pairs of neighbouring numbers where transformers turns a half against the other, so the rows of queries and keys
+change places (`permuted`). Shapes: H heads, O rows of a weight, I its columns.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import replacing
+
+ARCHITECTURE = "llama"
+KINDS: Mapping[str, tuple[gguf.GGMLQuantizationType, gguf.LlamaFileType]] = {
+    "f32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+    "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "bf16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
+    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    "q5_1": (gguf.GGMLQuantizationType.Q5_1, gguf.LlamaFileType.MOSTLY_Q5_1),
+    "q5_0": (gguf.GGMLQuantizationType.Q5_0, gguf.LlamaFileType.MOSTLY_Q5_0),
+    "q4_1": (gguf.GGMLQuantizationType.Q4_1, gguf.LlamaFileType.MOSTLY_Q4_1),
+    "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
+}
+"""What the `gguf` package can write; K-quants it can only read."""
+FLOATS = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+BLOCK = 32  # numbers that share a scale
+_OTHER = "export it as merged, and convert that with llama.cpp's own convert_hf_to_gguf.py"
+_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    **{f"self_attn.{one}_proj": f"attn_{one}" for one in "qkv"},
+    "self_attn.o_proj": "attn_output",
+    **{f"mlp.{one}_proj": f"ffn_{one}" for one in ("gate", "up", "down")},
+}
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+NORMAL, CONTROL, USER_DEFINED, UNUSED = (
+    int(kind)
+    for kind in (gguf.TokenType.NORMAL, gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED, gguf.TokenType.UNUSED)
+)
+
+
+def require_writable(config: Mapping[str, Any], weights: Mapping[str, Any], tokenizer: Any) -> None:
+    """Raise InputError for what this file cannot say: another architecture, scaled positions, biases, another kind of tokenizer."""
+    kind = config.get("model_type")
+    if kind != ARCHITECTURE:
+        raise InputError(f"GGUF is written for the architecture 'llama', and this is {kind!r}", _OTHER, field="format")
+    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    scaled = rope.get("rope_type", "default")
+    if scaled != "default":
+        raise InputError(f"GGUF is not written with positions scaled as {scaled!r}", _OTHER, field="format")
+    biased = next((name for name in weights if name.endswith(".bias")), None)
+    if biased:
+        raise InputError(f"GGUF is written for a Llama without biases, and this has {biased}", _OTHER, field="format")
+    split_of(tokenizer)
+
+
+def split_of(tokenizer: Any) -> str:
+    """llama.cpp's name for how a byte-level tokenizer splits text before it merges; raises InputError for one that has none here."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError("GGUF is written from a tokenizer.json, and there is none", _OTHER, field="format")
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    model, before = parts["model"], parts["pre_tokenizer"] or {}
+    steps = before.get("pretokenizers", [before]) if before else []
+    kinds = tuple(step.get("type") for step in steps)
+    plain = model["type"] == "BPE" and not model.get("byte_fallback") and kinds[-1:] == ("ByteLevel",)
+    spaced = plain and steps[-1].get("add_prefix_space")
+    whole, found = bool(model.get("ignore_merges")), None
+    if plain and not spaced and parts["normalizer"] is None:
+        if kinds == ("ByteLevel",) and steps[0].get("use_regex", True) and not whole:
+            found = "gpt-2"
+        elif kinds == ("Digits", "ByteLevel") and steps[0].get("individual_digits") and not whole:
+            found = "smollm"
+        elif kinds == ("Split", "ByteLevel") and steps[0]["pattern"].get("Regex") == _LLAMA3 and whole:
+            found = "llama-bpe"
+    if found is None:
+        problem = "GGUF is written for tokenizers that split bytes as GPT-2, SmolLM or Llama 3 do, and this is another"
+        raise InputError(problem, _OTHER, field="format")
+    return found
+
+
+def write_gguf(
+    path: Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    tokenizer: Any,
+    *,
+    template: str,
+    end: int,
+    kind: str = "f16",
+    name: str = "",
+) -> None:
+    """Write the file whole or not at all; `config` is that of transformers, `kind` one of KINDS, `end` the token that ends an answer.
+
+    Norms stay float32. Rows that no block of 32 divides stay f16, and below 8 bits the embeddings and the output get 8. The begin
+    token is never added by who reads the file: the template writes it where the prompts that were measured have one.
+    Raises InputError for a model that `require_writable` refuses.
+    """
+    require_writable(config, weights, tokenizer)
+    quantised, file_type = KINDS[kind]
+    with replacing(path) as beside:
+        writer = gguf.GGUFWriter(beside, ARCHITECTURE)
+        try:
+            writer.add_name(name or path.stem)
+            writer.add_file_type(file_type)
+            writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+            _add_sizes(writer, config)
+            _add_tokenizer(writer, tokenizer, int(config["vocab_size"]), end)
+            writer.add_chat_template(template)
+            heads = (
+                int(config["num_attention_heads"]),
+                int(config.get("num_key_value_heads") or config["num_attention_heads"]),
+            )
+            held = {own: _held(own, value, quantised) for own, value in weights.items()}
+            for own, value in weights.items():
+                size = math.prod(gguf.quants.quant_shape_to_byte_shape(value.shape, held[own]))
+                writer.add_tensor_info(_name(own), value.shape, np.dtype(np.float32), size, raw_dtype=held[own])
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            for own, value in weights.items():  # one at a time: a large model is not held twice
+                writer.write_tensor_data(_converted(own, value, heads, held[own]))
+        finally:
+            writer.close()
+
+
+def survives(weights: Mapping[str, Tensor], kind: str) -> bool:
+    """Whether every matrix is the same, to the bit, in a file of this kind."""
+    rounded = FLOATS.get(kind)
+    return rounded is not None and all(
+        value.dim() < 2 or torch.equal(value.float(), value.to(rounded).float()) for value in weights.values()
+    )
+
+
+def permuted(weight_OI: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """Rows of each head in llama.cpp's order: the two halves that turn against each other, interleaved."""
+    rows = weight_OI.reshape(heads, 2, weight_OI.shape[0] // heads // 2, *weight_OI.shape[1:])
+    return rows.swapaxes(1, 2).reshape(weight_OI.shape)
+
+
+def _name(own: str) -> str:
+    """`model.layers.3.mlp.up_proj.weight` as `blk.3.ffn_up.weight`."""
+    body, _, end = own.rpartition(".")
+    if body.startswith("model.layers."):
+        number, _, inner = body.removeprefix("model.layers.").partition(".")
+        return f"blk.{number}.{_NAMES[inner]}.{end}"
+    return f"{_NAMES[body]}.{end}"
+
+
+def _held(own: str, value: Tensor, quantised: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
+    """The type that a weight has in the file."""
+    if value.dim() < 2:
+        return gguf.GGMLQuantizationType.F32
+    if quantised in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16):
+        return quantised
+    if value.shape[-1] % BLOCK:
+        return gguf.GGMLQuantizationType.F16
+    outer = "embed_tokens" in own or own.startswith("lm_head.")
+    return gguf.GGMLQuantizationType.Q8_0 if outer else quantised
+
+
+def _converted(own: str, value: Tensor, heads: tuple[int, int], held: gguf.GGMLQuantizationType) -> Any:
+    """The numbers of a weight as they lie in the file."""
+    data = value.detach().float().cpu().numpy()
+    if ".q_proj." in own or ".k_proj." in own:
+        data = permuted(data, heads[0] if ".q_proj." in own else heads[1])
+    return gguf.quants.quantize(np.ascontiguousarray(data), held)
+
+
+def _add_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
+    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+    size = int(config.get("head_dim") or hidden // heads)
+    rope = dict(config.get("rope_parameters") or {})
+    writer.add_vocab_size(int(config["vocab_size"]))
+    writer.add_context_length(int(config["max_position_embeddings"]))
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(int(config["num_hidden_layers"]))
+    writer.add_feed_forward_length(int(config["intermediate_size"]))
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(int(config.get("num_key_value_heads") or heads))
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_dimension_count(size)
+    writer.add_rope_freq_base(float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))))
+    writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, size: int, end: int) -> None:
+    words, kinds = tokens_and_kinds(tokenizer, size)
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(split_of(tokenizer))
+    writer.add_token_list(words)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
+    writer.add_eos_token_id(end)
+    if tokenizer.bos_token_id is not None:
+        writer.add_bos_token_id(tokenizer.bos_token_id)
+    if tokenizer.pad_token_id is not None:
+        writer.add_pad_token_id(tokenizer.pad_token_id)
+    if tokenizer.unk_token_id is not None:
+        writer.add_unk_token_id(tokenizer.unk_token_id)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+    writer.add_add_space_prefix(False)
+
+
+def tokens_and_kinds(tokenizer: Any, size: int) -> tuple[Sequence[str], Sequence[int]]:
+    """Every token by its number, and its kind; numbers beyond the tokenizer's get names that no text has."""
+    words, kinds = [f"[PAD{number}]" for number in range(size)], [UNUSED] * size
+    for word, number in tokenizer.get_vocab().items():
+        words[number], kinds[number] = word, NORMAL
+    for number, token in tokenizer.added_tokens_decoder.items():
+        words[number], kinds[number] = token.content, CONTROL if token.special else USER_DEFINED
+    return words, kinds

@@ -1,0 +1,374 @@
+"""`export`: an arm as files that others load, proven to answer like the arm that was measured."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from trimtab.arms.answerers import read_calibration, ready
+from trimtab.arms.bundle import open_bundle, write_bundle
+from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.run import BATCH_ITEMS
+from trimtab.arms.saved import SavedArm, find_saved, latest_winner, read_run, require_weights
+from trimtab.arms.session import Session
+from trimtab.arms.workspace import FOLDER
+from trimtab.base.codec import write_record
+from trimtab.base.errors import InputError, MissingError, PackageError
+from trimtab.base.files import read_object
+from trimtab.base.grammar import HEAD, is_trained, method_of
+from trimtab.base.machine import folder_bytes
+from trimtab.base.progress import Listener, Progress
+from trimtab.base.records import Arm, Message
+from trimtab.base.show import Shown
+from trimtab.base.task import Task, parse_arm, require_answers
+from trimtab.model.adapters import VIRTUAL
+from trimtab.model.classifier import Head, load_head
+from trimtab.model.consumers import InLlamaCpp, InTransformers, has_llama_cpp, has_peft, load_back
+from trimtab.model.export import (
+    plain_config,
+    plain_weights,
+    write_adapter,
+    write_classifier_config,
+    write_merged,
+)
+from trimtab.model.gguf_format import KINDS, require_writable, survives, write_gguf
+from trimtab.model.modelfile import chat_of, modelfile
+from trimtab.studies.model_card import Facts, card
+from trimtab.studies.opening import loaded, opened
+from trimtab.studies.proof import Asked, Proof, by_head, by_labels, by_text, prove, prove_prompts
+from trimtab.studies.record import count_opening
+
+Format = Literal["peft", "merged", "gguf", "bundle"]
+QUESTIONS = 100  # of the test set, drawn so that they stand for all of it
+_WITHOUT_GENERATE = (
+    "Asked token by token without a cache: PEFT's own generate gives other answers behind virtual tokens "
+    "(seen with peft 0.21.2 on transformers 5.24.0)."
+)
+CARD, PROOF, MODELFILE, GGUF = "README.md", "proof.json", "Modelfile", "model.gguf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult(Shown):
+    """What was written, and what its consumers answered; `notes` say what could not be written beside it, and why."""
+
+    arm: str
+    format: Format
+    quantize: str | None
+    folder: Path
+    bytes: int
+    proofs: tuple[Proof, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was exported answers like what was measured."""
+        return all(proof.holds for proof in self.proofs)
+
+    @property
+    def headline(self) -> str:
+        """What the proof found."""
+        return "; ".join(proof.sentence for proof in self.proofs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """What was written into a folder: whether its numbers are those that were measured, and what could not be written."""
+
+    exact: bool
+    notes: tuple[str, ...] = ()
+
+
+def export(
+    task: str | Path | Task,
+    arm: str | None = None,
+    *,
+    format: Format,
+    out: str | Path,
+    quantize: str | None = None,
+    run: str | None = None,
+    listeners: Sequence[Listener] | None = None,
+) -> ExportResult:
+    """Write an arm into the new folder `out` and ask it back: the winner of the newest study unless one is named.
+
+    `format`: `peft` (the adapter), `merged` (a model of transformers, safetensors), `gguf` (for llama.cpp and Ollama, f16 unless
+    `quantize` names another type) or `bundle` (what prompts are built from: index, documents, shots, instruction). Weights are those
+    of the training run `run`, else of the newest run of this arm, else of the newest study. Up to 100 test questions are asked of
+    what was exported, which is counted as one opening of the test set. `listeners` get every event; None shows progress on standard
+    error. Raises InputError for a folder that is not empty and for what a format cannot hold, MissingError where there are no
+    weights, PackageError where its consumer is not installed.
+    """
+    own = loaded(task)
+    name = arm or latest_winner(own)
+    if name is None:
+        raise MissingError(f"no study has shown a winner; name an arm, or run: {own.command('study')}")
+    chosen = parse_arm(name, own)
+    require_answers(chosen, own)
+    place = Path(out)
+    _require_possible(chosen, format, quantize, place)
+    with opened(own, [chosen], listeners=listeners, scores=False) as opening:
+        saved = require_weights(find_saved(own, chosen, run), chosen, own)
+        session = opening.session(_precision(saved))
+        progress = opening.progress(arm=chosen.name)
+        context = context_for(chosen, saved.chosen if saved else None)
+        run_folder = saved.folder if saved else own.folder / FOLDER
+        with _beside(place) as folder:
+            with ready(session, chosen, context, run_folder) as able:
+                asked = _asked(session, able.builder, able.many, progress)
+                progress.emit("export", note=f"writing {format}")
+                adapter = run_folder / "adapter"
+                head = load_head(session.base, adapter) if HEAD in chosen.stages else None
+                fill = _Filling(session, chosen, context, able.builder, adapter, head, folder, quantize)
+                written = fill.write(format)
+            key = f"export-{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
+            openings = count_opening(session.workspace, key)
+            proofs = _proofs(session, chosen, asked, run_folder, folder, format, written, progress)
+            write_record(folder / PROOF, _ProofFile(arm=chosen.name, format=format, quantize=quantize, proofs=proofs))
+            facts = Facts(arm=chosen, saved=saved, format=format, quantize=quantize, proofs=proofs, openings=openings)
+            (folder / CARD).write_text(card(session, facts, written.notes), encoding="utf-8")
+    return ExportResult(
+        arm=chosen.name,
+        format=format,
+        quantize=quantize,
+        folder=place,
+        bytes=folder_bytes(place),
+        proofs=proofs,
+        notes=written.notes,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ProofFile:
+    """`proof.json`."""
+
+    arm: str
+    format: Format
+    quantize: str | None
+    proofs: tuple[Proof, ...]
+
+
+def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) -> None:
+    """Refuse what can be seen to be impossible before anything is loaded."""
+    if format not in get_args(Format):
+        raise InputError(
+            f"unknown format {format[:40]!r}", f"use one of: {', '.join(get_args(Format))}", field="format"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("is there already, and nothing is overwritten", "name a new or empty folder", file=out)
+    if quantize is not None and format != "gguf":
+        raise InputError("quantize is for gguf", "leave it out, or export as gguf", field="quantize")
+    if quantize is not None and quantize not in KINDS:
+        problem = f"the gguf package cannot write {quantize[:40]!r}"
+        raise InputError(problem, f"use one of: {', '.join(KINDS)}", field="quantize")
+    if arm.endpoint:
+        problem, remedy = f"arm {arm.name} is an endpoint, whose weights are not here", "take another arm"
+        raise InputError(problem, remedy, field="arm")
+    if not method_of(arm).uses_base:
+        raise InputError(
+            f"arm {arm.name} is no language model, and no format of one holds it",
+            "load its adapter.json with trimtab, or take another arm",
+            field="arm",
+        )
+    if format == "peft" and not is_trained(arm):
+        problem = f"arm {arm.name} trained nothing, so there is no adapter"
+        raise InputError(problem, "export it as merged, which is the base model, or as bundle", field="format")
+    if format == "peft" and not has_peft():
+        raise PackageError("peft", "export", "proving an adapter")
+    if format == "gguf" and HEAD in arm.stages:
+        problem = f"arm {arm.name} answers by a classification head, which GGUF does not hold for this architecture"
+        raise InputError(problem, "export it as merged or peft", field="format")
+
+
+class _Filling:
+    """Writes one format of an arm that is ready to answer into a folder."""
+
+    def __init__(
+        self,
+        session: Session,
+        arm: Arm,
+        context: Context,
+        builder: PromptBuilder,
+        adapter: Path,
+        head: Head | None,
+        folder: Path,
+        quantize: str | None,
+    ) -> None:
+        self.session, self.arm, self.context, self.builder = session, arm, context, builder
+        self.adapter, self.head, self.folder, self.quantize = adapter, head, folder, quantize
+
+    def write(self, format: Format) -> _Written:
+        """Write it."""
+        made = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf, "bundle": self._bundle}
+        return made[format]()
+
+    def _peft(self) -> _Written:
+        base = self.session.task.base
+        write_adapter(
+            self.adapter,
+            self.folder,
+            base=self.session.base,
+            name=base.model,
+            revision=base.revision,
+            template=self.session.encoder.chat_template,
+        )
+        self._keep_calibration()
+        # As measured the adapter is added to the weights and rounded once; PEFT adds its output. At fp32 that is the same.
+        notes = (_WITHOUT_GENERATE,) if self.arm.weights in VIRTUAL else ()
+        return _Written(exact=self.session.precision == "fp32", notes=notes)
+
+    def _merged(self) -> _Written:
+        encoder = self.session.encoder
+        write_merged(
+            self.session.base,
+            self.folder,
+            stops=tuple(encoder.stop_ids),
+            template=encoder.chat_template,
+            head=self.head,
+        )
+        if self.head is not None:
+            write_classifier_config(self.adapter, self.folder)
+        self._keep_calibration()
+        return _Written(exact=True)
+
+    def _gguf(self) -> _Written:
+        base, encoder = self.session.base, self.session.encoder
+        weights = plain_weights(base)
+        config, kind = plain_config(base, weights), self.quantize or "f16"
+        require_writable(config, weights, base.tokenizer)
+        write_gguf(
+            self.folder / GGUF,
+            config,
+            weights,
+            base.tokenizer,
+            template=encoder.chat_template,
+            end=encoder.answer("")[-1],
+            kind=kind,
+            name=f"{self.session.task.task.name}-{self.arm.name}",
+        )
+        self._keep_calibration()
+        return _Written(exact=survives(weights, kind), notes=self._modelfile())
+
+    def _modelfile(self) -> tuple[str, ...]:
+        """Write the Modelfile where Ollama can say what the prompt says; what it cannot."""
+        session, own = self.session, self.builder.instruction
+        shots = [
+            turn
+            for shot in self.builder.fixed
+            for turn in (
+                Message(role="user", content=shot.input),
+                Message(role="assistant", content=shot.references[0]),
+            )
+        ]
+        try:
+            text = modelfile(
+                chat_of(session.encoder),
+                gguf=GGUF,
+                instruction=own,
+                shots=[] if self.context.shot_passages else shots,
+                stops=[session.base.tokenizer.decode([token]) for token in sorted(session.encoder.stop_ids)],
+                most=session.answer_room,
+                context=session.context_tokens,
+            )
+        except InputError as error:
+            return (f"No Modelfile: {error.problem}.",)
+        (self.folder / MODELFILE).write_text(text, encoding="utf-8")
+        seen = [part for part in self.arm.parts if part != "few-shot" or self.context.shot_passages]
+        if seen:
+            parts = " and ".join(seen)
+            return (
+                f"The Modelfile holds the instruction; what {parts} adds to a prompt the caller has to add (bundle).",
+            )
+        return ()
+
+    def _bundle(self) -> _Written:
+        write_bundle(self.session, self.arm, self.context, self.builder, self.folder)
+        return _Written(exact=True)
+
+    def _keep_calibration(self) -> None:
+        """How labels are weighed is a part of the answer; their scores alone would be another arm."""
+        file = self.adapter.parent / "calibration.json"
+        if file.is_file():
+            shutil.copyfile(file, self.folder / file.name)
+
+
+def _asked(session: Session, builder: PromptBuilder, many: Any, progress: Progress) -> Asked:
+    """Test questions, and what the arm answers as it was measured."""
+    examples = session.part("test", QUESTIONS)
+    prompts, measured = builder.prompts(examples), []
+    for start in range(0, len(prompts), BATCH_ITEMS):
+        measured += many(prompts[start : start + BATCH_ITEMS])
+        progress.emit("answer", step=len(measured), of=len(prompts))
+    return Asked(task=session.task, examples=examples, prompts=prompts, measured=measured)
+
+
+def _proofs(
+    session: Session,
+    arm: Arm,
+    asked: Asked,
+    run: Path,
+    folder: Path,
+    format: Format,
+    written: _Written,
+    progress: Progress,
+) -> tuple[Proof, ...]:
+    if format == "bundle":
+        _, builder = open_bundle(folder, near=session.task.folder, base=session.fresh_base())
+        return (prove_prompts(session, asked, builder.prompts(asked.examples)),)
+    head = HEAD in arm.stages
+    gguf = GGUF if format == "gguf" else None
+    consumer = load_back(
+        folder, format, precision=session.precision, base=session.base_folder, head=head, gguf_file=gguf
+    )
+    classify = session.task.task.kind == "classify"
+
+    def step(done: int, of: int) -> None:
+        progress.emit("answer", step=done, of=of, note=consumer.name)
+
+    way = _way(session, consumer, run, head)
+    proofs = [prove(session, asked, consumer, way, claimed=written.exact, own_ids=format == "gguf", step=step)]
+    if format == "gguf" and has_llama_cpp() and not classify:
+        native = InLlamaCpp(folder / GGUF, session.context_tokens)
+        proofs.append(prove(session, asked, native, by_text(session, native), claimed=False, own_ids=False, step=step))
+    return tuple(proofs)
+
+
+def _way(session: Session, consumer: InTransformers, run: Path, head: bool) -> Any:
+    if head:
+        return by_head(consumer)
+    if session.task.task.kind == "classify":
+        return by_labels(session, consumer, read_calibration(run))
+    return by_text(session, consumer)
+
+
+def _precision(saved: SavedArm | None) -> str | None:
+    """What the arm was made and measured in, where that was kept."""
+    if saved is None:
+        return None
+    record = read_run(saved.folder)
+    if record is not None and record.precision:
+        return record.precision
+    manifest = study_of(saved) / "manifest.json"
+    return str(read_object(manifest)["precision"]) if manifest.is_file() else None
+
+
+def study_of(saved: SavedArm) -> Path:
+    """The folder of the study that an arm was measured in: that of its run, `arms/NAME/run-0` below it."""
+    return saved.folder.parents[2]
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to fill, which then takes its place: whole, or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.parent / f".{out.name}.{os.getpid()}.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+        os.replace(beside, out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

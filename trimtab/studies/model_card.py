@@ -1,0 +1,277 @@
+"""The model card of an export, in the hub's format: what it is, what was measured, how it is run, under which licences."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trimtab import __version__
+from trimtab.arms.answerers import read_calibration
+from trimtab.arms.identity import ROWS, depends_on, digest_of
+from trimtab.arms.saved import SavedArm, read_arm, read_run
+from trimtab.arms.session import Session
+from trimtab.base.files import read_object
+from trimtab.base.grammar import HEAD, describe
+from trimtab.base.records import Arm
+from trimtab.base.results import ArmRecord, ArmResult
+from trimtab.model.catalog import CATALOGUE, HUB_ID
+from trimtab.model.export import adapter_kind, adapter_rank
+from trimtab.studies.proof import Proof
+
+NOT_KNOWN = "not known"
+_LIBRARIES = {"peft": "peft", "merged": "transformers", "gguf": "gguf", "bundle": "trimtab"}
+_HUB_LICENCES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "bsd-3-clause", "gemma", "llama3"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a card is written from, beside the session: the arm, where it was kept, what was exported and what was found."""
+
+    arm: Arm
+    saved: SavedArm | None
+    format: str
+    quantize: str | None
+    proofs: tuple[Proof, ...]
+    openings: int
+
+    @property
+    def record(self) -> ArmRecord | None:
+        """The arm as a study measured it."""
+        return read_arm(self.saved.folder.parent) if self.saved else None
+
+    @property
+    def result(self) -> ArmResult | None:
+        """The figures of the study."""
+        record = self.record
+        return record.result if record else None
+
+
+def card(session: Session, facts: Facts, notes: Sequence[str] = ()) -> str:
+    """`README.md`: YAML that the hub reads, then the same for people. What was not measured is said to be so."""
+    licence = base_licence(session)
+    sections = {
+        "What it is": _what(session, facts),
+        "Does it answer like what was measured": [*(f"- {proof_line(one)}" for one in facts.proofs), *notes],
+        "Scores": _scores(session, facts),
+        "How it was made": _made(facts),
+        "Run it": _run(session, facts),
+        "Data": _data(session, facts),
+        "Limits": _limits(facts),
+        "Licences": [
+            f"- Base model {session.task.base.model}: {licence}",
+            f"- Training data, as its rows say: {_counts(row.licence for row in _rows(session))}",
+        ],
+    }
+    body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
+    return f"---\n{_front(session, facts, licence)}---\n\n# {session.task.task.name}: {facts.arm.name}\n{body}\n"
+
+
+def base_licence(session: Session) -> str:
+    """The licence of the base model, as its folder or the catalogue has it."""
+    file = session.base_folder / "trimtab-model.json"
+    if file.is_file():
+        return str(read_object(file).get("licence", NOT_KNOWN))
+    entry = CATALOGUE.get(session.task.base.model)
+    return entry.licence if entry else NOT_KNOWN
+
+
+def proof_line(proof: Proof) -> str:
+    """What one consumer was found to do, with the interval of the agreement and what else is known."""
+    shares = proof.agreement
+    parts = [
+        f"{proof.sentence}.",
+        f"Equal: {shares.value:.3f} [{shares.low:.3f}, {shares.high:.3f}] of {proof.questions} test questions, {proof.precision}.",
+    ]
+    if proof.lost:
+        parts.append(f"Score {proof.lost.measured:.3f} as measured, {proof.lost.exported:.3f} here.")
+    if proof.same_prompts < proof.questions:
+        missed = proof.questions - proof.same_prompts
+        parts.append(f"Its own tokenizer and chat template read {missed} of the questions as other tokens.")
+    return " ".join(parts)
+
+
+def _front(session: Session, facts: Facts, licence: str) -> str:
+    task, head = session.task, HEAD in facts.arm.stages
+    known = licence.lower() if licence.lower() in _HUB_LICENCES else "other"
+    found: dict[str, Any] = {
+        "license": known,
+        **({"license_name": licence} if known == "other" else {}),
+        **({"base_model": _public(task.base.model)} if _public(task.base.model) else {}),
+        "library_name": _LIBRARIES[facts.format],
+        "pipeline_tag": "text-classification" if head else "text-generation",
+        "tags": ["trimtab", facts.arm.name, *([facts.quantize] if facts.quantize else [])],
+    }
+    result = facts.result
+    if result is not None and result.score is not None:
+        name = {"classify": "text-classification", "answer": "question-answering", "generate": "text-generation"}
+        metric = {
+            "type": task.metric,
+            "value": round(result.score.value, 4),
+            "name": f"{task.metric}, {_interval(result)}",
+        }
+        found["model-index"] = [
+            {
+                "name": f"{task.task.name}-{facts.arm.name}",
+                "results": [
+                    {
+                        "task": {"type": name[task.task.kind]},
+                        "dataset": {"name": task.task.name, "type": "private", "split": "test"},
+                        "metrics": [metric],
+                    }
+                ],
+            }
+        ]
+    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in found.items())  # JSON is YAML
+
+
+def _public(model: str) -> str | None:
+    """The id on the hub that a base model stands for; None where it has none there."""
+    entry = CATALOGUE.get(model)
+    if entry is not None:
+        return entry.hub
+    return model if "/" in model and HUB_ID.fullmatch(model) and not Path(model).exists() else None
+
+
+def _what(session: Session, facts: Facts) -> list[str]:
+    task = session.task
+    words = describe(facts.arm)
+    lines = [f"{words[0].upper()}{words[1:]}. Made and measured by Trimtab {__version__}."]
+    lines.append(f"Base model: {task.base.model}{f' at {task.base.revision}' if task.base.revision else ''}.")
+    if task.task.instruction:
+        lines.append(
+            f"It was measured under this instruction, as the system turn:\n\n{_fenced(_instruction(facts, task))}"
+        )
+    return lines
+
+
+def _instruction(facts: Facts, task: Any) -> str:
+    chosen = facts.saved.chosen.get("instruction") if facts.saved else None
+    return str(chosen or task.task.instruction)
+
+
+def _scores(session: Session, facts: Facts) -> list[str]:
+    result = facts.result
+    if result is None or result.score is None:
+        return [
+            f"No study has measured this arm; `{session.task.command('study')}` would. The figures above are all there are."
+        ]
+    lines = [f"- {session.task.metric} on test: {_interval(result)}, {result.score.n} questions"]
+    lines += [
+        f"- {name}: {part.value:.3f} [{part.low:.3f}, {part.high:.3f}], {part.n}"
+        for name, part in result.slices.items()
+    ]
+    if result.abstention:
+        lines.append(f"- abstaining: {_pairs(result.abstention)}")
+    calibration = read_calibration(facts.saved.folder) if facts.saved else None
+    if calibration is not None:
+        on = f"chosen on {calibration.dev} dev questions" if calibration.dev else "nothing fitted, dev is too small"
+        error = result.extras.get("ece")
+        measured = f", calibration error {error:.3f} on test" if error is not None else ""
+        lines.append(
+            f"- probabilities: way {calibration.way}, temperature {calibration.temperature:.3g}, {on}{measured}"
+        )
+    return lines
+
+
+def _interval(result: ArmResult) -> str:
+    score = result.score
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]" if score else NOT_KNOWN
+
+
+def _made(facts: Facts) -> list[str]:
+    arm, lines = facts.arm, []
+    stages = ", then ".join(arm.stages) or "none: nothing was trained"
+    lines.append(f"- weights: {arm.weights}; stages: {stages}; context: {arm.context}")
+    if facts.saved and facts.saved.chosen:
+        lines.append(f"- settings: {_pairs({k: v for k, v in facts.saved.chosen.items() if k != 'instruction'})}")
+    result = facts.result
+    effort = result.effort if result else None
+    if effort is not None:
+        lines.append(
+            f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: {effort.stopped}"
+        )
+    run = read_run(facts.saved.folder) if facts.saved else None
+    seconds = result.train_seconds if result else (run.result.seconds if run and run.result else 0.0)
+    if seconds:
+        lines.append(f"- trained for {seconds:.0f} s")
+    return lines
+
+
+def _run(session: Session, facts: Facts) -> list[str]:
+    task, adapter = session.task, facts.saved.folder / "adapter" if facts.saved else None
+    dtype = {"bf16": "bfloat16", "fp32": "float32"}[session.precision]
+    name, head = task.task.name, HEAD in facts.arm.stages
+    common = f"--dtype {dtype} --max-model-len {session.context_tokens}"
+    if facts.format == "bundle":
+        return ["`from trimtab.arms.bundle import open_bundle`, or any program that follows `prompt` in bundle.json."]
+    if facts.format == "gguf":
+        return [_fenced(f"ollama create {name} -f Modelfile\nllama-server -m model.gguf --jinja --temp 0")]
+    if facts.format == "merged":
+        runner = " --runner pooling" if head else " --generation-config auto"
+        return [_fenced(f"vllm serve . --served-model-name {name} {common}{runner}")]
+    kind = adapter_kind(adapter) if adapter else ""
+    settings = read_object(adapter / "adapter_config.json") if adapter and kind else {}
+    if kind != "LORA" or settings.get("use_dora") or head:
+        return ["vLLM takes no adapter of this kind; export it as merged to serve it there, or load it with PEFT."]
+    rank = adapter_rank(adapter) if adapter else None
+    fitting = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= (rank or 8)), rank)
+    served = _public(task.base.model) or task.base.model
+    return [_fenced(f"vllm serve {served} {common} --enable-lora --max-lora-rank {fitting} --lora-modules {name}=.")]
+
+
+def _data(session: Session, facts: Facts) -> list[str]:
+    depends = depends_on(session, [facts.arm])
+    rows = session.workspace.splits
+    lines = [f"- rows: {', '.join(f'{len(part)} {split}' for split, part in rows.items())}"]
+    lines.append(f"- hash of the rows: `{digest_of({name: depends[name] for name in ROWS})}`")
+    lines.append(f"- hash of the documents: `{depends['documents']}`, {len(session.workspace.documents)} documents")
+    lines += [f"- hash of {name}: `{value}`" for name, value in depends.items() if name.startswith("weights of")]
+    lines.append(f"- sources, as the rows say: {_counts(row.source for row in _rows(session))}")
+    was = _study_hash(facts)
+    if was is not None and was != digest_of({name: depends[name] for name in ROWS}):
+        lines.append("- The rows have changed since the study: its scores are of the rows as they were then.")
+    lines.append(f"- The test questions have been opened {facts.openings} times, this export included.")
+    return lines
+
+
+def _study_hash(facts: Facts) -> str | None:
+    file = facts.saved.folder.parents[2] / "manifest.json" if facts.saved and facts.record else None
+    hashes: Mapping[str, Any] = read_object(file).get("hashes", {}) if file and file.is_file() else {}
+    return hashes.get("data")
+
+
+def _limits(facts: Facts) -> list[str]:
+    lines = ["- The scores hold for questions like those of the test set; elsewhere nothing is known."]
+    lines.append("- Nothing was measured of safety, bias or languages other than those of the data.")
+    if facts.arm.parts:
+        parts = " and ".join(facts.arm.parts)
+        lines.append(
+            f"- It was measured with {parts} before each question; without them (format bundle) it answers otherwise."
+        )
+    if facts.format != "bundle":
+        lines.append(
+            "- Special tokens that a user types (`<|im_end|>`) are text to Trimtab and may be commands to another program."
+        )
+    return lines
+
+
+def _rows(session: Session) -> Iterator[Any]:
+    return (row for part in session.workspace.splits.values() for row in part)
+
+
+def _counts(values: Iterator[str | None]) -> str:
+    found = Counter(value or "not given" for value in values)
+    return ", ".join(f"{value} ({count})" for value, count in found.most_common()) or "no rows"
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in values.items())
+
+
+def _fenced(text: str) -> str:
+    longest = "````" if "```" in text else "```"
+    return f"{longest}\n{text}\n{longest}"
