@@ -183,6 +183,22 @@ class RewardTable(Settings):
         return weights or {"metric": 1.0}
 
 
+class TeacherTable(Settings):
+    """Whose answers the stage `distill` imitates: a model that is loaded beside the base, or an endpoint."""
+
+    model: Text | None = Field(None, description="A catalogue name, a folder or a Hugging Face id.")
+    revision: str | None = None
+    api: Text | None = Field(None, description="The NAME of an [api.NAME] table, whose answers are asked once.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if self.model is not None and self.api is not None:
+            raise ValueError("names a model and an endpoint; take one of them out")
+        if self.revision is not None and self.model is None:
+            raise ValueError("revision is that of a model, and none is named; set model, or take it out")
+        return self
+
+
 class TargetTable(Settings):
     """What is good enough."""
 
@@ -227,6 +243,11 @@ PeakRate = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[float, Field(gt=0, le=1000)]
 
 
+StageName = Literal[
+    "docs", "sft", "distill", "head", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rloo", "grpo", "ppo"
+]
+
+
 class ArmTable(Settings):
     """A variant of one's own: a method, its stages, a context, and the settings that differ from the defaults.
 
@@ -235,10 +256,7 @@ class ArmTable(Settings):
 
     weights: str = Field("base", description="A method, or api-NAME.")
     stages: Annotated[
-        tuple[
-            Literal["docs", "sft", "head", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rloo", "grpo", "ppo"], ...
-        ]
-        | None,
+        tuple[StageName, ...] | None,
         Field(strict=False),
     ] = None
     context: str = PROMPT
