@@ -154,7 +154,9 @@ def test_an_endpoint_is_asked_once_with_consent_and_its_fee_is_counted(
     monkeypatch.setenv("TEACHER_KEY", KEY)
     with serving() as server:
         server.says = "Bonn"
-        task = a_task(tmp_path / "task", tiny_model_folder, endpoint(server.url, price=True), rows=rows_of(40))
+        tables, arms = endpoint(server.url, price=True), ["own-distill", "other"]
+        more = f'{MORE}[arm.other]\nweights = "ia3"\nstages = ["distill"]\nepochs = 1\n'
+        task = a_task(tmp_path / "task", tiny_model_folder, tables, rows=rows_of(40), arms=arms, more=more)
         with pytest.raises(ConsentError, match=r"to send questions to .* with the key in TEACHER_KEY"):
             study(task, listeners=[])
         assert any("to send questions to" in remark.text for remark in check(task, listeners=[]).remarks)

@@ -87,15 +87,15 @@ class Teacher:
         if split not in self._said:
             asked = [one for one in examples if one.weight > 0]
             prompts = PromptBuilder(self._session, context).prompts(asked)
-            given = self._asked(self._endpoint, prompts) if self._endpoint else self._asked_here(prompts)
+            given = self._asked_there(self._endpoint, prompts) if self._endpoint else self._asked_here(prompts)
             self._said[split] = [
                 Taught(prompt=prompt, answer=answer, weight=one.weight)
                 for one, prompt, answer in zip(asked, prompts, given, strict=True)
             ]
         return self._said[split]
 
-    def _asked(self, table: ApiTable, prompts: Sequence[Prompt]) -> list[Generation]:
-        """Answers of an endpoint, with what it asks for them."""
+    def _asked_there(self, table: ApiTable, prompts: Sequence[Prompt]) -> list[Generation]:
+        """Answers of an endpoint, their fee added up."""
         session = self._session
         self.progress.emit("answer", note=f"asking the teacher, {table.model}")
         labels = session.workspace.labels if session.task.task.kind == "classify" else ()
