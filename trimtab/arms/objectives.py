@@ -179,8 +179,8 @@ def taught_objectives(
     dev = over(of_dev, 0, keep=True) if of_dev else None
     teacher.seconds += time.perf_counter() - began
     cut = sum(not one.answer.finished for one in fitting)
-    way = "their distribution" if alike else "their text"
-    note = f"{len(fitting)} answers of the teacher are imitated by {way}{f'; {cut} are cut off' if cut else ''}"
+    ends = f"; {cut} have no end, as they were cut at {session.output_tokens} tokens" if cut else ""
+    note = f"{len(fitting)} answers of the teacher are imitated by their {'distribution' if alike else 'text'}{ends}"
     teacher.progress.emit("answer", note=note, stays=True)
     return objective, dev, len(said) - len(fitting)
 

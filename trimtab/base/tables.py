@@ -241,8 +241,6 @@ class StudyTable(Settings):
 
 PeakRate = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[float, Field(gt=0, le=1000)]
-
-
 StageName = Literal[
     "docs", "sft", "distill", "head", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rloo", "grpo", "ppo"
 ]
@@ -255,10 +253,7 @@ class ArmTable(Settings):
     """
 
     weights: str = Field("base", description="A method, or api-NAME.")
-    stages: Annotated[
-        tuple[StageName, ...] | None,
-        Field(strict=False),
-    ] = None
+    stages: Annotated[tuple[StageName, ...] | None, Field(strict=False)] = None
     context: str = PROMPT
     rank: int | None = Field(None, ge=1, le=1024)
     learning_rate: PeakRate | Mapping[str, PeakRate] | None = None
