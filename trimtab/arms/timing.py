@@ -93,12 +93,13 @@ class _Rate:
         return replace(self, many=self.many * left, alone=self.alone * left)
 
 
-def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, *, kept: bool) -> StagePlan:
-    """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not."""
+def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, kept: bool) -> StagePlan:
+    """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not; `work` is a teacher's."""
     return StagePlan(
         epoch_seconds=rate.epoch(tokens, kept=kept),
         epochs=stage.epochs,
         once_seconds=rate.once(tokens) if kept else 0.0,
+        teacher_seconds=work.seconds if stage.name == DISTILL else 0.0,
     )
 
 
@@ -159,10 +160,8 @@ class _Timing:
         dev_loss = speed.epoch(asked, kept=True) / STEP_PASSES
         look = dev_loss + rate.many * min(dev, DEV_QUESTIONS)
         kept = {stage.name: self._kept(stage, round(tokens[stage.name])) for stage in made.stages}
-        stages = [_stage_plan(stage, tokens[stage.name], speed, kept=bool(kept[stage.name])) for stage in made.stages]
         stages = [
-            replace(one, teacher_seconds=work.seconds) if stage.name == DISTILL else one
-            for stage, one in zip(made.stages, stages, strict=True)
+            _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])) for stage in made.stages
         ]
         return replace(
             plan,

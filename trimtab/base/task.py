@@ -169,23 +169,14 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
             f"arm {arm.name} needs documents and there are none", "set data.documents, or leave the arm out", **where
         )
     if set(JUDGED).intersection(arm.stages) and not task.data.preferences:
-        raise InputError(
-            f"arm {arm.name} needs judged answers and there are none",
-            "set data.preferences, or leave the arm out",
-            **where,
-        )
+        problem = f"arm {arm.name} needs judged answers and there are none"
+        raise InputError(problem, "set data.preferences, or leave the arm out", **where)
     if is_taught(arm) and task.teacher == TeacherTable():
-        raise InputError(
-            f"arm {arm.name} needs a teacher and there is none",
-            "set model or api in [teacher], or leave the arm out",
-            **where,
-        )
+        problem = f"arm {arm.name} needs a teacher and there is none"
+        raise InputError(problem, "set model or api in [teacher], or leave the arm out", **where)
     if task.task.kind == "classify" and is_rewarded(arm):
-        raise InputError(
-            f"arm {arm.name} draws answers, and of a closed set the right label is known",
-            f"take {arm.weights}, which learns it directly",
-            **where,
-        )
+        problem = f"arm {arm.name} draws answers, and of a closed set the right label is known"
+        raise InputError(problem, f"take {arm.weights}, which learns it directly", **where)
     if (arm.weights == "linear" or HEAD in arm.stages) and task.task.kind != "classify":
         raise InputError(f"arm {arm.name} is for tasks of kind classify", "leave it out", **where)
     if (is_trained(arm) or shots_of(arm)) and not task.data.examples:
@@ -326,18 +317,14 @@ def _check_reward(task: Task) -> None:
 
 def _check_teacher(task: Task) -> None:
     """Refuse a teacher that is not there, or that is the student."""
-    table, file = task.teacher, task.file
+    table, problem, remedy = task.teacher, "", ""
     if table.api is not None and table.api not in task.api:
-        known = f"; there is {', '.join(task.api)}" if task.api else ""
-        raise InputError(
-            f"there is no [api.{table.api[:80]}] table{known}",
-            "add it with url and model",
-            file=file,
-            field="teacher.api",
-        )
+        problem, remedy = f"there is no [api.{table.api[:80]}] table", "add it with url and model"
     if table.model is not None and (table.model, table.revision) == (task.base.model, task.base.revision):
         problem = "the teacher is the base model itself, of which nothing can be learnt"
-        raise InputError(problem, "name a better model, or an endpoint", file=file, field="teacher.model")
+        remedy = "name a better model, or an endpoint"
+    if problem:
+        raise InputError(problem, remedy, file=task.file, field="teacher")
 
 
 def _check_path(task: Task, key: str, pattern: str) -> None:
