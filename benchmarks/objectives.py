@@ -212,10 +212,9 @@ def run(name: str, scratch: Path) -> dict[str, Any]:
 
 def show(event: Mapping[str, Any]) -> None:
     """A line now and then."""
-    if event["stage"] == "dev" or event.get("step", 1) % 4 == 0:
-        figures = {key: value for key, value in event.items() if isinstance(value, float)}
-        told = (f"{key} {value:.3g}" for key, value in figures.items() if key != "time")
-        print("   ", event["stage"], event.get("step"), *told, flush=True)
+    told = [f"{key} {value:.3g}" for key, value in event.items() if isinstance(value, float) and key != "time"]
+    if told and (event["stage"] == "dev" or event.get("step", 1) % 4 == 0):
+        print("   ", event["stage"], event["step"], *told, flush=True)
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -109,6 +109,7 @@ class Teacher:
         """Greedy answers. Of a batch that was not kept whole all is asked again, so that each prompt has the same neighbours."""
         kept = {line["request"]: line for line in read_lines(self._kept)}
         keys = [self._key(prompt) for prompt in prompts]
+        self._kept.parent.mkdir(parents=True, exist_ok=True)
         for start in range(0, len(prompts), BATCH_ITEMS):
             part = slice(start, start + BATCH_ITEMS)
             if not all(key in kept for key in keys[part]):
