@@ -42,6 +42,7 @@ from trimtab.model.classifier import Head
 from trimtab.model.load import Base
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import Row
+from trimtab.training.distill import Distilled, Lesson
 from trimtab.training.head import Classification, label_rows
 from trimtab.training.loop import LoopSettings, Objective, TrainingJob, held_out, train
 from trimtab.training.preference import Judged, Preference
@@ -57,14 +58,14 @@ WRITES, SAVING = 0, 1  # places of what a process tells about itself
 Sides = tuple[Objective[Any], Objective[Any]]  # over the rows of training and over those of dev
 
 
-def tiny_base() -> Base:
-    """A random Llama of two layers, the same each time."""
+def tiny_base(layers: int = 2) -> Base:
+    """A random Llama of few layers, the same each time."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=128,
@@ -94,6 +95,17 @@ def supervised(_: Base, *, whole: bool) -> Sides:
         for count, seed in ((ROWS, 0), (DEV_ROWS, 1))
     )
     return Supervised(train_rows, batch=BATCH, seed=0), Supervised(dev_rows, batch=DEV_ROWS, seed=0)
+
+
+def distilled(_: Base) -> Sides:
+    teacher = tiny_base(layers=3)
+
+    def over(count: int, seed: int, batch: int) -> Distilled:
+        said = [encoded(draw, prompt) for draw, prompt in prompts(count, seed)]
+        lessons = [Lesson(student=Row(encoded=one), teacher=one) for one in said]
+        return Distilled(lessons, teacher, batch=batch, seed=0)
+
+    return over(ROWS, 0, BATCH), over(DEV_ROWS, 1, DEV_ROWS)
 
 
 def classification(base: Base) -> Sides:
@@ -169,6 +181,7 @@ def rollouts(base: Base, asked: Sequence[tuple[int, ...]], numbers: Sequence[int
 OBJECTIVES: dict[str, Callable[[Base], Sides]] = {
     "sft": partial(supervised, whole=False),
     "docs": partial(supervised, whole=True),
+    "distill": distilled,
     "head": classification,
     **{loss: partial(judged, loss=loss) for loss in ("dpo", "ipo", "simpo", "orpo", "kto")},
     "reward": compared,

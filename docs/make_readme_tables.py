@@ -132,6 +132,14 @@ def simulation() -> str:
     )
 
 
+def objectives() -> str:
+    """Every objective once from end to end."""
+    found = load("objectives")
+    if not found:
+        return "Not measured yet (`objectives.json`)."
+    return f"{found['table']}\n\n{found['what'][0].upper()}{found['what'][1:]}."
+
+
 def _studies(rows: list[dict[str, Any]]) -> str:
     return " or ".join(f"{count:,}" for count in sorted({row["studies"] for row in rows}))
 
@@ -173,7 +181,8 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
 
 def filled(text: str) -> str:
     """The README with every block between its marks replaced."""
-    for name, block in (("studies", studies()), ("speed", speed()), ("simulation", simulation())):
+    blocks = {"studies": studies(), "speed": speed(), "objectives": objectives(), "simulation": simulation()}
+    for name, block in blocks.items():
         start, end = f"<!-- {name}: written by docs/make_readme_tables.py -->", f"<!-- end {name} -->"
         if text.count(start) != 1 or text.count(end) != 1:
             raise SystemExit(f"README.md: the marks of the block {name!r} are missing")

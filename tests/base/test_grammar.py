@@ -22,6 +22,8 @@ WEIGHTS = [
     "full-docs",
     "lora-head",
     "full-docs-head",
+    "lora-distill",
+    "full-docs-distill",
     "dora",
     "rslora-docs",
     "pissa-docs-head",
@@ -84,6 +86,8 @@ def test_any_text_is_an_arm_of_the_grammar_or_none_or_refused_in_words(text: str
         "lora-sft",
         "lora-docs-docs",
         "lora-head-docs",
+        "lora-distill-docs",
+        "linear-distill",
         "soft",
         "soft-docs",
         "soft-prompts",
@@ -121,3 +125,10 @@ def test_contexts_have_one_order() -> None:
     assert context_words("rag+few-shot") == "retrieved passages and fixed shots"
     arm = Arm(name="x", weights="lora", stages=("docs", "sft"), context="rag+few-shot", settings={"rank": 4})
     assert "on the documents, then on the examples, shown passages" in describe(arm)
+
+
+def test_a_teacher_stands_in_the_place_of_the_examples() -> None:
+    arm = named("full-docs-distill+rag")
+    assert arm is not None
+    assert arm.stages == ("docs", "distill")
+    assert "on the documents, then on a teacher's answers, shown passages" in describe(arm)

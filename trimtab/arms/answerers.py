@@ -18,7 +18,7 @@ from trimtab.arms.linear import Answerer, linear_answerer
 from trimtab.arms.session import Session
 from trimtab.base.codec import read_record
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import HEAD, is_trained, method_of
+from trimtab.base.grammar import HEAD, is_taught, is_trained, method_of
 from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
 from trimtab.base.task import Task
 from trimtab.measurement.calibration import tempered
@@ -161,12 +161,13 @@ def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
 
 
 def lacking_keys(task: Task) -> dict[str, str]:
-    """The endpoint arms whose key is not set, each with what to do; nothing is sent."""
+    """The arms that ask or imitate an endpoint whose key is not set, each with what to do; nothing is sent."""
     lacking: dict[str, str] = {}
     for arm in task.arms:
-        if arm.endpoint:
+        endpoint = arm.endpoint or (task.teacher.api if is_taught(arm) else None)
+        if endpoint:
             try:
-                remote_model(task.api[arm.endpoint])
+                remote_model(task.api[endpoint])
             except InputError as error:
                 lacking[arm.name] = f"{error.problem}; {error.remedy}"
     return lacking

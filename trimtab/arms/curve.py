@@ -12,7 +12,7 @@ from trimtab.arms.answerers import ready, score_on
 from trimtab.arms.contexts import Context
 from trimtab.arms.recipe import LEAST_STEPS, Recipe
 from trimtab.arms.session import Session
-from trimtab.base.grammar import HEAD, REWARDED
+from trimtab.base.grammar import DISTILL, HEAD, REWARDED
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import CurvePoint, LearningCurve
 from trimtab.data.draw import drawn
@@ -63,7 +63,7 @@ def as_long(recipe: Recipe, rows: int) -> Recipe:
     """The recipe on fewer rows: as many epochs, and where these are read no fewer steps than any run has."""
     least = LEAST_STEPS / steps_per_epoch(rows, recipe.batch)
     stages = (
-        replace(stage, epochs=max(stage.epochs, least)) if stage.name in ("sft", HEAD, *REWARDED) else stage
+        replace(stage, epochs=max(stage.epochs, least)) if stage.name in ("sft", DISTILL, HEAD, *REWARDED) else stage
         for stage in recipe.stages
     )
     return replace(recipe, stages=tuple(stages))

@@ -17,11 +17,12 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_file, sha256_text
-from trimtab.base.grammar import is_rewarded, method_of
+from trimtab.base.grammar import is_rewarded, is_taught, method_of
 from trimtab.base.machine import versions
 from trimtab.base.records import Arm, Example
-from trimtab.base.tables import RewardTable
+from trimtab.base.tables import RewardTable, TeacherTable
 from trimtab.base.task import Task
+from trimtab.model.catalog import resolve
 from trimtab.model.folder import inside, weight_files
 
 Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of it
@@ -30,7 +31,11 @@ TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that
 # What decides which arms run and for how long (each arm's own share of it stands in its effort), and what the task is called.
 _NOT_SETTINGS = {"study": {"arms", "budget"}, "task": {"name"}}
 # Keys that came later, at the value that changes nothing.
-_AS_IF_NOT_SET = {"data.canaries": "0", **{f"reward.{name}": "null" for name in RewardTable.model_fields}}
+_AS_IF_NOT_SET = {
+    "data.canaries": "0",
+    **{f"reward.{name}": "null" for name in RewardTable.model_fields},
+    **{f"teacher.{name}": "null" for name in TeacherTable.model_fields},
+}
 _ASPECTS = {
     "rows": ("messages", "references"),
     "row weights": ("weight",),
@@ -44,21 +49,25 @@ WEIGHTS = {
     "embedding": "weights of the embedding model",
     "reranker": "weights of the re-ranking model",
     "reward": "weights of the reward model",
+    "teacher": "weights of the teacher",
 }
 _SHOWN = 3  # differences that a message names
 
 
 def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()) -> dict[str, str]:
-    """Everything that the results of these arms rest on, of the task file these tables or all; rewards where an arm learns from them.
+    """Everything that the results of these arms rest on, of the task file these tables or all; rewards and teacher where an arm learns from them.
 
     Weights that none of the arms uses are not asked for.
     """
-    workspace, rewarded = session.workspace, any(map(is_rewarded, arms))
-    named = (*tables, "reward") if tables and rewarded else tables
+    workspace, rewarded, taught = session.workspace, any(map(is_rewarded, arms)), any(map(is_taught, arms))
+    more = [name for name, learnt_from in (("reward", rewarded), ("teacher", taught)) if learnt_from]
+    named = (*tables, *more) if tables else tables
     found = {**rows_depend_on(workspace), **settings_of(workspace.task, named)}
     if rewarded and workspace.task.reward.model is not None:
         scoring = workspace.folder / "runs" / workspace.task.reward.model.run / "adapter"
         found[WEIGHTS["reward"]] = sha256_text(*(sha256_file(file) for file in sorted(scoring.glob("*.safetensors"))))
+    if taught:
+        found |= _teacher(workspace.task)
     if any(method_of(arm).uses_base for arm in arms):
         found[WEIGHTS["base"]] = weights_digest(session.base_folder)
     if any(uses_embedding(arm) for arm in arms):
@@ -66,6 +75,14 @@ def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()
     if any(arm.retrieves for arm in arms) and session.reranker is not None:
         found[WEIGHTS["reranker"]] = session.reranker.digest
     return {**found, **{f"version of {name}": value for name, value in versions().items()}}
+
+
+def _teacher(task: Task) -> dict[str, str]:
+    """The teacher: its weights, or where it answers and under which name."""
+    table = task.teacher
+    if table.api is not None:
+        return {"teacher": f"{task.api[table.api].model} at {task.api[table.api].url}"}
+    return {WEIGHTS["teacher"]: weights_digest(resolve(table.model or "", table.revision, near=task.folder))}
 
 
 def rows_depend_on(workspace: Workspace) -> dict[str, str]:

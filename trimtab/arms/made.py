@@ -27,11 +27,12 @@ class Trained:
 
     `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
     the share that is told right, and of how many; None where no stage learns from judged answers.
-    `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it. `exposure`: of the
+    `fee`: of an endpoint whose answers were imitated, in the task's currency. `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it. `exposure`: of the
     canaries that they were trained on, where the task asks for any.
     """
 
     seconds: float = 0.0
+    fee: float = 0.0
     tokens: int = 0
     steps: int = 0
     skipped: int = 0

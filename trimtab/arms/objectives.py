@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from trimtab.arms.canaries import canary_rows
@@ -9,12 +10,14 @@ from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.recipe import Recipe, Stage
 from trimtab.arms.rollouts import Rollouts
 from trimtab.arms.session import Session
+from trimtab.arms.teacher import Taught, Teacher, answer_row, fitting_answers, same_tokens
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, REWARD
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.measurement.rewards import Reward
 from trimtab.model.classifier import Head
 from trimtab.training.batch import Row
+from trimtab.training.distill import Distilled, Lesson
 from trimtab.training.head import Classification, label_rows
 from trimtab.training.preference import WITHOUT_REFERENCE, Judged, Preference, judged_rows, usable
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared
@@ -24,7 +27,8 @@ from trimtab.training.sft import Supervised, answer_rows, document_rows
 DEV_ROWS = 96
 
 Judging = Preference | BradleyTerry
-Objective = Supervised | Classification | Judging | Reinforced
+Imitating = Supervised | Distilled
+Objective = Imitating | Classification | Judging | Reinforced
 
 
 def new_head(session: Session, arm: Arm, seed: int) -> Head | None:
@@ -144,6 +148,41 @@ def compared(rows: Sequence[Judged]) -> list[Compared]:
         for row in rows
         if row.chosen is not None and row.rejected is not None and row.weight > 0
     ]
+
+
+def taught_objectives(
+    session: Session, plan: Recipe, stage: Stage, context: Context, teacher: Teacher
+) -> tuple[Imitating, Imitating | None, int]:
+    """What a stage that imitates a teacher optimises, the same over its answers to dev questions, and how many rows were left out.
+
+    A teacher with the same tokens is imitated by its distribution, any other by the text of its answers.
+    """
+    said = teacher.answers(context, "train", session.workspace.splits["train"])
+    said_on_dev = teacher.answers(context, "dev", session.part("dev", DEV_ROWS))
+    own, began = teacher.own, time.perf_counter()
+    fitting = fitting_answers(session, said)
+    if not fitting:
+        problem = "the teacher has no answer to the training rows that fits the model's context"
+        raise InputError(problem, "shorten the rows, or name another teacher", field="teacher")
+    alike = own is not None and same_tokens(session.encoder, own.encoder, said)
+
+    def over(taught: Sequence[Taught], seed: int, *, keep: bool) -> Imitating:
+        rows = [Row(encoded=answer_row(session.encoder, one), weight=one.weight) for one in taught]
+        if own is None or not alike:
+            return Supervised(rows, batch=plan.batch, seed=seed, keep=keep)
+        read = [answer_row(own.encoder, one) for one in taught]
+        lessons = [Lesson(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
+        return Distilled(lessons, own.base, batch=plan.batch, seed=seed, keep=keep)
+
+    objective = over(fitting, plan.seed, keep=stage.rereads)
+    of_dev = fitting_answers(session, said_on_dev)
+    dev = over(of_dev, 0, keep=True) if of_dev else None
+    teacher.seconds += time.perf_counter() - began
+    cut = sum(not one.answer.finished for one in fitting)
+    ends = f"; {cut} have no end, as they were cut at {session.output_tokens} tokens" if cut else ""
+    note = f"{len(fitting)} answers of the teacher are imitated by their {'distribution' if alike else 'text'}{ends}"
+    teacher.progress.emit("answer", note=note, stays=True)
+    return objective, dev, len(said) - len(fitting)
 
 
 def rewarded_objective(

@@ -20,16 +20,20 @@ EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """Predicted seconds of one epoch of a stage, and how many there are; `once_seconds`: beside them, whatever their number."""
+    """Predicted seconds of one epoch of a stage, and how many there are; `once_seconds`: beside them, whatever their number.
+
+    `teacher_seconds`: of a teacher's answers, of which a shorter stage takes no fewer.
+    """
 
     epoch_seconds: float
     epochs: float
     once_seconds: float = 0.0
+    teacher_seconds: float = 0.0
 
     def seconds(self, most: float = math.inf) -> float:
         """Predicted seconds of at most so many epochs; of a part of one, so much less of what is spent once."""
         epochs = min(self.epochs, most)
-        return self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0)
+        return self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0) + self.teacher_seconds
 
 
 @dataclass(frozen=True, kw_only=True)

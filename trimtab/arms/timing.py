@@ -21,9 +21,10 @@ from trimtab.arms.recipe import Recipe, Stage, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.search import MENUS, RATES, TrialPlan, planned
 from trimtab.arms.session import Session
+from trimtab.arms.teacher import Work, work_of
 from trimtab.arms.weights import prepare
 from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.grammar import HEAD, PREFERENCES, REWARDED, is_trained
+from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARDED, is_taught, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
@@ -92,12 +93,13 @@ class _Rate:
         return replace(self, many=self.many * left, alone=self.alone * left)
 
 
-def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, *, kept: bool) -> StagePlan:
-    """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not."""
+def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, kept: bool) -> StagePlan:
+    """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not; `work` is a teacher's."""
     return StagePlan(
         epoch_seconds=rate.epoch(tokens, kept=kept),
         epochs=stage.epochs,
         once_seconds=rate.once(tokens) if kept else 0.0,
+        teacher_seconds=work.seconds if stage.name == DISTILL else 0.0,
     )
 
 
@@ -124,7 +126,7 @@ class _Timing:
         if arm.weights == "linear":
             return self._linear(arm)
         context = context_for(arm)
-        rate = self._rate(context)
+        rate = untrained = self._rate(context)
         if is_trained(arm) and HEAD not in arm.stages:
             rate = rate.answering(self._answer_tokens())
         tests, dev = len(splits["test"]), len(splits["dev"])
@@ -152,12 +154,16 @@ class _Timing:
             tokens[name] = sum(len(answer.ids) for row in judged for answer in row.answers)
         for name in REWARDED.keys() & set(arm.stages):
             tokens[name] = self._tokens_of_rewards(each, speed, rate)
+        work = self._work_of_teacher(each, untrained) if is_taught(arm) else Work()
+        tokens[DISTILL] = work.tokens
         asked = round(each * len(session.part("dev", DEV_ROWS)))
         chooses = questions_asked(session, made.stages[0].name) == CHOSEN_QUESTIONS
         dev_loss = 0.0 if chooses else speed.epoch(asked, kept=True) / STEP_PASSES
         look = dev_loss + rate.many * min(dev, questions_asked(session, made.stages[0].name))
         kept = {stage.name: self._kept(stage, round(tokens[stage.name])) for stage in made.stages}
-        stages = [_stage_plan(stage, tokens[stage.name], speed, kept=bool(kept[stage.name])) for stage in made.stages]
+        stages = [
+            _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])) for stage in made.stages
+        ]
         return replace(
             plan,
             stages=tuple(stages),
@@ -173,7 +179,7 @@ class _Timing:
                     )
                 ),
             ),
-            memory_mb=memory_mb(session.base, kept=max(kept.values()) + frozen_bytes(session.base, asked)),
+            memory_mb=memory_mb(session.base, kept=max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes),
             timed=rate.timed and timed,
         )
 
@@ -187,7 +193,7 @@ class _Timing:
         menu = MENUS.get(self.session.task.study.effort)
         if menu is None:
             return ()
-        named = {**PREFERENCES, **REWARDED}
+        named = {**PREFERENCES, **REWARDED, DISTILL: "a teacher's answers"}
         of_stage = f" of {named[stage]}" if stage in named else ""
         quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
         shares = len(mixes(menu)) if context.passages and not of_stage else 0
@@ -321,6 +327,17 @@ class _Timing:
         read = (each + answers) * (1 + 2 / STEP_PASSES)
         drawn = GROUP * rate.many / speed.epoch(1, kept=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
+
+    def _work_of_teacher(self, each: float, rate: _Rate) -> Work:
+        """What a teacher takes that answers at as much length as the base; `each`: tokens of a row with its own answer."""
+        session, own = self.session, self._answer_tokens()
+        new = own if session.task.task.kind == "classify" else rate.new_tokens
+        tokens, rows = each - own + new, len(session.workspace.splits["train"])
+        if session.task.teacher.api is not None:
+            return Work(seconds=API_SECONDS, tokens=tokens * rows)
+        questions = rows + len(session.part("dev", DEV_ROWS))
+        work = work_of(session, questions, rate.many + tokens * rate.token, new)
+        return replace(work, tokens=tokens * rows)
 
     # ---- what is counted instead of timed
 

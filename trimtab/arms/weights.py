@@ -23,12 +23,14 @@ from trimtab.arms.objectives import (
     new_head,
     rewarded_objective,
     supervised_objectives,
+    taught_objectives,
 )
 from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
-from trimtab.base.grammar import JUDGED, METHODS, REWARD, REWARDED, is_rewarded, is_trained
+from trimtab.arms.teacher import Teacher
+from trimtab.base.grammar import DISTILL, JUDGED, METHODS, REWARD, REWARDED, is_rewarded, is_taught, is_trained
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
@@ -83,14 +85,16 @@ def train_weights(
     if arm.weights == "linear":
         return _fit_linear(session, folder, progress, search)
     plan = replace(found, seed=seed) if found else recipe_for(session, arm, seed, epochs=epochs, by_need=bool(search))
-    # what is wrong with the reward is told before the stages that come first are trained
+    # what is wrong with the reward or the teacher is told before the stages that come first are trained
     reward = reward_for(session, arm, scorer=scorer, program=reward_program) if is_rewarded(arm) else None
-    making = _Making(session, arm, context, folder, progress, scorer, reward, plan)
+    teacher = Teacher(session, folder, progress) if is_taught(arm) else None
+    making = _Making(session, arm, context, folder, progress, scorer, reward, teacher, plan)
     results, efforts = making.train_all(search, may_grow=epochs is None)
     making.save()
     plan, best = making.plan, results[-1].best
     return Trained(
-        seconds=sum(result.seconds for result in results),
+        seconds=sum(result.seconds for result in results) + (teacher.seconds if teacher else 0.0),
+        fee=teacher.fee if teacher else 0.0,
         tokens=sum(result.tokens for result in results),
         steps=sum(result.steps for result in results),
         skipped=making.skipped,
@@ -117,10 +121,12 @@ class _Making:
         progress: Progress,
         scorer: Scorer | None,
         reward: Reward | None,
+        teacher: Teacher | None,
         plan: Recipe,
     ) -> None:
         self.session, self.arm, self.context, self.folder = session, arm, context, folder
-        self.progress, self.scorer, self.reward, self.plan = progress, scorer, reward, plan
+        self.progress, self.scorer, self.plan = progress, scorer, plan
+        self.reward, self.teacher = reward, teacher
         self.depends = depends_on(session, [arm], TRAINED_BY)
         self.looks: list[Mapping[str, float]] = []
         self._looks: dict[str, list[Mapping[str, float]]] = {}
@@ -207,7 +213,7 @@ class _Making:
         """Train a stage as dev shows to be best, and put what was found into the plan: its run, and what was tried."""
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage = self.plan.stages[number]
-        shows_passages = self.context.passages > 0 and stage.name not in (*JUDGED, *REWARDED)
+        shows_passages = self.context.passages > 0 and stage.name not in (DISTILL, *JUDGED, *REWARDED)
         centre = Setting(
             learning_rate=stage.learning_rate,
             epochs=stage.epochs,
@@ -228,7 +234,8 @@ class _Making:
         """A stage with other settings, from where the stage before it ended, or on from where this run stands."""
         if setting.rank != self._on:
             self._begin(replace(self.plan, rank=setting.rank))
-            self._stage = None  # a head of its own, too
+            if self.plan.stages[number].name != DISTILL:  # a head of its own, too; what a teacher says stays
+                self._stage = None
         objective, _ = self._objectives(self.plan.stages[number], setting.mix)
         moving = objective.parameters(self.session.base)
         self._start = self._start or copied(moving)
@@ -290,6 +297,9 @@ class _Making:
             elif self.reward is not None and stage.name in REWARDED:
                 objective, self.skipped = rewarded_objective(self.session, plan, stage, self.context, self.reward)
                 dev = None
+            elif self.teacher is not None and stage.name == DISTILL:
+                objective, dev, self.skipped = taught_objectives(self.session, plan, stage, self.context, self.teacher)
+                self.teacher.let_go()
             else:
                 objective, dev, self.skipped = supervised_objectives(self.session, plan, stage, self.context, self.head)
             self._stage = key, objective, dev

@@ -11,6 +11,7 @@ from trimtab.base.records import Arm
 PROMPT = "prompt"
 HEAD = "head"  # the stage that trains a classification head on the last token in place of label text
 REWARD = "reward"  # the stage that trains a head on the last token of an answer to score it: what comes of it answers nothing
+DISTILL = "distill"  # the stage that imitates a teacher's answers in place of the examples' own
 # Stages that learn from judged answers, after the examples, and what a reader calls them.
 PREFERENCES: Mapping[str, str] = {"dpo": "DPO", "ipo": "IPO", "simpo": "SimPO", "orpo": "ORPO", "kto": "KTO"}
 JUDGED = (*PREFERENCES, REWARD)  # all that learn from judged answers
@@ -194,6 +195,11 @@ def is_rewarded(arm: Arm) -> bool:
     return not REWARDED.keys().isdisjoint(arm.stages)
 
 
+def is_taught(arm: Arm) -> bool:
+    """Whether a stage imitates a teacher."""
+    return DISTILL in arm.stages
+
+
 def shots_of(arm: Arm) -> str | None:
     """The kind of worked examples that an arm shows, None where it shows none."""
     return next((part for part in arm.parts if PARTS[part].setting == "shots"), None)
@@ -245,6 +251,7 @@ def _stages_in_words(stages: Sequence[str]) -> str:
     said = {
         "docs": "on the documents",
         "sft": "on the examples",
+        DISTILL: "on a teacher's answers",
         **{name: f"with {words}" for name, words in _HEADS.items()},
     }
     said |= {name: f"on judged answers ({words})" for name, words in PREFERENCES.items()}
@@ -272,12 +279,13 @@ def named(name: str) -> Arm | None:
         return None
     begins = ["docs"] if between[:1] == ["docs"] else []
     ends = between[len(begins) :]
-    if (between and not row.staged) or ends not in ([], *([last] for last in (HEAD, *JUDGED, *REWARDED))):
+    if (between and not row.staged) or ends not in ([], *([last] for last in (HEAD, DISTILL, *JUDGED, *REWARDED))):
         return None
     headed = next((last for last in ends if last in _HEADS), None)
     if headed and row.no_head:
         raise ValueError(f"{method} takes no head ({row.no_head}); take {method}, or lora-{headed}")
-    stages = (*begins, *(() if headed else ("sft",)), *ends) if row.staged else ()
+    imitates = () if headed or ends == [DISTILL] else ("sft",)
+    stages = (*begins, *imitates, *ends) if row.staged else ()
     if row.answers_alone and rest:
         raise ValueError(f"{method} stands by itself; take {'+'.join(rest)} out")
     if PROMPT in rest and (heads or len(rest) > 1):
@@ -315,7 +323,7 @@ def nearest(name: str, others: Iterable[str] = ()) -> str | None:
     trained = [name for name, row in METHODS.items() if row.staged]
     known = [PROMPT, *PARTS, "rag+few-shot", "linear", *trained, *(f"{one}-docs" for one in trained)]
     known += [f"{one}-{stage}" for stage in _HEADS for one in trained if not METHODS[one].no_head]
-    known += [f"{one}-{stage}" for one in trained for stage in (*PREFERENCES, *REWARDED)]
+    known += [f"{one}-{stage}" for one in trained for stage in (DISTILL, *PREFERENCES, *REWARDED)]
     known += [f"{one}+{part}" for one in trained for part in PARTS]
     near = difflib.get_close_matches(name, [*known, *others], n=1)
     return near[0] if near else None

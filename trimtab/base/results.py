@@ -102,7 +102,7 @@ class Usage:
     trained: bool
     token_fee: TokenFee | None
     choose_seconds: float = 0.0  # of choosing on dev what the model sees, before anything is trained
-    choose_fee: float = 0.0  # of an endpoint that proposed instructions, in the task's currency
+    choose_fee: float = 0.0  # of an endpoint that proposed instructions or taught, in the task's currency
     seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
 
     @property

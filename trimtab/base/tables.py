@@ -183,6 +183,22 @@ class RewardTable(Settings):
         return weights or {"metric": 1.0}
 
 
+class TeacherTable(Settings):
+    """Whose answers the stage `distill` imitates: a model that is loaded beside the base, or an endpoint."""
+
+    model: Text | None = Field(None, description="A catalogue name, a folder or a Hugging Face id.")
+    revision: str | None = None
+    api: Text | None = Field(None, description="The NAME of an [api.NAME] table, whose answers are asked once.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if self.model is not None and self.api is not None:
+            raise ValueError("names a model and an endpoint; take one of them out")
+        if self.revision is not None and self.model is None:
+            raise ValueError("revision is that of a model, and none is named; set model, or take it out")
+        return self
+
+
 class TargetTable(Settings):
     """What is good enough."""
 
@@ -225,6 +241,9 @@ class StudyTable(Settings):
 
 PeakRate = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[float, Field(gt=0, le=1000)]
+StageName = Literal[
+    "docs", "sft", "distill", "head", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rloo", "grpo", "ppo"
+]
 
 
 class ArmTable(Settings):
@@ -234,13 +253,7 @@ class ArmTable(Settings):
     """
 
     weights: str = Field("base", description="A method, or api-NAME.")
-    stages: Annotated[
-        tuple[
-            Literal["docs", "sft", "head", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rloo", "grpo", "ppo"], ...
-        ]
-        | None,
-        Field(strict=False),
-    ] = None
+    stages: Annotated[tuple[StageName, ...] | None, Field(strict=False)] = None
     context: str = PROMPT
     rank: int | None = Field(None, ge=1, le=1024)
     learning_rate: PeakRate | Mapping[str, PeakRate] | None = None

@@ -20,6 +20,7 @@ from trimtab.base.grammar import (
     REWARD,
     is_name_of_the_grammar,
     is_rewarded,
+    is_taught,
     is_trained,
     named,
     nearest,
@@ -38,6 +39,7 @@ from trimtab.base.tables import (
     StudyTable,
     TargetTable,
     TaskTable,
+    TeacherTable,
 )
 
 ARM_NAME = re.compile(r"[a-z0-9-]+")
@@ -53,6 +55,7 @@ class Task(Settings):
     base: BaseTable = BaseTable()
     target: TargetTable = TargetTable()
     reward: RewardTable = RewardTable()
+    teacher: TeacherTable = TeacherTable()
     study: StudyTable = StudyTable()
     arm: Mapping[str, ArmTable] = Field(default_factory=dict)
     api: Mapping[str, ApiTable] = Field(default_factory=dict)
@@ -166,17 +169,14 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
             f"arm {arm.name} needs documents and there are none", "set data.documents, or leave the arm out", **where
         )
     if set(JUDGED).intersection(arm.stages) and not task.data.preferences:
-        raise InputError(
-            f"arm {arm.name} needs judged answers and there are none",
-            "set data.preferences, or leave the arm out",
-            **where,
-        )
+        problem = f"arm {arm.name} needs judged answers and there are none"
+        raise InputError(problem, "set data.preferences, or leave the arm out", **where)
+    if is_taught(arm) and task.teacher == TeacherTable():
+        problem = f"arm {arm.name} needs a teacher and there is none"
+        raise InputError(problem, "set model or api in [teacher], or leave the arm out", **where)
     if task.task.kind == "classify" and is_rewarded(arm):
-        raise InputError(
-            f"arm {arm.name} draws answers, and of a closed set the right label is known",
-            f"take {arm.weights}, which learns it directly",
-            **where,
-        )
+        problem = f"arm {arm.name} draws answers, and of a closed set the right label is known"
+        raise InputError(problem, f"take {arm.weights}, which learns it directly", **where)
     if (arm.weights == "linear" or HEAD in arm.stages) and task.task.kind != "classify":
         raise InputError(f"arm {arm.name} is for tasks of kind classify", "leave it out", **where)
     if (is_trained(arm) or shots_of(arm)) and not task.data.examples:
@@ -267,6 +267,7 @@ def check_task(task: Task) -> None:
     if not task.data.examples and not task.data.documents:
         raise InputError("no examples and no documents", "set data.examples or data.documents", file=file, field="data")
     _check_reward(task)
+    _check_teacher(task)
     if task.data.canaries and kind == "classify":
         problem = "a canary's answer is random digits, and the answers of kind 'classify' are labels"
         raise InputError(problem, "take it out", file=file, field="data.canaries")
@@ -312,6 +313,18 @@ def _check_reward(task: Task) -> None:
     for name, (given, problem, remedy) in wanted.items():
         if getattr(task.reward, name) is not None and not given:
             raise InputError(problem, f"{remedy}, or take {name} out", file=task.file, field=f"reward.{name}")
+
+
+def _check_teacher(task: Task) -> None:
+    """Refuse a teacher that is not there, or that is the student."""
+    table, problem, remedy = task.teacher, "", ""
+    if table.api is not None and table.api not in task.api:
+        problem, remedy = f"there is no [api.{table.api[:80]}] table", "add it with url and model"
+    if table.model is not None and (table.model, table.revision) == (task.base.model, task.base.revision):
+        problem = "the teacher is the base model itself, of which nothing can be learnt"
+        remedy = "name a better model, or an endpoint"
+    if problem:
+        raise InputError(problem, remedy, file=task.file, field="teacher")
 
 
 def _check_path(task: Task, key: str, pattern: str) -> None:

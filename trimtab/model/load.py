@@ -157,12 +157,21 @@ def _fit_config(raw: dict[str, Any], folder: Path, weights: Weights) -> Any:
 
 def _require_size(config: Any, folder: Path, weights: Weights) -> None:
     """Compare what the config describes, made without memory, with what the files can hold."""
-    with told(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
-        described = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-    numbers = sum(parameter.numel() for parameter in described.parameters())
+    numbers = _numbers(config, folder)
     if numbers > weights.most_numbers:
         problem = f"describes {numbers:,} numbers, and the weights have {weights.bytes:,} bytes"
         raise InputError(problem, AGAIN, file=folder / "config.json")
+
+
+def numbers_in(folder: Path) -> int:
+    """How many numbers the model in `folder` has, by its configuration; raises as `read_config` does."""
+    return _numbers(read_config(folder), folder)
+
+
+def _numbers(config: Any, folder: Path) -> int:
+    with told(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
+        described = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    return sum(parameter.numel() for parameter in described.parameters())
 
 
 def require_tokenizer(folder: Path) -> None:

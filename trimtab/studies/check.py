@@ -16,10 +16,11 @@ from trimtab.arms.plan import Plan, fit, what_would_fit
 from trimtab.arms.proposals import proposing
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
+from trimtab.arms.teacher import teachers
 from trimtab.arms.timing import predict
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import MissingError
-from trimtab.base.grammar import HEAD, method_of
+from trimtab.base.grammar import DISTILL, HEAD, method_of
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.show import Shown
@@ -172,7 +173,7 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
 def _addresses(task: Task) -> Iterator[Remark]:
     """Where a study would send questions, and with which key: a task file may be somebody else's."""
     shown_rows = proposing(task, task.arms)
-    names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *shown_rows]
+    names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *teachers(task, task.arms), *shown_rows]
     for asked in dict.fromkeys(request_of(task, name, rows=name in shown_rows) for name in names):
         yield Remark(
             "note", f"A study asks {asked.words}; unless your own configuration allows it, add: {asked.option}"
@@ -258,8 +259,8 @@ def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
 
 
 def _example(session: Session) -> tuple[str, tuple[Piece, ...]]:
-    """The first training row as the first tuned language model reads it, cut where the loss mask changes; a head reads no answer."""
-    arms = [arm for arm in session.task.arms if method_of(arm).uses_base and HEAD not in arm.stages] or [
+    """The first training row as the first tuned language model reads it, cut where the loss mask changes; a head reads no answer, and a teacher's are not known yet."""
+    arms = [arm for arm in session.task.arms if method_of(arm).uses_base and not {HEAD, DISTILL} & {*arm.stages}] or [
         Arm(name="prompt", weights="base", stages=(), context="prompt")
     ]
     arm = next((arm for arm in arms if arm.stages), arms[0])

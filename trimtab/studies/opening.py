@@ -104,19 +104,20 @@ def opened(
     scores: bool = True,
     rewards: bool = False,
     proposes: Sequence[str] = (),
+    teachers: Sequence[str] = (),
     track: str | None = None,
 ) -> Iterator[Opening]:
     """Inside, a verb works on a task; `listeners` get every event, None shows progress on standard error.
 
     `arms` are those that will be asked, `scores` is whether their answers are scored, `rewards` whether a stage learns from what
-    `[reward]` says of them, `proposes` are endpoints that are asked for instructions, `track` is the tracker that gets the figures of
+    `[reward]` says of them, `proposes` are endpoints that are asked for instructions, `teachers` those whose answers are imitated, `track` is the tracker that gets the figures of
     training. `reward` takes the place of the reward's program. Raises ConsentError before anything is opened where the task asks for
     what was not allowed, PackageError for a tracker that is not installed, InputError for one that is not known and for links in its
     `.trimtab/`, and StoppedError, with how to go on, in place of KeyboardInterrupt.
     """
     require_consent(
         task,
-        [arm.endpoint for arm in arms if arm.endpoint],
+        [*(arm.endpoint for arm in arms if arm.endpoint), *teachers],
         proposes=proposes,
         allow=allow,
         allow_commands=allow_commands,

@@ -24,6 +24,7 @@ from trimtab.arms.proposals import propose, proposing
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
 from trimtab.arms.search import SEARCHES
+from trimtab.arms.teacher import TAUGHT, teachers
 from trimtab.arms.timing import predict
 from trimtab.arms.trivial import trivial_answers
 from trimtab.base.codec import to_plain
@@ -104,6 +105,7 @@ def study(
         reward=reward,
         rewards=any(map(is_rewarded, own.arms)),
         proposes=proposing(own, own.arms),
+        teachers=teachers(own, own.arms),
         track=track,
     ) as opening:
         home = opening.workspace.folder / "studies"
@@ -128,7 +130,7 @@ class _StudyRun:
         self.task, self.folder, self.display = opening.task, folder, opening.display
         self.kept_plan = load_plan(folder / PLAN)
         self.session = opening.session(self.kept_plan.precision if self.kept_plan else None)
-        self.workspace = self.session.workspace
+        self.workspace, self.session.taught = self.session.workspace, folder / TAUGHT
         self.depends = dependencies(self.session, folder, selected, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
         self.progress = opening.progress(folder / EVENTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from trimtab.arms.made import Trained
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.saved import RunRecord, read_run, write_run
 from trimtab.arms.session import Session
+from trimtab.arms.teacher import teachers
 from trimtab.arms.weights import train_weights
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError, MissingError
@@ -90,13 +92,15 @@ def train(
         scorer=scorer,
         reward=reward,
         rewards=is_rewarded(chosen),
+        teachers=teachers(own, [chosen]),
         track=track,
     ) as opening:
         if not is_trained(chosen):
             score = opening.task.command(f"eval {arm}")
             raise InputError(f"arm {arm} has nothing to train", f"score it with: {score}")
         folder = _run_folder(opening.workspace, chosen, seed, resume)
-        opening.goes_on_with(f"train {arm} --resume {folder.name}{' --allow-commands' * allow_commands}")
+        allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
+        opening.goes_on_with(f"train {arm} --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
         with locked(folder):
             record, trained = _trained(opening, chosen, folder, seed)
     return TrainedRun(

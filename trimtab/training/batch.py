@@ -125,16 +125,17 @@ def step_batches(rows: Sequence[Row], *, batch: int, step: int, seed: int) -> li
 
     Weighted sums over the micro-batches then add up to the step's weighted mean, however it was split.
     """
-    return [pack(part) for part in _step_parts(rows, batch, step, seed)]
+    return [pack(part) for part in step_parts(rows, batch=batch, step=step, seed=seed)]
 
 
 def first_epoch(rows: Sequence[Row], *, batch: int, seed: int) -> list[list[Row]]:
     """The rows of each micro-batch of the first epoch of `step_batches`."""
     steps = range(steps_per_epoch(len(rows), batch))
-    return [part for step in steps for part in _step_parts(rows, batch, step, seed)]
+    return [part for step in steps for part in step_parts(rows, batch=batch, step=step, seed=seed)]
 
 
-def _step_parts(rows: Sequence[Row], batch: int, step: int, seed: int) -> list[list[Row]]:
+def step_parts(rows: Sequence[Row], *, batch: int, step: int, seed: int) -> list[list[Row]]:
+    """The rows of each micro-batch of one optimizer step, weighted as `step_batches` has them."""
     chosen = [rows[number] for number in step_rows(len(rows), batch, step, seed)]
     total = sum(row.trained_tokens * row.weight for row in chosen)
     units = [(replace(row, weight=row.weight / total),) for row in chosen]

@@ -5,7 +5,7 @@ Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, D 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,66 @@ def token_log_probabilities(
     return log_p_M
 
 
+def divergence_from(
+    teacher: Callable[[slice], Tensor],
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    weights_M: Tensor,
+    *,
+    bias_V: Tensor | None = None,
+    softcap: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Weighted sum of `KL(teacher || student)` over the vocabulary, in nats, and its terms `[M]`, which carry no gradient.
+
+    `teacher` gives the float32 log-probabilities `log_p_RV` of a chunk of the positions; they may be overwritten.
+    """
+    found: tuple[Tensor, Tensor] = _Divergence.apply(hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Divergence(torch.autograd.Function):
+    """Both heads in chunks: the gradient of the student's logits, `w (p - q)` for a teacher's q, is known with the loss."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_MD: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        weights_M: Tensor,
+        teacher: Callable[[slice], Tensor],
+        cap: float | None,
+    ) -> tuple[Tensor, Tensor]:
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        parts_M = torch.zeros_like(weights_M)
+        grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
+        head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
+        for part in _chunks(len(weights_M), weight_VD.shape[0]):
+            log_p_RV, squashed_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
+            log_q_RV, weights_R1 = teacher(part), weights_M[part, None]
+            nats_RV = torch.nn.functional.kl_div(log_p_RV, log_q_RV, reduction="none", log_target=True)
+            parts_M[part] = weights_R1[:, 0] * nats_RV.sum(1)
+            if need_hidden or head.needed:
+                grad_RV = (log_p_RV.exp_() - log_q_RV.exp_()) * weights_R1
+                if squashed_RV is not None:
+                    grad_RV *= 1.0 - squashed_RV.square()
+                low_RV = grad_RV.to(hidden_MD.dtype)
+                if grad_hidden_MD is not None:
+                    grad_hidden_MD[part] = low_RV @ weight_VD
+                head.add(grad_RV, low_RV, hidden_MD[part])
+        ctx.head = head
+        ctx.save_for_backward(grad_hidden_MD)
+        ctx.mark_non_differentiable(parts_M)
+        return parts_M.sum(), parts_M
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad_hidden_MD,) = ctx.saved_tensors
+        if grad_hidden_MD is not None:
+            grad_hidden_MD = grad_hidden_MD * grads[0].to(grad_hidden_MD.dtype)
+        return grad_hidden_MD, *ctx.head.times(grads[0]), None, None, None
+
+
 class _TokenLogProbabilities(torch.autograd.Function):
     """The head in chunks, gradients taken while a chunk's logits are at hand.
 
@@ -127,7 +187,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if foretold_M is not None else None
         for part in _chunks(count, weight_VD.shape[0]):
-            log_p_RV, squashed_RV = _log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
+            log_p_RV, squashed_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
             log_p_M[part] = log_p_RV.gather(1, labels_M[part, None])[:, 0]
             if need_hidden or (head is not None and head.needed):
                 grad_RV = _logits_gradient(log_p_RV, squashed_RV, labels_M[part], scale_M[part])
@@ -155,7 +215,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
             return grad_hidden_MD, *ctx.grad_head.times(factor_M[0]), None, None, None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
         for part in _chunks(len(labels_M), weight_VD.shape[0]):
-            log_p_RV, squashed_RV = _log_softmax(hidden_MD[part], weight_VD, bias_V, ctx.cap)
+            log_p_RV, squashed_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, ctx.cap)
             grad_RV = _logits_gradient(log_p_RV, squashed_RV, labels_M[part], grads[0][part])
             head.add(grad_RV, grad_RV.to(hidden_MD.dtype), hidden_MD[part])
         return grad_hidden_MD, *head.times(grads[0].new_ones(())), None, None, None
@@ -186,10 +246,10 @@ class _HeadGradient:
         return weight_VD, bias_V
 
 
-def _log_softmax(
+def head_log_softmax(
     hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, cap: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """`log_p_RV`, and the tanh of the soft cap where there is one."""
+    """Log-probabilities `log_p_RV` under a head, float32, and the tanh of its soft cap where there is one."""
     logits_RV = torch.nn.functional.linear(hidden_RD, weight_VD, bias_V).float()
     if cap is None:
         return torch.log_softmax(logits_RV, dim=-1), None
