@@ -47,6 +47,8 @@ def writing_model(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: P
         if not re.fullmatch("[A-Za-z]+", token):
             weights["model.embed_tokens.weight"][number] *= 0.01
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
     return folder
 
 
@@ -77,6 +79,14 @@ def server(task: Path) -> Iterator[Served]:
 def browser() -> Iterator[Browser]:
     with chromium() as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def labelling(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Path:
+    rows = [{**row, "answer": row["topic"]} for row in rows_of(60)]
+    data = 'columns = { input = "question", label = "answer" }'
+    folder = tmp_path_factory.mktemp("labels")
+    return write_task(folder, tiny_model_folder, ["prompt"], rows=rows, task='kind = "classify"', data=data)
 
 
 @pytest.fixture
@@ -135,6 +145,10 @@ def test_the_door_lets_in_who_has_the_key(browser: Browser, server: Served) -> N
 
 
 def test_a_question_streams_from_all_arms_and_can_be_stopped(page: Page) -> None:
+    long = {"max_tokens": 3000}  # so that it is stopped long before its end
+    page.route(
+        "**/v1/chat/completions", lambda route: route.continue_(post_data={**route.request.post_data_json, **long})
+    )
     turn = put(page, FIRST)
     expect(turn.get_by_role("article")).to_have_count(2)
     expect(turn.locator(".said").first).not_to_be_empty()
@@ -142,6 +156,8 @@ def test_a_question_streams_from_all_arms_and_can_be_stopped(page: Page) -> None
     page.keyboard.press("Escape")
     expect(turn.get_by_text("Stopped; no part of the conversation.")).not_to_have_count(0)
     expect(page.get_by_role("button", name="Ask")).to_be_visible()
+    assert turn.get_by_role("button").count() == 0  # nothing to judge
+    page.unroute_all()
     whole = asked(page, FIRST + " Again.")  # the slots are free, and the next question is answered
     expect(whole.get_by_role("button", name="Good answer")).to_have_count(2)
     assert re.search(r"\d tokens/s", whole.inner_text())
@@ -220,6 +236,31 @@ def test_what_was_said_becomes_rows_and_an_arm(page: Page, task: Path) -> None:
     learning = task.with_name("learning.toml")
     learning.write_text(text)
     assert train(learning, "judged", listeners=[]).steps > 0
+
+
+def test_a_classifier_shows_what_it_weighed_and_takes_a_label(browser: Browser, labelling: Path) -> None:
+    with served(labelling, "prompt") as server, browser.new_context() as context:
+        page = context.new_page()
+        seen = watched(page)
+        page.goto(server.page)
+        for text in ("harbour of Emden?", "harbour of Fulda?"):
+            page.get_by_label("Text to label").fill(text)
+            page.keyboard.press("Enter")
+            turn = page.get_by_role("region", name=text)
+            expect(turn.get_by_role("listitem")).to_have_count(2)
+        shares = [float(one[:-1]) for one in turn.locator(".share").all_inner_texts()]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) == pytest.approx(100, abs=0.2)
+        answer = said(turn, 0)
+        assert turn.locator(".label").first.inner_text() == answer
+        other = ({"rare", "usual"} - {answer}).pop()
+        turn.get_by_role("button", name="Correct").click()
+        turn.get_by_role("combobox", name="What it should say").select_option(other)
+        turn.get_by_role("button", name="Keep").click()
+        expect(turn.get_by_text("Kept: the correction of prompt.")).to_be_visible()
+        (one,) = kept(labelling)
+        assert (one.correction, [turn.content for turn in one.messages]) == (other, [text])
+        assert seen.complaints == []
 
 
 def test_texts_of_models_and_questions_are_never_markup(page: Page) -> None:
