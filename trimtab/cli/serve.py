@@ -80,6 +80,7 @@ def command(
     if (certificate is None) != (private_key is None):
         raise InputError("one half of a certificate", "give --certificate and --private-key", field="--certificate")
     own = loaded(task)
+    from trimtab.serving.room import ROOM
     from trimtab.serving.serve import Serving, serve
 
     def ready(serving: Serving) -> None:
@@ -109,6 +110,6 @@ def command(
         allow=allow or (),
         on_ready=ready,
     )
-    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+    if any(one.name == ROOM for one in threading.enumerate()):
         sys.stderr.flush()
-        os._exit(0)  # connections to an endpoint that hangs: Python would wait for them
+        os._exit(0)  # an endpoint that hangs holds connections, and Python would wait for them

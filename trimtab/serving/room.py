@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 
 from trimtab.arms.live import Event, Failed, Live, Piece, Question
 
+ROOM = "engine room"  # what its thread is called
 CLOSE_SECONDS = 5.0  # that a pass which is under way gets once the room is to close
 AT_ONCE = 8  # questions that are let in between two passes, so that answers under way do not stall
 
@@ -37,7 +38,7 @@ class Room:
         self._arms, self._between = arms, between
         self._door: SimpleQueue[_Asked | _TakenBack | None] = SimpleQueue()
         self._tells: dict[str, tuple[Live, Tell]] = {}
-        self._thread = threading.Thread(target=self._work, name="room", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=ROOM, daemon=True)
         self._thread.start()
 
     @property
