@@ -6,59 +6,70 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trimtab.base.errors import InputError
 from trimtab.cli.options import DEFAULT_TASK, AllowOption, TaskOption, loaded
 
+if TYPE_CHECKING:
+    from trimtab.serving.serve import Serving
+
+ArmsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ARM]...", help="The winner of the newest study unless given; all for every arm of it."),
+]
+RunOption = Annotated[str | None, typer.Option("--run", metavar="ID", help="Weights of this training run.")]
+HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")]
+PortOption = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")]
+KeysOption = Annotated[
+    Path | None,
+    typer.Option("--keys", metavar="FILE", help="Hashes of the keys that open it, in place of a start token."),
+]
+NewKeyOption = Annotated[
+    str | None, typer.Option("--new-key", metavar="NAME", help="Add a key to FILE, print it once, and end.")
+]
+NamesOption = Annotated[
+    list[str] | None, typer.Option("--name", metavar="HOST", help="A further host name that it goes by.")
+]
+CertificateOption = Annotated[
+    Path | None, typer.Option("--certificate", metavar="FILE", help="PEM file, for https; --private-key beside it.")
+]
+PrivateKeyOption = Annotated[
+    Path | None, typer.Option("--private-key", metavar="FILE", help="PEM file of the certificate's key.")
+]
+MostOption = Annotated[
+    int,
+    typer.Option("--most", metavar="N", min=1, help="Requests that may run or wait; others are told to come again."),
+]
+UnequalOption = Annotated[
+    bool, typer.Option("--unequal", help="Serve even where answers do not come out as they were measured.")
+]
+LogTextsOption = Annotated[bool, typer.Option("--log-texts", help="Write questions and answers into the log.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="URL", help="Judgements: a file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db."
+    ),
+]
+
 
 def command(
-    arms: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[ARM]...", help="The winner of the newest study unless given; all for every arm of it."
-        ),
-    ] = None,
+    arms: ArmsArgument = None,
     task: TaskOption = DEFAULT_TASK,
-    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Weights of this training run.")] = None,
-    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")] = 8000,
-    keys: Annotated[
-        Path | None,
-        typer.Option("--keys", metavar="FILE", help="Hashes of the keys that open it, in place of a start token."),
-    ] = None,
-    new_key: Annotated[
-        str | None, typer.Option("--new-key", metavar="NAME", help="Add a key to FILE, print it once, and end.")
-    ] = None,
-    names: Annotated[
-        list[str] | None, typer.Option("--name", metavar="HOST", help="A further host name that it goes by.")
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option("--certificate", metavar="FILE", help="PEM file, for https.")
-    ] = None,
-    private_key: Annotated[
-        Path | None, typer.Option("--private-key", metavar="FILE", help="PEM file of its key.")
-    ] = None,
-    most: Annotated[
-        int,
-        typer.Option(
-            "--most", metavar="N", min=1, help="Requests that may run or wait; others are told to come again."
-        ),
-    ] = 128,
-    unequal: Annotated[
-        bool, typer.Option("--unequal", help="Serve even where answers do not come out as they were measured.")
-    ] = False,
-    log_texts: Annotated[bool, typer.Option("--log-texts", help="Write questions and answers into the log.")] = False,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            metavar="URL",
-            help="Judgements: a file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db.",
-        ),
-    ] = None,
+    run: RunOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    keys: KeysOption = None,
+    new_key: NewKeyOption = None,
+    names: NamesOption = None,
+    certificate: CertificateOption = None,
+    private_key: PrivateKeyOption = None,
+    most: MostOption = 128,
+    unequal: UnequalOption = False,
+    log_texts: LogTextsOption = False,
+    store: StoreOption = None,
     allow: AllowOption = None,
 ) -> None:
     """Serve arms behind an OpenAI-compatible API, with a page to try and judge them.
@@ -71,28 +82,13 @@ def command(
       trimtab serve lora+rag --host 0.0.0.0 --name support.example.org --keys keys.json
     """
     if new_key is not None:
-        if keys is None:
-            raise InputError("no file for the key", "name one with --keys FILE", field="--new-key")
-        from trimtab.serving.access import add_key
-
-        typer.echo(add_key(keys, new_key))
+        _print_new_key(keys, new_key)
         return
     if (certificate is None) != (private_key is None):
         raise InputError("one half of a certificate", "give --certificate and --private-key", field="--certificate")
     own = loaded(task)
     from trimtab.serving.room import ROOM
-    from trimtab.serving.serve import Serving, serve
-
-    def ready(serving: Serving) -> None:
-        for model, (_, share) in zip(serving.models, serving.equal.items(), strict=True):
-            same = (
-                "not measured by a study yet" if share is None else f"{share:.0%} of stored answers came out the same"
-            )
-            typer.echo(f"{model:<24} {same}", err=True)
-        page = f"{serving.url}/" + (f"?token={serving.token}" if serving.token else "")
-        typer.echo(
-            f"Page: {page}\nAPI:  {serving.url}/v1" + (f"   key: {serving.token}" if serving.token else ""), err=True
-        )
+    from trimtab.serving.serve import serve
 
     serve(
         arms or (),
@@ -108,8 +104,26 @@ def command(
         log_texts=log_texts,
         store=store,
         allow=allow or (),
-        on_ready=ready,
+        on_ready=_tell,
     )
     if any(one.name == ROOM for one in threading.enumerate()):
         sys.stderr.flush()
         os._exit(0)  # an endpoint that hangs holds connections, and Python would wait for them
+
+
+def _print_new_key(keys: Path | None, name: str) -> None:
+    if keys is None:
+        raise InputError("no file for the key", "name one with --keys FILE", field="--new-key")
+    from trimtab.serving.access import add_key
+
+    typer.echo(add_key(keys, name))
+
+
+def _tell(serving: Serving) -> None:
+    """Say what answers, how like what was measured, and where."""
+    for model, share in zip(serving.models, serving.equal.values(), strict=True):
+        same = "not measured by a study yet" if share is None else f"{share:.0%} of stored answers came out the same"
+        typer.echo(f"{model:<24} {same}", err=True)
+    token = serving.token
+    typer.echo(f"Page: {serving.url}/" + (f"?token={token}" if token else ""), err=True)
+    typer.echo(f"API:  {serving.url}/v1" + (f"   key: {token}" if token else ""), err=True)

@@ -23,10 +23,10 @@ from trimtab.data.documents import document_stamps, read_documents
 from trimtab.model.catalog import resolve
 from trimtab.reports.words import family, shape
 from trimtab.retrieval.embed import Embedder
-from trimtab.serving.access import Hosts, is_loopback, read_keys, start_token
+from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_token
 from trimtab.serving.app import Embed, Parts, State, build
 from trimtab.serving.desk import Desk, Served
-from trimtab.serving.feedback import store_of
+from trimtab.serving.feedback import Store, store_of
 from trimtab.serving.gate import Admission
 from trimtab.serving.likeness import Stored, equal_share, stored_answers
 from trimtab.serving.listen import listening
@@ -36,10 +36,8 @@ from trimtab.serving.room import Room
 from trimtab.studies.opening import loaded, opened
 
 ALL = "all"
-LEAST_EQUAL = {
-    "fp32": 0.95,
-    "bf16": 0.7,
-}  # share of stored answers that must come out the same; bf16 rounds by the batch
+# Share of stored answers that must come out the same: bf16 rounds by the batch.
+LEAST_EQUAL = {"fp32": 0.95, "bf16": 0.7}
 LOOK_SECONDS = 1.0  # between two looks at whether documents have changed
 
 
@@ -95,38 +93,42 @@ def serve(
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
-        workspace = open_to_answer(own, rows=bool(own.data.examples))
-        first = Session(workspace)
+        first = Session(open_to_answer(own, rows=bool(own.data.examples)))
         served, stored = stack.enter_context(_served(first, chosen, run))
-        admission, state, log = Admission(most), State(), Log(with_texts=log_texts)
-        meters = Meters(admission)
-        desk = Desk(own.task.name, served, meters, log, most)
-        hosts = Hosts(host, port, names)
-        parts = Parts(
-            desk=desk,
-            admission=admission,
-            hosts=hosts,
-            keys=known,
-            meters=meters,
-            log=log,
-            state=state,
-            embedding=own.base.embedding,
-            embed=_embed(own),
-            store=judged,
-        )
-        scheme = "https" if certificate else "http"
-        address = f"{scheme}://{'[' + host + ']' if ':' in host else host}:{port}"
+        parts = _parts(own, served, Hosts(host, port, names), known, judged, most, log_texts=log_texts)
+        desk = parts.desk
+        address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def begun() -> None:
             equal = {one.arm: await equal_share(desk, one, stored[one.arm]) for one in desk.models.values()}
             if not unequal:
                 require_equal(equal, LEAST_EQUAL.get(first.precision, LEAST_EQUAL["fp32"]))
             desk.checked(equal)
-            state.is_ready = True
+            parts.state.is_ready = True
             if on_ready:
                 on_ready(Serving(url=address, token=token, models=tuple(desk.models), equal=equal))
 
-        listen(build(parts), bound, certificate, admission, begun)
+        listen(build(parts), bound, certificate, parts.admission, begun)
+
+
+def _parts(
+    task: Task, served: Sequence[Served], hosts: Hosts, keys: Keys, store: Store, most: int, *, log_texts: bool
+) -> Parts:
+    """What the server is made of."""
+    admission, log = Admission(most), Log(with_texts=log_texts)
+    meters = Meters(admission)
+    return Parts(
+        desk=Desk(task.task.name, served, meters, log, most),
+        admission=admission,
+        hosts=hosts,
+        keys=keys,
+        meters=meters,
+        log=log,
+        state=State(),
+        embedding=task.base.embedding,
+        embed=_embed(task),
+        store=store,
+    )
 
 
 def _names(arms: Sequence[str], task: Task) -> list[str]:
