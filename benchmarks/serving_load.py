@@ -4,7 +4,8 @@ Run: python benchmarks/serving_load.py --task FILE --arm NAME  →  benchmarks/r
 `trimtab serve` runs in a process of its own on loopback; this process sends it the task's test questions. First as many at a time as
 keep it busy, each client waiting for its answer (closed loop): what it can do. Then questions come at random moments, whether or not
 earlier ones are answered (open loop), at that rate and at five times it. An answer counts where it comes within the deadline; a client
-leaves then. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
+leaves then. The deadline is twice the time in which a full server is worked off: with less patience than that, `--most` is too high for
+the machine, and clients leave before their turn. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
 """
 
 from __future__ import annotations
@@ -92,9 +93,9 @@ def serving(task: Path, arm: str, most: int) -> Iterator[Server]:
 class Load:
     """Questions to a server, each counted by what became of it."""
 
-    def __init__(self, server: Server, arm: str, questions: Sequence[str], deadline: float) -> None:
-        self._server, self._arm, self._questions, self._deadline = server, arm, questions, deadline
-        self._sent = 0
+    def __init__(self, server: Server, arm: str, questions: Sequence[str]) -> None:
+        self._server, self._arm, self._questions = server, arm, questions
+        self._sent, self.deadline = 0, 600.0
 
     async def one(self, client: httpx.AsyncClient, told: Told) -> None:
         """Ask the next question."""
@@ -102,7 +103,7 @@ class Load:
         self._sent += 1
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self.deadline):
                 body = {"model": self._arm, "messages": [{"role": "user", "content": text}]}
                 reply = await client.post(self._server.url + PATH, json=body)
         except TimeoutError:
@@ -122,7 +123,7 @@ class Load:
     def _client(self) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
         headers = {"Authorization": f"Bearer {self._server.key}"}
-        return httpx.AsyncClient(headers=headers, limits=limits, timeout=self._deadline + 5)
+        return httpx.AsyncClient(headers=headers, limits=limits, timeout=self.deadline + 5)
 
     async def closed(self, workers: int, seconds: float) -> dict[str, Any]:
         """So many clients, each asking again once it is answered."""
@@ -197,11 +198,12 @@ class Load:
 
 
 async def measured(server: Server, given: argparse.Namespace, questions: Sequence[str]) -> dict[str, Any]:
-    load = Load(server, given.arm, questions, given.deadline)
+    load = Load(server, given.arm, questions)
     await load.closed(given.workers, min(5.0, given.seconds))  # the first, cold ones are not counted
     found: dict[str, Any] = {"memory_mb_before": round(server.memory_mb, 1)}
     found["closed"] = await load.closed(given.workers, given.seconds)
     rate = found["closed"]["goodput_per_second"]
+    load.deadline = found["deadline_seconds"] = given.deadline or round(2 * given.most / rate, 1)
     for times in (1, 5):
         found[f"open_{times}x"] = await load.open(times * rate, given.seconds, seed=times)
     peak = max(rate, found["open_1x"]["goodput_per_second"])
@@ -217,7 +219,7 @@ def main() -> None:
     parser.add_argument("--task", type=Path, required=True)
     parser.add_argument("--arm", default="lora+rag")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each stretch, at most 600")
-    parser.add_argument("--deadline", type=float, default=10.0, help="seconds after which an answer is of no use")
+    parser.add_argument("--deadline", type=float, default=0.0, help="seconds after which an answer is of no use")
     parser.add_argument("--workers", type=int, default=16, help="clients that keep the server busy")
     parser.add_argument("--most", type=int, default=32, help="requests that the server lets run or wait")
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
