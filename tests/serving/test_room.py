@@ -65,7 +65,8 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(
     with slowed(writing, "prompt", monkeypatch) as (arm, passes), writing.client() as client:
         if stream:
             with client.stream("POST", route, json=asked) as reply:
-                next(reply.iter_raw())
+                parts = reply.iter_raw()  # kept: without it the connection is closed
+                next(parts)
                 assert (writing.parts.admission.inside, arm.waiting) == (1, 1)
         else:
             with pytest.raises(httpx.ReadTimeout):

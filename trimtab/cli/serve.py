@@ -41,7 +41,9 @@ PrivateKeyOption = Annotated[
 ]
 MostOption = Annotated[
     int,
-    typer.Option("--most", metavar="N", min=1, help="Requests that may run or wait; others are told to come again."),
+    typer.Option(
+        "--most", metavar="N", min=1, help="Requests that may run or wait at most; a slow machine takes fewer."
+    ),
 ]
 UnequalOption = Annotated[
     bool, typer.Option("--unequal", help="Serve even where answers do not come out as they were measured.")

@@ -229,7 +229,7 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
+        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of a union's the one that came furthest
         place = ".".join(str(part) for part in first["loc"] if part != "body")
         said = first["msg"].removeprefix("Value error, ")
         body = Refused(400, f"{place}: {said}" if place else said).body

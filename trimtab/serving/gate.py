@@ -21,6 +21,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1024 * 1024  # of a body
 STRANGERS_BYTES = 4096  # of the body of one without a key, which can hold nothing but a key
+PATIENCE, LEAST_PLACES = 30.0, 8  # seconds that a client waits; places that there are however slow answers come
 BODY_SECONDS = 10.0  # in which a body must have come
 READ_SECONDS = 30.0  # in which a client must take a piece of its answer
 OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they say nothing but yes or no
@@ -60,9 +61,9 @@ class _UnreadError(Exception):
 
 
 class Admission:
-    """How many requests are worked on or wait: `most`, and no more. For the event loop alone.
+    """How many requests are worked on or wait: at most `most`, and no more than are answered within PATIENCE. For the event loop alone.
 
-    `rate`: answers a second of late, from which a client is told when to come again.
+    `rate`: answers a second of late; 0 before the first.
     """
 
     def __init__(self, most: int) -> None:
@@ -70,15 +71,20 @@ class Admission:
         self.is_draining = False
         self.rate = 0.0
 
+    @property
+    def places(self) -> int:
+        """How many may be inside now."""
+        return self.most if not self.rate else min(self.most, max(LEAST_PLACES, int(self.rate * PATIENCE)))
+
     def require_room(self) -> None:
         """Raise Refused where there is no room, or the server is about to end."""
         if self.is_draining:
             raise Refused(503, "the server is about to end", kind="server_error", code="draining", wait=1.0)
-        if self.inside >= self.most:
+        if self.inside >= self.places:
             self.refused += 1
-            wait = min(60.0, self.most / 2 / self.rate) if self.rate else 1.0
+            wait = min(60.0, self.inside / 2 / self.rate) if self.rate else 1.0
             raise Refused(
-                429, f"{self.most} requests wait or run already", kind="rate_limit_error", code="busy", wait=wait
+                429, f"{self.inside} requests wait or run already", kind="rate_limit_error", code="busy", wait=wait
             )
 
     def enter(self) -> None:
@@ -86,11 +92,12 @@ class Admission:
         self.require_room()
         self.inside += 1
 
-    def leave(self, seconds: float) -> None:
-        """Count one out, which took so long."""
+    def leave(self, seconds: float, *, answered: bool) -> None:
+        """Count one out that took so long; what was refused or failed says nothing about the rate."""
+        if answered:
+            now = self.inside / max(seconds, 1e-3)  # Little: those inside over the time that each stays
+            self.rate = now if not self.rate else 0.9 * self.rate + 0.1 * now
         self.inside -= 1
-        now = (self.inside + 1) / max(seconds, 1e-3)  # Little: those inside over the time that each stays
-        self.rate = now if not self.rate else 0.9 * self.rate + 0.1 * now
 
 
 class Gate:
@@ -127,12 +134,19 @@ class Gate:
         if not counted:
             await self.app(scope, receive, send)
             return
-        clock = asyncio.get_running_loop().time
+        clock, status = asyncio.get_running_loop().time, 0
         began = clock()
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, sent)
         finally:
-            self.admission.leave(clock() - began)
+            self.admission.leave(clock() - began, answered=status == 200)
 
     def _known(self, scope: Scope) -> Key | None:
         """Whose request it is; raises Refused for a stranger's, and for one that another site's page made a browser send."""
