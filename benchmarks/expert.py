@@ -2,6 +2,7 @@
 
 python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there are kept
 python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
+python benchmarks/expert.py usual                      # our arm without any search, beside it: how far the usual settings are
 python benchmarks/expert.py compare                    # → results/expert.json
 
 Four tasks, 64 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths; the adapter that
@@ -19,7 +20,8 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -110,12 +112,12 @@ def sweep(session: Session, folder: Path) -> dict[str, Any]:
     }
 
 
-def ours(session: Session, folder: Path) -> dict[str, Any]:
-    """Our arm, made with all the search that a standard effort wants, and its test scores."""
+def ours(session: Session, folder: Path, *, searches: bool = True) -> dict[str, Any]:
+    """Our arm, made with all the search that a standard effort wants or with none, and its test scores."""
     arm = parse_arm("lora", session.task)
     runner = ArmRunner(session, None, Progress())
     began = time.process_time(), time.perf_counter()
-    made = runner.make(arm, folder / "ours", Allowance(search_seconds=1e9))
+    made = runner.make(arm, folder / "ours", Allowance(search_seconds=1e9) if searches else Allowance())
     taken = time.process_time() - began[0], time.perf_counter() - began[1]
     effort = made.effort
     return {
@@ -130,14 +132,31 @@ def ours(session: Session, folder: Path) -> dict[str, Any]:
     }
 
 
-def run(name: str, source: Path, former: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Both sides on one task; the peer's as it was, where there is a `former` line."""
+@contextmanager
+def laid_out(name: str, source: Path, effort: str) -> Iterator[tuple[Session, Path]]:
+    """A task's rows in a folder of their own, opened and cut."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         file = lay_out(name, source, folder)
-        file.write_text(f'{file.read_text(encoding="utf-8")}effort = "standard"\n', encoding="utf-8")
+        file.write_text(f'{file.read_text(encoding="utf-8")}effort = "{effort}"\n', encoding="utf-8")
         session = open_session(open_workspace(load_task(file)))
         cut(session)
+        yield session, folder
+
+
+def usual(line: dict[str, Any], source: Path) -> dict[str, Any]:
+    """A line with our arm as it is made without a search."""
+    with laid_out(line["task"], source, "none") as (session, folder):
+        made = ours(session, folder, searches=False)
+        print(
+            f"{line['task']}: usual settings {mean(made['test']):.3f} in {made['processor_seconds']:.0f} s", flush=True
+        )
+        return {**line, "usual": made}
+
+
+def run(name: str, source: Path, former: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Both sides on one task; the peer's as it was, where there is a `former` line."""
+    with laid_out(name, source, "standard") as (session, folder):
         mine = ours(session, folder)
         print(f"{name}: ours {mean(mine['test']):.3f} in {mine['processor_seconds']:.0f} processor seconds", flush=True)
         peer = former["peer"] if former else sweep(session, folder)
@@ -152,6 +171,12 @@ def run(name: str, source: Path, former: dict[str, Any] | None = None) -> dict[s
         }
 
 
+def replaced(change: Callable[[dict[str, Any]], dict[str, Any]], names: Collection[str]) -> None:
+    """The lines of some tasks anew."""
+    kept = [change(line) if line["task"] in names else line for line in read_lines(RUNS)]
+    write_atomic(RUNS, "".join(json.dumps(line) + "\n" for line in kept))
+
+
 def compared(line: dict[str, Any]) -> dict[str, Any]:
     """A row of the table: both scores, the paired difference in standard errors, the ratio of times."""
     mine, peer = line["ours"], line["peer"]
@@ -162,6 +187,7 @@ def compared(line: dict[str, Any]) -> dict[str, Any]:
         "metric": line["metric"],
         "test_rows": len(gaps),
         "ours": mean(mine["test"]),
+        **({"ours_unsearched": mean(line["usual"]["test"])} if "usual" in line else {}),
         "peer": mean(peer["test"]),
         "difference": mean(gaps),
         "standard_error": error,
@@ -174,7 +200,7 @@ def compared(line: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "ours", "compare"))
+    parser.add_argument("what", choices=("run", "ours", "usual", "compare"))
     parser.add_argument("--tasks", default=",".join(TASKS), help="which of them, with commas")
     parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
     given = parser.parse_args()
@@ -185,11 +211,10 @@ def main() -> None:
                 append_line(RUNS, run(name, given.source))
         return
     if given.what == "ours":
-        kept = list(read_lines(RUNS))
-        again = [
-            run(line["task"], given.source, line) if line["task"] in given.tasks.split(",") else line for line in kept
-        ]
-        write_atomic(RUNS, "".join(json.dumps(line) + "\n" for line in again))
+        replaced(lambda line: run(line["task"], given.source, line), given.tasks.split(","))
+        return
+    if given.what == "usual":
+        replaced(lambda line: usual(line, given.source), given.tasks.split(","))
         return
     lines = list(read_lines(RUNS))
     result = {"table": [compared(line) for line in lines], "machine": [line["machine"] for line in lines]}
