@@ -10,7 +10,6 @@ from patience import no_patience
 from serving_tasks import Here, deciding_task, serving_here, writing_task
 
 from trimtab import study
-from trimtab.serving import app as application
 
 __all__ = ["no_patience"]
 
@@ -37,15 +36,3 @@ def deciding(
     study(task, listeners=[])
     with serving_here(task, "prompt", "linear") as here:
         yield here
-
-
-@pytest.fixture(scope="session", autouse=True)
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Stands in for the page's files as long as there are none."""
-    with pytest.MonkeyPatch.context() as patch:
-        if not application.PAGE.is_dir():
-            folder = tmp_path_factory.mktemp("page")
-            for name in ("door.html", "playground.html", *application.PAGE_FILES):
-                (folder / name).write_text(name)
-            patch.setattr(application, "PAGE", folder)
-        yield
