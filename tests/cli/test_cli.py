@@ -332,7 +332,7 @@ def test_an_error_is_one_line_and_an_exit_code(verbs, error, code, line):
         ),
         (["eval", "rag", "--split", "tset"], "Invalid value for '--split': 'tset' is not one of 'dev', 'test'; see"),
         (["train", "lora", "--seed", "-1"], "Invalid value for '--seed': should be greater than or equal to 0; see"),
-        (["ask"], "Missing argument 'QUESTION'; see: trimtab ask --help"),
+        (["eval"], "Missing argument 'ARM'; see: trimtab eval --help"),
     ],
 )
 def test_wrong_use_is_one_line_and_exits_2(capsys, typed, line):

@@ -53,11 +53,13 @@ def command(
         own = loaded(task)
         if question is None and sys.stdin.isatty() and as_json:
             raise InputError("a conversation is not JSON", "give a question, or questions by a pipe", field="--json")
-        from trimtab.studies.ask import ask, conversation
-
         if question is not None:
+            from trimtab.studies.ask import ask
+
             output.answer(ask(question, task=own, arm=arm, allow=allow or ()))
             return
+        from trimtab.studies.ask import conversation
+
         with conversation(task=own, arm=arm, allow=allow or ()) as talk:
             if sys.stdin.isatty():
                 _talk(talk, output)
