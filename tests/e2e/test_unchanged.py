@@ -132,7 +132,9 @@ def test_seeded_losses_and_answers_are_what_they_were(name: str, tmp_path: Path)
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))
     mine = figures(name, tmp_path / name)
     if machine() in recorded:
-        known = recorded[machine()][name]  # the looks at dev of `spam` are not in one from before decision 12 was changed
+        known = recorded[machine()][
+            name
+        ]  # the looks at dev of `spam` are not in one from before decision 12 was changed
         assert {arm: mine["losses"][arm] for arm in known["losses"]} == known["losses"]
         assert mine["answers"] == known["answers"]
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.base.errors import InputError
+from trimtab.base.errors import InputError, PackageError
 from trimtab.cli.options import DEFAULT_TASK, AllowOption, TaskOption, loaded
 
 if TYPE_CHECKING:
@@ -89,8 +89,11 @@ def command(
     if (certificate is None) != (private_key is None):
         raise InputError("one half of a certificate", "give --certificate and --private-key", field="--certificate")
     own = loaded(task)
-    from trimtab.serving.room import ROOM
-    from trimtab.serving.serve import serve
+    try:
+        from trimtab.serving.room import ROOM
+        from trimtab.serving.serve import serve
+    except ModuleNotFoundError as error:
+        raise PackageError(error.name or "fastapi", "serve", "trimtab serve") from None
 
     serve(
         arms or (),
