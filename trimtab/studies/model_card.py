@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trimtab import __version__
 from trimtab.arms.answerers import read_calibration
 from trimtab.arms.identity import ROWS, depends_on, digest_of
 from trimtab.arms.saved import SavedArm, read_arm, read_run
@@ -139,7 +139,7 @@ def _public(model: str) -> str | None:
 def _what(session: Session, facts: Facts) -> list[str]:
     task = session.task
     words = describe(facts.arm)
-    lines = [f"{words[0].upper()}{words[1:]}. Made and measured by Trimtab {__version__}."]
+    lines = [f"{words[0].upper()}{words[1:]}. Made and measured by Trimtab {version('trimtab')}."]
     lines.append(f"Base model: {task.base.model}{f' at {task.base.revision}' if task.base.revision else ''}.")
     if task.task.instruction:
         lines.append(
