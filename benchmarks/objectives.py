@@ -206,7 +206,7 @@ def run(name: str, scratch: Path) -> dict[str, Any]:
     trained = train_weights(session, arm, Context(), folder, Progress(listeners=[show]))
     after = measure.look(load_head(session.base, folder / "adapter") if name == REWARD else None)
     rate = trained.recipe.stages[0].learning_rate if trained.recipe else None
-    figures = {"steps": trained.steps, "tokens": trained.tokens, "seconds": round(trained.seconds, 1)}
+    figures = {"steps": trained.steps, "tokens": trained.tokens}
     return {"objective": name, "example": case.example, "rate": rate, **figures, "before": before, "after": after}
 
 
@@ -226,7 +226,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
         line, moves = by_name[name], CASES[name].moves
         pairs = [(line["before"][key], line["after"][key]) for key in (moves, "forgetting")]
         moved, forgot = (f"{before:.2f} → {after:.2f}" for before, after in pairs)
-        took = f"{line['steps']} steps, {line['seconds']:.0f} s"
+        took = f"{line['steps']} steps"
         written.append(f"| `{name}` | {WORDS[moves]}, {line['example']} | {moved} | {forgot} | {took} |")
     return "\n".join(written)
 
