@@ -199,3 +199,25 @@ def test_llama_index(writing: Here, client: openai.OpenAI) -> None:
     )
     assert model.complete(QUESTION).text == said
     assert "".join(piece.delta or "" for piece in model.stream_complete(QUESTION)) == said
+
+
+def test_plain_completions_tell_the_likeliest_tokens_and_where_each_begins(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "prompt", "prompt": QUESTION, "max_tokens": 12, "logprobs": 2}
+    whole = client.completions.create(**asked).choices[0].logprobs
+    assert whole.text_offset == [len("".join(whole.tokens[:place])) for place in range(len(whole.tokens))]
+    for token, value, others in zip(whole.tokens, whole.token_logprobs, whole.top_logprobs, strict=True):
+        assert others[token] == value == max(others.values())  # greedy
+        assert 1 <= len(others) <= 3
+    parts = [chunk.choices[0].logprobs for chunk in client.completions.create(**asked, stream=True)]
+    told = [part for part in parts if part is not None]
+    assert [token for part in told for token in part.tokens] == whole.tokens
+    assert [offset for part in told for offset in part.text_offset] == whole.text_offset
+
+
+def test_prompts_are_counted_each_and_draws_of_one_once(client: openai.OpenAI) -> None:
+    def read(prompt: str | list[str], **more: Any) -> int:
+        return int(client.completions.create(model="prompt", prompt=prompt, max_tokens=2, **more).usage.prompt_tokens)
+
+    one, other = read("bridge of Bonn?"), read("tower 12 of Berlin, which is red?")
+    assert read(["bridge of Bonn?", "tower 12 of Berlin, which is red?"]) == one + other
+    assert read("bridge of Bonn?", n=2, temperature=1.0) == one

@@ -354,12 +354,12 @@ def test_a_draining_server_takes_nothing_on(writing: Here) -> None:
         calling(writing, work)
     finally:
         writing.parts.admission.is_draining = False
-    writing.parts.state.is_ready = False
+    writing.parts.admission.is_ready = False
     try:
         with writing.client() as client:
             assert client.get("/health/ready").status_code == 503  # as while it is loaded
     finally:
-        writing.parts.state.is_ready = True
+        writing.parts.admission.is_ready = True
 
 
 def test_the_log_has_routes_and_names_of_keys_but_no_texts_and_no_keys(writing: Here) -> None:

@@ -23,7 +23,7 @@ from trimtab.serving.desk import Desk, LeftError, Served, refusal
 from trimtab.serving.feedback import Store
 from trimtab.serving.gate import Admission, App, Gate, Refused
 from trimtab.serving.judging import judging_routes
-from trimtab.serving.meters import CONTENT_TYPE_LATEST, Log, Meters, Watch
+from trimtab.serving.meters import CONTENT_TYPE_LATEST, LEFT, Log, Meters, Watch
 from trimtab.serving.schema import EmbeddingsRequest
 
 PAGE = Path(__file__).parent / "page"
@@ -48,14 +48,6 @@ NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_co
 Embed = Callable[[Sequence[str]], Awaitable[tuple[list[list[float]], int]]]
 
 
-@dataclass(slots=True, kw_only=True)
-class State:
-    """Whether the server answers: false while it looks at itself, and once it drains."""
-
-    is_ready: bool = False
-    why: str = "looking at itself"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """What a server is made of."""
@@ -66,7 +58,6 @@ class Parts:
     keys: Keys
     meters: Meters
     log: Log
-    state: State
     embedding: str
     embed: Embed
     store: Store
@@ -169,9 +160,8 @@ def _health(app: FastAPI, parts: Parts) -> None:
     @app.get("/health/ready")
     async def ready() -> Response:
         """Whether it takes questions now."""
-        is_ready = parts.state.is_ready and not parts.admission.is_draining
-        why = "draining" if parts.admission.is_draining else parts.state.why
-        return JSONResponse({"status": "ready" if is_ready else why}, 200 if is_ready else 503)
+        status = parts.admission.status
+        return JSONResponse({"status": status}, 200 if status == "ready" else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -225,7 +215,7 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(LeftError)
     async def left(_: Request, __: LeftError) -> Response:
-        return Response(status_code=499)
+        return Response(status_code=LEFT)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

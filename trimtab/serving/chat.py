@@ -30,6 +30,7 @@ from trimtab.serving.replies import (
     known_of,
     logprobs_of,
     message_item,
+    plain_logprobs_of,
     response_reply,
     text_part,
     usage_of,
@@ -69,9 +70,11 @@ def chat_routes(desk: Desk) -> APIRouter:
         served, asked = desk.found(body.model), _completion_questions(body)
         if body.stream:
             events = await _begun(desk, served, asked, request)
-            return _streamed(_stream(events, served, PLAIN, logprobs=False, usage=_wants_usage(body)))
+            wanted = body.logprobs is not None
+            return _streamed(_stream(events, served, PLAIN, logprobs=wanted, usage=_wants_usage(body)))
         told = await _all_told(desk, served, asked, request)
-        return JSONResponse(completion_reply(new_id("cmpl"), served, told, logprobs=body.logprobs is not None))
+        draws, wanted = body.n or 1, body.logprobs is not None
+        return JSONResponse(completion_reply(new_id("cmpl"), served, told, draws=draws, logprobs=wanted))
 
     @router.post("/v1/responses")
     async def respond(body: ResponsesRequest, request: Request) -> Response:
@@ -143,7 +146,9 @@ def constraint_of(form: Form | None) -> Constraint | None:
     return Constraint(schema=json.dumps(schema))
 
 
-def _questions(body: Written, messages: Sequence[Message], most: int | None, *, logprobs: bool) -> list[Question]:
+def _questions(
+    body: Written, messages: Sequence[Message], most: int | None, *, logprobs: bool, likeliest: int
+) -> list[Question]:
     """One question for each choice that is asked for."""
     return [
         Question(
@@ -153,6 +158,7 @@ def _questions(body: Written, messages: Sequence[Message], most: int | None, *, 
             sampling=sampling_of(body, draw),
             stops=body.stops,
             logprobs=logprobs,
+            top_logprobs=likeliest,
         )
         for draw in range(body.n or 1)
     ]
@@ -160,9 +166,9 @@ def _questions(body: Written, messages: Sequence[Message], most: int | None, *, 
 
 def _chat_questions(body: ChatRequest) -> list[Question]:
     most = body.max_completion_tokens or body.max_tokens
-    asked = _questions(body, turns(body.messages), most, logprobs=bool(body.logprobs))
-    likeliest = (body.top_logprobs or 0) if body.logprobs else 0
-    return [replace(one, top_logprobs=likeliest, constraint=constraint_of(body.response_format)) for one in asked]
+    wanted, likeliest = bool(body.logprobs), (body.top_logprobs or 0) if body.logprobs else 0
+    asked = _questions(body, turns(body.messages), most, logprobs=wanted, likeliest=likeliest)
+    return [replace(one, constraint=constraint_of(body.response_format)) for one in asked]
 
 
 def _completion_questions(body: CompletionRequest) -> list[Question]:
@@ -170,7 +176,8 @@ def _completion_questions(body: CompletionRequest) -> list[Question]:
     found: list[Question] = []
     for prompt in prompts:
         said = turns([Turn(role="user", content=prompt)])
-        found += _questions(body, said, body.max_tokens, logprobs=body.logprobs is not None)
+        wanted, likeliest = body.logprobs is not None, body.logprobs or 0
+        found += _questions(body, said, body.max_tokens, logprobs=wanted, likeliest=likeliest)
     return found
 
 
@@ -218,7 +225,7 @@ async def _stream(
     events: AsyncIterator[Piece | Reply], served: Served, kind: _Kind, *, logprobs: bool, usage: bool
 ) -> AsyncIterator[bytes]:
     """Chunks of one answer, as OpenAI's clients add them up."""
-    answer_id, created = new_id(kind.prefix), int(time.time())
+    answer_id, created, letters = new_id(kind.prefix), int(time.time()), 0
 
     def told(choices: Sequence[dict[str, Any]], **more: Any) -> bytes:
         return event(
@@ -229,7 +236,10 @@ async def _stream(
         yield told([_choice({"delta": {"role": "assistant", "content": ""}})])
     async for said in events:
         if isinstance(said, Piece):
-            tokens = logprobs_of(said.tokens) if logprobs else None
+            tokens = None
+            if logprobs:
+                tokens = logprobs_of(said.tokens) if kind.chat else plain_logprobs_of(said.tokens, letters)
+                letters += sum(len(token.text) for token in said.tokens)
             yield told([_choice({"delta": {"content": said.text}} if kind.chat else {"text": said.text}, tokens)])
             continue
         last: dict[str, Any] = {"delta": {"annotations": annotations_of(said)}} if kind.chat else {"text": ""}

@@ -63,13 +63,18 @@ class _UnreadError(Exception):
 class Admission:
     """How many requests are worked on or wait: at most `most`, and no more than are answered within PATIENCE. For the event loop alone.
 
-    `rate`: answers a second of late; 0 before the first.
+    `rate`: answers a second of late; 0 before the first. `is_ready` once the server has looked at itself.
     """
 
     def __init__(self, most: int) -> None:
         self.most, self.inside, self.refused = most, 0, 0
-        self.is_draining = False
+        self.is_ready = self.is_draining = False
         self.rate = 0.0
+
+    @property
+    def status(self) -> str:
+        """Whether questions are welcome, in a word or three."""
+        return "draining" if self.is_draining else "ready" if self.is_ready else "looking at itself"
 
     @property
     def places(self) -> int:
@@ -98,6 +103,20 @@ class Admission:
             now = self.inside / max(seconds, 1e-3)  # Little: those inside over the time that each stays
             self.rate = now if not self.rate else 0.9 * self.rate + 0.1 * now
         self.inside -= 1
+
+
+class Noted:
+    """A `send` that notes the status of the reply: None before there is any."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        """Send a message on."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
 
 
 class Gate:
@@ -134,19 +153,12 @@ class Gate:
         if not counted:
             await self.app(scope, receive, send)
             return
-        clock, status = asyncio.get_running_loop().time, 0
+        clock, noted = asyncio.get_running_loop().time, Noted(send)
         began = clock()
-
-        async def sent(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
         try:
-            await self.app(scope, receive, sent)
+            await self.app(scope, receive, noted)
         finally:
-            self.admission.leave(clock() - began, answered=status == 200)
+            self.admission.leave(clock() - began, answered=noted.status == 200)
 
     def _known(self, scope: Scope) -> Key | None:
         """Whose request it is; raises Refused for a stranger's, and for one that another site's page made a browser send."""

@@ -13,10 +13,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from trimtab.arms.live import Question, Reply
-from trimtab.serving.gate import Admission, App, Message, Receive, Scope, Send
+from trimtab.serving.gate import Admission, App, Noted, Receive, Scope, Send
 
+LEFT = 499  # in place of a status, where the client left before any
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-__all__ = ["CONTENT_TYPE_LATEST", "Log", "Meters", "Watch"]
+__all__ = ["CONTENT_TYPE_LATEST", "LEFT", "Log", "Meters", "Watch"]
 
 
 class Meters:
@@ -87,17 +88,11 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 499  # a client that left before any answer
-
-        async def sent(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        began, noted = time.perf_counter(), Noted(send)
         try:
-            await self._app(scope, receive, sent)
+            await self._app(scope, receive, noted)
         finally:
+            status = noted.status or LEFT
             seconds, route = time.perf_counter() - began, self._routes(scope["path"])
             self._meters.requests.labels(route, str(status)).inc()
             self._meters.seconds.labels(route).observe(seconds)

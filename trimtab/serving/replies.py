@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from trimtab.arms.live import Reply, SaidToken
@@ -12,9 +13,9 @@ from trimtab.measurement.support import used_sentences
 from trimtab.serving.desk import Served, Told
 
 
-def usage_of(replies: Sequence[Reply]) -> dict[str, int]:
-    """Tokens read once for each question, and written."""
-    read = max((one.generation.prompt_tokens for one in replies), default=0)
+def usage_of(replies: Sequence[Reply], draws: int = 1) -> dict[str, int]:
+    """Tokens read, once for each prompt, and written; of each prompt there are so many draws in a row."""
+    read = sum(one.generation.prompt_tokens for one in replies[::draws])
     written = sum(one.generation.new_tokens for one in replies)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
@@ -96,12 +97,14 @@ def chat_reply(answer_id: str, served: Served, told: Sequence[Told], *, logprobs
             }
             for place, one in enumerate(told)
         ],
-        "usage": usage_of([one.reply for one in told]),
+        "usage": usage_of([one.reply for one in told], len(told)),
         "trimtab": known_of(served, told[0].reply),
     }
 
 
-def completion_reply(answer_id: str, served: Served, told: Sequence[Told], *, logprobs: bool) -> dict[str, Any]:
+def completion_reply(
+    answer_id: str, served: Served, told: Sequence[Told], *, draws: int, logprobs: bool
+) -> dict[str, Any]:
     """A whole plain completion, one choice for each prompt and draw."""
     return {
         "id": answer_id,
@@ -112,25 +115,23 @@ def completion_reply(answer_id: str, served: Served, told: Sequence[Told], *, lo
             {
                 "index": place,
                 "text": one.reply.text,
-                "logprobs": _old_logprobs(one.tokens) if logprobs else None,
+                "logprobs": plain_logprobs_of(one.tokens) if logprobs else None,
                 "finish_reason": finish_of(one.reply),
             }
             for place, one in enumerate(told)
         ],
-        "usage": usage_of([one.reply for one in told]),
+        "usage": usage_of([one.reply for one in told], draws),
     }
 
 
-def _old_logprobs(tokens: Sequence[SaidToken]) -> dict[str, Any]:
-    starts, at = [], 0
-    for token in tokens:
-        starts.append(at)
-        at += len(token.text)
+def plain_logprobs_of(tokens: Sequence[SaidToken], start: int = 0) -> dict[str, Any]:
+    """Log-probabilities of tokens as plain completions have them; `start`: letters of the answer before them."""
+    lengths = [len(token.text) for token in tokens]
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.log_probability for token in tokens],
-        "top_logprobs": None,
-        "text_offset": starts,
+        "top_logprobs": [{**dict(token.likeliest), token.text: token.log_probability} for token in tokens],
+        "text_offset": [start + before for before in accumulate([0, *lengths[:-1]])] if tokens else [],
     }
 
 

@@ -15,6 +15,7 @@ from trimtab.arms.saved import SavedArm, find_saved, latest_winner, measured_arm
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace, open_to_answer
 from trimtab.base.errors import InputError, TrimtabError
+from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
 from trimtab.base.task import Task, parse_arm, require_answers
@@ -24,7 +25,7 @@ from trimtab.model.catalog import resolve
 from trimtab.reports.words import family, shape
 from trimtab.retrieval.embed import Embedder
 from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_token
-from trimtab.serving.app import Embed, Parts, State, build
+from trimtab.serving.app import Embed, Parts, build
 from trimtab.serving.desk import Desk, Served
 from trimtab.serving.feedback import Store, store_of
 from trimtab.serving.gate import Admission
@@ -104,7 +105,7 @@ def serve(
             if not unequal:
                 require_equal(equal, LEAST_EQUAL.get(first.precision, LEAST_EQUAL["fp32"]))
             desk.checked(equal)
-            parts.state.is_ready = True
+            parts.admission.is_ready = True
             if on_ready:
                 on_ready(Serving(url=address, token=token, models=tuple(desk.models), equal=equal))
 
@@ -124,7 +125,6 @@ def _parts(
         keys=keys,
         meters=meters,
         log=log,
-        state=State(),
         embedding=task.base.embedding,
         embed=_embed(task),
         store=store,
@@ -157,7 +157,7 @@ def _served(
         fresh = Fresh(task, [first])
         rooms: dict[str, Room] = {}
         for arm in chosen:
-            session = Session(workspace) if arm.endpoint else first.beside()
+            session = _session_for(arm, first)
             one = stack.enter_context(live(session, arm, saved[arm.name]))
             if arm.endpoint:
                 rooms[arm.name] = Room({arm.name: one}, Fresh(task, [session]))
@@ -170,6 +170,13 @@ def _served(
             stack.callback(room.close)
         served = [_one(workspace, arm, saved[arm.name], rooms[arm.name]) for arm in chosen]
         yield served, {arm.name: stored_answers(workspace, saved[arm.name]) for arm in chosen}
+
+
+def _session_for(arm: Arm, first: Session) -> Session:
+    """An endpoint's own, as it lives in another thread; a base of its own for who puts weights onto one; else the first."""
+    if arm.endpoint:
+        return Session(first.workspace)
+    return first.beside() if method_of(arm).uses_base else first
 
 
 def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, room: Room) -> Served:
