@@ -9,11 +9,12 @@ import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.faults import as_input_error
 from trimtab.base.grammar import (
     HEAD,
     JUDGED,
@@ -208,7 +209,7 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
     try:
         task = Task(**{**raw, "file": file})
     except ValidationError as error:
-        raise _as_input_error(error, file) from None
+        raise as_input_error(error, Task, file) from None
     check_task(task)
     return task
 
@@ -347,74 +348,3 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
         else "paths are relative to the task file"
     )
     raise InputError(f"{pattern} does not exist", hint, **where)
-
-
-def _nearest(name: str, known: list[str], otherwise: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else otherwise
-
-
-def _as_input_error(error: ValidationError, file: Path) -> InputError:
-    """The first problem of a ValidationError as one line: an unknown key before all else, as it may be one that is missing; then those."""
-    problems = error.errors()
-    first = next((item for item in problems if item["type"] == "extra_forbidden"), problems[0])
-    lacking = [".".join(str(part) for part in item["loc"]) for item in problems if item["type"] == "missing"]
-    if lacking and first["type"] != "extra_forbidden":
-        return _lacking(lacking, file)
-    place = ".".join(str(part) for part in first["loc"] if not _CHOICE.fullmatch(str(part)))
-    if first["type"] == "extra_forbidden":
-        *tables, key = [str(part) for part in first["loc"]]
-        remedy = _nearest(key, sorted(_known_keys(tables)), f"known keys: {', '.join(sorted(_known_keys(tables)))}")
-        return InputError("unknown key", remedy, file=file, field=place)
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if first["type"] == "value_error":  # our own sentence, the remedy in it
-        problem, _, remedy = message.partition("; ")
-        return InputError(problem, remedy or "mend it", file=file, field=place)
-    found = repr(first["input"])
-    found = found if len(found) <= 80 else f"{found[:80]}…"
-    message = _WRITTEN.get(str(first["loc"][-1]), message) if first["type"] in _FORMS else message
-    return InputError(f"{_PLAIN.get(first['type'], message)} (found {found})", "mend the value", file=file, field=place)
-
-
-def _lacking(keys: list[str], file: Path) -> InputError:
-    """All that is missing in one line; with the table [task] its one required key is."""
-    if len(keys) == 1 and "." in keys[0]:
-        return InputError("required key is missing", "set it", file=file, field=keys[0])
-    named = ["[task] with its kind" if key == "task" else key if "." in key else f"[{key}]" for key in keys]
-    remedy = "add it" if len(keys) == 1 else "add them"
-    return InputError(f"missing: {', '.join(named)}", f"{remedy} as trimtab init writes a task file", file=file)
-
-
-_CHOICE = re.compile(r"constrained-\w+|\w+\[.*\]")  # which of several types a value might have been: no key of the file
-_PLAIN = {
-    "tuple_type": 'should be a list, as in ["one", "two"]',
-    "model_type": "should be a table of its own, [section] or { key = value }",
-    "model_attributes_type": "should be a table of its own, [section] or { key = value }",
-    "dict_type": "should be a table, as in [arm.name]",
-    "mapping_type": "should be a table, as in [arm.name]",
-    "string_type": "should be text in quotes",
-    "string_too_short": "should not be empty",
-    "float_type": "should be a number without quotes",
-    "int_type": "should be a whole number without quotes",
-    "finite_number": "should be a finite number",
-}
-
-_FORMS = ("string_pattern_mismatch", "date_from_datetime_parsing", "date_from_datetime_inexact", "date_type")
-_WRITTEN = {
-    "name": "should be one word of letters, digits, dots, - and _",
-    "budget": "should be a time such as 90s, 30m or 2h",
-    "url": "should begin with http:// or https://",
-    "as_of": "should be a date, as in 2026-11-01",
-}
-
-
-def _known_keys(tables: list[str]) -> set[str]:
-    model: type[BaseModel] = Task
-    for name in tables:
-        if name not in model.model_fields:
-            continue  # the NAME of [arm.NAME]
-        candidates = [model.model_fields[name].annotation, *get_args(model.model_fields[name].annotation)]
-        for candidate in candidates:
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
-    return set(model.model_fields) - {"file"}
