@@ -24,12 +24,12 @@ from trimtab.base.records import Arm, Calibration, Example, Message, Way
 from trimtab.measurement.calibration import (
     LEAST_ROWS,
     Floats,
-    fit_temperature,
     label_scores,
     log_loss,
     logarithms,
     may_be_fitted,
     mean_offsets,
+    suiting_temperature,
 )
 from trimtab.measurement.metrics import aggregate
 
@@ -59,7 +59,7 @@ class Tried:
     @property
     def temperature(self) -> float:
         """The one of least log loss."""
-        return fit_temperature(self.scores_NL, self.right_N) if self.may_be_fitted else 1.0
+        return suiting_temperature(self.scores_NL, self.right_N)
 
     @property
     def hits(self) -> Floats:

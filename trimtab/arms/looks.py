@@ -12,9 +12,10 @@ from trimtab.arms.answerers import head_answerer, score_on
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.objectives import Objective
 from trimtab.arms.session import Session
+from trimtab.base.grammar import HEAD
 from trimtab.base.machine import release_memory
 from trimtab.base.records import Generation, Prompt
-from trimtab.measurement.calibration import fit_temperature, log_losses, logarithms, may_be_fitted
+from trimtab.measurement.calibration import log_losses, logarithms, suiting_temperature
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.adapters import merged
 from trimtab.model.classifier import Head
@@ -23,12 +24,17 @@ from trimtab.training.monitor import Evaluation
 
 DEV_QUESTIONS = 60
 CHOSEN_QUESTIONS = 100  # where answers are labels: their probabilities are all that is looked at
-CHOOSING = ("sft", "head")  # stages that imitate labels, where the set is closed
+CHOOSING = ("sft", HEAD)
+
+
+def chooses(session: Session, stage: str) -> bool:
+    """Whether a stage imitates labels of a closed set, whose probabilities say how good its weights are."""
+    return session.task.task.kind == "classify" and stage in CHOOSING
 
 
 def questions_asked(session: Session, stage: str) -> int:
     """How many questions of dev a look asks at most in a stage."""
-    return CHOSEN_QUESTIONS if session.task.task.kind == "classify" and stage in CHOOSING else DEV_QUESTIONS
+    return CHOSEN_QUESTIONS if chooses(session, stage) else DEV_QUESTIONS
 
 
 def look_at_dev(
@@ -48,7 +54,7 @@ def look_at_dev(
     dev = session.part("dev", questions_asked(session, stage))
     builder = PromptBuilder(session, context)
     answer = head_answerer(session, head) if head else session.answer
-    chooses = session.task.task.kind == "classify" and stage in CHOOSING
+    by_choice = chooses(session, stage)
     labels = session.workspace.labels
     given: list[Generation] = []
 
@@ -57,13 +63,13 @@ def look_at_dev(
         return given
 
     def look() -> Evaluation:
-        seen = held_out(session.base, objective) if objective and not chooses else None
+        seen = held_out(session.base, objective) if objective and not by_choice else None
         release_memory()
         with merged(session.base.model):
             value, scores = score_on(session, dev, builder, noted, scorer)
         looks.append(scores)
         release_memory()
-        if chooses:
+        if by_choice:
             losses = choice_losses(given, [one.references[0] for one in dev], labels)
             return Evaluation(dev_loss=fmean(losses) if losses else None, dev_metric=value, rows=losses)
         return replace(seen, dev_metric=value) if seen else Evaluation(dev_metric=value, rows=tuple(scores.values()))
@@ -82,9 +88,7 @@ def choice_losses(given: Sequence[Generation], right: Sequence[str], labels: Seq
         return ()
     scores_NL = logarithms(np.array([[one.probabilities[label] for label in labels] for one, _ in known]))
     right_N = np.array([labels.index(label) for _, label in known])
-    hits = (scores_NL.argmax(axis=1) == right_N).tolist()
-    temperature = fit_temperature(scores_NL, right_N) if may_be_fitted(hits) else 1.0
-    return tuple(log_losses(scores_NL, right_N, temperature).tolist())
+    return tuple(log_losses(scores_NL, right_N, suiting_temperature(scores_NL, right_N)).tolist())
 
 
 def scores_of(result: TrainResult, looks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:

@@ -14,7 +14,7 @@ from trimtab.answering.engine import Engine
 from trimtab.arms.calibration import questions_weighed
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.ladder import LONGER, LOOKS, mixes
-from trimtab.arms.looks import CHOSEN_QUESTIONS, questions_asked
+from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.recipe import Recipe, Stage, recipe_for
@@ -157,9 +157,7 @@ class _Timing:
         work = self._work_of_teacher(each, untrained) if is_taught(arm) else Work()
         tokens[DISTILL] = work.tokens
         asked = round(each * len(session.part("dev", DEV_ROWS)))
-        chooses = questions_asked(session, made.stages[0].name) == CHOSEN_QUESTIONS
-        dev_loss = 0.0 if chooses else speed.epoch(asked, kept=True) / STEP_PASSES
-        look = dev_loss + rate.many * min(dev, questions_asked(session, made.stages[0].name))
+        look = max(self._look(stage, asked, speed, rate) for stage in made.stages)
         kept = {stage.name: self._kept(stage, round(tokens[stage.name])) for stage in made.stages}
         stages = [
             _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])) for stage in made.stages
@@ -182,6 +180,12 @@ class _Timing:
             memory_mb=memory_mb(session.base, kept=max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes),
             timed=rate.timed and timed,
         )
+
+    def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: _Rate) -> float:
+        """Seconds of a look at dev in a stage: its loss over dev, where that says how good weights are, and the questions asked."""
+        loss = 0.0 if chooses(self.session, stage.name) else speed.epoch(dev_tokens, kept=True) / STEP_PASSES
+        dev = len(self.session.workspace.splits["dev"])
+        return loss + rate.many * min(dev, questions_asked(self.session, stage.name))
 
     def _of_weighing(self, arm: Arm, each: float) -> tuple[TrialPlan, ...]:
         """What choosing how labels are weighed takes."""

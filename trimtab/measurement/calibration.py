@@ -73,6 +73,12 @@ def fit_temperature(scores_NL: Floats, right_N: NDArray[np.integer[Any]]) -> flo
     return math.exp(-(low + high) / 2)
 
 
+def suiting_temperature(scores_NL: Floats, right_N: NDArray[np.integer[Any]]) -> float:
+    """The temperature of the least log loss, 1 where there are too few right or wrong answers to fit any."""
+    hits = (scores_NL.argmax(axis=1) == right_N).tolist()
+    return fit_temperature(scores_NL, right_N) if may_be_fitted(hits) else 1.0
+
+
 def may_be_fitted(right: Sequence[bool]) -> bool:
     """Whether there are enough answers, right ones and wrong ones, to fit anything by them."""
     return len(right) >= LEAST_ROWS and LEAST_OF_EACH <= sum(right) <= len(right) - LEAST_OF_EACH
