@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -128,12 +130,18 @@ def test_a_question_that_makes_the_tokenizer_raise_ends_alone(writing: Here, mon
             raise KeyError("poison")
         return sound(self, messages)
 
+    log = io.StringIO()
+    monkeypatch.setattr(writing.parts.log, "_stream", log)
     monkeypatch.setattr(type(encoder), "prompt", prompt)
     with writing.client() as client:
         failed = client.post("/v1/chat/completions", json=body("poison"))
         assert (failed.status_code, failed.json()["error"]["type"]) == (500, "server_error")
         assert client.post("/v1/chat/completions", json=body()).status_code == 200
     assert is_idle(writing)
+    (fault,) = (line for line in map(json.loads, log.getvalue().splitlines()) if line["what"] == "fault")
+    assert (fault["model"], fault["error"]) == ("tiny:prompt", "KeyError")
+    assert "live.py" in "".join(fault["where"])
+    assert "poison" not in log.getvalue()  # what was asked stands in no log
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), IndexError("odd"), RuntimeError("odd"), MemoryError()])

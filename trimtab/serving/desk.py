@@ -134,7 +134,10 @@ class Desk:
                         self._meters.left(served.id)
                         raise LeftError
                 if isinstance(event, Failed):
-                    raise refusal(event.error)
+                    refused = refusal(event.error)
+                    if refused.status == 500:
+                        self._log.fault(served.id, event.error)
+                    raise refused
                 if event is None:
                     continue
                 if not is_begun:
@@ -162,7 +165,8 @@ def refusal(error: Exception) -> Refused:
         return Refused(502, str(error), kind="server_error", code="endpoint")
     if memory_ran_out(error):
         return Refused(503, "no memory left for this question", kind="server_error", code="memory", wait=5.0)
-    return Refused(500, f"the question could not be answered ({type(error).__name__})", kind="server_error")
+    said = f"the question could not be answered ({type(error).__name__}); the server's log says where"
+    return Refused(500, said, kind="server_error")
 
 
 def new_id(prefix: str) -> str:

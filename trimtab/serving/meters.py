@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from traceback import extract_tb
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -75,6 +76,12 @@ class Log:
         if self._with_texts:
             said = [[turn.role, turn.content] for turn in question.messages]
             self.line("answer", model=model, messages=said, answer=reply.text)
+
+    def fault(self, model: str, error: Exception) -> None:
+        """Write where a question failed for no fault of its own; the error's words, which may quote it, only with texts."""
+        where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)]
+        words = {"words": str(error)} if self._with_texts else {}
+        self.line("fault", model=model, error=type(error).__name__, where=where, **words)
 
 
 class Watch:
