@@ -4,8 +4,7 @@ Run: python benchmarks/serving_load.py --task FILE --arm NAME  →  benchmarks/r
 `trimtab serve` runs in a process of its own on loopback; this process sends it the task's test questions. First as many at a time as
 keep it busy, each client waiting for its answer (closed loop): what it can do. Then questions come at random moments, whether or not
 earlier ones are answered (open loop), at that rate and at five times it. An answer counts where it comes within the deadline; a client
-leaves then. The deadline is twice the time in which a full server is worked off: with less patience than that, `--most` is too high for
-the machine, and clients leave before their turn. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
+leaves then. The deadline is the patience that the server counts on when it decides how many to take. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from trimtab.arms.workspace import open_to_answer
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import load_task
+from trimtab.serving.gate import PATIENCE
 
 RESULT = Path(__file__).resolve().parent / "results" / "serving_load.json"
 MOST_SENT = 20_000  # questions in one stretch, whatever the rate
@@ -149,9 +149,7 @@ class Load:
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             took = max(seconds, time.perf_counter() - began)
-            within = len(
-                told.answers
-            )  # what was answered while questions came: the queue's emptying afterwards is no goodput
+            within = len(told.answers)  # while questions came: the queue's emptying afterwards is no goodput
             await asyncio.gather(*tasks)
         self._sent = 0
         return self.summed(told, took, within) | {"asked_per_second": rate}
@@ -203,7 +201,7 @@ async def measured(server: Server, given: argparse.Namespace, questions: Sequenc
     found: dict[str, Any] = {"memory_mb_before": round(server.memory_mb, 1)}
     found["closed"] = await load.closed(given.workers, given.seconds)
     rate = found["closed"]["goodput_per_second"]
-    load.deadline = found["deadline_seconds"] = given.deadline or round(2 * given.most / rate, 1)
+    load.deadline = found["deadline_seconds"] = given.deadline
     for times in (1, 5):
         found[f"open_{times}x"] = await load.open(times * rate, given.seconds, seed=times)
     peak = max(rate, found["open_1x"]["goodput_per_second"])
@@ -219,9 +217,9 @@ def main() -> None:
     parser.add_argument("--task", type=Path, required=True)
     parser.add_argument("--arm", default="lora+rag")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each stretch, at most 600")
-    parser.add_argument("--deadline", type=float, default=0.0, help="seconds after which an answer is of no use")
+    parser.add_argument("--deadline", type=float, default=PATIENCE, help="seconds after which an answer is of no use")
     parser.add_argument("--workers", type=int, default=16, help="clients that keep the server busy")
-    parser.add_argument("--most", type=int, default=32, help="requests that the server lets run or wait")
+    parser.add_argument("--most", type=int, default=128, help="requests that the server lets run or wait")
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()

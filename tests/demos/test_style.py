@@ -163,3 +163,15 @@ def test_an_answer_is_never_run(tmp_path: Path) -> None:
     answer = f"def f(x=open({str(trace)!r}, 'w')):\n    return x\n"
     SCORER.score(answer, GOOD)
     assert not trace.exists()
+
+
+def test_the_cut_asks_the_same_question_of_the_same_data() -> None:
+    whole, cut = (tomllib.loads((FOLDER / name).read_text(encoding="utf-8")) for name in ("trimtab.toml", "demo.toml"))
+    for table in ("base", "target"):
+        assert cut[table] == whole[table]
+    for table, own in (("task", "name"), ("data", "split")):
+        assert {key: value for key, value in cut[table].items() if key != own} == {
+            key: value for key, value in whole[table].items() if key != own
+        }
+    assert cut["data"]["split"]["test"] == whole["data"]["split"]["test"]
+    assert set(cut["study"]["arms"]) < set(whole["study"]["arms"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -91,3 +93,27 @@ def test_an_endpoint_that_hangs_does_not_hold_the_end_up(
                 assert server.process.wait(20) == 0
         finally:
             freed.set()
+
+
+def test_with_json_standard_output_says_where_it_is_and_what_opens_it(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    command = [sys.executable, "-m", "trimtab", "serve", "prompt", "--task", str(task), "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        said = ""
+        while not said.endswith("}\n") or said.count("{") != said.count("}"):
+            said += process.stdout.readline()
+        told = json.loads(said)
+        headers = {"Authorization": f"Bearer {told['token']}"}
+        names = [one["id"] for one in httpx.get(f"{told['url']}/v1/models", headers=headers).json()["data"]]
+        assert told["models"] == names[:-1] == ["tiny:prompt"]
+        assert told["equal"] == {"prompt": None}  # no study has measured it
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+        assert process.stdout.read() == ""
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from trimtab.arms.made import Trained
-from trimtab.arms.saved import RunRecord, find_saved, latest_winner, write_arm, write_run
+from trimtab.arms.saved import RunRecord, find_saved, latest_winner, measured_precision, write_arm, write_run
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import named
@@ -24,7 +24,7 @@ from trimtab.measurement.support import supporting
 from trimtab.studies import demo as demo_verb
 from trimtab.studies.ask import ask
 from trimtab.studies.check import check, pieces_of
-from trimtab.studies.demo import demo
+from trimtab.studies.demo import demo, lay_out
 from trimtab.studies.runs import runs
 from trimtab.studies.train import train
 from trimtab.training.monitor import Reading
@@ -297,6 +297,19 @@ def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a
             find_saved(task, arm, run)
 
 
+def test_the_precision_is_that_of_the_measurement_unless_the_task_says_one(kept: Path) -> None:
+    task = load_task(kept)
+    of_a_run, of_a_study = (find_saved(task, parse_arm(name, task)) for name in ("wide", "lora+few-shot"))
+    assert measured_precision(of_a_run, task) == "fp32"
+    assert measured_precision(of_a_study, task) is None  # nothing was kept
+    manifest = kept / ".trimtab" / "studies" / "20260101T000000Z-aaaaaa" / "manifest.json"
+    manifest.write_text('{"precision": "bf16"}')
+    assert measured_precision(of_a_study, task) == "bf16"
+    assert measured_precision(None, task) is None
+    told = task.model_copy(update={"base": task.base.model_copy(update={"precision": "fp32"})})
+    assert measured_precision(of_a_study, told) is None
+
+
 @pytest.mark.parametrize("change", [("nowhere", "elsewhere"), ('"nowhere"', '"nowhere"\nrevision = "v2"')])
 def test_what_was_made_on_another_base_model_is_not_used_and_that_is_told(kept: Path, change: tuple[str, str]) -> None:
     from trimtab.studies.eval import eval as score
@@ -367,13 +380,14 @@ def test_the_demo_copies_its_example_and_says_what_comes(studied, tmp_path, monk
     assert (place / "mine.txt").read_text() == "mine"
 
 
-def test_the_demo_overwrites_nothing_and_has_no_cut_where_there_is_none(studied, tmp_path) -> None:
+def test_the_demo_overwrites_nothing_and_every_example_has_its_cut(studied, tmp_path) -> None:
     (tmp_path / "score.py").write_text("print('mine')")
     with pytest.raises(InputError, match="choose another place with --folder"):
         demo("style", folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["score.py"]
-    with pytest.raises(InputError, match="run it whole: trimtab demo style"):
-        demo("style", cut=True, folder=tmp_path / "style")
+    for name in ("handbook", "spam", "style"):
+        file = lay_out(name, tmp_path / name, cut=True)
+        assert (file.name, load_task(file).task.name) == ("demo.toml", f"{name}-demo")
     with pytest.raises(MissingError, match="no bundled example"):
         demo("nothing", folder=tmp_path / "nothing")
     assert studied == []

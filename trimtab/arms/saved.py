@@ -18,7 +18,7 @@ from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult
 from trimtab.base.task import Task
 
-ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"
+ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"  # a study has a manifest.json, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +172,25 @@ def require_weights(saved: SavedArm | None, arm: Arm, task: Task) -> SavedArm | 
         make = task.command(f"train {arm.name}")
         raise MissingError(f"arm {arm.name} has no trained weights yet; make them with: {make}")
     return saved
+
+
+def measured_precision(saved: SavedArm | None, task: Task) -> str | None:
+    """What an arm was made and measured in, where the task leaves that to a measurement: it is not decided again.
+
+    None where the task says it, or nothing was kept.
+    """
+    if saved is None or task.base.precision != "auto":
+        return None
+    record = read_run(saved.folder)
+    if record is not None and record.precision:
+        return record.precision
+    manifest = study_of(saved) / RUN_FILE
+    return str(read_object(manifest)["precision"]) if manifest.is_file() else None
+
+
+def study_of(saved: SavedArm) -> Path:
+    """The folder of the study that an arm was measured in: that of its run, `arms/NAME/run-0` below it."""
+    return saved.folder.parents[2]
 
 
 def newest(folder: Path) -> list[Path]:

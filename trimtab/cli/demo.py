@@ -22,9 +22,7 @@ class Example(StrEnum):
 
 def command(
     name: Annotated[Example, typer.Argument(metavar="[NAME]", help="handbook, spam or style.")] = Example.handbook,
-    cut: Annotated[
-        bool, typer.Option("--cut", help="A smaller part of it, done within minutes; of handbook and spam.")
-    ] = False,
+    cut: Annotated[bool, typer.Option("--cut", help="A smaller part of it, done within minutes.")] = False,
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="FOLDER", help="Where the example is copied to and worked in.")
     ] = None,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import InputError, PackageError
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
+from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
     from trimtab.serving.serve import Serving
@@ -73,8 +74,11 @@ def command(
     log_texts: LogTextsOption = False,
     store: StoreOption = None,
     allow: AllowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Serve arms behind an OpenAI-compatible API, with a page to try and judge them.
+
+    With --json standard output is the server's address, token and arms, once it answers.
 
     \b
     Example:
@@ -95,22 +99,23 @@ def command(
     except ModuleNotFoundError as error:
         raise PackageError(error.name or "fastapi", "serve", "trimtab serve") from None
 
-    serve(
-        arms or (),
-        task=own,
-        run=run,
-        host=host,
-        port=port,
-        keys=keys,
-        names=names or (),
-        certificate=(certificate, private_key) if certificate and private_key else None,
-        most=most,
-        unequal=unequal,
-        log_texts=log_texts,
-        store=store,
-        allow=allow or (),
-        on_ready=_tell,
-    )
+    with Output(as_json) as output:
+        serve(
+            arms or (),
+            task=own,
+            run=run,
+            host=host,
+            port=port,
+            keys=keys,
+            names=names or (),
+            certificate=(certificate, private_key) if certificate and private_key else None,
+            most=most,
+            unequal=unequal,
+            log_texts=log_texts,
+            store=store,
+            allow=allow or (),
+            on_ready=output.record if as_json else _tell,
+        )
     if any(one.name == ROOM for one in threading.enumerate()):
         sys.stderr.flush()
         os._exit(0)  # an endpoint that hangs holds connections, and Python would wait for them

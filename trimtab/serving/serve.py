@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.arms.live import Live, live
-from trimtab.arms.saved import SavedArm, find_saved, latest_winner, measured_arms, require_weights
+from trimtab.arms.saved import (
+    SavedArm,
+    find_saved,
+    latest_winner,
+    measured_arms,
+    measured_precision,
+    require_weights,
+)
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace, open_to_answer
 from trimtab.base.errors import InputError, TrimtabError
@@ -94,8 +101,12 @@ def serve(
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
-        first = Session(open_to_answer(own, rows=bool(own.data.examples)))
-        served, stored = stack.enter_context(_served(first, chosen, run))
+        saved = {arm.name: require_weights(find_saved(own, arm, run), arm, own) for arm in chosen}
+        precision = next(
+            filter(None, (measured_precision(one, own) for one in saved.values())), None
+        )  # of one base there is one
+        first = Session(open_to_answer(own, rows=bool(own.data.examples)), precision)
+        served, stored = stack.enter_context(_served(first, chosen, saved))
         parts = _parts(own, served, Hosts(host, port, names), known, judged, most, log_texts=log_texts)
         desk = parts.desk
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
@@ -147,11 +158,10 @@ def _names(arms: Sequence[str], task: Task) -> list[str]:
 
 @contextmanager
 def _served(
-    first: Session, chosen: Sequence[Arm], run: str | None
+    first: Session, chosen: Sequence[Arm], saved: Mapping[str, SavedArm | None]
 ) -> Iterator[tuple[list[Served], dict[str, tuple[Stored, ...]]]]:
     """The arms, ready: those of this machine in one room, each endpoint in its own, where it waits for nobody."""
     workspace, task = first.workspace, first.task
-    saved = {arm.name: require_weights(find_saved(task, arm, run), arm, task) for arm in chosen}
     with ExitStack() as stack:
         here: dict[str, Live] = {}
         fresh = Fresh(task, [first])

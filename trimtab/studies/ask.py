@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.arms.live import Failed, Live, Question, Reply, live
-from trimtab.arms.saved import find_saved, latest_winner, require_weights
+from trimtab.arms.saved import find_saved, latest_winner, measured_precision, require_weights
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_to_answer
 from trimtab.base.errors import InputError
@@ -79,7 +79,7 @@ def conversation(
     require_answers(chosen, own)
     with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen), chosen, own)
-        session = Session(open_to_answer(own, rows=_needs_rows(own, chosen)))
+        session = Session(open_to_answer(own, rows=_needs_rows(own, chosen)), measured_precision(saved, own))
         if chosen.retrieves:
             opening.progress(arm=chosen.name).emit("index")
         with live(session, chosen, saved, sample=False) as answering:

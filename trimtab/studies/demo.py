@@ -75,8 +75,6 @@ def lay_out(name: str, place: Path, *, cut: bool) -> Path:
     with as_file(files("trimtab.demos") / name) as source:
         if not (source / "trimtab.toml").is_file():
             raise MissingError(f"no bundled example {name!r}; use one of: handbook, spam, style")
-        if cut and not (source / CUT).is_file():
-            raise InputError(f"{name} has no smaller part", f"run it whole: trimtab demo {name}", field="--cut")
         wanted = {
             item.relative_to(source): item
             for item in source.rglob("*")

@@ -9,7 +9,7 @@ from typing import Literal
 from trimtab.arms.identity import digest_of, settings_of
 from trimtab.arms.made import Allowance
 from trimtab.arms.run import ArmRunner, forget_replies
-from trimtab.arms.saved import find_saved, require_weights
+from trimtab.arms.saved import find_saved, measured_precision, require_weights
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.results import ArmResult
@@ -47,7 +47,7 @@ def eval(
         own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
     ) as opening:
         saved = require_weights(find_saved(own, chosen, run), chosen, own)
-        session = opening.session()
+        session = opening.session(measured_precision(saved, own))
         workspace = session.workspace
         if not workspace.splits[split]:
             raise InputError(f"the {split} split is empty", "add examples", file=opening.task.file, field="data.split")

@@ -14,12 +14,11 @@ from trimtab.arms.answerers import read_calibration, ready
 from trimtab.arms.bundle import open_bundle, write_bundle
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.run import BATCH_ITEMS
-from trimtab.arms.saved import SavedArm, find_saved, latest_winner, read_run, require_weights
+from trimtab.arms.saved import find_saved, latest_winner, measured_precision, require_weights
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError, MissingError, PackageError
-from trimtab.base.files import read_object
 from trimtab.base.grammar import HEAD, is_trained, method_of
 from trimtab.base.machine import folder_bytes
 from trimtab.base.progress import Listener, Progress
@@ -112,7 +111,7 @@ def export(
     _require_possible(chosen, format, quantize, place)
     with opened(own, [chosen], listeners=listeners, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen, run), chosen, own)
-        session = opening.session(_precision(saved))
+        session = opening.session(measured_precision(saved, own))
         progress = opening.progress(arm=chosen.name)
         context = context_for(chosen, saved.chosen if saved else None)
         run_folder = saved.folder if saved else own.folder / FOLDER
@@ -342,22 +341,6 @@ def _way(session: Session, consumer: InTransformers, run: Path, head: bool) -> A
     if session.task.task.kind == "classify":
         return by_labels(session, consumer, read_calibration(run))
     return by_text(session, consumer)
-
-
-def _precision(saved: SavedArm | None) -> str | None:
-    """What the arm was made and measured in, where that was kept."""
-    if saved is None:
-        return None
-    record = read_run(saved.folder)
-    if record is not None and record.precision:
-        return record.precision
-    manifest = study_of(saved) / "manifest.json"
-    return str(read_object(manifest)["precision"]) if manifest.is_file() else None
-
-
-def study_of(saved: SavedArm) -> Path:
-    """The folder of the study that an arm was measured in: that of its run, `arms/NAME/run-0` below it."""
-    return saved.folder.parents[2]
 
 
 @contextmanager
