@@ -79,7 +79,7 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(
         assert len(passes) - gone <= 20  # a second's: a clock that no other program on this machine stops
         assert arm._engine.in_flight == 0
         assert writing.metric("trimtab_clients_left_total") + stream >= left + 1
-    assert is_idle(writing)
+    wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
 
 
 def test_many_at_once_are_answered_like_each_alone(writing: Here) -> None:
@@ -137,7 +137,7 @@ def test_a_question_that_makes_the_tokenizer_raise_ends_alone(writing: Here, mon
         failed = client.post("/v1/chat/completions", json=body("poison"))
         assert (failed.status_code, failed.json()["error"]["type"]) == (500, "server_error")
         assert client.post("/v1/chat/completions", json=body()).status_code == 200
-    assert is_idle(writing)
+    wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
     (fault,) = (line for line in map(json.loads, log.getvalue().splitlines()) if line["what"] == "fault")
     assert (fault["model"], fault["error"]) == ("tiny:prompt", "KeyError")
     assert "live.py" in "".join(fault["where"])
@@ -169,7 +169,7 @@ def test_a_pass_that_raises_ends_its_questions_and_not_the_room(
             assert "odd" not in failed.text
         assert client.post("/v1/chat/completions", json=body()).status_code == 200
         assert client.get("/health/live").status_code == 200
-    assert is_idle(writing)
+    wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
     assert engine.in_flight == 0
 
 
@@ -192,7 +192,7 @@ def test_one_bad_question_does_not_spoil_those_that_are_chosen_with_it(
             pool.map(lambda text: client.post("/v1/chat/completions", json=body(text, "linear")).status_code, texts)
         )
     assert codes == [200, 500, 200, 500, 200, 200]
-    assert is_idle(deciding)
+    wait_until(lambda: is_idle(deciding), 9)  # a place is given back after the reply
 
 
 def test_an_endpoint_that_hangs_stalls_no_other_arm(
@@ -249,4 +249,4 @@ def test_what_is_kept_of_questions_stays_bounded(writing: Here, monkeypatch: pyt
             asked = {"model": "prompt", "messages": turns, "max_tokens": 1}
             assert client.post("/v1/chat/completions", json=asked).status_code in (200, 400)
     assert len(arm._session.encoder._frames) <= 8
-    assert is_idle(writing)
+    wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
