@@ -37,7 +37,7 @@ def violations(source: str) -> list[str]:
 def test_no_pickle_no_shell_no_foreign_code(path):
     source = path.read_text(encoding="utf-8")
     if path == PACKAGE / "cli" / "eval.py":  # calls the verb `eval`, which it imports
-        source = source.replace("eval(own, arm", "verb(own, arm")
+        source = re.sub(r"\beval\((\s*own, arm)", r"verb(\1", source)
     assert violations(source) == []
 
 

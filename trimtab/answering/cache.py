@@ -177,11 +177,14 @@ class Slots:
         self.keys[layer][slot, :, start:end] = key_KTD
         self.values[layer][slot, :, start:end] = value_KTD
 
-    def append(self, layer: int, at_B: Tensor, key_KBD: Tensor, value_KBD: Tensor) -> None:
-        """Put one token's keys and values behind what each slot in use holds."""
-        heads, batch, size = key_KBD.shape
-        rows_BK = torch.arange(batch * heads, device=at_B.device).view(batch, heads)
-        places = (rows_BK * self._room + at_B[:, None]).flatten()
+    def places(self, heads: int, at_B: Tensor) -> Tensor:
+        """Where the next token of each slot in use goes, `[B · K]`, in a layer of so many key/value heads."""
+        rows_BK = torch.arange(len(at_B) * heads, device=at_B.device).view(-1, heads)
+        return (rows_BK * self._room + at_B[:, None]).flatten()
+
+    def append(self, layer: int, places: Tensor, key_KBD: Tensor, value_KBD: Tensor) -> None:
+        """Put one token's keys and values behind what each slot in use holds, at its `places`."""
+        size = key_KBD.shape[-1]
         for store, new_KBD in ((self.keys, key_KBD), (self.values, value_KBD)):
             store[layer].view(-1, size).index_copy_(0, places, new_KBD.transpose(0, 1).reshape(-1, size))
 

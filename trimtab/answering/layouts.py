@@ -118,12 +118,15 @@ class Decode:
         self.shortest, self.longest = min(lengths) + 1, max(lengths) + 1
         slots.reserve(max(slots.lengths))
         self._hidden: dict[int | None, Tensor] = {}
+        self._places: dict[int, Tensor] = {}  # by key/value heads, which nearly always all layers have alike
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Attention of each new token over [beginning; own tokens], itself included."""
         heads, batch, size = query_HND.shape
         kv_heads = key_KND.shape[0]
-        self.slots.append(layer, self.at_B, key_KND, value_KND)
+        if kv_heads not in self._places:
+            self._places[kv_heads] = self.slots.places(kv_heads, self.at_B)
+        self.slots.append(layer, self._places[kv_heads], key_KND, value_KND)
         key_BKTD = self.slots.keys[layer][:batch, :, : self.longest]
         value_BKTD = self.slots.values[layer][:batch, :, : self.longest]
         query_BKGD = query_HND.transpose(0, 1).reshape(batch, kv_heads, heads // kv_heads, size)

@@ -15,10 +15,11 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, read_object
 from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm
-from trimtab.base.results import ArmRecord, ArmResult, StudyResult
+from trimtab.base.results import ArmRecord, ArmResult, EightBit, StudyResult
 from trimtab.base.task import Task
 
 ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"  # a study has a manifest.json, too
+ANSWERS, EIGHT_BIT, EVALS = "answers.parquet", "eight_bit.json", "evals"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,3 +236,24 @@ def _other_base(record: RunRecord | ArmRecord, task: Task) -> str | None:
     if not method_of(record.arm).uses_base or (record.model, record.revision) == (task.base.model, task.base.revision):
         return None
     return f"{record.model} at {record.revision}" if record.revision else record.model
+
+
+def saved_name(saved: SavedArm | None, arm: Arm) -> str:
+    """What its evaluations are called."""
+    return f"{saved.id}-{arm.name}" if saved else arm.name
+
+
+def eight_bit_folder(home: Path, name: str, split: str) -> Path:
+    """Where lies what an arm answered in 8 bits, and what they cost it; `name` is that of `saved_name`."""
+    return home / EVALS / f"{name}-{split}-8bit"
+
+
+def require_eight_bit(saved: SavedArm | None, arm: Arm, task: Task) -> tuple[Path, EightBit]:
+    """What weights of 8 bits cost an arm on the test questions, and the folder of its answers; raises InputError where nobody asked."""
+    folder = eight_bit_folder(task.folder / FOLDER, saved_name(saved, arm), "test")
+    if not (folder / EIGHT_BIT).is_file():
+        measure = task.command(f"eval {arm.name} --split test --eight-bit")
+        raise InputError(
+            f"what 8 bits cost arm {arm.name} is not measured", f"first run {measure}", field="--eight-bit"
+        )
+    return folder, read_record(folder / EIGHT_BIT, EightBit)

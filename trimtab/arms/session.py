@@ -48,6 +48,7 @@ class Session:
     def __init__(self, workspace: Workspace, precision: str | None = None, *, base: Base | None = None) -> None:
         self.workspace, self.task = workspace, workspace.task
         self._asked_precision = precision or workspace.task.base.precision
+        self.eight_bit = False  # whether arms answer with weights of 8 bits
         self.taught: Path | None = None  # where a teacher's answers are kept for all arms; None: in each run
         self.proposals = Proposals()  # instructions that an endpoint proposed, tried beside the rewordings
         self._base = base  # one that is loaded already, or None

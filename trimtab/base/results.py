@@ -209,6 +209,29 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EightBit:
+    """What weights of 8 bits cost an arm and gain it, against the same arm with its own, on the same `questions`.
+
+    `lost`: the mean score with its own weights less that in 8 bits, with its 95% interval; `same`: the share of answers that come out
+    alike; `times_as_fast`: one question alone, medians; None where too few were asked alone.
+    """
+
+    questions: int
+    lost: float
+    low: float
+    high: float
+    same: float
+    times_as_fast: float | None
+
+    @property
+    def sentence(self) -> str:
+        """In one line."""
+        speed = f", {self.times_as_fast:.2f} times as fast" if self.times_as_fast else ""
+        lost = f"score lost {self.lost:.3f} [{self.low:.3f}, {self.high:.3f}] on {self.questions} questions"
+        return f"in 8 bits: {lost}, {self.same:.0%} of the answers alike{speed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
 
@@ -242,14 +265,15 @@ class ArmResult(Shown):
     effort: ArmEffort | None = None
     learning: LearningCurve | None = None
     exposure: Exposure | None = None
+    eight_bit: EightBit | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`; without canaries no word of exposure."""
+        """As it stands in `study.json`; no word of what was not asked for (canaries, 8 bits)."""
         if self.status != "done":
             return {key: plain[key] for key in ("arm", "status", "why")}
-        del plain["why"]
-        if self.exposure is None:
-            del plain["exposure"]
+        for name in ("why", "exposure", "eight_bit"):
+            if plain[name] is None:
+                del plain[name]
         return {**plain, **(plain["score"] or {})}
 
     @classmethod

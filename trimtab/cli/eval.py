@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, ArmArgument, CommandsOption, JsonOption, TaskOption, loaded
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    ArmArgument,
+    CommandsOption,
+    EightBitOption,
+    JsonOption,
+    TaskOption,
+    loaded,
+)
 from trimtab.cli.output import Output
 
 
@@ -25,19 +34,27 @@ def command(
     run: Annotated[
         str | None, typer.Option("--run", metavar="ID", help="A run of `trimtab train`; the newest unless given.")
     ] = None,
+    eight_bit: EightBitOption = False,
     allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score one arm, with the 95% interval.
 
+    With --eight-bit it is asked twice, with its own weights and with weights of 8 bits: what these cost, with its interval, and gain.
+
     \b
     Example:
       trimtab eval rag
       trimtab eval lora --split test --run 20261124T101500Z-3f2a9b
+      trimtab eval lora+rag --split test --eight-bit
     """
     with Output(as_json) as output:
         own = loaded(task)
         from trimtab.studies.eval import eval
 
-        output.arm(eval(own, arm, split=split.value, run=run, allow=allow or (), allow_commands=allow_commands))
+        allowed = allow or ()
+        result = eval(
+            own, arm, split=split.value, run=run, eight_bit=eight_bit, allow=allowed, allow_commands=allow_commands
+        )
+        output.arm(result)

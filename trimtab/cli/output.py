@@ -88,7 +88,13 @@ class Output:
 
     def arm(self, result: ArmResult) -> None:
         """Print what was measured of one arm."""
-        self.show(result, lambda console: _show_arms(console, (result,)))
+
+        def render(console: Console) -> None:
+            _show_arms(console, (result,))
+            if result.eight_bit:
+                console.print(result.eight_bit.sentence, style="bold", markup=False, highlight=False)
+
+        self.show(result, render)
 
     def study(self, result: StudyResult) -> None:
         """Print the table of arms, the verdict and where the report is."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import InputError, PackageError
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, EightBitOption, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def command(
     private_key: PrivateKeyOption = None,
     most: MostOption = 128,
     unequal: UnequalOption = False,
+    eight_bit: EightBitOption = False,
     log_texts: LogTextsOption = False,
     store: StoreOption = None,
     allow: AllowOption = None,
@@ -78,6 +79,7 @@ def command(
 ) -> None:
     """Serve arms behind an OpenAI-compatible API, with a page to try and judge them.
 
+    With --eight-bit arms answer in 8 bits, once eval --eight-bit has measured on test what that costs them.
     With --json standard output is the server's address, token and arms, once it answers.
 
     \b
@@ -111,6 +113,7 @@ def command(
             certificate=(certificate, private_key) if certificate and private_key else None,
             most=most,
             unequal=unequal,
+            eight_bit=eight_bit,
             log_texts=log_texts,
             store=store,
             allow=allow or (),
@@ -131,9 +134,10 @@ def _print_new_key(keys: Path | None, name: str) -> None:
 
 def _tell(serving: Serving) -> None:
     """Say what answers, how like what was measured, and where."""
-    for model, share in zip(serving.models, serving.equal.values(), strict=True):
+    for model, (arm, share) in zip(serving.models, serving.equal.items(), strict=True):
         same = "not measured by a study yet" if share is None else f"{share:.0%} of stored answers came out the same"
-        typer.echo(f"{model:<24} {same}", err=True)
+        cost = serving.eight_bit.get(arm)
+        typer.echo(f"{model:<24} {same}{'; ' + cost.sentence if cost else ''}", err=True)
     token = serving.token
     typer.echo(f"Page: {serving.url}/" + (f"?token={token}" if token else ""), err=True)
     typer.echo(f"API:  {serving.url}/v1" + (f"   key: {token}" if token else ""), err=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from trimtab.arms.live import Question
-from trimtab.arms.saved import SavedArm
+from trimtab.arms.saved import ANSWERS
 from trimtab.arms.workspace import Workspace
 from trimtab.base.records import Message
 from trimtab.measurement.evaluate import load_answers
@@ -24,9 +25,9 @@ class Stored:
     answer: str
 
 
-def stored_answers(workspace: Workspace, saved: SavedArm | None) -> tuple[Stored, ...]:
-    """The first stored answers of the arm to test questions that are still there; none of an arm that no study measured."""
-    file = saved.folder.parent / "answers.parquet" if saved else None
+def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[Stored, ...]:
+    """The first answers that `folder` keeps to test questions that are still there; none of an arm that was not measured."""
+    file = folder / ANSWERS if folder else None
     if file is None or not file.is_file():
         return ()
     rows = {row.id: row for row in workspace.splits["test"]}

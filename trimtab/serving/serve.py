@@ -17,6 +17,7 @@ from trimtab.arms.saved import (
     latest_winner,
     measured_arms,
     measured_precision,
+    require_eight_bit,
     require_weights,
 )
 from trimtab.arms.session import Session
@@ -25,6 +26,7 @@ from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
+from trimtab.base.results import EightBit
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.base.visible import said
 from trimtab.data.documents import document_stamps, read_documents
@@ -36,7 +38,7 @@ from trimtab.serving.app import Embed, Parts, build
 from trimtab.serving.desk import Desk, Served
 from trimtab.serving.feedback import Store, store_of
 from trimtab.serving.gate import Admission
-from trimtab.serving.likeness import Stored, equal_share, stored_answers
+from trimtab.serving.likeness import equal_share, stored_answers
 from trimtab.serving.listen import listening
 from trimtab.serving.listen import run as listen
 from trimtab.serving.meters import Log, Meters
@@ -51,12 +53,16 @@ LOOK_SECONDS = 1.0  # between two looks at whether documents have changed
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """A server that runs: where, what opens it (None with keys of a file), and the arms that answer."""
+    """A server that runs: where, what opens it (None with keys of a file), and the arms that answer.
+
+    `equal`: of each arm the share of stored answers that came out the same; `eight_bit`: what 8 bits cost those that answer in them.
+    """
 
     url: str
     token: str | None
     models: tuple[str, ...]
     equal: dict[str, float | None]
+    eight_bit: dict[str, EightBit]
 
 
 def serve(
@@ -71,6 +77,7 @@ def serve(
     certificate: tuple[Path, Path] | None = None,
     most: int = 128,
     unequal: bool = False,
+    eight_bit: bool = False,
     log_texts: bool = False,
     store: str | None = None,
     allow: Sequence[str] = (),
@@ -82,7 +89,8 @@ def serve(
     Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
     that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
     test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
-    refuses unless `unequal`. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. `on_ready` is told once it answers.
+    refuses unless `unequal`. With `eight_bit` arms answer with weights of 8 bits, as `eval` measured them: without that measurement, and
+    where it shows a loss beyond the margin, the server refuses too. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. `on_ready` is told once it answers.
     Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
     """
     own = loaded(task)
@@ -102,11 +110,11 @@ def serve(
         judged = stack.enter_context(store_of(own, store))
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
         saved = {arm.name: require_weights(find_saved(own, arm, run), arm, own) for arm in chosen}
-        precision = next(
-            filter(None, (measured_precision(one, own) for one in saved.values())), None
-        )  # of one base there is one
-        first = Session(open_to_answer(own, rows=bool(own.data.examples)), precision)
-        served, stored = stack.enter_context(_served(first, chosen, saved))
+        rounded, folders = _measured(own, chosen, saved, unequal=unequal) if eight_bit else ({}, {})
+        first = _first(own, saved, eight_bit=eight_bit)
+        served = stack.enter_context(_served(first, chosen, saved))
+        folders = {name: one.folder.parent for name, one in saved.items() if one} | folders
+        stored = {arm.name: stored_answers(first.workspace, folders.get(arm.name)) for arm in chosen}
         parts = _parts(own, served, Hosts(host, port, names), known, judged, most, log_texts=log_texts)
         desk = parts.desk
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
@@ -118,9 +126,29 @@ def serve(
             desk.checked(equal)
             parts.admission.is_ready = True
             if on_ready:
-                on_ready(Serving(url=address, token=token, models=tuple(desk.models), equal=equal))
+                models = tuple(desk.models)
+                on_ready(Serving(url=address, token=token, models=models, equal=equal, eight_bit=rounded))
 
         listen(build(parts), bound, certificate, parts.admission, begun)
+
+
+def _first(task: Task, saved: Mapping[str, SavedArm | None], *, eight_bit: bool) -> Session:
+    """The session whose models the arms share, in the precision in which they were measured: of one base there is one."""
+    precision = next(filter(None, (measured_precision(one, task) for one in saved.values())), None)
+    session = Session(open_to_answer(task, rows=bool(task.data.examples)), precision)
+    session.eight_bit = eight_bit
+    return session
+
+
+def _measured(
+    task: Task, chosen: Sequence[Arm], saved: Mapping[str, SavedArm | None], *, unequal: bool
+) -> tuple[dict[str, EightBit], dict[str, Path]]:
+    """What 8 bits cost the arms that answer in them, and where these answers lie; raises InputError where that is too much."""
+    found = {arm.name: require_eight_bit(saved[arm.name], arm, task) for arm in chosen if method_of(arm).uses_base}
+    rounded = {name: cost for name, (_, cost) in found.items()}
+    if not unequal:
+        require_little_loss(rounded, task.target.margin)
+    return rounded, {name: folder for name, (folder, _) in found.items()}
 
 
 def _parts(
@@ -157,9 +185,7 @@ def _names(arms: Sequence[str], task: Task) -> list[str]:
 
 
 @contextmanager
-def _served(
-    first: Session, chosen: Sequence[Arm], saved: Mapping[str, SavedArm | None]
-) -> Iterator[tuple[list[Served], dict[str, tuple[Stored, ...]]]]:
+def _served(first: Session, chosen: Sequence[Arm], saved: Mapping[str, SavedArm | None]) -> Iterator[list[Served]]:
     """The arms, ready: those of this machine in one room, each endpoint in its own, where it waits for nobody."""
     workspace, task = first.workspace, first.task
     with ExitStack() as stack:
@@ -178,8 +204,7 @@ def _served(
             rooms |= dict.fromkeys(here, shared)
         for room in dict.fromkeys(rooms.values()):
             stack.callback(room.close)
-        served = [_one(workspace, arm, saved[arm.name], rooms[arm.name]) for arm in chosen]
-        yield served, {arm.name: stored_answers(workspace, saved[arm.name]) for arm in chosen}
+        yield [_one(workspace, arm, saved[arm.name], rooms[arm.name]) for arm in chosen]
 
 
 def _session_for(arm: Arm, first: Session) -> Session:
@@ -257,4 +282,16 @@ def require_equal(equal: Mapping[str, float | None], least: float) -> None:
         raise InputError(
             f"only {said} of the stored answers come out as they were measured",
             "measure again (documents or settings may have changed since), or serve all the same with --unequal",
+        )
+
+
+def require_little_loss(rounded: Mapping[str, EightBit], margin: float) -> None:
+    """Raise InputError where 8 bits are shown to cost an arm more than the margin."""
+    high = {arm: cost for arm, cost in rounded.items() if cost.low > margin}
+    if high:
+        said = "; ".join(f"{arm} {cost.sentence}" for arm, cost in high.items())
+        raise InputError(
+            f"8 bits cost more than the margin of {margin:g}: {said}",
+            "serve without --eight-bit, or all the same with --unequal",
+            field="--eight-bit",
         )

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Literal
 
 from trimtab.arms.identity import digest_of, settings_of
 from trimtab.arms.made import Allowance
-from trimtab.arms.run import ArmRunner, forget_replies
-from trimtab.arms.saved import find_saved, measured_precision, require_weights
+from trimtab.arms.run import ArmRunner, Outcome, forget_replies
+from trimtab.arms.saved import (
+    ANSWERS,
+    EIGHT_BIT,
+    EVALS,
+    eight_bit_folder,
+    find_saved,
+    measured_precision,
+    require_weights,
+    saved_name,
+)
+from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError
+from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener, Progress
-from trimtab.base.results import ArmResult
+from trimtab.base.records import Example
+from trimtab.base.results import ArmResult, EightBit
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.measurement.evaluate import save_answers
 from trimtab.measurement.scorer import ScorerFunction
+from trimtab.measurement.statistics import compare
 from trimtab.studies.opening import loaded, opened
 from trimtab.studies.record import count_opening
-
-EVALS = "evals"
 
 
 def eval(
@@ -28,6 +41,7 @@ def eval(
     *,
     split: Literal["dev", "test"] = "dev",
     run: str | None = None,
+    eight_bit: bool = False,
     allow: Sequence[str] = (),
     allow_commands: bool = False,
     scorer: ScorerFunction | None = None,
@@ -36,13 +50,16 @@ def eval(
     """Score one arm on a split, with its 95% interval; the answers are kept in `.trimtab/evals/`.
 
     Weights are those of the training run `run`, else of the newest run of this arm, else of the newest study; the same holds for
-    the number of shots or passages. Scoring on test is counted, and told. `allow` is that of `study`. `scorer` is a function
+    the number of shots or passages. Scoring on test is counted, and told. With `eight_bit` the arm is asked with its own weights and then
+    with weights of 8 bits: the result is that of these, its `eight_bit` what they cost and gain; `serve` asks for it. `allow` is that of `study`. `scorer` is a function
     `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
-    standard error. Raises MissingError where there are no weights.
+    standard error. Raises MissingError where there are no weights, InputError for 8 bits of an arm that answers without the base model.
     """
     own = loaded(task)
     chosen = parse_arm(arm, own)
     require_answers(chosen, own)
+    if eight_bit and not method_of(chosen).uses_base:
+        raise InputError(f"arm {arm} answers without the base model", "leave out 8 bits", field="--eight-bit")
     with opened(
         own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
     ) as opening:
@@ -51,7 +68,7 @@ def eval(
         workspace = session.workspace
         if not workspace.splits[split]:
             raise InputError(f"the {split} split is empty", "add examples", file=opening.task.file, field="data.split")
-        name = f"{saved.id}-{chosen.name}" if saved else chosen.name
+        name = saved_name(saved, chosen)
         progress = opening.progress(arm=chosen.name)
         if split == "test":
             digest = digest_of(settings_of(opening.task))[:8]  # another prompt is another look
@@ -59,9 +76,35 @@ def eval(
         folder = workspace.folder / EVALS / f"{name}-{split}"
         runner = ArmRunner(session, opening.scorer, progress)
         outcome = runner.run(chosen, split, folder, Allowance(), saved=saved)
-        save_answers(folder / "answers.parquet", outcome.answers)
+        save_answers(folder / ANSWERS, outcome.answers)
         forget_replies(folder)
-    return outcome.result
+        if not eight_bit:
+            return outcome.result
+        session.eight_bit = True
+        rounded = runner.run(chosen, split, folder, Allowance(), saved=saved)
+        found = replace(rounded.result, eight_bit=_compared(outcome, rounded, workspace.splits[split]))
+        beside = eight_bit_folder(workspace.folder, name, split)
+        save_answers(beside / ANSWERS, rounded.answers)
+        write_record(beside / EIGHT_BIT, found.eight_bit)
+        return found
+
+
+def _compared(before: Outcome, after: Outcome, examples: Sequence[Example]) -> EightBit:
+    """The same questions with both weights."""
+    pairs = list(zip(before.answers, after.answers, strict=True))
+    groups = {example.id: example.group for example in examples}
+    lost = compare(
+        [one.score for one, _ in pairs], [two.score for _, two in pairs], [groups[one.item_id] for one, _ in pairs]
+    )
+    slow, fast = before.result.latency_p50_ms, after.result.latency_p50_ms
+    return EightBit(
+        questions=len(pairs),
+        lost=lost.difference,
+        low=lost.low,
+        high=lost.high,
+        same=mean(one.answer == two.answer for one, two in pairs),
+        times_as_fast=slow / fast if slow and fast else None,
+    )
 
 
 def _tell_opening(openings: int, progress: Progress) -> None:

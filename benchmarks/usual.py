@@ -1,0 +1,138 @@
+"""What the usual settings of a method leave to a search: other rates, lengths and batches beside them, on bundled and public tasks.
+
+python benchmarks/usual.py run [--tasks spam,handbook] [--methods lora,dora]   # adds a line a run to results/usual_runs.jsonl, those there are kept
+python benchmarks/usual.py compare                                             # → results/usual.json
+
+The rows are those of the expert's table (64 to train, 64 for dev, 200 for test), and arms are made as `trimtab train` makes them, with
+the settings of a task file. Every run is trained to its end; what dev says of the weights that were kept, what test questions score,
+and seconds of the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from best_weights import SHARED, TASKS
+from expert import TRAIN, laid_out, scores
+
+from trimtab.arms.made import Allowance
+from trimtab.arms.recipe import LEAST_STEPS, recipe_for
+from trimtab.arms.run import ArmRunner
+from trimtab.arms.session import Session
+from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.machine import describe_machine
+from trimtab.base.progress import Progress
+from trimtab.base.task import parse_arm
+
+HERE = Path(__file__).resolve().parent
+RUNS, RESULT = HERE / "results" / "usual_runs.jsonl", HERE / "results" / "usual.json"
+STEP = 2.5  # between two rates of a search
+METHODS = ("lora", "rslora", "dora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix", "freeze", "full")
+USUAL, LONG = "usual", "100 steps"
+
+
+def variations(method: str, rate: float) -> dict[str, dict[str, float]]:
+    """Settings by name: the usual ones, 100 steps of the optimizer, these at other rates; of `lora` also other batches."""
+
+    def steps(batch: int) -> float:
+        return LEAST_STEPS * batch / TRAIN
+
+    found: dict[str, dict[str, float]] = {
+        USUAL: {},
+        LONG: {"epochs": steps(8)},
+        f"{LONG}, rate / {STEP}": {"epochs": steps(8), "learning_rate": rate / STEP},
+        f"{LONG}, rate x {STEP}": {"epochs": steps(8), "learning_rate": rate * STEP},
+    }
+    if method == "lora":
+        for batch in (4, 16):
+            found[f"{LONG}, batch {batch}"] = {"epochs": steps(batch), "batch": batch}
+        found["200 steps, batch 4"] = {"epochs": 2 * steps(4), "batch": 4}  # as many rows as 100 of 8
+    return found
+
+
+def run(session: Session, folder: Path, method: str, name: str, settings: Mapping[str, float]) -> dict[str, Any]:
+    """One arm, made and asked."""
+    arm = replace(parse_arm(method, session.task), settings=dict(settings))
+    began = time.process_time()
+    made = ArmRunner(session, None, Progress()).make(arm, folder / f"{method} {name}".replace("/", "by"), Allowance())
+    taken = time.process_time() - began
+    trained = made.trained[0]
+    assert trained.best
+    return {
+        "settings": {**settings, "learning_rate": recipe_for(session, arm, 0).stages[-1].learning_rate},
+        "dev_loss": trained.best.dev_loss,
+        "dev_metric": trained.best.dev_metric,
+        "kept_at_step": trained.best.step,
+        "steps": trained.steps,
+        "test": mean(scores(session, made.folders[0] / "adapter", session.workspace.splits["test"])),
+        "processor_seconds": round(taken, 1),
+    }
+
+
+def record(tasks: list[str], methods: list[str], source: Path) -> None:
+    """Every run that is not there yet."""
+    done = {(line["task"], line["method"], line["what"]) for line in read_lines(RUNS)}
+    for task in tasks:
+        with laid_out(task, source, "none") as (session, folder):
+            for method in methods:
+                rate = recipe_for(session, parse_arm(method, session.task), 0).stages[-1].learning_rate
+                for name, settings in variations(method, rate).items():
+                    if (task, method, name) in done:
+                        continue
+                    line = {"task": task, "method": method, "what": name}
+                    line |= run(session, folder, method, name, settings)
+                    append_line(RUNS, line | {"machine": describe_machine()["processor"]})
+                    print(*line.values(), sep=" | ", flush=True)
+
+
+def compared() -> list[dict[str, Any]]:
+    """A row a task and method: dev loss and test score of each setting, and how far the usual length and rate are from the best by dev."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for line in read_lines(RUNS):
+        found[line["task"], line["method"]].append(line)
+    table = []
+    for (task, method), lines in found.items():
+        by_name = {line["what"]: line for line in lines}
+        best = min(lines, key=lambda line: math.inf if line["dev_loss"] is None else line["dev_loss"])
+        table.append(
+            {
+                "task": task,
+                "method": method,
+                "runs": {
+                    name: {key: line[key] for key in ("dev_loss", "test", "steps", "processor_seconds")}
+                    for name, line in by_name.items()
+                },
+                "best_by_dev": best["what"],
+                "usual_minus_best": round(by_name[USUAL]["test"] - best["test"], 4),
+                "long_minus_best": round(by_name[LONG]["test"] - best["test"], 4),
+            }
+        )
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "compare"))
+    parser.add_argument("--tasks", default=",".join(TASKS), help="which of them, with commas")
+    parser.add_argument("--methods", default=",".join(METHODS), help="which of them, with commas")
+    parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
+    given = parser.parse_args()
+    if given.what == "run":
+        record(given.tasks.split(","), given.methods.split(","), given.source)
+        return
+    table = compared()
+    write_json(RESULT, {"rows_train_dev_test": [64, 64, 200], "machine": describe_machine(), "table": table})
+    for row in table:
+        print(row["task"], row["method"], row["best_by_dev"], row["usual_minus_best"], row["long_minus_best"])
+
+
+if __name__ == "__main__":
+    main()
