@@ -2,7 +2,8 @@
 
 Run: python benchmarks/answering.py  →  benchmarks/results/answering.json (rows that are there and not asked for are kept)
 `--rows few-shot,mixed` takes some of the rows: few-shot (200 prompts behind 600 tokens that they share), mixed (200 short prompts, 8 to
-256 new tokens each), stream (one prompt at a time), labels (one of the 77 intents of Banking77).
+256 new tokens each), stream (one prompt at a time), stream-8bit (the same with our weights in 8 bits), labels (one of the 77 intents
+of Banking77).
 Loading is not timed, and each side answers a little before the clock starts. New tokens are counted as asked for, on both sides.
 """
 
@@ -32,12 +33,15 @@ from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.model.catalog import resolve
+from trimtab.model.eight_bit import eight_bits
 from trimtab.model.load import load_base
 
 RESULT = Path(__file__).resolve().parent / "results" / "answering.json"
 BATCH, STREAM_TOKENS, LENGTHS = 32, 128, (8, 256)
 CACHE_TOKENS, CACHE_BLOCK = 65_536, 256  # of transformers' continuous batching
 LABEL_BATCH = 77  # all labels of a question
+EIGHT = "stream-8bit"
+ALONE = ("stream", EIGHT)  # rows of one prompt at a time
 Prompt = tuple[int, ...]
 
 
@@ -68,6 +72,9 @@ ROWS = {
         what="short prompts, 8 to 256 new tokens each", goals={"generate": 3.0, "generate_batch": 3.0}, count=200
     ),
     "stream": Row(what=f"one prompt at a time, {STREAM_TOKENS} new tokens", goals={"generate": 2.5}, count=4),
+    EIGHT: Row(
+        what=f"one prompt at a time, {STREAM_TOKENS} new tokens, our weights in 8 bits", goals={"generate": 2.5}, count=4
+    ),
     "labels": Row(what="one of 77 labels", goals={"scored": 10.0}, count=20, unit="questions"),
 }
 
@@ -85,7 +92,7 @@ def asked(name: str, tokenizer: Any, count: int) -> Asked:
         return Asked(prompts=chats(tokenizer, picked), lengths=[0] * count, labels=ends)
     questions = [row["question"] for row in rows("gsm8k.train-1500.jsonl")[:count]]
     draw = random.Random(0)
-    lengths = [STREAM_TOKENS if name == "stream" else draw.randint(*LENGTHS) for _ in questions]
+    lengths = [STREAM_TOKENS if name in ALONE else draw.randint(*LENGTHS) for _ in questions]
     return Asked(prompts=chats(tokenizer, questions), lengths=lengths, labels=[])
 
 
@@ -100,6 +107,8 @@ def chats(tokenizer: Any, texts: Sequence[str]) -> list[Prompt]:
 
 def ours(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
     base = load_base(resolve(MODEL), "bf16")
+    if name == EIGHT:
+        eight_bits(base).__enter__()  # for as long as the process lives
 
     def answer(given: Asked) -> list[Any]:
         if given.labels:
@@ -109,7 +118,7 @@ def ours(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
             Request(id=str(place), ids=ids, max_new=given.lengths[place]) for place, ids in enumerate(given.prompts)
         ]
         engine = Engine(base, frozenset())  # no end token, so that both sides say as much
-        if name == "stream":
+        if name in ALONE:
             return [len(engine.generate([request])[0].ids) for request in asked_for]
         return [len(completion.ids) for completion in engine.generate(asked_for)]
 
@@ -119,7 +128,7 @@ def ours(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
 def generate(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
     """`transformers.generate`: left padding, in batches of similar length (prompt and answer), each as long as its longest."""
     tokenizer, model = plain("sdpa")
-    batch = 1 if name == "stream" else BATCH
+    batch = 1 if name in ALONE else BATCH
 
     def answer(given: Asked) -> list[Any]:
         said = [0] * len(given.prompts)
