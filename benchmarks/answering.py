@@ -73,7 +73,9 @@ ROWS = {
     ),
     "stream": Row(what=f"one prompt at a time, {STREAM_TOKENS} new tokens", goals={"generate": 2.5}, count=4),
     EIGHT: Row(
-        what=f"one prompt at a time, {STREAM_TOKENS} new tokens, our weights in 8 bits", goals={"generate": 2.5}, count=4
+        what=f"one prompt at a time, {STREAM_TOKENS} new tokens, our weights in 8 bits",
+        goals={"generate": 2.5},
+        count=4,
     ),
     "labels": Row(what="one of 77 labels", goals={"scored": 10.0}, count=20, unit="questions"),
 }
