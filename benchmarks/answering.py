@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import generate_vs_transformers as shots
 import torch
 import transformers
-from generate_vs_transformers import MODEL, NEW_TOKENS, SHOT_TOKENS, few_shot_prompts, rows
 from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
 from trimtab.answering.choose import ChoiceRequest, choose
@@ -36,7 +34,10 @@ from trimtab.model.catalog import resolve
 from trimtab.model.eight_bit import eight_bits
 from trimtab.model.load import load_base
 
-RESULT = Path(__file__).resolve().parent / "results" / "answering.json"
+ROOT = Path(__file__).resolve().parents[1]
+DATA, RESULT = ROOT.parent / "shared" / "data", ROOT / "benchmarks" / "results" / "answering.json"
+MODEL, SHOT_TOKENS, NEW_TOKENS = "smollm2-135m-q4", 600, 64
+SYSTEM = "Solve the problem step by step. End with #### and the number."
 BATCH, STREAM_TOKENS, LENGTHS = 32, 128, (8, 256)
 CACHE_TOKENS, CACHE_BLOCK = 65_536, 256  # of transformers' continuous batching
 LABEL_BATCH = 77  # all labels of a question
@@ -81,21 +82,42 @@ ROWS = {
 }
 
 
-def asked(name: str, tokenizer: Any, count: int) -> Asked:
+def asked(name: str, tokenizer: Any, count: int, data: Path) -> Asked:
     """The same on both sides."""
     if name == "few-shot":
-        prompts, _ = few_shot_prompts(tokenizer, count)
+        prompts = few_shot_prompts(tokenizer, count, data)
         return Asked(prompts=prompts, lengths=[NEW_TOKENS] * len(prompts), labels=[])
     if name == "labels":
-        questions = list(csv.DictReader((shots.DATA / "banking77.test.csv").open(encoding="utf-8")))
+        questions = list(csv.DictReader((data / "banking77.test.csv").open(encoding="utf-8")))
         labels = sorted({row["category"] for row in questions})
         picked = random.Random(0).sample([row["text"] for row in questions], count)
         ends = [(*tokenizer(label, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id) for label in labels]
         return Asked(prompts=chats(tokenizer, picked), lengths=[0] * count, labels=ends)
-    questions = [row["question"] for row in rows("gsm8k.train-1500.jsonl")[:count]]
+    questions = [row["question"] for row in rows(data / "gsm8k.train-1500.jsonl")[:count]]
     draw = random.Random(0)
     lengths = [STREAM_TOKENS if name in ALONE else draw.randint(*LENGTHS) for _ in questions]
     return Asked(prompts=chats(tokenizer, questions), lengths=lengths, labels=[])
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def few_shot_prompts(tokenizer: Any, count: int, data: Path) -> list[Prompt]:
+    """Prompts as ids: the shots as turns, as many as fit into SHOT_TOKENS."""
+
+    def encode(turns: list[dict[str, str]], ask: bool) -> list[int]:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    turns = [{"role": "system", "content": SYSTEM}]
+    for row in rows(data / "gsm8k.train-1500.jsonl"):
+        shot = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
+        if len(encode(turns + shot, False)) <= SHOT_TOKENS:
+            turns += shot
+    questions = [row["question"] for row in rows(data / "gsm8k.test-300.jsonl")[:count]]
+    return [tuple(encode([*turns, {"role": "user", "content": question}], True)) for question in questions]
 
 
 def chats(tokenizer: Any, texts: Sequence[str]) -> list[Prompt]:
@@ -220,10 +242,10 @@ def padded(prompts: Sequence[Prompt], *, left: bool) -> tuple[torch.Tensor, torc
     return torch.tensor(ids), torch.tensor(mask)
 
 
-def side(name: str, row: str, count: int) -> None:
+def side(name: str, row: str, count: int, data: Path) -> None:
     """What the process of one side does; its figures are the last line."""
     tokenizer, answer = SIDES[name](row)
-    given = asked(row, tokenizer, count)
+    given = asked(row, tokenizer, count, data)
     answer(Asked(prompts=given.prompts[:2], lengths=[min(8, n) for n in given.lengths[:2]], labels=given.labels))
     started = time.perf_counter()
     found = answer(given)
@@ -232,20 +254,20 @@ def side(name: str, row: str, count: int) -> None:
     print(json.dumps({"seconds": seconds, "done": done, "found": found if given.labels else []}))
 
 
-def run(name: str, row: str, count: int) -> dict[str, Any]:
+def run(name: str, row: str, count: int, data: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, "--side", name, "--rows", row, "--count", str(count)]
-    command += ["--data", str(shots.DATA)]
+    command += ["--data", str(data)]
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     told: dict[str, Any] = json.loads(finished.stdout.strip().splitlines()[-1])
     print(f"{row}, {name}: {told['seconds']:.1f} s, {told['done'] / told['seconds']:.1f} a second", flush=True)
     return told
 
 
-def compared(row: str, count: int, rounds: int) -> dict[str, Any]:
+def compared(row: str, count: int, rounds: int, data: Path) -> dict[str, Any]:
     """Us and each peer in the order A B B A."""
     result: dict[str, Any] = {"what": f"{count} × {ROWS[row].what}", "unit": f"{ROWS[row].unit} a second", "peers": {}}
     for peer, goal in ROWS[row].goals.items():
-        runs = [(name, run(name, row, count)) for name in ["trimtab", peer, peer, "trimtab"] * rounds]
+        runs = [(name, run(name, row, count, data)) for name in ["trimtab", peer, peer, "trimtab"] * rounds]
         by_side = {name: [told for one, told in runs if one == name] for name in ("trimtab", peer)}
         rates = {
             name: statistics.median(told["done"] / told["seconds"] for told in told_by)
@@ -268,21 +290,20 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help="which, with commas between")
     parser.add_argument("--count", type=int, help="of prompts, in place of each row's own number")
     parser.add_argument("--rounds", type=int, default=1, help="of A B B A")
-    parser.add_argument("--data", type=Path, default=shots.DATA, help="folder of gsm8k.*.jsonl and banking77.test.csv")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of gsm8k.*.jsonl and banking77.test.csv")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    shots.DATA = arguments.data
     names = arguments.rows.split(",")
     unknown = [name for name in names if name not in ROWS]
     if unknown:
         parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(ROWS)}")
     if arguments.side:
-        side(arguments.side, names[0], arguments.count)
+        side(arguments.side, names[0], arguments.count, arguments.data)
         return
     result = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {"rows": {}}
     for name in names:
-        found = compared(name, arguments.count or ROWS[name].count, arguments.rounds)
+        found = compared(name, arguments.count or ROWS[name].count, arguments.rounds, arguments.data)
         result["rows"][name] = {**found, "machine": describe_machine(), "versions": versions()}
         result["model"], result["peer"] = MODEL, f"transformers {transformers.__version__}, bf16, batch {BATCH}, sdpa"
         write_json(arguments.out, result)

@@ -2,6 +2,7 @@
 
 python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there are kept
 python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
+python benchmarks/expert.py seeds [--tasks handbook]   # both sides twice more at what they chose, with other seeds: their means are compared
 python benchmarks/expert.py usual                      # our arm without any search, beside it: how far the usual settings are
 python benchmarks/expert.py compare                    # → results/expert.json
 
@@ -49,6 +50,7 @@ HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "expert_runs.jsonl", HERE / "results" / "expert.json"
 TRAIN, DEV, TEST = 64, 64, 200
 RATES, EPOCHS, BATCH, RANK = (1e-4, 2.5e-4, 6e-4, 1.5e-3, 4e-3), (3, 8), 8, 16
+SEEDS = 3  # of each side, where `seeds` was run
 
 
 def cut(session: Session) -> None:
@@ -72,32 +74,7 @@ def scores(session: Session, adapter: Path, part: Sequence[Example]) -> list[flo
 def sweep(session: Session, folder: Path) -> dict[str, Any]:
     """The peer's adapters, the one that is best on dev, and its test scores."""
     splits = session.workspace.splits
-    pairs = PromptBuilder(session, Context()).training_prompts(splits["train"], 0)
-    rows = [
-        {
-            "prompt": [{"role": turn.role, "content": turn.content} for turn in prompt.messages],
-            "completion": [{"role": "assistant", "content": answer}],
-        }
-        for prompt, answer in pairs
-    ]
-    plan = {
-        "model": str(session.base_folder),
-        "rows": rows,
-        "settings": [{"rate": rate, "epochs": epochs} for rate in RATES for epochs in EPOCHS],
-        "batch": BATCH,
-        "rank": RANK,
-        "threads": torch.get_num_threads(),
-        "scratch": str(folder / "scratch"),
-        "out": str(folder / "peer"),
-    }
-    command = [str(peer_python()), str(HERE / "peers" / "trl_sweep.py")]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(plan["threads"])}
-    done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    tried = [
-        json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')
-    ]  # TRL tells a dictionary of its own
+    tried = peers(session, folder, [{"rate": rate, "epochs": epochs} for rate in RATES for epochs in EPOCHS])
     for one in tried:
         one["dev"] = mean(scores(session, Path(one["folder"]), splits["dev"]))
         print(f"  peer {one['rate']:g} x {one['epochs']}: dev {one['dev']:.3f}, {one['seconds']:.0f} s", flush=True)
@@ -112,14 +89,46 @@ def sweep(session: Session, folder: Path) -> dict[str, Any]:
     }
 
 
-def ours(session: Session, folder: Path, *, searches: bool = True) -> dict[str, Any]:
-    """Our arm, made with all the search that a standard effort wants or with none, and its test scores."""
+def peers(session: Session, folder: Path, settings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the peer trained with each setting: the folder of the adapter, and its seconds."""
+    splits = session.workspace.splits
+    pairs = PromptBuilder(session, Context()).training_prompts(splits["train"], 0)
+    rows = [
+        {
+            "prompt": [{"role": turn.role, "content": turn.content} for turn in prompt.messages],
+            "completion": [{"role": "assistant", "content": answer}],
+        }
+        for prompt, answer in pairs
+    ]
+    plan = {
+        "model": str(session.base_folder),
+        "rows": rows,
+        "settings": list(settings),
+        "batch": BATCH,
+        "rank": RANK,
+        "threads": torch.get_num_threads(),
+        "scratch": str(folder / "scratch"),
+        "out": str(folder / "peer"),
+    }
+    command = [str(peer_python()), str(HERE / "peers" / "trl_sweep.py")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(plan["threads"])}
+    done = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return [
+        json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')
+    ]  # TRL tells a dictionary of its own
+
+
+def ours(session: Session, folder: Path, *, searches: bool = True, seeds: int = 1) -> dict[str, Any]:
+    """Our arm, made with all the search that a standard effort wants or with none, and its test scores; of further seeds too."""
     arm = parse_arm("lora", session.task)
     runner = ArmRunner(session, None, Progress())
     began = time.process_time(), time.perf_counter()
-    made = runner.make(arm, folder / "ours", Allowance(search_seconds=1e9) if searches else Allowance())
+    made = runner.make(arm, folder / "ours", Allowance(search_seconds=1e9 if searches else 0.0, seeds=seeds))
     taken = time.process_time() - began[0], time.perf_counter() - began[1]
     effort = made.effort
+    tests = [scores(session, run / "adapter", session.workspace.splits["test"]) for run in made.folders]
     return {
         "tried": [{**trial.what, "dev_loss": trial.dev_loss, "kept": trial.kept} for trial in effort.trials]
         if effort
@@ -128,7 +137,8 @@ def ours(session: Session, folder: Path, *, searches: bool = True) -> dict[str, 
         "stopped": effort.stopped if effort else "",
         "processor_seconds": taken[0],
         "seconds": taken[1],
-        "test": scores(session, made.folders[0] / "adapter", session.workspace.splits["test"]),
+        "test": tests[0],
+        **({"further": tests[1:]} if seeds > 1 else {}),
     }
 
 
@@ -171,24 +181,44 @@ def run(name: str, source: Path, former: dict[str, Any] | None = None) -> dict[s
         }
 
 
+def further(line: dict[str, Any], source: Path) -> dict[str, Any]:
+    """A line with both sides made twice more at the settings that they chose."""
+    with laid_out(line["task"], source, "standard") as (session, folder):
+        mine = ours(session, folder, seeds=SEEDS)
+        settings = [{**line["peer"]["chosen"], "seed": seed} for seed in range(1, SEEDS)]
+        made = peers(session, folder, settings)
+        tests = [scores(session, Path(one["folder"]), session.workspace.splits["test"]) for one in made]
+        for name, found in (("ours", [mine["test"], *mine["further"]]), ("peer", [line["peer"]["test"], *tests])):
+            print(f"{line['task']}: {name} {[round(mean(one), 3) for one in found]}", flush=True)
+        kept = {**line["ours"], "test": mine["test"], "further": mine["further"], "chosen": mine["chosen"]}
+        return {**line, "ours": kept, "peer": {**line["peer"], "further": tests}}
+
+
 def replaced(change: Callable[[dict[str, Any]], dict[str, Any]], names: Collection[str]) -> None:
     """The lines of some tasks anew."""
     kept = [change(line) if line["task"] in names else line for line in read_lines(RUNS)]
     write_atomic(RUNS, "".join(json.dumps(line) + "\n" for line in kept))
 
 
+def by_question(side: dict[str, Any]) -> list[float]:
+    """The score of each test question, the mean over the runs."""
+    return [mean(one) for one in zip(side["test"], *side.get("further", []), strict=True)]
+
+
 def compared(line: dict[str, Any]) -> dict[str, Any]:
     """A row of the table: both scores, the paired difference in standard errors, the ratio of times."""
     mine, peer = line["ours"], line["peer"]
-    gaps = [a - b for a, b in zip(mine["test"], peer["test"], strict=True)]
+    scored, theirs = (by_question(side) for side in (mine, peer))
+    gaps = [a - b for a, b in zip(scored, theirs, strict=True)]
     error = math.sqrt(sum((gap - mean(gaps)) ** 2 for gap in gaps) / (len(gaps) - 1) / len(gaps))
     return {
         "task": line["task"],
         "metric": line["metric"],
         "test_rows": len(gaps),
-        "ours": mean(mine["test"]),
+        "runs_of_each": 1 + len(mine.get("further", [])),
+        "ours": mean(scored),
         **({"ours_unsearched": mean(line["usual"]["test"])} if "usual" in line else {}),
-        "peer": mean(peer["test"]),
+        "peer": mean(theirs),
         "difference": mean(gaps),
         "standard_error": error,
         "not_below_by_more_than_one": mean(gaps) >= -error,
@@ -200,7 +230,7 @@ def compared(line: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "ours", "usual", "compare"))
+    parser.add_argument("what", choices=("run", "ours", "seeds", "usual", "compare"))
     parser.add_argument("--tasks", default=",".join(TASKS), help="which of them, with commas")
     parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
     given = parser.parse_args()
@@ -212,6 +242,9 @@ def main() -> None:
         return
     if given.what == "ours":
         replaced(lambda line: run(line["task"], given.source, line), given.tasks.split(","))
+        return
+    if given.what == "seeds":
+        replaced(lambda line: further(line, given.source), given.tasks.split(","))
         return
     if given.what == "usual":
         replaced(lambda line: usual(line, given.source), given.tasks.split(","))

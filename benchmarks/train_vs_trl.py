@@ -1,23 +1,29 @@
-"""LoRA r=16 on all linear layers, batch 8, GSM8K rows: our loop against TRL's trainers, side by side on this machine.
+"""Our loop against TRL's trainers and transformers', work by work, side by side on this machine.
 
-Run: python benchmarks/train_vs_trl.py       →  benchmarks/results/train_vs_trl.json      (SFTTrainer)
-     python benchmarks/train_vs_trl.py dpo   →  benchmarks/results/train_vs_trl_dpo.json  (DPOTrainer; 4 pairs a step)
-In `dpo` a prompt is a question with the first lines of its working, about three times as long as the answers: its last two lines, and another's.
+python benchmarks/train_vs_trl.py [sft full last head dpo grpo]   →  benchmarks/results/train_vs_trl.json, works that are there are kept
+
+SmolLM2-135M, bf16 weights, GSM8K rows. `sft`: LoRA r=16 on all linear layers, batch 8; `full`: all weights; `last`: the last six layers, three
+epochs; `head`: LoRA and a classification head over intents of Banking77, against transformers' sequence classification with PEFT; `dpo`: LoRA,
+4 pairs a step, a prompt (a question with the first lines of its working) about three times as long as the answers (its last two lines, and
+another's); `grpo`: LoRA, 2 prompts a step with 8 answers of 64 tokens each, the whole step with generation.
 Each run is a process of its own, in the order A B B A; tokens are counted without padding, over the steps after the warm-up.
-The peer's environment is made once, in benchmarks/.peers (not in git).
+The peer's environment is made once, in benchmarks/.peers (not in git). Results of different processors are kept beside each other.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib.metadata
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +32,58 @@ from trimtab.model.catalog import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "benchmarks" / ".peers"
-ROWS = ROOT.parent / "shared" / "data" / "gsm8k.train-1500.jsonl"
-RESULTS = {"sft": "train_vs_trl.json", "dpo": "train_vs_trl_dpo.json"}
-MODEL, RANK, BATCHES = "smollm2-135m-q4", 16, {"sft": 8, "dpo": 4}
-PEER = {
-    "sft": "TRL SFTTrainer: bf16, no gradient checkpointing, grouped by length, completion-only loss, no packing",
-    "dpo": "TRL DPOTrainer: bf16, no gradient checkpointing, reference log-probabilities computed before the clock starts",
+SOURCE = ROOT.parent / "shared" / "data"
+RESULT = ROOT / "benchmarks" / "results" / "train_vs_trl.json"
+MODEL, RANK = "smollm2-135m-q4", 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What both sides do: by which script, with what moving (`rank` of LoRA, or the last `layers`, or neither: all), and the peer."""
+
+    what: str
+    peer: str
+    goal: float
+    script: str = "sft"
+    rank: int = RANK
+    layers: int = 0
+    batch: int = 8
+    steps: int = 5
+    rows: int = 400  # that the steps draw from: enough for the peer to group by length as well as it can
+
+
+SFT = "TRL SFTTrainer: bf16, no gradient checkpointing, grouped by length, completion-only loss, no packing"
+WORKS = {
+    "sft": Work(what="LoRA r=16 on all linear layers, batch 8, loss on answers", peer=SFT, goal=2.8),
+    "full": Work(what="all weights, batch 8, loss on answers", peer=SFT, goal=2.5, rank=0),
+    "last": Work(
+        what="last 6 layers, batch 8, 3 epochs over 64 rows", peer=SFT, goal=6.0, rank=0, layers=6, steps=23, rows=64
+    ),
+    "head": Work(
+        what="LoRA r=16 and a classification head, batch 8, Banking77",
+        peer="transformers Trainer, sequence classification with PEFT: bf16, no gradient checkpointing, grouped by length",
+        goal=3.0,
+        script="head",
+        steps=10,
+    ),
+    "dpo": Work(
+        what="DPO, LoRA r=16, 4 pairs a step, prompts three times as long as answers",
+        peer="TRL DPOTrainer: bf16, no gradient checkpointing, reference log-probabilities computed before the clock starts",
+        goal=4.5,
+        script="dpo",
+        batch=4,
+    ),
+    "grpo": Work(
+        what="GRPO, LoRA r=16, 2 prompts a step with 8 answers of 64 tokens, with generation",
+        peer="TRL GRPOTrainer: bf16, no gradient checkpointing, transformers' generation",
+        goal=3.0,
+        script="grpo",
+        batch=2,
+        rows=64,
+    ),
 }
-POOL = 400  # rows that the steps draw from: enough for the peer to group by length as well as it can
+GROUP, ANSWER = 8, 64  # answers to a prompt, tokens of each
+INSTRUCTION = "You sort messages of a bank's customers. Answer with the topic of the message, as a short name."
 ORDER = ("trimtab", "trl", "trl", "trimtab")
 
 
@@ -73,7 +123,7 @@ def run(side: str, plan: dict[str, Any]) -> dict[str, Any]:
     return figures
 
 
-def summary(runs: list[dict[str, Any]], plan: dict[str, Any]) -> dict[str, Any]:
+def summary(runs: list[dict[str, Any]], work: Work, plan: dict[str, Any]) -> dict[str, Any]:
     """Medians of both sides, the ratio, and what they ran on."""
     rate, memory = (
         {
@@ -83,8 +133,9 @@ def summary(runs: list[dict[str, Any]], plan: dict[str, Any]) -> dict[str, Any]:
         for key in ("tokens_per_second", "peak_memory_mb")
     )
     return {
-        "what": f"{plan['work']}: {MODEL}, LoRA r={RANK} on all linear layers, batch {plan['batch']}, GSM8K, loss on answers, bf16 weights",
-        "peer": PEER[plan["work"]],
+        "what": work.what,
+        "peer": work.peer,
+        "goal": work.goal,
         "tokens_per_second": rate,
         "ratio": rate["trimtab"] / rate["trl"],
         "peak_memory_mb": memory,
@@ -92,7 +143,12 @@ def summary(runs: list[dict[str, Any]], plan: dict[str, Any]) -> dict[str, Any]:
         "steps": plan["steps"],
         "warmup_steps": plan["warmup"],
         "rows": len(plan["rows"]),
-        "machine": {"processor": processor(), "threads": plan["threads"], "system": platform.platform()},
+        "machine": {
+            "processor": processor(),
+            "threads": plan["threads"],
+            "system": platform.platform(),
+            "bf16 by": instructions(),
+        },
     }
 
 
@@ -101,32 +157,61 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("work", nargs="?", choices=tuple(RESULTS), default="sft")
-    options.add_argument("--rows", type=Path, default=ROWS, help="JSON lines with question and answer")
-    options.add_argument("--steps", type=int, default=5, help="measured optimizer steps of each run")
-    options.add_argument("--warmup", type=int, default=1)
-    options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    options.add_argument("--out", type=Path, help="where the result goes, in place of benchmarks/results/")
-    chosen = options.parse_args()
-    batch = BATCHES[chosen.work]
-    count = max(POOL, batch * (chosen.steps + chosen.warmup))
-    rows = [json.loads(line) for line in chosen.rows.read_text(encoding="utf-8").splitlines()[:count]]
+def instructions() -> str:
+    """What multiplies in bf16: AMX or AVX-512."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return next((name for name in ("amx_bf16", "avx512_bf16") if name in flags), "neither")
+
+
+def rows_of(name: str, count: int, source: Path) -> list[dict[str, Any]]:
+    """The rows of a work: GSM8K as it is, as pairs, or messages with their intents."""
+    if name == "head":
+        with open(source / "banking77.train.csv", encoding="utf-8", newline="") as file:
+            found = [{"text": row["text"], "label": row["category"]} for row in csv.DictReader(file)]
+        return random.Random(0).sample(found, count)
+    lines = (source / "gsm8k.train-1500.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines[:count]]
+    return pairs(rows) if name == "dpo" else rows
+
+
+def measured(name: str, work: Work, options: argparse.Namespace) -> dict[str, Any]:
+    """Both sides of one work."""
     plan = {
         "model": str(resolve(MODEL)),
-        "work": chosen.work,
-        "rows": pairs(rows) if chosen.work == "dpo" else rows,
-        "rank": RANK,
-        "batch": batch,
-        "steps": chosen.steps,
-        "warmup": chosen.warmup,
-        "threads": chosen.threads,
+        "work": work.script,
+        "rows": rows_of(name, work.rows, options.source),
+        "instruction": INSTRUCTION,
+        "rank": work.rank,
+        "layers": work.layers,
+        "batch": work.batch,
+        "group": GROUP,
+        "answer": ANSWER,
+        "steps": options.steps or work.steps,
+        "warmup": 1,
+        "threads": options.threads,
     }
-    result = summary([run(side, plan) for side in ORDER], plan)
-    out = chosen.out or ROOT / "benchmarks" / "results" / RESULTS[chosen.work]
-    write_json(out, result)
-    print(f"ratio {result['ratio']:.2f}  →  {out}")
+    return summary([run(side, plan) for side in ORDER], work, plan)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("works", nargs="*", help=f"of {', '.join(WORKS)}; all unless given")
+    options.add_argument("--source", type=Path, default=SOURCE, help="where the public files lie")
+    options.add_argument("--steps", type=int, help="measured optimizer steps of each run, in place of each work's own")
+    options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options.add_argument("--out", type=Path, default=RESULT)
+    chosen = options.parse_args()
+    names = chosen.works or list(WORKS)
+    if unknown := set(names) - set(WORKS):
+        options.error(f"no work is called {', '.join(sorted(unknown))}")
+    result = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.is_file() else {"model": MODEL, "on": {}}
+    for name in names:
+        print(f"{name}: {WORKS[name].what}", flush=True)
+        found = measured(name, WORKS[name], chosen)
+        result["on"].setdefault(f"{processor()}, {instructions()}", {})[name] = found
+        write_json(chosen.out, result)
+        memory = found["peak_memory_mb"]
+        print(f"{name}: ratio {found['ratio']:.2f}, memory {memory['trimtab'] / memory['trl']:.2f}", flush=True)
 
 
 if __name__ == "__main__":

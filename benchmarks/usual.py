@@ -51,10 +51,9 @@ def variations(method: str, rate: float) -> dict[str, dict[str, float]]:
         f"{LONG}, rate / {STEP}": {"epochs": steps(8), "learning_rate": rate / STEP},
         f"{LONG}, rate x {STEP}": {"epochs": steps(8), "learning_rate": rate * STEP},
     }
-    if method == "lora":
-        for batch in (4, 16):
-            found[f"{LONG}, batch {batch}"] = {"epochs": steps(batch), "batch": batch}
-        found["200 steps, batch 4"] = {"epochs": 2 * steps(4), "batch": 4}  # as many rows as 100 of 8
+    if method == "lora":  # as many rows as 100 steps of 8 have
+        found["50 steps of 16"] = {"epochs": steps(8), "batch": 16}
+        found["200 steps of 4"] = {"epochs": steps(8), "batch": 4}
     return found
 
 

@@ -78,23 +78,33 @@ def _seconds(seconds: float) -> str:
 
 
 def speed() -> str:
-    """Training and answering beside their peers on the same machine."""
-    lines = ["| work | Trimtab | peer | ratio |", "| --- | --- | --- | --- |"]
-    train, answer = load("train_vs_trl"), load("generate_vs_transformers")
-    peers = [f"- {found['peer']}" for found in (train, answer) if found]
-    if train:
-        ours, theirs = train["tokens_per_second"]["trimtab"], train["tokens_per_second"]["trl"]
-        lines.append(f"| {train['what']} | {ours:.0f} tokens/s | {theirs:.0f} tokens/s | {train['ratio']:.2f} |")
-    else:
-        lines.append("| LoRA training against TRL | not measured yet (`train_vs_trl.json`) | | |")
-    if answer:
-        ours, theirs = (answer["new_tokens_per_second"][side] for side in ("trimtab", "transformers"))
-        lines.append(
-            f"| {answer['what']} | {ours:.0f} new tokens/s | {theirs:.0f} new tokens/s | {answer['ratio']:.2f} |"
-        )
-    else:
-        lines.append("| few-shot answers against `generate` | not measured yet (`generate_vs_transformers.json`) | | |")
-    said = ["", "The peers' settings:", *peers] if peers else []
+    """Training and answering beside their peers on the same machine, each kind of processor for itself."""
+    lines = [
+        "| work | processor | Trimtab | peer | ratio | aim | memory |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    train, answer = load("train_vs_trl") or {"on": {}}, load("answering") or {"rows": {}}
+    peers: dict[str, None] = {}
+    for where, works in train["on"].items():
+        for work in works.values():
+            rates, memory = work["tokens_per_second"], work["peak_memory_mb"]
+            told = [f"{rates[side]:,.0f} tokens/s" for side in ("trimtab", "trl")]
+            ratios = f"{work['ratio']:.2f} | {work['goal']:g} | {memory['trimtab'] / memory['trl']:.2f}"
+            lines.append(f"| training: {work['what']} | {where} | {told[0]} | {told[1]} | {ratios} |")
+            peers[work["peer"]] = None
+    for row in answer["rows"].values():
+        for name, peer in row["peers"].items():
+            told = [f"{peer['rates'][side]:,.1f}" for side in ("trimtab", name)]
+            ratios = f"{peer['times_as_fast']:.2f} | {peer['goal']:g} | "
+            where = row["machine"]["processor"]
+            lines.append(f"| answering: {row['what']} | {where} | {told[0]} {row['unit']} | {told[1]} | {ratios}|")
+    if answer["rows"]:
+        peers[f"answering: {answer['peer']}; every label scored in a batch; `generate_batch`"] = None
+    said = [
+        "",
+        f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's highest, ours to the peer's. The peers' settings:",
+        *(f"- {peer}" for peer in peers),
+    ]
     return "\n".join([*lines, *said, *rounding()])
 
 

@@ -1,4 +1,4 @@
-"""Our loop on the same rows, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py`."""
+"""Our loop on the same rows, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py` for sft, full and last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trimtab_common import timed
 
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora
+from trimtab.model.adapters import add_lora, unfreeze
 from trimtab.model.load import load_base
 from trimtab.training.sft import Supervised, answer_rows
 
@@ -20,13 +20,19 @@ def main() -> None:
     plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
     base = load_base(Path(plan["model"]), "bf16")
-    add_lora(base, plan["rank"], 2.0 * plan["rank"], seed=0)
+    if plan["rank"]:
+        add_lora(base, plan["rank"], 2.0 * plan["rank"], seed=0)
+    elif plan["layers"]:
+        unfreeze(base, "freeze", plan["layers"])
+    else:
+        unfreeze(base, "full")
     encoder = ChatEncoder(base.tokenizer)
     rows = answer_rows(
         (encoder.conversation([Message(role="user", content=row["question"])], row["answer"]), 1.0)
         for row in plan["rows"]
     )
-    print(json.dumps(timed(base, Supervised(rows, batch=plan["batch"], seed=0), plan, 1e-4)))
+    objective = Supervised(rows, batch=plan["batch"], seed=0, keep=bool(plan["layers"]))
+    print(json.dumps(timed(base, objective, plan, 1e-4)))
 
 
 if __name__ == "__main__":

@@ -55,14 +55,19 @@ class Counting:
         return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
 
-def model_of(folder: str) -> Any:
-    """The base model in bf16."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="sdpa")
+def model_of(folder: str, layers: int | None = None) -> Any:
+    """The base model in bf16; with `layers` only so many of the last ones and the last norm move."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="sdpa")
+    if layers:
+        model.requires_grad_(False)
+        for part in (*model.model.layers[-layers:], model.model.norm):
+            part.requires_grad_(True)
+    return model
 
 
-def lora(rank: int) -> LoraConfig:
+def lora(rank: int, task: str = "CAUSAL_LM") -> LoraConfig:
     """The adapter that both sides train."""
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task)
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer at its best CPU settings, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py`."""
+"""TRL's SFTTrainer at its best CPU settings, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py` for sft, full and last."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def conversation(row: dict[str, str]) -> dict[str, list[dict[str, str]]]:
 def main() -> None:
     plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
-    model, clock = model_of(plan["model"]), Clock(plan["warmup"])
+    model, clock = model_of(plan["model"], plan["layers"]), Clock(plan["warmup"])
     trainer = Sft(
         model=model,
         args=SFTConfig(
@@ -38,7 +38,7 @@ def main() -> None:
         ),
         train_dataset=Dataset.from_list([conversation(row) for row in plan["rows"]]),
         processing_class=AutoTokenizer.from_pretrained(plan["model"]),
-        peft_config=lora(plan["rank"]),
+        peft_config=lora(plan["rank"]) if plan["rank"] else None,
         callbacks=[clock],
     )
     print(json.dumps(timed(trainer, clock, model)))

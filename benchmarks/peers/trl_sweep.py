@@ -20,7 +20,8 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(plan["model"])
     rows = Dataset.from_list(plan["rows"])
     for setting in plan["settings"]:
-        torch.manual_seed(0)
+        seed = setting.get("seed", 0)
+        torch.manual_seed(seed)
         steps = -(-len(plan["rows"]) // plan["batch"]) * setting["epochs"]
         trainer = SFTTrainer(
             model=model_of(plan["model"]),
@@ -31,7 +32,7 @@ def main() -> None:
                 learning_rate=setting["rate"],
                 lr_scheduler_type="cosine",
                 warmup_steps=max(1, steps // 20),
-                **SFT,
+                **{**SFT, "seed": seed},
             ),
             train_dataset=rows,
             processing_class=tokenizer,
@@ -40,7 +41,7 @@ def main() -> None:
         began = time.process_time(), time.perf_counter()
         trainer.train()
         seconds = {"processor_seconds": time.process_time() - began[0], "seconds": time.perf_counter() - began[1]}
-        folder = Path(plan["out"]) / f"{setting['rate']:g}-{setting['epochs']}"
+        folder = Path(plan["out"]) / f"{setting['rate']:g}-{setting['epochs']}-{seed}"
         trainer.model.save_pretrained(folder)
         print(json.dumps({**setting, **seconds, "folder": str(folder), "versions": versions()}), flush=True)
 
