@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ CACHE_TOKENS, CACHE_BLOCK = 65_536, 256  # of transformers' continuous batching
 LABEL_BATCH = 77  # all labels of a question
 EIGHT = "stream-8bit"
 ALONE = ("stream", EIGHT)  # rows of one prompt at a time
+HELD = ExitStack()  # what holds for as long as the process lives
 Prompt = tuple[int, ...]
 
 
@@ -132,7 +134,7 @@ def chats(tokenizer: Any, texts: Sequence[str]) -> list[Prompt]:
 def ours(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
     base = load_base(resolve(MODEL), "bf16")
     if name == EIGHT:
-        eight_bits(base).__enter__()  # for as long as the process lives
+        HELD.enter_context(eight_bits(base))
 
     def answer(given: Asked) -> list[Any]:
         if given.labels:

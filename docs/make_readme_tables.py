@@ -77,6 +77,9 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
+WORKS = ("sft", "full", "last", "head", "dpo", "grpo")
+
+
 def speed() -> str:
     """Training and answering beside their peers on the same machine, each kind of processor for itself."""
     lines = [
@@ -86,7 +89,7 @@ def speed() -> str:
     train, answer = load("train_vs_trl") or {"on": {}}, load("answering") or {"rows": {}}
     peers: dict[str, None] = {}
     for where, works in train["on"].items():
-        for work in works.values():
+        for work in (works[name] for name in WORKS if name in works):
             rates, memory = work["tokens_per_second"], work["peak_memory_mb"]
             told = [f"{rates[side]:,.0f} tokens/s" for side in ("trimtab", "trl")]
             ratios = f"{work['ratio']:.2f} | {work['goal']:g} | {memory['trimtab'] / memory['trl']:.2f}"
