@@ -108,7 +108,21 @@ def speed() -> str:
         f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's highest, ours to the peer's. The peers' settings:",
         *(f"- {peer}" for peer in peers),
     ]
-    return "\n".join([*lines, *said, *rounding()])
+    return "\n".join([*lines, *said, *under_load(), *rounding()])
+
+
+def under_load() -> list[str]:
+    """What the server holds when five times as much is asked of it as it can answer."""
+    found = load("serving_load")
+    if not found:
+        return []
+    over = found["open_5x"]
+    return [
+        "",
+        f"The demo's `lora+rag` served over loopback (`benchmarks/serving_load.py`, {found['machine']['processor']}): kept busy, it answers {found['closed']['goodput_per_second']:.1f} questions a second; asked five times as much, "
+        f"{found['share_of_peak_at_5x']:.0%} of that within {found['deadline_seconds']:.0f} s (aim 95%). The rest is refused: half of the refusals within {over['refusal_ms']['p50']:.0f} ms, 95% within {over['refusal_ms']['p95']:.0f} ms (aim 50 ms). "
+        f"No request ended in an error; memory rose from {found['memory_mb_before'] / 1e3:.1f} to {found['memory_mb_after'] / 1e3:.1f} GB.",
+    ]
 
 
 def rounding() -> list[str]:
