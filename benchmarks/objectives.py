@@ -84,7 +84,7 @@ class Case:
     batch: int | None = None
 
 
-# What goes on from weights that answer already has a tenth of the usual rate; here it begins with the base, and has half.
+# What goes on from weights that answer already has a tenth or a hundredth of the usual rate; here it begins with the base, and has half.
 CASES = {
     "sft": Case(example="handbook", moves="loss", epochs=3.0),
     "docs": Case(example="handbook", moves="documents_loss", epochs=1.0),

@@ -12,7 +12,7 @@ from trimtab.arms.answerers import head_answerer, score_on
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.objectives import Objective
 from trimtab.arms.session import Session
-from trimtab.base.grammar import HEAD
+from trimtab.base.grammar import HEAD, PREFERENCES
 from trimtab.base.machine import release_memory
 from trimtab.base.records import Generation, Prompt
 from trimtab.measurement.calibration import log_losses, logarithms, suiting_temperature
@@ -49,7 +49,8 @@ def look_at_dev(
     """What a look at dev finds in a stage, with the adapter merged where questions are asked; their scores are added to `looks`.
 
     The task's metric on dev questions stands in every look. How good weights are is said by the objective's loss over dev; for labels
-    of a closed set by the log loss of the choice (`choice_losses`), which is what will be served; without an objective by the metric.
+    of a closed set by the log loss of the choice (`choice_losses`), which is what will be served; without an objective, and where pairs
+    are learnt from, by the metric: pairs are told apart ever better by weights that answer ever worse (decision 36).
     """
     dev = session.part("dev", questions_asked(session, stage))
     builder = PromptBuilder(session, context)
@@ -72,7 +73,10 @@ def look_at_dev(
         if by_choice:
             losses = choice_losses(given, [one.references[0] for one in dev], labels)
             return Evaluation(dev_loss=fmean(losses) if losses else None, dev_metric=value, rows=losses)
-        return replace(seen, dev_metric=value) if seen else Evaluation(dev_metric=value, rows=tuple(scores.values()))
+        if seen and (stage not in PREFERENCES or not dev):
+            return replace(seen, dev_metric=value)
+        figures = {**seen.figures, "pair_loss": seen.dev_loss or 0.0} if seen else {}
+        return Evaluation(dev_metric=value, figures=figures, rows=tuple(scores.values()))
 
     return look
 

@@ -13,7 +13,8 @@ from trimtab.base.records import Arm, Setting
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
 
-LATER_RATE = 0.1  # of the usual one, for a stage that goes on from weights that answer: by judgements or rewards
+# Of the usual rate, for a stage that goes on from weights that answer. A tenth has pairs told right in ten steps and ruins the answers (decision 36).
+LATER_RATES = {**dict.fromkeys(PREFERENCES, 0.01), **dict.fromkeys(REWARDED, 0.1)}
 LEAST_STEPS = 100  # of the optimizer, below which hardly any rate has its effect
 IMITATING = (
     "sft",
@@ -83,11 +84,10 @@ def recipe(
     usual, rate = method_of(arm).usual, usual_rate(method_of(arm), hidden)
     own = {**usual, **arm.settings}
     batch = _whole(own, "batch") or (8 if rows < 1000 else 16)
-    later = (*PREFERENCES, *REWARDED)
     stages = [
         Stage(
             name=name,
-            learning_rate=_for_stage(arm, "learning_rate", name, rate * (LATER_RATE if name in later else 1)),
+            learning_rate=_for_stage(arm, "learning_rate", name, rate * LATER_RATES.get(name, 1.0)),
             epochs=min(_for_stage(arm, "epochs", name, usual["epochs"]), math.inf if epochs is None else epochs),
         )
         for name in arm.stages
