@@ -213,15 +213,11 @@ def test_each_option_reaches_its_function(verbs):
         (Path("trimtab.toml"), "lora"),
         {"seed": 3, "resume": "R1", "allow": (), "allow_commands": False, "track": "wandb"},
     )
-    assert (
-        invoke(
-            "eval", "rag", "--split", "test", "--run", "R1", "--allow-commands", "--allow", "a", "--allow", "b"
-        ).exit_code
-        == 0
-    )
+    options = ["--split", "test", "--run", "R1", "--eight-bit", "--allow-commands", "--allow", "a", "--allow", "b"]
+    assert invoke("eval", "rag", *options).exit_code == 0
     assert verbs["called"]["eval"] == (
         (Path("trimtab.toml"), "rag"),
-        {"split": "test", "run": "R1", "allow": ["a", "b"], "allow_commands": True},
+        {"split": "test", "run": "R1", "eight_bit": True, "allow": ["a", "b"], "allow_commands": True},
     )
     assert invoke("runs", "--task", "here").exit_code == 0
     assert verbs["called"]["runs"] == ((Path("here"),), {})
