@@ -102,7 +102,7 @@ def speed() -> str:
             where = row["machine"]["processor"]
             lines.append(f"| answering: {row['what']} | {where} | {told[0]} {row['unit']} | {told[1]} | {ratios}|")
     if answer["rows"]:
-        peers[f"answering: {answer['peer']}; every label scored in a batch; `generate_batch`"] = None
+        peers[f"answering: {answer['peer']}; every label scored in a batch"] = None
     said = [
         "",
         f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's highest, ours to the peer's. The peers' settings:",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters import merged, trainable
 from trimtab.model.attention import Segments
-from trimtab.model.eight_bit import FEW, EightBit, eight_bits
+from trimtab.model.eight_bit import FEW, EightBitLinear, eight_bits
 from trimtab.model.load import Base
 from trimtab.model.twin import twin
 
@@ -63,7 +63,7 @@ def test_a_row_is_rounded_by_half_of_its_scale_at_most(outputs: int) -> None:
     layer = nn.Linear(32, outputs)
     with torch.no_grad():
         layer.weight[0] = 0.0  # of no size at all
-    made = EightBit(layer)
+    made = EightBitLinear(layer)
     error = (made.rounded_OI - layer.weight).abs()
     assert (error <= made.scale_O[:, None] * 0.501).all()
     assert made.whole_OI[1:].abs().amax(1).eq(127).all()

@@ -24,7 +24,7 @@ LARGEST = 127
 LEAST_SCALE = 1e-12  # of a row of zeros
 
 
-class EightBit(nn.Module):
+class EightBitLinear(nn.Module):
     """A linear layer with its weight rounded; what it was made of is left as it is."""
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -64,8 +64,8 @@ def eight_bits(base: Base) -> Iterator[None]:
     ]
     try:
         for name, _, layer in places:
-            _put(model, name, EightBit(layer))
-        model.set_output_embeddings(EightBit(head))
+            _put(model, name, EightBitLinear(layer))
+        model.set_output_embeddings(EightBitLinear(head))
         yield
     finally:
         for name, module, _ in places:

@@ -22,7 +22,7 @@ from trimtab.arms.made import Made
 from trimtab.arms.plan import PLANNING, Plan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
 from trimtab.arms.proposals import propose, proposing
 from trimtab.arms.run import ArmRunner, forget_replies
-from trimtab.arms.saved import STUDY_FILE, read_arm, write_arm
+from trimtab.arms.saved import ANSWERS, STUDY_FILE, read_arm, write_arm
 from trimtab.arms.search import SEARCHES
 from trimtab.arms.teacher import TAUGHT, teachers
 from trimtab.arms.timing import predict
@@ -56,7 +56,7 @@ from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.place import PLAN, SELECTED, begun, dependencies, new_study, selection, to_go_on_with
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 
-ANSWERS, PROPOSALS = "answers.parquet", "proposals.jsonl"
+PROPOSALS = "proposals.jsonl"
 LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
 # What an arm may die of without taking the study with it.
 SURVIVED = (
