@@ -12,7 +12,7 @@ from serving_tasks import Here, serving_here
 from trimtab.arms.saved import EIGHT_BIT
 from trimtab.base.codec import read_record, to_plain, write_record
 from trimtab.base.errors import InputError
-from trimtab.base.results import EightBit
+from trimtab.base.results import ArmResult
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.eval import eval as score_arm
 
@@ -40,7 +40,7 @@ def test_it_is_measured_before_it_is_served(own: Path) -> None:
     assert cost.lost == pytest.approx(plain.score.value - result.score.value)
     assert cost.questions == result.score.n
     (folder,) = own.parent.glob(".trimtab/evals/*-quick-test-8bit")
-    assert read_record(folder / EIGHT_BIT, EightBit) == cost
+    assert read_record(folder / EIGHT_BIT, ArmResult) == result
     kept = {one.item_id: one.answer for one in load_answers(folder / "answers.parquet")}
     usual = load_answers(next(own.parent.glob(".trimtab/evals/*-quick-test")) / "answers.parquet")
     assert cost.same == pytest.approx(sum(kept[one.item_id] == one.answer for one in usual) / len(kept))
@@ -48,11 +48,13 @@ def test_it_is_measured_before_it_is_served(own: Path) -> None:
     with serving_here(own, "quick", eight_bit=True) as here:
         (model,) = here.parts.desk.models.values()
         assert (model.equal or 0.0) >= 0.95  # of those that 8 bits gave
+        assert model.result == result  # which the page shows, in place of the study's
         with here.client() as client:
             body = {"model": "quick", "messages": [{"role": "user", "content": "Bonn?"}], "max_tokens": 4}
             assert client.post("/v1/chat/completions", json=body).status_code == 200
 
-    write_record(folder / EIGHT_BIT, replace(cost, lost=0.2, low=0.1, high=0.3))
+    dear = replace(cost, lost=0.2, low=0.1, high=0.3)
+    write_record(folder / EIGHT_BIT, replace(result, eight_bit=dear))
     too_much = r"8 bits cost more than the margin of 0\.02: quick in 8 bits: score lost 0\.200"
     with pytest.raises(InputError, match=too_much), serving_here(own, "quick", eight_bit=True):
         raise AssertionError

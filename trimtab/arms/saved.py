@@ -15,7 +15,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, read_object
 from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm
-from trimtab.base.results import ArmRecord, ArmResult, EightBit, StudyResult
+from trimtab.base.results import ArmRecord, ArmResult, StudyResult
 from trimtab.base.task import Task
 
 ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"  # a study has a manifest.json, too
@@ -248,12 +248,12 @@ def eight_bit_folder(home: Path, name: str, split: str) -> Path:
     return home / EVALS / f"{name}-{split}-8bit"
 
 
-def require_eight_bit(saved: SavedArm | None, arm: Arm, task: Task) -> tuple[Path, EightBit]:
-    """What weights of 8 bits cost an arm on the test questions, and the folder of its answers; raises InputError where nobody asked."""
+def require_eight_bit(saved: SavedArm | None, arm: Arm, task: Task) -> tuple[Path, ArmResult]:
+    """What an arm came to in 8 bits on the test questions, and the folder of its answers; raises InputError where nobody asked."""
     folder = eight_bit_folder(task.folder / FOLDER, saved_name(saved, arm), "test")
     if not (folder / EIGHT_BIT).is_file():
         measure = task.command(f"eval {arm.name} --split test --eight-bit")
         raise InputError(
             f"what 8 bits cost arm {arm.name} is not measured", f"first run {measure}", field="--eight-bit"
         )
-    return folder, read_record(folder / EIGHT_BIT, EightBit)
+    return folder, read_record(folder / EIGHT_BIT, ArmResult)

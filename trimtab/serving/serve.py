@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
-from trimtab.base.results import EightBit
+from trimtab.base.results import ArmResult, EightBit
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.base.visible import said
 from trimtab.data.documents import document_stamps, read_documents
@@ -110,11 +111,11 @@ def serve(
         judged = stack.enter_context(store_of(own, store))
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
         saved = {arm.name: require_weights(find_saved(own, arm, run), arm, own) for arm in chosen}
-        rounded, folders = _measured(own, chosen, saved, unequal=unequal) if eight_bit else ({}, {})
+        measured = {arm.name: _measured(saved[arm.name], arm, own, eight_bit=eight_bit) for arm in chosen}
+        rounded = eight_bit_costs(measured, math.inf if unequal else own.target.margin)
         first = _first(own, saved, eight_bit=eight_bit)
-        served = stack.enter_context(_served(first, chosen, saved))
-        folders = {name: one.folder.parent for name, one in saved.items() if one} | folders
-        stored = {arm.name: stored_answers(first.workspace, folders.get(arm.name)) for arm in chosen}
+        served = stack.enter_context(_served(first, chosen, saved, measured))
+        stored = {name: stored_answers(first.workspace, one.answers) for name, one in measured.items()}
         parts = _parts(own, served, Hosts(host, port, names), known, judged, most, log_texts=log_texts)
         desk = parts.desk
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
@@ -140,15 +141,24 @@ def _first(task: Task, saved: Mapping[str, SavedArm | None], *, eight_bit: bool)
     return session
 
 
-def _measured(
-    task: Task, chosen: Sequence[Arm], saved: Mapping[str, SavedArm | None], *, unequal: bool
-) -> tuple[dict[str, EightBit], dict[str, Path]]:
-    """What 8 bits cost the arms that answer in them, and where these answers lie; raises InputError where that is too much."""
-    found = {arm.name: require_eight_bit(saved[arm.name], arm, task) for arm in chosen if method_of(arm).uses_base}
-    rounded = {name: cost for name, (_, cost) in found.items()}
-    if not unequal:
-        require_little_loss(rounded, task.target.margin)
-    return rounded, {name: folder for name, (folder, _) in found.items()}
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What was measured of an arm as it is served, and the folder of the answers that it was measured by; None where nobody did."""
+
+    result: ArmResult | None
+    answers: Path | None
+
+    @property
+    def eight_bit(self) -> EightBit | None:
+        """What 8 bits cost it, where it answers in them."""
+        return self.result.eight_bit if self.result else None
+
+
+def _measured(saved: SavedArm | None, arm: Arm, task: Task, *, eight_bit: bool) -> _Measured:
+    if eight_bit and method_of(arm).uses_base:
+        folder, result = require_eight_bit(saved, arm, task)
+        return _Measured(result=result, answers=folder)
+    return _Measured(result=saved.result if saved else None, answers=saved.folder.parent if saved else None)
 
 
 def _parts(
@@ -185,7 +195,9 @@ def _names(arms: Sequence[str], task: Task) -> list[str]:
 
 
 @contextmanager
-def _served(first: Session, chosen: Sequence[Arm], saved: Mapping[str, SavedArm | None]) -> Iterator[list[Served]]:
+def _served(
+    first: Session, chosen: Sequence[Arm], saved: Mapping[str, SavedArm | None], measured: Mapping[str, _Measured]
+) -> Iterator[list[Served]]:
     """The arms, ready: those of this machine in one room, each endpoint in its own, where it waits for nobody."""
     workspace, task = first.workspace, first.task
     with ExitStack() as stack:
@@ -204,7 +216,7 @@ def _served(first: Session, chosen: Sequence[Arm], saved: Mapping[str, SavedArm 
             rooms |= dict.fromkeys(here, shared)
         for room in dict.fromkeys(rooms.values()):
             stack.callback(room.close)
-        yield [_one(workspace, arm, saved[arm.name], rooms[arm.name]) for arm in chosen]
+        yield [_one(workspace, arm, saved[arm.name], measured[arm.name].result, rooms[arm.name]) for arm in chosen]
 
 
 def _session_for(arm: Arm, first: Session) -> Session:
@@ -214,7 +226,7 @@ def _session_for(arm: Arm, first: Session) -> Session:
     return first.beside() if method_of(arm).uses_base else first
 
 
-def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, room: Room) -> Served:
+def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, result: ArmResult | None, room: Room) -> Served:
     task = workspace.task
     return Served(
         id=f"{task.task.name}:{arm.name}",
@@ -227,7 +239,7 @@ def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, room: Room) -> 
         family=family(arm),
         shape=shape(arm.context),
         questions=task.cost.questions_per_month * task.cost.horizon_months,
-        result=saved.result if saved else None,
+        result=result,
     )
 
 
@@ -285,9 +297,10 @@ def require_equal(equal: Mapping[str, float | None], least: float) -> None:
         )
 
 
-def require_little_loss(rounded: Mapping[str, EightBit], margin: float) -> None:
-    """Raise InputError where 8 bits are shown to cost an arm more than the margin."""
-    high = {arm: cost for arm, cost in rounded.items() if cost.low > margin}
+def eight_bit_costs(measured: Mapping[str, _Measured], margin: float) -> dict[str, EightBit]:
+    """What 8 bits cost the arms that answer in them; raises InputError where they are shown to cost more than the margin."""
+    costs = {name: one.eight_bit for name, one in measured.items() if one.eight_bit}
+    high = {arm: cost for arm, cost in costs.items() if cost.low > margin}
     if high:
         said = "; ".join(f"{arm} {cost.sentence}" for arm, cost in high.items())
         raise InputError(
@@ -295,3 +308,4 @@ def require_little_loss(rounded: Mapping[str, EightBit], margin: float) -> None:
             "serve without --eight-bit, or all the same with --unequal",
             field="--eight-bit",
         )
+    return costs

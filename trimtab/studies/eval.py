@@ -85,7 +85,7 @@ def eval(
         found = replace(rounded.result, eight_bit=_compared(outcome, rounded, workspace.splits[split]))
         beside = eight_bit_folder(workspace.folder, name, split)
         save_answers(beside / ANSWERS, rounded.answers)
-        write_record(beside / EIGHT_BIT, found.eight_bit)
+        write_record(beside / EIGHT_BIT, found)
         return found
 
 
