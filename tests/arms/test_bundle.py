@@ -13,7 +13,7 @@ from trimtab.arms.bundle import open_bundle, write_bundle
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
-from trimtab.base.errors import InputError
+from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Example, Message
 from trimtab.base.task import load_task, parse_arm
 
@@ -57,9 +57,9 @@ def test_prompts_are_the_same_without_the_task(
     builder = bundled(session, name, tmp_path / "out", chosen)
     questions = [ASKED, *session.workspace.splits["test"]]
     wanted = [prompt.messages for prompt in builder.prompts(questions)]
-    opened, rebuilt = open_bundle(tmp_path / "out", base=session.fresh_base())
-    assert [prompt.messages for prompt in rebuilt.prompts(questions)] == wanted
-    assert opened.output_tokens == session.output_tokens
+    opened = open_bundle(tmp_path / "out", base=session.fresh_base())
+    assert [prompt.messages for prompt in opened.builder.prompts(questions)] == wanted
+    assert opened.session.output_tokens == session.output_tokens
     shots = tmp_path / "out" / "shots.json"
     kept = len(json.loads(shots.read_text())["shots"]) if shots.is_file() else 0
     rows = len(session.workspace.splits["train"])
@@ -69,12 +69,27 @@ def test_prompts_are_the_same_without_the_task(
 
 def test_the_index_is_not_made_anew(session: Session, tmp_path: Path) -> None:
     bundled(session, "rag", tmp_path / "out", {"passages": 2})
-    opened, builder = open_bundle(tmp_path / "out", base=session.fresh_base())
-    assert opened.unindexed() == []
+    opened = open_bundle(tmp_path / "out", base=session.fresh_base())
+    assert opened.session.unindexed() == []
     before = sorted((file, file.stat().st_mtime_ns) for file in (tmp_path / "out" / "index").rglob("*.lance"))
-    assert builder.prompts([ASKED])[0].hits
+    assert opened.builder.prompts([ASKED])[0].hits
     after = sorted((file, file.stat().st_mtime_ns) for file in (tmp_path / "out" / "index").rglob("*.lance"))
     assert after == before != []
+
+
+def test_what_is_no_bundle_of_ours_is_refused(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no bundle; make one with: trimtab export ARM --format bundle"):
+        open_bundle(tmp_path / "out")
+    bundled(session, "rag", tmp_path / "out", {"passages": 2})
+    file = tmp_path / "out" / "bundle.json"
+    plain = json.loads(file.read_text())
+    file.write_text(json.dumps({**plain, "arm": {**plain["arm"], "endpoint": "elsewhere"}}))
+    with pytest.raises(InputError, match="names an endpoint, which no bundle holds"):
+        open_bundle(tmp_path / "out")
+    file.write_text(json.dumps(plain))
+    (tmp_path / "out" / "run" / "adapter").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="adapter: is a symbolic link"):
+        open_bundle(tmp_path / "out")
 
 
 def test_another_embedding_and_damage_are_refused(session: Session, tmp_path: Path) -> None:

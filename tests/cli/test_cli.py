@@ -258,7 +258,10 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
     hits = tuple(Hit(passage=passage, rank=rank, score=0.5) for rank in (1, 2))
     verbs["answers"]["ask"] = Asked("30 days [1].", "rag", 0.41, hits, (2,), "You have\n30 days.", True)
     shown = invoke("ask", "How many?", "--arm", "rag")
-    assert verbs["called"]["ask"] == (("How many?",), {"task": Path("trimtab.toml"), "arm": "rag", "allow": ()})
+    assert verbs["called"]["ask"] == (
+        ("How many?",),
+        {"task": Path("trimtab.toml"), "bundle": None, "arm": "rag", "allow": ()},
+    )
     assert shown.stdout.splitlines()[1:] == [
         "30 days [1].",
         "  [1] Leave › Days  (leave.md)",

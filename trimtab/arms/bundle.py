@@ -1,32 +1,53 @@
-"""A context as a folder: the index, the documents, the shots and the instruction, opened again by a session of our own."""
+"""An arm as a folder: its weights, the index, the documents, the shots and the instruction, opened again without its task."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from trimtab.arms.answerers import CALIBRATION_FILE
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.made import NOTHING
+from trimtab.arms.saved import SavedArm, Stored
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import read_record, write_record
-from trimtab.base.errors import InputError
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import refuse_links
+from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.records import Arm, Document, Example, Hit, Kind, Message, Passage
+from trimtab.base.results import ArmResult
 from trimtab.base.tables import BaseTable, DataTable, TaskTable
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, compose
+from trimtab.model.export import name_base
 from trimtab.model.load import Base
 
-BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE = "bundle.json", "documents.json", "shots.json"
+BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (
+    "bundle.json",
+    "documents.json",
+    "shots.json",
+    "questions.json",
+)
+RUN = "run"  # holds `adapter/` and `calibration.json`, as the folder of a training run does
 QUESTION, PASSAGE = "{question}", "{passage}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with places for the question and the passages."""
+    """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with places for the question and the passages.
 
+    `id` is that of the run or the study which made the arm, `result` what a study measured of it, `precision` what it was measured in.
+    """
+
+    id: str
     arm: Arm
+    result: ArmResult | None
+    precision: str
     chosen: Mapping[str, float | int | str]
     task: str
     kind: Kind
@@ -56,14 +77,50 @@ class Shots:
     shots: tuple[Example, ...]
 
 
-def write_bundle(session: Session, arm: Arm, context: Context, builder: PromptBuilder, folder: Path) -> None:
-    """Write what the prompts of an arm are built from; of the rows only those that it shows, or may show."""
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """`questions.json`: test questions, and what the arm as measured answered."""
+
+    questions: tuple[Stored, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundledArm:
+    """An arm out of its bundle: what it answers with, where its weights lie, and stored questions to try it by."""
+
+    arm: Arm
+    session: Session
+    saved: SavedArm
+    stored: tuple[Stored, ...]
+
+    @cached_property
+    def builder(self) -> PromptBuilder:
+        """What builds its prompts."""
+        fits = method_of(self.arm).uses_base
+        return PromptBuilder(self.session, context_for(self.arm, self.saved.chosen), fits=fits)
+
+
+def write_bundle(
+    session: Session,
+    arm: Arm,
+    context: Context,
+    builder: PromptBuilder,
+    folder: Path,
+    *,
+    saved: SavedArm | None = None,
+    stored: Sequence[Stored] = (),
+) -> None:
+    """Write what an arm answers with; of the rows only those that it shows, or may show, and `stored`."""
     task = session.task
     near = session.workspace.splits["train"] if context.shot_kind == "nearest-shots" else ()
     shots = tuple(replace(shot, file="", line=0) for shot in (*builder.fixed, *near))
     own = task.task.instruction if context.instruction is None else context.instruction
+    embeds = arm.retrieves or bool(near) or not method_of(arm).uses_base
     bundle = Bundle(
+        id=saved.id if saved else "unmeasured",
         arm=arm,
+        result=saved.result if saved else None,
+        precision=session.precision,
         chosen=context.chosen(),
         task=task.task.name,
         kind=task.task.kind,
@@ -74,11 +131,12 @@ def write_bundle(session: Session, arm: Arm, context: Context, builder: PromptBu
         model=task.base.model,
         revision=task.base.revision,
         embedding=task.base.embedding,
-        embedding_digest=session.embedder.digest if arm.retrieves or near else None,
+        embedding_digest=session.embedder.digest if embeds else None,
         reranker=task.base.reranker if arm.retrieves and context.rerank else None,
         prompt=shape_of(own, [(shot.input, shot.references[0]) for shot in builder.fixed], context),
     )
     write_record(folder / BUNDLE_FILE, bundle)
+    write_record(folder / QUESTIONS_FILE, Questions(questions=tuple(stored)))
     if shots:
         write_record(folder / SHOTS_FILE, Shots(shots=shots))
     if context.passages or context.shot_passages:
@@ -86,17 +144,42 @@ def write_bundle(session: Session, arm: Arm, context: Context, builder: PromptBu
         home = folder / session.index_folder(context.words).name
         home.mkdir()
         session.index_of(context.words).copy_to(home)
+    (folder / RUN).mkdir()
+    if saved and is_trained(arm):
+        shutil.copytree(saved.folder / "adapter", folder / RUN / "adapter")
+        name_base(folder / RUN / "adapter", task.base.model, task.base.revision)
+    if saved and (saved.folder / CALIBRATION_FILE).is_file():
+        shutil.copyfile(saved.folder / CALIBRATION_FILE, folder / RUN / CALIBRATION_FILE)
 
 
-def open_bundle(folder: Path, *, near: Path = Path(), base: Base | None = None) -> tuple[Session, PromptBuilder]:
-    """A session over a bundle, and what builds its prompts; `near` is where relative names of models begin, `base` one that is loaded.
+def open_bundle(folder: Path, *, near: Path | None = None, base: Base | None = None) -> BundledArm:
+    """An arm out of its bundle; `near` is where relative names of models begin (the bundle itself), `base` one that is loaded.
 
-    Raises InputError for a bundle that is damaged, and for another embedding model than its index was made with.
+    Raises MissingError where there is no bundle, InputError for one that is damaged or holds links, and for another embedding model
+    than its index was made with.
     """
+    if not (folder / BUNDLE_FILE).is_file():
+        raise MissingError(f"{folder}: no bundle; make one with: trimtab export ARM --format bundle --out FOLDER")
+    refuse_links(folder)
     bundle = read_record(folder / BUNDLE_FILE, Bundle)
+    if bundle.arm.endpoint:  # none is exported, and a strange bundle is not to send questions anywhere
+        raise InputError("names an endpoint, which no bundle holds", "export it again", file=folder / BUNDLE_FILE)
+    stored = read_record(folder / QUESTIONS_FILE, Questions).questions
+    session = Session(_workspace(bundle, folder, stored, near or folder), bundle.precision, base=base)
+    session.shots = session.workspace.splits["train"]
+    if bundle.embedding_digest not in (None, session.embedder.digest if bundle.embedding_digest else None):
+        problem = f"its index was made with other weights of {bundle.embedding}"
+        raise InputError(problem, "bring those, or export it again", file=folder / BUNDLE_FILE)
+    saved = SavedArm(id=bundle.id, folder=folder / RUN, chosen=bundle.chosen, trained=NOTHING, result=bundle.result)
+    return BundledArm(arm=bundle.arm, session=session, saved=saved, stored=stored)
+
+
+def _workspace(bundle: Bundle, folder: Path, stored: Sequence[Stored], near: Path) -> Workspace:
+    """What a session works on: shots in the place of training rows, stored questions where prompts are looked at beforehand."""
     shots = read_record(folder / SHOTS_FILE, Shots).shots if (folder / SHOTS_FILE).is_file() else ()
     named = folder / DOCUMENTS_FILE
     documents = read_record(named, Documents).documents if named.is_file() else ()
+    asked = tuple(Example(id=str(n), messages=one.messages, references=()) for n, one in enumerate(stored))
     task = Task(
         task=TaskTable(
             name=bundle.task,
@@ -112,10 +195,10 @@ def open_bundle(folder: Path, *, near: Path = Path(), base: Base | None = None) 
         ),
         file=near / TASK_FILE,
     )
-    workspace = Workspace(
+    return Workspace(
         task=task,
         folder=folder,
-        splits={"train": shots, "dev": (), "test": ()},
+        splits={"train": shots, "dev": asked, "test": ()},
         preferences={"train": (), "dev": (), "test": ()},
         documents=documents,
         refusals=(),
@@ -125,11 +208,6 @@ def open_bundle(folder: Path, *, near: Path = Path(), base: Base | None = None) 
         findings=(),
         remarks=(),
     )
-    session = Session(workspace, base=base)
-    if bundle.embedding_digest not in (None, session.embedder.digest if bundle.embedding_digest else None):
-        problem = f"its index was made with other weights of {bundle.embedding}"
-        raise InputError(problem, "bring those, or export it again", file=folder / BUNDLE_FILE)
-    return session, PromptBuilder(session, context_for(bundle.arm, bundle.chosen), shots=shots)
 
 
 def shape_of(instruction: str, shots: Sequence[Shot], context: Context) -> tuple[Message, ...]:

@@ -96,17 +96,14 @@ class PromptBuilder:
     """Builds the prompts of a context. The same function serves training, evaluation and asking.
 
     `fits`: what the base model's context does not hold is left out; an endpoint's length is not known, so nothing is there.
-    `shots`: the fixed ones, where they were drawn before.
     """
 
-    def __init__(
-        self, session: Session, context: Context, *, fits: bool = True, shots: Sequence[Example] | None = None
-    ) -> None:
+    def __init__(self, session: Session, context: Context, *, fits: bool = True) -> None:
         self.session, self.context, self.fits = session, context, fits
         own = session.task.task.instruction
         self.instruction = own if context.instruction is None else context.instruction
         pool = session.workspace.splits["train"]
-        drawn = fixed_shots(pool, context.shots, context.draw) if shots is None else list(shots)
+        drawn = fixed_shots(pool, context.shots, context.draw) if session.shots is None else session.shots
         self.fixed = tuple(drawn) if context.shot_kind == "few-shot" else ()
         self._near = NearestShots(session, pool) if context.shot_kind == "nearest-shots" else None
         self._shown: dict[str, Shot] = {}

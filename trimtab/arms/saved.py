@@ -14,7 +14,7 @@ from trimtab.base.codec import from_plain, read_record, write_record
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, read_object
 from trimtab.base.grammar import REWARD, is_trained, method_of
-from trimtab.base.records import Arm
+from trimtab.base.records import Arm, Message
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult
 from trimtab.base.task import Task
 
@@ -52,6 +52,14 @@ class SavedArm:
     chosen: Mapping[str, float | int | str]
     trained: Trained
     result: ArmResult | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A test question as it was asked, and what the arm as measured answered."""
+
+    messages: tuple[Message, ...]
+    answer: str
 
 
 def read_run(folder: Path) -> RunRecord | None:

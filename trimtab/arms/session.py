@@ -51,6 +51,7 @@ class Session:
         self.eight_bit = False  # whether arms answer with weights of 8 bits
         self.taught: Path | None = None  # where a teacher's answers are kept for all arms; None: in each run
         self.proposals = Proposals()  # instructions that an endpoint proposed, tried beside the rewordings
+        self.shots: tuple[Example, ...] | None = None  # the fixed ones where they were drawn before, as in a bundle
         self._base = base  # one that is loaded already, or None
         self._hits: dict[tuple[int, float, bool, str], tuple[Hit, ...]] = {}
         self._indexes: dict[int, Index] = {}

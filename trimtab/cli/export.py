@@ -27,7 +27,7 @@ def command(
         Format,
         typer.Option(
             "--format",
-            help="peft: the adapter; merged: a model of transformers; gguf: for llama.cpp and Ollama; bundle: what prompts are built from.",
+            help="peft: the adapter; merged: a model of transformers; gguf: for llama.cpp and Ollama; bundle: the whole arm, for serve and ask.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new or empty folder.")],

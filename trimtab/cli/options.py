@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trimtab.base.errors import InputError
+
 if TYPE_CHECKING:
     from trimtab.base.task import Task
 
@@ -15,6 +17,9 @@ TaskOption = Annotated[
 ]
 EightBitOption = Annotated[
     bool, typer.Option("--eight-bit", help="Answer with weights of 8 bits: faster on a processor, at some loss.")
+]
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", metavar="FOLDER", help="An exported bundle, in place of a task file.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 CommandsOption = Annotated[bool, typer.Option("--allow-commands", help="Let the task file's scorer program run.")]
@@ -48,3 +53,12 @@ def loaded(path: Path) -> Task:
     from trimtab.base.task import load_task
 
     return load_task(path)
+
+
+def loaded_unless(bundle: Path | None, path: Path, *others: object) -> Task | Path:
+    """The task, unless a bundle stands in its place; raises InputError where a task, an arm or a run is named beside it."""
+    if bundle is None:
+        return loaded(path)
+    if path != DEFAULT_TASK or any(others):
+        raise InputError("a bundle is one arm", "leave out the task, the arm and the run", field="--bundle")
+    return path

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import InputError, PackageError
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, EightBitOption, JsonOption, TaskOption, loaded
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    BundleOption,
+    EightBitOption,
+    JsonOption,
+    TaskOption,
+    loaded_unless,
+)
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -61,6 +69,7 @@ StoreOption = Annotated[
 def command(
     arms: ArmsArgument = None,
     task: TaskOption = DEFAULT_TASK,
+    bundle: BundleOption = None,
     run: RunOption = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
@@ -86,15 +95,15 @@ def command(
     Example:
       trimtab serve
       trimtab serve all --port 8080
+      trimtab serve --bundle winner/
       trimtab serve --new-key team-a --keys keys.json
       trimtab serve lora+rag --host 0.0.0.0 --name support.example.org --keys keys.json
     """
     if new_key is not None:
         _print_new_key(keys, new_key)
         return
-    if (certificate is None) != (private_key is None):
-        raise InputError("one half of a certificate", "give --certificate and --private-key", field="--certificate")
-    own = loaded(task)
+    secured = _pair(certificate, private_key)
+    own = loaded_unless(bundle, task, arms, run)
     try:
         from trimtab.serving.room import ROOM
         from trimtab.serving.serve import serve
@@ -105,12 +114,13 @@ def command(
         serve(
             arms or (),
             task=own,
+            bundle=bundle,
             run=run,
             host=host,
             port=port,
             keys=keys,
             names=names or (),
-            certificate=(certificate, private_key) if certificate and private_key else None,
+            certificate=secured,
             most=most,
             unequal=unequal,
             eight_bit=eight_bit,
@@ -119,9 +129,22 @@ def command(
             allow=allow or (),
             on_ready=output.record if as_json else _tell,
         )
-    if any(one.name == ROOM for one in threading.enumerate()):
+    _end(ROOM)
+
+
+def _pair(certificate: Path | None, private_key: Path | None) -> tuple[Path, Path] | None:
+    if certificate and private_key:
+        return certificate, private_key
+    if certificate or private_key:
+        raise InputError("one half of a certificate", "give --certificate and --private-key", field="--certificate")
+    return None
+
+
+def _end(room: str) -> None:
+    """End the process where a room is still at work: an endpoint that hangs holds connections, and Python would wait for them."""
+    if any(one.name == room for one in threading.enumerate()):
         sys.stderr.flush()
-        os._exit(0)  # an endpoint that hangs holds connections, and Python would wait for them
+        os._exit(0)
 
 
 def _print_new_key(keys: Path | None, name: str) -> None:

@@ -137,9 +137,16 @@ def write_adapter(run: Path, folder: Path, *, base: Base, name: str, revision: s
     for file in (ADAPTER_FILE, QUANTIZED_FILE, LABELS_FILE):
         if (run / file).is_file():
             shutil.copyfile(run / file, folder / file)
-    settings = read_object(run / CONFIG_FILE)  # as saved it names a folder of this machine
-    write_json(folder / CONFIG_FILE, {**settings, "base_model_name_or_path": name, "revision": revision})
+    shutil.copyfile(run / CONFIG_FILE, folder / CONFIG_FILE)
+    name_base(folder, name, revision)
     write_tokenizer(base, folder, template)
+
+
+def name_base(folder: Path, name: str, revision: str | None) -> None:
+    """Have an adapter's configuration, where there is one, name its base as others know it: as saved it names a folder of this machine."""
+    if (folder / CONFIG_FILE).is_file():
+        settings = read_object(folder / CONFIG_FILE)
+        write_json(folder / CONFIG_FILE, {**settings, "base_model_name_or_path": name, "revision": revision})
 
 
 def write_tokenizer(base: Base, folder: Path, template: str) -> None:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.arms.live import Question
-from trimtab.arms.saved import ANSWERS
+from trimtab.arms.saved import ANSWERS, Stored
 from trimtab.arms.workspace import Workspace
-from trimtab.base.records import Message
 from trimtab.measurement.evaluate import load_answers
 from trimtab.serving.desk import Desk, Served, new_id
 
 ASKED = 20  # stored questions of each arm
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A test question as it was asked in the study, and what the arm answered."""
-
-    messages: tuple[Message, ...]
-    answer: str
 
 
 def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[Stored, ...]:

@@ -11,9 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimtab.arms.bundle import BundledArm, open_bundle
 from trimtab.arms.live import Live, live
 from trimtab.arms.saved import (
     SavedArm,
+    Stored,
     find_saved,
     latest_winner,
     measured_arms,
@@ -70,6 +72,7 @@ def serve(
     arms: Sequence[str] = (),
     *,
     task: str | Path | Task = "trimtab.toml",
+    bundle: Path | None = None,
     run: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -87,6 +90,8 @@ def serve(
 ) -> None:
     """Serve arms until a signal comes: the winner of the newest study unless others are named, `all` for every arm it finished.
 
+    `bundle`: a folder of `export`, whose arm is served without a task file.
+
     Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
     that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
     test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
@@ -94,7 +99,6 @@ def serve(
     where it shows a loss beyond the margin, the server refuses too. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. `on_ready` is told once it answers.
     Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
     """
-    own = loaded(task)
     if not is_loopback(host) and keys is None:
         raise InputError(
             f"{host} is reached by others, and no keys are given",
@@ -102,7 +106,9 @@ def serve(
             field="--host",
         )
     token, known = (None, read_keys(keys)) if keys is not None else start_token()
-    chosen = [parse_arm(name, own) for name in _names(arms, own)]
+    bundled = _opened_bundle(bundle, eight_bit=eight_bit)
+    own = bundled.session.task if bundled else loaded(task)
+    chosen = [bundled.arm] if bundled else [parse_arm(name, own) for name in _names(arms, own)]
     for arm in chosen:
         require_answers(arm, own)
     with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
@@ -110,20 +116,17 @@ def serve(
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
-        saved = {arm.name: require_weights(find_saved(own, arm, run), arm, own) for arm in chosen}
-        measured = {arm.name: _measured(saved[arm.name], arm, own, eight_bit=eight_bit) for arm in chosen}
-        rounded = eight_bit_costs(measured, math.inf if unequal else own.target.margin)
-        first = _first(own, saved, eight_bit=eight_bit)
-        served = stack.enter_context(_served(first, chosen, saved, measured))
-        stored = {name: stored_answers(first.workspace, one.answers) for name, one in measured.items()}
+        origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, run, eight_bit=eight_bit)
+        rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)
+        served = stack.enter_context(_served(origin, chosen))
         parts = _parts(own, served, Hosts(host, port, names), known, judged, most, log_texts=log_texts)
         desk = parts.desk
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def begun() -> None:
-            equal = {one.arm: await equal_share(desk, one, stored[one.arm]) for one in desk.models.values()}
+            equal = {one.arm: await equal_share(desk, one, origin.stored[one.arm]) for one in desk.models.values()}
             if not unequal:
-                require_equal(equal, LEAST_EQUAL.get(first.precision, LEAST_EQUAL["fp32"]))
+                require_equal(equal, LEAST_EQUAL.get(origin.session.precision, LEAST_EQUAL["fp32"]))
             desk.checked(equal)
             parts.admission.is_ready = True
             if on_ready:
@@ -131,14 +134,6 @@ def serve(
                 on_ready(Serving(url=address, token=token, models=models, equal=equal, eight_bit=rounded))
 
         listen(build(parts), bound, certificate, parts.admission, begun)
-
-
-def _first(task: Task, saved: Mapping[str, SavedArm | None], *, eight_bit: bool) -> Session:
-    """The session whose models the arms share, in the precision in which they were measured: of one base there is one."""
-    precision = next(filter(None, (measured_precision(one, task) for one in saved.values())), None)
-    session = Session(open_to_answer(task, rows=bool(task.data.examples)), precision)
-    session.eight_bit = eight_bit
-    return session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +154,46 @@ def _measured(saved: SavedArm | None, arm: Arm, task: Task, *, eight_bit: bool) 
         folder, result = require_eight_bit(saved, arm, task)
         return _Measured(result=result, answers=folder)
     return _Measured(result=saved.result if saved else None, answers=saved.folder.parent if saved else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    """Where the arms that are served come from: the session whose models they share (of one base there is one), and by arm what was kept of it."""
+
+    session: Session
+    saved: Mapping[str, SavedArm | None]
+    measured: Mapping[str, _Measured]
+    stored: Mapping[str, Sequence[Stored]]
+
+
+def _opened_bundle(bundle: Path | None, *, eight_bit: bool) -> BundledArm | None:
+    if bundle is None:
+        return None
+    if eight_bit:
+        problem, remedy = "what 8 bits cost is measured where the study is", "serve the bundle without --eight-bit"
+        raise InputError(problem, remedy, field="--eight-bit")
+    return open_bundle(bundle)
+
+
+def _of_task(task: Task, arms: Sequence[Arm], run: str | None, *, eight_bit: bool) -> _Origin:
+    """Arms of a task, in the precision in which they were measured."""
+    saved = {arm.name: require_weights(find_saved(task, arm, run), arm, task) for arm in arms}
+    measured = {arm.name: _measured(saved[arm.name], arm, task, eight_bit=eight_bit) for arm in arms}
+    precision = next(filter(None, (measured_precision(one, task) for one in saved.values())), None)
+    session = Session(open_to_answer(task, rows=bool(task.data.examples)), precision)
+    session.eight_bit = eight_bit
+    stored = {name: stored_answers(session.workspace, one.answers) for name, one in measured.items()}
+    return _Origin(session=session, saved=saved, measured=measured, stored=stored)
+
+
+def _of_bundle(bundled: BundledArm) -> _Origin:
+    name, measured = bundled.arm.name, _Measured(result=bundled.saved.result, answers=None)
+    return _Origin(
+        session=bundled.session,
+        saved={name: bundled.saved},
+        measured={name: measured},
+        stored={name: bundled.stored},
+    )
 
 
 def _parts(
@@ -195,10 +230,9 @@ def _names(arms: Sequence[str], task: Task) -> list[str]:
 
 
 @contextmanager
-def _served(
-    first: Session, chosen: Sequence[Arm], saved: Mapping[str, SavedArm | None], measured: Mapping[str, _Measured]
-) -> Iterator[list[Served]]:
+def _served(origin: _Origin, chosen: Sequence[Arm]) -> Iterator[list[Served]]:
     """The arms, ready: those of this machine in one room, each endpoint in its own, where it waits for nobody."""
+    first, saved = origin.session, origin.saved
     workspace, task = first.workspace, first.task
     with ExitStack() as stack:
         here: dict[str, Live] = {}
@@ -216,7 +250,9 @@ def _served(
             rooms |= dict.fromkeys(here, shared)
         for room in dict.fromkeys(rooms.values()):
             stack.callback(room.close)
-        yield [_one(workspace, arm, saved[arm.name], measured[arm.name].result, rooms[arm.name]) for arm in chosen]
+        yield [
+            _one(workspace, arm, saved[arm.name], origin.measured[arm.name].result, rooms[arm.name]) for arm in chosen
+        ]
 
 
 def _session_for(arm: Arm, first: Session) -> Session:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimtab.arms.bundle import open_bundle
 from trimtab.arms.live import Failed, Live, Question, Reply, live
-from trimtab.arms.saved import find_saved, latest_winner, measured_precision, require_weights
+from trimtab.arms.saved import SavedArm, find_saved, latest_winner, measured_precision, require_weights
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_to_answer
 from trimtab.base.errors import InputError
@@ -50,18 +51,20 @@ def ask(
     question: str,
     *,
     task: str | Path | Task = "trimtab.toml",
+    bundle: Path | None = None,
     arm: str | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> AskResult:
     """Answer a question with an arm: the winner of the newest study unless one is named, else `rag`, else `prompt`.
 
+    `bundle`: a folder of `export`, whose arm is asked without a task file.
     Documents are read anew on each call, so an edited one is answered from at once. `seconds` are those of retrieval and answer,
     models already loaded. `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises MissingError for an arm whose
     weights were not trained.
     """
     require_question(question)
-    with conversation(task=task, arm=arm, allow=allow, listeners=listeners) as talk:
+    with conversation(task=task, bundle=bundle, arm=arm, allow=allow, listeners=listeners) as talk:
         return talk.ask(question)
 
 
@@ -69,17 +72,19 @@ def ask(
 def conversation(
     *,
     task: str | Path | Task = "trimtab.toml",
+    bundle: Path | None = None,
     arm: str | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> Iterator[Conversation]:
     """Inside, questions are asked of one arm, its models loaded once; the words and errors are those of `ask`."""
-    own = loaded(task)
-    chosen = parse_arm(arm or latest_winner(own) or ("rag" if own.data.documents else "prompt"), own)
+    bundled = open_bundle(bundle) if bundle is not None else None
+    own = bundled.session.task if bundled else loaded(task)
+    chosen = bundled.arm if bundled else parse_arm(arm or _usual_arm(own), own)
     require_answers(chosen, own)
     with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
-        saved = require_weights(find_saved(own, chosen), chosen, own)
-        session = Session(open_to_answer(own, rows=_needs_rows(own, chosen)), measured_precision(saved, own))
+        saved = bundled.saved if bundled else require_weights(find_saved(own, chosen), chosen, own)
+        session = bundled.session if bundled else _session(own, chosen, saved)
         if chosen.retrieves:
             opening.progress(arm=chosen.name).emit("index")
         with live(session, chosen, saved, sample=False) as answering:
@@ -142,6 +147,14 @@ def require_question(question: str) -> None:
         raise InputError("the question is empty", "write it in quotes after ask")
     if holds_half_pair(question):  # how Python hands on what a shell gives in another encoding
         raise InputError("the question is not UTF-8 text", "write it in UTF-8")
+
+
+def _usual_arm(task: Task) -> str:
+    return latest_winner(task) or ("rag" if task.data.documents else "prompt")
+
+
+def _session(task: Task, arm: Arm, saved: SavedArm | None) -> Session:
+    return Session(open_to_answer(task, rows=_needs_rows(task, arm)), measured_precision(saved, task))
 
 
 def _needs_rows(task: Task, arm: Arm) -> bool:

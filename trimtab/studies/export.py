@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from trimtab.arms.answerers import read_calibration, ready
-from trimtab.arms.bundle import open_bundle, write_bundle
+from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.linear import Answerer
 from trimtab.arms.run import BATCH_ITEMS
-from trimtab.arms.saved import find_saved, latest_winner, measured_precision, require_weights
+from trimtab.arms.saved import SavedArm, Stored, find_saved, latest_winner, measured_precision, require_weights
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
@@ -22,7 +23,7 @@ from trimtab.base.errors import InputError, MissingError, PackageError
 from trimtab.base.grammar import HEAD, is_trained, method_of
 from trimtab.base.machine import folder_bytes
 from trimtab.base.progress import Listener, Progress
-from trimtab.base.records import Arm, Message
+from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.model.adapters import VIRTUAL
@@ -39,11 +40,12 @@ from trimtab.model.gguf_format import KINDS, require_writable, survives, write_g
 from trimtab.model.modelfile import chat_of, modelfile
 from trimtab.studies.model_card import Facts, card
 from trimtab.studies.opening import loaded, opened
-from trimtab.studies.proof import Asked, Proof, by_head, by_labels, by_text, prove, prove_prompts
+from trimtab.studies.proof import Asked, Proof, by_head, by_labels, by_text, prove, prove_answers, prove_prompts
 from trimtab.studies.record import count_opening
 
 Format = Literal["peft", "merged", "gguf", "bundle"]
 QUESTIONS = 100  # of the test set, drawn so that they stand for all of it
+KEPT = 20  # of these go with a bundle, so that whoever serves it can see that it answers as it was measured
 _WITHOUT_GENERATE = (
     "Asked token by token without a cache: PEFT's own generate gives other answers behind virtual tokens "
     "(seen with peft 0.21.2 on transformers 5.24.0)."
@@ -95,7 +97,8 @@ def export(
     """Write an arm into the new folder `out` and ask it back: the winner of the newest study unless one is named.
 
     `format`: `peft` (the adapter), `merged` (a model of transformers, safetensors), `gguf` (for llama.cpp and Ollama, f16 unless
-    `quantize` names another type) or `bundle` (what prompts are built from: index, documents, shots, instruction). Weights are those
+    `quantize` names another type) or `bundle` (the whole arm for `serve` and `ask` elsewhere: its weights beside the base model's, index,
+    documents, shots, instruction, and KEPT test questions to try it by). Weights are those
     of the training run `run`, else of the newest run of this arm, else of the newest study. Up to 100 test questions are asked of
     what was exported, which is counted as one opening of the test set. `listeners` get every event; None shows progress on standard
     error. Raises InputError for a folder that is not empty and for what a format cannot hold, MissingError where there are no
@@ -117,12 +120,12 @@ def export(
         run_folder = saved.folder if saved else own.folder / FOLDER
         with _beside(place) as folder:
             with ready(session, chosen, context, run_folder) as able:
-                asked = _asked(session, able.builder, able.many, progress)
+                asked = _asked(own, session.part("test", QUESTIONS), able.builder, able.many, progress)
                 progress.emit("export", note=f"writing {format}")
                 adapter = run_folder / "adapter"
-                head = load_head(session.base, adapter) if HEAD in chosen.stages else None
+                head = load_head(session.base, adapter) if HEAD in chosen.stages and format != "bundle" else None
                 fill = _Filling(session, chosen, context, able.builder, adapter, head, folder, quantize)
-                written = fill.write(format)
+                written = _bundle(fill, saved, asked) if format == "bundle" else fill.write(format)
             key = f"export-{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
             openings = count_opening(session.workspace, key)
             proofs = _proofs(session, chosen, asked, run_folder, folder, format, written, progress)
@@ -166,10 +169,10 @@ def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) ->
     if arm.endpoint:
         problem, remedy = f"arm {arm.name} is an endpoint, whose weights are not here", "take another arm"
         raise InputError(problem, remedy, field="arm")
-    if not method_of(arm).uses_base:
+    if not method_of(arm).uses_base and format != "bundle":
         raise InputError(
             f"arm {arm.name} is no language model, and no format of one holds it",
-            "load its adapter.json with trimtab, or take another arm",
+            "export it as bundle, or take another arm",
             field="arm",
         )
     if format == "peft" and not is_trained(arm):
@@ -201,7 +204,7 @@ class _Filling:
 
     def write(self, format: Format) -> _Written:
         """Write it."""
-        made = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf, "bundle": self._bundle}
+        made = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf}
         return made[format]()
 
     def _peft(self) -> _Written:
@@ -283,10 +286,6 @@ class _Filling:
             )
         return ()
 
-    def _bundle(self) -> _Written:
-        write_bundle(self.session, self.arm, self.context, self.builder, self.folder)
-        return _Written(exact=True)
-
     def _keep_calibration(self) -> None:
         """How labels are weighed is a part of the answer; their scores alone would be another arm."""
         file = self.adapter.parent / "calibration.json"
@@ -294,14 +293,23 @@ class _Filling:
             shutil.copyfile(file, self.folder / file.name)
 
 
-def _asked(session: Session, builder: PromptBuilder, many: Any, progress: Progress) -> Asked:
-    """Test questions, and what the arm answers as it was measured."""
-    examples = session.part("test", QUESTIONS)
-    prompts, measured = builder.prompts(examples), []
+def _bundle(fill: _Filling, saved: SavedArm | None, asked: Asked) -> _Written:
+    pairs = list(zip(asked.examples, asked.measured, strict=True))[:KEPT]
+    stored = [Stored(messages=example.messages, answer=one.text) for example, one in pairs]
+    write_bundle(fill.session, fill.arm, fill.context, fill.builder, fill.folder, saved=saved, stored=stored)
+    return _Written(exact=True)
+
+
+def _asked(
+    task: Task, examples: Sequence[Example], builder: PromptBuilder, many: Answerer, progress: Progress
+) -> Asked:
+    """Test questions, and what an arm answers."""
+    prompts = builder.prompts(examples)
+    answers: list[Generation] = []
     for start in range(0, len(prompts), BATCH_ITEMS):
-        measured += many(prompts[start : start + BATCH_ITEMS])
-        progress.emit("answer", step=len(measured), of=len(prompts))
-    return Asked(task=session.task, examples=examples, prompts=prompts, measured=measured)
+        answers += many(prompts[start : start + BATCH_ITEMS])
+        progress.emit("answer", step=len(answers), of=len(prompts))
+    return Asked(task=task, examples=examples, prompts=prompts, measured=answers)
 
 
 def _proofs(
@@ -315,8 +323,8 @@ def _proofs(
     progress: Progress,
 ) -> tuple[Proof, ...]:
     if format == "bundle":
-        _, builder = open_bundle(folder, near=session.task.folder, base=session.fresh_base())
-        return (prove_prompts(session, asked, builder.prompts(asked.examples)),)
+        base = session.fresh_base() if method_of(arm).uses_base else None
+        return _answers_again(session, open_bundle(folder, near=session.task.folder, base=base), asked, progress)
     head = HEAD in arm.stages
     gguf = GGUF if format == "gguf" else None
     consumer = load_back(
@@ -333,6 +341,15 @@ def _proofs(
         native = InLlamaCpp(folder / GGUF, session.context_tokens)
         proofs.append(prove(session, asked, native, by_text(session, native), claimed=False, own_ids=False, step=step))
     return tuple(proofs)
+
+
+def _answers_again(session: Session, bundled: BundledArm, asked: Asked, progress: Progress) -> tuple[Proof, ...]:
+    """Whether an arm out of its bundle builds the same prompts and gives the same answers."""
+    context = context_for(bundled.arm, bundled.saved.chosen)
+    with ready(bundled.session, bundled.arm, context, bundled.saved.folder) as able:
+        again = _asked(asked.task, asked.examples, able.builder, able.many, progress)
+    texts = [one.text for one in again.measured]
+    return prove_prompts(session, asked, again.prompts), prove_answers(session, asked, texts)
 
 
 def _way(session: Session, consumer: InTransformers, run: Path, head: bool) -> Any:

@@ -202,12 +202,12 @@ def _made(facts: Facts) -> list[str]:
 
 
 def _run(session: Session, facts: Facts) -> list[str]:
+    if facts.format == "bundle":
+        return ["- `trimtab serve --bundle FOLDER` or `trimtab ask --bundle FOLDER`, with this folder"]
     task, adapter = session.task, facts.saved.folder / "adapter" if facts.saved else None
     dtype = {"bf16": "bfloat16", "fp32": "float32"}[session.precision]
     name, head = task.task.name, HEAD in facts.arm.stages
     common = f"--dtype {dtype} --max-model-len {session.context_tokens}"
-    if facts.format == "bundle":
-        return ["`from trimtab.arms.bundle import open_bundle`, or any program that follows `prompt` in bundle.json."]
     if facts.format == "gguf":
         return [_fenced(f"ollama create {name} -f Modelfile\nllama-server -m model.gguf --jinja --temp 0")]
     if facts.format == "merged":
@@ -247,7 +247,7 @@ def _study_hash(facts: Facts) -> str | None:
 def _limits(facts: Facts) -> list[str]:
     lines = ["- The scores hold for questions like those of the test set; elsewhere nothing is known."]
     lines.append("- Nothing was measured of safety, bias or languages other than those of the data.")
-    if facts.arm.parts:
+    if facts.arm.parts and facts.format != "bundle":
         parts = " and ".join(facts.arm.parts)
         lines.append(
             f"- It was measured with {parts} before each question; without them (format bundle) it answers otherwise."

@@ -105,7 +105,7 @@ def prove(
             differing += [] if tied else [prompt.id]
         texts.append(text)
         step(number, len(asked.prompts))
-    return _judged(asked, texts, consumer.name, session.precision, way.what, ties, differing, alike, claimed)
+    return _judged(asked, texts, consumer.name, session.precision, way.what, ties, differing, alike, claimed=claimed)
 
 
 def by_text(session: Session, consumer: Consumer) -> Way:
@@ -160,6 +160,14 @@ def prove_prompts(session: Session, asked: Asked, rebuilt: Sequence[Prompt]) -> 
     )
 
 
+def prove_answers(session: Session, asked: Asked, texts: Sequence[str]) -> Proof:
+    """Whether an arm out of its bundle answers to the letter as it was measured: the same passes over the same prompts."""
+    pairs = zip(asked.measured, texts, asked.examples, strict=True)
+    differing = [example.id for measured, text, example in pairs if measured.text != text]
+    what = "labels" if asked.task.task.kind == "classify" else "answers"
+    return _judged(asked, texts, "trimtab", session.precision, what, 0, differing, len(texts), claimed=True)
+
+
 def _best(scores: Mapping[str, float], measured: str) -> tuple[str, float]:
     best = max(scores, key=scores.__getitem__)
     return best, scores[best] - scores.get(measured, float("-inf"))
@@ -174,6 +182,7 @@ def _judged(
     ties: int,
     differing: Sequence[str],
     alike: int,
+    *,
     claimed: bool,
 ) -> Proof:
     equal = [float(text == one.text) for text, one in zip(texts, asked.measured, strict=True)]

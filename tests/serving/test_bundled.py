@@ -1,0 +1,83 @@
+"""A bundle is a whole arm: away from its task it is served and asked, and answers as it was measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from serving_tasks import Here, serving_here
+
+from trimtab import ask, export
+from trimtab.base.errors import InputError
+from trimtab.cli.main import run
+
+
+def moved(task: Path, arm: str, place: Path) -> Path:
+    """The bundle of an arm, in a place where nothing of its task is."""
+    result = export(task, arm, format="bundle", out=place / "made", listeners=[])
+    assert result.holds
+    assert [proof.what for proof in result.proofs][:1] == ["prompts"]
+    return Path(shutil.move(place / "made", place / "elsewhere"))
+
+
+@pytest.mark.parametrize("arm", ["prompt", "rag", "quick"])
+def test_an_arm_that_writes(arm: str, writing: Here, written: Path, tmp_path: Path) -> None:
+    bundle = moved(written, arm, tmp_path)
+    with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
+        (model,) = here.parts.desk.models.values()
+        assert model.id == f"tiny:{arm}"
+        assert model.equal is not None
+        assert model.equal >= 0.95
+        assert model.result == next(
+            one.result for one in writing.parts.desk.models.values() if one.arm == arm
+        )  # the page shows what the study measured
+        body = {"model": model.id, "messages": [{"role": "user", "content": "Where is the bridge of Bonn?"}]}
+        with here.client() as client:
+            served = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
+    with writing.client() as client:
+        usual = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
+    assert served == usual
+    asked = ask("Where is the bridge of Bonn?", bundle=bundle, listeners=[])
+    assert asked.answer == usual["content"]
+    assert bool(asked.hits) is (arm == "rag")
+
+
+@pytest.mark.parametrize("arm", ["prompt", "linear"])
+def test_an_arm_that_decides(arm: str, deciding: Here, tmp_path: Path) -> None:
+    bundle = moved(deciding.folder / "trimtab.toml", arm, tmp_path)
+    with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
+        (model,) = here.parts.desk.models.values()
+        assert model.equal == 1.0
+        body = {"model": model.id, "messages": [{"role": "user", "content": "The bridge of Bonn"}]}
+        with here.client() as client:
+            told = client.post("/v1/chat/completions", json=body).json()
+    with deciding.client() as client:
+        usual = client.post("/v1/chat/completions", json=body).json()
+    assert told["choices"] == usual["choices"]
+
+
+def test_what_does_not_fit_is_refused(written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = moved(written, "prompt", tmp_path)
+    with (
+        pytest.raises(InputError, match="8 bits cost is measured where the study is"),
+        serving_here(written, bundle=bundle, eight_bit=True),
+    ):
+        raise AssertionError
+    for command in (["serve", "rag"], ["ask", "Bonn?", "--arm", "rag"]):
+        with pytest.raises(SystemExit, match="2"):
+            run([*command, "--bundle", str(bundle)])
+        assert "a bundle is one arm; leave out" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run(["ask", "Bonn?", "--bundle", str(tmp_path)])
+    assert f"{tmp_path}: no bundle; make one with" in capsys.readouterr().err
+    file = bundle / "questions.json"
+    plain = json.loads(file.read_text())
+    plain["questions"] = [{**one, "answer": "another"} for one in plain["questions"]]
+    file.write_text(json.dumps(plain))
+    with (
+        pytest.raises(InputError, match="only 0% of prompt of the stored answers come out"),
+        serving_here(written, bundle=bundle),
+    ):
+        raise AssertionError
