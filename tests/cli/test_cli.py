@@ -260,7 +260,7 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
     shown = invoke("ask", "How many?", "--arm", "rag")
     assert verbs["called"]["ask"] == (
         ("How many?",),
-        {"task": Path("trimtab.toml"), "bundle": None, "arm": "rag", "allow": ()},
+        {"task": Path("trimtab.toml"), "bundle": None, "signed_by": None, "arm": "rag", "allow": ()},
     )
     assert shown.stdout.splitlines()[1:] == [
         "30 days [1].",

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from serving_tasks import Here, serving_here
 
 from trimtab import ask, export
@@ -81,3 +83,67 @@ def test_what_does_not_fit_is_refused(written: Path, tmp_path: Path, capsys: pyt
         serving_here(written, bundle=bundle),
     ):
         raise AssertionError
+
+
+def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
+    written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (private, public), (_, other) = keys(tmp_path / "mine"), keys(tmp_path / "other")
+    bundle = tmp_path / "out"
+    assert export(written, "rag", format="bundle", out=bundle, sign=private, listeners=[]).holds
+    usual = ask("Bonn?", bundle=bundle, listeners=[]).answer
+    assert ask("Bonn?", bundle=bundle, signed_by=public, listeners=[]).answer == usual
+    with serving_here(written, bundle=bundle, signed_by=public) as here:
+        assert here.parts.admission.is_ready
+    assert (bundle / ".trimtab").is_dir()  # the server's judgements, which nobody signed
+    assert ask("Bonn?", bundle=bundle, signed_by=public, listeners=[]).answer == usual
+
+    def refused(key: Path, what: str) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            run(["ask", "Bonn?", "--bundle", str(bundle), "--signed-by", str(key)])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert what in line
+
+    refused(other, f"{bundle}: is not as {other} signed it: Key mismatch")
+    refused(private, "is no public key")
+    refused(tmp_path / "none.pem", "is no public key")
+    for change in (
+        bundle / "bundle.json",
+        bundle / "documents.json",
+        bundle / "run" / "more.json",
+        bundle / ".git" / "x",
+    ):
+        before = change.read_bytes() if change.is_file() else None
+        change.parent.mkdir(exist_ok=True)
+        change.write_bytes((before or b"{}") + b" ")
+        refused(public, f"{bundle}: is not as {public} signed it: Signature mismatch")
+        if before is None:
+            change.unlink()
+        else:
+            change.write_bytes(before)
+    kept = (bundle / "model.sig").read_text()
+    for damaged in ("", "{}", "[1]", kept[: len(kept) // 2], kept.replace("payload", "other")):
+        (bundle / "model.sig").write_text(damaged)
+        refused(public, "signed it")
+    (bundle / "model.sig").unlink()
+    refused(public, "is not signed: it holds no model.sig")
+    with pytest.raises(InputError, match="cannot sign"):
+        export(written, "rag", format="bundle", out=tmp_path / "again", sign=public, listeners=[])
+    assert not (tmp_path / "again").exists()
+    with pytest.raises(SystemExit, match="2"):
+        run(["ask", "Bonn?", "--signed-by", str(public)])
+    assert "a key, and no bundle that it signed" in capsys.readouterr().err
+
+
+def keys(folder: Path) -> tuple[Path, Path]:
+    """A private key and its public one."""
+    folder.mkdir()
+    made = ec.generate_private_key(ec.SECP256R1())
+    plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(
+        made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain)
+    )
+    (folder / "public.pem").write_bytes(
+        made.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return folder / "key.pem", folder / "public.pem"

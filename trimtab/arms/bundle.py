@@ -26,6 +26,7 @@ from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, compose
 from trimtab.model.export import name_base
 from trimtab.model.load import Base
+from trimtab.model.signing import verify_folder
 
 BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (
     "bundle.json",
@@ -152,15 +153,20 @@ def write_bundle(
         shutil.copyfile(saved.folder / CALIBRATION_FILE, folder / RUN / CALIBRATION_FILE)
 
 
-def open_bundle(folder: Path, *, near: Path | None = None, base: Base | None = None) -> BundledArm:
-    """An arm out of its bundle; `near` is where relative names of models begin (the bundle itself), `base` one that is loaded.
+def open_bundle(
+    folder: Path, *, signed_by: Path | None = None, near: Path | None = None, base: Base | None = None
+) -> BundledArm:
+    """An arm out of its bundle.
 
-    Raises MissingError where there is no bundle, InputError for one that is damaged or holds links, and for another embedding model
-    than its index was made with.
+    `signed_by`: the public key that must have signed it, told before anything of it is read. `near` is where relative names of models
+    begin (the bundle itself), `base` one that is loaded. Raises MissingError where there is no bundle, InputError for one that is
+    damaged, holds links or is not as it was signed, and for another embedding model than its index was made with.
     """
     if not (folder / BUNDLE_FILE).is_file():
         raise MissingError(f"{folder}: no bundle; make one with: trimtab export ARM --format bundle --out FOLDER")
     refuse_links(folder)
+    if signed_by is not None:
+        verify_folder(folder, signed_by)
     bundle = read_record(folder / BUNDLE_FILE, Bundle)
     if bundle.arm.endpoint:  # none is exported, and a strange bundle is not to send questions anywhere
         raise InputError("names an endpoint, which no bundle holds", "export it again", file=folder / BUNDLE_FILE)

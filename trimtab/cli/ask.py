@@ -12,7 +12,15 @@ import typer
 from trimtab.base.errors import InputError
 from trimtab.base.progress import stop_asked
 from trimtab.base.visible import visible
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, BundleOption, JsonOption, TaskOption, loaded_unless
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    BundleOption,
+    JsonOption,
+    SignedByOption,
+    TaskOption,
+    loaded_unless,
+)
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -30,6 +38,7 @@ def command(
     ] = None,
     task: TaskOption = DEFAULT_TASK,
     bundle: BundleOption = None,
+    signed_by: SignedByOption = None,
     arm: Annotated[
         str | None,
         typer.Option(
@@ -52,17 +61,17 @@ def command(
       trimtab ask --bundle winner/
     """
     with Output(as_json) as output:
-        own = loaded_unless(bundle, task, arm)
+        own = loaded_unless(bundle, task, arm, signed_by=signed_by)
         if question is None and sys.stdin.isatty() and as_json:
             raise InputError("a conversation is not JSON", "give a question, or questions by a pipe", field="--json")
         if question is not None:
             from trimtab.studies.ask import ask
 
-            output.answer(ask(question, task=own, bundle=bundle, arm=arm, allow=allow or ()))
+            output.answer(ask(question, task=own, bundle=bundle, signed_by=signed_by, arm=arm, allow=allow or ()))
             return
         from trimtab.studies.ask import conversation
 
-        with conversation(task=own, bundle=bundle, arm=arm, allow=allow or ()) as talk:
+        with conversation(task=own, bundle=bundle, signed_by=signed_by, arm=arm, allow=allow or ()) as talk:
             if sys.stdin.isatty():
                 _talk(talk, output)
                 return

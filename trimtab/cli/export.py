@@ -44,6 +44,12 @@ def command(
     run: Annotated[
         str | None, typer.Option("--run", metavar="ID", help="A run of `trimtab train`; the newest unless given.")
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign", metavar="KEY", help="A private key (PEM) that signs every file, by OpenSSF model-signing."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write an arm as files that others load, and prove that they answer like the arm that was measured.
@@ -55,12 +61,13 @@ def command(
     Example:
       trimtab export --format merged --out model
       trimtab export lora --format gguf --quantize q8_0 --out model-q8
+      trimtab export --format bundle --out winner --sign key.pem
     """
     with Output(as_json) as output:
         own = loaded(task)
         from trimtab.studies.export import export
 
-        result = export(own, arm, format=format.value, out=out, quantize=quantize, run=run)
+        result = export(own, arm, format=format.value, out=out, quantize=quantize, run=run, sign=sign)
         output.exported(result)
     if not result.holds:
         raise typer.Exit(EXIT_NO)

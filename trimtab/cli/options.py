@@ -21,6 +21,10 @@ EightBitOption = Annotated[
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", metavar="FOLDER", help="An exported bundle, in place of a task file.")
 ]
+SignedByOption = Annotated[
+    Path | None,
+    typer.Option("--signed-by", metavar="KEY", help="The public key (PEM) that must have signed the bundle."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 CommandsOption = Annotated[bool, typer.Option("--allow-commands", help="Let the task file's scorer program run.")]
 AllowOption = Annotated[
@@ -55,9 +59,11 @@ def loaded(path: Path) -> Task:
     return load_task(path)
 
 
-def loaded_unless(bundle: Path | None, path: Path, *others: object) -> Task | Path:
+def loaded_unless(bundle: Path | None, path: Path, *others: object, signed_by: Path | None) -> Task | Path:
     """The task, unless a bundle stands in its place; raises InputError where a task, an arm or a run is named beside it."""
     if bundle is None:
+        if signed_by is not None:
+            raise InputError("a key, and no bundle that it signed", "name it with --bundle", field="--signed-by")
         return loaded(path)
     if path != DEFAULT_TASK or any(others):
         raise InputError("a bundle is one arm", "leave out the task, the arm and the run", field="--bundle")

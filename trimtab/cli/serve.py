@@ -17,6 +17,7 @@ from trimtab.cli.options import (
     BundleOption,
     EightBitOption,
     JsonOption,
+    SignedByOption,
     TaskOption,
     loaded_unless,
 )
@@ -70,6 +71,7 @@ def command(
     arms: ArmsArgument = None,
     task: TaskOption = DEFAULT_TASK,
     bundle: BundleOption = None,
+    signed_by: SignedByOption = None,
     run: RunOption = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
@@ -103,7 +105,7 @@ def command(
         _print_new_key(keys, new_key)
         return
     secured = _pair(certificate, private_key)
-    own = loaded_unless(bundle, task, arms, run)
+    own = loaded_unless(bundle, task, arms, run, signed_by=signed_by)
     try:
         from trimtab.serving.room import ROOM
         from trimtab.serving.serve import serve
@@ -115,6 +117,7 @@ def command(
             arms or (),
             task=own,
             bundle=bundle,
+            signed_by=signed_by,
             run=run,
             host=host,
             port=port,

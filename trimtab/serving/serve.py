@@ -73,6 +73,7 @@ def serve(
     *,
     task: str | Path | Task = "trimtab.toml",
     bundle: Path | None = None,
+    signed_by: Path | None = None,
     run: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -90,7 +91,7 @@ def serve(
 ) -> None:
     """Serve arms until a signal comes: the winner of the newest study unless others are named, `all` for every arm it finished.
 
-    `bundle`: a folder of `export`, whose arm is served without a task file.
+    `bundle`: a folder of `export`, whose arm is served without a task file; `signed_by`: the public key that must have signed it.
 
     Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
     that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
@@ -99,14 +100,8 @@ def serve(
     where it shows a loss beyond the margin, the server refuses too. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. `on_ready` is told once it answers.
     Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
     """
-    if not is_loopback(host) and keys is None:
-        raise InputError(
-            f"{host} is reached by others, and no keys are given",
-            "make one with: trimtab serve --new-key NAME --keys FILE, then add --keys FILE",
-            field="--host",
-        )
-    token, known = (None, read_keys(keys)) if keys is not None else start_token()
-    bundled = _opened_bundle(bundle, eight_bit=eight_bit)
+    token, known = _keys_for(host, keys)
+    bundled = _opened_bundle(bundle, signed_by, eight_bit=eight_bit)
     own = bundled.session.task if bundled else loaded(task)
     chosen = [bundled.arm] if bundled else [parse_arm(name, own) for name in _names(arms, own)]
     for arm in chosen:
@@ -166,13 +161,26 @@ class _Origin:
     stored: Mapping[str, Sequence[Stored]]
 
 
-def _opened_bundle(bundle: Path | None, *, eight_bit: bool) -> BundledArm | None:
+def _keys_for(host: str, keys: Path | None) -> tuple[str | None, Keys]:
+    """What opens the server: the keys of a file, or on this machine alone a start token."""
+    if keys is not None:
+        return None, read_keys(keys)
+    if not is_loopback(host):
+        raise InputError(
+            f"{host} is reached by others, and no keys are given",
+            "make one with: trimtab serve --new-key NAME --keys FILE, then add --keys FILE",
+            field="--host",
+        )
+    return start_token()
+
+
+def _opened_bundle(bundle: Path | None, signed_by: Path | None, *, eight_bit: bool) -> BundledArm | None:
     if bundle is None:
         return None
     if eight_bit:
         problem, remedy = "what 8 bits cost is measured where the study is", "serve the bundle without --eight-bit"
         raise InputError(problem, remedy, field="--eight-bit")
-    return open_bundle(bundle)
+    return open_bundle(bundle, signed_by=signed_by)
 
 
 def _of_task(task: Task, arms: Sequence[Arm], run: str | None, *, eight_bit: bool) -> _Origin:

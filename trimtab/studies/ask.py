@@ -52,19 +52,20 @@ def ask(
     *,
     task: str | Path | Task = "trimtab.toml",
     bundle: Path | None = None,
+    signed_by: Path | None = None,
     arm: str | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> AskResult:
     """Answer a question with an arm: the winner of the newest study unless one is named, else `rag`, else `prompt`.
 
-    `bundle`: a folder of `export`, whose arm is asked without a task file.
+    `bundle`: a folder of `export`, whose arm is asked without a task file; `signed_by`: the public key that must have signed it.
     Documents are read anew on each call, so an edited one is answered from at once. `seconds` are those of retrieval and answer,
     models already loaded. `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises MissingError for an arm whose
     weights were not trained.
     """
     require_question(question)
-    with conversation(task=task, bundle=bundle, arm=arm, allow=allow, listeners=listeners) as talk:
+    with conversation(task=task, bundle=bundle, signed_by=signed_by, arm=arm, allow=allow, listeners=listeners) as talk:
         return talk.ask(question)
 
 
@@ -73,12 +74,13 @@ def conversation(
     *,
     task: str | Path | Task = "trimtab.toml",
     bundle: Path | None = None,
+    signed_by: Path | None = None,
     arm: str | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> Iterator[Conversation]:
     """Inside, questions are asked of one arm, its models loaded once; the words and errors are those of `ask`."""
-    bundled = open_bundle(bundle) if bundle is not None else None
+    bundled = open_bundle(bundle, signed_by=signed_by) if bundle is not None else None
     own = bundled.session.task if bundled else loaded(task)
     chosen = bundled.arm if bundled else parse_arm(arm or _usual_arm(own), own)
     require_answers(chosen, own)

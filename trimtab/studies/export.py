@@ -38,6 +38,7 @@ from trimtab.model.export import (
 )
 from trimtab.model.gguf_format import KINDS, require_writable, survives, write_gguf
 from trimtab.model.modelfile import chat_of, modelfile
+from trimtab.model.signing import sign_folder
 from trimtab.studies.model_card import Facts, card
 from trimtab.studies.opening import loaded, opened
 from trimtab.studies.proof import Asked, Proof, by_head, by_labels, by_text, prove, prove_answers, prove_prompts
@@ -92,6 +93,7 @@ def export(
     out: str | Path,
     quantize: str | None = None,
     run: str | None = None,
+    sign: Path | None = None,
     listeners: Sequence[Listener] | None = None,
 ) -> ExportResult:
     """Write an arm into the new folder `out` and ask it back: the winner of the newest study unless one is named.
@@ -99,7 +101,7 @@ def export(
     `format`: `peft` (the adapter), `merged` (a model of transformers, safetensors), `gguf` (for llama.cpp and Ollama, f16 unless
     `quantize` names another type) or `bundle` (the whole arm for `serve` and `ask` elsewhere: its weights beside the base model's, index,
     documents, shots, instruction, and KEPT test questions to try it by). Weights are those
-    of the training run `run`, else of the newest run of this arm, else of the newest study. Up to 100 test questions are asked of
+    of the training run `run`, else of the newest run of this arm, else of the newest study; with `sign`, a private key, every file is signed. Up to 100 test questions are asked of
     what was exported, which is counted as one opening of the test set. `listeners` get every event; None shows progress on standard
     error. Raises InputError for a folder that is not empty and for what a format cannot hold, MissingError where there are no
     weights, PackageError where its consumer is not installed.
@@ -132,6 +134,8 @@ def export(
             write_record(folder / PROOF, _ProofFile(arm=chosen.name, format=format, quantize=quantize, proofs=proofs))
             facts = Facts(arm=chosen, saved=saved, format=format, quantize=quantize, proofs=proofs, openings=openings)
             (folder / CARD).write_text(card(session, facts, written.notes), encoding="utf-8")
+            if sign is not None:
+                sign_folder(folder, sign)
     return ExportResult(
         arm=chosen.name,
         format=format,
