@@ -40,7 +40,7 @@ def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
 
 
 def keep(name: str, study: Path, conditions: str) -> Path:
-    """Write `results/study_NAME.json`: study.json without its report's path, machine, versions, splits, readings on dev."""
+    """Write `results/study_NAME.json`: study.json without its report's path, machine, versions, splits, what was foretold of time and memory, readings on dev."""
     plain = json.loads((study / "study.json").read_text())
     manifest = json.loads((study / "manifest.json").read_text())
     plain.pop("report")
@@ -48,6 +48,7 @@ def keep(name: str, study: Path, conditions: str) -> Path:
     plain["manifest"] = {
         key: manifest[key] for key in ("machine", "versions", "precision", "counts", "cuts", "test_openings")
     }
+    plain["foretold"] = {name: figure for name, figure in manifest["figures"].items() if "error" in figure}
     plain["dev_readings"] = readings(study / "events.jsonl")
     target = HERE / "results" / f"study_{name}.json"
     target.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")

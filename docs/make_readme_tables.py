@@ -77,6 +77,30 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
+def foretold() -> str:
+    """How far off the plan was, over the studies that kept it: seconds and memory of every arm."""
+    lines = ["| study | arm | seconds: foretold, measured | error | memory: foretold, measured | error |"]
+    lines.append("| --- " * 6 + "|")
+    errors: list[tuple[float, float]] = []
+    for name in STUDIES:
+        study = load(name) or {}
+        figures = study.get("foretold", {})
+        for arm in (arm["arm"] for arm in study.get("arms", []) if f"{arm['arm']}.seconds" in figures):
+            time, memory = figures[f"{arm}.seconds"], figures[f"{arm}.memory_mb"]
+            errors.append((abs(time["error"]), abs(memory["error"])))
+            lines.append(f"| {name.removeprefix('study_')} | `{arm}` | {_both(time, 's')} | {_both(memory, 'MB')} |")
+    if not errors:
+        return "Not measured yet."
+    held = [sum(pair[which] <= aim for pair in errors) for which, aim in enumerate((0.15, 0.1))]
+    said = f"Aims: time within 15% ({held[0]} of {len(errors)}), memory within 10% ({held[1]} of {len(errors)})."
+    return "\n".join([*lines, "", said])
+
+
+def _both(figure: dict[str, float], unit: str) -> str:
+    value, error = figure["value"], figure["error"]
+    return f"{value:,.0f}, {value / (1 + error):,.0f} {unit} | {error:+.0%}"
+
+
 WORKS = ("sft", "full", "last", "head", "dpo", "grpo")
 
 
@@ -208,7 +232,13 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
 
 def filled(text: str) -> str:
     """The README with every block between its marks replaced."""
-    blocks = {"studies": studies(), "speed": speed(), "objectives": objectives(), "simulation": simulation()}
+    blocks = {
+        "studies": studies(),
+        "speed": speed(),
+        "foretold": foretold(),
+        "objectives": objectives(),
+        "simulation": simulation(),
+    }
     for name, block in blocks.items():
         start, end = f"<!-- {name}: written by docs/make_readme_tables.py -->", f"<!-- end {name} -->"
         if text.count(start) != 1 or text.count(end) != 1:

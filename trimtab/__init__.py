@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read once, when torch is first imported; see decision 10
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # read at the first product; see decision 49
+os.environ.setdefault("LRU_CACHE_CAPACITY", "128")  # torch's own over the same products
 
 __version__ = "0.1.0"
 __all__ = [

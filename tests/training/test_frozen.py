@@ -300,8 +300,8 @@ def test_layers_that_hand_on_something_else_are_read_every_time():
 
 def test_the_rate_tells_what_frozen_layers_take_apart():
     base, rows = deep(layers=1), random_rows(60)
-    rate = measure_rate(base, rows, seconds=0.2)
+    rate = measure_rate(base, rows, 4, seconds=0.2)
     assert rate.epoch(100, kept=False) == pytest.approx(rate.epoch(100, kept=True) + rate.once(100))
     lora = base_of("llama")
     put_on(lora, "lora", 0, rank=2)
-    assert measure_rate(lora, rows, seconds=0.05).frozen_seconds == 0
+    assert measure_rate(lora, rows, 4, seconds=0.05).frozen_seconds == 0

@@ -101,7 +101,7 @@ def test_measuring_the_rate_moves_nothing():
     add_lora(base, 2, 4.0, seed=0)
     before = {name: value.detach().clone() for name, value in trainable(base.model).items()}
     rows = random_rows(8)
-    rate = measure_rate(base, rows, seconds=0.05)
+    rate = measure_rate(base, rows, 4, seconds=0.05)
     tokens = sum(len(row.encoded.ids) for row in rows)
     assert rate.tokens_per_second > 0
     assert rate.epoch(tokens, kept=True) == pytest.approx(tokens / rate.tokens_per_second)

@@ -30,7 +30,6 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
-from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.frozen import frozen_bytes
 from trimtab.training.predict import TrainingRate, answering_mb, measure_rate, memory_mb
 from trimtab.training.rl import GROUP
@@ -316,10 +315,10 @@ class _Timing:
     def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, TrainingRate, bool]:
         """Tokens of a training row, how fast steps go, and whether that was timed."""
         session = self.session
-        passes = 2 * (2 * MICRO_TOKENS + rate.tokens) * STEP_PASSES * rate.token
+        passes = 2 * made.batch * rate.tokens * STEP_PASSES * rate.token  # of two steps, a cold one first
         if self._setup(context) + passes + TIMED_SECONDS <= self.left:
             sample = training_rows(session, context, session.part("train", 2 * SAMPLE), 0)[0]
-            self._training[made.method] = measure_rate(session.base, sample, TIMED_SECONDS)
+            self._training[made.method] = measure_rate(session.base, sample, made.batch, TIMED_SECONDS)
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method], True
         seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
         speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from torch import nn
 
 from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import trainable
@@ -16,7 +17,10 @@ from trimtab.model.frozen import first_moving
 from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_tokens
 from trimtab.training.batch import MICRO_TOKENS, Row
+from trimtab.training.optim import Optimizer
 from trimtab.training.sft import Supervised
+
+STEPPED = 5_000_000  # numbers over which a step of the optimizer is timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,34 +42,56 @@ class TrainingRate:
         return tokens / self.tokens_per_second + (0.0 if kept else self.once(tokens))
 
 
-def measure_rate(base: Base, rows: Sequence[Row], seconds: float = 2.0) -> TrainingRate:
-    """Run real steps on real rows for about `seconds` without moving a weight; first, cold ones are not counted."""
-    chosen, tokens = [], 0
-    for row in rows:
-        chosen.append(row)
-        tokens += len(row.encoded.ids)
-        if tokens > 2 * MICRO_TOKENS:  # several passes: one that is repeated stays in cache and promises too much
-            break
-    whole = Supervised(chosen, batch=len(chosen), seed=0, keep=False)
+def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2.0) -> TrainingRate:
+    """Run real steps of `batch` rows for about `seconds` without moving a weight; the first, cold one is not counted.
+
+    Steps are taken one after another, as training takes them: fewer rows share a beginning than in a pass over all of them, and one
+    step again and again stays in cache and promises too much.
+    """
+    stepping = _stepping_seconds(base)
+    whole = Supervised(rows, batch=batch, seed=0, keep=False)
     if not first_moving(base.model):
-        return TrainingRate(tokens_per_second=_measured(base, whole, tokens, seconds))
-    above = _measured(base, Supervised(chosen, batch=len(chosen), seed=0), tokens, seconds / 2)
-    every = _measured(base, whole, tokens, seconds / 2)
+        return TrainingRate(tokens_per_second=_measured(base, whole, stepping, seconds))
+    above = _measured(base, Supervised(rows, batch=batch, seed=0), stepping, seconds / 2)
+    every = _measured(base, whole, stepping, seconds / 2)
     return TrainingRate(tokens_per_second=above, frozen_seconds=max(0.0, 1 / every - 1 / above))
 
 
-def _measured(base: Base, objective: Supervised, tokens: int, seconds: float) -> float:
-    """Tokens a second of an objective's first step, which has so many."""
-    done, began = -tokens, time.perf_counter()
-    while done <= 0 or time.perf_counter() - began < seconds:
-        for batch in objective.batches(0):
+def _measured(base: Base, objective: Supervised, stepping: float, seconds: float) -> float:
+    """Tokens a second of an objective's steps, `stepping` seconds of the optimizer in each."""
+    for batch in objective.batches(0):
+        objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
+    tokens, step, began = 0, 0, time.perf_counter()
+    while not step or time.perf_counter() - began < seconds:
+        step += 1
+        for batch in objective.batches(step):
             objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
-        if done < 0:
-            began = time.perf_counter()
-        done += tokens
+            tokens += batch.row_tokens
+    taken = time.perf_counter() - began + step * stepping
     for parameter in trainable(base.model).values():
         parameter.grad = None
-    return done / (time.perf_counter() - began)
+    return tokens / taken
+
+
+def _stepping_seconds(base: Base) -> float:
+    """Seconds of one step of the optimizer, from a step over a part of the numbers: to hold the moments of all could be too much here."""
+    moving = trainable(base.model)
+    counted, sample = 0, {}
+    for name, parameter in moving.items():
+        sample[name] = nn.Parameter(torch.zeros_like(parameter))
+        counted += parameter.numel()
+        if counted > STEPPED:
+            break
+    optimizer = Optimizer(sample)
+    for _ in range(2):  # the first makes the moments
+        for parameter in sample.values():
+            parameter.grad = torch.ones_like(parameter)
+        began = time.perf_counter()
+        optimizer.collect()
+        optimizer.clip_gradients()
+        optimizer.step(0.0)
+        taken = time.perf_counter() - began
+    return taken * sum(parameter.numel() for parameter in moving.values()) / max(counted, 1)
 
 
 def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS, kept: int = 0) -> float:
