@@ -17,7 +17,7 @@ from trimtab.arms.ladder import LONGER, LOOKS, mixes
 from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
-from trimtab.arms.recipe import Recipe, Stage, recipe_for
+from trimtab.arms.recipe import IMITATING, Recipe, Stage, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.search import MENUS, RATES, TrialPlan, planned
 from trimtab.arms.session import Session
@@ -30,6 +30,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
+from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.frozen import frozen_bytes
 from trimtab.training.predict import TrainingRate, answering_mb, measure_rate, memory_mb
 from trimtab.training.rl import GROUP
@@ -90,6 +91,13 @@ class _Rate:
         fewer = min(1.0, new_tokens / max(self.new_tokens, 1.0))
         left = 1 - self.decoding * (1 - fewer)
         return replace(self, many=self.many * left, alone=self.alone * left)
+
+
+def _pass_tokens(stages: Sequence[Stage], speed: TrainingRate) -> int:
+    """Tokens of the largest pass: as timed where examples are imitated, else as many as a pass may have."""
+    return (
+        speed.pass_tokens if all(stage.name in IMITATING for stage in stages) else max(MICRO_TOKENS, speed.pass_tokens)
+    )
 
 
 def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, kept: bool) -> StagePlan:
@@ -176,7 +184,11 @@ class _Timing:
                     )
                 ),
             ),
-            memory_mb=memory_mb(session.base, kept=max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes),
+            memory_mb=memory_mb(
+                session.base,
+                micro_tokens=_pass_tokens(made.stages, speed),
+                kept=max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes,
+            ),
             timed=rate.timed and timed,
         )
 
@@ -322,7 +334,7 @@ class _Timing:
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method], True
         seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
         speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
-        return self._tokens(context) + self._answer_tokens(), speed, False
+        return self._tokens(context) + self._answer_tokens(), replace(speed, pass_tokens=MICRO_TOKENS), False
 
     def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: _Rate) -> float:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
@@ -28,10 +28,12 @@ class TrainingRate:
     """Measured speed of forward and backward passes, tokens (prompt and answer) a second.
 
     `frozen_seconds`: what the frozen layers take for a token beyond that, once where what they put out is kept, else in every epoch.
+    `pass_tokens`: tokens of the largest pass, what rows share counted once.
     """
 
     tokens_per_second: float
     frozen_seconds: float = 0.0
+    pass_tokens: int = MICRO_TOKENS
 
     def once(self, tokens: float) -> float:
         """Predicted seconds of reading what is kept of so many tokens."""
@@ -51,26 +53,27 @@ def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2
     stepping = _stepping_seconds(base)
     whole = Supervised(rows, batch=batch, seed=0, keep=False)
     if not first_moving(base.model):
-        return TrainingRate(tokens_per_second=_measured(base, whole, stepping, seconds))
+        return _measured(base, whole, stepping, seconds)
     above = _measured(base, Supervised(rows, batch=batch, seed=0), stepping, seconds / 2)
     every = _measured(base, whole, stepping, seconds / 2)
-    return TrainingRate(tokens_per_second=above, frozen_seconds=max(0.0, 1 / every - 1 / above))
+    return replace(above, frozen_seconds=max(0.0, 1 / every.tokens_per_second - 1 / above.tokens_per_second))
 
 
-def _measured(base: Base, objective: Supervised, stepping: float, seconds: float) -> float:
-    """Tokens a second of an objective's steps, `stepping` seconds of the optimizer in each."""
+def _measured(base: Base, objective: Supervised, stepping: float, seconds: float) -> TrainingRate:
+    """How fast an objective's steps go, `stepping` seconds of the optimizer in each."""
     for batch in objective.batches(0):
         objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
-    tokens, step, began = 0, 0, time.perf_counter()
+    tokens, largest, step, began = 0, 0, 0, time.perf_counter()
     while not step or time.perf_counter() - began < seconds:
         step += 1
         for batch in objective.batches(step):
             objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
             tokens += batch.row_tokens
+            largest = max(largest, len(batch.ids_N))
     taken = time.perf_counter() - began + step * stepping
     for parameter in trainable(base.model).values():
         parameter.grad = None
-    return tokens / taken
+    return TrainingRate(tokens_per_second=tokens / taken, pass_tokens=largest)
 
 
 def _stepping_seconds(base: Base) -> float:
