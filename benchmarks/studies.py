@@ -1,6 +1,7 @@
 """The studies of the README's tables: runs one, or takes a finished one, and keeps its `study.json` with what it ran on.
 
 python benchmarks/studies.py banking77            # lays out the public data, runs the study
+python benchmarks/studies.py sums                 # made sums: what a reward adds to examples
 python benchmarks/studies.py handbook --from trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
 """
 
@@ -8,12 +9,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("handbook", "banking77", "xquad")
+NAMES = ("handbook", "banking77", "xquad", "sums")
+SUMS = """[task]
+name = "sums"
+kind = "answer"
+instruction = "Work out the sum. Answer with the number alone."
+output_tokens = 12
+[data]
+examples = ["rows.jsonl"]
+leakage = "report"                 # two sums are nearly alike by nature
+split = { dev = 0.15, test = 0.35, seed = 0 }
+[base]
+model = "smollm2-135m-q4"
+[study]
+arms = ["prompt", "few-shot", "lora", "lora-grpo"]
+effort = "none"
+[reward]
+exact_match = 1.0
+"""
 
 
 def run(name: str) -> Path:
@@ -22,12 +41,26 @@ def run(name: str) -> Path:
     if name == "handbook":
         place = Path("trimtab-demo-handbook")
         subprocess.run([*command, "demo", "--cut"], check=True)
+    elif name == "sums":
+        place = lay_out_sums(Path("sums"))
+        subprocess.run([*command, "study", "--task", str(place)], check=False)
     else:
         place = Path("real-data")
         subprocess.run([sys.executable, str(HERE.parent / "docs" / "make_real_data.py"), str(place)], check=True)
         subprocess.run([*command, "study", "--task", str(place / f"{name}.toml")], check=False)  # 1: not shown
     studies = place / ".trimtab" / "studies"
     return studies / (studies / "latest").read_text().strip()
+
+
+def lay_out_sums(place: Path) -> Path:
+    """Write 400 made sums and their task."""
+    place.mkdir(exist_ok=True)
+    draw = random.Random(0)
+    pairs = draw.sample([(one, other) for one in range(10, 100) for other in range(2, 30)], 400)
+    rows = [{"question": f"{one} + {other} = ?", "answer": str(one + other)} for one, other in pairs]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "trimtab.toml").write_text(SUMS)
+    return place
 
 
 def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
