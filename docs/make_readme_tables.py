@@ -16,6 +16,7 @@ STUDIES = {
     "study_handbook": "`make demo`: questions about an invented company's handbook",
     "study_banking77": "Banking77: intents of bank customers' messages",
     "study_xquad": "XQuAD: questions on encyclopaedia articles, split by article",
+    "study_sums": "Made sums, what a reward adds to examples (usual settings; one thread, other work beside it)",
 }
 # What each simulated figure says, and what it should be: shares of studies.
 INTERVALS = {

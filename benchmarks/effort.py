@@ -1,0 +1,83 @@
+"""What searching brings each arm: the bundled examples' cuts as a study of the usual settings, and of what effort standard finds.
+
+python benchmarks/effort.py run [handbook spam style]   # adds a line a study to results/effort_runs.jsonl, those there are kept
+python benchmarks/effort.py compare                     # → results/effort.json
+
+No budget, so that nothing is cut. Scores and what was chosen are of interest here; how long it took is not, so other work may stand beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from trimtab import study
+from trimtab.base.codec import to_plain
+from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.machine import describe_machine, versions
+from trimtab.studies.demo import lay_out
+
+HERE = Path(__file__).resolve().parent
+RUNS, RESULT = HERE / "results" / "effort_runs.jsonl", HERE / "results" / "effort.json"
+ARMS = {
+    "handbook": ("prompt", "few-shot", "rag", "lora", "lora-docs", "lora+rag"),
+    "spam": ("linear", "prompt", "few-shot", "nearest-shots", "lora", "lora-head"),
+    "style": ("prompt", "few-shot", "nearest-shots", "lora", "lora-dpo"),
+}
+EFFORTS = ("none", "standard")
+
+
+def run(name: str, effort: str) -> dict[str, Any]:
+    """One study and its arms' figures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / name
+        lay_out(name, folder, cut=True)
+        file = folder / "effort.toml"
+        data, _, _ = (folder / "demo.toml").read_text(encoding="utf-8").partition("[study]")
+        file.write_text(f'{data}[study]\narms = {json.dumps(ARMS[name])}\neffort = "{effort}"\n', encoding="utf-8")
+        told = to_plain(study(file, allow_commands=True))
+    arms = [
+        {key: arm.get(key) for key in ("arm", "score", "low", "high", "n", "seed_scores", "train_seconds")}
+        | {key: arm[key] for key in ("chosen", "extras", "effort")}
+        for arm in told["arms"]
+    ]
+    plain = {"task": name, "effort": effort, "metric": told["metric"], "arms": arms, "verdict": told["verdict"]}
+    return plain | {"trivial": told["trivial"], "machine": describe_machine(), "versions": versions()}
+
+
+def compared() -> list[dict[str, Any]]:
+    """A row an arm: its score with the usual settings and with those that were found, and the seconds that finding them took."""
+    found = {(line["task"], line["effort"]): {arm["arm"]: arm for arm in line["arms"]} for line in read_lines(RUNS)}
+    table = []
+    for name in dict.fromkeys(task for task, _ in found):
+        usual, searched = (found.get((name, effort), {}) for effort in EFFORTS)
+        for arm in (arm for arm in searched if arm in usual):
+            row = {"task": name, "arm": arm, "n": searched[arm]["n"]}
+            row |= {"usual": usual[arm]["score"], "searched": searched[arm]["score"]}
+            row |= {key: searched[arm][key] for key in ("low", "high", "seed_scores", "chosen")}
+            table.append(row | {"search_seconds": searched[arm]["effort"]["seconds"]})
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "compare"))
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(ARMS))
+    given = parser.parse_args()
+    if given.what == "run":
+        for name in given.tasks or ARMS:
+            for effort in EFFORTS:
+                if not any((line["task"], line["effort"]) == (name, effort) for line in read_lines(RUNS)):
+                    append_line(RUNS, run(name, effort))
+        return
+    table = compared()
+    write_json(RESULT, {"table": table})
+    for row in table:
+        print(row["task"], row["arm"], row["usual"], row["searched"], row["chosen"])
+
+
+if __name__ == "__main__":
+    main()
