@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,11 +93,17 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
     (private, public), (_, other) = keys(tmp_path / "mine"), keys(tmp_path / "other")
     bundle = tmp_path / "out"
     assert export(written, "rag", format="bundle", out=bundle, sign=private, listeners=[]).holds
+    assert "Every file is signed" in (bundle / "README.md").read_text()
+    check = [sys.executable, "-m", "model_signing", "verify", "key", ".", "--signature", "model.sig", "--public_key"]
     usual = ask("Bonn?", bundle=bundle, listeners=[]).answer
     assert ask("Bonn?", bundle=bundle, signed_by=public, listeners=[]).answer == usual
     with serving_here(written, bundle=bundle, signed_by=public) as here:
         assert here.parts.admission.is_ready
     assert (bundle / ".trimtab").is_dir()  # the server's judgements, which nobody signed
+    more = ["--no-ignore-git-paths", "--ignore-paths", ".trimtab"]
+    for key, code in ((public, 0), (other, 1)):  # as the card says, without us
+        done = subprocess.run([*check, str(key), *more], cwd=bundle, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
     assert ask("Bonn?", bundle=bundle, signed_by=public, listeners=[]).answer == usual
 
     def refused(key: Path, what: str) -> None:

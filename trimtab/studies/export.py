@@ -131,11 +131,16 @@ def export(
             key = f"export-{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
             openings = count_opening(session.workspace, key)
             proofs = _proofs(session, chosen, asked, run_folder, folder, format, written, progress)
-            write_record(folder / PROOF, _ProofFile(arm=chosen.name, format=format, quantize=quantize, proofs=proofs))
-            facts = Facts(arm=chosen, saved=saved, format=format, quantize=quantize, proofs=proofs, openings=openings)
-            (folder / CARD).write_text(card(session, facts, written.notes), encoding="utf-8")
-            if sign is not None:
-                sign_folder(folder, sign)
+            facts = Facts(
+                arm=chosen,
+                saved=saved,
+                format=format,
+                quantize=quantize,
+                proofs=proofs,
+                openings=openings,
+                signed=bool(sign),
+            )
+            _tell(folder, session, facts, written, sign)
     return ExportResult(
         arm=chosen.name,
         format=format,
@@ -147,12 +152,21 @@ def export(
     )
 
 
+def _tell(folder: Path, session: Session, facts: Facts, written: _Written, sign: Path | None) -> None:
+    """Write what the proof found and the card, and sign all of it."""
+    found = _ProofFile(arm=facts.arm.name, format=facts.format, quantize=facts.quantize, proofs=facts.proofs)
+    write_record(folder / PROOF, found)
+    (folder / CARD).write_text(card(session, facts, written.notes), encoding="utf-8")
+    if sign is not None:
+        sign_folder(folder, sign)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _ProofFile:
     """`proof.json`."""
 
     arm: str
-    format: Format
+    format: str
     quantize: str | None
     proofs: tuple[Proof, ...]
 

@@ -20,6 +20,7 @@ from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.model.catalog import CATALOGUE, HUB_ID
 from trimtab.model.export import adapter_kind, adapter_rank
+from trimtab.model.signing import SIGNATURE
 from trimtab.studies.proof import Proof
 
 NOT_KNOWN = "not known"
@@ -37,6 +38,7 @@ class Facts:
     quantize: str | None
     proofs: tuple[Proof, ...]
     openings: int
+    signed: bool = False
 
     @property
     def record(self) -> ArmRecord | None:
@@ -58,7 +60,7 @@ def card(session: Session, facts: Facts, notes: Sequence[str] = ()) -> str:
         "Does it answer like what was measured": [*(f"- {proof_line(one)}" for one in facts.proofs), *notes],
         "Scores": _scores(session, facts),
         "How it was made": _made(facts),
-        "Run it": _run(session, facts),
+        "Run it": [*_run(session, facts), *_verify(facts)],
         "Data": _data(session, facts),
         "Limits": _limits(facts),
         "Licences": [
@@ -221,6 +223,15 @@ def _run(session: Session, facts: Facts) -> list[str]:
     fitting = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= (rank or 8)), rank)
     served = _public(task.base.model) or task.base.model
     return [_fenced(f"vllm serve {served} {common} --enable-lora --max-lora-rank {fitting} --lora-modules {name}=.")]
+
+
+def _verify(facts: Facts) -> list[str]:
+    if not facts.signed:
+        return []
+    command = f"model_signing verify key . --signature {SIGNATURE} --public_key PUBLIC.pem"
+    command += " --no-ignore-git-paths --ignore-paths .trimtab"
+    opens = "`--signed-by PUBLIC.pem` opens it only so; " if facts.format == "bundle" else ""
+    return [f"\nEvery file is signed; {opens}whether nothing was changed since:", _fenced(command)]
 
 
 def _data(session: Session, facts: Facts) -> list[str]:
