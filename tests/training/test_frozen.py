@@ -14,6 +14,7 @@ from trimtab.model.classifier import Head
 from trimtab.model.frozen import entering, first_moving
 from trimtab.training import batch as batches_of
 from trimtab.training import frozen as frozen_of
+from trimtab.training import predict
 from trimtab.training.batch import Row, pack
 from trimtab.training.frozen import FrozenLayers, frozen_bytes
 from trimtab.training.head import Classification, label_rows
@@ -296,6 +297,26 @@ def test_layers_that_hand_on_something_else_are_read_every_time():
     assert entering(base, 2, batch.ids_N, batch.positions_N, batch.layout) is None
     ours = run(base, Supervised(rows, batch=BATCH, seed=0))
     assert_alike(ours, run(deep(), Supervised(rows, batch=BATCH, seed=0, keep=False)))
+
+
+def test_what_frozen_layers_take_is_spent_before_steps_are_timed(monkeypatch):
+    base, rows = deep(layers=1), random_rows(24)
+    now, lowest = [0.0], base.model.base_model.layers[0]
+    usual = type(lowest).forward
+
+    def clock():
+        now[0] += 0.01
+        return now[0]
+
+    def slow(layer, *given, **options):
+        now[0] += layer is lowest
+        return usual(layer, *given, **options)
+
+    monkeypatch.setattr(predict.time, "perf_counter", clock)
+    monkeypatch.setattr(type(lowest), "forward", slow)
+    rate = measure_rate(base, rows, 4, seconds=0.2)
+    # A step takes hundredths of a second, and a pass over the frozen layers a whole one.
+    assert 1 / rate.tokens_per_second < rate.frozen_seconds / 10
 
 
 def test_the_rate_tells_what_frozen_layers_take_apart():

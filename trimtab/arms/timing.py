@@ -30,6 +30,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
+from trimtab.model.frozen import first_moving
 from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.frozen import frozen_bytes
 from trimtab.training.predict import TrainingRate, answering_mb, measure_rate, memory_mb
@@ -91,13 +92,6 @@ class _Rate:
         fewer = min(1.0, new_tokens / max(self.new_tokens, 1.0))
         left = 1 - self.decoding * (1 - fewer)
         return replace(self, many=self.many * left, alone=self.alone * left)
-
-
-def _pass_tokens(stages: Sequence[Stage], speed: TrainingRate) -> int:
-    """Tokens of the largest pass: as timed where examples are imitated, else as many as a pass may have."""
-    return (
-        speed.pass_tokens if all(stage.name in IMITATING for stage in stages) else max(MICRO_TOKENS, speed.pass_tokens)
-    )
 
 
 def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, kept: bool) -> StagePlan:
@@ -184,10 +178,8 @@ class _Timing:
                     )
                 ),
             ),
-            memory_mb=memory_mb(
-                session.base,
-                micro_tokens=_pass_tokens(made.stages, speed),
-                kept=max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes,
+            memory_mb=self._training_mb(
+                made, speed, max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes
             ),
             timed=rate.timed and timed,
         )
@@ -324,10 +316,17 @@ class _Timing:
         searched = self.session.task.study.effort in MENUS and stage.name != "docs"
         return frozen_bytes(self.session.base, tokens) if stage.rereads or searched else 0
 
+    def _training_mb(self, made: Recipe, speed: TrainingRate, kept: int) -> float:
+        """Memory of training: passes are as timed where examples are imitated, elsewhere as large as they may be."""
+        imitates = all(stage.name in IMITATING for stage in made.stages)
+        tokens = speed.pass_tokens if imitates else max(MICRO_TOKENS, speed.pass_tokens)
+        return memory_mb(self.session.base, micro_tokens=tokens, kept=kept)
+
     def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, TrainingRate, bool]:
         """Tokens of a training row, how fast steps go, and whether that was timed."""
         session = self.session
-        passes = 2 * made.batch * rate.tokens * STEP_PASSES * rate.token  # of two steps, a cold one first
+        rows = 2 * made.batch + (2 * SAMPLE if first_moving(session.base.model) else 0)  # cold ones first
+        passes = rows * rate.tokens * STEP_PASSES * rate.token
         if self._setup(context) + passes + TIMED_SECONDS <= self.left:
             sample = training_rows(session, context, session.part("train", 2 * SAMPLE), 0)[0]
             self._training[made.method] = measure_rate(session.base, sample, made.batch, TIMED_SECONDS)

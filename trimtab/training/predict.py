@@ -45,10 +45,10 @@ class TrainingRate:
 
 
 def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2.0) -> TrainingRate:
-    """Run real steps of `batch` rows for about `seconds` without moving a weight; the first, cold one is not counted.
+    """Run real steps of `batch` rows for about `seconds` without moving a weight; first, cold ones are not counted.
 
     Steps are taken one after another, as training takes them: fewer rows share a beginning than in a pass over all of them, and one
-    step again and again stays in cache and promises too much.
+    step again and again stays in cache and promises too much. Where what frozen layers put out is kept, that has been read before.
     """
     stepping = _stepping_seconds(base)
     whole = Supervised(rows, batch=batch, seed=0, keep=False)
@@ -60,17 +60,18 @@ def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2
 
 
 def _measured(base: Base, objective: Supervised, stepping: float, seconds: float) -> TrainingRate:
-    """How fast an objective's steps go, `stepping` seconds of the optimizer in each."""
-    for batch in objective.batches(0):
-        objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
+    """How fast an objective's steps go, `stepping` seconds of the optimizer in each; what it keeps is read in the first epoch."""
+    cold = objective.steps_per_epoch if objective.frozen else 1
     tokens, largest, step, began = 0, 0, 0, time.perf_counter()
-    while not step or time.perf_counter() - began < seconds:
-        step += 1
+    while step <= cold or time.perf_counter() - began < seconds:
+        if step == cold:
+            tokens, began = 0, time.perf_counter()
         for batch in objective.batches(step):
             objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
             tokens += batch.row_tokens
             largest = max(largest, len(batch.ids_N))
-    taken = time.perf_counter() - began + step * stepping
+        step += 1
+    taken = time.perf_counter() - began + (step - cold) * stepping
     for parameter in trainable(base.model).values():
         parameter.grad = None
     return TrainingRate(tokens_per_second=tokens / taken, pass_tokens=largest)
