@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from study_tasks import write_task
 
-from trimtab.arms.bundle import open_bundle, write_bundle
+from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
@@ -42,6 +42,10 @@ def bundled(session: Session, name: str, folder: Path, chosen: dict[str, Any]) -
     return builder
 
 
+def rebuilt(bundle: BundledArm) -> PromptBuilder:
+    return PromptBuilder(bundle.session, context_for(bundle.arm, bundle.saved.chosen))
+
+
 @pytest.mark.parametrize(
     ("name", "chosen"),
     [
@@ -58,7 +62,7 @@ def test_prompts_are_the_same_without_the_task(
     questions = [ASKED, *session.workspace.splits["test"]]
     wanted = [prompt.messages for prompt in builder.prompts(questions)]
     opened = open_bundle(tmp_path / "out", base=session.fresh_base())
-    assert [prompt.messages for prompt in opened.builder.prompts(questions)] == wanted
+    assert [prompt.messages for prompt in rebuilt(opened).prompts(questions)] == wanted
     assert opened.session.output_tokens == session.output_tokens
     shots = tmp_path / "out" / "shots.json"
     kept = len(json.loads(shots.read_text())["shots"]) if shots.is_file() else 0
@@ -72,7 +76,7 @@ def test_the_index_is_not_made_anew(session: Session, tmp_path: Path) -> None:
     opened = open_bundle(tmp_path / "out", base=session.fresh_base())
     assert opened.session.unindexed() == []
     before = sorted((file, file.stat().st_mtime_ns) for file in (tmp_path / "out" / "index").rglob("*.lance"))
-    assert opened.builder.prompts([ASKED])[0].hits
+    assert rebuilt(opened).prompts([ASKED])[0].hits
     after = sorted((file, file.stat().st_mtime_ns) for file in (tmp_path / "out" / "index").rglob("*.lance"))
     assert after == before != []
 

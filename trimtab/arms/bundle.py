@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 from trimtab.arms.answerers import CALIBRATION_FILE
-from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.made import NOTHING
 from trimtab.arms.saved import SavedArm, Stored
 from trimtab.arms.session import Session
@@ -94,12 +93,6 @@ class BundledArm:
     saved: SavedArm
     stored: tuple[Stored, ...]
 
-    @cached_property
-    def builder(self) -> PromptBuilder:
-        """What builds its prompts."""
-        fits = method_of(self.arm).uses_base
-        return PromptBuilder(self.session, context_for(self.arm, self.saved.chosen), fits=fits)
-
 
 def write_bundle(
     session: Session,
@@ -173,11 +166,25 @@ def open_bundle(
     stored = read_record(folder / QUESTIONS_FILE, Questions).questions
     session = Session(_workspace(bundle, folder, stored, near or folder), bundle.precision, base=base)
     session.shots = session.workspace.splits["train"]
-    if bundle.embedding_digest not in (None, session.embedder.digest if bundle.embedding_digest else None):
+    if bundle.embedding_digest and bundle.embedding_digest != session.embedder.digest:
         problem = f"its index was made with other weights of {bundle.embedding}"
         raise InputError(problem, "bring those, or export it again", file=folder / BUNDLE_FILE)
     saved = SavedArm(id=bundle.id, folder=folder / RUN, chosen=bundle.chosen, trained=NOTHING, result=bundle.result)
     return BundledArm(arm=bundle.arm, session=session, saved=saved, stored=stored)
+
+
+def named_bundle(folder: Path | None, signed_by: Path | None, *others: object) -> BundledArm | None:
+    """The arm of a bundle where one is named, and None where none is.
+
+    Raises as `open_bundle`, and InputError where an arm or a run is named beside a bundle, or a key without one.
+    """
+    if folder is None:
+        if signed_by is not None:
+            raise InputError("a key, and no bundle that it signed", "name it with --bundle", field="--signed-by")
+        return None
+    if any(others):
+        raise InputError("a bundle is one arm", "leave out the arm and the run", field="--bundle")
+    return open_bundle(folder, signed_by=signed_by)
 
 
 def _workspace(bundle: Bundle, folder: Path, stored: Sequence[Stored], near: Path) -> Workspace:

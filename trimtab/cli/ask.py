@@ -61,7 +61,7 @@ def command(
       trimtab ask --bundle winner/
     """
     with Output(as_json) as output:
-        own = loaded_unless(bundle, task, arm, signed_by=signed_by)
+        own = loaded_unless(bundle, signed_by, task)
         if question is None and sys.stdin.isatty() and as_json:
             raise InputError("a conversation is not JSON", "give a question, or questions by a pipe", field="--json")
         if question is not None:

@@ -59,12 +59,10 @@ def loaded(path: Path) -> Task:
     return load_task(path)
 
 
-def loaded_unless(bundle: Path | None, path: Path, *others: object, signed_by: Path | None) -> Task | Path:
-    """The task, unless a bundle stands in its place; raises InputError where a task, an arm or a run is named beside it."""
-    if bundle is None:
-        if signed_by is not None:
-            raise InputError("a key, and no bundle that it signed", "name it with --bundle", field="--signed-by")
+def loaded_unless(bundle: Path | None, signed_by: Path | None, path: Path) -> Task | Path:
+    """The task, unless a bundle, or the key of one, is named in its place; raises InputError where both are."""
+    if bundle is None and signed_by is None:
         return loaded(path)
-    if path != DEFAULT_TASK or any(others):
-        raise InputError("a bundle is one arm", "leave out the task, the arm and the run", field="--bundle")
+    if path != DEFAULT_TASK:
+        raise InputError("a bundle needs no task", "leave out --task", field="--bundle")
     return path

@@ -105,7 +105,7 @@ def command(
         _print_new_key(keys, new_key)
         return
     secured = _pair(certificate, private_key)
-    own = loaded_unless(bundle, task, arms, run, signed_by=signed_by)
+    own = loaded_unless(bundle, signed_by, task)
     try:
         from trimtab.serving.room import ROOM
         from trimtab.serving.serve import serve

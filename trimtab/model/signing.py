@@ -7,13 +7,10 @@ and `openssl ec -in key.pem -pubout -out public.pem`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.visible import said
-
-if TYPE_CHECKING:
-    from model_signing.hashing import Config
 
 SIGNATURE = "model.sig"
 UNSIGNED = (SIGNATURE, ".trimtab")  # judgements of users come to the folder after it was signed
@@ -21,10 +18,10 @@ UNSIGNED = (SIGNATURE, ".trimtab")  # judgements of users come to the folder aft
 
 def sign_folder(folder: Path, private_key: Path) -> None:
     """Sign every file of a folder; the signature lies in it. Raises InputError for a key that cannot be used, PackageError without the library."""
-    signing, hashed = _library("signing"), _hashing()
+    library = _library()
     try:
-        signer = signing.Config().use_elliptic_key_signer(private_key=private_key)
-        signer.set_hashing_config(hashed).sign(folder, folder / SIGNATURE)
+        signer = library.signing.Config().use_elliptic_key_signer(private_key=private_key)
+        signer.set_hashing_config(_hashing(library)).sign(folder, folder / SIGNATURE)
     except (ValueError, TypeError, OSError) as error:  # TypeError: a key behind a password
         remedy = "name a private key of an elliptic curve, as a PEM file without a password"
         raise InputError(f"cannot sign: {said(error)}", remedy, file=private_key) from None
@@ -35,29 +32,28 @@ def verify_folder(folder: Path, public_key: Path) -> None:
 
     Raises PackageError without the library.
     """
-    verifying, hashed = _library("verifying"), _hashing()
+    library = _library()
     try:
-        verifier = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+        verifier = library.verifying.Config().use_elliptic_key_verifier(public_key=public_key)
     except (ValueError, OSError) as error:
         raise InputError(f"is no public key: {said(error)}", "name a PEM file", file=public_key) from None
     if not (folder / SIGNATURE).is_file():
         raise InputError(f"is not signed: it holds no {SIGNATURE}", "export it again with --sign KEY", file=folder)
     try:
-        verifier.set_hashing_config(hashed).verify(folder, folder / SIGNATURE)
+        verifier.set_hashing_config(_hashing(library)).verify(folder, folder / SIGNATURE)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         remedy = "take it from who signed it, and load nothing of this one"
         raise InputError(f"is not as {public_key} signed it: {said(error)}", remedy, file=folder) from None
 
 
-def _hashing() -> Config:
-    hashed: Config = _library("hashing").Config().set_ignored_paths(paths=UNSIGNED, ignore_git_paths=False)
-    return hashed
+def _hashing(library: Any) -> Any:
+    return library.hashing.Config().set_ignored_paths(paths=UNSIGNED, ignore_git_paths=False)
 
 
-def _library(module: str) -> Any:
-    import importlib
-
+def _library() -> Any:
+    """The library, imported when it is first needed."""
     try:
-        return importlib.import_module(f"model_signing.{module}")
+        import model_signing
     except ModuleNotFoundError as error:
         raise PackageError(error.name or "model_signing", "sign", "a signature") from None
+    return model_signing

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.bundle import BundledArm, open_bundle
+from trimtab.arms.bundle import BundledArm, named_bundle
 from trimtab.arms.live import Live, live
 from trimtab.arms.saved import (
     SavedArm,
@@ -92,7 +92,6 @@ def serve(
     """Serve arms until a signal comes: the winner of the newest study unless others are named, `all` for every arm it finished.
 
     `bundle`: a folder of `export`, whose arm is served without a task file; `signed_by`: the public key that must have signed it.
-
     Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
     that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
     test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
@@ -101,7 +100,10 @@ def serve(
     Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
     """
     token, known = _keys_for(host, keys)
-    bundled = _opened_bundle(bundle, signed_by, eight_bit=eight_bit)
+    if bundle is not None and eight_bit:
+        problem, remedy = "what 8 bits cost is measured where the study is", "serve the bundle without --eight-bit"
+        raise InputError(problem, remedy, field="--eight-bit")
+    bundled = named_bundle(bundle, signed_by, arms, run)
     own = bundled.session.task if bundled else loaded(task)
     chosen = [bundled.arm] if bundled else [parse_arm(name, own) for name in _names(arms, own)]
     for arm in chosen:
@@ -172,15 +174,6 @@ def _keys_for(host: str, keys: Path | None) -> tuple[str | None, Keys]:
             field="--host",
         )
     return start_token()
-
-
-def _opened_bundle(bundle: Path | None, signed_by: Path | None, *, eight_bit: bool) -> BundledArm | None:
-    if bundle is None:
-        return None
-    if eight_bit:
-        problem, remedy = "what 8 bits cost is measured where the study is", "serve the bundle without --eight-bit"
-        raise InputError(problem, remedy, field="--eight-bit")
-    return open_bundle(bundle, signed_by=signed_by)
 
 
 def _of_task(task: Task, arms: Sequence[Arm], run: str | None, *, eight_bit: bool) -> _Origin:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.bundle import open_bundle
+from trimtab.arms.bundle import named_bundle
 from trimtab.arms.live import Failed, Live, Question, Reply, live
 from trimtab.arms.saved import SavedArm, find_saved, latest_winner, measured_precision, require_weights
 from trimtab.arms.session import Session
@@ -60,7 +60,7 @@ def ask(
     """Answer a question with an arm: the winner of the newest study unless one is named, else `rag`, else `prompt`.
 
     `bundle`: a folder of `export`, whose arm is asked without a task file; `signed_by`: the public key that must have signed it.
-    Documents are read anew on each call, so an edited one is answered from at once. `seconds` are those of retrieval and answer,
+    Documents are read anew on each call, so an edited one is answered from at once; those of a bundle stay. `seconds` are those of retrieval and answer,
     models already loaded. `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises MissingError for an arm whose
     weights were not trained.
     """
@@ -80,7 +80,7 @@ def conversation(
     listeners: Sequence[Listener] | None = None,
 ) -> Iterator[Conversation]:
     """Inside, questions are asked of one arm, its models loaded once; the words and errors are those of `ask`."""
-    bundled = open_bundle(bundle, signed_by=signed_by) if bundle is not None else None
+    bundled = named_bundle(bundle, signed_by, arm)
     own = bundled.session.task if bundled else loaded(task)
     chosen = bundled.arm if bundled else parse_arm(arm or _usual_arm(own), own)
     require_answers(chosen, own)

@@ -27,7 +27,7 @@ from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.model.adapters import VIRTUAL
-from trimtab.model.classifier import Head, load_head
+from trimtab.model.classifier import load_head
 from trimtab.model.consumers import InLlamaCpp, InTransformers, has_llama_cpp, has_peft, load_back
 from trimtab.model.export import (
     plain_config,
@@ -41,7 +41,7 @@ from trimtab.model.modelfile import chat_of, modelfile
 from trimtab.model.signing import sign_folder
 from trimtab.studies.model_card import Facts, card
 from trimtab.studies.opening import loaded, opened
-from trimtab.studies.proof import Asked, Proof, by_head, by_labels, by_text, prove, prove_answers, prove_prompts
+from trimtab.studies.proof import Asked, Proof, by_head, by_labels, by_text, prove, prove_again
 from trimtab.studies.record import count_opening
 
 Format = Literal["peft", "merged", "gguf", "bundle"]
@@ -124,23 +124,22 @@ def export(
             with ready(session, chosen, context, run_folder) as able:
                 asked = _asked(own, session.part("test", QUESTIONS), able.builder, able.many, progress)
                 progress.emit("export", note=f"writing {format}")
-                adapter = run_folder / "adapter"
-                head = load_head(session.base, adapter) if HEAD in chosen.stages and format != "bundle" else None
-                fill = _Filling(session, chosen, context, able.builder, adapter, head, folder, quantize)
-                written = _bundle(fill, saved, asked) if format == "bundle" else fill.write(format)
+                fill = _Filling(
+                    session=session,
+                    arm=chosen,
+                    context=context,
+                    builder=able.builder,
+                    saved=saved,
+                    run=run_folder,
+                    asked=asked,
+                    folder=folder,
+                    quantize=quantize,
+                )
+                written = fill.write(format)
             key = f"export-{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
             openings = count_opening(session.workspace, key)
             proofs = _proofs(session, chosen, asked, run_folder, folder, format, written, progress)
-            facts = Facts(
-                arm=chosen,
-                saved=saved,
-                format=format,
-                quantize=quantize,
-                proofs=proofs,
-                openings=openings,
-                signed=bool(sign),
-            )
-            _tell(folder, session, facts, written, sign)
+            _tell(fill, format, written, proofs, openings, sign)
     return ExportResult(
         arm=chosen.name,
         format=format,
@@ -152,21 +151,12 @@ def export(
     )
 
 
-def _tell(folder: Path, session: Session, facts: Facts, written: _Written, sign: Path | None) -> None:
-    """Write what the proof found and the card, and sign all of it."""
-    found = _ProofFile(arm=facts.arm.name, format=facts.format, quantize=facts.quantize, proofs=facts.proofs)
-    write_record(folder / PROOF, found)
-    (folder / CARD).write_text(card(session, facts, written.notes), encoding="utf-8")
-    if sign is not None:
-        sign_folder(folder, sign)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _ProofFile:
     """`proof.json`."""
 
     arm: str
-    format: str
+    format: Format
     quantize: str | None
     proofs: tuple[Proof, ...]
 
@@ -203,26 +193,28 @@ def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) ->
         raise InputError(problem, "export it as merged or peft", field="format")
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Filling:
-    """Writes one format of an arm that is ready to answer into a folder."""
+    """Writes one format of an arm that is ready to answer into a folder; `run` holds its `adapter/` and its calibration."""
 
-    def __init__(
-        self,
-        session: Session,
-        arm: Arm,
-        context: Context,
-        builder: PromptBuilder,
-        adapter: Path,
-        head: Head | None,
-        folder: Path,
-        quantize: str | None,
-    ) -> None:
-        self.session, self.arm, self.context, self.builder = session, arm, context, builder
-        self.adapter, self.head, self.folder, self.quantize = adapter, head, folder, quantize
+    session: Session
+    arm: Arm
+    context: Context
+    builder: PromptBuilder
+    saved: SavedArm | None
+    run: Path
+    asked: Asked
+    folder: Path
+    quantize: str | None
+
+    @property
+    def adapter(self) -> Path:
+        """What was trained."""
+        return self.run / "adapter"
 
     def write(self, format: Format) -> _Written:
         """Write it."""
-        made = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf}
+        made = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf, "bundle": self._bundle}
         return made[format]()
 
     def _peft(self) -> _Written:
@@ -242,14 +234,15 @@ class _Filling:
 
     def _merged(self) -> _Written:
         encoder = self.session.encoder
+        head = load_head(self.session.base, self.adapter) if HEAD in self.arm.stages else None
         write_merged(
             self.session.base,
             self.folder,
             stops=tuple(encoder.stop_ids),
             template=encoder.chat_template,
-            head=self.head,
+            head=head,
         )
-        if self.head is not None:
+        if head is not None:
             write_classifier_config(self.adapter, self.folder)
         self._keep_calibration()
         return _Written(exact=True)
@@ -304,18 +297,37 @@ class _Filling:
             )
         return ()
 
+    def _bundle(self) -> _Written:
+        pairs = list(zip(self.asked.examples, self.asked.measured, strict=True))[:KEPT]
+        stored = [Stored(messages=example.messages, answer=one.text) for example, one in pairs]
+        write_bundle(self.session, self.arm, self.context, self.builder, self.folder, saved=self.saved, stored=stored)
+        return _Written(exact=True)
+
     def _keep_calibration(self) -> None:
         """How labels are weighed is a part of the answer; their scores alone would be another arm."""
-        file = self.adapter.parent / "calibration.json"
+        file = self.run / "calibration.json"
         if file.is_file():
             shutil.copyfile(file, self.folder / file.name)
 
 
-def _bundle(fill: _Filling, saved: SavedArm | None, asked: Asked) -> _Written:
-    pairs = list(zip(asked.examples, asked.measured, strict=True))[:KEPT]
-    stored = [Stored(messages=example.messages, answer=one.text) for example, one in pairs]
-    write_bundle(fill.session, fill.arm, fill.context, fill.builder, fill.folder, saved=saved, stored=stored)
-    return _Written(exact=True)
+def _tell(
+    fill: _Filling, format: Format, written: _Written, proofs: tuple[Proof, ...], openings: int, sign: Path | None
+) -> None:
+    """Write what the proof found and the card, and sign all of it."""
+    arm, quantize, folder = fill.arm, fill.quantize, fill.folder
+    write_record(folder / PROOF, _ProofFile(arm=arm.name, format=format, quantize=quantize, proofs=proofs))
+    facts = Facts(
+        arm=arm,
+        saved=fill.saved,
+        format=format,
+        quantize=quantize,
+        proofs=proofs,
+        openings=openings,
+        signed=sign is not None,
+    )
+    (folder / CARD).write_text(card(fill.session, facts, written.notes), encoding="utf-8")
+    if sign is not None:
+        sign_folder(folder, sign)
 
 
 def _asked(
@@ -342,7 +354,7 @@ def _proofs(
 ) -> tuple[Proof, ...]:
     if format == "bundle":
         base = session.fresh_base() if method_of(arm).uses_base else None
-        return _answers_again(session, open_bundle(folder, near=session.task.folder, base=base), asked, progress)
+        return _from_bundle(session, open_bundle(folder, near=session.task.folder, base=base), asked, progress)
     head = HEAD in arm.stages
     gguf = GGUF if format == "gguf" else None
     consumer = load_back(
@@ -361,13 +373,11 @@ def _proofs(
     return tuple(proofs)
 
 
-def _answers_again(session: Session, bundled: BundledArm, asked: Asked, progress: Progress) -> tuple[Proof, ...]:
+def _from_bundle(session: Session, bundled: BundledArm, asked: Asked, progress: Progress) -> tuple[Proof, ...]:
     """Whether an arm out of its bundle builds the same prompts and gives the same answers."""
     context = context_for(bundled.arm, bundled.saved.chosen)
     with ready(bundled.session, bundled.arm, context, bundled.saved.folder) as able:
-        again = _asked(asked.task, asked.examples, able.builder, able.many, progress)
-    texts = [one.text for one in again.measured]
-    return prove_prompts(session, asked, again.prompts), prove_answers(session, asked, texts)
+        return prove_again(session, asked, _asked(asked.task, asked.examples, able.builder, able.many, progress))
 
 
 def _way(session: Session, consumer: InTransformers, run: Path, head: bool) -> Any:

@@ -138,34 +138,33 @@ def by_head(consumer: InTransformers) -> Way:
     return Way(what="labels", ask=lambda ids, measured: _best(consumer.class_logits(ids), measured))
 
 
-def prove_prompts(session: Session, asked: Asked, rebuilt: Sequence[Prompt]) -> Proof:
-    """Whether a bundle that was opened again builds the same prompts, to the token."""
-    pairs = list(zip(asked.prompts, rebuilt, strict=True))
-    differing = [one.id for one, two in pairs if one.messages != two.messages]
-    same = len(pairs) - len(differing)
-    return Proof(
+def prove_again(session: Session, asked: Asked, again: Asked) -> tuple[Proof, Proof]:
+    """Whether an arm that was opened again builds the same prompts, and from them gives the same answers to the letter."""
+    pairs = list(zip(asked.examples, asked.prompts, again.prompts, strict=True))
+    other = [example.id for example, one, two in pairs if one.messages != two.messages]
+    alike = len(pairs) - len(other)
+    prompts = Proof(
         consumer="trimtab",
         precision=session.precision,
         what="prompts",
         questions=len(pairs),
-        same=same,
+        same=alike,
         ties=0,
-        differ=len(differing),
-        same_prompts=same,
-        agreement=estimate([float(one.messages == two.messages) for one, two in pairs], _groups(asked)),
+        differ=len(other),
+        same_prompts=alike,
+        agreement=estimate([float(one.messages == two.messages) for _, one, two in pairs], _groups(asked)),
         claimed=True,
-        holds=not differing,
+        holds=not other,
         lost=None,
-        differing=tuple(differing[:SHOWN]),
+        differing=tuple(other[:SHOWN]),
     )
-
-
-def prove_answers(session: Session, asked: Asked, texts: Sequence[str]) -> Proof:
-    """Whether an arm out of its bundle answers to the letter as it was measured: the same passes over the same prompts."""
-    pairs = zip(asked.measured, texts, asked.examples, strict=True)
-    differing = [example.id for measured, text, example in pairs if measured.text != text]
+    texts = [one.text for one in again.measured]
+    differing = [
+        example.id for example, one, text in zip(asked.examples, asked.measured, texts, strict=True) if one.text != text
+    ]
     what = "labels" if asked.task.task.kind == "classify" else "answers"
-    return _judged(asked, texts, "trimtab", session.precision, what, 0, differing, len(texts), claimed=True)
+    answers = _judged(asked, texts, "trimtab", session.precision, what, 0, differing, alike, claimed=True)
+    return prompts, answers
 
 
 def _best(scores: Mapping[str, float], measured: str) -> tuple[str, float]:
