@@ -58,6 +58,8 @@ def compared() -> list[dict[str, Any]]:
             row = {"task": name, "arm": arm, "n": searched[arm]["n"]}
             row |= {"usual": usual[arm]["score"], "searched": searched[arm]["score"]}
             row |= {key: searched[arm][key] for key in ("low", "high", "seed_scores", "chosen")}
+            extras = searched[arm].get("extras", {})
+            row |= {key: extras[key] for key in ("ece_before", "ece") if key in extras}
             table.append(row | {"search_seconds": searched[arm]["effort"]["seconds"]})
     return table
 

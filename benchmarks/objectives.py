@@ -10,8 +10,6 @@ loss on rows of another bundled example. One seed and few rows: it shows that a 
 from __future__ import annotations
 
 import argparse
-import json
-import random
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +17,8 @@ from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
+
+from studies import write_sums
 
 from trimtab.arms.answerers import score_on
 from trimtab.arms.contexts import Context, PromptBuilder
@@ -99,10 +99,7 @@ def task_of(example: str, scratch: Path) -> Task:
     folder = scratch / example
     if example == "sums":
         folder.mkdir(parents=True)
-        draw = random.Random(0)
-        pairs = draw.sample([(one, other) for one in range(10, 60) for other in range(2, 10)], 160)
-        rows = [{"question": f"{one} + {other} = ?", "answer": str(one + other)} for one, other in pairs]
-        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_sums(folder / "rows.jsonl", range(10, 60), range(2, 10), 160)
         (folder / "trimtab.toml").write_text(SUMS)
         return load_task(folder)
     with as_file(files("trimtab.demos") / example) as source:

@@ -2,7 +2,7 @@
 
 Run: python benchmarks/product_cache.py  →  benchmarks/results/product_cache.json, in about ten minutes on one core.
 oneDNN keeps the code that it made for each shape of a product, and torch what led to it (1,024 of each by default). Each run is a process of its own:
-SmolLM2-135M gives 96 answers of 4 to 64 tokens to prompts of 20 to 200, as a server would, then LoRA r=16 is trained for some steps of GSM8K rows. Tokens a
+SmolLM2-135M gives 96 answers of 4 to 64 tokens to prompts of 20 to 200, as a server would, then LoRA r=16 is trained for some steps of 8 GSM8K rows, and of 32 rows of 12 to 60 tokens. Tokens a
 second of the processor of both, on one thread, so that other work counts little, and the memory that the process then holds beyond what it held with the model loaded.
 """
 
@@ -25,21 +25,32 @@ from trees import gsm8k
 from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, release_memory, versions
+from trimtab.base.records import Encoded
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import add_lora
 from trimtab.model.catalog import resolve
-from trimtab.model.load import load_base
+from trimtab.model.load import Base, load_base
 from trimtab.training.sft import Supervised, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "product_cache.json"
 NAMES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-ORDER = ("1024", "256", "128", "64", "64", "128", "256", "1024")
+ORDER = ("1024", "256", "128", "64", "32", "32", "64", "128", "256", "1024")
 
 
 def held() -> float:
     """MB of this process once freed memory is given back."""
     release_memory()
     return float(psutil.Process().memory_info().rss) / 1e6
+
+
+def rate(base: Base, objective: Supervised, steps: int) -> float:
+    """Tokens of the rows in a second of the processor."""
+    tokens, began = 0, time.process_time()
+    for step in range(steps):
+        for batch in objective.batches(step):
+            objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
+            tokens += batch.row_tokens
+    return tokens / (time.process_time() - began)
 
 
 def measure(source: Path, steps: int) -> dict[str, float]:
@@ -58,16 +69,17 @@ def measure(source: Path, steps: int) -> dict[str, float]:
     add_lora(base, 16, 32.0, seed=0)
     encoder = ChatEncoder(base.tokenizer)
     rows = answer_rows((encoder.conversation(prompt, answer), 1.0) for prompt, answer in gsm8k(source))
-    objective = Supervised(rows, batch=8, seed=0)
-    tokens, began = 0, time.process_time()
-    for step in range(steps):
-        for batch in objective.batches(step):
-            objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
-            tokens += batch.row_tokens
-    training = tokens / (time.process_time() - began)
+    training = rate(base, Supervised(rows, batch=8, seed=0), steps)
+    lengths = [draw.randint(12, 60) for _ in range(96)]
+    short = [
+        Encoded(ids=tuple(draw.choices(range(1000, 40000), k=n)), trained=(False,) * (n - 4) + (True,) * 4)
+        for n in lengths
+    ]
+    many = rate(base, Supervised(answer_rows((one, 1.0) for one in short), batch=32, seed=0), steps // 2)
     return {
         "answering": answering,
         "training": training,
+        "training_short_rows": many,
         "mb_after_answers": answered,
         "mb_after_training": held() - before,
     }

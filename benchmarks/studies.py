@@ -55,12 +55,16 @@ def run(name: str) -> Path:
 def lay_out_sums(place: Path) -> Path:
     """Write 400 made sums and their task."""
     place.mkdir(exist_ok=True)
-    draw = random.Random(0)
-    pairs = draw.sample([(one, other) for one in range(10, 100) for other in range(2, 30)], 400)
-    rows = [{"question": f"{one} + {other} = ?", "answer": str(one + other)} for one, other in pairs]
-    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_sums(place / "rows.jsonl", range(10, 100), range(2, 30), 400)
     (place / "trimtab.toml").write_text(SUMS)
     return place
+
+
+def write_sums(file: Path, firsts: range, seconds: range, count: int) -> None:
+    """Write so many different sums and their answers, the same ones each time."""
+    pairs = random.Random(0).sample([(one, other) for one in firsts for other in seconds], count)
+    rows = [{"question": f"{one} + {other} = ?", "answer": str(one + other)} for one, other in pairs]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
