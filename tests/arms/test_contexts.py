@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from cross_encoder import save_cross_encoder
 from study_tasks import UNKNOWN, rows_of, write_task
 
 from trimtab.arms.contexts import USUAL_MIX, Context, NearestShots, PassageMix, PromptBuilder, context_for, fixed_shots
-from trimtab.arms.search import MENUS, rounds
+from trimtab.arms.search import MENUS, DevScores, choose_context, find_right, rounds
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message
@@ -123,6 +125,56 @@ def test_a_re_ranking_model_puts_the_passages_in_order_unless_dev_chose_otherwis
     tried = [options(context_for(arm)) for options in rounds(ranked, arm, context_for(arm), MENUS["standard"])]
     assert [context.rerank for what, contexts in tried if what == "rerank" for context in contexts] == [1, 0]
     assert context_for(arm, Context(passages=3, rerank=0).chosen()).rerank == 0
+
+
+def lookups(share: Callable[[Context], float]) -> DevScores:
+    """As if each context showed a right passage to a share of the rows."""
+
+    def ask(context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+        return {row.id: float(place < share(context) * len(rows)) for place, row in enumerate(rows)}, 1.0
+
+    return DevScores(None, ask)
+
+
+@pytest.mark.parametrize(
+    ("one", "three", "five", "chosen"), [(0.5, 0.95, 0.96, 3), (0.94, 0.95, 0.95, 1), (0.5, 0.6, 0.9, 5)]
+)
+def test_a_trained_arm_is_shown_the_fewest_passages_that_find_nearly_as_much(
+    session: Session, one: float, three: float, five: float, chosen: int
+) -> None:
+    arm, found = parse_arm("lora+rag", session.task), {1: one, 3: three, 5: five}
+    scores = lookups(lambda context: found[context.passages] - 0.001 * (context.chunk_words == 60))
+    context, effort = choose_context(session, arm, scores, "standard", 1e9)
+    assert context == Context(passages=chosen)
+    assert effort is not None
+    assert all(trial.dev_metric is None and trial.found is not None for trial in effort.trials)
+    assert [trial.what["passages"] for trial in effort.trials if trial.kept] == [chosen]
+    better = lookups(lambda context: found[context.passages] - 0.3 + 0.05 * (context.vector_weight == 0.75))
+    assert choose_context(session, arm, better, "standard", 1e9)[0] == Context(passages=chosen, vector_weight=0.75)
+    hurried = lookups(lambda context: found[context.passages])
+    assert choose_context(session, arm, hurried, "standard", 2.0)[0] == context_for(arm)  # no time for three of them
+    assert choose_context(session, arm, scores, "none", 0.0) == (context_for(arm), None)
+
+
+def test_what_a_trained_arm_is_shown_is_chosen_by_looking_up_alone(session: Session) -> None:
+    arm, base = parse_arm("lora+rag", session.task), session._base
+    session._base = None  # nothing is to be answered
+    try:
+        scores = DevScores(None, partial(find_right, session))
+        _, effort = choose_context(session, arm, scores, "standard", 1e9)
+    finally:
+        session._base = session._base or base
+    assert effort is not None
+    splits = session.workspace.splits
+    rows = [row for part in ("train", "dev") for row in splits[part] if row.references[0] != UNKNOWN]
+    trials = {(trial.what["passages"], trial.what.get("chunk_words")): trial for trial in effort.trials}
+    alone = PromptBuilder(session, Context(passages=1)).prompts(rows)
+    right = [
+        any(hit.passage.document.endswith(row.passages[0]) for hit in prompt.hits)
+        for row, prompt in zip(rows, alone, strict=True)
+    ]
+    assert trials[1, None].found == pytest.approx(sum(right) / len(rows))
+    assert trials[1, None].rows == len(rows)
 
 
 def test_training_shows_the_right_passage_and_sometimes_not(session: Session) -> None:

@@ -74,8 +74,30 @@ def test_the_best_rate_of_the_ladder_is_trained_to_its_end(step: int) -> None:
     assert [trial.kept for trial in effort.trials].count(True) == 1
     assert effort.stopped == "no trial was better"
     assert not effort.improving
-    losers = {rate: seconds for rate, seconds in log if rate != chosen.learning_rate}
+    losers = {rate: seconds for rate, seconds in log if rate not in (chosen.learning_rate, CENTRE.learning_rate)}
     assert all(seconds <= 2 * CENTRE.epochs / LOOKS for seconds in losers.values())  # two looks at most
+    assert (CENTRE.learning_rate, CENTRE.epochs) in log  # the usual rate is trained to its end, too
+    assert log[-1][0] == chosen.learning_rate  # whose weights are on
+
+
+def test_the_usual_settings_stay_where_what_led_early_is_not_better_at_the_end() -> None:
+    """A low rate leads at the first looks and stands still; the usual one is as good once it has fallen."""
+
+    def loss(setting: Setting, epochs: float) -> float:
+        low = setting.learning_rate < 5e-4
+        return 1.0 if low else 1.5 if epochs < CENTRE.epochs and setting.learning_rate < 2e-3 else 0.999
+
+    run, log = runs(lambda setting, epochs: loss(setting, epochs) if setting.learning_rate < 2e-3 else 9.0)
+    chosen, result, effort = climb(run, CENTRE, replace(EVERYTHING, epochs=False), STANDARD, 1e9)
+    assert chosen == CENTRE
+    assert result.finished
+    assert log[-1] == (CENTRE.learning_rate, CENTRE.epochs)
+    assert (effort.stopped, effort.improving) == ("no trial was better", False)
+    assert [trial.what["learning_rate"] for trial in effort.trials if trial.kept] == [CENTRE.learning_rate]
+    # without the time for a second training, what led early is kept
+    short, _, cut = climb(run, CENTRE, replace(EVERYTHING, epochs=False), STANDARD, 0.9 * CENTRE.epochs)
+    assert short.learning_rate < CENTRE.learning_rate
+    assert cut.stopped == "budget"
 
 
 @pytest.mark.parametrize("step", [3, -3])

@@ -130,8 +130,8 @@ def test_an_arm_may_try_what_neither_its_settings_nor_its_endpoint_fix(tmp_path:
     assert tried[0] == {"instructions": wordings}
     assert tried[1] == {"instructions": wordings, "numbers and draws of shots": 6}
     assert tried[2] == {
-        "numbers and draws of shots": 6,
         "learning rates": 4,
+        "training with the usual settings to the end": 1,
         "training that goes on while dev improves": 1,
     }
     assert tried[3] == {}

@@ -156,7 +156,7 @@ class PromptBuilder:
         if not self.context.passages:
             prompts = self.prompts(examples)
             return [(prompt, example.references[0]) for prompt, example in zip(prompts, examples, strict=True)]
-        abstains = any(_unknown(example, self.session) for example in examples)
+        abstains = any(is_unknown(example, self.session) for example in examples)
         rows = []
         for example, own, found in zip(examples, self._shots(examples), self._looked_up(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
@@ -172,6 +172,14 @@ class PromptBuilder:
             rows.append((self._fitted(example, own, picked), answer))
         return rows
 
+    def find_right(self, examples: Sequence[Example]) -> list[bool]:
+        """Whether each prompt shows a passage that holds the answer, of the documents that the row names where it names any."""
+        prompts = self.prompts(examples)
+        return [
+            any(_is_right(hit, example) for hit in prompt.hits)
+            for example, prompt in zip(examples, prompts, strict=True)
+        ]
+
     def with_right_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
         """The questions whose passages lack a right one that the documents hold, with prompts that it leads."""
         put_right = []
@@ -184,17 +192,16 @@ class PromptBuilder:
 
     def _right(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
         """The passages that hold the answer: among those found, else among all of the documents that the row names."""
-        if _unknown(example, self.session):
+        if is_unknown(example, self.session):
             return []
-        named = example.passages
-        right = [hit for hit in found if _holds_answer(hit, example) and (not named or _is_gold(hit, example))]
-        if right or not named:
+        right = [hit for hit in found if _is_right(hit, example)]
+        if right or not example.passages:
             return right
         unranked = (
             Hit(passage=passage, rank=1, score=0.0)
             for passage in self.session.index_of(self.context.words).passages.values()
         )
-        return [hit for hit in unranked if _is_gold(hit, example) and _holds_answer(hit, example)]
+        return [hit for hit in unranked if _is_right(hit, example)]
 
     def _fitted(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
         """The prompt with as much of the context as the model takes: passages go before shots do, the least alike first."""
@@ -213,13 +220,12 @@ class PromptBuilder:
         return len(self.session.encoder.prompt(prompt.messages)) <= room
 
 
-def _is_gold(hit: Hit, example: Example) -> bool:
-    return any(holds(hit.passage, name) for name in example.passages)
-
-
-def _holds_answer(hit: Hit, example: Example) -> bool:
+def _is_right(hit: Hit, example: Example) -> bool:
+    """Whether a passage holds an answer, and is one of those that the row names where it names any."""
     text = hit.passage.text.casefold()
-    return any(reference.casefold() in text for reference in example.references)
+    if not any(reference.casefold() in text for reference in example.references):
+        return False
+    return not example.passages or any(holds(hit.passage, name) for name in example.passages)
 
 
 def _shortened(hit: Hit, references: Sequence[str]) -> Hit:
@@ -232,7 +238,8 @@ def _shortened(hit: Hit, references: Sequence[str]) -> Hit:
     return replace(hit, rank=1, passage=replace(hit.passage, text=text))
 
 
-def _unknown(example: Example, session: Session) -> bool:
+def is_unknown(example: Example, session: Session) -> bool:
+    """Whether the right answer of a row is to abstain."""
     return example.references[0].strip().casefold() == session.task.task.unknown.strip().casefold()
 
 

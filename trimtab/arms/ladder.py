@@ -1,4 +1,4 @@
-"""How fast and how long an arm is trained: a ladder of learning rates climbed by successive halving, the winner going on from where it stands."""
+"""How fast and how long an arm is trained: a ladder of learning rates climbed by successive halving, the winner and the usual settings going on to the end."""
 
 from __future__ import annotations
 
@@ -55,6 +55,8 @@ def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) ->
 
     Rates go on in steps where the best is the first or last, one step beyond in each direction; runs whose dev loss is within one
     paired standard error of the best are read once more; the winner is made longer while its dev loss still falls by over one.
+    Where it is not the centre, that is trained to its end too, and stays unless dev is better at the end by over one paired
+    standard error: a high rate looks worse early than it will be once it has fallen.
     A rate that diverges is out; where the centre does, the ladder stands lower. Raises DivergedError where no rate is left.
     """
     ladder = _Climb(run, _steady(run, centre, open_), menu, seconds)
@@ -65,7 +67,7 @@ def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) ->
         best = ladder.prefer(best, other(best))
     while True:
         try:
-            chosen, result = ladder.finish(best, may_grow=open_.epochs)
+            chosen, result = ladder.beside_usual(*ladder.finish(best, may_grow=open_.epochs), may_grow=open_.epochs)
             return chosen, result, ladder.effort(chosen)
         except DivergedError:  # late: the next best is trained instead
             ladder.results[best] = None
@@ -97,14 +99,19 @@ class _Climb:
         self.stopped: Stopped = "no trial was better"
         self.improving = False
         self.results: dict[Setting, TrainResult | None] = {}
-        self.longer = 0.0  # seconds of the winner beyond one training as planned
+        self.longer: dict[Setting, float] = {}  # seconds of a run beyond one training as planned
         self._look(centre, 1)  # what any trial takes; it is paid for by the training itself if it wins
 
     @property
     def spent(self) -> float:
-        """Seconds of every run but the longest, which would have been made without a search."""
-        taken = sorted(result.seconds for result in self.results.values() if result)
-        return sum(taken[:-1])
+        """Seconds of all runs beyond one training as planned, which would have been made without a search."""
+        return sum(result.seconds for result in self.results.values() if result) - self._planned
+
+    @property
+    def _planned(self) -> float:
+        """Seconds of the longest run as it was planned, as far as it came."""
+        taken = {setting: result.seconds for setting, result in self.results.items() if result}
+        return max((seconds - self.longer.get(begun.begun(), 0.0) for begun, seconds in taken.items()), default=0.0)
 
     def _has_time(self, seconds: float) -> bool:
         enough = self.spent + seconds <= self.limit
@@ -186,20 +193,36 @@ class _Climb:
         while True:
             result = self._keep(begun, self.run(setting, LOOKS - 1))
             planned = planned or result.seconds * LOOKS / (LOOKS - 1)
+            self.longer[begun.begun()] = max(0.0, result.seconds - planned)
             times = setting.epochs * LONGER / begun.epochs
             if result.finished or not may_grow or not _falls(*_last_two(result)):
                 break
             if times > MOST_LONGER * (1 + 1e-9):
                 self.stopped, self.improving = "edge of the ladder", True
                 break
-            if not self._has_time(planned * (times - 1)):
+            if not self._has_time(planned * times - result.seconds - max(0.0, planned - self._planned)):
                 self.improving = True
                 break
             setting = replace(setting, epochs=setting.epochs * LONGER)
         result = self._keep(begun, self.run(setting, None))
-        if setting != begun:
-            self.longer = max(0.0, result.seconds - planned)
+        self.longer[begun.begun()] = max(0.0, result.seconds - planned) if setting != begun else 0.0
         return setting, result
+
+    def beside_usual(self, found: Setting, result: TrainResult, *, may_grow: bool) -> tuple[Setting, TrainResult]:
+        """What was found, or the usual settings trained as far, where dev is not better at the end of what was found."""
+        begun = self.results.get(self.centre)
+        planned = result.seconds - self.longer.get(found.begun(), 0.0)
+        if found.begun() == self.centre.begun() or begun is None or not self._has_time(planned - begun.seconds):
+            return found, result
+        told, (self.stopped, self.improving) = (self.stopped, self.improving), ("no trial was better", False)
+        try:
+            usual, other = self.finish(self.centre, may_grow=may_grow)
+            if not (other.best and result.best and _falls(other.best, result.best)):
+                return usual, other
+        except DivergedError:
+            self.results[self.centre] = None
+        self.stopped, self.improving = told
+        return found, self.run(found, None)  # its weights are put on again
 
     def _keep(self, begun: Setting, result: TrainResult) -> TrainResult:
         self.results[begun] = result
@@ -208,7 +231,7 @@ class _Climb:
     def effort(self, chosen: Setting) -> ArmEffort:
         """The record of it; seconds beyond one training as planned."""
         return ArmEffort(
-            seconds=self.spent + self.longer,
+            seconds=self.spent,
             trials=tuple(self._trial(setting, chosen) for setting in self.results),
             stopped=self.stopped,
             improving=self.improving,

@@ -17,7 +17,7 @@ from trimtab.arms.looks import DEV_QUESTIONS
 from trimtab.arms.made import Allowance, Made, Trained, beside_training, both_efforts
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.saved import SavedArm
-from trimtab.arms.search import MENUS, DevScores, choose_context
+from trimtab.arms.search import LOOKUPS, MENUS, DevScores, choose_context, find_right
 from trimtab.arms.session import Session
 from trimtab.arms.weights import Search, train_weights
 from trimtab.base.grammar import is_trained, method_of
@@ -76,6 +76,13 @@ class _Measured:
     peak_mb: float = 0.0
 
 
+def _in_words(context: Context) -> str:
+    """A context for the line that tells what is under way."""
+    chosen = {**context.chosen(), "instruction": "another instruction" if context.instruction else ""}
+    named = (f"{value} {what}" if what != "instruction" else str(value) for what, value in chosen.items() if value)
+    return ", ".join(named) or "the instruction"
+
+
 class ArmRunner:
     """Runs arms in one session; what the base model scored on dev is kept in the file `searches`, and shared by the arms."""
 
@@ -90,6 +97,8 @@ class ArmRunner:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
         self.reward_program = reward_program
         self.scores = DevScores(searches, self._ask_on_dev)
+        lookups = searches.with_name(LOOKUPS) if searches else None
+        self.found = DevScores(lookups, self._look_up)
 
     def run(
         self, arm: Arm, split: Split, folder: Path, allowance: Allowance, *, saved: SavedArm | None = None
@@ -121,7 +130,8 @@ class ArmRunner:
             self._index_seconds(context)  # made now, so that no trial is charged for it
             asked: ArmEffort | None = None
             if seconds > 0:
-                context, asked = choose_context(self.session, arm, self.scores, level, seconds)
+                scores = self.found if is_trained(arm) else self.scores
+                context, asked = choose_context(self.session, arm, scores, level, seconds)
             menu, left = MENUS.get(level), seconds - (asked.seconds if asked else 0.0)
             search = Search(menu=menu, seconds=left) if menu and seconds > 0 else None
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
@@ -208,14 +218,15 @@ class ArmRunner:
         else:
             release_memory()
 
+    def _look_up(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+        """Which questions are shown a right passage under a context, and the seconds that it took."""
+        self.progress.emit("choose", note=f"{_in_words(context)}, looked up for {len(rows)} rows")
+        return find_right(self.session, context, rows)
+
     def _ask_on_dev(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
         """What the base model scores on dev questions under a context, and the seconds that it took."""
         self.session.fresh_base()
-        chosen = {**context.chosen(), "instruction": "another instruction" if context.instruction else ""}
-        named = ", ".join(
-            f"{value} {what}" if what != "instruction" else str(value) for what, value in chosen.items() if value
-        )
-        self.progress.emit("choose", note=f"{named or 'the instruction'} on {len(rows)} dev questions")
+        self.progress.emit("choose", note=f"{_in_words(context)} on {len(rows)} dev questions")
         if context.passages:
             _ = self.session.index_of(context.words)  # made once, whoever needs it first
         began = time.perf_counter()

@@ -1,16 +1,20 @@
 """What an arm may try on dev and what was found there: ways of asking the base model, by successive halving over dev questions.
 
+Weights that are trained read what they are shown otherwise than the base does, so theirs is not chosen by its answers: they get the
+fewest passages that hold the answer nearly as often as any number does (decision 32).
+
 Source of the halving: Jamieson and Talwalkar 2016 (arXiv 1502.07943).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from trimtab.arms.contexts import Context, context_for
+from trimtab.arms.contexts import Context, PromptBuilder, context_for, is_unknown
 from trimtab.arms.session import Session
 from trimtab.arms.wordings import wordings
 from trimtab.base.files import append_line, read_lines
@@ -20,7 +24,11 @@ from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Trial
 from trimtab.base.tables import Effort
 
 FIRST_ROWS = 30  # dev questions of the first rung; each next one doubles them
-SEARCHES = "search.jsonl"
+SEARCHES, LOOKUPS = "search.jsonl", "lookups.jsonl"
+LOOKED_UP = (
+    4  # training rows, in dev questions at most, whose passages say how well a search finds: nothing is answered
+)
+LOOKUP_SECONDS = 0.02  # of one question; with a model that re-ranks about as long as answering takes
 PASSAGE_WORDS = (60, 240)  # beside the usual size
 VECTOR_WEIGHTS = (0.25, 0.75)  # beside even ones
 
@@ -64,15 +72,26 @@ class TrialPlan:
 def planned(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """What an arm may try of its prompts, where asking one dev question takes `each` seconds."""
     context, menu = context_for(arm), MENUS.get(effort)
-    rows = len(session.part("dev", menu.rows)) if menu else 0
+    rows = len(_rows(session, arm, menu)) if menu else 0
     if menu is None or not rows:
         return ()
+    if is_trained(arm) and not session.task.base.reranker:
+        each = LOOKUP_SECONDS
     found = []
     for options in rounds(session, arm, context, menu):
         what, contexts = options(context)
-        asked = _asked(len(contexts), rows)
+        asked = len(contexts) * rows if is_trained(arm) else _asked(len(contexts), rows)
         found.append(TrialPlan(what=WORDS[what], count=len(contexts), seconds=each * asked))
     return tuple(found)
+
+
+def _rows(session: Session, arm: Arm, menu: Menu) -> tuple[Example, ...]:
+    """Dev questions to choose an arm's context by; where nothing is answered also training rows, of all those with an answer to be found."""
+    dev = session.part("dev", menu.rows)
+    if not is_trained(arm):
+        return dev
+    rows = (*session.part("train", LOOKED_UP * menu.rows), *dev)
+    return tuple(row for row in rows if not is_unknown(row, session))
 
 
 def _asked(options: int, rows: int) -> int:
@@ -97,7 +116,7 @@ def _sizes(rows: int) -> list[int]:
 def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Callable[[Context], Options]]:
     """What is chosen one after the other for an arm's prompts, each with the rest as chosen before; nothing that its settings fix.
 
-    Trained weights learn to read whatever instruction they are trained with, so theirs is the task's own.
+    Trained weights learn to read whatever instruction and shots they are trained with, so these are the usual ones.
     """
     if not method_of(arm).uses_base:
         return []
@@ -109,7 +128,7 @@ def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Cal
         if texts:
             found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
-        if part.setting not in arm.settings:
+        if part.setting not in arm.settings and not (is_trained(arm) and part.setting == "shots"):
             found.append(_numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
     if context.passages:
         found.append(_searches)
@@ -141,7 +160,7 @@ def _searches(now: Context) -> Options:
 
 
 class DevScores:
-    """What the base model scored on dev questions under each context: asked once in a study, kept in a file as it comes."""
+    """What questions scored under each context: asked once in a study, kept in a file as it comes."""
 
     def __init__(
         self, file: Path | None, ask: Callable[[Context, Sequence[Example]], tuple[Mapping[str, float], float]]
@@ -183,31 +202,41 @@ class DevScores:
         return each * sum(row.id not in self._scores.get(context, {}) for row in rows)
 
 
+def find_right(session: Session, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+    """For each question 1 where its prompt shows a right passage, else 0, and the seconds that looking up took."""
+    _ = session.index_of(context.words)  # made once, whoever needs it first
+    began = time.perf_counter()
+    found = PromptBuilder(session, context).find_right(rows)
+    return {row.id: float(right) for row, right in zip(rows, found, strict=True)}, time.perf_counter() - began
+
+
 def choose_context(
     session: Session, arm: Arm, scores: DevScores, effort: Effort, seconds: float
 ) -> tuple[Context, ArmEffort | None]:
     """The way of asking that scores best on dev, the first of equals, and what was tried for it in at most `seconds`.
 
-    One thing after the other, each by successive halving. A round that its time does not reach to the end chooses by the last rung
+    One thing after the other, each by successive halving; of an arm that is trained, whose `scores` are those of `find_right`, the
+    first that finds nearly as often as the best. A round that its time does not reach to the end chooses by the last rung
     that is whole. Seconds are those that asking took, whichever arm asked first. No effort: there was nothing to try.
     """
     context, menu = context_for(arm), MENUS.get(effort)
-    rows = session.part("dev", menu.rows) if menu else ()
+    rows = _rows(session, arm, menu) if menu else ()
     if menu is None or not rows:
         return context, None
     search = _Search(session, scores, rows, seconds)
     for options in rounds(session, arm, context, menu):
         if search.out_of_time:
             break
-        context = search.halve(context, options(context)[1])
-    return (context, search.effort(context)) if search.tried else (context, None)
+        contexts = options(context)[1]
+        context = search.lightest(context, contexts) if is_trained(arm) else search.halve(context, contexts)
+    return (context, search.effort(context, found=is_trained(arm))) if search.tried else (context, None)
 
 
 class _Search:
     """One arm's search: what it has tried, and what that took."""
 
     def __init__(self, session: Session, scores: DevScores, rows: Sequence[Example], seconds: float) -> None:
-        self.scores, self.limit = scores, seconds
+        self.scores, self.limit, self.rows, self.margin = scores, seconds, rows, session.task.target.margin
         # a smaller draw is a part of a larger one, so that no question is asked twice
         self.rungs = [session.part("dev", size) for size in _sizes(len(rows))]
         self.tried: dict[Context, None] = {}
@@ -238,13 +267,28 @@ class _Search:
                 break
         return best
 
-    def effort(self, chosen: Context) -> ArmEffort:
-        """The record of it."""
+    def lightest(self, now: Context, options: Sequence[Context]) -> Context:
+        """Of what finds at most the task's margin less often than the best, what shows the fewest passages, and then the present one."""
+        means: dict[Context, float] = {}
+        for option in options:
+            if self.tried and self.spent + self.scores.more(option, now, self.rows) > self.limit:
+                self.out_of_time = True
+                return now
+            self.tried[option] = None
+            means[option] = mean(self.scores.of(option, self.rows))
+        enough = [option for option in options if means[option] >= max(means.values()) - self.margin - 1e-9]
+        return min(enough, key=lambda option: (option.passages, option != now, -means[option]))
+
+    def effort(self, chosen: Context, *, found: bool) -> ArmEffort:
+        """The record of it; `found`: scores are those of `find_right`."""
+        means = {option: mean(self.scores.known(option).values()) for option in self.tried}
+        own = {} if found else {"instruction": OWN_INSTRUCTION}
         trials = [
             Trial(
-                what={**option.chosen(), **({} if option.instruction else {"instruction": OWN_INSTRUCTION})},
+                what={**({} if option.instruction else own), **option.chosen()},
                 dev_loss=None,
-                dev_metric=mean(self.scores.known(option).values()),
+                dev_metric=None if found else means[option],
+                found=means[option] if found else None,
                 rows=len(self.scores.known(option)),
                 seconds=self.scores.seconds(option),
                 kept=option == chosen,

@@ -209,6 +209,11 @@ class _Timing:
             TrialPlan(what=f"{RATES}{of_stage}", count=rates, seconds=rates * quarter),
             *(of_passages if shares else ()),
             TrialPlan(
+                what=f"training{of_stage} with the usual settings to the end",
+                count=1,
+                seconds=whole + LOOKS * look - quarter,
+            ),
+            TrialPlan(
                 what=f"training{of_stage} that goes on while dev improves", count=1, seconds=(LONGER - 1) * whole
             ),
         )

@@ -130,7 +130,10 @@ OWN_INSTRUCTION = "as in the task file"  # of a trial: not a rewording
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One setting that an arm tried on train and dev: on how many dev rows it was read, what it took, whether it was kept."""
+    """One setting that an arm tried on train and dev: on how many rows it was read, what it took, whether it was kept.
+
+    `found`: of a way of looking passages up, the share of the rows that were shown a right one; nothing was answered there.
+    """
 
     what: Mapping[str, Setting]
     dev_loss: float | None
@@ -138,6 +141,11 @@ class Trial:
     rows: int
     seconds: float
     kept: bool
+    found: float | None = None
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in `study.json`; no word of what was not looked up."""
+        return {key: value for key, value in plain.items() if key != "found" or value is not None}
 
 
 Stopped = Literal["no trial was better", "budget", "edge of the ladder"]

@@ -70,14 +70,16 @@ def _growth(found: ArmEffort) -> str:
 
 def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTrials:
     """One arm's trials as a table, the kept one marked."""
+    looked_up = any(trial.found is not None for trial in found.trials)
     columns = (
         Column(title="Tried"),
+        *((Column(title="Right passage shown"),) if looked_up else ()),
         Column(title="Dev loss"),
         Column(title=f"Dev {metric_called(study.metric)}"),
-        Column(title="Dev rows"),
+        Column(title="Rows"),
         Column(title="Took"),
     )
-    rows = [_row(trial) for trial in _ordered(found.trials)]
+    rows = [_row(trial, looked_up=looked_up) for trial in _ordered(found.trials)]
     return EffortTrials(
         arm=label(entry.arm),
         title=f"{count(len(rows), 'trial')}",
@@ -90,10 +92,12 @@ def _ordered(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(trials, key=lambda trial: not trial.kept)
 
 
-def _row(trial: Trial) -> tuple[Cell, ...]:
+def _row(trial: Trial, *, looked_up: bool) -> tuple[Cell, ...]:
     what = shorten(setting_words(trial.what), 160)
+    found = NOTHING if trial.found is None else score(trial.found)
     return (
         Said(text=what, tone="strong", soft="kept") if trial.kept else what,
+        *((found,) if looked_up else ()),
         NOTHING if trial.dev_loss is None else score(trial.dev_loss),
         NOTHING if trial.dev_metric is None else score(trial.dev_metric),
         plain(trial.rows),
