@@ -1,6 +1,7 @@
 """What searching brings each arm: the bundled examples' cuts as a study of the usual settings, and of what effort standard finds.
 
 python benchmarks/effort.py run [handbook spam style]   # adds a line a study to results/effort_runs.jsonl, those there are kept
+python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]   # some arms anew, in a line that stands for theirs
 python benchmarks/effort.py compare                     # → results/effort.json
 
 No budget, so that nothing is cut. Scores and what was chosen are of interest here; how long it took is not, so other work may stand beside it.
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +33,30 @@ ARMS = {
 EFFORTS = ("none", "standard")
 
 
-def run(name: str, effort: str) -> dict[str, Any]:
+def run(name: str, effort: str, arms: Sequence[str], seeds: int | None) -> dict[str, Any]:
     """One study and its arms' figures."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / name
         lay_out(name, folder, cut=True)
         file = folder / "effort.toml"
         data, _, _ = (folder / "demo.toml").read_text(encoding="utf-8").partition("[study]")
-        file.write_text(f'{data}[study]\narms = {json.dumps(ARMS[name])}\neffort = "{effort}"\n', encoding="utf-8")
+        more = f"seeds = {seeds}\n" if seeds else ""
+        file.write_text(f'{data}[study]\narms = {json.dumps(arms)}\neffort = "{effort}"\n{more}', encoding="utf-8")
         told = to_plain(study(file, allow_commands=True))
-    arms = [
+    figures = [
         {key: arm.get(key) for key in ("arm", "score", "low", "high", "n", "seed_scores", "train_seconds")}
         | {key: arm[key] for key in ("chosen", "extras", "effort")}
         for arm in told["arms"]
     ]
-    plain = {"task": name, "effort": effort, "metric": told["metric"], "arms": arms, "verdict": told["verdict"]}
+    plain = {"task": name, "effort": effort, "metric": told["metric"], "arms": figures, "verdict": told["verdict"]}
     return plain | {"trivial": told["trivial"], "machine": describe_machine(), "versions": versions()}
 
 
 def compared() -> list[dict[str, Any]]:
     """A row an arm: its score with the usual settings and with those that were found, and the seconds that finding them took."""
-    found = {(line["task"], line["effort"]): {arm["arm"]: arm for arm in line["arms"]} for line in read_lines(RUNS)}
+    found: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
+    for line in read_lines(RUNS):  # a later line of the same arm stands for it
+        found[line["task"], line["effort"]] |= {arm["arm"]: arm for arm in line["arms"]}
     table = []
     for name in dict.fromkeys(task for task, _ in found):
         usual, searched = (found.get((name, effort), {}) for effort in EFFORTS)
@@ -68,12 +74,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "compare"))
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(ARMS))
+    parser.add_argument("--arms", help="only these of a task, with commas, whether they were measured or not")
+    parser.add_argument("--efforts", default=",".join(EFFORTS), help="with commas")
+    parser.add_argument("--seeds", type=int, help="of trained arms; as the study decides where it is not given")
     given = parser.parse_args()
     if given.what == "run":
         for name in given.tasks or ARMS:
-            for effort in EFFORTS:
-                if not any((line["task"], line["effort"]) == (name, effort) for line in read_lines(RUNS)):
-                    append_line(RUNS, run(name, effort))
+            for effort in given.efforts.split(","):
+                known = any((line["task"], line["effort"]) == (name, effort) for line in read_lines(RUNS))
+                if given.arms or not known:
+                    arms = given.arms.split(",") if given.arms else ARMS[name]
+                    append_line(RUNS, run(name, effort, arms, given.seeds))
         return
     table = compared()
     write_json(RESULT, {"table": table})

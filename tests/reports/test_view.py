@@ -155,7 +155,14 @@ def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:
     titles = {one.arm.name: [column.title for column in one.grid.columns] for one in view.effort.arms}
     assert "Right passage shown" not in titles["lora"]
     place = titles["lora+rag"].index("Right passage shown")
-    assert [row[place] for row in trials["lora+rag"]] == ["–", "0.950", "–", "–", "0.810", "0.960"]  # the kept ones first
+    assert [row[place] for row in trials["lora+rag"]] == [
+        "–",
+        "0.950",
+        "–",
+        "–",
+        "0.810",
+        "0.960",
+    ]  # the kept ones first
 
 
 def test_what_is_remembered_is_told_of_arms_that_were_trained_on_canaries(view: StudyView) -> None:

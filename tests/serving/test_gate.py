@@ -39,7 +39,8 @@ def test_every_route_wants_a_key(writing: Here) -> None:
                 {},
                 {"Authorization": "Bearer tt-wrong"},
                 {"Authorization": writing.key},
-                {"Cookie": "trimtab=x"},
+                {"Cookie": f"trimtab-{httpx.URL(writing.url).port}=x"},
+                {"Cookie": f"trimtab-1={writing.key}"},  # of a server at another port
             ):
                 reply = await client.request(
                     method, path, headers=headers, json=VALID.get(path, {}) if method == "POST" else None
@@ -50,6 +51,20 @@ def test_every_route_wants_a_key(writing: Here) -> None:
                     assert reply.status_code in (200, 404)
                 else:
                     assert reply.status_code == 401, (method, path, headers)
+
+    calling(writing, work)
+
+
+def test_the_page_is_let_in_by_a_cookie_of_this_servers_port(writing: Here) -> None:
+    """Cookies know no ports: two servers on one host would else take the place of each other's."""
+    name = f"trimtab-{httpx.URL(writing.url).port}"
+
+    async def work(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/")).status_code == 401
+        client.cookies.set("trimtab-1", "tt-of-another", domain=httpx.URL(writing.url).host)
+        reply = await client.post("/session", json={"key": writing.key})
+        assert list(reply.cookies) == [name]
+        assert (await client.get("/")).status_code == 200
 
     calling(writing, work)
 
@@ -365,11 +380,12 @@ def test_a_draining_server_takes_nothing_on(writing: Here) -> None:
 def test_the_log_has_routes_and_names_of_keys_but_no_texts_and_no_keys(writing: Here) -> None:
     stream = io.StringIO()
     app = build(replace(writing.parts, log=Log(stream)))
+    own = f"trimtab-{httpx.URL(writing.url).port}"
 
     async def work(client: httpx.AsyncClient) -> None:
         body = {**VALID[CHAT], "messages": [{"role": "user", "content": "a very private question"}]}
         assert (await client.post(CHAT, json=body, headers=writing.headers)).status_code == 200
-        await client.get(f"/secret/path?token={writing.key}", headers={"Cookie": f"trimtab={writing.key}"})
+        await client.get(f"/secret/path?token={writing.key}", headers={"Cookie": f"{own}={writing.key}"})
         await client.post("/session", json={"key": "tt-wrong-but-secret"})
 
     calling(writing, work, app)

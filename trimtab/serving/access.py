@@ -6,7 +6,7 @@ import hashlib
 import ipaddress
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,13 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import read_object, write_json
 
 PREFIX = "tt-"
-COOKIE = "trimtab"
 PER_MINUTE = 600  # requests of a key, unless its entry says otherwise
+
+
+def cookie_name(scope: Mapping[str, Any]) -> str:
+    """Of the page's cookie: cookies know no ports, so that of the server stands in its name, and servers on one host keep theirs apart."""
+    _, port = scope.get("server") or ("", None)
+    return f"trimtab-{port}" if port else "trimtab"
 
 
 @dataclass(slots=True, kw_only=True)

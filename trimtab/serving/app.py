@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 import trimtab
 from trimtab.base.errors import TrimtabError
-from trimtab.serving.access import COOKIE, Hosts, Keys
+from trimtab.serving.access import Hosts, Keys, cookie_name
 from trimtab.serving.chat import chat_routes
 from trimtab.serving.decisions import decision_routes
 from trimtab.serving.desk import Desk, LeftError, Served, refusal
@@ -175,15 +175,14 @@ def _page(app: FastAPI, parts: Parts) -> None:
         """The playground for who has a key; a key in the address becomes a cookie and leaves the address."""
         token = request.query_params.get("token", "")
         if token:
-            return _let_in(parts, token, RedirectResponse("/", 303), secure=request.url.scheme == "https")
+            return _let_in(parts, token, RedirectResponse("/", 303), request)
         known = request.scope["trimtab.key"] is not None
         return FileResponse(PAGE / ("playground.html" if known else "door.html"), 200 if known else 401)
 
     @app.post("/session", include_in_schema=False)
     async def session(body: dict[str, Any], request: Request) -> Response:
         """A key handed in by the page."""
-        sent, is_secure = str(body.get("key", "")), request.url.scheme == "https"
-        return _let_in(parts, sent, JSONResponse({"status": "ok"}), secure=is_secure)
+        return _let_in(parts, str(body.get("key", "")), JSONResponse({"status": "ok"}), request)
 
     @app.get("/page/{name}", include_in_schema=False)
     async def page(name: str) -> Response:
@@ -193,10 +192,11 @@ def _page(app: FastAPI, parts: Parts) -> None:
         return FileResponse(PAGE / name, media_type=PAGE_FILES[name])
 
 
-def _let_in(parts: Parts, sent: str, response: Response, *, secure: bool) -> Response:
+def _let_in(parts: Parts, sent: str, response: Response, request: Request) -> Response:
     if parts.keys.named(sent) is None:
         raise Refused(401, "this key is not known here", kind="authentication_error", code="invalid_api_key")
-    response.set_cookie(COOKIE, sent, httponly=True, samesite="strict", path="/", secure=secure)
+    secure = request.url.scheme == "https"
+    response.set_cookie(cookie_name(request.scope), sent, httponly=True, samesite="strict", path="/", secure=secure)
     return response
 
 

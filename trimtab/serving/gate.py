@@ -11,7 +11,7 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.data.strict_json import holds_half_pair, parse_json
-from trimtab.serving.access import COOKIE, Hosts, Key, Keys
+from trimtab.serving.access import Hosts, Key, Keys, cookie_name
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -171,7 +171,7 @@ class Gate:
         path = scope["path"]
         if path in OPEN:
             return None
-        key = self.keys.named(_sent(headers))
+        key = self.keys.named(_sent(headers, scope))
         if key is None:
             if path in DOORS or path.startswith("/page/"):
                 return None
@@ -212,13 +212,13 @@ def _text(headers: dict[bytes, bytes], name: bytes) -> str:
     return headers.get(name, b"").decode("latin-1")
 
 
-def _sent(headers: dict[bytes, bytes]) -> str:
+def _sent(headers: dict[bytes, bytes], scope: Scope) -> str:
     """The key of a request: a bearer's, else that of the page's cookie."""
     scheme, _, value = _text(headers, b"authorization").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
     try:
-        found = SimpleCookie(_text(headers, b"cookie")).get(COOKIE)
+        found = SimpleCookie(_text(headers, b"cookie")).get(cookie_name(scope))
     except CookieError:
         return ""
     return found.value if found else ""

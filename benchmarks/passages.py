@@ -1,0 +1,141 @@
+"""What a tuned arm should be shown, and by what on dev that can be told: `lora+rag` on the bundled handbook, other passages and rates.
+
+python benchmarks/passages.py run ["3 x 120 @ 1" …]   # adds a line a run to results/passages_runs.jsonl, those there are kept
+python benchmarks/passages.py compare                 # → results/passages.json
+
+A run has a number of passages, their words, and a rate as a multiple of the usual one; it is trained to its end. At each of four looks:
+loss of the dev answers with every right passage put in and with passages as they are found, score of dev questions, score of test
+questions (which decides nothing). Beside them how often each way of looking up finds the right passage. Times are of no interest here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from best_weights import scores
+
+from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.objectives import training_rows
+from trimtab.arms.recipe import recipe_for
+from trimtab.arms.session import Session, open_session
+from trimtab.arms.weights import prepare
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.machine import describe_machine
+from trimtab.base.records import Example
+from trimtab.base.task import load_task, parse_arm
+from trimtab.measurement.ranking import holds
+from trimtab.studies.demo import lay_out
+from trimtab.training.batch import Row
+from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.monitor import Evaluation
+from trimtab.training.sft import Supervised, answer_rows, row_losses
+
+HERE = Path(__file__).resolve().parent
+RUNS, RESULT = HERE / "results" / "passages_runs.jsonl", HERE / "results" / "passages.json"
+LOOKS = 4
+GRID = ("3 x 120 @ 1", "1 x 60 @ 0.16", "1 x 60 @ 1")
+
+
+def as_asked(session: Session, context: Context, part: Sequence[Example]) -> list[Row]:
+    """The answers of dev behind prompts as retrieval makes them, right passage or not."""
+    prompts = PromptBuilder(session, context).prompts(part)
+    encoded = [
+        (session.encoder.conversation(prompt.messages, example.references[0], train_on="last"), 1.0)
+        for prompt, example in zip(prompts, part, strict=True)
+    ]
+    return answer_rows(encoded)
+
+
+def found(session: Session, context: Context, part: Sequence[Example]) -> float:
+    """The share of the questions with a right passage that stands in their prompt."""
+    named = [example for example in part if example.passages]
+    prompts = PromptBuilder(session, context).prompts(named)
+    return fmean(
+        any(holds(hit.passage, name) for hit in prompt.hits for name in example.passages)
+        for example, prompt in zip(named, prompts, strict=True)
+    )
+
+
+def run(session: Session, what: str) -> dict[str, Any]:
+    """One way of looking up and one rate, trained to the end."""
+    parsed = re.fullmatch(r"(\d+) x (\d+) @ ([\d.]+)", what)
+    assert parsed, what
+    context = Context(passages=int(parsed[1]), chunk_words=int(parsed[2]))
+    arm, splits = parse_arm("lora+rag", session.task), session.workspace.splits
+    plan = recipe_for(session, arm, 0)
+    stage = plan.stages[-1]
+    prepare(session, plan)
+    builder, dev, test = PromptBuilder(session, context), splits["dev"], splits["test"]
+    put_in, asked = training_rows(session, context, dev, 0)[0], as_asked(session, context, dev)
+    looks: list[dict[str, Any]] = []
+
+    def look() -> Evaluation:
+        sums = {"put_in": row_losses(session.base, put_in), "as_asked": row_losses(session.base, asked)}
+        own, others = scores(session, builder, dev), scores(session, builder, test)
+        tokens = sum(row.trained_tokens for row in put_in)
+        looks.append({name: [round(nats, 3) for nats in rows] for name, rows in sums.items()})
+        looks[-1] |= {"dev": own, "test": round(fmean(others), 4)}
+        print(
+            what, sum(sums["put_in"]) / tokens, sum(sums["as_asked"]) / len(dev), fmean(own), fmean(others), flush=True
+        )
+        return Evaluation(dev_loss=sum(sums["put_in"]) / tokens)
+
+    train(
+        TrainingJob(
+            base=session.base,
+            objective=Supervised(training_rows(session, context, splits["train"], 0)[0], batch=plan.batch, seed=0),
+            settings=LoopSettings(
+                learning_rate=stage.learning_rate * float(parsed[3]),
+                epochs=stage.epochs,
+                evaluations=LOOKS,
+                patience=LOOKS,
+            ),
+            folder=session.workspace.folder / what.replace(" ", ""),
+            evaluate=look,
+        )
+    )
+    shares = {part: round(found(session, context, splits[part]), 4) for part in ("train", "dev", "test")}
+    return {"what": what, "found": shares, "looks": looks, "machine": describe_machine()["processor"]}
+
+
+def compared() -> list[dict[str, Any]]:
+    """A row a run: what each look would have said, means over dev rows, and the score of test at it."""
+    return [
+        {
+            "what": line["what"],
+            "found": line["found"],
+            **{name: [round(fmean(look[name]), 4) for look in line["looks"]] for name in ("put_in", "as_asked", "dev")},
+            "test": [look["test"] for look in line["looks"]],
+        }
+        for line in read_lines(RUNS)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "compare"))
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=", ".join(GRID))
+    given = parser.parse_args()
+    if given.what == "run":
+        for what in given.runs or GRID:
+            if any(line["what"] == what for line in read_lines(RUNS)):
+                continue
+            with tempfile.TemporaryDirectory() as scratch:
+                file = lay_out("handbook", Path(scratch) / "handbook", cut=True)
+                append_line(RUNS, run(open_session(open_workspace(load_task(file))), what))
+        return
+    table = compared()
+    write_json(RESULT, {"table": table})
+    for row in table:
+        print(*row.values(), sep=" | ")
+
+
+if __name__ == "__main__":
+    main()
