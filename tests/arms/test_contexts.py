@@ -151,6 +151,8 @@ def test_a_trained_arm_is_shown_the_fewest_passages_that_find_nearly_as_much(
     assert [trial.what["passages"] for trial in effort.trials if trial.kept] == [chosen]
     better = lookups(lambda context: found[context.passages] - 0.3 + 0.05 * (context.vector_weight == 0.75))
     assert choose_context(session, arm, better, "standard", 1e9)[0] == Context(passages=chosen, vector_weight=0.75)
+    hardly = lookups(lambda context: 0.1 * found[context.passages])  # a dozen rows say nothing
+    assert choose_context(session, arm, hardly, "standard", 1e9)[0] == context_for(arm)
     hurried = lookups(lambda context: found[context.passages])
     assert choose_context(session, arm, hurried, "standard", 2.0)[0] == context_for(arm)  # no time for three of them
     assert choose_context(session, arm, scores, "none", 0.0) == (context_for(arm), None)

@@ -86,10 +86,15 @@ def planned(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[Tr
 
 
 def _rows(session: Session, arm: Arm, menu: Menu) -> tuple[Example, ...]:
-    """Dev questions to choose an arm's context by; where nothing is answered also training rows, of all those with an answer to be found."""
+    """Dev questions to choose an arm's context by; where nothing is answered also training rows, of all those with an answer to be found.
+
+    No text holds a label of a closed set as its answer.
+    """
     dev = session.part("dev", menu.rows)
     if not is_trained(arm):
         return dev
+    if session.task.task.kind == "classify":
+        return ()
     rows = (*session.part("train", LOOKED_UP * menu.rows), *dev)
     return tuple(row for row in rows if not is_unknown(row, session))
 
@@ -268,14 +273,21 @@ class _Search:
         return best
 
     def lightest(self, now: Context, options: Sequence[Context]) -> Context:
-        """Of what finds at most the task's margin less often than the best, what shows the fewest passages, and then the present one."""
-        means: dict[Context, float] = {}
+        """Of what finds at most the task's margin less often than the best, what shows the fewest passages, and then the present one.
+
+        Over the rows to which any of them shows a right passage; where these are few, nothing is known and the present one stays.
+        """
+        scores: dict[Context, list[float]] = {}
         for option in options:
             if self.tried and self.spent + self.scores.more(option, now, self.rows) > self.limit:
                 self.out_of_time = True
                 return now
             self.tried[option] = None
-            means[option] = mean(self.scores.of(option, self.rows))
+            scores[option] = self.scores.of(option, self.rows)
+        known = sum(map(max, zip(*scores.values(), strict=True)))
+        if known < FIRST_ROWS:
+            return now
+        means = {option: sum(found) / known for option, found in scores.items()}
         enough = [option for option in options if means[option] >= max(means.values()) - self.margin - 1e-9]
         return min(enough, key=lambda option: (option.passages, option != now, -means[option]))
 
