@@ -20,9 +20,10 @@ from typing import Any
 
 from best_weights import scores
 
-from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.contexts import Context, PromptBuilder, is_unknown
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe_for
+from trimtab.arms.search import find_right
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import prepare
 from trimtab.arms.workspace import open_workspace
@@ -30,7 +31,6 @@ from trimtab.base.files import append_line, read_lines, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
-from trimtab.measurement.ranking import holds
 from trimtab.studies.demo import lay_out
 from trimtab.training.batch import Row
 from trimtab.training.loop import LoopSettings, TrainingJob, train
@@ -53,21 +53,16 @@ def as_asked(session: Session, context: Context, part: Sequence[Example]) -> lis
     return answer_rows(encoded)
 
 
-def found(session: Session, context: Context, part: Sequence[Example]) -> float:
-    """The share of the questions with a right passage that stands in their prompt."""
-    named = [example for example in part if example.passages]
-    prompts = PromptBuilder(session, context).prompts(named)
-    return fmean(
-        any(holds(hit.passage, name) for hit in prompt.hits for name in example.passages)
-        for example, prompt in zip(named, prompts, strict=True)
-    )
+def context_of(what: str) -> tuple[Context, float]:
+    """What a run shows, and its rate in usual ones."""
+    parsed = re.fullmatch(r"(\d+) x (\d+) @ ([\d.]+)", what)
+    assert parsed, what
+    return Context(passages=int(parsed[1]), chunk_words=int(parsed[2])), float(parsed[3])
 
 
 def run(session: Session, what: str) -> dict[str, Any]:
     """One way of looking up and one rate, trained to the end."""
-    parsed = re.fullmatch(r"(\d+) x (\d+) @ ([\d.]+)", what)
-    assert parsed, what
-    context = Context(passages=int(parsed[1]), chunk_words=int(parsed[2]))
+    context, times = context_of(what)
     arm, splits = parse_arm("lora+rag", session.task), session.workspace.splits
     plan = recipe_for(session, arm, 0)
     stage = plan.stages[-1]
@@ -92,7 +87,7 @@ def run(session: Session, what: str) -> dict[str, Any]:
             base=session.base,
             objective=Supervised(training_rows(session, context, splits["train"], 0)[0], batch=plan.batch, seed=0),
             settings=LoopSettings(
-                learning_rate=stage.learning_rate * float(parsed[3]),
+                learning_rate=stage.learning_rate * times,
                 epochs=stage.epochs,
                 evaluations=LOOKS,
                 patience=LOOKS,
@@ -101,16 +96,24 @@ def run(session: Session, what: str) -> dict[str, Any]:
             evaluate=look,
         )
     )
-    shares = {part: round(found(session, context, splits[part]), 4) for part in ("train", "dev", "test")}
-    return {"what": what, "found": shares, "looks": looks, "machine": describe_machine()["processor"]}
+    return {"what": what, "looks": looks, "machine": describe_machine()["processor"]}
 
 
-def compared() -> list[dict[str, Any]]:
+def found(session: Session, what: str) -> dict[str, float]:
+    """The share of the questions with an answer that are shown a right passage, as a search of the arm would see it."""
+    shares = {}
+    for part in ("train", "dev", "test"):
+        rows = [row for row in session.workspace.splits[part] if not is_unknown(row, session)]
+        shares[part] = round(fmean(find_right(session, context_of(what)[0], rows)[0].values()), 4)
+    return shares
+
+
+def compared(session: Session) -> list[dict[str, Any]]:
     """A row a run: what each look would have said, means over dev rows, and the score of test at it."""
     return [
         {
             "what": line["what"],
-            "found": line["found"],
+            "found": found(session, line["what"]),
             **{name: [round(fmean(look[name]), 4) for look in line["looks"]] for name in ("put_in", "as_asked", "dev")},
             "test": [look["test"] for look in line["looks"]],
         }
@@ -123,15 +126,15 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "compare"))
     parser.add_argument("runs", nargs="*", metavar="RUN", help=", ".join(GRID))
     given = parser.parse_args()
-    if given.what == "run":
-        for what in given.runs or GRID:
-            if any(line["what"] == what for line in read_lines(RUNS)):
-                continue
-            with tempfile.TemporaryDirectory() as scratch:
-                file = lay_out("handbook", Path(scratch) / "handbook", cut=True)
-                append_line(RUNS, run(open_session(open_workspace(load_task(file))), what))
-        return
-    table = compared()
+    with tempfile.TemporaryDirectory() as scratch:
+        file = lay_out("handbook", Path(scratch) / "handbook", cut=True)
+        session = open_session(open_workspace(load_task(file)))
+        if given.what == "run":
+            for what in given.runs or GRID:
+                if not any(line["what"] == what for line in read_lines(RUNS)):
+                    append_line(RUNS, run(session, what))
+            return
+        table = compared(session)
     write_json(RESULT, {"table": table})
     for row in table:
         print(*row.values(), sep=" | ")
