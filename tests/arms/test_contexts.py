@@ -13,7 +13,8 @@ from cross_encoder import save_cross_encoder
 from study_tasks import UNKNOWN, rows_of, write_task
 
 from trimtab.arms.contexts import USUAL_MIX, Context, NearestShots, PassageMix, PromptBuilder, context_for, fixed_shots
-from trimtab.arms.search import MENUS, DevScores, choose_context, find_right, rounds
+from trimtab.arms.lookups import choose_passages, find_right
+from trimtab.arms.search import MENUS, ContextScores, rounds
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message
@@ -127,13 +128,13 @@ def test_a_re_ranking_model_puts_the_passages_in_order_unless_dev_chose_otherwis
     assert context_for(arm, Context(passages=3, rerank=0).chosen()).rerank == 0
 
 
-def lookups(share: Callable[[Context], float]) -> DevScores:
+def lookups(share: Callable[[Context], float]) -> ContextScores:
     """As if each context showed a right passage to a share of the rows."""
 
     def ask(context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
         return {row.id: float(place < share(context) * len(rows)) for place, row in enumerate(rows)}, 1.0
 
-    return DevScores(None, ask)
+    return ContextScores(None, ask)
 
 
 @pytest.mark.parametrize(
@@ -144,26 +145,26 @@ def test_a_trained_arm_is_shown_the_fewest_passages_that_find_nearly_as_much(
 ) -> None:
     arm, found = parse_arm("lora+rag", session.task), {1: one, 3: three, 5: five}
     scores = lookups(lambda context: found[context.passages] - 0.001 * (context.chunk_words == 60))
-    context, effort = choose_context(session, arm, scores, "standard", 1e9)
+    context, effort = choose_passages(session, arm, scores, "standard", 1e9)
     assert context == Context(passages=chosen)
     assert effort is not None
     assert all(trial.dev_metric is None and trial.found is not None for trial in effort.trials)
     assert [trial.what["passages"] for trial in effort.trials if trial.kept] == [chosen]
     better = lookups(lambda context: found[context.passages] - 0.3 + 0.05 * (context.vector_weight == 0.75))
-    assert choose_context(session, arm, better, "standard", 1e9)[0] == Context(passages=chosen, vector_weight=0.75)
+    assert choose_passages(session, arm, better, "standard", 1e9)[0] == Context(passages=chosen, vector_weight=0.75)
     hardly = lookups(lambda context: 0.1 * found[context.passages])  # a dozen rows say nothing
-    assert choose_context(session, arm, hardly, "standard", 1e9)[0] == context_for(arm)
+    assert choose_passages(session, arm, hardly, "standard", 1e9)[0] == context_for(arm)
     hurried = lookups(lambda context: found[context.passages])
-    assert choose_context(session, arm, hurried, "standard", 2.0)[0] == context_for(arm)  # no time for three of them
-    assert choose_context(session, arm, scores, "none", 0.0) == (context_for(arm), None)
+    assert choose_passages(session, arm, hurried, "standard", 2.0)[0] == context_for(arm)  # no time for three of them
+    assert choose_passages(session, arm, scores, "none", 0.0) == (context_for(arm), None)
 
 
 def test_what_a_trained_arm_is_shown_is_chosen_by_looking_up_alone(session: Session) -> None:
     arm, base = parse_arm("lora+rag", session.task), session._base
     session._base = None  # nothing is to be answered
     try:
-        scores = DevScores(None, partial(find_right, session))
-        _, effort = choose_context(session, arm, scores, "standard", 1e9)
+        scores = ContextScores(None, partial(find_right, session))
+        _, effort = choose_passages(session, arm, scores, "standard", 1e9)
     finally:
         session._base = session._base or base
     assert effort is not None

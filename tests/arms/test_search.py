@@ -9,7 +9,7 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.contexts import Context, context_for
-from trimtab.arms.search import FIRST_ROWS, MENUS, DevScores, choose_context, planned, rounds
+from trimtab.arms.search import FIRST_ROWS, MENUS, ContextScores, choose_context, planned, rounds
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.wordings import wordings
 from trimtab.arms.workspace import open_workspace
@@ -52,7 +52,7 @@ def test_one_thing_after_the_other_is_chosen_and_the_best_is_kept(session: Sessi
     texts = wordings(session.task, session.workspace.labels, session.workspace.splits["train"], passages=False)
     ask, asked = scored(lambda one: (one.instruction == texts[1]) + 0.1 * one.shots - 0.05 * one.draw)
     context, effort = choose_context(
-        session, parse_arm("few-shot", session.task), DevScores(None, ask), "standard", 1e9
+        session, parse_arm("few-shot", session.task), ContextScores(None, ask), "standard", 1e9
     )
     assert (context.instruction, context.shots, context.draw) == (texts[1], 8, 0)
     assert effort is not None
@@ -68,13 +68,13 @@ def test_one_thing_after_the_other_is_chosen_and_the_best_is_kept(session: Sessi
 def test_of_equals_the_present_one_stays(session: Session) -> None:
     arm = parse_arm("few-shot", session.task)
     ask, _ = scored(lambda _: 0.5)
-    assert choose_context(session, arm, DevScores(None, ask), "standard", 1e9)[0] == context_for(arm)
+    assert choose_context(session, arm, ContextScores(None, ask), "standard", 1e9)[0] == context_for(arm)
 
 
 def test_without_effort_nothing_is_asked(session: Session) -> None:
     arm = parse_arm("few-shot", session.task)
     ask, asked = scored(lambda _: 0.5)
-    assert choose_context(session, arm, DevScores(None, ask), "none", 1e9) == (context_for(arm), None)
+    assert choose_context(session, arm, ContextScores(None, ask), "none", 1e9) == (context_for(arm), None)
     assert asked == []
 
 
@@ -82,7 +82,7 @@ def test_without_effort_nothing_is_asked(session: Session) -> None:
 def test_the_time_is_kept_and_what_it_cut_is_told(session: Session, seconds: float) -> None:
     arm = parse_arm("few-shot", session.task)
     ask, asked = scored(lambda one: 0.1 * one.shots)
-    _, effort = choose_context(session, arm, DevScores(None, ask), "standard", seconds)
+    _, effort = choose_context(session, arm, ContextScores(None, ask), "standard", seconds)
     assert effort is not None
     first = asked[0][1]  # what one question takes is known after these
     assert sum(count for _, count in asked) <= max(seconds, first)
@@ -93,7 +93,7 @@ def test_as_many_questions_are_asked_as_was_planned(session: Session) -> None:
     for name in ("prompt", "few-shot"):
         arm = parse_arm(name, session.task)
         ask, asked = scored(lambda one: 0.1 * one.shots + 0.01 * len(one.instruction or ""))
-        choose_context(session, arm, DevScores(None, ask), "standard", 1e9)
+        choose_context(session, arm, ContextScores(None, ask), "standard", 1e9)
         told = sum(trial.seconds for trial in planned(session, arm, "standard", 1.0))
         assert 0.5 * told <= sum(count for _, count in asked) <= told
 
@@ -101,7 +101,7 @@ def test_as_many_questions_are_asked_as_was_planned(session: Session) -> None:
 def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(session: Session, tmp_path: Path) -> None:
     arm, file = parse_arm("few-shot", session.task), tmp_path / "search.jsonl"
     plain, _ = scored(lambda one: 0.1 * one.shots)
-    whole = choose_context(session, arm, DevScores(None, plain), "standard", 1e9)
+    whole = choose_context(session, arm, ContextScores(None, plain), "standard", 1e9)
     left = 5
 
     def dying(context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
@@ -112,13 +112,13 @@ def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(session: Session,
         return plain(context, rows)
 
     with pytest.raises(KeyboardInterrupt):
-        choose_context(session, arm, DevScores(file, dying), "standard", 1e9)
+        choose_context(session, arm, ContextScores(file, dying), "standard", 1e9)
     with file.open("ab") as cut:
         cut.write(b'{"context": {"pas')  # killed while it wrote
     ask, again = scored(lambda one: 0.1 * one.shots)
-    assert choose_context(session, arm, DevScores(file, ask), "standard", 1e9) == whole
+    assert choose_context(session, arm, ContextScores(file, ask), "standard", 1e9) == whole
     fresh, everything = scored(lambda one: 0.1 * one.shots)
-    choose_context(session, arm, DevScores(None, fresh), "standard", 1e9)
+    choose_context(session, arm, ContextScores(None, fresh), "standard", 1e9)
     assert sum(count for _, count in again) < sum(count for _, count in everything)
 
 

@@ -14,10 +14,11 @@ from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.curve import learning_curve
 from trimtab.arms.looks import DEV_QUESTIONS
+from trimtab.arms.lookups import LOOKUPS, choose_passages, find_right
 from trimtab.arms.made import Allowance, Made, Trained, beside_training, both_efforts
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.saved import SavedArm
-from trimtab.arms.search import LOOKUPS, MENUS, DevScores, choose_context, find_right
+from trimtab.arms.search import MENUS, ContextScores, choose_context
 from trimtab.arms.session import Session
 from trimtab.arms.weights import Search, train_weights
 from trimtab.base.grammar import is_trained, method_of
@@ -96,9 +97,9 @@ class ArmRunner:
     ) -> None:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
         self.reward_program = reward_program
-        self.scores = DevScores(searches, self._ask_on_dev)
+        self.scores = ContextScores(searches, self._ask_on_dev)
         lookups = searches.with_name(LOOKUPS) if searches else None
-        self.found = DevScores(lookups, self._look_up)
+        self.found = ContextScores(lookups, self._look_up)
 
     def run(
         self, arm: Arm, split: Split, folder: Path, allowance: Allowance, *, saved: SavedArm | None = None
@@ -130,8 +131,8 @@ class ArmRunner:
             self._index_seconds(context)  # made now, so that no trial is charged for it
             asked: ArmEffort | None = None
             if seconds > 0:
-                scores = self.found if is_trained(arm) else self.scores
-                context, asked = choose_context(self.session, arm, scores, level, seconds)
+                choose, scores = (choose_passages, self.found) if is_trained(arm) else (choose_context, self.scores)
+                context, asked = choose(self.session, arm, scores, level, seconds)
             menu, left = MENUS.get(level), seconds - (asked.seconds if asked else 0.0)
             search = Search(menu=menu, seconds=left) if menu and seconds > 0 else None
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)

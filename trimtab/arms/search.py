@@ -1,34 +1,27 @@
 """What an arm may try on dev and what was found there: ways of asking the base model, by successive halving over dev questions.
 
-Weights that are trained read what they are shown otherwise than the base does, so theirs is not chosen by its answers: they get the
-fewest passages that hold the answer nearly as often as any number does (decision 32).
-
 Source of the halving: Jamieson and Talwalkar 2016 (arXiv 1502.07943).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
-from trimtab.arms.contexts import Context, PromptBuilder, context_for, is_unknown
+from trimtab.arms.contexts import Context, context_for
 from trimtab.arms.session import Session
 from trimtab.arms.wordings import wordings
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.grammar import PARTS, is_trained, method_of
 from trimtab.base.records import Arm, Example
-from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Trial
+from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Stopped, Trial
 from trimtab.base.tables import Effort
 
 FIRST_ROWS = 30  # dev questions of the first rung; each next one doubles them
-SEARCHES, LOOKUPS = "search.jsonl", "lookups.jsonl"
-LOOKED_UP = (
-    4  # training rows, in dev questions at most, whose passages say how well a search finds: nothing is answered
-)
-LOOKUP_SECONDS = 0.02  # of one question; with a model that re-ranks about as long as answering takes
+SEARCHES = "search.jsonl"
 PASSAGE_WORDS = (60, 240)  # beside the usual size
 VECTOR_WEIGHTS = (0.25, 0.75)  # beside even ones
 
@@ -72,31 +65,15 @@ class TrialPlan:
 def planned(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """What an arm may try of its prompts, where asking one dev question takes `each` seconds."""
     context, menu = context_for(arm), MENUS.get(effort)
-    rows = len(_rows(session, arm, menu)) if menu else 0
+    rows = len(session.part("dev", menu.rows)) if menu else 0
     if menu is None or not rows:
         return ()
-    if is_trained(arm) and not session.task.base.reranker:
-        each = LOOKUP_SECONDS
     found = []
     for options in rounds(session, arm, context, menu):
         what, contexts = options(context)
-        asked = len(contexts) * rows if is_trained(arm) else _asked(len(contexts), rows)
+        asked = _asked(len(contexts), rows)
         found.append(TrialPlan(what=WORDS[what], count=len(contexts), seconds=each * asked))
     return tuple(found)
-
-
-def _rows(session: Session, arm: Arm, menu: Menu) -> tuple[Example, ...]:
-    """Dev questions to choose an arm's context by; where nothing is answered also training rows, of all those with an answer to be found.
-
-    No text holds a label of a closed set as its answer.
-    """
-    dev = session.part("dev", menu.rows)
-    if not is_trained(arm):
-        return dev
-    if session.task.task.kind == "classify":
-        return ()
-    rows = (*session.part("train", LOOKED_UP * menu.rows), *dev)
-    return tuple(row for row in rows if not is_unknown(row, session))
 
 
 def _asked(options: int, rows: int) -> int:
@@ -121,30 +98,26 @@ def _sizes(rows: int) -> list[int]:
 def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Callable[[Context], Options]]:
     """What is chosen one after the other for an arm's prompts, each with the rest as chosen before; nothing that its settings fix.
 
-    Trained weights learn to read whatever instruction and shots they are trained with, so these are the usual ones.
+    Nothing for weights that are trained, which read otherwise than the base does (`arms/lookups.py`).
     """
-    if not method_of(arm).uses_base:
+    if not method_of(arm).uses_base or is_trained(arm):
         return []
     found: list[Callable[[Context], Options]] = []
-    if not is_trained(arm):
-        splits, task = session.workspace.splits, session.task
-        own = wordings(task, session.workspace.labels, splits["train"], passages=arm.retrieves)
-        texts = tuple(dict.fromkeys((*own, *session.proposals.texts)))
-        if texts:
-            found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
+    splits, task = session.workspace.splits, session.task
+    own = wordings(task, session.workspace.labels, splits["train"], passages=arm.retrieves)
+    texts = tuple(dict.fromkeys((*own, *session.proposals.texts)))
+    if texts:
+        found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
-        if part.setting not in arm.settings and not (is_trained(arm) and part.setting == "shots"):
-            found.append(_numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
-    if context.passages:
-        found.append(_searches)
-        if session.task.base.reranker:
-            found.append(lambda now: ("rerank", (now, replace(now, rerank=0))))
-    if context.passages and context.shots and not is_trained(arm):
+        if part.setting not in arm.settings:
+            found.append(numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
+    found += ways_of_finding(session, context)
+    if context.passages and context.shots:
         found.append(lambda now: ("shot_passages", (now, replace(now, shot_passages=1))))
     return found
 
 
-def _numbers(setting: str, tried: Sequence[int], draws: int) -> Callable[[Context], Options]:
+def numbers(setting: str, tried: Sequence[int], draws: int = 1) -> Callable[[Context], Options]:
     """The numbers of a setting; of shots, each number in several draws."""
 
     def options(now: Context) -> Options:
@@ -157,6 +130,14 @@ def _numbers(setting: str, tried: Sequence[int], draws: int) -> Callable[[Contex
     return options
 
 
+def ways_of_finding(session: Session, context: Context) -> list[Callable[[Context], Options]]:
+    """How passages may be found, where any are: their size and the weights of the searches, their order."""
+    if not context.passages:
+        return []
+    ranked = [lambda now: ("rerank", (now, replace(now, rerank=0)))] if session.task.base.reranker else []
+    return [_searches, *ranked]
+
+
 def _searches(now: Context) -> Options:
     """Shorter and longer passages, and either search weighing more."""
     sizes = [replace(now, chunk_words=words) for words in PASSAGE_WORDS]
@@ -164,7 +145,7 @@ def _searches(now: Context) -> Options:
     return "search", (now, *(one for one in (*sizes, *weights) if one != now))
 
 
-class DevScores:
+class ContextScores:
     """What questions scored under each context: asked once in a study, kept in a file as it comes."""
 
     def __init__(
@@ -207,109 +188,84 @@ class DevScores:
         return each * sum(row.id not in self._scores.get(context, {}) for row in rows)
 
 
-def find_right(session: Session, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
-    """For each question 1 where its prompt shows a right passage, else 0, and the seconds that looking up took."""
-    _ = session.index_of(context.words)  # made once, whoever needs it first
-    began = time.perf_counter()
-    found = PromptBuilder(session, context).find_right(rows)
-    return {row.id: float(right) for row, right in zip(rows, found, strict=True)}, time.perf_counter() - began
+class Tried:
+    """The contexts that an arm tried, each paid for by what asking it took; `out_of_time` once one more did not fit."""
 
-
-def choose_context(
-    session: Session, arm: Arm, scores: DevScores, effort: Effort, seconds: float
-) -> tuple[Context, ArmEffort | None]:
-    """The way of asking that scores best on dev, the first of equals, and what was tried for it in at most `seconds`.
-
-    One thing after the other, each by successive halving; of an arm that is trained, whose `scores` are those of `find_right`, the
-    first that finds nearly as often as the best. A round that its time does not reach to the end chooses by the last rung
-    that is whole. Seconds are those that asking took, whichever arm asked first. No effort: there was nothing to try.
-    """
-    context, menu = context_for(arm), MENUS.get(effort)
-    rows = _rows(session, arm, menu) if menu else ()
-    if menu is None or not rows:
-        return context, None
-    search = _Search(session, scores, rows, seconds)
-    for options in rounds(session, arm, context, menu):
-        if search.out_of_time:
-            break
-        contexts = options(context)[1]
-        context = search.lightest(context, contexts) if is_trained(arm) else search.halve(context, contexts)
-    return (context, search.effort(context, found=is_trained(arm))) if search.tried else (context, None)
-
-
-class _Search:
-    """One arm's search: what it has tried, and what that took."""
-
-    def __init__(self, session: Session, scores: DevScores, rows: Sequence[Example], seconds: float) -> None:
-        self.scores, self.limit, self.rows, self.margin = scores, seconds, rows, session.task.target.margin
-        # a smaller draw is a part of a larger one, so that no question is asked twice
-        self.rungs = [session.part("dev", size) for size in _sizes(len(rows))]
-        self.tried: dict[Context, None] = {}
-        self.out_of_time = self.bettered = False
+    def __init__(self, scores: ContextScores, seconds: float) -> None:
+        self._scores, self._limit = scores, seconds
+        self._contexts: dict[Context, None] = {}
+        self.out_of_time = False
 
     @property
     def spent(self) -> float:
         """Seconds of everything tried."""
-        return sum(map(self.scores.seconds, self.tried))
+        return sum(map(self._scores.seconds, self._contexts))
 
-    def halve(self, now: Context, options: Sequence[Context]) -> Context:
-        """The best of the options; the present one stays in to the end, so that none takes its place on a few questions alone."""
-        alive, best, self.bettered = list(options), now, False
-        for rows in self.rungs:
-            means: dict[Context, float] = {}
-            for option in alive:
-                if self.tried and self.spent + self.scores.more(option, now, rows) > self.limit:
-                    self.out_of_time = True
-                    return best
-                self.tried[option] = None
-                means[option] = mean(self.scores.of(option, rows))
-            best = max(alive, key=lambda option: means[option])
-            self.bettered = best != now
-            ranked = sorted(alive, key=lambda option: -means[option])
-            kept = {*ranked[: max(1, len(alive) // 2)], now}
-            alive = [option for option in alive if option in kept]
-            if len(alive) == 1:
-                break
-        return best
+    def ask(self, context: Context, like: Context, rows: Sequence[Example]) -> list[float] | None:
+        """The score of each row, foretold where need be to take as long as under `like`; None where that is too long."""
+        if self._contexts and self.spent + self._scores.more(context, like, rows) > self._limit:
+            self.out_of_time = True
+            return None
+        self._contexts[context] = None
+        return self._scores.of(context, rows)
 
-    def lightest(self, now: Context, options: Sequence[Context]) -> Context:
-        """Of what finds at most the task's margin less often than the best, what shows the fewest passages, and then the present one.
+    def effort(
+        self, chosen: Context, trial: Callable[[Context, float], Mapping[str, Any]], *, improving: bool = False
+    ) -> ArmEffort | None:
+        """The record of it, None where nothing was tried; `trial`: what is told of a context and its mean score."""
+        trials = []
+        for context in self._contexts:
+            known = self._scores.known(context)
+            told = {"dev_loss": None, "dev_metric": None, **trial(context, mean(known.values()))}
+            seconds = self._scores.seconds(context)
+            trials.append(Trial(rows=len(known), seconds=seconds, kept=context == chosen, **told))
+        stopped: Stopped = "budget" if self.out_of_time else "no trial was better"
+        found = ArmEffort(seconds=self.spent, trials=tuple(trials), stopped=stopped, improving=improving)
+        return found if trials else None
 
-        Over the rows to which any of them shows a right passage; where these are few, nothing is known and the present one stays.
-        """
-        scores: dict[Context, list[float]] = {}
-        for option in options:
-            if self.tried and self.spent + self.scores.more(option, now, self.rows) > self.limit:
-                self.out_of_time = True
-                return now
-            self.tried[option] = None
-            scores[option] = self.scores.of(option, self.rows)
-        known = sum(map(max, zip(*scores.values(), strict=True)))
-        if known < FIRST_ROWS:
-            return now
-        means = {option: sum(found) / known for option, found in scores.items()}
-        enough = [option for option in options if means[option] >= max(means.values()) - self.margin - 1e-9]
-        return min(enough, key=lambda option: (option.passages, option != now, -means[option]))
 
-    def effort(self, chosen: Context, *, found: bool) -> ArmEffort:
-        """The record of it; `found`: scores are those of `find_right`."""
-        means = {option: mean(self.scores.known(option).values()) for option in self.tried}
-        own = {} if found else {"instruction": OWN_INSTRUCTION}
-        trials = [
-            Trial(
-                what={**({} if option.instruction else own), **option.chosen()},
-                dev_loss=None,
-                dev_metric=None if found else means[option],
-                found=means[option] if found else None,
-                rows=len(self.scores.known(option)),
-                seconds=self.scores.seconds(option),
-                kept=option == chosen,
-            )
-            for option in self.tried
-        ]
-        return ArmEffort(
-            seconds=self.spent,
-            trials=tuple(trials),
-            stopped="budget" if self.out_of_time else "no trial was better",
-            improving=self.out_of_time and self.bettered,
-        )
+def choose_context(
+    session: Session, arm: Arm, scores: ContextScores, effort: Effort, seconds: float
+) -> tuple[Context, ArmEffort | None]:
+    """The way of asking that scores best on dev, the first of equals, and what was tried for it in at most `seconds`.
+
+    One thing after the other, each by successive halving. A round that its time does not reach to the end chooses by the last rung
+    that is whole. Seconds are those that asking took, whichever arm asked first. No effort: there was nothing to try.
+    """
+    context, menu = context_for(arm), MENUS.get(effort)
+    rows = session.part("dev", menu.rows) if menu else ()
+    if menu is None or not rows:
+        return context, None
+    # a smaller draw is a part of a larger one, so that no question is asked twice
+    tried, rungs, bettered = Tried(scores, seconds), [session.part("dev", size) for size in _sizes(len(rows))], False
+    for options in rounds(session, arm, context, menu):
+        if tried.out_of_time:
+            break
+        former = context
+        context = _halved(tried, rungs, context, options(context)[1])
+        bettered = context != former
+    return context, tried.effort(context, _trial, improving=tried.out_of_time and bettered)
+
+
+def _halved(tried: Tried, rungs: Sequence[Sequence[Example]], now: Context, options: Sequence[Context]) -> Context:
+    """The best of the options; the present one stays in to the end, so that none takes its place on a few questions alone."""
+    alive, best = list(options), now
+    for rows in rungs:
+        means: dict[Context, float] = {}
+        for option in alive:
+            scores = tried.ask(option, now, rows)
+            if scores is None:
+                return best
+            means[option] = mean(scores)
+        best = max(alive, key=lambda option: means[option])
+        ranked = sorted(alive, key=lambda option: -means[option])
+        kept = {*ranked[: max(1, len(alive) // 2)], now}
+        alive = [option for option in alive if option in kept]
+        if len(alive) == 1:
+            break
+    return best
+
+
+def _trial(context: Context, score: float) -> Mapping[str, Any]:
+    what = {**context.chosen(), **({} if context.instruction else {"instruction": OWN_INSTRUCTION})}
+    return {"what": what, "dev_metric": score}

@@ -15,6 +15,7 @@ from trimtab.arms.calibration import questions_weighed
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.ladder import LONGER, LOOKS, mixes
 from trimtab.arms.looks import chooses, questions_asked
+from trimtab.arms.lookups import planned_lookups
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.recipe import IMITATING, Recipe, Stage, recipe_for
@@ -131,12 +132,13 @@ class _Timing:
         if is_trained(arm) and HEAD not in arm.stages:
             rate = rate.answering(self._answer_tokens())
         tests, dev = len(splits["test"]), len(splits["dev"])
+        tried = planned_lookups if is_trained(arm) else planned
         setup = 0.0 if context.passages and self._index_is_charged else self._setup(context)
         self._index_is_charged |= context.passages > 0
         plan = ArmPlan(
             arm=arm.name,
             answer_seconds=setup + rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
-            trials=(*planned(session, arm, session.task.study.effort, rate.many), *self._of_weighing(arm, rate.many)),
+            trials=(*tried(session, arm, session.task.study.effort, rate.many), *self._of_weighing(arm, rate.many)),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
         )
