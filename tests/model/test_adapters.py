@@ -66,8 +66,7 @@ def train_a_little(base):
     objective, optimizer = Supervised(random_rows(6), batch=6, seed=0), Optimizer(trainable(base.model))
     for step in range(3):
         for batch in objective.batches(step):
-            objective.loss(base, batch).value.backward()
-            optimizer.collect()
+            optimizer.collect(optimizer.gradients(objective.loss(base, batch).value))
         optimizer.step(2e-2)
 
 

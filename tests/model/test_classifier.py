@@ -44,8 +44,7 @@ def trained(family, method, folder, dtype=torch.float32):
     optimizer = Optimizer(objective.parameters(base))
     for step in range(3):
         for batch in objective.batches(step):
-            objective.loss(base, batch).value.backward()
-            optimizer.collect()
+            optimizer.collect(optimizer.gradients(objective.loss(base, batch).value))
         optimizer.step(2e-2)
     save_head(base, head, folder)
     return base, head

@@ -52,9 +52,8 @@ def train_a_little(base, rate=2e-2, steps=3):
         losses.append(0.0)
         for batch in objective.batches(step):
             loss = objective.loss(base, batch).value
-            loss.backward()
             losses[-1] += float(loss.detach())
-            optimizer.collect()
+            optimizer.collect(optimizer.gradients(loss))
         optimizer.step(rate)
     return losses
 

@@ -28,8 +28,7 @@ def run_ours(base, rows, steps=STEPS):
         loss = 0.0
         for batch in objective.batches(step):
             part = objective.loss(base, batch).value
-            part.backward()
-            optimizer.collect()
+            optimizer.collect(optimizer.gradients(part))
             loss += float(part.detach())
         moved_by |= {name for name, master in optimizer.masters.items() if master.grad.abs().sum() > 0}
         figures.append((loss, optimizer.clip_gradients()))
@@ -209,8 +208,7 @@ def test_a_tiny_learning_rate_moves_bfloat16_weights_through_their_masters():
     origin = {name: value.clone() for name, value in masters.items()}
     for _ in range(3):
         for batch in objective.batches(0):
-            objective.loss(base, batch).value.backward()
-            optimizer.collect()
+            optimizer.collect(optimizer.gradients(objective.loss(base, batch).value))
         optimizer.step(1e-6)
     name = "model.layers.0.mlp.up_proj.weight"
     assert all(value.dtype == torch.bfloat16 for value in trainable(base.model).values())

@@ -49,7 +49,7 @@ def test_stopped_and_gone_on_with_is_never_stopped(method, tmp_path):
 def test_memory_counts_what_changed_layers_and_virtual_tokens_keep():
     """Against the same moving numbers: the outputs that DoRA keeps, and the copies behind virtual tokens."""
     tokens = 1 << 20
-    foretold = {name: memory_mb(prepared(name), micro_tokens=tokens) for name in ("lora", *METHODS)}
+    foretold = {name: memory_mb(prepared(name), pass_tokens=tokens) for name in ("lora", *METHODS)}
     assert foretold["dora"] > 1.1 * foretold["lora"]
     assert foretold["bitfit"] < foretold["lora"] < foretold["pissa"]
     assert foretold["prefix"] > foretold["bitfit"]

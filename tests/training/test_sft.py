@@ -113,4 +113,4 @@ def test_memory_grows_with_what_moves_and_with_the_pass():
     frozen = memory_mb(base)
     add_lora(base, 2, 4.0, seed=0)
     assert memory_mb(base) > frozen
-    assert memory_mb(base, micro_tokens=4096) > memory_mb(base, micro_tokens=2048)
+    assert memory_mb(base, pass_tokens=4096) > memory_mb(base, pass_tokens=2048)

@@ -34,6 +34,7 @@ from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.model.frozen import first_moving
 from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.frozen import frozen_bytes
+from trimtab.training.lanes import lanes
 from trimtab.training.predict import TrainingRate, answering_mb, measure_rate, memory_mb
 from trimtab.training.rl import GROUP
 from trimtab.training.sft import document_rows
@@ -326,8 +327,8 @@ class _Timing:
     def _training_mb(self, made: Recipe, speed: TrainingRate, kept: int) -> float:
         """Memory of training: passes are as timed where examples are imitated, elsewhere as large as they may be."""
         imitates = all(stage.name in IMITATING for stage in made.stages)
-        tokens = speed.pass_tokens if imitates else max(MICRO_TOKENS, speed.pass_tokens)
-        return memory_mb(self.session.base, micro_tokens=tokens, kept=kept)
+        tokens = speed.pass_tokens if imitates else max(MICRO_TOKENS * lanes(), speed.pass_tokens)
+        return memory_mb(self.session.base, pass_tokens=tokens, kept=kept)
 
     def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, TrainingRate, bool]:
         """Tokens of a training row, how fast steps go, and whether that was timed."""
@@ -340,7 +341,7 @@ class _Timing:
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method], True
         seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
         speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
-        return self._tokens(context) + self._answer_tokens(), replace(speed, pass_tokens=MICRO_TOKENS), False
+        return self._tokens(context) + self._answer_tokens(), replace(speed, pass_tokens=MICRO_TOKENS * lanes()), False
 
     def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: _Rate) -> float:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""

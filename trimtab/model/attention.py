@@ -87,7 +87,8 @@ class _CausalProducts(torch.autograd.Function):
     """Causal attention of the last Q of T positions as plain matrix products; query heads that share a key head are rows of one product.
 
     On CPU the products of the upper half, computed in vain, cost less than what the flash kernel loses against the rate
-    of a product, most of all in its backward pass. The weights `[K, G, Q, T]` are kept, hence the limit on the length.
+    of a product, most of all in its backward pass. The weights `[K, G, Q, T]` are kept, hence the limit on the length. The softmax and
+    its gradient add up in float32 whatever the type they read and write, so nothing is converted on the way.
     """
 
     @staticmethod
@@ -95,9 +96,10 @@ class _CausalProducts(torch.autograd.Function):
         queries, size = query_HQD.shape[1:]
         shared, keys = key_KTD.shape[:2]
         query_KRD = query_HQD.reshape(shared, -1, size)
-        scores_KGQT = (query_KRD @ key_KTD.transpose(1, 2)).view(shared, -1, queries, keys).float().mul_(scale)
-        scores_KGQT.masked_fill_(~visible(queries, keys, None, query_HQD.device), float("-inf"))
-        weights_KRT = scores_KGQT.softmax(-1).to(value_KTD.dtype).view(shared, -1, keys)
+        hidden_QT = torch.zeros(queries, keys, dtype=key_KTD.dtype)
+        hidden_QT.masked_fill_(~visible(queries, keys, None, key_KTD.device), float("-inf"))
+        hidden_KRT = hidden_QT.repeat(query_KRD.shape[1] // queries, 1).expand(shared, -1, -1)
+        weights_KRT = torch.baddbmm(hidden_KRT, query_KRD, key_KTD.transpose(1, 2), alpha=scale).softmax(-1)
         ctx.save_for_backward(query_KRD, key_KTD, value_KTD, weights_KRT)
         ctx.scale = scale
         return (weights_KRT @ value_KTD).view(query_HQD.shape)
@@ -107,11 +109,10 @@ class _CausalProducts(torch.autograd.Function):
         query_KRD, key_KTD, value_KTD, weights_KRT = ctx.saved_tensors
         grad_KRD = grads[0].reshape(query_KRD.shape)
         grad_value_KTD = weights_KRT.transpose(1, 2) @ grad_KRD
-        grad_weights_KRT = (grad_KRD @ value_KTD.transpose(1, 2)).float()
-        inner_KR1 = (grad_weights_KRT * weights_KRT).sum(-1, keepdim=True)
-        grad_scores_KRT = grad_weights_KRT.sub_(inner_KR1).mul_(weights_KRT).mul_(ctx.scale).to(key_KTD.dtype)
-        grad_query_HQD = (grad_scores_KRT @ key_KTD).view(grads[0].shape)
-        return grad_query_HQD, grad_scores_KRT.transpose(1, 2) @ query_KRD, grad_value_KTD, None
+        grad_weights_KRT = grad_KRD @ value_KTD.transpose(1, 2)
+        grad_scores_KRT = torch._softmax_backward_data(grad_weights_KRT, weights_KRT, -1, weights_KRT.dtype)
+        grad_query_HQD = (grad_scores_KRT @ key_KTD).mul_(ctx.scale).view(grads[0].shape)
+        return grad_query_HQD, (grad_scores_KRT.transpose(1, 2) @ query_KRD).mul_(ctx.scale), grad_value_KTD, None
 
 
 def masked(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tensor, rule: Rule) -> Tensor:

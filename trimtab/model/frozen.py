@@ -5,8 +5,10 @@ Shapes: N tokens of the flat row, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,20 +44,16 @@ def entering(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout:
 
     None for an architecture whose layers hand on more than that.
     """
-    found: list[Any] = []
 
-    def keep(_: Any, __: Any, out: Any) -> None:
-        found.append(out)
-        raise _ReachedError
+    def reached(*args: Any, **kwargs: Any) -> Any:
+        raise _ReachedError(last(*args, **kwargs))
 
-    handle = base.model.base_model.layers[layer - 1].register_forward_hook(keep)
+    last = base.model.base_model.layers[layer - 1]
     try:
-        base.hidden(ids_N, positions_N, layout)
-    except _ReachedError:
-        pass
-    finally:
-        handle.remove()
-    out, shape = found[0], (1, len(ids_N), base.model.config.hidden_size)
+        _with_forwards(base, {layer - 1: reached}).hidden(ids_N, positions_N, layout)
+    except _ReachedError as end:
+        out = end.args[0]
+    shape = (1, len(ids_N), base.model.config.hidden_size)
     return out[0] if isinstance(out, Tensor) and out.shape == shape else None
 
 
@@ -63,26 +61,33 @@ def hidden_above(
     base: Base, layer: int, inputs_ND: Tensor, ids_N: Tensor, positions_N: Tensor, layout: Layout
 ) -> Tensor:
     """Last hidden states `hidden_ND` of a flat row whose pass begins at a layer, with what `entering` gave for its tokens."""
-    with _in_place_of(base.model.base_model.layers[:layer], inputs_ND[None]):
-        return base.hidden(ids_N, positions_N, layout)
+    given = partial(_given, inputs_ND[None])
+    return _with_forwards(base, dict.fromkeys(range(layer), given)).hidden(ids_N, positions_N, layout)
 
 
 class _ReachedError(Exception):
-    """The layer was reached, and the pass may end."""
+    """The layer was reached, and the pass may end; what it put out."""
 
 
-@contextmanager
-def _in_place_of(layers: Iterable[nn.Module], out: Tensor) -> Iterator[None]:
-    """Inside, these layers compute nothing and put out what is given."""
+def _given(out: Tensor, *_: Any, **__: Any) -> Tensor:
+    return out
 
-    def given(*_: Any, **__: Any) -> Tensor:
-        return out
 
-    replaced = list(layers)
-    try:
-        for layer in replaced:
-            layer.forward = given
-        yield
-    finally:
-        for layer in replaced:
-            layer.__dict__.pop("forward", None)
+def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Base:
+    """The same model, weights and all, in which some layers, by number, compute something else; other passes do not see it."""
+    layers = list(base.model.base_model.layers)
+    for number, forward in forwards.items():
+        layers[number] = copy.copy(layers[number])
+        layers[number].forward = forward
+    model = _beside(base.model)
+    inner = _beside(model.base_model)
+    inner._modules["layers"] = nn.ModuleList(layers)
+    model._modules[model.base_model_prefix] = inner
+    return replace(base, model=model)
+
+
+def _beside(module: Any) -> Any:
+    """A module that holds the same parts, of which some may be replaced."""
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_object
+from trimtab.base.machine import keep_freed_memory
 from trimtab.base.visible import said, visible
 from trimtab.model.attention import ATTENTION, Layout, Segments
 from trimtab.model.folder import AGAIN, Weights, inside, require_possible, weights_in
@@ -96,6 +97,7 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     Raises MissingError where there is no model, InputError for weights that are incomplete, damaged or lie elsewhere, and for an
     architecture that flat rows cannot run.
     """
+    keep_freed_memory()
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     raw = raw_config(folder)
     weights = weights_in(folder)

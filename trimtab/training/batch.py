@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trimtab.base.records import Encoded
 from trimtab.model.attention import Segments
+from trimtab.training.lanes import GAIN, lanes
 from trimtab.training.tree import LEAST_SHARED, Tree, end_to_end, shared_tokens, tree_of
 
 # Tokens of one forward and backward pass: bounds memory, changes nothing else.
@@ -143,10 +144,24 @@ def step_parts(rows: Sequence[Row], *, batch: int, step: int, seed: int) -> list
 
 
 def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool = True) -> list[list[tuple[Row, ...]]]:
-    """Split the rows of one step so that none of the parts exceeds `tokens`, unless a single unit does.
+    """Split the rows of one step so that none of the parts exceeds `tokens`, unless a single unit does; as even ones as there are lanes.
 
     What rows begin with in common counts once where it is `shared`. The rows of a unit (a pair, a group) stand in one part, next to each other and in their order.
     """
+    parts = _filled(units, tokens, shared=shared)
+    beside = lanes()
+    if beside == 1:
+        return parts
+    even = _even(units, -(-len(parts) // beside) * beside, shared=shared)
+    lengths = [_part_tokens(part, shared=shared) for part in parts]
+    longest = max((_part_tokens(part, shared=shared) for part in even), default=0)
+    # rows that share much are read faster together, by all threads
+    faster = len(even) * longest * GAIN <= sum(lengths)
+    return even if faster and longest <= max([tokens, *lengths]) else parts
+
+
+def _filled(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool) -> list[list[tuple[Row, ...]]]:
+    """As few parts as there may be, the shortest rows first."""
     parts: list[list[tuple[Row, ...]]] = []
     room = 0
     for unit in sorted(units, key=_tokens):
@@ -157,6 +172,19 @@ def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool
         parts[-1].append(unit)
         room -= new
     return parts
+
+
+def _even(units: Sequence[tuple[Row, ...]], count: int, *, shared: bool) -> list[list[tuple[Row, ...]]]:
+    """So many parts, fewer where there are fewer units: each unit, the longest first, goes where the part stays shortest."""
+    parts: list[list[tuple[Row, ...]]] = [[] for _ in range(min(count, len(units)))]
+    for unit in sorted(units, key=_tokens, reverse=True):
+        min(parts, key=lambda part: _part_tokens([*part, unit], shared=shared)).append(unit)
+    return [part for part in parts if part]  # rows that another holds already lengthen nothing
+
+
+def _part_tokens(part: Sequence[tuple[Row, ...]], *, shared: bool) -> int:
+    """Tokens that are read of a part."""
+    return sum(map(_tokens, part)) - (sum(_shared(part[0][0], unit[0]) for unit in part[1:]) if shared else 0)
 
 
 def _tokens(unit: tuple[Row, ...]) -> int:

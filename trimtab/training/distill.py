@@ -27,6 +27,7 @@ from trimtab.training.batch import (
     steps_per_epoch,
 )
 from trimtab.training.frozen import MOST_BYTES, FrozenLayers
+from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import Loss, divergence_from, head_log_softmax, scored_hidden
 
 IMPOSSIBLE = -1e4  # the log-probability of a token that the teacher's head lacks: finite, so that 0 times it is 0
@@ -126,9 +127,13 @@ def answer_states(teacher: Base, answers: Sequence[Encoded]) -> list[Tensor]:
     units = [(Row(encoded=answer),) for answer in answers]
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: dict[int, Tensor] = {}
-    for part in micro_batches(units, MICRO_TOKENS):
+    parts = micro_batches(units, MICRO_TOKENS)
+
+    def read(part: Sequence[tuple[Row, ...]]) -> tuple[Tensor, ...]:
         batch = pack([row for unit in part for row in unit])
         states_ME = scored_hidden(teacher, batch).cpu()
-        each = torch.split(states_ME, torch.bincount(batch.row_M, minlength=batch.rows).tolist())
+        return torch.split(states_ME, torch.bincount(batch.row_M, minlength=batch.rows).tolist())
+
+    for part, each in zip(parts, in_lanes(read, parts), strict=True):
         found |= {number_of[id(unit)]: states for unit, states in zip(part, each, strict=True)}
     return [found[number] for number in range(len(units))]

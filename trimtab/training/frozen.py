@@ -6,6 +6,7 @@ Shapes: N tokens of the flat row, D hidden size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any
 
 import torch
@@ -43,19 +44,18 @@ class FrozenLayers:
         self._passes: Sequence[Sequence[Row]] = ()
         self._pass_of: dict[tuple[int, ...], int] = {}
         self._kept: dict[tuple[int, ...], tuple[Tensor, ...]] = {}  # on CPU, by the runs of its pass's tree
+        self._reading = Lock()  # passes run side by side
 
     def hidden(self, base: Base, batch: Batch) -> Tensor:
         """Last hidden states `hidden_ND` of a batch; it is read from the beginning where one of its rows is not known."""
         device = base.device
         flat = batch.ids_N.to(device), batch.positions_N.to(device), batch.layout
-        first = self._begin(base)
-        rows = [batch.tree.row(path) for path in batch.tree.paths] if first else []
-        if not rows or not all(ids in self._pass_of for ids in rows):
+        with self._reading:
+            first = self._begin(base)
+            rows = [batch.tree.row(path) for path in batch.tree.paths] if first else []
+            known = bool(rows) and all(ids in self._pass_of for ids in rows) and self._have(base, first, rows)
+        if not known:
             return base.hidden(*flat)
-        for ids in rows:
-            if ids not in self._kept and not self._read(base, first, self._pass_of[ids]):
-                self._pass_of.clear()
-                return base.hidden(*flat)
         return hidden_above(base, first, self._laid_out(rows, batch).to(device), *flat)
 
     def _begin(self, base: Base) -> int:
@@ -72,6 +72,14 @@ class FrozenLayers:
             if not frozen_bytes(base, sum(map(len, self._pass_of))):
                 self._pass_of.clear()
         return first
+
+    def _have(self, base: Base, first: int, rows: Sequence[tuple[int, ...]]) -> bool:
+        """Keep what is not kept yet for these rows; False where that cannot be had."""
+        for ids in rows:
+            if ids not in self._kept and not self._read(base, first, self._pass_of[ids]):
+                self._pass_of.clear()
+                return False
+        return True
 
     def _read(self, base: Base, first: int, number: int) -> bool:
         """Keep what enters the first trained layer for the rows of a pass; False where that cannot be had."""

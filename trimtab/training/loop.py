@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from trimtab.model.load import Base
 from trimtab.training import checkpoint as checkpoints
 from trimtab.training.batch import Batch
 from trimtab.training.checkpoint import Checkpoint
+from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import ADVICE, Evaluation, Health, Reading, best_of, health, should_stop
 from trimtab.training.optim import Optimizer, Schedule, learning_rate_at
@@ -203,12 +205,15 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     where = f"step {state.step + 1} of {steps}"
     with memory_told(job.base, where, state.saved):
         batches = job.objective.batches(state.step)
-    for batch in batches:
+
+    def passed(batch: AnyBatch) -> tuple[Loss, tuple[Tensor | None, ...]]:
         with memory_told(job.base, where, state.saved, tokens=len(batch.ids_N)):
             part = job.objective.loss(job.base, batch)
-            part.value.backward()  # type: ignore[no-untyped-call]
-            optimizer.collect()
-        loss += float(part.value.detach())
+            return part.detached(), optimizer.gradients(part.value)
+
+    for batch, (part, gradients) in zip(batches, in_lanes(passed, batches), strict=True):
+        optimizer.collect(gradients)
+        loss += float(part.value)
         _add(figures, part)
         state.tokens += batch.row_tokens
     norm = optimizer.clip_gradients()
@@ -236,7 +241,7 @@ def held_out(base: Base, objective: Objective[Any]) -> Evaluation:
         for step in range(objective.steps_per_epoch):
             batches = objective.batches(step)
             trained = sum(batch.trained_tokens for batch in batches)
-            parts = [objective.loss(base, batch) for batch in batches]
+            parts = list(in_lanes(partial(objective.loss, base), batches))
             total += trained * sum(float(part.value) for part in parts)
             tokens += trained
             for batch, part in zip(batches, parts, strict=True):

@@ -6,7 +6,7 @@ Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, D 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,10 @@ class Loss:
     value: Tensor
     figures: Mapping[str, Tensor | float] = field(default_factory=dict)
     parts_M: Tensor | None = None
+
+    def detached(self) -> Loss:
+        """The same without the way back, which holds what its pass kept."""
+        return replace(self, value=self.value.detach())
 
     def by_row(self, batch: Batch) -> list[float]:
         """What each row of the batch adds to it; nothing where the objective does not tell."""

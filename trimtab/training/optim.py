@@ -6,7 +6,7 @@ Source: Loshchilov & Hutter 2019 (arXiv 1711.05101).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -57,14 +57,15 @@ class Optimizer:
             list(self.masters.values()), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay, foreach=True
         )
 
-    def collect(self) -> None:
+    def gradients(self, loss: Tensor) -> tuple[Tensor | None, ...]:
+        """Those of a micro-batch's loss, by parameter, None where it does not depend on one. Any thread may call this."""
+        return torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+
+    def collect(self, gradients: Sequence[Tensor | None]) -> None:
         """Add the gradients of a micro-batch to the masters', in float32."""
-        for name, value in self.parameters.items():
-            master = self.masters[name]
-            if master is not value and value.grad is not None:
-                grad = value.grad.float()
-                master.grad = grad if master.grad is None else master.grad.add_(grad)
-                value.grad = None
+        for master, given in zip(self.masters.values(), gradients, strict=True):
+            if given is not None:
+                master.grad = given.float() if master.grad is None else master.grad.add_(given)
 
     def clip_gradients(self) -> float:
         """Bound the norm of all gradients together; their norm before that."""

@@ -16,7 +16,8 @@ from trimtab.model.adapters import trainable
 from trimtab.model.frozen import first_moving
 from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_tokens
-from trimtab.training.batch import MICRO_TOKENS, Row
+from trimtab.training.batch import MICRO_TOKENS, Batch, Row
+from trimtab.training.lanes import in_lanes, lanes
 from trimtab.training.optim import Optimizer
 from trimtab.training.sft import Supervised
 
@@ -28,7 +29,7 @@ class TrainingRate:
     """Measured speed of forward and backward passes, tokens (prompt and answer) a second.
 
     `frozen_seconds`: what the frozen layers take for a token beyond that, once where what they put out is kept, else in every epoch.
-    `pass_tokens`: tokens of the largest pass, what rows share counted once.
+    `pass_tokens`: tokens of the largest passes that run side by side, what rows share counted once.
     """
 
     tokens_per_second: float
@@ -61,19 +62,22 @@ def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2
 
 def _measured(base: Base, objective: Supervised, stepping: float, seconds: float) -> TrainingRate:
     """How fast an objective's steps go, `stepping` seconds of the optimizer in each; what it keeps is read in the first epoch."""
-    cold = objective.steps_per_epoch if objective.frozen else 1
+    cold, moving = objective.steps_per_epoch if objective.frozen else 1, list(trainable(base.model).values())
+
+    def passed(batch: Batch) -> None:
+        torch.autograd.grad(objective.loss(base, batch).value, moving, allow_unused=True)
+
     tokens, largest, step, began = 0, 0, 0, time.perf_counter()
     while step <= cold or time.perf_counter() - began < seconds:
         if step == cold:
             tokens, began = 0, time.perf_counter()
-        for batch in objective.batches(step):
-            objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
-            tokens += batch.row_tokens
-            largest = max(largest, len(batch.ids_N))
+        batches = objective.batches(step)
+        for _ in in_lanes(passed, batches):
+            pass
+        tokens += sum(batch.row_tokens for batch in batches)
+        largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-lanes() :]))
         step += 1
     taken = time.perf_counter() - began + (step - cold) * stepping
-    for parameter in trainable(base.model).values():
-        parameter.grad = None
     return TrainingRate(tokens_per_second=tokens / taken, pass_tokens=largest)
 
 
@@ -88,18 +92,17 @@ def _stepping_seconds(base: Base) -> float:
             break
     optimizer = Optimizer(sample)
     for _ in range(2):  # the first makes the moments
-        for parameter in sample.values():
-            parameter.grad = torch.ones_like(parameter)
+        gradients = [torch.ones_like(parameter) for parameter in sample.values()]
         began = time.perf_counter()
-        optimizer.collect()
+        optimizer.collect(gradients)
         optimizer.clip_gradients()
         optimizer.step(0.0)
         taken = time.perf_counter() - began
     return taken * sum(parameter.numel() for parameter in moving.values()) / max(counted, 1)
 
 
-def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS, kept: int = 0) -> float:
-    """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and one pass's activations.
+def memory_mb(base: Base, *, pass_tokens: int = MICRO_TOKENS, kept: int = 0) -> float:
+    """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and the activations of `pass_tokens`.
 
     `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
     the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass; what
@@ -111,7 +114,7 @@ def memory_mb(base: Base, *, micro_tokens: int = MICRO_TOKENS, kept: int = 0) ->
     width = 10 * config.hidden_size + 5 * getattr(config, "intermediate_size", 4 * config.hidden_size)
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     width += 4 * config.hidden_size if virtual else 0
-    tokens = micro_tokens + virtual
+    tokens = pass_tokens + virtual
     changed = sum(layer.kept(tokens) for layer in adapted_layers(base.model).values())
     layers = config.num_hidden_layers - first_moving(base.model)
     activations = (tokens * layers * width + changed) * size

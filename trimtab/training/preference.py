@@ -23,6 +23,7 @@ from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
 from trimtab.training.frozen import FrozenLayers
+from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 
 BETA = 0.1  # how closely the reference is kept to, by DPO, IPO and KTO; the weight of the odds in ORPO
@@ -266,10 +267,16 @@ def sums(
     units = _units(answers)
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: list[tuple[float, ...]] = [()] * len(units)
-    for part in micro_batches(units, MICRO_TOKENS):
+    parts = micro_batches(units, MICRO_TOKENS)
+
+    def by_row(part: Sequence[tuple[Row, ...]]) -> list[float]:
         batch = pack([row for unit in part for row in unit])
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch, frozen), batch.labels_M)
-        of_row = iter(sums_by_row(log_p_M, batch).tolist())
+        values: list[float] = sums_by_row(log_p_M, batch).tolist()
+        return values
+
+    for part, values in zip(parts, in_lanes(by_row, parts), strict=True):
+        of_row = iter(values)
         for unit in part:
             found[number_of[id(unit)]] = tuple(next(of_row) for _ in unit)
     return found

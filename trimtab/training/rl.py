@@ -20,6 +20,7 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.optim import copied, put_back
 
@@ -138,9 +139,9 @@ class Reinforced:
         packed = [pack([Row(encoded=one.encoded) for one in part]) for part in parts]
         drawn = [torch.tensor([value for one in part for value in one.log_p]) for part in parts]
         with torch.no_grad():
-            values = [self._values(batch) for batch in packed]
+            values = list(in_lanes(self._values, packed))
             with self._at_the_start():
-                references = [self._log_p(batch) for batch in packed]
+                references = list(in_lanes(self._log_p, packed))
         apart = [one - reference for one, reference in zip(drawn, references, strict=True)]
         rewards_PG = torch.tensor([[one.reward for one in group] for group in groups])
         if self.loss_name == "ppo":

@@ -25,6 +25,7 @@ from trimtab.training.batch import (
     steps_per_epoch,
 )
 from trimtab.training.frozen import FrozenLayers
+from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import (
     Loss,
     label_log_probabilities,
@@ -68,13 +69,16 @@ class Supervised:
 @torch.no_grad()
 def row_losses(base: Base, rows: Sequence[Row]) -> list[float]:
     """What each row's trained tokens cost, summed over the row whatever its weight, in nats."""
-    nats: dict[int, float] = {}
-    for part in micro_batches([(replace(row, weight=1.0),) for row in rows], MICRO_TOKENS):
+    parts = micro_batches([(replace(row, weight=1.0),) for row in rows], MICRO_TOKENS)
+
+    def nats(part: Sequence[tuple[Row, ...]]) -> dict[int, float]:
         units = [row for unit in part for row in unit]
         batch = pack(units)
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
-        nats |= zip(map(_ids, units), (-sums_by_row(log_p_M, batch)).tolist(), strict=True)
-    return [nats[_ids(row)] for row in rows]
+        return dict(zip(map(_ids, units), (-sums_by_row(log_p_M, batch)).tolist(), strict=True))
+
+    found = {number: value for each in in_lanes(nats, parts) for number, value in each.items()}
+    return [found[_ids(row)] for row in rows]
 
 
 def _ids(row: Row) -> int:

@@ -1,0 +1,59 @@
+"""The passes of a step side by side: each on its own share of the cores, so that no thread waits for another one at a barrier.
+
+A product shared among threads ends when the last of them has done its part; where another program runs on one core, all wait for it,
+hundreds of times a layer. Passes do not wait for each other but at the end of a step, and small operations, which several threads
+hardly make faster, run at once (decision 50).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+MOST = 4  # lanes: each holds the activations of a pass
+GAIN = 0.85  # seconds of a pass in its lane and of the same on all cores, times lanes
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+
+def lanes() -> int:
+    """How many passes run side by side: one a thread up to MOST, and one on a GPU."""
+    return 1 if torch.cuda.is_available() else min(MOST, torch.get_num_threads())
+
+
+def in_lanes(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
+    """What `work` makes of each item, in their order; one that is left over, or alone, has all threads.
+
+    Gradients are made inside where they are made outside. When one fails, those under way end first.
+    """
+    count, threads, graded = lanes(), torch.get_num_threads(), torch.is_grad_enabled()
+    beside = [] if count == 1 or len(items) == 1 else items[: len(items) - (len(items) % count == 1)]
+
+    def in_lane(item: Item) -> Found:
+        torch.set_num_threads(max(1, threads // count))  # of this thread; torch keeps the last number for new ones
+        with torch.set_grad_enabled(graded):
+            return work(item)
+
+    running: deque[Future[Found]] = deque()
+    try:
+        running += [_pool(count).submit(in_lane, item) for item in beside]
+        while running:
+            yield running.popleft().result()  # a future would hold its result for as long as it is held
+    finally:
+        for one in running:
+            one.cancel()
+        wait(running)
+        torch.set_num_threads(threads)
+    yield from map(work, items[len(beside) :])
+
+
+@cache
+def _pool(count: int) -> ThreadPoolExecutor:
+    """Threads that stay: each keeps its memory for the next step."""
+    return ThreadPoolExecutor(count, "lane")
