@@ -82,6 +82,11 @@ WORKS = {
         rows=64,
     ),
 }
+KEEPS_MEMORY = {  # as ours sets it for itself (decision 50): a fifth faster on the peer's side
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
 GROUP, ANSWER = 8, 64  # answers to a prompt, tokens of each
 INSTRUCTION = "You sort messages of a bank's customers. Answer with the topic of the message, as a short name."
 ORDER = ("trimtab", "trl", "trl", "trimtab")
@@ -115,6 +120,7 @@ def run(side: str, plan: dict[str, Any]) -> dict[str, Any]:
         command = [python, str(ROOT / "benchmarks" / "peers" / f"{side}_{plan['work']}.py")]
         given = json.dumps({**plan, "scratch": scratch})
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(plan["threads"])}
+        environment |= KEEPS_MEMORY if side == "trl" else {}
         done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{side} failed:\n{done.stderr}")

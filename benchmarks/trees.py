@@ -22,11 +22,13 @@ from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora
+from trimtab.model.adapters import add_lora, trainable
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training import batch as batches
 from trimtab.training import tree as trees
+from trimtab.training.batch import Batch
+from trimtab.training.lanes import in_lanes
 from trimtab.training.sft import Supervised, answer_rows
 from trimtab.training.tree import LEAST_SHARED
 
@@ -53,12 +55,15 @@ def gsm8k(source: Path) -> list[tuple[list[Message], str]]:
 
 
 def rate(base: Any, objective: Supervised, steps: int) -> float:
-    """Tokens of the rows a second."""
-    tokens, began = 0, time.perf_counter()
-    for step in range(steps):
-        for batch in objective.batches(step):
-            objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
-            tokens += batch.row_tokens
+    """Tokens of the rows a second, passes side by side as the loop has them."""
+    moving = list(trainable(base.model).values())
+
+    def passed(batch: Batch) -> int:
+        torch.autograd.grad(objective.loss(base, batch).value, moving, allow_unused=True)
+        return batch.row_tokens
+
+    began = time.perf_counter()
+    tokens = sum(tokens for step in range(steps) for tokens in in_lanes(passed, objective.batches(step)))
     return tokens / (time.perf_counter() - began)
 
 

@@ -5,7 +5,8 @@ Shapes: N tokens of the flat row, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -44,17 +45,19 @@ class FrozenLayers:
         self._passes: Sequence[Sequence[Row]] = ()
         self._pass_of: dict[tuple[int, ...], int] = {}
         self._kept: dict[tuple[int, ...], tuple[Tensor, ...]] = {}  # on CPU, by the runs of its pass's tree
-        self._reading = Lock()  # passes run side by side
+        self._beginning = Lock()  # passes of a step run side by side
+        self._reading: defaultdict[int, Lock] = defaultdict(Lock)
 
     def hidden(self, base: Base, batch: Batch) -> Tensor:
         """Last hidden states `hidden_ND` of a batch; it is read from the beginning where one of its rows is not known."""
         device = base.device
         flat = batch.ids_N.to(device), batch.positions_N.to(device), batch.layout
-        with self._reading:
+        with self._beginning:
             first = self._begin(base)
             rows = [batch.tree.row(path) for path in batch.tree.paths] if first else []
-            known = bool(rows) and all(ids in self._pass_of for ids in rows) and self._have(base, first, rows)
-        if not known:
+            passes = [self._pass_of.get(ids) for ids in rows]
+            locks = {number: self._reading[number] for number in passes if number is not None}
+        if not rows or None in passes or not self._have(base, first, rows, locks):
             return base.hidden(*flat)
         return hidden_above(base, first, self._laid_out(rows, batch).to(device), *flat)
 
@@ -73,13 +76,14 @@ class FrozenLayers:
                 self._pass_of.clear()
         return first
 
-    def _have(self, base: Base, first: int, rows: Sequence[tuple[int, ...]]) -> bool:
-        """Keep what is not kept yet for these rows; False where that cannot be had."""
-        for ids in rows:
-            if ids not in self._kept and not self._read(base, first, self._pass_of[ids]):
-                self._pass_of.clear()
-                return False
-        return True
+    def _have(self, base: Base, first: int, rows: Sequence[tuple[int, ...]], locks: Mapping[int, Lock]) -> bool:
+        """Keep what is not kept yet for these rows, pass by pass; False where that cannot be had."""
+        for number, lock in locks.items():
+            with lock:
+                wanted = any(ids not in self._kept for ids in rows if self._pass_of.get(ids) == number)
+                if wanted and not self._read(base, first, number):
+                    self._pass_of.clear()
+        return all(ids in self._kept for ids in rows)
 
     def _read(self, base: Base, first: int, number: int) -> bool:
         """Keep what enters the first trained layer for the rows of a pass; False where that cannot be had."""
@@ -90,7 +94,7 @@ class FrozenLayers:
         runs = torch.split(states_ND.cpu(), batch.layout.lengths)
         for path in batch.tree.paths:
             ids = batch.tree.row(path)
-            if self._pass_of[ids] == number:  # one that stands in several passes is always taken from the same
+            if self._pass_of.get(ids) == number:  # one that stands in several passes is always taken from the same
                 self._kept[ids] = tuple(runs[run] for run in path)
         return True
 

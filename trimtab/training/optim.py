@@ -54,7 +54,7 @@ class Optimizer:
         }
         self.clip = clip
         self._adam = torch.optim.AdamW(
-            list(self.masters.values()), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay, foreach=True
+            list(self.masters.values()), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True
         )
 
     def gradients(self, loss: Tensor) -> tuple[Tensor | None, ...]:
