@@ -52,7 +52,7 @@ class Work:
     rows: int = 400  # that the steps draw from: enough for the peer to group by length as well as it can
 
 
-SFT = "TRL SFTTrainer: bf16, no gradient checkpointing, grouped by length, completion-only loss, no packing"
+SFT = "TRL SFTTrainer: bf16, no gradient checkpointing, grouped by length, completion-only loss, no packing, freed memory kept"
 WORKS = {
     "sft": Work(what="LoRA r=16 on all linear layers, batch 8, loss on answers", peer=SFT, goal=2.8),
     "full": Work(what="all weights, batch 8, loss on answers", peer=SFT, goal=2.5, rank=0),
@@ -61,21 +61,21 @@ WORKS = {
     ),
     "head": Work(
         what="LoRA r=16 and a classification head, batch 8, Banking77",
-        peer="transformers Trainer, sequence classification with PEFT: bf16, no gradient checkpointing, grouped by length",
+        peer="transformers Trainer, sequence classification with PEFT: bf16, no gradient checkpointing, grouped by length, freed memory kept",
         goal=3.0,
         script="head",
         steps=10,
     ),
     "dpo": Work(
         what="DPO, LoRA r=16, 4 pairs a step, prompts three times as long as answers",
-        peer="TRL DPOTrainer: bf16, no gradient checkpointing, reference log-probabilities computed before the clock starts",
+        peer="TRL DPOTrainer: bf16, no gradient checkpointing, reference log-probabilities computed before the clock starts, freed memory kept",
         goal=4.5,
         script="dpo",
         batch=4,
     ),
     "grpo": Work(
         what="GRPO, LoRA r=16, 2 prompts a step with 8 answers of 64 tokens, with generation",
-        peer="TRL GRPOTrainer: bf16, no gradient checkpointing, transformers' generation",
+        peer="TRL GRPOTrainer: bf16, no gradient checkpointing, transformers' generation, freed memory kept",
         goal=3.0,
         script="grpo",
         batch=2,

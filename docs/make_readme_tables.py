@@ -132,8 +132,26 @@ def speed() -> str:
         "",
         f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's highest, ours to the peer's. The peers' settings:",
         *(f"- {peer}" for peer in peers),
+        "",
+        "Where a training peer's line does not end with *freed memory kept*, both sides were measured before that ([decision 50](docs/decisions/0050-passes-side-by-side.md)).",
     ]
-    return "\n".join([*lines, *said, *under_load(), *rounding()])
+    return "\n".join([*lines, *said, *beside_others(), *under_load(), *rounding()])
+
+
+def beside_others() -> list[str]:
+    """How much of its speed training keeps while other programs run."""
+    told = []
+    for where, found in (load("lanes") or {}).items():
+        quiet, *busy = (run["tokens_per_second"] for run in found["runs"])
+        kept = [
+            [f"{one[way] / quiet['side by side']:.2f}" for one in busy] for way in ("side by side", "one after another")
+        ]
+        told.append(
+            f"Training beside programs that are always busy (`benchmarks/lanes.py`, {found['machine']['processor']}, {where}, two cores): "
+            f"LoRA keeps {kept[0][0]} of its speed beside one and {kept[0][1]} beside three, about its share of the cores; "
+            f"with all threads on one pass after another it kept {kept[1][0]} and {kept[1][1]}."
+        )
+    return ["", *told] if told else []
 
 
 def under_load() -> list[str]:
