@@ -103,8 +103,7 @@ def lora(session: Session, train: Sequence[Row], test: Sequence[Row], seeds: int
             optimizer = Optimizer(objective.parameters(base))
             for step in range(objective.steps_per_epoch):
                 for batch in objective.batches(step):
-                    objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
-                    optimizer.collect()
+                    optimizer.collect(optimizer.gradients(objective.loss(base, batch).value))
                 optimizer.clip_gradients()
                 optimizer.step(learning_rate_at(step, objective.steps_per_epoch, RATE))
             found[kind].append(accuracy(head, ends(base, test_ids), test_P))
