@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from best_weights import SHARED, instructions
 from trees import gsm8k, rate
+from waiting import busy_programs
 
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
@@ -31,7 +32,6 @@ from trimtab.training.sft import Supervised, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "lanes.json"
 OTHERS, ORDER = (0, 1, 3), ("side by side", "one after another", "one after another", "side by side")
-BUSY = "while True: pass"
 
 
 def measure(way: str, source: Path, steps: int) -> dict[str, float]:
@@ -54,15 +54,11 @@ def measure(way: str, source: Path, steps: int) -> dict[str, float]:
 
 def beside(others: int, way: str, source: Path) -> dict[str, float]:
     """The same in a process of its own, while `others` programs run."""
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(others)]
-    try:
+    with busy_programs(others):
         steps = "2" if others else "4"
         command = [sys.executable, __file__, "--source", str(source), "--way", way, "--steps", steps]
         found: dict[str, float] = json.loads(subprocess.check_output(command, text=True))
         return found
-    finally:
-        for one in busy:
-            one.kill()
 
 
 def main() -> None:

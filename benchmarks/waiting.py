@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -55,11 +57,18 @@ def beside(others: int, spins: str, source: Path) -> dict[str, float]:
     """The same in a process of its own, while `others` programs run."""
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     environment["GOMP_SPINCOUNT"] = "300000" if spins == "default" else spins
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(others)]
-    try:
+    with busy_programs(others):
         command = [sys.executable, __file__, "--source", str(source), "--steps", "1" if others else "3"]
         found: dict[str, float] = json.loads(subprocess.check_output(command, env=environment, text=True))
         return found
+
+
+@contextmanager
+def busy_programs(count: int) -> Iterator[None]:
+    """Inside, so many programs do nothing but count."""
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    try:
+        yield
     finally:
         for one in busy:
             one.kill()

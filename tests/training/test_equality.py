@@ -225,3 +225,15 @@ def test_lora_is_float32_on_bfloat16_weights():
     assert all(value.dtype == torch.float32 for value in before.values())
     run_ours(base, random_rows(6), steps=3)
     assert all(not torch.equal(before[name], value) for name, value in trainable(base.model).items())
+
+
+def test_parameters_that_are_given_the_same_gradient_stay_apart():
+    sides = {name: torch.nn.Parameter(torch.zeros(3)) for name in ("left", "right")}
+    optimizer = Optimizer(sides)
+    for values in (torch.ones(3), torch.full((3,), 2.0)):
+        given = optimizer.gradients(((sides["left"] + sides["right"]) * values).sum())
+        optimizer.collect(given)
+    alone = optimizer.gradients(sides["left"].sum())  # one number for all, and nothing for the other
+    optimizer.collect(alone)
+    assert sides["left"].grad.tolist() == [4.0] * 3
+    assert sides["right"].grad.tolist() == [3.0] * 3

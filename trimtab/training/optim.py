@@ -64,8 +64,12 @@ class Optimizer:
     def collect(self, gradients: Sequence[Tensor | None]) -> None:
         """Add the gradients of a micro-batch to the masters', in float32."""
         for master, given in zip(self.masters.values(), gradients, strict=True):
-            if given is not None:
-                master.grad = given.float() if master.grad is None else master.grad.add_(given)
+            if given is None:
+                continue
+            if master.grad is None:  # a copy: two parameters may have been given the same tensor
+                master.grad = given.to(torch.float32, copy=True)
+            else:
+                master.grad.add_(given)
 
     def clip_gradients(self) -> float:
         """Bound the norm of all gradients together; their norm before that."""
