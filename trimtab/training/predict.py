@@ -107,10 +107,10 @@ def memory_mb(base: Base, *, pass_tokens: int = MICRO_TOKENS, kept: int = 0) -> 
     `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
     the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass; what
     changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys and values come on top.
-    Moving numbers are counted at 16 bytes: a float32 master, its gradient and two moments.
+    Moving numbers are counted at 16 bytes: a float32 master, its gradient and two moments; beside that each lane holds a gradient of its own.
     """
     config, virtual = base.model.config, virtual_tokens(base.model)
-    moving = sum(parameter.numel() for parameter in trainable(base.model).values()) * 16
+    moving = sum(one.numel() * (16 + (lanes() - 1) * one.element_size()) for one in trainable(base.model).values())
     width = 10 * config.hidden_size + 5 * getattr(config, "intermediate_size", 4 * config.hidden_size)
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     width += 4 * config.hidden_size if virtual else 0
