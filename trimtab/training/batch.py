@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from heapq import heapreplace
 from itertools import accumulate, pairwise
 
 import torch
@@ -175,11 +176,16 @@ def _filled(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool) -> l
 
 
 def _even(units: Sequence[tuple[Row, ...]], count: int, *, shared: bool) -> list[list[tuple[Row, ...]]]:
-    """So many parts, fewer where there are fewer units: each unit, the longest first, goes where the part stays shortest."""
+    """So many parts, fewer where there are fewer units: each unit, the longest first, goes to the part that is shortest by then."""
     parts: list[list[tuple[Row, ...]]] = [[] for _ in range(min(count, len(units)))]
+    shortest = [(0, number) for number in range(len(parts))]
     for unit in sorted(units, key=_tokens, reverse=True):
-        min(parts, key=lambda part: _part_tokens([*part, unit], shared=shared)).append(unit)
-    return [part for part in parts if part]  # rows that another holds already lengthen nothing
+        length, number = shortest[0]
+        part = parts[number]
+        length += _tokens(unit) - (_shared(part[0][0], unit[0]) if part and shared else 0)
+        part.append(unit)
+        heapreplace(shortest, (length, number))
+    return parts
 
 
 def _part_tokens(part: Sequence[tuple[Row, ...]], *, shared: bool) -> int:
