@@ -181,3 +181,12 @@ def test_the_rate_counts_the_tokens_of_all_passes_under_way(threads):
         threads(count)
         held.append(measure_rate(deep(), rows, 8, seconds=0.01).pass_tokens)
     assert held[1] == pytest.approx(held[0], abs=8)  # the same rows, as one pass or as two side by side
+
+
+def test_many_rows_are_split_in_one_walk(threads, monkeypatch):
+    threads(2)
+    lengths, asked = batches_of._tokens, []
+    monkeypatch.setattr(batches_of, "_tokens", lambda unit: asked.append(unit) or lengths(unit))
+    units = [(row,) for row in random_rows(400)]
+    assert len(micro_batches(units, 64)) > 50
+    assert len(asked) < 12 * len(units)  # all pairs of rows and parts would be more than fifty times as many
