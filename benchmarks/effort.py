@@ -33,16 +33,18 @@ ARMS = {
 EFFORTS = ("none", "standard")
 
 
-def run(name: str, effort: str, arms: Sequence[str], seeds: int | None) -> dict[str, Any]:
-    """One study and its arms' figures."""
+def run(name: str, effort: str, arms: Sequence[str], seeds: int | None, kept: Path | None) -> dict[str, Any]:
+    """One study and its arms' figures; in a folder that is kept, one that was cut off goes on."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / name
-        lay_out(name, folder, cut=True)
+        folder = (kept or Path(scratch)) / "-".join((name, effort, *arms))
+        begun = folder.exists()
+        if not begun:
+            lay_out(name, folder, cut=True)
         file = folder / "effort.toml"
         data, _, _ = (folder / "demo.toml").read_text(encoding="utf-8").partition("[study]")
         more = f"seeds = {seeds}\n" if seeds else ""
         file.write_text(f'{data}[study]\narms = {json.dumps(arms)}\neffort = "{effort}"\n{more}', encoding="utf-8")
-        told = to_plain(study(file, allow_commands=True))
+        told = to_plain(study(file, resume="latest" if begun else None, allow_commands=True))
     figures = [
         {key: arm.get(key) for key in ("arm", "score", "low", "high", "n", "seed_scores", "train_seconds")}
         | {key: arm[key] for key in ("chosen", "extras", "effort")}
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--arms", help="only these of a task, with commas, whether they were measured or not")
     parser.add_argument("--efforts", default=",".join(EFFORTS), help="with commas")
     parser.add_argument("--seeds", type=int, help="of trained arms; as the study decides where it is not given")
+    parser.add_argument("--folder", type=Path, help="where studies are kept, so that one that was cut off goes on")
     given = parser.parse_args()
     if given.what == "run":
         for name in given.tasks or ARMS:
@@ -84,7 +87,7 @@ def main() -> None:
                 known = any((line["task"], line["effort"]) == (name, effort) for line in read_lines(RUNS))
                 if given.arms or not known:
                     arms = given.arms.split(",") if given.arms else ARMS[name]
-                    append_line(RUNS, run(name, effort, arms, given.seeds))
+                    append_line(RUNS, run(name, effort, arms, given.seeds, given.folder))
         return
     table = compared()
     write_json(RESULT, {"table": table})

@@ -64,9 +64,9 @@ def beside(others: int, spins: str, source: Path) -> dict[str, float]:
 
 
 @contextmanager
-def busy_programs(count: int) -> Iterator[None]:
+def busy_programs(count: int, program: str = BUSY) -> Iterator[None]:
     """Inside, so many programs do nothing but count."""
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    busy = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(count)]
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trimtab.model.attention import Rule, causal, partial, unmasked, visible
 from trimtab.model.load import Base
+from trimtab.model.threads import on_free_cores
 from trimtab.model.virtual import virtual_of
 
 BLOCK = 64  # tokens by which slots grow
@@ -114,6 +115,7 @@ def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
     return min(common_length(prompts), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
 
 
+@on_free_cores()
 def read_prefix(base: Base, ids: tuple[int, ...]) -> Prefix:
     """Run the model over `ids` once and keep what later tokens attend to; virtual tokens at their beginning are not run as ids."""
     learned = learned_prefix(base)

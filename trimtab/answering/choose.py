@@ -22,6 +22,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Calibration, Generation
 from trimtab.model.attention import Rule, partial, repeat_heads
 from trimtab.model.load import Base
+from trimtab.model.threads import on_free_cores
 from trimtab.model.virtual import virtual_tokens
 
 ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 64, 16
@@ -333,6 +334,7 @@ def _score_row(
     return known
 
 
+@on_free_cores()
 def _pass(
     base: Base, asked: Mapping[int, tuple[Grown, list[int]]], trie: Trie, prefix: Prefix | None, known: Known
 ) -> None:

@@ -14,6 +14,7 @@ from trimtab.answering.cache import Prefix
 from trimtab.answering.choose import beginning, in_parts
 from trimtab.model.attention import Segments
 from trimtab.model.load import Base
+from trimtab.model.threads import on_free_cores
 from trimtab.model.virtual import Behind
 
 ROW_TOKENS = 2048  # of one pass over several prompts
@@ -35,6 +36,7 @@ def ends(base: Base, prompts: Sequence[tuple[int, ...]], *, held: Prefix | None 
     return hidden_PD
 
 
+@on_free_cores()
 def _read(base: Base, fresh: Sequence[tuple[int, ...]], prefix: Prefix | None) -> Tensor:
     layout, device = Segments([len(ids) for ids in fresh]), base.device
     ids_N = torch.tensor([token for ids in fresh for token in ids], device=device)

@@ -23,6 +23,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Generation
 from trimtab.model.attention import Layout
 from trimtab.model.load import Base
+from trimtab.model.threads import on_free_cores
 
 __all__ = ["Completion", "Engine", "Event", "OnToken", "Request", "Token", "generate_texts"]
 
@@ -123,6 +124,7 @@ class Engine:
         self._line.add(sequence)
 
     @torch.inference_mode()
+    @on_free_cores()
     def step(self) -> list[Event]:
         """One pass over the model, which reads new prompts or goes on by one token: what is new, a Completion behind its last token.
 

@@ -15,6 +15,7 @@ from trimtab.base.files import read_json, sha256_file, sha256_text
 from trimtab.base.records import Passage
 from trimtab.model.folder import AGAIN, SINGLE, inside, weights_in
 from trimtab.model.load import known_config, raw_config, refuse, require_tokenizer, told
+from trimtab.model.threads import on_free_cores
 
 # Modules that read nothing but configurations and weights, and whether they have weights. A router, for one, names classes to import.
 _KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
@@ -94,6 +95,7 @@ class Embedder:
         asked = self._model.tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
         return sum(map(len, asked))
 
+    @on_free_cores()
     def _encode(self, texts: Sequence[str], names: Sequence[str]) -> NDArray[np.float32]:
         model = self._model
         with told(self.folder, "the embedding model gives no vectors", AGAIN):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trimtab.base.records import Encoded
 from trimtab.model.load import Base
+from trimtab.model.threads import on_free_cores
 from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
 
 
@@ -29,7 +30,8 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
         for part in micro_batches(units, MICRO_TOKENS, shared=False):
             # a mean over a prompt wants it in one piece
             batch = pack([row for unit in part for row in unit], shared=False)
-            base.hidden(batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout)
+            with on_free_cores():
+                base.hidden(batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout)
             hidden_ND = caught.pop().float().cpu()
             ends = (batch.scored_M + 1).tolist()
             for number, begin, end in zip(batch.labels_M.tolist(), [0, *ends], ends, strict=False):

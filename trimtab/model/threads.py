@@ -1,0 +1,87 @@
+"""As many threads as other programs leave cores: a product that is shared with a core in use waits for it, every time (decision 51)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+
+EVERY = 0.25  # seconds between two looks
+_NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as user time too
+
+
+class Others:
+    """How many cores programs other than this process keep busy, of those that it may run on, since the last look."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at, self._before, self._cores = time.monotonic(), _taken(), 0.0
+
+    def cores(self) -> float:
+        """In cores; looked at anew where the last look is EVERY seconds old."""
+        now = time.monotonic()
+        if now - self._at >= EVERY and self._lock.acquire(blocking=False):
+            try:
+                taken = _taken()
+                self._cores = max(0.0, (taken - self._before) / (now - self._at))
+                self._at, self._before = now, taken
+            finally:
+                self._lock.release()
+        return self._cores
+
+
+def _taken() -> float:
+    """Seconds of this process's cores that others have had so far.
+
+    Programs that run at a lower priority do not count: they make room.
+    """
+    yielding = not _gives_way()
+    cores = psutil.cpu_times(percpu=True)
+    busy = sum(
+        seconds
+        for place in _allowed(len(cores))
+        for name, seconds in cores[place]._asdict().items()
+        if name not in _NOT_BUSY and not (name == "nice" and yielding)
+    )
+    return float(busy) - time.process_time()
+
+
+def _gives_way() -> bool:
+    """Whether this process itself runs at a lower priority."""
+    return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
+
+
+def _allowed(count: int) -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(count))
+
+
+_others = Others()
+
+
+def fitting(threads: int, allowed: int, taken: float) -> int:
+    """Of so many threads those that find a core, or more than half of one, where others take `taken` of `allowed`; one at least."""
+    return max(1, min(threads, round(allowed - taken)))
+
+
+@contextmanager
+def on_free_cores() -> Iterator[None]:
+    """Within, and as a decorator: products are shared among as many threads as find a core, and at most those of before.
+
+    No bit of a result changes with their number, and changing it takes no time worth speaking of.
+    """
+    before = torch.get_num_threads()
+    now = fitting(before, len(_allowed(os.cpu_count() or 1)), _others.cores()) if before > 1 else 1
+    if now == before:
+        yield
+        return
+    torch.set_num_threads(now)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
