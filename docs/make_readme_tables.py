@@ -151,6 +151,18 @@ def beside_others() -> list[str]:
             f"LoRA keeps {kept[0][0]} of its speed beside one and {kept[0][1]} beside three, about its share of the cores; "
             f"with all threads on one pass after another it kept {kept[1][0]} and {kept[1][1]}."
         )
+    answering = load("free_cores")
+    if answering:
+        speeds = {(row["beside"], row["what"]): row["tokens_per_second"] for row in answering["rows"]}
+        quiet = speeds["nothing", "one stream"]["free cores"]
+        kept = {
+            beside: [f"{speeds[beside, 'one stream'][way] / quiet:.2f}" for way in ("free cores", "all threads")]
+            for beside in ("one", "three")
+        }
+        told.append(
+            f"One stream of answers (`benchmarks/free_cores.py`, {answering['machine']['processor']}, two cores) keeps {kept['one'][0]} and "
+            f"{kept['three'][0]}; on all threads it kept {kept['one'][1]} and {kept['three'][1]}."
+        )
     return ["", *told] if told else []
 
 
