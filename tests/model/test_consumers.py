@@ -71,4 +71,10 @@ def test_llama_cpp_reads_the_same_tokens_and_writes_the_same_answer(tiny_model_f
     theirs = load_back(tiny_model_folder, "merged", precision="fp32", base=tiny_model_folder)
     assert native.prompt(turns) == theirs.prompt(turns)
     asked = theirs.prompt(turns)
-    assert native.written(asked, 6, [2]).text == theirs.written(asked, 6, [2]).text
+    ours, wanted = native.written(asked, 6, [2]), theirs.written(asked, 6, [2])
+    assert (ours.text, ours.ids) == (wanted.text, wanted.ids)
+    other = [*wanted.ids[:1], (wanted.ids[1] + 1) % len(base.tokenizer)]
+    assert ours.gap(other) == pytest.approx(wanted.gap(other), abs=1e-3)
+    labels = [*LABELS, [7, 8, 9, 2], [30, 2]]  # some begin alike
+    assert native.label_sums(asked, labels) == pytest.approx(theirs.label_sums(asked, labels), abs=1e-3)
+    assert native.label_sums(asked, labels[:1]) == pytest.approx(theirs.label_sums(asked, labels[:1]), abs=1e-3)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from numpy.ctypeslib import as_array
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -45,13 +46,16 @@ class Written:
 
     def gap(self, other: Sequence[int]) -> float:
         """By how many nats this answer's token was ahead of `other`'s where they first part; infinite where that is not known."""
-        place = next(
-            (at for at, (one, two) in enumerate(zip(self.ids, other, strict=False)) if one != two),
-            min(len(self.ids), len(other)),
-        )
+        place = common_length(self.ids, other)
         if self.logits_TV is None or place >= len(self.ids) or place >= len(other):
             return float("inf")
         return float(self.logits_TV[place, self.ids[place]] - self.logits_TV[place, other[place]])
+
+
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    parting = (at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
+    return next(parting, min(len(one), len(other)))
 
 
 class Consumer(ABC):
@@ -192,18 +196,44 @@ class InLlamaCpp(Consumer):
         return tuple(self._llama.tokenize(text.encode(), add_bos=False, special=True))
 
     def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
-        """Greedy: temperature 0, no penalty."""
+        """The likeliest token each time."""
         new: list[int] = []
-        self._llama.reset()
-        for token in self._llama.generate(list(ids), temp=0.0, top_k=1, repeat_penalty=1.0):
-            if token in stops or len(new) >= most:
-                break
-            new.append(int(token))
-        return Written(text=self._llama.detokenize(new).decode("utf-8", "replace").strip(), ids=tuple(new))
+        steps: list[Tensor] = []
+        self._begin(ids)
+        while len(new) < most and (not new or new[-1] not in stops):
+            if new:
+                self._llama.eval(new[-1:])
+            steps.append(self._coming())
+            new.append(int(steps[-1].argmax()))
+        said = [token for token in new if token not in stops]
+        text = self._llama.detokenize(said).decode("utf-8", "replace").strip()
+        return Written(text=text, ids=tuple(new), logits_TV=torch.stack(steps))
 
     def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
-        """Not asked of llama.cpp: its binding keeps the logits of the last token alone."""
-        raise NotImplementedError
+        """The prompt is read once, each label behind it token by token; what it begins with like the one before it stays."""
+        self._begin(ids)
+        path: list[int] = []
+        steps, sums = [self._coming()], [0.0] * len(labels)
+        for place in sorted(range(len(labels)), key=lambda place: tuple(labels[place])):
+            label = list(labels[place])
+            shared = common_length(path, label[:-1])
+            self._llama.n_tokens -= len(path) - shared  # what lies beyond is dropped when the next token is read
+            del steps[shared + 1 :]
+            for token in label[shared:-1]:
+                self._llama.eval([token])
+                steps.append(self._coming())
+            path = label[:-1]
+            sums[place] = sum(float(next_V[token]) for next_V, token in zip(steps, label, strict=True))
+        return sums
+
+    def _begin(self, ids: Sequence[int]) -> None:
+        self._llama.reset()
+        self._llama.eval(list(ids))
+
+    def _coming(self) -> Tensor:
+        """Log-probabilities of the token to come."""
+        logits = importlib.import_module("llama_cpp").llama_get_logits_ith(self._llama.ctx, -1)
+        return torch.from_numpy(as_array(logits, (self._llama.n_vocab(),)).copy()).log_softmax(-1)
 
 
 @contextmanager

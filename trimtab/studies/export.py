@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from trimtab.arms.answerers import read_calibration, ready
 from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
@@ -28,7 +28,7 @@ from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.model.adapters import VIRTUAL
 from trimtab.model.classifier import load_head
-from trimtab.model.consumers import InLlamaCpp, InTransformers, has_llama_cpp, has_peft, load_back
+from trimtab.model.consumers import Consumer, InLlamaCpp, has_llama_cpp, has_peft, load_back
 from trimtab.model.export import (
     plain_config,
     plain_weights,
@@ -41,7 +41,7 @@ from trimtab.model.modelfile import chat_of, modelfile
 from trimtab.model.signing import sign_folder
 from trimtab.studies.model_card import Facts, card
 from trimtab.studies.opening import loaded, opened
-from trimtab.studies.proof import Asked, Proof, by_head, by_labels, by_text, prove, prove_again
+from trimtab.studies.proof import Asked, Proof, Way, by_head, by_labels, by_text, prove, prove_again
 from trimtab.studies.record import count_opening
 
 Format = Literal["peft", "merged", "gguf", "bundle"]
@@ -360,16 +360,16 @@ def _proofs(
     consumer = load_back(
         folder, format, precision=session.precision, base=session.base_folder, head=head, gguf_file=gguf
     )
-    classify = session.task.task.kind == "classify"
 
     def step(done: int, of: int) -> None:
         progress.emit("answer", step=done, of=of, note=consumer.name)
 
-    way = _way(session, consumer, run, head)
+    way = by_head(consumer) if head else _way(session, consumer, run)
     proofs = [prove(session, asked, consumer, way, claimed=written.exact, own_ids=format == "gguf", step=step)]
-    if format == "gguf" and has_llama_cpp() and not classify:
+    if format == "gguf" and has_llama_cpp():
         native = InLlamaCpp(folder / GGUF, session.context_tokens)
-        proofs.append(prove(session, asked, native, by_text(session, native), claimed=False, own_ids=False, step=step))
+        way = _way(session, native, run)
+        proofs.append(prove(session, asked, native, way, claimed=False, own_ids=False, step=step))
     return tuple(proofs)
 
 
@@ -380,9 +380,7 @@ def _from_bundle(session: Session, bundled: BundledArm, asked: Asked, progress: 
         return prove_again(session, asked, _asked(asked.task, asked.examples, able.builder, able.many, progress))
 
 
-def _way(session: Session, consumer: InTransformers, run: Path, head: bool) -> Any:
-    if head:
-        return by_head(consumer)
+def _way(session: Session, consumer: Consumer, run: Path) -> Way:
     if session.task.task.kind == "classify":
         return by_labels(session, consumer, read_calibration(run))
     return by_text(session, consumer)
