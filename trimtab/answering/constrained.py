@@ -33,6 +33,8 @@ MATCHING = 10.0  # seconds of processor time that the grammar of one answer may 
 KEPT = 64  # compiled constraints for each tokenizer
 WHITESPACE = 32  # letters between the parts of a JSON value: without a bound a small model may never leave it
 _SIMPLER = "simplify it"
+_SECOND_BYTES = {0xE0: range(0xA0, 0xC0), 0xED: range(0x80, 0xA0), 0xF0: range(0x90, 0xC0)}
+"""What UTF-8 has behind these first bytes of a letter (RFC 3629): the library lets any of 0x80 to 0xBF follow, which is no text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +80,43 @@ class Matcher:
     nothing fits any more.
     """
 
-    def __init__(self, matcher: Any) -> None:
-        self._matcher, self._seconds = matcher, 0.0
+    def __init__(self, matcher: Any, letters: _Letters) -> None:
+        self._matcher, self._letters = matcher, letters
+        self._seconds = 0.0
+        self._begun: int | None = None  # the first byte of a letter whose second is still to come
 
     def fill(self, bits_RW: Tensor, row: int) -> None:
         """Set the bits of the tokens that may come next, in one row."""
         began = time.thread_time()
         self._matcher.fill_next_token_bitmask(bits_RW, row)
+        if self._begun is not None:
+            bits_RW[row] &= self._letters.behind[self._begun]
         self._seconds += time.thread_time() - began
 
     def accept(self, token: int) -> bool:
         """Go on by one token; False where it does not fit."""
-        return self._seconds < MATCHING and bool(self._matcher.accept_token(token))
+        fits = self._seconds < MATCHING and bool(self._matcher.accept_token(token))
+        self._begun = self._letters.begun(token)
+        return fits
+
+
+class _Letters:
+    """Letters that are spelled over several tokens: `behind` a first byte, the bits of the tokens that may go on with it."""
+
+    def __init__(self, spelled: Sequence[bytes]) -> None:
+        self._spelled = spelled
+        self.behind: dict[int, Tensor] = {}
+        for first, second in _SECOND_BYTES.items():
+            words = [0] * -(-len(spelled) // 32)
+            for number, text in enumerate(spelled):
+                if text[:1] and text[0] in second:
+                    words[number // 32] |= 1 << number % 32
+            self.behind[first] = torch.tensor(words, dtype=torch.int64).to(torch.int32)
+
+    def begun(self, token: int) -> int | None:
+        """The first byte with which a token ends, where not every second one may follow it."""
+        last = self._spelled[token][-1:]
+        return last[0] if last and last[0] in self.behind else None
 
 
 class Grammars:
@@ -112,6 +139,7 @@ class Grammars:
         tokens = _tokens(tokenizer, vocabulary, stop_ids)
         metadata = plain.dump_metadata()
         self._tokenizer = self._library.TokenizerInfo.from_vocab_and_metadata(tokens, metadata)
+        self._letters = _Letters(self._tokenizer.decoded_vocab)
         self._worker = Worker(
             Path(__file__).with_name("grammar_worker.py"),
             [str(MEGABYTES), str(SECONDS)],
@@ -136,7 +164,7 @@ class Grammars:
                     del self._known[next(iter(self._known))]
         if isinstance(found, str):
             raise InputError(found, _SIMPLER, field="constraint")
-        return Matcher(self._library.GrammarMatcher(found))
+        return Matcher(self._library.GrammarMatcher(found), self._letters)
 
     def _compiled(self, constraint: Constraint) -> Any:
         answer = self._worker.ask(json.dumps(constraint.asked()))
