@@ -19,6 +19,9 @@ from trimtab.model.virtual import virtual_of
 
 BLOCK = 64  # tokens by which slots grow
 PART = 16  # a part of a prefix is used in multiples of so many tokens
+COPIED = (
+    128  # tokens of a beginning up to which each sequence gets a copy: to attend to it apart takes longer (decision 52)
+)
 
 
 class Prefix:
@@ -59,11 +62,18 @@ class Beginning:
     prefix: Prefix
     length: int
 
+    @property
+    def copied(self) -> int:
+        """How many tokens each sequence has in its own slot: all of a short one, none of a long one, which stays shared."""
+        return self.length if self.length <= COPIED else 0
+
     def part(self, layer: int, query_HMD: Tensor, positions_M: Tensor, last: int, rule: Rule) -> tuple[Tensor, Tensor]:
         """Attention of later tokens, the last at position `last`, as `earlier_part` gives it."""
-        key_KPD = self.prefix.keys[layer][:, : self.length]
-        value_KPD = self.prefix.values[layer][:, : self.length]
-        return earlier_part(query_HMD, key_KPD, value_KPD, positions_M, last, rule)
+        return earlier_part(query_HMD, *self.own(layer), positions_M, last, rule)
+
+    def own(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Its keys and values in a layer, `[K, P, D]`."""
+        return self.prefix.keys[layer][:, : self.length], self.prefix.values[layer][:, : self.length]
 
 
 class Kept:

@@ -246,7 +246,7 @@ class Engine:
     def _decode(self) -> list[Event]:
         """One more token for every running sequence."""
         started, running = time.perf_counter(), self._line.running
-        layout = Decode(self._line.cache, [sequence.beginning for sequence in running], self.base.device)
+        layout = Decode(self._line.cache, [sequence.shared for sequence in running], self.base.device)
         hidden_ND = self._forward([sequence.ids[-1] for sequence in running], layout.positions_N, layout)
         said = self._next(hidden_ND, running)
         seconds = (time.perf_counter() - started) / len(running)

@@ -58,6 +58,11 @@ class Part:
     beginning: Beginning | None
 
     @property
+    def before(self) -> int:
+        """Tokens of its beginning that stand before them in its slot."""
+        return self.beginning.copied if self.beginning else 0
+
+    @property
     def positions(self) -> range:
         """Where the tokens stand in the whole prompt."""
         before = self.beginning.length if self.beginning else 0
@@ -72,8 +77,8 @@ class Prefill:
 
     def __init__(self, slots: Slots, first: int, parts: Sequence[Part], device: torch.device) -> None:
         self.slots, self.first, self.parts = slots, first, parts
-        slots.lengths[first:] = [part.end for part in parts]
-        slots.reserve(max([*slots.lengths, *(part.length for part in parts)]))
+        slots.lengths[first:] = [part.before + part.end for part in parts]
+        slots.reserve(max([*slots.lengths, *(part.before + part.length for part in parts)]))
         positions = [place for part in parts for place in part.positions]
         self.positions_N = sent(positions, device)
         beginnings, lengths = [part.beginning for part in parts], [part.end - part.start for part in parts]
@@ -86,7 +91,9 @@ class Prefill:
         for slot, part in enumerate(self.parts, self.first):
             own = slice(start, start + part.end - part.start)
             key_KTD, value_KTD, query_HQD = key_KND[:, own], value_KND[:, own], query_HND[:, own]
-            self.slots.write(layer, slot, part.start, key_KTD, value_KTD)
+            if part.beginning and part.before and not part.start:
+                self.slots.write(layer, slot, 0, *part.beginning.own(layer))
+            self.slots.write(layer, slot, part.before + part.start, key_KTD, value_KTD)
             key_HTD, value_HTD = repeat_heads(key_KTD, groups)[None], repeat_heads(value_KTD, groups)[None]
             seen = own_part(query_HQD[None], key_HTD, value_HTD, rule)
             if part.start:
@@ -98,8 +105,8 @@ class Prefill:
 
     def _earlier(self, layer: int, slot: int, part: Part, query_HQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
         """Attention over what earlier passes read of the prompt."""
-        key_KTD = self.slots.keys[layer][slot, :, : part.start]
-        value_KTD = self.slots.values[layer][slot, :, : part.start]
+        read = slice(part.before, part.before + part.start)
+        key_KTD, value_KTD = self.slots.keys[layer][slot, :, read], self.slots.values[layer][slot, :, read]
         places_Q = torch.arange(part.start, part.end, device=query_HQD.device)
         return earlier_part(query_HQD, key_KTD, value_KTD, places_Q, part.end - 1, rule)
 

@@ -110,7 +110,12 @@ class Ongoing:
     @property
     def work(self) -> int:
         """Tokens that its slot will hold at most."""
-        return len(self.fresh) + self.request.max_new
+        return (self.beginning.copied if self.beginning else 0) + len(self.fresh) + self.request.max_new
+
+    @property
+    def shared(self) -> Beginning | None:
+        """The beginning that it attends to apart from its own tokens."""
+        return None if self.beginning is None or self.beginning.copied else self.beginning
 
     @property
     def ended(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters import load_adapter, merged
 from trimtab.model.classifier import Head, load_head
 from trimtab.model.eight_bit import eight_bits
+from trimtab.model.laid_out import laid_out
 from trimtab.training.head import label_probabilities
 
 CALIBRATION_FILE = "calibration.json"
@@ -72,7 +73,7 @@ def ready(
     base = session.fresh_base()
     if is_trained(arm):
         load_adapter(base, run / "adapter")
-    with merged(base.model), eight_bits(base) if session.eight_bit else nullcontext():
+    with merged(base.model), eight_bits(base) if session.eight_bit else laid_out(base):
         builder = PromptBuilder(session, context)
         if HEAD in arm.stages:
             head = load_head(base, run / "adapter")

@@ -17,8 +17,8 @@ from trimtab.base.machine import release_memory
 from trimtab.base.records import Generation, Prompt
 from trimtab.measurement.calibration import log_losses, logarithms, suiting_temperature
 from trimtab.measurement.evaluate import Scorer
-from trimtab.model.adapters import merged
 from trimtab.model.classifier import Head
+from trimtab.model.laid_out import answering
 from trimtab.training.loop import TrainResult, held_out
 from trimtab.training.monitor import Evaluation
 
@@ -66,7 +66,7 @@ def look_at_dev(
     def look() -> Evaluation:
         seen = held_out(session.base, objective) if objective and not by_choice else None
         release_memory()
-        with merged(session.base.model):
+        with answering(session.base):
             value, scores = score_on(session, dev, builder, noted, scorer)
         looks.append(scores)
         release_memory()

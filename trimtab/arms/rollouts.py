@@ -11,7 +11,7 @@ from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session
 from trimtab.base.records import Encoded, Example
 from trimtab.measurement.rewards import Answered, Reward
-from trimtab.model.adapters import merged
+from trimtab.model.laid_out import answering
 from trimtab.training.rl import GROUP, Rollout
 
 
@@ -49,7 +49,7 @@ class Rollouts:
             )
             for number, answer in asked
         ]
-        with merged(session.base.model):
+        with answering(session.base):
             engine = Engine(session.base, session.encoder.stop_ids)
             given = engine.generate(requests, on_token=said_last.__setitem__)
         rewards = self.reward([self._answered(number, one) for (number, _), one in zip(asked, given, strict=True)])

@@ -41,6 +41,7 @@ from trimtab.measurement.figures import (
 from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
 from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
+from trimtab.model.laid_out import laid_out
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
 BATCH_ITEMS = 64  # questions between two progress events
@@ -232,10 +233,11 @@ class ArmRunner:
             _ = self.session.index_of(context.words)  # made once, whoever needs it first
         began = time.perf_counter()
         builder = PromptBuilder(self.session, context)
-        if self.task.task.kind == "classify" and len(rows) >= LEAST_ROWS:
-            scores = self._weighed_on_dev(builder, rows)
-        else:
-            _, scores = score_on(self.session, rows, builder, self.session.answer, self.scorer)
+        with laid_out(self.session.base):
+            if self.task.task.kind == "classify" and len(rows) >= LEAST_ROWS:
+                scores = self._weighed_on_dev(builder, rows)
+            else:
+                _, scores = score_on(self.session, rows, builder, self.session.answer, self.scorer)
         return scores, time.perf_counter() - began
 
     def _weighed_on_dev(self, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:

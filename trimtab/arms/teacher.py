@@ -20,6 +20,7 @@ from trimtab.base.tables import ApiTable
 from trimtab.base.task import Task
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.catalog import resolve
+from trimtab.model.laid_out import laid_out
 from trimtab.model.load import numbers_in, read_config
 
 TAUGHT = "teacher.jsonl"
@@ -137,7 +138,8 @@ class Teacher:
         began = time.perf_counter()
         room = own.context_tokens - own.answer_room
         fitting = [one for one in prompts if len(own.encoder.prompt(one.messages)) <= room]
-        said = {one.id: one for one in own.answer(fitting)}
+        with laid_out(own.base):
+            said = {one.id: one for one in own.answer(fitting)}
         nothing = Generation(id="", text="", finished=False)
         each = (time.perf_counter() - began) / len(prompts)
         given = [said.get(prompt.id, nothing) for prompt in prompts]

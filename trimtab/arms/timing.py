@@ -32,6 +32,7 @@ from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.model.frozen import first_moving
+from trimtab.model.laid_out import laid_out
 from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.frozen import frozen_bytes
 from trimtab.training.lanes import lanes
@@ -255,7 +256,7 @@ class _Timing:
         session, splits = self.session, self.session.workspace.splits
         sample = session.part("dev" if splits["dev"] else "train", SAMPLE)
         session.fresh_base()
-        with MemoryPeak() as memory:
+        with MemoryPeak() as memory, laid_out(session.base):
             prompts = PromptBuilder(session, context).prompts(sample)
             most = None if math.isinf(self._end) else TIMED_TOKENS
             alone, given = self._answered(prompts[:1], most)

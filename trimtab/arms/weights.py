@@ -36,8 +36,9 @@ from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Reward
-from trimtab.model.adapters import merged, put_on, save_adapter
+from trimtab.model.adapters import put_on, save_adapter
 from trimtab.model.classifier import save_head
+from trimtab.model.laid_out import answering
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
 from trimtab.training.monitor import Evaluation
 from trimtab.training.optim import copied, put_back
@@ -271,7 +272,7 @@ class _Making:
         if not dev or REWARD in self.arm.stages:
             return {}
         answer = head_answerer(session, self.head) if self.head else session.answer
-        with merged(session.base.model):
+        with answering(session.base):
             return score_on(session, dev, PromptBuilder(session, self.context), answer, self.scorer)[1]
 
     def save(self) -> None:

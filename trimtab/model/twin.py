@@ -27,4 +27,6 @@ def twin(base: Base) -> Base:
     for shared in chain(base.model.buffers(), [base.model.config]):
         kept[id(shared)] = shared
     model = copy.deepcopy(base.model, kept)
+    for module in model.modules():
+        vars(module).pop("forward", None)  # `model/laid_out.py` is about the weights of the other one
     return Base(model=model, tokenizer=base.tokenizer, precision=base.precision, folder=base.folder)

@@ -14,6 +14,7 @@ from torch import nn
 from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import trainable
 from trimtab.model.frozen import first_moving
+from trimtab.model.laid_out import laid_out_bytes
 from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_tokens
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row
@@ -122,7 +123,7 @@ def memory_mb(base: Base, *, pass_tokens: int = MICRO_TOKENS, kept: int = 0) -> 
 
 
 def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
-    """Predicted memory in MB that answering a batch needs beyond the model: what `slots` sequences of `tokens` keep, and one pass over `reading`.
+    """Predicted memory in MB that answering a batch needs beyond the model: weights laid out, what `slots` sequences of `tokens` keep, one pass over `reading`.
 
     Keys and values are counted from the configuration; the room of a slot grows by 64 tokens. Of a pass, one layer lives at a time: about
     4 intermediate and 8 hidden vectors a token, then the logits of every slot, beside their float32 copy.
@@ -134,4 +135,5 @@ def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
     )
     kept = slots * math.ceil(tokens / 64) * 64 * config.num_hidden_layers * 2 * width * size
     layer = 4 * getattr(config, "intermediate_size", 4 * config.hidden_size) + 8 * config.hidden_size
-    return float((kept + reading * layer * size + slots * config.vocab_size * (size + 4)) / 1e6)
+    passing = reading * layer * size + slots * config.vocab_size * (size + 4)
+    return float((laid_out_bytes(base) + kept + passing) / 1e6)
