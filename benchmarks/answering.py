@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ from typing import Any
 
 import torch
 import transformers
+from train_vs_trl import KEEPS_MEMORY
 from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
 from trimtab.answering.choose import ChoiceRequest, choose
@@ -33,6 +35,7 @@ from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.model.catalog import resolve
 from trimtab.model.eight_bit import eight_bits
+from trimtab.model.laid_out import laid_out
 from trimtab.model.load import load_base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,8 +136,7 @@ def chats(tokenizer: Any, texts: Sequence[str]) -> list[Prompt]:
 
 def ours(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
     base = load_base(resolve(MODEL), "bf16")
-    if name == EIGHT:
-        HELD.enter_context(eight_bits(base))
+    HELD.enter_context(eight_bits(base) if name == EIGHT else laid_out(base))
 
     def answer(given: Asked) -> list[Any]:
         if given.labels:
@@ -259,7 +261,8 @@ def side(name: str, row: str, count: int, data: Path) -> None:
 def run(name: str, row: str, count: int, data: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, "--side", name, "--rows", row, "--count", str(count)]
     command += ["--data", str(data)]
-    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    kept = {**os.environ, **KEEPS_MEMORY}  # on both sides: a peer's best setting too
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=kept)
     told: dict[str, Any] = json.loads(finished.stdout.strip().splitlines()[-1])
     print(f"{row}, {name}: {told['seconds']:.1f} s, {told['done'] / told['seconds']:.1f} a second", flush=True)
     return told
@@ -267,7 +270,12 @@ def run(name: str, row: str, count: int, data: Path) -> dict[str, Any]:
 
 def compared(row: str, count: int, rounds: int, data: Path) -> dict[str, Any]:
     """Us and each peer in the order A B B A."""
-    result: dict[str, Any] = {"what": f"{count} × {ROWS[row].what}", "unit": f"{ROWS[row].unit} a second", "peers": {}}
+    result: dict[str, Any] = {
+        "what": f"{count} × {ROWS[row].what}",
+        "freed memory": "kept",
+        "unit": f"{ROWS[row].unit} a second",
+        "peers": {},
+    }
     for peer, goal in ROWS[row].goals.items():
         runs = [(name, run(name, row, count, data)) for name in ["trimtab", peer, peer, "trimtab"] * rounds]
         by_side = {name: [told for one, told in runs if one == name] for name in ("trimtab", peer)}

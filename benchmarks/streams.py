@@ -1,6 +1,6 @@
 """16 streams from server to client: `trimtab serve` and llama.cpp's own server, the same model, the same questions, on this machine.
 
-Run: python benchmarks/streams.py --llama-server PATH  →  benchmarks/results/streams.json, in about ten minutes, alone on the machine.
+Run: python benchmarks/streams.py --llama-server PATH  →  benchmarks/results/streams.json, in about four minutes, alone on the machine.
 llama.cpp is not installed with the project: its source comes with llama-cpp-python's source package (`vendor/llama.cpp`), and
 `cmake -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_UI=OFF`, then `cmake --build build --target llama-server`, make the server.
 

@@ -126,6 +126,16 @@ def speed() -> str:
             ratios = f"{peer['times_as_fast']:.2f} | {peer['goal']:g} | "
             where = row["machine"]["processor"]
             lines.append(f"| answering: {row['what']} | {where} | {told[0]} {row['unit']} | {told[1]} | {ratios}|")
+    streams = load("streams")
+    if streams:
+        for name, side in streams["sides"].items():
+            if name != "trimtab":
+                ours = streams["sides"]["trimtab"]
+                told = f"{ours['tokens_per_second']:,.0f} tokens/s | {name}: {side['tokens_per_second']:,.0f} tokens/s"
+                ratios = f"{ours['tokens_per_second'] / side['tokens_per_second']:.2f} | {streams['goal']:g} | {ours['memory_mb'] / side['memory_mb']:.2f}"
+                where = streams["machine"]["processor"]
+                lines.append(f"| answering: {streams['what']} | {where} | {told} | {ratios} |")
+        peers[f"streams: llama.cpp, {streams['llama.cpp'][0].removeprefix('version: ')}, its own server, a slot for each client"] = None
     if answer["rows"]:
         peers[f"answering: {answer['peer']}; every label scored in a batch"] = None
     said = [
