@@ -135,7 +135,9 @@ def speed() -> str:
                 ratios = f"{ours['tokens_per_second'] / side['tokens_per_second']:.2f} | {streams['goal']:g} | {ours['memory_mb'] / side['memory_mb']:.2f}"
                 where = streams["machine"]["processor"]
                 lines.append(f"| answering: {streams['what']} | {where} | {told} | {ratios} |")
-        peers[f"streams: llama.cpp, {streams['llama.cpp'][0].removeprefix('version: ')}, its own server, a slot for each client"] = None
+        peers[
+            f"streams: llama.cpp, {streams['llama.cpp'][0].removeprefix('version: ')}, its own server, a slot for each client"
+        ] = None
     if answer["rows"]:
         peers[f"answering: {answer['peer']}; every label scored in a batch"] = None
     said = [

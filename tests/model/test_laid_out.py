@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from same_bits import same
 from tiny_models import FAMILIES, base_of, stirred, with_lora
 from torch import Tensor, nn
 
@@ -42,7 +43,7 @@ def test_every_family_says_the_same_to_the_bit(family: str) -> None:
     before = told(base)
     with laid_out(base):
         assert swapped(base) > 0
-        assert torch.equal(told(base), before)
+        assert same(told(base), before)
     assert swapped(base) == 0
     assert torch.equal(told(base), before)
 
@@ -56,7 +57,7 @@ def test_products_of_real_sizes_are_the_same_to_the_bit() -> None:
         for tokens in (1, 16, 130):
             input_NI = torch.randn(tokens, inputs, generator=draw).bfloat16()
             with torch.inference_mode():
-                assert torch.equal(product(input_NI, weight, layer.bias), layer(input_NI))
+                assert same(product(input_NI, weight, layer.bias), layer(input_NI))
 
 
 @needs_order
@@ -67,18 +68,18 @@ def test_what_is_merged_answers_and_can_be_written_meanwhile() -> None:
         own, weights = told(base), plain_weights(base)
     with answering(base):
         assert swapped(base) > 0
-        assert torch.equal(told(base), own)
+        assert same(told(base), own)
         inside = plain_weights(base)
         assert all(torch.equal(inside[name], value) for name, value in weights.items())
         with answering(base):  # nothing more to do
-            assert torch.equal(told(base), own)
+            assert same(told(base), own)
         assert swapped(base) > 0
     stirred(base, 2)
     with merged(base.model):
         other = told(base)
     assert not torch.equal(other, own)
     with answering(base):
-        assert torch.equal(told(base), other)  # by the weights as they are now
+        assert same(told(base), other)  # by the weights as they are now
 
 
 @needs_order
@@ -100,7 +101,7 @@ def test_weights_that_are_gone_are_not_taken_for_others() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
         weight_OI, input_NI = torch.randn(64, 64).bfloat16(), torch.randn(3, 64).bfloat16()
-        assert torch.equal(product(input_NI, in_its_order(weight_OI), None), nn.functional.linear(input_NI, weight_OI))
+        assert same(product(input_NI, in_its_order(weight_OI), None), nn.functional.linear(input_NI, weight_OI))
 
 
 def test_where_there_is_no_order_or_no_room_weights_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,7 +253,8 @@ def _fields(plain: Mapping[str, Any]) -> Table:
 
     table = Table.grid(padding=(0, 2))
     for key, value in plain.items():
-        table.add_row(Text(key.replace("_", " "), style="dim"), Text(_cell(value)))
+        if value is not None:
+            table.add_row(Text(key.replace("_", " "), style="dim"), Text(_cell(value)))
     return table
 
 

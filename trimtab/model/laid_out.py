@@ -1,4 +1,4 @@
-"""Weights in the order in which the processor's products read them, for answering: the same numbers out, to the bit, in less time (decision 52).
+"""Weights in the order in which the processor's products read them, for answering: the same numbers out in less time (decision 52).
 
 Shapes: I inputs, O outputs.
 """
