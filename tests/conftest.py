@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 sys.path[:0] = [str(Path(__file__).parent / "helpers")]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
 os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own configuration decides a test
+settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's business
+settings.load_profile("untimed")
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
