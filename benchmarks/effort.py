@@ -2,6 +2,7 @@
 
 python benchmarks/effort.py run [handbook spam style]   # adds a line a study to results/effort_runs.jsonl, those there are kept
 python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]   # some arms anew, in a line that stands for theirs
+python benchmarks/effort.py run … --folder FOLDER       # one that was cut off goes on
 python benchmarks/effort.py compare                     # → results/effort.json
 
 No budget, so that nothing is cut. Scores and what was chosen are of interest here; how long it took is not, so other work may stand beside it.

@@ -5,7 +5,7 @@ llama.cpp is not installed with the project: its source comes with llama-cpp-pyt
 `cmake -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_UI=OFF`, then `cmake --build build --target llama-server`, make the server.
 
 So many clients ask GSM8K questions over loopback, each the next one once it has its answer; answers are streamed, greedy, and up to 64
-tokens long. New tokens a second as the servers count them, seconds to the first piece of an answer, the highest memory of each server; A B B A, medians.
+tokens long. New tokens a second as the servers count them, seconds to the first piece of an answer, the highest memory of each server; A B C C B A, medians.
 llama.cpp has the model as GGUF in f16, and in bf16 too; one slot for each client, as many threads as there are cores.
 """
 

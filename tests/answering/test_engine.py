@@ -11,7 +11,7 @@ from answering_models import EOS, FAMILIES, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.answering.cache import common_length
+from trimtab.answering.cache import shared_length
 from trimtab.answering.engine import Completion, Engine, Request
 from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
@@ -159,8 +159,8 @@ def test_the_seconds_of_a_batch_add_up_to_its_time() -> None:
     assert 0 < sum(c.seconds for c in completions) <= time.perf_counter() - started
 
 
-@given(st.lists(st.lists(st.integers(0, 2), max_size=6).map(tuple), min_size=1, max_size=5))
-def test_common_length(prompts: list[tuple[int, ...]]) -> None:
-    length = common_length(prompts)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=2, max_size=5))
+def test_what_prompts_share_leaves_each_its_last_token(prompts: list[tuple[int, ...]]) -> None:
+    length = shared_length(prompts)
     assert len({prompt[:length] for prompt in prompts}) == 1
-    assert any(len(prompt) == length for prompt in prompts) or len({prompt[length] for prompt in prompts}) > 1
+    assert length == min(map(len, prompts)) - 1 or len({prompt[length] for prompt in prompts}) > 1

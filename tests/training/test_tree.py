@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import FAMILIES, VOCABULARY, base_of, padded_loss, plain_model
 
+from trimtab.base.beginnings import common_length
 from trimtab.base.records import Encoded
 from trimtab.model.adapters import add_lora, put_on, trainable, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import tree as trees
 from trimtab.training.batch import Row, micro_batches, pack
 from trimtab.training.sft import Supervised
-from trimtab.training.tree import LEAST_SHARED, end_to_end, shared_tokens, tree_of
+from trimtab.training.tree import LEAST_SHARED, end_to_end, tree_of
 
 
 def row(prompt, answer, weight=1.0):
@@ -59,7 +60,7 @@ def test_every_row_is_its_path(rows):
 def test_what_two_rows_share_is_counted_right(left, right, common):
     right = [*left[:common], *right]
     expected = next((at for at, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), None)
-    assert shared_tokens(tuple(left), tuple(right)) == (min(len(left), len(right)) if expected is None else expected)
+    assert common_length(tuple(left), tuple(right)) == (min(len(left), len(right)) if expected is None else expected)
 
 
 def test_instruction_and_prompts_are_read_once():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trimtab.base.beginnings import common_length
 from trimtab.model.attention import Rule, causal, partial, unmasked, visible
 from trimtab.model.load import Base
 from trimtab.model.threads import on_free_cores
@@ -20,7 +21,7 @@ from trimtab.model.virtual import virtual_of
 BLOCK = 64  # tokens by which slots grow
 PART = 16  # a part of a prefix is used in multiples of so many tokens
 COPIED = (
-    128  # tokens of a beginning up to which each sequence gets a copy: to attend to it apart takes longer (decision 52)
+    128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer (decision 52)
 )
 
 
@@ -64,8 +65,8 @@ class Beginning:
 
     @property
     def copied(self) -> int:
-        """How many tokens each sequence has in its own slot: all of a short one, none of a long one, which stays shared."""
-        return self.length if self.length <= COPIED else 0
+        """How many tokens of it each sequence has in its own slot."""
+        return copied(self.length)
 
     def part(self, layer: int, query_HMD: Tensor, positions_M: Tensor, last: int, rule: Rule) -> tuple[Tensor, Tensor]:
         """Attention of later tokens, the last at position `last`, as `earlier_part` gives it."""
@@ -74,6 +75,11 @@ class Beginning:
     def own(self, layer: int) -> tuple[Tensor, Tensor]:
         """Its keys and values in a layer, `[K, P, D]`."""
         return self.prefix.keys[layer][:, : self.length], self.prefix.values[layer][:, : self.length]
+
+
+def copied(length: int) -> int:
+    """How many tokens of a beginning of this length lie in each slot: all of a short one, none of a long one, which stays shared."""
+    return length if length <= COPIED else 0
 
 
 class Kept:
@@ -97,7 +103,7 @@ class Kept:
         """
         best: Beginning | None = None
         for prefix in self._prefixes.values():
-            length = common_length([prefix.ids, ids[:-1]])
+            length = common_length(prefix.ids, ids[:-1])
             if length < len(prefix):
                 length -= length % PART
             if length > (best.length if best else 0):
@@ -111,18 +117,12 @@ class Kept:
         self._prefixes.clear()
 
 
-def common_length(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all prompts begin with."""
-    low, high = min(prompts), max(prompts)  # all others lie between these two in order
-    for place, (left, right) in enumerate(zip(low, high, strict=False)):
-        if left != right:
-            return place
-    return min(len(low), len(high))
-
-
 def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
     """How many tokens several prompts can share, each keeping its last one to predict from; 0 for a prompt alone."""
-    return min(common_length(prompts), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
+    if len(prompts) < 2:
+        return 0
+    common = common_length(min(prompts), max(prompts))  # all others lie between these two in order
+    return min(common, min(map(len, prompts)) - 1)
 
 
 @on_free_cores()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from trimtab.answering.cache import shared_length
+from trimtab.answering.cache import copied, shared_length
 from trimtab.answering.engine import Engine
 from trimtab.arms.calibration import questions_weighed
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
@@ -268,7 +268,8 @@ class _Timing:
         release_memory()
         held = psutil.Process().memory_info().rss / 1e6
         ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
-        own = max(map(len, ids)) - shared_length(ids)
+        shared = shared_length(ids)
+        own = max(map(len, ids)) - shared + copied(shared)
         reading = given[0].seconds if given[0].prefill_seconds is None else given[0].prefill_seconds
         return _Rate(
             many=many,

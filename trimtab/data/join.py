@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trimtab.base.beginnings import common_length
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -119,8 +121,7 @@ def without_template(texts: list[str]) -> list[str]:
 def _shared_start(texts: list[str]) -> int:
     """Length of the whole words that all texts begin with."""
     low, high = min(texts), max(texts)
-    length = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    return low[:length].rfind(" ") + 1
+    return low[: common_length(low, high)].rfind(" ") + 1
 
 
 def _features(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], int]:

@@ -29,6 +29,7 @@ from transformers import (
     DynamicCache,
 )
 
+from trimtab.base.beginnings import common_length
 from trimtab.base.errors import PackageError
 from trimtab.model.load import DTYPES, told
 
@@ -46,16 +47,10 @@ class Written:
 
     def gap(self, other: Sequence[int]) -> float:
         """By how many nats this answer's token was ahead of `other`'s where they first part; infinite where that is not known."""
-        place = common_length(self.ids, other)
+        place = common_length(self.ids, tuple(other))
         if self.logits_TV is None or place >= len(self.ids) or place >= len(other):
             return float("inf")
         return float(self.logits_TV[place, self.ids[place]] - self.logits_TV[place, other[place]])
-
-
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    parting = (at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
-    return next(parting, min(len(one), len(other)))
 
 
 class Consumer(ABC):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trimtab.base.beginnings import common_length
 from trimtab.base.errors import InputError
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
@@ -103,5 +104,4 @@ def _quoted(text: str) -> str:
 def _common(texts: Sequence[str]) -> str:
     """What all begin with."""
     least, most = min(texts), max(texts)  # what these share, all between them share
-    end = next((at for at, (one, two) in enumerate(zip(least, most, strict=False)) if one != two), len(least))
-    return least[:end]
+    return least[: common_length(least, most)]

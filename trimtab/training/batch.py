@@ -14,10 +14,11 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from trimtab.base.beginnings import common_length
 from trimtab.base.records import Encoded
 from trimtab.model.attention import Segments
 from trimtab.training.lanes import GAIN, lanes
-from trimtab.training.tree import LEAST_SHARED, Tree, end_to_end, shared_tokens, tree_of
+from trimtab.training.tree import LEAST_SHARED, Tree, end_to_end, tree_of
 
 # Tokens of one forward and backward pass: bounds memory, changes nothing else.
 MICRO_TOKENS = 512
@@ -199,5 +200,5 @@ def _tokens(unit: tuple[Row, ...]) -> int:
 
 def _shared(left: Row, right: Row) -> int:
     """Tokens that are read once for both."""
-    shared = shared_tokens(left.encoded.ids, right.encoded.ids)
+    shared = common_length(left.encoded.ids, right.encoded.ids)
     return shared if shared >= LEAST_SHARED else 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from trimtab.base.beginnings import common_length
+
 LEAST_SHARED = 16  # tokens that rows must have in common beyond what is shared already
 LEAST_SAVED = 0.1  # of a pass's tokens; below that its rows are laid end to end, as they come
 
@@ -68,22 +70,10 @@ def _alike(rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int) ->
     """Runs of neighbours that share enough beyond `depth` tokens, each with the tokens that all of it share."""
     found: list[tuple[list[int], int]] = []
     for before, number in zip([None, *order], order, strict=False):
-        shared = 0 if before is None else shared_tokens(rows[before], rows[number])
+        shared = 0 if before is None else common_length(rows[before], rows[number])
         if before is not None and shared >= depth + LEAST_SHARED:
             members, common = found[-1]
             found[-1] = ([*members, number], min(common, shared))
         else:
             found.append(([number], len(rows[number])))
     return found
-
-
-def shared_tokens(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two rows begin with in common."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:  # of slices, which are compared faster than token by token
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
