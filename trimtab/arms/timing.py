@@ -183,7 +183,7 @@ class _Timing:
                 ),
             ),
             memory_mb=self._training_mb(
-                made, speed, max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes
+                *(made, speed, max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes, rate.memory_mb),
             ),
             timed=rate.timed and timed,
         )
@@ -326,11 +326,11 @@ class _Timing:
         searched = self.session.task.study.effort in MENUS and stage.name != "docs"
         return frozen_bytes(self.session.base, tokens) if stage.rereads or searched else 0
 
-    def _training_mb(self, made: Recipe, speed: TrainingRate, kept: int) -> float:
-        """Memory of training: passes are as timed where examples are imitated, elsewhere as large as they may be."""
+    def _training_mb(self, made: Recipe, speed: TrainingRate, kept: int, answering: float) -> float:
+        """Memory of training and of its looks: passes are as timed where examples are imitated, elsewhere as large as they may be."""
         imitates = all(stage.name in IMITATING for stage in made.stages)
         tokens = speed.pass_tokens if imitates else max(MICRO_TOKENS * lanes(), speed.pass_tokens)
-        return memory_mb(self.session.base, pass_tokens=tokens, kept=kept)
+        return memory_mb(self.session.base, pass_tokens=tokens, kept=kept, answering=answering)
 
     def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, TrainingRate, bool]:
         """Tokens of a training row, how fast steps go, and whether that was timed."""

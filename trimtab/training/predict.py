@@ -102,8 +102,10 @@ def _stepping_seconds(base: Base) -> float:
     return taken * sum(parameter.numel() for parameter in moving.values()) / max(counted, 1)
 
 
-def memory_mb(base: Base, *, pass_tokens: int = MICRO_TOKENS, kept: int = 0) -> float:
+def memory_mb(base: Base, *, pass_tokens: int = MICRO_TOKENS, kept: int = 0, answering: float = 0.0) -> float:
     """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and the activations of `pass_tokens`.
+
+    A look at dev answers in between, by merged weights beside the frozen ones: `answering` (`answering_mb`) counts where it takes more.
 
     `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
     the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass; what
@@ -119,7 +121,9 @@ def memory_mb(base: Base, *, pass_tokens: int = MICRO_TOKENS, kept: int = 0) -> 
     changed = sum(layer.kept(tokens) for layer in adapted_layers(base.model).values())
     layers = config.num_hidden_layers - first_moving(base.model)
     activations = (tokens * layers * width + changed) * size
-    return float((psutil.Process().memory_info().rss + moving + activations + kept) / 1e6)
+    merged = sum(layer.base.weight.nbytes for layer in adapted_layers(base.model).values())
+    highest = max(activations, merged + answering * 1e6 if answering else 0.0)
+    return float((psutil.Process().memory_info().rss + moving + highest + kept) / 1e6)
 
 
 def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
