@@ -1,6 +1,6 @@
-"""The products of one pass of SmolLM2-135M's layers over a few rows: in bf16, laid out for the processor beforehand, and in 8 bits (decision 48).
+"""The products of one pass of SmolLM2-135M's layers over a few rows: in bf16, laid out for the processor beforehand, together, and in 8 bits (decisions 48, 52, 53).
 
-Run: python benchmarks/products.py  →  benchmarks/results/products.json, in about a minute; alone on the machine.
+Run: python benchmarks/products.py  →  benchmarks/results/products.json, in about two minutes; alone on the machine.
 Random weights of the model's shapes, 30 layers, so that they do not stay in the processor's cache; medians, milliseconds.
 """
 
@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
-from trimtab.model.eight_bit import EightBitLinear
+from trimtab.model.eight_bit import EightBitProduct
+from trimtab.model.fused import Product
+from trimtab.model.laid_out import in_its_order, product
 
 RESULT = Path(__file__).resolve().parent / "results" / "products.json"
 SHAPES = ((576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536))
-LAYERS, ROWS, TIMES = 30, (1, 4, 16, 64), 15
+LAYERS, ROWS, TIMES = 30, (1, 2, 4, 16, 64), 15
 
 
-def milliseconds(work: Callable[[], None]) -> float:
+def milliseconds(work: Callable[[], object]) -> float:
     """The median of several runs, after one that is not counted."""
     seconds = []
     for _ in range(TIMES + 1):
@@ -36,30 +37,38 @@ def milliseconds(work: Callable[[], None]) -> float:
 
 @torch.inference_mode()
 def main() -> None:
-    layers = [nn.Linear(i, o, bias=False, dtype=torch.bfloat16) for _ in range(LAYERS) for o, i in SHAPES]
-    small = [EightBitLinear(layer) for layer in layers]
-    laid_out = [torch.ops.mkldnn._reorder_linear_weight(layer.weight, 1) for layer in layers]
+    layers = [[nn.Linear(i, o, bias=False, dtype=torch.bfloat16) for o, i in SHAPES] for _ in range(LAYERS)]
+    apart = [[one] for layer in layers for one in layer]
+    three = [part for q, k, v, *rest in layers for part in ([q, k, v], *([one] for one in rest))]
+    five = [part for q, k, v, o, gate, up, down in layers for part in ([q, k, v], [o], [gate, up], [down])]
+    ways = {
+        "bf16": [layer.forward for (layer,) in apart],
+        "laid out": [_laid_out(part) for part in apart],
+        "laid out, query key value as one": [_laid_out(part) for part in three],
+        "laid out, gate and up as one too": [_laid_out(part) for part in five],
+        "8 bits, query key value as one": [_whole(part) for part in three],
+    }
     table = []
     for rows in ROWS:
         inputs = {i: torch.randn(rows, i, dtype=torch.bfloat16) for i in (576, 1536)}
-        given = [inputs[layer.in_features] for layer in layers]
-
-        def usual(given: list[torch.Tensor] = given) -> None:
-            for input, layer in zip(given, layers, strict=True):
-                F.linear(input, layer.weight)
-
-        def beforehand(given: list[torch.Tensor] = given) -> None:
-            for input, weight in zip(given, laid_out, strict=True):
-                torch.ops.mkldnn._linear_pointwise(input, weight, None, "none", [], "")
-
-        def whole(given: list[torch.Tensor] = given) -> None:
-            for input, layer in zip(given, small, strict=True):
-                torch._weight_int8pack_mm(input, layer.whole_OI, layer.scale_O)
-
-        ways = {"bf16": usual, "laid out beforehand": beforehand, "8 bits": whole}
-        table.append({"rows": rows, **{name: milliseconds(way) for name, way in ways.items()}})
-        print(table[-1], flush=True)
+        row: dict[str, float] = {"rows": rows}
+        for name, products in ways.items():
+            parts = {len(apart): apart, len(three): three, len(five): five}[len(products)]
+            given = [inputs[part[0].in_features] for part in parts]
+            row[name] = milliseconds(lambda: [product(input) for product, input in zip(products, given, strict=True)])  # noqa: B023
+        table.append(row)
+        print(row, flush=True)
     write_json(RESULT, {"table": table, "machine": describe_machine(), "versions": versions()})
+
+
+def _laid_out(layers: Sequence[nn.Linear]) -> Product:
+    weight = in_its_order(*layers)
+    return lambda input: product(input, weight, None)
+
+
+def _whole(layers: Sequence[nn.Linear]) -> Product:
+    made = EightBitProduct(*layers)
+    return lambda input: torch._weight_int8pack_mm(input, made.whole_OI, made.scale_O)
 
 
 if __name__ == "__main__":

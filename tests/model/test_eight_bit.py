@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters import merged, trainable
 from trimtab.model.attention import Segments
-from trimtab.model.eight_bit import FEW, EightBitLinear, eight_bits
+from trimtab.model.eight_bit import FEW, EightBitProduct, eight_bits
 from trimtab.model.load import Base
 from trimtab.model.twin import twin
 
@@ -63,12 +63,13 @@ def test_a_row_is_rounded_by_half_of_its_scale_at_most(outputs: int) -> None:
     layer = nn.Linear(32, outputs)
     with torch.no_grad():
         layer.weight[0] = 0.0  # of no size at all
-    made = EightBitLinear(layer)
-    error = (made.rounded_OI - layer.weight).abs()
+    made = EightBitProduct(layer)
+    rounded_OI = made.whole_OI * made.scale_O[:, None]
+    error = (rounded_OI - layer.weight).abs()
     assert (error <= made.scale_O[:, None] * 0.501).all()
     assert made.whole_OI[1:].abs().amax(1).eq(127).all()
-    input = torch.randn(2, 3, 32)
-    assert torch.allclose(made(input), nn.functional.linear(input, made.rounded_OI, layer.bias), atol=1e-5)
+    for input in (torch.randn(FEW, 32), torch.randn(FEW, 3, 32)):  # by either product
+        assert torch.allclose(made(input), nn.functional.linear(input, rounded_OI, layer.bias), atol=1e-5)
 
 
 def test_on_a_device_without_the_product_it_is_refused() -> None:

@@ -53,7 +53,7 @@ def test_products_of_real_sizes_are_the_same_to_the_bit() -> None:
     draw = torch.Generator().manual_seed(0)
     for inputs, outputs in ((576, 192), (576, 1536), (1536, 576)):  # SmolLM2-135M's
         layer = nn.Linear(inputs, outputs, dtype=torch.bfloat16)
-        weight = in_its_order(layer.weight.detach())
+        weight = in_its_order(layer)
         for tokens in (1, 16, 130):
             input_NI = torch.randn(tokens, inputs, generator=draw).bfloat16()
             with torch.inference_mode():
@@ -100,8 +100,8 @@ def test_weights_that_are_gone_are_not_taken_for_others() -> None:
     """Memory is used again: another weight may lie where one lay before."""
     for seed in range(20):
         torch.manual_seed(seed)
-        weight_OI, input_NI = torch.randn(64, 64).bfloat16(), torch.randn(3, 64).bfloat16()
-        assert same(product(input_NI, in_its_order(weight_OI), None), nn.functional.linear(input_NI, weight_OI))
+        layer, input_NI = nn.Linear(64, 64, bias=False, dtype=torch.bfloat16), torch.randn(3, 64).bfloat16()
+        assert same(product(input_NI, in_its_order(layer), None), layer(input_NI))
 
 
 def test_where_there_is_no_order_or_no_room_weights_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

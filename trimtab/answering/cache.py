@@ -159,6 +159,7 @@ def begun(base: Base, ids: Sequence[int]) -> tuple[int, ...]:
 class Slots:
     """Room for `count` sequences; the first `len(lengths)` are in use, so that a step works on one view of them.
 
+    By layer: values `[slots, K, T, D]`, keys `[slots, K, D, T]`, as the products of a step read them (decision 53).
     `count` is what is asked for: storage follows when it has to be laid out anew, then as small as `count` and the longest
     sequence in use allow.
     """
@@ -175,30 +176,33 @@ class Slots:
         if len(self.lengths) <= self._rows and longest <= self._room:
             return
         self._rows, self._room = max(self.count, len(self.lengths)), -(-longest // BLOCK) * BLOCK
-        for stores in (self.keys, self.values):
+        for stores, grows in ((self.keys, 3), (self.values, 2)):
             for layer, store in enumerate(stores):  # one layer at a time, so that old and new never lie side by side
-                stores[layer] = _laid_out(store, self._rows, self._room)
+                stores[layer] = _laid_out(store, self._rows, self._room, grows)
 
     def write(self, layer: int, slot: int, start: int, key_KTD: Tensor, value_KTD: Tensor) -> None:
         """Put the keys and values of a prompt into a slot, from its token `start` on."""
         if layer == len(self.keys):
             heads, _, size = key_KTD.shape
-            self.keys.append(key_KTD.new_zeros(self._rows, heads, self._room, size))
+            self.keys.append(key_KTD.new_zeros(self._rows, heads, size, self._room))
             self.values.append(value_KTD.new_zeros(self._rows, heads, self._room, size))
         end = start + key_KTD.shape[1]
-        self.keys[layer][slot, :, start:end] = key_KTD
+        self.keys[layer][slot, :, :, start:end] = key_KTD.transpose(1, 2)
         self.values[layer][slot, :, start:end] = value_KTD
 
-    def places(self, heads: int, at_B: Tensor) -> Tensor:
-        """Where the next token of each slot in use goes, `[B · K]`, in a layer of so many key/value heads."""
-        rows_BK = torch.arange(len(at_B) * heads, device=at_B.device).view(-1, heads)
-        return (rows_BK * self._room + at_B[:, None]).flatten()
+    def part(self, layer: int, slot: int, places: slice) -> tuple[Tensor, Tensor]:
+        """The keys and values of a slot at these places, `[K, T, D]`."""
+        # the flash kernel takes keys whose last dimension lies together, and reads others wrongly
+        return self.keys[layer][slot, :, :, places].transpose(1, 2).contiguous(), self.values[layer][slot, :, places]
 
-    def append(self, layer: int, places: Tensor, key_KBD: Tensor, value_KBD: Tensor) -> None:
-        """Put one token's keys and values behind what each slot in use holds, at its `places`."""
-        size = key_KBD.shape[-1]
-        for store, new_KBD in ((self.keys, key_KBD), (self.values, value_KBD)):
-            store[layer].view(-1, size).index_copy_(0, places, new_KBD.transpose(0, 1).reshape(-1, size))
+    def span(self, longest: int) -> int:
+        """How many tokens a step reads of each slot: nearly always all that it has room for, since products copy what is cut off."""
+        return self._room if self._room - longest < BLOCK else longest
+
+    def append(self, layer: int, slots_B: Tensor, at_B: Tensor, key_KBD: Tensor, value_KBD: Tensor) -> None:
+        """Put one token's keys and values into each of these slots, at its place."""
+        self.keys[layer][slots_B, :, :, at_B] = key_KBD.transpose(0, 1)
+        self.values[layer][slots_B, :, at_B] = value_KBD.transpose(0, 1)
 
     def release(self, slot: int, last: int) -> None:
         """End a sequence: the one in slot `last` moves into its slot, and the one behind that into `last`."""
@@ -209,8 +213,9 @@ class Slots:
     def _move(self, old: int, new: int) -> None:
         if old != new:
             length = self.lengths[new] = self.lengths[old]
-            for tensor in (*self.keys, *self.values):
-                tensor[new, :, :length] = tensor[old, :, :length]
+            for keys, values in zip(self.keys, self.values, strict=True):
+                keys[new, :, :, :length] = keys[old, :, :, :length]
+                values[new, :, :length] = values[old, :, :length]
 
 
 class Grown:
@@ -276,9 +281,11 @@ def sent(values: Sequence[int] | Sequence[float], device: torch.device, dtype: t
     return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
-def _laid_out(store: Tensor, rows: int, room: int) -> Tensor:
-    """The same contents in `[rows, K, room, D]`, as far as they fit."""
-    rows_kept, room_kept = min(rows, store.shape[0]), min(room, store.shape[2])
-    new = store.new_zeros(rows, store.shape[1], room, store.shape[3])
-    new[:rows_kept, :, :room_kept] = store[:rows_kept, :, :room_kept]
+def _laid_out(store: Tensor, rows: int, room: int, grows: int) -> Tensor:
+    """The same contents as far as they fit, in `rows` slots with `room` along the dimension that grows."""
+    shape = [rows, *store.shape[1:]]
+    shape[grows] = room
+    new = store.new_zeros(shape)
+    kept = tuple(slice(min(old, now)) for old, now in zip(store.shape, shape, strict=True))
+    new[kept] = store[kept]
     return new

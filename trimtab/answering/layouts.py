@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trimtab.answering.cache import Beginning, Slots, earlier_part, own_part, sent
-from trimtab.model.attention import Rule, joined, partial, repeat_heads
+from trimtab.model.attention import Rule, joined, repeat_heads, weighed, weighed_part
 
 
 class Groups:
@@ -36,6 +36,10 @@ class Groups:
         self._tokens = {
             beginning: sent(own, positions_N.device) for beginning, own in tokens.items() if not self._whole
         }
+
+    def __bool__(self) -> bool:
+        """Whether any token hangs on a beginning."""
+        return bool(self._whole or self._tokens)
 
     def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], rule: Rule) -> Tensor:
         """The mixed values `out_1HND`, from what `partial` gave for the own tokens (which may be overwritten)."""
@@ -106,9 +110,8 @@ class Prefill:
     def _earlier(self, layer: int, slot: int, part: Part, query_HQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
         """Attention over what earlier passes read of the prompt."""
         read = slice(part.before, part.before + part.start)
-        key_KTD, value_KTD = self.slots.keys[layer][slot, :, read], self.slots.values[layer][slot, :, read]
         places_Q = torch.arange(part.start, part.end, device=query_HQD.device)
-        return earlier_part(query_HQD, key_KTD, value_KTD, places_Q, part.end - 1, rule)
+        return earlier_part(query_HQD, *self.slots.part(layer, slot, read), places_Q, part.end - 1, rule)
 
 
 class Decode:
@@ -118,36 +121,35 @@ class Decode:
         self.slots = slots
         lengths = slots.lengths[: len(beginnings)]
         positions = [before + length for before, length in zip(_before(beginnings), lengths, strict=True)]
-        self.at_B = sent(lengths, device)
+        self.slots_B, self.at_B = torch.arange(len(lengths), device=device), sent(lengths, device)
         self.positions_N = sent(positions, device)
         self.groups = Groups(beginnings, [1] * len(positions), self.positions_N, max(positions))
         slots.lengths[: len(lengths)] = [length + 1 for length in lengths]
-        self.shortest, self.longest = min(lengths) + 1, max(lengths) + 1
         slots.reserve(max(slots.lengths))
+        self.shortest, self.span = min(lengths) + 1, slots.span(max(lengths) + 1)
         self._hidden: dict[int | None, Tensor] = {}
-        self._places: dict[int, Tensor] = {}  # by key/value heads, which nearly always all layers have alike
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Attention of each new token over [beginning; own tokens], itself included."""
         heads, batch, size = query_HND.shape
-        kv_heads = key_KND.shape[0]
-        if kv_heads not in self._places:
-            self._places[kv_heads] = self.slots.places(kv_heads, self.at_B)
-        self.slots.append(layer, self._places[kv_heads], key_KND, value_KND)
-        key_BKTD = self.slots.keys[layer][:batch, :, : self.longest]
-        value_BKTD = self.slots.values[layer][:batch, :, : self.longest]
-        query_BKGD = query_HND.transpose(0, 1).reshape(batch, kv_heads, heads // kv_heads, size)
-        own_BKGD, own_sum_BKG = partial(query_BKGD, key_BKTD, value_BKTD, rule, self._hide(rule.window))
-        own = own_BKGD.reshape(batch, heads, size).transpose(0, 1)[None], own_sum_BKG.reshape(batch, heads).T[None]
+        self.slots.append(layer, self.slots_B, self.at_B, key_KND, value_KND)
+        key_BKDT = self.slots.keys[layer][:batch, ..., : self.span]
+        value_BKTD = self.slots.values[layer][:batch, :, : self.span]
+        query_BKGD = query_HND.transpose(0, 1).reshape(batch, key_KND.shape[0], -1, size)
+        hidden = self._hide(rule.window)
+        if not self.groups:
+            return weighed(query_BKGD, key_BKDT, value_BKTD, rule, hidden).view(batch, heads, size)
+        own_BKGD, own_sum_BKG = weighed_part(query_BKGD, key_BKDT, value_BKTD, rule, hidden)
+        own = own_BKGD.view(batch, heads, size).transpose(0, 1)[None], own_sum_BKG.view(batch, heads).T[None]
         return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
 
     def _hide(self, window: int | None) -> Tensor | None:
         """True where a new token may not look among own tokens, `[B, 1, 1, T]`; None when all may look everywhere."""
         # whether all may is known from the lengths here: to look into a tensor would wait for the device
-        if self.shortest == self.longest and (window is None or self.longest <= window):
+        if self.shortest == self.span and (window is None or self.span <= window):
             return None
         if window not in self._hidden:
-            back_BT = self.at_B[:, None] - torch.arange(self.longest, device=self.at_B.device)
+            back_BT = self.at_B[:, None] - torch.arange(self.span, device=self.at_B.device)
             hidden_BT = back_BT < 0 if window is None else (back_BT < 0) | (back_BT >= window)
             self._hidden[window] = hidden_BT[:, None, None]
         return self._hidden[window]

@@ -19,6 +19,7 @@ from torch import Tensor
 from trimtab.answering.cache import sent
 from trimtab.base.errors import InputError
 
+_BLOCK = 128  # scores; most vocabularies are a multiple of it
 _SPREAD, _MIX_1, _MIX_2 = -1640531527, 0x7FEB352D, -2073254261  # odd, as signed 32 bits: 2^32 / golden ratio; lowbias32
 
 
@@ -85,7 +86,7 @@ GREEDY = Sampling()
 
 def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequence[int]) -> Tensor:
     """The next token of every row, `tokens_B` on the device; `steps` are the numbers of tokens each has drawn before."""
-    tokens_B = logits_BV.argmax(-1)
+    tokens_B = _highest(logits_BV)
     drawn = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
     if drawn:
         rows_R = sent(drawn, logits_BV.device)
@@ -93,6 +94,17 @@ def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequenc
         noise_RV = _gumbel([(samplings[row].seed, steps[row]) for row in drawn], logits_BV.shape[1], logits_BV.device)
         tokens_B[rows_R] = (_scaled(logits_BV[rows_R].float(), chosen) + noise_RV).argmax(-1)
     return tokens_B
+
+
+def _highest(scores_BV: Tensor) -> Tensor:
+    """`argmax(-1)`, which takes three times as long on CPU: it converts every score."""
+    if scores_BV.device.type != "cpu" or scores_BV.shape[1] % _BLOCK:
+        return scores_BV.argmax(-1)
+    blocks_BCL = scores_BV.view(len(scores_BV), -1, _BLOCK)
+    best_B1 = blocks_BCL.amax(-1).argmax(-1, keepdim=True)
+    within_BL = blocks_BCL.take_along_dim(best_B1[..., None], dim=1)[:, 0]
+    highest_B: Tensor = best_B1[:, 0] * _BLOCK + within_BL.argmax(-1)
+    return highest_B
 
 
 def penalised(scores_BV: Tensor, samplings: Sequence[Sampling], counts: Sequence[Mapping[int, int]]) -> Tensor:

@@ -35,9 +35,14 @@ class Adapted(nn.Module):
         """Numbers that a pass over so many tokens keeps for its backward pass, beyond those of the frozen layer."""
         return 0
 
+    @property
+    def is_merged(self) -> bool:
+        """Whether the change is in the weight."""
+        return self._original is not None
+
     def forward(self, input: Tensor) -> Tensor:
         """`input` is `[..., I]`, the result `[..., O]`, both in the type of the frozen weight."""
-        out: Tensor = self.adapted(input) if self._original is None else self.base(input)
+        out: Tensor = self.base(input) if self.is_merged else self.adapted(input)
         return out
 
     def merge(self) -> None:

@@ -141,22 +141,41 @@ def partial(
     `hidden` is True where a query may not look, in a shape that broadcasts to `[B, H, Q, T]`; whoever sees nothing here gets a
     `log_sum` so low that `joined` leaves this part out. `is_causal` needs Q = T.
     """
-    bias = None if hidden is None else hidden.float() * _NOTHING
     if query_BHQD.device.type == "cpu" and rule.softcap is None:
+        bias = None if hidden is None else hidden.float() * _NOTHING
         out_BHQD, log_sum_BHQ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query_BHQD, key_BHTD, value_BHTD, 0.0, is_causal, attn_mask=bias, scale=rule.scale
         )
         return out_BHQD, log_sum_BHQ
-    scores_BHQT = (query_BHQD @ key_BHTD.transpose(2, 3)).float() * rule.scale
-    if rule.softcap is not None:
-        scores_BHQT = rule.softcap * torch.tanh(scores_BHQT / rule.softcap)
     if is_causal:
         length = query_BHQD.shape[2]
-        scores_BHQT = scores_BHQT.masked_fill(~visible(length, length, None, query_BHQD.device), _NOTHING)
-    if bias is not None:
-        scores_BHQT = scores_BHQT + bias
+        later_QT = ~visible(length, length, None, query_BHQD.device)
+        hidden = later_QT if hidden is None else hidden | later_QT
+    return weighed_part(query_BHQD, key_BHTD.transpose(2, 3), value_BHTD, rule, hidden)
+
+
+def weighed_part(
+    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: Rule, hidden: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`partial` by plain products."""
+    scores_BHQT = _scores(query_BHQD, key_BHDT, rule, hidden).float()
     log_sum_BHQ = scores_BHQT.logsumexp(-1)
-    return (scores_BHQT - log_sum_BHQ[..., None]).exp().to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
+    return (scores_BHQT - log_sum_BHQ[..., None]).exp_().to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
+
+
+def weighed(query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
+    """Attention over all the keys there are, by plain products, as `out_BHQD`; `hidden` as in `partial`.
+
+    For a few queries with keys of their own each this takes half of the flash kernel's time on CPU.
+    """
+    return _scores(query_BHQD, key_BHDT, rule, hidden).softmax(-1) @ value_BHTD
+
+
+def _scores(query_BHQD: Tensor, key_BHDT: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
+    scores_BHQT = (query_BHQD @ key_BHDT).mul_(rule.scale)
+    if rule.softcap is not None:
+        scores_BHQT = rule.softcap * torch.tanh(scores_BHQT / rule.softcap)
+    return scores_BHQT if hidden is None else scores_BHQT.masked_fill_(hidden, _NOTHING)
 
 
 def unmasked(query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:

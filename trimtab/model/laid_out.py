@@ -5,21 +5,23 @@ Shapes: I inputs, O outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 import psutil
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trimtab.model.adapters import merged
+from trimtab.model.fused import Product, answered_by, bias_of, plain_layers, weight_of
 from trimtab.model.load import Base
 
 SPARE = 2  # times what the copies take must be free, or the weights stay as they are
 
-# By where the original lies: models that share their weights share these too. While one is in use, so is its original.
-_known: WeakValueDictionary[tuple[int, torch.Size], Tensor] = WeakValueDictionary()
+# By where the originals lie: models that share their weights share these too. While one is in use, so are its originals.
+_known: WeakValueDictionary[tuple[tuple[int, torch.Size], ...], Tensor] = WeakValueDictionary()
 
 
 @contextmanager
@@ -35,30 +37,25 @@ def answering(base: Base) -> Iterator[None]:
 @contextmanager
 def laid_out(base: Base) -> Iterator[None]:
     """Inside, every linear layer and the head answer by a copy of their weight as it is now, where memory allows."""
-    layers = _layers(base)
-    if not layers or psutil.virtual_memory().available < SPARE * laid_out_bytes(base):
+    needed = laid_out_bytes(base)
+    if not needed or psutil.virtual_memory().available < SPARE * needed:
         yield
         return
-    try:
-        for layer in layers:
-            layer.forward = _by(in_its_order(layer.weight.detach()), layer.bias)  # type: ignore[assignment, method-assign]
+    with answered_by(base.model, _product_of):
         yield
-    finally:
-        for layer in layers:
-            vars(layer).pop("forward", None)
 
 
 def laid_out_bytes(base: Base) -> int:
     """Memory that the copies take while the base answers; 0 where there are none."""
-    return sum(layer.weight.nbytes for layer in _layers(base))
+    return sum(layer.weight.nbytes for layer in plain_layers(base.model) if has_order(layer.weight))
 
 
-def in_its_order(weight_OI: Tensor) -> Tensor:
-    """A bf16 weight as `product` takes it; nobody else can read it."""
-    key = weight_OI.data_ptr(), weight_OI.shape
+def in_its_order(*layers: nn.Linear) -> Tensor:
+    """The bf16 weights of layers with the same input, one above the other, as `product` takes them; nobody else can read it."""
+    key = tuple((layer.weight.data_ptr(), layer.weight.shape) for layer in layers)
     found = _known.get(key)
     if found is None:
-        found = _known[key] = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None)
+        found = _known[key] = _ordered(weight_of(layers))
     return found
 
 
@@ -68,17 +65,27 @@ def product(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     return out
 
 
-def _by(weight_OI: Tensor, bias_O: Tensor | None) -> Callable[[Tensor], Tensor]:
+def product_by(weight_OI: Tensor, bias_O: Tensor | None) -> Product:
+    """The product by a weight of one's own: by a copy in the processor's order where it has one, else by the weight."""
+    if not has_order(weight_OI):
+        return lambda input: F.linear(input, weight_OI, bias_O)
+    copy_OI = _ordered(weight_OI)
+    return lambda input: product(input, copy_OI, bias_O)
+
+
+def has_order(weight_OI: Tensor) -> bool:
+    """Whether products have an order of their own here: of bf16 weights, where the processor's library knows them."""
+    known = weight_OI.device.type == "cpu" and weight_OI.dtype == torch.bfloat16
+    known = known and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # type: ignore[no-untyped-call]
+    return bool(known and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _product_of(*layers: nn.Linear) -> Product:
     # no `partial`: a twin is a deep copy, and these weights have none
+    weight_OI, bias_O = in_its_order(*layers), bias_of(layers)
     return lambda input: product(input, weight_OI, bias_O)
 
 
-def _layers(base: Base) -> list[nn.Linear]:
-    """The layers whose products have an order of their own here: of bf16 weights, where the processor's library knows them."""
-    known = base.device.type == "cpu" and base.model.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not known or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        return []
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return []
-    plain = (module for module in base.model.modules() if type(module) is nn.Linear)
-    return [layer for layer in plain if layer.weight.dtype == torch.bfloat16 and "forward" not in vars(layer)]
+def _ordered(weight_OI: Tensor) -> Tensor:
+    copy_OI: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None)
+    return copy_OI

@@ -28,5 +28,5 @@ def twin(base: Base) -> Base:
         kept[id(shared)] = shared
     model = copy.deepcopy(base.model, kept)
     for module in model.modules():
-        vars(module).pop("forward", None)  # `model/laid_out.py` is about the weights of the other one
+        vars(module).pop("forward", None)  # `model/fused.py` is about the weights of the other one
     return Base(model=model, tokenizer=base.tokenizer, precision=base.precision, folder=base.folder)

@@ -1,0 +1,131 @@
+"""Decoder layers in fewer and larger operations, for answering: the same numbers out, in which a new token spends half of its time on less.
+
+Transformers' layers have some sixty operations each, most of them small; what has the same input is one product here. Shapes: N tokens
+of the flat row, I inputs, O outputs, H query heads, K key/value heads, D head size or width of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trimtab.model.adapted import Adapted, adapted_layers
+from trimtab.model.attention import Layout, Rule
+
+Product = Callable[[Tensor], Tensor]
+Make = Callable[
+    ..., Product
+]  # from linear layers of one input to their outputs side by side, `[..., O]` from `[..., I]`
+
+# Families whose layers are what `Fused` computes.
+FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
+
+
+@contextmanager
+def answered_by(model: nn.Module, make: Make) -> Iterator[None]:
+    """Inside, every linear layer of a model and its head answer by the products that `make` makes of them.
+
+    Layers with a change beside their weight (`Adapted`, not merged) keep it, and so do their decoder layer's own operations. Inside
+    of itself it changes nothing more.
+    """
+    whole = [layer for layer in model.modules() if _is_known(layer)]
+    within = {id(inner) for layer in whole for inner in layer.modules()}
+    single = [layer for layer in plain_layers(model) if id(layer) not in within]
+    changed = [] if any("forward" in vars(layer) for layer in (*whole, *single)) else [*whole, *single]
+    try:
+        for layer in changed:
+            layer.forward = make(layer) if type(layer) is nn.Linear else Fused(layer, make)
+        yield
+    finally:
+        for layer in changed:
+            vars(layer).pop("forward", None)
+
+
+def plain_layers(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a model and its head, those inside of changes included."""
+    return [layer for layer in model.modules() if type(layer) is nn.Linear]
+
+
+def weight_of(layers: Sequence[nn.Linear]) -> Tensor:
+    """The weights of linear layers with the same input one above the other, `[O, I]`; of a single one its own, not copied."""
+    return torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
+
+
+def bias_of(layers: Sequence[nn.Linear]) -> Tensor | None:
+    """Their biases behind each other, `[O]`, with zeros for a layer that has none; None where none has one."""
+    if all(layer.bias is None for layer in layers):
+        return None
+    none = [layer.weight.new_zeros(layer.out_features) for layer in layers]
+    biases = [zeros if layer.bias is None else layer.bias.detach() for layer, zeros in zip(layers, none, strict=True)]
+    return torch.cat(biases)
+
+
+class Fused:
+    """What a decoder layer of the families computes, by as few operations as give the same roundings."""
+
+    def __init__(self, layer: Any, make: Make) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.queries_keys_values = make(*map(_inside, (attention.q_proj, attention.k_proj, attention.v_proj)))
+        self.out = make(_inside(attention.o_proj))
+        # as one product these two are no faster, and for a single row slower (decision 53)
+        self.gate, self.up = make(_inside(mlp.gate_proj)), make(_inside(mlp.up_proj))
+        self.down, self.activation = make(_inside(mlp.down_proj)), mlp.act_fn
+        self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
+        self.head_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+        self.index, self.size = int(attention.layer_idx), int(attention.head_dim)
+        self.heads = [_inside(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
+        window = getattr(attention, "sliding_window", None)
+        if type(layer).__name__.startswith("Mistral"):
+            window = getattr(attention.config, "sliding_window", None)
+        self.rule = Rule(attention.scaling, window)
+
+    def __call__(
+        self, hidden_states: Tensor, *, position_embeddings: tuple[Tensor, Tensor], layout: Layout, **_: Any
+    ) -> Tensor:
+        """`hidden_states` is `[1, N, D]`, as transformers' model hands it to its layers, and so is the result."""
+        hidden_ND = hidden_states[0]
+        hidden_ND = hidden_ND + self._attention(_normed(hidden_ND, self.before), position_embeddings, layout)
+        input_ND = _normed(hidden_ND, self.between)
+        return (hidden_ND + self.down(self.activation(self.gate(input_ND)) * self.up(input_ND)))[None]
+
+    def _attention(self, input_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+        queries, keys = self.heads
+        all_NHD = self.queries_keys_values(input_ND).view(len(input_ND), -1, self.size)
+        turned_NHD, value_NKD = all_NHD[:, : queries + keys], all_NHD[:, queries + keys :]
+        if self.head_norms[0] is not None:
+            parts = torch.split(turned_NHD, self.heads, dim=1)
+            turned_NHD = torch.cat([_normed(part, norm) for part, norm in zip(parts, self.head_norms, strict=True)], 1)
+        turned_HND = _rotated(turned_NHD, *angles).transpose(0, 1)
+        out_NHD = layout.attend(
+            self.index, turned_HND[:queries], turned_HND[queries:], value_NKD.transpose(0, 1), self.rule
+        )
+        return self.out(out_NHD.reshape(len(input_ND), -1))
+
+
+def _normed(input: Tensor, norm: Any) -> Tensor:
+    """RMS norm as transformers rounds it: before the weight and behind it."""
+    out: Tensor = F.rms_norm(input, input.shape[-1:], eps=norm.variance_epsilon) * norm.weight
+    return out
+
+
+def _rotated(heads_NHD: Tensor, cos_1ND: Tensor, sin_1ND: Tensor) -> Tensor:
+    """Queries and keys at their positions (rotary embeddings)."""
+    first, second = heads_NHD.chunk(2, dim=-1)
+    return heads_NHD * cos_1ND[0, :, None] + torch.cat((-second, first), -1) * sin_1ND[0, :, None]
+
+
+def _inside(layer: nn.Module) -> nn.Linear:
+    """The linear layer itself, without what is merged into it."""
+    inner: nn.Linear = layer.base if isinstance(layer, Adapted) else layer  # type: ignore[assignment]
+    return inner
+
+
+def _is_known(layer: nn.Module) -> bool:
+    """Whether it is a decoder layer of the families, and all that was trained is in its weights."""
+    family = type(layer).__name__.removesuffix("DecoderLayer")
+    return family in FAMILIES and all(part.is_merged for part in adapted_layers(layer).values())
