@@ -70,6 +70,22 @@ def fitting(threads: int, allowed: int, taken: float) -> int:
 
 
 @contextmanager
+def beside_another() -> Iterator[int]:
+    """Inside, this thread computes alone; how many threads the one has that computes beside it, to be set there.
+
+    OpenMP's threads wait for the next part of a product without sleep, which takes microseconds, as long as a process has no more of them
+    than cores. A second thread that shares its products has a team of its own, kept for as long as it lives, and every step of the
+    first then takes twice as long (decision 54).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def on_free_cores() -> Iterator[None]:
     """Within, and as a decorator: products are shared among as many threads as find a core, and at most those of before.
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+import torch
+
 from trimtab.arms.live import Event, Failed, Live, Piece, Question
 
 ROOM = "engine room"  # what its thread is called
@@ -31,11 +33,14 @@ class _TakenBack:
 class Room:
     """Lets arms answer in a thread of its own; `ask`, `cancel` and `close` may be called from any thread, `tell` is called from its own.
 
-    `between` is called before questions are let in: what keeps the arms up to date.
+    `between` is called before questions are let in: what keeps the arms up to date. `threads`: among how many its products are
+    shared; as torch has it where none is given.
     """
 
-    def __init__(self, arms: Mapping[str, Live], between: Callable[[], None] = lambda: None) -> None:
-        self._arms, self._between = arms, between
+    def __init__(
+        self, arms: Mapping[str, Live], between: Callable[[], None] = lambda: None, *, threads: int | None = None
+    ) -> None:
+        self._arms, self._between, self._threads = arms, between, threads
         self._door: SimpleQueue[_Asked | _TakenBack | None] = SimpleQueue()
         self._tells: dict[str, tuple[Live, Tell]] = {}
         self._thread = threading.Thread(target=self._work, name=ROOM, daemon=True)
@@ -65,6 +70,8 @@ class Room:
 
     def _work(self) -> None:
         try:
+            if self._threads:
+                torch.set_num_threads(self._threads)
             while self._let_in():
                 for live in self._arms.values():
                     if live.waiting:

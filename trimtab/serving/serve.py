@@ -34,6 +34,7 @@ from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.base.visible import said
 from trimtab.data.documents import document_stamps, read_documents
 from trimtab.model.catalog import resolve
+from trimtab.model.threads import beside_another
 from trimtab.reports.words import family, shape
 from trimtab.retrieval.embed import Embedder
 from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_token
@@ -109,13 +110,14 @@ def serve(
     for arm in chosen:
         require_answers(arm, own)
     with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
+        threads = stack.enter_context(beside_another())
         bound = stack.enter_context(listening(host, port))
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
         origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, run, eight_bit=eight_bit)
         rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)
-        served = stack.enter_context(_served(origin, chosen))
+        served = stack.enter_context(_served(origin, chosen, threads))
         parts = _parts(own, served, Hosts(host, port, names), known, judged, most, log_texts=log_texts)
         desk = parts.desk
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
@@ -231,7 +233,7 @@ def _names(arms: Sequence[str], task: Task) -> list[str]:
 
 
 @contextmanager
-def _served(origin: _Origin, chosen: Sequence[Arm]) -> Iterator[list[Served]]:
+def _served(origin: _Origin, chosen: Sequence[Arm], threads: int) -> Iterator[list[Served]]:
     """The arms, ready: those of this machine in one room, each endpoint in its own, where it waits for nobody."""
     first, saved = origin.session, origin.saved
     workspace, task = first.workspace, first.task
@@ -247,7 +249,7 @@ def _served(origin: _Origin, chosen: Sequence[Arm]) -> Iterator[list[Served]]:
             else:
                 here[arm.name] = one
         if here:
-            shared = Room(here, fresh)
+            shared = Room(here, fresh, threads=threads)
             rooms |= dict.fromkeys(here, shared)
         for room in dict.fromkeys(rooms.values()):
             stack.callback(room.close)
@@ -314,7 +316,8 @@ def _embed(task: Task) -> Embed:
     def vectors(texts: Sequence[str]) -> tuple[list[list[float]], int]:
         if not found:
             found.append(Embedder(resolve(task.base.embedding, near=task.folder)))
-        return found[0].encode(texts).tolist(), found[0].tokens(texts)
+        with beside_another():
+            return found[0].encode(texts).tolist(), found[0].tokens(texts)
 
     async def embed(texts: Sequence[str]) -> tuple[list[list[float]], int]:
         async with one_at_a_time:
