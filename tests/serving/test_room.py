@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from hostile_server import answering
 from serving_tasks import Here, serving_here, wait_until, writing_task
 from study_tasks import CITIES
@@ -250,3 +251,30 @@ def test_what_is_kept_of_questions_stays_bounded(writing: Here, monkeypatch: pyt
             assert client.post("/v1/chat/completions", json=asked).status_code in (200, 400)
     assert len(arm._session.encoder._frames) <= 8
     wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
+
+
+def test_the_room_has_all_threads_and_who_loads_its_arms_has_one(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second thread with helpers of its own would put those of the first to sleep between two products (decision 54)."""
+    loading, answering, load, step = [], [], verb.live, WritingArm.step
+
+    def loaded(*given: Any) -> Any:
+        loading.append(torch.get_num_threads())
+        return load(*given)
+
+    def stepped(arm: WritingArm) -> Any:
+        answering.append(torch.get_num_threads())
+        return step(arm)
+
+    monkeypatch.setattr(verb, "live", loaded)
+    monkeypatch.setattr(WritingArm, "step", stepped)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # of threads that begin from now on too
+    try:
+        with serving_here(written, "prompt") as here, here.client() as client:
+            assert client.post("/v1/chat/completions", json=body()).status_code == 200
+    finally:
+        torch.set_num_threads(before)
+    assert set(loading) == {1}
+    assert set(answering) == {2}
