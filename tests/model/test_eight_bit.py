@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters import merged, trainable
 from trimtab.model.attention import Segments
-from trimtab.model.eight_bit import FEW, EightBitProduct, eight_bits
+from trimtab.model.eight_bit import FEW, FEWER, EightBitProduct, eight_bits
 from trimtab.model.load import Base
 from trimtab.model.twin import twin
 
@@ -32,10 +32,10 @@ def test_every_family_answers_nearly_the_same_and_as_before_afterwards(family: s
     before = told(base)
     with eight_bits(base):
         inside = told(base)
-        few = told(base, IDS[:FEW])  # the other product
+        few = told(base, IDS[:FEWER])  # the other product
     gap = (inside - before).abs().max()
     assert 0 < gap < 0.1 * before.std() * before.abs().max()
-    assert torch.allclose(few, inside[:FEW], atol=1e-4 if dtype == torch.float32 else 0.1)
+    assert torch.allclose(few, inside[:FEWER], atol=1e-4 if dtype == torch.float32 else 0.1)
     assert torch.equal(told(base), before)
 
 
@@ -68,7 +68,7 @@ def test_a_row_is_rounded_by_half_of_its_scale_at_most(outputs: int) -> None:
     error = (rounded_OI - layer.weight).abs()
     assert (error <= made.scale_O[:, None] * 0.501).all()
     assert made.whole_OI[1:].abs().amax(1).eq(127).all()
-    for input in (torch.randn(FEW, 32), torch.randn(FEW, 3, 32)):  # by either product
+    for input in (torch.randn(FEWER, 32), torch.randn(FEW, 3, 32)):  # by either product
         assert torch.allclose(made(input), nn.functional.linear(input, rounded_OI, layer.bias), atol=1e-5)
 
 

@@ -114,3 +114,15 @@ def test_where_there_is_no_order_or_no_room_weights_stay_as_they_are(monkeypatch
     monkeypatch.setattr(room.psutil, "virtual_memory", lambda: free)
     with laid_out(narrow):
         assert swapped(narrow) == 0
+
+
+@needs_order
+def test_a_layer_of_another_type_among_them_answers_by_itself() -> None:
+    base = base_of("llama", torch.bfloat16)
+    base.model.model.layers[0].mlp.down_proj.float()
+    with laid_out(base):
+        down = base.model.model.layers[0].forward.down
+        input_NI = torch.randn(3, 48)
+        assert torch.equal(
+            down(input_NI), nn.functional.linear(input_NI, base.model.model.layers[0].mlp.down_proj.weight)
+        )

@@ -135,10 +135,10 @@ class Admission:
         self.evenly, self._arrived = True, False
 
     def _grow(self) -> None:
-        """As many slots as can be used, when requests have arrived or twice as many fit because long ones have ended."""
+        """As many slots as can be used, when requests have arrived or a third more fit because long ones have ended."""
         fit, longest = self._most()
         now = self.cache.count
-        if self._arrived or fit >= 2 * now:
+        if self._arrived or 3 * fit >= 4 * now:
             # When requests come one by one, doubling: the slots are not laid out anew for each.
             self.cache.count = max(fit, min(self._room(longest), 2 * now if fit > now else now))
             self._arrived = False

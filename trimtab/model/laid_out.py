@@ -81,8 +81,10 @@ def has_order(weight_OI: Tensor) -> bool:
 
 
 def _product_of(*layers: nn.Linear) -> Product:
-    # no `partial`: a twin is a deep copy, and these weights have none
-    weight_OI, bias_O = in_its_order(*layers), bias_of(layers)
+    bias_O = bias_of(layers)
+    if not all(has_order(layer.weight) for layer in layers):
+        return product_by(weight_of(layers), bias_O)
+    weight_OI = in_its_order(*layers)
     return lambda input: product(input, weight_OI, bias_O)
 
 
