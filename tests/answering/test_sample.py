@@ -181,6 +181,21 @@ def test_penalties_are_those_of_transformers_and_of_openai(
         assert ours.tolist() == pytest.approx(theirs.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "vocabulary", [96, 128, 640, 700]
+)  # some a multiple of the blocks that are looked through, some none
+def test_the_greedy_token_is_the_first_of_the_highest(vocabulary: int) -> None:
+    draw = torch.Generator().manual_seed(vocabulary)
+    for dtype in (torch.float32, torch.bfloat16):
+        scores = torch.randn(40, vocabulary, generator=draw).to(dtype)
+        scores[0] = 1.0  # all alike
+        scores[1, [5, vocabulary - 1]] = 9.0
+        scores[2, :-1] = float("-inf")  # as a constraint leaves it
+        greedy = next_tokens(scores, [Sampling()] * 40, [0] * 40)
+        assert greedy[:3].tolist() == [0, 5, vocabulary - 1]
+        assert torch.equal(greedy, scores.argmax(-1))
+
+
 def test_without_penalties_nothing_is_computed() -> None:
     scores = logits(2)
     assert penalised(scores, [Sampling(), Sampling(temperature=1)], [{3: 2}, {}]) is scores

@@ -158,7 +158,7 @@ def weighed_part(
     query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: Rule, hidden: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """`partial` by plain products."""
-    scores_BHQT = _scores(query_BHQD, key_BHDT, rule, hidden).float()
+    scores_BHQT = _scored((query_BHQD @ key_BHDT).float(), rule, hidden)
     log_sum_BHQ = scores_BHQT.logsumexp(-1)
     return (scores_BHQT - log_sum_BHQ[..., None]).exp_().to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
 
@@ -168,11 +168,14 @@ def weighed(query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: Rule
 
     For a few queries with keys of their own each this takes half of the flash kernel's time on CPU.
     """
-    return _scores(query_BHQD, key_BHDT, rule, hidden).softmax(-1) @ value_BHTD
+    if rule.softcap is not None:  # its tanh is taken in float32
+        return weighed_part(query_BHQD, key_BHDT, value_BHTD, rule, hidden)[0]
+    return _scored(query_BHQD @ key_BHDT, rule, hidden).softmax(-1) @ value_BHTD
 
 
-def _scores(query_BHQD: Tensor, key_BHDT: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
-    scores_BHQT = (query_BHQD @ key_BHDT).mul_(rule.scale)
+def _scored(products_BHQT: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
+    """Scores from the products of queries and keys, which are overwritten."""
+    scores_BHQT = products_BHQT.mul_(rule.scale)
     if rule.softcap is not None:
         scores_BHQT = rule.softcap * torch.tanh(scores_BHQT / rule.softcap)
     return scores_BHQT if hidden is None else scores_BHQT.masked_fill_(hidden, _NOTHING)

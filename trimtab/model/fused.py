@@ -79,10 +79,10 @@ class Fused:
         self.head_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self.index, self.size = int(attention.layer_idx), int(attention.head_dim)
         self.heads = [_inside(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
-        window = getattr(attention, "sliding_window", None)
-        if type(layer).__name__.startswith("Mistral"):
-            window = getattr(attention.config, "sliding_window", None)
-        self.rule = Rule(attention.scaling, window)
+        says = (
+            attention if hasattr(attention, "sliding_window") else attention.config
+        )  # Qwen's layers differ, Mistral's do not
+        self.rule = Rule(attention.scaling, getattr(says, "sliding_window", None))
 
     def __call__(
         self, hidden_states: Tensor, *, position_embeddings: tuple[Tensor, Tensor], layout: Layout, **_: Any

@@ -314,9 +314,9 @@ def _embed(task: Task) -> Embed:
     found: list[Embedder] = []
 
     def vectors(texts: Sequence[str]) -> tuple[list[list[float]], int]:
-        if not found:
-            found.append(Embedder(resolve(task.base.embedding, near=task.folder)))
         with beside_another():
+            if not found:
+                found.append(Embedder(resolve(task.base.embedding, near=task.folder)))
             return found[0].encode(texts).tolist(), found[0].tokens(texts)
 
     async def embed(texts: Sequence[str]) -> tuple[list[list[float]], int]:
