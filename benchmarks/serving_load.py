@@ -4,7 +4,7 @@ Run: python benchmarks/serving_load.py --task FILE --arm NAME  →  benchmarks/r
 `trimtab serve` runs in a process of its own on loopback; this process sends it the task's test questions. First as many at a time as
 keep it busy, each client waiting for its answer (closed loop): what it can do. Then questions come at random moments, whether or not
 earlier ones are answered (open loop), at that rate and at five times it. An answer counts where it comes within the deadline; a client
-leaves then. The deadline is the patience that the server counts on when it decides how many to take. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
+leaves then. Goodput is counted once a stretch has gone on for as long as that: by then whoever cannot be served in time has left. The deadline is what clients are thought to wait; the server takes in what it expects to answer in two thirds of it. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from trimtab.base.task import load_task
 from trimtab.serving.gate import PATIENCE
 
 RESULT = Path(__file__).resolve().parent / "results" / "serving_load.json"
+DEADLINE = 1.5 * PATIENCE
 MOST_SENT = 20_000  # questions in one stretch, whatever the rate
 PATH = "/v1/chat/completions"
 
@@ -43,6 +44,7 @@ class Told:
     """What became of the questions of one stretch: seconds of answers and of refusals, and how many clients left or saw an error."""
 
     answers: list[float] = field(default_factory=list)
+    given: list[float] = field(default_factory=list)  # when
     refusals: list[float] = field(default_factory=list)
     left: int = 0
     errors: int = 0
@@ -115,6 +117,7 @@ class Load:
         seconds = time.perf_counter() - began
         if reply.status_code == 200:
             told.answers.append(seconds)
+            told.given.append(began + seconds)
         elif reply.status_code == 429:
             told.refusals.append(seconds)
         else:
@@ -125,38 +128,35 @@ class Load:
         headers = {"Authorization": f"Bearer {self._server.key}"}
         return httpx.AsyncClient(headers=headers, limits=limits, timeout=self.deadline + 5)
 
-    async def closed(self, workers: int, seconds: float) -> dict[str, Any]:
+    async def closed(self, workers: int, lead: float, seconds: float) -> dict[str, Any]:
         """So many clients, each asking again once it is answered."""
-        told, until = Told(), time.perf_counter() + seconds
+        told, began = Told(), time.perf_counter()
 
         async def work(client: httpx.AsyncClient) -> None:
-            while time.perf_counter() < until:
+            while time.perf_counter() < began + lead + seconds:
                 await self.one(client, told)
 
-        began = time.perf_counter()
         async with self._client() as client:
             await asyncio.gather(*(work(client) for _ in range(workers)))
-        return self.summed(told, time.perf_counter() - began)
+        return self.summed(told, began + lead, seconds)
 
-    async def open(self, rate: float, seconds: float, seed: int) -> dict[str, Any]:
-        """Questions at random moments, so many a second in the mean; goodput is counted over the time in which they came."""
+    async def open(self, rate: float, lead: float, seconds: float, seed: int) -> dict[str, Any]:
+        """Questions at random moments, so many a second in the mean."""
         told, draw, tasks = Told(), random.Random(seed), set()
         async with self._client() as client:
             began = due = time.perf_counter()
-            while (due := due + draw.expovariate(rate)) < began + seconds and self._sent < MOST_SENT:
+            while (due := due + draw.expovariate(rate)) < began + lead + seconds and self._sent < MOST_SENT:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 task = asyncio.create_task(self.one(client, told))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-            took = max(seconds, time.perf_counter() - began)
-            within = len(told.answers)  # while questions came: the queue's emptying afterwards is no goodput
             await asyncio.gather(*tasks)
         self._sent = 0
-        return self.summed(told, took, within) | {"asked_per_second": rate}
+        return self.summed(told, began + lead, seconds) | {"asked_per_second": rate}
 
-    def summed(self, told: Told, seconds: float, within: int | None = None) -> dict[str, Any]:
-        """The figures of a stretch; seconds of answers and milliseconds of refusals at their percentiles."""
-        ended = len(told.answers) if within is None else within
+    def summed(self, told: Told, begin: float, seconds: float) -> dict[str, Any]:
+        """The figures of a stretch: goodput in so many seconds, those of answers and the milliseconds of refusals at their percentiles."""
+        within = sum(begin <= given < begin + seconds for given in told.given)
 
         def at(values: Sequence[float], scale: float) -> dict[str, float] | None:
             points = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
@@ -167,7 +167,7 @@ class Load:
             )
 
         return {
-            "goodput_per_second": round(ended / seconds, 3),
+            "goodput_per_second": round(within / seconds, 3),
             "answered": len(told.answers),
             "refused": len(told.refusals),
             "left": told.left,
@@ -188,7 +188,7 @@ class Load:
                 await asyncio.sleep(5)
 
         looking = asyncio.create_task(look())
-        parts = [await self.open(rate, 60 * minutes / 10, seed) for seed in range(10)]
+        parts = [await self.open(rate, 0.0, 60 * minutes / 10, seed) for seed in range(10)]
         looking.cancel()
         fifth = max(1, len(seen) // 5)
         growth = float(np.median(seen[-fifth:]) - np.median(seen[fifth : 2 * fifth] or seen))
@@ -197,13 +197,14 @@ class Load:
 
 async def measured(server: Server, given: argparse.Namespace, questions: Sequence[str]) -> dict[str, Any]:
     load = Load(server, given.arm, questions)
-    await load.closed(given.workers, min(5.0, given.seconds))  # the first, cold ones are not counted
-    found: dict[str, Any] = {"memory_mb_before": round(server.memory_mb, 1)}
-    found["closed"] = await load.closed(given.workers, given.seconds)
+    await load.closed(given.workers, 0.0, min(5.0, given.seconds))  # the first, cold ones are not counted
+    lead = given.deadline
+    found: dict[str, Any] = {"memory_mb_before": round(server.memory_mb, 1), "lead_seconds": lead}
+    found["closed"] = await load.closed(given.workers, lead, given.seconds)
     rate = found["closed"]["goodput_per_second"]
     load.deadline = found["deadline_seconds"] = given.deadline
     for times in (1, 5):
-        found[f"open_{times}x"] = await load.open(times * rate, given.seconds, seed=times)
+        found[f"open_{times}x"] = await load.open(times * rate, lead, given.seconds, seed=times)
     peak = max(rate, found["open_1x"]["goodput_per_second"])
     found["share_of_peak_at_5x"] = round(found["open_5x"]["goodput_per_second"] / peak, 3)
     if given.soak:
@@ -217,7 +218,7 @@ def main() -> None:
     parser.add_argument("--task", type=Path, required=True)
     parser.add_argument("--arm", default="lora+rag")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each stretch, at most 600")
-    parser.add_argument("--deadline", type=float, default=PATIENCE, help="seconds after which an answer is of no use")
+    parser.add_argument("--deadline", type=float, default=DEADLINE, help="seconds after which an answer is of no use")
     parser.add_argument("--workers", type=int, default=16, help="clients that keep the server busy")
     parser.add_argument("--most", type=int, default=128, help="requests that the server lets run or wait")
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")

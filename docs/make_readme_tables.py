@@ -123,9 +123,11 @@ def speed() -> str:
     for row in answer["rows"].values():
         for name, peer in row["peers"].items():
             told = [f"{peer['rates'][side]:,.1f}" for side in ("trimtab", name)]
-            ratios = f"{peer['times_as_fast']:.2f} | {peer['goal']:g} | "
+            goal = "–" if peer["goal"] is None else f"{peer['goal']:g}"
+            ratios = f"{peer['times_as_fast']:.2f} | {goal} | "
             where = row["machine"]["processor"]
-            lines.append(f"| answering: {row['what']} | {where} | {told[0]} {row['unit']} | {told[1]} | {ratios}|")
+            ours, theirs = f"{told[0]} {row['unit']}", f"{name.replace('_', ' ')}: {told[1]}"
+            lines.append(f"| answering: {row['what']} | {where} | {ours} | {theirs} | {ratios}|")
     streams = load("streams")
     if streams:
         for name, side in streams["sides"].items():

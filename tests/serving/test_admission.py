@@ -7,9 +7,31 @@ import pytest
 from trimtab.serving.gate import LEAST_PLACES, PATIENCE, Admission, Refused
 
 
-def answer(admission: Admission, seconds: float, *, answered: bool = True) -> None:
-    admission.enter()
-    admission.leave(seconds, answered=answered)
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def admission(clock: Clock) -> Admission:
+    return Admission(100, clock)
+
+
+def answer(admission: Admission, clock: Clock, seconds: float, *, together: int = 1) -> None:
+    for _ in range(together):
+        admission.enter()
+    clock.now += seconds
+    for _ in range(together):
+        admission.leave(answered=True)
 
 
 def fill(admission: Admission) -> int:
@@ -23,39 +45,63 @@ def fill(admission: Admission) -> int:
     return admission.inside
 
 
-def test_a_fast_server_has_all_its_places() -> None:
-    admission = Admission(100)
-    answer(admission, 0.1)
+def test_a_fast_server_has_all_its_places(admission: Admission, clock: Clock) -> None:
+    answer(admission, clock, 0.1)
     assert fill(admission) == 100
 
 
-def test_a_slow_one_takes_what_it_answers_in_time() -> None:
-    admission = Admission(100)
-    answer(admission, 2.0)
+def test_a_slow_one_takes_what_it_answers_in_time(admission: Admission, clock: Clock) -> None:
+    answer(admission, clock, 2.0)
     assert fill(admission) == PATIENCE / 2
 
 
-def test_a_very_slow_one_still_takes_some() -> None:
-    admission = Admission(100)
-    answer(admission, 500.0)
+def test_a_very_slow_one_still_takes_some(admission: Admission, clock: Clock) -> None:
+    answer(admission, clock, 500.0)
     assert fill(admission) == LEAST_PLACES
 
 
-def test_what_was_refused_or_failed_says_nothing_about_the_rate() -> None:
-    admission = Admission(100)
-    answer(admission, 2.0)
+def test_what_was_refused_or_failed_is_no_answer(admission: Admission, clock: Clock) -> None:
+    answer(admission, clock, 2.0)
     for _ in range(50):
-        answer(admission, 0.001, answered=False)
+        admission.enter()
+        admission.leave(answered=False)
     assert fill(admission) == PATIENCE / 2
     assert admission.refused == 1
 
 
 @pytest.mark.parametrize("together", [1, 8])
-def test_the_rate_is_that_of_answers_together(together: int) -> None:
-    admission = Admission(100)
-    for _ in range(together):
-        admission.enter()
-    for _ in range(together):
-        admission.leave(4.0, answered=True)
-        admission.enter()
+def test_the_rate_is_that_of_answers_together(admission: Admission, clock: Clock, together: int) -> None:
+    for _ in range(10):
+        answer(admission, clock, 4.0, together=together)
+        clock.now += 100.0  # nobody asks, which says nothing
     assert admission.rate == pytest.approx(together / 4)
+
+
+def test_the_rate_of_a_busy_server_is_that_of_its_answers_however_many_there_are(clock: Clock) -> None:
+    admission = Admission(16, clock)
+    for _ in range(8):
+        admission.enter()
+    for _ in range(1000):
+        clock.now += 0.1
+        admission.leave(answered=True)
+        admission.enter()
+    assert admission.rate == pytest.approx(10, rel=0.1)
+
+
+def test_a_rush_is_no_speed(admission: Admission, clock: Clock) -> None:
+    for _ in range(10):
+        answer(admission, clock, 1.0)
+    answer(admission, clock, 1.0, together=10)
+    assert admission.rate == pytest.approx(20 / 11)
+    for _ in range(20):
+        admission.enter()
+    admission.leave(answered=True)
+    assert admission.rate == pytest.approx(21 / 11)
+
+
+def test_a_server_that_grows_slow_takes_fewer(admission: Admission, clock: Clock) -> None:
+    for _ in range(30):
+        answer(admission, clock, 0.5)
+    fast = admission.places
+    answer(admission, clock, 2 * PATIENCE)
+    assert admission.places == LEAST_PLACES < fast

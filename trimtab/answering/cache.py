@@ -199,10 +199,14 @@ class Slots:
         """How many tokens a step reads of each slot: nearly always all that it has room for, since products copy what is cut off."""
         return self._room if self._room - longest < BLOCK else longest
 
-    def append(self, layer: int, slots_B: Tensor, at_B: Tensor, key_KBD: Tensor, value_KBD: Tensor) -> None:
-        """Put one token's keys and values into each of these slots, at its place."""
-        self.keys[layer][slots_B, :, :, at_B] = key_KBD.transpose(0, 1)
-        self.values[layer][slots_B, :, at_B] = value_KBD.transpose(0, 1)
+    def append(self, layer: int, slots_N: Tensor, at_N: Tensor, key_KND: Tensor, value_KND: Tensor) -> None:
+        """Put each token's keys and values into its slot, at its place."""
+        self.keys[layer][slots_N, :, :, at_N] = key_KND.transpose(0, 1)
+        self.values[layer][slots_N, :, at_N] = value_KND.transpose(0, 1)
+
+    def take_back(self, tokens: Sequence[int]) -> None:
+        """Forget the last so many tokens of each of the first slots."""
+        self.lengths[: len(tokens)] = [length - last for length, last in zip(self.lengths, tokens, strict=False)]
 
     def release(self, slot: int, last: int) -> None:
         """End a sequence: the one in slot `last` moves into its slot, and the one behind that into `last`."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from trimtab.answering.admission import Admission
 from trimtab.answering.cache import Beginning, Kept, begun, learned_prefix, sent, shared_length
 from trimtab.answering.constrained import Constraint, Matcher, constrained, grammars_of
+from trimtab.answering.drafts import ROWS
 from trimtab.answering.layouts import Decode, Part, Prefill
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token
 from trimtab.answering.sample import likeliest, log_probabilities, next_tokens, penalised
@@ -27,7 +28,7 @@ from trimtab.model.threads import on_free_cores
 
 __all__ = ["Completion", "Engine", "Event", "OnToken", "Request", "Token", "generate_texts"]
 
-OnToken = Callable[[str, int], bool | None]
+OnToken = Callable[[str, int], None]
 
 
 class Engine:
@@ -126,7 +127,7 @@ class Engine:
     @torch.inference_mode()
     @on_free_cores()
     def step(self) -> list[Event]:
-        """One pass over the model, which reads new prompts or goes on by one token: what is new, a Completion behind its last token.
+        """One pass over the model, which reads new prompts or goes on by a token or more: what is new, a Completion behind its last token.
 
         Returns nothing where nothing is in flight, or where all that was read was a part of a long prompt. A pass that raises ends
         all requests; the engine can then be used anew.
@@ -154,8 +155,8 @@ class Engine:
     def generate(self, requests: Sequence[Request], *, on_token: OnToken | None = None) -> list[Completion]:
         """Answer all requests, in the order asked; a beginning that all of them share is read once.
 
-        `on_token(id, token)` is told every new token (the stop token too) and ends that answer by returning True. Raises
-        InputError for what `submit` refuses, and while other requests are in flight.
+        `on_token(id, token)` is told every new token, the stop token too. Raises InputError for what `submit` refuses, and while
+        other requests are in flight.
         """
         if self._in_flight:
             raise InputError(f"generate while {self.in_flight} requests are in flight", "finish or cancel them first")
@@ -185,8 +186,8 @@ class Engine:
             done.update((event.id, event) for event in events if isinstance(event, Completion))
             if on_token is not None:
                 for event in events:
-                    if isinstance(event, Token) and on_token(event.id, event.token) is True:
-                        done[event.id] = replace(self.cancel(event.id) or done[event.id], finished=True)
+                    if isinstance(event, Token):
+                        on_token(event.id, event.token)
         return done
 
     def _begun(self, request: Request) -> Request:
@@ -241,26 +242,37 @@ class Engine:
         seconds = (time.perf_counter() - started) / len(ids)
         for (sequence, _), span in zip(parts, spans, strict=True):
             sequence.prefill_seconds += seconds * (span.end - span.start)
-        return self._advance(first, said)
+        return self._advance(first, [[one] for one in said])
 
     def _decode(self) -> list[Event]:
-        """One more token for every running sequence."""
+        """One more token for every running sequence, and those behind it that were guessed right."""
         started, running = time.perf_counter(), self._line.running
-        layout = Decode(self._line.cache, [sequence.shared for sequence in running], self.base.device)
-        hidden_ND = self._forward([sequence.ids[-1] for sequence in running], layout.positions_N, layout)
-        said = self._next(hidden_ND, running)
+        runs = _runs(running)
+        each = len(runs[0])
+        layout = Decode(self._line.cache, [sequence.shared for sequence in running], each, self.base.device)
+        hidden_ND = self._forward([token for run in runs for token in run], layout.positions_N, layout)
+        said = self._next(hidden_ND, running, each)
+        told = [
+            _right(said[start : start + each], run) for start, run in zip(range(0, len(said), each), runs, strict=True)
+        ]
+        self._line.cache.take_back([each - len(right) for right in told])
         seconds = (time.perf_counter() - started) / len(running)
         for sequence in running:
             sequence.decode_seconds += seconds
-        return self._advance(0, said)
+        return self._advance(0, told)
 
-    def _next(self, hidden_BD: Tensor, sequences: Sequence[Ongoing]) -> list[Said]:
-        """The next token of each sequence, with its log-probability and the likeliest ones where those are asked for."""
+    def _next(self, hidden_BD: Tensor, running: Sequence[Ongoing], each: int = 1) -> list[Said]:
+        """What comes behind each row, with its log-probability and the likeliest ones where those are asked for.
+
+        `each` rows behind one another are of one sequence.
+        """
         logits_BV = self.base.logits(hidden_BD)
+        sequences = [sequence for sequence in running for _ in range(each)]
         samplings = [sequence.request.sampling for sequence in sequences]
         scores_BV = penalised(logits_BV, samplings, [sequence.counts for sequence in sequences])
         scores_BV = constrained(scores_BV, [sequence.matcher for sequence in sequences])
-        tokens_B = next_tokens(scores_BV, samplings, [len(sequence.ids) for sequence in sequences])
+        steps = [len(sequence.ids) + ahead for sequence in running for ahead in range(each)]
+        tokens_B = next_tokens(scores_BV, samplings, steps)
         wanted = [sequence.request.top_logprobs for sequence in sequences]
         asked = [row for row, sequence in enumerate(sequences) if sequence.request.logprobs or wanted[row]]
         # The one place in a pass where the host waits for the device.
@@ -284,13 +296,15 @@ class Engine:
             )
         return said
 
-    def _advance(self, first: int, said: list[Said]) -> list[Event]:
+    def _advance(self, first: int, told: list[list[Said]]) -> list[Event]:
         """Tell the new tokens of the slots from `first` on; whoever ends leaves."""
         events: list[Event] = []
         running = self._line.running
         for slot in reversed(range(first, len(running))):  # the last slot moves into a gap: it has had its turn
             sequence = running[slot]
-            events.append(sequence.take(said[slot - first], self.stop_ids))
+            for said in told[slot - first]:
+                if not sequence.ended:
+                    events.append(sequence.take(said, self.stop_ids))
             if sequence.ended:
                 events.append(sequence.completion())
                 self._line.leave(slot)
@@ -302,6 +316,28 @@ class Engine:
         del self._in_flight[request_id]
         if not self._in_flight:
             self._reset()
+
+
+def _runs(running: Sequence[Ongoing]) -> list[list[int]]:
+    """What a step runs over: of each sequence its last token and as many guesses as the one with the most of them has."""
+    most = ROWS // len(running) - 1
+    guesses: list[list[int]] = [[] for _ in running]
+    if most > 0 and all(sequence.can_guess for sequence in running):
+        guesses = [sequence.guessed(most) for sequence in running]
+    each = max(map(len, guesses))
+    # where there are fewer, any token will do
+    return [
+        [sequence.ids[-1], *own, *[sequence.ids[-1]] * (each - len(own))]
+        for sequence, own in zip(running, guesses, strict=True)
+    ]
+
+
+def _right(said: list[Said], run: list[int]) -> list[Said]:
+    """Of what came behind each token of a run, that which stands behind right ones."""
+    right = 1
+    while right < len(run) and said[right - 1].token == run[right]:
+        right += 1
+    return said[:right]
 
 
 def _with_share(completion: Completion, seconds: float) -> Completion:

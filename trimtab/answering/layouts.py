@@ -1,7 +1,7 @@
 """The layouts of the engine's passes: prompts that are read, whole or in parts, and one new token for each sequence.
 
 Shapes: N tokens of the flat row, M of them that hang on one prefix, B sequences, H query heads, K key/value heads, G = H / K query
-heads for each of them, P tokens of a prefix, Q own queries, T own tokens, D head size.
+heads for each of them, P tokens of a prefix, Q own queries, R = G · Q rows of queries, T own tokens, D head size.
 """
 
 from __future__ import annotations
@@ -115,43 +115,54 @@ class Prefill:
 
 
 class Decode:
-    """Layout of one new token for each of the first slots: each beginning in one product for its sequences, own tokens slot by slot."""
+    """Layout of `each` new tokens for each of the first slots: each beginning in one product for its sequences, own tokens slot by slot.
 
-    def __init__(self, slots: Slots, beginnings: Sequence[Beginning | None], device: torch.device) -> None:
-        self.slots = slots
+    A sequence's new tokens stand behind one another in the flat row.
+    """
+
+    def __init__(self, slots: Slots, beginnings: Sequence[Beginning | None], each: int, device: torch.device) -> None:
+        self.slots, self.each = slots, each
         lengths = slots.lengths[: len(beginnings)]
-        positions = [before + length for before, length in zip(_before(beginnings), lengths, strict=True)]
-        self.slots_B, self.at_B = torch.arange(len(lengths), device=device), sent(lengths, device)
-        self.positions_N = sent(positions, device)
-        self.groups = Groups(beginnings, [1] * len(positions), self.positions_N, max(positions))
-        slots.lengths[: len(lengths)] = [length + 1 for length in lengths]
+        places = [length + ahead for length in lengths for ahead in range(each)]
+        before = [length for length in _before(beginnings) for _ in range(each)]
+        positions = [start + place for start, place in zip(before, places, strict=True)]
+        self.slots_N = torch.arange(len(lengths), device=device).repeat_interleave(each)
+        self.at_N, self.positions_N = sent(places, device), sent(positions, device)
+        self.groups = Groups(beginnings, [each] * len(lengths), self.positions_N, max(positions))
+        slots.lengths[: len(lengths)] = [length + each for length in lengths]
         slots.reserve(max(slots.lengths))
-        self.shortest, self.span = min(lengths) + 1, slots.span(max(lengths) + 1)
+        self.shortest, self.span = min(lengths) + 1, slots.span(max(lengths) + each)
         self._hidden: dict[int | None, Tensor] = {}
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
-        """Attention of each new token over [beginning; own tokens], itself included."""
-        heads, batch, size = query_HND.shape
-        self.slots.append(layer, self.slots_B, self.at_B, key_KND, value_KND)
+        """Attention of each new token over [beginning; own tokens], up to itself."""
+        heads, tokens, size = query_HND.shape
+        batch, kv_heads = tokens // self.each, key_KND.shape[0]
+        groups = heads // kv_heads
+        self.slots.append(layer, self.slots_N, self.at_N, key_KND, value_KND)
         key_BKDT = self.slots.keys[layer][:batch, ..., : self.span]
         value_BKTD = self.slots.values[layer][:batch, :, : self.span]
-        query_BKGD = query_HND.transpose(0, 1).reshape(batch, key_KND.shape[0], -1, size)
-        hidden = self._hide(rule.window)
+        query_BKGQD = query_HND.view(kv_heads, groups, batch, self.each, size).permute(2, 0, 1, 3, 4)
+        query_BKRD = query_BKGQD.reshape(batch, kv_heads, -1, size)
+        hidden = self._hide(rule.window, groups)
         if not self.groups:
-            return weighed(query_BKGD, key_BKDT, value_BKTD, rule, hidden).view(batch, heads, size)
-        own_BKGD, own_sum_BKG = weighed_part(query_BKGD, key_BKDT, value_BKTD, rule, hidden)
-        own = own_BKGD.view(batch, heads, size).transpose(0, 1)[None], own_sum_BKG.view(batch, heads).T[None]
-        return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
+            out_BKRD = weighed(query_BKRD, key_BKDT, value_BKTD, rule, hidden)
+            return out_BKRD.view(batch, heads, self.each, size).transpose(1, 2).reshape(tokens, heads, size)
+        own_BKRD, own_sum_BKR = weighed_part(query_BKRD, key_BKDT, value_BKTD, rule, hidden)
+        own_1HND = own_BKRD.view(batch, heads, self.each, size).transpose(0, 1).reshape(1, heads, tokens, size)
+        own_sum_1HN = own_sum_BKR.view(batch, heads, self.each).transpose(0, 1).reshape(1, heads, tokens)
+        return self.groups.join(layer, query_HND, (own_1HND, own_sum_1HN), rule)[0].transpose(0, 1)
 
-    def _hide(self, window: int | None) -> Tensor | None:
-        """True where a new token may not look among own tokens, `[B, 1, 1, T]`; None when all may look everywhere."""
+    def _hide(self, window: int | None, groups: int) -> Tensor | None:
+        """True where a new token may not look among own tokens, `[B, 1, R, T]` or `[B, 1, 1, T]`; None when all may look everywhere."""
         # whether all may is known from the lengths here: to look into a tensor would wait for the device
         if self.shortest == self.span and (window is None or self.span <= window):
             return None
         if window not in self._hidden:
-            back_BT = self.at_B[:, None] - torch.arange(self.span, device=self.at_B.device)
-            hidden_BT = back_BT < 0 if window is None else (back_BT < 0) | (back_BT >= window)
-            self._hidden[window] = hidden_BT[:, None, None]
+            back_NT = self.at_N[:, None] - torch.arange(self.span, device=self.at_N.device)
+            hidden_NT = back_NT < 0 if window is None else (back_NT < 0) | (back_NT >= window)
+            hidden_BQT = hidden_NT.view(-1, self.each, self.span)
+            self._hidden[window] = (hidden_BQT.repeat(1, groups, 1) if self.each > 1 else hidden_BQT)[:, None]
         return self._hidden[window]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from trimtab.answering.cache import Beginning
 from trimtab.answering.constrained import Constraint, Matcher
+from trimtab.answering.drafts import Drafts
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.answering.text import TextStream
 
@@ -97,6 +98,7 @@ class Ongoing:
     log_probabilities: list[float] = field(default_factory=list)
     likeliest: list[Likeliest] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
+    drafts: Drafts | None = None
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     finished: bool = False
@@ -116,6 +118,19 @@ class Ongoing:
     def shared(self) -> Beginning | None:
         """The beginning that it attends to apart from its own tokens."""
         return None if self.beginning is None or self.beginning.copied else self.beginning
+
+    @property
+    def can_guess(self) -> bool:
+        """Whether its next token depends on nothing but the scores: what was said meanwhile changes neither penalties nor a grammar."""
+        return self.matcher is None and not self.request.sampling.penalises
+
+    def guessed(self, most: int) -> list[int]:
+        """Up to so many of its next tokens, guessed."""
+        prompt = self.request.ids
+        if self.drafts is None:
+            self.drafts = Drafts(prompt)
+        self.drafts.extend(self.ids[len(self.drafts) - len(prompt) :])
+        return self.drafts.next(min(most, self.request.max_new - len(self.ids) - 1))
 
     @property
     def ended(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -21,7 +23,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1024 * 1024  # of a body
 STRANGERS_BYTES = 4096  # of the body of one without a key, which can hold nothing but a key
-PATIENCE, LEAST_PLACES = 30.0, 8  # seconds that a client waits; places that there are however slow answers come
+# Seconds in which whoever is let in is to be answered: less than clients wait, since a machine may slow down meanwhile, and an answer
+# that comes too late was work for nothing. And places that there are however slow answers come.
+PATIENCE, LEAST_PLACES = 20.0, 8
 BODY_SECONDS = 10.0  # in which a body must have come
 READ_SECONDS = 30.0  # in which a client must take a piece of its answer
 OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they say nothing but yes or no
@@ -63,13 +67,15 @@ class _UnreadError(Exception):
 class Admission:
     """How many requests are worked on or wait: at most `most`, and no more than are answered within PATIENCE. For the event loop alone.
 
-    `rate`: answers a second of late; 0 before the first. `is_ready` once the server has looked at itself.
+    That is as many as were answered in the last PATIENCE seconds of work, time without a request left out. `is_ready` once the server
+    has looked at itself.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.most, self.inside, self.refused = most, 0, 0
         self.is_ready = self.is_draining = False
-        self.rate = 0.0
+        self._clock, self._worked, self._since = clock, 0.0, 0.0
+        self._answers: deque[float] = deque(maxlen=most)  # seconds of work after which each was given
 
     @property
     def status(self) -> str:
@@ -77,9 +83,25 @@ class Admission:
         return "draining" if self.is_draining else "ready" if self.is_ready else "looking at itself"
 
     @property
+    def worked(self) -> float:
+        """Seconds in which a request was inside."""
+        return self._worked + (self._clock() - self._since if self.inside else 0.0)
+
+    @property
+    def rate(self) -> float:
+        """Answers a second of late; 0 before the first."""
+        if not self._answers:
+            return 0.0
+        worked = self.worked
+        late = [given for given in self._answers if given > worked - PATIENCE]
+        is_full = len(late) == self.most  # those before are forgotten
+        return max(1, len(late)) / max(worked - late[0] if is_full else min(worked, PATIENCE), 1e-3)
+
+    @property
     def places(self) -> int:
         """How many may be inside now."""
-        return self.most if not self.rate else min(self.most, max(LEAST_PLACES, int(self.rate * PATIENCE)))
+        rate = self.rate
+        return self.most if not rate else min(self.most, max(LEAST_PLACES, int(rate * PATIENCE)))
 
     def require_room(self) -> None:
         """Raise Refused where there is no room, or the server is about to end."""
@@ -87,7 +109,8 @@ class Admission:
             raise Refused(503, "the server is about to end", kind="server_error", code="draining", wait=1.0)
         if self.inside >= self.places:
             self.refused += 1
-            wait = min(60.0, self.inside / 2 / self.rate) if self.rate else 1.0
+            rate = self.rate
+            wait = min(60.0, self.inside / 2 / rate) if rate else 1.0
             raise Refused(
                 429, f"{self.inside} requests wait or run already", kind="rate_limit_error", code="busy", wait=wait
             )
@@ -95,14 +118,18 @@ class Admission:
     def enter(self) -> None:
         """Count one in; raises as `require_room`."""
         self.require_room()
+        if not self.inside:
+            self._since = self._clock()
         self.inside += 1
 
-    def leave(self, seconds: float, *, answered: bool) -> None:
-        """Count one out that took so long; what was refused or failed says nothing about the rate."""
+    def leave(self, *, answered: bool) -> None:
+        """Count one out; one that was refused or failed is no answer."""
+        worked = self.worked
         if answered:
-            now = self.inside / max(seconds, 1e-3)  # Little: those inside over the time that each stays
-            self.rate = now if not self.rate else 0.9 * self.rate + 0.1 * now
+            self._answers.append(worked)
         self.inside -= 1
+        if not self.inside:
+            self._worked = worked
 
 
 class Noted:
@@ -153,12 +180,11 @@ class Gate:
         if not counted:
             await self.app(scope, receive, send)
             return
-        clock, noted = asyncio.get_running_loop().time, Noted(send)
-        began = clock()
+        noted = Noted(send)
         try:
             await self.app(scope, receive, noted)
         finally:
-            self.admission.leave(clock() - began, answered=noted.status == 200)
+            self.admission.leave(answered=noted.status == 200)
 
     def _known(self, scope: Scope) -> Key | None:
         """Whose request it is; raises Refused for a stranger's, and for one that another site's page made a browser send."""

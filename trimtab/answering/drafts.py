@@ -1,0 +1,44 @@
+"""The next tokens of an answer, guessed from where its last ones stood before: tried together in one pass, which reads each weight once.
+
+Prompt lookup (Saxena 2023), the simplest kind of speculative decoding (Leviathan et al. 2023, arXiv 2211.17192). A token is said only
+where the model would have said it, greedy or drawn, since a draw depends on nothing but seed and place (`sample`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+GRAMS = (3, 2, 1)  # tokens that must have stood together before, the longer first
+ROWS = (
+    8  # tokens of all sequences that a pass runs over at most: up to so many take hardly longer than one (decision 55)
+)
+
+
+class Drafts:
+    """What came behind the last tokens where they stood before, in a prompt and its answer so far."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self._ids: list[int] = []
+        self._behind: list[dict[tuple[int, ...], int]] = [
+            {} for _ in GRAMS
+        ]  # by gram, where the last one that goes on ends
+        self.extend(ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def extend(self, ids: Sequence[int]) -> None:
+        """Go on by these tokens."""
+        for token in ids:
+            for length, behind in zip(GRAMS, self._behind, strict=True):
+                if len(self._ids) >= length:
+                    behind[tuple(self._ids[-length:])] = len(self._ids)
+            self._ids.append(token)
+
+    def next(self, most: int) -> list[int]:
+        """Up to so many tokens that may come next; none where the last ones are new."""
+        for length, behind in zip(GRAMS, self._behind, strict=True):
+            start = behind.get(tuple(self._ids[-length:]))
+            if start is not None:
+                return self._ids[start : start + most]
+        return []
