@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from fastapi import Request
@@ -20,7 +20,7 @@ from trimtab.serving.gate import Refused
 from trimtab.serving.meters import Log, Meters
 from trimtab.serving.room import Room
 
-LOOK = 0.25  # seconds between two looks at whether a client is still there
+LOOK = 1.0  # seconds between two looks at whether the room still works
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class Desk:
                 await asyncio.to_thread(served.room.prepare, served.arm, question)
             except TrimtabError as error:
                 raise refusal(error) from None
-        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event]()
+        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event | None]()
 
         def tell(event: Event) -> None:
             with suppress(RuntimeError):  # the loop has ended, and whoever asked with it
@@ -117,42 +117,63 @@ class Desk:
                 raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
             inside.append(request)
         served.room.ask(served.arm, question, tell)
-        began = looked = time.monotonic()
+        began = time.monotonic()
         is_begun = False
         try:
-            while True:
-                event = None
-                try:
-                    async with asyncio.timeout(LOOK):
-                        event = await inbox.get()
-                except TimeoutError:
-                    if not served.room.is_alive:
-                        raise Refused(500, "the engine room fell; see the log", kind="server_error") from None
-                if request is not None and time.monotonic() - looked > LOOK:
-                    looked = time.monotonic()
-                    if await request.is_disconnected():
+            with _watching(request, inbox):
+                while True:
+                    event = await _next(inbox, served.room)
+                    if event is None:
                         self._meters.left(served.id)
                         raise LeftError
-                if isinstance(event, Failed):
-                    refused = refusal(event.error)
-                    if refused.status == 500:
-                        self._log.fault(served.id, event.error)
-                    raise refused
-                if event is None:
-                    continue
-                if not is_begun:
-                    is_begun = True
-                    self._meters.first(served.id, time.monotonic() - began)
-                if isinstance(event, Reply):
-                    self._meters.whole(served.id, event)
-                    self._log.answered(served.id, question, event)
-                yield event
-                if isinstance(event, Reply):
-                    return
+                    if isinstance(event, Failed):
+                        refused = refusal(event.error)
+                        if refused.status == 500:
+                            self._log.fault(served.id, event.error)
+                        raise refused
+                    if not is_begun:
+                        is_begun = True
+                        self._meters.first(served.id, time.monotonic() - began)
+                    if isinstance(event, Reply):
+                        self._meters.whole(served.id, event)
+                        self._log.answered(served.id, question, event)
+                    yield event
+                    if isinstance(event, Reply):
+                        return
         finally:
             served.room.cancel(question.id)
             if request is not None:
                 inside.remove(request)
+
+
+@contextmanager
+def _watching(request: Request | None, inbox: asyncio.Queue[Event | None]) -> Iterator[None]:
+    """Inside, None comes in once the client of `request` has gone."""
+    if request is None:
+        yield
+        return
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        inbox.put_nowait(None)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _next(inbox: asyncio.Queue[Event | None], room: Room) -> Event | None:
+    """What comes in next; raises Refused once nothing can come any more."""
+    while True:
+        try:
+            async with asyncio.timeout(LOOK):
+                return await inbox.get()
+        except TimeoutError:
+            if not room.is_alive:
+                raise Refused(500, "the engine room fell; see the log", kind="server_error") from None
 
 
 def refusal(error: Exception) -> Refused:
