@@ -191,6 +191,21 @@ def under_load() -> list[str]:
         f"The demo's `lora+rag` served over loopback (`benchmarks/serving_load.py`, {found['machine']['processor']}): kept busy, it answers {found['closed']['goodput_per_second']:.1f} questions a second; asked five times as much, "
         f"{found['share_of_peak_at_5x']:.0%} of that within {found['deadline_seconds']:.0f} s (aim 95%). The rest is refused: half of the refusals within {over['refusal_ms']['p50']:.0f} ms, 95% within {over['refusal_ms']['p95']:.0f} ms (aim 50 ms). "
         f"No request ended in an error; memory rose from {found['memory_mb_before'] / 1e3:.1f} to {found['memory_mb_after'] / 1e3:.1f} GB.",
+        *soak(),
+    ]
+
+
+def soak() -> list[str]:
+    """Whether half an hour at what the server can do changes anything."""
+    found = load("serving_soak")
+    if not found:
+        return []
+    parts, seen = found["soak"]["parts"], found["soak"]["memory_mb"]
+    told = {key: sum(part[key] for part in parts) for key in ("answered", "refused", "left", "errors")}
+    minutes = sum(part["seconds"] for part in parts) / 60
+    return [
+        f"{minutes:.0f} minutes at its best rate (`--soak`, on one core beside other work): {told['answered']:,} answers, {told['refused']} refusals, {told['left']} clients "
+        f"that left, {told['errors']} errors; memory between {min(seen):,.0f} and {max(seen):,.0f} MB, {found['soak']['growth_mb']:.1f} MB more at the end."
     ]
 
 

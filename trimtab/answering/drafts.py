@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 GRAMS = (3, 2, 1)  # tokens that must have stood together before, the longer first
-ROWS = (
-    8  # tokens of all sequences that a pass runs over at most: up to so many take hardly longer than one (decision 55)
-)
+MOST, ROWS = 7, 16  # guesses for one sequence, and tokens of all of them that a pass runs over (decision 55)
 
 
 class Drafts:

@@ -15,7 +15,7 @@ from torch import Tensor
 from trimtab.answering.admission import Admission
 from trimtab.answering.cache import Beginning, Kept, begun, learned_prefix, sent, shared_length
 from trimtab.answering.constrained import Constraint, Matcher, constrained, grammars_of
-from trimtab.answering.drafts import ROWS
+from trimtab.answering.drafts import MOST, ROWS
 from trimtab.answering.layouts import Decode, Part, Prefill
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token
 from trimtab.answering.sample import likeliest, log_probabilities, next_tokens, penalised
@@ -320,7 +320,7 @@ class Engine:
 
 def _runs(running: Sequence[Ongoing]) -> list[list[int]]:
     """What a step runs over: of each sequence its last token and as many guesses as the one with the most of them has."""
-    most = ROWS // len(running) - 1
+    most = min(MOST, ROWS // len(running) - 1)
     guesses: list[list[int]] = [[] for _ in running]
     if most > 0 and all(sequence.can_guess for sequence in running):
         guesses = [sequence.guessed(most) for sequence in running]
