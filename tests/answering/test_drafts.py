@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.answering import cache
-from trimtab.answering import engine as engines
+from trimtab.answering import drafts as guesses
 from trimtab.answering.constrained import Constraint
-from trimtab.answering.drafts import GRAMS, Drafts
+from trimtab.answering.drafts import GRAMS, Drafts, most_guesses
 from trimtab.answering.engine import Completion, Engine, Request
 from trimtab.answering.request import Ongoing
 from trimtab.answering.sample import Sampling
@@ -42,7 +42,7 @@ def guessing(monkeypatch: pytest.MonkeyPatch, right: float, answers: dict[str, t
 def alone(requests: Sequence[Request], family: str, monkeypatch: pytest.MonkeyPatch) -> list[Completion]:
     """Answers without a guess."""
     with monkeypatch.context() as patched:
-        patched.setattr(engines, "ROWS", 1)
+        patched.setattr(guesses, "ROWS", 0)
         return Engine(pair(family)[0], STOP).generate(requests)
 
 
@@ -69,9 +69,8 @@ def same(found: Completion, wanted: Completion) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    ("shared", "most_copied"), [(0, 0), (20, 128), (20, 0)]
-)  # none, in each slot, attended to apart
+# no beginning, one in each slot, one that is attended to apart
+@pytest.mark.parametrize(("shared", "most_copied"), [(0, 0), (20, 128), (20, 0)])
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0, seed=3)])
 @pytest.mark.parametrize("right", [0.0, 0.8, 1.0])
 def test_answers_are_those_without_a_guess(
@@ -106,6 +105,21 @@ def test_right_guesses_take_fewer_passes(count: int, monkeypatch: pytest.MonkeyP
                     assert event.ids == wanted[event.id]
             passes += 1
     assert passes < 0.9 * max(map(len, wanted.values()))
+
+
+def test_an_answer_that_its_callback_ends_says_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(id="a", ids=(3, 4, 5), max_new=24)
+    (whole,) = Engine(pair("llama")[0], frozenset()).generate([request])
+    told: list[int] = []
+
+    def tell(_: str, token: int) -> bool:
+        told.append(token)
+        return len(told) == 9
+
+    with guessing(monkeypatch, 1.0, {"a": whole.ids}):
+        (ended,) = Engine(pair("llama")[0], frozenset()).generate([request], on_token=tell)
+    assert (ended.ids, ended.finished) == (whole.ids[:9], True)
+    assert told == list(whole.ids[:9])
 
 
 def test_tokens_behind_the_end_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,3 +165,7 @@ def test_a_guess_is_what_stood_behind_the_longest_gram(prompt: list[int], said: 
             break
     assert drafts.next(most) == wanted
     assert len(drafts) == len(ids)
+
+
+def test_how_many_are_guessed() -> None:
+    assert [most_guesses(count) for count in (1, 2, 3, 8, 9, 64)] == [7, 3, 1, 1, 0, 0]

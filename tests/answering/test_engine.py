@@ -133,14 +133,16 @@ def test_draws_depend_on_the_seed_and_not_on_the_batch() -> None:
     assert cold.ids == reference("llama", (5, 6, 7, 8), 12)[0]
 
 
-def test_the_callback_sees_every_token() -> None:
-    seen: list[tuple[str, int]] = []
-    request = Request(id="a", ids=(3, 4, 5), max_new=9)
-    (completion,) = Engine(pair("llama")[0], STOP).generate(
-        [request], on_token=lambda name, token: seen.append((name, token))
-    )
-    assert completion.ids == reference("llama", (3, 4, 5), 9)[0]
-    assert [token for name, token in seen if name == "a"][: len(completion.ids)] == list(completion.ids)
+def test_the_callback_sees_every_token_and_can_end_an_answer() -> None:
+    seen: list[int] = []
+
+    def told(_: str, token: int) -> bool:
+        seen.append(token)
+        return len(seen) == 3
+
+    (completion,) = Engine(pair("llama")[0], STOP).generate([Request(id="a", ids=(3, 4, 5), max_new=9)], on_token=told)
+    assert completion.ids == tuple(seen) == reference("llama", (3, 4, 5), 3)[0]
+    assert completion.finished
 
 
 @pytest.mark.parametrize(("length", "max_new"), [(120, 9), (0, 4), (4, 0)])

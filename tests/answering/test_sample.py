@@ -181,9 +181,8 @@ def test_penalties_are_those_of_transformers_and_of_openai(
         assert ours.tolist() == pytest.approx(theirs.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "vocabulary", [96, 128, 640, 700]
-)  # some a multiple of the blocks that are looked through, some none
+# some a multiple of the blocks that are looked through, some none
+@pytest.mark.parametrize("vocabulary", [96, 128, 640, 700])
 def test_the_greedy_token_is_the_first_of_the_highest(vocabulary: int) -> None:
     draw = torch.Generator().manual_seed(vocabulary)
     for dtype in (torch.float32, torch.bfloat16):

@@ -206,7 +206,8 @@ class Slots:
 
     def take_back(self, tokens: Sequence[int]) -> None:
         """Forget the last so many tokens of each of the first slots."""
-        self.lengths[: len(tokens)] = [length - last for length, last in zip(self.lengths, tokens, strict=False)]
+        for slot, last in enumerate(tokens):
+            self.lengths[slot] -= last
 
     def release(self, slot: int, last: int) -> None:
         """End a sequence: the one in slot `last` moves into its slot, and the one behind that into `last`."""

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 GRAMS = (3, 2, 1)  # tokens that must have stood together before, the longer first
-MOST, ROWS = 7, 16  # guesses for one sequence, and tokens of all of them that a pass runs over (decision 55)
+ROWS = 8  # tokens of all sequences that a pass runs over; up to as many sequences have a guess each (decision 55)
+
+
+def most_guesses(sequences: int) -> int:
+    """How many tokens are guessed for each of so many sequences."""
+    return max(1, ROWS // sequences - 1) if sequences <= ROWS else 0
 
 
 class Drafts:
@@ -17,9 +22,8 @@ class Drafts:
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids: list[int] = []
-        self._behind: list[dict[tuple[int, ...], int]] = [
-            {} for _ in GRAMS
-        ]  # by gram, where the last one that goes on ends
+        # by gram, where the last one that goes on ends
+        self._behind: list[dict[tuple[int, ...], int]] = [{} for _ in GRAMS]
         self.extend(ids)
 
     def __len__(self) -> int:

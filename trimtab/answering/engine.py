@@ -15,7 +15,7 @@ from torch import Tensor
 from trimtab.answering.admission import Admission
 from trimtab.answering.cache import Beginning, Kept, begun, learned_prefix, sent, shared_length
 from trimtab.answering.constrained import Constraint, Matcher, constrained, grammars_of
-from trimtab.answering.drafts import MOST, ROWS
+from trimtab.answering.drafts import most_guesses
 from trimtab.answering.layouts import Decode, Part, Prefill
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token
 from trimtab.answering.sample import likeliest, log_probabilities, next_tokens, penalised
@@ -28,7 +28,7 @@ from trimtab.model.threads import on_free_cores
 
 __all__ = ["Completion", "Engine", "Event", "OnToken", "Request", "Token", "generate_texts"]
 
-OnToken = Callable[[str, int], None]
+OnToken = Callable[[str, int], bool | None]
 
 
 class Engine:
@@ -55,6 +55,7 @@ class Engine:
         self.slots, self.cache_tokens = slots, cache_tokens
         self.prefill_tokens, self.share_from = prefill_tokens, share_from
         self._kept, self._common = Kept(kept_tokens), Kept(0)
+        self._on_token: OnToken | None = None
         self._read_learned()
         self._reset()
 
@@ -155,8 +156,8 @@ class Engine:
     def generate(self, requests: Sequence[Request], *, on_token: OnToken | None = None) -> list[Completion]:
         """Answer all requests, in the order asked; a beginning that all of them share is read once.
 
-        `on_token(id, token)` is told every new token, the stop token too. Raises InputError for what `submit` refuses, and while
-        other requests are in flight.
+        `on_token(id, token)` is told every new token (the stop token too) and ends that answer by returning True. Raises
+        InputError for what `submit` refuses, and while other requests are in flight.
         """
         if self._in_flight:
             raise InputError(f"generate while {self.in_flight} requests are in flight", "finish or cancel them first")
@@ -172,22 +173,19 @@ class Engine:
             for request in sorted(requests, key=lambda request: -len(request.ids) - request.max_new):
                 self.submit(request)
             self._line.fill_evenly()
-            done = self._run(on_token)
+            self._on_token = on_token
+            done = self._run()
         finally:
+            self._on_token = None
             self._common.clear()
             self._reset()
         return [_with_share(done[request.id], share) for request in requests]
 
-    def _run(self, on_token: OnToken | None) -> dict[str, Completion]:
+    def _run(self) -> dict[str, Completion]:
         """Step until nothing is in flight."""
         done: dict[str, Completion] = {}
         while self._in_flight:
-            events = self.step()
-            done.update((event.id, event) for event in events if isinstance(event, Completion))
-            if on_token is not None:
-                for event in events:
-                    if isinstance(event, Token):
-                        on_token(event.id, event.token)
+            done.update((event.id, event) for event in self.step() if isinstance(event, Completion))
         return done
 
     def _begun(self, request: Request) -> Request:
@@ -304,7 +302,10 @@ class Engine:
             sequence = running[slot]
             for said in told[slot - first]:
                 if not sequence.ended:
-                    events.append(sequence.take(said, self.stop_ids))
+                    token = sequence.take(said, self.stop_ids)
+                    events.append(token)
+                    if self._on_token and self._on_token(token.id, token.token) is True:
+                        sequence.finished = True
             if sequence.ended:
                 events.append(sequence.completion())
                 self._line.leave(slot)
@@ -320,14 +321,11 @@ class Engine:
 
 def _runs(running: Sequence[Ongoing]) -> list[list[int]]:
     """What a step runs over: of each sequence its last token and as many guesses as the one with the most of them has."""
-    most = min(MOST, ROWS // len(running) - 1)
-    guesses: list[list[int]] = [[] for _ in running]
-    if most > 0 and all(sequence.can_guess for sequence in running):
-        guesses = [sequence.guessed(most) for sequence in running]
+    most = most_guesses(len(running)) if all(sequence.can_guess for sequence in running) else 0
+    guesses = [sequence.guessed(most) if most else [] for sequence in running]
     each = max(map(len, guesses))
-    # where there are fewer, any token will do
     return [
-        [sequence.ids[-1], *own, *[sequence.ids[-1]] * (each - len(own))]
+        [sequence.ids[-1], *own, *sequence.ids[-1:] * (each - len(own))]  # where there are fewer, any token will do
         for sequence, own in zip(running, guesses, strict=True)
     ]
 

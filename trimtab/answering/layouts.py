@@ -1,4 +1,4 @@
-"""The layouts of the engine's passes: prompts that are read, whole or in parts, and one new token for each sequence.
+"""The layouts of the engine's passes: prompts that are read, whole or in parts, and what is new of each sequence.
 
 Shapes: N tokens of the flat row, M of them that hang on one prefix, B sequences, H query heads, K key/value heads, G = H / K query
 heads for each of them, P tokens of a prefix, Q own queries, R = G · Q rows of queries, T own tokens, D head size.

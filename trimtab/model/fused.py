@@ -79,9 +79,8 @@ class Fused:
         self.head_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self.index, self.size = int(attention.layer_idx), int(attention.head_dim)
         self.heads = [_inside(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
-        says = (
-            attention if hasattr(attention, "sliding_window") else attention.config
-        )  # Qwen's layers differ, Mistral's do not
+        # Qwen's layers differ, Mistral's do not
+        says = attention if hasattr(attention, "sliding_window") else attention.config
         self.rule = Rule(attention.scaling, getattr(says, "sliding_window", None))
 
     def __call__(
