@@ -26,12 +26,10 @@ def admission(clock: Clock) -> Admission:
     return Admission(100, clock)
 
 
-def answer(admission: Admission, clock: Clock, seconds: float, *, together: int = 1) -> None:
-    for _ in range(together):
-        admission.enter()
+def answer(admission: Admission, clock: Clock, seconds: float, *, answered: bool = True) -> None:
+    admission.enter()
     clock.now += seconds
-    for _ in range(together):
-        admission.leave(answered=True)
+    admission.leave(answered=answered)
 
 
 def fill(admission: Admission) -> int:
@@ -60,21 +58,30 @@ def test_a_very_slow_one_still_takes_some(admission: Admission, clock: Clock) ->
     assert fill(admission) == LEAST_PLACES
 
 
-def test_what_was_refused_or_failed_is_no_answer(admission: Admission, clock: Clock) -> None:
+def test_what_was_refused_or_failed_says_nothing_about_the_rate(admission: Admission, clock: Clock) -> None:
     answer(admission, clock, 2.0)
     for _ in range(50):
-        admission.enter()
-        admission.leave(answered=False)
+        answer(admission, clock, 0.001, answered=False)
     assert fill(admission) == PATIENCE / 2
     assert admission.refused == 1
 
 
 @pytest.mark.parametrize("together", [1, 8])
 def test_the_rate_is_that_of_answers_together(admission: Admission, clock: Clock, together: int) -> None:
-    for _ in range(10):
-        answer(admission, clock, 4.0, together=together)
-        clock.now += 100.0  # nobody asks, which says nothing
+    for _ in range(together):
+        admission.enter()
+    clock.now += 4.0
+    for _ in range(together):
+        admission.leave(answered=True)
+        admission.enter()
     assert admission.rate == pytest.approx(together / 4)
+
+
+def test_while_nobody_asks_nothing_grows_slower(admission: Admission, clock: Clock) -> None:
+    for _ in range(10):
+        answer(admission, clock, 4.0)
+        clock.now += 100.0
+    assert admission.rate == pytest.approx(1 / 4)
 
 
 def test_the_rate_of_a_busy_server_is_that_of_its_answers_however_many_there_are(clock: Clock) -> None:
@@ -91,12 +98,11 @@ def test_the_rate_of_a_busy_server_is_that_of_its_answers_however_many_there_are
 def test_a_rush_is_no_speed(admission: Admission, clock: Clock) -> None:
     for _ in range(10):
         answer(admission, clock, 1.0)
-    answer(admission, clock, 1.0, together=10)
-    assert admission.rate == pytest.approx(20 / 11)
-    for _ in range(20):
+    for _ in range(15):
         admission.enter()
+    clock.now += 1.0
     admission.leave(answered=True)
-    assert admission.rate == pytest.approx(21 / 11)
+    assert admission.rate == pytest.approx(1)
 
 
 def test_a_server_that_grows_slow_takes_fewer(admission: Admission, clock: Clock) -> None:

@@ -75,7 +75,7 @@ class Admission:
         self.most, self.inside, self.refused = most, 0, 0
         self.is_ready = self.is_draining = False
         self._clock, self._worked, self._since = clock, 0.0, 0.0
-        self._answers: deque[float] = deque(maxlen=most)  # seconds of work after which each was given
+        self._answers: deque[float] = deque()  # of late: the seconds of work after which each was given
 
     @property
     def status(self) -> str:
@@ -90,18 +90,16 @@ class Admission:
     @property
     def rate(self) -> float:
         """Answers a second of late; 0 before the first."""
-        if not self._answers:
-            return 0.0
         worked = self.worked
-        late = [given for given in self._answers if given > worked - PATIENCE]
-        is_full = len(late) == self.most  # those before are forgotten
-        return max(1, len(late)) / max(worked - late[0] if is_full else min(worked, PATIENCE), 1e-3)
+        while len(self._answers) > 1 and self._answers[0] <= worked - PATIENCE:
+            self._answers.popleft()
+        return len(self._answers) / max(min(worked, PATIENCE), 1e-3)
 
     @property
     def places(self) -> int:
         """How many may be inside now."""
         rate = self.rate
-        return self.most if not rate else min(self.most, max(LEAST_PLACES, int(rate * PATIENCE)))
+        return self.most if not rate else min(self.most, max(LEAST_PLACES, round(rate * PATIENCE)))
 
     def require_room(self) -> None:
         """Raise Refused where there is no room, or the server is about to end."""
