@@ -31,9 +31,9 @@ RICH = """
 
 
 @pytest.fixture
-def little(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Less than a second of processor time."""
-    monkeypatch.setattr(templates, "SECONDS", 0)
+def limited(monkeypatch: pytest.MonkeyPatch, seconds: int) -> Iterator[None]:
+    """So many seconds of processor time."""
+    monkeypatch.setattr(templates, "SECONDS", seconds)
     monkeypatch.setattr(templates, "_renderer", templates._worker())
     yield
     templates._renderer.close()
@@ -53,17 +53,17 @@ GROWS = "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns
 
 
 @pytest.mark.parametrize(
-    ("template", "told"),
+    ("template", "seconds", "told"),
     [
-        (LOOPS, "takes more than 0 s of processor time or 512 MB of memory"),
-        ("{{ 9 ** (9 ** 9) }}", "takes more than 0 s of processor time or 512 MB of memory"),
-        ("{{ 'a' * 10 ** 11 }}", "takes more than 512 MB of memory"),
-        (GROWS, "takes more than 512 MB of memory"),
-        ("{{ 'ab' * 10 ** 6 }}", "gives more than 1,000,000 letters"),
+        (LOOPS, 0, "takes more than 0 s of processor time or 512 MB of memory"),
+        ("{{ 9 ** (9 ** 9) }}", 0, "takes more than 0 s of processor time or 512 MB of memory"),
+        ("{{ 'a' * 10 ** 11 }}", 60, "takes more than 512 MB of memory"),
+        (GROWS, 60, "takes more than 512 MB of memory"),  # filling half a gigabyte takes a slow machine over a second
+        ("{{ 'ab' * 10 ** 6 }}", 60, "gives more than 1,000,000 letters"),
     ],
     ids=["loops", "power", "a long text", "doubled again and again", "output"],
 )
-def test_loops_powers_memory_and_output_without_limit_end(little: None, template: str, told: str) -> None:
+def test_loops_powers_memory_and_output_without_limit_end(limited: None, template: str, told: str) -> None:
     with pytest.raises(InputError, match=f"base.model: the chat template {told}; choose another base model") as caught:
         ChatEncoder(tokenizer_with(template))
     assert "\n" not in str(caught.value)
