@@ -1,17 +1,18 @@
-"""What searching brings each arm: the bundled examples' cuts as a study of the usual settings, and of what effort standard finds.
+"""What searching brings each arm: the bundled examples' cuts and XQuAD as a study of the usual settings, and of what effort standard finds.
 
-python benchmarks/effort.py run [handbook spam style]   # adds a line a study to results/effort_runs.jsonl, those there are kept
+python benchmarks/effort.py run [handbook spam style xquad]   # adds a line a study to results/effort_runs.jsonl, those there are kept
 python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]   # some arms anew, in a line that stands for theirs
 python benchmarks/effort.py run … --folder FOLDER       # one that was cut off goes on
 python benchmarks/effort.py compare                     # → results/effort.json
 
-No budget, so that nothing is cut. Scores and what was chosen are of interest here; how long it took is not, so other work may stand beside it.
+XQuAD needs the public file of --source (see docs/guide.md). No budget, so that nothing is cut. Scores and what was chosen are of interest here; how long it took is not, so other work may stand beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,21 +27,35 @@ from trimtab.studies.demo import lay_out
 
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "effort_runs.jsonl", HERE / "results" / "effort.json"
+SOURCE = HERE.parent.parent / "shared" / "data"
 ARMS = {
     "handbook": ("prompt", "few-shot", "rag", "lora", "lora-docs", "lora+rag"),
     "spam": ("linear", "prompt", "few-shot", "nearest-shots", "lora", "lora-head"),
     "style": ("prompt", "few-shot", "nearest-shots", "lora", "lora-dpo"),
+    "xquad": ("prompt", "few-shot", "rag", "lora"),
 }
 EFFORTS = ("none", "standard")
 
 
-def run(name: str, effort: str, arms: Sequence[str], seeds: int | None, kept: Path | None) -> dict[str, Any]:
+def lay_out_task(name: str, folder: Path, source: Path) -> None:
+    """The files of a task: `demo.toml` and what it names."""
+    if name != "xquad":
+        lay_out(name, folder, cut=True)
+        return
+    folder.mkdir(parents=True)
+    shutil.copyfile(source / "xquad.en.json", folder / "xquad.en.json")
+    shutil.copyfile(HERE.parent / "docs" / "xquad.toml", folder / "demo.toml")
+
+
+def run(
+    name: str, effort: str, arms: Sequence[str], seeds: int | None, kept: Path | None, source: Path
+) -> dict[str, Any]:
     """One study and its arms' figures; in a folder that is kept, one that was cut off goes on."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = (kept or Path(scratch)) / "-".join((name, effort, *arms))
         begun = folder.exists()
         if not begun:
-            lay_out(name, folder, cut=True)
+            lay_out_task(name, folder, source)
         file = folder / "effort.toml"
         data, _, _ = (folder / "demo.toml").read_text(encoding="utf-8").partition("[study]")
         more = f"seeds = {seeds}\n" if seeds else ""
@@ -81,6 +96,7 @@ def main() -> None:
     parser.add_argument("--efforts", default=",".join(EFFORTS), help="with commas")
     parser.add_argument("--seeds", type=int, help="of trained arms; as the study decides where it is not given")
     parser.add_argument("--folder", type=Path, help="where studies are kept, so that one that was cut off goes on")
+    parser.add_argument("--source", type=Path, default=SOURCE, help="the folder of xquad.en.json")
     given = parser.parse_args()
     if given.what == "run":
         for name in given.tasks or ARMS:
@@ -88,7 +104,7 @@ def main() -> None:
                 known = any((line["task"], line["effort"]) == (name, effort) for line in read_lines(RUNS))
                 if given.arms or not known:
                     arms = given.arms.split(",") if given.arms else ARMS[name]
-                    append_line(RUNS, run(name, effort, arms, given.seeds, given.folder))
+                    append_line(RUNS, run(name, effort, arms, given.seeds, given.folder, given.source))
         return
     table = compared()
     write_json(RESULT, {"table": table})

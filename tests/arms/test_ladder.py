@@ -100,6 +100,23 @@ def test_the_usual_settings_stay_where_what_led_early_is_not_better_at_the_end()
     assert cut.stopped == "budget"
 
 
+@pytest.mark.parametrize("spare", [0.0, 0.9, 1.9])
+def test_nothing_takes_the_time_that_the_usual_settings_need_to_their_end(spare: float) -> None:
+    """A low rate leads and goes on improving; mixes and more epochs of it must leave time for the usual one, which wins."""
+    mixed = replace(CENTRE, mix=PassageMix())
+
+    def loss(setting: Setting, epochs: float) -> float:
+        high, low = setting.learning_rate > 2e-3, setting.learning_rate < 5e-4
+        return 9.0 if high else 1.5 - epochs / 100 if low else 2.0 if epochs < CENTRE.epochs else 0.5
+
+    run, log = runs(loss)
+    rates, usual = 3, CENTRE.epochs - 1  # beyond one training: first looks, and from the first look to the end
+    chosen, result, _ = climb(run, mixed, EVERYTHING, STANDARD, rates + usual + spare)
+    assert chosen.learning_rate == CENTRE.learning_rate
+    assert result.finished
+    assert (CENTRE.learning_rate, CENTRE.epochs) in log
+
+
 @pytest.mark.parametrize("step", [3, -3])
 def test_beyond_the_edge_is_one_step_and_it_is_told_that_the_best_may_lie_further(step: int) -> None:
     run, _ = runs(valley(CENTRE.learning_rate * STEP**step))

@@ -56,7 +56,8 @@ def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) ->
     Rates go on in steps where the best is the first or last, one step beyond in each direction; runs whose dev loss is within one
     paired standard error of the best are read once more; the winner is made longer while its dev loss still falls by over one.
     Where it is not the centre, that is trained to its end too, and stays unless dev is better at the end by over one paired
-    standard error: a high rate looks worse early than it will be once it has fallen.
+    standard error: a high rate looks worse early than it will be once it has fallen. Once the rates were tried, nothing else takes
+    the time that this needs.
     A rate that diverges is out; where the centre does, the ladder stands lower. Raises DivergedError where no rate is left.
     """
     ladder = _Climb(run, _steady(run, centre, open_), menu, seconds)
@@ -100,7 +101,9 @@ class _Climb:
         self.improving = False
         self.results: dict[Setting, TrainResult | None] = {}
         self.longer: dict[Setting, float] = {}  # seconds of a run beyond one training as planned
-        self._look(centre, 1)  # what any trial takes; it is paid for by the training itself if it wins
+        self._look(centre, 1)  # paid for by the training itself if it wins
+        first = self.results[centre]
+        self.each = first.seconds if first else math.inf  # of any setting up to its first look
 
     @property
     def spent(self) -> float:
@@ -113,8 +116,9 @@ class _Climb:
         taken = {setting: result.seconds for setting, result in self.results.items() if result}
         return max((seconds - self.longer.get(begun.begun(), 0.0) for begun, seconds in taken.items()), default=0.0)
 
-    def _has_time(self, seconds: float) -> bool:
-        enough = self.spent + seconds <= self.limit
+    def _has_time(self, seconds: float, *, beside: float = 0.0) -> bool:
+        """Whether so many seconds are left, beside those that something of more weight will take."""
+        enough = self.spent + seconds + beside <= self.limit
         if not enough:
             self.stopped = "budget"
         return enough
@@ -126,10 +130,10 @@ class _Climb:
             self.results[setting] = None
 
     @property
-    def _each(self) -> float:
-        """Seconds up to the first look."""
-        first = self.results[self.centre]
-        return first.seconds if first else math.inf
+    def _usual_left(self) -> float:
+        """Seconds from where the usual settings stand to their end."""
+        begun = self.results[self.centre]
+        return max(0.0, LOOKS * self.each - begun.seconds) if begun else 0.0
 
     def try_rates(self) -> None:
         """The ladder, and one step beyond the edge where the best stands."""
@@ -146,9 +150,9 @@ class _Climb:
     def _rate(self, step: int) -> Setting:
         return replace(self.centre, learning_rate=self.centre.learning_rate * STEP**step)
 
-    def _try(self, setting: Setting) -> bool:
+    def _try(self, setting: Setting, *, beside: float = 0.0) -> bool:
         """Run a setting to its first look; False where the time is over."""
-        if not self._has_time(self._each):
+        if not self._has_time(self.each, beside=beside):
             self.improving = self.improving or self.best(final=False) != self.centre
             return False
         self._look(setting, 1)
@@ -165,7 +169,7 @@ class _Climb:
 
     def prefer(self, best: Setting, other: Setting) -> Setting:
         """The other setting where dev loss is lower by over one paired standard error at the first look."""
-        if not self._try(other):
+        if not self._try(other, beside=self._usual_left):
             return best
         now, former = _reading(self.results[other], 1), _reading(self.results[best], 1)
         return other if now and former and _falls(former, now) else best
@@ -176,7 +180,7 @@ class _Climb:
         ranked = sorted(known, key=lambda setting: badness(known[setting]))
         first, rivals = ranked[0], ranked[1:2]
         near = [one for one in rivals if not _falls(known[one], known[first])]
-        if not (final and near and self._has_time(self._each)):
+        if not (final and near and self._has_time(self.each, beside=self._usual_left)):
             return first
         again: dict[Setting, Reading] = {}
         for setting in (first, *near):
@@ -200,7 +204,8 @@ class _Climb:
             if times > MOST_LONGER * (1 + 1e-9):
                 self.stopped, self.improving = "edge of the ladder", True
                 break
-            if not self._has_time(planned * times - result.seconds - max(0.0, planned - self._planned)):
+            more = planned * times - result.seconds - max(0.0, planned - self._planned)
+            if not self._has_time(more, beside=0.0 if begun == self.centre else self._usual_left):
                 self.improving = True
                 break
             setting = replace(setting, epochs=setting.epochs * LONGER)
@@ -210,9 +215,11 @@ class _Climb:
 
     def beside_usual(self, found: Setting, result: TrainResult, *, may_grow: bool) -> tuple[Setting, TrainResult]:
         """What was found, or the usual settings trained as far, where dev is not better at the end of what was found."""
-        begun = self.results.get(self.centre)
-        planned = result.seconds - self.longer.get(found.begun(), 0.0)
-        if found.begun() == self.centre.begun() or begun is None or not self._has_time(planned - begun.seconds):
+        if (
+            found.begun() == self.centre.begun()
+            or self.results[self.centre] is None
+            or not self._has_time(self._usual_left)
+        ):
             return found, result
         told, (self.stopped, self.improving) = (self.stopped, self.improving), ("no trial was better", False)
         try:
