@@ -30,7 +30,6 @@ from trimtab.training.sft import Supervised
 
 RESULT = Path(__file__).resolve().parent / "results" / "methods.json"
 ROWS, DEV_ROWS, BATCH, PRECISION = 64, 24, 8, "bf16"
-LEFT_OUT = ("qlora",)  # needs CUDA
 
 
 def measured(session: Session, method: str, times: float) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def main() -> None:
     options.add_argument("--times", type=float, default=1.0, help="of the usual learning rate")
     options.add_argument("--out", type=Path, default=RESULT)
     chosen = options.parse_args()
-    usual = [name for name, row in METHODS.items() if row.staged and name not in LEFT_OUT]
+    usual = [name for name, row in METHODS.items() if row.staged]
     found = {}
     with tempfile.TemporaryDirectory() as scratch, as_file(files("trimtab.demos") / "spam") as source:
         task = load_task(Path(shutil.copytree(source, Path(scratch) / "spam")) / "demo.toml")

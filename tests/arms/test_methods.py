@@ -21,16 +21,16 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
 from trimtab.base.progress import Progress
 from trimtab.base.task import load_task, parse_arm
+from trimtab.model import quantized
 from trimtab.model.adapters import trainable
 
 TRAINED = [name for name, method in METHODS.items() if method.staged]
-HERE = [name for name in TRAINED if name != "qlora"]
 VIRTUAL = ["soft-prompt", "prefix"]
 LABELS = {"task": CLASSIFY, "data": LABELLED}
 
 
 def opened(folder: Path, model: Path, arms: list[str], **options: str) -> Session:
-    more = "".join(f'[arm.own-{name}]\nweights = "{name}"\nepochs = 1\n' for name in HERE)
+    more = "".join(f'[arm.own-{name}]\nweights = "{name}"\nepochs = 1\n' for name in TRAINED)
     return open_session(
         open_workspace(load_task(write_task(folder, model, arms, rows=rows_of(36), more=more, **options)))
     )
@@ -39,7 +39,7 @@ def opened(folder: Path, model: Path, arms: list[str], **options: str) -> Sessio
 @pytest.mark.parametrize(
     ("method", "options"),
     [
-        *((name, LABELS) for name in HERE if name not in ("lora", "freeze", "full")),
+        *((name, LABELS) for name in TRAINED if name not in ("lora", "freeze", "full")),
         *((name, {}) for name in VIRTUAL),  # text: what is merged is told apart by nothing there
     ],
 )
@@ -98,11 +98,12 @@ def test_a_setting_of_another_method_is_refused(tmp_path: Path, tiny_model_folde
         load_task(write_task(tmp_path, tiny_model_folder, ["own"], more=more))
 
 
-def test_four_bits_are_refused_in_the_plan_and_the_others_go_on(tmp_path: Path, tiny_model_folder: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a CUDA device")
+def test_four_bits_are_refused_in_the_plan_and_the_others_go_on(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantized, "find_spec", lambda _: None)
     session = opened(tmp_path, tiny_model_folder, ["qlora", "ia3"])
     refused, planned = predict(session, session.task.arms, seconds=0.0)
-    assert "which this machine lacks; take lora" in str(refused.problem)
+    assert "which is not installed; take lora" in str(refused.problem)
     assert planned.problem is None
     assert planned.memory_mb is not None

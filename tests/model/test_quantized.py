@@ -1,14 +1,11 @@
-"""Weights in 4 bits: those of bitsandbytes, trained over as LoRA over the unpacked ones, and back to the bit. Runs where it is installed."""
+"""Weights in 4 bits: those of bitsandbytes, trained over as LoRA over the unpacked ones, and back to the bit."""
 
-import pytest
+import bitsandbytes
 import torch
 from torch import nn
 
 from trimtab.model.lora import LoraLinear
-
-bitsandbytes = pytest.importorskip("bitsandbytes")
-
-from trimtab.model.quantized import SETTINGS, QloraLinear  # noqa: E402
+from trimtab.model.quantized import SETTINGS, QloraLinear
 
 
 def layer():

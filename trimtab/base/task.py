@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,12 +206,22 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
         raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
     if "file" in raw:
         raise InputError("unknown key", "take it out", file=file, field="file")
+    own = raw.get("arm", {})
+    _require_own_names(own if isinstance(own, dict) else (), file)
     try:
         task = Task(**{**raw, "file": file})
     except ValidationError as error:
         raise as_input_error(error, Task, file) from None
     check_task(task)
     return task
+
+
+def _require_own_names(names: Iterable[str], file: Path) -> None:
+    """Told before what stands in the tables: `[arm.lora]` with a rank alone was meant as the arm lora."""
+    for name in names:
+        if is_name_of_the_grammar(name):
+            remedy = 'choose a name of your own, and say what it is, as in: weights = "lora"'
+            raise InputError(f"{name!r} means an arm already", remedy, file=file, field=f"arm.{name}")
 
 
 def _how_to_begin(file: Path) -> str:
@@ -288,10 +298,6 @@ def check_task(task: Task) -> None:
             problem = f"api = {table.api!r} decides among the labels of a task of kind classify, and this is {kind!r}"
             raise InputError(problem, 'set api = "chat"', file=file, field=f"api.{name}.api")
     for name in task.arm:
-        if is_name_of_the_grammar(name):
-            raise InputError(
-                f"{name!r} means an arm already", "choose a name of your own", file=file, field=f"arm.{name}"
-            )
         parse_arm(name, task)
     for arm in task.arms:
         require_answers(arm, task)

@@ -26,12 +26,15 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
     DynamicCache,
 )
 
 from trimtab.base.beginnings import common_length
 from trimtab.base.errors import PackageError
+from trimtab.base.files import read_object
 from trimtab.model.load import DTYPES, told
+from trimtab.model.peft_format import QUANTIZED_FILE
 
 Turns = Sequence[Mapping[str, str]]
 AGAIN = "export it again; where it stays so, report it"
@@ -277,6 +280,8 @@ def load_back(
         from peft import PeftModel
 
         config = AutoConfig.from_pretrained(folder, **common) if head else AutoConfig.from_pretrained(base, **common)
+        if (folder / QUANTIZED_FILE).is_file():
+            common["quantization_config"] = BitsAndBytesConfig(**read_object(folder / QUANTIZED_FILE))
         model = kind.from_pretrained(base, config=config, dtype=DTYPES[precision], use_safetensors=True, **common)
         adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
         return InTransformers(adapted, tokenizer, f"peft {version('peft')} on {name}")

@@ -1,10 +1,11 @@
-"""QLoRA: the frozen weights packed in 4 bits while an adapter is trained over them; needs bitsandbytes and a CUDA device.
+"""QLoRA: the frozen weights packed in 4 bits while an adapter is trained over them; needs bitsandbytes, on CUDA or a processor.
 
 Source: Dettmers et al. 2023 (arXiv 2305.14314), NF4 with double quantisation.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,14 +19,16 @@ from trimtab.model.lora import LoraLinear
 SETTINGS = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 
 
+# When it is imported it tells which kernels of the hub it would like; those are of no use here, where weights are unpacked.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 def require_bitsandbytes() -> None:
-    """Raise InputError, with what is missing, where weights cannot be packed."""
-    missing = [] if find_spec("bitsandbytes") else ["bitsandbytes"]
-    missing += [] if torch.cuda.is_available() else ["a CUDA device"]
-    if missing:
+    """Raise InputError where weights cannot be packed."""
+    if not find_spec("bitsandbytes"):
         raise InputError(
-            f"qlora packs weights in 4 bits and needs {' and '.join(missing)}, which this machine lacks",
-            "take lora, or a CUDA machine with: pip install 'trimtab[qlora]'",
+            "qlora packs weights in 4 bits and needs bitsandbytes, which is not installed",
+            "take lora, or run: pip install 'trimtab[qlora]'",
             field="arm.weights",
         )
 
@@ -33,7 +36,7 @@ def require_bitsandbytes() -> None:
 class QloraLinear(LoraLinear):
     """LoRA over a weight that lies on the device in 4 bits and is unpacked for each product.
 
-    The weight as published waits in the host's memory until the layer is released.
+    The weight as published waits in the host's memory until the layer is released, so where that is the device nothing is saved.
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
