@@ -146,7 +146,9 @@ def test_an_arm_of_ones_own_has_a_name_of_its_own(tmp_path: Path, name: str):
     with pytest.raises(InputError, match="means an arm already; choose a name of your own") as caught:
         load(tmp_path, PLAIN + f'[arm.{name}]\nweights = "lora"\nrank = 4\n')
     assert caught.value.field == f"arm.{name}"
-    with pytest.raises(InputError, match="means an arm already"):  # before what stands in it: nothing says that it is lora
+    with pytest.raises(
+        InputError, match="means an arm already"
+    ):  # before what stands in it: nothing says that it is lora
         load(tmp_path, PLAIN + f"[arm.{name}]\nrank = 4\n")
 
 

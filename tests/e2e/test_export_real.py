@@ -39,6 +39,11 @@ weights = "lora"
 rank = 2
 epochs = 1
 batch = 4
+[arm.packed]
+weights = "qlora"
+rank = 2
+epochs = 1
+batch = 4
 """
 
 
@@ -77,6 +82,17 @@ def test_a_trained_arm_answers_as_measured(
         modelfile = (tmp_path / "out" / "Modelfile").read_text()
         assert 'SYSTEM """Answer in a few words."""' in modelfile
         assert "SmolLM" not in modelfile.partition("{{ range")[2]  # the template's own system turn is for others only
+
+
+def test_an_adapter_over_packed_weights_answers_as_measured_where_peft_packs_them_so(
+    folder: Path, tmp_path: Path
+) -> None:
+    train(folder, "packed", listeners=[])
+    result = export(folder, "packed", format="peft", out=tmp_path / "out", listeners=[])
+    assert result.holds
+    assert (result.proofs[0].differ, result.proofs[0].questions) == (0, 5)
+    assert json.loads((tmp_path / "out" / "quantization.json").read_text())["load_in_4bit"]
+    assert "as `quantization.json` has it" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_bundle_of_passages_builds_the_same_prompts(folder: Path, tmp_path: Path) -> None:
