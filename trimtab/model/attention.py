@@ -158,9 +158,8 @@ def weighed_part(
     query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: Rule, hidden: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """`partial` by plain products."""
-    scores_BHQT = _scored((query_BHQD @ key_BHDT).float(), rule, hidden)
-    log_sum_BHQ = scores_BHQT.logsumexp(-1)
-    return (scores_BHQT - log_sum_BHQ[..., None]).exp_().to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
+    weights_BHQT, log_sum_BHQ = _weights(_scored((query_BHQD @ key_BHDT).float(), rule, hidden))
+    return weights_BHQT.to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
 
 
 def weighed(query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
@@ -181,6 +180,15 @@ def _scored(products_BHQT: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
     return scores_BHQT if hidden is None else scores_BHQT.masked_fill_(hidden, _NOTHING)
 
 
+def _weights(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
+    """The softmax of float32 scores, and the logarithm of what it divides by: the largest score less that of its weight.
+
+    torch's softmax on CPU takes a third of the time of its `exp` alone.
+    """
+    weights_BHQT = scores_BHQT.softmax(-1)
+    return weights_BHQT, scores_BHQT.amax(-1) - weights_BHQT.amax(-1).log_()
+
+
 def unmasked(query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """`partial` where every query sees every key: `out_1HQD` and `log_sum_1HQ`, in blocks whose scores stay in cache.
 
@@ -192,12 +200,9 @@ def unmasked(query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: Rule) 
     rows = max(16, _BLOCK_SCORES // (key_HTD.shape[0] * key_HTD.shape[1]))
     for start in range(0, query_HQD.shape[1], rows):
         block_HQD = query_HQD[:, start : start + rows]
-        scores_HQT = (block_HQD @ key_HTD.transpose(1, 2)).float()
-        top_HQ1 = scores_HQT.amax(-1, keepdim=True)
-        weights_HQT = scores_HQT.sub_(top_HQ1).mul_(rule.scale).exp_()
-        total_HQ1 = weights_HQT.sum(-1, keepdim=True)
-        outs.append(((weights_HQT.to(value_HTD.dtype) @ value_HTD) / total_HQ1).to(value_HTD.dtype))
-        log_sums.append((top_HQ1 * rule.scale + total_HQ1.log())[..., 0])
+        weights_HQT, log_sum_HQ = _weights(_scored((block_HQD @ key_HTD.transpose(1, 2)).float(), rule, None))
+        outs.append(weights_HQT.to(value_HTD.dtype) @ value_HTD)
+        log_sums.append(log_sum_HQ)
     return torch.cat(outs, dim=1)[None], torch.cat(log_sums, dim=1)[None]
 
 
