@@ -87,9 +87,10 @@ def test_settings_stand_over_the_defaults_and_the_budget_over_both() -> None:
     assert (epochs(plain), epochs(plain, 1.0)) == ([METHODS["lora"].usual["epochs"]], [1.0])
     assert epochs(plain, rows=50) == [pytest.approx(100 / 7)]  # few rows are read more often: 100 steps of 8 rows
     judged = Arm(name="y", weights="lora", stages=("sft", "dpo"), context="prompt")
-    assert (
-        epochs(judged, rows=50)[1] == METHODS["lora"].usual["epochs"]
-    )  # which learns more from its examples than it should
+    for by_need in (False, True):  # which learns more from its examples than it should
+        assert recipe(judged, 50, 0, by_need=by_need).stages[1].epochs == METHODS["lora"].usual["epochs"]
+    rewarded = Arm(name="z", weights="lora", stages=("sft", "grpo"), context="prompt")
+    assert recipe(rewarded, 50, 0, by_need=True).stages[1].epochs == pytest.approx(100 / 7)
     assert (epochs(own), recipe(own, 50, 0).rank) == ([9.0], 4)
     assert epochs(own, 1.0) == [1.0]  # a cut to the budget holds for every arm
     assert epochs(own, 20.0) == [9.0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from trimtab.arms.contexts import USUAL_MIX, PassageMix
 from trimtab.arms.session import Session
-from trimtab.base.grammar import DISTILL, HEAD, JUDGED, PREFERENCES, REWARDED, WIDTH, method_of, usual_rate
+from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARDED, WIDTH, method_of, usual_rate
 from trimtab.base.records import Arm, Setting
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
@@ -69,12 +69,11 @@ def recipe(
     hidden: int = WIDTH,
     epochs: float | None = None,
     by_need: bool = False,
-    judged: int = 0,
 ) -> Recipe:
     """The arm's settings over the defaults, stage by stage, for a model of this hidden size.
 
     `epochs` is the most that the study's budget leaves, None for no limit. A stage that imitates takes LEAST_STEPS at least; `by_need`:
-    every stage that dev can judge. `judged`: how many judgements there are, for a stage that learns from them.
+    one that learns from rewards, too. One that learns from judgements moves away from its start the longer it goes on, whatever dev can tell.
     """
     if not method_of(arm).staged:
         raise ValueError(f"arm {arm.name} is not trained in stages")
@@ -90,10 +89,9 @@ def recipe(
         for name in arm.stages
     ]
     for number, stage in enumerate(stages):
-        needs = stage.name in IMITATING or (by_need and stage.name != "docs")
+        needs = stage.name in IMITATING or (by_need and stage.name in REWARDED)
         if needs and is_open(arm, "epochs", stage.name):
-            read = judged if stage.name in JUDGED else rows
-            needed = LEAST_STEPS / steps_per_epoch(max(1, read), batch)
+            needed = LEAST_STEPS / steps_per_epoch(max(1, rows), batch)
             stages[number] = replace(stage, epochs=min(max(stage.epochs, needed), epochs or math.inf))
     return Recipe(
         method=arm.weights,
@@ -109,8 +107,7 @@ def recipe(
 def recipe_for(session: Session, arm: Arm, seed: int, *, epochs: float | None = None, by_need: bool = False) -> Recipe:
     """`recipe` for a session's rows and base model."""
     rows, hidden = len(session.workspace.splits["train"]), session.base.model.config.hidden_size
-    judged = len(session.workspace.preferences["train"])
-    return recipe(arm, rows, seed, hidden=hidden, epochs=epochs, by_need=by_need, judged=judged)
+    return recipe(arm, rows, seed, hidden=hidden, epochs=epochs, by_need=by_need)
 
 
 def is_open(arm: Arm, name: str, stage: str) -> bool:
