@@ -5,7 +5,8 @@ python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--s
 python benchmarks/effort.py run … --folder FOLDER       # one that was cut off goes on
 python benchmarks/effort.py compare                     # → results/effort.json
 
-XQuAD needs the public file of --source (see docs/guide.md). No budget, so that nothing is cut. Scores and what was chosen are of interest here; how long it took is not, so other work may stand beside it.
+XQuAD needs the public file of --source (see docs/guide.md). No budget, so that nothing is cut. Scores and what was chosen are of
+interest here; how long it took is not, so other work may stand beside it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from best_weights import SHARED
+
 from trimtab import study
 from trimtab.base.codec import to_plain
 from trimtab.base.files import append_line, read_lines, write_json
@@ -27,7 +30,6 @@ from trimtab.studies.demo import lay_out
 
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "effort_runs.jsonl", HERE / "results" / "effort.json"
-SOURCE = HERE.parent.parent / "shared" / "data"
 ARMS = {
     "handbook": ("prompt", "few-shot", "rag", "lora", "lora-docs", "lora+rag"),
     "spam": ("linear", "prompt", "few-shot", "nearest-shots", "lora", "lora-head"),
@@ -96,10 +98,13 @@ def main() -> None:
     parser.add_argument("--efforts", default=",".join(EFFORTS), help="with commas")
     parser.add_argument("--seeds", type=int, help="of trained arms; as the study decides where it is not given")
     parser.add_argument("--folder", type=Path, help="where studies are kept, so that one that was cut off goes on")
-    parser.add_argument("--source", type=Path, default=SOURCE, help="the folder of xquad.en.json")
+    parser.add_argument("--source", type=Path, default=SHARED, help="the folder of xquad.en.json")
     given = parser.parse_args()
     if given.what == "run":
-        for name in given.tasks or ARMS:
+        tasks = given.tasks or list(ARMS)
+        if "xquad" in tasks and not (given.source / "xquad.en.json").is_file():
+            parser.error(f"{given.source}: no xquad.en.json; name its folder with --source, or the tasks without xquad")
+        for name in tasks:
             for effort in given.efforts.split(","):
                 known = any((line["task"], line["effort"]) == (name, effort) for line in read_lines(RUNS))
                 if given.arms or not known:

@@ -146,10 +146,17 @@ def test_an_arm_of_ones_own_has_a_name_of_its_own(tmp_path: Path, name: str):
     with pytest.raises(InputError, match="means an arm already; choose a name of your own") as caught:
         load(tmp_path, PLAIN + f'[arm.{name}]\nweights = "lora"\nrank = 4\n')
     assert caught.value.field == f"arm.{name}"
-    with pytest.raises(
-        InputError, match="means an arm already"
-    ):  # before what stands in it: nothing says that it is lora
+    # told before what stands in it: nothing says that it is lora
+    with pytest.raises(InputError, match="means an arm already"):
         load(tmp_path, PLAIN + f"[arm.{name}]\nrank = 4\n")
+
+
+@pytest.mark.parametrize("name", ["api-\\u001b[2J", "api-" + "x" * 100_000, "Lora"])
+def test_a_name_is_looked_at_before_what_it_means(tmp_path: Path, name: str):
+    with pytest.raises(InputError, match="rename it") as caught:
+        load(tmp_path, PLAIN + f'[arm."{name}"]\nrank = 4\n')
+    assert len(str(caught.value)) < 400
+    assert "\x1b" not in str(caught.value)
 
 
 def test_an_arm_of_ones_own_composes_its_context_and_sets_each_stage(tmp_path: Path):

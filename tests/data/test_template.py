@@ -57,9 +57,9 @@ GROWS = "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns
     [
         (LOOPS, 0, "takes more than 0 s of processor time or 512 MB of memory"),
         ("{{ 9 ** (9 ** 9) }}", 0, "takes more than 0 s of processor time or 512 MB of memory"),
-        ("{{ 'a' * 10 ** 11 }}", 60, "takes more than 512 MB of memory"),
-        (GROWS, 60, "takes more than 512 MB of memory"),  # filling half a gigabyte takes a slow machine over a second
-        ("{{ 'ab' * 10 ** 6 }}", 60, "gives more than 1,000,000 letters"),
+        ("{{ 'a' * 10 ** 11 }}", templates.SECONDS, "takes more than 512 MB of memory"),
+        (GROWS, templates.SECONDS, "takes more than 512 MB of memory"),  # half a gigabyte takes slow machines a second
+        ("{{ 'ab' * 10 ** 6 }}", templates.SECONDS, "gives more than 1,000,000 letters"),
     ],
     ids=["loops", "power", "a long text", "doubled again and again", "output"],
 )

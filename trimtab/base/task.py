@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +206,7 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
         raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
     if "file" in raw:
         raise InputError("unknown key", "take it out", file=file, field="file")
-    own = raw.get("arm", {})
-    _require_own_names(own if isinstance(own, dict) else (), file)
+    _check_names(raw, file)
     try:
         task = Task(**{**raw, "file": file})
     except ValidationError as error:
@@ -216,12 +215,21 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
     return task
 
 
-def _require_own_names(names: Iterable[str], file: Path) -> None:
-    """Told before what stands in the tables: `[arm.lora]` with a rank alone was meant as the arm lora."""
-    for name in names:
-        if is_name_of_the_grammar(name):
-            remedy = 'choose a name of your own, and say what it is, as in: weights = "lora"'
-            raise InputError(f"{name!r} means an arm already", remedy, file=file, field=f"arm.{name}")
+def _check_names(tables: Mapping[str, Any], file: Path) -> None:
+    """Names of own arms and of endpoints, before what stands in their tables: `[arm.lora]` with a rank alone was meant as the arm lora."""
+    for field in ("arm", "api"):
+        named_tables = tables.get(field)
+        for name in named_tables if isinstance(named_tables, dict) else ():
+            if not ARM_NAME.fullmatch(name):
+                raise InputError(
+                    f"name {name[:80]!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field=field
+                )
+            if len(name) > LONGEST_NAME:  # a folder is named after it
+                problem = f"name {name[:20]!r}… has {len(name):,} letters, and {LONGEST_NAME} are the most"
+                raise InputError(problem, "rename it", file=file, field=field)
+            if field == "arm" and is_name_of_the_grammar(name):
+                remedy = 'choose a name of your own, and say what it is, as in: weights = "lora"'
+                raise InputError(f"{name!r} means an arm already", remedy, file=file, field=f"arm.{name}")
 
 
 def _how_to_begin(file: Path) -> str:
@@ -285,14 +293,6 @@ def check_task(task: Task) -> None:
     for key in ("examples", "test", "documents", "preferences"):
         for pattern in getattr(task.data, key):
             _check_path(task, key, pattern)
-    for field, name in (*(("arm", name) for name in task.arm), *(("api", name) for name in task.api)):
-        if not ARM_NAME.fullmatch(name):
-            raise InputError(
-                f"name {name[:80]!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field=field
-            )
-        if len(name) > LONGEST_NAME:  # a folder is named after it
-            problem = f"name {name[:20]!r}… has {len(name):,} letters, and {LONGEST_NAME} are the most"
-            raise InputError(problem, "rename it", file=file, field=field)
     for name, table in task.api.items():
         if table.api != "chat" and kind != "classify":
             problem = f"api = {table.api!r} decides among the labels of a task of kind classify, and this is {kind!r}"

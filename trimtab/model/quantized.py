@@ -18,9 +18,8 @@ from trimtab.model.lora import LoraLinear
 # What the base has to be loaded with where PEFT puts the adapter on: arguments of transformers' BitsAndBytesConfig.
 SETTINGS = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 
-
 # When it is imported it tells which kernels of the hub it would like; those are of no use here, where weights are unpacked.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def require_bitsandbytes() -> None:

@@ -216,15 +216,15 @@ def _run(session: Session, facts: Facts) -> list[str]:
     if facts.format == "merged":
         runner = " --runner pooling" if head else " --generation-config auto"
         return [_fenced(f"vllm serve . --served-model-name {name} {common}{runner}")]
-    kind = adapter_kind(adapter) if adapter else ""
-    settings = read_object(adapter / "adapter_config.json") if adapter and kind else {}
-    if kind != "LORA" or settings.get("use_dora") or head:
-        return ["vLLM takes no adapter of this kind; export it as merged to serve it there, or load it with PEFT."]
     if adapter and (adapter / QUANTIZED_FILE).is_file():
         how = f"`quantization_config=BitsAndBytesConfig(**...)` as `{QUANTIZED_FILE}` has it"
         return [
             f"Before PEFT puts the adapter on, load the base with {how}; to serve it with vLLM, export it as merged."
         ]
+    kind = adapter_kind(adapter) if adapter else ""
+    settings = read_object(adapter / "adapter_config.json") if adapter and kind else {}
+    if kind != "LORA" or settings.get("use_dora") or head:
+        return ["vLLM takes no adapter of this kind; export it as merged to serve it there, or load it with PEFT."]
     rank = adapter_rank(adapter) if adapter else None
     fitting = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= (rank or 8)), rank)
     served = _public(task.base.model) or task.base.model
