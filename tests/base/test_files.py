@@ -165,6 +165,21 @@ def test_what_a_killed_writer_left_beside_its_own_files_goes_and_no_other(tmp_pa
         assert {path.name for path in tmp_path.iterdir()} == {".mine.part", "a.json", ".lock", ".holder"}
 
 
+def test_what_a_writer_made_beside_its_file_goes_too_and_its_mode_is_that_of_any_file(tmp_path):
+    path, plain = tmp_path / "a.safetensors", tmp_path / "plain"
+    plain.write_text("x")
+    with contextlib.suppress(KeyboardInterrupt), replacing(path) as beside:
+        (beside.parent / ".tmpKilled").write_bytes(b"half")
+        raise KeyboardInterrupt
+    (tmp_path / ".a.safetensors.7.part").mkdir()  # of a process that had no time to do so
+    (tmp_path / ".a.safetensors.7.part" / ".tmpKilled").write_bytes(b"half")
+    remove_cut(tmp_path, f"{path.name}.*")
+    assert list(tmp_path.iterdir()) == [plain]
+    with replacing(path) as beside:
+        beside.touch(mode=0o600)
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "a.bin"
 

@@ -29,32 +29,40 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file to, which then is synced and takes its place: whole, or not at all.
+    """Give a path to write a file to, which then is synced and takes the place of `path`: whole, or not at all.
 
-    An OSError names `path`.
+    It lies in a folder of its own beside `path`, with whatever else its writer leaves there when it is killed: safetensors from 0.8 on
+    writes to a name of its own choice first, with a mode for this user alone. An OSError names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    written = beside / path.name
     try:
-        beside.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
-        yield beside
-        sync(beside)
-        os.replace(beside, path)
+        _remove(beside)  # of a process that was killed, or a link that somebody put there
+        beside.mkdir()
+        yield written
+        written.chmod(beside.stat().st_mode & 0o666)  # what the umask leaves, as of any new file
+        sync(written)
+        os.replace(written, path)
         sync(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with suppress(OSError):
-            beside.unlink()
+            _remove(beside)
 
 
 def remove_cut(folder: Path, names: str = "*") -> None:
     """Take away what a process that was killed has left beside files of these names (a pattern), of which this is the only writer."""
     for path in folder.glob(f".{names}.part"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
