@@ -343,7 +343,8 @@ class _Timing:
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method], True
         seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
         speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
-        return self._tokens(context) + self._answer_tokens(), replace(speed, pass_tokens=MICRO_TOKENS * lanes()), False
+        each = self._tokens(context) + self._answer_tokens()
+        return each, replace(speed, pass_tokens=round(max(MICRO_TOKENS, each)) * lanes()), False
 
     def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: _Rate) -> float:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
