@@ -30,7 +30,7 @@ def entry_of(study: StudyFolder, **counts: int) -> ArmEntry:
     assert one is not None
     kinds: dict[str, tuple[Failure, bool]] = {
         "right": ("none", False), "wrong": ("wrong", False), "missed": ("retrieval_miss", False), DUE: ("none", True),
-        WITHHELD: ("retrieval_miss", True), INVENTED: ("should_have_abstained", False), "format": ("format", False),
+        WITHHELD: ("retrieval_miss", True), "misread": ("misread", False), INVENTED: ("should_have_abstained", False), "format": ("format", False),
     }  # fmt: skip
     made: list[Answer] = []
     for name, count in counts.items():
@@ -117,6 +117,12 @@ def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
         ({"invented": 1}, "when to abstain"),
     ):
         assert told in next_step(never, entry_of(study, **counts))
+    misread = entry_of(study, misread=2)
+    assert "or one tuned on passages" in next_step(never, misread)
+    tuned = replace(misread, arm=replace(misread.arm, stages=("sft",)))
+    assert "or more training rows that have passages" in next_step(never, tuned), "it is tuned on them already"
+    cut = replace(never, manifest={**never.manifest, "cuts": ["at most 0.25 epoch of training"]})
+    assert next_step(cut, tuned).startswith("Next: give a new study more time, with trimtab study --budget")
     row = ClassRow(label="a", precision=0.5, recall=0.5, f1=0.5, support=3)
     assert "which classes prompt takes for which" in next_step(never, replace(entry_of(study, wrong=3), classes=(row,)))
     assert "score lowest" in next_step(replace(never, metric="rouge_l"), entry_of(study, format=2))

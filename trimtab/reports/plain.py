@@ -19,6 +19,9 @@ REMEDIES: dict[Failure, str] = {
     "should_have_abstained": "it answers what has no answer here: say in the instruction when to abstain, and give rows that do",
     "wrong": "nothing tells why: try more training rows, documents, or a larger base model",
 }
+MISREAD_BY_TUNED = (
+    "the passage was there and was misread: try a larger base model, or more training rows that have passages"
+)
 
 
 def in_words(study: StudyFolder, entry: ArmEntry) -> str:
@@ -121,4 +124,10 @@ def _better(study: StudyFolder, entry: ArmEntry) -> str:
     if study.metric in GRADED or not failed:
         return f"Next: read the answers of {entry.name} that score lowest, and change what they have in common."
     most = max(failed, key=lambda kind: failed[kind])
-    return f"Next: read what {entry.name} got wrong. Most often {REMEDIES[most]}."
+    remedy = MISREAD_BY_TUNED if most == "misread" and entry.arm.stages else REMEDIES[most]
+    cut = (
+        "give a new study more time, with trimtab study --budget, as this one was cut to fit; then "
+        if study.manifest.get("cuts")
+        else ""
+    )
+    return f"Next: {cut}read what {entry.name} got wrong. Most often {remedy}."
