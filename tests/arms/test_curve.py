@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from study_tasks import CLASSIFY, LABELLED, arm_of, folder_of, rows_of, write_task
+import pytest
+from study_tasks import CLASSIFY, LABELLED, arm_of, events, folder_of, rows_of, write_task
 
 from trimtab import study
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.curve import as_long, training_on
+from trimtab.arms.curve import as_long, curve_sizes, learning_curve, training_on
 from trimtab.arms.recipe import LEAST_STEPS, Recipe, Stage
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
@@ -44,6 +46,41 @@ def test_every_part_is_weighed_where_the_whole_is(tmp_path: Path, tiny_model_fol
         runs = sorted((folder_of(task, result) / "arms" / "own").glob("r*-*"))
         assert len(runs) == 3
         assert {(run / "calibration.json").is_file() for run in runs} == {weighed}
+
+
+def test_dev_in_one_group_has_no_curve(tmp_path: Path, tiny_model_folder: Path) -> None:
+    """Of one group nothing says how far its questions speak for others."""
+    task = write_task(tmp_path, tiny_model_folder, ["own"], task=CLASSIFY, data=LABELLED, more=MORE)
+    session = open_session(open_workspace(load_task(task)))
+    splits = session.workspace.splits
+    one = tuple(replace(row, group="a") for row in splits["dev"])
+    session.workspace = replace(session.workspace, splits={**splits, "dev": one})
+    arm = session.task.arms[0]
+    assert learning_curve(session, arm, Context(), tmp_path / "run-0", None, pytest.fail, None) is None
+
+
+def test_a_curve_that_cannot_be_made_leaves_its_arm(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_one_class(*_: object) -> None:
+        raise ValueError("the data contains only one class")
+
+    monkeypatch.setattr("trimtab.arms.run.learning_curve", of_one_class)
+    settings = {"task": CLASSIFY, "data": LABELLED, "study": "learning_curve = true\nseeds = 1", "more": MORE}
+    task = write_task(tmp_path, tiny_model_folder, ["own"], **settings)
+    result = study(task, listeners=[])
+    own = arm_of(result, "own")
+    assert (own.status, own.learning) == ("done", None)
+    assert own.score is not None
+    notes = [event.get("note", "") for event in events(folder_of(task, result))]
+    assert any(
+        "own goes on without its learning curve: ValueError: the data contains only one" in note for note in notes
+    )
+
+
+def test_a_curve_is_foretold_by_the_steps_of_its_parts() -> None:
+    assert curve_sizes(1200) == [300, 600]
+    assert curve_sizes(1) == []
 
 
 def test_fewer_rows_make_longer_the_stages_that_read_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -169,9 +170,44 @@ def test_a_rate_that_diverges_is_out_and_a_centre_that_does_is_told() -> None:
 
 def test_where_the_centre_diverges_the_ladder_stands_lower() -> None:
     run, _ = runs(lambda setting, epochs: math.inf if setting.learning_rate > 2e-4 else 1.0 - setting.learning_rate)
-    chosen, result, _ = climb(run, CENTRE, EVERYTHING, STANDARD, 1e9)
+    chosen, result, effort = climb(run, CENTRE, EVERYTHING, STANDARD, 1e9)
     assert chosen.learning_rate == pytest.approx(CENTRE.learning_rate / STEP**2)
     assert result.finished
+    tried = [trial.what["learning_rate"] for trial in effort.trials if trial.dev_loss is None]
+    assert CENTRE.learning_rate in tried, "what diverged was tried, too"
+
+
+def test_a_run_that_diverges_is_paid_for() -> None:
+    run, _ = runs(lambda setting, epochs: math.inf if setting.learning_rate > 2e-3 else 1.0 - setting.learning_rate)
+
+    def slow(setting: Setting, look: int | None) -> TrainResult:
+        if setting.learning_rate > 2e-3:
+            time.sleep(0.05)
+        return run(setting, look)
+
+    _, _, effort = climb(slow, CENTRE, EVERYTHING, STANDARD, 1e9)
+    (lost,) = (trial for trial in effort.trials if trial.dev_loss is None)
+    assert lost.seconds >= 0.05
+    others = sum(trial.seconds for trial in effort.trials if trial is not lost)
+    assert effort.seconds == pytest.approx(others + lost.seconds - CENTRE.epochs)
+
+
+def test_trials_are_told_by_the_look_that_all_had_and_by_their_end() -> None:
+    run, _ = runs(lambda setting, epochs: abs(math.log(setting.learning_rate / 1e-3)) + 1 / epochs)
+    _, _, effort = climb(run, CENTRE, replace(EVERYTHING, epochs=False), STANDARD, 1e9)
+    firsts = {trial.what["learning_rate"]: trial.dev_loss for trial in effort.trials}
+    assert firsts[CENTRE.learning_rate] == pytest.approx(1.0)
+    assert [trial.at_end for trial in effort.trials if trial.kept] == [pytest.approx(1 / CENTRE.epochs)]
+    assert all(trial.at_end is None for trial in effort.trials if not trial.kept)
+
+
+def test_time_that_lacked_for_something_else_does_not_make_a_rate_unfinished() -> None:
+    """A lower rate is the best of the ladder; that no other rank could be tried says nothing of rates."""
+    centre = replace(CENTRE, rank=16)
+    run, _ = runs(valley(CENTRE.learning_rate / STEP))
+    limit = 6.5 * CENTRE.epochs / LOOKS
+    _, _, effort = climb(run, centre, replace(EVERYTHING, epochs=False), MENUS["thorough"], limit)
+    assert not effort.improving
 
 
 def test_a_winner_that_diverges_late_gives_way_to_the_next_best() -> None:

@@ -40,16 +40,32 @@ def test_hidden_states_join_when_there_is_time_for_them(session: Session, tmp_pa
     usual = fit_linear(session, tmp_path / "usual")
     assert session._base is None  # nothing of the base is asked for
     short, long = (fit_linear(session, tmp_path / str(time), search_seconds=time) for time in (1e-9, LONG))
-    kinds = [{one.features for one in trials} for trials in (usual, short, long)]
+    kinds = [{one.features for one in fitted.trials} for fitted in (usual, short, long)]
     assert kinds == [{"tfidf", "embedding"}, {"tfidf", "embedding"}, {*kinds[0], "hidden"}]
-    assert len(long) == 3 * len(PENALTIES)
+    assert len(long.trials) == 3 * len(PENALTIES)
+    assert short.stopped == "budget", "hidden states were left out for lack of time"
+    assert usual.stopped == ("edge of the ladder" if usual.kept.penalty != PENALTIES[1] else "no trial was better")
+
+
+@pytest.mark.parametrize("features", ["tfidf", "embedding", "hidden"])
+def test_a_fit_like_another_one_takes_its_features_and_penalty(
+    session: Session, tmp_path: Path, features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("trimtab.training.linear.KINDS", (features,))
+        fit_linear(session, tmp_path / "first", search_seconds=LONG)
+    first = load_linear(tmp_path / "first")
+    again = fit_linear(session, tmp_path / "again", like=tmp_path / "first")
+    assert [(one.features, one.penalty) for one in again.trials] == [(features, first.penalty)]
+    assert np.array_equal(load_linear(tmp_path / "again").weights_CF, first.weights_CF)
 
 
 def test_without_a_base_they_are_not_offered(session: Session, tmp_path: Path) -> None:
     table = session.task.base.model_copy(update={"model": "smollm2-360m-of-nobody"})
     session = Session(replace(session.workspace, task=session.task.model_copy(update={"base": table})))
-    trials = fit_linear(session, tmp_path / "adapter", search_seconds=LONG)
-    assert {one.features for one in trials} == {"tfidf", "embedding"}
+    fitted = fit_linear(session, tmp_path / "adapter", search_seconds=LONG)
+    assert {one.features for one in fitted.trials} == {"tfidf", "embedding"}
+    assert fitted.stopped != "budget"
 
 
 @pytest.mark.usefixtures("hidden_alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_cuts_come_in_their_order_and_no_further_than_needed() -> None:
 
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=6), st.floats(0, 5e3))
 def test_every_arm_may_search_for_the_same_time_and_all_of_it_is_used(wanted: list[float], left: float) -> None:
-    arms = [arm(f"a{number}", epoch=0, answer=0, choose=seconds) for number, seconds in enumerate(wanted)]
+    arms = [replace(arm(f"a{number}", answer=0, choose=seconds), stages=()) for number, seconds in enumerate(wanted)]
     plan = fit(arms, left, 1)
     share = plan.allowance.search_seconds
     spent = sum(min(share, seconds) for seconds in wanted)
@@ -57,6 +58,24 @@ def test_every_arm_may_search_for_the_same_time_and_all_of_it_is_used(wanted: li
     if left >= sum(wanted):
         assert share == max(wanted)
         assert plan.cuts == ()
+
+
+def test_a_budget_counts_on_a_training_that_goes_on_for_as_long_as_it_may() -> None:
+    """A short training beside one with a long list of trials may be made longer and longer in the same time."""
+    short, long = arm("lora", choose=10.0), arm("lora+rag", choose=300.0)
+    assert fit([short, long], 1000, 1).allowance.search_seconds == pytest.approx((1000 - 2 * 310) / 2)
+    asked = replace(arm("few-shot", choose=10.0), stages=())
+    assert fit([asked, long], 1000, 1).allowance == Allowance(search_seconds=300.0)
+
+
+def test_what_is_done_beside_the_search_is_counted_for_each_seed_and_a_curve_once() -> None:
+    weighing = TrialPlan(what="ways of weighing labels", count=4, seconds=7.0, beside=True)
+    one = arm("lora", choose=30.0)
+    plan = replace(one, trials=(*one.trials, weighing), curve_seconds=50.0)
+    assert plan.search_seconds == 30.0
+    assert plan.seconds(Allowance(seeds=2, search_seconds=30.0)) == 2 * (310 + 7) + 30 + 50
+    assert plan.seconds(Allowance(seeds=2)) == 2 * 310 + 50, "without a search nothing is weighed"
+    assert fit([plan], 390, 1).allowance.search_seconds == pytest.approx(390 - 310 - 7 - 50)
 
 
 def test_more_seeds_are_trained_where_the_budget_has_room_for_all_of_them() -> None:

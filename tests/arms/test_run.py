@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from study_tasks import write_task
+from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
 from trimtab.arms.contexts import context_for
 from trimtab.arms.made import Allowance, Trained
@@ -23,6 +23,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import load_task, parse_arm
 from trimtab.decision.cost import cost_of
+from trimtab.measurement.calibration import LEAST_ROWS
 
 WILD = '[arm.wild]\nweights = "full"\nlearning_rate = 0.05\nepochs = 2\n'
 
@@ -187,3 +188,20 @@ def test_an_arm_that_only_reads_the_documents_has_nothing_to_search_by(tmp_path:
     made = runner.make(task.arms[0], tmp_path / "reader", Allowance(search_seconds=1e6))
     assert made.effort is None
     assert made.trained[0].steps > 0
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_labels_are_weighed_over_all_questions_asked_so_far(
+    tmp_path: Path, tiny_model_folder: Path, killed: bool
+) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows_of(240), task=CLASSIFY, data=LABELLED)
+    session = open_session(open_workspace(load_task(task)), "fp32")
+    dev, context = session.workspace.splits["dev"], context_for(parse_arm("prompt", session.task))
+    assert len(dev) > LEAST_ROWS
+    runner = ArmRunner(session, None, Progress(), tmp_path / "search.jsonl")
+    runner.scores.of(context, dev[: LEAST_ROWS - 1])  # too few to be weighed
+    if killed:
+        runner = ArmRunner(session, None, Progress(), tmp_path / "search.jsonl")
+    whole = ArmRunner(session, None, Progress()).scores.of(context, dev)
+    assert runner.scores.of(context, dev) == whole
+    assert ArmRunner(session, None, Progress(), tmp_path / "search.jsonl").scores.of(context, dev) == whole

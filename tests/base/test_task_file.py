@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.task import Task, load_task, parse_arm
+from trimtab.base.task import Task, load_task, parse_arm, with_budget
 
 PLAIN = '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "m"\n'
 
@@ -282,3 +282,14 @@ def test_a_name_that_no_folder_can_bear_is_refused(tmp_path: Path, length: int):
         parse_arm(name, load(tmp_path, PLAIN))
     assert len(str(caught.value)) < 200
     load(tmp_path, PLAIN + own[0].replace(name, "a" * 64))
+
+
+def test_another_budget_leaves_open_what_the_file_leaves_open(tmp_path: Path) -> None:
+    """Seeds that no file states may be added where dev asks for them."""
+    task = load(tmp_path, PLAIN)
+    assert "seeds" not in with_budget(task, "2h").study.model_fields_set
+    assert with_budget(task, "2h").study.budget == "2h"
+    stated = with_budget(load(tmp_path, PLAIN + "[study]\nseeds = 1\n"), "2h").study
+    assert "seeds" in stated.model_fields_set
+    with pytest.raises(InputError, match="'soon' is not a time"):
+        with_budget(task, "soon")

@@ -377,6 +377,20 @@ def test_arms_that_were_still_getting_better_are_named() -> None:
     assert told not in verdict([arms[0], an_arm("lora", 0.9, task)], task).sentence
 
 
+def test_best_is_not_said_beside_an_arm_that_was_still_getting_better() -> None:
+    task, done = a_task(quality=None), ArmEffort(seconds=1.0, trials=(), stopped="no trial was better")
+    cut = replace(done, stopped="budget", improving=True)
+    light, heavy = an_arm("prompt", 0.5, task), replace(an_arm("lora", 0.95, task), effort=done)
+    gaps = {("lora", "prompt"): (0.45, 0.05)}
+    assert "lora is the best arm" in verdict([light, heavy], task, gaps).sentence
+    told = verdict([replace(light, effort=cut), heavy], task, gaps).sentence
+    assert "lora scored best with" in told
+    assert "It is the choice among these arms as they stand" in told
+    assert "best choice" not in told
+    own = verdict([light, replace(heavy, effort=cut)], task, gaps).sentence
+    assert "lora is the best arm" in own, "which it would be all the more"
+
+
 @given(
     scores=st.lists(st.tuples(st.floats(0.05, 0.99), st.integers(0, 9), st.floats(0.001, 0.2)), max_size=5),
     target=st.one_of(st.none(), st.floats(0.3, 0.95)),

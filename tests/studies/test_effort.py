@@ -11,7 +11,12 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, begin_with_time, events, folder_of, rows_of, write_task
 
 from trimtab import ask, study
+from trimtab.arms.made import Allowance, Made
+from trimtab.arms.plan import load_plan
+from trimtab.arms.run import ArmRunner
 from trimtab.arms.saved import read_arm
+from trimtab.base.errors import DivergedError
+from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, StudyResult
 from trimtab.measurement.evaluate import load_answers
 
@@ -89,8 +94,31 @@ def test_arms_in_the_running_are_trained_three_times_before_a_test_question_is_a
     several = [arm.arm for arm in result.arms if arm.seeds > 1]
     assert set(several) <= {"own", "headed"}
     assert all(arm_of(result, name).seeds == 3 for name in several)
+    kept = load_plan(folder_of(task, result) / "plan.json")  # what a study that goes on decides alike by
+    assert kept is not None
+    assert kept.more_seeds == dict.fromkeys(several, 3)
     stages = [event["stage"] for event in events(folder_of(task, result))]
     assert max(place for place, stage in enumerate(stages) if stage in ("train", "choose")) < stages.index("answer")
+
+
+def test_a_run_more_that_fails_leaves_those_that_there_are(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ArmRunner.with_seeds
+
+    def failing(self: ArmRunner, arm: Arm, made: Made, folder: Path, allowance: Allowance) -> Made:
+        if allowance.seeds > 1:
+            raise DivergedError("loss is nan")
+        return real(self, arm, made, folder, allowance)
+
+    monkeypatch.setattr(ArmRunner, "with_seeds", failing)
+    monkeypatch.setattr("trimtab.studies.study.contenders", lambda *_: ["own", "headed"])
+    task = a_task(tmp_path / "more", tiny_model_folder, tiny_embedding_folder)
+    begin_with_time(task)
+    result = study(task, resume="latest", listeners=[])
+    assert {(arm.status, arm.seeds) for arm in result.arms} == {("done", 1)}
+    notes = [event.get("note", "") for event in events(folder_of(task, result))]
+    assert "arm own goes on without more seeds: loss is nan" in notes
 
 
 def test_the_report_shows_what_was_tried(whole: tuple[Path, StudyResult]) -> None:

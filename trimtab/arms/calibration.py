@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from trimtab.arms.answerers import CALIBRATION_FILE, Ready, ready
 from trimtab.arms.contexts import Context
+from trimtab.arms.search import MENUS, TrialPlan
 from trimtab.arms.session import Session
 from trimtab.base.codec import write_record
 from trimtab.base.grammar import HEAD, REWARD, method_of
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Calibration, Example, Message, Way
+from trimtab.base.tables import Effort
 from trimtab.measurement.calibration import (
     LEAST_ROWS,
     Floats,
@@ -107,6 +109,12 @@ def questions_weighed(session: Session, arm: Arm) -> int:
     splits = session.workspace.splits
     dev, train = min(len(splits["dev"]), DEV_QUESTIONS), min(len(splits["train"]), BATCH_INPUTS)
     return 0 if dev < LEAST_ROWS else dev if HEAD in arm.stages else dev + train + 1
+
+
+def planned_weighing(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
+    """What choosing how labels are weighed takes, where asking one question takes `each` seconds."""
+    asked = questions_weighed(session, arm) if effort in MENUS else 0
+    return (TrialPlan(what="ways of weighing labels", count=4, seconds=each * asked, beside=True),) if asked else ()
 
 
 def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibration:

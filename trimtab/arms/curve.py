@@ -10,12 +10,14 @@ from statistics import mean
 
 from trimtab.arms.answerers import ready, score_on
 from trimtab.arms.contexts import Context
+from trimtab.arms.plan import StagePlan
 from trimtab.arms.recipe import LEAST_STEPS, Recipe
 from trimtab.arms.session import Session
 from trimtab.base.grammar import DISTILL, HEAD, REWARDED
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import CurvePoint, LearningCurve
 from trimtab.data.draw import drawn
+from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.learning import gain_of_more
 from trimtab.training.batch import steps_per_epoch
@@ -36,14 +38,14 @@ def learning_curve(
     train: Train,
     scorer: Scorer | None,
 ) -> LearningCurve | None:
-    """Train anew on parts of the rows, drawn as a part of a split is, and score all of it on dev; None without a dev split.
+    """Train anew on parts of the rows, drawn as a part of a split is, and score all of it on dev; None without a dev split, and where all of it is one group.
 
     `whole` is the folder of the run on all rows, `train` makes a run in another one. Each part is drawn from the next larger one.
     """
     splits, kind = session.workspace.splits, session.task.task.kind
     dev, rows = session.part("dev", MOST_DEV), splits["train"]
-    sizes = sorted({round(share * len(rows)) for share in SHARES} - {0, len(rows)})
-    if len(dev) < 2 or not sizes:
+    sizes = curve_sizes(len(rows))
+    if len(dev) < 2 or group_count([example.group for example in dev]) == 1 or not sizes:
         return None
     found: list[tuple[int, list[float]]] = []
     for size in sizes:
@@ -67,6 +69,25 @@ def as_long(recipe: Recipe, rows: int) -> Recipe:
         for stage in recipe.stages
     )
     return replace(recipe, stages=tuple(stages))
+
+
+def curve_seconds(session: Session, recipe: Recipe, stages: Sequence[StagePlan], each: float) -> float:
+    """What a learning curve takes beside the arm, where the task asks for one: its parts trained, and all of it asked on dev, a question `each` seconds."""
+    splits = session.workspace.splits
+    dev, rows = min(len(splits["dev"]), MOST_DEV), len(splits["train"])
+    if not session.task.study.learning_curve or dev < 2:
+        return 0.0
+    training = 0.0
+    for size in curve_sizes(rows):
+        longer = as_long(recipe, size).stages
+        of_part = zip(stages, longer, strict=True)
+        training += sum(replace(plan, epochs=stage.epochs).seconds() * size / rows for plan, stage in of_part)
+    return training + (len(SHARES) + 1) * dev * each
+
+
+def curve_sizes(rows: int) -> list[int]:
+    """How many rows the parts have."""
+    return sorted({round(share * rows) for share in SHARES} - {0, rows})
 
 
 @contextmanager

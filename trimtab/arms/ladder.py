@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from trimtab.arms.contexts import PassageMix
-from trimtab.arms.search import Menu
+from trimtab.arms.recipe import Stage, is_open
+from trimtab.arms.search import RATES, Menu, TrialPlan
 from trimtab.base.errors import DivergedError
+from trimtab.base.grammar import DISTILL, PREFERENCES, REWARDED
+from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Stopped, Trial
 from trimtab.training.loop import TrainResult
 from trimtab.training.monitor import Reading, badness, paired_error
@@ -53,14 +57,15 @@ class Open:
 def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) -> tuple[Setting, TrainResult, ArmEffort]:
     """Train the winner of the ladder around `centre` to its end; what was tried for it took at most `seconds` beyond one training.
 
-    Rates go on in steps where the best is the first or last, one step beyond in each direction; runs whose dev loss is within one
-    paired standard error of the best are read once more; the winner is made longer while its dev loss still falls by over one.
+    Rates go on in steps where the best is the first or last, one step beyond in each direction; the best run and the next,
+    where they are within one paired standard error, are read once more; the winner is made longer while its dev loss still falls by over one.
     Where it is not the centre, that is trained to its end too, and stays unless dev is better at the end by over one paired
     standard error: a high rate looks worse early than it will be once it has fallen. Once the rates were tried, nothing else takes
     the time that this needs.
     A rate that diverges is out; where the centre does, the ladder stands lower. Raises DivergedError where no rate is left.
     """
-    ladder = _Climb(run, _steady(run, centre, open_), menu, seconds)
+    steady, diverged = _steady(run, centre, open_)
+    ladder = _Climb(run, steady, menu, seconds, diverged)
     if open_.learning_rate:
         ladder.try_rates()
     best = ladder.best()
@@ -71,22 +76,28 @@ def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) ->
             chosen, result = ladder.beside_usual(*ladder.finish(best, may_grow=open_.epochs), may_grow=open_.epochs)
             return chosen, result, ladder.effort(chosen)
         except DivergedError:  # late: the next best is trained instead
-            ladder.results[best] = None
+            ladder.lose(best)
             if not any(ladder.results.values()):
                 raise
             best = ladder.best(final=False)
 
 
-def _steady(run: Run, centre: Setting, open_: Open) -> Setting:
-    """The centre, or the first rate below it that does not diverge; raises DivergedError where the file fixes one that does."""
+def _steady(run: Run, centre: Setting, open_: Open) -> tuple[Setting, dict[Setting, float]]:
+    """The centre, or the first rate below it that does not diverge, and the seconds of those that did.
+
+    Raises DivergedError where the file fixes one that does.
+    """
+    diverged: dict[Setting, float] = {}
     for step in range(LOWER):
         setting = replace(centre, learning_rate=centre.learning_rate / STEP**step)
+        began = time.monotonic()
         try:
             run(setting, 1)
-            return setting
+            return setting, diverged
         except DivergedError:
             if not open_.learning_rate:
                 raise
+            diverged[setting] = time.monotonic() - began
     raise DivergedError(
         f"training diverges at every learning rate from {centre.learning_rate:g} down; look at the rows"
     )
@@ -95,11 +106,14 @@ def _steady(run: Run, centre: Setting, open_: Open) -> Setting:
 class _Climb:
     """One search under way; runs are kept by what they were begun with, and a longer one is the same run."""
 
-    def __init__(self, run: Run, centre: Setting, menu: Menu, seconds: float) -> None:
+    def __init__(
+        self, run: Run, centre: Setting, menu: Menu, seconds: float, diverged: Mapping[Setting, float]
+    ) -> None:
         self.run, self.centre, self.menu, self.limit = run, centre, menu, seconds
+        self.diverged = dict(diverged)  # seconds of runs that came to nothing
         self.stopped: Stopped = "no trial was better"
         self.improving = False
-        self.results: dict[Setting, TrainResult | None] = {}
+        self.results: dict[Setting, TrainResult | None] = dict.fromkeys(diverged)
         self.longer: dict[Setting, float] = {}  # seconds of a run beyond one training as planned
         self._look(centre, 1)  # paid for by the training itself if it wins
         first = self.results[centre]
@@ -108,7 +122,8 @@ class _Climb:
     @property
     def spent(self) -> float:
         """Seconds of all runs beyond one training as planned, which would have been made without a search."""
-        return sum(result.seconds for result in self.results.values() if result) - self._planned
+        lost = math.fsum(self.diverged.values())
+        return sum(result.seconds for result in self.results.values() if result) + lost - self._planned
 
     @property
     def _planned(self) -> float:
@@ -124,10 +139,17 @@ class _Climb:
         return enough
 
     def _look(self, setting: Setting, look: int) -> None:
+        began = time.monotonic()
         try:
             self.results[setting] = self.run(setting, look)
         except DivergedError:
-            self.results[setting] = None
+            self.lose(setting, time.monotonic() - began)
+
+    def lose(self, setting: Setting, seconds: float = 0.0) -> None:
+        """Note that a run diverged, `seconds` after what is known of it."""
+        former = self.results.get(setting)
+        self.diverged[setting] = seconds + (former.seconds if former else 0.0)
+        self.results[setting] = None
 
     @property
     def _usual_left(self) -> float:
@@ -140,20 +162,24 @@ class _Climb:
         steps = [step for number in range(1, self.menu.rates + 1) for step in (number, -number)]
         for step in steps:
             if not self._try(self._rate(step)):
+                self.improving = self.best(final=False) != self.centre
                 return
         for step in (self.menu.rates, -self.menu.rates):
             if self.best(final=False) == self._rate(step):
                 beyond = self._rate(step + (1 if step > 0 else -1))
-                if self._try(beyond) and self.best(final=False) == beyond:
+                if not self._try(beyond):
+                    self.improving = True
+                elif self.best(final=False) == beyond:
                     self.stopped, self.improving = "edge of the ladder", True
 
     def _rate(self, step: int) -> Setting:
         return replace(self.centre, learning_rate=self.centre.learning_rate * STEP**step)
 
     def _try(self, setting: Setting, *, beside: float = 0.0) -> bool:
-        """Run a setting to its first look; False where the time is over."""
+        """Run a setting to its first look, unless it is known to diverge; False where the time is over."""
+        if setting in self.diverged:
+            return True
         if not self._has_time(self.each, beside=beside):
-            self.improving = self.improving or self.best(final=False) != self.centre
             return False
         self._look(setting, 1)
         return True
@@ -227,7 +253,7 @@ class _Climb:
             if not (other.best and result.best and _falls(other.best, result.best)):
                 return usual, other
         except DivergedError:
-            self.results[self.centre] = None
+            self.lose(self.centre)
         self.stopped, self.improving = told
         return found, self.run(found, None)  # its weights are put on again
 
@@ -246,18 +272,47 @@ class _Climb:
 
     def _trial(self, setting: Setting, chosen: Setting) -> Trial:
         result = self.results[setting]
-        last = result.readings[-1] if result and result.readings else None
+        first, last = _reading(result, 1), result.best if result and result.finished else None
         kept = setting.begun() == chosen.begun()
         what = {**asdict(setting), "epochs": chosen.epochs if kept else setting.epochs}
         what |= what.pop("mix") or {}
         return Trial(
             what={name: value for name, value in what.items() if value is not None},
-            dev_loss=last.dev_loss if last else None,
-            dev_metric=last.dev_metric if last else None,
-            rows=len(last.rows) if last else 0,
-            seconds=result.seconds if result else 0.0,
+            dev_loss=first.dev_loss if first else None,
+            dev_metric=first.dev_metric if first else None,
+            rows=len(first.rows) if first else 0,
+            seconds=result.seconds if result else self.diverged.get(setting, 0.0),
             kept=kept,
+            at_end=None if last is None else abs(badness(last)),
         )
+
+
+def planned_training(
+    arm: Arm, stage: Stage, menu: Menu, whole: float, look: float, *, passages: bool, rank: bool
+) -> tuple[TrialPlan, ...]:
+    """What may be tried of a stage that takes `whole` seconds beside its looks at dev, each `look` seconds; nothing that the file fixes.
+
+    `passages`: whether shares of passages in training prompts are open; `rank`: whether a higher rank is.
+    """
+    named = {**PREFERENCES, **REWARDED, DISTILL: "a teacher's answers"}
+    of_stage = f" of {named[stage.name]}" if stage.name in named else ""
+    quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
+    found: list[TrialPlan] = []
+    open_rate = is_open(arm, "learning_rate", stage.name)
+    if open_rate:
+        found.append(TrialPlan(what=f"{RATES}{of_stage}", count=rates, seconds=rates * quarter))
+    if passages:
+        shares = len(mixes(menu))
+        found.append(TrialPlan(what="passages in training prompts", count=shares, seconds=shares * quarter))
+    if rank and menu.rates > 1:
+        found.append(TrialPlan(what="a higher rank", count=1, seconds=quarter))
+    if found:
+        usual = f"training{of_stage} with the usual settings to the end"
+        found.append(TrialPlan(what=usual, count=1, seconds=whole + LOOKS * look - quarter))
+    if is_open(arm, "epochs", stage.name):
+        longer = f"training{of_stage} that goes on while dev improves"
+        found.append(TrialPlan(what=longer, count=1, seconds=(LONGER - 1) * whole))
+    return tuple(found)
 
 
 def mixes(menu: Menu) -> Sequence[Mapping[str, float]]:

@@ -4,37 +4,54 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.arms.identity import weights_digest
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Generation, Prompt
-from trimtab.training.linear import HIDDEN, LinearTrial, Turn, load_linear, train_linear
+from trimtab.base.results import Stopped
+from trimtab.training.linear import HIDDEN, PENALTIES, LinearTrial, Turn, load_linear, train_linear
 
 Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
 TIMED_ROWS = 8  # read with the base to foretell all
 
 
-def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0) -> tuple[LinearTrial, ...]:
-    """Fit the arm on the training rows, choose on dev, save it in `folder`; every trial.
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """Every trial of a fit, the one that was kept, and why no more was tried."""
+
+    trials: tuple[LinearTrial, ...]
+    kept: LinearTrial
+    stopped: Stopped
+
+
+def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, like: Path | None = None) -> Fitted:
+    """Fit the arm on the training rows, choose on dev, save it in `folder`.
 
     Hidden states of the base are among the choices where the base is there and reads all rows within `search_seconds`, as timed on
-    a few of them.
+    a few of them. `like`: the folder of a fit whose features and penalty are taken, so that only the rows differ.
     """
     train, dev = session.workspace.splits["train"], session.workspace.splits["dev"]
     texts, dev_texts = [row.input for row in train], [row.input for row in dev]
     labels, dev_labels = [row.references[0] for row in train], [row.references[0] for row in dev]
-    hidden = _hidden_within(session, search_seconds)
-    model, trials = train_linear(texts, labels, dev_texts, dev_labels, session.embedder.encode, hidden)
+    former = load_linear(like) if like else None
+    takes = hidden_seconds(session) if search_seconds > 0 and former is None else None
+    within = takes is not None and takes <= search_seconds
+    hidden = session.hidden if within or (former and former.features == HIDDEN) else None
+    only = (former.features, former.penalty) if former else None
+    model, trials = train_linear(texts, labels, dev_texts, dev_labels, session.embedder.encode, hidden, only=only)
     model.save(folder, made_by=weights_digest(session.base_folder) if model.features == HIDDEN else "")
-    return trials
+    kept = next(one for one in trials if (one.features, one.penalty) == (model.features, model.penalty))
+    stopped: Stopped = "no trial was better"
+    if dev and kept.penalty in (PENALTIES[0], PENALTIES[-1]):
+        stopped = "edge of the ladder"
+    return Fitted(trials=trials, kept=kept, stopped="budget" if takes is not None and not within else stopped)
 
 
-def _hidden_within(session: Session, seconds: float) -> Turn | None:
-    """What makes hidden states, None where there is no base, or reading train and dev with it would take longer than `seconds`."""
-    if seconds <= 0:
-        return None
+def hidden_seconds(session: Session) -> float | None:
+    """What reading train and dev with the base takes, as timed on a few rows; None where there is no base."""
     try:
         session.fresh_base()
     except MissingError:  # the arm does not ask for it
@@ -45,7 +62,7 @@ def _hidden_within(session: Session, seconds: float) -> Turn | None:
     began = time.perf_counter()
     session.hidden(sample)
     each = (time.perf_counter() - began) / max(1, sum(map(len, sample)))
-    return session.hidden if each * sum(map(len, rows)) <= seconds else None
+    return each * sum(map(len, rows))
 
 
 def linear_answerer(session: Session, folder: Path) -> Answerer:

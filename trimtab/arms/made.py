@@ -14,11 +14,20 @@ from trimtab.training.monitor import Health, Reading
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What every arm may spend after the study's budget was looked at: seconds of searching on dev; `epochs` None leaves the default."""
+    """What every arm may spend after the study's budget was looked at: seconds of searching on dev; `epochs` None leaves the default.
+
+    `weighs`: whether it is chosen on dev how labels are weighed also where nothing else is searched.
+    """
 
     seeds: int = 1
     search_seconds: float = 0.0
     epochs: float | None = None
+    weighs: bool = False
+
+    @property
+    def looks_at_dev(self) -> bool:
+        """Whether there is time to choose anything on dev."""
+        return self.search_seconds > 0 or self.weighs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class StagePlan:
 class ArmPlan:
     """Predicted seconds of an arm: its stages of one seed, one look at dev, answers of one seed, and what it may try on dev.
 
-    `problem`: why nothing could be predicted; `timed`: whether its own steps were timed, or all is foretold from another arm's.
+    `curve_seconds`: of its learning curve, where one is asked for. `problem`: why nothing could be predicted; `timed`: whether its own steps were timed, or all is foretold from another arm's.
     """
 
     arm: str
@@ -48,28 +48,43 @@ class ArmPlan:
     dev_seconds: float = 0.0
     answer_seconds: float = 0.0
     trials: tuple[TrialPlan, ...] = ()
+    curve_seconds: float = 0.0
     memory_mb: float | None = None
     problem: str | None = None
     timed: bool = True
 
     @property
     def search_seconds(self) -> float:
-        """Predicted seconds of everything that it may try."""
-        return math.fsum(trial.seconds for trial in self.trials)
+        """Predicted seconds of everything that it may try within the time that is the same for all arms."""
+        return math.fsum(trial.seconds for trial in self.trials if not trial.beside)
 
-    def seconds(self, allowance: Allowance) -> float:
-        """Predicted seconds with that allowance."""
+    @property
+    def beside_seconds(self) -> float:
+        """Predicted seconds of what a run of an arm that searches does beside its search."""
+        return math.fsum(trial.seconds for trial in self.trials if trial.beside)
+
+    @property
+    def most_search_seconds(self) -> float:
+        """What it may take of that time at most: a training that dev asks for more of goes on for as long as there is time."""
+        return math.inf if self.stages and self.search_seconds else self.search_seconds
+
+    def seconds(self, allowance: Allowance, *, most_search: bool = False) -> float:
+        """Predicted seconds with that allowance, with `most_search` at most."""
         most = math.inf if allowance.epochs is None else allowance.epochs
         training = sum(stage.seconds(most) for stage in self.stages)
         if self.stages:
             training += self.dev_seconds * evaluations(min(self.stages[-1].epochs, most))
-        searching = min(self.search_seconds, allowance.search_seconds)
-        return allowance.seeds * (training + self.answer_seconds) + searching
+        searching = min(self.most_search_seconds if most_search else self.search_seconds, allowance.search_seconds)
+        beside = self.beside_seconds if allowance.looks_at_dev else 0.0
+        return allowance.seeds * (training + self.answer_seconds + beside) + searching + self.curve_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The arms that fit, what each may spend, and what was cut to make them fit; `budget`: seconds that all may take."""
+    """The arms that fit, what each may spend, and what was cut to make them fit; `budget`: seconds that all may take.
+
+    `more_seeds`: how many runs the arms get that dev leaves among the best, None until that is decided.
+    """
 
     arms: tuple[ArmPlan, ...]
     allowance: Allowance
@@ -77,6 +92,7 @@ class Plan:
     cuts: tuple[str, ...]
     precision: str | None = None  # of the base model, decided before the first arm runs
     budget: float | None = None
+    more_seeds: Mapping[str, int] | None = None
 
     @property
     def seconds(self) -> float:
@@ -96,21 +112,22 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
     are never cut. Arms left out are told with the minutes they lack.
     """
     whole = max((arm.search_seconds for arm in arms), default=0.0)
-    allowance = Allowance(seeds=seeds, search_seconds=whole)
+    beside = any(arm.beside_seconds for arm in arms)
+    allowance = Allowance(seeds=seeds, search_seconds=whole, weighs=beside)
     cuts: list[str] = []
     left_out: dict[str, str] = {}
 
     def total(trial: Allowance) -> float:
-        return sum(arm.seconds(trial) for arm in arms)
+        return sum(arm.seconds(trial, most_search=True) for arm in arms)
 
     if budget is not None and total(allowance) > budget:
         share = _share(arms, budget - total(replace(allowance, search_seconds=0.0)), whole)
-        allowance = replace(allowance, search_seconds=share)
-        if whole:
+        allowance = replace(allowance, search_seconds=share, weighs=beside and share > 0)
+        if whole or beside:
             cuts.append(
                 f"the searching of each arm on dev, to {share:.0f} of {whole:.0f} seconds"
                 if share
-                else "all searching on dev, so that arms stand as they usually are"
+                else f"all searching on dev{' and the weighing of labels' if beside else ''}, so that arms stand as they usually are"
             )
         most = max((stage.epochs for arm in arms for stage in arm.stages), default=0.0)
         for epochs in EPOCH_CUTS:
@@ -123,19 +140,19 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
         if allowance.seeds < seeds:
             cuts.append(f"{allowance.seeds} of {seeds} seeds")
         spent = total(allowance)
-        for arm in sorted(arms, key=lambda arm: -arm.seconds(allowance)):
-            if spent > budget:
+        for arm in sorted(arms, key=lambda arm: -arm.seconds(allowance, most_search=True)):
+            if spent > budget * (1 + 1e-9):  # sums of parts round
                 left_out[arm.arm] = (
                     f"the {_minutes(budget)} min that the budget leaves lack about {_minutes(spent - budget)} min for it; "
                     "raise study.budget in a new study"
                 )
-                spent -= arm.seconds(allowance)
+                spent -= arm.seconds(allowance, most_search=True)
     return Plan(arms=tuple(arms), allowance=allowance, left_out=left_out, cuts=tuple(cuts), budget=budget)
 
 
 def _share(arms: Sequence[ArmPlan], left: float, whole: float) -> float:
     """The most seconds that every arm may search for with `left` seconds in all; 0 where that is hardly any."""
-    wanted = sorted(arm.search_seconds for arm in arms)
+    wanted = sorted(arm.most_search_seconds for arm in arms)
     share = 0.0
     for number, seconds in enumerate(wanted):
         share = max(0.0, left) / (len(wanted) - number)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,6 +100,7 @@ class ArmRunner:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
         self.reward_program = reward_program
         self.scores = ContextScores(searches, self._ask_on_dev)
+        self._sums: dict[Context, dict[str, np.ndarray[Any, Any]]] = {}  # scores of labels, by question
         lookups = searches.with_name(LOOKUPS) if searches else None
         self.found = ContextScores(lookups, self._look_up)
 
@@ -137,7 +139,7 @@ class ArmRunner:
             menu, left = MENUS.get(level), seconds - (asked.seconds if asked else 0.0)
             search = Search(menu=menu, seconds=left) if menu and seconds > 0 else None
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
-            weighing = self._weigh(arm, context, folder / "run-0") if seconds > 0 else 0.0
+            weighing = self._weigh(arm, context, folder / "run-0", allowance)
             effort = both_efforts(asked, first.effort)
             made = Made(
                 context=context,
@@ -160,9 +162,10 @@ class ArmRunner:
             self._clear(arm)
             with MemoryPeak() as memory:
                 found = made.trained[0].recipe
-                trained.append(self._train(arm, made.context, run, seed, allowance.epochs, found=found))
-                if allowance.search_seconds > 0:
-                    self._weigh(arm, made.context, run)
+                trained.append(
+                    self._train(arm, made.context, run, seed, allowance.epochs, found=found, like=made.folders[0])
+                )
+                self._weigh(arm, made.context, run, allowance)
             folders.append(run)
             peak = max(peak, memory.megabytes)
         return replace(made, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
@@ -177,9 +180,9 @@ class ArmRunner:
         def train(run: Path, recipe: Recipe | None) -> Trained:
             self._clear(arm)
             self.progress.emit("choose", note=f"learning curve, {run.name.removeprefix('rows-')} rows")
-            trained = self._train(arm, made.context, run, 0, None, found=recipe)
+            trained = self._train(arm, made.context, run, 0, None, found=recipe, like=made.folders[0])
             if read_calibration(made.folders[0]):  # or the whole run alone would be weighed
-                self._weigh(arm, made.context, run)
+                self._weigh(arm, made.context, run, Allowance(weighs=True))
             return trained
 
         curve = learning_curve(self.session, arm, made.context, made.folders[0], first.recipe, train, self.scorer)
@@ -234,23 +237,30 @@ class ArmRunner:
         began = time.perf_counter()
         builder = PromptBuilder(self.session, context)
         with laid_out(self.session.base):
-            if self.task.task.kind == "classify" and len(rows) >= LEAST_ROWS:
-                scores = self._weighed_on_dev(builder, rows)
+            if self.task.task.kind == "classify":
+                scores = self._weighed_on_dev(context, builder, rows)
             else:
                 _, scores = score_on(self.session, rows, builder, self.session.answer, self.scorer)
         return scores, time.perf_counter() - began
 
-    def _weighed_on_dev(self, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
-        """Whether each question gets its label, by the plain scores of labels or less their means over these questions: the better of the two.
+    def _weighed_on_dev(self, context: Context, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
+        """Whether each question asked under a context so far gets its label: by the plain scores of labels, or less their means over these questions, the better of the two.
 
         So will the arm's labels be weighed once its prompts are chosen, and shots that carry a few labels are not held against them.
+        What was asked in a former sitting is asked again, as its scores of labels were not kept.
         """
-        labels, sums = self.session.workspace.labels, self.session.label_sums(builder.prompts(rows))
+        sums_of, known = self._sums.setdefault(context, {}), self.scores.known(context)
+        new = {row.id for row in rows}
+        asked = [row for row in self.session.workspace.splits["dev"] if row.id in known or row.id in new]
+        lacking = [row for row in asked if row.id not in sums_of]
+        sums_of |= zip([row.id for row in lacking], self.session.label_sums(builder.prompts(lacking)), strict=True)
+        labels, sums = self.session.workspace.labels, np.stack([sums_of[row.id] for row in asked])
+        ways = (sums, sums - mean_offsets(sums)) if len(asked) >= LEAST_ROWS else (sums,)
         right = [
-            [labels[place] == row.references[0] for place, row in zip(scores.argmax(axis=1), rows, strict=True)]
-            for scores in (sums, sums - mean_offsets(sums))
+            [labels[place] == row.references[0] for place, row in zip(scores.argmax(axis=1), asked, strict=True)]
+            for scores in ways
         ]
-        return {row.id: float(hit) for row, hit in zip(rows, max(right, key=sum), strict=True)}
+        return {row.id: float(hit) for row, hit in zip(asked, max(right, key=sum), strict=True)}
 
     def _scored_on_dev(self, arm: Arm, context: Context, trained: Trained, run: Path) -> Mapping[str, float]:
         """What the arm scored on dev questions while it was made; nothing is asked of a language model for it."""
@@ -269,9 +279,9 @@ class ArmRunner:
         self.progress.emit("index")
         return self.session.index_of(context.words).seconds
 
-    def _weigh(self, arm: Arm, context: Context, run: Path) -> float:
-        """Choose how a run's labels are weighed; the seconds it took."""
-        return calibrate(self.session, arm, context, run, self.progress)
+    def _weigh(self, arm: Arm, context: Context, run: Path, allowance: Allowance) -> float:
+        """Choose how a run's labels are weighed, where there is time; the seconds it took."""
+        return calibrate(self.session, arm, context, run, self.progress) if allowance.looks_at_dev else 0.0
 
     def _train(
         self,
@@ -283,6 +293,7 @@ class ArmRunner:
         *,
         search: Search | None = None,
         found: Recipe | None = None,
+        like: Path | None = None,
     ) -> Trained:
         return train_weights(
             *(self.session, arm, context, run, self.progress),
@@ -292,6 +303,7 @@ class ArmRunner:
             reward_program=self.reward_program,
             search=search,
             found=found,
+            like=like,
         )
 
     def _measure(

@@ -55,11 +55,15 @@ Options = tuple[str, tuple[Context, ...]]  # what is varied, and the contexts to
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPlan:
-    """Trials of one kind that an arm may make, how many, and the predicted seconds of all of them."""
+    """Trials of one kind that an arm may make, how many, and the predicted seconds of all of them.
+
+    `beside`: they take their time beside the search, whose time is the same for all arms, and for each seed.
+    """
 
     what: str
     count: int
     seconds: float
+    beside: bool = False
 
 
 def planned(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
@@ -162,7 +166,7 @@ class ContextScores:
         self._seconds[context] = self._seconds.get(context, 0.0) + seconds
 
     def of(self, context: Context, rows: Sequence[Example]) -> list[float]:
-        """The score of each question; those that were not asked yet are asked."""
+        """The score of each question; those that were not asked yet are asked, which may change what the others are taken for."""
         known = self._scores.get(context, {})
         new = [row for row in rows if row.id not in known]
         if new:

@@ -11,16 +11,18 @@ import psutil
 
 from trimtab.answering.cache import copied, shared_length
 from trimtab.answering.engine import Engine
-from trimtab.arms.calibration import questions_weighed
+from trimtab.arms.calibration import planned_weighing
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
-from trimtab.arms.ladder import LONGER, LOOKS, mixes
-from trimtab.arms.looks import chooses, questions_asked
+from trimtab.arms.curve import curve_seconds
+from trimtab.arms.ladder import planned_training
+from trimtab.arms.linear import hidden_seconds
+from trimtab.arms.looks import CHOOSING, chooses, questions_asked
 from trimtab.arms.lookups import planned_lookups
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.recipe import IMITATING, Recipe, Stage, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
-from trimtab.arms.search import MENUS, RATES, TrialPlan, planned
+from trimtab.arms.search import MENUS, TrialPlan, planned
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Work, work_of
 from trimtab.arms.weights import prepare
@@ -133,14 +135,14 @@ class _Timing:
         rate = untrained = self._rate(context)
         if is_trained(arm) and HEAD not in arm.stages:
             rate = rate.answering(self._answer_tokens())
-        tests, dev = len(splits["test"]), len(splits["dev"])
+        tests, effort = len(splits["test"]), session.task.study.effort
         tried = planned_lookups if is_trained(arm) else planned
         setup = 0.0 if context.passages and self._index_is_charged else self._setup(context)
         self._index_is_charged |= context.passages > 0
         plan = ArmPlan(
             arm=arm.name,
             answer_seconds=setup + rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
-            trials=(*tried(session, arm, session.task.study.effort, rate.many), *self._of_weighing(arm, rate.many)),
+            trials=(*tried(session, arm, effort, rate.many), *planned_weighing(session, arm, effort, rate.many)),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
         )
@@ -171,17 +173,8 @@ class _Timing:
             plan,
             stages=tuple(stages),
             dev_seconds=look,
-            trials=(
-                *plan.trials,
-                *(
-                    trial
-                    for stage, planned_stage in zip(made.stages, stages, strict=True)
-                    if dev and stage.name != "docs"
-                    for trial in self._of_training(
-                        context, stage.name, planned_stage.epoch_seconds * planned_stage.epochs, look
-                    )
-                ),
-            ),
+            trials=(*plan.trials, *self._of_training(arm, made, context, stages, look)),
+            curve_seconds=curve_seconds(session, made, stages, rate.many),
             memory_mb=self._training_mb(
                 *(made, speed, max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes, rate.memory_mb),
             ),
@@ -194,33 +187,20 @@ class _Timing:
         dev = len(self.session.workspace.splits["dev"])
         return loss + rate.many * min(dev, questions_asked(self.session, stage.name))
 
-    def _of_weighing(self, arm: Arm, each: float) -> tuple[TrialPlan, ...]:
-        """What choosing how labels are weighed takes."""
-        asked = questions_weighed(self.session, arm) if self.session.task.study.effort in MENUS else 0
-        return (TrialPlan(what="ways of weighing labels", count=4, seconds=each * asked),) if asked else ()
-
-    def _of_training(self, context: Context, stage: str, whole: float, look: float) -> tuple[TrialPlan, ...]:
-        """What may be tried of a stage that takes `whole` seconds, each look at dev so many."""
+    def _of_training(
+        self, arm: Arm, made: Recipe, context: Context, plans: Sequence[StagePlan], look: float
+    ) -> tuple[TrialPlan, ...]:
+        """What may be tried of every stage that dev can judge."""
         menu = MENUS.get(self.session.task.study.effort)
-        if menu is None:
+        if menu is None or not self.session.workspace.splits["dev"]:
             return ()
-        named = {**PREFERENCES, **REWARDED, DISTILL: "a teacher's answers"}
-        of_stage = f" of {named[stage]}" if stage in named else ""
-        quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
-        shares = len(mixes(menu)) if context.passages and not of_stage else 0
-        of_passages = (TrialPlan(what="passages in training prompts", count=shares, seconds=shares * quarter),)
-        return (
-            TrialPlan(what=f"{RATES}{of_stage}", count=rates, seconds=rates * quarter),
-            *(of_passages if shares else ()),
-            TrialPlan(
-                what=f"training{of_stage} with the usual settings to the end",
-                count=1,
-                seconds=whole + LOOKS * look - quarter,
-            ),
-            TrialPlan(
-                what=f"training{of_stage} that goes on while dev improves", count=1, seconds=(LONGER - 1) * whole
-            ),
-        )
+        trials: list[TrialPlan] = []
+        for number, (stage, plan) in enumerate(zip(made.stages, plans, strict=True)):
+            if stage.name != "docs":
+                whole, shown = plan.epoch_seconds * plan.epochs, context.passages > 0 and stage.name in CHOOSING
+                rank = number == 0 and made.rank is not None and "rank" not in arm.settings
+                trials += planned_training(arm, stage, menu, whole, look, passages=shown, rank=rank)
+        return tuple(trials)
 
     def with_memory_held(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:
         """The plans with what the process holds from now on added to what answering needs: models, index and all that was imported."""
@@ -401,6 +381,12 @@ class _Timing:
             self._embedded = (time.perf_counter() - began) / max(1, sum(map(len, some)))
         return self._embedded * sum(map(len, texts))
 
+    def _of_hidden(self) -> tuple[TrialPlan, ...]:
+        """Hidden states of the base as features, where there is time to see how long they take."""
+        searches = self.session.task.study.effort in MENUS and self.left > 0
+        seconds = hidden_seconds(self.session) if searches else None
+        return () if seconds is None else (TrialPlan(what="hidden states as features", count=1, seconds=seconds),)
+
     def _linear(self, arm: Arm) -> ArmPlan:
         """The embedding of every row, timed on a few, and the fits; a budget that cuts epochs cuts nothing of them."""
         session = self.session
@@ -414,6 +400,6 @@ class _Timing:
         return ArmPlan(
             arm=arm.name,
             answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
-            trials=self._of_weighing(arm, each),
+            trials=(*self._of_hidden(), *planned_weighing(session, arm, session.task.study.effort, each)),
             memory_mb=linear_memory_mb([row.input for row in train], labels),
         )

@@ -73,18 +73,19 @@ def train_weights(
     reward_program: Scorer | None = None,
     search: Search | None = None,
     found: Recipe | None = None,
+    like: Path | None = None,
 ) -> Trained:
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
     The latest weights whose loss on dev is within one standard error of the lowest are kept (decision 12; for labels of a closed set
     the loss of the choice); the task's metric is told beside it, and decides in its place where a stage learns from rewards or pairs. `reward_program` is that of `reward_for`. `epochs` is the
     most of each stage. With `search` the rate and length of every stage that dev can judge are searched; `found` is what a search with
-    another seed found. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
+    another seed found, and `like` is the folder of that run. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
     """
     if not is_trained(arm):
         return NOTHING
     if arm.weights == "linear":
-        return _fit_linear(session, folder, progress, search)
+        return _fit_linear(session, folder, progress, search, like)
     plan = replace(found, seed=seed) if found else recipe_for(session, arm, seed, epochs=epochs, by_need=bool(search))
     # what is wrong with the reward or the teacher is told before the stages that come first are trained
     reward = reward_for(session, arm, scorer=scorer, program=reward_program) if is_rewarded(arm) else None
@@ -325,12 +326,14 @@ def _of_stage(effort: ArmEffort, stage: str) -> ArmEffort:
     return replace(effort, trials=tuple(replace(one, what={"stage": stage, **one.what}) for one in effort.trials))
 
 
-def _fit_linear(session: Session, folder: Path, progress: Progress, search: Search | None) -> Trained:
+def _fit_linear(
+    session: Session, folder: Path, progress: Progress, search: Search | None, like: Path | None
+) -> Trained:
     """The linear arm: every trial but the one that was kept is its search, the rest is its training."""
     began = time.perf_counter()
     progress.emit("train")
-    tried = fit_linear(session, folder / "adapter", search_seconds=search.seconds if search else 0.0)
-    best = max(tried, key=lambda trial: trial.dev_accuracy)  # the first of equals, as it is chosen
+    limit = search.seconds if search else 0.0
+    fitted = fit_linear(session, folder / "adapter", search_seconds=limit, like=like and like / "adapter")
     rows = len(session.workspace.splits["dev"])
     trials = tuple(
         Trial(
@@ -339,12 +342,12 @@ def _fit_linear(session: Session, folder: Path, progress: Progress, search: Sear
             dev_metric=one.dev_accuracy,
             rows=rows,
             seconds=one.seconds,
-            kept=one is best,
+            kept=one is fitted.kept,
         )
-        for one in tried
+        for one in fitted.trials
     )
     beside = sum(trial.seconds for trial in trials if not trial.kept)
     return Trained(
         seconds=time.perf_counter() - began - beside,
-        effort=ArmEffort(seconds=beside, trials=trials, stopped="no trial was better"),
+        effort=ArmEffort(seconds=beside, trials=trials, stopped=fitted.stopped),
     )

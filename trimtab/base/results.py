@@ -132,6 +132,8 @@ OWN_INSTRUCTION = "as in the task file"  # of a trial: not a rewording
 class Trial:
     """One setting that an arm tried on train and dev: on how many rows it was read, what it took, whether it was kept.
 
+    `dev_loss` and `dev_metric` of a training are those of its first look, which all have; `at_end`: of one that was trained to its
+    end, the loss of the weights that it kept, the metric where nothing has a loss.
     `found`: of a way of looking passages up, the share of the rows that were shown a right one; nothing was answered there.
     """
 
@@ -142,10 +144,11 @@ class Trial:
     seconds: float
     kept: bool
     found: float | None = None
+    at_end: float | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`; no word of what was not looked up."""
-        return {key: value for key, value in plain.items() if key != "found" or value is not None}
+        """As it stands in `study.json`; no word of what was not looked up, or not trained to an end."""
+        return {key: value for key, value in plain.items() if key not in ("found", "at_end") or value is not None}
 
 
 Stopped = Literal["no trial was better", "budget", "edge of the ladder"]

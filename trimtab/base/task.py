@@ -251,10 +251,11 @@ def _how_to_begin(file: Path) -> str:
 def with_budget(task: Task, budget: str) -> Task:
     """The task with another time budget; raises InputError for one that is not a time such as 90s, 30m or 2h."""
     try:
-        table = StudyTable(**{**task.study.model_dump(), "budget": budget})
+        StudyTable(budget=budget)
     except ValidationError as error:
         raise InputError(f"{budget!r} is not a time", "write it as 90s, 30m or 2h", field="budget") from error
-    return task.model_copy(update={"study": table})
+    # a copy: what the file states stays told from what it leaves open
+    return task.model_copy(update={"study": task.study.model_copy(update={"budget": budget})})
 
 
 def with_arms(task: Task, names: Sequence[str]) -> Task:

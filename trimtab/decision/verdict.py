@@ -101,6 +101,7 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
 def _best_of_these(study: Evidence, chosen: ArmResult, best: ArmResult, lightest: ArmResult) -> str:
     task = study.task
     margin, scored = f"{task.target.margin:g}", _scored(chosen, task)
+    unfinished = [arm for arm in _still_improving(study) if arm is not chosen]
     if chosen is not best:
         sentence = (
             f"{chosen.arm} is the lightest arm shown to be within {margin} of the best: {scored}, against "
@@ -114,10 +115,11 @@ def _best_of_these(study: Evidence, chosen: ArmResult, best: ArmResult, lightest
     else:
         cost = f"; it costs {_money(best.cost, task)}" if best.cost else ""
         sentence = (
-            f"{best.arm} is the best arm with {scored}, "
+            f"{best.arm} {'scored best' if unfinished else 'is the best arm'} with {scored}, "
             f"and every lighter arm is shown to be worse by more than {margin}{cost}."
         )
-    return f"{sentence} It is the best choice of these arms; whether it is good enough is not known, since no target is stated."
+    choice = "the choice among these arms as they stand" if unfinished else "the best choice of these arms"
+    return f"{sentence} It is {choice}; whether it is good enough is not known, since no target is stated."
 
 
 def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str]:
@@ -243,10 +245,14 @@ def _cut(study: Evidence) -> str:
 
 def _improving(study: Evidence) -> str:
     """The arms whose search ended before they stopped getting better: against them "best" is not the last word."""
-    names = [arm.arm for arm in study.done if arm.effort is not None and arm.effort.improving]
+    names = [arm.arm for arm in _still_improving(study)]
     if not names:
         return ""
     return f"{_list(names)} {'was' if len(names) == 1 else 'were'} still getting better on dev when the search ended; more effort may change this."
+
+
+def _still_improving(study: Evidence) -> list[ArmResult]:
+    return [arm for arm in study.done if arm.effort is not None and arm.effort.improving]
 
 
 def _speaks_of(study: Evidence) -> str:

@@ -24,10 +24,12 @@ def efforts(study: StudyFolder) -> Efforts | None:
     entries = [(one, one.effort) for one in study.done if one.effort is not None]
     if not entries:
         return None
+    fitted = all(one.arm.weights == "linear" for one, _ in entries)
     lead = (
-        "Every arm could search its own settings for the same time, on train and dev alone; the test questions had no part in it. "
-        "Shown is the best so far with the number of trials after which it was found."
-    )
+        "No arm searched its settings; a linear arm chooses its features and penalty on dev in any case. "
+        if fitted
+        else "Every arm could search its own settings for the same time, on train and dev alone; the test questions had no part in it. "
+    ) + "Shown is the best so far with the number of trials after which it was found."
     columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")
     rows: list[tuple[Cell, ...]] = [
         (
@@ -71,15 +73,19 @@ def _growth(found: ArmEffort) -> str:
 def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTrials:
     """One arm's trials as a table, the kept one marked."""
     looked_up = any(trial.found is not None for trial in found.trials)
+    ended = any(trial.at_end is not None for trial in found.trials)
+    # ways of asking and linear fits are told apart question by question, which a mean over classes is not
+    by_question = study.metric == "macro_f1" and all(trial.dev_loss is None for trial in found.trials)
     columns = (
         Column(title="Tried"),
         *((Column(title="Right passage shown"),) if looked_up else ()),
         Column(title="Dev loss"),
-        Column(title=f"Dev {metric_called(study.metric)}"),
+        Column(title="Dev accuracy" if by_question else f"Dev {metric_called(study.metric)}"),
+        *((Column(title="At the end"),) if ended else ()),
         Column(title="Rows"),
         Column(title="Took"),
     )
-    rows = [_row(trial, looked_up=looked_up) for trial in _ordered(found.trials)]
+    rows = [_row(trial, looked_up=looked_up, ended=ended) for trial in _ordered(found.trials)]
     return EffortTrials(
         arm=label(entry.arm),
         title=f"{count(len(rows), 'trial')}",
@@ -92,7 +98,7 @@ def _ordered(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(trials, key=lambda trial: not trial.kept)
 
 
-def _row(trial: Trial, *, looked_up: bool) -> tuple[Cell, ...]:
+def _row(trial: Trial, *, looked_up: bool, ended: bool) -> tuple[Cell, ...]:
     what = shorten(setting_words(trial.what), 160)
     found = NOTHING if trial.found is None else score(trial.found)
     return (
@@ -100,6 +106,7 @@ def _row(trial: Trial, *, looked_up: bool) -> tuple[Cell, ...]:
         *((found,) if looked_up else ()),
         NOTHING if trial.dev_loss is None else score(trial.dev_loss),
         NOTHING if trial.dev_metric is None else score(trial.dev_metric),
+        *((NOTHING if trial.at_end is None else score(trial.at_end),) if ended else ()),
         plain(trial.rows),
         seconds(trial.seconds),
     )

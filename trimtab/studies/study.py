@@ -228,8 +228,9 @@ class _StudyRun:
         made, folder = self.made.get(arm.name), self.folder / "arms" / arm.name
         if made is None:
             return
-        with self._surviving(arm):
+        with self._surviving(arm, without="its learning curve"):
             made = self.runner.with_curve(arm, made)
+        with self._surviving(arm):
             outcome = self.runner.measure(arm, made, "test")
             folder.mkdir(parents=True, exist_ok=True)
             save_answers(folder / ANSWERS, outcome.answers)
@@ -255,8 +256,11 @@ class _StudyRun:
         forget_replies(folder)
 
     @contextmanager
-    def _surviving(self, arm: Arm) -> Iterator[None]:
-        """Inside, an arm may fail without taking the study with it; its seconds are counted."""
+    def _surviving(self, arm: Arm, *, without: str = "") -> Iterator[None]:
+        """Inside, an arm may fail without taking the study with it; its seconds are counted.
+
+        `without`: what is made there beside the arm, which goes on without it.
+        """
         self.progress.arm, self.progress.seed = arm.name, 0
         began = time.perf_counter()
         try:
@@ -265,14 +269,20 @@ class _StudyRun:
         except StoppedError:
             raise
         except SURVIVED as error:
-            self.found[arm.name] = self._failed(arm, error)
+            why = self._why(arm, error)
+            if without:
+                self.progress.emit("failed", note=f"arm {arm.name} goes on without {without}: {why}", stays=True)
+                self.measured[arm.name] += time.perf_counter() - began
+                return
+            self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
+            self.found[arm.name] = ArmResult(arm=arm.name, status="failed", why=why)
             self.made.pop(arm.name, None)
             self.measured.pop(arm.name, None)
         else:
             self.measured[arm.name] += time.perf_counter() - began
 
-    def _failed(self, arm: Arm, error: Exception) -> ArmResult:
-        """What an arm's failure is told as; raised again where the next arm would fail of the same."""
+    def _why(self, arm: Arm, error: Exception) -> str:
+        """What a failure is told as; raised again where the next arm would fail of the same."""
         full, own = memory_ran_out(error), isinstance(error, TrimtabError)
         said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         why = f"{NO_MEMORY}; --resume tries this arm again" if full and not own else said
@@ -285,31 +295,40 @@ class _StudyRun:
             ) from error
         if not (own or full) and os.environ.get("TRIMTAB_DEBUG"):
             traceback.print_exception(error)  # a fault of ours: what to report
-        self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
-        return ArmResult(arm=arm.name, status="failed", why=why)
+        return why
 
     def _more_seeds(self, plan: Plan) -> None:
-        """Train the arms that dev leaves in the running again, up to three runs as the budget allows.
+        """Train the arms that dev leaves in the running again; what is decided is kept, for a study that goes on."""
+        if plan.more_seeds is None:
+            plan = replace(plan, more_seeds=self._seeds_of(plan))
+            save_plan(self.folder / PLAN, plan)
+        for arm in self.task.arms:
+            seeds = (plan.more_seeds or {}).get(arm.name, 1)
+            if seeds == 1 or arm.name not in self.made:
+                continue
+            note = f"training with {seeds} seeds, as dev leaves it among the best"
+            with self._surviving(arm, without="more seeds"):
+                self.progress.emit("plan", note=note, stays=True)
+                folder = self.folder / "arms" / arm.name
+                allowance = replace(plan.allowance, seeds=seeds)
+                self.made[arm.name] = self.runner.with_seeds(arm, self.made[arm.name], folder, allowance)
+
+    def _seeds_of(self, plan: Plan) -> dict[str, int]:
+        """The arms that dev leaves in the running, with as many runs for each, up to three, as the budget allows.
 
         A number of seeds that the task file states is kept, and nothing is added without effort, or where the budget cut anything.
         """
         table = self.task.study
         if table.effort == "none" or "seeds" in table.model_fields_set or plan.cuts or plan.left_out:
-            return
+            return {}
         on_dev = {name: made.dev_scores for name, made in self.made.items()}
         on_dev |= {name: record.dev_scores for name, record in self._records().items()}
         near = contenders(on_dev, self.task.target.margin)
         arms = [arm for arm in self.task.arms if arm.name in near and arm.name in self.made and method_of(arm).staged]
         if not arms:
-            return
+            return {}
         seeds = seeds_that_fit(plan, {arm.name: self.made[arm.name].trained[0].seconds for arm in arms}, self._spent())
-        for arm in arms if seeds > 1 else ():
-            note = f"training with {seeds} seeds, as dev leaves it among the best"
-            with self._surviving(arm):
-                self.progress.emit("plan", note=note, stays=True)
-                folder = self.folder / "arms" / arm.name
-                allowance = replace(plan.allowance, seeds=seeds)
-                self.made[arm.name] = self.runner.with_seeds(arm, self.made[arm.name], folder, allowance)
+        return {arm.name: seeds for arm in arms} if seeds > 1 else {}
 
     def _records(self) -> dict[str, ArmRecord]:
         """The arms that were finished before."""

@@ -83,15 +83,18 @@ def train_linear(
     dev_labels: Sequence[str],
     embed: Turn | None,
     hidden: Turn | None = None,
+    *,
+    only: tuple[str, float] | None = None,
 ) -> tuple[LinearModel, tuple[LinearTrial, ...]]:
     """Fit every choice of features and penalty on the training rows; the model most accurate on dev, the first of equals, and all trials.
 
-    Embeddings and hidden states are choices only where `embed` and `hidden` make them; without dev rows the first choice is kept.
+    `only`: the features and the penalty where these are chosen already. Embeddings and hidden states are choices only where `embed` and `hidden` make them; without dev rows the first choice is kept.
     """
     turns = {"embedding": embed, HIDDEN: hidden}
+    kinds, penalties = ((only[0],), (only[1],)) if only else (KINDS, PENALTIES)
     best: LinearModel | None = None
     trials: list[LinearTrial] = []
-    for features in (kind for kind in KINDS if kind == WORDS or turns[kind] is not None):
+    for features in (kind for kind in kinds if kind == WORDS or turns[kind] is not None):
         began = time.perf_counter()
         counting = word_vectorizer(max_features=MOST_TERMS).fit(texts) if features == WORDS else None
         train_NF = _turned(texts, counting, turns.get(features))
@@ -99,7 +102,7 @@ def train_linear(
         level = _Level(train_NF) if features == HIDDEN else None
         if level is not None:
             train_NF, dev_NF = level(train_NF), None if dev_NF is None else level(dev_NF)
-        for penalty in PENALTIES:
+        for penalty in penalties:
             fitted = fit(train_NF, labels, penalty)
             right = [a == b for a, b in zip(fitted.predict(dev_NF), dev_labels, strict=True)] if dev_texts else []
             accuracy = float(np.mean(right)) if right else 0.0
