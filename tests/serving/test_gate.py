@@ -69,6 +69,17 @@ def test_the_page_is_let_in_by_a_cookie_of_this_servers_port(writing: Here) -> N
     calling(writing, work)
 
 
+@pytest.mark.parametrize("other", ['foo={"a":1}', "a=b c", "foo", "path=/x", 'x="a;b"', "a[]=1", "=1", ""])
+def test_no_cookie_of_another_program_takes_ours_away(writing: Here, other: str) -> None:
+    own = f"trimtab-{httpx.URL(writing.url).port}={writing.key}"
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for sent in (f"{other}; {own}", f"{own}; {other}", f"{other};{own};{other}"):
+            assert (await client.get("/v1/models", headers={"Cookie": sent})).status_code == 200, sent
+
+    calling(writing, work)
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example:{port}", ""]
 )

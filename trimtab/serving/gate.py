@@ -8,8 +8,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
+
+from starlette.requests import cookie_parser
 
 from trimtab.base.errors import InputError
 from trimtab.data.strict_json import holds_half_pair, parse_json
@@ -241,11 +242,8 @@ def _sent(headers: dict[bytes, bytes], scope: Scope) -> str:
     scheme, _, value = _text(headers, b"authorization").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
-    try:
-        found = SimpleCookie(_text(headers, b"cookie")).get(cookie_name(scope))
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    # As browsers split them: the standard library drops all cookies behind an odd one, which any program on this host may have set.
+    return cookie_parser(_text(headers, b"cookie")).get(cookie_name(scope), "")
 
 
 async def _body(receive: Receive, most: int) -> bytes:
