@@ -159,9 +159,10 @@ def _health(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/health/ready")
     async def ready() -> Response:
-        """Whether it takes questions now."""
+        """Whether it takes questions now, and the least share of an arm's stored answers that came out the same."""
         status = parts.admission.status
-        return JSONResponse({"status": status}, 200 if status == "ready" else 503)
+        least = min((one.equal for one in parts.desk.models.values() if one.equal is not None), default=None)
+        return JSONResponse({"status": status, "equal_answers": least}, 200 if status == "ready" else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
