@@ -40,6 +40,7 @@ def test_models_are_the_arms_and_the_embedding(client: openai.OpenAI, writing: H
     names = [model.id for model in client.models.list()]
     assert names == ["tiny:prompt", "tiny:rag", "tiny:quick", writing.parts.embedding]
     one = client.models.retrieve("tiny:quick")
+    assert client.models.retrieve(writing.parts.embedding).id == writing.parts.embedding
     assert one.id == "tiny:quick"
     measured = one.model_extra["trimtab"]["measured"]
     assert measured["equal_answers"] >= 0.95  # what is served is what was measured

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
 from trimtab.answering.constrained import Constraint
 from trimtab.answering.engine import Completion, Engine, Request, Token
 from trimtab.answering.sample import GREEDY, Sampling
+from trimtab.answering.text import token_bytes
 from trimtab.arms.answerers import Ready, ready
 from trimtab.arms.contexts import context_for
 from trimtab.arms.saved import SavedArm
@@ -44,11 +45,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaidToken:
-    """One token of an answer and the natural logarithm of its probability; `likeliest` as many as were asked for, with theirs."""
+    """One token of an answer and the natural logarithm of its probability; `likeliest` as many as were asked for.
+
+    `spelled`: its bytes, which may be a part of a letter; None where they are not known.
+    """
 
     text: str
+    spelled: bytes | None
     log_probability: float
-    likeliest: tuple[tuple[str, float], ...] = ()
+    likeliest: tuple[SaidToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,11 +209,8 @@ class WritingArm:
         if isinstance(event, Token):
             tokens: tuple[SaidToken, ...] = ()
             if event.log_probability is not None and event.token not in self._engine.stop_ids:
-                decode = self._session.base.tokenizer.decode
-                others = tuple((decode([token]), value) for token, value in event.likeliest)
-                tokens = (
-                    SaidToken(text=decode([event.token]), log_probability=event.log_probability, likeliest=others),
-                )
+                others = tuple(self._said(token, value) for token, value in event.likeliest)
+                tokens = (replace(self._said(event.token, event.log_probability), likeliest=others),)
             piece = one.more(event.text)
             return Piece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
         generation = Generation(
@@ -231,6 +233,12 @@ class ChoosingArm:
     def __init__(self, session: Session, able: Ready) -> None:
         self._session, self._able = session, able
         self._asked: dict[str, tuple[Question, Prompt]] = {}
+
+    def _said(self, token: int, log_probability: float) -> SaidToken:
+        tokenizer = self._session.base.tokenizer
+        text = tokenizer.decode([token])
+        spelled = token_bytes(text, tokenizer.convert_ids_to_tokens(token))
+        return SaidToken(text=text, spelled=spelled, log_probability=log_probability)
 
     @property
     def waiting(self) -> int:

@@ -80,17 +80,18 @@ def build(parts: Parts) -> App:
 
 
 def _models(app: FastAPI, parts: Parts) -> None:
+    embedding = {"id": parts.embedding, "object": "model", "created": 0, "owned_by": "trimtab"}
+
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The arms that are served, the first of them the one that is meant by the task's name."""
         found = [card(one) for one in parts.desk.models.values()]
-        embedding = {"id": parts.embedding, "object": "model", "created": 0, "owned_by": "trimtab"}
         return {"object": "list", "data": [*found, embedding]}
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name:path}")  # an embedding model's name may hold slashes
     async def model(name: str) -> dict[str, Any]:
         """One of them."""
-        return card(parts.desk.found(name))
+        return embedding if name == parts.embedding else card(parts.desk.found(name))
 
 
 def card(served: Served) -> dict[str, Any]:

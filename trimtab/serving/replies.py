@@ -68,12 +68,12 @@ def logprobs_of(tokens: Sequence[SaidToken]) -> dict[str, Any]:
 
 def logprob_of(token: SaidToken) -> dict[str, Any]:
     """One token's, and those of the likeliest beside it."""
-    others = [_logprob(text, value) for text, value in token.likeliest]
-    return {**_logprob(token.text, token.log_probability), "top_logprobs": others}
+    return {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.likeliest]}
 
 
-def _logprob(text: str, value: float) -> dict[str, Any]:
-    return {"token": text, "logprob": value, "bytes": list(text.encode())}
+def _logprob(token: SaidToken) -> dict[str, Any]:
+    spelled = None if token.spelled is None else list(token.spelled)
+    return {"token": token.text, "logprob": token.log_probability, "bytes": spelled}
 
 
 def chat_reply(answer_id: str, served: Served, told: Sequence[Told], *, logprobs: bool) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def plain_logprobs_of(tokens: Sequence[SaidToken], start: int = 0) -> dict[str, 
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.log_probability for token in tokens],
-        "top_logprobs": [{**dict(token.likeliest), token.text: token.log_probability} for token in tokens],
+        "top_logprobs": [{one.text: one.log_probability for one in (*token.likeliest, token)} for token in tokens],
         "text_offset": [start + before for before in accumulate([0, *lengths[:-1]])] if tokens else [],
     }
 
