@@ -366,3 +366,4 @@ def _generation(completion: Completion, tokenizer: Any, stops: Sequence[str]) ->
         prefill_seconds=completion.prefill_seconds,
         finished=completion.finished,
     )
+        cached_tokens=completion.cached_tokens,

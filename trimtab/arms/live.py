@@ -224,6 +224,7 @@ class WritingArm:
         )
         reply = answered(self._session, one.question, one.prompt, generation)
         del self._asked[event.id]
+            cached_tokens=event.cached_tokens,
         return reply
 
 

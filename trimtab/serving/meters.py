@@ -33,6 +33,9 @@ class Meters:
             "trimtab_first_token_seconds", "Time to the first piece.", ["model"], buckets=SECONDS, **own
         )
         self._read = Counter("trimtab_prompt_tokens", "Tokens of prompts that were answered.", ["model"], **own)
+        self._cached = Counter(
+            "trimtab_cached_prompt_tokens", "Of these, tokens that a kept beginning had read already.", ["model"], **own
+        )
         self._written = Counter("trimtab_new_tokens", "Tokens of answers.", ["model"], **own)
         self._abstained = Counter("trimtab_abstained", "Answers that abstain.", ["model"], **own)
         self._left = Counter("trimtab_clients_left", "Questions whose client did not wait.", ["model"], **own)
@@ -62,6 +65,7 @@ class Meters:
 class Log:
     """Lines of JSON on a stream; what people ask and are answered stands in them only where `with_texts`."""
 
+        self._cached.labels(model).inc(reply.generation.cached_tokens)
     def __init__(self, stream: TextIO | None = None, *, with_texts: bool = False) -> None:
         self._stream, self._with_texts = stream or sys.stderr, with_texts
 

@@ -13,11 +13,17 @@ from trimtab.measurement.support import used_sentences
 from trimtab.serving.desk import Served, Told
 
 
-def usage_of(replies: Sequence[Reply], draws: int = 1) -> dict[str, int]:
+def usage_of(replies: Sequence[Reply], draws: int = 1) -> dict[str, Any]:
     """Tokens read, once for each prompt, and written; of each prompt there are so many draws in a row."""
     read = sum(one.generation.prompt_tokens for one in replies[::draws])
+    cached = sum(one.generation.cached_tokens for one in replies[::draws])
     written = sum(one.generation.new_tokens for one in replies)
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    return {
+        "prompt_tokens": read,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens": written,
+        "total_tokens": read + written,
+    }
 
 
 def finish_of(reply: Reply) -> str:
@@ -174,7 +180,7 @@ def response_reply(answer_id: str, served: Served, told: Told | None, *, status:
         "usage": used
         and {
             "input_tokens": used["prompt_tokens"],
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": used["prompt_tokens_details"],
             "output_tokens": used["completion_tokens"],
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": used["total_tokens"],
