@@ -89,7 +89,10 @@ Event = Piece | Reply | Failed
 
 
 class Live(Protocol):
-    """An arm in use. For one thread: nothing is locked, but `prepare` may be called from any."""
+    """An arm in use. For one thread: nothing is locked, but `is_prepared` and `prepare` may be called from any."""
+
+    def is_prepared(self, question: Question) -> bool:
+        """Whether nothing has to be prepared before a question can be taken on, or refused."""
 
     def prepare(self, question: Question) -> None:
         """What takes long before a question can be taken on; raises InputError for one that cannot be."""
@@ -157,6 +160,10 @@ class WritingArm:
         """How many questions are not answered yet."""
         return len(self._asked)
 
+    def is_prepared(self, question: Question) -> bool:
+        """Whether what its answer has to fit is compiled."""
+        return question.constraint is None or self._engine.is_prepared(question.constraint)
+
     def prepare(self, question: Question) -> None:
         """Compile what its answer has to fit."""
         if question.constraint:
@@ -217,6 +224,7 @@ class WritingArm:
             id=event.id,
             text=one.said,
             prompt_tokens=event.prompt_tokens,
+            cached_tokens=event.cached_tokens,
             new_tokens=len(event.ids),
             seconds=event.seconds,
             prefill_seconds=event.prefill_seconds,
@@ -224,8 +232,13 @@ class WritingArm:
         )
         reply = answered(self._session, one.question, one.prompt, generation)
         del self._asked[event.id]
-            cached_tokens=event.cached_tokens,
         return reply
+
+    def _said(self, token: int, log_probability: float) -> SaidToken:
+        tokenizer = self._session.base.tokenizer
+        text = tokenizer.decode([token])
+        spelled = token_bytes(text, tokenizer.convert_ids_to_tokens(token))
+        return SaidToken(text=text, spelled=spelled, log_probability=log_probability)
 
 
 class ChoosingArm:
@@ -235,16 +248,14 @@ class ChoosingArm:
         self._session, self._able = session, able
         self._asked: dict[str, tuple[Question, Prompt]] = {}
 
-    def _said(self, token: int, log_probability: float) -> SaidToken:
-        tokenizer = self._session.base.tokenizer
-        text = tokenizer.decode([token])
-        spelled = token_bytes(text, tokenizer.convert_ids_to_tokens(token))
-        return SaidToken(text=text, spelled=spelled, log_probability=log_probability)
-
     @property
     def waiting(self) -> int:
         """How many questions are not answered yet."""
         return len(self._asked)
+
+    def is_prepared(self, question: Question) -> bool:  # noqa: ARG002
+        """Always."""
+        return True
 
     def prepare(self, question: Question) -> None:
         """Refuse what only written answers have."""

@@ -19,7 +19,7 @@ from trimtab.base.errors import TrimtabError
 from trimtab.serving.access import Hosts, Keys, cookie_name
 from trimtab.serving.chat import chat_routes
 from trimtab.serving.decisions import decision_routes
-from trimtab.serving.desk import Desk, LeftError, Served, refusal
+from trimtab.serving.desk import Desk, LeftError, Served, refusal, unless_left
 from trimtab.serving.feedback import Store
 from trimtab.serving.gate import Admission, App, Gate, Refused
 from trimtab.serving.judging import judging_routes
@@ -126,14 +126,14 @@ def card(served: Served) -> dict[str, Any]:
 
 def _embeddings(app: FastAPI, parts: Parts) -> None:
     @app.post("/v1/embeddings")
-    async def embeddings(body: EmbeddingsRequest) -> dict[str, Any]:
-        """Vectors of texts, by the embedding model of the task."""
+    async def embeddings(body: EmbeddingsRequest, request: Request) -> dict[str, Any]:
+        """Vectors of texts, by the embedding model of the task; those of a client that left in the line are never made."""
         if body.model != parts.embedding:
             raise Refused(
                 404, f"no embedding model {body.model[:80]!r}; it is {parts.embedding}", code="model_not_found"
             )
         texts = [body.input] if isinstance(body.input, str) else body.input
-        vectors, tokens = await parts.embed(texts)
+        vectors, tokens = await unless_left(request, parts.embed(texts))
         data = [
             {
                 "object": "embedding",
