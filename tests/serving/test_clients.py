@@ -31,7 +31,8 @@ def test_a_stream_is_the_whole_answer_in_pieces(client: openai.OpenAI, arm: str)
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert said == whole.choices[0].message.content
     assert chunks[-1].usage == whole.usage
-    assert 0 < whole.usage.prompt_tokens_details.cached_tokens < whole.usage.prompt_tokens  # the instruction at least
+    cached = whole.usage.prompt_tokens_details.cached_tokens
+    assert (0 < cached < whole.usage.prompt_tokens) == (arm == "rag")  # other prompts have too little in common
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
     assert len({chunk.id for chunk in chunks}) == 1
     assert all(chunk.usage is None for chunk in chunks[:-1])
