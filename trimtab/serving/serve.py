@@ -311,9 +311,8 @@ class Fresh:
 
 def _embed(task: Task) -> Embed:
     """Vectors by the task's embedding model, loaded when first asked for, one request at a time."""
-    one_at_a_time = ThreadPoolExecutor(
-        1, thread_name_prefix="embedding"
-    )  # a lock would not outlive a client that leaves meanwhile
+    # A lock around a thread would be let go by a client that leaves while the thread goes on.
+    one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="embedding")
     found: list[Embedder] = []
 
     def vectors(texts: Sequence[str]) -> tuple[list[list[float]], int]:
