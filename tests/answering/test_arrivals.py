@@ -457,3 +457,17 @@ def test_a_pass_that_fails_leaves_an_engine_that_works(monkeypatch: pytest.Monke
             engine.generate([request])
     assert engine.in_flight == 0
     assert engine.generate([request])[0].ids == alone("llama", request).ids
+
+
+def test_tokens_of_a_beginning_that_was_read_before_are_told_apart() -> None:
+    engine, start = Engine(pair("llama")[0], STOP), tuple(range(1, 41))
+    engine.hold(start)
+    asked = {"held": (*start, 50, 51), "a part": (*start[:33], 50), "too little": (*start[:9], 50), "nothing": (60, 61)}
+    for name, ids in asked.items():
+        engine.submit(Request(id=name, ids=ids, max_new=1))
+    assert {name: one.cached_tokens for name, one in drain(engine).items()} == {
+        "held": 40,
+        "a part": 32,
+        "too little": 0,
+        "nothing": 0,
+    }

@@ -8,10 +8,11 @@ import pytest
 from answering_models import EOS, pair
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import ByteLevel
 
 from trimtab.answering.engine import Completion, Engine, Request, Token, generate_texts
 from trimtab.answering.sample import Sampling
-from trimtab.answering.text import TextStream, before_stop
+from trimtab.answering.text import TextStream, before_stop, token_bytes
 
 
 def as_bytes(ids: list[int]) -> str:
@@ -36,6 +37,16 @@ def test_pieces_add_up_to_the_text_before_the_first_stop(text: str, stops: list[
             break
     assert "".join(pieces) == wanted
     assert stream.stopped == any(stop in text for stop in stops)
+
+
+def test_a_part_of_a_letter_is_told_by_its_bytes() -> None:
+    for byte in range(256):
+        assert token_bytes("\ufffd", f"<0x{byte:02X}>") == bytes([byte])
+    text = "".join(map(chr, range(0x100))) + "∑🙂 \n"
+    ((written, _),) = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+    assert token_bytes("\ufffd", written) == text.encode()
+    assert token_bytes("ä∑", "whatever it is written as") == "ä∑".encode()
+    assert token_bytes("\ufffd", "▁unknown") is None
 
 
 def test_what_cannot_begin_a_stop_is_told_at_once() -> None:

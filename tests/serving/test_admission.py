@@ -16,6 +16,13 @@ class Clock:
         return self.now
 
 
+def ready(most: int, clock: Clock) -> Admission:
+    """Of a server that has looked at itself."""
+    admission = Admission(most, clock)
+    admission.is_ready = True
+    return admission
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -23,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def admission(clock: Clock) -> Admission:
-    return Admission(100, clock)
+    return ready(100, clock)
 
 
 def answer(admission: Admission, clock: Clock, seconds: float, *, answered: bool = True) -> None:
@@ -85,7 +92,7 @@ def test_while_nobody_asks_nothing_grows_slower(admission: Admission, clock: Clo
 
 
 def test_the_rate_of_a_busy_server_is_that_of_its_answers_however_many_there_are(clock: Clock) -> None:
-    admission = Admission(16, clock)
+    admission = ready(16, clock)
     for _ in range(8):
         admission.enter()
     for _ in range(1000):

@@ -31,6 +31,8 @@ def test_a_stream_is_the_whole_answer_in_pieces(client: openai.OpenAI, arm: str)
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert said == whole.choices[0].message.content
     assert chunks[-1].usage == whole.usage
+    cached = whole.usage.prompt_tokens_details.cached_tokens
+    assert (0 < cached < whole.usage.prompt_tokens) == (arm == "rag")  # other prompts have too little in common
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
     assert len({chunk.id for chunk in chunks}) == 1
     assert all(chunk.usage is None for chunk in chunks[:-1])
@@ -39,6 +41,7 @@ def test_a_stream_is_the_whole_answer_in_pieces(client: openai.OpenAI, arm: str)
 def test_models_are_the_arms_and_the_embedding(client: openai.OpenAI, writing: Here) -> None:
     names = [model.id for model in client.models.list()]
     assert names == ["tiny:prompt", "tiny:rag", "tiny:quick", writing.parts.embedding]
+    assert client.models.retrieve(writing.parts.embedding).id == writing.parts.embedding
     one = client.models.retrieve("tiny:quick")
     assert one.id == "tiny:quick"
     measured = one.model_extra["trimtab"]["measured"]
@@ -99,6 +102,7 @@ def test_responses(client: openai.OpenAI) -> None:
     assert reply.output_text == ask(client, "rag", max_tokens=12).choices[0].message.content
     assert (reply.status, reply.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert reply.usage.output_tokens == 12
+    assert 0 < reply.usage.input_tokens_details.cached_tokens < reply.usage.input_tokens
     events = list(client.responses.create(input=[{"role": "user", "content": QUESTION}], stream=True, **more))
     assert "".join(one.delta for one in events if one.type == "response.output_text.delta") == reply.output_text
     assert [one.sequence_number for one in events] == list(range(len(events)))

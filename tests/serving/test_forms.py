@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from typing import Any
@@ -10,6 +11,8 @@ import jsonschema
 import openai
 import pytest
 from serving_tasks import Here
+
+from trimtab.arms.live import WritingArm
 
 SCHEMA = {
     "type": "object",
@@ -58,12 +61,47 @@ def test_an_answer_fits_an_expression_or_is_one_of_several(client: openai.OpenAI
         ({"type": "regex", "pattern": "("}, "not a regular expression"),
         ({"type": "choice", "choices": [""]}, "empty choice"),
         ({"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}, "nothing"),
+        (
+            {"type": "json_schema", "json_schema": {"schema": {"type": "string", "pattern": "a{4294967296}"}}},
+            "too large",
+        ),
     ],
 )
 def test_a_form_that_is_none_is_refused_in_one_line(client: openai.OpenAI, form: dict[str, Any], said: str) -> None:
     with pytest.raises(openai.BadRequestError, match=said) as told:
         ask(client, response_format=form)
     assert "\n" not in told.value.body["message"]
+
+
+def test_a_response_with_a_form_that_is_none_is_refused_too(client: openai.OpenAI) -> None:
+    asked = {"format": {"type": "json_schema", "name": "a", "schema": {"type": "string", "pattern": "a{4294967296}"}}}
+    with pytest.raises(openai.BadRequestError, match="the repetition number is too large"):
+        client.responses.create(model="prompt", input="bridge of Bonn?", text=asked)
+
+
+def test_whatever_a_form_makes_raise_is_answered_and_logged(
+    client: openai.OpenAI, writing: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(*_: Any) -> None:
+        raise KeyError("private")
+
+    log = io.StringIO()
+    monkeypatch.setattr(writing.parts.log, "_stream", log)
+    monkeypatch.setattr(WritingArm, "prepare", prepare)
+    with pytest.raises(openai.InternalServerError, match="could not be answered"):
+        ask(client, response_format={"type": "regex", "pattern": "[d-f]{3}"})
+    (fault,) = (line for line in map(json.loads, log.getvalue().splitlines()) if line["what"] == "fault")
+    assert (fault["model"], fault["error"]) == ("tiny:prompt", "KeyError")
+    assert "private" not in log.getvalue()
+
+
+def test_a_token_that_is_a_part_of_a_letter_has_its_bytes(client: openai.OpenAI) -> None:
+    form = {"type": "regex", "pattern": "[äöü]{4}"}
+    choice = ask(client, response_format=form, logprobs=True, top_logprobs=2).choices[0]
+    tokens = choice.logprobs.content
+    assert any(token.token == "\ufffd" for token in tokens)
+    assert bytes(byte for token in tokens for byte in token.bytes).decode() == choice.message.content
+    assert all(other.bytes for token in tokens for other in token.top_logprobs)
 
 
 def test_the_likeliest_tokens_hold_the_one_that_was_said(client: openai.OpenAI) -> None:

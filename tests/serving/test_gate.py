@@ -69,6 +69,17 @@ def test_the_page_is_let_in_by_a_cookie_of_this_servers_port(writing: Here) -> N
     calling(writing, work)
 
 
+@pytest.mark.parametrize("other", ['foo={"a":1}', "a=b c", "foo", "path=/x", 'x="a;b"', "a[]=1", "=1", ""])
+def test_no_cookie_of_another_program_takes_ours_away(writing: Here, other: str) -> None:
+    own = f"trimtab-{httpx.URL(writing.url).port}={writing.key}"
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for sent in (f"{other}; {own}", f"{own}; {other}", f"{other};{own};{other}"):
+            assert (await client.get("/v1/models", headers={"Cookie": sent})).status_code == 200, sent
+
+    calling(writing, work)
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example:{port}", ""]
 )
@@ -369,12 +380,34 @@ def test_a_draining_server_takes_nothing_on(writing: Here) -> None:
         calling(writing, work)
     finally:
         writing.parts.admission.is_draining = False
+
+
+def test_nothing_is_asked_of_a_server_that_has_not_looked_at_itself(writing: Here) -> None:
+    async def work(client: httpx.AsyncClient) -> None:
+        ready = await client.get("/health/ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "looking at itself")
+        for path in application.COUNTED:
+            reply = await client.post(path, json=VALID[path], headers=writing.headers)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (503, "starting")
+            assert int(reply.headers["Retry-After"]) >= 1
+        for path in ("/", "/health/live", "/metrics", "/v1/models", "/page/playground.js"):
+            assert (await client.get(path, headers=writing.headers)).status_code == 200, path
+
     writing.parts.admission.is_ready = False
     try:
-        with writing.client() as client:
-            assert client.get("/health/ready").status_code == 503  # as while it is loaded
+        calling(writing, work)
     finally:
         writing.parts.admission.is_ready = True
+
+
+def test_readiness_tells_how_equal_answers_are_and_names_no_arm(writing: Here) -> None:
+    async def work(client: httpx.AsyncClient) -> None:
+        reply = await client.get("/health/ready")
+        least = min(one.equal or 0.0 for one in writing.parts.desk.models.values())
+        assert (reply.status_code, reply.json()) == (200, {"status": "ready", "equal_answers": least})
+        assert least >= 0.95
+
+    calling(writing, work)
 
 
 def test_the_log_has_routes_and_names_of_keys_but_no_texts_and_no_keys(writing: Here) -> None:

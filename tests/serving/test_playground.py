@@ -13,10 +13,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 from safetensors.torch import load_file, save_file
+from serving_tasks import serving_here
 from study_tasks import CITIES, rows_of, write_task
 from typer.testing import CliRunner
 
 from trimtab import train
+from trimtab.answering.engine import Engine
 from trimtab.base.task import load_task
 from trimtab.cli.main import app
 from trimtab.serving.feedback import store_of
@@ -261,6 +263,26 @@ def test_a_classifier_shows_what_it_weighed_and_takes_a_label(browser: Browser, 
         (one,) = kept(labelling)
         assert (one.correction, [turn.content for turn in one.messages]) == (other, [text])
         assert seen.complaints == []
+
+
+def test_an_answer_that_fails_once_it_has_begun_says_why(
+    browser: Browser, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, passes = Engine._decode, 0
+
+    def decode(self: Engine) -> Any:
+        nonlocal passes
+        passes += 1
+        if passes == 3:
+            raise RuntimeError("odd")
+        return sound(self)
+
+    with serving_here(task, "prompt") as here, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{here.url}/?token={here.key}")
+        monkeypatch.setattr(Engine, "_decode", decode)
+        turn = put(page, FIRST)
+        expect(turn.get_by_text("No answer: the question could not be answered (RuntimeError)")).to_be_visible()
 
 
 def test_texts_of_models_and_questions_are_never_markup(page: Page) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,17 @@ def arm_of(here: Here, name: str) -> Any:
 def is_idle(here: Here) -> bool:
     rooms = {one.room for one in here.parts.desk.models.values()}
     return here.parts.admission.inside == 0 and not any(room._tells for room in rooms)
+
+
+def posted(here: Here, path: str, asked: Any) -> socket.socket:
+    """A request that was sent; its client has left once the connection is closed."""
+    data, line = (
+        json.dumps(asked).encode(),
+        socket.create_connection(("127.0.0.1", int(here.url.rpartition(":")[2])), 9),
+    )
+    head = f"POST {path} HTTP/1.1\r\nHost: {here.url[7:]}\r\nAuthorization: Bearer {here.key}\r\n"
+    line.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    return line
 
 
 @contextmanager
@@ -78,9 +90,8 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(
                 with pytest.raises(httpx.ReadTimeout):
                     leaving.result()
         gone = len(passes)
-        wait_until(lambda: is_idle(writing) and arm.waiting == 0, 9)
+        wait_until(lambda: is_idle(writing) and arm.waiting == arm._engine.in_flight == 0, 9)
         assert len(passes) - gone <= 20  # a second's: a clock that no other program on this machine stops
-        assert arm._engine.in_flight == 0
         assert writing.metric("trimtab_clients_left_total") + stream >= left + 1
     wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
 
@@ -280,3 +291,108 @@ def test_the_room_has_all_threads_and_who_loads_its_arms_has_one(
         torch.set_num_threads(before)
     assert set(loading) == {1}
     assert set(answering) == {2}
+
+
+FORMS = [{"type": "regex", "pattern": f"[a-c]{{{count}}}"} for count in range(21, 29)]
+
+
+def test_who_leaves_the_line_of_forms_gives_a_place_back_and_keeps_nobody_waiting(
+    writing: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = arm_of(writing, "prompt")
+    sound, begun, freed = arm.prepare, [], Event()
+
+    def prepare(question: Any) -> None:
+        begun.append(question.constraint.regex)
+        freed.wait(60)
+        sound(question)
+
+    def waiting(count: int) -> bool:
+        return writing.metric("trimtab_waiting") == count
+
+    known, slow, *others, last = FORMS
+    with writing.client() as client, ThreadPoolExecutor(8) as pool:
+        ask = partial(client.post, "/v1/chat/completions", timeout=90)
+        assert ask(json=body(response_format=known)).status_code == 200
+        monkeypatch.setattr(arm, "prepare", prepare)
+        try:
+            before = writing.metric("trimtab_clients_left_total")
+            lines = []
+            for count, form in enumerate((slow, *others), 1):
+                lines.append(posted(writing, "/v1/chat/completions", body(response_format=form)))
+                wait_until(partial(waiting, count), 9)
+            for line in lines:
+                line.close()
+            wait_until(lambda: is_idle(writing), 9)  # though the first of their forms is still being compiled
+            assert writing.metric("trimtab_clients_left_total") == before + len(others) + 1
+            behind = pool.submit(ask, json=body(response_format=last))
+            wait_until(partial(waiting, 1), 9)
+            assert ask(json=body()).status_code == ask(json=body(response_format=known)).status_code == 200
+            with monkeypatch.context() as patch:
+                patch.setattr(writing.parts.desk, "_share", 1)
+                busy = ask(json=body(response_format=others[0]))  # refused before anything is done for it
+                assert (busy.status_code, busy.headers["Retry-After"]) == (429, "1")
+        finally:
+            freed.set()
+        assert behind.result().status_code == 200
+    assert begun == [slow["pattern"], last["pattern"]]
+    wait_until(lambda: is_idle(writing), 9)
+
+
+def test_texts_of_a_client_that_left_the_line_are_not_embedded(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound, begun, freed = verb.Embedder.encode, [], Event()
+
+    def encode(self: Any, texts: Any) -> Any:
+        begun.append(list(texts))
+        freed.wait(60)
+        return sound(self, texts)
+
+    def inside(count: int) -> bool:
+        return writing.parts.admission.inside == count
+
+    asked = {"model": writing.parts.embedding}
+    monkeypatch.setattr(verb.Embedder, "encode", encode)
+    lines = []
+    try:
+        for count, text in enumerate(("first", "second", "third"), 1):
+            lines.append(posted(writing, "/v1/embeddings", {**asked, "input": text}))
+            wait_until(partial(inside, count), 9)
+        wait_until(lambda: begun == [["first"]], 60)  # the model is loaded before
+        for line in lines:
+            line.close()
+        wait_until(partial(inside, 0), 9)
+    finally:
+        freed.set()
+    with writing.client() as client:
+        assert client.post("/v1/embeddings", json={**asked, "input": "last"}).status_code == 200
+    assert begun == [["first"], ["last"]]
+
+
+def test_questions_that_wait_and_those_that_run_are_counted_apart(
+    writing: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted() -> tuple[float, float]:
+        return writing.metric("trimtab_waiting"), writing.metric("trimtab_running")
+
+    wait_until(lambda: counted() == (0, 0), 9)
+    arm, freed = arm_of(writing, "rag"), Event()
+    quick, cached = arm.step, writing.metric("trimtab_cached_prompt_tokens_total")
+    monkeypatch.setattr(arm, "step", lambda: [freed.wait(30), quick()][1])
+    with writing.client() as client, ThreadPoolExecutor(2) as pool:
+        try:
+            asked = pool.submit(client.post, "/v1/chat/completions", json=body(arm="rag"))
+            wait_until(lambda: counted() == (1, 0), 9)
+        finally:
+            freed.set()
+        usage = asked.result().json()["usage"]
+        found = writing.metric("trimtab_cached_prompt_tokens_total") - cached
+        assert found == usage["prompt_tokens_details"]["cached_tokens"] > 0
+        long = body(arm="rag", max_tokens=40, stream=True)
+        with (
+            slowed(writing, "rag", monkeypatch),
+            client.stream("POST", "/v1/chat/completions", json=long) as reply,
+        ):
+            parts = reply.iter_raw()  # kept: without it the connection is closed
+            next(parts)
+            assert counted() == (0, 1)
+    wait_until(lambda: counted() == (0, 0), 9)

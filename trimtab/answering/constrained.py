@@ -150,6 +150,11 @@ class Grammars:
         self._known: dict[Constraint, Any] = {}  # compiled, or why not; the last is the one used last
         self._lock = threading.Lock()
 
+    def knows(self, constraint: Constraint) -> bool:
+        """Whether a matcher, or why there is none, can be had at once."""
+        with self._lock:
+            return constraint in self._known
+
     def matcher(self, constraint: Constraint) -> Matcher:
         """At the beginning of an answer; raises InputError for a constraint that cannot be compiled within the limits."""
         with self._lock:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trimtab.answering.admission import Admission
 from trimtab.answering.cache import Beginning, Kept, begun, learned_prefix, sent, shared_length
-from trimtab.answering.constrained import Constraint, Matcher, constrained, grammars_of
+from trimtab.answering.constrained import Constraint, Grammars, Matcher, constrained, grammars_of
 from trimtab.answering.drafts import most_guesses
 from trimtab.answering.layouts import Decode, Part, Prefill
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token
@@ -56,6 +56,7 @@ class Engine:
         self.prefill_tokens, self.share_from = prefill_tokens, share_from
         self._kept, self._common = Kept(kept_tokens), Kept(0)
         self._on_token: OnToken | None = None
+        self._grammars: Grammars | None = None  # once there was a constraint
         self._read_learned()
         self._reset()
 
@@ -96,9 +97,14 @@ class Engine:
         """
         self._matcher(constraint)
 
+    def is_prepared(self, constraint: Constraint) -> bool:
+        """Whether `submit` would not wait for a constraint. Any thread may call this, and waits for nothing."""
+        return self._grammars is not None and self._grammars.knows(constraint)
+
     def _matcher(self, constraint: Constraint) -> Matcher:
         vocabulary = int(self.base.model.config.vocab_size)
-        return grammars_of(self.base.tokenizer, self.stop_ids, vocabulary).matcher(constraint)
+        self._grammars = grammars_of(self.base.tokenizer, self.stop_ids, vocabulary)
+        return self._grammars.matcher(constraint)
 
     def submit(self, request: Request) -> None:
         """Queue a request: it is answered by the calls of `step` that follow, first come first served.
@@ -361,6 +367,7 @@ def _generation(completion: Completion, tokenizer: Any, stops: Sequence[str]) ->
         id=completion.id,
         text=before_stop(tokenizer.decode(list(completion.ids), skip_special_tokens=True), stops),
         prompt_tokens=completion.prompt_tokens,
+        cached_tokens=completion.cached_tokens,
         new_tokens=len(completion.ids),
         seconds=completion.seconds,
         prefill_seconds=completion.prefill_seconds,

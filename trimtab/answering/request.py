@@ -66,6 +66,7 @@ class Completion:
     `log_probabilities`: the natural logarithm of each token's probability in the model's own distribution (temperature 1,
     nothing left out, no penalty, float32), where asked for; a stop token's comes last, so there is one more than there are `ids`.
     `likeliest` goes with them, where asked for.
+    `cached_tokens`: of the prompt's, those that were not read for it, since a beginning that was read before holds them.
     `seconds`: the time of every pass shared among its sequences (prefill by tokens, prefix and decoding evenly), so that
     the seconds of a batch add up to its time, and one request alone has its own latency. `prefill_seconds` of them went
     into reading the prompt.
@@ -77,6 +78,7 @@ class Completion:
     prompt_tokens: int
     seconds: float
     prefill_seconds: float
+    cached_tokens: int = 0
     log_probabilities: tuple[float, ...] = ()
     likeliest: tuple[Likeliest, ...] = ()
 
@@ -171,6 +173,7 @@ class Ongoing:
             prompt_tokens=len(self.request.ids),
             seconds=self.prefill_seconds + self.decode_seconds,
             prefill_seconds=self.prefill_seconds,
+            cached_tokens=len(self.request.ids) - len(self.fresh),
             log_probabilities=tuple(self.log_probabilities),
             likeliest=tuple(self.likeliest),
         )

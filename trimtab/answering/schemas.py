@@ -44,6 +44,8 @@ def kept_schema(text: str) -> str:
         raise InputError(f"not JSON ({error})", "mend the schema", field="constraint") from None
     except SchemaError as error:
         raise InputError(f"not a JSON schema ({error.message[:200]})", "mend it", field="constraint") from None
+    except OverflowError as error:  # of a count in a pattern, which is read there as Python reads it
+        raise InputError(f"not a JSON schema ({error})", "mend its patterns", field="constraint") from None
     for pattern in _patterns(schema):
         require_linear(pattern)
     if problem:

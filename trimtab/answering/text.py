@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from functools import cache
 
 Decode = Callable[[list[int]], str]
 
@@ -33,6 +35,24 @@ class TextStream:
         whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # bytes of a character that is not complete
         begun = [size for stop in self._stops for size in range(1, len(stop)) if whole.endswith(stop[:size])]
         return len(whole) - max(begun, default=0)
+
+
+def token_bytes(text: str, written: str) -> bytes | None:
+    """The bytes of a token that decodes to `text` alone and is `written` so in its vocabulary; None where neither tells them."""
+    if "\N{REPLACEMENT CHARACTER}" not in text:
+        return text.encode()
+    if byte := re.fullmatch("<0x([0-9A-F]{2})>", written):  # SentencePiece's for a byte
+        return bytes.fromhex(byte[1])
+    letters = _byte_letters()
+    return bytes(letters[one] for one in written) if letters.keys() >= set(written) else None
+
+
+@cache
+def _byte_letters() -> dict[str, int]:
+    """How byte-level vocabularies write bytes (GPT-2's way): as the letter of Latin-1 where it can be seen, else as one from 256 on."""
+    seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    unseen = [byte for byte in range(256) if byte not in seen]
+    return {chr(byte): byte for byte in seen} | {chr(256 + place): byte for place, byte in enumerate(unseen)}
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
 from trimtab.answering.constrained import Constraint
 from trimtab.answering.engine import Completion, Engine, Request, Token
 from trimtab.answering.sample import GREEDY, Sampling
+from trimtab.answering.text import token_bytes
 from trimtab.arms.answerers import Ready, ready
 from trimtab.arms.contexts import context_for
 from trimtab.arms.saved import SavedArm
@@ -44,11 +45,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaidToken:
-    """One token of an answer and the natural logarithm of its probability; `likeliest` as many as were asked for, with theirs."""
+    """One token of an answer and the natural logarithm of its probability; `likeliest` as many as were asked for.
+
+    `spelled`: its bytes, which may be a part of a letter; None where they are not known.
+    """
 
     text: str
+    spelled: bytes | None
     log_probability: float
-    likeliest: tuple[tuple[str, float], ...] = ()
+    likeliest: tuple[SaidToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +89,10 @@ Event = Piece | Reply | Failed
 
 
 class Live(Protocol):
-    """An arm in use. For one thread: nothing is locked, but `prepare` may be called from any."""
+    """An arm in use. For one thread: nothing is locked, but `is_prepared` and `prepare` may be called from any."""
+
+    def is_prepared(self, question: Question) -> bool:
+        """Whether nothing has to be prepared before a question can be taken on, or refused."""
 
     def prepare(self, question: Question) -> None:
         """What takes long before a question can be taken on; raises InputError for one that cannot be."""
@@ -152,6 +160,10 @@ class WritingArm:
         """How many questions are not answered yet."""
         return len(self._asked)
 
+    def is_prepared(self, question: Question) -> bool:
+        """Whether what its answer has to fit is compiled."""
+        return question.constraint is None or self._engine.is_prepared(question.constraint)
+
     def prepare(self, question: Question) -> None:
         """Compile what its answer has to fit."""
         if question.constraint:
@@ -204,17 +216,15 @@ class WritingArm:
         if isinstance(event, Token):
             tokens: tuple[SaidToken, ...] = ()
             if event.log_probability is not None and event.token not in self._engine.stop_ids:
-                decode = self._session.base.tokenizer.decode
-                others = tuple((decode([token]), value) for token, value in event.likeliest)
-                tokens = (
-                    SaidToken(text=decode([event.token]), log_probability=event.log_probability, likeliest=others),
-                )
+                others = tuple(self._said(token, value) for token, value in event.likeliest)
+                tokens = (replace(self._said(event.token, event.log_probability), likeliest=others),)
             piece = one.more(event.text)
             return Piece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
         generation = Generation(
             id=event.id,
             text=one.said,
             prompt_tokens=event.prompt_tokens,
+            cached_tokens=event.cached_tokens,
             new_tokens=len(event.ids),
             seconds=event.seconds,
             prefill_seconds=event.prefill_seconds,
@@ -223,6 +233,12 @@ class WritingArm:
         reply = answered(self._session, one.question, one.prompt, generation)
         del self._asked[event.id]
         return reply
+
+    def _said(self, token: int, log_probability: float) -> SaidToken:
+        tokenizer = self._session.base.tokenizer
+        text = tokenizer.decode([token])
+        spelled = token_bytes(text, tokenizer.convert_ids_to_tokens(token))
+        return SaidToken(text=text, spelled=spelled, log_probability=log_probability)
 
 
 class ChoosingArm:
@@ -236,6 +252,10 @@ class ChoosingArm:
     def waiting(self) -> int:
         """How many questions are not answered yet."""
         return len(self._asked)
+
+    def is_prepared(self, question: Question) -> bool:  # noqa: ARG002
+        """Always."""
+        return True
 
     def prepare(self, question: Question) -> None:
         """Refuse what only written answers have."""

@@ -158,6 +158,7 @@ class Encoded:
 class Generation:
     """One answer as produced. `probability` is that of the chosen label (classify) or None; seconds are this answer's own.
 
+    `cached_tokens`: of the prompt's, those that a beginning which was read before holds.
     `prefill_seconds` are those of reading the prompt, the rest decoding; None where they are not known apart.
     `plain_text` and `plain_probability`: what would be answered without the arm's calibration; None where there is none.
     """
@@ -165,6 +166,7 @@ class Generation:
     id: str
     text: str
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     new_tokens: int = 0
     seconds: float = 0.0
     prefill_seconds: float | None = None

@@ -19,7 +19,7 @@ from trimtab.base.errors import TrimtabError
 from trimtab.serving.access import Hosts, Keys, cookie_name
 from trimtab.serving.chat import chat_routes
 from trimtab.serving.decisions import decision_routes
-from trimtab.serving.desk import Desk, LeftError, Served, refusal
+from trimtab.serving.desk import Desk, LeftError, Served, refusal, unless_left
 from trimtab.serving.feedback import Store
 from trimtab.serving.gate import Admission, App, Gate, Refused
 from trimtab.serving.judging import judging_routes
@@ -80,17 +80,18 @@ def build(parts: Parts) -> App:
 
 
 def _models(app: FastAPI, parts: Parts) -> None:
+    embedding = {"id": parts.embedding, "object": "model", "created": 0, "owned_by": "trimtab"}
+
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The arms that are served, the first of them the one that is meant by the task's name."""
         found = [card(one) for one in parts.desk.models.values()]
-        embedding = {"id": parts.embedding, "object": "model", "created": 0, "owned_by": "trimtab"}
         return {"object": "list", "data": [*found, embedding]}
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name:path}")  # an embedding model's name may hold slashes
     async def model(name: str) -> dict[str, Any]:
         """One of them."""
-        return card(parts.desk.found(name))
+        return embedding if name == parts.embedding else card(parts.desk.found(name))
 
 
 def card(served: Served) -> dict[str, Any]:
@@ -125,14 +126,14 @@ def card(served: Served) -> dict[str, Any]:
 
 def _embeddings(app: FastAPI, parts: Parts) -> None:
     @app.post("/v1/embeddings")
-    async def embeddings(body: EmbeddingsRequest) -> dict[str, Any]:
-        """Vectors of texts, by the embedding model of the task."""
+    async def embeddings(body: EmbeddingsRequest, request: Request) -> dict[str, Any]:
+        """Vectors of texts, by the embedding model of the task; those of a client that left in the line are never made."""
         if body.model != parts.embedding:
             raise Refused(
                 404, f"no embedding model {body.model[:80]!r}; it is {parts.embedding}", code="model_not_found"
             )
         texts = [body.input] if isinstance(body.input, str) else body.input
-        vectors, tokens = await parts.embed(texts)
+        vectors, tokens = await unless_left(request, parts.embed(texts))
         data = [
             {
                 "object": "embedding",
@@ -159,9 +160,10 @@ def _health(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/health/ready")
     async def ready() -> Response:
-        """Whether it takes questions now."""
+        """Whether it takes questions now, and the least share of an arm's stored answers that came out the same."""
         status = parts.admission.status
-        return JSONResponse({"status": status}, 200 if status == "ready" else 503)
+        least = min((one.equal for one in parts.desk.models.values() if one.equal is not None), default=None)
+        return JSONResponse({"status": status, "equal_answers": least}, 200 if status == "ready" else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from fastapi import Request
 
 from trimtab.arms.live import Event, Failed, Piece, Question, Reply, SaidToken
-from trimtab.base.errors import InputError, MissingError, RemoteError, TrimtabError, memory_ran_out
+from trimtab.base.errors import InputError, MissingError, RemoteError, memory_ran_out
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
 from trimtab.reports.words import Family, Shape
@@ -20,6 +22,7 @@ from trimtab.serving.gate import Refused
 from trimtab.serving.meters import Log, Meters
 from trimtab.serving.room import Room
 
+T = TypeVar("T")
 LOOK = 1.0  # seconds between two looks at whether the room still works
 
 
@@ -66,6 +69,7 @@ class Desk:
         self.task, self._meters, self._log = task, meters, log
         self.models: dict[str, Served] = {one.id: one for one in served}
         self._inside: dict[Room, list[Request]] = {one.room: [] for one in served}
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
         self._share = max(1, most // 2 if len(self._inside) > 1 else most)
 
     def found(self, name: str) -> Served:
@@ -99,51 +103,95 @@ class Desk:
 
         Raises Refused where there is no answer, LeftError once the client of `request` has gone.
         """
-        if question.constraint:
-            try:
-                await asyncio.to_thread(served.room.prepare, served.arm, question)
-            except TrimtabError as error:
-                raise refusal(error) from None
         loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event | None]()
 
         def tell(event: Event) -> None:
             with suppress(RuntimeError):  # the loop has ended, and whoever asked with it
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
+        with self._place(served, request):
+            is_begun = False
+            self._meters.asked(served.id)
+            try:
+                await self._prepared(served, question, request)
+                served.room.ask(served.arm, question, tell)
+                began = time.monotonic()
+                with _watching(request, inbox):
+                    while True:
+                        event = await _next(inbox, served.room)
+                        if event is None:
+                            self._meters.left(served.id)
+                            raise LeftError
+                        if isinstance(event, Failed):
+                            raise self._refused(served, event.error)
+                        if not is_begun:
+                            is_begun = True
+                            self._meters.first(served.id, time.monotonic() - began)
+                        if isinstance(event, Reply):
+                            self._meters.whole(served.id, event)
+                            self._log.answered(served.id, question, event)
+                        yield event
+                        if isinstance(event, Reply):
+                            return
+            finally:
+                served.room.cancel(question.id)
+                self._meters.ended(served.id, is_begun=is_begun)
+
+    @contextmanager
+    def _place(self, served: Served, request: Request | None) -> Iterator[None]:
+        """Inside, a request is one of its room's; raises Refused where others have the room's share."""
+        if request is None:
+            yield
+            return
         inside = self._inside[served.room]
-        if request is not None:
-            if len({id(one) for one in inside if one is not request}) >= self._share:
-                busy = f"{self._share} requests to {served.id} wait or run already"
-                raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
-            inside.append(request)
-        served.room.ask(served.arm, question, tell)
-        began = time.monotonic()
-        is_begun = False
+        if len({id(one) for one in inside if one is not request}) >= self._share:
+            busy = f"{self._share} requests to {served.id} wait or run already"
+            raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
+        inside.append(request)
         try:
-            with _watching(request, inbox):
-                while True:
-                    event = await _next(inbox, served.room)
-                    if event is None:
-                        self._meters.left(served.id)
-                        raise LeftError
-                    if isinstance(event, Failed):
-                        refused = refusal(event.error)
-                        if refused.status == 500:
-                            self._log.fault(served.id, event.error)
-                        raise refused
-                    if not is_begun:
-                        is_begun = True
-                        self._meters.first(served.id, time.monotonic() - began)
-                    if isinstance(event, Reply):
-                        self._meters.whole(served.id, event)
-                        self._log.answered(served.id, question, event)
-                    yield event
-                    if isinstance(event, Reply):
-                        return
+            yield
         finally:
-            served.room.cancel(question.id)
-            if request is not None:
-                inside.remove(request)
+            inside.remove(request)
+
+    async def _prepared(self, served: Served, question: Question, request: Request | None) -> None:
+        """Compile what an answer has to fit, behind those that wait for that already: one at a time is all that the compiler does.
+
+        Whoever leaves while waiting leaves the line too.
+        """
+        if served.room.is_prepared(served.arm, question):
+            return
+        loop = asyncio.get_running_loop()
+        preparing = loop.run_in_executor(self._preparing, served.room.prepare, served.arm, question)
+        try:
+            await unless_left(request, preparing)
+        except LeftError:
+            self._meters.left(served.id)
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever a constraint makes raise ends this question alone)
+            raise self._refused(served, error) from None
+
+    def _refused(self, served: Served, error: Exception) -> Refused:
+        """Why there is no answer; what is no fault of the question stands in the log."""
+        refused = refusal(error)
+        if refused.status == 500:
+            self._log.fault(served.id, error)
+        return refused
+
+
+async def unless_left(request: Request | None, work: Awaitable[T]) -> T:
+    """What `work` gives. Raises LeftError once the client of `request` has gone: work that has not begun never will."""
+    working = asyncio.ensure_future(work)
+    waited_for: set[asyncio.Future[Any]] = {working}
+    if request is not None:
+        waited_for.add(asyncio.create_task(_gone(request)))
+    try:
+        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise LeftError
+        return working.result()
+    finally:
+        for one in waited_for:
+            one.cancel()
 
 
 @contextmanager
@@ -154,8 +202,7 @@ def _watching(request: Request | None, inbox: asyncio.Queue[Event | None]) -> It
         return
 
     async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+        await _gone(request)
         inbox.put_nowait(None)
 
     watching = asyncio.create_task(watch())
@@ -163,6 +210,12 @@ def _watching(request: Request | None, inbox: asyncio.Queue[Event | None]) -> It
         yield
     finally:
         watching.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Return once the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _next(inbox: asyncio.Queue[Event | None], room: Room) -> Event | None:

@@ -8,8 +8,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
+
+from starlette.requests import cookie_parser
 
 from trimtab.base.errors import InputError
 from trimtab.data.strict_json import holds_half_pair, parse_json
@@ -28,7 +29,7 @@ STRANGERS_BYTES = 4096  # of the body of one without a key, which can hold nothi
 PATIENCE, LEAST_PLACES = 20.0, 8
 BODY_SECONDS = 10.0  # in which a body must have come
 READ_SECONDS = 30.0  # in which a client must take a piece of its answer
-OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they say nothing but yes or no
+OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they name nothing
 DOORS = frozenset({"/", "/session"})  # where a key is handed in
 HEADERS = (
     (b"content-security-policy", b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -102,9 +103,12 @@ class Admission:
         return self.most if not rate else min(self.most, max(LEAST_PLACES, round(rate * PATIENCE)))
 
     def require_room(self) -> None:
-        """Raise Refused where there is no room, or the server is about to end."""
+        """Raise Refused where there is no room, or the server is about to end or has not looked at itself yet."""
         if self.is_draining:
             raise Refused(503, "the server is about to end", kind="server_error", code="draining", wait=1.0)
+        if not self.is_ready:
+            begins = "the server still looks whether it answers as it was measured; /health/ready says when it has"
+            raise Refused(503, begins, kind="server_error", code="starting", wait=2.0)
         if self.inside >= self.places:
             self.refused += 1
             rate = self.rate
@@ -241,11 +245,8 @@ def _sent(headers: dict[bytes, bytes], scope: Scope) -> str:
     scheme, _, value = _text(headers, b"authorization").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
-    try:
-        found = SimpleCookie(_text(headers, b"cookie")).get(cookie_name(scope))
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    # As browsers split them: the standard library drops all cookies behind an odd one, which any program on this host may have set.
+    return cookie_parser(_text(headers, b"cookie")).get(cookie_name(scope), "")
 
 
 async def _body(receive: Receive, most: int) -> bytes:

@@ -33,9 +33,14 @@ class Meters:
             "trimtab_first_token_seconds", "Time to the first piece.", ["model"], buckets=SECONDS, **own
         )
         self._read = Counter("trimtab_prompt_tokens", "Tokens of prompts that were answered.", ["model"], **own)
+        self._cached = Counter(
+            "trimtab_cached_prompt_tokens", "Of these, tokens that a kept beginning had read already.", ["model"], **own
+        )
         self._written = Counter("trimtab_new_tokens", "Tokens of answers.", ["model"], **own)
         self._abstained = Counter("trimtab_abstained", "Answers that abstain.", ["model"], **own)
         self._left = Counter("trimtab_clients_left", "Questions whose client did not wait.", ["model"], **own)
+        self._waiting = Gauge("trimtab_waiting", "Questions that wait for their first piece.", ["model"], **own)
+        self._running = Gauge("trimtab_running", "Questions whose answer is being written.", ["model"], **own)
         Gauge("trimtab_inside", "Requests that wait or run.", **own).set_function(lambda: admission.inside)
         Gauge("trimtab_refused", "Requests refused for want of room.", **own).set_function(lambda: admission.refused)
 
@@ -43,13 +48,24 @@ class Meters:
         """All of it, as Prometheus reads it."""
         return generate_latest(self._registry)
 
+    def asked(self, model: str) -> None:
+        """Count a question in."""
+        self._waiting.labels(model).inc()
+
     def first(self, model: str, seconds: float) -> None:
-        """Count the first piece of an answer."""
+        """Count the first piece of an answer: its question waits no more."""
         self._first.labels(model).observe(seconds)
+        self._waiting.labels(model).dec()
+        self._running.labels(model).inc()
+
+    def ended(self, model: str, *, is_begun: bool) -> None:
+        """Count a question out, however it ended."""
+        (self._running if is_begun else self._waiting).labels(model).dec()
 
     def whole(self, model: str, reply: Reply) -> None:
         """Count a whole answer."""
         self._read.labels(model).inc(reply.generation.prompt_tokens)
+        self._cached.labels(model).inc(reply.generation.cached_tokens)
         self._written.labels(model).inc(reply.generation.new_tokens)
         if reply.abstained:
             self._abstained.labels(model).inc()

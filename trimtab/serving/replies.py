@@ -13,11 +13,17 @@ from trimtab.measurement.support import used_sentences
 from trimtab.serving.desk import Served, Told
 
 
-def usage_of(replies: Sequence[Reply], draws: int = 1) -> dict[str, int]:
+def usage_of(replies: Sequence[Reply], draws: int = 1) -> dict[str, Any]:
     """Tokens read, once for each prompt, and written; of each prompt there are so many draws in a row."""
     read = sum(one.generation.prompt_tokens for one in replies[::draws])
+    cached = sum(one.generation.cached_tokens for one in replies[::draws])
     written = sum(one.generation.new_tokens for one in replies)
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    return {
+        "prompt_tokens": read,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens": written,
+        "total_tokens": read + written,
+    }
 
 
 def finish_of(reply: Reply) -> str:
@@ -68,12 +74,12 @@ def logprobs_of(tokens: Sequence[SaidToken]) -> dict[str, Any]:
 
 def logprob_of(token: SaidToken) -> dict[str, Any]:
     """One token's, and those of the likeliest beside it."""
-    others = [_logprob(text, value) for text, value in token.likeliest]
-    return {**_logprob(token.text, token.log_probability), "top_logprobs": others}
+    return {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.likeliest]}
 
 
-def _logprob(text: str, value: float) -> dict[str, Any]:
-    return {"token": text, "logprob": value, "bytes": list(text.encode())}
+def _logprob(token: SaidToken) -> dict[str, Any]:
+    spelled = None if token.spelled is None else list(token.spelled)
+    return {"token": token.text, "logprob": token.log_probability, "bytes": spelled}
 
 
 def chat_reply(answer_id: str, served: Served, told: Sequence[Told], *, logprobs: bool) -> dict[str, Any]:
@@ -130,7 +136,7 @@ def plain_logprobs_of(tokens: Sequence[SaidToken], start: int = 0) -> dict[str, 
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.log_probability for token in tokens],
-        "top_logprobs": [{**dict(token.likeliest), token.text: token.log_probability} for token in tokens],
+        "top_logprobs": [{one.text: one.log_probability for one in (*token.likeliest, token)} for token in tokens],
         "text_offset": [start + before for before in accumulate([0, *lengths[:-1]])] if tokens else [],
     }
 
@@ -174,7 +180,7 @@ def response_reply(answer_id: str, served: Served, told: Told | None, *, status:
         "usage": used
         and {
             "input_tokens": used["prompt_tokens"],
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": used["prompt_tokens_details"],
             "output_tokens": used["completion_tokens"],
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": used["total_tokens"],

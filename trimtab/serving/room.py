@@ -51,6 +51,10 @@ class Room:
         """Whether it works; once it does not, it never will again."""
         return self._thread.is_alive()
 
+    def is_prepared(self, arm: str, question: Question) -> bool:
+        """Whether a question can be asked without `prepare`."""
+        return self._arms[arm].is_prepared(question)
+
     def prepare(self, arm: str, question: Question) -> None:
         """What takes long before a question can be asked, in the thread of whoever calls; raises InputError as `Live.prepare`."""
         self._arms[arm].prepare(question)

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -310,7 +311,8 @@ class Fresh:
 
 def _embed(task: Task) -> Embed:
     """Vectors by the task's embedding model, loaded when first asked for, one request at a time."""
-    one_at_a_time = asyncio.Lock()
+    # A lock around a thread would be let go by a client that leaves while the thread goes on.
+    one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="embedding")
     found: list[Embedder] = []
 
     def vectors(texts: Sequence[str]) -> tuple[list[list[float]], int]:
@@ -320,8 +322,7 @@ def _embed(task: Task) -> Embed:
             return found[0].encode(texts).tolist(), found[0].tokens(texts)
 
     async def embed(texts: Sequence[str]) -> tuple[list[list[float]], int]:
-        async with one_at_a_time:
-            return await asyncio.to_thread(vectors, texts)
+        return await asyncio.get_running_loop().run_in_executor(one_at_a_time, vectors, texts)
 
     return embed
 

@@ -29,7 +29,7 @@ export async function models() {
   return (await response.json()).data.filter((model) => model.trimtab);
 }
 
-/** The data of each server-sent event. */
+/** The data of each server-sent event; its name, where it has one, is not needed. */
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -38,7 +38,10 @@ async function* events(body) {
     if (done) return;
     const parts = (rest + value).split("\n\n");
     rest = parts.pop();
-    for (const part of parts) if (part.startsWith("data: ")) yield part.slice(6);
+    for (const part of parts) {
+      const line = part.split("\n").find((one) => one.startsWith("data: "));
+      if (line) yield line.slice(6);
+    }
   }
 }
 
@@ -73,6 +76,7 @@ export async function ask(answer, signal, changed) {
 }
 
 function take(chunk, answer, since) {
+  if (chunk.error) throw new Error(chunk.error.message); // it failed once it had begun: the last event says why
   const [choice] = chunk.choices;
   const piece = choice?.delta?.content;
   if (piece) {
