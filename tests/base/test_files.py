@@ -161,8 +161,13 @@ def test_what_a_killed_writer_left_beside_its_own_files_goes_and_no_other(tmp_pa
     for name in (".a.json.1.part", "..holder.7.part", ".mine.part", "a.json"):
         (tmp_path / name).write_text("x")
     remove_cut(tmp_path, "a.json.*")
+    assert not (tmp_path / ".a.json.1.part").exists()
+    below = tmp_path / "arms" / "one"
+    (below / ".arm.json.8.part").mkdir(parents=True)
+    (below / ".arm.json.8.part" / "arm.json").write_text("ha")
     with locked(tmp_path):
-        assert {path.name for path in tmp_path.iterdir()} == {".mine.part", "a.json", ".lock", ".holder"}
+        assert {path.name for path in tmp_path.iterdir()} == {".mine.part", "a.json", ".lock", ".holder", "arms"}
+        assert list(below.iterdir()) == []
 
 
 def test_what_a_writer_made_beside_its_file_goes_too_and_its_mode_is_that_of_any_file(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message, Preference, Split
 from trimtab.base.tables import SplitTable
@@ -94,6 +95,19 @@ def test_an_answer_alone_is_good_or_bad(key: str, said: Any, good: bool) -> None
             {"chosen": "\n\nHuman: Hi\n\nAssistant: x\n\nHuman: and?", "rejected": f"{HH}Oslo"},
             "does not end with an answer",
         ),
+        (
+            {"chosen": "\n\nAssistant: Hi\n\nHuman: a\n\nAssistant: Rome", "rejected": f"{HH}Oslo"},
+            "a turn of assistant comes first",
+        ),
+        (
+            {"chosen": "\n\nHuman: a\n\nHuman: b\n\nAssistant: Rome", "rejected": f"{HH}Oslo"},
+            "a turn of user follows user",
+        ),
+        ({"chosen": "\n\nHuman: \n\nAssistant: Rome", "rejected": f"{HH}Oslo"}, "turn 1 in chosen is empty"),
+        ({"chosen": f"{HH}", "rejected": f"{HH}Oslo"}, "turn 4 in chosen is empty"),
+        ({"prompt": "\n\nAssistant: Hi\n\nHuman: a\n\nHuman: b", "chosen": "Rome", "rejected": "Oslo"}, "comes first"),
+        ({"prompt": "\n\nHuman: a\n\nHuman: ", "chosen": "Rome", "rejected": "Oslo"}, "turn 2 in prompt is empty"),
+        ({"prompt": "\n\nAssistant: Hi", "chosen": "Rome", "rejected": "Oslo"}, "comes first"),
         ({"prompt": "Other?", "chosen": [TURNS[2], *answer("Rome")], "rejected": "Oslo"}, "begins with other turns"),
         ({"prompt": "Q", "answer": "Rome", "good": "perhaps"}, "neither true nor false"),
         ({"prompt": "Q", "answer": "Rome", "good": 0.5}, "neither true nor false"),
@@ -245,6 +259,58 @@ def test_others_get_their_share_stay_together_and_never_move(tmp_path: Path) -> 
     assert [one.id for one in split_preferences(judged, ROWS, SPLIT, ledger)["train"]] == [
         one.id for one in parts["train"]
     ]
+
+
+def test_what_stood_in_test_is_not_trained_on_when_an_example_that_it_repeats_comes_to_train(tmp_path: Path) -> None:
+    """And what moved to test, because a row there asked the same, stays when that row is gone."""
+    ledger = tmp_path / "splits.parquet"
+    judged = [preference(n, f"{n * 7919} is about {chr(97 + n % 26) * 9} number {n * 31}?") for n in range(60)]
+    parts = split_preferences(judged, ROWS, SPLIT, ledger)
+    held, learnt = parts["test"][0], parts["train"][0]
+    now = {
+        **ROWS,
+        "train": (*ROWS["train"], example(90, held.asked.input)),
+        "test": (*ROWS["test"], example(91, learnt.asked.input)),
+    }
+    assert {held, learnt} <= set(split_preferences(judged, now, SPLIT, ledger)["test"])
+    assert {held, learnt} <= set(split_preferences(judged, ROWS, SPLIT, ledger)["test"])
+
+
+def test_a_judgement_finds_its_group_also_where_rows_of_two_groups_repeat_each_other(tmp_path: Path) -> None:
+    """Their rows are one group from the split on, and have the name of the first alone; test rows of their own file too."""
+    rows = [{"question": f"What is {n * 7919} about?", "answer": str(n), "topic": f"g{n:02}"} for n in range(60)]
+    copies = [{**row, "topic": f"z{n:02}"} for n, row in enumerate(rows)]
+    judged = [
+        {
+            "prompt": f"Tell {chr(97 + n % 26) * 9} more of {n * 104729}",
+            "chosen": "a",
+            "rejected": "b",
+            "group": f"{side}{n:02}",
+        }
+        for n in range(60)
+        for side in "gz"
+    ]
+    own = [{"id": "1", "question": f"Who saw {n * 31} of {n * 6007}?", "answer": "x", "topic": "held"} for n in (1, 2)]
+    own[1]["id"], own[1]["topic"], own[1]["question"] = "2", "kept", own[0]["question"]
+    judged += [{"prompt": "Once more, who?", "chosen": "a", "rejected": "b", "group": "kept"}]
+    for name, written in (
+        ("rows", [{**row, "id": str(n)} for n, row in enumerate([*rows, *copies])]),
+        ("own", own),
+        ("judged", judged),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+    table = (
+        '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\ngroup = "topic"\npreferences = ["judged.jsonl"]\n'
+    )
+    for test in ("", 'test = ["own.jsonl"]\n'):
+        (tmp_path / "trimtab.toml").write_text(table + test)
+        opened = open_workspace(load_task(tmp_path / "trimtab.toml"), refuse_leaks=False)
+        side = {row.input: name for name in SPLITS for row in opened.splits[name]}
+        asked = {row["topic"]: row["question"] for row in (*rows, *copies, *own)}
+        for name in SPLITS:
+            assert {side.get(asked[str(one.group)], name) for one in opened.preferences[name]} <= {name}
+        (tmp_path / ".trimtab" / "splits.parquet").unlink()
+    assert "kept" in {one.group for one in opened.preferences["test"]}
 
 
 def test_without_judgements_nothing_is_written(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -157,8 +158,30 @@ def test_a_scorer_is_a_program_or_a_function(tmp_path) -> None:
     assert best.score == 0.75
     with pytest.raises(InputError, match="scorer function gave the score 2"):
         ask(example(), "abc", setting, scorer=lambda *_: 2)
+    for value, score in ((np.float32(0.5), 0.5), (np.float64(0.25), 0.25), (np.bool_(True), 1.0), (False, 0.0)):
+        assert ask(example(), "abc", setting, scorer=lambda *_, value=value: value).score == score
+    for value in ("1", None, np.float32("nan"), np.array([1.0, 0.0])):
+        with pytest.raises(InputError, match="scorer function gave the score"):
+            ask(example(), "abc", setting, scorer=lambda *_, value=value: value)
     with pytest.raises(InputError, match=r"task\.scorer.*there is none"):
         ask(example(), "abc", setting)
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError("list index\nout of range"), AttributeError("'x' has no y"), StopIteration()]
+)
+def test_whatever_a_scorer_function_raises_is_told_as_its_fault_with_the_row(tmp_path, error: Exception) -> None:
+    def judge(*_: str) -> float:
+        raise error
+
+    asked = replace(example(), file="rows.jsonl", line=7)
+    with pytest.raises(
+        InputError, match=rf"^rows\.jsonl:7: the scorer function raised {type(error).__name__} "
+    ) as told:
+        ask(asked, "abc", task("generate", tmp_path, metric="scorer", scorer=["x"]), scorer=judge)
+    assert told.value.__cause__ is error
+    assert f"for the row {asked.id!r}" in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 def test_answers_round_trip_through_parquet(tmp_path) -> None:

@@ -63,12 +63,14 @@ def test_full_pipes_in_both_directions_do_not_lock(tmp_path) -> None:
         ("put('0', '1')", "gave the score '1'"),
     ],
 )
-def test_every_fault_is_one_line_that_names_the_program_and_ends_it(tmp_path, body: str, message: str) -> None:
+def test_every_fault_is_one_line_that_names_the_program_and_is_started_anew(tmp_path, body: str, message: str) -> None:
     with program(tmp_path, body) as scorer:
         with pytest.raises(InputError, match=message) as caught:
             scorer.score(rows(2))
-        with pytest.raises(InputError, match="not running"):
-            scorer.score(rows(2))
+        (tmp_path / "score.py").write_text(HEAD + RIGHT)
+        assert scorer.score(rows(2)) == {"0": 1, "1": 1}
+    with pytest.raises(InputError, match="not running"):
+        scorer.score(rows(2))
     assert "score.py" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_tasks import Killed, arm_of, begin_with_time, folder_of, rows_of, write_task
+from study_tasks import Killed, arm_of, begin_with_time, events, folder_of, rows_of, write_task
 
 from trimtab import ask, check, study, train
 from trimtab.arms.workspace import open_workspace
@@ -151,6 +151,44 @@ def test_with_effort_both_stages_are_searched(tmp_path: Path, tiny_model_folder:
     for stage in ("sft", "dpo"):
         kept = [trial for trial in effort.trials if trial.what["stage"] == stage and trial.kept]
         assert len(kept) == 1
+
+
+@pytest.mark.parametrize("stage", ["dpo", "kto"])
+def test_with_effort_dev_judgements_of_no_use_leave_the_choice_to_the_metric(
+    stage: str, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    """They have no weight."""
+    places = {row["id"]: row["split"] for row in read_rows_of(a_task(tmp_path / "light", tiny_model_folder))}
+    light = [
+        {**row, "id": f"j{number}", "weight": 0 if places[f"row{number}"] == "dev" else 1}
+        for number, row in enumerate(JUDGED)
+    ]
+    more = f'[arm.light]\nweights = "lora"\nstages = ["{stage}"]\nrank = 2\nepochs = 1\n'
+    task = a_task(tmp_path / "light", tiny_model_folder, light, arms=["light"], more=more, effort="standard")
+    begin_with_time(task)
+    arm = arm_of(study(task, resume="latest", listeners=[]), "light")
+    assert arm.status == "done", arm.why
+    assert arm.effort is not None
+    assert len(arm.effort.trials) > 1
+    looks = [event for event in events(folder_of(task)) if event["stage"] == "dev"]
+    assert looks
+    assert all(look["dev_loss"] is None and look["dev_metric"] is not None for look in looks)
+
+
+def test_where_all_dev_questions_are_too_long_the_loss_over_pairs_decides(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    folder = tmp_path / "pairs"
+    split = {"data": 'group = "pair"\npreferences = ["judged.jsonl"]\nsplit = { dev = 0.1, test = 0.3, seed = 0 }'}
+    places = {row["id"]: row["split"] for row in read_rows_of(a_task(folder, tiny_model_folder, **split))}
+    rows = [{**row, "question": row["question"] + " xyz" * 100 * (places[row["id"]] == "dev")} for row in rows_of(120)]
+    more = '[arm.own]\nweights = "lora"\nstages = ["dpo"]\nrank = 2\nepochs = 1\n'
+    task = a_task(folder, tiny_model_folder, rows=rows, arms=["own"], more=more, **split)
+    (arm,) = study(task, listeners=[]).arms
+    assert arm.status == "done", arm.why
+    looks = [event for event in events(folder_of(task)) if event["stage"] == "dev"]
+    assert looks
+    assert all(look["dev_loss"] is not None and look["dev_metric"] is None for look in looks)
 
 
 def test_check_shows_both_answers_with_their_masks(tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_tasks import folder_of, rows_of, write_task
+from study_tasks import begin_with_time, folder_of, rows_of, write_task
 
 from trimtab import study, train
 from trimtab.arms.identity import settings_of
@@ -27,6 +27,24 @@ COLUMNS = (
 
 def rows() -> list[dict[str, Any]]:
     return [{**row, "weight": 1.0, "passage": f"d{number}.md"} for number, row in enumerate(rows_of())]
+
+
+def test_what_a_killed_study_was_writing_goes_when_it_goes_on(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    begin_with_time(task)
+    own, folder = tmp_path / ".trimtab", folder_of(task)
+    for file in (
+        own / "splits.parquet",
+        folder.parent / "latest",
+        folder / "study.json",
+        folder / "arms/prompt/arm.json",
+    ):
+        beside = file.with_name(f".{file.name}.4711.part")
+        beside.mkdir(parents=True)
+        (beside / file.name).write_text("ha")
+    assert len(list(own.rglob(".*.part"))) == 4
+    study(task, resume="latest", listeners=[])
+    assert list(own.rglob(".*.part")) == []
 
 
 def edit_task(task: Path, old: str, new: str) -> None:

@@ -227,6 +227,22 @@ def test_lora_is_float32_on_bfloat16_weights():
     assert all(not torch.equal(before[name], value) for name, value in trainable(base.model).items())
 
 
+def test_moments_come_back_to_where_their_parameter_is_the_count_of_steps_too():
+    """As torch's own `load_state_dict` puts them for the fused form; on a GPU it refuses a count that lies elsewhere."""
+    weight = torch.nn.Parameter(torch.zeros(3))
+    optimizer = Optimizer({"w": weight})
+    optimizer.collect(optimizer.gradients(weight.sum()))
+    optimizer.step(0.1)
+    saved = {name: value.clone() for name, value in optimizer.moments().items()}
+    assert set(saved) == {"w/step", "w/exp_avg", "w/exp_avg_sq"}
+    optimizer.load_moments(saved)
+    assert all(torch.equal(value, saved[name]) for name, value in optimizer.moments().items())
+    optimizer.masters = {"w": torch.nn.Parameter(torch.zeros(3, device="meta"))}  # any device but the processor
+    optimizer.load_moments(saved)
+    assert {value.device.type for value in optimizer.moments().values()} == {"meta"}
+    assert optimizer.moments()["w/step"].dtype == torch.float32
+
+
 def test_parameters_that_are_given_the_same_gradient_stay_apart():
     sides = {name: torch.nn.Parameter(torch.zeros(3)) for name in ("left", "right")}
     optimizer = Optimizer(sides)

@@ -111,6 +111,20 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, t
         assert torch.allclose(trainable(base.model)[key].grad, grad, atol=1e-3), key
 
 
+@pytest.mark.parametrize("kind", ["good", "bad"])
+def test_kto_over_one_kind_of_judgement_is_the_mean_over_it(kind):
+    """No kind is the rarer one: nothing is divided by how many there are of the only one, on dev neither."""
+    base = base_of("llama")
+    rows = [
+        Judged(chosen=one.chosen if kind == "good" else None, rejected=one.rejected if kind == "bad" else None)
+        for one in judged(6)
+    ]
+    objective = Preference(base, rows, "kto", batch=6, seed=0)
+    value = sum(float(objective.loss(base, batch).value) for batch in objective.batches(0))
+    assert value == pytest.approx(0.5, abs=1e-3)  # 1 - sigma(0): the reference itself
+    assert held_out(base, objective).dev_loss == pytest.approx(0.5, abs=1e-3)
+
+
 @pytest.mark.parametrize("tokens", [30, 512])
 def test_kto_is_its_formula_over_answers_of_which_some_are_put_to_other_prompts(tokens, monkeypatch):
     monkeypatch.setattr(preferences, "MICRO_TOKENS", tokens)

@@ -64,10 +64,13 @@ def look_at_dev(
         return given
 
     def look() -> Evaluation:
+        value: float | None = None
+        scores: dict[str, float] = {}
         seen = held_out(session.base, objective) if objective and not by_choice else None
         release_memory()
-        with answering(session.base):
-            value, scores = score_on(session, dev, builder, noted, scorer)
+        if dev:  # all of it may have been too long, where judged answers were not
+            with answering(session.base):
+                value, scores = score_on(session, dev, builder, noted, scorer)
         looks.append(scores)
         release_memory()
         if by_choice:

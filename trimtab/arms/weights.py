@@ -30,7 +30,17 @@ from trimtab.arms.rewards import reward_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher
-from trimtab.base.grammar import DISTILL, JUDGED, METHODS, REWARD, REWARDED, is_rewarded, is_taught, is_trained
+from trimtab.base.grammar import (
+    DISTILL,
+    JUDGED,
+    METHODS,
+    PREFERENCES,
+    REWARD,
+    REWARDED,
+    is_rewarded,
+    is_taught,
+    is_trained,
+)
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
@@ -145,28 +155,26 @@ class _Making:
 
     def train_all(self, search: Search | None, *, may_grow: bool) -> tuple[list[TrainResult], list[ArmEffort]]:
         """Every stage, one after the other; each that dev can judge shares the time of the search with those that are left."""
-        searched = [number for number, stage in enumerate(self.plan.stages) if search and self._may_be_searched(stage)]
+        several = sum(stage.name != "docs" for stage in self.plan.stages) > 1
         results: list[TrainResult] = []
         efforts: list[ArmEffort] = []
         for number in range(len(self.plan.stages)):
             self._start = copied({})
-            if search is None or number not in searched:
+            if search is None or not self._may_be_searched(self.plan.stages[number]):
                 results.append(self.train(self.plan.stages[number]))
                 continue
             spent = sum(effort.seconds for effort in efforts)
-            share = (search.seconds - spent) / (len(searched) - searched.index(number))
+            share = (search.seconds - spent) / sum(stage.name != "docs" for stage in self.plan.stages[number:])
             result, effort = self.search(number, replace(search, seconds=share), may_grow=may_grow)
-            if len(searched) > 1:
+            if several:
                 effort = _of_stage(effort, self.plan.stages[number].name)
             results.append(result)
             efforts.append(effort)
         return results, efforts
 
     def _may_be_searched(self, stage: Stage) -> bool:
-        """Whether something of dev says which setting of a stage is better."""
-        workspace = self.session.workspace
-        rows = workspace.preferences if stage.name in JUDGED else workspace.splits
-        return stage.name != "docs" and bool(rows["dev"])
+        """Whether something of dev says which setting of a stage, whose turn it is, is better."""
+        return self._look_at_dev(stage, self._objectives(stage)[1]) is not None
 
     def train(
         self, stage: Stage, name: str = "", until: int | None = None, mix: PassageMix | None = None
@@ -198,7 +206,8 @@ class _Making:
 
     def _look_at_dev(self, stage: Stage, dev: Objective | None) -> Callable[[], Evaluation] | None:
         """What looks at dev in a stage; nothing where nothing of dev says how good the weights are. What only scores is asked no question."""
-        if dev is None and not (stage.name in REWARDED and self.session.workspace.splits["dev"]):
+        by_metric = stage.name in (*REWARDED, *PREFERENCES) and self.session.workspace.splits["dev"]
+        if dev is None and not by_metric:
             return None
         if dev is not None and stage.name == REWARD:
             return partial(held_out, self.session.base, dev)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,7 +76,8 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         likeness=audit.examples,
         test_parts=audit.rows.parts[len(examples) :],
     )
-    preferences = split_preferences(judged.preferences, splits, task.data.split, ledger)
+    groups = _groups(examples, fixed_test, splits["test"])
+    preferences = split_preferences(judged.preferences, splits, task.data.split, ledger, groups)
     overlaps = find_overlaps(audit, splits)
     if refuse_leaks:
         refuse_overlaps(overlaps, task)
@@ -122,6 +123,15 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
         findings=(),
         remarks=(),
     )
+
+
+def _groups(
+    examples: Sequence[Example], fixed_test: Sequence[Example], test: Sequence[Example]
+) -> dict[str, str | None]:
+    """What the data call the group of each row, by its id: in the splits, groups that repeat each other have one name."""
+    given = {row.id: row.group for row in examples}
+    # a test set of its own is `test` in its order, some of its rows renamed; without one, `test` is of the examples
+    return given | {row.id: own.group for row, own in zip(test, fixed_test, strict=False)}
 
 
 def _read_rows(task: Task) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Read, ...]]:

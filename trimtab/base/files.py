@@ -58,6 +58,12 @@ def remove_cut(folder: Path, names: str = "*") -> None:
         _remove(path)
 
 
+def remove_all_cut(folder: Path) -> None:
+    """Take away what writers that were killed have left in a folder and below, of all of which this is the only writer."""
+    for path in list(folder.rglob(".*.[0-9]*.part")):  # as `replacing` names it
+        _remove(path)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -193,8 +199,9 @@ def refuse_links(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` as its only writer; the system frees the lock of a process that died.
+    """Hold `folder`, and all below it, as its only writer; the system frees the lock of a process that died.
 
+    What that process was just writing, and left unfinished, goes.
     Raises BusyError with the pid and host of the holder, OSError where a symbolic link stands in the lock's place.
     """
     from filelock import FileLock, Timeout
@@ -208,7 +215,7 @@ def locked(folder: Path) -> Iterator[None]:
         who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
         raise BusyError(f"{folder} is being written by {who.strip()}; wait for it or stop it") from None
     try:
-        remove_cut(folder, f"{holder.name}.*")
+        remove_all_cut(folder)
         write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:

@@ -14,7 +14,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Message, Preference, Refusal, Split
 from trimtab.base.tables import SplitTable
 from trimtab.base.task import Task
-from trimtab.data.chat import SPEAKERS, SkipRow, read_turns
+from trimtab.data.chat import SkipRow, read_turns
 from trimtab.data.duplicates import compare, compared_text
 from trimtab.data.readers import SUFFIXES, RawRow, read_rows
 from trimtab.data.rows import TEXT_CAP
@@ -25,6 +25,7 @@ CHOSEN, REJECTED = "chosen", "rejected"
 _PROMPTS = ("prompt", "question", "input")
 _ANSWERS, _GOOD = ("answer", "completion", "output", "response"), ("good", "label")
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # how the HH rows write a conversation as one text
+_STRATUM = "preference"  # of judgements, in the ledger
 _WRITERS: Mapping[str, str] = {"Human": "user", "Assistant": "assistant"}
 _AS_PAIR = 'write {"prompt": …, "chosen": …, "rejected": …}, or {"prompt": …, "answer": …, "good": true}'
 
@@ -69,13 +70,18 @@ def read_preferences(task: Task) -> ReadPreferences:
 
 
 def split_preferences(
-    preferences: Sequence[Preference], splits: Mapping[Split, Sequence[Example]], split: SplitTable, ledger: Path
+    preferences: Sequence[Preference],
+    splits: Mapping[Split, Sequence[Example]],
+    split: SplitTable,
+    ledger: Path,
+    groups: Mapping[str, str | None] | None = None,
 ) -> dict[Split, tuple[Preference, ...]]:
     """Put every judgement where its prompt belongs, and keep that in the ledger.
 
     One whose prompt repeats an example's (exactly, normalised or nearly), or shares its group, stands where that stands: with the test
     rows before dev and train, so that nothing is trained on what is asked there. Others stay where the ledger has them, new ones
-    are placed by hash; judgements of one group, or of prompts that repeat each other, stay together.
+    are placed by hash; judgements of one group, or of prompts that repeat each other, stay together. What stood in test once stays there.
+    `groups`: what the data call the group of each row, by its id, where rows of several are one group in `splits`.
     """
     parts: dict[Split, list[Preference]] = {name: [] for name in SPLITS}
     if not preferences:
@@ -87,22 +93,24 @@ def split_preferences(
     sides: dict[object, set[Split]] = defaultdict(set)
     for (row, name), part in zip(rows, likeness, strict=False):
         sides[part].add(name)
-        if row.group is not None:
-            sides[row.group].add(name)
+        for group in {row.group, (groups or {}).get(row.id)} - {None}:
+            sides[group].add(name)
     units = _together(asked, likeness[len(rows) :])
-    new: list[LedgerRow] = []
+    placed: dict[str, LedgerRow] = {}
     for unit, (members, keys) in units.items():
         examples = {name for key in keys for name in sides.get(key, ())}
         before = {known[preferences[at].id].split for at in members if preferences[at].id in known}
-        goal = next((name for name in reversed(SPLITS) if name in (examples or before)), None) or by_hash(
-            "preference", unit, {"dev": split.dev, "test": split.test}, split.seed
+        may_be = (examples or before) | before.intersection({"test"})  # what is asked there is not learnt later
+        goal = next((name for name in reversed(SPLITS) if name in may_be), None) or by_hash(
+            _STRATUM, unit, {"dev": split.dev, "test": split.test}, split.seed
         )
         for at in members:
             parts[goal].append(preferences[at])
-            if preferences[at].id not in known:
-                new.append(LedgerRow(preferences[at].id, unit, "preference", goal))
-    if new:
-        write_ledger(ledger, [*known.values(), *new])
+            former = known.get(preferences[at].id)
+            if former is None or (former.stratum == _STRATUM and former.split != goal):
+                placed[preferences[at].id] = LedgerRow(preferences[at].id, unit, _STRATUM, goal)
+    if placed:
+        write_ledger(ledger, {**known, **placed}.values())
     order = {one.id: at for at, one in enumerate(preferences)}
     return {name: tuple(sorted(part, key=lambda one: order[one.id])) for name, part in parts.items()}
 
@@ -167,7 +175,8 @@ def _turns(row: RawRow, name: str) -> tuple[Message, ...]:
     if isinstance(value, str):
         turns = _written(value)
         if turns:
-            return turns if turns[-1].role == "user" else turns[:-1]
+            asked = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+            return _read_written(row, name, [*asked, {"role": "assistant", "content": "-"}])[0]
         if not value.strip():
             raise SkipRow(f"no text in {name}", "fill it, or leave the row out")
         return (Message(role="user", content=value),)
@@ -183,9 +192,9 @@ def _conversation(row: RawRow, name: str, prompt: tuple[Message, ...]) -> tuple[
     if isinstance(value, str):
         turns = _written(value)
         if turns and not prompt:
-            if turns[-1].role != "assistant" or len(turns) < 2:
+            if turns[-1]["role"] != "assistant" or len(turns) < 2:
                 raise SkipRow(f"{name} does not end with an answer to a turn", "mend it, or leave the row out")
-            messages, answer = turns[:-1], turns[-1].content
+            messages, answer = _read_written(row, name, turns)
         else:
             messages, answer = prompt, value
     elif isinstance(value, list) and value:
@@ -204,13 +213,24 @@ def _conversation(row: RawRow, name: str, prompt: tuple[Message, ...]) -> tuple[
     return messages, answer.strip()
 
 
-def _written(text: str) -> tuple[Message, ...]:
+def _written(text: str) -> list[dict[str, str]]:
     """A conversation that is written as one text, turn by turn; nothing where it is not."""
     pieces = _TURN.split(text)
     if len(pieces) < 3 or pieces[0].strip():
-        return ()
+        return []
     turns = zip(pieces[1::2], pieces[2::2], strict=True)
-    return tuple(Message(role=SPEAKERS[_WRITERS[who]], content=said.strip()) for who, said in turns)
+    return [{"role": _WRITERS[who], "content": said.strip()} for who, said in turns]
+
+
+def _read_written(row: RawRow, name: str, turns: Sequence[dict[str, str]]) -> tuple[tuple[Message, ...], str]:
+    """The turns of such a text, read as any turns; where they are no conversation the row is left out, as the text may hold anything."""
+    for number, turn in enumerate(turns, 1):
+        if not turn["content"]:
+            raise SkipRow(f"turn {number} in {name} is empty", "write it, or leave the row out")
+    try:
+        return read_turns(RawRow(row.file, row.line, {name: list(turns)}), name, speaker=False)
+    except InputError as error:
+        raise SkipRow(f"{error.field}: {error.problem}", error.remedy) from None
 
 
 def _role_key(turns: Sequence[Any]) -> str:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Answer, Example, Failure, Generation, Hit, Passage, Prompt, Split
 from trimtab.base.task import Task
+from trimtab.base.visible import printable
 from trimtab.measurement.contains import stands_in
 from trimtab.measurement.fitting import format_checker
 from trimtab.measurement.metrics import RIGHT_OR_WRONG, has_abstained, score_answer, score_one
@@ -108,18 +111,34 @@ def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, sco
 def judged_by(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str], whose: str) -> list[float]:
     """What a program, or a function that errors call `whose`, makes of each text; of several references the best counts.
 
-    Raises InputError where it gives anything but a number from 0 to 1 for each.
+    Raises InputError where it gives anything but a number from 0 to 1 for each, and where the function raises.
     """
-    rows = [
-        (example.id, example.input, example.references, text) for example, text in zip(examples, texts, strict=True)
-    ]
     if isinstance(scorer, ScorerProgram):
+        rows = [
+            (example.id, example.input, example.references, text) for example, text in zip(examples, texts, strict=True)
+        ]
         by_id = scorer.score(rows)
         return [by_id[example.id] for example in examples]
     return [
-        max(check_score(scorer(question, reference, text), whose) for reference in references)
-        for _, question, references, text in rows
+        max(_asked(scorer, whose, example, reference, text) for reference in example.references)
+        for example, text in zip(examples, texts, strict=True)
     ]
+
+
+def _asked(function: ScorerFunction, whose: str, example: Example, reference: str, text: str) -> float:
+    """What a function makes of one answer; whatever it raises is told as its fault, with the row."""
+    try:
+        value = function(example.input, reference, text)
+    except Exception as error:
+        said = f"{type(error).__name__} ({printable(str(error), 200)}) for the row {example.id!r}"
+        raise InputError(
+            f"{whose} raised {said}",
+            "mend it: it is given input, reference and answer, and returns a number from 0 to 1",
+            file=example.file or None,
+            line=example.line or None,
+        ) from error
+    plain = value.item() if isinstance(value, np.generic) else value
+    return check_score(float(plain) if isinstance(plain, bool) else plain, whose)
 
 
 def score_text(example: Example, text: str, task: Task, metric: str = "") -> float:

@@ -37,7 +37,7 @@ class ScorerProgram:
     """A program that reads lines `{"id", "input", "reference", "answer"}` and writes lines `{"id", "score"}`, in any order.
 
     It runs in `folder`, without a shell, and stays up between calls of `score`, so it must flush every line (Python
-    programs are started unbuffered). `reference` is text, or a list where several count. `seconds` limits each call.
+    programs are started unbuffered); after a fault the next call starts it anew. `reference` is text, or a list where several count. `seconds` limits each call.
     `what` it is called in messages, and `field` the key of the task file that names it.
     The caller asks for consent first: see `studies/consent.py`.
     """
@@ -57,8 +57,15 @@ class ScorerProgram:
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._said: deque[bytes | None] = deque(maxlen=20)
         self._readers: list[threading.Thread] = []
+        self._open = False
 
     def __enter__(self) -> ScorerProgram:
+        self._start()
+        self._open = True
+        return self
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._lines, self._said = queue.Queue(), deque(maxlen=20)  # nothing of a process before
         try:
             process = subprocess.Popen(
                 self.argv,
@@ -81,25 +88,28 @@ class ScorerProgram:
         ]
         for reader in self._readers:
             reader.start()
-        return self
+        return process
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open = False
         self._stop(grace=2.0 if kind is None else 0.0)
 
     def score(self, rows: Sequence[Row]) -> dict[str, float]:
         """Scores by id, one for every row.
 
         Raises InputError that names the program when it exits, writes anything else, answers an id that was not asked or
-        twice, gives a score outside 0..1, or takes longer than its limit; it is stopped then.
+        twice, gives a score outside 0..1, or takes longer than its limit; it is stopped then, and started anew by the next call.
         """
-        process = self._process
-        if process is None or process.stdin is None or process.stdin.closed:
+        if not self._open:
             raise InputError(f"{self._name} is not running", "use it in a with statement")
         wanted = {row[0] for row in rows}
         if len(wanted) < len(rows):
             raise InputError("two answers to score have one id", "give every example an id of its own")
+        process = self._process
+        if process is None or process.stdin is None or process.stdin.closed:
+            process = self._start()
         writer = threading.Thread(target=_write, args=(process.stdin, b"".join(map(_encode, rows))), daemon=True)
         writer.start()  # beside the reading: a program that answers while it reads would fill both pipes
         scores: dict[str, float] = {}

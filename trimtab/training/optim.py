@@ -107,15 +107,13 @@ class Optimizer:
         }
 
     def load_moments(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put saved moments back."""
+        """Put saved moments back, each beside its parameter: the fused form keeps the count of steps there too."""
         for name, master in self.masters.items():
             state = {
                 key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in tensors
             }
             if state:
-                self._adam.state[master] = {
-                    key: value if key == "step" else value.to(master.device) for key, value in state.items()
-                }
+                self._adam.state[master] = {key: value.to(master.device) for key, value in state.items()}
 
     def _publish(self) -> None:
         with torch.no_grad():

@@ -166,7 +166,7 @@ class Preference:
         self._apart_reference = sums(base, self._apart, self.frozen)
         good = sum(row.weight for row in self.rows if row.chosen is not None)
         bad = sum(row.weight for row in self.rows if row.rejected is not None)
-        rarer = min(good, bad) or 1.0
+        rarer = min(good, bad) or max(good, bad)  # one kind alone counts as it is
         self._shares = (rarer / good if good else 1.0, rarer / bad if bad else 1.0)
 
     @property
