@@ -325,6 +325,7 @@ def _tell(
         proofs=proofs,
         openings=openings,
         signed=sign is not None,
+        has_modelfile=(folder / MODELFILE).is_file(),
     )
     (folder / CARD).write_text(card(fill.session, facts, written.notes), encoding="utf-8")
     if sign is not None:
