@@ -33,6 +33,7 @@ class Here:
     key: str
     parts: Parts
     models: tuple[str, ...]
+    silent: dict[str, str]
 
     @property
     def headers(self) -> dict[str, str]:
@@ -88,7 +89,14 @@ def serving_here(task: Path, *arms: str, **options: Any) -> Iterator[Here]:
         raise errors[0]
     try:
         (serving,) = told
-        yield Here(folder=task.parent, url=serving.url, key=serving.token or "", parts=parts[0], models=serving.models)
+        yield Here(
+            folder=task.parent,
+            url=serving.url,
+            key=serving.token or "",
+            parts=parts[0],
+            models=serving.models,
+            silent=serving.silent,
+        )
     finally:
         servers[0].should_exit = True
         thread.join(30)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+import ssl
 import stat
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
+import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from serving_tasks import serving_here
 from study_tasks import write_task
 from typer.testing import CliRunner
 
@@ -80,7 +90,68 @@ def test_the_command_line_says_what_is_wrong_in_one_line(
     assert len(result.stderr.splitlines()) == 1
 
 
+def certified(folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine that signs itself, and its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")])
+    now, here = datetime.now(UTC), x509.IPAddress(ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([here]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    folder.mkdir()
+    (folder / "cert.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (folder / "locked.pem").write_bytes(locked)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_it_serves_over_tls(tmp_path: Path, tiny_model_folder: Path) -> None:
+    certificate, key = certified(tmp_path / "tls")
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    with serving_here(task, "prompt", certificate=(certificate, key)) as here:
+        assert here.url.startswith("https://")
+        with here.client(verify=ssl.create_default_context(cafile=certificate)) as client:
+            body = {"model": "prompt", "messages": [{"role": "user", "content": "Bonn?"}], "max_tokens": 1}
+            assert client.post("/v1/chat/completions", json=body).status_code == 200
+            assert "; Secure" in client.get("/", params={"token": here.key}).headers["Set-Cookie"]
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"), here.client() as stranger:
+            stranger.get("/health/live")
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "told"),
+    [
+        ("none.pem", "tls/key.pem", "none.pem: --certificate cannot be read (No such file or directory); give a PEM"),
+        ("tls/cert.pem", "none.pem", "none.pem: --private-key cannot be read (No such file or directory); give a PEM"),
+        ("tls/key.pem", "tls/key.pem", "tls/key.pem: --certificate holds no certificate in PEM"),
+        ("rows.jsonl", "tls/key.pem", "rows.jsonl: --certificate holds no certificate in PEM"),
+        ("tls/cert.pem", "rows.jsonl", "rows.jsonl: --private-key holds no private key in PEM that opens without"),
+        ("tls/cert.pem", "tls/locked.pem", "tls/locked.pem: --private-key holds no private key in PEM that opens"),
+        ("tls/cert.pem", "other/key.pem", "other/key.pem: --private-key is not that of tls/cert.pem"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_told_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: str, key: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_task(tmp_path, "nowhere", ["prompt"])  # whose model would be looked for next
+    certified(tmp_path / "tls")
+    certified(tmp_path / "other")
+    result = CliRunner().invoke(app, ["serve", "prompt", "--certificate", certificate, "--private-key", key])
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_new_key_is_shown_once(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["serve", "--new-key", "team", "--keys", str(tmp_path / "keys.json")])
     assert result.exit_code == 0
     assert read_keys(tmp_path / "keys.json").named(result.stdout.strip())
+    result = CliRunner().invoke(app, ["serve", "--new-key", "b", "--keys", str(tmp_path / "keys.json"), "--json"])
+    told = json.loads(result.stdout)
+    assert told["name"] == "b"
+    known = read_keys(tmp_path / "keys.json").named(told["key"])
+    assert known is not None
+    assert known.name == "b"

@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from serving_tasks import Here, serving_here
+from study_tasks import CLASSIFY, LABELLED, write_task
 
-from trimtab import ask, export
+from trimtab import ask, export, study
 from trimtab.base.errors import InputError
 from trimtab.cli.main import run
 
@@ -60,6 +62,29 @@ def test_an_arm_that_decides(arm: str, deciding: Here, tmp_path: Path) -> None:
     with deciding.client() as client:
         usual = client.post("/v1/chat/completions", json=body).json()
     assert told["choices"] == usual["choices"]
+
+
+@pytest.mark.parametrize("a_month", [100_000, 0])
+def test_a_question_costs_what_the_study_says_whatever_the_task_file_says_now(
+    a_month: int, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    volume = f"[cost]\nquestions_per_month = {a_month}"
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"], task=CLASSIFY, data=LABELLED, more=volume)
+    (measured,) = study(task, listeners=[]).arms
+    assert measured.cost is not None
+    bundle = moved(task, "prompt", tmp_path)
+    task.write_text(task.read_text().replace(volume, "[cost]\nquestions_per_month = 7"))
+
+    def told(**options: Any) -> Any:
+        with serving_here(task, **options) as here, here.client() as client:
+            reply = client.get("/v1/models")
+            assert reply.status_code == 200
+            return reply.json()["data"][0]["trimtab"]["measured"].get("cost")
+
+    for cost in (told(), told(bundle=bundle)):
+        assert (cost is None) is (a_month == 0)
+        if cost:
+            assert cost["per_question"] == pytest.approx(measured.cost.total / (a_month * 12))
 
 
 def test_what_does_not_fit_is_refused(written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import openai
 import pytest
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_openai import OpenAI as PlainOpenAI
 from llama_index.llms.openai_like import OpenAILike
 from serving_tasks import Here
@@ -120,6 +120,13 @@ def test_embeddings_packed_and_plain(client: openai.OpenAI, writing: Here) -> No
     assert packed.data[1].embedding == pytest.approx(plain.data[0].embedding, abs=1e-5)
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="another", input="a")
+    for ids in ([3, 4], [[3, 4], [5]]):  # as LangChain sends them by itself
+        with pytest.raises(openai.BadRequestError, match=r"send text .*check_embedding_ctx_length=False") as told:
+            client.embeddings.create(model=name, input=ids)
+        assert told.value.body["param"] == "input"
+    where: dict[str, Any] = {"base_url": f"{writing.url}/v1", "api_key": writing.key}
+    theirs = OpenAIEmbeddings(model=name, check_embedding_ctx_length=False, **where).embed_query("a tower")
+    assert theirs == pytest.approx(plain.data[0].embedding, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +134,7 @@ def test_embeddings_packed_and_plain(client: openai.OpenAI, writing: Here) -> No
     [
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         {"logit_bias": {"5": 100}},
+        {"web_search_options": {}},  # a search with the usual options
     ],
     ids=lambda one: list(one)[-1],
 )
@@ -137,6 +145,12 @@ def test_what_would_change_the_answer_and_is_not_built_is_refused_by_name(
         ask(client, **refused)
     neutral = {"tool_choice": "none", "response_format": {"type": "text"}, "presence_penalty": 0, "user": "u"}
     assert ask(client, max_tokens=1, **neutral).choices
+
+
+@pytest.mark.parametrize("refused", [{"conversation": "c1"}, {"prompt": {"id": "p1"}}, {"top_logprobs": 2}])
+def test_a_response_is_not_gone_on_from_what_is_kept_elsewhere(client: openai.OpenAI, refused: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"{list(refused)[-1]} is not supported here"):
+        client.responses.create(model="prompt", input=QUESTION, **refused)
 
 
 def test_errors_are_those_that_the_client_knows(client: openai.OpenAI, writing: Here) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import openai
 import pytest
-from serving_tasks import Here
+from hostile_server import answering, chat, reply
+from serving_tasks import Here, serving_here
+from study_tasks import write_task
 
 from trimtab.arms.live import WritingArm
 
@@ -126,3 +129,45 @@ def test_arms_that_choose_have_a_form_already(deciding: Here) -> None:
     client = openai.OpenAI(base_url=f"{deciding.url}/v1", api_key=deciding.key, max_retries=0)
     with pytest.raises(openai.BadRequestError, match="form already"):
         ask(client, response_format={"type": "json_object"})
+
+
+@pytest.mark.parametrize("arm", ["prompt", "linear"])
+def test_what_an_arm_that_chooses_cannot_heed_is_refused_by_name(deciding: Here, arm: str) -> None:
+    client = openai.OpenAI(base_url=f"{deciding.url}/v1", api_key=deciding.key, max_retries=0)
+
+    def said(**more: Any) -> list[str]:
+        turn = [{"role": "user", "content": "bridge of Bonn?"}]
+        asked = client.chat.completions.create(model=arm, messages=turn, **more)
+        return [choice.message.content for choice in asked.choices]
+
+    usual = said()
+    refusals: tuple[dict[str, Any], ...] = (
+        {"temperature": 1.5},
+        {"temperature": 0.5, "n": 2},
+        {"stop": ["o"]},
+        {"frequency_penalty": 1.0},
+        {"presence_penalty": -1.0},
+        {"extra_body": {"repetition_penalty": 2.0}},
+    )
+    for refused in refusals:
+        name = list(refused.get("extra_body", refused))[-1]
+        for stream in (False, True) if name != "n" else (False,):
+            with pytest.raises(openai.BadRequestError, match=f"{name} would change nothing.*leave {name} out"):
+                said(**refused, stream=stream)
+    usual_words: tuple[dict[str, Any], ...] = ({"temperature": 0.7}, {"temperature": 0, "seed": 5}, {"max_tokens": 1})
+    for harmless in usual_words:
+        assert said(**harmless) == usual  # what clients send by themselves, and a label is never cut
+    assert said(n=2) == usual * 2
+
+
+def test_the_answers_of_an_endpoint_have_the_room_that_was_measured(tmp_path: Path, tiny_model_folder: Path) -> None:
+    with answering(lambda connection, _: connection.sendall(reply(chat("Bonn")))) as url:
+        table = f'[api.far]\nurl = "{url}"\nmodel = "x"\n'
+        task = write_task(tmp_path, tiny_model_folder, ["api-far"], more=table)  # 6 tokens
+        with serving_here(task, "api-far", allow=[url]) as here:
+            client = openai.OpenAI(base_url=f"{here.url}/v1", api_key=here.key, max_retries=0)
+            turn: Any = [{"role": "user", "content": "bridge of Bonn?"}]
+            with pytest.raises(openai.BadRequestError, match="max_tokens would change nothing"):
+                client.chat.completions.create(model="api-far", messages=turn, max_tokens=5)
+            told = client.chat.completions.create(model="api-far", messages=turn, max_tokens=6)
+            assert told.choices[0].message.content == "Bonn"

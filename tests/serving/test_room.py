@@ -18,11 +18,13 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from hostile_server import answering
+from hostile_server import answering, chat, reply
 from serving_tasks import Here, serving_here, wait_until, writing_task
 from study_tasks import CITIES
 
+from trimtab import study
 from trimtab.arms.live import ChoosingArm, WritingArm
+from trimtab.base.errors import InputError
 from trimtab.data import prompts
 from trimtab.serving import serve as verb
 
@@ -245,6 +247,34 @@ def test_an_endpoint_that_hangs_stalls_no_other_arm(
                 freed.set()
         finally:
             freed.set()
+
+
+def test_an_endpoint_that_is_down_at_the_start_is_told_and_can_be_left_to_come_back(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> None:
+    is_down = False
+
+    def answer(connection: Any, _: bytes) -> None:
+        connection.sendall(reply(b"{}", status="503 Down") if is_down else reply(chat("Bonn")))
+
+    with answering(answer) as url:
+        table = f'[api.far]\nurl = "{url}"\nmodel = "x"\n'
+        task = writing_task(tmp_path, tiny_model_folder, tiny_embedding_folder, table, ("prompt", "api-far"))
+        study(task, allow=[url], listeners=[])
+        is_down = True
+        with (
+            pytest.raises(InputError, match=r"no answer to stored questions from api-far \(.*503.*; .*--unequal"),
+            serving_here(task, "all", allow=[url]),
+        ):
+            raise AssertionError
+        with serving_here(task, "all", allow=[url], unequal=True) as here, here.client() as client:
+            assert list(here.silent) == ["api-far"]
+            equal = {one.arm: one.equal for one in here.parts.desk.models.values()}
+            assert equal == {"prompt": 1.0, "api-far": None}
+            assert client.post("/v1/chat/completions", json=body()).status_code == 200
+            assert client.post("/v1/chat/completions", json=body(arm="api-far")).status_code == 502
+            is_down = False
+            assert client.post("/v1/chat/completions", json=body(arm="api-far")).status_code == 200
 
 
 def test_what_is_kept_of_questions_stays_bounded(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from openai_server import KEY, serving
 from study_tasks import rows_of, write_task
+from typer.testing import CliRunner
 
 from trimtab import ask, check, study, train
 from trimtab.base.errors import ConsentError, InputError, MissingError
 from trimtab.base.task import Task, load_task
+from trimtab.cli.main import app
 from trimtab.measurement.scorer import ScorerProgram
 from trimtab.studies.consent import config_file, require_consent
 from trimtab.studies.eval import eval as score_arm
@@ -162,6 +164,21 @@ def test_files_elsewhere_are_read_once_they_are_allowed(tmp_path: Path, kind: st
     require(task, str(tmp_path))
     configured(f'allow = ["{place}"]')
     require(task)
+
+
+def test_an_export_is_allowed_on_the_command_line_as_every_verb_is(tmp_path: Path, tiny_model_folder: Path) -> None:
+    home, other = tmp_path / "task", tmp_path / "other"
+    home.mkdir()
+    other.mkdir()
+    (other / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of()))
+    file = write_task(home, tiny_model_folder, ["prompt"])
+    file.write_text(file.read_text().replace('"rows.jsonl"', f'"{other / "rows.jsonl"}"'))
+    given = ["export", "prompt", "--format", "bundle", "--out", str(tmp_path / "out"), "--task", str(file)]
+    refused = CliRunner().invoke(app, given)
+    assert (refused.exit_code, (tmp_path / "out").exists()) == (2, False)
+    assert f"add: --allow {other / 'rows.jsonl'}" in refused.stderr
+    assert CliRunner().invoke(app, [*given, "--allow", str(other)]).exit_code == 0
+    assert (tmp_path / "out" / "bundle.json").is_file()
 
 
 def test_what_lies_in_the_folder_needs_no_consent_wherever_the_command_is_given(tmp_path: Path, monkeypatch) -> None:

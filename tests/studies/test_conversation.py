@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hostile_server import answering, chat, reply
 from study_tasks import write_task
 
 from trimtab.base.errors import InputError
@@ -70,3 +74,27 @@ def test_each_line_of_a_pipe_is_a_question_of_its_own(task: Path) -> None:
         ask(question, task=own, arm="prompt", listeners=[]).answer
         for question in ("Where is the lamp?", "What costs a door?")
     ]
+
+
+def test_an_endpoint_that_fails_once_does_not_end_a_conversation(tmp_path: Path, tiny_model_folder: Path) -> None:
+    asked: list[list[str]] = []
+
+    def answer(connection: Any, body: bytes) -> None:
+        asked.append([turn["content"] for turn in json.loads(body)["messages"] if turn["role"] != "system"])
+        fails = asked[-1][-1] == "Two?"
+        connection.sendall(reply(b"{}", status="400 No") if fails else reply(chat("fine")))
+
+    with answering(answer) as url:
+        table = f'[api.far]\nurl = "{url}"\nmodel = "x"\n'
+        file = write_task(tmp_path, tiny_model_folder, ["api-far"], more=table)
+        command = [sys.executable, "-m", "trimtab", "ask", "--task", str(file), "--arm", "api-far", "--allow", url]
+        keyboard, terminal = pty.openpty()
+        try:
+            os.write(keyboard, b"One?\nTwo?\nThree?\n/end\n")
+            done = subprocess.run(command, stdin=terminal, capture_output=True, text=True, check=False, timeout=120)
+        finally:
+            os.close(keyboard)
+            os.close(terminal)
+    assert done.returncode == 0
+    assert "400" in done.stderr
+    assert asked == [["One?"], ["One?", "fine", "Two?"], ["One?", "fine", "Three?"]]

@@ -65,6 +65,18 @@ def test_gguf_claims_equal_answers_only_where_the_numbers_are_equal(
     text = (tmp_path / "out" / "Modelfile").read_text()
     assert text.startswith("FROM ./model.gguf\n")
     assert 'SYSTEM """Which city?"""' in text
+    assert "ollama create" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_card_names_a_modelfile_only_where_there_is_one(tiny_model_folder: Path, tmp_path: Path) -> None:
+    file = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    file.write_text(file.read_text().replace('"Which city?"', '\'Which """city"""?\''))
+    export(file, "prompt", format="gguf", out=tmp_path / "out", listeners=[])
+    assert not (tmp_path / "out" / "Modelfile").exists()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "No Modelfile: " in card
+    assert "ollama create" not in card
+    assert "llama-server -m model.gguf" in card
 
 
 def test_the_winner_is_exported_unless_an_arm_is_named(tiny_model_folder: Path, tmp_path: Path) -> None:

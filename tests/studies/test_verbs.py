@@ -12,7 +12,16 @@ import pytest
 from rich.console import Console
 
 from trimtab.arms.made import Trained
-from trimtab.arms.saved import RunRecord, find_saved, latest_winner, measured_precision, write_arm, write_run
+from trimtab.arms.saved import (
+    Pick,
+    RunRecord,
+    find_saved,
+    latest_winner,
+    measured_precision,
+    read_run,
+    write_arm,
+    write_run,
+)
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import named
@@ -284,17 +293,40 @@ def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a
     assert studied is not None
     assert (studied.chosen, studied.trained.seconds) == ({"shots": 8}, 12.5)
     assert studied.folder.parts[-2:] == ("lora+few-shot", "run-0")
-    assert latest_winner(task) == "lora+few-shot"
+    assert latest_winner(task) == Pick("lora+few-shot", studied.id)
+    assert find_saved(task, blend, studied.id) == studied
     assert find_saved(task, parse_arm("lora", task)) is None
     for run, words in (
         ("20260104T000000Z-dddddd", "--resume 20260104T000000Z-dddddd"),
         ("20260102T000000Z-cccccc", "not of lora[+]few-shot"),
-        ("..", "no such run"),
-        ("gone", "no such run"),
+        ("..", "no such run or study"),
+        ("gone", "no such run or study"),
+        ("20260103T000000Z-bbbbbb", "a study that has not finished arm lora[+]few-shot"),
     ):
         arm = parse_arm("wide", task) if "dddddd" in run else blend
         with pytest.raises(MissingError, match=words):
             find_saved(task, arm, run)
+
+
+@pytest.mark.parametrize(
+    ("trained", "taken"), [("20251231T000000Z-ffffff", "20260101T000000Z-aaaaaa"), ("20260102T000000Z-ffffff", None)]
+)
+def test_weights_are_those_that_were_made_or_measured_last(kept: Path, trained: str, taken: str | None) -> None:
+    """A study trains anew: what it says of an arm it says of its own weights, not of an older run's, whose nobody measured."""
+    task = load_task(kept)
+    blend = parse_arm("lora+few-shot", task)
+    run = read_run(kept / ".trimtab" / "runs" / "20260102T000000Z-cccccc")
+    assert run is not None
+    write_run(kept / ".trimtab" / "runs" / trained, replace(run, arm=blend))
+    found = find_saved(task, blend)
+    assert found is not None
+    assert found.id == (taken or trained)
+    assert (found.result is not None) is (taken is not None)
+    winner = latest_winner(task)  # its weights are the study's, whatever was trained since
+    assert winner is not None
+    picked = find_saved(task, blend, winner.study)
+    assert picked is not None
+    assert (picked.id, picked.result is not None) == ("20260101T000000Z-aaaaaa", True)
 
 
 def test_the_precision_is_that_of_the_measurement_unless_the_task_says_one(kept: Path) -> None:
@@ -315,7 +347,7 @@ def test_what_was_made_on_another_base_model_is_not_used_and_that_is_told(kept: 
     from trimtab.studies.eval import eval as score
 
     file = kept / "trimtab.toml"
-    assert latest_winner(load_task(kept)) == "lora+few-shot"
+    assert latest_winner(load_task(kept)) == Pick("lora+few-shot", "20260101T000000Z-aaaaaa")
     file.write_text(file.read_text().replace(*change))
     with pytest.raises(InputError, match=r"chose lora\+few-shot on nowhere, and the task file now names .*--arm"):
         ask("Why?", task=kept)

@@ -18,7 +18,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import refuse_links
 from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.records import Arm, Document, Example, Hit, Kind, Message, Passage
-from trimtab.base.results import ArmResult
+from trimtab.base.results import ArmResult, Volume
 from trimtab.base.tables import BaseTable, DataTable, TaskTable
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.data.audit import audit_rows
@@ -41,7 +41,8 @@ QUESTION, PASSAGE = "{question}", "{passage}"
 class Bundle:
     """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with places for the question and the passages.
 
-    `id` is that of the run or the study which made the arm, `result` what a study measured of it, `precision` what it was measured in.
+    `id` is that of the run or the study which made the arm, `result` what a study measured of it, `volume` for how many questions its cost is,
+    `precision` what it was measured in.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Bundle:
     embedding_digest: str | None
     reranker: str | None
     prompt: tuple[Message, ...]
+    volume: Volume | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,7 @@ def write_bundle(
         id=saved.id if saved else "unmeasured",
         arm=arm,
         result=saved.result if saved else None,
+        volume=saved.volume if saved else None,
         precision=session.precision,
         chosen=context.chosen(),
         task=task.task.name,
@@ -169,7 +172,14 @@ def open_bundle(
     if bundle.embedding_digest and bundle.embedding_digest != session.embedder.digest:
         problem = f"its index was made with other weights of {bundle.embedding}"
         raise InputError(problem, "bring those, or export it again", file=folder / BUNDLE_FILE)
-    saved = SavedArm(id=bundle.id, folder=folder / RUN, chosen=bundle.chosen, trained=NOTHING, result=bundle.result)
+    saved = SavedArm(
+        id=bundle.id,
+        folder=folder / RUN,
+        chosen=bundle.chosen,
+        trained=NOTHING,
+        result=bundle.result,
+        volume=bundle.volume,
+    )
     return BundledArm(arm=bundle.arm, session=session, saved=saved, stored=stored)
 
 

@@ -22,6 +22,7 @@ from trimtab.base.records import Arm, Example, Generation, Hit, Message, Prompt
 from trimtab.measurement.metrics import has_abstained
 from trimtab.measurement.support import supporting
 
+USUAL_HEAT = 1.0  # the highest temperature that clients send without being told to
 TOGETHER = 16  # questions that are answered in one pass where answers are chosen, not written
 SHOWN = 8  # questions whose prompts show what all prompts of an arm begin with
 
@@ -31,6 +32,7 @@ class Question:
     """A conversation up to the question, and how it is answered; `max_new` None is as long as answers were measured.
 
     A system turn takes the place of the task's instruction. `top_logprobs`: of how many likeliest tokens beside each said one.
+    `draws`: how many answers are asked for to the same question, of which this is one.
     """
 
     id: str
@@ -41,6 +43,7 @@ class Question:
     logprobs: bool = False
     top_logprobs: int = 0
     constraint: Constraint | None = None
+    draws: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +269,11 @@ class ChoosingArm:
             problem = "there are no log-probabilities of tokens where an answer is chosen whole"
             remedy = "leave logprobs out; the reply has the probabilities of the answers"
             raise InputError(problem, remedy, field="logprobs")
+        # A label has its length; what an endpoint writes has the room that it was measured with, and no less.
+        room = None if self._session.task.task.kind == "classify" else self._session.output_tokens
+        for name in unheeded(question, room):
+            problem = f"{name} would change nothing, as this arm's answer is chosen whole and the same each time"
+            raise InputError(problem, f"leave {name} out", field=name)
 
     def ask(self, question: Question) -> None:
         """Look its passages up and let it wait for the next pass."""
@@ -296,6 +304,24 @@ class ChoosingArm:
     def cancel(self, question_id: str) -> None:
         """Leave it out of the next pass."""
         self._asked.pop(question_id, None)
+
+
+def unheeded(question: Question, room: int | None) -> Iterator[str]:
+    """What of a question an arm that chooses its answers whole cannot heed, by OpenAI's names; `room`: tokens that an answer may take.
+
+    One answer at a usual temperature passes: clients send it by themselves, and the likeliest answer is what it gives most.
+    """
+    how = question.sampling
+    asked = {
+        "n": question.draws > 1 and how.temperature > 0,
+        "temperature": how.temperature > USUAL_HEAT,
+        "stop": bool(question.stops),
+        "max_tokens": room is not None and question.max_new is not None and question.max_new < room,
+        "frequency_penalty": how.frequency_penalty != 0,
+        "presence_penalty": how.presence_penalty != 0,
+        "repetition_penalty": how.repetition_penalty != 1,
+    }
+    return (name for name, wanted in asked.items() if wanted)
 
 
 def prompted(able: Ready, question: Question) -> Prompt:

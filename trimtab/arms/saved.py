@@ -15,11 +15,12 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, read_object
 from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm, Message
-from trimtab.base.results import ArmRecord, ArmResult, StudyResult
+from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Volume
 from trimtab.base.task import Task
 
 ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"  # a study has a manifest.json, too
 ANSWERS, EIGHT_BIT, EVALS = "answers.parquet", "eight_bit.json", "evals"
+RUNS, STUDIES = "runs", "studies"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class RunRecord:
 class SavedArm:
     """An arm as it was measured or trained: `chosen` are its numbers of shots and passages, `folder` has its `adapter/`.
 
-    `result`: what a study measured of it; None where it was trained alone.
+    `result`: what a study measured of it, and `volume` for how many questions its cost is; None where it was trained alone.
     """
 
     id: str
@@ -52,6 +53,15 @@ class SavedArm:
     chosen: Mapping[str, float | int | str]
     trained: Trained
     result: ArmResult | None = None
+    volume: Volume | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """An arm to take by its name; `study` is the ID of the study that picked it, whose weights are taken then."""
+
+    arm: str
+    study: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,64 +106,68 @@ def read_result(folder: Path) -> StudyResult | None:
         raise InputError(f"is damaged or of another version ({error})", remedy, file=file) from None
 
 
-def latest_winner(task: Task) -> str | None:
+def latest_winner(task: Task) -> Pick | None:
     """The arm that the newest finished study showed to be the choice; None where there is none.
 
     Raises InputError where that study was of another base model than the task file names.
     """
-    for folder in newest(task.folder / FOLDER / "studies"):
+    newest_one = _newest_study(task)
+    winner = newest_one[1].verdict.arm if newest_one else None
+    if newest_one is None or winner is None:
+        return None
+    folder = newest_one[0]
+    record = read_arm(folder / "arms" / winner)
+    other = _other_base(record, task) if record and method_of(record.arm).uses_base else None
+    if other is not None:
+        raise InputError(
+            f"the study {folder.name} chose {winner} on {other}, and the task file now names {task.base.model}",
+            f"run {task.command('study')} again, name an arm with --arm, or put base.model back",
+            file=task.file,
+        )
+    return Pick(winner, folder.name)
+
+
+def usual_arm(task: Task) -> Pick:
+    """The arm that answers where none is named: the winner of the newest study, else `rag`, and without documents `prompt`."""
+    return latest_winner(task) or Pick("rag" if task.data.documents else "prompt")
+
+
+def measured_arms(task: Task) -> list[Pick]:
+    """The arms that the newest finished study measured, in its order; none where there is no such study."""
+    newest_one = _newest_study(task)
+    if newest_one is None:
+        return []
+    folder, result = newest_one
+    return [Pick(one.arm, folder.name) for one in result.arms if one.status == "done"]
+
+
+def _newest_study(task: Task) -> tuple[Path, StudyResult] | None:
+    """The newest study that finished with an arm measured, and what it found."""
+    for folder in newest(task.folder / FOLDER / STUDIES):
         result = read_result(folder)
-        if result is None or not result.ran:
-            continue
-        winner = result.verdict.arm
-        record = read_arm(folder / "arms" / winner) if winner else None
-        other = _other_base(record, task) if record and method_of(record.arm).uses_base else None
-        if other is not None:
-            raise InputError(
-                f"the study {folder.name} chose {winner} on {other}, and the task file now names {task.base.model}",
-                f"run {task.command('study')} again, name an arm with --arm, or put base.model back",
-                file=task.file,
-            )
-        return winner
+        if result is not None and result.ran:
+            return folder, result
     return None
 
 
-def measured_arms(task: Task) -> list[str]:
-    """The arms that the newest finished study measured, in its order; none where there is no such study."""
-    for folder in newest(task.folder / FOLDER / "studies"):
-        result = read_result(folder)
-        if result is not None and result.ran:
-            return [one.arm for one in result.arms if one.status == "done"]
-    return []
+def find_saved(task: Task, arm: Arm, source: str | None = None) -> SavedArm | None:
+    """The arm as `source` saved it, the ID of a run or a study; else as it was made or measured last. One rule for all verbs.
 
-
-def find_saved(task: Task, arm: Arm, run: str | None = None) -> SavedArm | None:
-    """The arm as saved by the training run `run`, else by the newest one of this arm, else by the newest study.
-
-    Raises MissingError for a `run` that is not there, is unfinished or is of another arm, and where trained weights stand on
-    another base model alone.
+    Last is the newest of the finished runs of this arm and the studies that finished it, by the times in their names: a study that
+    came after a run trained anew, and its figures are those of its own weights. For an arm that a study picked (Pick)
+    `source` is that study. Raises MissingError for a `source` that is not there or has no such arm, and where trained weights stand on another base
+    model alone.
     """
     home = task.folder / FOLDER
-    if run is not None:
-        return _of_run(folder_named(home / "runs", run, "run", task.command("runs")), arm, task)
+    if source is not None:
+        return _of_source(home, source, arm, task)
     elsewhere: str | None = None
-    for folder in newest(home / "runs"):
-        record = read_run(folder)
-        if record is not None and record.result is not None and _is(record.arm, arm):
-            other = _other_base(record, task)
-            if other is None:
-                return SavedArm(id=folder.name, folder=folder, chosen=record.chosen, trained=record.result)
-            elsewhere = elsewhere or other
-    for folder in newest(home / "studies"):
-        kept = read_arm(folder / "arms" / arm.name)
-        if kept is not None and _is(kept.arm, arm):
-            other = _other_base(kept, task)
-            if other is None:
-                trained = replace(NOTHING, seconds=kept.result.train_seconds)
-                place = folder / "arms" / arm.name / "run-0"
-                chosen = kept.result.chosen
-                return SavedArm(id=folder.name, folder=place, chosen=chosen, trained=trained, result=kept.result)
-            elsewhere = elsewhere or other
+    folders = sorted((*newest(home / RUNS), *newest(home / STUDIES)), key=lambda folder: folder.name, reverse=True)
+    for record, saved in filter(None, (_kept(folder, arm) for folder in folders)):
+        other = _other_base(record, task)
+        if other is None:
+            return saved
+        elsewhere = elsewhere or other
     if elsewhere is not None and is_trained(arm):
         raise MissingError(_other_weights(arm, elsewhere, task))
     return None
@@ -162,7 +176,7 @@ def find_saved(task: Task, arm: Arm, run: str | None = None) -> SavedArm | None:
 def scoring_run(task: Task, run: str) -> tuple[Path, RunRecord]:
     """The folder and the record of a finished run whose arm scores answers; raises MissingError for any other."""
     listing = task.command("runs")
-    folder = folder_named(task.folder / FOLDER / "runs", run, "run", listing)
+    folder = folder_named(task.folder / FOLDER / RUNS, run, "run", listing)
     record = read_run(folder)
     if record is None or record.result is None:
         raise MissingError(f"{folder}: not a finished run; {listing} lists them")
@@ -207,20 +221,55 @@ def newest(folder: Path) -> list[Path]:
     return sorted((item for item in folder.glob("*") if item.is_dir()), reverse=True)
 
 
-def _of_run(folder: Path, arm: Arm, task: Task) -> SavedArm:
-    record = read_run(folder)
-    if record is None:
-        raise MissingError(f"{folder}: no such run; {task.command('runs')} lists them")
-    if not _is(record.arm, arm):
-        listing = task.command("runs")
-        raise MissingError(f"{folder}: a run of arm {record.arm.name}, not of {arm.name}; {listing} lists them")
-    if record.result is None:
-        again = task.command(f"train {arm.name} --resume {folder.name}")
-        raise MissingError(f"{folder}: not finished; go on with: {again}")
+def _kept(folder: Path, arm: Arm) -> tuple[RunRecord | ArmRecord, SavedArm] | None:
+    """What the folder of a run or a study has of this arm, finished; None where it has nothing."""
+    if folder.parent.name == RUNS:
+        run = read_run(folder)
+        if run is None or run.result is None or not _is(run.arm, arm):
+            return None
+        return run, SavedArm(id=folder.name, folder=folder, chosen=run.chosen, trained=run.result)
+    measured = read_arm(folder / "arms" / arm.name)
+    if measured is None or not _is(measured.arm, arm):
+        return None
+    result, study = measured.result, read_result(folder)
+    return measured, SavedArm(
+        id=folder.name,
+        folder=folder / "arms" / arm.name / "run-0",
+        chosen=result.chosen,
+        trained=replace(NOTHING, seconds=result.train_seconds),
+        result=result,
+        volume=study.volume if study else None,
+    )
+
+
+def _of_source(home: Path, source: str, arm: Arm, task: Task) -> SavedArm:
+    """The arm out of the run or the study of this ID."""
+    kind = STUDIES if source in {folder.name for folder in newest(home / STUDIES)} else RUNS
+    folder = folder_named(home / kind, source, "run or study", task.command("runs"))
+    kept = _kept(folder, arm)
+    if kept is None:
+        raise MissingError(f"{folder}: {_why_not(folder, arm, task)}")
+    record, saved = kept
     other = _other_base(record, task)
     if other is not None:
         raise MissingError(f"{folder}: {_other_weights(arm, other, task)}")
-    return SavedArm(id=folder.name, folder=folder, chosen=record.chosen, trained=record.result)
+    return saved
+
+
+def _why_not(folder: Path, arm: Arm, task: Task) -> str:
+    """Why a run or a study that was named has no such arm, and what to do."""
+    listing = f"{task.command('runs')} lists them"
+    if folder.parent.name == STUDIES:
+        if read_arm(folder / "arms" / arm.name) is None:
+            return f"a study that has not finished arm {arm.name}; {listing}"
+        again = task.command("study")
+        return f"arm {arm.name} has other settings since this study; put them back, or measure it again with: {again}"
+    run = read_run(folder)
+    if run is None:
+        return f"no such run; {listing}"
+    if not _is(run.arm, arm):
+        return f"a run of arm {run.arm.name}, not of {arm.name}; {listing}"
+    return f"not finished; go on with: {task.command(f'train {arm.name} --resume {folder.name}')}"
 
 
 def _is(saved: Arm, arm: Arm) -> bool:
@@ -230,11 +279,12 @@ def _is(saved: Arm, arm: Arm) -> bool:
 
 def _other_weights(arm: Arm, other: str, task: Task) -> str:
     now = task.base.embedding if arm.weights == "linear" else task.base.model
-    again = task.command(f"train {arm.name}")
-    return (
-        f"the weights of arm {arm.name} were trained on {other}, and the task file now names {now}; "
-        f"train it again with: {again}, or put the former model back"
-    )
+    back = "or put the former model back"
+    if not is_trained(arm):
+        measured = f"arm {arm.name} was measured on {other}, and the task file now names {now}"
+        return f"{measured}; measure it again with: {task.command('study')}, {back}"
+    trained = f"the weights of arm {arm.name} were trained on {other}, and the task file now names {now}"
+    return f"{trained}; train it again with: {task.command(f'train {arm.name}')}, {back}"
 
 
 def _other_base(record: RunRecord | ArmRecord, task: Task) -> str | None:
@@ -260,7 +310,8 @@ def require_eight_bit(saved: SavedArm | None, arm: Arm, task: Task) -> tuple[Pat
     """What an arm came to in 8 bits on the test questions, and the folder of its answers; raises InputError where nobody asked."""
     folder = eight_bit_folder(task.folder / FOLDER, saved_name(saved, arm), "test")
     if not (folder / EIGHT_BIT).is_file():
-        measure = task.command(f"eval {arm.name} --split test --eight-bit")
+        weights = f" --run {saved.id}" if saved else ""
+        measure = task.command(f"eval {arm.name}{weights} --split test --eight-bit")
         raise InputError(
             f"what 8 bits cost arm {arm.name} is not measured", f"first run {measure}", field="--eight-bit"
         )

@@ -356,6 +356,11 @@ class Volume:
     horizon_months: float
     assumed: bool
 
+    @property
+    def questions(self) -> float:
+        """All of them, over the whole horizon."""
+        return self.questions_per_month * self.horizon_months
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyResult(Shown):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.base.errors import InputError
+from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.progress import stop_asked
 from trimtab.base.visible import visible
 from trimtab.cli.options import (
@@ -110,7 +110,7 @@ def _talk(talk: Conversation, output: Output) -> None:
             except KeyboardInterrupt:
                 stop_asked.clear()  # it was this answer that was to stop
                 typer.echo(" …")
-            except InputError as error:
+            except (InputError, RemoteError) as error:  # the next question may be answered, and what was said stays
                 typer.echo(f"trimtab: {visible(str(error))}", err=True)
             else:
                 typer.echo()

@@ -32,7 +32,8 @@ def command(
     task: TaskOption = DEFAULT_TASK,
     split: Annotated[Held, typer.Option("--split", help="Scores on test are counted in the manifest.")] = Held.dev,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="ID", help="A run of `trimtab train`; the newest unless given.")
+        str | None,
+        typer.Option("--run", metavar="ID", help="Weights of this training run or study; the newest unless given."),
     ] = None,
     eight_bit: EightBitOption = False,
     allow: AllowOption = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
 
@@ -42,7 +42,8 @@ def command(
         ),
     ] = None,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="ID", help="A run of `trimtab train`; the newest unless given.")
+        str | None,
+        typer.Option("--run", metavar="ID", help="Weights of this training run or study; the newest unless given."),
     ] = None,
     sign: Annotated[
         Path | None,
@@ -50,6 +51,7 @@ def command(
             "--sign", metavar="KEY", help="A private key (PEM) that signs every file, by OpenSSF model-signing."
         ),
     ] = None,
+    allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write an arm as files that others load, and prove that they answer like the arm that was measured.
@@ -67,7 +69,9 @@ def command(
         own = loaded(task)
         from trimtab.studies.export import export
 
-        result = export(own, arm, format=format.value, out=out, quantize=quantize, run=run, sign=sign)
+        result = export(
+            own, arm, format=format.value, out=out, quantize=quantize, run=run, sign=sign, allow=allow or ()
+        )
         output.exported(result)
     if not result.holds:
         raise typer.Exit(EXIT_NO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import InputError, PackageError
+from trimtab.base.visible import visible
 from trimtab.cli.options import (
     DEFAULT_TASK,
     AllowOption,
@@ -30,7 +32,7 @@ ArmsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[ARM]...", help="The winner of the newest study unless given; all for every arm of it."),
 ]
-RunOption = Annotated[str | None, typer.Option("--run", metavar="ID", help="Weights of this training run.")]
+RunOption = Annotated[str | None, typer.Option("--run", metavar="ID", help="Weights of this training run or study.")]
 HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")]
 PortOption = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")]
 KeysOption = Annotated[
@@ -102,7 +104,7 @@ def command(
       trimtab serve lora+rag --host 0.0.0.0 --name support.example.org --keys keys.json
     """
     if new_key is not None:
-        _print_new_key(keys, new_key)
+        _print_new_key(keys, new_key, as_json=as_json)
         return
     secured = _pair(certificate, private_key)
     own = loaded_unless(bundle, signed_by, task)
@@ -150,18 +152,21 @@ def _end(room: str) -> None:
         os._exit(0)
 
 
-def _print_new_key(keys: Path | None, name: str) -> None:
+def _print_new_key(keys: Path | None, name: str, *, as_json: bool) -> None:
     if keys is None:
         raise InputError("no file for the key", "name one with --keys FILE", field="--new-key")
     from trimtab.serving.access import add_key
 
-    typer.echo(add_key(keys, name))
+    key = add_key(keys, name)
+    typer.echo(json.dumps({"name": name, "key": key}) if as_json else key)
 
 
 def _tell(serving: Serving) -> None:
     """Say what answers, how like what was measured, and where."""
     for model, (arm, share) in zip(serving.models, serving.equal.items(), strict=True):
         same = "not measured by a study yet" if share is None else f"{share:.0%} of stored answers came out the same"
+        if arm in serving.silent:
+            same = f"does not answer now: {visible(serving.silent[arm])}"
         cost = serving.eight_bit.get(arm)
         typer.echo(f"{model:<24} {same}{'; ' + cost.sentence if cost else ''}", err=True)
     token = serving.token

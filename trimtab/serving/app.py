@@ -108,7 +108,7 @@ def card(served: Served) -> dict[str, Any]:
             "latency_p95_ms": result.latency_p95_ms,
             "calibration_error": result.extras.get("ece"),
         }
-        if result.cost is not None:
+        if result.cost is not None and served.questions:  # at no questions a month none has a cost
             per_question = result.cost.total / served.questions
             measured["cost"] = {"per_question": per_question, "currency": result.cost.currency}
     if served.equal is not None:

@@ -159,6 +159,7 @@ def _questions(
             stops=body.stops,
             logprobs=logprobs,
             top_logprobs=likeliest,
+            draws=body.n or 1,
         )
         for draw in range(body.n or 1)
     ]

@@ -30,7 +30,8 @@ LOOK = 1.0  # seconds between two looks at whether the room still works
 class Served:
     """An arm as a model: `id` is TASK:ARM, `version` the study or run that its weights come from, `result` what was measured of it.
 
-    `family` and `shape` are its colour and its mark in the report; `questions` for how many its cost was worked out.
+    `family` and `shape` are its colour and its mark in the report; `questions` for how many its cost was worked out, 0 where that is
+    not known.
     """
 
     id: str

@@ -27,9 +27,17 @@ def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[Stored, .
 
 
 async def equal_share(desk: Desk, served: Served, stored: Sequence[Stored]) -> float | None:
-    """The share of stored answers that come out the same, all asked at once; None where there are none."""
+    """The share of stored answers that come out the same, all asked at once; None where there are none.
+
+    Raises Refused where a question gets no answer, of an endpoint that is down for one.
+    """
     if not stored:
         return None
     asked = [desk.told(served, Question(id=new_id("self"), messages=one.messages)) for one in stored]
-    told = await asyncio.gather(*asked)
-    return sum(now.reply.text == then.answer for now, then in zip(told, stored, strict=True)) / len(stored)
+    told = await asyncio.gather(*asked, return_exceptions=True)  # none is left under way when one fails
+    same = 0
+    for now, then in zip(told, stored, strict=True):
+        if isinstance(now, BaseException):
+            raise now
+        same += now.reply.text == then.answer
+    return same / len(stored)

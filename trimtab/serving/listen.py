@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,32 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         raise InputError(f"cannot listen on {host}:{port} ({said})", "choose another --port or --host") from None
     with bound:
         yield bound
+
+
+def require_usable(certificate: Path, key: Path) -> None:
+    """Raise InputError, naming the file and its option, for a certificate and a key that cannot be used together.
+
+    Before anything is loaded: uvicorn would find out last of all, and name no file.
+    """
+    for file, option in ((certificate, "--certificate"), (key, "--private-key")):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            said = error.strerror or error
+            raise InputError(f"{option} cannot be read ({said})", "give a PEM file", file=file) from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(certificate)
+    except ssl.SSLError:
+        raise InputError("--certificate holds no certificate in PEM", "give one", file=certificate) from None
+    try:
+        context.load_cert_chain(certificate, key, password=b"")  # else OpenSSL asks for one at the terminal
+    except ssl.SSLError as error:
+        fits = error.reason != "KEY_VALUES_MISMATCH"
+        problem = (
+            "holds no private key in PEM that opens without a password" if fits else f"is not that of {certificate}"
+        )
+        raise InputError(f"--private-key {problem}", "give the certificate's own", file=key) from None
 
 
 class _Patient(H11Protocol):

@@ -6,9 +6,9 @@ not built (`tools`, `logit_bias`) are refused by name.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MOST_TURNS, MOST_LETTERS, MOST_STOPS, MOST_CHOICES, MOST_INPUTS = 256, 200_000, 4, 8, 256
 MOST_ANSWERS = 32  # of one request: prompts times choices
@@ -22,7 +22,9 @@ NOT_BUILT = (
     "modalities",
     "prediction",
     "suffix",
+    "web_search_options",
 )
+_ASKS_EVEN_EMPTY = frozenset({"web_search_options"})  # `{}` is a search with the usual options
 _EMPTY: tuple[Any, ...] = (None, 0, [], {}, "none", "auto", ["text"])
 
 Text = Annotated[str, Field(max_length=MOST_LETTERS)]
@@ -34,14 +36,15 @@ class Asked(BaseModel):
     """What all requests have in common."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=False)
+    not_built: ClassVar[tuple[str, ...]] = NOT_BUILT
     model: Name
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_what_is_not_built(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            for name in NOT_BUILT:
-                if given.get(name) not in _EMPTY:
+            for name in cls.not_built:
+                if given.get(name) not in ((None,) if name in _ASKS_EVEN_EMPTY else _EMPTY):
                     raise ValueError(f"{name} is not supported here; leave it out")
         return given
 
@@ -169,6 +172,7 @@ class ResponseTurn(Turn):
 class ResponsesRequest(Drawing):
     """`POST /v1/responses`: text in, text out; nothing is kept here, so none can be gone on from."""
 
+    not_built: ClassVar[tuple[str, ...]] = (*NOT_BUILT, "conversation", "prompt", "top_logprobs")
     input: Text | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
     instructions: Text | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -182,6 +186,15 @@ class EmbeddingsRequest(Asked):
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _refuse_tokens(cls, given: Any) -> Any:
+        """Say what to do about ids of tokens, which LangChain sends unless told otherwise: of OpenAI's tokenizer, not of this model's."""
+        if isinstance(given, list) and any(isinstance(one, int | list) for one in given):
+            remedy = "send text (LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False)"
+            raise ValueError(f"ids of tokens, which only the tokenizer that made them can read; {remedy}")
+        return given
 
 
 class ChoiceQuestion(BaseModel):

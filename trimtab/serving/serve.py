@@ -15,6 +15,7 @@ from pathlib import Path
 from trimtab.arms.bundle import BundledArm, named_bundle
 from trimtab.arms.live import Live, live
 from trimtab.arms.saved import (
+    Pick,
     SavedArm,
     Stored,
     find_saved,
@@ -23,6 +24,7 @@ from trimtab.arms.saved import (
     measured_precision,
     require_eight_bit,
     require_weights,
+    usual_arm,
 )
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace, open_to_answer
@@ -30,10 +32,11 @@ from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
-from trimtab.base.results import ArmResult, EightBit
+from trimtab.base.results import ArmResult, EightBit, Volume
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.base.visible import said
 from trimtab.data.documents import document_stamps, read_documents
+from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
 from trimtab.model.threads import beside_another
 from trimtab.reports.words import family, shape
@@ -42,9 +45,9 @@ from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_to
 from trimtab.serving.app import Embed, Parts, build
 from trimtab.serving.desk import Desk, Served
 from trimtab.serving.feedback import Store, store_of
-from trimtab.serving.gate import Admission
+from trimtab.serving.gate import Admission, Refused
 from trimtab.serving.likeness import equal_share, stored_answers
-from trimtab.serving.listen import listening
+from trimtab.serving.listen import listening, require_usable
 from trimtab.serving.listen import run as listen
 from trimtab.serving.meters import Log, Meters
 from trimtab.serving.room import Room
@@ -60,13 +63,15 @@ LOOK_SECONDS = 1.0  # between two looks at whether documents have changed
 class Serving:
     """A server that runs: where, what opens it (None with keys of a file), and the arms that answer.
 
-    `equal`: of each arm the share of stored answers that came out the same; `eight_bit`: what 8 bits cost those that answer in them.
+    `equal`: of each arm the share of stored answers that came out the same; `silent`: of those that did not answer, why;
+    `eight_bit`: what 8 bits cost those that answer in them.
     """
 
     url: str
     token: str | None
     models: tuple[str, ...]
     equal: dict[str, float | None]
+    silent: dict[str, str]
     eight_bit: dict[str, EightBit]
 
 
@@ -99,15 +104,15 @@ def serve(
     test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
     refuses unless `unequal`. With `eight_bit` arms answer with weights of 8 bits, as `eval` measured them: without that measurement, and
     where it shows a loss beyond the margin, the server refuses too. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. `on_ready` is told once it answers.
-    Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
+    `run` is a run or a study whose weights answer. Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
     """
+    if certificate is not None:
+        require_usable(*certificate)
     token, known = _keys_for(host, keys)
-    if bundle is not None and eight_bit:
-        problem, remedy = "what 8 bits cost is measured where the study is", "serve the bundle without --eight-bit"
-        raise InputError(problem, remedy, field="--eight-bit")
-    bundled = named_bundle(bundle, signed_by, arms, run)
+    bundled = _bundled(bundle, signed_by, arms, run, eight_bit=eight_bit)
     own = bundled.session.task if bundled else loaded(task)
-    chosen = [bundled.arm] if bundled else [parse_arm(name, own) for name in _names(arms, own)]
+    picks = [] if bundled else _picks(arms, own)
+    chosen = [bundled.arm] if bundled else [parse_arm(pick.arm, own) for pick in picks]
     for arm in chosen:
         require_answers(arm, own)
     with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
@@ -116,7 +121,7 @@ def serve(
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
-        origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, run, eight_bit=eight_bit)
+        origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, picks, run, eight_bit=eight_bit)
         rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)
         served = stack.enter_context(_served(origin, chosen, threads))
         parts = _parts(own, served, Hosts(host, port, names), known, judged, most, log_texts=log_texts)
@@ -124,24 +129,28 @@ def serve(
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def begun() -> None:
-            equal = {one.arm: await equal_share(desk, one, origin.stored[one.arm]) for one in desk.models.values()}
-            if not unequal:
-                require_equal(equal, LEAST_EQUAL.get(origin.session.precision, LEAST_EQUAL["fp32"]))
+            equal, silent = await _looked(desk, origin, unequal=unequal)
             desk.checked(equal)
             parts.admission.is_ready = True
             if on_ready:
                 models = tuple(desk.models)
-                on_ready(Serving(url=address, token=token, models=models, equal=equal, eight_bit=rounded))
+                on_ready(
+                    Serving(url=address, token=token, models=models, equal=equal, silent=silent, eight_bit=rounded)
+                )
 
         listen(build(parts), bound, certificate, parts.admission, begun)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """What was measured of an arm as it is served, and the folder of the answers that it was measured by; None where nobody did."""
+    """What was measured of an arm as it is served, and the folder of the answers that it was measured by; None where nobody did.
+
+    `volume`: for how many questions its cost was worked out.
+    """
 
     result: ArmResult | None
     answers: Path | None
+    volume: Volume | None
 
     @property
     def eight_bit(self) -> EightBit | None:
@@ -152,8 +161,10 @@ class _Measured:
 def _measured(saved: SavedArm | None, arm: Arm, task: Task, *, eight_bit: bool) -> _Measured:
     if eight_bit and method_of(arm).uses_base:
         folder, result = require_eight_bit(saved, arm, task)
-        return _Measured(result=result, answers=folder)
-    return _Measured(result=saved.result if saved else None, answers=saved.folder.parent if saved else None)
+        return _Measured(result=result, answers=folder, volume=volume_of(task.cost))  # `eval` goes by the task file
+    if saved is None:
+        return _Measured(result=None, answers=None, volume=None)
+    return _Measured(result=saved.result, answers=saved.folder.parent, volume=saved.volume)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,9 +190,10 @@ def _keys_for(host: str, keys: Path | None) -> tuple[str | None, Keys]:
     return start_token()
 
 
-def _of_task(task: Task, arms: Sequence[Arm], run: str | None, *, eight_bit: bool) -> _Origin:
-    """Arms of a task, in the precision in which they were measured."""
-    saved = {arm.name: require_weights(find_saved(task, arm, run), arm, task) for arm in arms}
+def _of_task(task: Task, arms: Sequence[Arm], picks: Sequence[Pick], run: str | None, *, eight_bit: bool) -> _Origin:
+    """Arms of a task, in the precision in which they were measured: of `run`, or of the study that picked them."""
+    pairs = zip(arms, picks, strict=True)
+    saved = {arm.name: require_weights(find_saved(task, arm, run or pick.study), arm, task) for arm, pick in pairs}
     measured = {arm.name: _measured(saved[arm.name], arm, task, eight_bit=eight_bit) for arm in arms}
     precision = next(filter(None, (measured_precision(one, task) for one in saved.values())), None)
     session = Session(open_to_answer(task, rows=bool(task.data.examples)), precision)
@@ -190,12 +202,22 @@ def _of_task(task: Task, arms: Sequence[Arm], run: str | None, *, eight_bit: boo
     return _Origin(session=session, saved=saved, measured=measured, stored=stored)
 
 
+def _bundled(
+    folder: Path | None, signed_by: Path | None, arms: Sequence[str], run: str | None, *, eight_bit: bool
+) -> BundledArm | None:
+    """The arm of a bundle, where one is named in place of a task."""
+    if folder is not None and eight_bit:
+        problem, remedy = "what 8 bits cost is measured where the study is", "serve the bundle without --eight-bit"
+        raise InputError(problem, remedy, field="--eight-bit")
+    return named_bundle(folder, signed_by, arms, run)
+
+
 def _of_bundle(bundled: BundledArm) -> _Origin:
-    name, measured = bundled.arm.name, _Measured(result=bundled.saved.result, answers=None)
+    name, saved = bundled.arm.name, bundled.saved
     return _Origin(
         session=bundled.session,
-        saved={name: bundled.saved},
-        measured={name: measured},
+        saved={name: saved},
+        measured={name: _Measured(result=saved.result, answers=None, volume=saved.volume)},
         stored={name: bundled.stored},
     )
 
@@ -219,7 +241,7 @@ def _parts(
     )
 
 
-def _names(arms: Sequence[str], task: Task) -> list[str]:
+def _picks(arms: Sequence[str], task: Task) -> list[Pick]:
     """The arms that are meant, each once."""
     if list(arms) == [ALL]:
         found = measured_arms(task)
@@ -229,8 +251,8 @@ def _names(arms: Sequence[str], task: Task) -> list[str]:
                 f"run {task.command('study')} first, or name an arm",
             )
         winner = latest_winner(task)
-        return sorted(found, key=lambda name: name != winner)
-    return list(dict.fromkeys(arms)) or [latest_winner(task) or ("rag" if task.data.documents else "prompt")]
+        return sorted(found, key=lambda pick: pick != winner)
+    return [Pick(name) for name in dict.fromkeys(arms)] or [usual_arm(task)]
 
 
 @contextmanager
@@ -254,9 +276,7 @@ def _served(origin: _Origin, chosen: Sequence[Arm], threads: int) -> Iterator[li
             rooms |= dict.fromkeys(here, shared)
         for room in dict.fromkeys(rooms.values()):
             stack.callback(room.close)
-        yield [
-            _one(workspace, arm, saved[arm.name], origin.measured[arm.name].result, rooms[arm.name]) for arm in chosen
-        ]
+        yield [_one(workspace, arm, saved[arm.name], origin.measured[arm.name], rooms[arm.name]) for arm in chosen]
 
 
 def _session_for(arm: Arm, first: Session) -> Session:
@@ -266,7 +286,7 @@ def _session_for(arm: Arm, first: Session) -> Session:
     return first.beside() if method_of(arm).uses_base else first
 
 
-def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, result: ArmResult | None, room: Room) -> Served:
+def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, measured: _Measured, room: Room) -> Served:
     task = workspace.task
     return Served(
         id=f"{task.task.name}:{arm.name}",
@@ -278,8 +298,8 @@ def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, result: ArmResu
         created=int(time.time()),
         family=family(arm),
         shape=shape(arm.context),
-        questions=task.cost.questions_per_month * task.cost.horizon_months,
-        result=result,
+        questions=measured.volume.questions if measured.volume else 0.0,
+        result=measured.result,
     )
 
 
@@ -325,6 +345,34 @@ def _embed(task: Task) -> Embed:
         return await asyncio.get_running_loop().run_in_executor(one_at_a_time, vectors, texts)
 
     return embed
+
+
+async def _looked(desk: Desk, origin: _Origin, *, unequal: bool) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Of each arm the share of stored answers that came out the same; and of those that did not answer, why.
+
+    Raises InputError for an arm that does not answer, or not as it was measured, unless `unequal`.
+    """
+    equal: dict[str, float | None] = {}
+    silent: dict[str, str] = {}
+    for one in desk.models.values():
+        try:
+            equal[one.arm] = await equal_share(desk, one, origin.stored[one.arm])
+        except Refused as refused:
+            equal[one.arm], silent[one.arm] = None, refused.message
+    if not unequal:
+        require_answering(silent)
+        require_equal(equal, LEAST_EQUAL.get(origin.session.precision, LEAST_EQUAL["fp32"]))
+    return equal, silent
+
+
+def require_answering(silent: Mapping[str, str]) -> None:
+    """Raise InputError where an arm gave no answer to a stored question."""
+    if silent:
+        said = "; ".join(f"{arm} ({why})" for arm, why in silent.items())
+        raise InputError(
+            f"no answer to stored questions from {said}",
+            "see to it, name the other arms alone, or serve all the same with --unequal",
+        )
 
 
 def require_equal(equal: Mapping[str, float | None], least: float) -> None:

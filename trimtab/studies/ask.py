@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trimtab.arms.bundle import named_bundle
 from trimtab.arms.live import Failed, Live, Question, Reply, live
-from trimtab.arms.saved import SavedArm, find_saved, latest_winner, measured_precision, require_weights
+from trimtab.arms.saved import Pick, SavedArm, find_saved, measured_precision, require_weights, usual_arm
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_to_answer
 from trimtab.base.errors import InputError
@@ -82,10 +82,11 @@ def conversation(
     """Inside, questions are asked of one arm, its models loaded once; the words and errors are those of `ask`."""
     bundled = named_bundle(bundle, signed_by, arm)
     own = bundled.session.task if bundled else loaded(task)
-    chosen = bundled.arm if bundled else parse_arm(arm or _usual_arm(own), own)
+    pick = Pick(bundled.arm.name) if bundled else Pick(arm) if arm else usual_arm(own)
+    chosen = bundled.arm if bundled else parse_arm(pick.arm, own)
     require_answers(chosen, own)
     with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
-        saved = bundled.saved if bundled else require_weights(find_saved(own, chosen), chosen, own)
+        saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, pick.study), chosen, own)
         session = bundled.session if bundled else _session(own, chosen, saved)
         if chosen.retrieves:
             opening.progress(arm=chosen.name).emit("index")
@@ -149,10 +150,6 @@ def require_question(question: str) -> None:
         raise InputError("the question is empty", "write it in quotes after ask")
     if holds_half_pair(question):  # how Python hands on what a shell gives in another encoding
         raise InputError("the question is not UTF-8 text", "write it in UTF-8")
-
-
-def _usual_arm(task: Task) -> str:
-    return latest_winner(task) or ("rag" if task.data.documents else "prompt")
 
 
 def _session(task: Task, arm: Arm, saved: SavedArm | None) -> Session:

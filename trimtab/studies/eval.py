@@ -49,7 +49,7 @@ def eval(
 ) -> ArmResult:
     """Score one arm on a split, with its 95% interval; the answers are kept in `.trimtab/evals/`.
 
-    Weights are those of the training run `run`, else of the newest run of this arm, else of the newest study; the same holds for
+    Weights are those of the run or the study `run`, else those that were made or measured last; the same holds for
     the number of shots or passages. Scoring on test is counted, and told. With `eight_bit` the arm is asked with its own weights and then
     with weights of 8 bits: the result is that of these, its `eight_bit` what they cost and gain; `serve` asks for it. `allow` is that of `study`. `scorer` is a function
     `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on

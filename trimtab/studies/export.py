@@ -15,7 +15,7 @@ from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
 from trimtab.arms.run import BATCH_ITEMS
-from trimtab.arms.saved import SavedArm, Stored, find_saved, latest_winner, measured_precision, require_weights
+from trimtab.arms.saved import Pick, SavedArm, Stored, find_saved, latest_winner, measured_precision, require_weights
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
@@ -94,6 +94,7 @@ def export(
     quantize: str | None = None,
     run: str | None = None,
     sign: Path | None = None,
+    allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> ExportResult:
     """Write an arm into the new folder `out` and ask it back: the winner of the newest study unless one is named.
@@ -101,21 +102,21 @@ def export(
     `format`: `peft` (the adapter), `merged` (a model of transformers, safetensors), `gguf` (for llama.cpp and Ollama, f16 unless
     `quantize` names another type) or `bundle` (the whole arm for `serve` and `ask` elsewhere: its weights beside the base model's, index,
     documents, shots, instruction, and KEPT test questions to try it by). Weights are those
-    of the training run `run`, else of the newest run of this arm, else of the newest study; with `sign`, a private key, every file is signed. Up to 100 test questions are asked of
-    what was exported, which is counted as one opening of the test set. `listeners` get every event; None shows progress on standard
+    of the run or the study `run`, else of the study that showed the winner, else those of a named arm that were made or measured last; with `sign`, a private key, every file is signed. Up to 100 test questions are asked of
+    what was exported, which is counted as one opening of the test set. `allow` is that of `study`. `listeners` get every event; None shows progress on standard
     error. Raises InputError for a folder that is not empty and for what a format cannot hold, MissingError where there are no
     weights, PackageError where its consumer is not installed.
     """
     own = loaded(task)
-    name = arm or latest_winner(own)
-    if name is None:
+    pick = Pick(arm) if arm else latest_winner(own)
+    if pick is None:
         raise MissingError(f"no study has shown a winner; name an arm, or run: {own.command('study')}")
-    chosen = parse_arm(name, own)
+    chosen = parse_arm(pick.arm, own)
     require_answers(chosen, own)
     place = Path(out)
     _require_possible(chosen, format, quantize, place)
-    with opened(own, [chosen], listeners=listeners, scores=False) as opening:
-        saved = require_weights(find_saved(own, chosen, run), chosen, own)
+    with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
+        saved = require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         session = opening.session(measured_precision(saved, own))
         progress = opening.progress(arm=chosen.name)
         context = context_for(chosen, saved.chosen if saved else None)
@@ -324,6 +325,7 @@ def _tell(
         proofs=proofs,
         openings=openings,
         signed=sign is not None,
+        has_modelfile=(folder / MODELFILE).is_file(),
     )
     (folder / CARD).write_text(card(fill.session, facts, written.notes), encoding="utf-8")
     if sign is not None:

@@ -40,6 +40,7 @@ class Facts:
     proofs: tuple[Proof, ...]
     openings: int
     signed: bool = False
+    has_modelfile: bool = False
 
     @property
     def record(self) -> ArmRecord | None:
@@ -212,7 +213,8 @@ def _run(session: Session, facts: Facts) -> list[str]:
     name, head = task.task.name, HEAD in facts.arm.stages
     common = f"--dtype {dtype} --max-model-len {session.context_tokens}"
     if facts.format == "gguf":
-        return [_fenced(f"ollama create {name} -f Modelfile\nllama-server -m model.gguf --jinja --temp 0")]
+        ollama = f"ollama create {name} -f Modelfile\n" if facts.has_modelfile else ""
+        return [_fenced(f"{ollama}llama-server -m model.gguf --jinja --temp 0")]
     if facts.format == "merged":
         runner = " --runner pooling" if head else " --generation-config auto"
         return [_fenced(f"vllm serve . --served-model-name {name} {common}{runner}")]
