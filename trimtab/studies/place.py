@@ -9,7 +9,7 @@ from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import folder_named, new_folder, read_object, remove_cut, write_atomic, write_json
+from trimtab.base.files import folder_named, new_folder, read_object, write_atomic, write_json
 from trimtab.base.task import Task
 
 DEPENDS, PLAN = "depends.json", "plan.json"
@@ -50,9 +50,6 @@ def selection(folder: Path) -> list[str] | None:
 
 def dependencies(session: Session, folder: Path, selected: Depends, *, resumed: bool) -> Depends:
     """What the study depends on, kept in its folder; raises InputError where one to go on with was begun with anything else."""
-    remove_cut(
-        session.workspace.folder
-    )  # a study has the lock of its folder; of the ledgers above it none is left half written
     file, now = folder / DEPENDS, {**depends_on(session, session.task.arms), **selected}
     anew = session.task.command("study")
     if file.is_file():
