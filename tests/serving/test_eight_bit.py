@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from serving_tasks import Here, serving_here
+from study_tasks import folder_of
 
 from trimtab.arms.saved import EIGHT_BIT
 from trimtab.base.codec import read_record, to_plain, write_record
@@ -26,7 +27,8 @@ def own(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_measured_before_it_is_served(own: Path) -> None:
-    unmeasured = "not measured; first run trimtab eval quick --split test --eight-bit"
+    study = folder_of(own).name  # whose weights are served, and must be those that are measured
+    unmeasured = f"not measured; first run trimtab eval quick --run {study} --split test --eight-bit"
     with pytest.raises(InputError, match=unmeasured), serving_here(own, "quick", eight_bit=True):
         raise AssertionError
     plain = score_arm(own, "quick", split="test", listeners=[])
