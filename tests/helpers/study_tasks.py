@@ -90,7 +90,7 @@ class Killed(BaseException):
     """What a killed process comes to in a test: nothing catches it."""
 
 
-def begin_with_time(task: Path) -> None:
+def begin_with_time(task: Path, **given: Any) -> None:
     """Begin a study and give its search all the time that it wants: what is found then hangs on no clock."""
 
     def kill(event: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def begin_with_time(task: Path) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        study(task, listeners=[kill])
+        study(task, listeners=[kill], **given)
     file = folder_of(task) / "plan.json"
     plan = json.loads(file.read_text())
     plan["allowance"]["search_seconds"] = 1e9

@@ -266,4 +266,4 @@ def test_a_scorer_that_fails_on_trivial_answers_takes_no_study_with_it(tmp_path:
     assert result.trivial == ()
     folder = folder_of(tmp_path / "trimtab.toml", result)
     told = [event["note"] for event in events(folder) if event.get("note")]
-    assert "trivial arms were not scored: no such city" in told
+    assert any("trivial arms were not scored" in note and "no such city" in note for note in told)

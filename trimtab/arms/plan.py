@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trimtab.arms.made import Allowance
@@ -83,7 +83,7 @@ class ArmPlan:
 class Plan:
     """The arms that fit, what each may spend, and what was cut to make them fit; `budget`: seconds that all may take.
 
-    `more_seeds`: how many runs the arms get that dev leaves among the best, None until that is decided.
+    `more_seeds`: how many runs the arms get that dev leaves among the best, once that is decided.
     """
 
     arms: tuple[ArmPlan, ...]
@@ -92,7 +92,7 @@ class Plan:
     cuts: tuple[str, ...]
     precision: str | None = None  # of the base model, decided before the first arm runs
     budget: float | None = None
-    more_seeds: Mapping[str, int] | None = None
+    more_seeds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

@@ -299,11 +299,11 @@ class _StudyRun:
 
     def _more_seeds(self, plan: Plan) -> None:
         """Train the arms that dev leaves in the running again; what is decided is kept, for a study that goes on."""
-        if plan.more_seeds is None:
-            plan = replace(plan, more_seeds=self._seeds_of(plan))
-            save_plan(self.folder / PLAN, plan)
+        more = plan.more_seeds or self._seeds_of(plan)
+        if more and not plan.more_seeds:
+            save_plan(self.folder / PLAN, replace(plan, more_seeds=more))
         for arm in self.task.arms:
-            seeds = (plan.more_seeds or {}).get(arm.name, 1)
+            seeds = more.get(arm.name, 1)
             if seeds == 1 or arm.name not in self.made:
                 continue
             note = f"training with {seeds} seeds, as dev leaves it among the best"
