@@ -10,8 +10,9 @@ from study_tasks import CLASSIFY, LABELLED, arm_of, events, folder_of, rows_of, 
 
 from trimtab import study
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.curve import as_long, curve_sizes, learning_curve, training_on
-from trimtab.arms.recipe import LEAST_STEPS, Recipe, Stage
+from trimtab.arms.curve import as_long, curve_seconds, curve_sizes, learning_curve, training_on
+from trimtab.arms.plan import StagePlan
+from trimtab.arms.recipe import LEAST_STEPS, Recipe, Stage, recipe_for
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
@@ -78,7 +79,22 @@ def test_a_curve_that_cannot_be_made_leaves_its_arm(
     )
 
 
-def test_a_curve_is_foretold_by_the_steps_of_its_parts() -> None:
+def test_a_curve_is_foretold_by_the_steps_of_its_parts(tmp_path: Path, tiny_model_folder: Path) -> None:
+    foretold = []
+    for name, asked in (("asked", "learning_curve = true"), ("not", "seeds = 1")):
+        (tmp_path / name).mkdir()
+        settings = {"rows": rows_of(120), "task": CLASSIFY, "data": LABELLED, "study": asked, "more": MORE}
+        session = open_session(
+            open_workspace(load_task(write_task(tmp_path / name, tiny_model_folder, ["own"], **settings)))
+        )
+        recipe = recipe_for(session, session.task.arms[0], 0)
+        stage = StagePlan(epoch_seconds=100.0, epochs=recipe.stages[0].epochs)
+        foretold.append(curve_seconds(session, recipe, [stage], 2.0))
+    rows, dev = len(session.workspace.splits["train"]), len(session.workspace.splits["dev"])
+    parts = {size: as_long(recipe, size).stages[0].epochs for size in curve_sizes(rows)}
+    assert min(parts.values()) > recipe.stages[0].epochs, "of few rows, to as many steps as any training has"
+    training = sum(100.0 * epochs * size / rows for size, epochs in parts.items())
+    assert foretold == [pytest.approx(training + 3 * dev * 2.0), 0.0]
     assert curve_sizes(1200) == [300, 600]
     assert curve_sizes(1) == []
 

@@ -13,10 +13,13 @@ from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.linear import fit_linear, linear_answerer
+from trimtab.arms.search import MENUS
 from trimtab.arms.session import Session, open_session
+from trimtab.arms.weights import Search, train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
-from trimtab.base.task import load_task
+from trimtab.base.progress import Progress
+from trimtab.base.task import load_task, parse_arm
 from trimtab.model.adapters import add_lora
 from trimtab.training.linear import PENALTIES, load_linear
 
@@ -95,3 +98,15 @@ def test_a_text_longer_than_the_context_is_cut(session: Session) -> None:
     short, long = session.hidden(["word"]), session.hidden(["word " * 2_000])
     assert short.shape == long.shape
     assert np.isfinite(long).all()
+
+
+def test_without_a_search_all_that_is_fitted_is_its_training(session: Session, tmp_path: Path) -> None:
+    arm, menu = parse_arm("linear", session.task), MENUS["standard"]
+    plain, searched = (
+        train_weights(session, arm, Context(), tmp_path / name, Progress(), search=search)
+        for name, search in (("plain", None), ("searched", Search(menu=menu, seconds=LONG)))
+    )
+    assert plain.effort is None
+    assert plain.seconds > 0
+    assert searched.effort is not None
+    assert len(searched.effort.trials) == 3 * len(PENALTIES)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from trimtab.arms.contexts import PassageMix
-from trimtab.arms.recipe import Stage, is_open
+from trimtab.arms.contexts import Context, PassageMix
+from trimtab.arms.recipe import Recipe, is_open
 from trimtab.arms.search import RATES, Menu, TrialPlan
 from trimtab.base.errors import DivergedError
-from trimtab.base.grammar import DISTILL, PREFERENCES, REWARDED
+from trimtab.base.grammar import DISTILL, JUDGED, PREFERENCES, REWARDED
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Stopped, Trial
 from trimtab.training.loop import TrainResult
@@ -47,11 +47,23 @@ Run = Callable[[Setting, int | None], TrainResult]
 
 @dataclass(frozen=True, kw_only=True)
 class Open:
-    """Which settings are open: the task file may have fixed any of them."""
+    """Which settings are open: the task file may have fixed any of them; `mix` where prompts of training hold passages."""
 
     learning_rate: bool
     epochs: bool
     rank: bool
+    mix: bool = False
+
+
+def left_open(arm: Arm, recipe: Recipe, number: int, context: Context) -> Open:
+    """What is open of a stage, by its number; the rank with the first one, as the weights of all have the same."""
+    stage = recipe.stages[number].name
+    return Open(
+        learning_rate=is_open(arm, "learning_rate", stage),
+        epochs=is_open(arm, "epochs", stage),
+        rank=number == 0 and recipe.rank is not None and "rank" not in arm.settings,
+        mix=context.passages > 0 and stage not in (DISTILL, *JUDGED, *REWARDED),
+    )
 
 
 def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) -> tuple[Setting, TrainResult, ArmEffort]:
@@ -273,6 +285,7 @@ class _Climb:
     def _trial(self, setting: Setting, chosen: Setting) -> Trial:
         result = self.results[setting]
         first, last = _reading(result, 1), result.best if result and result.finished else None
+        at_end = None if last is None else last.dev_metric if last.dev_loss is None else last.dev_loss
         kept = setting.begun() == chosen.begun()
         what = {**asdict(setting), "epochs": chosen.epochs if kept else setting.epochs}
         what |= what.pop("mix") or {}
@@ -283,33 +296,27 @@ class _Climb:
             rows=len(first.rows) if first else 0,
             seconds=result.seconds if result else self.diverged.get(setting, 0.0),
             kept=kept,
-            at_end=None if last is None else abs(badness(last)),
+            at_end=at_end,
         )
 
 
-def planned_training(
-    arm: Arm, stage: Stage, menu: Menu, whole: float, look: float, *, passages: bool, rank: bool
-) -> tuple[TrialPlan, ...]:
-    """What may be tried of a stage that takes `whole` seconds beside its looks at dev, each `look` seconds; nothing that the file fixes.
-
-    `passages`: whether shares of passages in training prompts are open; `rank`: whether a higher rank is.
-    """
+def planned_training(stage: str, open_: Open, menu: Menu, whole: float, look: float) -> tuple[TrialPlan, ...]:
+    """What may be tried of a stage that takes `whole` seconds beside its looks at dev, each `look` seconds."""
     named = {**PREFERENCES, **REWARDED, DISTILL: "a teacher's answers"}
-    of_stage = f" of {named[stage.name]}" if stage.name in named else ""
+    of_stage = f" of {named[stage]}" if stage in named else ""
     quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
     found: list[TrialPlan] = []
-    open_rate = is_open(arm, "learning_rate", stage.name)
-    if open_rate:
+    if open_.learning_rate:
         found.append(TrialPlan(what=f"{RATES}{of_stage}", count=rates, seconds=rates * quarter))
-    if passages:
+    if open_.mix:
         shares = len(mixes(menu))
         found.append(TrialPlan(what="passages in training prompts", count=shares, seconds=shares * quarter))
-    if rank and menu.rates > 1:
+    if open_.rank and menu.rates > 1:
         found.append(TrialPlan(what="a higher rank", count=1, seconds=quarter))
     if found:
         usual = f"training{of_stage} with the usual settings to the end"
         found.append(TrialPlan(what=usual, count=1, seconds=whole + LOOKS * look - quarter))
-    if is_open(arm, "epochs", stage.name):
+    if open_.epochs:
         longer = f"training{of_stage} that goes on while dev improves"
         found.append(TrialPlan(what=longer, count=1, seconds=(LONGER - 1) * whole))
     return tuple(found)

@@ -120,7 +120,12 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
     def total(trial: Allowance) -> float:
         return sum(arm.seconds(trial, most_search=True) for arm in arms)
 
-    if budget is not None and total(allowance) > budget:
+    def is_over(seconds: float) -> bool:
+        return budget is not None and seconds > budget * (
+            1 + 1e-9
+        )  # a share that fills the budget is a sum that rounds
+
+    if budget is not None and is_over(total(allowance)):
         share = _share(arms, budget - total(replace(allowance, search_seconds=0.0)), whole)
         allowance = replace(allowance, search_seconds=share, weighs=beside and share > 0)
         if whole or beside:
@@ -131,17 +136,17 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
             )
         most = max((stage.epochs for arm in arms for stage in arm.stages), default=0.0)
         for epochs in EPOCH_CUTS:
-            if total(allowance) > budget and epochs < most:
+            if is_over(total(allowance)) and epochs < most:
                 allowance = replace(allowance, epochs=epochs)
         if allowance.epochs is not None:
             cuts.append(f"at most {allowance.epochs:g} epoch{'s' if allowance.epochs > 1 else ''} of training")
-        while total(allowance) > budget and allowance.seeds > 1:
+        while is_over(total(allowance)) and allowance.seeds > 1:
             allowance = replace(allowance, seeds=allowance.seeds - 1)
         if allowance.seeds < seeds:
             cuts.append(f"{allowance.seeds} of {seeds} seeds")
         spent = total(allowance)
         for arm in sorted(arms, key=lambda arm: -arm.seconds(allowance, most_search=True)):
-            if spent > budget * (1 + 1e-9):  # sums of parts round
+            if is_over(spent):
                 left_out[arm.arm] = (
                     f"the {_minutes(budget)} min that the budget leaves lack about {_minutes(spent - budget)} min for it; "
                     "raise study.budget in a new study"

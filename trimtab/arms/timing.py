@@ -14,9 +14,9 @@ from trimtab.answering.engine import Engine
 from trimtab.arms.calibration import planned_weighing
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.curve import curve_seconds
-from trimtab.arms.ladder import planned_training
+from trimtab.arms.ladder import left_open, planned_training
 from trimtab.arms.linear import hidden_seconds
-from trimtab.arms.looks import CHOOSING, chooses, questions_asked
+from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.lookups import planned_lookups
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
@@ -197,9 +197,8 @@ class _Timing:
         trials: list[TrialPlan] = []
         for number, (stage, plan) in enumerate(zip(made.stages, plans, strict=True)):
             if stage.name != "docs":
-                whole, shown = plan.epoch_seconds * plan.epochs, context.passages > 0 and stage.name in CHOOSING
-                rank = number == 0 and made.rank is not None and "rank" not in arm.settings
-                trials += planned_training(arm, stage, menu, whole, look, passages=shown, rank=rank)
+                free, whole = left_open(arm, made, number, context), plan.epoch_seconds * plan.epochs
+                trials += planned_training(stage.name, free, menu, whole, look)
         return tuple(trials)
 
     def with_memory_held(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:

@@ -12,7 +12,7 @@ from trimtab.arms.answerers import head_answerer, score_on
 from trimtab.arms.canaries import exposure
 from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of
-from trimtab.arms.ladder import LOOKS, Open, Setting, climb
+from trimtab.arms.ladder import LOOKS, Setting, climb, left_open
 from trimtab.arms.linear import fit_linear
 from trimtab.arms.looks import DEV_QUESTIONS, look_at_dev, scores_of
 from trimtab.arms.made import NOTHING, Trained
@@ -25,7 +25,7 @@ from trimtab.arms.objectives import (
     supervised_objectives,
     taught_objectives,
 )
-from trimtab.arms.recipe import Recipe, Stage, evaluations, is_open, recipe_for
+from trimtab.arms.recipe import Recipe, Stage, evaluations, recipe_for
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
@@ -224,20 +224,15 @@ class _Making:
         """Train a stage as dev shows to be best, and put what was found into the plan: its run, and what was tried."""
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage = self.plan.stages[number]
-        shows_passages = self.context.passages > 0 and stage.name not in (DISTILL, *JUDGED, *REWARDED)
+        free = left_open(self.arm, self.plan, number, self.context)
         centre = Setting(
             learning_rate=stage.learning_rate,
             epochs=stage.epochs,
             rank=self.plan.rank,
-            mix=self.plan.mix if shows_passages else None,
+            mix=self.plan.mix if free.mix else None,
         )
-        free = Open(
-            learning_rate=is_open(self.arm, "learning_rate", stage.name),
-            epochs=is_open(self.arm, "epochs", stage.name) and may_grow,
-            rank="rank" not in self.arm.settings and number == 0,
-        )
-        run = partial(self.try_out, number)
-        setting, result, effort = climb(run, centre, free, search.menu, search.seconds)
+        free = replace(free, epochs=free.epochs and may_grow)
+        setting, result, effort = climb(partial(self.try_out, number), centre, free, search.menu, search.seconds)
         self.plan = self.with_setting(number, setting)
         return result, effort
 
@@ -338,11 +333,14 @@ def _of_stage(effort: ArmEffort, stage: str) -> ArmEffort:
 def _fit_linear(
     session: Session, folder: Path, progress: Progress, search: Search | None, like: Path | None
 ) -> Trained:
-    """The linear arm: every trial but the one that was kept is its search, the rest is its training."""
+    """The linear arm: with a search every trial but the one that was kept is that, the rest is its training; else all of it is."""
     began = time.perf_counter()
     progress.emit("train")
     limit = search.seconds if search else 0.0
     fitted = fit_linear(session, folder / "adapter", search_seconds=limit, like=like and like / "adapter")
+    taken = time.perf_counter() - began
+    if search is None:
+        return Trained(seconds=taken)
     rows = len(session.workspace.splits["dev"])
     trials = tuple(
         Trial(
@@ -356,7 +354,4 @@ def _fit_linear(
         for one in fitted.trials
     )
     beside = sum(trial.seconds for trial in trials if not trial.kept)
-    return Trained(
-        seconds=time.perf_counter() - began - beside,
-        effort=ArmEffort(seconds=beside, trials=trials, stopped=fitted.stopped),
-    )
+    return Trained(seconds=taken - beside, effort=ArmEffort(seconds=beside, trials=trials, stopped=fitted.stopped))

@@ -24,12 +24,10 @@ def efforts(study: StudyFolder) -> Efforts | None:
     entries = [(one, one.effort) for one in study.done if one.effort is not None]
     if not entries:
         return None
-    fitted = all(one.arm.weights == "linear" for one, _ in entries)
     lead = (
-        "No arm searched its settings; a linear arm chooses its features and penalty on dev in any case. "
-        if fitted
-        else "Every arm could search its own settings for the same time, on train and dev alone; the test questions had no part in it. "
-    ) + "Shown is the best so far with the number of trials after which it was found."
+        "Every arm could search its own settings for the same time, on train and dev alone; the test questions had no part in it. "
+        "Shown is the best so far with the number of trials after which it was found."
+    )
     columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")
     rows: list[tuple[Cell, ...]] = [
         (
