@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
@@ -20,7 +22,7 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
 from trimtab.base.progress import Progress
-from trimtab.base.records import Arm
+from trimtab.base.records import Arm, Prompt
 from trimtab.base.task import load_task, parse_arm
 from trimtab.decision.cost import cost_of
 from trimtab.measurement.calibration import LEAST_ROWS
@@ -192,16 +194,25 @@ def test_an_arm_that_only_reads_the_documents_has_nothing_to_search_by(tmp_path:
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_labels_are_weighed_over_all_questions_asked_so_far(
-    tmp_path: Path, tiny_model_folder: Path, killed: bool
+    tmp_path: Path, tiny_model_folder: Path, killed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of scores that like one label too much whatever is asked: each is right once their mean is taken off."""
     task = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows_of(240), task=CLASSIFY, data=LABELLED)
     session = open_session(open_workspace(load_task(task)), "fp32")
-    dev, context = session.workspace.splits["dev"], context_for(parse_arm("prompt", session.task))
-    assert len(dev) > LEAST_ROWS
+    dev, labels = session.workspace.splits["dev"], session.workspace.labels
+    right = {row.id: labels.index(row.references[0]) for row in dev}
+
+    def liked(prompts: Sequence[Prompt]) -> np.ndarray:
+        return np.array([np.eye(len(labels))[right[prompt.id]] + 5.0 * np.eye(len(labels))[0] for prompt in prompts])
+
+    monkeypatch.setattr(session, "label_sums", liked)
+    context = context_for(parse_arm("prompt", session.task))
     runner = ArmRunner(session, None, Progress(), tmp_path / "search.jsonl")
-    runner.scores.of(context, dev[: LEAST_ROWS - 1])  # too few to be weighed
+    few = runner.scores.of(context, dev[: LEAST_ROWS - 1])
+    assert few == [float(right[row.id] == 0) for row in dev[: LEAST_ROWS - 1]], "too few to be weighed"
     if killed:
         runner = ArmRunner(session, None, Progress(), tmp_path / "search.jsonl")
-    whole = ArmRunner(session, None, Progress()).scores.of(context, dev)
-    assert runner.scores.of(context, dev) == whole
-    assert ArmRunner(session, None, Progress(), tmp_path / "search.jsonl").scores.of(context, dev) == whole
+    assert len(dev) > LEAST_ROWS
+    assert set(runner.scores.of(context, dev)) == {1.0}, "those that were asked first, too"
+    again = ArmRunner(session, None, Progress(), tmp_path / "search.jsonl")
+    assert set(again.scores.of(context, dev)) == {1.0}
