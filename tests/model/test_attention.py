@@ -1,12 +1,15 @@
 """Flat rows through our attention against transformers' own, one sequence at a time; parts of attention joined."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model
 
-from trimtab.model.attention import Rule, Segments, causal, joined, partial, visible
+from trimtab.model import attention
+from trimtab.model.attention import Rule, Segments, causal, causal_part, joined, partial, visible
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -43,21 +46,41 @@ def by_hand(query, key, value, rule):
     queries=st.integers(1, 20),
     window=st.none() | st.integers(1, 25),
     cap=st.none() | st.just(3.0),
+    blocks=st.sampled_from([(256, 128), (3, 2), (5, 4), (1, 1)]),
 )
-def test_causal_attention_is_the_formula_with_its_gradients(heads, keys, queries, window, cap):
+def test_causal_attention_is_the_formula_with_its_gradients(heads, keys, queries, window, cap, blocks):
     queries = min(queries, keys)
     torch.manual_seed(keys)
     shapes = [(4, queries, 8), (heads, keys, 8), (heads, keys, 8)]
     ours = [torch.randn(shape, requires_grad=True) for shape in shapes]
     theirs = [value.detach().clone().requires_grad_() for value in ours]
     rule = Rule(0.3, window, cap)
-    left, right = causal(*ours, rule), by_hand(*theirs, rule)
-    assert torch.allclose(left, right, atol=1e-5)
+    with patch.multiple(attention, _WHOLE=blocks[0], _ROWS=blocks[1]):
+        left, right = causal(*ours, rule), by_hand(*theirs, rule)
+        assert torch.allclose(left, right, atol=1e-5)
+        with torch.no_grad():
+            assert torch.allclose(causal(*ours, rule), right, atol=1e-5)
+        check_gradients(left, right, ours, theirs)
+
+
+def check_gradients(left, right, ours, theirs):
     weighting = torch.randn_like(left)
     (left * weighting).sum().backward()
     (right * weighting).sum().backward()
     for one, other in zip(ours, theirs, strict=True):
         assert torch.allclose(one.grad, other.grad, atol=1e-4)
+
+
+@pytest.mark.parametrize("queries", [1, 65, 256, 257, 300])
+def test_blocks_without_a_gradient_are_the_part_that_the_flash_kernel_gives(queries):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(heads, queries, 8) for heads in (4, 2, 2))
+    (out, log_sum), rule = causal_part(query, key, value, 0.3), Rule(0.3)
+    whole, sums = partial(
+        query[None], *(side.repeat_interleave(2, 0)[None] for side in (key, value)), rule, is_causal=True
+    )
+    assert torch.allclose(out, whole[0], atol=1e-5)
+    assert torch.allclose(log_sum, sums[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("cap", [None, 3.0])

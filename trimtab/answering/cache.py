@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from trimtab.base.beginnings import common_length
-from trimtab.model.attention import Rule, causal, partial, unmasked, visible
+from trimtab.model.attention import Rule, causal, causal_part, partial, repeat_heads, unmasked, visible
 from trimtab.model.load import Base
 from trimtab.model.threads import on_free_cores
 from trimtab.model.virtual import virtual_of
 
 BLOCK = 64  # tokens by which slots grow
+FLASH_UP_TO = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
 PART = 16  # a part of a prefix is used in multiples of so many tokens
 COPIED = (
     128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer (decision 52)
@@ -253,13 +254,18 @@ class Grown:
         return self._keys[layer], self._values[layer]
 
 
-def own_part(query_1HQD: Tensor, key_1HQD: Tensor, value_1HQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
-    """Causal attention of a sequence over itself alone, as `partial` gives it."""
-    length = query_1HQD.shape[2]
-    if rule.window is None or length <= rule.window:
-        return partial(query_1HQD, key_1HQD, value_1HQD, rule, is_causal=length > 1)
-    hidden_QQ = ~visible(length, length, rule.window, query_1HQD.device)
-    return partial(query_1HQD, key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
+def own_part(query_HQD: Tensor, key_KQD: Tensor, value_KQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+    """Causal attention of a sequence over itself alone, as `partial` gives it: `out_1HQD` and `log_sum_1HQ`."""
+    heads, length, _ = query_HQD.shape
+    within = rule.window is None or length <= rule.window
+    if within and rule.softcap is None and query_HQD.device.type == "cpu" and length > FLASH_UP_TO:
+        out_HQD, log_sum_HQ = causal_part(query_HQD, key_KQD, value_KQD, rule.scale)
+        return out_HQD[None], log_sum_HQ[None]
+    key_1HQD, value_1HQD = (repeat_heads(side, heads // side.shape[0])[None] for side in (key_KQD, value_KQD))
+    if within:
+        return partial(query_HQD[None], key_1HQD, value_1HQD, rule, is_causal=length > 1)
+    hidden_QQ = ~visible(length, length, rule.window, query_HQD.device)
+    return partial(query_HQD[None], key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
 
 
 def earlier_part(

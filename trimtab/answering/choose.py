@@ -102,11 +102,10 @@ class TreeRow:
         for one, read, nodes, hidden_QT in zip(self.asked, self._reads, self._nodes, hidden, strict=True):
             middle, end = start + read, start + read + nodes
             key_KTD, value_KTD = one.put(layer, key_KND[:, start:end], value_KND[:, start:end])
-            key_1HTD, value_1HTD = repeat_heads(key_KTD, groups)[None], repeat_heads(value_KTD, groups)[None]
-            query_1HQD = query_HND[None, :, start:middle]
             if read:
-                parts.append(own_part(query_1HQD, key_1HTD[:, :, :read], value_1HTD[:, :, :read], rule))
+                parts.append(own_part(query_HND[:, start:middle], key_KTD[:, :read], value_KTD[:, :read], rule))
             if nodes:
+                key_1HTD, value_1HTD = repeat_heads(key_KTD, groups)[None], repeat_heads(value_KTD, groups)[None]
                 parts.append(partial(query_HND[None, :, middle:end], key_1HTD, value_1HTD, rule, hidden_QT[None, None]))
             start = end
         own = torch.cat([out for out, _ in parts], dim=2), torch.cat([log_sum for _, log_sum in parts], dim=2)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trimtab.answering.cache import Beginning, Slots, earlier_part, own_part, sent
-from trimtab.model.attention import Rule, joined, repeat_heads, weighed, weighed_part
+from trimtab.model.attention import Rule, joined, weighed, weighed_part
 
 
 class Groups:
@@ -90,7 +90,6 @@ class Prefill:
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Causal attention of each prompt over [beginning; what was read before; itself]."""
-        groups = query_HND.shape[0] // key_KND.shape[0]
         parts, start = [], 0
         for slot, part in enumerate(self.parts, self.first):
             own = slice(start, start + part.end - part.start)
@@ -98,8 +97,7 @@ class Prefill:
             if part.beginning and part.before and not part.start:
                 self.slots.write(layer, slot, 0, *part.beginning.own(layer))
             self.slots.write(layer, slot, part.before + part.start, key_KTD, value_KTD)
-            key_HTD, value_HTD = repeat_heads(key_KTD, groups)[None], repeat_heads(value_KTD, groups)[None]
-            seen = own_part(query_HQD[None], key_HTD, value_HTD, rule)
+            seen = own_part(query_HQD, key_KTD, value_KTD, rule)
             if part.start:
                 seen = both(self._earlier(layer, slot, part, query_HQD, rule), seen)
             parts.append(seen)

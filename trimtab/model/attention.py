@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 ATTENTION = "trimtab"
-_PRODUCTS_UP_TO = 1024  # tokens of a sequence
+_PRODUCTS_UP_TO = 1024  # tokens of a sequence whose weights are kept for their gradient
+# Plain products over up to so many queries are one block; more are blocks of about so many, each of which sees keys up to its own last.
+_WHOLE, _ROWS = 256, 128
 _BLOCK_SCORES = 1 << 18  # float32 scores of one block: a megabyte
 _NOTHING = -1e30  # a score that weighs nothing beside any real one, and unlike -inf never gives NaN
 
@@ -71,9 +73,12 @@ def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) ->
     """Attention of the last Q of T positions over all before them and themselves, as `out_HQD`."""
     queries, keys = query_HQD.shape[1], key_KTD.shape[1]
     plain = rule.softcap is None and (rule.window is None or keys <= rule.window)
-    if plain and query_HQD.requires_grad and query_HQD.device.type == "cpu" and keys <= _PRODUCTS_UP_TO:
-        out_HQD: Tensor = _CausalProducts.apply(query_HQD, key_KTD, value_KTD, rule.scale)  # type: ignore[no-untyped-call]
-        return out_HQD
+    if plain and query_HQD.device.type == "cpu":
+        if query_HQD.requires_grad and keys <= _PRODUCTS_UP_TO:
+            out_HQD: Tensor = _CausalProducts.apply(query_HQD, key_KTD, value_KTD, rule.scale)  # type: ignore[no-untyped-call]
+            return out_HQD
+        if not query_HQD.requires_grad and queries > _WHOLE:
+            return causal_part(query_HQD, key_KTD, value_KTD, rule.scale)[0]
     if not plain or queries != keys:
         return masked(query_HQD, key_KTD, value_KTD, visible(queries, keys, rule.window, query_HQD.device), rule)
     groups = query_HQD.shape[0] // key_KTD.shape[0]
@@ -83,36 +88,91 @@ def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) ->
     )[0]
 
 
+def _blocks(queries: int, keys: int) -> list[tuple[slice, int]]:
+    """Queries, which are the last of the keys' positions, in even blocks, and how many keys each sees: none behind its last query."""
+    count = 1 if queries <= _WHOLE else -(-queries // _ROWS)
+    ends = [queries * (number + 1) // count for number in range(count)]
+    return [(slice(start, end), keys - queries + end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
 class _CausalProducts(torch.autograd.Function):
     """Causal attention of the last Q of T positions as plain matrix products; query heads that share a key head are rows of one product.
 
-    On CPU the products of the upper half, computed in vain, cost less than what the flash kernel loses against the rate
-    of a product, most of all in its backward pass. The weights `[K, G, Q, T]` are kept, hence the limit on the length. The softmax and
-    its gradient add up in float32 whatever the type they read and write, so nothing is converted on the way.
+    On CPU the products above the diagonal, computed in vain within a block, cost less than what the flash kernel loses against the
+    rate of a product, most of all in its backward pass. The weights `[K, G · rows, T]` of each block are kept, hence the limit on the
+    length. The softmax and its gradient add up in float32 whatever the type they read and write, so nothing is converted on the way.
     """
 
     @staticmethod
     def forward(ctx: Any, query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float) -> Tensor:
-        queries, size = query_HQD.shape[1:]
         shared, keys = key_KTD.shape[:2]
-        query_KRD = query_HQD.reshape(shared, -1, size)
-        hidden_QT = torch.zeros(queries, keys, dtype=key_KTD.dtype)
-        hidden_QT.masked_fill_(~visible(queries, keys, None, key_KTD.device), float("-inf"))
-        hidden_KRT = hidden_QT.repeat(query_KRD.shape[1] // queries, 1).expand(shared, -1, -1)
-        weights_KRT = torch.baddbmm(hidden_KRT, query_KRD, key_KTD.transpose(1, 2), alpha=scale).softmax(-1)
-        ctx.save_for_backward(query_KRD, key_KTD, value_KTD, weights_KRT)
+        query_KGQD = query_HQD.view(shared, -1, *query_HQD.shape[1:])
+        outs, weights = [], []
+        for rows, seen in _blocks(query_HQD.shape[1], keys):
+            query_KRD, count = _rows(query_KGQD, rows), rows.stop - rows.start
+            hidden_QT = torch.zeros(count, seen, dtype=key_KTD.dtype)
+            hidden_QT.masked_fill_(~visible(count, seen, None, key_KTD.device), float("-inf"))
+            hidden_KRT = hidden_QT.repeat(query_KGQD.shape[1], 1).expand(shared, -1, -1)
+            key_KDT = key_KTD[:, :seen].transpose(1, 2)
+            weights_KRT = torch.baddbmm(hidden_KRT, query_KRD, key_KDT, alpha=scale).softmax(-1)
+            outs.append((weights_KRT @ value_KTD[:, :seen]).view(shared, -1, count, query_HQD.shape[2]))
+            weights.append(weights_KRT)
+        ctx.save_for_backward(query_KGQD, key_KTD, value_KTD, *weights)
         ctx.scale = scale
-        return (weights_KRT @ value_KTD).view(query_HQD.shape)
+        return _end_to_end(outs).view(query_HQD.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query_KRD, key_KTD, value_KTD, weights_KRT = ctx.saved_tensors
-        grad_KRD = grads[0].reshape(query_KRD.shape)
-        grad_value_KTD = weights_KRT.transpose(1, 2) @ grad_KRD
-        grad_weights_KRT = grad_KRD @ value_KTD.transpose(1, 2)
-        grad_scores_KRT = torch._softmax_backward_data(grad_weights_KRT, weights_KRT, -1, weights_KRT.dtype)
-        grad_query_HQD = (grad_scores_KRT @ key_KTD).mul_(ctx.scale).view(grads[0].shape)
-        return grad_query_HQD, (grad_scores_KRT.transpose(1, 2) @ query_KRD).mul_(ctx.scale), grad_value_KTD, None
+        query_KGQD, key_KTD, value_KTD, *weights = ctx.saved_tensors
+        grad_KGQD = grads[0].reshape(query_KGQD.shape)
+        grad_queries, sums = [], []
+        for (rows, seen), weights_KRT in zip(_blocks(query_KGQD.shape[2], key_KTD.shape[1]), weights, strict=True):
+            grad_KRD = _rows(grad_KGQD, rows)
+            grad_weights_KRT = grad_KRD @ value_KTD[:, :seen].transpose(1, 2)
+            grad_scores_KRT = torch._softmax_backward_data(grad_weights_KRT, weights_KRT, -1, weights_KRT.dtype)
+            grad_query_KRD = (grad_scores_KRT @ key_KTD[:, :seen]).mul_(ctx.scale)
+            grad_queries.append(grad_query_KRD.view(*query_KGQD.shape[:2], -1, query_KGQD.shape[3]))
+            grad_key_KTD = (grad_scores_KRT.transpose(1, 2) @ _rows(query_KGQD, rows)).mul_(ctx.scale)
+            sums.append((grad_key_KTD, weights_KRT.transpose(1, 2) @ grad_KRD))
+        keys, values = zip(*sums, strict=True)
+        return _end_to_end(grad_queries).view(grads[0].shape), _summed(keys), _summed(values), None
+
+
+def _end_to_end(blocks_KGQD: Sequence[Tensor]) -> Tensor:
+    """The queries of all blocks, `[K, G, Q, D]`."""
+    return torch.cat(list(blocks_KGQD), dim=2) if len(blocks_KGQD) > 1 else blocks_KGQD[0]
+
+
+def _summed(sides_KTD: Sequence[Tensor]) -> Tensor:
+    """The sum of what blocks give to the keys or values that they see, added up in float32; the last one sees all."""
+    if len(sides_KTD) == 1:
+        return sides_KTD[0]
+    total_KTD = sides_KTD[-1].float()
+    for part_KTD in sides_KTD[:-1]:
+        total_KTD[:, : part_KTD.shape[1]] += part_KTD
+    return total_KTD.to(sides_KTD[-1].dtype)
+
+
+def _rows(side_KGQD: Tensor, rows: slice) -> Tensor:
+    """Some queries of all heads that share a key head, behind one another, `[K, R, D]`."""
+    return side_KGQD[:, :, rows].reshape(side_KGQD.shape[0], -1, side_KGQD.shape[3])
+
+
+def causal_part(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Causal attention of the last Q of T positions without a gradient, by plain products: `out_HQD` and `log_sum_HQ`, as of `partial`."""
+    shared, keys = key_KTD.shape[:2]
+    query_KGQD = query_HQD.view(shared, -1, *query_HQD.shape[1:])
+    outs, log_sums = [], []
+    for rows, seen in _blocks(query_HQD.shape[1], keys):
+        count = rows.stop - rows.start
+        scores_KRT = (_rows(query_KGQD, rows) @ key_KTD[:, :seen].transpose(1, 2)).float().mul_(scale)
+        own_KGQQ = scores_KRT.view(shared, -1, count, seen)[..., seen - count :]
+        own_KGQQ.masked_fill_(~visible(count, count, None, query_HQD.device), _NOTHING)
+        weights_KRT, log_sum_KR = _weights(scores_KRT)
+        out_KRD = weights_KRT.to(value_KTD.dtype) @ value_KTD[:, :seen]
+        outs.append(out_KRD.view(shared, -1, count, query_HQD.shape[2]))
+        log_sums.append(log_sum_KR.view(shared, -1, count))
+    return _end_to_end(outs).view(query_HQD.shape), torch.cat(log_sums, dim=2).view(query_HQD.shape[:2])
 
 
 def masked(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tensor, rule: Rule) -> Tensor:
