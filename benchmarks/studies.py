@@ -1,6 +1,7 @@
 """The studies of the README's tables: runs one, or takes a finished one, and keeps its `study.json` with what it ran on.
 
 python benchmarks/studies.py banking77            # lays out the public data, runs the study
+python benchmarks/studies.py banking77-10m        # the same data with effort standard and a budget of ten minutes
 python benchmarks/studies.py sums                 # made sums: what a reward adds to examples
 python benchmarks/studies.py handbook --from trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
 """
@@ -12,10 +13,11 @@ import json
 import random
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("handbook", "banking77", "xquad", "sums")
+NAMES = ("handbook", "banking77", "banking77-10m", "xquad", "sums")
 SUMS = """[task]
 name = "sums"
 kind = "answer"
@@ -47,7 +49,12 @@ def run(name: str) -> Path:
     else:
         place = Path("real-data")
         subprocess.run([sys.executable, str(HERE.parent / "docs" / "make_real_data.py"), str(place)], check=True)
-        subprocess.run([*command, "study", "--task", str(place / f"{name}.toml")], check=False)  # 1: not shown
+        data, _, budget = name.partition("-")
+        task = place / f"{data}.toml"
+        if budget:
+            task = place / f"{name}.toml"
+            task.write_text(f'{(place / f"{data}.toml").read_text()}effort = "standard"\nbudget = "{budget}"\n')
+        subprocess.run([*command, "study", "--task", str(task)], check=False)  # 1: not shown
     studies = place / ".trimtab" / "studies"
     return studies / (studies / "latest").read_text().strip()
 
@@ -65,6 +72,12 @@ def write_sums(file: Path, firsts: range, seconds: range, count: int) -> None:
     pairs = random.Random(0).sample([(one, other) for one in firsts for other in seconds], count)
     rows = [{"question": f"{one} + {other} = ?", "answer": str(one + other)} for one, other in pairs]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def seconds(events: Path) -> float:
+    """From the first event of a study to its last."""
+    times = [datetime.fromisoformat(json.loads(line)["time"]) for line in events.read_text().splitlines()]
+    return (times[-1] - times[0]).total_seconds()
 
 
 def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
@@ -86,6 +99,7 @@ def keep(name: str, study: Path, conditions: str) -> Path:
         key: manifest[key] for key in ("machine", "versions", "precision", "counts", "cuts", "test_openings")
     }
     plain["foretold"] = {name: figure for name, figure in manifest["figures"].items() if "error" in figure}
+    plain["seconds"] = seconds(study / "events.jsonl")
     plain["dev_readings"] = readings(study / "events.jsonl")
     target = HERE / "results" / f"study_{name}.json"
     target.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")

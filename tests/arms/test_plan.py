@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from study_tasks import write_task
+from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.made import Allowance
@@ -17,6 +20,7 @@ from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import _Rate, _Timing, predict
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import load_task
 
 
@@ -181,6 +185,26 @@ def test_where_planning_has_no_time_arms_are_foretold_from_one_answer(tmp_path: 
     asked.clear()
     assert all(plan.timed for plan in predict(session, session.task.arms, seconds=60.0))
     assert len(asked) > 2
+
+
+def test_what_scoring_labels_takes_is_not_held_against_training(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt", "lora", "lora-head"], task=CLASSIFY, data=LABELLED)
+    session = open_session(open_workspace(load_task(task)))
+    answer = session.answer
+
+    def slowly(prompts: Sequence[Prompt], **more: Any) -> list[Generation]:  # as beside many labels
+        time.sleep(1.0)
+        return [replace(one, seconds=1.0, prefill_seconds=1.0) for one in answer(prompts, **more)]
+
+    session.answer = slowly  # type: ignore[method-assign]
+    prompt, lora, head = predict(session, session.task.arms, seconds=0.0)
+    assert [prompt.timed, lora.timed, head.timed] == [True, False, False]
+    rows, tests = (len(session.workspace.splits[name]) for name in ("train", "test"))
+    assert lora.answer_seconds == prompt.answer_seconds > tests * 1.0
+    assert (
+        max(plan.stages[0].epoch_seconds for plan in (lora, head)) < 0.2 * rows
+    )  # a second for each would be 3 * rows
+    assert head.answer_seconds < 0.2 * tests
 
 
 def test_no_index_is_made_for_a_plan_that_has_no_time_for_it(

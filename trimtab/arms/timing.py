@@ -98,6 +98,11 @@ class _Rate:
         left = 1 - self.decoding * (1 - fewer)
         return replace(self, many=self.many * left, alone=self.alone * left)
 
+    def of_head(self) -> _Rate:
+        """The rate of a classification head, which reads the prompt and no label."""
+        reading = self.token * self.tokens
+        return replace(self, many=min(self.many, reading), alone=min(self.alone, reading))
+
 
 def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, kept: bool) -> StagePlan:
     """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not; `work` is a teacher's."""
@@ -133,8 +138,8 @@ class _Timing:
             return self._linear(arm)
         context = context_for(arm)
         rate = untrained = self._rate(context)
-        if is_trained(arm) and HEAD not in arm.stages:
-            rate = rate.answering(self._answer_tokens())
+        if is_trained(arm):
+            rate = rate.of_head() if HEAD in arm.stages else rate.answering(self._answer_tokens())
         tests, effort = len(splits["test"]), session.task.study.effort
         tried = planned_lookups if is_trained(arm) else planned
         setup = 0.0 if context.passages and self._index_is_charged else self._setup(context)
@@ -244,16 +249,16 @@ class _Timing:
             if alone < TIMED_SECONDS and self.left > 0:  # the first one is cold, which long answers do not feel
                 alone, given = self._answered(prompts[:1], most)
             many = self._answered(prompts, most)[0] / len(prompts) if self.left > 0 else alone
+            ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
+            reading = self._reading(ids[0], given[0])
         release_memory()
         held = psutil.Process().memory_info().rss / 1e6
-        ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
         shared = shared_length(ids)
         own = max(map(len, ids)) - shared + copied(shared)
-        reading = given[0].seconds if given[0].prefill_seconds is None else given[0].prefill_seconds
         return _Rate(
             many=many,
             alone=alone,
-            token=reading / max(1, given[0].prompt_tokens),
+            token=reading / max(1, len(ids[0])),
             tokens=sum(map(len, ids)) / len(ids),
             memory_mb=max(memory.megabytes - held, self._answering_mb(own)),
             timed=True,
@@ -262,6 +267,17 @@ class _Timing:
             else 1 - reading / max(given[0].seconds, reading, 1e-9),
             new_tokens=given[0].new_tokens,
         )
+
+    def _reading(self, ids: Sequence[int], given: Generation) -> float:
+        """Seconds of reading a prompt alone; what scores labels tells its seconds as a whole, so it is timed apart there."""
+        if self.session.task.task.kind != "classify":
+            return given.seconds if given.prefill_seconds is None else given.prefill_seconds
+        taken = []
+        for _ in range(2):  # a length that was not seen yet is slower
+            began = time.perf_counter()
+            Engine(self.session.base, frozenset()).hold(ids)
+            taken.append(time.perf_counter() - began)
+        return min(taken)
 
     def _answered(self, prompts: Sequence[Prompt], most: int | None) -> tuple[float, list[Generation]]:
         """Seconds of answering all of them; where answers were cut at `most` tokens, as if those went on to the longest."""
