@@ -1,9 +1,9 @@
 """A server under more load than it can carry: goodput, latency, the time of a refusal, memory.
 
-Run: python benchmarks/serving_load.py --task FILE --arm NAME  →  benchmarks/results/serving_load.json, in about four minutes.
+Run: python benchmarks/serving_load.py --task FILE --arm NAME  →  benchmarks/results/serving_load.json, in about eight minutes.
 `trimtab serve` runs in a process of its own on loopback; this process sends it the task's test questions. First as many at a time as
 keep it busy, each client waiting for its answer (closed loop): what it can do. Then questions come at random moments, whether or not
-earlier ones are answered (open loop), at that rate and at five times it. An answer counts where it comes within the deadline; a client
+earlier ones are answered (open loop), at that rate and at five times it, twice; then as at first. An answer counts where it comes within the deadline; a client
 leaves then. Goodput is counted once a stretch has gone on for as long as that: by then whoever cannot be served in time has left. The deadline is what clients are thought to wait; the server takes in what it expects to answer in two thirds of it. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
 """
 
@@ -14,6 +14,7 @@ import asyncio
 import json
 import random
 import re
+import statistics
 import subprocess
 import sys
 import threading
@@ -41,8 +42,12 @@ PATH = "/v1/chat/completions"
 
 @dataclass(kw_only=True)
 class Told:
-    """What became of the questions of one stretch: seconds of answers and of refusals, and how many clients left or saw an error."""
+    """What became of the questions of some stretches of a kind: seconds of answers and of refusals, and how many clients left or saw an error.
 
+    `counted`: from when to when goodput is counted.
+    """
+
+    counted: list[tuple[float, float]] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
     given: list[float] = field(default_factory=list)  # when
     refusals: list[float] = field(default_factory=list)
@@ -138,33 +143,37 @@ class Load:
         else:
             told.errors += 1
 
-    async def closed(self, workers: int, lead: float, seconds: float) -> dict[str, Any]:
+    async def closed(self, told: Told, workers: int, lead: float, seconds: float) -> None:
         """So many clients, each asking again once it is answered."""
-        told, began = Told(), time.perf_counter()
+        end = self._counts(told, lead, seconds)
 
         async def work() -> None:
-            while time.perf_counter() < began + lead + seconds:
+            while time.perf_counter() < end:
                 await self.one(told)
 
         await asyncio.gather(*(work() for _ in range(workers)))
-        return self.summed(told, began + lead, seconds)
 
-    async def open(self, rate: float, lead: float, seconds: float, seed: int) -> dict[str, Any]:
+    async def open(self, told: Told, rate: float, lead: float, seconds: float, seed: int) -> None:
         """Questions at random moments, so many a second in the mean."""
-        told, draw, tasks = Told(), random.Random(seed), set()
-        began = due = time.perf_counter()
-        while (due := due + draw.expovariate(rate)) < began + lead + seconds and self._sent < MOST_SENT:
+        end, draw, tasks = self._counts(told, lead, seconds), random.Random(seed), set()
+        due, self._sent = time.perf_counter(), 0
+        while (due := due + draw.expovariate(rate)) < end and self._sent < MOST_SENT:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             task = asyncio.create_task(self.one(told))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)
-        self._sent = 0
-        return self.summed(told, began + lead, seconds) | {"asked_per_second": rate}
 
-    def summed(self, told: Told, begin: float, seconds: float) -> dict[str, Any]:
-        """The figures of a stretch: goodput in so many seconds, those of answers and the milliseconds of refusals at their percentiles."""
-        within = sum(begin <= given < begin + seconds for given in told.given)
+    def _counts(self, told: Told, lead: float, seconds: float) -> float:
+        """Begin to count after `lead` seconds; when that ends."""
+        begin = time.perf_counter() + lead
+        told.counted.append((begin, begin + seconds))
+        return begin + seconds
+
+    def summed(self, told: Told) -> dict[str, Any]:
+        """The figures of its stretches: goodput, the seconds of answers and the milliseconds of refusals at their percentiles."""
+        seconds = sum(end - begin for begin, end in told.counted)
+        by_stretch = [sum(begin <= given < end for given in told.given) / (end - begin) for begin, end in told.counted]
 
         def at(values: Sequence[float], scale: float) -> dict[str, float] | None:
             points = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
@@ -175,7 +184,8 @@ class Load:
             )
 
         return {
-            "goodput_per_second": round(within / seconds, 3),
+            "goodput_per_second": round(statistics.fmean(by_stretch), 3),
+            "by_stretch": [round(value, 3) for value in by_stretch],
             "answered": len(told.answers),
             "refused": len(told.refusals),
             "left": told.left,
@@ -196,7 +206,11 @@ class Load:
                 await asyncio.sleep(5)
 
         looking = asyncio.create_task(look())
-        parts = [await self.open(rate, 0.0, 60 * minutes / 10, seed) for seed in range(10)]
+        parts = []
+        for seed in range(10):
+            told = Told()
+            await self.open(told, rate, 0.0, 60 * minutes / 10, seed)
+            parts.append(self.summed(told))
         looking.cancel()
         fifth = max(1, len(seen) // 5)
         growth = float(np.median(seen[-fifth:]) - np.median(seen[fifth : 2 * fifth] or seen))
@@ -204,16 +218,21 @@ class Load:
 
 
 async def measured(server: Server, given: argparse.Namespace, questions: Sequence[str]) -> dict[str, Any]:
-    load = Load(server, given.arm, questions)
-    await load.closed(given.workers, 0.0, min(5.0, given.seconds))  # the first, cold ones are not counted
-    lead = given.deadline
+    """Stretches of each kind: kept busy, five times that, once, five times, kept busy; so that a machine which changes does so for both."""
+    load, lead, seconds = Load(server, given.arm, questions), given.deadline, given.seconds
+    await load.closed(Told(), given.workers, 0.0, min(5.0, seconds))  # the first, cold ones are not counted
     found: dict[str, Any] = {"memory_mb_before": round(server.memory_mb, 1), "lead_seconds": lead}
-    found["closed"] = await load.closed(given.workers, lead, given.seconds)
-    rate = found["closed"]["goodput_per_second"]
+    closed, opened = Told(), {1: Told(), 5: Told()}
+    await load.closed(closed, given.workers, lead, seconds)
+    rate = load.summed(closed)["goodput_per_second"]
     load.deadline = found["deadline_seconds"] = given.deadline
-    for times in (1, 5):
-        found[f"open_{times}x"] = await load.open(times * rate, lead, given.seconds, seed=times)
-    peak = max(rate, found["open_1x"]["goodput_per_second"])
+    for seed, times in enumerate((5, 1, 5)):
+        await load.open(opened[times], times * rate, lead, seconds, seed)
+    await load.closed(closed, given.workers, lead, seconds)
+    found["closed"] = load.summed(closed)
+    for times, told in opened.items():
+        found[f"open_{times}x"] = load.summed(told) | {"asked_per_second": round(times * rate, 3)}
+    peak = max(found["closed"]["goodput_per_second"], found["open_1x"]["goodput_per_second"])
     found["share_of_peak_at_5x"] = round(found["open_5x"]["goodput_per_second"] / peak, 3)
     if given.soak:
         found["soak"] = await load.soak(rate, given.soak)

@@ -11,10 +11,12 @@ from answering_models import EOS, FAMILIES, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trimtab.answering import cache
 from trimtab.answering.cache import shared_length
 from trimtab.answering.engine import Completion, Engine, Request
 from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
+from trimtab.model import attention
 
 STOP = frozenset({EOS})
 
@@ -57,6 +59,19 @@ def test_greedy_answers_are_those_of_transformers(family: str, shared: int, slot
     for request, completion in zip(requests, completions, strict=True):
         assert (completion.ids, completion.finished) == reference(family, request.ids, request.max_new)
         assert completion.prompt_tokens == len(request.ids)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("prefill_tokens", [7, 40])
+def test_prompts_that_are_read_in_blocks_are_answered_alike(
+    family: str, prefill_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "FLASH_UP_TO", 1)
+    monkeypatch.setattr(attention, "_WHOLE", 6)
+    monkeypatch.setattr(attention, "_ROWS", 3)
+    requests = mixed(family, 20)
+    for request, completion in zip(requests, answer(family, requests, prefill_tokens=prefill_tokens), strict=True):
+        assert (completion.ids, completion.finished) == reference(family, request.ids, request.max_new)
 
 
 @settings(max_examples=25, deadline=None)
