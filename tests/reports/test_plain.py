@@ -123,6 +123,9 @@ def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
     assert "or more training rows that have passages" in next_step(never, tuned), "it is tuned on them already"
     cut = replace(never, manifest={**never.manifest, "cuts": ["at most 0.25 epoch of training"]})
     assert next_step(cut, tuned).startswith("Next: give a new study more time, with trimtab study --budget")
+    labels = next_step(replace(cut, verdict=ABOUT), one)
+    assert labels.startswith("Next: give a new study more time"), "time costs less than labels"
+    assert "then label about 240 more" in labels
     row = ClassRow(label="a", precision=0.5, recall=0.5, f1=0.5, support=3)
     assert "which classes prompt takes for which" in next_step(never, replace(entry_of(study, wrong=3), classes=(row,)))
     assert "score lowest" in next_step(replace(never, metric="rouge_l"), entry_of(study, format=2))

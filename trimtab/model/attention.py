@@ -74,10 +74,11 @@ def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) ->
     queries, keys = query_HQD.shape[1], key_KTD.shape[1]
     plain = rule.softcap is None and (rule.window is None or keys <= rule.window)
     if plain and query_HQD.device.type == "cpu":
-        if query_HQD.requires_grad and keys <= _PRODUCTS_UP_TO:
+        learns = any(side.requires_grad for side in (query_HQD, key_KTD, value_KTD))
+        if learns and keys <= _PRODUCTS_UP_TO:
             out_HQD: Tensor = _CausalProducts.apply(query_HQD, key_KTD, value_KTD, rule.scale)  # type: ignore[no-untyped-call]
             return out_HQD
-        if not query_HQD.requires_grad and queries > _WHOLE:
+        if not learns and queries > _WHOLE:
             return causal_part(query_HQD, key_KTD, value_KTD, rule.scale)[0]
     if not plain or queries != keys:
         return masked(query_HQD, key_KTD, value_KTD, visible(queries, keys, rule.window, query_HQD.device), rule)

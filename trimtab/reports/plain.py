@@ -106,17 +106,23 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
             )
         return f"Next: put questions of your own to {entry.name} with trimtab ask."
     if verdict.needs and verdict.needs.startswith("about "):
-        return f"Next: label {verdict.needs}, add them to the task’s examples, and run trimtab study again."
+        return f"Next: {_more_time(study)}label {verdict.needs}, add them to the task’s examples, and run trimtab study again."
     if entry.passes:
         return "Next: take a lighter arm, a faster machine, or another limit: its score is not what is lacking."
     return _better(study, entry)
+
+
+def _more_time(study: StudyFolder) -> str:
+    """What comes before all else where a budget cut the study: time costs less than labels."""
+    cut = study.manifest.get("cuts")
+    return "give a new study more time, with trimtab study --budget, as this one was cut to fit; then " if cut else ""
 
 
 def _better(study: StudyFolder, entry: ArmEntry) -> str:
     """What would most likely make the arm better: what mends its most frequent failure."""
     if entry.classes:
         return (
-            f"Next: look at which classes {entry.name} takes for which (“Class by class”): label more rows of those, "
+            f"Next: {_more_time(study)}look at which classes {entry.name} takes for which (“Class by class”): label more rows of those, "
             "or try a larger base model."
         )
     failed = failure_counts(entry.answers)
@@ -125,9 +131,4 @@ def _better(study: StudyFolder, entry: ArmEntry) -> str:
         return f"Next: read the answers of {entry.name} that score lowest, and change what they have in common."
     most = max(failed, key=lambda kind: failed[kind])
     remedy = MISREAD_BY_TUNED if most == "misread" and entry.arm.stages else REMEDIES[most]
-    cut = (
-        "give a new study more time, with trimtab study --budget, as this one was cut to fit; then "
-        if study.manifest.get("cuts")
-        else ""
-    )
-    return f"Next: {cut}read what {entry.name} got wrong. Most often {remedy}."
+    return f"Next: {_more_time(study)}read what {entry.name} got wrong. Most often {remedy}."
