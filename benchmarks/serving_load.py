@@ -3,7 +3,7 @@
 Run: python benchmarks/serving_load.py --task FILE --arm NAME  →  benchmarks/results/serving_load.json, in about eight minutes.
 `trimtab serve` runs in a process of its own on loopback; this process sends it the task's test questions. First as many at a time as
 keep it busy, each client waiting for its answer (closed loop): what it can do. Then questions come at random moments, whether or not
-earlier ones are answered (open loop), at that rate and at five times it, twice; then as at first. An answer counts where it comes within the deadline; a client
+earlier ones are answered (open loop), at five times that rate, at that rate and at five times it again; then as at first. An answer counts where it comes within the deadline; a client
 leaves then. Goodput is counted once a stretch has gone on for as long as that: by then whoever cannot be served in time has left. The deadline is what clients are thought to wait; the server takes in what it expects to answer in two thirds of it. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
 """
 
@@ -105,9 +105,9 @@ def serving(task: Path, arm: str, most: int) -> Iterator[Server]:
 class Load:
     """Questions to a server, each counted by what became of it."""
 
-    def __init__(self, server: Server, arm: str, questions: Sequence[str]) -> None:
-        self._server, self._arm, self._questions = server, arm, questions
-        self._sent, self.deadline = 0, 600.0
+    def __init__(self, server: Server, arm: str, questions: Sequence[str], deadline: float) -> None:
+        self._server, self._arm, self._questions, self._deadline = server, arm, questions, deadline
+        self._sent = 0
         head = f"POST {PATH} HTTP/1.1\r\nHost: {server.host}:{server.port}\r\nAuthorization: Bearer {server.key}\r\n"
         self._head = (
             head + "Content-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
@@ -120,7 +120,7 @@ class Load:
         body = json.dumps({"model": self._arm, "messages": [{"role": "user", "content": text}]}).encode()
         began, status = time.perf_counter(), b""
         try:
-            async with asyncio.timeout(self.deadline):
+            async with asyncio.timeout(self._deadline):
                 reader, writer = await asyncio.open_connection(self._server.host, self._server.port)
                 try:
                     writer.write(self._head % len(body) + body)
@@ -219,13 +219,14 @@ class Load:
 
 async def measured(server: Server, given: argparse.Namespace, questions: Sequence[str]) -> dict[str, Any]:
     """Stretches of each kind: kept busy, five times that, once, five times, kept busy; so that a machine which changes does so for both."""
-    load, lead, seconds = Load(server, given.arm, questions), given.deadline, given.seconds
+    load = Load(server, given.arm, questions, given.deadline)
+    lead, seconds = given.deadline, given.seconds
     await load.closed(Told(), given.workers, 0.0, min(5.0, seconds))  # the first, cold ones are not counted
     found: dict[str, Any] = {"memory_mb_before": round(server.memory_mb, 1), "lead_seconds": lead}
+    found["deadline_seconds"] = given.deadline
     closed, opened = Told(), {1: Told(), 5: Told()}
     await load.closed(closed, given.workers, lead, seconds)
     rate = load.summed(closed)["goodput_per_second"]
-    load.deadline = found["deadline_seconds"] = given.deadline
     for seed, times in enumerate((5, 1, 5)):
         await load.open(opened[times], times * rate, lead, seconds, seed)
     await load.closed(closed, given.workers, lead, seconds)

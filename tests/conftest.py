@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,13 @@ def tiny_embedding_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension())], device="cpu")
     whole.save(str(folder / "model"), create_model_card=False)
     return folder / "model"
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many torch's products are shared among, for a test."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

@@ -72,11 +72,13 @@ def check_gradients(left, right, ours, theirs):
         assert one.grad is None or torch.allclose(one.grad, other.grad, atol=1e-4)
 
 
+@pytest.mark.parametrize("cap", [None, 3.0])
 @pytest.mark.parametrize("queries", [1, 65, 256, 257, 300])
-def test_blocks_without_a_gradient_are_the_part_that_the_flash_kernel_gives(queries):
+def test_blocks_without_a_gradient_are_the_part_that_the_whole_gives(queries, cap):
     torch.manual_seed(0)
     query, key, value = (torch.randn(heads, queries, 8) for heads in (4, 2, 2))
-    (out, log_sum), rule = causal_part(query, key, value, 0.3), Rule(0.3)
+    rule = Rule(0.3, None, cap)
+    out, log_sum = causal_part(query, key, value, rule)
     whole, sums = partial(
         query[None], *(side.repeat_interleave(2, 0)[None] for side in (key, value)), rule, is_causal=True
     )

@@ -6,7 +6,7 @@ import io
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -297,7 +297,7 @@ def test_what_is_kept_of_questions_stays_bounded(writing: Here, monkeypatch: pyt
 
 
 def test_the_room_has_all_threads_and_who_loads_its_arms_has_one(
-    written: Path, monkeypatch: pytest.MonkeyPatch
+    written: Path, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second thread with helpers of its own would put those of the first to sleep between two products (decision 54)."""
     loading, answering, load, step = [], [], verb.live, WritingArm.step
@@ -312,13 +312,9 @@ def test_the_room_has_all_threads_and_who_loads_its_arms_has_one(
 
     monkeypatch.setattr(verb, "live", loaded)
     monkeypatch.setattr(WritingArm, "step", stepped)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)  # of threads that begin from now on too
-    try:
-        with serving_here(written, "prompt") as here, here.client() as client:
-            assert client.post("/v1/chat/completions", json=body()).status_code == 200
-    finally:
-        torch.set_num_threads(before)
+    threads(2)  # of threads that begin from now on too
+    with serving_here(written, "prompt") as here, here.client() as client:
+        assert client.post("/v1/chat/completions", json=body()).status_code == 200
     assert set(loading) == {1}
     assert set(answering) == {2}
 

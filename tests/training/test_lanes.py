@@ -25,14 +25,6 @@ from trimtab.training.predict import measure_rate
 from trimtab.training.sft import Supervised
 
 
-@pytest.fixture
-def threads():
-    """Sets how many there are for a test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def test_one_thread_is_one_lane_in_the_calling_thread(threads):
     threads(1)
     assert lanes() == 1

@@ -258,8 +258,8 @@ def own_part(query_HQD: Tensor, key_KQD: Tensor, value_KQD: Tensor, rule: Rule) 
     """Causal attention of a sequence over itself alone, as `partial` gives it: `out_1HQD` and `log_sum_1HQ`."""
     heads, length, _ = query_HQD.shape
     within = rule.window is None or length <= rule.window
-    if within and rule.softcap is None and query_HQD.device.type == "cpu" and length > FLASH_UP_TO:
-        out_HQD, log_sum_HQ = causal_part(query_HQD, key_KQD, value_KQD, rule.scale)
+    if within and query_HQD.device.type == "cpu" and length > FLASH_UP_TO:
+        out_HQD, log_sum_HQ = causal_part(query_HQD, key_KQD, value_KQD, rule)
         return out_HQD[None], log_sum_HQ[None]
     key_1HQD, value_1HQD = (repeat_heads(side, heads // side.shape[0])[None] for side in (key_KQD, value_KQD))
     if within:

@@ -121,11 +121,10 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
         return sum(arm.seconds(trial, most_search=True) for arm in arms)
 
     def is_over(seconds: float) -> bool:
-        return budget is not None and seconds > budget * (
-            1 + 1e-9
-        )  # a share that fills the budget is a sum that rounds
+        # a share that fills the budget is a sum that rounds
+        return budget is not None and seconds > budget * (1 + 1e-9)
 
-    if budget is not None and is_over(total(allowance)):
+    if budget is not None and is_over(total(allowance)):  # the first for the type checker
         share = _share(arms, budget - total(replace(allowance, search_seconds=0.0)), whole)
         allowance = replace(allowance, search_seconds=share, weighs=beside and share > 0)
         if whole or beside:

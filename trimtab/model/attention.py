@@ -79,7 +79,7 @@ def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) ->
             out_HQD: Tensor = _CausalProducts.apply(query_HQD, key_KTD, value_KTD, rule.scale)  # type: ignore[no-untyped-call]
             return out_HQD
         if not learns and queries > _WHOLE:
-            return causal_part(query_HQD, key_KTD, value_KTD, rule.scale)[0]
+            return causal_part(query_HQD, key_KTD, value_KTD, rule)[0]
     if not plain or queries != keys:
         return masked(query_HQD, key_KTD, value_KTD, visible(queries, keys, rule.window, query_HQD.device), rule)
     groups = query_HQD.shape[0] // key_KTD.shape[0]
@@ -139,9 +139,9 @@ class _CausalProducts(torch.autograd.Function):
         return _end_to_end(grad_queries).view(grads[0].shape), _summed(keys), _summed(values), None
 
 
-def _end_to_end(blocks_KGQD: Sequence[Tensor]) -> Tensor:
+def _end_to_end(blocks_KGQD: list[Tensor]) -> Tensor:
     """The queries of all blocks, `[K, G, Q, D]`."""
-    return torch.cat(list(blocks_KGQD), dim=2) if len(blocks_KGQD) > 1 else blocks_KGQD[0]
+    return torch.cat(blocks_KGQD, dim=2) if len(blocks_KGQD) > 1 else blocks_KGQD[0]
 
 
 def _summed(sides_KTD: Sequence[Tensor]) -> Tensor:
@@ -159,14 +159,17 @@ def _rows(side_KGQD: Tensor, rows: slice) -> Tensor:
     return side_KGQD[:, :, rows].reshape(side_KGQD.shape[0], -1, side_KGQD.shape[3])
 
 
-def causal_part(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Causal attention of the last Q of T positions without a gradient, by plain products: `out_HQD` and `log_sum_HQ`, as of `partial`."""
+def causal_part(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+    """Causal attention of the last Q of T positions, all within the window, without a gradient and by plain products.
+
+    `out_HQD` and `log_sum_HQ`, as `partial` gives them.
+    """
     shared, keys = key_KTD.shape[:2]
     query_KGQD = query_HQD.view(shared, -1, *query_HQD.shape[1:])
     outs, log_sums = [], []
     for rows, seen in _blocks(query_HQD.shape[1], keys):
         count = rows.stop - rows.start
-        scores_KRT = (_rows(query_KGQD, rows) @ key_KTD[:, :seen].transpose(1, 2)).float().mul_(scale)
+        scores_KRT = _scored((_rows(query_KGQD, rows) @ key_KTD[:, :seen].transpose(1, 2)).float(), rule, None)
         own_KGQQ = scores_KRT.view(shared, -1, count, seen)[..., seen - count :]
         own_KGQQ.masked_fill_(~visible(count, count, None, query_HQD.device), _NOTHING)
         weights_KRT, log_sum_KR = _weights(scores_KRT)

@@ -128,7 +128,7 @@ def _better(study: StudyFolder, entry: ArmEntry) -> str:
     failed = failure_counts(entry.answers)
     del failed["none"]
     if study.metric in GRADED or not failed:
-        return f"Next: read the answers of {entry.name} that score lowest, and change what they have in common."
+        return f"Next: {_more_time(study)}read the answers of {entry.name} that score lowest, and change what they have in common."
     most = max(failed, key=lambda kind: failed[kind])
     remedy = MISREAD_BY_TUNED if most == "misread" and entry.arm.stages else REMEDIES[most]
     return f"Next: {_more_time(study)}read what {entry.name} got wrong. Most often {remedy}."
