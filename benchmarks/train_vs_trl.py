@@ -6,7 +6,7 @@ SmolLM2-135M, bf16 weights, GSM8K rows. `sft`: LoRA r=16 on all linear layers, b
 epochs; `head`: LoRA and a classification head over intents of Banking77, against transformers' sequence classification with PEFT; `dpo`: LoRA,
 4 pairs a step, a prompt (a question with the first lines of its working) about three times as long as the answers (its last two lines, and
 another's); `grpo`: LoRA, 2 prompts a step with 8 answers of 64 tokens each, the whole step with generation.
-Each run is a process of its own, in the order A B B A; tokens are counted without padding, over the steps after the warm-up.
+Each run is a process of its own, in the order A B B A, then the peer as it is without a setting; tokens are counted without padding, over the steps after the warm-up.
 The peer's environment is made once, in benchmarks/.peers (not in git). Results of different processors are kept beside each other.
 """
 
@@ -48,7 +48,7 @@ class Work:
     rank: int = RANK
     layers: int = 0
     batch: int = 8
-    steps: int = 5
+    steps: int = 20
     rows: int = 400  # that the steps draw from: enough for the peer to group by length as well as it can
 
 
@@ -64,7 +64,6 @@ WORKS = {
         peer="transformers Trainer, sequence classification with PEFT: bf16, no gradient checkpointing, grouped by length, freed memory kept",
         goal=3.0,
         script="head",
-        steps=10,
     ),
     "dpo": Work(
         what="DPO, LoRA r=16, 4 pairs a step, prompts three times as long as answers",
@@ -90,6 +89,7 @@ KEEPS_MEMORY = {  # as ours sets it for itself (decision 50)
 GROUP, ANSWER = 8, 64  # answers to a prompt, tokens of each
 INSTRUCTION = "You sort messages of a bank's customers. Answer with the topic of the message, as a short name."
 ORDER = ("trimtab", "trl", "trl", "trimtab")
+STOCK, STOCK_STEPS = "stock", 5  # the peer as it is: mostly for its memory, which few steps show
 
 
 def peer_python() -> Path:
@@ -115,9 +115,12 @@ def pairs(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 def run(side: str, plan: dict[str, Any]) -> dict[str, Any]:
     """One measured process; its last line of output is its figures."""
-    python = str(peer_python()) if side == "trl" else sys.executable
+    ours = side == "trimtab"
+    if side == STOCK:
+        plan = {**plan, "stock": True, "steps": min(STOCK_STEPS, plan["steps"])}
+    python = sys.executable if ours else str(peer_python())
     with tempfile.TemporaryDirectory() as scratch:
-        command = [python, str(ROOT / "benchmarks" / "peers" / f"{side}_{plan['work']}.py")]
+        command = [python, str(ROOT / "benchmarks" / "peers" / f"{'trimtab' if ours else 'trl'}_{plan['work']}.py")]
         given = json.dumps({**plan, "scratch": scratch})
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(plan["threads"])}
         environment |= KEEPS_MEMORY if side == "trl" else {}
@@ -134,7 +137,7 @@ def summary(runs: list[dict[str, Any]], work: Work, plan: dict[str, Any]) -> dic
     rate, memory = (
         {
             side: statistics.median(figures[key] for figures in runs if figures["side"] == side)
-            for side in ("trimtab", "trl")
+            for side in dict.fromkeys(figures["side"] for figures in runs)
         }
         for key in ("tokens_per_second", "peak_memory_mb")
     )
@@ -195,8 +198,9 @@ def measured(name: str, work: Work, options: argparse.Namespace) -> dict[str, An
         "steps": options.steps or work.steps,
         "warmup": 1,
         "threads": options.threads,
+        "stock": False,
     }
-    return summary([run(side, plan) for side in ORDER], work, plan)
+    return summary([run(side, plan) for side in (*ORDER, STOCK)], work, plan)
 
 
 def main() -> None:
@@ -217,7 +221,8 @@ def main() -> None:
         result["on"].setdefault(f"{processor()}, {instructions()}", {})[name] = found
         write_json(chosen.out, result)
         memory = found["peak_memory_mb"]
-        print(f"{name}: ratio {found['ratio']:.2f}, memory {memory['trimtab'] / memory['trl']:.2f}", flush=True)
+        against = ", ".join(f"{memory['trimtab'] / memory[side]:.2f} of {side}" for side in ("trl", STOCK))
+        print(f"{name}: ratio {found['ratio']:.2f}, memory {against}", flush=True)
 
 
 if __name__ == "__main__":

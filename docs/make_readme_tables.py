@@ -117,7 +117,8 @@ def speed() -> str:
         for work in (works[name] for name in WORKS if name in works):
             rates, memory = work["tokens_per_second"], work["peak_memory_mb"]
             told = [f"{rates[side]:,.0f} tokens/s" for side in ("trimtab", "trl")]
-            ratios = f"{work['ratio']:.2f} | {work['goal']:g} | {memory['trimtab'] / memory['trl']:.2f}"
+            shares = [f"{memory['trimtab'] / memory[side]:.2f}" for side in ("trl", "stock") if side in memory]
+            ratios = f"{work['ratio']:.2f} | {work['goal']:g} | {' / '.join(shares)}"
             lines.append(f"| training: {work['what']} | {where} | {told[0]} | {told[1]} | {ratios} |")
             peers[work["peer"]] = None
     for row in answer["rows"].values():
@@ -144,7 +145,7 @@ def speed() -> str:
         peers[f"answering: {answer['peer']}; every label scored in a batch"] = None
     said = [
         "",
-        f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's highest, ours to the peer's. The peers' settings:",
+        f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's highest, ours to the peer's, behind the stroke to that of the peer as it is without a setting. The peers' settings:",
         *(f"- {peer}" for peer in peers),
         "",
         "Where a training peer's line does not end with *freed memory kept*, both sides were measured before that ([decision 50](docs/decisions/0050-passes-side-by-side.md)).",

@@ -13,17 +13,15 @@ import trl
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-CPU: dict[str, Any] = {
-    "bf16": True,
+STOCK: dict[str, Any] = {  # all else as the peer has it by itself
     "use_cpu": True,
-    "gradient_checkpointing": False,
-    "max_length": None,
     "report_to": "none",
     "save_strategy": "no",
     "logging_strategy": "no",
     "disable_tqdm": True,
     "seed": 0,
 }
+CPU: dict[str, Any] = {**STOCK, "bf16": True, "gradient_checkpointing": False, "max_length": None}
 SFT: dict[str, Any] = {
     **CPU,
     "train_sampling_strategy": "group_by_length",
@@ -55,9 +53,10 @@ class Counting:
         return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
 
-def model_of(folder: str, layers: int | None = None) -> Any:
-    """The base model in bf16; with `layers` only so many of the last ones and the last norm move."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="sdpa")
+def model_of(folder: str, layers: int | None = None, *, stock: bool = False) -> Any:
+    """The base model in bf16, or as it is loaded where nothing is said; with `layers` only so many of the last ones and the last norm move."""
+    best = {} if stock else {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
+    model = AutoModelForCausalLM.from_pretrained(folder, **best)
     if layers:
         model.requires_grad_(False)
         for part in (*model.model.layers[-layers:], model.model.norm):
@@ -75,6 +74,11 @@ def versions() -> dict[str, str]:
     return {one.__name__: one.__version__ for one in (trl, peft, transformers, torch)}
 
 
+def dtypes(model: Any) -> list[str]:
+    """Of the weights, as they were loaded."""
+    return sorted({str(value.dtype).removeprefix("torch.") for value in model.parameters()})
+
+
 def timed(trainer: Any, clock: Clock, model: Any) -> dict[str, Any]:
     """Train, and what is told of it."""
     trainer.tokens = []
@@ -85,6 +89,8 @@ def timed(trainer: Any, clock: Clock, model: Any) -> dict[str, Any]:
         "seconds": clock.seconds,
         "tokens_per_second": tokens / clock.seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "dtypes": dtypes(model),
+        "gradient_checkpointing": bool(trainer.args.gradient_checkpointing),
         "trainable": sum(value.numel() for value in model.parameters() if value.requires_grad),
         "versions": versions(),
     }

@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer at its best CPU settings, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py grpo`."""
+"""TRL's GRPOTrainer at its best CPU settings or as it is, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py grpo`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
-from trl_common import CPU, Clock, lora, model_of, timed
+from trl_common import CPU, STOCK, Clock, lora, model_of, timed
 
-ARGUMENTS = {name: value for name, value in CPU.items() if name != "max_length"}
+BEST = {name: value for name, value in CPU.items() if name != "max_length"}
 
 
 class Grpo(GRPOTrainer):  # type: ignore[misc]
@@ -35,7 +35,7 @@ def earned(completions: list[Any], **_: Any) -> list[float]:
 def main() -> None:
     plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
-    model, clock = model_of(plan["model"]), Clock(plan["warmup"])
+    model, clock = model_of(plan["model"], stock=plan["stock"]), Clock(plan["warmup"])
     trainer = Grpo(
         model=model,
         reward_funcs=earned,
@@ -49,7 +49,7 @@ def main() -> None:
             beta=0.04,
             max_steps=plan["warmup"] + plan["steps"],
             learning_rate=1e-5,
-            **ARGUMENTS,
+            **(STOCK if plan["stock"] else BEST),
         ),
         train_dataset=Dataset.from_list(
             [{"prompt": [{"role": "user", "content": row["question"]}]} for row in plan["rows"]]

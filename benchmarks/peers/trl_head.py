@@ -1,4 +1,4 @@
-"""transformers' sequence classification with PEFT at its best CPU settings, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py head`."""
+"""transformers' sequence classification with PEFT at its best CPU settings or as it is, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py head`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from trl_common import CPU, Clock, Counting, lora, timed
+from trl_common import CPU, STOCK, Clock, Counting, lora, timed
 
-ARGUMENTS = {name: value for name, value in CPU.items() if name != "max_length"}  # that one is TRL's
+BEST = {name: value for name, value in CPU.items() if name != "max_length"}  # that one is TRL's
+BEST["train_sampling_strategy"] = "group_by_length"
 
 
 class Head(Counting, Trainer):
@@ -29,9 +30,8 @@ def main() -> None:
     torch.set_num_threads(plan["threads"])
     tokenizer, clock = AutoTokenizer.from_pretrained(plan["model"]), Clock(plan["warmup"])
     names = sorted({row["label"] for row in plan["rows"]})
-    model = AutoModelForSequenceClassification.from_pretrained(
-        plan["model"], dtype=torch.bfloat16, num_labels=len(names), attn_implementation="sdpa"
-    )
+    best = {} if plan["stock"] else {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
+    model = AutoModelForSequenceClassification.from_pretrained(plan["model"], num_labels=len(names), **best)
     model.config.pad_token_id = tokenizer.pad_token_id
     model = get_peft_model(model, lora(plan["rank"], "SEQ_CLS"))
 
@@ -47,8 +47,7 @@ def main() -> None:
             per_device_train_batch_size=plan["batch"],
             max_steps=plan["warmup"] + plan["steps"],
             learning_rate=1e-4,
-            train_sampling_strategy="group_by_length",
-            **ARGUMENTS,
+            **(STOCK if plan["stock"] else BEST),
         ),
         train_dataset=Dataset.from_list([encoded(row) for row in plan["rows"]]),
         data_collator=DataCollatorWithPadding(tokenizer),

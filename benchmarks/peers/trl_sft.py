@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer at its best CPU settings, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py` for sft, full and last."""
+"""TRL's SFTTrainer at its best CPU settings or as it is, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py` for sft, full and last."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import SFTConfig, SFTTrainer
-from trl_common import SFT, Clock, Counting, lora, model_of, timed
+from trl_common import SFT, STOCK, Clock, Counting, lora, model_of, timed
 
 
 class Sft(Counting, SFTTrainer):
@@ -26,7 +26,7 @@ def conversation(row: dict[str, str]) -> dict[str, list[dict[str, str]]]:
 def main() -> None:
     plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
-    model, clock = model_of(plan["model"], plan["layers"]), Clock(plan["warmup"])
+    model, clock = model_of(plan["model"], plan["layers"], stock=plan["stock"]), Clock(plan["warmup"])
     trainer = Sft(
         model=model,
         args=SFTConfig(
@@ -34,7 +34,7 @@ def main() -> None:
             per_device_train_batch_size=plan["batch"],
             max_steps=plan["warmup"] + plan["steps"],
             learning_rate=1e-4,
-            **SFT,
+            **(STOCK if plan["stock"] else SFT),
         ),
         train_dataset=Dataset.from_list([conversation(row) for row in plan["rows"]]),
         processing_class=AutoTokenizer.from_pretrained(plan["model"]),

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from study_tasks import CLASSIFY, LABELLED, write_task
 
-from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.contexts import Context, PromptBuilder, passage_tokens
 from trimtab.arms.made import Allowance
-from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
+from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan, seeds_that_fit, taken_in, what_would_fit
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import _Rate, _Timing, predict
@@ -100,6 +100,24 @@ def test_the_longest_arm_is_left_out_first_and_told_its_minutes() -> None:
         "the 1.0 min that the budget leaves lack about 3.5 min" in plan.left_out["lora"]
     )  # 260 s and 10 s of the other, less 60 s
     assert plan.seconds == 10.0
+
+
+def test_what_was_left_out_is_taken_in_where_it_is_timed_and_fits_the_shortest_first() -> None:
+    names = ("prompt", "a", "b", "c", "d")
+    plan = fit([replace(arm(name, epoch=0, answer=500, choose=0), stages=()) for name in names], 600, 1)
+    assert set(plan.left_out) == {"prompt", "a", "b", "c"}
+    spent, seconds = 100.0, {"prompt": 300.0, "a": 150.0, "b": 100.0}
+    anew = [ArmPlan(arm=name, answer_seconds=value) for name, value in seconds.items()]
+    anew.append(ArmPlan(arm="c", answer_seconds=1.0, timed=False))
+    found = taken_in(plan, anew, spent)
+    assert set(found.left_out) == {"prompt", "c"}
+    assert "the 4.2 min that the other arms left lack about 0.8 min" in found.left_out["prompt"]  # 250 of 300 seconds
+    assert found.left_out["c"] == plan.left_out["c"], "nothing was timed"
+    assert [(one.arm, one.answer_seconds) for one in found.arms] == [
+        *(("prompt", 300.0), ("a", 150.0), ("b", 100.0), ("c", 500.0), ("d", 500.0))
+    ]
+    assert found.allowance == plan.allowance
+    assert taken_in(plan, [ArmPlan(arm="a", problem="no memory")], spent).left_out == plan.left_out
 
 
 @given(
@@ -226,6 +244,31 @@ def test_no_index_is_made_for_a_plan_that_has_no_time_for_it(
     (plan,) = predict(session, session.task.arms)
     assert plan.timed
     assert list((tmp_path / ".trimtab").glob("index/*.json"))
+
+
+def test_tokens_of_passages_are_counted_by_those_of_the_documents(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> None:
+    """Short documents and long ones: prompts with passages come to what was counted before any was looked up."""
+    for name, words in (("short", 10), ("long", 110)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number in range(20):
+            text = " ".join(f"Aalen{number * words + place}" for place in range(words))
+            (folder / f"{number}.md").write_text(f"# Aalen\n{text}.\n")
+        base = f'embedding = "{tiny_embedding_folder}"'
+        task = write_task(folder, tiny_model_folder, ["rag"], data='documents = ["*.md"]', base=base)
+        session = open_session(open_workspace(load_task(task)))
+        context, rows = Context(passages=3), session.part("dev", 8)
+        counted = 3 * passage_tokens(session, context.words)
+        plain, shown = (
+            [
+                len(session.encoder.prompt(one.messages))
+                for one in PromptBuilder(session, shown, fits=False).prompts(rows)
+            ]
+            for shown in (Context(), context)
+        )
+        assert counted == pytest.approx(sum(shown) / len(rows) - sum(plain) / len(rows), rel=0.15)
 
 
 def test_the_rate_of_cut_answers_counts_as_if_they_went_on(tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,8 +14,10 @@ from study_tasks import QUICK, UNKNOWN, events, folder_of, require_study_json, r
 from trimtab.arms.plan import ArmPlan
 from trimtab.arms.search import TrialPlan
 from trimtab.base.errors import InputError
+from trimtab.base.records import Arm
 from trimtab.base.results import StudyResult
 from trimtab.measurement.evaluate import load_answers
+from trimtab.studies import planning
 from trimtab.studies.runs import runs
 from trimtab.studies.study import study
 
@@ -178,8 +181,6 @@ def test_unknown_is_the_right_answer_to_what_the_data_do_not_say(whole: tuple[Pa
 def test_planning_may_take_a_tenth_of_the_budget_and_what_is_cut_is_told(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trimtab.studies import study as module
-
     asked: list[float | None] = []
 
     def predicted(session: object, arms: object, *, seconds: float | None) -> tuple[ArmPlan, ...]:
@@ -188,7 +189,7 @@ def test_planning_may_take_a_tenth_of_the_budget_and_what_is_cut_is_told(
         few = ArmPlan(arm="few-shot", answer_seconds=1.0, trials=(tried,))
         return few, ArmPlan(arm="prompt", answer_seconds=590.0, timed=False)
 
-    monkeypatch.setattr(module, "predict", predicted)
+    monkeypatch.setattr(planning, "predict", predicted)
     task = write_task(tmp_path, tiny_model_folder, ["few-shot", "prompt"])
     result = study(task, budget="10m", listeners=[])
     folder = folder_of(task, result)
@@ -199,6 +200,42 @@ def test_planning_may_take_a_tenth_of_the_budget_and_what_is_cut_is_told(
     assert [arm.status for arm in result.arms] == ["done", "done"]
     told = [event["note"] for event in events(folder) if event.get("note")]
     assert "timing stops at a tenth of the budget; foretold from the others: prompt" in told
+
+
+def test_what_was_left_out_is_made_after_all_where_the_others_leave_time_for_it(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def predicted(session: object, arms: Sequence[Arm], *, seconds: float) -> tuple[ArmPlan, ...]:
+        """Long at first, as on a machine that was busy; then `few-shot` fits, `lora` does not and `full` cannot be timed."""
+        asked.append([arm.name for arm in arms])
+        first = {"prompt": 1.0, "few-shot": 9000.0, "lora": 8000.0, "full": 7000.0}
+        later = {"few-shot": 100.0, "lora": 5000.0, "full": 1.0}
+        found = first if len(asked) == 1 else later
+        return tuple(ArmPlan(arm=arm.name, answer_seconds=found[arm.name], timed=arm.name != "full") for arm in arms)
+
+    monkeypatch.setattr(planning, "predict", predicted)
+    task = write_task(tmp_path, tiny_model_folder, ["prompt", "few-shot", "lora", "full"])
+    result = study(task, budget="10m", listeners=[])
+    assert asked == [["prompt", "few-shot", "lora", "full"], ["few-shot", "lora", "full"]]
+    assert [arm.status for arm in result.arms] == ["done", "done", "not_run", "not_run"]
+    left_out = {arm.arm: arm.why or "" for arm in result.arms if arm.status == "not_run"}
+    assert "min that the other arms left lack about" in left_out["lora"]
+    assert "that the budget leaves lack about" in left_out["full"]
+    folder = folder_of(task, result)
+    assert (folder / "arms" / "few-shot" / "answers.parquet").is_file()
+    assert json.loads((folder / "manifest.json").read_text())["figures"]["few-shot.seconds"]["value"] == 100.0
+    told = [
+        event for event in events(folder) if "of the budget, which few-shot fits after all" in (event.get("note") or "")
+    ]
+    assert [event["arm"] for event in told] == [None]
+
+    (folder / "study.json").unlink()  # as if it had been killed at the end
+    again = study(task, resume="latest", listeners=[])
+    assert asked[2:] == [["lora", "full"]]
+    assert [arm.status for arm in again.arms] == ["done", "done", "not_run", "not_run"]
+    assert sum(event["stage"] == "begin" and event["arm"] == "few-shot" for event in events(folder)) == 3  # made, asked
 
 
 def test_a_budget_that_no_arm_fits_is_told_at_once_and_another_one_goes_on(

@@ -146,12 +146,33 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
         spent = total(allowance)
         for arm in sorted(arms, key=lambda arm: -arm.seconds(allowance, most_search=True)):
             if is_over(spent):
-                left_out[arm.arm] = (
-                    f"the {_minutes(budget)} min that the budget leaves lack about {_minutes(spent - budget)} min for it; "
-                    "raise study.budget in a new study"
-                )
+                left_out[arm.arm] = _lacking(f"the {_minutes(budget)} min that the budget leaves", spent - budget)
                 spent -= arm.seconds(allowance, most_search=True)
     return Plan(arms=tuple(arms), allowance=allowance, left_out=left_out, cuts=tuple(cuts), budget=budget)
+
+
+def taken_in(plan: Plan, anew: Sequence[ArmPlan], spent: float) -> Plan:
+    """The plan with those of the arms that were left out which, foretold `anew`, fit beside the `spent` seconds, the shortest first.
+
+    They may spend what all arms may. Only what was timed is taken in, for nothing is left to make up for a wrong forecast.
+    """
+    arms, left_out = {arm.arm: arm for arm in plan.arms}, dict(plan.left_out)
+    left = (plan.budget or 0.0) - spent
+    for arm in sorted(anew, key=lambda arm: arm.seconds(plan.allowance, most_search=True)):
+        if arm.problem or not arm.timed:
+            continue
+        arms[arm.arm], seconds = arm, arm.seconds(plan.allowance, most_search=True)
+        if seconds <= left:
+            left -= seconds
+            del left_out[arm.arm]
+        else:
+            left_out[arm.arm] = _lacking(f"the {_minutes(left)} min that the other arms left", seconds - left)
+    return replace(plan, arms=tuple(arms.values()), left_out=left_out)
+
+
+def _lacking(what: str, seconds: float) -> str:
+    """Why an arm is left out: what there is, and how many seconds it lacks."""
+    return f"{what} lack about {_minutes(seconds)} min for it; raise study.budget in a new study"
 
 
 def _share(arms: Sequence[ArmPlan], left: float, whole: float) -> float:

@@ -12,7 +12,7 @@ import psutil
 from trimtab.answering.cache import copied, shared_length
 from trimtab.answering.engine import Engine
 from trimtab.arms.calibration import planned_weighing
-from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.contexts import Context, PromptBuilder, context_for, passage_tokens
 from trimtab.arms.curve import curve_seconds
 from trimtab.arms.ladder import left_open, planned_training
 from trimtab.arms.linear import hidden_seconds
@@ -48,7 +48,6 @@ TIMED_TOKENS = 32  # of each answer, where whole ones would take too long
 LINEAR_SAMPLE = 64
 FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
 API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
-PASSAGE_TOKENS = 200  # of a passage with its headings, where none was looked up
 STEP_PASSES = 3  # a step of training is as much work as three passes forward
 
 
@@ -362,11 +361,12 @@ class _Timing:
     # ---- what is counted instead of timed
 
     def _tokens(self, context: Context) -> float:
-        """Tokens of a prompt, by those of the instruction and a few questions, of the shots, and of passages as they mostly are."""
+        """Tokens of a prompt, by those of the instruction, a few questions, the shots, and some of the passages."""
         session = self.session
         plain = PromptBuilder(session, Context()).prompts(session.part("train", SAMPLE))
         asked = sum(len(session.encoder.prompt(prompt.messages)) for prompt in plain) / len(plain)
-        return asked + self._shot_tokens(context) + PASSAGE_TOKENS * context.passages
+        passages = context.passages * passage_tokens(session, context.words) if context.passages else 0.0
+        return asked + self._shot_tokens(context) + passages
 
     def _shot_tokens(self, context: Context) -> float:
         session = self.session

@@ -19,13 +19,12 @@ from safetensors import SafetensorError
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, digest_of
 from trimtab.arms.made import Made
-from trimtab.arms.plan import PLANNING, Plan, fit, load_plan, save_plan, seeds_that_fit, what_would_fit
+from trimtab.arms.plan import Plan, load_plan, save_plan, seeds_that_fit
 from trimtab.arms.proposals import propose, proposing
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import ANSWERS, STUDY_FILE, read_arm, write_arm
 from trimtab.arms.search import SEARCHES
 from trimtab.arms.teacher import TAUGHT, teachers
-from trimtab.arms.timing import predict
 from trimtab.arms.trivial import trivial_answers
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import (
@@ -54,6 +53,7 @@ from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.place import PLAN, SELECTED, begun, dependencies, new_study, selection, to_go_on_with
+from trimtab.studies.planning import plan_of, with_time_left
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 
 PROPOSALS = "proposals.jsonl"
@@ -159,7 +159,7 @@ class _StudyRun:
         openings = count_opening(self.workspace, self.folder.name)
         for arm in arms:
             self._measure(arm, plan)
-        self.progress.arm = self.progress.seed = None
+        plan = self._left_out_anew(plan)
         self.progress.emit("verdict")
         result = self._decide(arms, plan)
         seen = manifest(
@@ -179,31 +179,27 @@ class _StudyRun:
         return result
 
     def _plan(self) -> Plan:
-        """The plan of a study that was begun, else a new one: predicted, cut to the budget, kept."""
+        """The plan of a study that was begun, else a new one, kept."""
         if self.kept_plan is not None:
             return self.kept_plan
         self.progress.emit("plan", note="timing a few steps of every arm")
-        table = self.task.study
-        began = time.perf_counter()
-        budget = table.budget_seconds
-        predicted = predict(self.session, self.task.arms, seconds=None if budget is None else PLANNING * budget)
-        taken = time.perf_counter() - began
-        left = None if budget is None else max(0.0, budget - taken)
-        plan = replace(fit(predicted, left, table.seeds), precision=self.session.precision)
-        if plan.runs_nothing:
-            cheapest, enough = what_would_fit(plan, taken)
-            remedy = (
-                f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
-            )
-            raise InputError(f"no arm fits the budget of {table.budget}; {cheapest}", remedy, field="study.budget")
-        foretold = [arm.arm for arm in plan.arms if not arm.timed]
-        if foretold:
-            note = f"timing stops at a tenth of the budget; foretold from the others: {', '.join(foretold)}"
-            self.progress.emit("plan", note=note, stays=True)
-        for cut in plan.cuts:
-            self.progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
+        plan = plan_of(self.session, self.progress)
         save_plan(self.folder / PLAN, plan)
         return plan
+
+    def _left_out_anew(self, plan: Plan) -> Plan:
+        """Make and measure what was left out and fits into what the others have left of the budget; the plan as it is then."""
+        anew = with_time_left(self.session, plan, sum(self.measured.values()), self.progress)
+        if anew is plan:
+            return plan
+        save_plan(self.folder / PLAN, anew)
+        self._time_left(anew)
+        for arm in self.task.arms:
+            if arm.name in plan.left_out:
+                del self.found[arm.name]
+                self._make(arm, anew)
+                self._measure(arm, anew)
+        return anew
 
     def _digest(self, arm: Arm, plan: Plan) -> str:
         return digest_of(self.depends, repr(arm.identity), repr(plan.allowance))
@@ -280,6 +276,8 @@ class _StudyRun:
             self.measured.pop(arm.name, None)
         else:
             self.measured[arm.name] += time.perf_counter() - began
+        finally:
+            self.progress.arm = self.progress.seed = None
 
     def _why(self, arm: Arm, error: Exception) -> str:
         """What a failure is told as; raised again where the next arm would fail of the same."""

@@ -1,0 +1,55 @@
+"""How a study spends its budget: what is planned before its first arm, and what is made of the time that the arms leave."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from trimtab.arms.plan import PLANNING, Plan, fit, taken_in, what_would_fit
+from trimtab.arms.session import Session
+from trimtab.arms.timing import predict
+from trimtab.base.errors import InputError
+from trimtab.base.progress import Progress
+
+
+def plan_of(session: Session, progress: Progress) -> Plan:
+    """Foretell every arm, cut to the budget, and tell what was cut; raises InputError where no arm fits."""
+    table = session.task.study
+    began = time.perf_counter()
+    budget = table.budget_seconds
+    predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
+    taken = time.perf_counter() - began
+    left = None if budget is None else max(0.0, budget - taken)
+    plan = replace(fit(predicted, left, table.seeds), precision=session.precision)
+    if plan.runs_nothing:
+        cheapest, enough = what_would_fit(plan, taken)
+        remedy = f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
+        raise InputError(f"no arm fits the budget of {table.budget}; {cheapest}", remedy, field="study.budget")
+    foretold = [arm.arm for arm in plan.arms if not arm.timed]
+    if foretold:
+        note = f"timing stops at a tenth of the budget; foretold from the others: {', '.join(foretold)}"
+        progress.emit("plan", note=note, stays=True)
+    for cut in plan.cuts:
+        progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
+    return plan
+
+
+def with_time_left(session: Session, plan: Plan, spent: float, progress: Progress) -> Plan:
+    """The plan with what was left out of it and fits into what `spent` seconds leave of its budget; the same one where nothing can.
+
+    What was left out is timed anew: it went because it was foretold to be the longest, often without a step of its own being timed,
+    on a machine that may have been busy then.
+    """
+    left_out = [arm for arm in session.task.arms if arm.name in plan.left_out]
+    left = (plan.budget or 0.0) - spent
+    if not left_out or left <= 0:
+        return plan
+    progress.emit("plan", note=f"timing anew what was left out: {', '.join(arm.name for arm in left_out)}")
+    began = time.perf_counter()
+    predicted = predict(session, left_out, seconds=PLANNING * left)
+    taken = time.perf_counter() - began
+    anew = taken_in(plan, predicted, spent + taken)
+    if fitting := [arm.name for arm in left_out if arm.name not in anew.left_out]:
+        note = f"the other arms left {left / 60:.1f} min of the budget, which {', '.join(fitting)} fits after all"
+        progress.emit("plan", note=note, stays=True)
+    return anew
