@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from trimtab.model.places import Places, together
+
 ATTENTION = "trimtab"
 _PRODUCTS_UP_TO = 1024  # tokens of a sequence whose weights are kept for their gradient
 # Plain products over up to so many queries are one block; more are blocks of about so many, each of which sees keys up to its own last.
@@ -53,15 +55,50 @@ class Segments:
         starts = [sum(lengths[number] for number in chain) for chain in self.chains]
         positions = [torch.arange(at, at + length) for at, length in zip(starts, lengths, strict=True)]
         self.positions_N = torch.cat(positions)
+        self.groups = together(lengths, self.chains)
+        self.places = {group.start: Places([lengths[one] for one in group]) for group in self.groups if len(group) > 1}
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
-        """Causal attention, one sequence at a time: no score is computed that would be masked by padding."""
-        queries, keys, values = (torch.split(side, self.lengths, dim=1) for side in (query_HND, key_KND, value_KND))
-        outs = (
-            causal(query_HQD, self.seen(keys, number), self.seen(values, number), rule).transpose(0, 1)
-            for number, query_HQD in enumerate(queries)
-        )
-        return torch.cat(list(outs))
+        """Causal attention, one sequence at a time, short ones that go on from the same at once.
+
+        In float32 each is alone: seeded losses are held to the bit there, and a product's sums hang on its size.
+        """
+        keys, values = (torch.split(side, self.lengths, dim=1) for side in (key_KND, value_KND))
+        alone = query_HND.dtype == torch.float32
+        groups = [range(number, number + 1) for number in range(len(self.lengths))] if alone else self.groups
+        sizes = [sum(self.lengths[number] for number in group) for group in groups]
+        outs = []
+        for group, query_HQD in zip(groups, torch.split(query_HND, sizes, dim=1), strict=True):
+            if len(group) == 1:
+                out_HQD = causal(query_HQD, self.seen(keys, group[0]), self.seen(values, group[0]), rule)
+            else:
+                out_HQD = self._at_once(group, query_HQD, keys, values, rule)
+            outs.append(out_HQD.transpose(0, 1))
+        return torch.cat(outs)
+
+    def _at_once(
+        self, group: range, query_HQD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], rule: Rule
+    ) -> Tensor:
+        """Attention of sequences that go on from the same, each with as many places as the longest has tokens.
+
+        Nobody sees the places behind a sequence's tokens: they come after all of its queries.
+        """
+        places, shared = self.places[group.start], keys[0].shape[0]
+        chain, count = self.chains[group.start], len(group)
+        heads = query_HQD.shape[0] // shared
+        query_KCD = places.taken(query_HQD.reshape(shared, -1, query_HQD.shape[2]), heads)
+
+        def spread(pieces: Sequence[Tensor]) -> Tensor:
+            own_KRD = torch.cat([pieces[number] for number in group], dim=1)
+            own_KSLD = places.taken(own_KRD, 1).view(shared, count, places.longest, -1)
+            if chain:
+                before_KPD = torch.cat([pieces[number] for number in chain], dim=1)
+                own_KSLD = torch.cat([before_KPD[:, None].expand(-1, count, -1, -1), own_KSLD], dim=2)
+            return own_KSLD.flatten(0, 1)
+
+        query_CLD = query_KCD.reshape(-1, places.longest, query_HQD.shape[2])
+        out_CLD = causal(query_CLD, spread(keys), spread(values), rule)
+        return places.given(out_CLD.view(query_KCD.shape), heads).view(query_HQD.shape)
 
     def seen(self, pieces: Sequence[Tensor], number: int) -> Tensor:
         """Of tensors `[K, tokens, D]`, one a sequence, those that a sequence goes on from and its own, as one."""
