@@ -71,6 +71,7 @@ WORKS = {
         goal=4.5,
         script="dpo",
         batch=4,
+        rows=96,  # the peer reads the reference of all of them first
     ),
     "grpo": Work(
         what="GRPO, LoRA r=16, 2 prompts a step with 8 answers of 64 tokens, with generation",

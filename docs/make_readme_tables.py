@@ -147,8 +147,6 @@ def speed() -> str:
         "",
         f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's highest, ours to the peer's, behind the stroke to that of the peer as it is without a setting. The peers' settings:",
         *(f"- {peer}" for peer in peers),
-        "",
-        "Where a training peer's line does not end with *freed memory kept*, both sides were measured before that ([decision 50](docs/decisions/0050-passes-side-by-side.md)).",
     ]
     return "\n".join([*lines, *said, *beside_others(), *under_load(), *rounding()])
 

@@ -15,7 +15,17 @@ from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.contexts import Context, PromptBuilder, passage_tokens
 from trimtab.arms.made import Allowance
-from trimtab.arms.plan import ArmPlan, StagePlan, fit, load_plan, save_plan, seeds_that_fit, taken_in, what_would_fit
+from trimtab.arms.plan import (
+    ArmPlan,
+    StagePlan,
+    fit,
+    load_plan,
+    save_plan,
+    seeds_that_fit,
+    spendable,
+    taken_in,
+    what_would_fit,
+)
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import _Rate, _Timing, predict
@@ -189,6 +199,17 @@ def test_where_nothing_fits_the_cheapest_arm_and_its_budget_are_told() -> None:
     assert what_would_fit(plan) == ("the cheapest, prompt, takes about 2.0 min", "3m")  # 119 s and as much again / 9
     assert what_would_fit(plan, planning=70.0)[1] == "4m"
     assert not fit([arm("lora"), arm("prompt", epoch=0, answer=119)], 119, 1).runs_nothing
+
+
+def test_of_a_budget_a_twentieth_is_kept_beside_what_planning_took() -> None:
+    assert spendable(None) is None
+    assert spendable(600.0) == pytest.approx(570)
+    assert spendable(600.0, planning=50.0) == pytest.approx(520)
+    assert spendable(10.0, planning=50.0) == 0.0
+    seconds = 100.0  # the budget that is named for the cheapest arm holds it, whatever planning takes of its tenth
+    plan = fit([arm("prompt", epoch=0, answer=seconds, choose=0)], 1.0, 1)
+    named = 60 * float(what_would_fit(plan)[1].removesuffix("m"))
+    assert seconds <= (spendable(named, planning=0.1 * named) or 0.0)
 
 
 def test_where_planning_has_no_time_arms_are_foretold_from_one_answer(tmp_path: Path, tiny_model_folder: Path) -> None:

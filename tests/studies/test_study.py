@@ -187,7 +187,7 @@ def test_planning_may_take_a_tenth_of_the_budget_and_what_is_cut_is_told(
         asked.append(seconds)
         tried = TrialPlan(what="instructions", count=5, seconds=400.0)
         few = ArmPlan(arm="few-shot", answer_seconds=1.0, trials=(tried,))
-        return few, ArmPlan(arm="prompt", answer_seconds=590.0, timed=False)
+        return few, ArmPlan(arm="prompt", answer_seconds=560.0, timed=False)
 
     monkeypatch.setattr(planning, "predict", predicted)
     task = write_task(tmp_path, tiny_model_folder, ["few-shot", "prompt"])
@@ -231,6 +231,8 @@ def test_what_was_left_out_is_made_after_all_where_the_others_leave_time_for_it(
     ]
     assert [event["arm"] for event in told] == [None]
 
+    study(task, resume="latest", listeners=[])
+    assert len(asked) == 2, "a study that is done is not planned again"
     (folder / "study.json").unlink()  # as if it had been killed at the end
     again = study(task, resume="latest", listeners=[])
     assert asked[2:] == [["lora", "full"]]

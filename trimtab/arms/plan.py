@@ -13,6 +13,7 @@ from trimtab.arms.search import TrialPlan
 from trimtab.base.codec import read_record, write_record
 
 PLANNING = 0.1  # share of the budget that planning may take
+RESERVED = 0.05  # share of it that is kept for the verdict, the report, and what takes longer than foretold
 LEAST_SHARE = 0.05  # of what its trials would take, for which an arm begins to search at all
 MOST_SEEDS = 3  # of an arm that dev leaves among the best, where the task file states no number
 EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
@@ -103,6 +104,11 @@ class Plan:
     def runs_nothing(self) -> bool:
         """Whether no arm fits the budget."""
         return len(self.left_out) == len(self.arms)
+
+
+def spendable(budget: float | None, planning: float = 0.0) -> float | None:
+    """Seconds that a budget leaves for the arms beside so many of planning."""
+    return None if budget is None else max(0.0, budget * (1 - RESERVED) - planning)
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
@@ -201,7 +207,7 @@ def what_would_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
     """Of a plan in which no arm fits: the cheapest arm with its minutes, and the budget that it takes beside `planning` seconds, as in `3m`."""
     cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.allowance))
     seconds = cheapest.seconds(plan.allowance)
-    budget = max(seconds / (1 - PLANNING), seconds + planning)
+    budget = max(seconds / (1 - RESERVED - PLANNING), (seconds + planning) / (1 - RESERVED))
     return f"the cheapest, {cheapest.arm}, takes about {_minutes(seconds)} min", f"{math.floor(budget / 60) + 1}m"
 
 

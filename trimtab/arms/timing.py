@@ -121,6 +121,7 @@ class _Timing:
         self._rates: dict[Context, _Rate] = {}  # answering costs alike for all weights
         self._training: dict[str, TrainingRate] = {}  # by weights
         self._embedded: float | None = None  # seconds a character
+        self._token_seconds: float | None = None
         self._index_is_charged = False  # to the first arm that needs it, where there was no time to make it now
 
     @property
@@ -249,7 +250,7 @@ class _Timing:
                 alone, given = self._answered(prompts[:1], most)
             many = self._answered(prompts, most)[0] / len(prompts) if self.left > 0 else alone
             ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
-            reading = self._reading(ids[0], given[0])
+            token = self._token(ids[0])
         release_memory()
         held = psutil.Process().memory_info().rss / 1e6
         shared = shared_length(ids)
@@ -257,26 +258,25 @@ class _Timing:
         return _Rate(
             many=many,
             alone=alone,
-            token=reading / max(1, len(ids[0])),
+            token=token,
             tokens=sum(map(len, ids)) / len(ids),
             memory_mb=max(memory.megabytes - held, self._answering_mb(own)),
             timed=True,
-            decoding=0.0
-            if session.task.task.kind == "classify"
-            else 1 - reading / max(given[0].seconds, reading, 1e-9),
+            decoding=1 - (given[0].prefill_seconds or 0.0) / max(given[0].seconds, 1e-9),  # 0 of a label
             new_tokens=given[0].new_tokens,
         )
 
-    def _reading(self, ids: Sequence[int], given: Generation) -> float:
-        """Seconds of reading a prompt alone; what scores labels tells its seconds as a whole, so it is timed apart there."""
-        if self.session.task.task.kind != "classify":
-            return given.seconds if given.prefill_seconds is None else given.prefill_seconds
-        taken = []
-        for _ in range(2):  # a length that was not seen yet is slower
-            began = time.perf_counter()
-            Engine(self.session.base, frozenset()).hold(ids)
-            taken.append(time.perf_counter() - began)
-        return min(taken)
+    def _token(self, ids: Sequence[int]) -> float:
+        """Seconds of reading a token in a pass of many, timed once: a short prompt alone takes longer for each of its own."""
+        if self._token_seconds is None:
+            several = [*ids] * (MICRO_TOKENS // max(1, len(ids)) + 1)
+            several, taken = several[: min(MICRO_TOKENS, self.session.context_tokens)], []
+            for _ in range(2):  # a length that was not seen yet is slower
+                began = time.perf_counter()
+                Engine(self.session.base, frozenset()).hold(several)
+                taken.append(time.perf_counter() - began)
+            self._token_seconds = min(taken) / max(1, len(several))
+        return self._token_seconds
 
     def _answered(self, prompts: Sequence[Prompt], most: int | None) -> tuple[float, list[Generation]]:
         """Seconds of answering all of them; where answers were cut at `most` tokens, as if those went on to the longest."""

@@ -12,7 +12,7 @@ from statistics import median
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
-from trimtab.arms.plan import Plan, fit, what_would_fit
+from trimtab.arms.plan import Plan, fit, spendable, what_would_fit
 from trimtab.arms.proposals import proposing
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
@@ -210,7 +210,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
         predicted = predict(session, task.arms, progress)
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
-    plan, splits = fit(predicted, task.study.budget_seconds, task.study.seeds), session.workspace.splits
+    plan, splits = fit(predicted, spendable(task.study.budget_seconds), task.study.seeds), session.workspace.splits
     remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
     remarks += _cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)
     if plan.runs_nothing:

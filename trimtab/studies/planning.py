@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from trimtab.arms.plan import PLANNING, Plan, fit, taken_in, what_would_fit
+from trimtab.arms.plan import PLANNING, Plan, fit, spendable, taken_in, what_would_fit
 from trimtab.arms.session import Session
 from trimtab.arms.timing import predict
 from trimtab.base.errors import InputError
@@ -19,8 +19,7 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     budget = table.budget_seconds
     predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
     taken = time.perf_counter() - began
-    left = None if budget is None else max(0.0, budget - taken)
-    plan = replace(fit(predicted, left, table.seeds), precision=session.precision)
+    plan = replace(fit(predicted, spendable(budget, taken), table.seeds), precision=session.precision)
     if plan.runs_nothing:
         cheapest, enough = what_would_fit(plan, taken)
         remedy = f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"

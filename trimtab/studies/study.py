@@ -189,7 +189,10 @@ class _StudyRun:
 
     def _left_out_anew(self, plan: Plan) -> Plan:
         """Make and measure what was left out and fits into what the others have left of the budget; the plan as it is then."""
-        anew = with_time_left(self.session, plan, sum(self.measured.values()), self.progress)
+        if (self.folder / STUDY_FILE).exists():  # it was done before
+            return plan
+        spent = sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
+        anew = with_time_left(self.session, plan, spent, self.progress)
         if anew is plan:
             return plan
         save_plan(self.folder / PLAN, anew)
