@@ -30,6 +30,9 @@ SFT: dict[str, Any] = {
 }
 
 
+BEST_LOADED: dict[str, Any] = {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
+
+
 class Clock(TrainerCallback):
     """Starts after the warm-up steps and stops with the last."""
 
@@ -55,8 +58,7 @@ class Counting:
 
 def model_of(folder: str, layers: int | None = None, *, stock: bool = False) -> Any:
     """The base model in bf16, or as it is loaded where nothing is said; with `layers` only so many of the last ones and the last norm move."""
-    best = {} if stock else {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
-    model = AutoModelForCausalLM.from_pretrained(folder, **best)
+    model = AutoModelForCausalLM.from_pretrained(folder, **({} if stock else BEST_LOADED))
     if layers:
         model.requires_grad_(False)
         for part in (*model.model.layers[-layers:], model.model.norm):
@@ -74,11 +76,6 @@ def versions() -> dict[str, str]:
     return {one.__name__: one.__version__ for one in (trl, peft, transformers, torch)}
 
 
-def dtypes(model: Any) -> list[str]:
-    """Of the weights, as they were loaded."""
-    return sorted({str(value.dtype).removeprefix("torch.") for value in model.parameters()})
-
-
 def timed(trainer: Any, clock: Clock, model: Any) -> dict[str, Any]:
     """Train, and what is told of it."""
     trainer.tokens = []
@@ -89,7 +86,7 @@ def timed(trainer: Any, clock: Clock, model: Any) -> dict[str, Any]:
         "seconds": clock.seconds,
         "tokens_per_second": tokens / clock.seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "dtypes": dtypes(model),
+        "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in model.parameters()}),
         "gradient_checkpointing": bool(trainer.args.gradient_checkpointing),
         "trainable": sum(value.numel() for value in model.parameters() if value.requires_grad),
         "versions": versions(),

@@ -15,7 +15,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from trl_common import CPU, STOCK, Clock, Counting, lora, timed
+from trl_common import BEST_LOADED, CPU, STOCK, Clock, Counting, lora, timed
 
 BEST = {name: value for name, value in CPU.items() if name != "max_length"}  # that one is TRL's
 BEST["train_sampling_strategy"] = "group_by_length"
@@ -30,8 +30,8 @@ def main() -> None:
     torch.set_num_threads(plan["threads"])
     tokenizer, clock = AutoTokenizer.from_pretrained(plan["model"]), Clock(plan["warmup"])
     names = sorted({row["label"] for row in plan["rows"]})
-    best = {} if plan["stock"] else {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
-    model = AutoModelForSequenceClassification.from_pretrained(plan["model"], num_labels=len(names), **best)
+    loaded = {} if plan["stock"] else BEST_LOADED
+    model = AutoModelForSequenceClassification.from_pretrained(plan["model"], num_labels=len(names), **loaded)
     model.config.pad_token_id = tokenizer.pad_token_id
     model = get_peft_model(model, lora(plan["rank"], "SEQ_CLS"))
 

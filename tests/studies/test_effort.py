@@ -112,7 +112,7 @@ def test_a_run_more_that_fails_leaves_those_that_there_are(
         return real(self, arm, made, folder, allowance)
 
     monkeypatch.setattr(ArmRunner, "with_seeds", failing)
-    monkeypatch.setattr("trimtab.studies.study.contenders", lambda *_: ["own", "headed"])
+    monkeypatch.setattr("trimtab.studies.planning.contenders", lambda *_: ["own", "headed"])
     task = a_task(tmp_path / "more", tiny_model_folder, tiny_embedding_folder)
     begin_with_time(task)
     result = study(task, resume="latest", listeners=[])

@@ -13,14 +13,13 @@ from trimtab.arms.session import Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, shots_of
 from trimtab.base.records import Arm, Example, Hit, Prompt
-from trimtab.data.prompts import Shot, compose, passages_text, under_passages
+from trimtab.data.prompts import Shot, compose, under_passages
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
-from trimtab.retrieval.chunk import WORDS, chunk
+from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.search import EVEN
 
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
-SAMPLE = 64  # documents, and passages of theirs, that stand for all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,15 +257,6 @@ def fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Exam
             picked.append(example)
             seen |= keys
     return picked + [example for example in order if example not in picked][: count - len(picked)]
-
-
-def passage_tokens(session: Session, words: int) -> float:
-    """Tokens that a passage of about `words` words adds to a prompt, a mean over some of the documents' own; nothing is looked up."""
-    documents = session.workspace.documents
-    some = documents[:: max(1, len(documents) // SAMPLE)]
-    cut = [passage for document in some for passage in chunk(document, words=words)]
-    texts = [passages_text([Hit(passage=one, rank=1, score=0.0)]) for one in cut[:: max(1, len(cut) // SAMPLE)]]
-    return sum(len(session.encoder.answer(text)) for text in texts) / max(1, len(texts))
 
 
 class NearestShots:

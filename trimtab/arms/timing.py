@@ -12,7 +12,8 @@ import psutil
 from trimtab.answering.cache import copied, shared_length
 from trimtab.answering.engine import Engine
 from trimtab.arms.calibration import planned_weighing
-from trimtab.arms.contexts import Context, PromptBuilder, context_for, passage_tokens
+from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.counted import answer_tokens, prompt_tokens, shot_tokens
 from trimtab.arms.curve import curve_seconds
 from trimtab.arms.ladder import left_open, planned_training
 from trimtab.arms.linear import hidden_seconds
@@ -139,7 +140,7 @@ class _Timing:
         context = context_for(arm)
         rate = untrained = self._rate(context)
         if is_trained(arm):
-            rate = rate.of_head() if HEAD in arm.stages else rate.answering(self._answer_tokens())
+            rate = rate.of_head() if HEAD in arm.stages else rate.answering(answer_tokens(self.session))
         tests, effort = len(splits["test"]), session.task.study.effort
         tried = planned_lookups if is_trained(arm) else planned
         setup = 0.0 if context.passages and self._index_is_charged else self._setup(context)
@@ -294,8 +295,8 @@ class _Timing:
 
     def _carried(self, context: Context, known: _Rate) -> _Rate:
         """A context's rate from another one's: tokens that all prompts share are read once, the others cost what they cost there."""
-        tokens = self._tokens(context)
-        own = tokens - (self._shot_tokens(context) if context.shot_kind == "few-shot" else 0.0)
+        tokens = prompt_tokens(self.session, context)
+        own = tokens - (shot_tokens(self.session, context) if context.shot_kind == "few-shot" else 0.0)
         more = max(0.0, own - known.tokens) * known.token
         memory = self._answering_mb(round(own))
         return replace(
@@ -337,19 +338,19 @@ class _Timing:
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method], True
         seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
         speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
-        each = self._tokens(context) + self._answer_tokens()
+        each = prompt_tokens(self.session, context) + answer_tokens(self.session)
         return each, replace(speed, pass_tokens=round(max(MICRO_TOKENS, each)) * lanes()), False
 
     def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: _Rate) -> float:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
-        answers = GROUP * self._answer_tokens()
+        answers = GROUP * answer_tokens(self.session)
         read = (each + answers) * (1 + 2 / STEP_PASSES)
         drawn = GROUP * rate.many / speed.epoch(1, kept=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
 
     def _work_of_teacher(self, each: float, rate: _Rate) -> Work:
         """What a teacher takes that answers at as much length as the base; `each`: tokens of a row with its own answer."""
-        session, own = self.session, self._answer_tokens()
+        session, own = self.session, answer_tokens(self.session)
         new = own if session.task.task.kind == "classify" else rate.new_tokens
         tokens, rows = each - own + new, len(session.workspace.splits["train"])
         if session.task.teacher.api is not None:
@@ -358,25 +359,7 @@ class _Timing:
         work = work_of(session, questions, rate.many + tokens * rate.token, new)
         return replace(work, tokens=tokens * rows)
 
-    # ---- what is counted instead of timed
-
-    def _tokens(self, context: Context) -> float:
-        """Tokens of a prompt, by those of the instruction, a few questions, the shots, and some of the passages."""
-        session = self.session
-        plain = PromptBuilder(session, Context()).prompts(session.part("train", SAMPLE))
-        asked = sum(len(session.encoder.prompt(prompt.messages)) for prompt in plain) / len(plain)
-        passages = context.passages * passage_tokens(session, context.words) if context.passages else 0.0
-        return asked + self._shot_tokens(context) + passages
-
-    def _shot_tokens(self, context: Context) -> float:
-        session = self.session
-        rows = session.part("train", SAMPLE)
-        questions = sum(len(session.encoder.answer(row.input)) for row in rows) / len(rows)
-        return context.shots * (questions + self._answer_tokens())
-
-    def _answer_tokens(self) -> float:
-        rows = self.session.part("train", SAMPLE)
-        return sum(len(self.session.encoder.answer(row.references[0])) for row in rows) / len(rows)
+    # ---- what is embedded or fitted, and not asked
 
     def _setup(self, context: Context) -> float:
         """Seconds of embedding what a context looks its passages or shots up in; nothing is counted where time is not limited."""

@@ -51,7 +51,7 @@ class Places:
         return out_KMD
 
     def _where(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Which token each place holds, where each token lies, and which places hold one, `[C, 1]`."""
+        """Which token each place holds, where each token lies, and which places hold one, as `[C, 1]`."""
         if (heads, device) not in self._known:
             lengths_S = torch.tensor(self.lengths)
             starts_S = lengths_S.cumsum(0) - lengths_S
@@ -62,9 +62,8 @@ class Places:
             places_C = torch.where(holds_SHL, tokens_SHL, 0).flatten()
             tokens_M = holds_SHL.flatten().nonzero()[:, 0]
             tokens_M = tokens_M[places_C[tokens_M].argsort()]
-            self._known[heads, device] = tuple(  # type: ignore[assignment]
-                one.to(device) for one in (places_C, tokens_M, holds_SHL.reshape(-1, 1))
-            )
+            holds_C = holds_SHL.reshape(-1, 1)
+            self._known[heads, device] = places_C.to(device), tokens_M.to(device), holds_C.to(device)
         return self._known[heads, device]
 
 

@@ -1,15 +1,21 @@
-"""How a study spends its budget: what is planned before its first arm, and what is made of the time that the arms leave."""
+"""How a study spends its budget: what is planned before its first arm, further runs of the best, and what is made of the time that is left."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
-from trimtab.arms.plan import PLANNING, Plan, fit, spendable, taken_in, what_would_fit
+from trimtab.arms.made import Made
+from trimtab.arms.plan import PLANNING, Plan, fit, seeds_that_fit, spendable, taken_in, what_would_fit
 from trimtab.arms.session import Session
 from trimtab.arms.timing import predict
 from trimtab.base.errors import InputError
+from trimtab.base.grammar import method_of
 from trimtab.base.progress import Progress
+from trimtab.base.results import ArmRecord
+from trimtab.base.task import Task
+from trimtab.decision.contenders import contenders
 
 
 def plan_of(session: Session, progress: Progress) -> Plan:
@@ -33,15 +39,36 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     return plan
 
 
+def more_seeds(
+    task: Task, plan: Plan, made: Mapping[str, Made], records: Mapping[str, ArmRecord], spent: float
+) -> dict[str, int]:
+    """The arms just made that dev leaves in the running, with as many runs for each, up to three, as the budget allows.
+
+    `records`: the arms that were finished before; `spent`: seconds that all took. A number of seeds that the task file states is kept,
+    and nothing is added without effort, or where the budget cut anything.
+    """
+    table = task.study
+    if table.effort == "none" or "seeds" in table.model_fields_set or plan.cuts or plan.left_out:
+        return {}
+    on_dev = {name: one.dev_scores for name, one in made.items()}
+    on_dev |= {name: record.dev_scores for name, record in records.items()}
+    near = contenders(on_dev, task.target.margin)
+    arms = [arm for arm in task.arms if arm.name in near and arm.name in made and method_of(arm).staged]
+    if not arms:
+        return {}
+    seeds = seeds_that_fit(plan, {arm.name: made[arm.name].trained[0].seconds for arm in arms}, spent)
+    return {arm.name: seeds for arm in arms} if seeds > 1 else {}
+
+
 def with_time_left(session: Session, plan: Plan, spent: float, progress: Progress) -> Plan:
     """The plan with what was left out of it and fits into what `spent` seconds leave of its budget; the same one where nothing can.
 
     What was left out is timed anew: it went because it was foretold to be the longest, often without a step of its own being timed,
-    on a machine that may have been busy then.
+    on a machine that may have been busy then. Where less than a tenth of the budget is left, timing would only use it up.
     """
     left_out = [arm for arm in session.task.arms if arm.name in plan.left_out]
     left = (plan.budget or 0.0) - spent
-    if not left_out or left <= 0:
+    if not left_out or left <= PLANNING * (plan.budget or 0.0):
         return plan
     progress.emit("plan", note=f"timing anew what was left out: {', '.join(arm.name for arm in left_out)}")
     began = time.perf_counter()

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, digest_of
 from trimtab.arms.made import Made
-from trimtab.arms.plan import Plan, load_plan, save_plan, seeds_that_fit
+from trimtab.arms.plan import Plan, load_plan, save_plan
 from trimtab.arms.proposals import propose, proposing
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import ANSWERS, STUDY_FILE, read_arm, write_arm
@@ -36,12 +36,11 @@ from trimtab.base.errors import (
     memory_ran_out,
 )
 from trimtab.base.files import locked, write_atomic, write_json
-from trimtab.base.grammar import TRIVIAL, is_rewarded, method_of
+from trimtab.base.grammar import TRIVIAL, is_rewarded
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
 from trimtab.base.task import Task, with_arms, with_budget
-from trimtab.decision.contenders import contenders
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
 from trimtab.decision.trivial import beside, sentence
@@ -53,7 +52,7 @@ from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.place import PLAN, SELECTED, begun, dependencies, new_study, selection, to_go_on_with
-from trimtab.studies.planning import plan_of, with_time_left
+from trimtab.studies.planning import more_seeds, plan_of, with_time_left
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 
 PROPOSALS = "proposals.jsonl"
@@ -191,8 +190,7 @@ class _StudyRun:
         """Make and measure what was left out and fits into what the others have left of the budget; the plan as it is then."""
         if (self.folder / STUDY_FILE).exists():  # it was done before
             return plan
-        spent = sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
-        anew = with_time_left(self.session, plan, spent, self.progress)
+        anew = with_time_left(self.session, plan, self._spent(), self.progress)
         if anew is plan:
             return plan
         save_plan(self.folder / PLAN, anew)
@@ -300,7 +298,7 @@ class _StudyRun:
 
     def _more_seeds(self, plan: Plan) -> None:
         """Train the arms that dev leaves in the running again; what is decided is kept, for a study that goes on."""
-        more = plan.more_seeds or self._seeds_of(plan)
+        more = plan.more_seeds or more_seeds(self.task, plan, self.made, self._records(), self._spent())
         if more and not plan.more_seeds:
             save_plan(self.folder / PLAN, replace(plan, more_seeds=more))
         for arm in self.task.arms:
@@ -314,32 +312,14 @@ class _StudyRun:
                 allowance = replace(plan.allowance, seeds=seeds)
                 self.made[arm.name] = self.runner.with_seeds(arm, self.made[arm.name], folder, allowance)
 
-    def _seeds_of(self, plan: Plan) -> dict[str, int]:
-        """The arms that dev leaves in the running, with as many runs for each, up to three, as the budget allows.
-
-        A number of seeds that the task file states is kept, and nothing is added without effort, or where the budget cut anything.
-        """
-        table = self.task.study
-        if table.effort == "none" or "seeds" in table.model_fields_set or plan.cuts or plan.left_out:
-            return {}
-        on_dev = {name: made.dev_scores for name, made in self.made.items()}
-        on_dev |= {name: record.dev_scores for name, record in self._records().items()}
-        near = contenders(on_dev, self.task.target.margin)
-        arms = [arm for arm in self.task.arms if arm.name in near and arm.name in self.made and method_of(arm).staged]
-        if not arms:
-            return {}
-        seeds = seeds_that_fit(plan, {arm.name: self.made[arm.name].trained[0].seconds for arm in arms}, self._spent())
-        return {arm.name: seeds for arm in arms} if seeds > 1 else {}
-
     def _records(self) -> dict[str, ArmRecord]:
         """The arms that were finished before."""
         found = {arm.name: read_arm(self.folder / "arms" / arm.name) for arm in self.task.arms}
         return {name: record for name, record in found.items() if record and name in self.found}
 
     def _spent(self) -> float:
-        """Seconds that making the arms took, all sittings together."""
-        before = [record.seconds or 0.0 for record in self._records().values()]
-        return sum(made.seconds for made in self.made.values()) + sum(before)
+        """Seconds that all arms took so far, all sittings together."""
+        return sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
 
     def _decide(self, arms: Sequence[Arm], plan: Plan) -> StudyResult:
         """Tests, corrections and the verdict, from the answers on disk."""
