@@ -26,7 +26,7 @@ from trimtab.serving.judgement import Judgement
 
 pytest.importorskip("playwright", reason="playwright is not installed")
 from browsing import Served, chromium, served, watched
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 NOTES = "".join(f"# {city}\n\nThe harbour of {city} is old.\n\n" for city in CITIES)
 DPO = """
@@ -283,6 +283,20 @@ def test_an_answer_that_fails_once_it_has_begun_says_why(
         monkeypatch.setattr(Engine, "_decode", decode)
         turn = put(page, FIRST)
         expect(turn.get_by_text("No answer: the question could not be answered (RuntimeError)")).to_be_visible()
+
+
+def test_what_is_asked_before_the_arms_are_known_is_asked_once_they_are(browser: Browser, server: Served) -> None:
+    held: list[Route] = []
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.route("**/v1/models", lambda route: held.append(route))
+        page.goto(server.page)
+        turn = put(page, FIRST)
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Question")).to_have_value(FIRST)
+        held[0].continue_()
+        expect(turn.get_by_role("article")).to_have_count(2)
+        expect(page.locator(".turn")).to_have_count(1)
 
 
 def test_texts_of_models_and_questions_are_never_markup(page: Page) -> None:

@@ -47,6 +47,7 @@ function shuffled(items) {
 }
 
 async function submit() {
+  await ready; // what is asked before the arms are known is asked once they are
   const text = at("question").value.trim();
   const answering = chosen();
   if (running || !text || !arms.length) return;
@@ -308,4 +309,4 @@ at("anew").addEventListener("click", () => {
 at("arms").addEventListener("change", limit);
 new ResizeObserver(() => document.documentElement.style.setProperty("--ask", `${at("ask").offsetHeight}px`)).observe(at("ask"));
 
-begin();
+const ready = begin();
