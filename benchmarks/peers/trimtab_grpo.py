@@ -14,7 +14,8 @@ from trimtab.answering.engine import Engine, Request
 from trimtab.answering.sample import Sampling
 from trimtab.base.records import Encoded, Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, merged
+from trimtab.model.adapters import add_lora
+from trimtab.model.laid_out import answering
 from trimtab.model.load import load_base
 from trimtab.training.rl import Reinforced, Rollout
 
@@ -40,7 +41,7 @@ def main() -> None:
             for number in numbers
             for answer in range(group)
         ]
-        with merged(base.model):
+        with answering(base):
             given = Engine(base, frozenset()).generate(requests)  # no end token, so that all are as long as asked for
         rollouts = []
         for request, one in zip(requests, given, strict=True):

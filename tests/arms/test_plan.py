@@ -27,9 +27,10 @@ from trimtab.arms.plan import (
     taken_in,
     what_would_fit,
 )
+from trimtab.arms.rate import Rate
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.timing import _Rate, _Timing, predict
+from trimtab.arms.timing import _Timing, predict
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import load_task
@@ -310,6 +311,6 @@ def test_weights_that_learnt_short_answers_are_foretold_to_answer_faster(
     session.output_tokens = 100  # the random model never ends by itself
     base, tuned = predict(session, session.task.arms)
     assert tuned.answer_seconds < 0.6 * base.answer_seconds  # the references have a few tokens
-    rate = _Rate(many=2.0, alone=3.0, token=0.0, tokens=1.0, memory_mb=0.0, timed=True, decoding=0.5, new_tokens=20)
+    rate = Rate(many=2.0, alone=3.0, token=0.0, tokens=1.0, memory_mb=0.0, timed=True, decoding=0.5, new_tokens=20)
     assert (rate.answering(10).many, rate.answering(10).alone) == (1.5, 2.25)
     assert rate.answering(40).many == 2.0  # never slower than what was timed

@@ -7,7 +7,7 @@ import io
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -171,7 +171,8 @@ def test_a_post_is_json_and_nothing_else(writing: Here) -> None:
     calling(writing, work)
 
 
-def test_a_body_over_the_cap_is_refused_before_it_is_read(writing: Here) -> None:
+def test_a_body_over_the_cap_is_refused_before_it_is_read(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "LINGER_BYTES", 0)
     read = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -193,6 +194,48 @@ def test_a_body_over_the_cap_is_refused_before_it_is_read(writing: Here) -> None
         read = 0
         reply = await client.post("/session", content=endless(), headers={"Content-Type": "application/json"})
         assert (reply.status_code, read <= 64 * 1024) == (413, True)  # a stranger is read no further than a key is long
+
+    calling(writing, work)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_client_that_sends_far_too_much_reads_why_it_was_refused(writing: Here, declared: bool) -> None:
+    def parts() -> Iterator[bytes]:
+        yield from [b" " * 2**20] * 20
+
+    with writing.client() as client:
+        for _ in range(5):
+            body = b" " * 20 * 2**20 if declared else parts()
+            headers = {"Content-Type": "application/json"}
+            reply = client.post("/v1/chat/completions", content=body, headers=headers)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_a_client_that_asks_before_it_sends_reads_why_it_was_refused(writing: Here) -> None:
+    host, port = writing.url[7:].rsplit(":", 1)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {writing.key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {2 * MOST_BYTES}\r\nExpect: 100-continue\r\n\r\n"
+    with socket.create_connection((host, int(port)), 10) as line:
+        line.sendall(head.encode())
+        said = b"".join(iter(lambda: line.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert said.endswith(b'"code": "too_large"}}')
+
+
+def test_a_refused_body_without_an_end_is_not_read_for_ever(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "LINGER_BYTES", 3 * MOST_BYTES)
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 64 * 1024
+            yield b" " * (64 * 1024)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        headers = {**writing.headers, "Content-Type": "application/json"}
+        reply = await client.post("/v1/chat/completions", content=endless(), headers=headers)
+        assert (reply.status_code, read <= 4 * MOST_BYTES + 128 * 1024) == (413, True)
 
     calling(writing, work)
 

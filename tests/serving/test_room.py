@@ -114,6 +114,30 @@ def test_many_at_once_are_answered_like_each_alone(writing: Here) -> None:
             assert together == alone
 
 
+def test_passages_that_come_again_are_not_read_again_and_what_was_asked_is_no_one_elses(writing: Here) -> None:
+    def asked(text: str, *before: str) -> tuple[list[str], int, int]:
+        turns = [{"role": role, "content": said} for role, said in zip(("user", "assistant"), before, strict=False)]
+        messages = [*turns, {"role": "user", "content": text}]
+        reply = client.post("/v1/chat/completions", json={**body(arm="rag"), "messages": messages}).json()
+        read = reply["usage"]
+        passages = [passage["text"] for passage in reply["trimtab"]["passages"]]
+        return passages, read["prompt_tokens"], read["prompt_tokens_details"]["cached_tokens"]
+
+    def beside(said: tuple[list[str], int, int]) -> int:
+        return said[1] - said[2]
+
+    arm_of(writing, "rag")._engine._remembered.clear()
+    with writing.client() as client:
+        first, second = (asked(f"{QUESTION} {word} {word}") for word in ("one", "two"))
+        assert first[0] == second[0]
+        assert beside(second) < beside(first) - 16
+        assert beside(asked(f"{QUESTION} two two")) > len(
+            f"{QUESTION} two two".split()
+        )  # the question is read each time
+        again = [asked(f"{QUESTION} four", "Is it old?", "It is.") for _ in range(2)]
+        assert again[0] == again[1]
+
+
 def test_documents_that_change_on_disk_are_answered_from(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "LOOK_SECONDS", 0.02)
     file = writing.folder / "docs" / "Zwickau.md"

@@ -94,12 +94,12 @@ class Admission:
             room -= parts[0][1] - self.reading.read
         while self._waiting and busy + len(parts) < self.cache.count and room > 0:
             sequence = self._waiting[0]
-            tokens = len(sequence.fresh)
+            tokens = len(sequence.fresh) - sequence.read
             longest_now = max(longest, sequence.work)
             if busy + len(parts) >= self._room(longest_now) or (parts and room < tokens <= self.pass_tokens):
                 break
             longest = longest_now
-            parts.append((self._waiting.popleft(), min(tokens, room)))
+            parts.append((self._waiting.popleft(), sequence.read + min(tokens, room)))
             room -= tokens
         if parts:
             self.cache.count = min(self.cache.count, self._room(longest))

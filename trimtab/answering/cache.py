@@ -118,6 +118,64 @@ class Kept:
         self._prefixes.clear()
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Keys and values `[K, T, D]`, by layer, of the last T tokens of `ids`."""
+
+    ids: tuple[int, ...]
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def __len__(self) -> int:
+        return self.keys[0].shape[1]
+
+    @property
+    def start(self) -> int:
+        """The place of its first token."""
+        return len(self.ids) - len(self)
+
+    def cut(self, start: int, end: int) -> Stretch:
+        """What stands at these places, without copying."""
+        own = slice(start - self.start, end - self.start)
+        return Stretch(self.ids[:end], [key[:, own] for key in self.keys], [value[:, own] for value in self.values])
+
+
+class Remembered:
+    """Stretches of prompts that were read, up to `tokens` in all: the least recently used leave first.
+
+    A later prompt with the same tokens before and in it gets a copy of it into its slot, where it then is like any other token that was
+    read for it. So decoding stays one product for all, which beginnings of their own would take apart.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._stretches: dict[tuple[int, ...], Stretch] = {}  # the last is the one used last
+
+    def put(self, stretch: Stretch) -> None:
+        """Keep a stretch, unless it is longer than all that may be kept."""
+        if len(stretch) > self.tokens:
+            return
+        self._stretches.pop(stretch.ids, None)
+        self._stretches[stretch.ids] = stretch
+        while sum(map(len, self._stretches.values())) > self.tokens:
+            del self._stretches[next(iter(self._stretches))]
+
+    def longest(self, ids: tuple[int, ...], start: int) -> Stretch | None:
+        """The longest stretch that `ids` have from place `start` on, leaving them one token of their own at least."""
+        best, most = None, start
+        for stretch in self._stretches.values():
+            if stretch.start <= start and (length := common_length(stretch.ids, ids[:-1])) > most:
+                best, most = stretch, length
+        if best is None:
+            return None
+        self._stretches[best.ids] = self._stretches.pop(best.ids)
+        return best.cut(start, most)
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._stretches.clear()
+
+
 def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
     """How many tokens several prompts can share, each keeping its last one to predict from; 0 for a prompt alone."""
     if len(prompts) < 2:
@@ -195,6 +253,11 @@ class Slots:
         """The keys and values of a slot at these places, `[K, T, D]`."""
         # the flash kernel takes keys whose last dimension lies together, and reads others wrongly
         return self.keys[layer][slot, :, :, places].transpose(1, 2).contiguous(), self.values[layer][slot, :, places]
+
+    def stretch(self, slot: int, places: slice, ids: tuple[int, ...]) -> Stretch:
+        """A copy of what a slot holds at these places, the last tokens of `ids`."""
+        parts = [self.part(layer, slot, places) for layer in range(len(self.keys))]
+        return Stretch(ids, [key_KTD for key_KTD, _ in parts], [value_KTD.clone() for _, value_KTD in parts])
 
     def span(self, longest: int) -> int:
         """How many tokens a step reads of each slot: nearly always all that it has room for, since products copy what is cut off."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trimtab.answering.admission import Admission
-from trimtab.answering.cache import Beginning, Kept, begun, learned_prefix, sent, shared_length
+from trimtab.answering.cache import Beginning, Kept, Remembered, begun, learned_prefix, sent, shared_length
 from trimtab.answering.constrained import Constraint, Grammars, Matcher, constrained, grammars_of
 from trimtab.answering.drafts import most_guesses
 from trimtab.answering.layouts import Decode, Part, Prefill
@@ -36,7 +36,7 @@ class Engine:
 
     A longer prompt is read in several passes, between which what runs goes on: the fewer `prefill_tokens`, the shorter it waits.
     Fewer slots are used where their keys and values would hold more than `cache_tokens` (SmolLM2-135M in bf16: 23 kB each);
-    prefixes that are kept come on top, with up to `kept_tokens`. A beginning is shared if it has `share_from` tokens or more.
+    prefixes that are held come on top, with up to `kept_tokens`, and half as many of what is public of prompts. A beginning is shared if it has `share_from` tokens or more.
     The weights must not change while requests are in flight. For one thread: nothing is locked.
     """
 
@@ -54,7 +54,7 @@ class Engine:
         self.base, self.stop_ids = base, stop_ids
         self.slots, self.cache_tokens = slots, cache_tokens
         self.prefill_tokens, self.share_from = prefill_tokens, share_from
-        self._kept, self._common = Kept(kept_tokens), Kept(0)
+        self._kept, self._common, self._remembered = Kept(kept_tokens), Kept(0), Remembered(kept_tokens // 2)
         self._on_token: OnToken | None = None
         self._grammars: Grammars | None = None  # once there was a constraint
         self._read_learned()
@@ -88,6 +88,7 @@ class Engine:
     def forget(self) -> None:
         """Drop what is held: call it when the weights have changed."""
         self._kept.clear()
+        self._remembered.clear()
         self._read_learned()
 
     def prepare(self, constraint: Constraint) -> None:
@@ -119,12 +120,14 @@ class Engine:
         beginning = max((one for one in found if one), key=lambda one: one.length, default=None)
         if beginning and beginning.length < self.share_from:
             beginning = self._learned
+        start = beginning.length if beginning else 0
         streams = request.stream or request.stops
         decode = partial(self.base.tokenizer.decode, skip_special_tokens=True) if streams else None
         sequence = Ongoing(
             request=request,
             beginning=beginning,
-            fresh=request.ids[beginning.length if beginning else 0 :],
+            fresh=request.ids[start:],
+            again=self._remembered.longest(request.ids, start),
             text=TextStream(decode, request.stops) if decode else None,
             matcher=self._matcher(request.constraint) if request.constraint else None,
         )
@@ -196,7 +199,10 @@ class Engine:
 
     def _begun(self, request: Request) -> Request:
         """The request with the virtual tokens that are on before its prompt; an empty prompt stays one, which is refused."""
-        return replace(request, ids=begun(self.base, request.ids)) if self._learned and request.ids else request
+        if not self._learned or not request.ids:
+            return request
+        public = len(self._learned.prefix) + request.public
+        return replace(request, ids=begun(self.base, request.ids), public=public)
 
     def _check(self, request: Request) -> None:
         context = int(self.base.model.config.max_position_embeddings)
@@ -236,10 +242,11 @@ class Engine:
         """Read prompts up to the places given in one pass; the first token of each that was read to its end."""
         started = time.perf_counter()
         first = len(self._line.running)
-        spans = [Part(start=one.read, end=end, length=len(one.fresh), beginning=one.beginning) for one, end in parts]
+        spans = [_part(one, end) for one, end in parts]
         layout = Prefill(self._line.cache, first, spans, self.base.device)
         ids = [token for one, end in parts for token in one.fresh[one.read : end]]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
+        self._remember(first, parts)
         ready = self._line.read(parts)
         lasts = list(accumulate(span.end - span.start for span in spans))[: len(ready)]
         said = self._next(hidden_ND[sent([last - 1 for last in lasts], hidden_ND.device)], ready) if ready else []
@@ -247,6 +254,16 @@ class Engine:
         for (sequence, _), span in zip(parts, spans, strict=True):
             sequence.prefill_seconds += seconds * (span.end - span.start)
         return self._advance(first, [[one] for one in said])
+
+    def _remember(self, first: int, parts: list[tuple[Ongoing, int]]) -> None:
+        """Keep what is public of the prompts that a pass has read to the end, where it is more than was known."""
+        for slot, (sequence, end) in enumerate(parts, first):
+            start = sequence.beginning.length if sequence.beginning else 0
+            new = sequence.request.public - start
+            if end == len(sequence.fresh) and new - sequence.known >= self.share_from:
+                before = sequence.beginning.copied if sequence.beginning else 0
+                ids = sequence.request.ids[: start + new]
+                self._remembered.put(self._line.cache.stretch(slot, slice(before, before + new), ids))
 
     def _decode(self) -> list[Event]:
         """One more token for every running sequence, and those behind it that were guessed right."""
@@ -323,6 +340,18 @@ class Engine:
         del self._in_flight[request_id]
         if not self._in_flight:
             self._reset()
+
+
+def _part(sequence: Ongoing, end: int) -> Part:
+    """What a pass reads of a prompt, up to `end` of its own tokens."""
+    is_first = sequence.read == sequence.known
+    return Part(
+        start=sequence.read,
+        end=end,
+        length=len(sequence.fresh),
+        beginning=sequence.beginning,
+        again=sequence.again if is_first else None,
+    )
 
 
 def _runs(running: Sequence[Ongoing]) -> list[list[int]]:

@@ -6,13 +6,13 @@ heads for each of them, P tokens of a prefix, Q own queries, R = G · Q rows of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Beginning, Slots, earlier_part, own_part, sent
+from trimtab.answering.cache import Beginning, Slots, Stretch, earlier_part, own_part, sent
 from trimtab.model.attention import Rule, joined, weighed, weighed_part
 
 
@@ -54,17 +54,28 @@ class Groups:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The tokens `start` to `end` of the `length` that a prompt has behind its beginning: what one pass reads of it."""
+    """The tokens `start` to `end` of the `length` that a prompt has behind its beginning: what one pass reads of it.
+
+    `again`: what an earlier prompt had at the places before `start`, for the first pass to put into the slot.
+    """
 
     start: int
     end: int
     length: int
     beginning: Beginning | None
+    again: Stretch | None = None
 
     @property
     def before(self) -> int:
         """Tokens of its beginning that stand before them in its slot."""
         return self.beginning.copied if self.beginning else 0
+
+    def put(self, layer: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """What its first pass puts into the slot before anything is read: from which place on which keys and values, `[K, T, D]`."""
+        if self.before and self.beginning and (self.again or not self.start):
+            yield 0, *self.beginning.own(layer)
+        if self.again:
+            yield self.before, self.again.keys[layer], self.again.values[layer]
 
     @property
     def positions(self) -> range:
@@ -76,7 +87,7 @@ class Part:
 class Prefill:
     """Layout of prompts laid end to end: each sees its beginning, what was read of it before, and itself.
 
-    What is read goes into the slots from `first` on; a part that goes on from an earlier one must be the first.
+    What is read goes into the slots from `first` on; a part that goes on from an earlier pass must be the first.
     """
 
     def __init__(self, slots: Slots, first: int, parts: Sequence[Part], device: torch.device) -> None:
@@ -94,8 +105,8 @@ class Prefill:
         for slot, part in enumerate(self.parts, self.first):
             own = slice(start, start + part.end - part.start)
             key_KTD, value_KTD, query_HQD = key_KND[:, own], value_KND[:, own], query_HND[:, own]
-            if part.beginning and part.before and not part.start:
-                self.slots.write(layer, slot, 0, *part.beginning.own(layer))
+            for place, known_key_KTD, known_value_KTD in part.put(layer):
+                self.slots.write(layer, slot, place, known_key_KTD, known_value_KTD)
             self.slots.write(layer, slot, part.before + part.start, key_KTD, value_KTD)
             seen = own_part(query_HQD, key_KTD, value_KTD, rule)
             if part.start:

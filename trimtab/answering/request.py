@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from trimtab.answering.cache import Beginning
+from trimtab.answering.cache import Beginning, Stretch
 from trimtab.answering.constrained import Constraint, Matcher
 from trimtab.answering.drafts import Drafts
 from trimtab.answering.sample import GREEDY, Sampling
@@ -17,7 +17,8 @@ class Request:
 
     The answer ends with the token that completes one of the `stops`. `logprobs` asks for log-probabilities, `top_logprobs` for those
     of so many likeliest tokens beside each, `stream` for text with each token. `constraint`: what the answer has to fit; where no
-    token does, because the tokenizer cannot spell it, the answer is cut.
+    token does, because the tokenizer cannot spell it, the answer is cut. `public`: how many of its first tokens may be kept once they
+    were read, for later requests that begin alike: what they find shows in their `cached_tokens`, so nothing of what somebody asked.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Request:
     top_logprobs: int = 0
     constraint: Constraint | None = None
     stream: bool = False
+    public: int = 0
 
 
 Likeliest = tuple[tuple[int, float], ...]  # tokens and the logarithms of their probabilities
@@ -88,13 +90,17 @@ Event = Token | Completion
 
 @dataclass(slots=True, eq=False)
 class Ongoing:
-    """A request on its way; `fresh` are the prompt's tokens after its beginning, the first `read` of them lie in its slot."""
+    """A request on its way; `fresh` are the prompt's tokens after its beginning, the first `read` of them lie in its slot.
+
+    `again`: what an earlier prompt had there too, the first of them, which its first pass copies into the slot.
+    """
 
     request: Request
     beginning: Beginning | None
     fresh: tuple[int, ...]
     text: TextStream | None
     matcher: Matcher | None = None
+    again: Stretch | None = None
     read: int = 0
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
@@ -110,6 +116,12 @@ class Ongoing:
         """`counts`: how often each token was said; those of the prompt stand there with 0, where its penalties look at them."""
         if self.request.sampling.repeats:
             self.counts = {token: 0 for token in self.request.ids if token >= 0}  # virtual tokens are none
+        self.read = self.known
+
+    @property
+    def known(self) -> int:
+        """How many of `fresh` need no reading."""
+        return len(self.again) if self.again else 0
 
     @property
     def work(self) -> int:
@@ -173,7 +185,7 @@ class Ongoing:
             prompt_tokens=len(self.request.ids),
             seconds=self.prefill_seconds + self.decode_seconds,
             prefill_seconds=self.prefill_seconds,
-            cached_tokens=len(self.request.ids) - len(self.fresh),
+            cached_tokens=len(self.request.ids) - len(self.fresh) + self.known,
             log_probabilities=tuple(self.log_probabilities),
             likeliest=tuple(self.likeliest),
         )

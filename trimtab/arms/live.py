@@ -17,8 +17,10 @@ from trimtab.arms.contexts import context_for
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER
+from trimtab.base.beginnings import common_length
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Arm, Example, Generation, Hit, Message, Prompt
+from trimtab.data.prompts import under_passages
 from trimtab.measurement.metrics import has_abstained
 from trimtab.measurement.support import supporting
 
@@ -176,9 +178,10 @@ class WritingArm:
         """Look its passages up and put it into the engine."""
         prompt = prompted(self._able, question)
         self._session.forget_hits()  # a server's questions have no end
+        ids = self._session.encoder.prompt(prompt.messages)
         request = Request(
             id=question.id,
-            ids=self._session.encoder.prompt(prompt.messages),
+            ids=ids,
             max_new=question.max_new or self._session.output_tokens,
             sampling=question.sampling,
             stops=question.stops,
@@ -186,9 +189,21 @@ class WritingArm:
             top_logprobs=question.top_logprobs,
             constraint=question.constraint,
             stream=True,
+            public=self._public(question, prompt, ids),
         )
         self._engine.submit(request)
         self._asked[question.id] = _Answering(question=question, prompt=prompt)
+
+    def _public(self, question: Question, prompt: Prompt, ids: tuple[int, ...]) -> int:
+        """How many of a prompt's first tokens stand before what was asked: instruction, shots and passages.
+
+        None where clients bring turns of their own, which are no one else's to know of.
+        """
+        if len(question.messages) > 1:
+            return 0
+        *before, last = prompt.messages
+        blank = replace(last, content=under_passages("", prompt.hits) if prompt.hits else "")
+        return common_length(ids, self._session.encoder.prompt((*before, blank)))
 
     def step(self) -> list[Event]:
         """One pass of the engine; where it fails, every question does, and those asked later are answered again."""

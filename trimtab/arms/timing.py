@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import psutil
 
@@ -21,6 +21,7 @@ from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.lookups import planned_lookups
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
+from trimtab.arms.rate import Rate
 from trimtab.arms.recipe import IMITATING, Recipe, Stage, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.search import MENUS, TrialPlan, planned
@@ -49,6 +50,9 @@ TIMED_TOKENS = 32  # of each answer, where whole ones would take too long
 LINEAR_SAMPLE = 64
 FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
 API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
+# More memory than answers are made of, seen over the bundled studies: freed blocks are kept (decision 50), and of another size are no use.
+GAPS = 1.3
+ALONE = 3  # questions that are timed alone
 STEP_PASSES = 3  # a step of training is as much work as three passes forward
 
 
@@ -75,35 +79,6 @@ def predict(
     return timing.with_memory_held(plans)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rate:
-    """Seconds a question takes, among many and alone; seconds of reading a token of its prompt; the tokens of a prompt.
-
-    `memory_mb`: what answering a batch needs beyond what the process holds anyway. `decoding`: the share of the seconds that goes into
-    new tokens, of which there were `new_tokens` a question.
-    """
-
-    many: float
-    alone: float
-    token: float
-    tokens: float
-    memory_mb: float
-    timed: bool
-    decoding: float = 0.0
-    new_tokens: float = 1.0
-
-    def answering(self, new_tokens: float) -> _Rate:
-        """The rate of weights that have learnt to answer in so many tokens: the base goes on for longer."""
-        fewer = min(1.0, new_tokens / max(self.new_tokens, 1.0))
-        left = 1 - self.decoding * (1 - fewer)
-        return replace(self, many=self.many * left, alone=self.alone * left)
-
-    def of_head(self) -> _Rate:
-        """The rate of a classification head, which reads the prompt and no label."""
-        reading = self.token * self.tokens
-        return replace(self, many=min(self.many, reading), alone=min(self.alone, reading))
-
-
 def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, kept: bool) -> StagePlan:
     """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not; `work` is a teacher's."""
     return StagePlan(
@@ -114,12 +89,22 @@ def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, 
     )
 
 
+def _decoding(given: Sequence[Generation]) -> float:
+    """The share of the seconds of answers that went into new tokens; 0 of labels."""
+    reading = sum(one.prefill_seconds or 0.0 for one in given)
+    return 1 - reading / max(sum(one.seconds for one in given), 1e-9)
+
+
+def _mean_tokens(given: Sequence[Generation]) -> float:
+    return sum(one.new_tokens for one in given) / len(given)
+
+
 class _Timing:
     """Times a context or a way of training while there is time, and foretells it from what was timed where there is none."""
 
     def __init__(self, session: Session, seconds: float | None) -> None:
         self.session, self._end = session, math.inf if seconds is None else time.perf_counter() + seconds
-        self._rates: dict[Context, _Rate] = {}  # answering costs alike for all weights
+        self._rates: dict[Context, Rate] = {}  # answering costs alike for all weights
         self._training: dict[str, TrainingRate] = {}  # by weights
         self._embedded: float | None = None  # seconds a character
         self._token_seconds: float | None = None
@@ -187,7 +172,7 @@ class _Timing:
             timed=rate.timed and timed,
         )
 
-    def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: _Rate) -> float:
+    def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: Rate) -> float:
         """Seconds of a look at dev in a stage: its loss over dev, where that says how good weights are, and the questions asked."""
         loss = 0.0 if chooses(self.session, stage.name) else speed.epoch(dev_tokens, kept=True) / STEP_PASSES
         dev = len(self.session.workspace.splits["dev"])
@@ -219,7 +204,7 @@ class _Timing:
 
     # ---- answering
 
-    def _rate(self, context: Context) -> _Rate:
+    def _rate(self, context: Context) -> Rate:
         """How fast a context is answered: timed where there is time for it, else by its tokens from one that was timed."""
         if context in self._rates:
             return self._rates[context]
@@ -236,7 +221,7 @@ class _Timing:
         self._rates[context] = found
         return found
 
-    def _timed(self, context: Context) -> _Rate:
+    def _timed(self, context: Context) -> Rate:
         """Speed and memory of the base model on a few dev questions; whole answers only where there is time for them."""
         session, splits = self.session, self.session.workspace.splits
         sample = session.part("dev" if splits["dev"] else "train", SAMPLE)
@@ -245,27 +230,36 @@ class _Timing:
             prompts = PromptBuilder(session, context).prompts(sample)
             most = None if math.isinf(self._end) else TIMED_TOKENS
             alone, given = self._answered(prompts[:1], most)
-            if most is not None and 5 * alone <= self.left / 2:
+            may_end = most is not None and 5 * alone <= self.left / 2
+            if may_end:
                 most = None
-            if alone < TIMED_SECONDS and self.left > 0:  # the first one is cold, which long answers do not feel
-                alone, given = self._answered(prompts[:1], most)
-            many = self._answered(prompts, most)[0] / len(prompts) if self.left > 0 else alone
+            if may_end or self._was_cold(alone):  # some take far longer than others, and one in a few is no measure
+                each = [self._answered([prompt], most) for prompt in prompts[-ALONE:]]
+                alone, given = sum(taken for taken, _ in each) / len(each), [one for _, own in each for one in own]
+            several, answers = self._answered(prompts, most) if self.left > 0 else (alone * len(prompts), given)
+            if self._was_cold(several):
+                several, answers = self._answered(prompts, most)
             ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
             token = self._token(ids[0])
         release_memory()
         held = psutil.Process().memory_info().rss / 1e6
         shared = shared_length(ids)
         own = max(map(len, ids)) - shared + copied(shared)
-        return _Rate(
-            many=many,
+        rate = Rate(
+            many=several / len(prompts),
             alone=alone,
             token=token,
             tokens=sum(map(len, ids)) / len(ids),
             memory_mb=max(memory.megabytes - held, self._answering_mb(own)),
             timed=True,
-            decoding=1 - (given[0].prefill_seconds or 0.0) / max(given[0].seconds, 1e-9),  # 0 of a label
-            new_tokens=given[0].new_tokens,
+            decoding=_decoding(given),
+            new_tokens=_mean_tokens(given),
         )
+        return rate.usual(_mean_tokens(answers))
+
+    def _was_cold(self, seconds: float) -> bool:
+        """Whether work that took so long is to be timed again: its first time is cold, which longer work does not feel."""
+        return seconds < TIMED_SECONDS and self.left > 0
 
     def _token(self, ids: Sequence[int]) -> float:
         """Seconds of reading a token in a pass of many, timed once: a short prompt alone takes longer for each of its own."""
@@ -293,7 +287,7 @@ class _Timing:
         ]
         return taken + (sum(whole) - sum(decoding)), given
 
-    def _carried(self, context: Context, known: _Rate) -> _Rate:
+    def _carried(self, context: Context, known: Rate) -> Rate:
         """A context's rate from another one's: tokens that all prompts share are read once, the others cost what they cost there."""
         tokens = prompt_tokens(self.session, context)
         own = tokens - (shot_tokens(self.session, context) if context.shot_kind == "few-shot" else 0.0)
@@ -307,10 +301,11 @@ class _Timing:
         """Memory of answering a batch whose longest prompt has `own` tokens that it does not share."""
         session, tests = self.session, len(self.session.workspace.splits["test"])
         if session.task.task.kind == "classify":
-            return answering_mb(session.base, 1, session.kept_tokens, Engine(session.base, frozenset()).prefill_tokens)
+            reading = Engine(session.base, frozenset()).prefill_tokens
+            return GAPS * answering_mb(session.base, 1, session.kept_tokens, reading)
         engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
         slots = max(1, min(engine.slots, BATCH_ITEMS, tests, engine.cache_tokens // each))
-        return answering_mb(session.base, slots, each, min(engine.prefill_tokens, slots * own))
+        return GAPS * answering_mb(session.base, slots, each, min(engine.prefill_tokens, slots * own))
 
     # ---- training
 
@@ -325,9 +320,10 @@ class _Timing:
         """Memory of training and of its looks: passes are as timed where examples are imitated, elsewhere as large as they may be."""
         imitates = all(stage.name in IMITATING for stage in made.stages)
         tokens = speed.pass_tokens if imitates else max(MICRO_TOKENS * lanes(), speed.pass_tokens)
-        return memory_mb(self.session.base, pass_tokens=tokens, kept=kept, answering=answering)
+        release_memory()  # of the steps that were timed
+        return memory_mb(self.session.base, pass_tokens=tokens, steps=speed.steps_mb, kept=kept, answering=answering)
 
-    def _training_rate(self, made: Recipe, context: Context, rate: _Rate) -> tuple[float, TrainingRate, bool]:
+    def _training_rate(self, made: Recipe, context: Context, rate: Rate) -> tuple[float, TrainingRate, bool]:
         """Tokens of a training row, how fast steps go, and whether that was timed."""
         session = self.session
         rows = 2 * made.batch + (2 * SAMPLE if first_moving(session.base.model) else 0)  # cold ones first
@@ -341,14 +337,14 @@ class _Timing:
         each = prompt_tokens(self.session, context) + answer_tokens(self.session)
         return each, replace(speed, pass_tokens=round(max(MICRO_TOKENS, each)) * lanes()), False
 
-    def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: _Rate) -> float:
+    def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: Rate) -> float:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
         answers = GROUP * answer_tokens(self.session)
         read = (each + answers) * (1 + 2 / STEP_PASSES)
         drawn = GROUP * rate.many / speed.epoch(1, kept=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
 
-    def _work_of_teacher(self, each: float, rate: _Rate) -> Work:
+    def _work_of_teacher(self, each: float, rate: Rate) -> Work:
         """What a teacher takes that answers at as much length as the base; `each`: tokens of a row with its own answer."""
         session, own = self.session, answer_tokens(self.session)
         new = own if session.task.task.kind == "classify" else rate.new_tokens
@@ -373,11 +369,20 @@ class _Timing:
             return 0.0
         if self._embedded is None:
             some = [row.input for row in session.part("train", SAMPLE)]
-            session.embedder.encode(some[:1])
-            began = time.perf_counter()
-            session.embedder.encode(some)
-            self._embedded = (time.perf_counter() - began) / max(1, sum(map(len, some)))
+            self._embedded = self._embedding(some) / max(1, sum(map(len, some)))
         return self._embedded * sum(map(len, texts))
+
+    def _embedding(self, texts: Sequence[str]) -> float:
+        """Seconds of embedding some texts."""
+
+        def taken() -> float:
+            began = time.perf_counter()
+            self.session.embedder.encode(texts)
+            return time.perf_counter() - began
+
+        self.session.embedder.encode(texts[:1])  # loads it
+        first = taken()
+        return taken() if self._was_cold(first) else first
 
     def _of_hidden(self) -> tuple[TrialPlan, ...]:
         """Hidden states of the base as features, where there is time to see how long they take."""
@@ -391,13 +396,13 @@ class _Timing:
         train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
         labels = len(session.workspace.labels)
         sample = [row.input for row in session.part("train", LINEAR_SAMPLE if self.left > 0 else 1)]
-        session.embedder.encode(sample[:1])  # the first, cold one is not counted
-        began = time.perf_counter()
-        session.embedder.encode(sample)
-        each = (time.perf_counter() - began) / len(sample)
+        with MemoryPeak() as memory:
+            each = self._embedding(sample) / len(sample)
+        release_memory()
+        embedding_mb = memory.megabytes - psutil.Process().memory_info().rss / 1e6
         return ArmPlan(
             arm=arm.name,
             answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
             trials=(*self._of_hidden(), *planned_weighing(session, arm, session.task.study.effort, each)),
-            memory_mb=linear_memory_mb([row.input for row in train], labels),
+            memory_mb=max(linear_memory_mb([row.input for row in train], labels), embedding_mb),
         )

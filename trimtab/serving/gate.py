@@ -8,6 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import cookie_parser
@@ -29,6 +30,7 @@ STRANGERS_BYTES = 4096  # of the body of one without a key, which can hold nothi
 PATIENCE, LEAST_PLACES = 20.0, 8
 BODY_SECONDS = 10.0  # in which a body must have come
 READ_SECONDS = 30.0  # in which a client must take a piece of its answer
+LINGER_SECONDS, LINGER_BYTES = 2.0, 32 * MOST_BYTES  # of a refused body that are still taken, and dropped
 OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they name nothing
 DOORS = frozenset({"/", "/session"})  # where a key is handed in
 HEADERS = (
@@ -49,6 +51,11 @@ class Refused(Exception):  # noqa: N818  (an answer, not a fault)
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.kind, self.code, self.wait = status, message, kind, code, wait
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the body that it answers is not read to its end."""
+        return self.status in (408, 413)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -178,6 +185,8 @@ class Gate:
                 self.admission.enter()  # only now, so that slow bodies hold no place
         except Refused as refused:
             await refuse(refused, send)
+            if refused.cuts:
+                await _close(scope, receive, send)
             return
         if not counted:
             await self.app(scope, receive, send)
@@ -307,11 +316,26 @@ def _with_headers(send: Send) -> Send:
 
 
 async def refuse(refused: Refused, send: Send) -> None:
-    """Answer with an error."""
+    """Answer with an error; behind one that cuts a body off, the connection is still to be closed."""
     body = json.dumps(refused.body).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
-    if refused.status in (408, 413):
-        headers.append((b"connection", b"close"))  # what is left of the body is not read
+    if refused.cuts:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": refused.cuts})
+
+
+async def _close(scope: Scope, receive: Receive, send: Send) -> None:
+    """Take what still comes of a body that was refused, up to a bound, then close: that would take the reply from a client that sends on.
+
+    One that waits to be asked for its body has sent none.
+    """
+    if not _text(dict(scope["headers"]), b"expect"):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                size, more = 0, True  # False also once the client has left
+                while more and size < LINGER_BYTES:
+                    message = await receive()
+                    size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    await send({"type": "http.response.body", "body": b""})

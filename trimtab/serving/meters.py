@@ -34,7 +34,10 @@ class Meters:
         )
         self._read = Counter("trimtab_prompt_tokens", "Tokens of prompts that were answered.", ["model"], **own)
         self._cached = Counter(
-            "trimtab_cached_prompt_tokens", "Of these, tokens that a kept beginning had read already.", ["model"], **own
+            "trimtab_cached_prompt_tokens",
+            "Of these, tokens of beginnings that had been read before.",
+            ["model"],
+            **own,
         )
         self._written = Counter("trimtab_new_tokens", "Tokens of answers.", ["model"], **own)
         self._abstained = Counter("trimtab_abstained", "Answers that abstain.", ["model"], **own)

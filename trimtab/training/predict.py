@@ -11,6 +11,7 @@ import psutil
 import torch
 from torch import nn
 
+from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import trainable
 from trimtab.model.frozen import first_moving
@@ -30,12 +31,14 @@ class TrainingRate:
     """Measured speed of forward and backward passes, tokens (prompt and answer) a second.
 
     `frozen_seconds`: what the frozen layers take for a token beyond that, once where what they put out is kept, else in every epoch.
-    `pass_tokens`: tokens of the largest passes that run side by side, what rows share counted once.
+    `pass_tokens`: tokens of the largest passes that run side by side, what rows share counted once. `steps_mb`: what the steps that
+    were measured took of memory, beyond what the process held.
     """
 
     tokens_per_second: float
     frozen_seconds: float = 0.0
     pass_tokens: int = MICRO_TOKENS
+    steps_mb: float = 0.0
 
     def once(self, tokens: float) -> float:
         """Predicted seconds of reading what is kept of so many tokens."""
@@ -52,6 +55,14 @@ def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2
     Steps are taken one after another, as training takes them: fewer rows share a beginning than in a pass over all of them, and one
     step again and again stays in cache and promises too much. Where what frozen layers put out is kept, that has been read before.
     """
+    release_memory()
+    held = psutil.Process().memory_info().rss / 1e6
+    with MemoryPeak() as memory:
+        rate = _measured_rate(base, rows, batch, seconds)
+    return replace(rate, steps_mb=memory.megabytes - held)
+
+
+def _measured_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float) -> TrainingRate:
     stepping = _stepping_seconds(base)
     whole = Supervised(rows, batch=batch, seed=0, keep=False)
     if not first_moving(base.model):
@@ -102,10 +113,13 @@ def _stepping_seconds(base: Base) -> float:
     return taken * sum(parameter.numel() for parameter in moving.values()) / max(counted, 1)
 
 
-def memory_mb(base: Base, *, pass_tokens: int = MICRO_TOKENS, kept: int = 0, answering: float = 0.0) -> float:
+def memory_mb(
+    base: Base, *, pass_tokens: int = MICRO_TOKENS, steps: float = 0.0, kept: int = 0, answering: float = 0.0
+) -> float:
     """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and the activations of `pass_tokens`.
 
-    A look at dev answers in between, by merged weights beside the frozen ones: `answering` (`answering_mb`) counts where it takes more.
+    `steps`: what steps that were measured took, where that is more. A look at dev answers in between, by merged weights beside the
+    frozen ones: `answering` (`answering_mb`) counts where it takes more.
 
     `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
     the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass; what
@@ -122,7 +136,7 @@ def memory_mb(base: Base, *, pass_tokens: int = MICRO_TOKENS, kept: int = 0, ans
     layers = config.num_hidden_layers - first_moving(base.model)
     activations = (tokens * layers * width + changed) * size
     merged = sum(layer.base.weight.nbytes for layer in adapted_layers(base.model).values())
-    highest = max(activations, merged + answering * 1e6 if answering else 0.0)
+    highest = max(activations, steps * 1e6, merged + answering * 1e6 if answering else 0.0)
     return float((psutil.Process().memory_info().rss + moving + highest + kept) / 1e6)
 
 
