@@ -30,7 +30,7 @@ from trimtab.arms.plan import (
 from trimtab.arms.rate import Rate
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.timing import _Timing, predict
+from trimtab.arms.timing import SAMPLE, _Timing, predict
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import load_task
@@ -314,3 +314,29 @@ def test_weights_that_learnt_short_answers_are_foretold_to_answer_faster(
     rate = Rate(many=2.0, alone=3.0, token=0.0, tokens=1.0, memory_mb=0.0, timed=True, decoding=0.5, new_tokens=20)
     assert (rate.answering(10).many, rate.answering(10).alone) == (1.5, 2.25)
     assert rate.answering(40).many == 2.0  # never slower than what was timed
+
+
+def test_one_question_alone_is_foretold_by_how_long_answers_are_and_not_by_where_timing_cut_them(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, clock = a_session(tmp_path, tiny_model_folder, ["prompt"]), [0.0]
+    session.output_tokens = 128
+    lengths = {row.id: 33 + 3 * number for number, row in enumerate(session.part("dev", SAMPLE))}
+
+    def answer(prompts: Sequence[Prompt], *, most: int | None = None) -> list[Generation]:
+        given = []
+        for prompt in prompts:
+            new = min(lengths[prompt.id], most or 128)
+            seconds = 0.1 + 0.02 * new
+            clock[0] += seconds
+            given.append(Generation(id=prompt.id, text="", new_tokens=new, seconds=seconds, prefill_seconds=0.1))
+        return given
+
+    monkeypatch.setattr(session, "answer", answer)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    rate = _Timing(session, 1000.0)._timed(Context())
+    usual = sum(lengths.values()) / len(lengths)
+    assert rate.new_tokens == pytest.approx(usual)
+    assert rate.alone == pytest.approx(0.1 + 0.02 * usual)
+    assert rate.many == pytest.approx(0.1 + 0.02 * usual)
+    assert rate.decoding == pytest.approx(0.02 * usual / rate.alone)

@@ -242,6 +242,7 @@ def test_a_refused_body_without_an_end_is_not_read_for_ever(writing: Here, monke
 
 def test_a_body_that_drips_is_given_up(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(gate, "LINGER_SECONDS", 0.1)
 
     async def dripping() -> AsyncIterator[bytes]:
         while True:

@@ -120,4 +120,5 @@ def test_a_server_that_is_kept_busy_answers_all_alike_and_does_not_grow(written:
         wait_until(lambda: server.process.poll() is not None, 60)
         assert server.process.returncode == 0
     lines = [json.loads(line) for line in server.lines if line.startswith("{")]
+    assert any(line["what"] == "request" for line in lines)
     assert not [line for line in lines if line["what"] == "fault"]

@@ -16,7 +16,7 @@ from trimtab.answering.admission import Admission
 from trimtab.answering.cache import Beginning, Kept, Remembered, begun, learned_prefix, sent, shared_length
 from trimtab.answering.constrained import Constraint, Grammars, Matcher, constrained, grammars_of
 from trimtab.answering.drafts import most_guesses
-from trimtab.answering.layouts import Decode, Part, Prefill
+from trimtab.answering.layouts import Decode, Prefill
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token
 from trimtab.answering.sample import likeliest, log_probabilities, next_tokens, penalised
 from trimtab.answering.text import TextStream, before_stop
@@ -242,7 +242,7 @@ class Engine:
         """Read prompts up to the places given in one pass; the first token of each that was read to its end."""
         started = time.perf_counter()
         first = len(self._line.running)
-        spans = [_part(one, end) for one, end in parts]
+        spans = [one.part(end) for one, end in parts]
         layout = Prefill(self._line.cache, first, spans, self.base.device)
         ids = [token for one, end in parts for token in one.fresh[one.read : end]]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
@@ -340,18 +340,6 @@ class Engine:
         del self._in_flight[request_id]
         if not self._in_flight:
             self._reset()
-
-
-def _part(sequence: Ongoing, end: int) -> Part:
-    """What a pass reads of a prompt, up to `end` of its own tokens."""
-    is_first = sequence.read == sequence.known
-    return Part(
-        start=sequence.read,
-        end=end,
-        length=len(sequence.fresh),
-        beginning=sequence.beginning,
-        again=sequence.again if is_first else None,
-    )
 
 
 def _runs(running: Sequence[Ongoing]) -> list[list[int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from trimtab.answering.cache import Beginning, Stretch
 from trimtab.answering.constrained import Constraint, Matcher
 from trimtab.answering.drafts import Drafts
+from trimtab.answering.layouts import Part
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.answering.text import TextStream
 
@@ -122,6 +123,11 @@ class Ongoing:
     def known(self) -> int:
         """How many of `fresh` need no reading."""
         return len(self.again) if self.again else 0
+
+    def part(self, end: int) -> Part:
+        """What the next pass reads of it, up to `end` of its own tokens."""
+        again = self.again if self.read == self.known else None
+        return Part(start=self.read, end=end, length=len(self.fresh), beginning=self.beginning, again=again)
 
     @property
     def work(self) -> int:

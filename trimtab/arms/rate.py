@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from trimtab.base.records import Generation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class Rate:
         return replace(self, many=self.many * left, alone=self.alone * left)
 
     def usual(self, new_tokens: float) -> Rate:
-        """The rate where the one answer that was timed alone is not as long as they usually are."""
+        """The rate where the answers that were timed alone are not as long as they usually are."""
         alone = self.alone * (1 - self.decoding * (1 - new_tokens / max(self.new_tokens, 1.0)))
         decoding = 1 - (1 - self.decoding) * self.alone / max(alone, 1e-9)
         return replace(self, alone=alone, decoding=decoding, new_tokens=new_tokens)
@@ -38,3 +41,14 @@ class Rate:
         """The rate of a classification head, which reads the prompt and no label."""
         reading = self.token * self.tokens
         return replace(self, many=min(self.many, reading), alone=min(self.alone, reading))
+
+
+def decoding(given: Sequence[Generation]) -> float:
+    """The share of the seconds of answers that went into new tokens; 0 of labels."""
+    reading = sum(one.prefill_seconds or 0.0 for one in given)
+    return 1 - reading / max(sum(one.seconds for one in given), 1e-9)
+
+
+def mean_tokens(given: Sequence[Generation]) -> float:
+    """New tokens of an answer."""
+    return sum(one.new_tokens for one in given) / len(given)

@@ -21,7 +21,7 @@ from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.lookups import planned_lookups
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
-from trimtab.arms.rate import Rate
+from trimtab.arms.rate import Rate, decoding, mean_tokens
 from trimtab.arms.recipe import IMITATING, Recipe, Stage, recipe_for
 from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.search import MENUS, TrialPlan, planned
@@ -30,7 +30,7 @@ from trimtab.arms.teacher import Work, work_of
 from trimtab.arms.weights import prepare
 from trimtab.base.errors import MissingError, TrimtabError
 from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARDED, is_taught, is_trained
-from trimtab.base.machine import MemoryPeak, release_memory
+from trimtab.base.machine import MemoryPeak
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.data.checks import linear_memory_mb
@@ -87,16 +87,6 @@ def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, 
         once_seconds=rate.once(tokens) if kept else 0.0,
         teacher_seconds=work.seconds if stage.name == DISTILL else 0.0,
     )
-
-
-def _decoding(given: Sequence[Generation]) -> float:
-    """The share of the seconds of answers that went into new tokens; 0 of labels."""
-    reading = sum(one.prefill_seconds or 0.0 for one in given)
-    return 1 - reading / max(sum(one.seconds for one in given), 1e-9)
-
-
-def _mean_tokens(given: Sequence[Generation]) -> float:
-    return sum(one.new_tokens for one in given) / len(given)
 
 
 class _Timing:
@@ -241,8 +231,6 @@ class _Timing:
                 several, answers = self._answered(prompts, most)
             ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
             token = self._token(ids[0])
-        release_memory()
-        held = psutil.Process().memory_info().rss / 1e6
         shared = shared_length(ids)
         own = max(map(len, ids)) - shared + copied(shared)
         rate = Rate(
@@ -250,12 +238,12 @@ class _Timing:
             alone=alone,
             token=token,
             tokens=sum(map(len, ids)) / len(ids),
-            memory_mb=max(memory.megabytes - held, self._answering_mb(own)),
+            memory_mb=max(memory.beyond(), self._answering_mb(own)),
             timed=True,
-            decoding=_decoding(given),
-            new_tokens=_mean_tokens(given),
+            decoding=decoding(given),
+            new_tokens=mean_tokens(given),
         )
-        return rate.usual(_mean_tokens(answers))
+        return rate.usual(mean_tokens(answers))
 
     def _was_cold(self, seconds: float) -> bool:
         """Whether work that took so long is to be timed again: its first time is cold, which longer work does not feel."""
@@ -320,7 +308,6 @@ class _Timing:
         """Memory of training and of its looks: passes are as timed where examples are imitated, elsewhere as large as they may be."""
         imitates = all(stage.name in IMITATING for stage in made.stages)
         tokens = speed.pass_tokens if imitates else max(MICRO_TOKENS * lanes(), speed.pass_tokens)
-        release_memory()  # of the steps that were timed
         return memory_mb(self.session.base, pass_tokens=tokens, steps=speed.steps_mb, kept=kept, answering=answering)
 
     def _training_rate(self, made: Recipe, context: Context, rate: Rate) -> tuple[float, TrainingRate, bool]:
@@ -398,11 +385,9 @@ class _Timing:
         sample = [row.input for row in session.part("train", LINEAR_SAMPLE if self.left > 0 else 1)]
         with MemoryPeak() as memory:
             each = self._embedding(sample) / len(sample)
-        release_memory()
-        embedding_mb = memory.megabytes - psutil.Process().memory_info().rss / 1e6
         return ArmPlan(
             arm=arm.name,
             answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
             trials=(*self._of_hidden(), *planned_weighing(session, arm, session.task.study.effort, each)),
-            memory_mb=max(linear_memory_mb([row.input for row in train], labels), embedding_mb),
+            memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.beyond()),
         )

@@ -34,6 +34,11 @@ class MemoryPeak:
         self._done.set()
         self._thread.join()
 
+    def beyond(self) -> float:
+        """What it was more than what the process holds now, once freed memory is given back."""
+        release_memory()
+        return max(0.0, self.megabytes - float(psutil.Process().memory_info().rss) / 1e6)
+
     def _watch(self) -> None:
         process = psutil.Process()
         while True:

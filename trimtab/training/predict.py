@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch import nn
 
-from trimtab.base.machine import MemoryPeak, release_memory
+from trimtab.base.machine import MemoryPeak
 from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import trainable
 from trimtab.model.frozen import first_moving
@@ -32,7 +32,7 @@ class TrainingRate:
 
     `frozen_seconds`: what the frozen layers take for a token beyond that, once where what they put out is kept, else in every epoch.
     `pass_tokens`: tokens of the largest passes that run side by side, what rows share counted once. `steps_mb`: what the steps that
-    were measured took of memory, beyond what the process held.
+    were measured took of memory, beyond what stays.
     """
 
     tokens_per_second: float
@@ -55,11 +55,9 @@ def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2
     Steps are taken one after another, as training takes them: fewer rows share a beginning than in a pass over all of them, and one
     step again and again stays in cache and promises too much. Where what frozen layers put out is kept, that has been read before.
     """
-    release_memory()
-    held = psutil.Process().memory_info().rss / 1e6
     with MemoryPeak() as memory:
         rate = _measured_rate(base, rows, batch, seconds)
-    return replace(rate, steps_mb=memory.megabytes - held)
+    return replace(rate, steps_mb=memory.beyond())
 
 
 def _measured_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float) -> TrainingRate:
