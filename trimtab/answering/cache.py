@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -83,41 +84,6 @@ def copied(length: int) -> int:
     return length if length <= COPIED else 0
 
 
-class Kept:
-    """Prefixes that stay, up to `tokens` in all: the least recently used leave first, the newest always stays."""
-
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
-        self._prefixes: dict[tuple[int, ...], Prefix] = {}  # the last is the one used last
-
-    def add(self, base: Base, ids: tuple[int, ...]) -> None:
-        """Read `ids` unless they are kept already."""
-        self._prefixes[ids] = self._prefixes.pop(ids) if ids in self._prefixes else read_prefix(base, ids)
-        while len(self._prefixes) > 1 and sum(map(len, self._prefixes)) > self.tokens:
-            del self._prefixes[next(iter(self._prefixes))]
-
-    def longest(self, ids: tuple[int, ...]) -> Beginning | None:
-        """The longest beginning that `ids` share with a prefix, leaving them one token of their own at least.
-
-        Only a multiple of PART tokens of a prefix that is not shared whole: sequences that part from it nearly at the same
-        place then still attend to it together.
-        """
-        best: Beginning | None = None
-        for prefix in self._prefixes.values():
-            length = common_length(prefix.ids, ids[:-1])
-            if length < len(prefix):
-                length -= length % PART
-            if length > (best.length if best else 0):
-                best = Beginning(prefix=prefix, length=length)
-        if best:
-            self._prefixes[best.prefix.ids] = self._prefixes.pop(best.prefix.ids)
-        return best
-
-    def clear(self) -> None:
-        """Drop all; sequences on their way keep theirs until they end."""
-        self._prefixes.clear()
-
-
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """Keys and values `[K, T, D]`, by layer, of the last T tokens of `ids`."""
@@ -140,40 +106,75 @@ class Stretch:
         return Stretch(self.ids[:end], [key[:, own] for key in self.keys], [value[:, own] for value in self.values])
 
 
-class Remembered:
-    """Stretches of prompts that were read, up to `tokens` in all: the least recently used leave first.
+Read = TypeVar("Read", Prefix, Stretch)
+
+
+class _Recent(Generic[Read]):
+    """What was read, by its ids, up to `tokens` in all: the least recently used leave first, the newest always stays."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._read: dict[tuple[int, ...], Read] = {}  # the last is the one used last
+
+    def put(self, read: Read) -> None:
+        """Keep it as the one used last."""
+        self._read.pop(read.ids, None)
+        self._read[read.ids] = read
+        while len(self._read) > 1 and sum(map(len, self._read.values())) > self.tokens:
+            del self._read[next(iter(self._read))]
+
+    def clear(self) -> None:
+        """Drop all; sequences on their way keep theirs until they end."""
+        self._read.clear()
+
+
+class Kept(_Recent[Prefix]):
+    """Prefixes that stay."""
+
+    def add(self, base: Base, ids: tuple[int, ...]) -> None:
+        """Read `ids` unless they are kept already."""
+        self.put(self._read[ids] if ids in self._read else read_prefix(base, ids))
+
+    def longest(self, ids: tuple[int, ...]) -> Beginning | None:
+        """The longest beginning that `ids` share with a prefix, leaving them one token of their own at least.
+
+        Only a multiple of PART tokens of a prefix that is not shared whole: sequences that part from it nearly at the same
+        place then still attend to it together.
+        """
+        best: Beginning | None = None
+        for prefix in self._read.values():
+            length = common_length(prefix.ids, ids[:-1])
+            if length < len(prefix):
+                length -= length % PART
+            if length > (best.length if best else 0):
+                best = Beginning(prefix=prefix, length=length)
+        if best:
+            self.put(best.prefix)
+        return best
+
+
+class Remembered(_Recent[Stretch]):
+    """Stretches of prompts that were read, none longer than all that may be kept.
 
     A later prompt with the same tokens before and in it gets a copy of it into its slot, where it then is like any other token that was
     read for it. So decoding stays one product for all, which beginnings of their own would take apart.
     """
 
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
-        self._stretches: dict[tuple[int, ...], Stretch] = {}  # the last is the one used last
-
-    def put(self, stretch: Stretch) -> None:
-        """Keep a stretch, unless it is longer than all that may be kept."""
-        if len(stretch) > self.tokens:
-            return
-        self._stretches.pop(stretch.ids, None)
-        self._stretches[stretch.ids] = stretch
-        while sum(map(len, self._stretches.values())) > self.tokens:
-            del self._stretches[next(iter(self._stretches))]
+    def put(self, read: Stretch) -> None:
+        """Keep a stretch, if it is not too long."""
+        if len(read) <= self.tokens:
+            super().put(read)
 
     def longest(self, ids: tuple[int, ...], start: int) -> Stretch | None:
         """The longest stretch that `ids` have from place `start` on, leaving them one token of their own at least."""
         best, most = None, start
-        for stretch in self._stretches.values():
+        for stretch in self._read.values():
             if stretch.start <= start and (length := common_length(stretch.ids, ids[:-1])) > most:
                 best, most = stretch, length
         if best is None:
             return None
-        self._stretches[best.ids] = self._stretches.pop(best.ids)
+        self.put(best)
         return best.cut(start, most)
-
-    def clear(self) -> None:
-        """Drop all."""
-        self._stretches.clear()
 
 
 def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
