@@ -1,6 +1,6 @@
 """Our engine against transformers on one machine, row by row of a table, each side in a process of its own: A B B A, medians.
 
-Run: python benchmarks/answering.py  →  benchmarks/results/answering.json (rows that are there and not asked for are kept)
+Run: python benchmarks/answering.py  →  benchmarks/results/answering.json (rows and processors that are there and not asked for are kept)
 `--rows few-shot,mixed` takes some of the rows: few-shot (200 prompts behind 600 tokens that they share), mixed (200 short prompts, 8 to
 256 new tokens each), stream (one prompt at a time), stream-8bit (the same with our weights in 8 bits), labels (one of the 77 intents
 of Banking77).
@@ -26,13 +26,14 @@ from typing import Any
 
 import torch
 import transformers
+from processor import kind, machine
 from train_vs_trl import KEEPS_MEMORY
 from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
 from trimtab.answering.choose import ChoiceRequest, choose
 from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
-from trimtab.base.machine import describe_machine, versions
+from trimtab.base.machine import versions
 from trimtab.model.catalog import resolve
 from trimtab.model.eight_bit import eight_bits
 from trimtab.model.laid_out import laid_out
@@ -321,10 +322,11 @@ def main() -> None:
     if arguments.side:
         side(arguments.side, names[0], arguments.count, arguments.data)
         return
-    result = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {"rows": {}}
+    result = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {"on": {}}
     for name in names:
         found = compared(name, arguments.count or ROWS[name].count, arguments.rounds, arguments.data)
-        result["rows"][name] = {**found, "machine": describe_machine(), "versions": versions()}
+        rows = result["on"].setdefault(kind(), {})
+        rows[name] = {**found, "machine": machine(), "versions": versions()}
         result["model"], result["peer"] = (
             MODEL,
             f"transformers {transformers.__version__}, bf16, batch {BATCH}, sdpa, freed memory kept",

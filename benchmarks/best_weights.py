@@ -21,7 +21,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import torch
+from processor import machine
 from weight_rules import compare
 
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
@@ -31,7 +31,6 @@ from trimtab.arms.session import Session, open_session
 from trimtab.arms.weights import prepare
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
-from trimtab.base.machine import describe_machine
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.data.draw import drawn
@@ -189,18 +188,11 @@ def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
         "seed": seed,
         "rows": [len(examples), len(dev), len(test)],
         "seconds": round(time.process_time() - began),
-        "machine": {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()},
+        "machine": machine(),
         "tokens": tokens,
         "groups": [example.group or example.id for example in dev],
         "evaluations": seen,
     }
-
-
-def instructions() -> str:
-    """What the processor multiplies bfloat16 with."""
-    file = Path("/proc/cpuinfo")
-    flags = file.read_text().split() if file.is_file() else []
-    return next((name for name in ("amx_bf16", "avx512_bf16") if name in flags), "neither AMX nor avx512_bf16")
 
 
 def recorded() -> list[dict[str, Any]]:

@@ -29,7 +29,8 @@ from statistics import mean
 from typing import Any
 
 import torch
-from best_weights import SHARED, TASKS, instructions, lay_out
+from best_weights import SHARED, TASKS, lay_out
+from processor import machine
 from train_vs_trl import peer_python
 
 from trimtab.arms.contexts import Context, PromptBuilder
@@ -38,7 +39,6 @@ from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import append_line, read_lines, write_atomic, write_json
-from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Progress
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
@@ -175,7 +175,7 @@ def run(name: str, source: Path, former: dict[str, Any] | None = None) -> dict[s
             "task": name,
             "metric": session.task.metric,
             "rows": {part: len(rows) for part, rows in session.workspace.splits.items()},
-            "machine": {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()},
+            "machine": machine(),
             "ours": mine,
             "peer": peer,
         }

@@ -16,13 +16,12 @@ from pathlib import Path
 from statistics import median
 from unittest.mock import patch
 
-import torch
-from best_weights import instructions
+from processor import machine
 from waiting import BUSY, busy_programs
 
 from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
-from trimtab.base.machine import describe_machine, versions
+from trimtab.base.machine import versions
 from trimtab.model import threads
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
@@ -87,8 +86,7 @@ def main() -> None:
                     }
                 )
                 print(rows[-1], flush=True)
-    machine = {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()}
-    write_json(RESULT, {"rows": rows, "machine": machine, "versions": versions()})
+    write_json(RESULT, {"rows": rows, "machine": machine(), "versions": versions()})
 
 
 if __name__ == "__main__":

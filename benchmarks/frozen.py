@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
-from best_weights import SHARED, instructions
+from best_weights import SHARED
+from processor import machine
 from trees import gsm8k
 
 from trimtab.base.files import write_json
-from trimtab.base.machine import MemoryPeak, describe_machine, release_memory
+from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import trainable, unfreeze
 from trimtab.model.catalog import resolve
@@ -92,9 +92,8 @@ def main() -> None:
     kept, every = sides["kept"], sides["read every time"]
     ratio = {figure: kept[figure] / every[figure] for figure in kept}
     print("ratio", {figure: round(value, 2) for figure, value in ratio.items()}, sides)
-    machine = {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()}
     work = {"rows": len(rows), "epochs": EPOCHS, "layers": LAYERS, "batch": BATCH, "note": given.note}
-    write_json(RESULT, {"ratio": ratio, "sides": sides, "runs": runs, "work": work, "machine": machine})
+    write_json(RESULT, {"ratio": ratio, "sides": sides, "runs": runs, "work": work, "machine": machine()})
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from best_weights import SHARED, instructions
+from best_weights import SHARED
+from processor import kind, machine
 
 from trimtab.base.files import write_json
-from trimtab.base.machine import describe_machine, versions
+from trimtab.base.machine import versions
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import add_lora, unfreeze
@@ -135,8 +136,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     former = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     found = {way: share(way, given.source) for way in PER_WEIGHT}
-    machine = {**describe_machine(), "bf16 by": instructions(), "threads": given.threads}
-    write_json(RESULT, {**former, instructions(): {"ways": found, "machine": machine, "versions": versions()}})
+    write_json(RESULT, {**former, kind(): {"ways": found, "machine": machine(), "versions": versions()}})
     print(json.dumps(found, indent=1))
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-from best_weights import SHARED, instructions
+from best_weights import SHARED
+from processor import kind, machine
 from trees import gsm8k, rate
 from waiting import busy_programs
 
 from trimtab.base.files import write_json
-from trimtab.base.machine import describe_machine, versions
+from trimtab.base.machine import versions
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import add_lora
 from trimtab.model.catalog import resolve
@@ -77,9 +77,8 @@ def main() -> None:
         ratio = speed["side by side"] / speed["one after another"]
         found.append({"others": others, "tokens_per_second": speed, "ratio": ratio, "runs": runs})
         print(json.dumps(found[-1]), flush=True)
-    machine = {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()}
     known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-    write_json(RESULT, {**known, instructions(): {"runs": found, "machine": machine, "versions": versions()}})
+    write_json(RESULT, {**known, kind(): {"runs": found, "machine": machine(), "versions": versions()}})
 
 
 if __name__ == "__main__":

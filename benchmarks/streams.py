@@ -27,12 +27,12 @@ from typing import Any
 
 import httpx
 import psutil
-import torch
-from best_weights import SHARED, instructions
+from best_weights import SHARED
+from processor import machine
 from serving_load import PATH, Server, serving
 
 from trimtab.base.files import write_json
-from trimtab.base.machine import describe_machine, versions
+from trimtab.base.machine import versions
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.catalog import resolve
 from trimtab.model.export import plain_config, plain_weights
@@ -205,7 +205,7 @@ def main() -> None:
         "times_as_fast": round(sides["trimtab"]["tokens_per_second"] / sides[peer]["tokens_per_second"], 2),
         "runs": runs,
         "llama.cpp": (version.stdout + version.stderr).strip().splitlines()[:1],
-        "machine": {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()},
+        "machine": machine(),
         "versions": versions(),
     }
     write_json(given.out, found)

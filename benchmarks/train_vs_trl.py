@@ -17,7 +17,6 @@ import csv
 import importlib.metadata
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -26,6 +25,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from processor import kind, machine
 
 from trimtab.base.files import write_json
 from trimtab.model.catalog import resolve
@@ -153,24 +154,8 @@ def summary(runs: list[dict[str, Any]], work: Work, plan: dict[str, Any]) -> dic
         "steps": plan["steps"],
         "warmup_steps": plan["warmup"],
         "rows": len(plan["rows"]),
-        "machine": {
-            "processor": processor(),
-            "threads": plan["threads"],
-            "system": platform.platform(),
-            "bf16 by": instructions(),
-        },
+        "machine": {**machine(), "threads": plan["threads"]},
     }
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def instructions() -> str:
-    """What multiplies in bf16: AMX or AVX-512."""
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    return next((name for name in ("amx_bf16", "avx512_bf16") if name in flags), "neither")
 
 
 def rows_of(name: str, count: int, source: Path) -> list[dict[str, Any]]:
@@ -219,7 +204,7 @@ def main() -> None:
     for name in names:
         print(f"{name}: {WORKS[name].what}", flush=True)
         found = measured(name, WORKS[name], chosen)
-        result["on"].setdefault(f"{processor()}, {instructions()}", {})[name] = found
+        result["on"].setdefault(kind(), {})[name] = found
         write_json(chosen.out, result)
         memory = found["peak_memory_mb"]
         against = ", ".join(f"{memory['trimtab'] / memory[side]:.2f} of {side}" for side in ("trl", STOCK))

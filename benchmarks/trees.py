@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from best_weights import SHARED, instructions
+from best_weights import SHARED
+from processor import machine
 
 from trimtab.base.files import write_json
-from trimtab.base.machine import describe_machine
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import add_lora, trainable
@@ -86,8 +86,7 @@ def main() -> None:
         median = {side: statistics.median(value for one, value in runs if one == side) for side in set(ORDER)}
         found[name] = {"ratio": median["tree"] / median["end to end"], "tokens_per_second": median, "runs": runs}
         print(name, round(found[name]["ratio"], 2), {side: round(value) for side, value in median.items()}, flush=True)
-    machine = {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()}
-    write_json(RESULT, {"work": found, "machine": machine})
+    write_json(RESULT, {"work": found, "machine": machine()})
 
 
 if __name__ == "__main__":

@@ -18,13 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-import torch
-from best_weights import SHARED, instructions
+from best_weights import SHARED
+from processor import machine
 from trees import gsm8k, rate
 
 from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
-from trimtab.base.machine import describe_machine
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import add_lora
 from trimtab.model.catalog import resolve
@@ -93,8 +92,7 @@ def main() -> None:
         }
         found.append({"others": others, "tokens_per_second": middle, "runs": runs})
         print(json.dumps(found[-1]), flush=True)
-    machine = {**describe_machine(), "threads": torch.get_num_threads(), "bf16 by": instructions()}
-    write_json(RESULT, {"runs": found, "machine": machine})
+    write_json(RESULT, {"runs": found, "machine": machine()})
 
 
 if __name__ == "__main__":

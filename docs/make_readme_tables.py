@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def _both(figure: dict[str, float], unit: str) -> str:
 
 
 WORKS = ("sft", "full", "last", "head", "dpo", "grpo")
+ROWS = ("stream", "stream-8bit", "labels", "few-shot", "mixed")
 
 
 def speed() -> str:
@@ -112,22 +114,20 @@ def speed() -> str:
         "| work | processor | Trimtab | peer | ratio | aim | memory |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    train, answer = load("train_vs_trl") or {"on": {}}, load("answering") or {"rows": {}}
+    train, answer = load("train_vs_trl") or {"on": {}}, load("answering") or {"on": {}}
     peers: dict[str, None] = {}
-    for where, works in train["on"].items():
-        for work in (works[name] for name in WORKS if name in works):
-            rates, memory = work["tokens_per_second"], work["peak_memory_mb"]
-            told = [f"{rates[side]:,.0f} tokens/s" for side in ("trimtab", "trl")]
-            shares = [f"{memory['trimtab'] / memory[side]:.2f}" for side in ("trl", "stock") if side in memory]
-            ratios = f"{work['ratio']:.2f} | {work['goal']:g} | {' / '.join(shares)}"
-            lines.append(f"| training: {work['what']} | {where} | {told[0]} | {told[1]} | {ratios} |")
-            peers[work["peer"]] = None
-    for row in answer["rows"].values():
+    for where, work in _beside(train["on"], WORKS):
+        rates, memory = work["tokens_per_second"], work["peak_memory_mb"]
+        told = [f"{rates[side]:,.0f} tokens/s" for side in ("trimtab", "trl")]
+        shares = [f"{memory['trimtab'] / memory[side]:.2f}" for side in ("trl", "stock") if side in memory]
+        ratios = f"{work['ratio']:.2f} | {work['goal']:g} | {' / '.join(shares)}"
+        lines.append(f"| training: {work['what']} | {where} | {told[0]} | {told[1]} | {ratios} |")
+        peers[work["peer"]] = None
+    for where, row in _beside(answer["on"], ROWS):
         for name, peer in row["peers"].items():
             told = [f"{peer['rates'][side]:,.1f}" for side in ("trimtab", name)]
             goal = "–" if peer["goal"] is None else f"{peer['goal']:g}"
             ratios = f"{peer['times_as_fast']:.2f} | {goal} | "
-            where = row["machine"]["processor"]
             ours, theirs = f"{told[0]} {row['unit']}", f"{name.replace('_', ' ')}: {told[1]}"
             lines.append(f"| answering: {row['what']} | {where} | {ours} | {theirs} | {ratios}|")
     streams = load("streams")
@@ -142,7 +142,7 @@ def speed() -> str:
         peers[
             f"streams: llama.cpp, {streams['llama.cpp'][0].removeprefix('version: ')}, its own server, a slot for each client"
         ] = None
-    if answer["rows"]:
+    if answer["on"]:
         peers[f"answering: {answer['peer']}; every label scored in a batch"] = None
     said = [
         "",
@@ -150,6 +150,11 @@ def speed() -> str:
         *(f"- {peer}" for peer in peers),
     ]
     return "\n".join([*lines, *said, *beside_others(), *under_load(), *rounding()])
+
+
+def _beside(on: dict[str, dict[str, Any]], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every work by name, on one kind of processor after the other."""
+    return ((where, works[name]) for name in names for where, works in on.items() if name in works)
 
 
 def beside_others() -> list[str]:
@@ -161,7 +166,7 @@ def beside_others() -> list[str]:
             [f"{one[way] / quiet['side by side']:.2f}" for one in busy] for way in ("side by side", "one after another")
         ]
         told.append(
-            f"Training beside programs that are always busy (`benchmarks/lanes.py`, {found['machine']['processor']}, {where}, two cores): "
+            f"Training beside programs that are always busy (`benchmarks/lanes.py`, {where}, two cores): "
             f"LoRA keeps {kept[0][0]} of its speed beside one and {kept[0][1]} beside three, about its share of the cores; "
             f"with all threads on one pass after another it kept {kept[1][0]} and {kept[1][1]}."
         )

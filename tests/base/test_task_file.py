@@ -141,14 +141,14 @@ def test_commands_in_messages_name_the_task_file(tmp_path: Path, monkeypatch: py
     assert load_task("my tasks/a.toml").command("train lora") == "trimtab train lora --task 'my tasks/a.toml'"
 
 
-@pytest.mark.parametrize("name", ["lora", "api-x", "rag", "linear", "freeze-docs"])
+@pytest.mark.parametrize("name", ["lora", "api-x", "rag", "linear", "freeze-docs", "lora+rag"])
 def test_an_arm_of_ones_own_has_a_name_of_its_own(tmp_path: Path, name: str):
     with pytest.raises(InputError, match="means an arm already; choose a name of your own") as caught:
-        load(tmp_path, PLAIN + f'[arm.{name}]\nweights = "lora"\nrank = 4\n')
+        load(tmp_path, PLAIN + f'[arm."{name}"]\nweights = "lora"\nrank = 4\n')
     assert caught.value.field == f"arm.{name}"
     # told before what stands in it: nothing says that it is lora
     with pytest.raises(InputError, match="means an arm already"):
-        load(tmp_path, PLAIN + f"[arm.{name}]\nrank = 4\n")
+        load(tmp_path, PLAIN + f'[arm."{name}"]\nrank = 4\n')
 
 
 @pytest.mark.parametrize("name", ["api-\\u001b[2J", "api-" + "x" * 100_000, "Lora"])

@@ -107,6 +107,12 @@ def versions() -> dict[str, str]:
 
 def _processor() -> str:
     file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return named_in(text) or platform.processor() or platform.machine()
+
+
+def named_in(cpuinfo: str) -> str:
+    """The processor by Linux's description, family and model with it: clouds give many generations one name. Empty without a name."""
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
+    name = told.get("model name", "")
+    return f"{name} (family {told['cpu family']} model {told['model']})" if name and "cpu family" in told else name

@@ -220,14 +220,15 @@ def _check_names(tables: Mapping[str, Any], file: Path) -> None:
     for field in ("arm", "api"):
         named_tables = tables.get(field)
         for name in named_tables if isinstance(named_tables, dict) else ():
-            if not ARM_NAME.fullmatch(name):
+            known = field == "arm" and is_name_of_the_grammar(name)
+            if not ARM_NAME.fullmatch(name.replace("+", "-") if known else name):
                 raise InputError(
                     f"name {name[:80]!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field=field
                 )
             if len(name) > LONGEST_NAME:  # a folder is named after it
                 problem = f"name {name[:20]!r}… has {len(name):,} letters, and {LONGEST_NAME} are the most"
                 raise InputError(problem, "rename it", file=file, field=field)
-            if field == "arm" and is_name_of_the_grammar(name):
+            if known:
                 remedy = 'choose a name of your own, and say what it is, as in: weights = "lora"'
                 raise InputError(f"{name!r} means an arm already", remedy, file=file, field=f"arm.{name}")
 

@@ -17,6 +17,8 @@ from trimtab.base.results import ArmRecord
 from trimtab.base.task import Task
 from trimtab.decision.contenders import contenders
 
+ANEW = 0.25  # of the time that is left goes to timing once more: no other arm waits for it
+
 
 def plan_of(session: Session, progress: Progress) -> Plan:
     """Foretell every arm, cut to the budget, and tell what was cut; raises InputError where no arm fits."""
@@ -64,7 +66,8 @@ def with_time_left(session: Session, plan: Plan, spent: float, progress: Progres
     """The plan with what was left out of it and fits into what `spent` seconds leave of its budget; the same one where nothing can.
 
     What was left out is timed anew: it went because it was foretold to be the longest, often without a step of its own being timed,
-    on a machine that may have been busy then. Where less than a tenth of the budget is left, timing would only use it up.
+    on a machine that may have been busy then. A tenth of what is left, as planning takes of a budget, is too short to time training
+    with passages. Where less than a tenth of the budget is left, timing would only use it up.
     """
     left_out = [arm for arm in session.task.arms if arm.name in plan.left_out]
     left = (plan.budget or 0.0) - spent
@@ -72,7 +75,7 @@ def with_time_left(session: Session, plan: Plan, spent: float, progress: Progres
         return plan
     progress.emit("plan", note=f"timing anew what was left out: {', '.join(arm.name for arm in left_out)}")
     began = time.perf_counter()
-    predicted = predict(session, left_out, seconds=PLANNING * left)
+    predicted = predict(session, left_out, seconds=ANEW * left)
     taken = time.perf_counter() - began
     anew = taken_in(plan, predicted, spent + taken)
     if fitting := [arm.name for arm in left_out if arm.name not in anew.left_out]:
