@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from same_bits import same
 from tiny_models import FAMILIES, base_of, stirred, with_lora
 from torch import Tensor, nn
 
+from trimtab.base.share import Memory
 from trimtab.model import laid_out as room
 from trimtab.model.adapters import merged
 from trimtab.model.attention import Segments
@@ -110,8 +109,7 @@ def test_where_there_is_no_order_or_no_room_weights_stay_as_they_are(monkeypatch
     with laid_out(base):
         assert swapped(base) == 0
     narrow = base_of("llama", torch.bfloat16)
-    free = copy.copy(room.psutil.virtual_memory())._replace(available=1000)
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(room, "memory", lambda: Memory(total=10**9, available=1000))
     with laid_out(narrow):
         assert swapped(narrow) == 0
 

@@ -18,7 +18,7 @@ from tiny_models import base_of
 from trimtab.answering.engine import Engine, Request
 from trimtab.model import threads
 from trimtab.model.attention import Segments
-from trimtab.model.threads import Others, fitting, on_free_cores
+from trimtab.model.threads import Others, fitting, keep_to_share, on_free_cores
 
 COUNTING = "print(flush=True)\nwhile True: pass"
 
@@ -80,6 +80,16 @@ def seen_while(process: psutil.Process, seconds: float) -> tuple[float, float]:
 )
 def test_a_thread_that_finds_no_core_is_given_up(count, allowed, taken, expected):
     assert fitting(count, allowed, taken) == expected
+
+
+@pytest.mark.parametrize(("allowed", "own", "left"), [(1, None, 1), (64, None, 2), (1, "2", 2)])
+def test_a_containers_quota_bounds_the_threads_unless_the_user_says(two_threads, monkeypatch, allowed, own, left):
+    monkeypatch.setattr(threads, "cores", lambda: allowed)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    keep_to_share()
+    assert torch.get_num_threads() == left
 
 
 def test_inside_there_are_as_many_threads_as_fit_and_afterwards_all_again(two_threads, others):

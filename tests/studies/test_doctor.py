@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from trimtab.base.share import Memory
 from trimtab.studies import doctor as module
 from trimtab.studies.doctor import doctor
 
@@ -53,7 +54,7 @@ def test_a_package_that_is_too_old_is_named_with_what_is_here(monkeypatch):
 
 
 def test_too_little_memory_and_disk_are_told(monkeypatch):
-    monkeypatch.setattr(module, "_memory_gb", lambda: (2.0, 1.0))
+    monkeypatch.setattr(module, "memory", lambda: Memory(2_000_000_000, 1_000_000_000))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1e9})())
     problems = [gap.what for gap in doctor().missing]
     assert "memory: 2.0 of 4 GB" in problems

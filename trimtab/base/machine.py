@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from trimtab.base.share import cores, memory
+
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt, malloc.h
 
 
@@ -81,12 +83,12 @@ def folder_bytes(folder: Path) -> int:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory and system, for the manifest."""
+    """Processor, the cores and memory of it that this process may use, and system, for the manifest."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": psutil.cpu_count(logical=True),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "cores": cores(),
+        "memory_gb": round(memory().total / 1e9, 1),
     }
 
 

@@ -15,11 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from trimtab.base.share import cores
+
 MEGABYTES, SECONDS = 1024, 5
 """What an answer may take: memory and processor time."""
 WALL_SECONDS = 20.0  # until it is ended whatever it waits for
 LONGEST = 100_000  # letters of an answer that is still run
-_AT_ONCE = min(4, os.cpu_count() or 1)
+_AT_ONCE = min(4, cores())
 _FENCED = re.compile(r"```[a-z0-9]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _WORKER = Path(__file__).with_name("code_worker.py")
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
-import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trimtab.base.share import memory
 from trimtab.model.adapters import merged
 from trimtab.model.fused import Product, answered_by, bias_of, plain_layers, weight_of
 from trimtab.model.load import Base
@@ -38,7 +38,7 @@ def answering(base: Base) -> Iterator[None]:
 def laid_out(base: Base) -> Iterator[None]:
     """Inside, every linear layer and the head answer by a copy of their weight as it is now, where memory allows."""
     needed = laid_out_bytes(base)
-    if not needed or psutil.virtual_memory().available < SPARE * needed:
+    if not needed or memory().available < SPARE * needed:
         yield
         return
     with answered_by(base.model, _product_of):

@@ -22,6 +22,7 @@ from trimtab.base.visible import said, visible
 from trimtab.model.attention import ATTENTION, Layout, Segments
 from trimtab.model.folder import AGAIN, Weights, inside, require_possible, weights_in
 from trimtab.model.precision import choose_precision
+from trimtab.model.threads import keep_to_share
 from trimtab.model.virtual import virtual_of
 
 transformers_logging.disable_progress_bar()
@@ -98,6 +99,7 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     architecture that flat rows cannot run.
     """
     keep_freed_memory()
+    keep_to_share()
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     raw = raw_config(folder)
     weights = weights_in(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trimtab.model.precision import faster_in_bf16
+from trimtab.model.threads import keep_to_share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ def inspect_compute() -> Compute:
     """Ask torch, and measure for half a second."""
     import torch
 
+    keep_to_share()
     names = tuple(torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count()))
     device = "cuda" if names else "cpu"
     return Compute(

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import psutil
 import torch
 
+from trimtab.base.share import cores
+
 EVERY = 0.25  # seconds between two looks
 _NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as user time too
 
@@ -62,6 +64,15 @@ def _allowed(count: int) -> list[int]:
 
 
 _others = Others()
+
+
+def keep_to_share() -> None:
+    """No more threads than cores that this process may keep busy: torch counts those of the machine, and not a container's quota.
+
+    Threads beyond it are stopped again and again while others wait for them. A number that the user set stays.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (most := cores()):
+        torch.set_num_threads(most)
 
 
 def fitting(threads: int, allowed: int, taken: float) -> int:

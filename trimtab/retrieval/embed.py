@@ -66,6 +66,9 @@ class Embedder:
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
+        from trimtab.model.threads import keep_to_share
+
+        keep_to_share()
         logging.disable_progress_bar()
         for place in self._readers:
             _require_reader(place)

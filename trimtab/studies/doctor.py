@@ -6,11 +6,11 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trimtab.base.share import cores, memory
 from trimtab.base.show import Shown
 from trimtab.model.catalog import CATALOGUE, cache_root, resolve
 
@@ -74,7 +74,8 @@ def doctor() -> DoctorReport:
         from trimtab.model.machine import inspect_compute
 
         compute = inspect_compute()
-    total, free = _memory_gb()
+    room = memory()
+    total, free = room.total / 1e9, room.available / 1e9
     root = cache_root()
     disk = shutil.disk_usage(_existing(root)).free / 1e9
     models = tuple(name for name in CATALOGUE if _is_here(name))
@@ -95,7 +96,7 @@ def doctor() -> DoctorReport:
     return DoctorReport(
         system=platform.platform(terse=True),
         python=platform.python_version(),
-        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        cores=cores(),
         memory_gb=round(total, 1),
         memory_free_gb=round(free, 1),
         cache=root,
@@ -158,18 +159,6 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _memory_gb() -> tuple[float, float]:
-    """Total and available memory; a container's own limit counts when it is lower."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    total, free = float(memory.total), float(memory.available)
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
-        total, free = min(total, int(text)), min(free, int(text) - int(used.read_text()))
-    return total / 1e9, max(0.0, free) / 1e9
 
 
 def _existing(path: Path) -> Path:
