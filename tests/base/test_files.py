@@ -19,6 +19,7 @@ from trimtab.base.files import (
     TIME,
     append_line,
     locked,
+    matching,
     new_folder,
     read_json,
     read_lines,
@@ -202,3 +203,27 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         assert [(one.name, one.read_bytes()) for one in path.parent.iterdir()] == [("a.bin", b"one")]
     replace(b"three")
     assert path.read_bytes() == b"three"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.md", {"a.md"}),
+        ("**/*.md", {"a.md", "one/b.md", "one/two/c.md"}),
+        ("**", {"a.md", "one", "one/b.md", "one/two", "one/two/c.md"}),
+        ("one/**", {"one/b.md", "one/two", "one/two/c.md"}),
+        ("one/**/", {"one/b.md", "one/two", "one/two/c.md"}),
+        ("none/*", set()),
+    ],
+)
+def test_a_pattern_names_the_same_in_every_python(tmp_path: Path, pattern: str, found: set[str]):
+    (tmp_path / "one" / "two").mkdir(parents=True)
+    for name in ("a.md", "one/b.md", "one/two/c.md"):
+        (tmp_path / name).touch()
+    assert {path.relative_to(tmp_path).as_posix() for path in matching(tmp_path, pattern)} == found
+
+
+@pytest.mark.parametrize("pattern", ["**x", "a**", "one/***.md"])
+def test_two_stars_beside_letters_are_no_pattern(tmp_path: Path, pattern: str):
+    with pytest.raises(ValueError, match=r"has \*\* beside"):
+        matching(tmp_path, pattern)

@@ -80,6 +80,17 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def matching(folder: Path, pattern: str) -> Iterator[Path]:
+    """What a pattern names below a folder, the same in every Python: `**` is any folders, and at its end all that lies in them.
+
+    Raises ValueError for what is no pattern, such as `a**`, which Python takes for `a*` since 3.13.
+    """
+    parts = Path(pattern).parts
+    if any("**" in part and part != "**" for part in parts):
+        raise ValueError(f"{pattern!r} has ** beside other letters")
+    return folder.glob(f"{pattern}/*" if parts[-1:] == ("**",) else pattern)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN is refused."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

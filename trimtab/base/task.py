@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.faults import as_input_error
+from trimtab.base.files import matching
 from trimtab.base.grammar import (
     HEAD,
     JUDGED,
@@ -42,6 +43,7 @@ from trimtab.base.tables import (
     TaskTable,
     TeacherTable,
 )
+from trimtab.base.visible import printable
 
 ARM_NAME = re.compile(r"[a-z0-9-]+")
 LONGEST_NAME = 64
@@ -340,7 +342,7 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
     where: dict[str, Any] = {"file": task.file, "field": f"data.{key}"}
     try:
         if os.path.lexists(task.folder / pattern) or (
-            not Path(pattern).is_absolute() and next(task.folder.glob(pattern), None) is not None
+            not Path(pattern).is_absolute() and next(matching(task.folder, pattern), None) is not None
         ):
             return
     except (ValueError, OSError):
@@ -355,4 +357,4 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
         if near
         else "paths are relative to the task file"
     )
-    raise InputError(f"{pattern} does not exist", hint, **where)
+    raise InputError(f"{printable(pattern, 200)} does not exist", hint, **where)

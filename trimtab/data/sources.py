@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trimtab.base.errors import InputError
+from trimtab.base.files import matching
 
 MB = 1024 * 1024
 LINE_CAP = 8 * MB
@@ -65,7 +66,7 @@ def resolve(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> 
     start, rest = (
         (Path(given.anchor), str(given.relative_to(given.anchor))) if given.is_absolute() else (folder, pattern)
     )
-    matches = sorted(item for item in start.glob(rest) if not item.is_dir())
+    matches = sorted(item for item in matching(start, rest) if not item.is_dir())
     if not matches:
         raise InputError(f"{pattern} does not exist", "paths are relative to the task file", file=folder, field=field)
     return tuple((item, item.parent) for item in matches)
