@@ -4,7 +4,8 @@ python benchmarks/usual.py run [--tasks spam,handbook] [--methods lora,dora]   #
 python benchmarks/usual.py compare                                             # → results/usual.json
 
 The rows are those of the expert's table (64 to train, 64 for dev, 200 for test), and arms are made as `trimtab train` makes them, with
-the settings of a task file. Every run is trained to its end; what dev says of the weights that were kept, what test questions score,
+the settings of a task file. What a run is called follows from its rate beside the usual one of today, so that runs stay where a
+usual rate moves. Every run is trained to its end; what dev says of the weights that were kept, what test questions score,
 and seconds of the processor.
 """
 
@@ -28,6 +29,7 @@ from trimtab.arms.recipe import LEAST_STEPS, recipe_for
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session
 from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.grammar import METHODS, usual_rate
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Progress
 from trimtab.base.task import parse_arm
@@ -35,7 +37,8 @@ from trimtab.base.task import parse_arm
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "usual_runs.jsonl", HERE / "results" / "usual.json"
 STEP = 2.5  # between two rates of a search
-METHODS = ("lora", "rslora", "dora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix", "freeze", "full")
+HIDDEN = 576  # of the small base, which usual rates follow
+TRIED = ("lora", "rslora", "dora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix", "freeze", "full")
 SHORT, LONG = "three epochs", "100 steps"  # usual until the second was measured, and since
 
 
@@ -79,7 +82,7 @@ def run(session: Session, folder: Path, method: str, name: str, settings: Mappin
 
 def record(tasks: list[str], methods: list[str], source: Path) -> None:
     """Every run that is not there yet."""
-    done = {(line["task"], line["method"], line["what"]) for line in read_lines(RUNS)}
+    done = {(line["task"], line["method"], named(line)) for line in read_lines(RUNS)}
     for task in tasks:
         with laid_out(task, source, "none") as (session, folder):
             for method in methods:
@@ -93,6 +96,15 @@ def record(tasks: list[str], methods: list[str], source: Path) -> None:
                     print(*line.values(), sep=" | ", flush=True)
 
 
+def named(line: Mapping[str, Any]) -> str:
+    """What a run is called today: as it was, with its rate beside the usual one."""
+    usual = usual_rate(METHODS[line["method"]], HIDDEN)
+    steps = round(math.log(line["settings"]["learning_rate"] / usual, STEP))
+    if not steps:
+        return str(line["what"].partition(", rate")[0])
+    return f"{LONG}, rate {'x' if steps > 0 else '/'} {STEP ** abs(steps):g}"
+
+
 def compared() -> list[dict[str, Any]]:
     """A row a task and method: dev loss and test score of each setting, and how far the usual settings are from the best by dev."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
@@ -100,7 +112,7 @@ def compared() -> list[dict[str, Any]]:
         found[line["task"], line["method"]].append(line)
     table = []
     for (task, method), lines in found.items():
-        by_name = {line["what"]: line for line in lines}
+        by_name = {named(line): line for line in lines}
         best = min(lines, key=lambda line: math.inf if line["dev_loss"] is None else line["dev_loss"])
         table.append(
             {
@@ -110,7 +122,7 @@ def compared() -> list[dict[str, Any]]:
                     name: {key: line[key] for key in ("dev_loss", "test", "steps", "processor_seconds")}
                     for name, line in by_name.items()
                 },
-                "best_by_dev": best["what"],
+                "best_by_dev": named(best),
                 "usual_minus_best": round(by_name[LONG]["test"] - best["test"], 4),
             }
         )
@@ -121,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "compare"))
     parser.add_argument("--tasks", default=",".join(TASKS), help="which of them, with commas")
-    parser.add_argument("--methods", default=",".join(METHODS), help="which of them, with commas")
+    parser.add_argument("--methods", default=",".join(TRIED), help="which of them, with commas")
     parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
     given = parser.parse_args()
     if given.what == "run":

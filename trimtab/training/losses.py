@@ -226,26 +226,31 @@ class _TokenLogProbabilities(torch.autograd.Function):
 
 
 class _HeadGradient:
-    """Float32 sums of the gradients of the head's weight and bias, those that are needed."""
+    """Sums of the gradients of the head's weight and bias over chunks, those that are needed, in float32 from the second chunk on."""
 
     def __init__(self, weight_VD: Tensor, bias_V: Tensor | None, need_weight: bool, need_bias: bool) -> None:
-        self.dtype = weight_VD.dtype
-        self.weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if need_weight else None
+        self.head_VD, self.need_weight = weight_VD, need_weight
+        # one chunk's is rounded to the weights' type in the end, and this matrix takes long to convert and to add
+        self.weight_VD: Tensor | None = None
         self.bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if bias_V is not None and need_bias else None
 
     @property
     def needed(self) -> bool:
-        return self.weight_VD is not None or self.bias_V is not None
+        return self.need_weight or self.bias_V is not None
 
     def add(self, grad_RV: Tensor, low_RV: Tensor, hidden_RD: Tensor) -> None:
-        if self.weight_VD is not None:
-            self.weight_VD += (low_RV.T @ hidden_RD).float()
+        if self.need_weight:
+            part_VD = low_RV.T @ hidden_RD
+            self.weight_VD = part_VD if self.weight_VD is None else self.weight_VD.float().add_(part_VD)
         if self.bias_V is not None:
             self.bias_V += grad_RV.sum(0)
 
     def times(self, factor: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        if self.need_weight and self.weight_VD is None:
+            self.weight_VD = torch.zeros_like(self.head_VD)
         weight_VD, bias_V = (
-            None if total is None else (total * factor).to(self.dtype) for total in (self.weight_VD, self.bias_V)
+            None if total is None else (total * factor).to(self.head_VD.dtype)
+            for total in (self.weight_VD, self.bias_V)
         )
         return weight_VD, bias_V
 
