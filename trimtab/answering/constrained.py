@@ -204,10 +204,13 @@ def constrained(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Tensor
 
 
 def _tokens(tokenizer: Any, vocabulary: int, stop_ids: frozenset[int]) -> list[str]:
-    """The tokens by number as the tokenizer writes them, special ones empty: no text can be spelled with these."""
+    """The tokens by number as the tokenizer writes them, special ones empty: no text can be spelled with these.
+
+    Nor with those that end an answer, which are known by number: xgrammar lets them spell their own text since 0.2.9.
+    """
     tokens = [""] * vocabulary
-    special = set(tokenizer.all_special_ids) - stop_ids
-    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special} - stop_ids
+    special = set(tokenizer.all_special_ids) | stop_ids
+    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     for token, number in tokenizer.get_vocab().items():
         if number < vocabulary and number not in special:
             tokens[number] = token
