@@ -1,6 +1,5 @@
 """What a container allows, by made trees of control groups of both versions."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from trimtab.base import share
 
 MACHINE = psutil.virtual_memory().total
-HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+HERE = len(share.places())
 Lay = Callable[[str, Mapping[str, str]], None]
 
 
@@ -50,7 +49,7 @@ def test_no_more_cores_than_the_quota(lay: Lay, own: str, files: Mapping[str, st
 
 
 def test_part_of_a_core_is_a_core(lay: Lay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(share.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(share, "places", lambda: list(range(64)))
     lay("0::/\n", {"cpu.max": "150000 100000\n"})
     assert share.cores() == 2
 

@@ -34,7 +34,7 @@ def others(monkeypatch):
 
     def take(cores: float) -> None:
         monkeypatch.setattr(threads._others, "cores", lambda: cores)
-        monkeypatch.setattr(threads, "_allowed", lambda _: [0, 1])
+        monkeypatch.setattr(threads, "places", lambda: [0, 1])
 
     return take
 
@@ -119,7 +119,7 @@ def clocks(monkeypatch):
     """The clocks that are looked at, one core's times among them, all at nought; a test sets them."""
     times = psutil.cpu_times(percpu=True)[0]
     told = {"core": times._replace(**dict.fromkeys(times._fields, 0.0)), "own": 0.0, "now": 100.0}
-    monkeypatch.setattr(threads, "_allowed", lambda _: [0])
+    monkeypatch.setattr(threads, "places", lambda: [0])
     monkeypatch.setattr(threads, "_gives_way", lambda: False)
     monkeypatch.setattr(threads.psutil, "cpu_times", lambda percpu: [told["core"]])
     monkeypatch.setattr(threads.time, "process_time", lambda: told["own"])
@@ -145,6 +145,12 @@ def test_a_program_of_lower_priority_counts_only_where_this_one_gives_way_too(cl
     assert threads._taken() == 3.0
     monkeypatch.setattr(threads, "_gives_way", lambda: True)
     assert threads._taken() == 53.0
+
+
+def test_cores_that_a_container_numbers_anew_are_all_looked_at(clocks, monkeypatch):
+    monkeypatch.setattr(threads, "places", lambda: [6, 7])
+    clocks["core"] = clocks["core"]._replace(user=3.0)
+    assert threads._taken() == 3.0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -104,6 +104,20 @@ def test_a_foretold_gradient_costs_no_second_pass_and_changes_nothing(dtype, mon
     assert torch.equal(grads[0][1], grads[1][1])  # the same products in the same order
 
 
+def test_many_small_parts_of_a_heads_gradient_lose_nothing(monkeypatch):
+    """In bfloat16 a sum would stand still at 256 times a part."""
+    monkeypatch.setattr(losses, "CHUNK_BYTES", 4 * VOCABULARY)  # a chunk a row
+    rows, grads = 600, []
+    for count in (1, rows):
+        hidden, weight = torch.ones(count, HIDDEN).bfloat16(), torch.zeros(VOCABULARY, HIDDEN).bfloat16()
+        weight.requires_grad_()
+        scale = -torch.ones(count)
+        log_p = token_log_probabilities(hidden, weight, torch.zeros(count, dtype=torch.long), foretold_M=scale)
+        grads.append(torch.autograd.grad(-log_p.sum(), weight)[0])
+    assert grads[1].dtype == torch.bfloat16
+    assert torch.allclose(grads[1].float(), rows * grads[0].float(), rtol=1e-2)
+
+
 def test_gradients_can_be_taken_twice():
     hidden = torch.ones(2, HIDDEN, requires_grad=True)
     log_p = token_log_probabilities(hidden, torch.eye(VOCABULARY)[:, :HIDDEN], torch.tensor([0, 1]))

@@ -117,4 +117,6 @@ def named_in(cpuinfo: str) -> str:
     """The processor by Linux's description, family and model with it: clouds give many generations one name. Empty without a name."""
     told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
     name = told.get("model name", "")
-    return f"{name} (family {told['cpu family']} model {told['model']})" if name and "cpu family" in told else name
+    if not name or not {"cpu family", "model"} <= told.keys():
+        return name
+    return f"{name} (family {told['cpu family']} model {told['model']})"

@@ -23,10 +23,14 @@ class Memory:
     available: int
 
 
+def places() -> list[int]:
+    """The cores that this process may run on, by number."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
     """Cores that this process may keep busy: those it may run on, and no more than its quota of their time, rounded up."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([here, *(math.ceil(quota) for quota in _quotas())]))
+    return max(1, min([len(places()), *(math.ceil(quota) for quota in _quotas())]))
 
 
 def memory() -> Memory:

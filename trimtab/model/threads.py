@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from trimtab.base.share import cores
+from trimtab.base.share import cores, places
 
 EVERY = 0.25  # seconds between two looks
 _NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as user time too
@@ -43,11 +43,12 @@ def _taken() -> float:
     Programs that run at a lower priority do not count: they make room.
     """
     yielding = not _gives_way()
-    cores = psutil.cpu_times(percpu=True)
+    times = psutil.cpu_times(percpu=True)
+    own = [times[place] for place in places() if place < len(times)] or times  # some containers number their cores anew
     busy = sum(
         seconds
-        for place in _allowed(len(cores))
-        for name, seconds in cores[place]._asdict().items()
+        for core in own
+        for name, seconds in core._asdict().items()
         if name not in _NOT_BUSY and not (name == "nice" and yielding)
     )
     return float(busy) - time.process_time()
@@ -56,11 +57,6 @@ def _taken() -> float:
 def _gives_way() -> bool:
     """Whether this process itself runs at a lower priority."""
     return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
-
-
-def _allowed(count: int) -> list[int]:
-    """The cores that this process may run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(count))
 
 
 _others = Others()
@@ -103,7 +99,7 @@ def on_free_cores() -> Iterator[None]:
     No bit of a result changes with their number (seen on AVX-512, never tried on AMX); changing it takes no time worth speaking of.
     """
     before = torch.get_num_threads()
-    now = fitting(before, len(_allowed(os.cpu_count() or 1)), _others.cores()) if before > 1 else 1
+    now = fitting(before, len(places()), _others.cores()) if before > 1 else 1
     if now == before:
         yield
         return

@@ -41,9 +41,6 @@ class Reranker:
     def _model(self) -> tuple[Any, Any]:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from trimtab.model.threads import keep_to_share
-
-        keep_to_share()
         config = require_whole(self.folder, AutoModelForSequenceClassification)
         if config.num_labels != 1:
             problem = f"the re-ranking model has {config.num_labels} outputs, and one is wanted"

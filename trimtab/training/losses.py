@@ -246,12 +246,9 @@ class _HeadGradient:
             self.bias_V += grad_RV.sum(0)
 
     def times(self, factor: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        if self.need_weight and self.weight_VD is None:
-            self.weight_VD = torch.zeros_like(self.head_VD)
-        weight_VD, bias_V = (
-            None if total is None else (total * factor).to(self.head_VD.dtype)
-            for total in (self.weight_VD, self.bias_V)
-        )
+        nothing = self.need_weight and self.weight_VD is None  # not a position was scored
+        totals = (torch.zeros_like(self.head_VD) if nothing else self.weight_VD, self.bias_V)
+        weight_VD, bias_V = (None if total is None else (total * factor).to(self.head_VD.dtype) for total in totals)
         return weight_VD, bias_V
 
 
