@@ -73,7 +73,7 @@ def frozen(session: Session, train: Sequence[Row], test: Sequence[Row]) -> dict[
         optimizer = Optimizer(dict(head.named_parameters()))
         for step in range(steps):
             rows = step_rows(len(train), BATCH, step, seed)
-            nn.functional.cross_entropy(head(hidden_PD[rows]), labels_P[rows]).backward()  # type: ignore[no-untyped-call]
+            optimizer.backward(nn.functional.cross_entropy(head(hidden_PD[rows]), labels_P[rows]), 0)
             optimizer.clip_gradients()
             optimizer.step(learning_rate_at(step, steps, rate))
         return accuracy(head, test_PD, test_P)
@@ -102,8 +102,8 @@ def lora(session: Session, train: Sequence[Row], test: Sequence[Row], seeds: int
             objective = Classification(train, head, batch=BATCH, seed=seed)
             optimizer = Optimizer(objective.parameters(base))
             for step in range(objective.steps_per_epoch):
-                for batch in objective.batches(step):
-                    optimizer.collect(optimizer.gradients(objective.loss(base, batch).value))
+                for place, batch in enumerate(objective.batches(step)):
+                    optimizer.backward(objective.loss(base, batch).value, place)
                 optimizer.clip_gradients()
                 optimizer.step(learning_rate_at(step, objective.steps_per_epoch, RATE))
             found[kind].append(accuracy(head, ends(base, test_ids), test_P))

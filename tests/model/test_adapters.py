@@ -65,8 +65,8 @@ def their_step(model):
 def train_a_little(base):
     objective, optimizer = Supervised(random_rows(6), batch=6, seed=0), Optimizer(trainable(base.model))
     for step in range(3):
-        for batch in objective.batches(step):
-            optimizer.collect(optimizer.gradients(objective.loss(base, batch).value))
+        for place, batch in enumerate(objective.batches(step)):
+            optimizer.backward(objective.loss(base, batch).value, place)
         optimizer.step(2e-2)
 
 

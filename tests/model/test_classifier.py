@@ -43,8 +43,8 @@ def trained(family, method, folder, dtype=torch.float32):
     objective = Classification(rows, head, batch=8, seed=0)
     optimizer = Optimizer(objective.parameters(base))
     for step in range(3):
-        for batch in objective.batches(step):
-            optimizer.collect(optimizer.gradients(objective.loss(base, batch).value))
+        for place, batch in enumerate(objective.batches(step)):
+            optimizer.backward(objective.loss(base, batch).value, place)
         optimizer.step(2e-2)
     save_head(base, head, folder)
     return base, head

@@ -65,10 +65,10 @@ def train_a_little(base, rate=2e-2, steps=3):
     losses = []
     for step in range(steps):
         losses.append(0.0)
-        for batch in objective.batches(step):
+        for place, batch in enumerate(objective.batches(step)):
             loss = objective.loss(base, batch).value
             losses[-1] += float(loss.detach())
-            optimizer.collect(optimizer.gradients(loss))
+            optimizer.backward(loss, place)
         optimizer.step(rate)
     return losses
 

@@ -26,9 +26,9 @@ def run_ours(base, rows, steps=STEPS):
     figures, moved_by = [], set()
     for step in range(steps):
         loss = 0.0
-        for batch in objective.batches(step):
+        for place, batch in enumerate(objective.batches(step)):
             part = objective.loss(base, batch).value
-            optimizer.collect(optimizer.gradients(part))
+            optimizer.backward(part, place)
             loss += float(part.detach())
         moved_by |= {name for name, master in optimizer.masters.items() if master.grad.abs().sum() > 0}
         figures.append((loss, optimizer.clip_gradients()))
@@ -207,8 +207,8 @@ def test_a_tiny_learning_rate_moves_bfloat16_weights_through_their_masters():
     masters = optimizer.weights()
     origin = {name: value.clone() for name, value in masters.items()}
     for _ in range(3):
-        for batch in objective.batches(0):
-            optimizer.collect(optimizer.gradients(objective.loss(base, batch).value))
+        for place, batch in enumerate(objective.batches(0)):
+            optimizer.backward(objective.loss(base, batch).value, place)
         optimizer.step(1e-6)
     name = "model.layers.0.mlp.up_proj.weight"
     assert all(value.dtype == torch.bfloat16 for value in trainable(base.model).values())
@@ -231,7 +231,7 @@ def test_moments_come_back_to_where_their_parameter_is_the_count_of_steps_too():
     """As torch's own `load_state_dict` puts them for the fused form; on a GPU it refuses a count that lies elsewhere."""
     weight = torch.nn.Parameter(torch.zeros(3))
     optimizer = Optimizer({"w": weight})
-    optimizer.collect(optimizer.gradients(weight.sum()))
+    optimizer.backward(weight.sum(), 0)
     optimizer.step(0.1)
     saved = {name: value.clone() for name, value in optimizer.moments().items()}
     assert set(saved) == {"w/step", "w/exp_avg", "w/exp_avg_sq"}
@@ -246,10 +246,8 @@ def test_moments_come_back_to_where_their_parameter_is_the_count_of_steps_too():
 def test_parameters_that_are_given_the_same_gradient_stay_apart():
     sides = {name: torch.nn.Parameter(torch.zeros(3)) for name in ("left", "right")}
     optimizer = Optimizer(sides)
-    for values in (torch.ones(3), torch.full((3,), 2.0)):
-        given = optimizer.gradients(((sides["left"] + sides["right"]) * values).sum())
-        optimizer.collect(given)
-    alone = optimizer.gradients(sides["left"].sum())  # one number for all, and nothing for the other
-    optimizer.collect(alone)
+    for place, values in enumerate((torch.ones(3), torch.full((3,), 2.0))):
+        optimizer.backward(((sides["left"] + sides["right"]) * values).sum(), place)
+    optimizer.backward(sides["left"].sum(), 2)  # one number for all, and nothing for the other
     assert sides["left"].grad.tolist() == [4.0] * 3
     assert sides["right"].grad.tolist() == [3.0] * 3

@@ -33,9 +33,9 @@ def run(base, objective, steps=STEPS):
     figures = []
     for step in range(steps):
         loss = 0.0
-        for batch in objective.batches(step):
+        for place, batch in enumerate(objective.batches(step)):
             part = objective.loss(base, batch).value
-            optimizer.collect(optimizer.gradients(part))
+            optimizer.backward(part, place)
             loss += float(part.detach())
         figures.append((loss, optimizer.clip_gradients()))
         optimizer.step(learning_rate_at(step, steps, 3e-3))

@@ -107,14 +107,13 @@ def figures(base, objective, steps=6):
     optimizer, found = Optimizer(objective.parameters(base)), []
     for step in range(steps):
 
-        def passed(batch):
+        def passed(numbered):
+            place, batch = numbered
             part = objective.loss(base, batch)
-            return float(part.value.detach()), optimizer.gradients(part.value)
+            optimizer.backward(part.value, place)
+            return float(part.value.detach())
 
-        loss = 0.0
-        for value, gradients in in_lanes(passed, objective.batches(step)):
-            loss += value
-            optimizer.collect(gradients)
+        loss = sum(in_lanes(passed, list(enumerate(objective.batches(step)))))
         found.append((loss, optimizer.clip_gradients()))
         optimizer.step(3e-3)
     return found

@@ -154,12 +154,14 @@ def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool
     beside = lanes()
     if beside == 1:
         return parts
-    even = _even(units, -(-len(parts) // beside) * beside, shared=shared)
     lengths = [_part_tokens(part, shared=shared) for part in parts]
-    longest = max((_part_tokens(part, shared=shared) for part in even), default=0)
-    # rows that share much are read faster together, by all threads
-    faster = len(even) * longest * GAIN <= sum(lengths)
-    return even if faster and longest <= max([tokens, *lengths]) else parts
+    for rounds in (len(parts) // beside, -(-len(parts) // beside)):
+        even = _even(units, rounds * beside, shared=shared)
+        longest = max((_part_tokens(part, shared=shared) for part in even), default=0)
+        # rows that share much are read faster together, by all threads
+        if even and len(even) * longest * GAIN <= sum(lengths) and longest <= max([tokens, *lengths]):
+            return even
+    return parts
 
 
 def _filled(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool) -> list[list[tuple[Row, ...]]]:

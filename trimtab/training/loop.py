@@ -206,13 +206,14 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     with memory_told(job.base, where, state.saved):
         batches = job.objective.batches(state.step)
 
-    def passed(batch: AnyBatch) -> tuple[Loss, tuple[Tensor | None, ...]]:
+    def passed(numbered: tuple[int, AnyBatch]) -> Loss:
+        place, batch = numbered
         with memory_told(job.base, where, state.saved, tokens=len(batch.ids_N)):
             part = job.objective.loss(job.base, batch)
-            return part.detached(), optimizer.gradients(part.value)
+            optimizer.backward(part.value, place)
+            return part.detached()
 
-    for batch, (part, gradients) in zip(batches, in_lanes(passed, batches), strict=True):
-        optimizer.collect(gradients)
+    for batch, part in zip(batches, in_lanes(passed, list(enumerate(batches))), strict=True):
         loss += float(part.value)
         _add(figures, part)
         state.tokens += batch.row_tokens

@@ -6,11 +6,15 @@ Source: Loshchilov & Hutter 2019 (arXiv 1711.05101).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
 WARMUP_STEPS = 10  # at most, of a run whose length is not known when it begins
@@ -43,6 +47,28 @@ def put_back(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor
             value.copy_(values[name])
 
 
+@contextmanager
+def unkept(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Inside, autograd holds no gradient of these for longer than until the next one is made."""
+    hooks = [_called(one, _weightless) for one in parameters]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _weightless(gradient: Tensor) -> Tensor:
+    """What autograd may keep in the place of a gradient that is not needed any more: the same shape, without memory."""
+    return gradient.new_zeros(()).expand_as(gradient)
+
+
+def _called(parameter: nn.Parameter, with_gradient: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """Have a function called with each gradient of a parameter; what it returns stands in the gradient's place."""
+    handle: RemovableHandle = parameter.register_hook(with_gradient)  # type: ignore[no-untyped-call]
+    return handle
+
+
 class Optimizer:
     """AdamW over named parameters; a parameter in bfloat16 is stepped through a float32 master, so small steps are not lost."""
 
@@ -53,23 +79,17 @@ class Optimizer:
             for name, value in self.parameters.items()
         }
         self.clip = clip
+        self._sums = _Sums(self.parameters, self.masters)
         self._adam = torch.optim.AdamW(
             list(self.masters.values()), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True
         )
 
-    def gradients(self, loss: Tensor) -> tuple[Tensor | None, ...]:
-        """Those of a micro-batch's loss, by parameter, None where it does not depend on one. Any thread may call this."""
-        return torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+    def backward(self, loss: Tensor, place: int) -> None:
+        """Add the gradients of the step's micro-batch number `place`, from 0, to the masters', in float32 and in the order of places.
 
-    def collect(self, gradients: Sequence[Tensor | None]) -> None:
-        """Add the gradients of a micro-batch to the masters', in float32."""
-        for master, given in zip(self.masters.values(), gradients, strict=True):
-            if given is None:
-                continue
-            if master.grad is None:  # a copy: two parameters may have been given the same tensor
-                master.grad = given.to(torch.float32, copy=True)
-            else:
-                master.grad.add_(given)
+        Any thread may call this; every place up to the last must have been added before the gradients are used.
+        """
+        self._sums.add(loss, place)
 
     def clip_gradients(self) -> float:
         """Bound the norm of all gradients together; their norm before that."""
@@ -79,13 +99,12 @@ class Optimizer:
         """Step and clear."""
         self._adam.param_groups[0]["lr"] = learning_rate
         self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
+        self._sums.begin()
         self._publish()
 
     def let_go(self) -> None:
-        """Drop the gradients of a step that came to no end: they hold memory, and the next one would add to them."""
-        for value in (*self.parameters.values(), *self.masters.values()):
-            value.grad = None
+        """Drop all gradients, those of a step that came to no end too; no more can be added."""
+        self._sums.end()
 
     def weights(self) -> dict[str, Tensor]:
         """The float32 values of everything that moves."""
@@ -120,3 +139,75 @@ class Optimizer:
             for name, value in self.parameters.items():
                 if self.masters[name] is not value:
                     value.copy_(self.masters[name])
+
+
+class _Sums:
+    """The gradients of a step, added up for each parameter as soon as they are made: those of a pass never lie side by side whole.
+
+    Passes run at once, yet each parameter's gradients are added in the order of the passes, so that a run that is resumed has the
+    same sums to the bit: one that is made before its turn waits here.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], masters: Mapping[str, nn.Parameter]) -> None:
+        self._parameters, self._masters = list(parameters.values()), list(masters.values())
+        self._hooks = [_called(one, partial(self._made, number)) for number, one in enumerate(self._parameters)]
+        self._locks = [threading.Lock() for _ in self._parameters]
+        # kept from step to step: memory that many threads take and leave in turn falls into pieces
+        self._kept: dict[int, Tensor] = {}
+        self._places: dict[int, int] = {}  # of the passes under way, by thread
+        self.begin()
+
+    def begin(self) -> None:
+        """Have no gradients, as before a step."""
+        self._turns = [0] * len(self._parameters)
+        self._early: list[dict[int, Tensor | None]] = [{} for _ in self._parameters]
+        for value in (*self._parameters, *self._masters):
+            value.grad = None
+
+    def end(self) -> None:
+        """Have none, nor room for any."""
+        for hook in self._hooks:
+            hook.remove()
+        self._kept.clear()
+        self.begin()
+
+    def add(self, loss: Tensor, place: int) -> None:
+        """All gradients of a pass; the loss may not depend on some parameters."""
+        thread = threading.get_ident()
+        self._places[thread] = place
+        try:
+            given = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        finally:
+            del self._places[thread]
+        for number, gradient in enumerate(given):
+            if gradient is None:
+                self._take(number, place, None)
+
+    def _made(self, number: int, gradient: Tensor) -> Tensor | None:
+        """Called by autograd with one gradient of a pass: it is taken, and what autograd keeps in its stead holds no memory."""
+        if not self._places:
+            return None  # of a loss that is none of ours
+        place = self._places.get(threading.get_ident())
+        if place is None:  # on a GPU the way back has a thread of its own, and passes come one at a time
+            (place,) = self._places.values()
+        self._take(number, place, gradient)
+        return _weightless(gradient)
+
+    def _take(self, number: int, place: int, gradient: Tensor | None) -> None:
+        with self._locks[number], torch.no_grad():
+            early = self._early[number]
+            early[place] = gradient
+            while self._turns[number] in early:
+                turn = early.pop(self._turns[number])
+                self._turns[number] += 1
+                if turn is not None:
+                    self._sum(number, turn)
+
+    def _sum(self, number: int, gradient: Tensor) -> None:
+        master = self._masters[number]
+        if master.grad is not None:
+            master.grad.add_(gradient)
+        elif number in self._kept:
+            master.grad = self._kept[number].copy_(gradient)
+        else:  # a copy: two parameters may be given the same tensor
+            master.grad = self._kept[number] = gradient.to(torch.float32, copy=True)

@@ -20,7 +20,7 @@ from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_tokens
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row
 from trimtab.training.lanes import in_lanes, lanes
-from trimtab.training.optim import Optimizer
+from trimtab.training.optim import Optimizer, unkept
 from trimtab.training.sft import Supervised
 
 STEPPED = 5_000_000  # numbers over which a step of the optimizer is timed
@@ -82,8 +82,9 @@ def _measured(base: Base, objective: Supervised, stepping: float, seconds: float
         if step == cold:
             tokens, began = 0, time.perf_counter()
         batches = objective.batches(step)
-        for _ in in_lanes(passed, batches):
-            pass
+        with unkept(moving):  # as in training
+            for _ in in_lanes(passed, batches):
+                pass
         tokens += sum(batch.row_tokens for batch in batches)
         largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-lanes() :]))
         step += 1
@@ -102,12 +103,13 @@ def _stepping_seconds(base: Base) -> float:
             break
     optimizer = Optimizer(sample)
     for _ in range(2):  # the first makes the moments
-        gradients = [torch.ones_like(parameter) for parameter in sample.values()]
+        total = torch.stack([parameter.sum() for parameter in sample.values()]).sum()
         began = time.perf_counter()
-        optimizer.collect(gradients)
+        optimizer.backward(total, 0)
         optimizer.clip_gradients()
         optimizer.step(0.0)
         taken = time.perf_counter() - began
+    optimizer.let_go()
     return taken * sum(parameter.numel() for parameter in moving.values()) / max(counted, 1)
 
 
@@ -122,10 +124,10 @@ def memory_mb(
     `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
     the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass; what
     changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys and values come on top.
-    Moving numbers are counted at 16 bytes: a float32 master, its gradient and two moments; beside that each lane holds a gradient of its own.
+    Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
     """
     config, virtual = base.model.config, virtual_tokens(base.model)
-    moving = sum(one.numel() * (16 + (lanes() - 1) * one.element_size()) for one in trainable(base.model).values())
+    moving = 16 * sum(one.numel() for one in trainable(base.model).values())
     width = 10 * config.hidden_size + 5 * getattr(config, "intermediate_size", 4 * config.hidden_size)
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     width += 4 * config.hidden_size if virtual else 0
