@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.answering import choose as room
-from trimtab.answering.choose import ChoiceRequest, choose, choose_labels
+from trimtab.answering.choose import ChoiceRequest, choose, choose_labels, score_labels
 from trimtab.base.errors import InputError
 
 LABELS = tuple((*label, EOS) for label in [(5,), (5, 6), (5, 6, 7, 8), (9, 6), (9, 6, 6), (10, 11, 12, 13, 14), ()])
@@ -43,6 +43,18 @@ def test_probabilities_are_those_of_the_labels_scored_alone(family: str, shared:
         assert choice.id == request.id
         assert choice.probabilities == pytest.approx(scores.tolist(), abs=1e-4)
         assert choice.best == int(scores.argmax())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_labels_longer_than_a_window_see_as_far_as_transformers_lets_them(family: str) -> None:
+    base, reference = pair(family)
+    draw = random.Random(1)
+    long = [draw.randrange(1, EOS) for _ in range(14)]  # sliding windows are of 6 and 8 tokens
+    labels = tuple((*long[:parted], *(draw.randrange(1, EOS) for _ in range(9)), EOS) for parted in (0, 3, 3, 9, 14))
+    sums_NL = score_labels(base, prompts(0, 2), labels)
+    for request, sums_L in zip(prompts(0, 2), sums_NL, strict=True):
+        expected = [log_probability(reference, request.ids, label) for label in labels]
+        assert sums_L.tolist() == pytest.approx(expected, abs=1e-3)
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,7 +1,7 @@
 """The labels' tokens as a tree, and what is known of each label while the tree is scored piece by piece.
 
 A node is a beginning of labels; an edge is the next token of one. Shapes: B prompts, L labels, P the longest label, R nodes that
-have children (the root, which is the prompt's last token, is the first), E edges.
+have children (the root, which is the prompt's last token, is the first), A of them on the longest way down, E edges.
 """
 
 from __future__ import annotations
@@ -60,10 +60,9 @@ class Trie:
         # shorter labels are filled with an edge that does not exist, of a score of 0 below the root
         self.path_LP = torch.nn.utils.rnn.pad_sequence(paths, batch_first=True, padding_value=len(edges))
         self.nodes_LP = torch.cat([self.parents_E, torch.zeros(1, dtype=torch.long)])[self.path_LP]
-        self.sees_RR = torch.zeros(len(inner), len(inner), dtype=torch.bool)
-        for number, path in enumerate(inner[1:], 1):
-            self.sees_RR[number] = self.sees_RR[node[path[:-1]]]
-            self.sees_RR[number, number] = True
+        # the nodes from below the root down to each; the root fills up
+        ways = [torch.tensor([node[path[:end]] for end in range(1, len(path) + 1)]) for path in inner]
+        self.ways_RA = torch.nn.utils.rnn.pad_sequence(ways, batch_first=True).long()
 
     def __len__(self) -> int:
         """Nodes behind the prompt."""
