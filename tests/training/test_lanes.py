@@ -94,6 +94,15 @@ def test_even_parts_hold_every_row_once_and_none_is_longer_than_it_may_be(length
     assert all(sum(len(unit[0].encoded.ids) for unit in part) <= 256 for part in parts)
 
 
+def test_what_would_be_left_over_is_shared_among_the_others(threads):
+    threads(2)
+    units = [
+        (Row(encoded=Encoded(ids=tuple(range(length, 2 * length)), trained=(True,) * length)),)
+        for length in (140, 200, 230, 360)  # three passes of 512 where they are filled one after another
+    ]
+    assert len(micro_batches(units, 512)) == 2
+
+
 def test_rows_behind_a_long_beginning_are_read_together(threads):
     threads(2)
     beginning = tuple(range(100))

@@ -1,4 +1,4 @@
-"""The chunked head against plain torch: log-probabilities and their gradients under any loss, in any chunk size."""
+"""The chunked head against plain torch: log-probabilities and their gradients under any loss, in chunks and slices of any size."""
 
 import pytest
 import torch
@@ -44,12 +44,15 @@ def weighted(log_p):
 @given(
     rows=st.integers(0, 9),
     chunk=st.integers(1, 10),
+    piece=st.integers(1, 4),
     cap=st.none() | st.just(2.0),
     biased=st.booleans(),
     foretold=st.sampled_from(["nothing", "right", "in proportion", "wrong"]),
     seed=st.integers(0, 99),
 )
-def test_any_loss_has_the_value_and_gradients_of_plain_torch(loss, frozen, rows, chunk, cap, biased, foretold, seed):
+def test_any_loss_has_the_value_and_gradients_of_plain_torch(
+    loss, frozen, rows, chunk, piece, cap, biased, foretold, seed
+):
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(rows, HIDDEN, generator=generator, requires_grad=frozen != "hidden")
     weight = torch.randn(VOCABULARY, HIDDEN, generator=generator, requires_grad=frozen != "head")
@@ -68,13 +71,14 @@ def test_any_loss_has_the_value_and_gradients_of_plain_torch(loss, frozen, rows,
         "in proportion": torch.where(upstream == 0, 1.0, upstream) / 4,
         "wrong": 0.5 + torch.rand(rows, generator=generator),
     }
-    former, losses.CHUNK_BYTES = losses.CHUNK_BYTES, 4 * VOCABULARY * chunk
+    former = losses.CHUNK_BYTES, losses.SLICE
+    losses.CHUNK_BYTES, losses.SLICE = 4 * VOCABULARY * chunk, piece
     try:
         guess = guesses[foretold]
         ours = loss(token_log_probabilities(hidden, weight, labels, bias_V=bias, softcap=cap, foretold_M=guess))
         grads = torch.autograd.grad(ours, moving)
     finally:
-        losses.CHUNK_BYTES = former
+        losses.CHUNK_BYTES, losses.SLICE = former
     scale = max([1.0, *(float(grad.abs().max()) for grad in theirs if grad.numel())])
     assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-5)
     assert all(torch.allclose(left, right, atol=1e-5 * scale) for left, right in zip(grads, theirs, strict=True))
@@ -87,7 +91,7 @@ def test_a_foretold_gradient_costs_no_second_pass_and_changes_nothing(dtype, mon
     labels, weights = torch.randint(VOCABULARY, (9,), generator=generator), torch.rand(9, generator=generator)
     applied, real = [], torch.nn.functional.linear
     monkeypatch.setattr(torch.nn.functional, "linear", lambda *given: applied.append(1) or real(*given))
-    monkeypatch.setattr(losses, "CHUNK_BYTES", 4 * VOCABULARY * 4)  # three chunks
+    monkeypatch.setattr(losses, "CHUNK_BYTES", dtype.itemsize * VOCABULARY * 4)  # three chunks
     grads, counts = [], []
     for foretold in (-weights, None):
         generator.manual_seed(1)
@@ -106,7 +110,7 @@ def test_a_foretold_gradient_costs_no_second_pass_and_changes_nothing(dtype, mon
 
 def test_many_small_parts_of_a_heads_gradient_lose_nothing(monkeypatch):
     """In bfloat16 a sum would stand still at 256 times a part."""
-    monkeypatch.setattr(losses, "CHUNK_BYTES", 4 * VOCABULARY)  # a chunk a row
+    monkeypatch.setattr(losses, "CHUNK_BYTES", 2 * VOCABULARY)  # a chunk a row
     rows, grads = 600, []
     for count in (1, rows):
         hidden, weight = torch.ones(count, HIDDEN).bfloat16(), torch.zeros(VOCABULARY, HIDDEN).bfloat16()
@@ -116,6 +120,21 @@ def test_many_small_parts_of_a_heads_gradient_lose_nothing(monkeypatch):
         grads.append(torch.autograd.grad(-log_p.sum(), weight)[0])
     assert grads[1].dtype == torch.bfloat16
     assert torch.allclose(grads[1].float(), rows * grads[0].float(), rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_slices_change_no_bit(dtype, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    labels, scale = torch.randint(VOCABULARY, (9,), generator=generator), torch.rand(9, generator=generator) + 0.1
+    inputs = torch.randn(9, HIDDEN, generator=generator), torch.randn(VOCABULARY, HIDDEN, generator=generator)
+    found = []
+    for piece in (1, 4, 32):
+        monkeypatch.setattr(losses, "SLICE", piece)
+        hidden, weight = (one.to(dtype).requires_grad_() for one in inputs)
+        log_p = token_log_probabilities(hidden, weight, labels, foretold_M=scale)
+        found.append([log_p, *torch.autograd.grad((scale * log_p).sum(), [hidden, weight])])
+    for other in found[1:]:
+        assert all(torch.equal(one, same) for one, same in zip(found[0], other, strict=True))
 
 
 def test_gradients_can_be_taken_twice():

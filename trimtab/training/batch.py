@@ -155,11 +155,11 @@ def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool
     if beside == 1:
         return parts
     lengths = [_part_tokens(part, shared=shared) for part in parts]
-    for rounds in (len(parts) // beside, -(-len(parts) // beside)):
+    for rounds in (max(1, len(parts) // beside), -(-len(parts) // beside)):  # what is left over would run alone
         even = _even(units, rounds * beside, shared=shared)
         longest = max((_part_tokens(part, shared=shared) for part in even), default=0)
         # rows that share much are read faster together, by all threads
-        if even and len(even) * longest * GAIN <= sum(lengths) and longest <= max([tokens, *lengths]):
+        if len(even) * longest * GAIN <= sum(lengths) and longest <= max([tokens, *lengths]):
             return even
     return parts
 

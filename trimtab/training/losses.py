@@ -1,6 +1,7 @@
 """What losses are built from: log-probabilities of labels, differentiable, without ever holding the logits of a whole batch.
 
-Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, D hidden size, V vocabulary.
+Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, S of these in one slice, D hidden size,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from trimtab.model.load import Base, softcap
 from trimtab.training.batch import Batch
 from trimtab.training.frozen import FrozenLayers
 
-CHUNK_BYTES = 48_000_000  # float32 logits of one chunk: each chunk reads the whole head once, so small ones are slow
+CHUNK_BYTES = 48_000_000  # logits of one chunk: each chunk reads the whole head once, so small ones are slow
+SLICE = 32  # rows of a chunk that are held in float32 at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +80,12 @@ def label_log_probabilities(
 def weighted_cross_entropy(log_p_M: Tensor, weights_M: Tensor, vocabulary: int) -> Tensor:
     """Sum of weight times cross entropy, in nats.
 
-    Added up by the head's chunks, whose size follows from `vocabulary`: so it always was, and seeded losses stay the same to the bit.
+    Added up by the head's chunks in float32, whose size follows from `vocabulary`: so it always was, and seeded losses stay the same
+    to the bit.
     """
     values_M = log_p_M * weights_M
     total = values_M[:0].sum()  # 0, and differentiable where nothing is scored
-    for part in _chunks(len(values_M), vocabulary):
+    for part in _chunks(len(values_M), vocabulary, 4):
         total = total - values_M[part].sum()
     return total
 
@@ -139,7 +142,7 @@ class _Divergence(torch.autograd.Function):
         parts_M = torch.zeros_like(weights_M)
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
-        for part in _chunks(len(weights_M), weight_VD.shape[0]):
+        for part in _chunks(len(weights_M), *_size(weight_VD)):
             log_p_RV, squashed_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
             log_q_RV, weights_R1 = teacher(part), weights_M[part, None]
             nats_RV = torch.nn.functional.kl_div(log_p_RV, log_q_RV, reduction="none", log_target=True)
@@ -151,7 +154,8 @@ class _Divergence(torch.autograd.Function):
                 low_RV = grad_RV.to(hidden_MD.dtype)
                 if grad_hidden_MD is not None:
                     grad_hidden_MD[part] = low_RV @ weight_VD
-                head.add(grad_RV, low_RV, hidden_MD[part])
+                head.add_to_bias(grad_RV)
+                head.add(low_RV, hidden_MD[part])
         ctx.head = head
         ctx.save_for_backward(grad_hidden_MD)
         ctx.mark_non_differentiable(parts_M)
@@ -190,16 +194,14 @@ class _TokenLogProbabilities(torch.autograd.Function):
         scale_M = torch.ones_like(log_p_M) if foretold_M is None else foretold_M
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if foretold_M is not None else None
-        for part in _chunks(count, weight_VD.shape[0]):
-            log_p_RV, squashed_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
-            log_p_M[part] = log_p_RV.gather(1, labels_M[part, None])[:, 0]
-            if need_hidden or (head is not None and head.needed):
-                grad_RV = _logits_gradient(log_p_RV, squashed_RV, labels_M[part], scale_M[part])
-                low_RV = grad_RV.to(hidden_MD.dtype)
-                if grad_hidden_MD is not None:
-                    grad_hidden_MD[part] = low_RV @ weight_VD
-                if head is not None:
-                    head.add(grad_RV, low_RV, hidden_MD[part])
+        graded = need_hidden or (head is not None and head.needed)
+        for part in _chunks(count, *_size(weight_VD)):
+            logits_RV = torch.nn.functional.linear(hidden_MD[part], weight_VD, bias_V)
+            log_p_M[part] = _label_scores(logits_RV, labels_M[part], scale_M[part] if graded else None, cap, head)
+            if grad_hidden_MD is not None:
+                grad_hidden_MD[part] = logits_RV @ weight_VD
+            if head is not None:
+                head.add(logits_RV, hidden_MD[part])
         ctx.grad_head, ctx.cap = head, cap
         # the head's inputs are needed again only where its gradient may have to be
         again = (hidden_MD, weight_VD, bias_V, labels_M) if need_weight or need_bias else (None,) * 4
@@ -218,10 +220,10 @@ class _TokenLogProbabilities(torch.autograd.Function):
         if ctx.grad_head is not None and len(factor_M) and bool((factor_M == factor_M[0]).all()):
             return grad_hidden_MD, *ctx.grad_head.times(factor_M[0]), None, None, None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
-        for part in _chunks(len(labels_M), weight_VD.shape[0]):
-            log_p_RV, squashed_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, ctx.cap)
-            grad_RV = _logits_gradient(log_p_RV, squashed_RV, labels_M[part], grads[0][part])
-            head.add(grad_RV, grad_RV.to(hidden_MD.dtype), hidden_MD[part])
+        for part in _chunks(len(labels_M), *_size(weight_VD)):
+            logits_RV = torch.nn.functional.linear(hidden_MD[part], weight_VD, bias_V)
+            _label_scores(logits_RV, labels_M[part], grads[0][part], ctx.cap, head)
+            head.add(logits_RV, hidden_MD[part])
         return grad_hidden_MD, *head.times(grads[0].new_ones(())), None, None, None
 
 
@@ -238,10 +240,14 @@ class _HeadGradient:
     def needed(self) -> bool:
         return self.need_weight or self.bias_V is not None
 
-    def add(self, grad_RV: Tensor, low_RV: Tensor, hidden_RD: Tensor) -> None:
+    def add(self, grad_RV: Tensor, hidden_RD: Tensor) -> None:
+        """Of a chunk what its logits' gradient, in the weights' type, gives the weight."""
         if self.need_weight:
-            part_VD = low_RV.T @ hidden_RD
+            part_VD = grad_RV.T @ hidden_RD
             self.weight_VD = part_VD if self.weight_VD is None else self.weight_VD.float().add_(part_VD)
+
+    def add_to_bias(self, grad_RV: Tensor) -> None:
+        """What the float32 gradient of some logits gives the bias."""
         if self.bias_V is not None:
             self.bias_V += grad_RV.sum(0)
 
@@ -256,11 +262,35 @@ def head_log_softmax(
     hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, cap: float | None
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities `log_p_RV` under a head, float32, and the tanh of its soft cap where there is one."""
-    logits_RV = torch.nn.functional.linear(hidden_RD, weight_VD, bias_V).float()
+    return _log_softmax(torch.nn.functional.linear(hidden_RD, weight_VD, bias_V), cap)
+
+
+def _log_softmax(logits_RV: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
+    logits_RV = logits_RV.float()
     if cap is None:
         return torch.log_softmax(logits_RV, dim=-1), None
     squashed_RV = torch.tanh(logits_RV / cap)
     return torch.log_softmax(cap * squashed_RV, dim=-1), squashed_RV
+
+
+def _label_scores(
+    logits_RV: Tensor, labels_R: Tensor, scale_R: Tensor | None, cap: float | None, head: _HeadGradient | None
+) -> Tensor:
+    """Log-probability of each label, float32 `log_p_R`; with `scale_R`, an upstream gradient, the logits become their gradient.
+
+    A few rows at a time where there is no GPU: what they hold in float32 stays in cache, and is half of what a pass would take.
+    """
+    log_p_R = torch.empty(len(labels_R), dtype=torch.float32, device=logits_RV.device)
+    rows = SLICE if logits_RV.device.type == "cpu" else max(1, len(labels_R))
+    for part in (slice(start, start + rows) for start in range(0, len(labels_R), rows)):
+        log_p_SV, squashed_SV = _log_softmax(logits_RV[part], cap)
+        log_p_R[part] = log_p_SV.gather(1, labels_R[part, None])[:, 0]
+        if scale_R is not None:
+            grad_SV = _logits_gradient(log_p_SV, squashed_SV, labels_R[part], scale_R[part])
+            logits_RV[part] = grad_SV
+            if head is not None:
+                head.add_to_bias(grad_SV)
+    return log_p_R
 
 
 def _logits_gradient(log_p_RV: Tensor, squashed_RV: Tensor | None, labels_R: Tensor, scale_R: Tensor) -> Tensor:
@@ -273,6 +303,11 @@ def _logits_gradient(log_p_RV: Tensor, squashed_RV: Tensor | None, labels_R: Ten
     return grad_RV
 
 
-def _chunks(count: int, vocabulary: int) -> Iterator[slice]:
-    rows = max(1, CHUNK_BYTES // (4 * vocabulary))
+def _size(head_VD: Tensor) -> tuple[int, int]:
+    """The vocabulary, and the bytes of a logit."""
+    return head_VD.shape[0], head_VD.element_size()
+
+
+def _chunks(count: int, vocabulary: int, bytes_each: int) -> Iterator[slice]:
+    rows = max(1, CHUNK_BYTES // (bytes_each * vocabulary))
     return (slice(start, start + rows) for start in range(0, count, rows))
