@@ -137,6 +137,22 @@ def test_slices_change_no_bit(dtype, monkeypatch):
         assert all(torch.equal(one, same) for one, same in zip(found[0], other, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_divergence_holds_no_more_rows_in_bfloat16(dtype, monkeypatch):
+    """It works in float32 whatever the head's type."""
+    monkeypatch.setattr(losses, "CHUNK_BYTES", 4 * VOCABULARY * 4)
+    parts, even = [], torch.full((VOCABULARY,), 1 / VOCABULARY).log()
+
+    def teacher(part):
+        parts.append(len(range(9)[part]))
+        return even.repeat(parts[-1], 1)
+
+    losses.divergence_from(
+        teacher, torch.ones(9, HIDDEN, dtype=dtype), torch.ones(VOCABULARY, HIDDEN, dtype=dtype), torch.ones(9)
+    )
+    assert parts == [4, 4, 1]
+
+
 def test_gradients_can_be_taken_twice():
     hidden = torch.ones(2, HIDDEN, requires_grad=True)
     log_p = token_log_probabilities(hidden, torch.eye(VOCABULARY)[:, :HIDDEN], torch.tensor([0, 1]))

@@ -15,22 +15,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import (
-    Beginning,
-    Grown,
-    Prefix,
-    begun,
-    earlier_part,
-    own_part,
-    read_prefix,
-    sent,
-    shared_length,
-)
-from trimtab.answering.layouts import Groups, both
+from trimtab.answering.cache import Grown, Prefix, begun, read_prefix, sent, shared_length
+from trimtab.answering.layouts import TreeRow
 from trimtab.answering.trie import PLAIN, Known, Trie, Weighing, trie_of
 from trimtab.base.errors import InputError
 from trimtab.base.records import Calibration, Generation
-from trimtab.model.attention import Rule, weighed_part
 from trimtab.model.load import Base
 from trimtab.model.threads import on_free_cores
 from trimtab.model.virtual import virtual_tokens
@@ -66,98 +55,6 @@ class Choice:
     plain: tuple[float, ...]
     prompt_tokens: int
     seconds: float
-
-
-class TreeRow:
-    """Layout of one pass: of each prompt what was not read yet, then nodes of the trie behind it.
-
-    `nodes[i]`, parents first, are those of `asked[i]`, which gets the keys and values of all that is read here; a node's ancestors
-    must stand there or before it. M of the row's tokens are nodes, each at most A deep; T are those that all of `asked` keep.
-    """
-
-    def __init__(
-        self,
-        asked: Sequence[Grown],
-        nodes: Sequence[list[int]],
-        trie: Trie,
-        prefix: Prefix | None,
-        device: torch.device,
-    ) -> None:
-        self.asked = asked
-        before, positions = len(prefix) if prefix else 0, []
-        reads, behind, ways, places, kept, start = [], [], [], [], 0, 0
-        for one, new in zip(asked, nodes, strict=True):
-            read, end = 0 if one.is_read else len(one.fresh), before + len(one.fresh)
-            one.nodes += new
-            reads.append(read)
-            depths_Q = trie.depths_R[new]
-            behind.append(len(one.fresh) - 1 + depths_Q)
-            positions += [torch.arange(end - read, end), end - 1 + depths_Q]
-            at_R = torch.zeros(len(trie.tokens), dtype=torch.long)
-            at_R[one.nodes] = torch.arange(kept, kept + len(one.nodes))
-            ways.append(at_R[trie.ways_RA[new]])
-            places.append(torch.arange(start + read, start + read + len(new)))
-            kept, start = kept + len(one.nodes), start + read + len(new)
-        self._reads, self._behind = reads, [places_Q.to(device) for places_Q in behind]
-        self._last = [int(places_Q.max()) if len(places_Q) else 0 for places_Q in behind]
-        lengths = [read + len(new) for read, new in zip(reads, nodes, strict=True)]
-        self.positions_N = torch.cat(positions)
-        last, self.positions_N = int(self.positions_N.max()), self.positions_N.to(device)
-        beginning = Beginning(prefix=prefix, length=before) if prefix else None
-        self._groups = Groups([beginning] * len(asked), lengths, self.positions_N, last)
-        self._nodes_M = torch.cat(places).to(device)
-        depths_M = trie.depths_R[[node for new in nodes for node in new]]
-        self._deepest = int(depths_M.max()) if len(depths_M) else 0
-        self._ways_MA = torch.cat(ways)[:, : self._deepest].to(device)
-        self._up_MA = (depths_M[:, None] - torch.arange(1, self._deepest + 1)).to(device)
-        self._hidden: dict[int | None, Tensor] = {}
-
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
-        """Prompts causal over [prefix; prompt], nodes over [prefix; prompt; ancestors and themselves]."""
-        parts, keys, values, start = [], [], [], 0
-        for one, read, places_Q, last in zip(self.asked, self._reads, self._behind, self._last, strict=True):
-            middle, end, prompt = start + read, start + read + len(places_Q), len(one.fresh)
-            key_KTD, value_KTD = one.put(layer, key_KND[:, start:end], value_KND[:, start:end])
-            own_KPD, own_value_KPD = key_KTD[:, :prompt], value_KTD[:, :prompt]
-            if read:
-                parts.append(own_part(query_HND[:, start:middle], own_KPD, own_value_KPD, rule))
-            if len(places_Q):
-                parts.append(earlier_part(query_HND[:, middle:end], own_KPD, own_value_KPD, places_Q, last, rule))
-            keys.append(key_KTD[:, prompt:])
-            values.append(value_KTD[:, prompt:])
-            start = end
-        out_1HND, log_sum_1HN = torch.cat([out for out, _ in parts], 2), torch.cat([log_sum for _, log_sum in parts], 2)
-        if self._deepest:
-            nodes_M = self._nodes_M
-            ways = self._ways(query_HND[:, nodes_M], torch.cat(keys, 1), torch.cat(values, 1), rule)
-            seen = both((out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M]), ways)
-            out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M] = seen
-        return self._groups.join(layer, query_HND, (out_1HND, log_sum_1HN), rule)[0].transpose(0, 1)
-
-    def _ways(self, query_HMD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
-        """Attention of each node over its ancestors and itself, as `partial` gives it: a product for each node with all of its heads.
-
-        Keys of all heads stand in a row, and those of other heads are hidden: a few large products take less time than many small ones.
-        """
-        heads, tokens, size = query_HMD.shape
-        rows = self._ways_MA.flatten()
-        key_MXD, value_MXD = (
-            side_KTD.transpose(0, 1).flatten(1).index_select(0, rows).view(tokens, -1, size)
-            for side_KTD in (key_KTD, value_KTD)
-        )
-        hidden_MHX = self._hide(heads, key_KTD.shape[0], rule.window)
-        query_M1HD, key_M1DX = query_HMD.transpose(0, 1)[:, None], key_MXD.transpose(1, 2)[:, None]
-        out_M1HD, log_sum_M1H = weighed_part(query_M1HD, key_M1DX, value_MXD[:, None], rule, hidden_MHX[:, None])
-        return out_M1HD[:, 0].transpose(0, 1)[None], log_sum_M1H[:, 0].transpose(0, 1)[None]
-
-    def _hide(self, heads: int, kv_heads: int, window: int | None) -> Tensor:
-        """Where a node's heads may not look among what stands in its row of ancestors, `[M, H, A · K]`."""
-        if window not in self._hidden:
-            hidden_MA = self._up_MA < 0 if window is None else (self._up_MA < 0) | (self._up_MA >= window)
-            of_H = torch.arange(heads, device=hidden_MA.device) // (heads // kv_heads)
-            other_HK = of_H[:, None] != torch.arange(kv_heads, device=hidden_MA.device)
-            self._hidden[window] = (hidden_MA[:, None, :, None] | other_HK[None, :, None]).flatten(2)
-        return self._hidden[window]
 
 
 @torch.inference_mode()

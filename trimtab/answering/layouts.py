@@ -1,7 +1,7 @@
-"""The layouts of the engine's passes: prompts that are read, whole or in parts, and what is new of each sequence.
+"""The layouts of passes: prompts that are read, whole or in parts, what is new of each sequence, and labels behind prompts.
 
-Shapes: N tokens of the flat row, M of them that hang on one prefix, B sequences, H query heads, K key/value heads, G = H / K query
-heads for each of them, P tokens of a prefix, Q own queries, R = G · Q rows of queries, T own tokens, D head size.
+Shapes: N tokens of the flat row, M of them that hang on one prefix or are nodes of labels, B sequences, H query heads, K key/value
+heads, G = H / K query heads for each of them, P tokens of a prefix, Q own queries, R = G · Q rows of queries, T own tokens, D head size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trimtab.answering.cache import Beginning, Slots, Stretch, earlier_part, own_part, sent
+from trimtab.answering.cache import Beginning, Grown, Prefix, Slots, Stretch, earlier_part, own_part, sent
+from trimtab.answering.trie import Trie
 from trimtab.model.attention import Rule, joined, weighed, weighed_part
 
 
@@ -173,6 +174,99 @@ class Decode:
             hidden_BQT = hidden_NT.view(-1, self.each, self.span)
             self._hidden[window] = (hidden_BQT.repeat(1, groups, 1) if self.each > 1 else hidden_BQT)[:, None]
         return self._hidden[window]
+
+
+class TreeRow:
+    """Layout of one pass: of each prompt what was not read yet, then nodes of the trie behind it.
+
+    `nodes[i]`, parents first, are those of `asked[i]`, which gets the keys and values of all that is read here; a node's ancestors
+    must stand there or before it. A is the depth of the deepest node; X = A · K keys stand in a node's row of ancestors.
+    """
+
+    def __init__(
+        self,
+        asked: Sequence[Grown],
+        nodes: Sequence[list[int]],
+        trie: Trie,
+        prefix: Prefix | None,
+        device: torch.device,
+    ) -> None:
+        self.asked = asked
+        before, positions = len(prefix) if prefix else 0, []
+        reads, behind, ways, places, kept, start = [], [], [], [], 0, 0
+        for one, new in zip(asked, nodes, strict=True):
+            read, end = 0 if one.is_read else len(one.fresh), before + len(one.fresh)
+            one.nodes += new
+            reads.append(read)
+            depths_Q = trie.depths_R[new]
+            behind.append(len(one.fresh) - 1 + depths_Q)
+            positions += [torch.arange(end - read, end), end - 1 + depths_Q]
+            at_R = torch.zeros(len(trie.tokens), dtype=torch.long)
+            at_R[one.nodes] = torch.arange(kept, kept + len(one.nodes))
+            ways.append(at_R[trie.ways_RA[new]])
+            places.append(torch.arange(start + read, start + read + len(new)))
+            kept, start = kept + len(one.nodes), start + read + len(new)
+        self._reads, self._behind = reads, [places_Q.to(device) for places_Q in behind]
+        self._last = [int(places_Q.max()) if len(places_Q) else 0 for places_Q in behind]
+        lengths = [read + len(new) for read, new in zip(reads, nodes, strict=True)]
+        self.positions_N = torch.cat(positions)
+        last, self.positions_N = int(self.positions_N.max()), self.positions_N.to(device)
+        beginning = Beginning(prefix=prefix, length=before) if prefix else None
+        self._groups = Groups([beginning] * len(asked), lengths, self.positions_N, last)
+        self._nodes_M = torch.cat(places).to(device)
+        depths_M = trie.depths_R[[node for new in nodes for node in new]]
+        self._deepest = int(depths_M.max()) if len(depths_M) else 0
+        self._ways_MA = torch.cat(ways)[:, : self._deepest].to(device)
+        self._up_MA = (depths_M[:, None] - torch.arange(1, self._deepest + 1)).to(device)
+        self._hidden: dict[tuple[int, int, int | None], Tensor] = {}
+
+    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+        """Prompts causal over [prefix; prompt], nodes over [prefix; prompt; ancestors and themselves]."""
+        parts, keys, values, start = [], [], [], 0
+        for one, read, places_Q, last in zip(self.asked, self._reads, self._behind, self._last, strict=True):
+            middle, end, prompt = start + read, start + read + len(places_Q), len(one.fresh)
+            key_KTD, value_KTD = one.put(layer, key_KND[:, start:end], value_KND[:, start:end])
+            own_KPD, own_value_KPD = key_KTD[:, :prompt], value_KTD[:, :prompt]
+            if read:
+                parts.append(own_part(query_HND[:, start:middle], own_KPD, own_value_KPD, rule))
+            if len(places_Q):
+                parts.append(earlier_part(query_HND[:, middle:end], own_KPD, own_value_KPD, places_Q, last, rule))
+            keys.append(key_KTD[:, prompt:])
+            values.append(value_KTD[:, prompt:])
+            start = end
+        out_1HND, log_sum_1HN = torch.cat([out for out, _ in parts], 2), torch.cat([log_sum for _, log_sum in parts], 2)
+        if self._deepest:
+            nodes_M = self._nodes_M
+            ways = self._ways(query_HND[:, nodes_M], torch.cat(keys, 1), torch.cat(values, 1), rule)
+            seen = both((out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M]), ways)
+            out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M] = seen
+        return self._groups.join(layer, query_HND, (out_1HND, log_sum_1HN), rule)[0].transpose(0, 1)
+
+    def _ways(self, query_HMD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+        """Attention of each node over its ancestors and itself, as `partial` gives it: a product for each node with all of its heads.
+
+        Keys of all heads stand in a row, and those of other heads are hidden: a few large products take less time than many small ones.
+        """
+        heads, tokens, size = query_HMD.shape
+        rows = self._ways_MA.flatten()
+        key_MXD, value_MXD = (
+            side_KTD.transpose(0, 1).flatten(1).index_select(0, rows).view(tokens, -1, size)
+            for side_KTD in (key_KTD, value_KTD)
+        )
+        hidden_MHX = self._hide(heads, key_KTD.shape[0], rule.window)
+        query_M1HD, key_M1DX = query_HMD.transpose(0, 1)[:, None], key_MXD.transpose(1, 2)[:, None]
+        out_M1HD, log_sum_M1H = weighed_part(query_M1HD, key_M1DX, value_MXD[:, None], rule, hidden_MHX[:, None])
+        return out_M1HD[:, 0].transpose(0, 1)[None], log_sum_M1H[:, 0].transpose(0, 1)[None]
+
+    def _hide(self, heads: int, kv_heads: int, window: int | None) -> Tensor:
+        """Where a node's heads may not look among what stands in its row of ancestors, `[M, H, X]`."""
+        known = heads, kv_heads, window
+        if known not in self._hidden:
+            hidden_MA = self._up_MA < 0 if window is None else (self._up_MA < 0) | (self._up_MA >= window)
+            of_H = torch.arange(heads, device=hidden_MA.device) // (heads // kv_heads)
+            other_HK = of_H[:, None] != torch.arange(kv_heads, device=hidden_MA.device)
+            self._hidden[known] = (hidden_MA[:, None, :, None] | other_HK[None, :, None]).flatten(2)
+        return self._hidden[known]
 
 
 def both(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -60,9 +60,10 @@ class Trie:
         # shorter labels are filled with an edge that does not exist, of a score of 0 below the root
         self.path_LP = torch.nn.utils.rnn.pad_sequence(paths, batch_first=True, padding_value=len(edges))
         self.nodes_LP = torch.cat([self.parents_E, torch.zeros(1, dtype=torch.long)])[self.path_LP]
-        # the nodes from below the root down to each; the root fills up
-        ways = [torch.tensor([node[path[:end]] for end in range(1, len(path) + 1)]) for path in inner]
-        self.ways_RA = torch.nn.utils.rnn.pad_sequence(ways, batch_first=True).long()
+        ways: list[list[int]] = [[]]  # the nodes from below the root down to each; the root fills up
+        for number, path in enumerate(inner[1:], 1):
+            ways.append([*ways[node[path[:-1]]], number])
+        self.ways_RA = torch.tensor([[*way, *[0] * (self.deepest - len(way))] for way in ways], dtype=torch.long)
 
     def __len__(self) -> int:
         """Nodes behind the prompt."""

@@ -155,7 +155,7 @@ def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool
     if beside == 1:
         return parts
     lengths = [_part_tokens(part, shared=shared) for part in parts]
-    for rounds in (max(1, len(parts) // beside), -(-len(parts) // beside)):  # what is left over would run alone
+    for rounds in sorted({max(1, len(parts) // beside), -(-len(parts) // beside)}):  # what is left over would run alone
         even = _even(units, rounds * beside, shared=shared)
         longest = max((_part_tokens(part, shared=shared) for part in even), default=0)
         # rows that share much are read faster together, by all threads

@@ -85,7 +85,7 @@ def weighted_cross_entropy(log_p_M: Tensor, weights_M: Tensor, vocabulary: int) 
     """
     values_M = log_p_M * weights_M
     total = values_M[:0].sum()  # 0, and differentiable where nothing is scored
-    for part in _chunks(len(values_M), vocabulary, 4):
+    for part in _chunks(len(values_M), 4 * vocabulary):
         total = total - values_M[part].sum()
     return total
 
@@ -142,7 +142,7 @@ class _Divergence(torch.autograd.Function):
         parts_M = torch.zeros_like(weights_M)
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
-        for part in _chunks(len(weights_M), *_size(weight_VD)):
+        for part in _chunks(len(weights_M), 4 * len(weight_VD)):
             log_p_RV, squashed_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
             log_q_RV, weights_R1 = teacher(part), weights_M[part, None]
             nats_RV = torch.nn.functional.kl_div(log_p_RV, log_q_RV, reduction="none", log_target=True)
@@ -195,7 +195,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if foretold_M is not None else None
         graded = need_hidden or (head is not None and head.needed)
-        for part in _chunks(count, *_size(weight_VD)):
+        for part in _chunks(count, _row_bytes(weight_VD)):
             logits_RV = torch.nn.functional.linear(hidden_MD[part], weight_VD, bias_V)
             log_p_M[part] = _label_scores(logits_RV, labels_M[part], scale_M[part] if graded else None, cap, head)
             if grad_hidden_MD is not None:
@@ -220,7 +220,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
         if ctx.grad_head is not None and len(factor_M) and bool((factor_M == factor_M[0]).all()):
             return grad_hidden_MD, *ctx.grad_head.times(factor_M[0]), None, None, None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
-        for part in _chunks(len(labels_M), *_size(weight_VD)):
+        for part in _chunks(len(labels_M), _row_bytes(weight_VD)):
             logits_RV = torch.nn.functional.linear(hidden_MD[part], weight_VD, bias_V)
             _label_scores(logits_RV, labels_M[part], grads[0][part], ctx.cap, head)
             head.add(logits_RV, hidden_MD[part])
@@ -278,7 +278,7 @@ def _label_scores(
 ) -> Tensor:
     """Log-probability of each label, float32 `log_p_R`; with `scale_R`, an upstream gradient, the logits become their gradient.
 
-    A few rows at a time where there is no GPU: what they hold in float32 stays in cache, and is half of what a pass would take.
+    A few rows at a time where there is no GPU, so that no chunk stands beside copies of itself in float32.
     """
     log_p_R = torch.empty(len(labels_R), dtype=torch.float32, device=logits_RV.device)
     rows = SLICE if logits_RV.device.type == "cpu" else max(1, len(labels_R))
@@ -303,11 +303,11 @@ def _logits_gradient(log_p_RV: Tensor, squashed_RV: Tensor | None, labels_R: Ten
     return grad_RV
 
 
-def _size(head_VD: Tensor) -> tuple[int, int]:
-    """The vocabulary, and the bytes of a logit."""
-    return head_VD.shape[0], head_VD.element_size()
+def _row_bytes(head_VD: Tensor) -> int:
+    """Bytes of the logits of a position, in the head's type."""
+    return len(head_VD) * head_VD.element_size()
 
 
-def _chunks(count: int, vocabulary: int, bytes_each: int) -> Iterator[slice]:
-    rows = max(1, CHUNK_BYTES // (bytes_each * vocabulary))
+def _chunks(count: int, row_bytes: int) -> Iterator[slice]:
+    rows = max(1, CHUNK_BYTES // row_bytes)
     return (slice(start, start + rows) for start in range(0, count, rows))

@@ -78,16 +78,16 @@ def _measured(base: Base, objective: Supervised, stepping: float, seconds: float
         torch.autograd.grad(objective.loss(base, batch).value, moving, allow_unused=True)
 
     tokens, largest, step, began = 0, 0, 0, time.perf_counter()
-    while step <= cold or time.perf_counter() - began < seconds:
-        if step == cold:
-            tokens, began = 0, time.perf_counter()
-        batches = objective.batches(step)
-        with unkept(moving):  # as in training
+    with unkept(moving):  # as in training
+        while step <= cold or time.perf_counter() - began < seconds:
+            if step == cold:
+                tokens, began = 0, time.perf_counter()
+            batches = objective.batches(step)
             for _ in in_lanes(passed, batches):
                 pass
-        tokens += sum(batch.row_tokens for batch in batches)
-        largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-lanes() :]))
-        step += 1
+            tokens += sum(batch.row_tokens for batch in batches)
+            largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-lanes() :]))
+            step += 1
     taken = time.perf_counter() - began + (step - cold) * stepping
     return TrainingRate(tokens_per_second=tokens / taken, pass_tokens=largest)
 
