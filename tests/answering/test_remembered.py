@@ -134,3 +134,67 @@ def test_answers_are_those_of_prompts_that_were_read_whole(
         expected = Engine(base, frozenset()).generate([request])[0]
         assert done[request.id].ids == expected.ids
         assert done[request.id].log_probabilities == pytest.approx(expected.log_probabilities, abs=1e-4)
+
+
+def turn(number: int, ids: tuple[int, ...], asker: str = "ada") -> Request:
+    return Request(id=str(number), ids=ids, max_new=9, logprobs=True, asker=asker)
+
+
+def answered(engine: Engine, request: Request) -> Completion:
+    engine.submit(request)
+    return drain(engine)[request.id]
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_next_turn_goes_on_behind_the_answer_for_whoever_was_answered(family: str) -> None:
+    base = pair(family)[0]
+    engine = Engine(base, frozenset())
+    engine.hold(FIRST)
+    asked = (*FIRST, *SECOND)
+    said = answered(engine, turn(0, asked)).ids
+    later = (*asked, *said, *PASSAGES[0])
+    for number, (asker, known) in enumerate(
+        [("", 21), ("eve", 21), ("ada", len(later) - 21), ("ada", len(later) - 21)], 1
+    ):
+        told = answered(engine, turn(number, later, asker))
+        assert told.cached_tokens == known, asker
+        expected = Engine(base, frozenset()).generate([turn(9, later)])[0]
+        assert told.ids == expected.ids
+        assert told.log_probabilities == pytest.approx(expected.log_probabilities, abs=1e-4)
+    third = (*later, *told.ids, 8)
+    assert answered(engine, turn(5, third)).cached_tokens == len(third) - 2  # the last one said was never read
+    engine.forget()
+    assert answered(engine, turn(6, later)).cached_tokens == 0
+
+
+def test_a_question_that_is_asked_again_is_read_again() -> None:
+    """Else its answer would hang, in its last bits, on having been asked before."""
+    engine = Engine(pair("llama")[0], frozenset())
+    for number in range(2):
+        assert answered(engine, turn(number, SECOND)).cached_tokens == 0
+    assert answered(engine, turn(2, (*SECOND[:30], 1, 2, 3, 4, 5, 6))).cached_tokens == 0
+
+
+def test_guesses_behind_a_stop_are_not_kept() -> None:
+    """An answer that repeats itself is guessed, and the pass in which it stops may have read tokens behind the stop."""
+    base, _ = pair("llama")
+    prompt = SECOND + SECOND[:20]
+    free = Engine(base, frozenset()).generate([replace(turn(0, prompt), max_new=40)])[0].ids
+    for stop in dict.fromkeys(free[1:]):
+        engine = Engine(base, frozenset({stop}))
+        said = answered(engine, replace(turn(0, prompt), max_new=40))
+        assert said.ids == free[: free.index(stop)]
+        later = (*prompt, *said.ids, stop, 5, 6)
+        told = answered(engine, turn(1, later))
+        assert told.cached_tokens in (0, len(later) - 3)
+        expected = Engine(base, frozenset({stop})).generate([turn(9, later)])[0]
+        assert told.ids == expected.ids
+        assert told.log_probabilities == pytest.approx(expected.log_probabilities, abs=1e-4)
+
+
+def test_of_conversations_the_one_that_went_on_longest_ago_is_dropped_first() -> None:
+    engine = Engine(pair("llama")[0], frozenset(), kept_tokens=200)
+    talks = [(number, *SECOND) for number in (1, 2, 3)]
+    said = [answered(engine, turn(number, talk)).ids for number, talk in enumerate(talks)]  # two fit into 100 tokens
+    known = [answered(engine, turn(9, (*talks[one], *said[one], 5))).cached_tokens for one in (1, 2, 0, 2, 1)]
+    assert known == [43, 43, 0, 43, 0]

@@ -27,6 +27,7 @@ from trimtab.arms.live import ChoosingArm, WritingArm
 from trimtab.base.errors import InputError
 from trimtab.data import prompts
 from trimtab.serving import serve as verb
+from trimtab.serving.access import Key, digest, new_key
 
 QUESTION = "bridge 12nnob of Bonn?"
 
@@ -126,7 +127,7 @@ def test_passages_that_come_again_are_not_read_again_and_what_was_asked_is_no_on
     def beside(said: tuple[list[str], int, int]) -> int:
         return said[1] - said[2]
 
-    arm_of(writing, "rag")._engine._remembered.clear()
+    arm_of(writing, "rag")._engine._public.clear()
     with writing.client() as client:
         first, second = (asked(f"{QUESTION} {word} {word}") for word in ("one", "two"))
         assert first[0] == second[0]
@@ -136,6 +137,30 @@ def test_passages_that_come_again_are_not_read_again_and_what_was_asked_is_no_on
         )  # the question is read each time
         again = [asked(f"{QUESTION} four", "Is it old?", "It is.") for _ in range(2)]
         assert again[0] == again[1]
+
+
+def test_the_next_turn_goes_on_behind_the_answer_for_the_same_key_alone(
+    writing: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = new_key()
+    entry = Key(name="stranger", sha256=digest(stranger))
+    monkeypatch.setitem(writing.parts.keys._keys, entry.sha256, entry)
+
+    def asked(key: str, *said: str) -> tuple[str, int, int]:
+        turns = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(said)]
+        with httpx.Client(base_url=writing.url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+            reply = client.post("/v1/chat/completions", json={**body(), "messages": turns}).json()
+        usage = reply["usage"]
+        text = reply["choices"][0]["message"]["content"]
+        return text, usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+
+    question = f"{QUESTION} {' '.join(CITIES)}"
+    text, read, _ = asked(writing.key, question)
+    turns = (question, text, "And when was it built?")
+    theirs, ours, theirs_again = (asked(key, *turns) for key in (stranger, writing.key, stranger))
+    assert theirs[2] == theirs_again[2] < 16
+    assert ours[2] > read
+    assert ours[0] == theirs[0]
 
 
 def test_documents_that_change_on_disk_are_answered_from(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:

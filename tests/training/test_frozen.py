@@ -8,7 +8,7 @@ from partly_frozen import BATCH, OBJECTIVES, assert_alike, deep, some_rows
 from tiny_models import FAMILIES, base_of, random_rows
 
 from trimtab.model.adapters import put_on, take_off, trainable, unfreeze
-from trimtab.model.frozen import entering, first_moving
+from trimtab.model.passes import entering, first_moving
 from trimtab.training import batch as batches_of
 from trimtab.training import frozen as frozen_of
 from trimtab.training import predict
@@ -139,9 +139,9 @@ def test_what_is_kept_does_not_hang_on_who_asks_first():
     def states(passes, order):
         frozen = FrozenLayers(lambda: passes)
         for row in order:
-            frozen.hidden(base, pack([row]))
+            frozen.scored(base, pack([row]))
         with torch.no_grad():
-            return [frozen.hidden(base, pack([row])) for row in rows]
+            return [frozen.scored(base, pack([row])) for row in rows]
 
     found = [states(passes, order) for order in (rows, rows[::-1], rows[13:] + rows[:13])]
     assert not torch.equal(found[0][0], states([passes[1], passes[0]], rows)[0])

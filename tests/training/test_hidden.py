@@ -30,9 +30,20 @@ def test_they_are_the_middle_layers_mean_over_the_prompt(base: Base, tiny_model_
         assert not torch.allclose(row, states[0][0].mean(0), atol=1e-2)
 
 
-def test_a_prompt_alone_gives_what_it_gives_among_others_and_nothing_stays_on_the_model(base: Base) -> None:
+def test_a_prompt_alone_gives_what_it_gives_among_others(base: Base) -> None:
     together = mean_hidden(base, PROMPTS)
     for number in (0, 7, 29):
         assert torch.allclose(mean_hidden(base, [PROMPTS[number]])[0], together[number], atol=1e-5)
     assert mean_hidden(base, []).shape == (0, together.shape[1])
-    assert not any(layer._forward_hooks for layer in base.model.base_model.layers)
+
+
+def test_layers_above_the_middle_are_not_read(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    expected = mean_hidden(base, PROMPTS)
+    layers = base.model.base_model.layers
+    assert len(layers) > 1
+    for layer in layers[len(layers) // 2 :]:
+        monkeypatch.setattr(layer, "forward", fails)
+    assert torch.equal(mean_hidden(base, PROMPTS), expected)

@@ -15,7 +15,7 @@ from tiny_models import random_rows
 
 from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
-from trimtab.model.frozen import first_moving
+from trimtab.model.passes import first_moving
 from trimtab.training import batch as batches_of
 from trimtab.training.batch import Row, micro_batches
 from trimtab.training.lanes import in_lanes, lanes

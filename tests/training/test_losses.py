@@ -122,6 +122,20 @@ def test_many_small_parts_of_a_heads_gradient_lose_nothing(monkeypatch):
     assert torch.allclose(grads[1].float(), rows * grads[0].float(), rtol=1e-2)
 
 
+@pytest.mark.parametrize("spread", [1.0, 40.0])
+def test_bfloat16_logits_are_scored_as_in_float32(spread):
+    """Certain and all but impossible labels among them."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (spread * torch.randn(64, VOCABULARY, generator=generator)).bfloat16()
+    labels = torch.randint(VOCABULARY, (64,), generator=generator)
+    wide = logits.double().requires_grad_()
+    expected = wide.log_softmax(-1)[torch.arange(64), labels]
+    (gradient,) = torch.autograd.grad(expected.sum(), wide)
+    found = losses._label_scores(logits, labels, torch.ones(64), None, None)
+    assert torch.allclose(found.double(), expected, rtol=1e-6, atol=1e-6)
+    assert torch.allclose(logits.double(), gradient, rtol=2**-8, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_slices_change_no_bit(dtype, monkeypatch):
     generator = torch.Generator().manual_seed(0)

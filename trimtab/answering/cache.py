@@ -86,11 +86,16 @@ def copied(length: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Keys and values `[K, T, D]`, by layer, of the last T tokens of `ids`."""
+    """Keys and values `[K, T, D]`, by layer, of the last T tokens of `ids`.
+
+    Those of an `asker` are for nobody else, and for prompts that have more in common with `ids` than the `asked` first of them.
+    """
 
     ids: tuple[int, ...]
     keys: list[Tensor]
     values: list[Tensor]
+    asker: str = ""
+    asked: int = 0
 
     def __len__(self) -> int:
         return self.keys[0].shape[1]
@@ -103,25 +108,25 @@ class Stretch:
     def cut(self, start: int, end: int) -> Stretch:
         """What stands at these places, without copying."""
         own = slice(start - self.start, end - self.start)
-        return Stretch(self.ids[:end], [key[:, own] for key in self.keys], [value[:, own] for value in self.values])
+        keys, values = ([side[:, own] for side in sides] for sides in (self.keys, self.values))
+        return Stretch(self.ids[:end], keys, values)
 
 
 Read = TypeVar("Read", Prefix, Stretch)
 
 
 class _Recent(Generic[Read]):
-    """What was read, by its ids, up to `tokens` in all: the least recently used leave first, the newest always stays."""
+    """What was read, up to `tokens` in all: the least recently used leave first, the newest always stays."""
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
-        self._read: dict[tuple[int, ...], Read] = {}  # the last is the one used last
+        self._read: list[Read] = []  # the last is the one used last
 
     def put(self, read: Read) -> None:
         """Keep it as the one used last."""
-        self._read.pop(read.ids, None)
-        self._read[read.ids] = read
-        while len(self._read) > 1 and sum(map(len, self._read.values())) > self.tokens:
-            del self._read[next(iter(self._read))]
+        self._read = [one for one in self._read if one is not read] + [read]
+        while len(self._read) > 1 and sum(map(len, self._read)) > self.tokens:
+            del self._read[0]
 
     def clear(self) -> None:
         """Drop all; sequences on their way keep theirs until they end."""
@@ -133,7 +138,8 @@ class Kept(_Recent[Prefix]):
 
     def add(self, base: Base, ids: tuple[int, ...]) -> None:
         """Read `ids` unless they are kept already."""
-        self.put(self._read[ids] if ids in self._read else read_prefix(base, ids))
+        found = next((one for one in self._read if one.ids == ids), None)
+        self.put(found or read_prefix(base, ids))
 
     def longest(self, ids: tuple[int, ...]) -> Beginning | None:
         """The longest beginning that `ids` share with a prefix, leaving them one token of their own at least.
@@ -142,7 +148,7 @@ class Kept(_Recent[Prefix]):
         place then still attend to it together.
         """
         best: Beginning | None = None
-        for prefix in self._read.values():
+        for prefix in self._read:
             length = common_length(prefix.ids, ids[:-1])
             if length < len(prefix):
                 length -= length % PART
@@ -154,7 +160,7 @@ class Kept(_Recent[Prefix]):
 
 
 class Remembered(_Recent[Stretch]):
-    """Stretches of prompts that were read, none longer than all that may be kept.
+    """Stretches of what was read, none longer than all that may be kept.
 
     A later prompt with the same tokens before and in it gets a copy of it into its slot, where it then is like any other token that was
     read for it. So decoding stays one product for all, which beginnings of their own would take apart.
@@ -163,13 +169,16 @@ class Remembered(_Recent[Stretch]):
     def put(self, read: Stretch) -> None:
         """Keep a stretch, if it is not too long."""
         if len(read) <= self.tokens:
+            self._read = [one for one in self._read if (one.ids, one.asker) != (read.ids, read.asker)]
             super().put(read)
 
-    def longest(self, ids: tuple[int, ...], start: int) -> Stretch | None:
-        """The longest stretch that `ids` have from place `start` on, leaving them one token of their own at least."""
+    def longest(self, ids: tuple[int, ...], start: int, asker: str) -> Stretch | None:
+        """The longest stretch for an asker that `ids` have from place `start` on, leaving them one token of their own at least."""
         best, most = None, start
-        for stretch in self._read.values():
-            if stretch.start <= start and (length := common_length(stretch.ids, ids[:-1])) > most:
+        for stretch in self._read:
+            if stretch.asker not in ("", asker) or stretch.start > start:
+                continue
+            if (length := common_length(stretch.ids, ids[:-1])) > max(most, stretch.asked):
                 best, most = stretch, length
         if best is None:
             return None
@@ -255,10 +264,10 @@ class Slots:
         # the flash kernel takes keys whose last dimension lies together, and reads others wrongly
         return self.keys[layer][slot, :, :, places].transpose(1, 2).contiguous(), self.values[layer][slot, :, places]
 
-    def stretch(self, slot: int, places: slice, ids: tuple[int, ...]) -> Stretch:
-        """A copy of what a slot holds at these places, the last tokens of `ids`."""
+    def copy(self, slot: int, places: slice) -> tuple[list[Tensor], list[Tensor]]:
+        """The keys and values of a slot at these places, `[K, T, D]` by layer."""
         parts = [self.part(layer, slot, places) for layer in range(len(self.keys))]
-        return Stretch(ids, [key_KTD for key_KTD, _ in parts], [value_KTD.clone() for _, value_KTD in parts])
+        return [key_KTD for key_KTD, _ in parts], [value_KTD.clone() for _, value_KTD in parts]
 
     def span(self, longest: int) -> int:
         """How many tokens a step reads of each slot: nearly always all that it has room for, since products copy what is cut off."""

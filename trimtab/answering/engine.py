@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trimtab.answering.admission import Admission
-from trimtab.answering.cache import Beginning, Kept, Remembered, begun, learned_prefix, sent, shared_length
+from trimtab.answering.cache import Beginning, Kept, Remembered, Stretch, begun, learned_prefix, sent, shared_length
 from trimtab.answering.constrained import Constraint, Grammars, Matcher, constrained, grammars_of
 from trimtab.answering.drafts import most_guesses
 from trimtab.answering.layouts import Decode, Prefill
@@ -36,7 +36,8 @@ class Engine:
 
     A longer prompt is read in several passes, between which what runs goes on: the fewer `prefill_tokens`, the shorter it waits.
     Fewer slots are used where their keys and values would hold more than `cache_tokens` (SmolLM2-135M in bf16: 23 kB each);
-    prefixes that are held come on top, with up to `kept_tokens`, and half as many of what is public of prompts. A beginning is shared if it has `share_from` tokens or more.
+    prefixes that are held come on top, with up to `kept_tokens`, half as many of what is public of prompts, and as many again of
+    what is kept for those who asked. A beginning is shared if it has `share_from` tokens or more.
     The weights must not change while requests are in flight. For one thread: nothing is locked.
     """
 
@@ -54,7 +55,8 @@ class Engine:
         self.base, self.stop_ids = base, stop_ids
         self.slots, self.cache_tokens = slots, cache_tokens
         self.prefill_tokens, self.share_from = prefill_tokens, share_from
-        self._kept, self._common, self._remembered = Kept(kept_tokens), Kept(0), Remembered(kept_tokens // 2)
+        self._kept, self._common = Kept(kept_tokens), Kept(0)
+        self._public, self._asked = Remembered(kept_tokens // 2), Remembered(kept_tokens // 2)
         self._on_token: OnToken | None = None
         self._grammars: Grammars | None = None  # once there was a constraint
         self._read_learned()
@@ -88,7 +90,8 @@ class Engine:
     def forget(self) -> None:
         """Drop what is held: call it when the weights have changed."""
         self._kept.clear()
-        self._remembered.clear()
+        self._public.clear()
+        self._asked.clear()
         self._read_learned()
 
     def prepare(self, constraint: Constraint) -> None:
@@ -127,7 +130,7 @@ class Engine:
             request=request,
             beginning=beginning,
             fresh=request.ids[start:],
-            again=self._remembered.longest(request.ids, start),
+            again=self._again(request, start),
             text=TextStream(decode, request.stops) if decode else None,
             matcher=self._matcher(request.constraint) if request.constraint else None,
         )
@@ -246,7 +249,7 @@ class Engine:
         layout = Prefill(self._line.cache, first, spans, self.base.device)
         ids = [token for one, end in parts for token in one.fresh[one.read : end]]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
-        self._remember(first, parts)
+        self._keep_public(first, parts)
         ready = self._line.read(parts)
         lasts = list(accumulate(span.end - span.start for span in spans))[: len(ready)]
         said = self._next(hidden_ND[sent([last - 1 for last in lasts], hidden_ND.device)], ready) if ready else []
@@ -255,15 +258,30 @@ class Engine:
             sequence.prefill_seconds += seconds * (span.end - span.start)
         return self._advance(first, [[one] for one in said])
 
-    def _remember(self, first: int, parts: list[tuple[Ongoing, int]]) -> None:
+    def _again(self, request: Request, start: int) -> Stretch | None:
+        """What was read before of a prompt from place `start` on, for anybody or for who asks now."""
+        found = (kept.longest(request.ids, start, request.asker) for kept in (self._public, self._asked))
+        return max((one for one in found if one), key=len, default=None)
+
+    def _keep_public(self, first: int, parts: list[tuple[Ongoing, int]]) -> None:
         """Keep what is public of the prompts that a pass has read to the end, where it is more than was known."""
         for slot, (sequence, end) in enumerate(parts, first):
-            start = sequence.beginning.length if sequence.beginning else 0
-            new = sequence.request.public - start
+            new = sequence.request.public - sequence.start
             if end == len(sequence.fresh) and new - sequence.known >= self.share_from:
-                before = sequence.beginning.copied if sequence.beginning else 0
-                ids = sequence.request.ids[: start + new]
-                self._remembered.put(self._line.cache.stretch(slot, slice(before, before + new), ids))
+                self._public.put(self._stretch(slot, sequence, new))
+
+    def _keep_for_asker(self, slot: int, sequence: Ongoing) -> None:
+        """Keep prompt and answer of a sequence that ends, for the next turn of who asked."""
+        asker, asked = sequence.request.asker, len(sequence.request.ids)
+        # the token that was said last is not in the slot, and there may be guesses behind a stop
+        new = min(self._line.cache.lengths[slot] - sequence.copied, len(sequence.fresh) + len(sequence.ids))
+        if asker and new - sequence.known >= self.share_from and sequence.start + new > asked:
+            self._asked.put(replace(self._stretch(slot, sequence, new), asker=asker, asked=asked))
+
+    def _stretch(self, slot: int, sequence: Ongoing, new: int) -> Stretch:
+        """The first `new` tokens of a sequence behind its beginning."""
+        ids = (*sequence.request.ids, *sequence.ids)[: sequence.start + new]
+        return Stretch(ids, *self._line.cache.copy(slot, slice(sequence.copied, sequence.copied + new)))
 
     def _decode(self) -> list[Event]:
         """One more token for every running sequence, and those behind it that were guessed right."""
@@ -331,6 +349,7 @@ class Engine:
                         sequence.finished = True
             if sequence.ended:
                 events.append(sequence.completion())
+                self._keep_for_asker(slot, sequence)
                 self._line.leave(slot)
                 self._settle(sequence.request.id)
         return events

@@ -20,6 +20,8 @@ class Request:
     of so many likeliest tokens beside each, `stream` for text with each token. `constraint`: what the answer has to fit; where no
     token does, because the tokenizer cannot spell it, the answer is cut. `public`: how many of its first tokens may be kept once they
     were read, for later requests that begin alike: what they find shows in their `cached_tokens`, so nothing of what somebody asked.
+    `asker`: who asks; prompt and answer are kept for their next turn, a later request of theirs that goes on behind them. Nothing is
+    kept where it is empty.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Request:
     constraint: Constraint | None = None
     stream: bool = False
     public: int = 0
+    asker: str = ""
 
 
 Likeliest = tuple[tuple[int, float], ...]  # tokens and the logarithms of their probabilities
@@ -120,6 +123,16 @@ class Ongoing:
         self.read = self.known
 
     @property
+    def start(self) -> int:
+        """The place of the first of its own tokens."""
+        return self.beginning.length if self.beginning else 0
+
+    @property
+    def copied(self) -> int:
+        """How many tokens of its beginning lie in its slot."""
+        return self.beginning.copied if self.beginning else 0
+
+    @property
     def known(self) -> int:
         """How many of `fresh` need no reading."""
         return len(self.again) if self.again else 0
@@ -132,12 +145,12 @@ class Ongoing:
     @property
     def work(self) -> int:
         """Tokens that its slot will hold at most."""
-        return (self.beginning.copied if self.beginning else 0) + len(self.fresh) + self.request.max_new
+        return self.copied + len(self.fresh) + self.request.max_new
 
     @property
     def shared(self) -> Beginning | None:
         """The beginning that it attends to apart from its own tokens."""
-        return None if self.beginning is None or self.beginning.copied else self.beginning
+        return None if self.copied else self.beginning
 
     @property
     def can_guess(self) -> bool:

@@ -34,7 +34,8 @@ class Question:
     """A conversation up to the question, and how it is answered; `max_new` None is as long as answers were measured.
 
     A system turn takes the place of the task's instruction. `top_logprobs`: of how many likeliest tokens beside each said one.
-    `draws`: how many answers are asked for to the same question, of which this is one.
+    `draws`: how many answers are asked for to the same question, of which this is one. `asker`: who asks, for whom alone it is kept
+    in memory, so that their next turn is quicker; it is not kept where that is empty.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Question:
     top_logprobs: int = 0
     constraint: Constraint | None = None
     draws: int = 1
+    asker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +192,7 @@ class WritingArm:
             constraint=question.constraint,
             stream=True,
             public=self._public(question, prompt, ids),
+            asker=question.asker,
         )
         self._engine.submit(request)
         self._asked[question.id] = _Answering(question=question, prompt=prompt)

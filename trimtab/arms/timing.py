@@ -35,8 +35,8 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
-from trimtab.model.frozen import first_moving
 from trimtab.model.laid_out import laid_out
+from trimtab.model.passes import first_moving
 from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.frozen import frozen_bytes
 from trimtab.training.lanes import lanes

@@ -110,6 +110,7 @@ class Desk:
             with suppress(RuntimeError):  # the loop has ended, and whoever asked with it
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
+        question = replace(question, asker=_asker(request))
         with self._place(served, request):
             is_begun = False
             self._meters.asked(served.id)
@@ -177,6 +178,12 @@ class Desk:
         if refused.status == 500:
             self._log.fault(served.id, error)
         return refused
+
+
+def _asker(request: Request | None) -> str:
+    """Whose request it is, by the hash of the key; nobody's where the server asks itself."""
+    key = request.scope.get("trimtab.key") if request else None
+    return key.sha256 if key else ""
 
 
 async def unless_left(request: Request | None, work: Awaitable[T]) -> T:

@@ -116,7 +116,7 @@ class Conversation:
         require_question(question)
         began = time.perf_counter()
         turn = Message(role="user", content=question)
-        self._answering.ask(Question(id="question", messages=(*self.turns, turn)))
+        self._answering.ask(Question(id="question", messages=(*self.turns, turn), asker="terminal"))
         try:
             reply = self._reply(on_piece)
         finally:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.model.frozen import entering, first_moving, hidden_above
 from trimtab.model.load import Base
+from trimtab.model.passes import entering, first_moving, hidden_at
 from trimtab.training.batch import Batch, Row, pack
 
 MOST_BYTES = 1_000_000_000  # kept for one objective
@@ -48,18 +48,18 @@ class FrozenLayers:
         self._beginning = Lock()  # passes of a step run side by side
         self._reading: defaultdict[int, Lock] = defaultdict(Lock)
 
-    def hidden(self, base: Base, batch: Batch) -> Tensor:
-        """Last hidden states `hidden_ND` of a batch; it is read from the beginning where one of its rows is not known."""
+    def scored(self, base: Base, batch: Batch) -> Tensor:
+        """Last hidden states `hidden_MD` of a batch's scored positions; it is read from the beginning where one of its rows is not known."""
         device = base.device
-        flat = batch.ids_N.to(device), batch.positions_N.to(device), batch.layout
+        scored_M, flat = batch.scored_M.to(device), (batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
         with self._beginning:
             first = self._begin(base)
             rows = [batch.tree.row(path) for path in batch.tree.paths] if first else []
             passes = [self._pass_of.get(ids) for ids in rows]
             locks = {number: self._reading[number] for number in passes if number is not None}
         if not rows or None in passes or not self._have(base, first, rows, locks):
-            return base.hidden(*flat)
-        return hidden_above(base, first, self._laid_out(rows, batch).to(device), *flat)
+            return hidden_at(base, scored_M, *flat)
+        return hidden_at(base, scored_M, *flat, above=(first, self._laid_out(rows, batch).to(device)))
 
     def _begin(self, base: Base) -> int:
         """The layer that a pass may begin at, 0 for none; what was kept of another model or layer is dropped."""

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from trimtab.model.load import Base, softcap
+from trimtab.model.passes import hidden_at
 from trimtab.training.batch import Batch
 from trimtab.training.frozen import FrozenLayers
 
 CHUNK_BYTES = 48_000_000  # logits of one chunk: each chunk reads the whole head once, so small ones are slow
-SLICE = 32  # rows of a chunk that are held in float32 at once
+SLICE = 8  # rows of a chunk that are held in float32 at once: they stay in cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +54,11 @@ def sums_by_row(values_M: Tensor, batch: Batch) -> Tensor:
 
 def scored_hidden(base: Base, batch: Batch, frozen: FrozenLayers | None = None) -> Tensor:
     """The last hidden states `hidden_MD` of the scored positions, one for each label; with `frozen`, where that has left off."""
+    if frozen is not None:
+        return frozen.scored(base, batch)
     device = base.device
-    if frozen is None:
-        hidden_ND = base.hidden(batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
-    else:
-        hidden_ND = frozen.hidden(base, batch)
-    # index_select, as its gradient adds up a position that stands several times in a fixed order on CPU
-    return hidden_ND.index_select(0, batch.scored_M.to(device))
+    flat = batch.ids_N.to(device), batch.positions_N.to(device), batch.layout
+    return hidden_at(base, batch.scored_M.to(device), *flat)
 
 
 def label_log_probabilities(
@@ -266,11 +265,15 @@ def head_log_softmax(
 
 
 def _log_softmax(logits_RV: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
-    logits_RV = logits_RV.float()
+    capped_RV, squashed_RV = _capped(logits_RV.float(), cap)
+    return torch.log_softmax(capped_RV, dim=-1), squashed_RV
+
+
+def _capped(logits_RV: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
     if cap is None:
-        return torch.log_softmax(logits_RV, dim=-1), None
+        return logits_RV, None
     squashed_RV = torch.tanh(logits_RV / cap)
-    return torch.log_softmax(cap * squashed_RV, dim=-1), squashed_RV
+    return cap * squashed_RV, squashed_RV
 
 
 def _label_scores(
@@ -283,19 +286,31 @@ def _label_scores(
     log_p_R = torch.empty(len(labels_R), dtype=torch.float32, device=logits_RV.device)
     rows = SLICE if logits_RV.device.type == "cpu" else max(1, len(labels_R))
     for part in (slice(start, start + rows) for start in range(0, len(labels_R), rows)):
-        log_p_SV, squashed_SV = _log_softmax(logits_RV[part], cap)
-        log_p_R[part] = log_p_SV.gather(1, labels_R[part, None])[:, 0]
+        logits_SV, squashed_SV = _capped(logits_RV[part].float(), cap)
+        p_SV, log_p_R[part] = _softmax(logits_SV, labels_R[part], of_float32=logits_RV.dtype == torch.float32)
         if scale_R is not None:
-            grad_SV = _logits_gradient(log_p_SV, squashed_SV, labels_R[part], scale_R[part])
+            grad_SV = _logits_gradient(p_SV, squashed_SV, labels_R[part], scale_R[part])
             logits_RV[part] = grad_SV
             if head is not None:
                 head.add_to_bias(grad_SV)
     return log_p_R
 
 
-def _logits_gradient(log_p_RV: Tensor, squashed_RV: Tensor | None, labels_R: Tensor, scale_R: Tensor) -> Tensor:
-    """Gradient of the head's raw logits for the upstream gradient `scale_R`; overwrites `log_p_RV`."""
-    grad_RV = log_p_RV.exp_()
+def _softmax(logits_SV: Tensor, labels_S: Tensor, *, of_float32: bool) -> tuple[Tensor, Tensor]:
+    """Probabilities `p_SV`, and the logarithms `log_p_S` of those of the labels, from logits in float32."""
+    if of_float32:  # two passes of exponentials: seeded losses are held to the bit there
+        log_p_SV = torch.log_softmax(logits_SV, dim=-1)
+        log_p_S = log_p_SV.gather(1, labels_S[:, None])[:, 0]
+        return log_p_SV.exp_(), log_p_S
+    p_SV = logits_SV.softmax(-1)
+    own_S = logits_SV.gather(1, labels_S[:, None])[:, 0]
+    # the largest logit less the logarithm of its probability is that of the sum of all, and never of 0
+    return p_SV, own_S - logits_SV.amax(-1) + p_SV.amax(-1).log_()
+
+
+def _logits_gradient(p_RV: Tensor, squashed_RV: Tensor | None, labels_R: Tensor, scale_R: Tensor) -> Tensor:
+    """Gradient of the head's raw logits for the upstream gradient `scale_R`; overwrites the probabilities `p_RV`."""
+    grad_RV = p_RV
     grad_RV[torch.arange(grad_RV.shape[0], device=grad_RV.device), labels_R] -= 1.0
     grad_RV *= -scale_R[:, None]
     if squashed_RV is not None:

@@ -14,9 +14,9 @@ from torch import nn
 from trimtab.base.machine import MemoryPeak
 from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import trainable
-from trimtab.model.frozen import first_moving
 from trimtab.model.laid_out import laid_out_bytes
 from trimtab.model.load import Base
+from trimtab.model.passes import first_moving
 from trimtab.model.virtual import virtual_tokens
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row
 from trimtab.training.lanes import in_lanes, lanes
