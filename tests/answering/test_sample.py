@@ -17,7 +17,15 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from trimtab.answering.sample import Sampling, _scaled, likeliest, log_probabilities, next_tokens, penalised
+from trimtab.answering.sample import (
+    Sampling,
+    _scaled,
+    likeliest,
+    log_probabilities,
+    log_sums,
+    next_tokens,
+    penalised,
+)
 from trimtab.base.errors import InputError
 
 VOCABULARY = 40
@@ -227,3 +235,11 @@ def test_the_likeliest_are_those_of_the_whole_distribution() -> None:
 def test_a_sampling_that_means_nothing_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         Sampling(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("spread", [1.0, 50.0])
+def test_sums_of_scores_are_those_of_float64(dtype: torch.dtype, spread: float) -> None:
+    logits_BV = (spread * torch.randn(19, 300, generator=torch.Generator().manual_seed(0))).to(dtype)
+    assert torch.allclose(log_sums(logits_BV).double(), logits_BV.double().logsumexp(-1), rtol=1e-6, atol=1e-6)
+    assert log_sums(logits_BV[:0]).shape == (0,)

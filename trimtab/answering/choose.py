@@ -17,6 +17,7 @@ from torch import Tensor
 
 from trimtab.answering.cache import Grown, Prefix, begun, read_prefix, sent, shared_length
 from trimtab.answering.layouts import TreeRow
+from trimtab.answering.sample import log_sums
 from trimtab.answering.trie import PLAIN, Known, Trie, Weighing, trie_of
 from trimtab.base.errors import InputError
 from trimtab.base.records import Calibration, Generation
@@ -24,7 +25,7 @@ from trimtab.model.load import Base
 from trimtab.model.threads import on_free_cores
 from trimtab.model.virtual import virtual_tokens
 
-ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 64, 16
+ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 128, 16
 HELD_TOKENS = 4096  # of prompts and nodes whose keys and values are kept between waves
 FEW = 24  # tokens of a pass: fewer take as long, so that they are scored without looking
 LOOKS, MUCH = (
@@ -291,12 +292,12 @@ def _pass(
     nodes_F, places_F = torch.tensor(nodes), torch.tensor(places)
     for start in range(0, len(nodes), HEAD_ROWS):
         here = slice(start, start + HEAD_ROWS)
-        logits_FV = base.logits(hidden_FD[here]).float()
+        logits_FV = base.logits(hidden_FD[here])
         counts_F = trie.counts_R[nodes_F[here]]
         at_X = torch.arange(len(counts_F)).repeat_interleave(counts_F)
         nth_X = torch.arange(len(at_X)) - (counts_F.cumsum(0) - counts_F)[at_X]
         edges_X = trie.firsts_R[nodes_F[here]][at_X] + nth_X
         rows_X, tokens_X = at_X.to(device), trie.tokens_E[edges_X].to(device)
-        logs_X = logits_FV[rows_X, tokens_X] - logits_FV.logsumexp(-1)[rows_X]
+        logs_X = logits_FV[rows_X, tokens_X].float() - log_sums(logits_FV)[rows_X]
         known.logs_BE[places_F[here][at_X], edges_X] = logs_X.cpu().double()
     known.scored_BR[places_F, nodes_F] = True

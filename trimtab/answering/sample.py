@@ -18,8 +18,10 @@ from torch import Tensor
 
 from trimtab.answering.cache import sent
 from trimtab.base.errors import InputError
+from trimtab.model.attention import weights_and_log_sum
 
 _BLOCK = 128  # scores; most vocabularies are a multiple of it
+_SLICE = 8  # rows that are held in float32 at once
 _SPREAD, _MIX_1, _MIX_2 = -1640531527, 0x7FEB352D, -2073254261  # odd, as signed 32 bits: 2^32 / golden ratio; lowbias32
 
 
@@ -86,8 +88,9 @@ GREEDY = Sampling()
 
 def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequence[int]) -> Tensor:
     """The next token of every row, `tokens_B` on the device; `steps` are the numbers of tokens each has drawn before."""
-    tokens_B = _highest(logits_BV)
     drawn = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
+    all_drawn = len(drawn) == len(samplings)
+    tokens_B = sent([0] * len(drawn), logits_BV.device) if all_drawn else _highest(logits_BV)
     if drawn:
         rows_R = sent(drawn, logits_BV.device)
         chosen = [samplings[row] for row in drawn]
@@ -136,15 +139,23 @@ def penalised(scores_BV: Tensor, samplings: Sequence[Sampling], counts: Sequence
 
 def likeliest(logits_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` likeliest tokens of each row and the logarithms of their probabilities, `[B, count]`, the likeliest first."""
-    scores_BV = logits_BV.float()
-    best_BW, tokens_BW = scores_BV.topk(count)
-    return tokens_BW, best_BW - scores_BV.logsumexp(-1, keepdim=True)
+    best_BW, tokens_BW = logits_BV.float().topk(count)
+    return tokens_BW, best_BW - log_sums(logits_BV)[:, None]
 
 
 def log_probabilities(logits_BV: Tensor, tokens_B: Tensor) -> Tensor:
     """Natural logarithm of each row's probability of its token, float32, whatever the sampling."""
-    scores_BV = logits_BV.float()
-    return scores_BV.gather(1, tokens_B[:, None])[:, 0] - scores_BV.logsumexp(-1)
+    return logits_BV.gather(1, tokens_B[:, None])[:, 0].float() - log_sums(logits_BV)
+
+
+def log_sums(logits_BV: Tensor) -> Tensor:
+    """The logarithm of each row's summed exponentials, float32 `log_sum_B`: what scores lie above the logarithms of their probabilities.
+
+    On CPU a few rows at a time, which stay in cache. Not in float32, where what is measured is held to the bit.
+    """
+    if logits_BV.dtype == torch.float32 or logits_BV.device.type != "cpu":
+        return logits_BV.float().logsumexp(-1)
+    return torch.cat([weights_and_log_sum(part_SV.float())[1] for part_SV in torch.split(logits_BV, _SLICE)])
 
 
 def _scaled(scores_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:

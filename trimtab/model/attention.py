@@ -209,7 +209,7 @@ def causal_part(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rul
         scores_KRT = _scored((_rows(query_KGQD, rows) @ key_KTD[:, :seen].transpose(1, 2)).float(), rule, None)
         own_KGQQ = scores_KRT.view(shared, -1, count, seen)[..., seen - count :]
         own_KGQQ.masked_fill_(~visible(count, count, None, query_HQD.device), _NOTHING)
-        weights_KRT, log_sum_KR = _weights(scores_KRT)
+        weights_KRT, log_sum_KR = weights_and_log_sum(scores_KRT)
         out_KRD = weights_KRT.to(value_KTD.dtype) @ value_KTD[:, :seen]
         outs.append(out_KRD.view(shared, -1, count, query_HQD.shape[2]))
         log_sums.append(log_sum_KR.view(shared, -1, count))
@@ -259,7 +259,7 @@ def weighed_part(
     query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: Rule, hidden: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """`partial` by plain products."""
-    weights_BHQT, log_sum_BHQ = _weights(_scored((query_BHQD @ key_BHDT).float(), rule, hidden))
+    weights_BHQT, log_sum_BHQ = weights_and_log_sum(_scored((query_BHQD @ key_BHDT).float(), rule, hidden))
     return weights_BHQT.to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
 
 
@@ -281,7 +281,7 @@ def _scored(products_BHQT: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
     return scores_BHQT if hidden is None else scores_BHQT.masked_fill_(hidden, _NOTHING)
 
 
-def _weights(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
+def weights_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
     """The softmax of float32 scores, and the logarithm of what it divides by: the largest score less that of its weight.
 
     On CPU torch's softmax as a whole takes less time than its `exp` or its `logsumexp` alone.
@@ -301,7 +301,9 @@ def unmasked(query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: Rule) 
     rows = max(16, _BLOCK_SCORES // (key_HTD.shape[0] * key_HTD.shape[1]))
     for start in range(0, query_HQD.shape[1], rows):
         block_HQD = query_HQD[:, start : start + rows]
-        weights_HQT, log_sum_HQ = _weights(_scored((block_HQD @ key_HTD.transpose(1, 2)).float(), rule, None))
+        weights_HQT, log_sum_HQ = weights_and_log_sum(
+            _scored((block_HQD @ key_HTD.transpose(1, 2)).float(), rule, None)
+        )
         outs.append(weights_HQT.to(value_HTD.dtype) @ value_HTD)
         log_sums.append(log_sum_HQ)
     return torch.cat(outs, dim=1)[None], torch.cat(log_sums, dim=1)[None]

@@ -304,7 +304,7 @@ def _softmax(logits_SV: Tensor, labels_S: Tensor, *, of_float32: bool) -> tuple[
         return log_p_SV.exp_(), log_p_S
     p_SV = logits_SV.softmax(-1)
     own_S = logits_SV.gather(1, labels_S[:, None])[:, 0]
-    # the largest logit less the logarithm of its probability is that of the sum of all, and never of 0
+    # the likeliest one's logarithm first, which is near 0 where a label is certain: large logits must not round it away
     return p_SV, own_S - logits_SV.amax(-1) + p_SV.amax(-1).log_()
 
 
