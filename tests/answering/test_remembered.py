@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from trimtab.answering import cache
 from trimtab.answering.engine import Completion, Engine, Request
+from trimtab.answering.sample import Sampling
 from trimtab.model.attention import Layout
 from trimtab.model.load import Base
 
@@ -35,17 +36,23 @@ def drain(engine: Engine) -> dict[str, Completion]:
     return {event.id: event for event in events if isinstance(event, Completion)}
 
 
-def test_a_passage_that_comes_again_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The tokens of each pass from here on."""
+    found: list[int] = []
     hidden = Base.hidden
 
     def counted(self: Base, ids_N: torch.Tensor, positions_N: torch.Tensor, layout: Layout) -> torch.Tensor:
-        read.append(len(ids_N))
+        found.append(len(ids_N))
         return hidden(self, ids_N, positions_N, layout)
 
+    monkeypatch.setattr(Base, "hidden", counted)
+    return found
+
+
+def test_a_passage_that_comes_again_is_not_read_again(read: list[int]) -> None:
     engine = Engine(pair("llama")[0], frozenset())
     engine.hold(FIRST)
-    monkeypatch.setattr(Base, "hidden", counted)
     for number, (passages, expected) in enumerate([((0, 1), 32), ((0, 2), 6), ((0, 1), 3), ((1,), 12), ((0, 1, 2), 6)]):
         read.clear()
         request = asked(number, FIRST, passages)
@@ -198,3 +205,30 @@ def test_of_conversations_the_one_that_went_on_longest_ago_is_dropped_first() ->
     said = [answered(engine, turn(number, talk)).ids for number, talk in enumerate(talks)]  # two fit into 100 tokens
     known = [answered(engine, turn(9, (*talks[one], *said[one], 5))).cached_tokens for one in (1, 2, 0, 2, 1)]
     assert known == [43, 43, 0, 43, 0]
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_within_a_call_a_prompt_that_comes_several_times_is_read_once(family: str, read: list[int]) -> None:
+    base = pair(family)[0]
+    talks = [
+        (*FIRST, *rest) for rest in (SECOND, SECOND, PASSAGES[0], SECOND, PASSAGES[0], PASSAGES[1], (1, 2), (1, 2))
+    ]
+    requests = [
+        Request(id=str(number), ids=ids, max_new=4, logprobs=True, sampling=Sampling(temperature=1.0, seed=number))
+        for number, ids in enumerate(talks)
+    ]
+    engine = Engine(base, frozenset())
+    told = engine.generate(requests)
+    # what all begin with; two prompts but for their last tokens; these tokens, and what comes once or is too short
+    assert read[:4] == [21, 33, 19, 5 + 9 + 2 * 2]
+    assert [one.cached_tokens for one in told] == [54, 54, 40, 54, 40, 21, 21, 21]
+    for request, one in zip(requests, told, strict=True):
+        expected = Engine(base, frozenset()).generate([request])[0]
+        assert one.ids == expected.ids
+        assert one.log_probabilities == pytest.approx(expected.log_probabilities, abs=1e-4)
+    read.clear()
+    engine.generate(requests[:1])
+    assert read[0] == len(talks[0]), "nothing outlives the call"
+    read.clear()
+    Engine(base, frozenset(), kept_tokens=120).generate(requests)  # one of them alone may be kept
+    assert read[:3] == [21, 33, 3 + 2 * 20 + 9 + 2 * 2]

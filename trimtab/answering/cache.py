@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +20,6 @@ from trimtab.model.virtual import virtual_of
 
 BLOCK = 64  # tokens by which slots grow
 FLASH_UP_TO = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
-PART = 16  # a part of a prefix is used in multiples of so many tokens
 COPIED = (
     128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer (decision 52)
 )
@@ -112,80 +110,6 @@ class Stretch:
         return Stretch(self.ids[:end], keys, values)
 
 
-Read = TypeVar("Read", Prefix, Stretch)
-
-
-class _Recent(Generic[Read]):
-    """What was read, up to `tokens` in all: the least recently used leave first, the newest always stays."""
-
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
-        self._read: list[Read] = []  # the last is the one used last
-
-    def put(self, read: Read) -> None:
-        """Keep it as the one used last."""
-        self._read = [one for one in self._read if one is not read] + [read]
-        while len(self._read) > 1 and sum(map(len, self._read)) > self.tokens:
-            del self._read[0]
-
-    def clear(self) -> None:
-        """Drop all; sequences on their way keep theirs until they end."""
-        self._read.clear()
-
-
-class Kept(_Recent[Prefix]):
-    """Prefixes that stay."""
-
-    def add(self, base: Base, ids: tuple[int, ...]) -> None:
-        """Read `ids` unless they are kept already."""
-        found = next((one for one in self._read if one.ids == ids), None)
-        self.put(found or read_prefix(base, ids))
-
-    def longest(self, ids: tuple[int, ...]) -> Beginning | None:
-        """The longest beginning that `ids` share with a prefix, leaving them one token of their own at least.
-
-        Only a multiple of PART tokens of a prefix that is not shared whole: sequences that part from it nearly at the same
-        place then still attend to it together.
-        """
-        best: Beginning | None = None
-        for prefix in self._read:
-            length = common_length(prefix.ids, ids[:-1])
-            if length < len(prefix):
-                length -= length % PART
-            if length > (best.length if best else 0):
-                best = Beginning(prefix=prefix, length=length)
-        if best:
-            self.put(best.prefix)
-        return best
-
-
-class Remembered(_Recent[Stretch]):
-    """Stretches of what was read, none longer than all that may be kept.
-
-    A later prompt with the same tokens before and in it gets a copy of it into its slot, where it then is like any other token that was
-    read for it. So decoding stays one product for all, which beginnings of their own would take apart.
-    """
-
-    def put(self, read: Stretch) -> None:
-        """Keep a stretch, if it is not too long."""
-        if len(read) <= self.tokens:
-            self._read = [one for one in self._read if (one.ids, one.asker) != (read.ids, read.asker)]
-            super().put(read)
-
-    def longest(self, ids: tuple[int, ...], start: int, asker: str) -> Stretch | None:
-        """The longest stretch for an asker that `ids` have from place `start` on, leaving them one token of their own at least."""
-        best, most = None, start
-        for stretch in self._read:
-            if stretch.asker not in ("", asker) or stretch.start > start:
-                continue
-            if (length := common_length(stretch.ids, ids[:-1])) > max(most, stretch.asked):
-                best, most = stretch, length
-        if best is None:
-            return None
-        self.put(best)
-        return best.cut(start, most)
-
-
 def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
     """How many tokens several prompts can share, each keeping its last one to predict from; 0 for a prompt alone."""
     if len(prompts) < 2:
@@ -195,13 +119,16 @@ def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
 
 
 @on_free_cores()
-def read_prefix(base: Base, ids: tuple[int, ...]) -> Prefix:
-    """Run the model over `ids` once and keep what later tokens attend to; virtual tokens at their beginning are not run as ids."""
-    learned = learned_prefix(base)
-    before = len(learned) if learned else 0
-    if learned and len(ids) == before:
-        return learned
-    prefix = Prefix(ids, learned)
+def read_prefix(base: Base, ids: tuple[int, ...], after: Prefix | None = None) -> Prefix:
+    """Run the model over `ids` once and keep what later tokens attend to; what is read already, `after`, is not run again.
+
+    Virtual tokens that are on are such a beginning where no other one is given.
+    """
+    after = after or learned_prefix(base)
+    before = len(after) if after else 0
+    if after and len(ids) == before:
+        return after
+    prefix = Prefix(ids, after)
     places_N = torch.arange(before, len(ids), device=base.device)
     base.hidden(torch.tensor(ids[before:], device=base.device), places_N, prefix)
     return prefix

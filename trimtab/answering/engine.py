@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from trimtab.answering.admission import Admission
-from trimtab.answering.cache import Beginning, Kept, Remembered, Stretch, begun, learned_prefix, sent, shared_length
+from trimtab.answering.cache import begun, sent
 from trimtab.answering.constrained import Constraint, Grammars, Matcher, constrained, grammars_of
 from trimtab.answering.drafts import most_guesses
 from trimtab.answering.layouts import Decode, Prefill
+from trimtab.answering.memory import Memory
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token
 from trimtab.answering.sample import likeliest, log_probabilities, next_tokens, penalised
 from trimtab.answering.text import TextStream, before_stop
@@ -37,7 +38,8 @@ class Engine:
     A longer prompt is read in several passes, between which what runs goes on: the fewer `prefill_tokens`, the shorter it waits.
     Fewer slots are used where their keys and values would hold more than `cache_tokens` (SmolLM2-135M in bf16: 23 kB each);
     prefixes that are held come on top, with up to `kept_tokens`, half as many of what is public of prompts, and as many again of
-    what is kept for those who asked. A beginning is shared if it has `share_from` tokens or more.
+    what is kept for those who asked and, within `generate`, of prompts that are asked several times. A beginning is shared if it has
+    `share_from` tokens or more.
     The weights must not change while requests are in flight. For one thread: nothing is locked.
     """
 
@@ -54,19 +56,11 @@ class Engine:
     ) -> None:
         self.base, self.stop_ids = base, stop_ids
         self.slots, self.cache_tokens = slots, cache_tokens
-        self.prefill_tokens, self.share_from = prefill_tokens, share_from
-        self._kept, self._common = Kept(kept_tokens), Kept(0)
-        self._public, self._asked = Remembered(kept_tokens // 2), Remembered(kept_tokens // 2)
+        self.prefill_tokens = prefill_tokens
+        self._memory = Memory(base, kept_tokens, share_from)
         self._on_token: OnToken | None = None
         self._grammars: Grammars | None = None  # once there was a constraint
-        self._read_learned()
         self._reset()
-
-    @torch.inference_mode()
-    def _read_learned(self) -> None:
-        """The virtual tokens that are on: what every prompt hangs on at least."""
-        learned = learned_prefix(self.base)
-        self._learned = Beginning(prefix=learned, length=len(learned)) if learned else None
 
     def _reset(self) -> None:
         self._in_flight: dict[str, Ongoing] = {}
@@ -85,14 +79,11 @@ class Engine:
         weights must not change meanwhile, or `forget` has to be called.
         """
         if ids:
-            self._kept.add(self.base, begun(self.base, ids))
+            self._memory.hold(ids)
 
     def forget(self) -> None:
         """Drop what is held: call it when the weights have changed."""
-        self._kept.clear()
-        self._public.clear()
-        self._asked.clear()
-        self._read_learned()
+        self._memory.forget()
 
     def prepare(self, constraint: Constraint) -> None:
         """Compile a constraint, which may take seconds, so that `submit` does not wait for it. Any thread may call this.
@@ -119,10 +110,7 @@ class Engine:
         """
         request = self._begun(request)
         self._check(request)
-        found = [self._common.longest(request.ids), self._kept.longest(request.ids), self._learned]
-        beginning = max((one for one in found if one), key=lambda one: one.length, default=None)
-        if beginning and beginning.length < self.share_from:
-            beginning = self._learned
+        beginning = self._memory.beginning(request.ids)
         start = beginning.length if beginning else 0
         streams = request.stream or request.stops
         decode = partial(self.base.tokenizer.decode, skip_special_tokens=True) if streams else None
@@ -130,7 +118,7 @@ class Engine:
             request=request,
             beginning=beginning,
             fresh=request.ids[start:],
-            again=self._again(request, start),
+            again=self._memory.again(request, start),
             text=TextStream(decode, request.stops) if decode else None,
             matcher=self._matcher(request.constraint) if request.constraint else None,
         )
@@ -166,7 +154,7 @@ class Engine:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], *, on_token: OnToken | None = None) -> list[Completion]:
-        """Answer all requests, in the order asked; a beginning that all of them share is read once.
+        """Answer all requests, in the order asked; a beginning that all of them share is read once, and so is one that is asked several times.
 
         `on_token(id, token)` is told every new token (the stop token too) and ends that answer by returning True. Raises
         InputError for what `submit` refuses, and while other requests are in flight.
@@ -179,7 +167,7 @@ class Engine:
         if not requests:
             return []
         started = time.perf_counter()
-        self._share([request.ids for request in begun_requests])
+        self._memory.share([request.ids for request in begun_requests])
         share = (time.perf_counter() - started) / len(requests)
         try:
             for request in sorted(requests, key=lambda request: -len(request.ids) - request.max_new):
@@ -189,7 +177,7 @@ class Engine:
             done = self._run()
         finally:
             self._on_token = None
-            self._common.clear()
+            self._memory.end_call()
             self._reset()
         return [_with_share(done[request.id], share) for request in requests]
 
@@ -202,9 +190,10 @@ class Engine:
 
     def _begun(self, request: Request) -> Request:
         """The request with the virtual tokens that are on before its prompt; an empty prompt stays one, which is refused."""
-        if not self._learned or not request.ids:
+        learned = self._memory.learned
+        if not learned or not request.ids:
             return request
-        public = len(self._learned.prefix) + request.public
+        public = learned.length + request.public
         return replace(request, ids=begun(self.base, request.ids), public=public)
 
     def _check(self, request: Request) -> None:
@@ -230,14 +219,6 @@ class Engine:
         if request.id in self._in_flight:
             raise InputError(f"{request.id}: a request of this id is in flight", "give each its own id", field="id")
 
-    def _share(self, prompts: list[tuple[int, ...]]) -> None:
-        """Read what all prompts of a call begin with, unless half of it or more is held already."""
-        shared = shared_length(prompts)
-        held = self._kept.longest(prompts[0][: shared + 1])
-        known = max((one.length for one in (held, self._learned) if one), default=0)
-        if shared >= self.share_from and known * 2 < shared:
-            self._common.add(self.base, prompts[0][:shared])
-
     def _forward(self, ids: Sequence[int], positions_N: Tensor, layout: Layout) -> Tensor:
         return self.base.hidden(sent(ids, self.base.device), positions_N, layout)
 
@@ -249,7 +230,9 @@ class Engine:
         layout = Prefill(self._line.cache, first, spans, self.base.device)
         ids = [token for one, end in parts for token in one.fresh[one.read : end]]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
-        self._keep_public(first, parts)
+        for slot, (sequence, end) in enumerate(parts, first):
+            if end == len(sequence.fresh):
+                self._memory.keep_public(self._line.cache, slot, sequence)
         ready = self._line.read(parts)
         lasts = list(accumulate(span.end - span.start for span in spans))[: len(ready)]
         said = self._next(hidden_ND[sent([last - 1 for last in lasts], hidden_ND.device)], ready) if ready else []
@@ -257,31 +240,6 @@ class Engine:
         for (sequence, _), span in zip(parts, spans, strict=True):
             sequence.prefill_seconds += seconds * (span.end - span.start)
         return self._advance(first, [[one] for one in said])
-
-    def _again(self, request: Request, start: int) -> Stretch | None:
-        """What was read before of a prompt from place `start` on, for anybody or for who asks now."""
-        found = (kept.longest(request.ids, start, request.asker) for kept in (self._public, self._asked))
-        return max((one for one in found if one), key=len, default=None)
-
-    def _keep_public(self, first: int, parts: list[tuple[Ongoing, int]]) -> None:
-        """Keep what is public of the prompts that a pass has read to the end, where it is more than was known."""
-        for slot, (sequence, end) in enumerate(parts, first):
-            new = sequence.request.public - sequence.start
-            if end == len(sequence.fresh) and new - sequence.known >= self.share_from:
-                self._public.put(self._stretch(slot, sequence, new))
-
-    def _keep_for_asker(self, slot: int, sequence: Ongoing) -> None:
-        """Keep prompt and answer of a sequence that ends, for the next turn of who asked."""
-        asker, asked = sequence.request.asker, len(sequence.request.ids)
-        # the token that was said last is not in the slot, and there may be guesses behind a stop
-        new = min(self._line.cache.lengths[slot] - sequence.copied, len(sequence.fresh) + len(sequence.ids))
-        if asker and new - sequence.known >= self.share_from and sequence.start + new > asked:
-            self._asked.put(replace(self._stretch(slot, sequence, new), asker=asker, asked=asked))
-
-    def _stretch(self, slot: int, sequence: Ongoing, new: int) -> Stretch:
-        """The first `new` tokens of a sequence behind its beginning."""
-        ids = (*sequence.request.ids, *sequence.ids)[: sequence.start + new]
-        return Stretch(ids, *self._line.cache.copy(slot, slice(sequence.copied, sequence.copied + new)))
 
     def _decode(self) -> list[Event]:
         """One more token for every running sequence, and those behind it that were guessed right."""
@@ -349,7 +307,7 @@ class Engine:
                         sequence.finished = True
             if sequence.ended:
                 events.append(sequence.completion())
-                self._keep_for_asker(slot, sequence)
+                self._memory.keep_for_asker(self._line.cache, slot, sequence)
                 self._line.leave(slot)
                 self._settle(sequence.request.id)
         return events
