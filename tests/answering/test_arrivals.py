@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trimtab.answering import cache, drafts
+from trimtab.answering import cache, drafts, memory
 from trimtab.answering.engine import Completion, Engine, Request, Token
 from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
@@ -261,7 +261,7 @@ def test_each_beginning_that_is_kept_is_read_once_and_attended_to_in_one_product
         products.append(query_HMD.shape[1])
         return part(self, layer, query_HMD, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cache, "read_prefix", reading)
+    monkeypatch.setattr(memory, "read_prefix", reading)
     monkeypatch.setattr(cache.Beginning, "part", product)
     monkeypatch.setattr(cache, "COPIED", 0)
     monkeypatch.setattr(drafts, "ROWS", 0)  # nothing is guessed
@@ -371,7 +371,7 @@ def test_a_pass_looks_at_no_tensor_but_the_tokens_it_reads_back(family: str) -> 
 
 
 def test_the_least_recently_used_prefix_leaves_and_what_was_held_can_be_forgotten() -> None:
-    kept = cache.Kept(60)
+    kept = memory.Kept(60)
     base, _ = pair("llama")
     prefixes = [tuple(range(start, start + 25)) for start in (1, 30, 60)]
     kept.add(base, prefixes[0])
