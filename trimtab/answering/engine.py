@@ -166,10 +166,10 @@ class Engine:
             self._check(request)
         if not requests:
             return []
-        started = time.perf_counter()
-        self._memory.share([request.ids for request in begun_requests])
-        share = (time.perf_counter() - started) / len(requests)
         try:
+            started = time.perf_counter()
+            self._memory.share([request.ids for request in begun_requests])
+            share = (time.perf_counter() - started) / len(requests)
             for request in sorted(requests, key=lambda request: -len(request.ids) - request.max_new):
                 self.submit(request)
             self._line.fill_evenly()
