@@ -42,10 +42,9 @@ def test_sequences_attend_at_once_as_each_does_alone(lengths, data, window, cap,
         attended(lengths, parents, rule, torch.float64, short=short, moving=moving) for short in (places.SHORT, 0)
     )
     assert ours[2] <= theirs[2] == len(lengths)
-    near = 1e-12 if cap is None else 1e-6  # with a soft cap weights are float32 whatever the rest is
-    assert torch.allclose(ours[0], theirs[0], atol=near)
+    assert torch.allclose(ours[0], theirs[0], atol=1e-12)
     for one, other in zip(ours[1], theirs[1], strict=True):
-        assert (one is None and other is None) or torch.allclose(one, other, atol=near)
+        assert (one is None and other is None) or torch.allclose(one, other, atol=1e-12)
 
 
 def test_bfloat16_attends_at_once_and_float32_one_after_another_to_the_bit():

@@ -30,11 +30,13 @@ def test_they_are_the_middle_layers_mean_over_the_prompt(base: Base, tiny_model_
         assert not torch.allclose(row, states[0][0].mean(0), atol=1e-2)
 
 
-def test_a_prompt_alone_gives_what_it_gives_among_others(base: Base) -> None:
+def test_a_prompt_alone_gives_what_it_gives_among_others_and_nothing_stays_on_the_model(base: Base) -> None:
     together = mean_hidden(base, PROMPTS)
     for number in (0, 7, 29):
         assert torch.allclose(mean_hidden(base, [PROMPTS[number]])[0], together[number], atol=1e-5)
     assert mean_hidden(base, []).shape == (0, together.shape[1])
+    layers = base.model.base_model.layers
+    assert not any(layer._forward_hooks or "forward" in vars(layer) for layer in layers)
 
 
 def test_layers_above_the_middle_are_not_read(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

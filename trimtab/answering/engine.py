@@ -154,7 +154,7 @@ class Engine:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], *, on_token: OnToken | None = None) -> list[Completion]:
-        """Answer all requests, in the order asked; a beginning that all of them share is read once, and so is one that is asked several times.
+        """Answer all requests, in the order asked; a beginning that all of them share is read once, and so is a prompt that comes several times.
 
         `on_token(id, token)` is told every new token (the stop token too) and ends that answer by returning True. Raises
         InputError for what `submit` refuses, and while other requests are in flight.

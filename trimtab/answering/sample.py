@@ -88,9 +88,8 @@ GREEDY = Sampling()
 
 def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequence[int]) -> Tensor:
     """The next token of every row, `tokens_B` on the device; `steps` are the numbers of tokens each has drawn before."""
+    tokens_B = _highest(logits_BV)
     drawn = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
-    all_drawn = len(drawn) == len(samplings)
-    tokens_B = sent([0] * len(drawn), logits_BV.device) if all_drawn else _highest(logits_BV)
     if drawn:
         rows_R = sent(drawn, logits_BV.device)
         chosen = [samplings[row] for row in drawn]

@@ -225,7 +225,8 @@ def masked(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tenso
             query_HQD[None], key_HTD[None], value_HTD[None], attn_mask=seen_QT, scale=rule.scale
         )[0]
     scores_HQT = rule.softcap * torch.tanh(query_HQD @ key_HTD.transpose(1, 2) * (rule.scale / rule.softcap))
-    weights_HQT = scores_HQT.masked_fill(~seen_QT, float("-inf")).softmax(-1, dtype=torch.float32)
+    added_in = torch.promote_types(scores_HQT.dtype, torch.float32)
+    weights_HQT = scores_HQT.masked_fill(~seen_QT, float("-inf")).softmax(-1, dtype=added_in)
     return weights_HQT.to(value_HTD.dtype) @ value_HTD
 
 

@@ -124,7 +124,11 @@ def _inside(layer: nn.Module) -> nn.Linear:
     return inner
 
 
+def of_families(layer: nn.Module) -> bool:
+    """Whether it is a decoder layer of the families."""
+    return type(layer).__name__.removesuffix("DecoderLayer") in FAMILIES
+
+
 def _is_known(layer: nn.Module) -> bool:
     """Whether it is a decoder layer of the families, and all that was trained is in its weights."""
-    family = type(layer).__name__.removesuffix("DecoderLayer")
-    return family in FAMILIES and all(part.is_merged for part in adapted_layers(layer).values())
+    return of_families(layer) and all(part.is_merged for part in adapted_layers(layer).values())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.attention import Layout
-from trimtab.model.fused import FAMILIES
+from trimtab.model.fused import of_families
 from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_of
 
@@ -94,7 +94,7 @@ def _may_end(base: Base, wanted: int, tokens: int) -> bool:
     Not in float32: seeded losses are held to the bit there, and a product's last bits hang on its size.
     """
     last = base.model.base_model.layers[-1]
-    known = type(last).__name__.removesuffix("DecoderLayer") in FAMILIES and "forward" not in vars(last)
+    known = of_families(last) and "forward" not in vars(last)
     return known and wanted < tokens and base.model.dtype != torch.float32 and virtual_of(base.model) is None
 
 
