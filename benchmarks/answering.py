@@ -2,7 +2,8 @@
 
 Run: python benchmarks/answering.py  →  benchmarks/results/answering.json (rows and processors that are there and not asked for are kept)
 `--rows few-shot,mixed` takes some of the rows: few-shot (200 prompts behind 600 tokens that they share), mixed (200 short prompts, 8 to
-256 new tokens each), stream (one prompt at a time), stream-8bit (the same with our weights in 8 bits), labels (one of the 77 intents
+256 new tokens each, which both sides know beforehand and sort by), mixed-unknown (the same, but where an answer ends is seen only when
+it is there, as in use), stream (one prompt at a time), stream-8bit (the same with our weights in 8 bits), labels (one of the 77 intents
 of Banking77).
 Loading is not timed, and each side answers a little before the clock starts. New tokens are counted as asked for, on both sides.
 """
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ CACHE_TOKENS, CACHE_BLOCK = 65_536, 256  # of transformers' continuous batching
 LOOKUP, LOOKED_UP = "prompt lookup", 7  # the peer's own guesses, and how many it makes: the best of 3, 5, 7 and 10 here
 LABEL_BATCH = 77  # all labels of a question
 EIGHT = "stream-8bit"
+UNKNOWN = "mixed-unknown"
 ALONE = ("stream", EIGHT)  # rows of one prompt at a time
 HELD = ExitStack()  # what holds for as long as the process lives
 Prompt = tuple[int, ...]
@@ -60,6 +62,7 @@ class Asked:
     prompts: list[Prompt]
     lengths: list[int]
     labels: list[Prompt]
+    known: bool = True  # whether a side may look at the lengths before an answer has ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,11 @@ ROWS = {
     ),
     "mixed": Row(
         what="short prompts, 8 to 256 new tokens each", goals={"generate": 3.0, "generate_batch": 3.0}, count=200
+    ),
+    UNKNOWN: Row(
+        what="short prompts, 8 to 256 new tokens each, which nobody knows beforehand",
+        goals={"generate": 3.0},
+        count=200,
     ),
     "stream": Row(
         what=f"one prompt at a time, {STREAM_TOKENS} new tokens", goals={"generate": 2.5, LOOKUP: None}, count=4
@@ -105,7 +113,7 @@ def asked(name: str, tokenizer: Any, count: int, data: Path) -> Asked:
     questions = [row["question"] for row in rows(data / "gsm8k.train-1500.jsonl")[:count]]
     draw = random.Random(0)
     lengths = [STREAM_TOKENS if name in ALONE else draw.randint(*LENGTHS) for _ in questions]
-    return Asked(prompts=chats(tokenizer, questions), lengths=lengths, labels=[])
+    return Asked(prompts=chats(tokenizer, questions), lengths=lengths, labels=[], known=name != UNKNOWN)
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -147,14 +155,27 @@ def ours(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
             requests = [ChoiceRequest(id=str(place), ids=ids) for place, ids in enumerate(given.prompts)]
             return [choice.best for choice in choose(base, requests, given.labels)]
         asked_for = [
-            Request(id=str(place), ids=ids, max_new=given.lengths[place]) for place, ids in enumerate(given.prompts)
+            Request(id=str(place), ids=ids, max_new=given.lengths[place] if given.known else LENGTHS[1])
+            for place, ids in enumerate(given.prompts)
         ]
         engine = Engine(base, frozenset())  # no end token, so that both sides say as much
         if name in ALONE:
             return [len(engine.generate([request])[0].ids) for request in asked_for]
-        return [len(completion.ids) for completion in engine.generate(asked_for)]
+        on_token = None if given.known else ends_of(given.lengths)
+        return [len(completion.ids) for completion in engine.generate(asked_for, on_token=on_token)]
 
     return base.tokenizer, answer
+
+
+def ends_of(lengths: Sequence[int]) -> Callable[[str, int], bool]:
+    """Ends each answer at its length, as its end token would."""
+    said = [0] * len(lengths)
+
+    def on_token(request_id: str, token: int) -> bool:  # noqa: ARG001
+        said[int(request_id)] += 1
+        return said[int(request_id)] == lengths[int(request_id)]
+
+    return on_token
 
 
 def looked_up(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
@@ -163,13 +184,16 @@ def looked_up(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
 
 
 def generate(name: str, **more: Any) -> tuple[Any, Callable[[Asked], list[Any]]]:
-    """`transformers.generate`: left padding, in batches of similar length (prompt and answer), each as long as its longest."""
+    """`transformers.generate`: left padding, in batches of similar length (answer, where it is known, and prompt), each as long as its longest."""
     tokenizer, model = plain("sdpa")
     batch = 1 if name in ALONE else BATCH
 
     def answer(given: Asked) -> list[Any]:
         said = [0] * len(given.prompts)
-        order = sorted(range(len(said)), key=lambda place: (given.lengths[place], len(given.prompts[place])))
+        sizes = [
+            (length if given.known else 0, len(ids)) for length, ids in zip(given.lengths, given.prompts, strict=True)
+        ]
+        order = sorted(range(len(said)), key=sizes.__getitem__)
         for start in range(0, len(order), batch):
             places = order[start : start + batch]
             ids, mask = padded([given.prompts[place] for place in places], left=True)
@@ -261,7 +285,7 @@ def side(name: str, row: str, count: int, data: Path) -> None:
     """What the process of one side does; its figures are the last line."""
     tokenizer, answer = SIDES[name](row)
     given = asked(row, tokenizer, count, data)
-    answer(Asked(prompts=given.prompts[:2], lengths=[min(8, n) for n in given.lengths[:2]], labels=given.labels))
+    answer(replace(given, prompts=given.prompts[:2], lengths=[min(8, n) for n in given.lengths[:2]]))
     started = time.perf_counter()
     found = answer(given)
     seconds = time.perf_counter() - started

@@ -105,7 +105,7 @@ def _both(figure: dict[str, float], unit: str) -> str:
 
 
 WORKS = ("sft", "full", "last", "head", "dpo", "grpo")
-ROWS = ("stream", "stream-8bit", "labels", "few-shot", "mixed")
+ROWS = ("stream", "stream-8bit", "labels", "few-shot", "mixed", "mixed-unknown")
 
 
 def speed() -> str:
