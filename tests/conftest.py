@@ -3,6 +3,7 @@
 Also the tiny random models, as folders, that stand in for real ones.
 """
 
+import gc
 import ipaddress
 import os
 import signal
@@ -51,6 +52,13 @@ def _guarded_connect_ex(self: socket.socket, address: Any) -> int:
 
 socket.socket.connect = _guarded_connect  # type: ignore[method-assign]
 socket.socket.connect_ex = _guarded_connect_ex  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _garbage_of_one_module() -> None:
+    """What stands when a module begins is passed over by searches for garbage: a million objects in the end, several times a study."""
+    gc.collect()
+    gc.freeze()
 
 
 CHATML = (
