@@ -3,7 +3,6 @@
 Also the tiny random models, as folders, that stand in for real ones.
 """
 
-import gc
 import ipaddress
 import os
 import signal
@@ -55,10 +54,12 @@ socket.socket.connect_ex = _guarded_connect_ex  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _garbage_of_one_module() -> None:
-    """What stands when a module begins is passed over by searches for garbage: a million objects in the end, several times a study."""
-    gc.collect()
-    gc.freeze()
+def _garbage_of_one_module() -> Iterator[None]:
+    """What stands when a module begins is passed over by searches for garbage: a million objects in the end, several times an arm."""
+    from trimtab.base.machine import passing_over_libraries
+
+    with passing_over_libraries():
+        yield
 
 
 CHATML = (

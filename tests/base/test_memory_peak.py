@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 
-from trimtab.base.machine import MemoryPeak, freeze_imports, release_memory
+from trimtab.base.machine import MemoryPeak, passing_over_libraries, release_memory
 
 
 def test_what_work_took_is_told_without_what_stays() -> None:
@@ -21,18 +21,29 @@ def test_what_work_took_is_told_without_what_stays() -> None:
     assert stays.sum() == 10_000_000
 
 
-def test_libraries_are_passed_over_once_and_what_comes_later_is_freed() -> None:
-    class Model:
-        def __init__(self) -> None:
-            self.itself = self
+class Model:
+    """Holds on to itself, as models do."""
 
-    freeze_imports()
-    passed_over = gc.get_freeze_count()
-    assert passed_over > 10_000
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_libraries_are_passed_over_and_what_comes_later_is_freed() -> None:
+    gc.unfreeze()
+    with passing_over_libraries():
+        assert gc.get_freeze_count() > 10_000
+        seen = weakref.ref(Model())
+        release_memory()
+        assert seen() is None
+
+
+def test_a_model_of_the_callers_own_is_freed_once_the_verb_has_ended() -> None:
     model = Model()
     seen = weakref.ref(model)
-    freeze_imports()  # as when a second model is loaded
-    del model
+    with passing_over_libraries():
+        del model
+        release_memory()
+        assert seen() is not None  # it was passed over, too
     release_memory()
     assert seen() is None
-    assert gc.get_freeze_count() <= passed_over
+    assert gc.get_freeze_count() == 0

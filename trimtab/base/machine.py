@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import gc
 import os
 import platform
 import sys
 import threading
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,19 @@ def release_memory() -> None:
             trim(0)
 
 
-@cache
-def freeze_imports() -> None:
-    """Leave all that is in memory now, above all the imported libraries, out of every later search for garbage.
+@contextmanager
+def passing_over_libraries() -> Iterator[None]:
+    """Inside, all that is in memory now, above all the imported libraries, is left out of every search for garbage.
 
-    Half a million objects of libraries take a quarter of a second each time, and a trial of a search has several such times. Called
-    before a process's first model and never again: models hold on to themselves, and one that is left out would not be freed.
+    Half a million objects of libraries take a quarter of a second each time, and a trial of a search has several such times. Behind it
+    all is looked through again, so that models of the caller's own are freed when the caller drops them.
     """
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # some libraries tell the user of every object of theirs that outlives the process
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def keep_freed_memory() -> None:

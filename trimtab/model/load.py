@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_object
-from trimtab.base.machine import freeze_imports, keep_freed_memory
+from trimtab.base.machine import keep_freed_memory
 from trimtab.base.visible import said, visible
 from trimtab.model.attention import ATTENTION, Layout, Segments
 from trimtab.model.folder import AGAIN, Weights, inside, require_possible, weights_in
@@ -99,7 +99,6 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     architecture that flat rows cannot run.
     """
     keep_freed_memory()
-    freeze_imports()
     keep_to_share()
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     raw = raw_config(folder)

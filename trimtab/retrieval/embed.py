@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, sha256_file, sha256_text
-from trimtab.base.machine import freeze_imports
 from trimtab.base.records import Passage
 from trimtab.model.folder import AGAIN, SINGLE, inside, weights_in
 from trimtab.model.load import known_config, raw_config, refuse, require_tokenizer, told
@@ -69,7 +68,6 @@ class Embedder:
 
         from trimtab.model.threads import keep_to_share
 
-        freeze_imports()
         keep_to_share()
         logging.disable_progress_bar()
         for place in self._readers:

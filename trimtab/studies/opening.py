@@ -12,6 +12,7 @@ from trimtab.arms.workspace import FOLDER, Workspace, open_workspace, require_so
 from trimtab.base.display import Display
 from trimtab.base.errors import StoppedError
 from trimtab.base.files import refuse_links
+from trimtab.base.machine import passing_over_libraries
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task, load_task
@@ -125,7 +126,7 @@ def opened(
         rewards=[name for name in task.reward.weights if name != "program" or reward is None] if rewards else (),
     )
     refuse_links(task.folder / FOLDER)
-    with ExitStack() as stack:
+    with passing_over_libraries(), ExitStack() as stack:
         opening = Opening(task, listeners, scorer, reward, track, stack)
         if opening.display:
             stack.callback(opening.display.close)
