@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from trimtab.studies import demo as demo_verb
 from trimtab.studies.ask import ask
 from trimtab.studies.check import check, pieces_of
 from trimtab.studies.demo import demo, lay_out
+from trimtab.studies.opening import opened
 from trimtab.studies.runs import runs
 from trimtab.studies.train import train
 from trimtab.training.monitor import Reading
@@ -141,6 +143,14 @@ def drawn(result: Any) -> str:
     text = console.export_text()
     console.file.close()
     return text
+
+
+def test_while_a_verb_works_searches_for_garbage_pass_over_what_was_there(tmp_path: Path) -> None:
+    gc.unfreeze()
+    (tmp_path / "a.md").write_text("# A\nText of A.\n")
+    with opened(load_task(write_task(tmp_path, 'documents = ["a.md"]')), listeners=[]):
+        assert gc.get_freeze_count() > 100_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_check_without_labels_says_what_is_missing_and_what_works(tmp_path: Path) -> None:
