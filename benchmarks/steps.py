@@ -1,22 +1,29 @@
-"""One step of the engine: with transformers' decoder layers and with ours (decision 53), both by weights laid out for the processor.
+"""One step of the engine: with transformers' decoder layers, with ours in torch (decision 53) and by kernels (decision 56).
+
+All by weights laid out for the processor.
 
 Run: python benchmarks/steps.py  →  benchmarks/results/steps.json, in about a minute; alone on the machine.
-So many sequences that begin alike for 30 tokens get one more token each, 20 to 100 behind their prompts: a step of one and a step of the
-other in turn, over the same weights; medians, milliseconds, and the median of the ratios.
+So many sequences that begin alike for 30 tokens get one more token each, 20 to 100 behind their prompts: a step of each way in turn, over
+the same weights; medians, milliseconds, and the medians of the ratios to transformers' layers. Results of each kind of processor are kept.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
 
+from processor import kind
+
+from trimtab.answering import engine
 from trimtab.answering.engine import Engine, Request
-from trimtab.base.files import write_json
+from trimtab.base.files import read_json, write_json
 from trimtab.base.machine import describe_machine, versions
-from trimtab.model import fused
+from trimtab.model import attention, fused, operations
 from trimtab.model.catalog import resolve
 from trimtab.model.laid_out import laid_out
 from trimtab.model.load import Base, load_base
@@ -25,41 +32,56 @@ from trimtab.model.twin import twin
 RESULT = Path(__file__).resolve().parent / "results" / "steps.json"
 MODEL = "smollm2-135m-q4"
 SEQUENCES, PROMPT, SKIPPED, STEPS = (1, 4, 16, 64), 30, 20, 80
-WAYS = {"transformers": (), "ours": fused.FAMILIES}
+WAYS = {"transformers": (), "torch": fused.FAMILIES, "kernels": fused.FAMILIES}
+
+
+@contextmanager
+def by(way: str) -> Iterator[None]:
+    """Inside, what has kernels goes without them, but for their own way."""
+    with ExitStack() as stack:
+        if way != "kernels":
+            for room in (operations, attention):
+                stack.enter_context(patch.object(room, "can", lambda *_: False))
+        yield
 
 
 def begun(base: Base, sequences: int) -> Engine:
     """An engine with so many sequences on their way."""
-    engine = Engine(base, frozenset(), slots=sequences)
+    made = Engine(base, frozenset(), slots=sequences)
     for number in range(sequences):
         ids = (*range(100, 100 + PROMPT - 1), 1000 + number)
-        engine.submit(Request(id=str(number), ids=ids, max_new=SKIPPED + STEPS + 5))
-    for _ in range(SKIPPED):
-        engine.step()
-    return engine
+        made.submit(Request(id=str(number), ids=ids, max_new=SKIPPED + STEPS + 5))
+    return made
 
 
 def main() -> None:
     first = load_base(resolve(MODEL))
-    bases = dict(zip(WAYS, (first, twin(first)), strict=True))
+    bases = dict(zip(WAYS, (first, twin(first), twin(first)), strict=True))
     table = []
     with ExitStack() as stack:
+        stack.enter_context(patch.object(engine, "most_guesses", lambda _: 0))  # one token a step
         for name, families in WAYS.items():
             with patch.object(fused, "FAMILIES", families):
                 stack.enter_context(laid_out(bases[name]))
         for sequences in SEQUENCES:
             engines = {name: begun(base, sequences) for name, base in bases.items()}
+            for name, made in engines.items():
+                with by(name):
+                    for _ in range(SKIPPED):
+                        made.step()
             told: dict[str, list[float]] = {name: [] for name in WAYS}
             for number in range(STEPS):
                 for name in WAYS if number % 2 else reversed(WAYS):
-                    began = time.perf_counter()
-                    engines[name].step()
-                    told[name].append(1e3 * (time.perf_counter() - began))
+                    with by(name):
+                        began = time.perf_counter()
+                        engines[name].step()
+                        told[name].append(1e3 * (time.perf_counter() - began))
             row = {name: round(median(all_), 2) for name, all_ in told.items()}
-            ratio = median(one / other for one, other in zip(*told.values(), strict=True))
-            table.append({"sequences": sequences} | row | {"times_as_fast": round(ratio, 2)})
+            ratios = {name: median(map(truediv, told["transformers"], told[name])) for name in WAYS}
+            table.append({"sequences": sequences} | row | {"ratios": {name: round(r, 2) for name, r in ratios.items()}})
             print(table[-1], flush=True)
-    write_json(RESULT, {"table": table, "machine": describe_machine(), "versions": versions()})
+    known = read_json(RESULT) if RESULT.exists() else {}
+    write_json(RESULT, known | {kind(): {"table": table, "machine": describe_machine(), "versions": versions()}})
 
 
 if __name__ == "__main__":

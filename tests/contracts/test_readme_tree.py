@@ -13,7 +13,7 @@ def shown(text: str) -> list[str]:
     found, room = [], ""
     for line in tree.splitlines()[1:]:
         depth = len(line) - len(line.lstrip())
-        names = re.match(r"\s*((?:[\w.]+(?:\.py|/) ?)+)", line)
+        names = re.match(r"\s*((?:[\w.]+(?:\.py|\.c|/) ?)+)", line)
         assert names, f"a line of the tree names nothing: {line!r}"
         room = "" if depth == 2 else room
         for name in names[1].split():
@@ -26,7 +26,7 @@ def shown(text: str) -> list[str]:
 
 
 def test_the_tree_names_every_module_once_and_nothing_else():
-    modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")}
+    modules = {str(path.relative_to(PACKAGE)) for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.c")]}
     modules = {name for name in modules if not name.startswith("demos/")}
     inner = {name for name in modules if name.endswith("/__init__.py")}
     rooms = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}

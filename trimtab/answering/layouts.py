@@ -15,6 +15,7 @@ from torch import Tensor
 from trimtab.answering.cache import Beginning, Grown, Prefix, Slots, Stretch, earlier_part, own_part, sent
 from trimtab.answering.trie import Trie
 from trimtab.model.attention import Rule, joined, weighed, weighed_part
+from trimtab.model.operations import attend_own, attend_ways, goes_on, takes_heads
 
 
 class Groups:
@@ -138,6 +139,7 @@ class Decode:
         positions = [start + place for start, place in zip(before, places, strict=True)]
         self.slots_N = torch.arange(len(lengths), device=device).repeat_interleave(each)
         self.at_N, self.positions_N = sent(places, device), sent(positions, device)
+        self.at_B = sent(lengths, device)
         self.groups = Groups(beginnings, [each] * len(lengths), self.positions_N, max(positions))
         slots.lengths[: len(lengths)] = [length + each for length in lengths]
         slots.reserve(max(slots.lengths))
@@ -146,6 +148,15 @@ class Decode:
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Attention of each new token over [beginning; own tokens], up to itself."""
+        slots = self.slots
+        if rule.softcap is None and goes_on(query_HND, slots.keys[layer]):
+            stores = slots.keys[layer], slots.values[layer]
+            new = query_HND, key_KND, value_KND
+            out_NHD, log_sum_NH = attend_own(new, *stores, self.at_B, rule.scale, rule.window)
+            if not self.groups:
+                return out_NHD
+            own = out_NHD.transpose(0, 1)[None], log_sum_NH.transpose(0, 1)[None]
+            return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
         heads, tokens, size = query_HND.shape
         batch, kv_heads = tokens // self.each, key_KND.shape[0]
         groups = heads // kv_heads
@@ -194,6 +205,7 @@ class TreeRow:
         self.asked = asked
         before, positions = len(prefix) if prefix else 0, []
         reads, behind, ways, places, kept, start = [], [], [], [], 0, 0
+        self._own_ways: list[tuple[Tensor, Tensor]] = []
         for one, new in zip(asked, nodes, strict=True):
             read, end = 0 if one.is_read else len(one.fresh), before + len(one.fresh)
             one.nodes += new
@@ -202,8 +214,10 @@ class TreeRow:
             behind.append(len(one.fresh) - 1 + depths_Q)
             positions += [torch.arange(end - read, end), end - 1 + depths_Q]
             at_R = torch.zeros(len(trie.tokens), dtype=torch.long)
-            at_R[one.nodes] = torch.arange(kept, kept + len(one.nodes))
-            ways.append(at_R[trie.ways_RA[new]])
+            at_R[one.nodes] = torch.arange(len(one.nodes))
+            ways_QA = at_R[trie.ways_RA[new]]
+            ways.append(kept + ways_QA)
+            self._own_ways.append((len(one.fresh) + ways_QA, depths_Q))
             places.append(torch.arange(start + read, start + read + len(new)))
             kept, start = kept + len(one.nodes), start + read + len(new)
         self._reads, self._behind = reads, [places_Q.to(device) for places_Q in behind]
@@ -223,19 +237,27 @@ class TreeRow:
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Prompts causal over [prefix; prompt], nodes over [prefix; prompt; ancestors and themselves]."""
         parts, keys, values, start = [], [], [], 0
-        for one, read, places_Q, last in zip(self.asked, self._reads, self._behind, self._last, strict=True):
-            middle, end, prompt = start + read, start + read + len(places_Q), len(one.fresh)
+        at_once = rule.softcap is None and (rule.window is None or max(self._last) < rule.window)
+        at_once = at_once and takes_heads(query_HND)
+        for number, one in enumerate(self.asked):
+            read, places_Q, prompt = self._reads[number], self._behind[number], len(one.fresh)
+            middle, end = start + read, start + read + len(places_Q)
             key_KTD, value_KTD = one.put(layer, key_KND[:, start:end], value_KND[:, start:end])
             own_KPD, own_value_KPD = key_KTD[:, :prompt], value_KTD[:, :prompt]
             if read:
                 parts.append(own_part(query_HND[:, start:middle], own_KPD, own_value_KPD, rule))
-            if len(places_Q):
-                parts.append(earlier_part(query_HND[:, middle:end], own_KPD, own_value_KPD, places_Q, last, rule))
+            query_HQD = query_HND[:, middle:end]
+            if len(places_Q) and at_once:
+                ways = attend_ways(query_HQD, key_KTD, value_KTD, *self._own_ways[number], prompt, rule.scale)
+                parts.append((ways[0].transpose(0, 1)[None], ways[1].transpose(0, 1)[None]))
+            elif len(places_Q):
+                last = self._last[number]
+                parts.append(earlier_part(query_HQD, own_KPD, own_value_KPD, places_Q, last, rule))
             keys.append(key_KTD[:, prompt:])
             values.append(value_KTD[:, prompt:])
             start = end
         out_1HND, log_sum_1HN = torch.cat([out for out, _ in parts], 2), torch.cat([log_sum for _, log_sum in parts], 2)
-        if self._deepest:
+        if self._deepest and not at_once:
             nodes_M = self._nodes_M
             ways = self._ways(query_HND[:, nodes_M], torch.cat(keys, 1), torch.cat(values, 1), rule)
             seen = both((out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M]), ways)

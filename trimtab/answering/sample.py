@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trimtab.answering.cache import sent
 from trimtab.base.errors import InputError
+from trimtab.model import operations
 from trimtab.model.attention import weights_and_log_sum
 
 _BLOCK = 128  # scores; most vocabularies are a multiple of it
@@ -154,6 +155,9 @@ def log_sums(logits_BV: Tensor) -> Tensor:
     """
     if logits_BV.dtype == torch.float32 or logits_BV.device.type != "cpu":
         return logits_BV.float().logsumexp(-1)
+    found_B = operations.log_sums(logits_BV)
+    if found_B is not None:
+        return found_B
     return torch.cat([weights_and_log_sum(part_SV.float())[1] for part_SV in torch.split(logits_BV, _SLICE)])
 
 

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from trimtab.model.compiled import can
+from trimtab.model.operations import weigh
 from trimtab.model.places import Places, together
 
 ATTENTION = "trimtab"
@@ -206,12 +208,9 @@ def causal_part(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rul
     outs, log_sums = [], []
     for rows, seen in _blocks(query_HQD.shape[1], keys):
         count = rows.stop - rows.start
-        scores_KRT = _scored((_rows(query_KGQD, rows) @ key_KTD[:, :seen].transpose(1, 2)).float(), rule, None)
-        own_KGQQ = scores_KRT.view(shared, -1, count, seen)[..., seen - count :]
-        own_KGQQ.masked_fill_(~visible(count, count, None, query_HQD.device), _NOTHING)
-        weights_KRT, log_sum_KR = weights_and_log_sum(scores_KRT)
-        out_KRD = weights_KRT.to(value_KTD.dtype) @ value_KTD[:, :seen]
-        outs.append(out_KRD.view(shared, -1, count, query_HQD.shape[2]))
+        products_KRT = _rows(query_KGQD, rows) @ key_KTD[:, :seen].transpose(1, 2)
+        weights_KRT, log_sum_KR = _weights(products_KRT, rule, count)
+        outs.append((weights_KRT @ value_KTD[:, :seen]).view(shared, -1, count, query_HQD.shape[2]))
         log_sums.append(log_sum_KR.view(shared, -1, count))
     return _end_to_end(outs).view(query_HQD.shape), torch.cat(log_sums, dim=2).view(query_HQD.shape[:2])
 
@@ -282,6 +281,21 @@ def _scored(products_BHQT: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
     return scores_BHQT if hidden is None else scores_BHQT.masked_fill_(hidden, _NOTHING)
 
 
+def _weights(products_KRT: Tensor, rule: Rule, queries: int = 1) -> tuple[Tensor, Tensor]:
+    """Weights in the type of the products, which are overwritten, and the logarithms `log_sum_KR` of their sums.
+
+    Rows are groups of `queries`: the last of a group sees all T, each before it one place less.
+    """
+    if rule.softcap is None and can(products_KRT):
+        return weigh(products_KRT, rule.scale, queries)
+    scores_KRT = _scored(products_KRT.float(), rule, None)
+    if queries > 1:
+        own_KGQQ = scores_KRT.view(len(scores_KRT), -1, queries, scores_KRT.shape[2])[..., -queries:]
+        own_KGQQ.masked_fill_(~visible(queries, queries, None, products_KRT.device), _NOTHING)
+    weights_KRT, log_sum_KR = weights_and_log_sum(scores_KRT)
+    return weights_KRT.to(products_KRT.dtype), log_sum_KR
+
+
 def weights_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
     """The softmax of float32 scores, and the logarithm of what it divides by: the largest score less that of its weight.
 
@@ -302,10 +316,8 @@ def unmasked(query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: Rule) 
     rows = max(16, _BLOCK_SCORES // (key_HTD.shape[0] * key_HTD.shape[1]))
     for start in range(0, query_HQD.shape[1], rows):
         block_HQD = query_HQD[:, start : start + rows]
-        weights_HQT, log_sum_HQ = weights_and_log_sum(
-            _scored((block_HQD @ key_HTD.transpose(1, 2)).float(), rule, None)
-        )
-        outs.append(weights_HQT.to(value_HTD.dtype) @ value_HTD)
+        weights_HQT, log_sum_HQ = _weights(block_HQD @ key_HTD.transpose(1, 2), rule)
+        outs.append(weights_HQT @ value_HTD)
         log_sums.append(log_sum_HQ)
     return torch.cat(outs, dim=1)[None], torch.cat(log_sums, dim=1)[None]
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trimtab.model.adapted import Adapted, adapted_layers
 from trimtab.model.attention import Layout, Rule
+from trimtab.model.operations import added_and_normed, gated, normed, rotated
 
 Product = Callable[[Tensor], Tensor]
 Make = Callable[
@@ -88,9 +88,9 @@ class Fused:
     ) -> Tensor:
         """`hidden_states` is `[1, N, D]`, as transformers' model hands it to its layers, and so is the result."""
         hidden_ND = hidden_states[0]
-        hidden_ND = hidden_ND + self._attention(_normed(hidden_ND, self.before), position_embeddings, layout)
-        input_ND = _normed(hidden_ND, self.between)
-        return (hidden_ND + self.down(self.activation(self.gate(input_ND)) * self.up(input_ND)))[None]
+        attended_ND = self._attention(normed(hidden_ND, self.before), position_embeddings, layout)
+        hidden_ND, input_ND = added_and_normed(hidden_ND, attended_ND, self.between)
+        return (hidden_ND + self.down(gated(self.gate(input_ND), self.up(input_ND), self.activation)))[None]
 
     def _attention(self, input_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
         queries, keys = self.heads
@@ -98,24 +98,13 @@ class Fused:
         turned_NHD, value_NKD = all_NHD[:, : queries + keys], all_NHD[:, queries + keys :]
         if self.head_norms[0] is not None:
             parts = torch.split(turned_NHD, self.heads, dim=1)
-            turned_NHD = torch.cat([_normed(part, norm) for part, norm in zip(parts, self.head_norms, strict=True)], 1)
-        turned_HND = _rotated(turned_NHD, *angles).transpose(0, 1)
+            turned_NHD = torch.cat([normed(part, norm) for part, norm in zip(parts, self.head_norms, strict=True)], 1)
+        cos_1ND, sin_1ND = angles
+        turned_HND = rotated(turned_NHD, cos_1ND[0], sin_1ND[0]).transpose(0, 1)
         out_NHD = layout.attend(
             self.index, turned_HND[:queries], turned_HND[queries:], value_NKD.transpose(0, 1), self.rule
         )
         return self.out(out_NHD.reshape(len(input_ND), -1))
-
-
-def _normed(input: Tensor, norm: Any) -> Tensor:
-    """RMS norm as transformers rounds it: before the weight and behind it."""
-    out: Tensor = F.rms_norm(input, input.shape[-1:], eps=norm.variance_epsilon) * norm.weight
-    return out
-
-
-def _rotated(heads_NHD: Tensor, cos_1ND: Tensor, sin_1ND: Tensor) -> Tensor:
-    """Queries and keys at their positions (rotary embeddings)."""
-    first, second = heads_NHD.chunk(2, dim=-1)
-    return heads_NHD * cos_1ND[0, :, None] + torch.cat((-second, first), -1) * sin_1ND[0, :, None]
 
 
 def _inside(layer: nn.Module) -> nn.Linear:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trimtab.model.compiled import library
 from trimtab.model.precision import faster_in_bf16
 from trimtab.model.threads import keep_to_share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """The torch build, the accelerators it can use, and whether it multiplies faster in bfloat16 (measured)."""
+    """The torch build, the accelerators it can use, and whether it multiplies faster in bfloat16 (measured).
+
+    `kernels`: whether our own are there for what is not a product.
+    """
 
     torch: str
     threads: int
     cuda: str | None
     accelerators: tuple[str, ...]
     faster_in_bf16: bool
+    kernels: bool
 
 
 def inspect_compute() -> Compute:
@@ -32,4 +37,5 @@ def inspect_compute() -> Compute:
         cuda=torch.version.cuda,
         accelerators=names,
         faster_in_bf16=faster_in_bf16(device),
+        kernels=library() is not None,
     )

@@ -1,0 +1,77 @@
+"""The library of kernels: compiled once, kept where nobody else can have written it, and done without where there is no compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trimtab.model import compiled
+
+needs_compiler = pytest.mark.skipif(compiled.library() is None, reason="no C compiler")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path))
+    return tmp_path / "kernels"
+
+
+def fresh() -> object:
+    """As a new process finds it."""
+    return compiled._library.__wrapped__()
+
+
+@needs_compiler
+def test_it_is_compiled_once(cache: Path) -> None:
+    assert fresh() is not None
+    (file,) = cache.iterdir()
+    made = file.stat().st_mtime_ns
+    assert fresh() is not None
+    assert [one.stat().st_mtime_ns for one in cache.iterdir()] == [made]
+
+
+@needs_compiler
+@pytest.mark.parametrize("who", ["file", "folder"])
+def test_what_others_may_have_written_is_made_anew(cache: Path, who: str) -> None:
+    assert fresh() is not None
+    (file,) = cache.iterdir()
+    file.unlink()
+    file.write_bytes(b"something else")
+    (file if who == "file" else cache).chmod(0o777)
+    assert fresh() is not None
+    assert file.read_bytes().startswith(b"\x7fELF") or len(file.read_bytes()) > 100
+    assert (cache.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o700)
+
+
+@needs_compiler
+def test_a_link_is_not_followed(cache: Path, tmp_path: Path) -> None:
+    assert fresh() is not None
+    (file,) = cache.iterdir()
+    elsewhere = tmp_path / "elsewhere.so"
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+    assert fresh() is not None
+    assert not file.is_symlink()
+
+
+@pytest.mark.parametrize("compiler", ["", "no-such-compiler", "false", "true"])
+def test_without_a_compiler_that_works_there_are_none(
+    cache: Path, compiler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`true` says that it compiled, and made nothing."""
+    monkeypatch.setenv("CC", compiler)
+    assert fresh() is None
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(cache: Path) -> None:
+    cache.write_text("in the way")
+    assert fresh() is None
+
+
+def test_only_bfloat16_on_a_processor_is_taken() -> None:
+    assert not compiled.can(torch.zeros(2))
+    assert not compiled.can(torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2))
+    assert compiled.can(torch.zeros(2, dtype=torch.bfloat16)) is (compiled.library() is not None)

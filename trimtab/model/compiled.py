@@ -1,0 +1,123 @@
+"""`kernels.c` as a library: compiled where a C compiler is found, once for a processor, and None where there is none.
+
+Whoever calls it has the same in plain torch (`model/operations.py`), so nothing has to be installed for it (decision 56).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trimtab.model.catalog import cache_root
+
+SOURCE = Path(__file__).with_name("kernels.c")
+SECONDS = 60  # after which a compiler is given up
+# `gnu11`: multiplications and additions become one instruction; the ways for this processor are tried in order
+_FLAGS = ("-std=gnu11", "-O3", "-fPIC")
+_FOR_THIS = (("-march=native",), ("-mcpu=native",), ())
+# What each kernel is given: p is where numbers lie, n a whole number, f a float.
+_KERNELS = {
+    "add_and_norm": "pppppnnf",
+    "attend_own": "pnnpnnpnnpppnnnnnnnfpp",
+    "attend_ways": "pnnpnnpnnppnnnnnnfpp",
+    "gated": "pppn",
+    "log_sums": "pnnp",
+    "rotate": "pppnnnn",
+    "weigh": "pnnnfp",
+}
+_KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
+_lock = threading.Lock()
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels; None where they cannot be had. `CC` names another compiler, an empty one says none.
+
+    The first call may compile for a second; the library is kept in the cache's folder `kernels`.
+    """
+    with _lock:  # several threads may answer first
+        return _library()
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if not compiler or shutil.which(compiler[0]) is None:
+        return None
+    torch.get_num_threads()  # torch's threads are there, and nobody brings others
+    shared = hasattr(ctypes.CDLL(None), "GOMP_parallel")
+    flags = [*_FLAGS, *(["-fopenmp"] if shared else ["-Wno-unknown-pragmas"])]
+    try:
+        file = cache_root() / "kernels" / f"{_name(compiler, flags)}.so"
+        if not _is_ours(file):
+            _compile(compiler, flags, file)
+        return _loaded(file) if _is_ours(file) else None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _name(compiler: list[str], flags: list[str]) -> str:
+    """What a library depends on: the source, how it is compiled, and the processor, since a home may be shared by machines."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else [platform.processor()]
+    processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    parts = [SOURCE.read_text(), " ".join([*compiler, *flags]), platform.machine(), *processor]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether it is there, ours, and nobody else can have written it: it will be run."""
+    try:
+        found = (file.lstat(), file.parent.lstat())
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found[0].st_mode) and all(
+        one.st_uid == os.getuid() and not one.st_mode & (stat.S_IWGRP | stat.S_IWOTH) for one in found
+    )
+
+
+def _compile(compiler: list[str], flags: list[str], file: Path) -> None:
+    """Compile to `file`, whole or not at all; OSError or SubprocessError where the compiler cannot."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.chmod(0o700)
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        object_file, made = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
+        for for_this in _FOR_THIS:
+            command = [*compiler, *flags, *for_this, "-c", str(SOURCE), "-o", str(object_file)]
+            if subprocess.run(command, capture_output=True, timeout=SECONDS).returncode == 0:
+                break
+        # Linked without the compiler's own OpenMP: the threads are those of torch's.
+        command = [*compiler, "-shared", str(object_file), "-o", str(made), "-lm"]
+        subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
+        made.chmod(0o700)
+        made.replace(file)
+
+
+def _loaded(file: Path) -> ctypes.CDLL:
+    found = ctypes.CDLL(str(file))
+    for name, given in _KERNELS.items():
+        kernel = getattr(found, name)
+        kernel.argtypes, kernel.restype = [_KINDS[kind] for kind in given], None
+    return found
+
+
+def can(*tensors: Tensor) -> bool:
+    """Whether kernels take these: bfloat16 on a processor."""
+    return all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors) and library() is not None
+
+
+def run(kernel: str, *given: Tensor | float | None) -> None:
+    """Run a kernel, which `can` was asked for: of a tensor it is told where its numbers lie, and nothing of its shape."""
+    getattr(library(), kernel)(*(one.data_ptr() if isinstance(one, Tensor) else one for one in given))

@@ -1,0 +1,434 @@
+// What a bfloat16 model does beside its large products, each in one pass over memory (decision 56). Compiled by `kernels.py`.
+//
+// Numbers are added up in float32 and rounded where torch rounds, to the nearest and to even. Shapes: N tokens, H query heads, K
+// key/value heads, G = H / K, D head size, T places of a slot, W width. D and T are multiples of 64, W of 32.
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LANES = 16, PAIR = 2 * LANES, BLOCK = 2 * PAIR };  // numbers of a vector, of two, and of what is worked on at once
+enum { ROWS = 4 };  // queries that read the same keys at once
+enum { AHEAD = 8 };  // rows that memory is asked for beforehand
+
+typedef uint16_t bf16;
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+
+// 32 numbers that stand behind one another: the first, third, fifth … and the others. So bfloat16 is taken apart and put together by
+// shifts alone.
+typedef struct {
+  floats even, odd;
+} pair;
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE pair load(const bf16 *from) {
+  words both;
+  memcpy(&both, from, sizeof both);
+  return (pair){(floats)(both << 16), (floats)(both & 0xffff0000u)};
+}
+
+INLINE words rounded(floats number) {
+  words bits = (words)number;
+  return (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
+}
+
+INLINE floats in_bf16(floats number) { return (floats)rounded(number); }
+
+INLINE void store(bf16 *to, floats even, floats odd) {
+  words both = rounded(even) >> 16 | rounded(odd);
+  memcpy(to, &both, sizeof both);
+}
+
+INLINE floats load_floats(const float *from) {
+  floats given;
+  memcpy(&given, from, sizeof given);
+  return given;
+}
+
+INLINE void store_floats(float *to, floats number) { memcpy(to, &number, sizeof number); }
+
+INLINE void store_in_order(float *to, floats even, floats odd) {
+  store_floats(to, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+  store_floats(to + LANES, __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+}
+
+INLINE floats chosen(ints where, floats yes, floats no) { return (floats)((where & (ints)yes) | (~where & (ints)no)); }
+
+// e^x: 2^n of the nearest n, and a polynomial for the rest (Cephes' `expf`, two units in the last place); 0 below -87.
+INLINE floats exponential(floats x) {
+  const float nearest = 12582912.0f;  // 1.5 · 2^23: what is added to it loses its fraction
+  const floats most = (floats){} + 88.0f, least = (floats){} - 87.0f;
+  floats within = chosen(x > most, most, chosen(x < least, least, x));
+  floats n = (within * 1.44269504f + nearest) - nearest;
+  floats r = within - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  floats sum = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  sum = sum * r + 8.3334519073e-3f;
+  sum = sum * r + 4.1665795894e-2f;
+  sum = sum * r + 1.6666665459e-1f;
+  sum = sum * r + 5.0000001201e-1f;
+  sum = sum * (r * r) + r + 1.0f;
+  floats power = (floats)((__builtin_convertvector(n, ints) + 127) << 23);
+  return chosen(x < least, (floats){}, sum * power);
+}
+
+INLINE float total(floats numbers) {
+  float sum = 0.0f;
+  UNROLL for (int i = 0; i < LANES; i++) sum += numbers[i];
+  return sum;
+}
+
+INLINE float largest(floats numbers) {
+  float most = numbers[0];
+  UNROLL for (int i = 1; i < LANES; i++) most = numbers[i] > most ? numbers[i] : most;
+  return most;
+}
+
+// out = norm(hidden + added) · weight, and the sum itself; `added` may be missing. All are [N, W].
+void add_and_norm(const bf16 *hidden, const bf16 *added, const bf16 *weight, bf16 *sum, bf16 *out, int64_t rows, int64_t width,
+                  float epsilon) {
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++) {
+    const int64_t at = row * width;
+    floats squares = {};
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair value = load(hidden + at + i);
+      if (added) {
+        pair more = load(added + at + i);
+        value = (pair){in_bf16(value.even + more.even), in_bf16(value.odd + more.odd)};
+        store(sum + at + i, value.even, value.odd);
+      }
+      squares += value.even * value.even;
+      squares += value.odd * value.odd;
+    }
+    const float scale = 1.0f / sqrtf(total(squares) / (float)width + epsilon);
+    const bf16 *from = added ? sum : hidden;
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair value = load(from + at + i), by = load(weight + i);
+      store(out + at + i, in_bf16(value.even * scale) * by.even, in_bf16(value.odd * scale) * by.odd);
+    }
+  }
+}
+
+INLINE floats silu(floats x) { return in_bf16(x / (1.0f + exponential(-x))); }
+
+// out = SiLU(gate) · up, number by number; `count` is a multiple of 32.
+void gated(const bf16 *gate, const bf16 *up, bf16 *out, int64_t count) {
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < count; i += PAIR) {
+    pair value = load(gate + i), by = load(up + i);
+    store(out + i, silu(value.even) * by.even, silu(value.odd) * by.odd);
+  }
+}
+
+INLINE floats turned(floats one, floats other, floats cos, floats sin) { return in_bf16(one * cos) + in_bf16(other * sin); }
+
+// Turn the first `heads` heads of each row [.., D] to their positions, in place; cos and sin are [N, D], rows `stride` numbers apart.
+void rotate(bf16 *rows, const bf16 *cos, const bf16 *sin, int64_t tokens, int64_t stride, int64_t heads, int64_t size) {
+  const int64_t half = size / 2;
+#pragma omp parallel for schedule(static)
+  for (int64_t token = 0; token < tokens; token++)
+    for (int64_t head = 0; head < heads; head++)
+      for (int64_t i = 0; i < half; i += PAIR) {
+        bf16 *low = rows + token * stride + head * size + i, *high = low + half;
+        pair first = load(low), second = load(high);
+        pair c = load(cos + token * size + i), s = load(sin + token * size + i);
+        pair c_high = load(cos + token * size + half + i), s_high = load(sin + token * size + half + i);
+        store(low, turned(first.even, -second.even, c.even, s.even), turned(first.odd, -second.odd, c.odd, s.odd));
+        store(high, turned(second.even, first.even, c_high.even, s_high.even),
+              turned(second.odd, first.odd, c_high.odd, s_high.odd));
+      }
+}
+
+// Scores [rows, T] become weights, in place: the softmax of each row times `scale`, and in log_sum [rows] the logarithm of what it
+// divides by. Of every `queries` rows the last sees all T places and each one before it one place less; of `queries` = 1 all see all.
+void weigh(bf16 *scores, int64_t rows, int64_t places, int64_t queries, float scale, float *log_sum) {
+  const int64_t padded = (places + PAIR - 1) / PAIR * PAIR;
+#pragma omp parallel
+  {
+    float *weights = malloc(sizeof(float) * padded);
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+      bf16 *own = scores + row * places, last[PAIR];
+      const int64_t seen = places - queries + row % queries + 1, whole = seen - seen % PAIR;
+      for (int64_t i = 0; i < PAIR; i++) last[i] = whole + i < seen ? own[whole + i] : 0xff80;  // minus infinity
+      floats highest = (floats){} - INFINITY, sums = {};
+      for (int64_t t = 0; t < seen; t += PAIR) {
+        pair score = load(t < whole ? own + t : last);
+        score = (pair){score.even * scale, score.odd * scale};
+        highest = chosen(score.even > highest, score.even, highest);
+        highest = chosen(score.odd > highest, score.odd, highest);
+      }
+      const float most = largest(highest);
+      for (int64_t t = 0; t < seen; t += PAIR) {
+        pair score = load(t < whole ? own + t : last);
+        floats even = exponential(score.even * scale - most), odd = exponential(score.odd * scale - most);
+        sums += even;
+        sums += odd;
+        store_floats(weights + t, even);
+        store_floats(weights + t + LANES, odd);
+      }
+      const float sum = total(sums), share = 1.0f / sum;
+      for (int64_t t = 0; t < whole; t += PAIR)
+        store(own + t, load_floats(weights + t) * share, load_floats(weights + t + LANES) * share);
+      if (whole < seen) store(last, load_floats(weights + whole) * share, load_floats(weights + whole + LANES) * share);
+      for (int64_t t = whole; t < places; t++) own[t] = t < seen ? last[t - whole] : 0;
+      log_sum[row] = most + logf(sum);
+    }
+    free(weights);
+  }
+}
+
+INLINE void scaled(const bf16 *from, int64_t size, float scale, float *to) {
+  for (int64_t d = 0; d < size; d += PAIR) {
+    pair part = load(from + d);
+    store_in_order(to + d, part.even * scale, part.odd * scale);
+  }
+}
+
+// Scores of `rows` queries [rows, D] with the keys [D, T] at the places from `begin` to `end`, both multiples of 64.
+INLINE void scored(int rows, const float *query, const bf16 *keys, int64_t size, int64_t room, int64_t begin, int64_t end,
+                   float *scores) {
+  for (int64_t t = begin; t < end; t += BLOCK) {
+    pair sums[ROWS][2] = {};
+    for (int64_t d = 0; d < size; d++) {
+      const bf16 *from = keys + d * room + t;
+      UNROLL for (int part = 0; part < 2; part++) {
+        __builtin_prefetch(from + part * PAIR + AHEAD * room);
+        pair key = load(from + part * PAIR);
+        UNROLL for (int r = 0; r < rows; r++) {
+          sums[r][part].even += key.even * query[r * size + d];
+          sums[r][part].odd += key.odd * query[r * size + d];
+        }
+      }
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+      UNROLL for (int part = 0; part < 2; part++)
+        store_in_order(scores + r * room + t + part * PAIR, sums[r][part].even, sums[r][part].odd);
+  }
+}
+
+// To the sums [rows, 64], 64 columns of the values, `stride` apart, at the places from `begin` to `end`, each by its weight.
+INLINE void mix(int rows, pair sums[ROWS][2], const float *weights, int64_t room, const bf16 *values, int64_t stride, int64_t begin,
+                int64_t end) {
+  for (int64_t t = begin; t < end; t++)
+    UNROLL for (int part = 0; part < 2; part++) {
+      const bf16 *from = values + t * stride + part * PAIR;
+      __builtin_prefetch(from + AHEAD * stride);
+      pair value = load(from);
+      UNROLL for (int r = 0; r < rows; r++) {
+        sums[r][part].even += value.even * weights[r * room + t];
+        sums[r][part].odd += value.odd * weights[r * room + t];
+      }
+    }
+}
+
+INLINE void settle(int rows, pair sums[ROWS][2], const float *whole, bf16 *const *out) {
+  UNROLL for (int r = 0; r < rows; r++)
+    UNROLL for (int part = 0; part < 2; part++)
+      store(out[r] + part * PAIR, sums[r][part].even / whole[r], sums[r][part].odd / whole[r]);
+}
+
+INLINE void mixed(int rows, const float *weights, const float *whole, const bf16 *values, int64_t size, int64_t room, int64_t begin,
+                  int64_t end, bf16 *const *out) {
+  pair sums[ROWS][2] = {};
+  mix(rows, sums, weights, room, values, size, begin, end);
+  settle(rows, sums, whole, out);
+}
+
+// The weights of scores at the places from `first` to `last`, in place and 0 elsewhere between `begin` and `end`; their largest score and sum.
+INLINE void weighed(float *scores, int64_t begin, int64_t first, int64_t last, int64_t end, float *most, float *sum) {
+  for (int64_t t = begin; t < first; t++) scores[t] = -INFINITY;
+  for (int64_t t = last; t < end; t++) scores[t] = -INFINITY;
+  floats highest = (floats){} - INFINITY, sums = {};
+  for (int64_t t = begin; t < end; t += LANES) {
+    floats score = load_floats(scores + t);
+    highest = chosen(score > highest, score, highest);
+  }
+  *most = largest(highest);
+  for (int64_t t = begin; t < end; t += LANES) {
+    floats weight = exponential(load_floats(scores + t) - *most);
+    sums += weight;
+    store_floats(scores + t, weight);
+  }
+  *sum = total(sums);
+}
+
+#define FOR_ROWS(rows, call)                   \
+  switch (rows) {                              \
+    case 1: { enum { R = 1 }; call; } break;   \
+    case 2: { enum { R = 2 }; call; } break;   \
+    case 3: { enum { R = 3 }; call; } break;   \
+    default: { enum { R = ROWS }; call; }      \
+  }
+
+// Put the newest keys and values of each sequence into its slot, and attend from them to all that stands there up to themselves.
+//
+// query [H, N, D] and key, value [K, N, D] by their strides (the last is 1); `each` tokens of a sequence stand behind one another,
+// the first at the place `at` of its slot. keys [slots, K, D, T], values [slots, K, T, D]. out [N, H, D]; log_sum [N, H], the
+// logarithm of the summed weights, where it is wanted. `window`: how many places back, itself included; 0 for all.
+void attend_own(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
+                const bf16 *value, int64_t value_head, int64_t value_token, bf16 *keys, bf16 *values, const int64_t *at,
+                int64_t sequences, int64_t each, int64_t shared, int64_t groups, int64_t size, int64_t room, int64_t window,
+                float scale, bf16 *out, float *log_sum) {
+#pragma omp parallel
+  {
+    float *scores = malloc(sizeof(float) * ROWS * (room + size)), *queries = scores + ROWS * room;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t item = 0; item < sequences * shared; item++) {
+      const int64_t sequence = item / shared, head = item % shared, place = at[sequence];
+      bf16 *slot_keys = keys + item * size * room, *slot_values = values + item * room * size;
+      for (int64_t ahead = 0; ahead < each; ahead++) {
+        const int64_t token = sequence * each + ahead;
+        const bf16 *new_key = key + head * key_head + token * key_token;
+        for (int64_t d = 0; d < size; d++) slot_keys[d * room + place + ahead] = new_key[d];
+        memcpy(slot_values + (place + ahead) * size, value + head * value_head + token * value_token, sizeof(bf16) * size);
+      }
+      for (int64_t row = 0; row < groups * each; row += ROWS) {
+        const int rows = (int)(groups * each - row < ROWS ? groups * each - row : ROWS);
+        int64_t begin = room, end = 0, firsts[ROWS], lasts[ROWS], token_heads[ROWS];
+        for (int r = 0; r < rows; r++) {
+          const int64_t ahead = (row + r) % each, of_head = head * groups + (row + r) / each;
+          const int64_t token = sequence * each + ahead;
+          const bf16 *from = query + of_head * query_head + token * query_token;
+          scaled(from, size, scale, queries + r * size);
+          token_heads[r] = token * shared * groups + of_head;
+          lasts[r] = place + ahead + 1;
+          firsts[r] = window && lasts[r] > window ? lasts[r] - window : 0;
+          begin = firsts[r] < begin ? firsts[r] : begin;
+          end = lasts[r] > end ? lasts[r] : end;
+        }
+        begin -= begin % BLOCK;
+        const int64_t padded = (end + BLOCK - 1) / BLOCK * BLOCK;
+        FOR_ROWS(rows, scored(R, queries, slot_keys, size, room, begin, padded, scores))
+        float whole[ROWS];
+        for (int r = 0; r < rows; r++) {
+          float most;
+          weighed(scores + r * room, begin, firsts[r], lasts[r], padded, &most, whole + r);
+          if (log_sum) log_sum[token_heads[r]] = most + logf(whole[r]);
+        }
+        for (int64_t d = 0; d < size; d += BLOCK) {
+          bf16 *outs[ROWS];
+          for (int r = 0; r < rows; r++) outs[r] = out + token_heads[r] * size + d;
+          FOR_ROWS(rows, mixed(R, scores, whole, slot_values + d, size, room, begin, end, outs))
+        }
+      }
+    }
+    free(scores);
+  }
+}
+
+INLINE float product(const float *query, const bf16 *key, int64_t size) {
+  floats sums = {};
+  for (int64_t d = 0; d < size; d += PAIR) {
+    pair own = load(key + d);
+    floats even = {}, odd = {};
+    UNROLL for (int i = 0; i < LANES; i++) {
+      even[i] = query[d + 2 * i];
+      odd[i] = query[d + 2 * i + 1];
+    }
+    sums += own.even * even;
+    sums += own.odd * odd;
+  }
+  return total(sums);
+}
+
+INLINE void add_ways(int rows, pair sums[ROWS][2], const float *weights, int64_t room, const bf16 *values, int64_t stride,
+                     const int64_t *const *ways, const int64_t *depths) {
+  UNROLL for (int r = 0; r < rows; r++)
+    for (int64_t a = 0; a < depths[r]; a++)
+      UNROLL for (int part = 0; part < 2; part++) {
+        pair value = load(values + ways[r][a] * stride + part * PAIR);
+        sums[r][part].even += value.even * weights[r * room + a];
+        sums[r][part].odd += value.odd * weights[r * room + a];
+      }
+}
+
+INLINE void mixed_on_ways(int rows, const float *weights, const float *whole, const bf16 *values, int64_t stride, int64_t room,
+                          int64_t prompt, const int64_t *const *ways, const int64_t *depths, bf16 *const *out) {
+  pair sums[ROWS][2] = {};
+  mix(rows, sums, weights, room, values, stride, 0, prompt);
+  add_ways(rows, sums, weights + prompt, room, values, stride, ways, depths);
+  settle(rows, sums, whole, out);
+}
+
+// Attend from nodes of a tree to the whole prompt before it and to each node's way: its ancestors and itself.
+//
+// query [H, Q, D]; keys and values [K, T, D], the first `prompt` places the prompt's; ways [Q, A] are places of nodes, of which each
+// node has as many as it is deep. out [Q, H, D], log_sum [Q, H] as in `attend_own`.
+void attend_ways(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *keys, int64_t key_head, int64_t key_token,
+                 const bf16 *values, int64_t value_head, int64_t value_token, const int64_t *ways, const int64_t *depths,
+                 int64_t nodes, int64_t deepest, int64_t prompt, int64_t shared, int64_t groups, int64_t size, float scale,
+                 bf16 *out, float *log_sum) {
+  enum { NODES = 32 };  // of an item: the prompt's keys are turned for it once
+  const int64_t padded = (prompt + BLOCK - 1) / BLOCK * BLOCK, room = (prompt + deepest + BLOCK - 1) / BLOCK * BLOCK;
+  const int64_t parts = (nodes + NODES - 1) / NODES;
+#pragma omp parallel
+  {
+    float *scores = malloc(sizeof(float) * ROWS * (room + size)), *queries = scores + ROWS * room;
+    bf16 *turned_keys = calloc(size * room, sizeof(bf16));
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t item = 0; item < shared * parts; item++) {
+      const int64_t head = item / parts, first = item % parts * NODES;
+      const int64_t rows_here = ((nodes < first + NODES ? nodes : first + NODES) - first) * groups;
+      const bf16 *own_keys = keys + head * key_head, *own_values = values + head * value_head;
+      for (int64_t t = 0; t < prompt; t++)
+        for (int64_t d = 0; d < size; d++) turned_keys[d * room + t] = own_keys[t * key_token + d];
+      for (int64_t row = 0; row < rows_here; row += ROWS) {
+        const int rows = (int)(rows_here - row < ROWS ? rows_here - row : ROWS);
+        const int64_t *own_ways[ROWS];
+        int64_t own_depths[ROWS], token_heads[ROWS];
+        for (int r = 0; r < rows; r++) {
+          const int64_t node = first + (row + r) / groups, of_head = head * groups + (row + r) % groups;
+          scaled(query + of_head * query_head + node * query_token, size, scale, queries + r * size);
+          own_ways[r] = ways + node * deepest;
+          own_depths[r] = depths[node];
+          token_heads[r] = node * shared * groups + of_head;
+        }
+        FOR_ROWS(rows, scored(R, queries, turned_keys, size, room, 0, padded, scores))
+        float whole[ROWS];
+        for (int r = 0; r < rows; r++) {
+          float most, *own = scores + r * room;
+          for (int64_t a = 0; a < own_depths[r]; a++)
+            own[prompt + a] = product(queries + r * size, own_keys + own_ways[r][a] * key_token, size);
+          weighed(own, 0, 0, prompt + own_depths[r], room, &most, whole + r);
+          log_sum[token_heads[r]] = most + logf(whole[r]);
+        }
+        for (int64_t d = 0; d < size; d += BLOCK) {
+          bf16 *outs[ROWS];
+          for (int r = 0; r < rows; r++) outs[r] = out + token_heads[r] * size + d;
+          FOR_ROWS(rows, mixed_on_ways(R, scores, whole, own_values + d, value_token, room, prompt, own_ways, own_depths, outs))
+        }
+      }
+    }
+    free(turned_keys);
+    free(scores);
+  }
+}
+
+// The logarithm of each row's summed exponentials [N], of bfloat16 scores [N, W].
+void log_sums(const bf16 *scores, int64_t rows, int64_t width, float *out) {
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++) {
+    const bf16 *own = scores + row * width;
+    floats highest = (floats){} - INFINITY, sums = {};
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair score = load(own + i);
+      highest = chosen(score.even > highest, score.even, highest);
+      highest = chosen(score.odd > highest, score.odd, highest);
+    }
+    const float most = largest(highest);
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair score = load(own + i);
+      sums += exponential(score.even - most);
+      sums += exponential(score.odd - most);
+    }
+    out[row] = most + logf(total(sums));
+  }
+}

@@ -1,0 +1,141 @@
+"""What a decoder layer does beside its products, while it answers: by our kernels where they are (decision 56), else by torch.
+
+Both round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import SiLUActivation
+
+from trimtab.model.compiled import can, run
+
+PAIR, BLOCK = 32, 64  # numbers that the kernels work on at once: of a row, and of a head or a slot
+
+
+def normed(input_ND: Tensor, norm: Any) -> Tensor:
+    """RMS norm as transformers rounds it: before the weight and behind it."""
+    if _fits(input_ND, norm):
+        return _add_and_norm(input_ND, None, norm)[1]
+    out: Tensor = F.rms_norm(input_ND, input_ND.shape[-1:], eps=norm.variance_epsilon) * norm.weight
+    return out
+
+
+def added_and_normed(hidden_ND: Tensor, more_ND: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
+    """The sum of two, and its norm."""
+    if _fits(hidden_ND, norm) and can(more_ND):
+        return _add_and_norm(hidden_ND, more_ND, norm)
+    sum_ND = hidden_ND + more_ND
+    return sum_ND, normed(sum_ND, norm)
+
+
+def gated(gate: Tensor, up: Tensor, activation: Any) -> Tensor:
+    """What goes into an MLP's last product: the activation of the one, times the other."""
+    if isinstance(activation, SiLUActivation | nn.SiLU) and gate.numel() % PAIR == 0 and can(gate, up):
+        gate, up = gate.contiguous(), up.contiguous()
+        out = torch.empty_like(gate)
+        run("gated", gate, up, out, gate.numel())
+        return out
+    mixed: Tensor = activation(gate) * up
+    return mixed
+
+
+def rotated(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
+    """Queries and keys at their positions (rotary embeddings); what was given may be overwritten."""
+    tokens, heads, size = heads_NHD.shape
+    if size % BLOCK == 0 and heads_NHD.stride()[1:] == (size, 1) and can(heads_NHD, cos_ND, sin_ND):
+        cos_ND, sin_ND = cos_ND.contiguous(), sin_ND.contiguous()
+        run("rotate", heads_NHD, cos_ND, sin_ND, tokens, heads_NHD.stride(0), heads, size)
+        return heads_NHD
+    first, second = heads_NHD.chunk(2, dim=-1)
+    return heads_NHD * cos_ND[:, None] + torch.cat((-second, first), -1) * sin_ND[:, None]
+
+
+def weigh(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[Tensor, Tensor]:
+    """The softmax of bf16 scores times `scale`, which may be overwritten, and the logarithm `log_sum_KR` of what it divides by.
+
+    Rows come in groups of `queries` behind one another: the last of a group sees all T places, each before it one less.
+    """
+    places = scores_KRT.shape[-1]
+    log_sum_KR = torch.empty(scores_KRT.shape[:-1])
+    run("weigh", scores_KRT, log_sum_KR.numel(), places, queries, scale, log_sum_KR)
+    return scores_KRT, log_sum_KR
+
+
+def goes_on(query_HND: Tensor, keys: Tensor) -> bool:
+    """Whether `attend_own` takes these queries and the slots' keys `[slots, K, D, T]`."""
+    return keys.shape[3] % BLOCK == 0 and takes_heads(query_HND)
+
+
+def takes_heads(query_HND: Tensor) -> bool:
+    """Whether `attend_own` and `attend_ways` take heads of this size."""
+    return query_HND.shape[2] % BLOCK == 0 and can(query_HND)
+
+
+def attend_own(
+    new: Sequence[Tensor], keys: Tensor, values: Tensor, at_B: Tensor, scale: float, window: int | None
+) -> tuple[Tensor, Tensor]:
+    """Put the newest keys and values into slots, and attend from them to all that stands there up to themselves.
+
+    `new` are queries `[H, N, D]`, keys and values `[K, N, D]`. The first slots have N / B tokens each, behind one another in the row
+    and, from the place `at_B` on, in `keys` `[slots, K, D, T]` and `values` `[slots, K, T, D]`. Returns `out_NHD` and the logarithm of the summed weights, float32 `log_sum_NH`.
+    """
+    query_HND, key_KND, _ = new
+    heads, tokens, size = query_HND.shape
+    shared, room = key_KND.shape[0], keys.shape[3]
+    out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
+    told = _with_strides(*new)
+    counts = (len(at_B), tokens // len(at_B), shared, heads // shared, size, room, window or 0)
+    run("attend_own", *told, keys, values, at_B, *counts, scale, out_NHD, log_sum_NH)
+    return out_NHD, log_sum_NH
+
+
+def attend_ways(
+    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, ways_QA: Tensor, depths_Q: Tensor, prompt: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Attend from nodes behind a prompt to all of it, its first `prompt` places, and to their ways, as `attend_own` gives it.
+
+    `ways_QA` are the places of a node's ancestors, the highest first, and of itself, as many as the node is deep.
+    """
+    heads, nodes, size = query_HQD.shape
+    out_QHD, log_sum_QH = query_HQD.new_empty(nodes, heads, size), torch.empty(nodes, heads)
+    told, shared = _with_strides(query_HQD, key_KTD, value_KTD), len(key_KTD)
+    counts = nodes, ways_QA.shape[1], prompt, shared, heads // shared, size
+    run("attend_ways", *told, ways_QA, depths_Q, *counts, scale, out_QHD, log_sum_QH)
+    return out_QHD, log_sum_QH
+
+
+def log_sums(scores_BV: Tensor) -> Tensor | None:
+    """The logarithm of each row's summed exponentials, float32 `log_sum_B`; None where there is no kernel for them."""
+    if scores_BV.shape[1] % PAIR or not can(scores_BV):
+        return None
+    log_sum_B = torch.empty(len(scores_BV))
+    run("log_sums", scores_BV.contiguous(), *scores_BV.shape, log_sum_B)
+    return log_sum_B
+
+
+def _with_strides(*sides_HND: Tensor) -> list[Tensor | int]:
+    """Each tensor with how far apart its heads and its tokens are; a head's numbers lie together."""
+    told: list[Tensor | int] = []
+    for given in sides_HND:
+        side = given if given.stride(-1) == 1 else given.contiguous()
+        told += [side, side.stride(0), side.stride(1)]
+    return told
+
+
+def _fits(input_ND: Tensor, norm: Any) -> bool:
+    return input_ND.shape[-1] % PAIR == 0 and can(input_ND, norm.weight)
+
+
+def _add_and_norm(hidden_ND: Tensor, more_ND: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
+    hidden_ND, out_ND = hidden_ND.contiguous(), torch.empty_like(hidden_ND, memory_format=torch.contiguous_format)
+    more_ND = more_ND if more_ND is None else more_ND.contiguous()
+    sum_ND = hidden_ND if more_ND is None else torch.empty_like(hidden_ND)
+    rows, width = hidden_ND.numel() // hidden_ND.shape[-1], hidden_ND.shape[-1]
+    run("add_and_norm", hidden_ND, more_ND, norm.weight, sum_ND, out_ND, rows, width, norm.variance_epsilon)
+    return sum_ND, out_ND
