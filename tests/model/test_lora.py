@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from trimtab.model.lora import LoraLinear
+from trimtab.model.dora import DoraLinear
+from trimtab.model.lora import LoraLinear, side_by_side
 
 
 def layer(bias, dtype=torch.float32):
@@ -83,3 +84,52 @@ def test_a_small_change_is_not_rounded_away_in_bfloat16(bias):
     assert change.abs().mean() < last_bit  # a change that rounding could swallow
     kept = float((got * change).sum() / change.square().sum())
     assert kept == pytest.approx(1.0, abs=0.1)
+
+
+def several(*ranks):
+    """Layers with the same input, of several sizes and ranks."""
+    torch.manual_seed(1)
+    made = [
+        LoraLinear(nn.Linear(6, 4 + rank, bias=rank == 2).requires_grad_(False), rank=rank, alpha=4.0) for rank in ranks
+    ]
+    for one in made:
+        nn.init.normal_(one.lora_b)
+    return made
+
+
+def outputs_and_gradients(layers, values, put_out):
+    input = values.clone().requires_grad_()
+    outs = put_out(layers, input)
+    sum((out * out).sum() for out in outs).backward()
+    grads = [parameter.grad.clone() for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
+    for layer in layers:
+        layer.zero_grad()
+    return [*outs, input.grad, *grads]
+
+
+@pytest.mark.parametrize("ranks", [(3,), (3, 3, 3), (1, 2, 5)])
+@pytest.mark.parametrize("shape", [(4, 6), (1, 7, 6)])
+def test_layers_side_by_side_are_the_same_layers(ranks, shape):
+    values = torch.randn(shape)
+    together = outputs_and_gradients(several(*ranks), values, side_by_side)
+    apart = outputs_and_gradients(several(*ranks), values, lambda layers, input: [one(input) for one in layers])
+    assert len(together) == len(apart) == 3 * len(ranks) + 1
+    assert all(torch.allclose(ours, theirs, atol=1e-5) for ours, theirs in zip(together, apart, strict=True))
+
+
+def test_other_layers_side_by_side_are_asked_one_by_one():
+    low, values = several(2)[0], torch.randn(4, 6)
+    dora = DoraLinear(nn.Linear(6, 3).requires_grad_(False), rank=2, alpha=4.0)
+    merged = several(3)[0]
+    merged.merge()
+    for other in (nn.Linear(6, 5), dora, merged):
+        outs = side_by_side([low, other], values)
+        assert torch.equal(outs[0], low(values))
+        assert torch.equal(outs[1], other(values))
+
+
+def test_a_layer_side_by_side_that_nobody_looks_at_gets_no_gradient():
+    layers = several(2, 3)
+    side_by_side(layers, torch.randn(4, 6))[0].sum().backward()
+    assert layers[0].lora_b.grad.abs().sum() > 0
+    assert layers[1].lora_b.grad.abs().sum() == 0

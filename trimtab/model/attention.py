@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from trimtab.model.compiled import can
-from trimtab.model.operations import weigh
+from trimtab.model.operations import weigh, weights_backward
 from trimtab.model.places import Places, together
 
 ATTENTION = "trimtab"
@@ -150,11 +150,7 @@ class _CausalProducts(torch.autograd.Function):
         outs, weights = [], []
         for rows, seen in _blocks(query_HQD.shape[1], keys):
             query_KRD, count = _rows(query_KGQD, rows), rows.stop - rows.start
-            hidden_QT = torch.zeros(count, seen, dtype=key_KTD.dtype)
-            hidden_QT.masked_fill_(~visible(count, seen, None, key_KTD.device), float("-inf"))
-            hidden_KRT = hidden_QT.repeat(query_KGQD.shape[1], 1).expand(shared, -1, -1)
-            key_KDT = key_KTD[:, :seen].transpose(1, 2)
-            weights_KRT = torch.baddbmm(hidden_KRT, query_KRD, key_KDT, alpha=scale).softmax(-1)
+            weights_KRT = _causal_weights(query_KRD, key_KTD[:, :seen], count, scale)
             outs.append((weights_KRT @ value_KTD[:, :seen]).view(shared, -1, count, query_HQD.shape[2]))
             weights.append(weights_KRT)
         ctx.save_for_backward(query_KGQD, key_KTD, value_KTD, *weights)
@@ -169,13 +165,24 @@ class _CausalProducts(torch.autograd.Function):
         for (rows, seen), weights_KRT in zip(_blocks(query_KGQD.shape[2], key_KTD.shape[1]), weights, strict=True):
             grad_KRD = _rows(grad_KGQD, rows)
             grad_weights_KRT = grad_KRD @ value_KTD[:, :seen].transpose(1, 2)
-            grad_scores_KRT = torch._softmax_backward_data(grad_weights_KRT, weights_KRT, -1, weights_KRT.dtype)
+            grad_scores_KRT = weights_backward(weights_KRT, grad_weights_KRT)
             grad_query_KRD = (grad_scores_KRT @ key_KTD[:, :seen]).mul_(ctx.scale)
             grad_queries.append(grad_query_KRD.view(*query_KGQD.shape[:2], -1, query_KGQD.shape[3]))
             grad_key_KTD = (grad_scores_KRT.transpose(1, 2) @ _rows(query_KGQD, rows)).mul_(ctx.scale)
             sums.append((grad_key_KTD, weights_KRT.transpose(1, 2) @ grad_KRD))
         keys, values = zip(*sums, strict=True)
         return _end_to_end(grad_queries).view(grads[0].shape), _summed(keys), _summed(values), None
+
+
+def _causal_weights(query_KRD: Tensor, key_KTD: Tensor, count: int, scale: float) -> Tensor:
+    """Weights of groups of `count` queries, the last of which sees all keys and each before it one less."""
+    key_KDT, seen = key_KTD.transpose(1, 2), key_KTD.shape[1]
+    if can(query_KRD):
+        return weigh(query_KRD @ key_KDT, scale, count)[0]
+    hidden_QT = torch.zeros(count, seen, dtype=key_KTD.dtype)
+    hidden_QT.masked_fill_(~visible(count, seen, None, key_KTD.device), float("-inf"))
+    hidden_KRT = hidden_QT.repeat(query_KRD.shape[1] // count, 1).expand(len(key_KTD), -1, -1)
+    return torch.baddbmm(hidden_KRT, query_KRD, key_KDT, alpha=scale).softmax(-1)
 
 
 def _end_to_end(blocks_KGQD: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""`kernels.c` as a library: compiled where a C compiler is found, once for a processor, and None where there is none.
+"""The folder `kernels` as a library: compiled where a C compiler is found, once for a processor, and None where there is none.
 
 Whoever calls it has the same in plain torch (`model/operations.py`), so nothing has to be installed for it (decision 56).
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from trimtab.model.catalog import cache_root
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = Path(__file__).with_name("kernels")
 SECONDS = 60  # after which a compiler is given up
 # `gnu11`: multiplications and additions become one instruction; the ways for this processor are tried in order
 _FLAGS = ("-std=gnu11", "-O3", "-fPIC")
@@ -34,9 +34,12 @@ _KERNELS = {
     "attend_own": "pnnpnnpnnpppnnnnnnnfpp",
     "attend_ways": "pnnpnnpnnppnnnnnnfpp",
     "gated": "pppn",
+    "gated_backward": "pppppn",
     "log_sums": "pnnp",
-    "rotate": "pppnnnn",
+    "norm_backward": "pppppnnf",
+    "rotate": "pnnpnnppnnnf",
     "weigh": "pnnnfp",
+    "weigh_backward": "ppnn",
 }
 _KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
 _lock = threading.Lock()
@@ -73,7 +76,12 @@ def _name(compiler: list[str], flags: list[str]) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else [platform.processor()]
     processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    parts = [SOURCE.read_text(), " ".join([*compiler, *flags]), platform.machine(), *processor]
+    parts = [
+        *(one.read_text() for one in sorted(SOURCES.glob("*.[ch]"))),
+        " ".join([*compiler, *flags]),
+        platform.machine(),
+        *processor,
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -89,20 +97,24 @@ def _is_ours(file: Path) -> bool:
 
 
 def _compile(compiler: list[str], flags: list[str], file: Path) -> None:
-    """Compile to `file`, whole or not at all; OSError or SubprocessError where the compiler cannot."""
+    """Compile to `file`, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.parent.chmod(0o700)
+    sources = [str(source) for source in sorted(SOURCES.glob("*.c"))]
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        object_file, made = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
-        for for_this in _FOR_THIS:
-            command = [*compiler, *flags, *for_this, "-c", str(SOURCE), "-o", str(object_file)]
-            if subprocess.run(command, capture_output=True, timeout=SECONDS).returncode == 0:
-                break
+
+        def compiler_does(*arguments: str) -> bool:
+            done = subprocess.run([*compiler, *arguments], cwd=folder, capture_output=True, timeout=SECONDS)
+            return done.returncode == 0
+
+        if not any(compiler_does(*flags, *for_this, "-c", *sources) for for_this in _FOR_THIS):
+            return
         # Linked without the compiler's own OpenMP: the threads are those of torch's.
-        command = [*compiler, "-shared", str(object_file), "-o", str(made), "-lm"]
-        subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
-        made.chmod(0o700)
-        made.replace(file)
+        objects = sorted(path.name for path in Path(folder).glob("*.o"))
+        if compiler_does("-shared", *objects, "-o", "kernels.so", "-lm"):
+            made = Path(folder) / "kernels.so"
+            made.chmod(0o700)
+            made.replace(file)
 
 
 def _loaded(file: Path) -> ctypes.CDLL:

@@ -21,6 +21,7 @@ from trimtab.base.machine import keep_freed_memory
 from trimtab.base.visible import said, visible
 from trimtab.model.attention import ATTENTION, Layout, Segments
 from trimtab.model.folder import AGAIN, Weights, inside, require_possible, weights_in
+from trimtab.model.lean import make_lean
 from trimtab.model.precision import choose_precision
 from trimtab.model.threads import keep_to_share
 from trimtab.model.virtual import virtual_of
@@ -109,6 +110,7 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     chosen = choose_precision(precision, where)
     model = _model(folder, config, DTYPES[chosen])
     model.to(where).eval().requires_grad_(False)
+    make_lean(model)
     base = Base(model=model, tokenizer=tokenizer, precision=chosen, folder=folder)
     _prove(base)
     return base

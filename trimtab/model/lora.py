@@ -7,7 +7,8 @@ Sources: LoRA, Hu et al. 2021 (arXiv 2106.09685), y = W x + (alpha / r) B A x, w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,42 +17,59 @@ from torch import Tensor, nn
 from trimtab.model.adapted import Adapted, frozen_bias
 
 
-class _LoraProduct(torch.autograd.Function):
-    """The frozen weight comes from a function, so that one that is packed is unpacked for each product and not kept between."""
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """What does not move of a layer. The weight comes from a function, so that one that is packed is unpacked for each product."""
+
+    weight: Callable[[], Tensor]
+    bias_O: Tensor | None
+    scale: float
+
+
+class _LoraProducts(torch.autograd.Function):
+    """Layers with the same input, nearly always one: the products of all A with it are one, S their ranks together."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        input_NI: Tensor,
-        frozen: Callable[[], Tensor],
-        bias_O: Tensor | None,
-        a_RI: Tensor,
-        b_OR: Tensor,
-        scale: float,
-    ) -> Tensor:
-        a_RI, b_OR = a_RI.to(input_NI.dtype), (b_OR * scale).to(input_NI.dtype)
-        low_NR = input_NI @ a_RI.T
-        # The small product first: added to a sum already rounded to bfloat16, a small change would be rounded away.
-        out_NO = low_NR @ b_OR.T
-        out_NO.addmm_(input_NI, frozen().T)
-        if bias_O is not None:
-            out_NO += bias_O
-        ctx.save_for_backward(input_NI, low_NR, a_RI, b_OR)
-        ctx.scale, ctx.frozen = scale, frozen
-        return out_NO
+    def forward(ctx: Any, input_NI: Tensor, layers: Sequence[_Frozen], *sides: Tensor) -> tuple[Tensor, ...]:
+        a_SI = _joined([a_RI.to(input_NI.dtype) for a_RI in sides[::2]], 0)
+        bs = [(b_OR * one.scale).to(input_NI.dtype) for one, b_OR in zip(layers, sides[1::2], strict=True)]
+        low_NS = input_NI @ a_SI.T
+        outs = []
+        for one, b_OR, low_NR in zip(layers, bs, _parted(low_NS, bs), strict=True):
+            # The small product first: added to a sum already rounded to bfloat16, a small change would be rounded away.
+            out_NO = low_NR @ b_OR.T
+            out_NO.addmm_(input_NI, one.weight().T)
+            if one.bias_O is not None:
+                out_NO += one.bias_O
+            outs.append(out_NO)
+        ctx.save_for_backward(input_NI, low_NS, a_SI, *bs)
+        ctx.layers = layers
+        return tuple(outs)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_NO = grads[0]
-        input_NI, low_NR, a_RI, b_OR = ctx.saved_tensors
-        grad_low_NR = grad_NO @ b_OR
-        grad_a_RI = (grad_low_NR.T @ input_NI).float()
-        grad_b_OR = (grad_NO.T @ low_NR).float() * ctx.scale
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        input_NI, low_NS, a_SI, *bs = ctx.saved_tensors
+        grad_low_NS = _joined([grad_NO @ b_OR for grad_NO, b_OR in zip(grads, bs, strict=True)], 1)
+        grad_a_SI = (grad_low_NS.T @ input_NI).float()
+        grad_sides: list[Tensor] = []
+        for one, grad_NO, low_NR, grad_a_RI in zip(
+            ctx.layers, grads, _parted(low_NS, bs), torch.split(grad_a_SI, [b_OR.shape[1] for b_OR in bs]), strict=True
+        ):
+            grad_sides += [grad_a_RI, (grad_NO.T @ low_NR).float() * one.scale]
         grad_input_NI = None
         if ctx.needs_input_grad[0]:
-            grad_input_NI = grad_low_NR @ a_RI
-            grad_input_NI.addmm_(grad_NO, ctx.frozen())
-        return grad_input_NI, None, None, grad_a_RI, grad_b_OR, None
+            grad_input_NI = grad_low_NS @ a_SI
+            for one, grad_NO in zip(ctx.layers, grads, strict=True):
+                grad_input_NI.addmm_(grad_NO, one.weight())
+        return grad_input_NI, None, *grad_sides
+
+
+def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    return torch.cat(list(parts), dim) if len(parts) > 1 else parts[0]
+
+
+def _parted(low_NS: Tensor, bs: Sequence[Tensor]) -> Sequence[Tensor]:
+    return torch.split(low_NS, [b_OR.shape[1] for b_OR in bs], dim=1)
 
 
 class LowRank(Adapted):
@@ -73,9 +91,7 @@ class LowRank(Adapted):
 
     def product(self, input: Tensor, bias_O: Tensor | None) -> Tensor:
         """The changed weight times the input, with a bias where one is given."""
-        flat_NI = input.reshape(-1, input.shape[-1])
-        flat_NO: Tensor = _LoraProduct.apply(flat_NI, self.frozen, bias_O, *self.sides(), self.scale)  # type: ignore[no-untyped-call]
-        return flat_NO.view(*input.shape[:-1], -1)
+        return _products(input, [_Frozen(self.frozen, bias_O, self.scale)], [self])[0]
 
     def adapted(self, input: Tensor) -> Tensor:
         """The layer with its low-rank change."""
@@ -89,6 +105,21 @@ class LowRank(Adapted):
     def changed(self) -> tuple[Tensor, Tensor | None]:
         """The weight with its low-rank change, and the bias as it is."""
         return self.frozen().float() + self.delta(), frozen_bias(self.base)
+
+
+def side_by_side(layers: Sequence[nn.Module], input: Tensor) -> list[Tensor]:
+    """What layers with the same input put out; all low-rank changes of them look at it in one product."""
+    low = [one for one in layers if isinstance(one, LowRank) and type(one).adapted is LowRank.adapted]
+    if len(low) < len(layers) or any(one.is_merged for one in low):
+        return [one(input) for one in layers]
+    return _products(input, [_Frozen(one.frozen, one.base.bias, one.scale) for one in low], low)
+
+
+def _products(input: Tensor, frozen: Sequence[_Frozen], layers: Sequence[LowRank]) -> list[Tensor]:
+    flat_NI = input.reshape(-1, input.shape[-1])
+    sides = [side for layer in layers for side in layer.sides()]
+    outs = _LoraProducts.apply(flat_NI, frozen, *sides)  # type: ignore[no-untyped-call]
+    return [out_NO.view(*input.shape[:-1], -1) for out_NO in outs]
 
 
 class LoraLinear(LowRank):

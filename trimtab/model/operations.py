@@ -36,7 +36,7 @@ def added_and_normed(hidden_ND: Tensor, more_ND: Tensor, norm: Any) -> tuple[Ten
 
 def gated(gate: Tensor, up: Tensor, activation: Any) -> Tensor:
     """What goes into an MLP's last product: the activation of the one, times the other."""
-    if isinstance(activation, SiLUActivation | nn.SiLU) and gate.numel() % PAIR == 0 and can(gate, up):
+    if is_silu(activation) and gate.numel() % PAIR == 0 and can(gate, up):
         gate, up = gate.contiguous(), up.contiguous()
         out = torch.empty_like(gate)
         run("gated", gate, up, out, gate.numel())
@@ -45,12 +45,18 @@ def gated(gate: Tensor, up: Tensor, activation: Any) -> Tensor:
     return mixed
 
 
+def is_silu(activation: Any) -> bool:
+    """Whether it is the one activation that there are kernels for."""
+    return isinstance(activation, SiLUActivation | nn.SiLU)
+
+
 def rotated(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
     """Queries and keys at their positions (rotary embeddings); what was given may be overwritten."""
     tokens, heads, size = heads_NHD.shape
     if size % BLOCK == 0 and heads_NHD.stride()[1:] == (size, 1) and can(heads_NHD, cos_ND, sin_ND):
         cos_ND, sin_ND = cos_ND.contiguous(), sin_ND.contiguous()
-        run("rotate", heads_NHD, cos_ND, sin_ND, tokens, heads_NHD.stride(0), heads, size)
+        apart = size, heads_NHD.stride(0)
+        run("rotate", heads_NHD, *apart, heads_NHD, *apart, cos_ND, sin_ND, tokens, heads, size, 1.0)
         return heads_NHD
     first, second = heads_NHD.chunk(2, dim=-1)
     return heads_NHD * cos_ND[:, None] + torch.cat((-second, first), -1) * sin_ND[:, None]
@@ -65,6 +71,15 @@ def weigh(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[Tensor, T
     log_sum_KR = torch.empty(scores_KRT.shape[:-1])
     run("weigh", scores_KRT, log_sum_KR.numel(), places, queries, scale, log_sum_KR)
     return scores_KRT, log_sum_KR
+
+
+def weights_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
+    """The gradient of what a softmax was taken of, from that of its weights, which may be overwritten."""
+    if not can(weights_KRT, grads_KRT):
+        return torch._softmax_backward_data(grads_KRT, weights_KRT, -1, weights_KRT.dtype)
+    places = weights_KRT.shape[-1]
+    run("weigh_backward", weights_KRT, grads_KRT, weights_KRT.numel() // places, places)
+    return grads_KRT
 
 
 def goes_on(query_HND: Tensor, keys: Tensor) -> bool:

@@ -1,0 +1,209 @@
+// What a bfloat16 model does beside its products, each in one pass over memory, with gradients (decision 56).
+//
+// Numbers are added up in float32 and rounded where torch rounds, to the nearest and to even. Shapes: N tokens, H heads, D head size, W
+// width, T places. W is a multiple of 32, D of 64.
+
+#include "vectors.h"
+
+// out = norm(hidden + added) · weight, and the sum itself; `added` may be missing. All are [N, W].
+void add_and_norm(const bf16 *hidden, const bf16 *added, const bf16 *weight, bf16 *sum, bf16 *out, int64_t rows, int64_t width,
+                  float epsilon) {
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++) {
+    const int64_t at = row * width;
+    floats squares = {};
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair value = load(hidden + at + i);
+      if (added) {
+        pair more = load(added + at + i);
+        value = (pair){in_bf16(value.even + more.even), in_bf16(value.odd + more.odd)};
+        store(sum + at + i, value.even, value.odd);
+      }
+      squares += value.even * value.even;
+      squares += value.odd * value.odd;
+    }
+    const float scale = 1.0f / sqrtf(total(squares) / (float)width + epsilon);
+    const bf16 *from = added ? sum : hidden;
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair value = load(from + at + i), by = load(weight + i);
+      store(out + at + i, in_bf16(value.even * scale) * by.even, in_bf16(value.odd * scale) * by.odd);
+    }
+  }
+}
+
+// The gradient of a norm's input, [N, W], from that of its output; and of its weight, float32 [W], where it is wanted.
+void norm_backward(const bf16 *input, const bf16 *weight, const bf16 *grad, bf16 *grad_input, float *grad_weight, int64_t rows,
+                   int64_t width, float epsilon) {
+  float *scales = malloc(sizeof(float) * rows);
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++) {
+    const int64_t at = row * width;
+    floats squares = {}, products = {};
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair value = load(input + at + i), by = load(weight + i), given = load(grad + at + i);
+      squares += value.even * value.even + value.odd * value.odd;
+      products += value.even * given.even * by.even + value.odd * given.odd * by.odd;
+    }
+    const float scale = 1.0f / sqrtf(total(squares) / (float)width + epsilon);
+    const float along = total(products) / (float)width * scale * scale * scale;
+    scales[row] = scale;
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair value = load(input + at + i), by = load(weight + i), given = load(grad + at + i);
+      store(grad_input + at + i, given.even * by.even * scale - value.even * along,
+            given.odd * by.odd * scale - value.odd * along);
+    }
+  }
+  if (grad_weight) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair sum = {};
+      for (int64_t row = 0; row < rows; row++) {
+        pair value = load(input + row * width + i), given = load(grad + row * width + i);
+        sum.even += given.even * in_bf16(value.even * scales[row]);
+        sum.odd += given.odd * in_bf16(value.odd * scales[row]);
+      }
+      store_in_order(grad_weight + i, sum.even, sum.odd);
+    }
+  }
+  free(scales);
+}
+
+INLINE floats silu(floats x) { return in_bf16(x / (1.0f + exponential(-x))); }
+
+// out = SiLU(gate) · up, number by number; `count` is a multiple of 32.
+void gated(const bf16 *gate, const bf16 *up, bf16 *out, int64_t count) {
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < count; i += PAIR) {
+    pair value = load(gate + i), by = load(up + i);
+    store(out + i, silu(value.even) * by.even, silu(value.odd) * by.odd);
+  }
+}
+
+// The gradients of `gated`'s gate and up.
+void gated_backward(const bf16 *gate, const bf16 *up, const bf16 *grad, bf16 *grad_gate, bf16 *grad_up, int64_t count) {
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < count; i += PAIR) {
+    pair value = load(gate + i), by = load(up + i), given = load(grad + i), to_gate, to_up;
+    for (int part = 0; part < 2; part++) {
+      floats x = part ? value.odd : value.even, y = part ? by.odd : by.even, g = part ? given.odd : given.even;
+      floats share = 1.0f / (1.0f + exponential(-x));
+      floats up_part = g * in_bf16(x * share), gate_part = in_bf16(g * y) * share * (1.0f + x * (1.0f - share));
+      if (part) to_up.odd = up_part, to_gate.odd = gate_part;
+      else to_up.even = up_part, to_gate.even = gate_part;
+    }
+    store(grad_gate + i, to_gate.even, to_gate.odd);
+    store(grad_up + i, to_up.even, to_up.odd);
+  }
+}
+
+INLINE floats turned(floats one, floats other, floats cos, floats sin) { return in_bf16(one * cos) + in_bf16(other * sin); }
+
+// Turn heads [H, N, D] to their positions, by their strides; cos and sin are [N, D]. `sign` -1 turns them back, as gradients go.
+void rotate(const bf16 *from, int64_t from_head, int64_t from_token, bf16 *to, int64_t to_head, int64_t to_token, const bf16 *cos,
+            const bf16 *sin, int64_t tokens, int64_t heads, int64_t size, float sign) {
+  const int64_t half = size / 2;
+#pragma omp parallel for schedule(static)
+  for (int64_t token = 0; token < tokens; token++)
+    for (int64_t head = 0; head < heads; head++)
+      for (int64_t i = 0; i < half; i += PAIR) {
+        const bf16 *low = from + head * from_head + token * from_token + i, *high = low + half;
+        bf16 *to_low = to + head * to_head + token * to_token + i, *to_high = to_low + half;
+        pair first = load(low), second = load(high);
+        pair c = load(cos + token * size + i), s = load(sin + token * size + i);
+        pair c_high = load(cos + token * size + half + i), s_high = load(sin + token * size + half + i);
+        store(to_low, turned(first.even, second.even, c.even, -sign * s.even),
+              turned(first.odd, second.odd, c.odd, -sign * s.odd));
+        store(to_high, turned(second.even, first.even, c_high.even, sign * s_high.even),
+              turned(second.odd, first.odd, c_high.odd, sign * s_high.odd));
+      }
+}
+
+// Scores [rows, T] become weights, in place: the softmax of each row times `scale`, and in log_sum [rows] the logarithm of what it
+// divides by. Of every `queries` rows the last sees all T places and each one before it one place less; of `queries` = 1 all see all.
+void weigh(bf16 *scores, int64_t rows, int64_t places, int64_t queries, float scale, float *log_sum) {
+  const int64_t padded = (places + PAIR - 1) / PAIR * PAIR;
+#pragma omp parallel
+  {
+    float *weights = malloc(sizeof(float) * padded);
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; row++) {
+      bf16 *own = scores + row * places, last[PAIR];
+      const int64_t seen = places - queries + row % queries + 1, whole = seen - seen % PAIR;
+      for (int64_t i = 0; i < PAIR; i++) last[i] = whole + i < seen ? own[whole + i] : 0xff80;  // minus infinity
+      floats highest = (floats){} - INFINITY, sums = {};
+      for (int64_t t = 0; t < seen; t += PAIR) {
+        pair score = load(t < whole ? own + t : last);
+        score = (pair){score.even * scale, score.odd * scale};
+        highest = chosen(score.even > highest, score.even, highest);
+        highest = chosen(score.odd > highest, score.odd, highest);
+      }
+      const float most = largest(highest);
+      for (int64_t t = 0; t < seen; t += PAIR) {
+        pair score = load(t < whole ? own + t : last);
+        floats even = exponential(score.even * scale - most), odd = exponential(score.odd * scale - most);
+        sums += even;
+        sums += odd;
+        store_floats(weights + t, even);
+        store_floats(weights + t + LANES, odd);
+      }
+      const float sum = total(sums), share = 1.0f / sum;
+      for (int64_t t = 0; t < whole; t += PAIR)
+        store(own + t, load_floats(weights + t) * share, load_floats(weights + t + LANES) * share);
+      if (whole < seen) store(last, load_floats(weights + whole) * share, load_floats(weights + whole + LANES) * share);
+      for (int64_t t = whole; t < places; t++) own[t] = t < seen ? last[t - whole] : 0;
+      log_sum[row] = most + logf(sum);
+    }
+    free(weights);
+  }
+}
+
+INLINE pair load_some(const bf16 *from, int64_t count) {
+  bf16 some[PAIR] = {};
+  for (int64_t i = 0; i < count; i++) some[i] = from[i];
+  return load(some);
+}
+
+// The gradient of scores [rows, T], in place of that of their weights, the softmax of these scores.
+void weigh_backward(const bf16 *weights, bf16 *grads, int64_t rows, int64_t places) {
+  const int64_t whole = places - places % PAIR, rest = places - whole;
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++) {
+    const bf16 *own = weights + row * places;
+    bf16 *given = grads + row * places, last[PAIR];
+    const pair last_weight = load_some(own + whole, rest), last_grad = load_some(given + whole, rest);
+    floats sums = last_weight.even * last_grad.even + last_weight.odd * last_grad.odd;
+    for (int64_t t = 0; t < whole; t += PAIR) {
+      pair weight = load(own + t), grad = load(given + t);
+      sums += weight.even * grad.even;
+      sums += weight.odd * grad.odd;
+    }
+    const float mean = total(sums);
+    for (int64_t t = 0; t < whole; t += PAIR) {
+      pair weight = load(own + t), grad = load(given + t);
+      store(given + t, weight.even * (grad.even - mean), weight.odd * (grad.odd - mean));
+    }
+    store(last, last_weight.even * (last_grad.even - mean), last_weight.odd * (last_grad.odd - mean));
+    memcpy(given + whole, last, sizeof(bf16) * rest);
+  }
+}
+
+// The logarithm of each row's summed exponentials [N], of bfloat16 scores [N, W].
+void log_sums(const bf16 *scores, int64_t rows, int64_t width, float *out) {
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++) {
+    const bf16 *own = scores + row * width;
+    floats highest = (floats){} - INFINITY, sums = {};
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair score = load(own + i);
+      highest = chosen(score.even > highest, score.even, highest);
+      highest = chosen(score.odd > highest, score.odd, highest);
+    }
+    const float most = largest(highest);
+    for (int64_t i = 0; i < width; i += PAIR) {
+      pair score = load(own + i);
+      sums += exponential(score.even - most);
+      sums += exponential(score.odd - most);
+    }
+    out[row] = most + logf(total(sums));
+  }
+}

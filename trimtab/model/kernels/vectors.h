@@ -1,0 +1,89 @@
+// Vectors of 16 float32 numbers, and bfloat16 in pairs of them: what gcc and clang both know, no instruction of any one processor.
+
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LANES = 16, PAIR = 2 * LANES, BLOCK = 2 * PAIR };  // numbers of a vector, of two, and of what is worked on at once
+enum { ROWS = 4 };  // queries that read the same keys at once
+enum { AHEAD = 8 };  // rows that memory is asked for beforehand
+
+typedef uint16_t bf16;
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+
+// 32 numbers that stand behind one another: the first, third, fifth … and the others. So bfloat16 is taken apart and put together by
+// shifts alone.
+typedef struct {
+  floats even, odd;
+} pair;
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE pair load(const bf16 *from) {
+  words both;
+  memcpy(&both, from, sizeof both);
+  return (pair){(floats)(both << 16), (floats)(both & 0xffff0000u)};
+}
+
+INLINE words rounded(floats number) {
+  words bits = (words)number;
+  return (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
+}
+
+INLINE floats in_bf16(floats number) { return (floats)rounded(number); }
+
+INLINE void store(bf16 *to, floats even, floats odd) {
+  words both = rounded(even) >> 16 | rounded(odd);
+  memcpy(to, &both, sizeof both);
+}
+
+INLINE floats load_floats(const float *from) {
+  floats given;
+  memcpy(&given, from, sizeof given);
+  return given;
+}
+
+INLINE void store_floats(float *to, floats number) { memcpy(to, &number, sizeof number); }
+
+INLINE void store_in_order(float *to, floats even, floats odd) {
+  store_floats(to, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+  store_floats(to + LANES, __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+}
+
+INLINE floats chosen(ints where, floats yes, floats no) { return (floats)((where & (ints)yes) | (~where & (ints)no)); }
+
+// e^x: 2^n of the nearest n, and a polynomial for the rest (Cephes' `expf`, two units in the last place); 0 below -87.
+INLINE floats exponential(floats x) {
+  const float nearest = 12582912.0f;  // 1.5 · 2^23: what is added to it loses its fraction
+  const floats most = (floats){} + 88.0f, least = (floats){} - 87.0f;
+  floats within = chosen(x > most, most, chosen(x < least, least, x));
+  floats n = (within * 1.44269504f + nearest) - nearest;
+  floats r = within - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  floats sum = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  sum = sum * r + 8.3334519073e-3f;
+  sum = sum * r + 4.1665795894e-2f;
+  sum = sum * r + 1.6666665459e-1f;
+  sum = sum * r + 5.0000001201e-1f;
+  sum = sum * (r * r) + r + 1.0f;
+  floats power = (floats)((__builtin_convertvector(n, ints) + 127) << 23);
+  return chosen(x < least, (floats){}, sum * power);
+}
+
+INLINE float total(floats numbers) {
+  float sum = 0.0f;
+  UNROLL for (int i = 0; i < LANES; i++) sum += numbers[i];
+  return sum;
+}
+
+INLINE float largest(floats numbers) {
+  float most = numbers[0];
+  UNROLL for (int i = 1; i < LANES; i++) most = numbers[i] > most ? numbers[i] : most;
+  return most;
+}
