@@ -205,3 +205,28 @@ def test_prompts_attend_as_by_torch_alone(tokens: int, monkeypatch: pytest.Monke
     for (out, sums), (plain_out, plain_sums) in zip(ours, theirs, strict=True):
         assert ((out.double() - plain_out.double()).abs() <= 2 * ROUNDING * (plain_out.double().abs() + 0.05)).all()
         assert torch.allclose(sums, plain_sums, atol=1e-4)
+
+
+def test_what_is_no_number_stays_none() -> None:
+    """Training stops where a loss is no number, so none may be lost on the way."""
+    bad = bf16(2, 64)
+    bad[1, 5] = float("nan")
+    fine, weight = bf16(2, 64, seed=1), norm(64)
+    rows = [
+        operations.normed(bad, weight),
+        operations.added_and_normed(bad, fine, weight)[1],
+        operations.added_and_normed(fine, bad, weight)[0],
+        operations.gated(bad, fine, nn.SiLU()),
+        operations.gated(fine, bad, nn.SiLU()),
+        operations.weigh(bad[None].clone(), 0.5)[0][0],
+        operations.weights_backward(fine.clone(), bad.clone()),
+        operations.rotated(bad[:, None].clone(), fine, fine)[:, 0],
+    ]
+    for row in rows:
+        assert row[0].isfinite().all()
+        assert row[1].isnan().any()
+    sums = operations.log_sums(bad)
+    assert sums is not None
+    assert sums.isnan().tolist() == [False, True]
+    infinite = torch.full((1, 64), float("inf"), dtype=torch.bfloat16)
+    assert operations.gated(infinite, infinite, nn.SiLU()).isinf().all()

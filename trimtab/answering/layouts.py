@@ -148,15 +148,21 @@ class Decode:
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Attention of each new token over [beginning; own tokens], up to itself."""
-        slots = self.slots
+        new, slots = (query_HND, key_KND, value_KND), self.slots
         if rule.softcap is None and goes_on(query_HND, slots.keys[layer]):
             stores = slots.keys[layer], slots.values[layer]
-            new = query_HND, key_KND, value_KND
-            out_NHD, log_sum_NH = attend_own(new, *stores, self.at_B, rule.scale, rule.window)
-            if not self.groups:
-                return out_NHD
-            own = out_NHD.transpose(0, 1)[None], log_sum_NH.transpose(0, 1)[None]
-            return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
+            own_NHD, own_sum_NH = attend_own(new, *stores, self.at_B, rule.scale, rule.window)
+        else:
+            own_NHD, own_sum_NH = self._own(layer, *new, rule)
+        if not self.groups:
+            return own_NHD
+        own = own_NHD.transpose(0, 1)[None], own_sum_NH.transpose(0, 1)[None]
+        return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
+
+    def _own(
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule
+    ) -> tuple[Tensor, Tensor]:
+        """What `attend_own` does, by plain products; without the sums where no beginning is to be joined."""
         heads, tokens, size = query_HND.shape
         batch, kv_heads = tokens // self.each, key_KND.shape[0]
         groups = heads // kv_heads
@@ -164,15 +170,16 @@ class Decode:
         key_BKDT = self.slots.keys[layer][:batch, ..., : self.span]
         value_BKTD = self.slots.values[layer][:batch, :, : self.span]
         query_BKGQD = query_HND.view(kv_heads, groups, batch, self.each, size).permute(2, 0, 1, 3, 4)
-        query_BKRD = query_BKGQD.reshape(batch, kv_heads, -1, size)
-        hidden = self._hide(rule.window, groups)
-        if not self.groups:
-            out_BKRD = weighed(query_BKRD, key_BKDT, value_BKTD, rule, hidden)
-            return out_BKRD.view(batch, heads, self.each, size).transpose(1, 2).reshape(tokens, heads, size)
-        own_BKRD, own_sum_BKR = weighed_part(query_BKRD, key_BKDT, value_BKTD, rule, hidden)
-        own_1HND = own_BKRD.view(batch, heads, self.each, size).transpose(0, 1).reshape(1, heads, tokens, size)
-        own_sum_1HN = own_sum_BKR.view(batch, heads, self.each).transpose(0, 1).reshape(1, heads, tokens)
-        return self.groups.join(layer, query_HND, (own_1HND, own_sum_1HN), rule)[0].transpose(0, 1)
+        sides = (
+            query_BKGQD.reshape(batch, kv_heads, -1, size),
+            key_BKDT,
+            value_BKTD,
+            rule,
+            self._hide(rule.window, groups),
+        )
+        out_BKRD, sum_BKR = weighed_part(*sides) if self.groups else (weighed(*sides), query_HND.new_empty(0))
+        out_NHD = out_BKRD.view(batch, heads, self.each, size).transpose(1, 2).reshape(tokens, heads, size)
+        return out_NHD, sum_BKR.view(-1, heads, self.each).transpose(1, 2).reshape(-1, heads)
 
     def _hide(self, window: int | None, groups: int) -> Tensor | None:
         """True where a new token may not look among own tokens, `[B, 1, R, T]` or `[B, 1, 1, T]`; None when all may look everywhere."""

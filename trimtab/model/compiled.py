@@ -67,17 +67,17 @@ def _library() -> ctypes.CDLL | None:
         if not _is_ours(file):
             _compile(compiler, flags, file)
         return _loaded(file) if _is_ours(file) else None
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # no home is a RuntimeError
         return None
 
 
 def _name(compiler: list[str], flags: list[str]) -> str:
     """What a library depends on: the source, how it is compiled, and the processor, since a home may be shared by machines."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else [platform.processor()]
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else [platform.processor()]
     processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
     parts = [
-        *(one.read_text() for one in sorted(SOURCES.glob("*.[ch]"))),
+        *(one.read_text(encoding="utf-8") for one in sorted(SOURCES.glob("*.[ch]"))),
         " ".join([*compiler, *flags]),
         platform.machine(),
         *processor,

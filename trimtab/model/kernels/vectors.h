@@ -23,7 +23,13 @@ typedef struct {
 } pair;
 
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#define TAKEN(first, second, ...) __builtin_shufflevector(first, second, __VA_ARGS__)
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#define TAKEN(first, second, ...) __builtin_shuffle(first, second, (ints){__VA_ARGS__})
+#endif
 
 INLINE pair load(const bf16 *from) {
   words both;
@@ -52,8 +58,8 @@ INLINE floats load_floats(const float *from) {
 INLINE void store_floats(float *to, floats number) { memcpy(to, &number, sizeof number); }
 
 INLINE void store_in_order(float *to, floats even, floats odd) {
-  store_floats(to, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
-  store_floats(to + LANES, __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+  store_floats(to, TAKEN(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+  store_floats(to + LANES, TAKEN(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
 }
 
 INLINE floats chosen(ints where, floats yes, floats no) { return (floats)((where & (ints)yes) | (~where & (ints)no)); }
