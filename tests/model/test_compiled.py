@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,20 @@ def test_it_is_compiled_once(cache: Path) -> None:
     made = file.stat().st_mtime_ns
     assert fresh() is not None
     assert [one.stat().st_mtime_ns for one in cache.iterdir()] == [made]
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_compilers_make_the_same(cache: Path, compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}")
+    monkeypatch.setenv("CC", compiler)
+    found = fresh()
+    assert found is not None
+    gate = torch.linspace(-9, 9, 128).to(torch.bfloat16)
+    out = torch.empty_like(gate)
+    found.gated(gate.data_ptr(), gate.data_ptr(), out.data_ptr(), len(gate))  # type: ignore[attr-defined]
+    exact = torch.nn.functional.silu(gate.double()) * gate.double()
+    assert ((out.double() - exact).abs() <= 2.0**-7 * exact.abs()).all()
 
 
 @needs_compiler

@@ -28,6 +28,8 @@ SECONDS = 60  # after which a compiler is given up
 # `gnu11`: multiplications and additions become one instruction; the ways for this processor are tried in order
 _FLAGS = ("-std=gnu11", "-O3", "-fPIC")
 _FOR_THIS = (("-march=native",), ("-mcpu=native",), ())
+# With the threads that torch has brought; on one where it brought others than the compiler means, so that the library cannot be loaded.
+_THREADS = ("-fopenmp", "-Wno-unknown-pragmas")
 # What each kernel is given: p is where numbers lie, n a whole number, f a float.
 _KERNELS = {
     "add_and_norm": "pppppnnf",
@@ -59,26 +61,26 @@ def _library() -> ctypes.CDLL | None:
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if not compiler or shutil.which(compiler[0]) is None:
         return None
-    torch.get_num_threads()  # torch's threads are there, and nobody brings others
-    shared = hasattr(ctypes.CDLL(None), "GOMP_parallel")
-    flags = [*_FLAGS, *(["-fopenmp"] if shared else ["-Wno-unknown-pragmas"])]
-    try:
-        file = cache_root() / "kernels" / f"{_name(compiler, flags)}.so"
-        if not _is_ours(file):
-            _compile(compiler, flags, file)
-        return _loaded(file) if _is_ours(file) else None
-    except (OSError, RuntimeError, subprocess.SubprocessError):  # no home is a RuntimeError
-        return None
+    for threads in _THREADS:
+        try:
+            file = cache_root() / "kernels" / f"{_name([*compiler, threads])}.so"
+            if not _is_ours(file):
+                _compile(compiler, threads, file)
+            if _is_ours(file):
+                return _loaded(file)
+        except (OSError, RuntimeError, subprocess.SubprocessError):  # where there is no home it is a RuntimeError
+            continue
+    return None
 
 
-def _name(compiler: list[str], flags: list[str]) -> str:
+def _name(asked: list[str]) -> str:
     """What a library depends on: the source, how it is compiled, and the processor, since a home may be shared by machines."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else [platform.processor()]
     processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
     parts = [
         *(one.read_text(encoding="utf-8") for one in sorted(SOURCES.glob("*.[ch]"))),
-        " ".join([*compiler, *flags]),
+        " ".join([*asked, *_FLAGS]),
         platform.machine(),
         *processor,
     ]
@@ -96,7 +98,7 @@ def _is_ours(file: Path) -> bool:
     )
 
 
-def _compile(compiler: list[str], flags: list[str], file: Path) -> None:
+def _compile(compiler: list[str], threads: str, file: Path) -> None:
     """Compile to `file`, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.parent.chmod(0o700)
@@ -107,7 +109,7 @@ def _compile(compiler: list[str], flags: list[str], file: Path) -> None:
             done = subprocess.run([*compiler, *arguments], cwd=folder, capture_output=True, timeout=SECONDS)
             return done.returncode == 0
 
-        if not any(compiler_does(*flags, *for_this, "-c", *sources) for for_this in _FOR_THIS):
+        if not any(compiler_does(*_FLAGS, threads, *for_this, "-c", *sources) for for_this in _FOR_THIS):
             return
         # Linked without the compiler's own OpenMP: the threads are those of torch's.
         objects = sorted(path.name for path in Path(folder).glob("*.o"))
