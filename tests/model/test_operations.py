@@ -230,3 +230,15 @@ def test_what_is_no_number_stays_none() -> None:
     assert sums.isnan().tolist() == [False, True]
     infinite = torch.full((1, 64), float("inf"), dtype=torch.bfloat16)
     assert operations.gated(infinite, infinite, nn.SiLU()).isinf().all()
+
+
+def test_heads_of_several_sizes_are_left_to_torch() -> None:
+    """A kernel is told where numbers lie and one size for all of them."""
+    query, key, value = bf16(4, 3, 128), bf16(2, 3, 128, seed=1), bf16(2, 3, 64, seed=2)
+    assert operations.takes_heads(query, key, key)
+    assert not operations.takes_heads(query, key, value)
+    assert not operations.takes_heads(query[..., :80], key[..., :80])
+    assert not operations.goes_on((query, key, key), bf16(2, 2, 128, 96))
+    short = bf16(3, 32, seed=3)  # angles for a part of each head
+    with pytest.raises(RuntimeError, match="size"):
+        operations.rotated(bf16(3, 2, 64), short, short)

@@ -149,7 +149,7 @@ class Decode:
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Attention of each new token over [beginning; own tokens], up to itself."""
         new, slots = (query_HND, key_KND, value_KND), self.slots
-        if rule.softcap is None and goes_on(query_HND, slots.keys[layer]):
+        if rule.softcap is None and goes_on(new, slots.keys[layer]):
             stores = slots.keys[layer], slots.values[layer]
             own_NHD, own_sum_NH = attend_own(new, *stores, self.at_B, rule.scale, rule.window)
         else:
@@ -245,7 +245,7 @@ class TreeRow:
         """Prompts causal over [prefix; prompt], nodes over [prefix; prompt; ancestors and themselves]."""
         parts, keys, values, start = [], [], [], 0
         at_once = rule.softcap is None and (rule.window is None or max(self._last) < rule.window)
-        at_once = at_once and takes_heads(query_HND)
+        at_once = at_once and takes_heads(query_HND, key_KND, value_KND)
         for number, one in enumerate(self.asked):
             read, places_Q, prompt = self._reads[number], self._behind[number], len(one.fresh)
             middle, end = start + read, start + read + len(places_Q)

@@ -95,7 +95,7 @@ class _Attention(nn.Module):
         **others: Any,
     ) -> tuple[Tensor, Any]:
         """Attention of one flat row, `[1, N, D]`, in its layout."""
-        if layout is None or position_embeddings is None or self.head_dim % BLOCK or not can(hidden_states):
+        if layout is None or position_embeddings is None or not self._fits(hidden_states, *position_embeddings):
             plain: tuple[Tensor, Any] = super().forward(
                 hidden_states, position_embeddings=position_embeddings, layout=layout, **others
             )
@@ -111,6 +111,9 @@ class _Attention(nn.Module):
         rule = Rule(self.scaling, getattr(says, "sliding_window", None))
         out_NHD = layout.attend(self.layer_idx, query_HND, key_KND, sides_NHD[2].transpose(0, 1), rule)
         return self.o_proj(out_NHD.flatten(1)[None]), None
+
+    def _fits(self, hidden_states: Tensor, cos: Tensor, sin: Tensor) -> bool:
+        return self.head_dim % BLOCK == 0 and cos.shape[-1] == self.head_dim and can(hidden_states, cos, sin)
 
 
 class _Normed(torch.autograd.Function):

@@ -53,7 +53,8 @@ def is_silu(activation: Any) -> bool:
 def rotated(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
     """Queries and keys at their positions (rotary embeddings); what was given may be overwritten."""
     tokens, heads, size = heads_NHD.shape
-    if size % BLOCK == 0 and heads_NHD.stride()[1:] == (size, 1) and can(heads_NHD, cos_ND, sin_ND):
+    fits = size % BLOCK == 0 and cos_ND.shape[1] == size and heads_NHD.stride()[1:] == (size, 1)
+    if fits and can(heads_NHD, cos_ND, sin_ND):
         cos_ND, sin_ND = cos_ND.contiguous(), sin_ND.contiguous()
         apart = size, heads_NHD.stride(0)
         run("rotate", heads_NHD, *apart, heads_NHD, *apart, cos_ND, sin_ND, tokens, heads, size, 1.0)
@@ -67,7 +68,7 @@ def weigh(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[Tensor, T
 
     Rows come in groups of `queries` behind one another: the last of a group sees all T places, each before it one less.
     """
-    places = scores_KRT.shape[-1]
+    scores_KRT, places = scores_KRT.contiguous(), scores_KRT.shape[-1]
     log_sum_KR = torch.empty(scores_KRT.shape[:-1])
     run("weigh", scores_KRT, log_sum_KR.numel(), places, queries, scale, log_sum_KR)
     return scores_KRT, log_sum_KR
@@ -77,19 +78,20 @@ def weights_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
     """The gradient of what a softmax was taken of, from that of its weights, which may be overwritten."""
     if not can(weights_KRT, grads_KRT):
         return torch._softmax_backward_data(grads_KRT, weights_KRT, -1, weights_KRT.dtype)
-    places = weights_KRT.shape[-1]
+    weights_KRT, grads_KRT, places = weights_KRT.contiguous(), grads_KRT.contiguous(), weights_KRT.shape[-1]
     run("weigh_backward", weights_KRT, grads_KRT, weights_KRT.numel() // places, places)
     return grads_KRT
 
 
-def goes_on(query_HND: Tensor, keys: Tensor) -> bool:
-    """Whether `attend_own` takes these queries and the slots' keys `[slots, K, D, T]`."""
-    return keys.shape[3] % BLOCK == 0 and takes_heads(query_HND)
+def goes_on(new: Sequence[Tensor], keys: Tensor) -> bool:
+    """Whether `attend_own` takes these queries, keys and values, and the slots' keys `[slots, K, D, T]`."""
+    return keys.shape[3] % BLOCK == 0 and takes_heads(*new)
 
 
-def takes_heads(query_HND: Tensor) -> bool:
-    """Whether `attend_own` and `attend_ways` take heads of this size."""
-    return query_HND.shape[2] % BLOCK == 0 and can(query_HND)
+def takes_heads(*sides_HND: Tensor) -> bool:
+    """Whether `attend_own` and `attend_ways` take heads of this size, which must be one for queries, keys and values."""
+    sizes = {side.shape[2] for side in sides_HND}
+    return len(sizes) == 1 and max(sizes) % BLOCK == 0 and can(*sides_HND)
 
 
 def attend_own(
