@@ -15,7 +15,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -44,20 +44,16 @@ _KERNELS = {
     "weigh_backward": "ppnn",
 }
 _KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
-_lock = threading.Lock()
-
-
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels; None where they cannot be had. `CC` names another compiler, an empty one says none.
-
-    The first call may compile for a second; the library is kept in the cache's folder `kernels`.
-    """
-    with _lock:  # several threads may answer first
-        return _library()
+Kernel = Callable[..., None]
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
+def library() -> dict[str, Kernel] | None:
+    """The compiled kernels by their names; None where they cannot be had. `CC` names another compiler, an empty one says none.
+
+    The first call may compile for a second; the library is kept in the cache's folder `kernels`. Where several threads come first,
+    each compiles, and the last library stays.
+    """
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if not compiler or shutil.which(compiler[0]) is None:
         return None
@@ -119,19 +115,24 @@ def _compile(compiler: list[str], threads: str, file: Path) -> None:
             made.replace(file)
 
 
-def _loaded(file: Path) -> ctypes.CDLL:
-    found = ctypes.CDLL(str(file))
+def _loaded(file: Path) -> dict[str, Kernel]:
+    found, kernels = ctypes.CDLL(str(file)), {}
     for name, given in _KERNELS.items():
-        kernel = getattr(found, name)
+        kernels[name] = kernel = getattr(found, name)
         kernel.argtypes, kernel.restype = [_KINDS[kind] for kind in given], None
-    return found
+    return kernels
 
 
 def can(*tensors: Tensor) -> bool:
     """Whether kernels take these: bfloat16 on a processor."""
-    return all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors) and library() is not None
+    for one in tensors:  # asked ten times a layer, so no generator
+        if one.dtype is not torch.bfloat16 or one.device.type != "cpu":
+            return False
+    return library() is not None
 
 
 def run(kernel: str, *given: Tensor | float | None) -> None:
     """Run a kernel, which `can` was asked for: of a tensor it is told where its numbers lie, and nothing of its shape."""
-    getattr(library(), kernel)(*(one.data_ptr() if isinstance(one, Tensor) else one for one in given))
+    kernels = library()
+    assert kernels is not None  # noqa: S101
+    kernels[kernel](*[one.data_ptr() if isinstance(one, Tensor) else one for one in given])
