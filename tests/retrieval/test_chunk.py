@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trimtab.base.records import Document, Section
@@ -46,6 +46,7 @@ PARTS = [
 texts = st.lists(st.sampled_from(PARTS), max_size=100).map(_unlike_any_other)
 
 
+@example(["一。 - i1 丂。"], 3, 0)  # the last passage is a mark that stands in the first one too
 @given(st.lists(texts, max_size=3), st.integers(3, 30), st.integers(0, 8))
 def test_every_word_is_in_a_passage_in_order_and_nothing_is_added(
     sections: list[str], words: int, overlap: int
@@ -54,10 +55,9 @@ def test_every_word_is_in_a_passage_in_order_and_nothing_is_added(
     for at, text in enumerate(sections):
         reached = 0
         for passage in (item for item in passages if item.path == (str(at),)):
-            start = text.find(passage.text)
+            start = text.find(passage.text, max(0, reached + 1 - len(passage.text)))  # each has something new
             assert start >= 0
             assert not text[reached:start].strip()
-            assert start + len(passage.text) > reached
             reached = start + len(passage.text)
         assert not text[reached:].strip()
 
