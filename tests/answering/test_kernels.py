@@ -16,7 +16,7 @@ from trimtab.model.attention import ATTENTION
 from trimtab.model.laid_out import laid_out
 from trimtab.model.load import Base
 
-pytestmark = pytest.mark.skipif(compiled.library() is None, reason="no C compiler, so no kernels")
+pytestmark = pytest.mark.skipif(not compiled.library(), reason="no C compiler, so no kernels")
 
 VOCABULARY = 96
 

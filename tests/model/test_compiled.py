@@ -10,7 +10,7 @@ import torch
 
 from trimtab.model import compiled
 
-needs_compiler = pytest.mark.skipif(compiled.library() is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(not compiled.library(), reason="no C compiler")
 
 
 @pytest.fixture
@@ -19,17 +19,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "kernels"
 
 
-def fresh() -> dict[str, compiled.Kernel] | None:
+def fresh() -> dict[str, compiled.Kernel]:
     """As a new process finds it."""
     return compiled.library.__wrapped__()
 
 
 @needs_compiler
 def test_it_is_compiled_once(cache: Path) -> None:
-    assert fresh() is not None
+    assert fresh()
     (file,) = cache.iterdir()
     made = file.stat().st_mtime_ns
-    assert fresh() is not None
+    assert fresh()
     assert [one.stat().st_mtime_ns for one in cache.iterdir()] == [made]
 
 
@@ -39,7 +39,7 @@ def test_compilers_make_the_same(cache: Path, compiler: str, monkeypatch: pytest
         pytest.skip(f"no {compiler}")
     monkeypatch.setenv("CC", compiler)
     found = fresh()
-    assert found is not None
+    assert found
     gate = torch.linspace(-9, 9, 128).to(torch.bfloat16)
     out = torch.empty_like(gate)
     found["gated"](gate.data_ptr(), gate.data_ptr(), out.data_ptr(), len(gate))
@@ -50,24 +50,24 @@ def test_compilers_make_the_same(cache: Path, compiler: str, monkeypatch: pytest
 @needs_compiler
 @pytest.mark.parametrize("who", ["file", "folder"])
 def test_what_others_may_have_written_is_made_anew(cache: Path, who: str) -> None:
-    assert fresh() is not None
+    assert fresh()
     (file,) = cache.iterdir()
     file.unlink()
     file.write_bytes(b"something else")
     (file if who == "file" else cache).chmod(0o777)
-    assert fresh() is not None
-    assert file.read_bytes().startswith(b"\x7fELF") or len(file.read_bytes()) > 100
+    assert fresh()
+    assert file.read_bytes() != b"something else"
     assert (cache.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o700)
 
 
 @needs_compiler
 def test_a_link_is_not_followed(cache: Path, tmp_path: Path) -> None:
-    assert fresh() is not None
+    assert fresh()
     (file,) = cache.iterdir()
     elsewhere = tmp_path / "elsewhere.so"
     file.rename(elsewhere)
     file.symlink_to(elsewhere)
-    assert fresh() is not None
+    assert fresh()
     assert not file.is_symlink()
 
 
@@ -77,16 +77,16 @@ def test_without_a_compiler_that_works_there_are_none(
 ) -> None:
     """`true` says that it compiled, and made nothing."""
     monkeypatch.setenv("CC", compiler)
-    assert fresh() is None
+    assert not fresh()
     assert not cache.exists() or not list(cache.iterdir())
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(cache: Path) -> None:
     cache.write_text("in the way")
-    assert fresh() is None
+    assert not fresh()
 
 
 def test_only_bfloat16_on_a_processor_is_taken() -> None:
     assert not compiled.can(torch.zeros(2))
     assert not compiled.can(torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2))
-    assert compiled.can(torch.zeros(2, dtype=torch.bfloat16)) is (compiled.library() is not None)
+    assert compiled.can(torch.zeros(2, dtype=torch.bfloat16)) is bool(compiled.library())

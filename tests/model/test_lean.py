@@ -15,7 +15,7 @@ from trimtab.model.attention import ATTENTION, Rule, Segments, causal
 from trimtab.model.lean import make_lean
 from trimtab.model.load import hidden_states
 
-needs_kernels = pytest.mark.skipif(compiled.library() is None, reason="no C compiler, so no kernels")
+needs_kernels = pytest.mark.skipif(not compiled.library(), reason="no C compiler, so no kernels")
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -163,7 +163,7 @@ def test_the_gradient_of_attention(tokens: int) -> None:
     causal(*exact, Rule(0.125)).backward(grad.double())
     for ours, theirs in zip(sides, exact, strict=True):
         error = (ours.grad.double() - theirs.grad).norm() / theirs.grad.norm().clamp(min=1e-6)
-        assert error < 3 * ROUNDING or tokens == 1
+        assert error < 3 * ROUNDING
 
 
 def _bf16(*shape: int, seed: int = 0, by: float = 1.0) -> Tensor:

@@ -155,9 +155,8 @@ def log_sums(logits_BV: Tensor) -> Tensor:
     """
     if logits_BV.dtype == torch.float32 or logits_BV.device.type != "cpu":
         return logits_BV.float().logsumexp(-1)
-    found_B = operations.log_sums(logits_BV)
-    if found_B is not None:
-        return found_B
+    if operations.takes_rows(logits_BV):
+        return operations.log_sums(logits_BV)
     return torch.cat([weights_and_log_sum(part_SV.float())[1] for part_SV in torch.split(logits_BV, _SLICE)])
 
 

@@ -1,4 +1,4 @@
-"""The folder `kernels` as a library: compiled where a C compiler is found, once for a processor, and None where there is none.
+"""The folder `kernels` as a library: compiled where a C compiler is found, once for a processor.
 
 Whoever calls it has the same in plain torch (`model/operations.py`), so nothing has to be installed for it (decision 56).
 """
@@ -48,15 +48,15 @@ Kernel = Callable[..., None]
 
 
 @functools.cache
-def library() -> dict[str, Kernel] | None:
-    """The compiled kernels by their names; None where they cannot be had. `CC` names another compiler, an empty one says none.
+def library() -> dict[str, Kernel]:
+    """The compiled kernels by their names; none where they cannot be had. `CC` names another compiler, an empty one says none.
 
     The first call may compile for a second; the library is kept in the cache's folder `kernels`. Where several threads come first,
     each compiles, and the last library stays.
     """
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if not compiler or shutil.which(compiler[0]) is None:
-        return None
+        return {}
     for threads in _THREADS:
         try:
             file = cache_root() / "kernels" / f"{_name([*compiler, threads])}.so"
@@ -66,7 +66,7 @@ def library() -> dict[str, Kernel] | None:
                 return _loaded(file)
         except (OSError, RuntimeError, subprocess.SubprocessError):  # where there is no home it is a RuntimeError
             continue
-    return None
+    return {}
 
 
 def _name(asked: list[str]) -> str:
@@ -128,11 +128,9 @@ def can(*tensors: Tensor) -> bool:
     for one in tensors:  # asked ten times a layer, so no generator
         if one.dtype is not torch.bfloat16 or one.device.type != "cpu":
             return False
-    return library() is not None
+    return bool(library())
 
 
 def run(kernel: str, *given: Tensor | float | None) -> None:
     """Run a kernel, which `can` was asked for: of a tensor it is told where its numbers lie, and nothing of its shape."""
-    kernels = library()
-    assert kernels is not None  # noqa: S101
-    kernels[kernel](*[one.data_ptr() if isinstance(one, Tensor) else one for one in given])
+    library()[kernel](*[one.data_ptr() if isinstance(one, Tensor) else one for one in given])

@@ -15,7 +15,7 @@ from trimtab.model.attention import Layout, Rule
 from trimtab.model.compiled import can, run
 from trimtab.model.fused import of_families
 from trimtab.model.lora import side_by_side
-from trimtab.model.operations import BLOCK, PAIR, is_silu
+from trimtab.model.operations import BLOCK, PAIR, by_head, is_silu, takes_rows
 
 
 def make_lean(model: Any) -> None:
@@ -49,7 +49,7 @@ class _Norm(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """RMS norm over the last dimension."""
-        if hidden_states.shape[-1] % PAIR or not can(hidden_states, self.weight):
+        if not takes_rows(hidden_states, self.weight):
             plain: Tensor = super().forward(hidden_states)
             return plain
         out: Tensor = _Normed.apply(hidden_states.contiguous(), self.weight, self.variance_epsilon)  # type: ignore[no-untyped-call]
@@ -159,9 +159,8 @@ class _Turned(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, side_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
         tokens, heads, size = side_NHD.shape
-        side_NHD = side_NHD.contiguous()
         out_HND = side_NHD.new_empty(heads, tokens, size)
-        run("rotate", *_by_head(side_NHD.transpose(0, 1)), *_by_head(out_HND), cos_ND, sin_ND, tokens, heads, size, 1.0)
+        run("rotate", *by_head(side_NHD.transpose(0, 1), out_HND), cos_ND, sin_ND, tokens, heads, size, 1.0)
         ctx.save_for_backward(cos_ND, sin_ND)
         return out_HND
 
@@ -169,13 +168,6 @@ class _Turned(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         cos_ND, sin_ND = ctx.saved_tensors
         heads, tokens, size = grads[0].shape
-        grad_HND = grads[0] if grads[0].stride(-1) == 1 else grads[0].contiguous()
-        back_NHD = grad_HND.new_empty(tokens, heads, size)
-        given, to = _by_head(grad_HND), _by_head(back_NHD.transpose(0, 1))
-        run("rotate", *given, *to, cos_ND, sin_ND, tokens, heads, size, -1.0)
+        back_NHD = grads[0].new_empty(tokens, heads, size)
+        run("rotate", *by_head(grads[0], back_NHD.transpose(0, 1)), cos_ND, sin_ND, tokens, heads, size, -1.0)
         return back_NHD, None, None
-
-
-def _by_head(side_HND: Tensor) -> tuple[Tensor, int, int]:
-    """A tensor with how far apart its heads and its tokens are."""
-    return side_HND, side_HND.stride(0), side_HND.stride(1)

@@ -37,5 +37,5 @@ def inspect_compute() -> Compute:
         cuda=torch.version.cuda,
         accelerators=names,
         faster_in_bf16=faster_in_bf16(device),
-        kernels=library() is not None,
+        kernels=bool(library()),
     )

@@ -1,4 +1,4 @@
-"""What a decoder layer does beside its products, while it answers: by our kernels where they are (decision 56), else by torch.
+"""What a model does beside its large products: by our kernels where they are (decision 56), else by torch.
 
 Both round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width.
 """
@@ -18,9 +18,14 @@ from trimtab.model.compiled import can, run
 PAIR, BLOCK = 32, 64  # numbers that the kernels work on at once: of a row, and of a head or a slot
 
 
+def takes_rows(*rows: Tensor) -> bool:
+    """Whether kernels take rows of this width."""
+    return rows[0].shape[-1] % PAIR == 0 and can(*rows)
+
+
 def normed(input_ND: Tensor, norm: Any) -> Tensor:
     """RMS norm as transformers rounds it: before the weight and behind it."""
-    if _fits(input_ND, norm):
+    if takes_rows(input_ND, norm.weight):
         return _add_and_norm(input_ND, None, norm)[1]
     out: Tensor = F.rms_norm(input_ND, input_ND.shape[-1:], eps=norm.variance_epsilon) * norm.weight
     return out
@@ -28,7 +33,7 @@ def normed(input_ND: Tensor, norm: Any) -> Tensor:
 
 def added_and_normed(hidden_ND: Tensor, more_ND: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
     """The sum of two, and its norm."""
-    if _fits(hidden_ND, norm) and can(more_ND):
+    if takes_rows(hidden_ND, more_ND, norm.weight):
         return _add_and_norm(hidden_ND, more_ND, norm)
     sum_ND = hidden_ND + more_ND
     return sum_ND, normed(sum_ND, norm)
@@ -100,13 +105,14 @@ def attend_own(
     """Put the newest keys and values into slots, and attend from them to all that stands there up to themselves.
 
     `new` are queries `[H, N, D]`, keys and values `[K, N, D]`. The first slots have N / B tokens each, behind one another in the row
-    and, from the place `at_B` on, in `keys` `[slots, K, D, T]` and `values` `[slots, K, T, D]`. Returns `out_NHD` and the logarithm of the summed weights, float32 `log_sum_NH`.
+    and, from the place `at_B` on, in `keys` `[slots, K, D, T]` and `values` `[slots, K, T, D]`. Returns `out_NHD` and the logarithm
+    of the summed weights, float32 `log_sum_NH`.
     """
     query_HND, key_KND, _ = new
     heads, tokens, size = query_HND.shape
     shared, room = key_KND.shape[0], keys.shape[3]
     out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
-    told = _with_strides(*new)
+    told = by_head(*new)
     counts = (len(at_B), tokens // len(at_B), shared, heads // shared, size, room, window or 0)
     run("attend_own", *told, keys, values, at_B, *counts, scale, out_NHD, log_sum_NH)
     return out_NHD, log_sum_NH
@@ -121,32 +127,26 @@ def attend_ways(
     """
     heads, nodes, size = query_HQD.shape
     out_QHD, log_sum_QH = query_HQD.new_empty(nodes, heads, size), torch.empty(nodes, heads)
-    told, shared = _with_strides(query_HQD, key_KTD, value_KTD), len(key_KTD)
+    told, shared = by_head(query_HQD, key_KTD, value_KTD), len(key_KTD)
     counts = nodes, ways_QA.shape[1], prompt, shared, heads // shared, size
     run("attend_ways", *told, ways_QA, depths_Q, *counts, scale, out_QHD, log_sum_QH)
     return out_QHD, log_sum_QH
 
 
-def log_sums(scores_BV: Tensor) -> Tensor | None:
-    """The logarithm of each row's summed exponentials, float32 `log_sum_B`; None where there is no kernel for them."""
-    if scores_BV.shape[1] % PAIR or not can(scores_BV):
-        return None
+def log_sums(scores_BV: Tensor) -> Tensor:
+    """The logarithm of each row's summed exponentials, float32 `log_sum_B`, where `takes_rows` takes them."""
     log_sum_B = torch.empty(len(scores_BV))
     run("log_sums", scores_BV.contiguous(), *scores_BV.shape, log_sum_B)
     return log_sum_B
 
 
-def _with_strides(*sides_HND: Tensor) -> list[Tensor | int]:
+def by_head(*sides_HND: Tensor) -> list[Tensor | int]:
     """Each tensor with how far apart its heads and its tokens are; a head's numbers lie together."""
     told: list[Tensor | int] = []
     for given in sides_HND:
         side = given if given.stride(-1) == 1 else given.contiguous()
         told += [side, side.stride(0), side.stride(1)]
     return told
-
-
-def _fits(input_ND: Tensor, norm: Any) -> bool:
-    return input_ND.shape[-1] % PAIR == 0 and can(input_ND, norm.weight)
 
 
 def _add_and_norm(hidden_ND: Tensor, more_ND: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
