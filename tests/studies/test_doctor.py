@@ -16,6 +16,7 @@ from trimtab.studies.doctor import doctor
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path / "not" / "made" / "yet"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("trimtab.model.machine.library", lambda: {"gated": print})  # a compiler may be here or not
     return tmp_path / "not" / "made" / "yet"
 
 
@@ -59,6 +60,17 @@ def test_too_little_memory_and_disk_are_told(monkeypatch):
     problems = [gap.what for gap in doctor().missing]
     assert "memory: 2.0 of 4 GB" in problems
     assert "disk: 1.0 of 2 GB free" in problems
+
+
+def test_kernels_that_cannot_be_compiled_are_told_with_what_helps(monkeypatch):
+    assert "compiled for this processor" in text(doctor())
+    assert not [gap for gap in doctor().optional if "kernels" in gap.what]
+    monkeypatch.setattr("trimtab.model.machine.library", dict)
+    report = doctor()
+    assert "compiled for this processor" not in text(report)
+    (gap,) = (gap for gap in report.optional if "kernels" in gap.what)
+    assert "install gcc or clang" in gap.remedy
+    assert not [gap for gap in report.missing if "kernels" in gap.what]
 
 
 def test_figures_are_of_this_machine():

@@ -75,10 +75,8 @@ def doctor() -> DoctorReport:
 
         compute = inspect_compute()
         if not (compute.kernels or compute.accelerators):
-            gap = Gap(
-                what="a C compiler, by which models answer up to half again as fast", remedy="install gcc or clang"
-            )
-            optional.append(gap)
+            remedy = "install gcc or clang, and see that the cache can be written"
+            optional.append(Gap(what="kernels for this processor, with which models answer faster", remedy=remedy))
     room = memory()
     total, free = room.total / 1e9, room.available / 1e9
     root = cache_root()
