@@ -79,9 +79,7 @@ class Fused:
         self.head_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self.index, self.size = int(attention.layer_idx), int(attention.head_dim)
         self.heads = [_inside(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
-        # Qwen's layers differ, Mistral's do not
-        says = attention if hasattr(attention, "sliding_window") else attention.config
-        self.rule = Rule(attention.scaling, getattr(says, "sliding_window", None))
+        self.rule = rule_of(attention)
 
     def __call__(
         self, hidden_states: Tensor, *, position_embeddings: tuple[Tensor, Tensor], layout: Layout, **_: Any
@@ -105,6 +103,14 @@ class Fused:
             self.index, turned_HND[:queries], turned_HND[queries:], value_NKD.transpose(0, 1), self.rule
         )
         return self.out(out_NHD.reshape(len(input_ND), -1))
+
+
+def rule_of(attention: Any) -> Rule:
+    """How an attention of the families scores."""
+    says = (
+        attention if hasattr(attention, "sliding_window") else attention.config
+    )  # Qwen's layers differ, Mistral's do not
+    return Rule(attention.scaling, getattr(says, "sliding_window", None))
 
 
 def _inside(layer: nn.Module) -> nn.Linear:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.attention import Layout, Rule
+from trimtab.model.attention import Layout
 from trimtab.model.compiled import can, run
-from trimtab.model.fused import of_families
+from trimtab.model.fused import of_families, rule_of
 from trimtab.model.lora import side_by_side
 from trimtab.model.operations import BLOCK, PAIR, by_head, is_silu, takes_rows
 
@@ -83,8 +83,6 @@ class _Attention(nn.Module):
     o_proj: nn.Module
     head_dim: int
     layer_idx: int
-    scaling: float
-    config: Any
 
     def forward(
         self,
@@ -107,9 +105,8 @@ class _Attention(nn.Module):
             if hasattr(self, name):
                 sides_NHD[place] = getattr(self, name)(sides_NHD[place])
         query_HND, key_KND = (_Turned.apply(side, cos_ND, sin_ND) for side in sides_NHD[:2])  # type: ignore[no-untyped-call]
-        says = self if hasattr(self, "sliding_window") else self.config  # Qwen's layers differ, Mistral's do not
-        rule = Rule(self.scaling, getattr(says, "sliding_window", None))
-        out_NHD = layout.attend(self.layer_idx, query_HND, key_KND, sides_NHD[2].transpose(0, 1), rule)
+        value_KND = sides_NHD[2].transpose(0, 1)
+        out_NHD = layout.attend(self.layer_idx, query_HND, key_KND, value_KND, rule_of(self))
         return self.o_proj(out_NHD.flatten(1)[None]), None
 
     def _fits(self, hidden_states: Tensor, cos: Tensor, sin: Tensor) -> bool:

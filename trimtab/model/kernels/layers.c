@@ -79,18 +79,19 @@ void gated(const bf16 *gate, const bf16 *up, bf16 *out, int64_t count) {
   }
 }
 
+INLINE void gate_gradients(floats gate, floats up, floats grad, floats *grad_gate, floats *grad_up) {
+  const floats share = 1.0f / (1.0f + exponential(-gate));
+  *grad_up = grad * in_bf16(gate * share);
+  *grad_gate = in_bf16(grad * up) * share * (1.0f + gate * (1.0f - share));
+}
+
 // The gradients of `gated`'s gate and up.
 void gated_backward(const bf16 *gate, const bf16 *up, const bf16 *grad, bf16 *grad_gate, bf16 *grad_up, int64_t count) {
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < count; i += PAIR) {
     pair value = load(gate + i), by = load(up + i), given = load(grad + i), to_gate, to_up;
-    for (int part = 0; part < 2; part++) {
-      floats x = part ? value.odd : value.even, y = part ? by.odd : by.even, g = part ? given.odd : given.even;
-      floats share = 1.0f / (1.0f + exponential(-x));
-      floats up_part = g * in_bf16(x * share), gate_part = in_bf16(g * y) * share * (1.0f + x * (1.0f - share));
-      if (part) to_up.odd = up_part, to_gate.odd = gate_part;
-      else to_up.even = up_part, to_gate.even = gate_part;
-    }
+    gate_gradients(value.even, by.even, given.even, &to_gate.even, &to_up.even);
+    gate_gradients(value.odd, by.odd, given.odd, &to_gate.odd, &to_up.odd);
     store(grad_gate + i, to_gate.even, to_gate.odd);
     store(grad_up + i, to_up.even, to_up.odd);
   }
