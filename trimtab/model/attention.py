@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from trimtab.model.compiled import can
-from trimtab.model.operations import weigh, weights_backward
+from trimtab.model.operations import takes_heads, weigh, weights_backward
 from trimtab.model.places import Places, together
+from trimtab.model.trees import Trees
 
 ATTENTION = "trimtab"
 _PRODUCTS_UP_TO = 1024  # tokens of a sequence whose weights are kept for their gradient
@@ -41,6 +42,10 @@ class Rule:
     def __init__(self, scale: float, window: int | None = None, softcap: float | None = None) -> None:
         self.scale, self.window, self.softcap = scale, window, softcap
 
+    def sees_all(self, tokens: int) -> bool:
+        """Whether in so many tokens each is scored with all before it, and nothing else is done to a score."""
+        return self.softcap is None and (self.window is None or tokens <= self.window)
+
 
 class Segments:
     """Sequences laid end to end, each causal and blind to the others but for its parents: the layout of training and of prefill.
@@ -57,14 +62,18 @@ class Segments:
         starts = [sum(lengths[number] for number in chain) for chain in self.chains]
         positions = [torch.arange(at, at + length) for at, length in zip(starts, lengths, strict=True)]
         self.positions_N = torch.cat(positions)
+        self.trees = Trees(lengths, self.chains)
+        self.longest = max((at + length for at, length in zip(starts, lengths, strict=True)), default=0)
         self.groups = together(lengths, self.chains)
         self.places = {group.start: Places([lengths[one] for one in group]) for group in self.groups if len(group) > 1}
 
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
-        """Causal attention, one sequence at a time, short ones that go on from the same at once.
+        """Causal attention: by one kernel where it takes these heads, else one sequence at a time, short ones that go on from the same at once.
 
         In float32 each is alone: seeded losses are held to the bit there, and a product's sums hang on its size.
         """
+        if rule.sees_all(self.longest) and takes_heads(query_HND, key_KND, value_KND):
+            return self.trees.attend(query_HND, key_KND, value_KND, rule.scale)
         keys, values = (torch.split(side, self.lengths, dim=1) for side in (key_KND, value_KND))
         alone = query_HND.dtype == torch.float32
         groups = [range(number, number + 1) for number in range(len(self.lengths))] if alone else self.groups
@@ -111,7 +120,7 @@ class Segments:
 def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> Tensor:
     """Attention of the last Q of T positions over all before them and themselves, as `out_HQD`."""
     queries, keys = query_HQD.shape[1], key_KTD.shape[1]
-    plain = rule.softcap is None and (rule.window is None or keys <= rule.window)
+    plain = rule.sees_all(keys)
     if plain and query_HQD.device.type == "cpu":
         learns = any(side.requires_grad for side in (query_HQD, key_KTD, value_KTD))
         if learns and keys <= _PRODUCTS_UP_TO:

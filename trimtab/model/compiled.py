@@ -33,15 +33,21 @@ _THREADS = ("-fopenmp", "-Wno-unknown-pragmas")
 # What each kernel is given: p is where numbers lie, n a whole number, f a float.
 _KERNELS = {
     "add_and_norm": "pppppnnf",
+    "attend_causal": "pnnpnnpnnpppnnnnfpp",
+    "attend_causal_backward": "pnnpnnpnnpppnnnnfpppppp",
     "attend_own": "pnnpnnpnnpppnnnnnnnfpp",
     "attend_ways": "pnnpnnpnnppnnnnnnfpp",
     "gated": "pppn",
     "gated_backward": "pppppn",
+    "gather": "pnpnnnfnp",
+    "label_scores": "ppppnn",
     "log_sums": "pnnp",
+    "narrow": "ppnnnp",
     "norm_backward": "pppppnnf",
     "rotate": "pnnpnnppnnnf",
     "weigh": "pnnnfp",
     "weigh_backward": "ppnn",
+    "widen": "pnpnnnp",
 }
 _KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
 Kernel = Callable[..., None]

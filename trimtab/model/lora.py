@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.adapted import Adapted, frozen_bias
+from trimtab.model.low_rank import as_rows, gathered, narrowed, widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,12 @@ class _LoraProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input_NI: Tensor, layers: Sequence[_Frozen], *sides: Tensor) -> tuple[Tensor, ...]:
         a_SI = _joined([a_RI.to(input_NI.dtype) for a_RI in sides[::2]], 0)
-        bs = [(b_OR * one.scale).to(input_NI.dtype) for one, b_OR in zip(layers, sides[1::2], strict=True)]
-        low_NS = input_NI @ a_SI.T
+        bs = [as_rows((b_OR * one.scale).to(input_NI.dtype)) for one, b_OR in zip(layers, sides[1::2], strict=True)]
+        low_NS = narrowed(input_NI, a_SI)
         outs = []
-        for one, b_OR, low_NR in zip(layers, bs, _parted(low_NS, bs), strict=True):
+        for one, b_RO, low_NR in zip(layers, bs, _parted(low_NS, bs), strict=True):
             # The small product first: added to a sum already rounded to bfloat16, a small change would be rounded away.
-            out_NO = low_NR @ b_OR.T
+            out_NO = widened(low_NR, b_RO)
             out_NO.addmm_(input_NI, one.weight().T)
             if one.bias_O is not None:
                 out_NO += one.bias_O
@@ -49,16 +50,16 @@ class _LoraProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         input_NI, low_NS, a_SI, *bs = ctx.saved_tensors
-        grad_low_NS = _joined([grad_NO @ b_OR for grad_NO, b_OR in zip(grads, bs, strict=True)], 1)
-        grad_a_SI = (grad_low_NS.T @ input_NI).float()
+        grad_low_NS = _joined([narrowed(grad_NO, b_RO) for grad_NO, b_RO in zip(grads, bs, strict=True)], 1)
+        grad_a_SI = gathered(grad_low_NS, input_NI)
         grad_sides: list[Tensor] = []
         for one, grad_NO, low_NR, grad_a_RI in zip(
-            ctx.layers, grads, _parted(low_NS, bs), torch.split(grad_a_SI, [b_OR.shape[1] for b_OR in bs]), strict=True
+            ctx.layers, grads, _parted(low_NS, bs), torch.split(grad_a_SI, [len(b_RO) for b_RO in bs]), strict=True
         ):
-            grad_sides += [grad_a_RI, (grad_NO.T @ low_NR).float() * one.scale]
+            grad_sides += [grad_a_RI, gathered(low_NR, grad_NO, one.scale, turned=True)]
         grad_input_NI = None
         if ctx.needs_input_grad[0]:
-            grad_input_NI = grad_low_NS @ a_SI
+            grad_input_NI = widened(grad_low_NS, a_SI)
             for one, grad_NO in zip(ctx.layers, grads, strict=True):
                 grad_input_NI.addmm_(grad_NO, one.weight())
         return grad_input_NI, None, *grad_sides
@@ -69,7 +70,7 @@ def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def _parted(low_NS: Tensor, bs: Sequence[Tensor]) -> Sequence[Tensor]:
-    return torch.split(low_NS, [b_OR.shape[1] for b_OR in bs], dim=1)
+    return torch.split(low_NS, [len(b_RO) for b_RO in bs], dim=1)
 
 
 class LowRank(Adapted):

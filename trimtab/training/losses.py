@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trimtab.model.compiled import run
 from trimtab.model.load import Base, softcap
+from trimtab.model.operations import takes_rows
 from trimtab.model.passes import hidden_at
 from trimtab.training.batch import Batch
 from trimtab.training.frozen import FrozenLayers
@@ -281,9 +283,13 @@ def _label_scores(
 ) -> Tensor:
     """Log-probability of each label, float32 `log_p_R`; with `scale_R`, an upstream gradient, the logits become their gradient.
 
-    A few rows at a time where there is no GPU, so that no chunk stands beside copies of itself in float32.
+    A few rows at a time where there is no GPU, so that no chunk stands beside copies of itself in float32; by a kernel where one takes them.
     """
     log_p_R = torch.empty(len(labels_R), dtype=torch.float32, device=logits_RV.device)
+    if cap is None and (head is None or head.bias_V is None) and takes_rows(logits_RV):
+        scales = None if scale_R is None else scale_R.contiguous()
+        run("label_scores", logits_RV, labels_R.contiguous(), scales, log_p_R, *logits_RV.shape)
+        return log_p_R
     rows = SLICE if logits_RV.device.type == "cpu" else max(1, len(labels_R))
     for part in (slice(start, start + rows) for start in range(0, len(labels_R), rows)):
         logits_SV, squashed_SV = _capped(logits_RV[part].float(), cap)

@@ -188,23 +188,48 @@ void weigh_backward(const bf16 *weights, bf16 *grads, int64_t rows, int64_t plac
   }
 }
 
+// The sum of e to the power of each number less the largest of them.
+INLINE float summed_exponentials(const bf16 *numbers, int64_t width, float *most) {
+  floats highest = (floats){} - INFINITY, sums = {};
+  for (int64_t i = 0; i < width; i += PAIR) {
+    pair number = load(numbers + i);
+    highest = chosen(number.even > highest, number.even, highest);
+    highest = chosen(number.odd > highest, number.odd, highest);
+  }
+  *most = largest(highest);
+  for (int64_t i = 0; i < width; i += PAIR) {
+    pair number = load(numbers + i);
+    sums += exponential(number.even - *most);
+    sums += exponential(number.odd - *most);
+  }
+  return total(sums);
+}
+
 // The logarithm of each row's summed exponentials [N], of bfloat16 scores [N, W].
 void log_sums(const bf16 *scores, int64_t rows, int64_t width, float *out) {
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < rows; row++) {
-    const bf16 *own = scores + row * width;
-    floats highest = (floats){} - INFINITY, sums = {};
+    float most;
+    const float sum = summed_exponentials(scores + row * width, width, &most);
+    out[row] = most + logf(sum);
+  }
+}
+
+// Of logits [rows, V] the logarithm log_p [rows] of each label's probability; where `scale` [rows] is given, the logits become
+// the gradient of log_p times it, scale · (1[label] - p).
+void label_scores(bf16 *logits, const int64_t *labels, const float *scale, float *log_p, int64_t rows, int64_t width) {
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++) {
+    bf16 *own = logits + row * width;
+    float most;
+    const float sum = summed_exponentials(own, width, &most), score = in_float(own[labels[row]]) - most;
+    log_p[row] = score - logf(sum);
+    if (!scale) continue;
+    const float share = -scale[row] / sum;
     for (int64_t i = 0; i < width; i += PAIR) {
-      pair score = load(own + i);
-      highest = chosen(score.even > highest, score.even, highest);
-      highest = chosen(score.odd > highest, score.odd, highest);
+      pair logit = load(own + i);
+      store(own + i, exponential(logit.even - most) * share, exponential(logit.odd - most) * share);
     }
-    const float most = largest(highest);
-    for (int64_t i = 0; i < width; i += PAIR) {
-      pair score = load(own + i);
-      sums += exponential(score.even - most);
-      sums += exponential(score.odd - most);
-    }
-    out[row] = most + logf(total(sums));
+    own[labels[row]] = one_in_bf16(scale[row] * (1.0f - expf(score) / sum));
   }
 }

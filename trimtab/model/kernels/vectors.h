@@ -15,6 +15,7 @@ typedef uint16_t bf16;
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
 
 // 32 numbers that stand behind one another: the first, third, fifth … and the others. So bfloat16 is taken apart and put together by
 // shifts alone.
@@ -48,6 +49,17 @@ INLINE void store(bf16 *to, floats even, floats odd) {
   words both = rounded(even) >> 16 | rounded(odd);
   memcpy(to, &both, sizeof both);
 }
+
+INLINE float in_float(bf16 number) {
+  const uint32_t bits = (uint32_t)number << 16;
+  float given;
+  memcpy(&given, &bits, sizeof given);
+  return given;
+}
+
+INLINE halves in_order(floats numbers) { return __builtin_convertvector(rounded(numbers) >> 16, halves); }
+
+INLINE bf16 one_in_bf16(float number) { return (bf16)(rounded((floats){} + number)[0] >> 16); }
 
 INLINE floats load_floats(const float *from) {
   floats given;

@@ -1,0 +1,335 @@
+// Causal attention of whole sequences with its gradient, of which nothing is kept but a sum for each query (decision 57).
+//
+// Sequences lie end to end in one row and form trees: one goes on from its parent, which stands before it, and sees all of its
+// ancestors. A tree and a key head are worked on by one thread: its keys and values are laid out once, each sequence from a multiple of
+// 32 places on; 32 queries of a head have all their scores at once. Shapes: N tokens, H query heads, K key/value heads, G = H / K,
+// D head size, a multiple of 32, P places of a tree, C columns of a block's scores.
+
+#include "products.h"
+
+typedef struct {
+  const bf16 *numbers;
+  int64_t head, token;  // how far apart
+} side;
+
+typedef struct {
+  const int64_t *starts, *parents, *roots;  // [S + 1] tokens; [S] sequences, -1 for none; [trees + 1] sequences
+  int64_t trees, shared, groups, size;
+  float scale;
+} shape;
+
+// Places that a sequence sees: where they are in the tree and in the scores, how many, rounded up, and how many are tokens.
+typedef struct {
+  int64_t place, column, width, seen;
+} span;
+
+typedef struct {
+  word *keys, *values, *key_rows;        // [D / 2, P], [D / 2, P] or [P / 2, D], [P / 2, D]
+  float *key_sums, *value_sums;          // [P, D], in the order of `lay_rows`
+  word *queries, *grads;                 // [32, D / 2]
+  word *query_rows, *grad_rows;          // [16, D]
+  float *scores, *slopes;                // [32, C]
+  word *weights, *weight_rows, *slope_rows;  // [32, C / 2], [16, C], [16, C]
+  int64_t *places;                       // [sequences of the tree]
+  span *spans;
+  int64_t room;                          // places of the largest tree
+} desk;
+
+// Room for numbers, from a multiple of 64 bytes on, so that no vector lies in two lines of a cache.
+INLINE void *room_for(int64_t count, size_t size) { return aligned_alloc(64, (count * size + 63) / 64 * 64); }
+
+INLINE int64_t padded(int64_t count) { return (count + PAIR - 1) / PAIR * PAIR; }
+
+static int64_t largest_tree(const shape *s, int64_t *sequences) {
+  int64_t most = 0;
+  *sequences = 0;
+  for (int64_t tree = 0; tree < s->trees; tree++) {
+    int64_t places = 0, first = s->roots[tree], end = s->roots[tree + 1];
+    for (int64_t one = first; one < end; one++) places += padded(s->starts[one + 1] - s->starts[one]);
+    most = places > most ? places : most;
+    *sequences = end - first > *sequences ? end - first : *sequences;
+  }
+  return most;
+}
+
+static void set_up(desk *d, const shape *s, int backward) {
+  int64_t sequences, room = largest_tree(s, &sequences), size = s->size, block = PAIR;
+  d->room = room;
+  d->places = room_for(sequences, sizeof(int64_t));
+  d->spans = room_for(sequences, sizeof(span));
+  d->keys = room_for(room * size / 2, sizeof(word));
+  d->values = room_for(room * size / 2, sizeof(word));
+  d->queries = room_for(block * size / 2, sizeof(word));
+  d->scores = room_for(block * room, sizeof(float));
+  d->weights = room_for(block * room / 2, sizeof(word));
+  if (!backward) return;
+  d->key_rows = room_for(room * size / 2, sizeof(word));
+  d->key_sums = room_for(room * size, sizeof(float));
+  d->value_sums = room_for(room * size, sizeof(float));
+  d->grads = room_for(block * size / 2, sizeof(word));
+  d->query_rows = room_for(HALF * size, sizeof(word));
+  d->grad_rows = room_for(HALF * size, sizeof(word));
+  d->slopes = room_for(block * room, sizeof(float));
+  d->weight_rows = room_for(HALF * room, sizeof(word));
+  d->slope_rows = room_for(HALF * room, sizeof(word));
+}
+
+static void clear_up(desk *d) {
+  void *all[] = {d->places, d->spans, d->keys, d->values, d->queries, d->scores, d->weights, d->key_rows, d->key_sums, d->value_sums,
+                 d->grads, d->query_rows, d->grad_rows, d->slopes, d->weight_rows, d->slope_rows};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+static void lay_as_columns(const desk *d, const shape *s, int64_t tree, const bf16 *from, int64_t token, word *to) {
+  memset(to, 0, sizeof(word) * d->room * s->size / 2);
+  for (int64_t one = s->roots[tree]; one < s->roots[tree + 1]; one++)
+    lay_columns(from + s->starts[one] * token, token, s->starts[one + 1] - s->starts[one], s->size,
+                to + d->places[one - s->roots[tree]], d->room);
+}
+
+static void lay_as_rows(const desk *d, const shape *s, int64_t tree, const bf16 *from, int64_t token, word *to) {
+  for (int64_t one = s->roots[tree]; one < s->roots[tree + 1]; one++) {
+    const int64_t place = d->places[one - s->roots[tree]], length = s->starts[one + 1] - s->starts[one];
+    for (int64_t t = 0; t < length; t += PAIR)
+      lay_rows(from + (s->starts[one] + t) * token, token, length - t, s->size, to + (place + t) / 2 * s->size, s->size);
+  }
+}
+
+static void find_places(desk *d, const shape *s, int64_t tree) {
+  int64_t place = 0;
+  for (int64_t one = s->roots[tree]; one < s->roots[tree + 1]; one++) {
+    d->places[one - s->roots[tree]] = place;
+    place += padded(s->starts[one + 1] - s->starts[one]);
+  }
+}
+
+// What queries of a sequence from `first` on see, up to the token before `end`: their own sequence first. Gives all columns.
+static int64_t find_spans(desk *d, const shape *s, int64_t tree, int64_t sequence, int64_t first, int64_t end, int64_t *count) {
+  int64_t columns = 0;
+  *count = 0;
+  for (int64_t one = sequence; one >= 0; one = s->parents[one]) {
+    const int64_t seen = one == sequence ? end : s->starts[one + 1] - s->starts[one];
+    d->spans[*count] = (span){d->places[one - s->roots[tree]], columns, padded(seen), *count ? seen : first + 1};
+    columns += d->spans[(*count)++].width;
+  }
+  return columns;
+}
+
+// 32 rows [32, W] behind one another, those that are not there 0.
+INLINE void take(const bf16 *from, int64_t token, int64_t rows, int64_t size, word *to) {
+  for (int64_t r = 0; r < rows; r++) memcpy(to + r * size / 2, from + r * token, sizeof(bf16) * size);
+  memset(to + rows * size / 2, 0, sizeof(bf16) * (PAIR - rows) * size);
+}
+
+// Products of rows [32, D / 2], the first `rows` of them, with the columns of a tree.
+static void score(const desk *d, int64_t count, const word *left, int64_t rows, int64_t size, const word *columns, int64_t width,
+                  float scale, float *scores) {
+  for (int64_t one = 0; one < count; one++) {
+    const span seen = d->spans[one];
+    for (int64_t t = 0; t < seen.width; t += PAIR)
+      for (int64_t r = 0; r < rows; r += LEFT) {
+        floats sums[LEFT][2] = {};
+        multiply(2, sums, left + r * size / 2, size / 2, 1, columns + seen.place + t, d->room, size / 2);
+        UNROLL for (int i = 0; i < LEFT; i++)
+          UNROLL for (int part = 0; part < 2; part++)
+            store_floats(scores + (r + i) * width + seen.column + t + part * LANES, sums[i][part] * scale);
+      }
+  }
+}
+
+// Of weights [32, C / 2] and the rows of a tree the sums [rows, D].
+static void sum_up(const desk *d, int64_t count, const word *weights, int64_t rows, int64_t width, const word *right, int64_t size,
+                   bf16 *out, int64_t token) {
+  for (int64_t i = 0; i < size; i += PAIR)
+    for (int64_t r = 0; r < rows; r += LEFT) {
+      floats sums[LEFT][2] = {};
+      for (int64_t one = 0; one < count; one++) {
+        const span seen = d->spans[one];
+        multiply(2, sums, weights + (r * width + seen.column) / 2, width / 2, 1, right + seen.place / 2 * size + i, size,
+                 seen.width / 2);
+      }
+      UNROLL for (int n = 0; n < LEFT; n++)
+        if (r + n < rows) store(out + (r + n) * token + i, sums[n][0], sums[n][1]);
+    }
+}
+
+// To each place that is seen, [P, D], the products of its column in rows [16, C] with rows [16, D].
+static void give(const desk *d, int64_t count, const word *columns, int64_t width, const word *rows, int64_t size, float *to) {
+  for (int64_t one = 0; one < count; one++) {
+    const span seen = d->spans[one];
+    for (int64_t t = 0; t < seen.width; t += LEFT)
+      for (int64_t i = 0; i < size; i += PAIR) {
+        float *own = to + (seen.place + t) * size + i;
+        floats sums[LEFT][2];
+        UNROLL for (int n = 0; n < LEFT; n++)
+          UNROLL for (int part = 0; part < 2; part++) sums[n][part] = load_floats(own + n * size + part * LANES);
+        multiply(2, sums, columns + seen.column + t, 1, width, rows + i, size, HALF);
+        UNROLL for (int n = 0; n < LEFT; n++)
+          UNROLL for (int part = 0; part < 2; part++) store_floats(own + n * size + part * LANES, sums[n][part]);
+      }
+  }
+}
+
+// Scores of one query that it may not see.
+INLINE void hide(const desk *d, int64_t count, int64_t row, float *scores) {
+  for (int64_t one = 0; one < count; one++) {
+    const span seen = d->spans[one];
+    for (int64_t t = one ? seen.seen : seen.seen + row; t < seen.width; t++) scores[seen.column + t] = -INFINITY;
+  }
+}
+
+INLINE void store_rows(word *to, const float *numbers, floats factor, int64_t width) {
+  for (int64_t t = 0; t < width; t += PAIR) {
+    floats first = load_floats(numbers + t) * factor, second = load_floats(numbers + t + LANES) * factor;
+    store_words(to + t / 2, rounded(first) >> 16 | rounded(second));
+  }
+}
+
+static void attend_block(desk *d, const shape *s, int64_t count, int64_t columns, int64_t rows, bf16 *out, float *log_sum) {
+  const int64_t heads = s->shared * s->groups;
+  score(d, count, d->queries, rows, s->size, d->keys, columns, s->scale, d->scores);
+  for (int64_t r = 0; r < rows; r++) {
+    float *own = d->scores + r * columns;
+    hide(d, count, r, own);
+    floats highest = (floats){} - INFINITY, sums = {};
+    for (int64_t t = 0; t < columns; t += LANES) {
+      floats given = load_floats(own + t);
+      highest = chosen(given > highest, given, highest);
+    }
+    const float most = largest(highest);
+    for (int64_t t = 0; t < columns; t += LANES) {
+      floats weight = exponential(load_floats(own + t) - most);
+      sums += weight;
+      store_floats(own + t, weight);
+    }
+    const float sum = total(sums);
+    store_rows(d->weights + r * columns / 2, own, (floats){} + 1.0f / sum, columns);
+    if (log_sum) log_sum[r * heads] = most + logf(sum);
+  }
+  sum_up(d, count, d->weights, rows, columns, d->values, s->size, out, heads * s->size);
+}
+
+// query [H, N, D], key and value [K, N, D] by their strides (the last is 1); out [N, H, D]; log_sum [N, H], the logarithm of the summed
+// weights, where it is wanted.
+void attend_causal(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
+                   const bf16 *value, int64_t value_head, int64_t value_token, const int64_t *starts, const int64_t *parents,
+                   const int64_t *roots, int64_t trees, int64_t shared, int64_t groups, int64_t size, float scale, bf16 *out,
+                   float *log_sum) {
+  const shape s = {starts, parents, roots, trees, shared, groups, size, scale};
+#pragma omp parallel
+  {
+    desk d = {};
+    set_up(&d, &s, 0);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t item = 0; item < trees * shared; item++) {
+      const int64_t tree = item / shared, own = item % shared;
+      find_places(&d, &s, tree);
+      lay_as_columns(&d, &s, tree, key + own * key_head, key_token, d.keys);
+      lay_as_rows(&d, &s, tree, value + own * value_head, value_token, d.values);
+      for (int64_t one = roots[tree]; one < roots[tree + 1]; one++)
+        for (int64_t at = 0, length = starts[one + 1] - starts[one]; at < length; at += PAIR) {
+          const int64_t rows = length - at < PAIR ? length - at : PAIR, token = starts[one] + at;
+          int64_t count, columns = find_spans(&d, &s, tree, one, at, at + rows, &count);
+          for (int64_t head = own * groups; head < (own + 1) * groups; head++) {
+            const int64_t where = token * shared * groups + head;
+            take(query + head * query_head + token * query_token, query_token, rows, size, d.queries);
+            attend_block(&d, &s, count, columns, rows, out + where * size, log_sum ? log_sum + where : NULL);
+          }
+        }
+    }
+    clear_up(&d);
+  }
+}
+
+INLINE float alike(const bf16 *one, const bf16 *other, int64_t size) {
+  floats sums = {};
+  for (int64_t i = 0; i < size; i += PAIR) {
+    pair first = load(one + i), second = load(other + i);
+    sums += first.even * second.even;
+    sums += first.odd * second.odd;
+  }
+  return total(sums);
+}
+
+// The weights of a block again, the gradients of its scores, and what both give to queries, keys and values.
+static void attend_block_backward(desk *d, const shape *s, int64_t count, int64_t columns, int64_t rows, const bf16 *out,
+                                  const bf16 *grad, const float *log_sum, bf16 *grad_query) {
+  const int64_t heads = s->shared * s->groups, token = heads * s->size, size = s->size;
+  score(d, count, d->queries, rows, size, d->keys, columns, s->scale, d->scores);
+  score(d, count, d->grads, rows, size, d->values, columns, 1.0f, d->slopes);
+  memset(d->scores + rows * columns, 0, sizeof(float) * (PAIR - rows) * columns);
+  memset(d->slopes + rows * columns, 0, sizeof(float) * (PAIR - rows) * columns);
+  for (int64_t r = 0; r < rows; r++) {
+    float *own = d->scores + r * columns, *slope = d->slopes + r * columns;
+    hide(d, count, r, own);
+    const float mean = alike(out + r * token, grad + r * token, size), sum = log_sum[r * heads];
+    for (int64_t t = 0; t < columns; t += LANES) {
+      floats weight = exponential(load_floats(own + t) - sum);
+      store_floats(own + t, weight);
+      store_floats(slope + t, weight * (load_floats(slope + t) - mean) * s->scale);
+    }
+    store_rows(d->weights + r * columns / 2, slope, (floats){} + 1.0f, columns);
+  }
+  for (int64_t r = 0; r < HALF; r++)
+    for (int64_t t = 0; t < columns; t += LANES) {
+      const float *weight = d->scores + r * columns + t, *slope = d->slopes + r * columns + t;
+      store_words(d->weight_rows + r * columns + t,
+                  rounded(load_floats(weight)) >> 16 | rounded(load_floats(weight + HALF * columns)));
+      store_words(d->slope_rows + r * columns + t,
+                  rounded(load_floats(slope)) >> 16 | rounded(load_floats(slope + HALF * columns)));
+    }
+  sum_up(d, count, d->weights, rows, columns, d->key_rows, size, grad_query, token);
+  give(d, count, d->weight_rows, columns, d->grad_rows, size, d->value_sums);
+  give(d, count, d->slope_rows, columns, d->query_rows, size, d->key_sums);
+}
+
+INLINE void put_back(const desk *d, const shape *s, int64_t tree, const float *sums, bf16 *to, int64_t token) {
+  for (int64_t one = s->roots[tree]; one < s->roots[tree + 1]; one++)
+    for (int64_t t = s->starts[one]; t < s->starts[one + 1]; t++) {
+      const float *own = sums + (d->places[one - s->roots[tree]] + t - s->starts[one]) * s->size;
+      for (int64_t i = 0; i < s->size; i += PAIR)
+        store(to + t * token + i, load_floats(own + i), load_floats(own + i + LANES));
+    }
+}
+
+// The gradients of `attend_causal`: out, grad and grad_query [N, H, D], grad_key and grad_value [N, K, D], log_sum [N, H].
+void attend_causal_backward(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head,
+                            int64_t key_token, const bf16 *value, int64_t value_head, int64_t value_token, const int64_t *starts,
+                            const int64_t *parents, const int64_t *roots, int64_t trees, int64_t shared, int64_t groups, int64_t size,
+                            float scale, const bf16 *out, const float *log_sum, const bf16 *grad, bf16 *grad_query, bf16 *grad_key,
+                            bf16 *grad_value) {
+  const shape s = {starts, parents, roots, trees, shared, groups, size, scale};
+#pragma omp parallel
+  {
+    desk d = {};
+    set_up(&d, &s, 1);
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t item = 0; item < trees * shared; item++) {
+      const int64_t tree = item / shared, own = item % shared, heads = shared * groups;
+      find_places(&d, &s, tree);
+      lay_as_columns(&d, &s, tree, key + own * key_head, key_token, d.keys);
+      lay_as_columns(&d, &s, tree, value + own * value_head, value_token, d.values);
+      lay_as_rows(&d, &s, tree, key + own * key_head, key_token, d.key_rows);
+      memset(d.key_sums, 0, sizeof(float) * d.room * size);
+      memset(d.value_sums, 0, sizeof(float) * d.room * size);
+      for (int64_t one = roots[tree]; one < roots[tree + 1]; one++)
+        for (int64_t at = 0, length = starts[one + 1] - starts[one]; at < length; at += PAIR) {
+          const int64_t rows = length - at < PAIR ? length - at : PAIR, token = starts[one] + at;
+          int64_t count, columns = find_spans(&d, &s, tree, one, at, at + rows, &count);
+          for (int64_t head = own * groups; head < (own + 1) * groups; head++) {
+            const int64_t where = token * heads + head;
+            const bf16 *queries = query + head * query_head + token * query_token, *grads = grad + where * size;
+            take(queries, query_token, rows, size, d.queries);
+            take(grads, heads * size, rows, size, d.grads);
+            lay_rows(queries, query_token, rows, size, d.query_rows, size);
+            lay_rows(grads, heads * size, rows, size, d.grad_rows, size);
+            attend_block_backward(&d, &s, count, columns, rows, out + where * size, grads, log_sum + where,
+                                  grad_query + where * size);
+          }
+        }
+      put_back(&d, &s, tree, d.key_sums, grad_key + own * size, shared * size);
+      put_back(&d, &s, tree, d.value_sums, grad_value + own * size, shared * size);
+    }
+    clear_up(&d);
+  }
+}
