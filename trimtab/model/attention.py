@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from trimtab.model.compiled import can
-from trimtab.model.operations import takes_heads, weigh, weights_backward
+from trimtab.model.operations import weigh, weights_backward
 from trimtab.model.places import Places, together
 from trimtab.model.trees import Trees
 
@@ -72,7 +72,7 @@ class Segments:
 
         In float32 each is alone: seeded losses are held to the bit there, and a product's sums hang on its size.
         """
-        if rule.sees_all(self.longest) and takes_heads(query_HND, key_KND, value_KND):
+        if rule.sees_all(self.longest) and self.trees.take(query_HND, key_KND, value_KND):
             return self.trees.attend(query_HND, key_KND, value_KND, rule.scale)
         keys, values = (torch.split(side, self.lengths, dim=1) for side in (key_KND, value_KND))
         alone = query_HND.dtype == torch.float32

@@ -30,7 +30,7 @@ _FLAGS = ("-std=gnu11", "-O3", "-fPIC")
 _FOR_THIS = (("-march=native",), ("-mcpu=native",), ())
 # With the threads that torch has brought; on one where it brought others than the compiler means, so that the library cannot be loaded.
 _THREADS = ("-fopenmp", "-Wno-unknown-pragmas")
-# What each kernel is given: p is where numbers lie, n a whole number, f a float.
+# What each kernel is given: p is where numbers lie, n a whole number, f a float. Those of products are only there where they are fast.
 _KERNELS = {
     "add_and_norm": "pppppnnf",
     "attend_causal": "pnnpnnpnnpppnnnnfpp",
@@ -43,11 +43,11 @@ _KERNELS = {
     "label_scores": "ppppnn",
     "log_sums": "pnnp",
     "narrow": "ppnnnp",
+    "product": "ppnpnpnpnnnnp",
     "norm_backward": "pppppnnf",
     "rotate": "pnnpnnppnnnf",
     "weigh": "pnnnfp",
     "weigh_backward": "ppnn",
-    "widen": "pnpnnnp",
 }
 _KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
 Kernel = Callable[..., None]
@@ -124,8 +124,9 @@ def _compile(compiler: list[str], threads: str, file: Path) -> None:
 def _loaded(file: Path) -> dict[str, Kernel]:
     found, kernels = ctypes.CDLL(str(file)), {}
     for name, given in _KERNELS.items():
-        kernels[name] = kernel = getattr(found, name)
-        kernel.argtypes, kernel.restype = [_KINDS[kind] for kind in given], None
+        if hasattr(found, name):
+            kernels[name] = kernel = getattr(found, name)
+            kernel.argtypes, kernel.restype = [_KINDS[kind] for kind in given], None
     return kernels
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.adapted import Adapted, frozen_bias
-from trimtab.model.low_rank import as_rows, gathered, narrowed, widened
+from trimtab.model.products import as_rows, gathered, narrowed, product
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,10 @@ class _LoraProducts(torch.autograd.Function):
         a_SI = _joined([a_RI.to(input_NI.dtype) for a_RI in sides[::2]], 0)
         bs = [as_rows((b_OR * one.scale).to(input_NI.dtype)) for one, b_OR in zip(layers, sides[1::2], strict=True)]
         low_NS = narrowed(input_NI, a_SI)
-        outs = []
-        for one, b_RO, low_NR in zip(layers, bs, _parted(low_NS, bs), strict=True):
-            # The small product first: added to a sum already rounded to bfloat16, a small change would be rounded away.
-            out_NO = widened(low_NR, b_RO)
-            out_NO.addmm_(input_NI, one.weight().T)
-            if one.bias_O is not None:
-                out_NO += one.bias_O
-            outs.append(out_NO)
+        outs = [
+            product(input_NI, one.weight(), low=(low_NR, b_RO), bias_O=one.bias_O)
+            for one, b_RO, low_NR in zip(layers, bs, _parted(low_NS, bs), strict=True)
+        ]
         ctx.save_for_backward(input_NI, low_NS, a_SI, *bs)
         ctx.layers = layers
         return tuple(outs)
@@ -59,9 +55,10 @@ class _LoraProducts(torch.autograd.Function):
             grad_sides += [grad_a_RI, gathered(low_NR, grad_NO, one.scale, turned=True)]
         grad_input_NI = None
         if ctx.needs_input_grad[0]:
-            grad_input_NI = widened(grad_low_NS, a_SI)
+            low: tuple[Tensor, Tensor] | None = (grad_low_NS, a_SI)
             for one, grad_NO in zip(ctx.layers, grads, strict=True):
-                grad_input_NI.addmm_(grad_NO, one.weight())
+                grad_input_NI = product(grad_NO, one.weight(), upright=True, low=low, onto_NO=grad_input_NI)
+                low = None
         return grad_input_NI, None, *grad_sides
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.model.compiled import run
-from trimtab.model.operations import by_head
+from trimtab.model.compiled import library, run
+from trimtab.model.operations import by_head, takes_heads
 
 
 class Trees:
@@ -28,6 +28,10 @@ class Trees:
         self.starts = torch.tensor([0, *accumulate(lengths)])
         self.parents = torch.tensor([chain[-1] if chain else -1 for chain in chains])
         self.roots = torch.tensor([*roots, len(lengths)])
+
+    def take(self, *sides_HND: Tensor) -> bool:
+        """Whether there is a kernel for these queries, keys and values."""
+        return takes_heads(*sides_HND) and "attend_causal" in library()
 
     def attend(self, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, scale: float) -> Tensor:
         """Attention of each token to those before it in its sequence, to all that this goes on from, and to itself, as `out_NHD`."""

@@ -5,6 +5,8 @@
 // 32 places on; 32 queries of a head have all their scores at once. Shapes: N tokens, H query heads, K key/value heads, G = H / K,
 // D head size, a multiple of 32, P places of a tree, C columns of a block's scores.
 
+#ifdef __AVX512BF16__
+
 #include "products.h"
 
 typedef struct {
@@ -34,9 +36,6 @@ typedef struct {
   span *spans;
   int64_t room;                          // places of the largest tree
 } desk;
-
-// Room for numbers, from a multiple of 64 bytes on, so that no vector lies in two lines of a cache.
-INLINE void *room_for(int64_t count, size_t size) { return aligned_alloc(64, (count * size + 63) / 64 * 64); }
 
 INLINE int64_t padded(int64_t count) { return (count + PAIR - 1) / PAIR * PAIR; }
 
@@ -333,3 +332,5 @@ void attend_causal_backward(const bf16 *query, int64_t query_head, int64_t query
     clear_up(&d);
   }
 }
+
+#endif

@@ -1,27 +1,23 @@
 // Small matrix products of bfloat16 numbers, two at a time, with sums in float32 (decision 57).
 //
 // A word is two bfloat16 numbers that are multiplied and added up together. The left side gives words one by one, the right side 32
-// columns of them.
+// columns of them. For processors that have an instruction for it.
 
 #pragma once
 
 #include "vectors.h"
 
-#ifdef __AVX512BF16__
 #include <immintrin.h>
-#endif
 
 typedef uint32_t word;
 
 enum { LEFT = 8, HALF = PAIR / 2 };  // rows of the left side at once; how far apart lie the two rows that make a word
 
+// Room for numbers, from a multiple of 64 bytes on, so that no vector lies in two lines of a cache.
+INLINE void *room_for(int64_t count, size_t size) { return aligned_alloc(64, (count * size + 63) / 64 * 64); }
+
 INLINE floats dot(floats sum, words left, words right) {
-#ifdef __AVX512BF16__
   return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
-#else
-  sum += (floats)(left << 16) * (floats)(right << 16);
-  return sum + (floats)(left & 0xffff0000u) * (floats)(right & 0xffff0000u);
-#endif
 }
 
 INLINE words load_words(const word *from) {

@@ -1,0 +1,177 @@
+// Matrix products of bfloat16 numbers of a flat row's tokens, with low-rank changes in the same sum (decision 57).
+//
+// For processors with a dot product of such numbers and nothing larger: there torch's own are faster. No product has to be prepared for
+// a number of tokens, and no sum is written before it is whole. Shapes: N tokens, I inputs and O outputs of a layer, both multiples of
+// 32; S a rank.
+
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+
+#include "products.h"
+
+enum { CHUNK = 1024 };  // words of a panel's columns: 128 kB, which stay in the second cache
+
+INLINE int64_t up_to(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
+
+// Swap bit `by` of rows and columns; `low` and `high` say which columns of two rows come into the first and into the second.
+#define SWAP(rows, by, low, high)                          \
+  UNROLL for (int i = 0; i < LANES; i++)                   \
+    if (!(i & by)) {                                       \
+      words one = rows[i], other = rows[i | by];           \
+      rows[i] = (words)TAKEN(one, other, low);             \
+      rows[i | by] = (words)TAKEN(one, other, high);       \
+    }
+#define LIST(...) __VA_ARGS__
+
+INLINE void turn(words rows[LANES]) {
+  SWAP(rows, 8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+       LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+  SWAP(rows, 4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+       LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+  SWAP(rows, 2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+       LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+  SWAP(rows, 1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
+       LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+}
+
+// `count` words, from word `from` on, of 32 columns of a matrix, the even columns before the odd: of weight [O, I], whose rows are the
+// columns, or, if `upright`, of [I, O].
+INLINE void lay_panel(const bf16 *weight, int64_t upright, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
+                      int64_t count, word *panel) {
+  if (upright) {
+    const bf16 *rows = weight + 2 * from * outputs + column;
+    for (int64_t k = 0; k < count; k++) lay_two(rows + 2 * k * outputs, rows + (2 * k + 1) * outputs, PAIR, panel + k * PAIR);
+    return;
+  }
+  for (int64_t k = 0; k < count; k += LANES)
+    for (int odd = 0; odd < 2; odd++) {
+      words rows[LANES];
+      UNROLL for (int i = 0; i < LANES; i++)
+        rows[i] = load_words((const word *)(weight + (column + 2 * i + odd) * inputs) + from + k);
+      turn(rows);
+      UNROLL for (int i = 0; i < LANES; i++) store_words(panel + (k + i) * PAIR + odd * LANES, rows[i]);
+    }
+}
+
+// out [N, O] = input [N, I] · weight + low [N, S] · side [S, O] + bias [O], and, if `adds`, what stands in out already.
+//
+// The weight is [O, I], or, if `upright`, [I, O]; rows of low are `stride` apart; low and bias may be missing.
+void product(const bf16 *input, const bf16 *weight, int64_t upright, const bf16 *low, int64_t stride, const bf16 *side, int64_t rank,
+             const bf16 *bias, int64_t adds, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
+  const int64_t each = inputs / 2, thin = low ? (rank + 1) / 2 : 0, blocks = up_to(tokens, LEFT), whole = tokens / LEFT * LEFT;
+  word *lows = calloc(blocks * thin + 1, sizeof(word)), *last = calloc(LEFT * each, sizeof(word));  // rows of the last block
+  for (int64_t token = 0; thin && token < tokens; token++) memcpy(lows + token * thin, low + token * stride, sizeof(bf16) * rank);
+  memcpy(last, input + whole * inputs, sizeof(bf16) * (tokens - whole) * inputs);
+#pragma omp parallel
+  {
+    word *panel = room_for(each < CHUNK ? each * PAIR : CHUNK * PAIR, sizeof(word)), *sides = room_for(thin * PAIR, sizeof(word));
+    float *parts = each > CHUNK ? room_for(blocks * PAIR, sizeof(float)) : NULL;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t column = 0; column < outputs; column += PAIR) {
+      for (int64_t s = 0; s < thin; s++) {
+        const bf16 *one = side + 2 * s * outputs + column;
+        lay_two(one, 2 * s + 1 < rank ? one + outputs : NULL, PAIR, sides + s * PAIR);
+      }
+      for (int64_t from = 0; from < each; from += CHUNK) {
+        const int64_t count = each - from < CHUNK ? each - from : CHUNK;
+        lay_panel(weight, upright, inputs, outputs, column, from, count, panel);
+        for (int64_t token = 0; token < tokens; token += LEFT) {
+          floats sums[LEFT][2] = {};
+          float *own = parts + token * PAIR;
+          if (from) {
+            UNROLL for (int r = 0; r < LEFT; r++)
+              UNROLL for (int part = 0; part < 2; part++) sums[r][part] = load_floats(own + r * PAIR + part * LANES);
+          } else {
+            if (thin) multiply(2, sums, lows + token * thin, thin, 1, sides, PAIR, thin);
+            for (int r = 0; r < LEFT; r++) {
+              pair more = {};
+              if (adds && token + r < tokens) more = load(out + (token + r) * outputs + column);
+              if (bias) more = (pair){more.even + load(bias + column).even, more.odd + load(bias + column).odd};
+              sums[r][0] += more.even;
+              sums[r][1] += more.odd;
+            }
+          }
+          multiply(2, sums, (token < whole ? (const word *)input + token * each : last) + from, each, 1, panel, PAIR, count);
+          if (from + count < each) {
+            UNROLL for (int r = 0; r < LEFT; r++)
+              UNROLL for (int part = 0; part < 2; part++) store_floats(own + r * PAIR + part * LANES, sums[r][part]);
+          } else {
+            UNROLL for (int r = 0; r < LEFT; r++)
+              if (token + r < tokens) store(out + (token + r) * outputs + column, sums[r][0], sums[r][1]);
+          }
+        }
+      }
+    }
+    free(panel);
+    free(sides);
+    free(parts);
+  }
+  free(lows);
+  free(last);
+}
+
+// low [N, S] = input [N, I] times side [S, I], turned.
+void narrow(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs, int64_t rank, bf16 *low) {
+  const int64_t columns = up_to(rank, LANES), each = inputs / 2, whole = tokens / LEFT * LEFT;
+  word *right = room_for(each * columns, sizeof(word)), *last = calloc(LEFT * each, sizeof(word));
+  for (int64_t k = 0; k < each; k += LANES)
+    for (int64_t s = 0; s < columns; s += LANES) {
+      words rows[LANES] = {};
+      for (int64_t i = 0; i < LANES && s + i < rank; i++) rows[i] = load_words((const word *)(side + (s + i) * inputs) + k);
+      turn(rows);
+      UNROLL for (int i = 0; i < LANES; i++) store_words(right + (k + i) * columns + s, rows[i]);
+    }
+  memcpy(last, input + whole * inputs, sizeof(bf16) * (tokens - whole) * inputs);
+#pragma omp parallel for schedule(static)
+  for (int64_t token = 0; token < tokens; token += LEFT) {
+    const word *left = token < whole ? (const word *)input + token * each : last;
+    for (int64_t s = 0; s < columns; s += PAIR) {
+      floats sums[LEFT][2] = {};
+      const int parts = columns - s < PAIR ? 1 : 2;
+      if (parts == 1) multiply(1, sums, left, each, 1, right + s, columns, each);
+      else multiply(2, sums, left, each, 1, right + s, columns, each);
+      for (int64_t r = 0; r < LEFT && token + r < tokens; r++)
+        for (int part = 0; part < parts; part++) {
+          const int64_t at = s + part * LANES, there = rank - at < LANES ? rank - at : LANES;
+          halves numbers = in_order(sums[r][part]);
+          memcpy(low + (token + r) * rank + at, &numbers, sizeof(bf16) * there);
+        }
+    }
+  }
+  free(right);
+  free(last);
+}
+
+// left [N, S], turned, its rows `stride` apart, times right [N, I], times `factor`: float32 [S, I], or [I, S] if `turned`.
+void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens, int64_t inputs, int64_t rank, float factor,
+            int64_t turned, float *out) {
+  const int64_t count = up_to(tokens, PAIR) / 2, groups = up_to(rank, LEFT) / LEFT;
+  word *lefts = calloc(groups * count * LEFT, sizeof(word));  // [groups, N / 2, 8]
+  for (int64_t token = 0; token < tokens; token++) {
+    word *own = lefts + (token / PAIR * HALF + token % HALF) * LEFT;
+    const int shift = token % PAIR < HALF ? 0 : 16;
+    for (int64_t s = 0; s < rank; s++) own[s / LEFT * count * LEFT + s % LEFT] |= (word)left[token * stride + s] << shift;
+  }
+#pragma omp parallel
+  {
+    word *strip = room_for(count * PAIR, sizeof(word));
+#pragma omp for schedule(static)
+    for (int64_t column = 0; column < inputs; column += PAIR) {
+      for (int64_t token = 0; token < tokens; token += PAIR)
+        lay_rows(right + token * inputs + column, inputs, tokens - token, PAIR, strip + token / 2 * PAIR, PAIR);
+      for (int64_t s = 0; s < rank; s += LEFT) {
+        floats sums[LEFT][2] = {};
+        float numbers[LEFT][PAIR];
+        multiply(2, sums, lefts + s * count, 1, LEFT, strip, PAIR, count);
+        UNROLL for (int r = 0; r < LEFT; r++) store_in_order(numbers[r], sums[r][0] * factor, sums[r][1] * factor);
+        for (int64_t r = 0; r < LEFT && s + r < rank; r++) {
+          if (turned) for (int64_t n = 0; n < PAIR; n++) out[(column + n) * rank + s + r] = numbers[r][n];
+          else memcpy(out + (s + r) * inputs + column, numbers[r], sizeof numbers[r]);
+        }
+      }
+    }
+    free(strip);
+  }
+  free(lefts);
+}
+
+#endif

@@ -1,0 +1,88 @@
+"""Products of a flat row with a layer's weight and its low-rank change: by our kernels where they are fast (decision 57), else by torch.
+
+Shapes: N tokens, I inputs and O outputs of a layer, S a rank, or the ranks of layers with one input together.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trimtab.model.compiled import can, library, run
+from trimtab.model.operations import PAIR
+
+
+def product(
+    input_NI: Tensor,
+    weight: Tensor,
+    *,
+    upright: bool = False,
+    low: tuple[Tensor, Tensor] | None = None,
+    bias_O: Tensor | None = None,
+    onto_NO: Tensor | None = None,
+) -> Tensor:
+    """The input times a weight `[O, I]`, or `[I, O]` if `upright`, as `out_NO`; `onto_NO` is added and may be overwritten.
+
+    `low` is a thin product more, of `[N, S]` with `[S, O]`.
+    """
+    outputs = weight.shape[1 if upright else 0]
+    if not multiplies(input_NI, weight) or outputs % PAIR:
+        return _by_torch(input_NI, weight if upright else weight.T, low, bias_O, onto_NO)
+    input_NI, tokens = input_NI.contiguous(), len(input_NI)
+    out_NO = input_NI.new_empty(tokens, outputs) if onto_NO is None else onto_NO
+    low_NS, side_SO = low or (None, None)
+    if low_NS is not None and side_SO is not None:
+        low_NS, side_SO = _together(low_NS), side_SO.contiguous()
+    thin = (None, 0, None, 0) if low_NS is None else (low_NS, low_NS.stride(0), side_SO, low_NS.shape[1])
+    counts = tokens, input_NI.shape[1], outputs
+    run("product", input_NI, weight.contiguous(), upright, *thin, bias_O, onto_NO is not None, *counts, out_NO)
+    return out_NO
+
+
+def _by_torch(
+    input_NI: Tensor,
+    weight_IO: Tensor,
+    low: tuple[Tensor, Tensor] | None,
+    bias_O: Tensor | None,
+    onto_NO: Tensor | None,
+) -> Tensor:
+    # The small product first: added to a sum already rounded to bfloat16, a small change would be rounded away.
+    for left, right in ([low] if low else []) + [(input_NI, weight_IO)]:
+        onto_NO = left @ right if onto_NO is None else onto_NO.addmm_(left, right)
+    assert onto_NO is not None
+    return onto_NO if bias_O is None else onto_NO.add_(bias_O)
+
+
+def narrowed(input_NI: Tensor, side_SI: Tensor) -> Tensor:
+    """What one side of a low-rank change makes of its input, `low_NS`."""
+    if not multiplies(input_NI, side_SI):
+        return input_NI @ side_SI.T
+    low_NS = input_NI.new_empty(len(input_NI), len(side_SI))
+    run("narrow", input_NI.contiguous(), side_SI.contiguous(), *input_NI.shape, len(side_SI), low_NS)
+    return low_NS
+
+
+def gathered(left_NS: Tensor, right_NI: Tensor, factor: float = 1.0, *, turned: bool = False) -> Tensor:
+    """Products of both summed over the tokens, times `factor`: float32 `[S, I]`, or `[I, S]` if `turned`."""
+    if not multiplies(right_NI, left_NS):
+        plain = (right_NI.T @ left_NS if turned else left_NS.T @ right_NI).float()
+        return plain if factor == 1.0 else plain * factor
+    (tokens, inputs), rank, left_NS = right_NI.shape, left_NS.shape[1], _together(left_NS)
+    sums = torch.empty((inputs, rank) if turned else (rank, inputs))
+    run("gather", left_NS, left_NS.stride(0), right_NI.contiguous(), tokens, inputs, rank, factor, turned, sums)
+    return sums
+
+
+def as_rows(side_OS: Tensor) -> Tensor:
+    """A side as `side_SO`, laid out anew only where kernels read it: a product's last bits hang on how its factors lie."""
+    return side_OS.T.contiguous() if multiplies(side_OS.T) else side_OS.T
+
+
+def multiplies(wide: Tensor, *others: Tensor) -> bool:
+    """Whether kernels multiply these, the first of which has as many numbers in a row as a layer has inputs."""
+    return wide.shape[-1] % PAIR == 0 and can(wide, *others) and "product" in library()
+
+
+def _together(low_NS: Tensor) -> Tensor:
+    """The same with the numbers of a row beside one another; the rows may lie apart, as those of a part of the ranks do."""
+    return low_NS if low_NS.stride(1) == 1 else low_NS.contiguous()
