@@ -39,7 +39,7 @@ _KERNELS = {
     "attend_ways": "pnnpnnpnnppnnnnnnfpp",
     "gated": "pppn",
     "gated_backward": "pppppn",
-    "gather": "pnpnnnfnp",
+    "gather": "pnpnnnfnpp",
     "label_scores": "ppppnn",
     "log_sums": "pnnp",
     "narrow": "ppnnnp",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trimtab.model.adapted import Adapted, adapted_layers
 from trimtab.model.attention import Layout, Rule
 from trimtab.model.operations import added_and_normed, gated, normed, rotated
+from trimtab.model.products import is_plain
 
 Product = Callable[[Tensor], Tensor]
 Make = Callable[
@@ -39,7 +40,7 @@ def answered_by(model: nn.Module, make: Make) -> Iterator[None]:
     changed = [] if any("forward" in vars(layer) for layer in (*whole, *single)) else [*whole, *single]
     try:
         for layer in changed:
-            layer.forward = make(layer) if type(layer) is nn.Linear else Fused(layer, make)
+            layer.forward = make(layer) if is_plain(layer) else Fused(layer, make)
         yield
     finally:
         for layer in changed:
@@ -48,7 +49,7 @@ def answered_by(model: nn.Module, make: Make) -> Iterator[None]:
 
 def plain_layers(model: nn.Module) -> list[nn.Linear]:
     """The linear layers of a model and its head, those inside of changes included."""
-    return [layer for layer in model.modules() if type(layer) is nn.Linear]
+    return [layer for layer in model.modules() if is_plain(layer)]
 
 
 def weight_of(layers: Sequence[nn.Linear]) -> Tensor:

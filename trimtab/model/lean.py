@@ -16,17 +16,19 @@ from trimtab.model.compiled import can, run
 from trimtab.model.fused import of_families, rule_of
 from trimtab.model.lora import side_by_side
 from trimtab.model.operations import BLOCK, PAIR, by_head, is_silu, takes_rows
+from trimtab.model.products import Multiplied, is_plain
 
 
 def make_lean(model: Any) -> None:
     """Give the parts of the families' layers, and the norm behind them, a forward in fewer operations."""
     layers = [layer for layer in model.modules() if of_families(layer)]
     for layer in layers:
-        parts = {layer.input_layernorm: _Norm, layer.post_attention_layernorm: _Norm}
+        parts: dict[nn.Module, type] = {layer.input_layernorm: _Norm, layer.post_attention_layernorm: _Norm}
         parts |= {layer.mlp: _Mlp, layer.self_attn: _Attention}
         parts |= {
             getattr(layer.self_attn, name): _Norm for name in ("q_norm", "k_norm") if hasattr(layer.self_attn, name)
         }
+        parts |= {one: Multiplied for one in layer.modules() if is_plain(one)}
         for part, by in parts.items():
             part.__class__ = _leaner(type(part), by)
     if layers:

@@ -33,7 +33,10 @@ class _LoraProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input_NI: Tensor, layers: Sequence[_Frozen], *sides: Tensor) -> tuple[Tensor, ...]:
         a_SI = _joined([a_RI.to(input_NI.dtype) for a_RI in sides[::2]], 0)
-        bs = [as_rows((b_OR * one.scale).to(input_NI.dtype)) for one, b_OR in zip(layers, sides[1::2], strict=True)]
+        bs = [
+            as_rows((b_OR * one.scale).to(input_NI.dtype), input_NI)
+            for one, b_OR in zip(layers, sides[1::2], strict=True)
+        ]
         low_NS = narrowed(input_NI, a_SI)
         outs = [
             product(input_NI, one.weight(), low=(low_NR, b_RO), bias_O=one.bias_O)

@@ -5,11 +5,15 @@ Shapes: N tokens, I inputs and O outputs of a layer, S a rank, or the ranks of l
 
 from __future__ import annotations
 
+from typing import Any, TypeGuard
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trimtab.model.compiled import can, library, run
 from trimtab.model.operations import PAIR
+
+LEAST = 96  # rows: for fewer torch's products are as fast, and for one much faster
 
 
 def product(
@@ -46,11 +50,10 @@ def _by_torch(
     bias_O: Tensor | None,
     onto_NO: Tensor | None,
 ) -> Tensor:
-    # The small product first: added to a sum already rounded to bfloat16, a small change would be rounded away.
-    for left, right in ([low] if low else []) + [(input_NI, weight_IO)]:
-        onto_NO = left @ right if onto_NO is None else onto_NO.addmm_(left, right)
-    assert onto_NO is not None
-    return onto_NO if bias_O is None else onto_NO.add_(bias_O)
+    if low is not None:  # first: added to a sum already rounded to bfloat16, a small change would be rounded away
+        onto_NO = low[0] @ low[1] if onto_NO is None else onto_NO.addmm_(*low)
+    out_NO = input_NI @ weight_IO if onto_NO is None else onto_NO.addmm_(input_NI, weight_IO)
+    return out_NO if bias_O is None else out_NO.add_(bias_O)
 
 
 def narrowed(input_NI: Tensor, side_SI: Tensor) -> Tensor:
@@ -69,18 +72,64 @@ def gathered(left_NS: Tensor, right_NI: Tensor, factor: float = 1.0, *, turned: 
         return plain if factor == 1.0 else plain * factor
     (tokens, inputs), rank, left_NS = right_NI.shape, left_NS.shape[1], _together(left_NS)
     sums = torch.empty((inputs, rank) if turned else (rank, inputs))
-    run("gather", left_NS, left_NS.stride(0), right_NI.contiguous(), tokens, inputs, rank, factor, turned, sums)
+    counts = tokens, inputs, rank
+    run("gather", left_NS, left_NS.stride(0), right_NI.contiguous(), *counts, factor, turned, sums, None)
     return sums
 
 
-def as_rows(side_OS: Tensor) -> Tensor:
+def weight_gradient(grad_NO: Tensor, input_NI: Tensor) -> Tensor:
+    """The gradient of a weight, `[O, I]` in its type, where `multiplies` says that kernels multiply these."""
+    grad_OI = grad_NO.new_empty(grad_NO.shape[1], input_NI.shape[1])
+    counts = len(input_NI), input_NI.shape[1], grad_NO.shape[1]
+    run("gather", grad_NO, grad_NO.stride(0), input_NI, *counts, 1.0, False, None, grad_OI)
+    return grad_OI
+
+
+def as_rows(side_OS: Tensor, input_NI: Tensor) -> Tensor:
     """A side as `side_SO`, laid out anew only where kernels read it: a product's last bits hang on how its factors lie."""
-    return side_OS.T.contiguous() if multiplies(side_OS.T) else side_OS.T
+    return side_OS.T.contiguous() if multiplies(input_NI) else side_OS.T
 
 
-def multiplies(wide: Tensor, *others: Tensor) -> bool:
-    """Whether kernels multiply these, the first of which has as many numbers in a row as a layer has inputs."""
-    return wide.shape[-1] % PAIR == 0 and can(wide, *others) and "product" in library()
+def multiplies(rows: Tensor, *others: Tensor) -> bool:
+    """Whether kernels multiply these, the first of which are rows of as many numbers as a layer has inputs."""
+    enough = rows.shape[:-1].numel() >= LEAST and rows.shape[-1] % PAIR == 0
+    return enough and can(rows, *others) and "product" in library()
+
+
+def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether it is a linear layer with nothing beside its weight and bias."""
+    return type(layer) is nn.Linear or isinstance(layer, Multiplied)
+
+
+class Multiplied(nn.Module):
+    """What a plain linear layer becomes (`model/lean.py`), with its weights, names and roundings."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input times the weight, and the bias."""
+        if not multiplies(input, self.weight) or len(self.weight) % PAIR:
+            plain: Tensor = super().forward(input)
+            return plain
+        flat_NI = input.reshape(-1, input.shape[-1])
+        out_NO: Tensor = _Product.apply(flat_NI, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return out_NO.view(*input.shape[:-1], -1)
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+        ctx.save_for_backward(input_NI if ctx.needs_input_grad[1] else None, weight_OI)
+        return product(input_NI, weight_OI, bias_O=bias_O)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        input_NI, weight_OI = ctx.saved_tensors
+        grad_NO = grads[0].contiguous()
+        grad_NI = product(grad_NO, weight_OI, upright=True) if ctx.needs_input_grad[0] else None
+        grad_OI = weight_gradient(grad_NO, input_NI) if input_NI is not None else None
+        return grad_NI, grad_OI, grad_NO.sum(0) if ctx.needs_input_grad[2] else None
 
 
 def _together(low_NS: Tensor) -> Tensor:

@@ -45,9 +45,7 @@ class Trees:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, trees: Trees, scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, trees: Trees, scale: float) -> Tensor:
         heads, tokens, size = query_HND.shape
         shared = key_KND.shape[0]
         out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)

@@ -141,15 +141,30 @@ void narrow(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs,
   free(last);
 }
 
-// left [N, S], turned, its rows `stride` apart, times right [N, I], times `factor`: float32 [S, I], or [I, S] if `turned`.
+// The words of two rows [S] in their order, 8 of them to each of the groups, which are `apart`; the second row may be missing.
+INLINE void lay_groups(const bf16 *one, const bf16 *other, int64_t rank, word *to, int64_t apart) {
+  for (int64_t s = 0; s < rank; s += LANES) {
+    const int64_t there = rank - s < LANES ? rank - s : LANES;
+    halves first = {}, second = {};
+    memcpy(&first, one + s, sizeof(bf16) * there);
+    if (other) memcpy(&second, other + s, sizeof(bf16) * there);
+    words both = __builtin_convertvector(first, words) | __builtin_convertvector(second, words) << 16;
+    memcpy(to + s / LEFT * apart, &both, sizeof both / 2);
+    if (there > LEFT) memcpy(to + (s / LEFT + 1) * apart, (word *)&both + LEFT, sizeof both / 2);
+  }
+}
+
+// left [N, S], turned, its rows `stride` apart, times right [N, I], times `factor`: [S, I], or [I, S] if `turned`, to one of the two.
 void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens, int64_t inputs, int64_t rank, float factor,
-            int64_t turned, float *out) {
-  const int64_t count = up_to(tokens, PAIR) / 2, groups = up_to(rank, LEFT) / LEFT;
-  word *lefts = calloc(groups * count * LEFT, sizeof(word));  // [groups, N / 2, 8]
-  for (int64_t token = 0; token < tokens; token++) {
-    word *own = lefts + (token / PAIR * HALF + token % HALF) * LEFT;
-    const int shift = token % PAIR < HALF ? 0 : 16;
-    for (int64_t s = 0; s < rank; s++) own[s / LEFT * count * LEFT + s % LEFT] |= (word)left[token * stride + s] << shift;
+            int64_t turned, float *out, bf16 *rounded_out) {
+  const int64_t count = up_to(tokens, PAIR) / 2, groups = up_to(rank, LEFT) / LEFT, apart = count * LEFT;
+  word *lefts = room_for(groups * apart, sizeof(word));  // [groups, N / 2, 8]
+  memset(lefts, 0, sizeof(word) * groups * apart);
+#pragma omp parallel for schedule(static)
+  for (int64_t k = 0; k < count; k++) {
+    const int64_t token = k / HALF * PAIR + k % HALF;
+    const bf16 *one = left + token * stride;
+    if (token < tokens) lay_groups(one, token + HALF < tokens ? one + HALF * stride : NULL, rank, lefts + k * LEFT, apart);
   }
 #pragma omp parallel
   {
@@ -162,9 +177,14 @@ void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens,
         floats sums[LEFT][2] = {};
         float numbers[LEFT][PAIR];
         multiply(2, sums, lefts + s * count, 1, LEFT, strip, PAIR, count);
-        UNROLL for (int r = 0; r < LEFT; r++) store_in_order(numbers[r], sums[r][0] * factor, sums[r][1] * factor);
+        UNROLL for (int r = 0; r < LEFT; r++) {
+          sums[r][0] *= factor;
+          sums[r][1] *= factor;
+          store_in_order(numbers[r], sums[r][0], sums[r][1]);
+        }
         for (int64_t r = 0; r < LEFT && s + r < rank; r++) {
-          if (turned) for (int64_t n = 0; n < PAIR; n++) out[(column + n) * rank + s + r] = numbers[r][n];
+          if (rounded_out) store(rounded_out + (s + r) * inputs + column, sums[r][0], sums[r][1]);
+          else if (turned) for (int64_t n = 0; n < PAIR; n++) out[(column + n) * rank + s + r] = numbers[r][n];
           else memcpy(out + (s + r) * inputs + column, numbers[r], sizeof numbers[r]);
         }
       }
