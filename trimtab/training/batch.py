@@ -188,7 +188,8 @@ def _even(units: Sequence[tuple[Row, ...]], count: int, *, shared: bool) -> list
         length += _tokens(unit) - (_shared(part[0][0], unit[0]) if part and shared else 0)
         part.append(unit)
         heapreplace(shortest, (length, number))
-    return parts
+    # the longest begins first, so that lanes end together
+    return sorted(parts, key=lambda part: _part_tokens(part, shared=shared), reverse=True)
 
 
 def _part_tokens(part: Sequence[tuple[Row, ...]], *, shared: bool) -> int:

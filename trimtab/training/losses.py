@@ -17,6 +17,7 @@ from trimtab.model.compiled import run
 from trimtab.model.load import Base, softcap
 from trimtab.model.operations import takes_rows
 from trimtab.model.passes import hidden_at
+from trimtab.model.products import product
 from trimtab.training.batch import Batch
 from trimtab.training.frozen import FrozenLayers
 
@@ -197,10 +198,10 @@ class _TokenLogProbabilities(torch.autograd.Function):
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if foretold_M is not None else None
         graded = need_hidden or (head is not None and head.needed)
         for part in _chunks(count, _row_bytes(weight_VD)):
-            logits_RV = torch.nn.functional.linear(hidden_MD[part], weight_VD, bias_V)
+            logits_RV = _logits(hidden_MD[part], weight_VD, bias_V)
             log_p_M[part] = _label_scores(logits_RV, labels_M[part], scale_M[part] if graded else None, cap, head)
             if grad_hidden_MD is not None:
-                grad_hidden_MD[part] = logits_RV @ weight_VD
+                grad_hidden_MD[part] = product(logits_RV, weight_VD, upright=True)
             if head is not None:
                 head.add(logits_RV, hidden_MD[part])
         ctx.grad_head, ctx.cap = head, cap
@@ -222,7 +223,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
             return grad_hidden_MD, *ctx.grad_head.times(factor_M[0]), None, None, None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
         for part in _chunks(len(labels_M), _row_bytes(weight_VD)):
-            logits_RV = torch.nn.functional.linear(hidden_MD[part], weight_VD, bias_V)
+            logits_RV = _logits(hidden_MD[part], weight_VD, bias_V)
             _label_scores(logits_RV, labels_M[part], grads[0][part], ctx.cap, head)
             head.add(logits_RV, hidden_MD[part])
         return grad_hidden_MD, *head.times(grads[0].new_ones(())), None, None, None
@@ -263,7 +264,13 @@ def head_log_softmax(
     hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, cap: float | None
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities `log_p_RV` under a head, float32, and the tanh of its soft cap where there is one."""
-    return _log_softmax(torch.nn.functional.linear(hidden_RD, weight_VD, bias_V), cap)
+    return _log_softmax(_logits(hidden_RD, weight_VD, bias_V), cap)
+
+
+def _logits(hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    if bias_V is None:
+        return product(hidden_RD, weight_VD)
+    return torch.nn.functional.linear(hidden_RD, weight_VD, bias_V)
 
 
 def _log_softmax(logits_RV: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
