@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
+from test_lean import FAMILIES as KERNEL_FAMILIES
+from test_lean import model_of
 from tiny_models import base_of, stirred, with_lora
 from torch import Tensor, nn
 
+from trimtab.model import compiled
 from trimtab.model.adapters import merged
 from trimtab.model.attention import Segments
+from trimtab.model.compiled import run
 from trimtab.model.fused import FAMILIES, Fused, Product, answered_by, bias_of, weight_of
-from trimtab.model.load import Base
+from trimtab.model.load import Base, hidden_states
+from trimtab.model.products import Laid, in_panels
 
 IDS = torch.arange(3, 20)
 
@@ -73,3 +81,29 @@ def test_biases_of_some_layers_stand_beside_zeros() -> None:
     apart = torch.cat([layer(input_NI) for layer in layers], dim=-1)
     assert torch.allclose(plain(*layers)(input_NI), apart, atol=1e-6)
     assert bias_of(layers[:1]) is None
+
+
+@pytest.mark.skipif("product" not in compiled.library(), reason="products of torch are faster here")
+@pytest.mark.parametrize("tokens", [(1,), (8, 9), (40, 65)])
+@pytest.mark.parametrize("family", KERNEL_FAMILIES)
+def test_a_layer_by_two_kernels_lies_as_near_to_float64_as_transformers(
+    family: str, tokens: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, layout = model_of(family, torch.bfloat16), Segments(list(tokens))
+    ids = torch.arange(sum(tokens)) % 90
+
+    def put_out(given: Any) -> Tensor:
+        with torch.inference_mode():
+            return hidden_states(given, ids, layout.positions_N, layout).double()
+
+    exact, theirs = put_out(copy.deepcopy(model).double()), put_out(model)
+    ran: list[str] = []
+    monkeypatch.setattr("trimtab.model.fused.run", lambda kernel, *given: ran.append(kernel) or run(kernel, *given))
+    with answered_by(model, laid):
+        ours = put_out(model)
+    assert ran == ["enter_layer", "leave_layer"] * model.config.num_hidden_layers
+    assert (ours - exact).norm() <= 1.15 * (theirs - exact).norm() + 1e-3 * exact.norm()
+
+
+def laid(*layers: nn.Linear) -> Product:
+    return Laid(in_panels(weight_of(layers)), bias_of(layers))

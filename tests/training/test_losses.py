@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trimtab.model import compiled
 from trimtab.training import losses
 from trimtab.training.losses import token_log_probabilities, weighted_cross_entropy
 
@@ -89,8 +90,8 @@ def test_a_foretold_gradient_costs_no_second_pass_and_changes_nothing(dtype, mon
     """For the loss that was foretold, the head is applied once; the head's gradient is that of a second pass."""
     generator = torch.Generator().manual_seed(0)
     labels, weights = torch.randint(VOCABULARY, (9,), generator=generator), torch.rand(9, generator=generator)
-    applied, real = [], torch.nn.functional.linear
-    monkeypatch.setattr(torch.nn.functional, "linear", lambda *given: applied.append(1) or real(*given))
+    applied, real = [], losses._logits
+    monkeypatch.setattr(losses, "_logits", lambda *given: applied.append(1) or real(*given))
     monkeypatch.setattr(losses, "CHUNK_BYTES", dtype.itemsize * VOCABULARY * 4)  # three chunks
     grads, counts = [], []
     for foretold in (-weights, None):
@@ -106,6 +107,34 @@ def test_a_foretold_gradient_costs_no_second_pass_and_changes_nothing(dtype, mon
     near = 1e-6 if dtype == torch.float32 else 2e-2
     assert all(torch.allclose(left, right, atol=near) for left, right in zip(*grads, strict=True))
     assert torch.equal(grads[0][1], grads[1][1])  # the same products in the same order
+
+
+@pytest.mark.skipif(not compiled.library(), reason="no C compiler, so no kernels")
+@pytest.mark.parametrize("scaled", [False, True])
+def test_labels_by_the_kernel_are_as_near_to_float64_as_by_torch(scaled, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(7, 4096, generator=generator)).bfloat16()
+    logits[3, 5] = 60.0  # one that is certain
+    labels = torch.tensor([0, 4095, 31, 5, 5, 32, 7])
+    scale = -torch.rand(7, generator=generator) if scaled else None
+    exact = logits.double().log_softmax(-1)
+    exact_p = exact.gather(1, labels[:, None])[:, 0]
+    found = []
+    for by_kernel in (True, False):
+        if not by_kernel:
+            monkeypatch.setattr(losses, "takes_rows", lambda *_: False)
+        own = logits.clone()
+        log_p = losses._label_scores(own, labels, scale, None, None)
+        assert torch.allclose(log_p.double(), exact_p, atol=1e-5)
+        found.append(own)
+    if scale is None:
+        assert all(torch.equal(own, logits) for own in found)
+        return
+    grad = -exact.exp()
+    grad[torch.arange(7), labels] += 1.0
+    grad *= scale[:, None]
+    ours, theirs = ((own.double() - grad).norm() for own in found)
+    assert ours <= 1.05 * theirs + 1e-6
 
 
 def test_many_small_parts_of_a_heads_gradient_lose_nothing(monkeypatch):

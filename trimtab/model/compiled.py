@@ -30,17 +30,21 @@ _FLAGS = ("-std=gnu11", "-O3", "-fPIC")
 _FOR_THIS = (("-march=native",), ("-mcpu=native",), ())
 # With the threads that torch has brought; on one where it brought others than the compiler means, so that the library cannot be loaded.
 _THREADS = ("-fopenmp", "-Wno-unknown-pragmas")
-# What each kernel is given: p is where numbers lie, n a whole number, f a float. Those of products are only there where they are fast.
+# What each kernel is given: p is where numbers lie, n a whole number, f a float. Those of products and causal attention are there only
+# where they are fast.
 _KERNELS = {
     "add_and_norm": "pppppnnf",
     "attend_causal": "pnnpnnpnnpppnnnnfpp",
     "attend_causal_backward": "pnnpnnpnnpppnnnnfpppppp",
     "attend_own": "pnnpnnpnnpppnnnnnnnfpp",
     "attend_ways": "pnnpnnpnnppnnnnnnfpp",
+    "enter_layer": "ppfppppfppnnnnnp",
     "gated": "pppn",
     "gated_backward": "pppppn",
     "gather": "pnpnnnfnpp",
     "label_scores": "ppppnn",
+    "lay": "pnnp",
+    "leave_layer": "pppppfppppppnnnnp",
     "log_sums": "pnnp",
     "narrow": "ppnnnp",
     "product": "ppnpnpnpnnnnp",

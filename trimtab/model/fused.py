@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from trimtab.model.adapted import Adapted, adapted_layers
 from trimtab.model.attention import Layout, Rule
-from trimtab.model.operations import added_and_normed, gated, normed, rotated
-from trimtab.model.products import is_plain
+from trimtab.model.compiled import can, run
+from trimtab.model.operations import BLOCK, added_and_normed, gated, is_silu, normed, rotated
+from trimtab.model.products import Laid, is_plain
 
 Product = Callable[[Tensor], Tensor]
 Make = Callable[
@@ -81,15 +82,52 @@ class Fused:
         self.index, self.size = int(attention.layer_idx), int(attention.head_dim)
         self.heads = [_inside(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
         self.rule = rule_of(attention)
+        self.laid = self._laid()
 
     def __call__(
         self, hidden_states: Tensor, *, position_embeddings: tuple[Tensor, Tensor], layout: Layout, **_: Any
     ) -> Tensor:
         """`hidden_states` is `[1, N, D]`, as transformers' model hands it to its layers, and so is the result."""
         hidden_ND = hidden_states[0]
+        if self.laid and position_embeddings[0].shape[-1] == self.size:
+            return self._by_kernels(self.laid, hidden_ND.contiguous(), position_embeddings, layout)[None]
         attended_ND = self._attention(normed(hidden_ND, self.before), position_embeddings, layout)
         hidden_ND, input_ND = added_and_normed(hidden_ND, attended_ND, self.between)
         return (hidden_ND + self.down(gated(self.gate(input_ND), self.up(input_ND), self.activation)))[None]
+
+    def _laid(self) -> list[Laid] | None:
+        """All products of the layer, where what stands before its attention is one kernel and what stands behind it another (decision 58)."""
+        products = [self.queries_keys_values, self.out, self.gate, self.up, self.down]
+        laid = [one for one in products if isinstance(one, Laid)]
+        norms = [norm.weight for norm in (self.before, self.between, *self.head_norms) if norm is not None]
+        fits = self.size % BLOCK == 0 and is_silu(self.activation) and can(*norms)
+        return laid if fits and len(laid) == len(products) else None
+
+    def _by_kernels(
+        self, laid: Sequence[Laid], hidden_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout
+    ) -> Tensor:
+        first, *others = laid
+        (queries, keys), (tokens, width) = self.heads, hidden_ND.shape
+        cos_ND, sin_ND = (side[0].contiguous() for side in angles)
+        norms = [None if norm is None else norm.weight for norm in self.head_norms]
+        head_epsilon = 0.0 if self.head_norms[0] is None else self.head_norms[0].variance_epsilon
+        before = self.before.weight, self.before.variance_epsilon, first.panels, first.bias_O, *norms, head_epsilon
+        all_NHD = hidden_ND.new_empty(tokens, queries + 2 * keys, self.size)
+        run("enter_layer", hidden_ND, *before, cos_ND, sin_ND, tokens, width, queries, keys, self.size, all_NHD)
+        query_HND, key_KND, value_KND = torch.split(all_NHD.transpose(0, 1), [queries, keys, keys])
+        attended_NHD = layout.attend(self.index, query_HND, key_KND, value_KND, self.rule).contiguous()
+        (out, out_bias), *mlp = ((one.panels, one.bias_O) for one in others)
+        behind = (
+            out,
+            out_bias,
+            self.between.weight,
+            self.between.variance_epsilon,
+            *(side for part in mlp for side in part),
+        )
+        sizes = tokens, width, queries * self.size, others[-1].panels.shape[1]
+        out_ND = torch.empty_like(hidden_ND)
+        run("leave_layer", hidden_ND, attended_NHD, *behind, *sizes, out_ND)
+        return out_ND
 
     def _attention(self, input_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
         queries, keys = self.heads

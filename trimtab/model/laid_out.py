@@ -1,4 +1,4 @@
-"""Weights in the order in which the processor's products read them, for answering: the same numbers out in less time (decision 52).
+"""Weights in the order in which products read them, our kernels' or the processor's, for answering (decisions 52, 58).
 
 Shapes: I inputs, O outputs.
 """
@@ -17,6 +17,7 @@ from trimtab.base.share import memory
 from trimtab.model.adapters import merged
 from trimtab.model.fused import Product, answered_by, bias_of, plain_layers, weight_of
 from trimtab.model.load import Base
+from trimtab.model.products import Laid, has_panels, in_panels
 
 SPARE = 2  # times what the copies take must be free, or the weights stay as they are
 
@@ -61,6 +62,8 @@ def in_its_order(*layers: nn.Linear) -> Tensor:
 
 def product(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     """What a linear layer puts out, `[..., O]` from `[..., I]`, by a weight of `in_its_order`."""
+    if not weight_OI.is_mkldnn:
+        return Laid(weight_OI, bias_O)(input)
     out: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight_OI, bias_O, "none", [], "")
     return out
 
@@ -69,12 +72,13 @@ def product_by(weight_OI: Tensor, bias_O: Tensor | None) -> Product:
     """The product by a weight of one's own: by a copy in the processor's order where it has one, else by the weight."""
     if not has_order(weight_OI):
         return lambda input: F.linear(input, weight_OI, bias_O)
-    copy_OI = _ordered(weight_OI)
-    return lambda input: product(input, copy_OI, bias_O)
+    return _by(_ordered(weight_OI), bias_O)
 
 
 def has_order(weight_OI: Tensor) -> bool:
-    """Whether products have an order of their own here: of bf16 weights, where the processor's library knows them."""
+    """Whether products have an order of their own here: of bf16 weights, where our kernels or the processor's library know them."""
+    if has_panels(weight_OI):
+        return True
     known = weight_OI.device.type == "cpu" and weight_OI.dtype == torch.bfloat16
     known = known and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # type: ignore[no-untyped-call]
     return bool(known and torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -84,10 +88,17 @@ def _product_of(*layers: nn.Linear) -> Product:
     bias_O = bias_of(layers)
     if not all(has_order(layer.weight) for layer in layers):
         return product_by(weight_of(layers), bias_O)
-    weight_OI = in_its_order(*layers)
-    return lambda input: product(input, weight_OI, bias_O)
+    return _by(in_its_order(*layers), bias_O)
+
+
+def _by(ordered_OI: Tensor, bias_O: Tensor | None) -> Product:
+    if ordered_OI.is_mkldnn:
+        return lambda input: product(input, ordered_OI, bias_O)
+    return Laid(ordered_OI, bias_O)
 
 
 def _ordered(weight_OI: Tensor) -> Tensor:
+    if has_panels(weight_OI):
+        return in_panels(weight_OI)
     copy_OI: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None)
     return copy_OI

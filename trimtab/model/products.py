@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trimtab.model.compiled import can, library, run
 from trimtab.model.operations import PAIR
 
+_LAID = 2  # as the kernels say that a weight lies in panels
 LEAST = 96  # rows: for fewer torch's products are as fast, and for one much faster
 
 
@@ -94,6 +95,36 @@ def multiplies(rows: Tensor, *others: Tensor) -> bool:
     """Whether kernels multiply these, the first of which are rows of as many numbers as a layer has inputs."""
     enough = rows.shape[:-1].numel() >= LEAST and rows.shape[-1] % PAIR == 0
     return enough and can(rows, *others) and "product" in library()
+
+
+class Laid:
+    """Linear layers with the same input by their weight as the kernels read it, in panels `[O / 32, I, 32]`, whatever the rows."""
+
+    def __init__(self, panels: Tensor, bias_O: Tensor | None) -> None:
+        self.panels, self.bias_O = panels, bias_O
+
+    def __call__(self, input: Tensor) -> Tensor:
+        """`[..., O]` from `[..., I]`."""
+        inputs, outputs = self.panels.shape[1], PAIR * len(self.panels)
+        flat_NI = input.reshape(-1, inputs).contiguous()
+        out_NO = input.new_empty(len(flat_NI), outputs)
+        counts = len(flat_NI), inputs, outputs
+        run("product", flat_NI, self.panels, _LAID, None, 0, None, 0, self.bias_O, False, *counts, out_NO)
+        return out_NO.view(*input.shape[:-1], outputs)
+
+
+def in_panels(weight_OI: Tensor) -> Tensor:
+    """A copy of a weight as `Laid` takes it, where `has_panels` says that there is one."""
+    outputs, inputs = weight_OI.shape
+    panels = weight_OI.new_empty(outputs // PAIR, inputs, PAIR)
+    run("lay", weight_OI.contiguous(), inputs, outputs, panels)
+    return panels
+
+
+def has_panels(weight_OI: Tensor) -> bool:
+    """Whether kernels multiply by such a weight faster than torch, whatever the rows."""
+    whole = all(size % PAIR == 0 for size in weight_OI.shape)
+    return whole and can(weight_OI) and "product" in library()
 
 
 def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:

@@ -33,11 +33,13 @@ INLINE void turn(words rows[LANES]) {
        LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
 }
 
-// `count` words, from word `from` on, of 32 columns of a matrix, the even columns before the odd: of weight [O, I], whose rows are the
-// columns, or, if `upright`, of [I, O].
-INLINE void lay_panel(const bf16 *weight, int64_t upright, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
+// How a weight lies: as [O, I], as [I, O], or in panels [O / 32, I / 2, 32] of words, which are 32 columns each.
+enum { FLAT, UPRIGHT, LAID };
+
+// `count` words, from word `from` on, of 32 columns, the even columns before the odd.
+INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
                       int64_t count, word *panel) {
-  if (upright) {
+  if (order == UPRIGHT) {
     const bf16 *rows = weight + 2 * from * outputs + column;
     for (int64_t k = 0; k < count; k++) lay_two(rows + 2 * k * outputs, rows + (2 * k + 1) * outputs, PAIR, panel + k * PAIR);
     return;
@@ -54,9 +56,10 @@ INLINE void lay_panel(const bf16 *weight, int64_t upright, int64_t inputs, int64
 
 // out [N, O] = input [N, I] · weight + low [N, S] · side [S, O] + bias [O], and, if `adds`, what stands in out already.
 //
-// The weight is [O, I], or, if `upright`, [I, O]; rows of low are `stride` apart; low and bias may be missing.
-void product(const bf16 *input, const bf16 *weight, int64_t upright, const bf16 *low, int64_t stride, const bf16 *side, int64_t rank,
+// Rows of low are `stride` apart; low and bias may be missing.
+void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *low, int64_t stride, const bf16 *side, int64_t rank,
              const bf16 *bias, int64_t adds, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
+  const int64_t step = sizeof(word) * PAIR * LEFT / up_to(tokens, LEFT);  // bytes of a panel for each block of tokens and word
   const int64_t each = inputs / 2, thin = low ? (rank + 1) / 2 : 0, blocks = up_to(tokens, LEFT), whole = tokens / LEFT * LEFT;
   word *lows = calloc(blocks * thin + 1, sizeof(word)), *last = calloc(LEFT * each, sizeof(word));  // rows of the last block
   for (int64_t token = 0; thin && token < tokens; token++) memcpy(lows + token * thin, low + token * stride, sizeof(bf16) * rank);
@@ -65,7 +68,7 @@ void product(const bf16 *input, const bf16 *weight, int64_t upright, const bf16 
   {
     word *panel = room_for(each < CHUNK ? each * PAIR : CHUNK * PAIR, sizeof(word)), *sides = room_for(thin * PAIR, sizeof(word));
     float *parts = each > CHUNK ? room_for(blocks * PAIR, sizeof(float)) : NULL;
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static)
     for (int64_t column = 0; column < outputs; column += PAIR) {
       for (int64_t s = 0; s < thin; s++) {
         const bf16 *one = side + 2 * s * outputs + column;
@@ -73,7 +76,8 @@ void product(const bf16 *input, const bf16 *weight, int64_t upright, const bf16 
       }
       for (int64_t from = 0; from < each; from += CHUNK) {
         const int64_t count = each - from < CHUNK ? each - from : CHUNK;
-        lay_panel(weight, upright, inputs, outputs, column, from, count, panel);
+        const word *right = order == LAID ? (const word *)weight + (column / PAIR * each + from) * PAIR : panel;
+        if (order != LAID) lay_panel(weight, order, inputs, outputs, column, from, count, panel);
         for (int64_t token = 0; token < tokens; token += LEFT) {
           floats sums[LEFT][2] = {};
           float *own = parts + token * PAIR;
@@ -90,7 +94,10 @@ void product(const bf16 *input, const bf16 *weight, int64_t upright, const bf16 
               sums[r][1] += more.odd;
             }
           }
-          multiply(2, sums, (token < whole ? (const word *)input + token * each : last) + from, each, 1, panel, PAIR, count);
+          const word *left = (token < whole ? (const word *)input + token * each : last) + from;
+          // so that the next panel is there when its turn comes; for few tokens the processor sees to it itself
+          const char *next = order == LAID && blocks > LEFT ? (const char *)(right + each * PAIR) + token / LEFT * step * count : NULL;
+          multiply_and_ask(2, sums, left, each, 1, right, PAIR, count, next, step);
           if (from + count < each) {
             UNROLL for (int r = 0; r < LEFT; r++)
               UNROLL for (int part = 0; part < 2; part++) store_floats(own + r * PAIR + part * LANES, sums[r][part]);
@@ -107,6 +114,13 @@ void product(const bf16 *input, const bf16 *weight, int64_t upright, const bf16 
   }
   free(lows);
   free(last);
+}
+
+// A weight [O, I] in panels.
+void lay(const bf16 *weight, int64_t inputs, int64_t outputs, word *panels) {
+#pragma omp parallel for schedule(static)
+  for (int64_t column = 0; column < outputs; column += PAIR)
+    lay_panel(weight, FLAT, inputs, outputs, column, 0, inputs / 2, panels + column * inputs / 2);
 }
 
 // low [N, S] = input [N, I] times side [S, I], turned.

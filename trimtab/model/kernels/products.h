@@ -29,16 +29,23 @@ INLINE words load_words(const word *from) {
 INLINE void store_words(word *to, words given) { memcpy(to, &given, sizeof given); }
 
 // Add to sums [8, 16 · parts] the products of the words of 8 rows, `row` and `next` apart, with those of the right side, `stride` apart.
-INLINE void multiply(int parts, floats sums[LEFT][2], const word *left, int64_t row, int64_t next, const word *right, int64_t stride,
-                     int64_t count) {
+// Meanwhile memory is asked for what lies at `ask`, `step` bytes for each word.
+INLINE void multiply_and_ask(int parts, floats sums[LEFT][2], const word *left, int64_t row, int64_t next, const word *right,
+                             int64_t stride, int64_t count, const char *ask, int64_t step) {
   for (int64_t k = 0; k < count; k++) {
     words columns[2];
+    if (ask) __builtin_prefetch(ask + k * step);
     UNROLL for (int part = 0; part < parts; part++) columns[part] = load_words(right + k * stride + part * LANES);
     UNROLL for (int r = 0; r < LEFT; r++) {
       words value = (words){} + left[r * row + k * next];
       UNROLL for (int part = 0; part < parts; part++) sums[r][part] = dot(sums[r][part], value, columns[part]);
     }
   }
+}
+
+INLINE void multiply(int parts, floats sums[LEFT][2], const word *left, int64_t row, int64_t next, const word *right, int64_t stride,
+                     int64_t count) {
+  multiply_and_ask(parts, sums, left, row, next, right, stride, count, NULL, 0);
 }
 
 // Two rows [W] as words [W], of 32 columns first the even ones and then the odd, as `store` takes them; the second may be missing.
