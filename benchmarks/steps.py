@@ -1,6 +1,6 @@
-"""One step of the engine: with transformers' decoder layers, with ours in torch (decision 53) and by kernels (decision 56).
+"""One step of the engine: with transformers' decoder layers, with ours in torch (decision 53) and by kernels (decisions 56, 58).
 
-All by weights laid out for the processor.
+All by weights laid out: for the processor's library, or for our kernels.
 
 Run: python benchmarks/steps.py  →  benchmarks/results/steps.json, in about a minute; alone on the machine.
 So many sequences that begin alike for 30 tokens get one more token each, 20 to 100 behind their prompts: a step of each way in turn, over
@@ -23,9 +23,8 @@ from trimtab.answering import engine
 from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import read_json, write_json
 from trimtab.base.machine import describe_machine, versions
-from trimtab.model import attention, fused, operations
+from trimtab.model import attention, fused, laid_out, operations
 from trimtab.model.catalog import resolve
-from trimtab.model.laid_out import laid_out
 from trimtab.model.load import Base, load_base
 from trimtab.model.twin import twin
 
@@ -56,13 +55,15 @@ def begun(base: Base, sequences: int) -> Engine:
 
 def main() -> None:
     first = load_base(resolve(MODEL))
-    bases = dict(zip(WAYS, (first, twin(first), twin(first)), strict=True))
+    # weights that are shared would be laid out once, for the first that asks
+    bases = dict(zip(WAYS, (first, twin(first), load_base(resolve(MODEL))), strict=True))
     table = []
     with ExitStack() as stack:
         stack.enter_context(patch.object(engine, "most_guesses", lambda _: 0))  # one token a step
         for name, families in WAYS.items():
-            with patch.object(fused, "FAMILIES", families):
-                stack.enter_context(laid_out(bases[name]))
+            panels = laid_out.has_panels if name == "kernels" else lambda _: False
+            with patch.object(fused, "FAMILIES", families), patch.object(laid_out, "has_panels", panels):
+                stack.enter_context(laid_out.laid_out(bases[name]))
         for sequences in SEQUENCES:
             engines = {name: begun(base, sequences) for name, base in bases.items()}
             for name, made in engines.items():

@@ -80,7 +80,7 @@ def gathered(left_NS: Tensor, right_NI: Tensor, factor: float = 1.0, *, turned: 
 
 def weight_gradient(grad_NO: Tensor, input_NI: Tensor) -> Tensor:
     """The gradient of a weight, `[O, I]` in its type, where `multiplies` says that kernels multiply these."""
-    grad_OI = grad_NO.new_empty(grad_NO.shape[1], input_NI.shape[1])
+    grad_OI, input_NI = grad_NO.new_empty(grad_NO.shape[1], input_NI.shape[1]), input_NI.contiguous()
     counts = len(input_NI), input_NI.shape[1], grad_NO.shape[1]
     run("gather", grad_NO, grad_NO.stride(0), input_NI, *counts, 1.0, False, None, grad_OI)
     return grad_OI

@@ -54,12 +54,21 @@ INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t
     }
 }
 
+// What memory is asked for while a block of tokens is multiplied, so that the next panel is there when its turn comes; for few tokens the
+// processor sees to it itself. `step`: bytes from word to word, as many as each block has to ask for where a panel lies in one piece.
+INLINE const char *part_of_next(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
+                                int64_t count, int64_t token, int64_t *step) {
+  const int64_t block = token / LEFT;
+  if (order != UPRIGHT) return (const char *)(weight + (column + PAIR) * inputs + 2 * PAIR * from) + block * *step * count;
+  *step = 2 * sizeof(bf16) * outputs;  // rows of 64 bytes: first the even ones, then the odd
+  return block < 2 ? (const char *)(weight + (2 * from + block) * outputs + column + PAIR) : NULL;
+}
+
 // out [N, O] = input [N, I] · weight + low [N, S] · side [S, O] + bias [O], and, if `adds`, what stands in out already.
 //
 // Rows of low are `stride` apart; low and bias may be missing.
 void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *low, int64_t stride, const bf16 *side, int64_t rank,
              const bf16 *bias, int64_t adds, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
-  const int64_t step = sizeof(word) * PAIR * LEFT / up_to(tokens, LEFT);  // bytes of a panel for each block of tokens and word
   const int64_t each = inputs / 2, thin = low ? (rank + 1) / 2 : 0, blocks = up_to(tokens, LEFT), whole = tokens / LEFT * LEFT;
   word *lows = calloc(blocks * thin + 1, sizeof(word)), *last = calloc(LEFT * each, sizeof(word));  // rows of the last block
   for (int64_t token = 0; thin && token < tokens; token++) memcpy(lows + token * thin, low + token * stride, sizeof(bf16) * rank);
@@ -79,6 +88,7 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
         const word *right = order == LAID ? (const word *)weight + (column / PAIR * each + from) * PAIR : panel;
         if (order != LAID) lay_panel(weight, order, inputs, outputs, column, from, count, panel);
         for (int64_t token = 0; token < tokens; token += LEFT) {
+          int64_t step = sizeof(word) * PAIR * LEFT / blocks;
           floats sums[LEFT][2] = {};
           float *own = parts + token * PAIR;
           if (from) {
@@ -95,8 +105,7 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
             }
           }
           const word *left = (token < whole ? (const word *)input + token * each : last) + from;
-          // so that the next panel is there when its turn comes; for few tokens the processor sees to it itself
-          const char *next = order == LAID && blocks > LEFT ? (const char *)(right + each * PAIR) + token / LEFT * step * count : NULL;
+          const char *next = blocks > LEFT ? part_of_next(weight, order, inputs, outputs, column, from, count, token, &step) : NULL;
           multiply_and_ask(2, sums, left, each, 1, right, PAIR, count, next, step);
           if (from + count < each) {
             UNROLL for (int r = 0; r < LEFT; r++)
