@@ -18,7 +18,7 @@ from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.model.eight_bit import EightBitProduct
 from trimtab.model.fused import Product
-from trimtab.model.laid_out import in_its_order, product
+from trimtab.model.laid_out import in_its_order, ordered_product
 
 RESULT = Path(__file__).resolve().parent / "results" / "products.json"
 SHAPES = ((576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536))
@@ -62,8 +62,7 @@ def main() -> None:
 
 
 def _laid_out(layers: Sequence[nn.Linear]) -> Product:
-    weight = in_its_order(*layers)
-    return lambda input: product(input, weight, None)
+    return ordered_product(in_its_order(*layers), None)
 
 
 def _whole(layers: Sequence[nn.Linear]) -> Product:

@@ -16,7 +16,7 @@ from trimtab.model import laid_out as room
 from trimtab.model.adapters import merged
 from trimtab.model.attention import Segments
 from trimtab.model.export import plain_weights
-from trimtab.model.laid_out import answering, in_its_order, laid_out, laid_out_bytes, product
+from trimtab.model.laid_out import answering, in_its_order, laid_out, laid_out_bytes, ordered_product
 from trimtab.model.load import Base
 from trimtab.model.twin import twin
 
@@ -65,7 +65,7 @@ def test_products_of_real_sizes(panels: bool, monkeypatch: pytest.MonkeyPatch) -
         for tokens in (1, 16, 130):
             input_NI = torch.randn(tokens, inputs, generator=draw).bfloat16()
             with torch.inference_mode():
-                found, theirs = product(input_NI, weight, layer.bias), layer(input_NI)
+                found, theirs = ordered_product(weight, layer.bias)(input_NI), layer(input_NI)
                 exact = copy.deepcopy(layer).double()(input_NI.double())
             assert panels or same(found, theirs)
             assert ((found.double() - exact).abs() <= 2.0**-8 * exact.abs() + 1e-5).all()
@@ -112,7 +112,7 @@ def test_weights_that_are_gone_are_not_taken_for_others() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
         layer, input_NI = nn.Linear(64, 64, bias=False, dtype=torch.bfloat16), torch.randn(3, 64).bfloat16()
-        assert same(product(input_NI, in_its_order(layer), None), layer(input_NI))
+        assert same(ordered_product(in_its_order(layer), None)(input_NI), layer(input_NI))
 
 
 def test_where_there_is_no_order_or_no_room_weights_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,16 @@ def test_what_would_be_left_over_is_shared_among_the_others(threads):
     assert len(micro_batches(units, 512)) == 2
 
 
+def test_the_longest_part_begins_first(threads):
+    threads(2)
+    units = [
+        (Row(encoded=Encoded(ids=tuple(range(length, 2 * length)), trained=(True,) * length)),)
+        for length in (140, 200, 230, 270)  # the longest two begin the parts, the shortest ends the one that 270 began
+    ]
+    tokens = [sum(len(row.encoded.ids) for unit in part for row in unit) for part in micro_batches(units, 512)]
+    assert tokens == [430, 410]
+
+
 def test_rows_behind_a_long_beginning_are_read_together(threads):
     threads(2)
     beginning = tuple(range(100))

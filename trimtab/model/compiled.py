@@ -34,8 +34,7 @@ _THREADS = ("-fopenmp", "-Wno-unknown-pragmas")
 # where they are fast.
 _KERNELS = {
     "add_and_norm": "pppppnnf",
-    "attend_causal": "pnnpnnpnnpppnnnnfpp",
-    "attend_causal_backward": "pnnpnnpnnpppnnnnfpppppp",
+    "attend_causal": "pnnpnnpnnpppnnnnfpppppp",
     "attend_own": "pnnpnnpnnpppnnnnnnnfpp",
     "attend_ways": "pnnpnnpnnppnnnnnnfpp",
     "enter_layer": "ppfppppfppnnnnnp",
@@ -47,8 +46,8 @@ _KERNELS = {
     "leave_layer": "pppppfppppppnnnnp",
     "log_sums": "pnnp",
     "narrow": "ppnnnp",
-    "product": "ppnpnpnpnnnnp",
     "norm_backward": "pppppnnf",
+    "product": "ppnpnpnpnnnnp",
     "rotate": "pnnpnnppnnnf",
     "weigh": "pnnnfp",
     "weigh_backward": "ppnn",

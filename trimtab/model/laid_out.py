@@ -52,7 +52,7 @@ def laid_out_bytes(base: Base) -> int:
 
 
 def in_its_order(*layers: nn.Linear) -> Tensor:
-    """The bf16 weights of layers with the same input, one above the other, as `product` takes them; nobody else can read it."""
+    """The bf16 weights of layers with the same input, one above the other, as `ordered_product` takes them; nobody else can read it."""
     key = tuple((layer.weight.data_ptr(), layer.weight.shape) for layer in layers)
     found = _known.get(key)
     if found is None:
@@ -60,19 +60,23 @@ def in_its_order(*layers: nn.Linear) -> Tensor:
     return found
 
 
-def product(input: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
-    """What a linear layer puts out, `[..., O]` from `[..., I]`, by a weight of `in_its_order`."""
-    if not weight_OI.is_mkldnn:
-        return Laid(weight_OI, bias_O)(input)
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight_OI, bias_O, "none", [], "")
-    return out
+def ordered_product(ordered: Tensor, bias_O: Tensor | None) -> Product:
+    """What linear layers put out, `[..., O]` from `[..., I]`, by a weight of `in_its_order`."""
+    if not ordered.is_mkldnn:
+        return Laid(ordered, bias_O)
+
+    def product(input: Tensor) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(input, ordered, bias_O, "none", [], "")
+        return out
+
+    return product
 
 
 def product_by(weight_OI: Tensor, bias_O: Tensor | None) -> Product:
     """The product by a weight of one's own: by a copy in the processor's order where it has one, else by the weight."""
     if not has_order(weight_OI):
         return lambda input: F.linear(input, weight_OI, bias_O)
-    return _by(_ordered(weight_OI), bias_O)
+    return ordered_product(_ordered(weight_OI), bias_O)
 
 
 def has_order(weight_OI: Tensor) -> bool:
@@ -88,13 +92,7 @@ def _product_of(*layers: nn.Linear) -> Product:
     bias_O = bias_of(layers)
     if not all(has_order(layer.weight) for layer in layers):
         return product_by(weight_of(layers), bias_O)
-    return _by(in_its_order(*layers), bias_O)
-
-
-def _by(ordered_OI: Tensor, bias_O: Tensor | None) -> Product:
-    if ordered_OI.is_mkldnn:
-        return lambda input: product(input, ordered_OI, bias_O)
-    return Laid(ordered_OI, bias_O)
+    return ordered_product(in_its_order(*layers), bias_O)
 
 
 def _ordered(weight_OI: Tensor) -> Tensor:

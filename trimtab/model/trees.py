@@ -50,7 +50,8 @@ class _Attention(torch.autograd.Function):
         shared = key_KND.shape[0]
         out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
         told = trees.told(shared, heads // shared, size)
-        run("attend_causal", *by_head(query_HND, key_KND, value_KND), *told, scale, out_NHD, log_sum_NH)
+        none = (None,) * 4  # no gradient is asked for
+        run("attend_causal", *by_head(query_HND, key_KND, value_KND), *told, scale, out_NHD, log_sum_NH, *none)
         ctx.save_for_backward(query_HND, key_KND, value_KND, out_NHD, log_sum_NH)
         ctx.told, ctx.scale = told, scale
         return out_NHD
@@ -60,5 +61,5 @@ class _Attention(torch.autograd.Function):
         *sides, out_NHD, log_sum_NH = ctx.saved_tensors
         back = [torch.empty_like(side.transpose(0, 1), memory_format=torch.contiguous_format) for side in sides]
         grad_NHD = grads[0].contiguous()
-        run("attend_causal_backward", *by_head(*sides), *ctx.told, ctx.scale, out_NHD, log_sum_NH, grad_NHD, *back)
+        run("attend_causal", *by_head(*sides), *ctx.told, ctx.scale, out_NHD, log_sum_NH, grad_NHD, *back)
         return *(side.transpose(0, 1) for side in back), None, None

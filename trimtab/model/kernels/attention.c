@@ -66,18 +66,7 @@ INLINE void mixed(int rows, const float *weights, const float *whole, const bf16
 INLINE void weighed(float *scores, int64_t begin, int64_t first, int64_t last, int64_t end, float *most, float *sum) {
   for (int64_t t = begin; t < first; t++) scores[t] = -INFINITY;
   for (int64_t t = last; t < end; t++) scores[t] = -INFINITY;
-  floats highest = (floats){} - INFINITY, sums = {};
-  for (int64_t t = begin; t < end; t += LANES) {
-    floats score = load_floats(scores + t);
-    highest = chosen(score > highest, score, highest);
-  }
-  *most = largest(highest);
-  for (int64_t t = begin; t < end; t += LANES) {
-    floats weight = exponential(load_floats(scores + t) - *most);
-    sums += weight;
-    store_floats(scores + t, weight);
-  }
-  *sum = total(sums);
+  *sum = weights_of(scores + begin, end - begin, most);
 }
 
 #define FOR_ROWS(rows, call)                   \

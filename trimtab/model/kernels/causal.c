@@ -14,11 +14,17 @@ typedef struct {
   int64_t head, token;  // how far apart
 } side;
 
+// What is asked for: the attention, or where `grad` is given its gradients.
 typedef struct {
+  side query, key, value;                   // [H, N, D], [K, N, D], [K, N, D]
   const int64_t *starts, *parents, *roots;  // [S + 1] tokens; [S] sequences, -1 for none; [trees + 1] sequences
   int64_t trees, shared, groups, size;
   float scale;
-} shape;
+  bf16 *out;       // [N, H, D]
+  float *log_sum;  // [N, H], the logarithm of the summed weights
+  const bf16 *grad;                          // [N, H, D]
+  bf16 *grad_query, *grad_key, *grad_value;  // [N, H, D], [N, K, D], [N, K, D]
+} job;
 
 // Places that a sequence sees: where they are in the tree and in the scores, how many, rounded up, and how many are tokens.
 typedef struct {
@@ -37,22 +43,22 @@ typedef struct {
   int64_t room;                          // places of the largest tree
 } desk;
 
-INLINE int64_t padded(int64_t count) { return (count + PAIR - 1) / PAIR * PAIR; }
+INLINE int64_t padded(int64_t count) { return up_to(count, PAIR); }
 
-static int64_t largest_tree(const shape *s, int64_t *sequences) {
+static int64_t largest_tree(const job *j, int64_t *sequences) {
   int64_t most = 0;
   *sequences = 0;
-  for (int64_t tree = 0; tree < s->trees; tree++) {
-    int64_t places = 0, first = s->roots[tree], end = s->roots[tree + 1];
-    for (int64_t one = first; one < end; one++) places += padded(s->starts[one + 1] - s->starts[one]);
+  for (int64_t tree = 0; tree < j->trees; tree++) {
+    int64_t places = 0, first = j->roots[tree], end = j->roots[tree + 1];
+    for (int64_t one = first; one < end; one++) places += padded(j->starts[one + 1] - j->starts[one]);
     most = places > most ? places : most;
     *sequences = end - first > *sequences ? end - first : *sequences;
   }
   return most;
 }
 
-static void set_up(desk *d, const shape *s, int backward) {
-  int64_t sequences, room = largest_tree(s, &sequences), size = s->size, block = PAIR;
+static void set_up(desk *d, const job *j) {
+  int64_t sequences, room = largest_tree(j, &sequences), size = j->size, block = PAIR;
   d->room = room;
   d->places = room_for(sequences, sizeof(int64_t));
   d->spans = room_for(sequences, sizeof(span));
@@ -61,7 +67,7 @@ static void set_up(desk *d, const shape *s, int backward) {
   d->queries = room_for(block * size / 2, sizeof(word));
   d->scores = room_for(block * room, sizeof(float));
   d->weights = room_for(block * room / 2, sizeof(word));
-  if (!backward) return;
+  if (!j->grad) return;
   d->key_rows = room_for(room * size / 2, sizeof(word));
   d->key_sums = room_for(room * size, sizeof(float));
   d->value_sums = room_for(room * size, sizeof(float));
@@ -79,36 +85,36 @@ static void clear_up(desk *d) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-static void lay_as_columns(const desk *d, const shape *s, int64_t tree, const bf16 *from, int64_t token, word *to) {
-  memset(to, 0, sizeof(word) * d->room * s->size / 2);
-  for (int64_t one = s->roots[tree]; one < s->roots[tree + 1]; one++)
-    lay_columns(from + s->starts[one] * token, token, s->starts[one + 1] - s->starts[one], s->size,
-                to + d->places[one - s->roots[tree]], d->room);
+static void lay_as_columns(const desk *d, const job *j, int64_t tree, const bf16 *from, int64_t token, word *to) {
+  memset(to, 0, sizeof(word) * d->room * j->size / 2);
+  for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++)
+    lay_columns(from + j->starts[one] * token, token, j->starts[one + 1] - j->starts[one], j->size,
+                to + d->places[one - j->roots[tree]], d->room);
 }
 
-static void lay_as_rows(const desk *d, const shape *s, int64_t tree, const bf16 *from, int64_t token, word *to) {
-  for (int64_t one = s->roots[tree]; one < s->roots[tree + 1]; one++) {
-    const int64_t place = d->places[one - s->roots[tree]], length = s->starts[one + 1] - s->starts[one];
+static void lay_as_rows(const desk *d, const job *j, int64_t tree, const bf16 *from, int64_t token, word *to) {
+  for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++) {
+    const int64_t place = d->places[one - j->roots[tree]], length = j->starts[one + 1] - j->starts[one];
     for (int64_t t = 0; t < length; t += PAIR)
-      lay_rows(from + (s->starts[one] + t) * token, token, length - t, s->size, to + (place + t) / 2 * s->size, s->size);
+      lay_rows(from + (j->starts[one] + t) * token, token, length - t, j->size, to + (place + t) / 2 * j->size, j->size);
   }
 }
 
-static void find_places(desk *d, const shape *s, int64_t tree) {
+static void find_places(desk *d, const job *j, int64_t tree) {
   int64_t place = 0;
-  for (int64_t one = s->roots[tree]; one < s->roots[tree + 1]; one++) {
-    d->places[one - s->roots[tree]] = place;
-    place += padded(s->starts[one + 1] - s->starts[one]);
+  for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++) {
+    d->places[one - j->roots[tree]] = place;
+    place += padded(j->starts[one + 1] - j->starts[one]);
   }
 }
 
 // What queries of a sequence from `first` on see, up to the token before `end`: their own sequence first. Gives all columns.
-static int64_t find_spans(desk *d, const shape *s, int64_t tree, int64_t sequence, int64_t first, int64_t end, int64_t *count) {
+static int64_t find_spans(desk *d, const job *j, int64_t tree, int64_t sequence, int64_t first, int64_t end, int64_t *count) {
   int64_t columns = 0;
   *count = 0;
-  for (int64_t one = sequence; one >= 0; one = s->parents[one]) {
-    const int64_t seen = one == sequence ? end : s->starts[one + 1] - s->starts[one];
-    d->spans[*count] = (span){d->places[one - s->roots[tree]], columns, padded(seen), *count ? seen : first + 1};
+  for (int64_t one = sequence; one >= 0; one = j->parents[one]) {
+    const int64_t seen = one == sequence ? end : j->starts[one + 1] - j->starts[one];
+    d->spans[*count] = (span){d->places[one - j->roots[tree]], columns, padded(seen), *count ? seen : first + 1};
     columns += d->spans[(*count)++].width;
   }
   return columns;
@@ -184,60 +190,18 @@ INLINE void store_rows(word *to, const float *numbers, floats factor, int64_t wi
   }
 }
 
-static void attend_block(desk *d, const shape *s, int64_t count, int64_t columns, int64_t rows, bf16 *out, float *log_sum) {
-  const int64_t heads = s->shared * s->groups;
-  score(d, count, d->queries, rows, s->size, d->keys, columns, s->scale, d->scores);
+// Queries of a block, which starts at the place `where` of [N, H].
+static void attend_block(desk *d, const job *j, int64_t count, int64_t columns, int64_t rows, int64_t where) {
+  const int64_t heads = j->shared * j->groups;
+  score(d, count, d->queries, rows, j->size, d->keys, columns, j->scale, d->scores);
   for (int64_t r = 0; r < rows; r++) {
-    float *own = d->scores + r * columns;
+    float *own = d->scores + r * columns, most;
     hide(d, count, r, own);
-    floats highest = (floats){} - INFINITY, sums = {};
-    for (int64_t t = 0; t < columns; t += LANES) {
-      floats given = load_floats(own + t);
-      highest = chosen(given > highest, given, highest);
-    }
-    const float most = largest(highest);
-    for (int64_t t = 0; t < columns; t += LANES) {
-      floats weight = exponential(load_floats(own + t) - most);
-      sums += weight;
-      store_floats(own + t, weight);
-    }
-    const float sum = total(sums);
+    const float sum = weights_of(own, columns, &most);
     store_rows(d->weights + r * columns / 2, own, (floats){} + 1.0f / sum, columns);
-    if (log_sum) log_sum[r * heads] = most + logf(sum);
+    j->log_sum[where + r * heads] = most + logf(sum);
   }
-  sum_up(d, count, d->weights, rows, columns, d->values, s->size, out, heads * s->size);
-}
-
-// query [H, N, D], key and value [K, N, D] by their strides (the last is 1); out [N, H, D]; log_sum [N, H], the logarithm of the summed
-// weights, where it is wanted.
-void attend_causal(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
-                   const bf16 *value, int64_t value_head, int64_t value_token, const int64_t *starts, const int64_t *parents,
-                   const int64_t *roots, int64_t trees, int64_t shared, int64_t groups, int64_t size, float scale, bf16 *out,
-                   float *log_sum) {
-  const shape s = {starts, parents, roots, trees, shared, groups, size, scale};
-#pragma omp parallel
-  {
-    desk d = {};
-    set_up(&d, &s, 0);
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t item = 0; item < trees * shared; item++) {
-      const int64_t tree = item / shared, own = item % shared;
-      find_places(&d, &s, tree);
-      lay_as_columns(&d, &s, tree, key + own * key_head, key_token, d.keys);
-      lay_as_rows(&d, &s, tree, value + own * value_head, value_token, d.values);
-      for (int64_t one = roots[tree]; one < roots[tree + 1]; one++)
-        for (int64_t at = 0, length = starts[one + 1] - starts[one]; at < length; at += PAIR) {
-          const int64_t rows = length - at < PAIR ? length - at : PAIR, token = starts[one] + at;
-          int64_t count, columns = find_spans(&d, &s, tree, one, at, at + rows, &count);
-          for (int64_t head = own * groups; head < (own + 1) * groups; head++) {
-            const int64_t where = token * shared * groups + head;
-            take(query + head * query_head + token * query_token, query_token, rows, size, d.queries);
-            attend_block(&d, &s, count, columns, rows, out + where * size, log_sum ? log_sum + where : NULL);
-          }
-        }
-    }
-    clear_up(&d);
-  }
+  sum_up(d, count, d->weights, rows, columns, d->values, j->size, j->out + where * j->size, heads * j->size);
 }
 
 INLINE float alike(const bf16 *one, const bf16 *other, int64_t size) {
@@ -251,21 +215,23 @@ INLINE float alike(const bf16 *one, const bf16 *other, int64_t size) {
 }
 
 // The weights of a block again, the gradients of its scores, and what both give to queries, keys and values.
-static void attend_block_backward(desk *d, const shape *s, int64_t count, int64_t columns, int64_t rows, const bf16 *out,
-                                  const bf16 *grad, const float *log_sum, bf16 *grad_query) {
-  const int64_t heads = s->shared * s->groups, token = heads * s->size, size = s->size;
-  score(d, count, d->queries, rows, size, d->keys, columns, s->scale, d->scores);
+static void attend_block_backward(desk *d, const job *j, int64_t count, int64_t columns, int64_t rows, int64_t where) {
+  const int64_t heads = j->shared * j->groups, size = j->size, token = heads * size;
+  const bf16 *out = j->out + where * size, *grad = j->grad + where * size;
+  take(grad, token, rows, size, d->grads);
+  lay_rows(grad, token, rows, size, d->grad_rows, size);
+  score(d, count, d->queries, rows, size, d->keys, columns, j->scale, d->scores);
   score(d, count, d->grads, rows, size, d->values, columns, 1.0f, d->slopes);
   memset(d->scores + rows * columns, 0, sizeof(float) * (PAIR - rows) * columns);
   memset(d->slopes + rows * columns, 0, sizeof(float) * (PAIR - rows) * columns);
   for (int64_t r = 0; r < rows; r++) {
     float *own = d->scores + r * columns, *slope = d->slopes + r * columns;
     hide(d, count, r, own);
-    const float mean = alike(out + r * token, grad + r * token, size), sum = log_sum[r * heads];
+    const float mean = alike(out + r * token, grad + r * token, size), sum = j->log_sum[where + r * heads];
     for (int64_t t = 0; t < columns; t += LANES) {
       floats weight = exponential(load_floats(own + t) - sum);
       store_floats(own + t, weight);
-      store_floats(slope + t, weight * (load_floats(slope + t) - mean) * s->scale);
+      store_floats(slope + t, weight * (load_floats(slope + t) - mean) * j->scale);
     }
     store_rows(d->weights + r * columns / 2, slope, (floats){} + 1.0f, columns);
   }
@@ -277,58 +243,70 @@ static void attend_block_backward(desk *d, const shape *s, int64_t count, int64_
       store_words(d->slope_rows + r * columns + t,
                   rounded(load_floats(slope)) >> 16 | rounded(load_floats(slope + HALF * columns)));
     }
-  sum_up(d, count, d->weights, rows, columns, d->key_rows, size, grad_query, token);
+  sum_up(d, count, d->weights, rows, columns, d->key_rows, size, j->grad_query + where * size, token);
   give(d, count, d->weight_rows, columns, d->grad_rows, size, d->value_sums);
   give(d, count, d->slope_rows, columns, d->query_rows, size, d->key_sums);
 }
 
-INLINE void put_back(const desk *d, const shape *s, int64_t tree, const float *sums, bf16 *to, int64_t token) {
-  for (int64_t one = s->roots[tree]; one < s->roots[tree + 1]; one++)
-    for (int64_t t = s->starts[one]; t < s->starts[one + 1]; t++) {
-      const float *own = sums + (d->places[one - s->roots[tree]] + t - s->starts[one]) * s->size;
-      for (int64_t i = 0; i < s->size; i += PAIR)
+INLINE void put_back(const desk *d, const job *j, int64_t tree, const float *sums, bf16 *to, int64_t token) {
+  for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++)
+    for (int64_t t = j->starts[one]; t < j->starts[one + 1]; t++) {
+      const float *own = sums + (d->places[one - j->roots[tree]] + t - j->starts[one]) * j->size;
+      for (int64_t i = 0; i < j->size; i += PAIR)
         store(to + t * token + i, load_floats(own + i), load_floats(own + i + LANES));
     }
 }
 
-// The gradients of `attend_causal`: out, grad and grad_query [N, H, D], grad_key and grad_value [N, K, D], log_sum [N, H].
-void attend_causal_backward(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head,
-                            int64_t key_token, const bf16 *value, int64_t value_head, int64_t value_token, const int64_t *starts,
-                            const int64_t *parents, const int64_t *roots, int64_t trees, int64_t shared, int64_t groups, int64_t size,
-                            float scale, const bf16 *out, const float *log_sum, const bf16 *grad, bf16 *grad_query, bf16 *grad_key,
-                            bf16 *grad_value) {
-  const shape s = {starts, parents, roots, trees, shared, groups, size, scale};
+// All queries of a tree that share a key head.
+static void attend_tree(desk *d, const job *j, int64_t tree, int64_t own) {
+  const bf16 *key = j->key.numbers + own * j->key.head, *value = j->value.numbers + own * j->value.head;
+  const int64_t size = j->size;
+  find_places(d, j, tree);
+  lay_as_columns(d, j, tree, key, j->key.token, d->keys);
+  if (j->grad) {
+    lay_as_columns(d, j, tree, value, j->value.token, d->values);
+    lay_as_rows(d, j, tree, key, j->key.token, d->key_rows);
+    memset(d->key_sums, 0, sizeof(float) * d->room * size);
+    memset(d->value_sums, 0, sizeof(float) * d->room * size);
+  } else {
+    lay_as_rows(d, j, tree, value, j->value.token, d->values);
+  }
+  for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++)
+    for (int64_t at = 0, length = j->starts[one + 1] - j->starts[one]; at < length; at += PAIR) {
+      const int64_t rows = length - at < PAIR ? length - at : PAIR, token = j->starts[one] + at;
+      int64_t count, columns = find_spans(d, j, tree, one, at, at + rows, &count);
+      for (int64_t head = own * j->groups; head < (own + 1) * j->groups; head++) {
+        const bf16 *query = j->query.numbers + head * j->query.head + token * j->query.token;
+        const int64_t where = token * j->shared * j->groups + head;
+        take(query, j->query.token, rows, size, d->queries);
+        if (j->grad) {
+          lay_rows(query, j->query.token, rows, size, d->query_rows, size);
+          attend_block_backward(d, j, count, columns, rows, where);
+        } else {
+          attend_block(d, j, count, columns, rows, where);
+        }
+      }
+    }
+  if (j->grad) {
+    put_back(d, j, tree, d->key_sums, j->grad_key + own * size, j->shared * size);
+    put_back(d, j, tree, d->value_sums, j->grad_value + own * size, j->shared * size);
+  }
+}
+
+// query [H, N, D], key and value [K, N, D] by their strides (the last is 1). Without `grad` out [N, H, D] and log_sum [N, H], the logarithm
+// of the summed weights, are made; with it, of these, the gradients grad_query [N, H, D], grad_key and grad_value [N, K, D].
+void attend_causal(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
+                   const bf16 *value, int64_t value_head, int64_t value_token, const int64_t *starts, const int64_t *parents,
+                   const int64_t *roots, int64_t trees, int64_t shared, int64_t groups, int64_t size, float scale, bf16 *out,
+                   float *log_sum, const bf16 *grad, bf16 *grad_query, bf16 *grad_key, bf16 *grad_value) {
+  const job j = {{query, query_head, query_token}, {key, key_head, key_token}, {value, value_head, value_token},
+                 starts, parents, roots, trees, shared, groups, size, scale, out, log_sum, grad, grad_query, grad_key, grad_value};
 #pragma omp parallel
   {
     desk d = {};
-    set_up(&d, &s, 1);
+    set_up(&d, &j);
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t item = 0; item < trees * shared; item++) {
-      const int64_t tree = item / shared, own = item % shared, heads = shared * groups;
-      find_places(&d, &s, tree);
-      lay_as_columns(&d, &s, tree, key + own * key_head, key_token, d.keys);
-      lay_as_columns(&d, &s, tree, value + own * value_head, value_token, d.values);
-      lay_as_rows(&d, &s, tree, key + own * key_head, key_token, d.key_rows);
-      memset(d.key_sums, 0, sizeof(float) * d.room * size);
-      memset(d.value_sums, 0, sizeof(float) * d.room * size);
-      for (int64_t one = roots[tree]; one < roots[tree + 1]; one++)
-        for (int64_t at = 0, length = starts[one + 1] - starts[one]; at < length; at += PAIR) {
-          const int64_t rows = length - at < PAIR ? length - at : PAIR, token = starts[one] + at;
-          int64_t count, columns = find_spans(&d, &s, tree, one, at, at + rows, &count);
-          for (int64_t head = own * groups; head < (own + 1) * groups; head++) {
-            const int64_t where = token * heads + head;
-            const bf16 *queries = query + head * query_head + token * query_token, *grads = grad + where * size;
-            take(queries, query_token, rows, size, d.queries);
-            take(grads, heads * size, rows, size, d.grads);
-            lay_rows(queries, query_token, rows, size, d.query_rows, size);
-            lay_rows(grads, heads * size, rows, size, d.grad_rows, size);
-            attend_block_backward(&d, &s, count, columns, rows, out + where * size, grads, log_sum + where,
-                                  grad_query + where * size);
-          }
-        }
-      put_back(&d, &s, tree, d.key_sums, grad_key + own * size, shared * size);
-      put_back(&d, &s, tree, d.value_sums, grad_value + own * size, shared * size);
-    }
+    for (int64_t item = 0; item < trees * shared; item++) attend_tree(&d, &j, item / shared, item % shared);
     clear_up(&d);
   }
 }

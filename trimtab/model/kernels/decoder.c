@@ -5,21 +5,13 @@
 
 #if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 
-#include "vectors.h"
-
-enum { LAID = 2 };
-
-void add_and_norm(const bf16 *, const bf16 *, const bf16 *, bf16 *, bf16 *, int64_t, int64_t, float);
-void gated(const bf16 *, const bf16 *, bf16 *, int64_t);
-void product(const bf16 *, const bf16 *, int64_t, const bf16 *, int64_t, const bf16 *, int64_t, const bf16 *, int64_t, int64_t, int64_t,
-             int64_t, bf16 *);
-void rotate(const bf16 *, int64_t, int64_t, bf16 *, int64_t, int64_t, const bf16 *, const bf16 *, int64_t, int64_t, int64_t, float);
+#include "layers.h"
 
 static void times(const bf16 *input, const bf16 *panels, const bf16 *bias, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
   product(input, panels, LAID, NULL, 0, NULL, 0, bias, 0, tokens, inputs, outputs, out);
 }
 
-static bf16 *some(int64_t count) { return aligned_alloc(64, (sizeof(bf16) * count + 63) / 64 * 64); }
+static bf16 *some(int64_t count) { return room_for(count, sizeof(bf16)); }
 
 // Each of some heads of rows, `stride` apart, by its norm.
 static void norm_heads(bf16 *rows, int64_t stride, const bf16 *weight, int64_t tokens, int64_t heads, int64_t size, float epsilon) {
@@ -27,17 +19,7 @@ static void norm_heads(bf16 *rows, int64_t stride, const bf16 *weight, int64_t t
   for (int64_t token = 0; token < tokens; token++)
     for (int64_t head = 0; head < heads; head++) {
       bf16 *own = rows + token * stride + head * size;
-      floats squares = {};
-      for (int64_t i = 0; i < size; i += PAIR) {
-        pair value = load(own + i);
-        squares += value.even * value.even;
-        squares += value.odd * value.odd;
-      }
-      const float scale = 1.0f / sqrtf(total(squares) / (float)size + epsilon);
-      for (int64_t i = 0; i < size; i += PAIR) {
-        pair value = load(own + i), by = load(weight + i);
-        store(own + i, in_bf16(value.even * scale) * by.even, in_bf16(value.odd * scale) * by.odd);
-      }
+      norm_row(own, weight, own, size, epsilon);
     }
 }
 

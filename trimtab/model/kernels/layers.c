@@ -3,7 +3,7 @@
 // Numbers are added up in float32 and rounded where torch rounds, to the nearest and to even. Shapes: N tokens, H heads, D head size, W
 // width, T places. W is a multiple of 32, D of 64.
 
-#include "vectors.h"
+#include "layers.h"
 
 // out = norm(hidden + added) · weight, and the sum itself; `added` may be missing. All are [N, W].
 void add_and_norm(const bf16 *hidden, const bf16 *added, const bf16 *weight, bf16 *sum, bf16 *out, int64_t rows, int64_t width,
@@ -11,23 +11,12 @@ void add_and_norm(const bf16 *hidden, const bf16 *added, const bf16 *weight, bf1
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < rows; row++) {
     const int64_t at = row * width;
-    floats squares = {};
-    for (int64_t i = 0; i < width; i += PAIR) {
-      pair value = load(hidden + at + i);
-      if (added) {
-        pair more = load(added + at + i);
-        value = (pair){in_bf16(value.even + more.even), in_bf16(value.odd + more.odd)};
-        store(sum + at + i, value.even, value.odd);
+    if (added)
+      for (int64_t i = 0; i < width; i += PAIR) {
+        pair value = load(hidden + at + i), more = load(added + at + i);
+        store(sum + at + i, value.even + more.even, value.odd + more.odd);
       }
-      squares += value.even * value.even;
-      squares += value.odd * value.odd;
-    }
-    const float scale = 1.0f / sqrtf(total(squares) / (float)width + epsilon);
-    const bf16 *from = added ? sum : hidden;
-    for (int64_t i = 0; i < width; i += PAIR) {
-      pair value = load(from + at + i), by = load(weight + i);
-      store(out + at + i, in_bf16(value.even * scale) * by.even, in_bf16(value.odd * scale) * by.odd);
-    }
+    norm_row((added ? sum : hidden) + at, weight, out + at, width, epsilon);
   }
 }
 

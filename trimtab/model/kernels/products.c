@@ -6,11 +6,10 @@
 
 #if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 
+#include "layers.h"
 #include "products.h"
 
 enum { CHUNK = 1024 };  // words of a panel's columns: 128 kB, which stay in the second cache
-
-INLINE int64_t up_to(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
 
 // Swap bit `by` of rows and columns; `low` and `high` say which columns of two rows come into the first and into the second.
 #define SWAP(rows, by, low, high)                          \
@@ -32,9 +31,6 @@ INLINE void turn(words rows[LANES]) {
   SWAP(rows, 1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
        LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
 }
-
-// How a weight lies: as [O, I], as [I, O], or in panels [O / 32, I / 2, 32] of words, which are 32 columns each.
-enum { FLAT, UPRIGHT, LAID };
 
 // `count` words, from word `from` on, of 32 columns, the even columns before the odd.
 INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,

@@ -9,12 +9,9 @@
 
 #include <immintrin.h>
 
-typedef uint32_t word;
+typedef uint32_t word __attribute__((may_alias, aligned(2)));
 
 enum { LEFT = 8, HALF = PAIR / 2 };  // rows of the left side at once; how far apart lie the two rows that make a word
-
-// Room for numbers, from a multiple of 64 bytes on, so that no vector lies in two lines of a cache.
-INLINE void *room_for(int64_t count, size_t size) { return aligned_alloc(64, (count * size + 63) / 64 * 64); }
 
 INLINE floats dot(floats sum, words left, words right) {
   return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);

@@ -94,6 +94,11 @@ INLINE floats exponential(floats x) {
   return chosen(x < least, (floats){}, sum * power);
 }
 
+// Room for numbers, from a multiple of 64 bytes on, so that no vector lies in two lines of a cache.
+INLINE void *room_for(int64_t count, size_t size) { return aligned_alloc(64, (count * size + 63) / 64 * 64); }
+
+INLINE int64_t up_to(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
+
 INLINE float total(floats numbers) {
   float sum = 0.0f;
   UNROLL for (int i = 0; i < LANES; i++) sum += numbers[i];
@@ -104,4 +109,20 @@ INLINE float largest(floats numbers) {
   float most = numbers[0];
   UNROLL for (int i = 1; i < LANES; i++) most = numbers[i] > most ? numbers[i] : most;
   return most;
+}
+
+// Scores become weights, e to the power of each less the largest of them, in place; gives their sum. `count` is a multiple of 16.
+INLINE float weights_of(float *scores, int64_t count, float *most) {
+  floats highest = (floats){} - INFINITY, sums = {};
+  for (int64_t t = 0; t < count; t += LANES) {
+    floats score = load_floats(scores + t);
+    highest = chosen(score > highest, score, highest);
+  }
+  *most = largest(highest);
+  for (int64_t t = 0; t < count; t += LANES) {
+    floats weight = exponential(load_floats(scores + t) - *most);
+    sums += weight;
+    store_floats(scores + t, weight);
+  }
+  return total(sums);
 }

@@ -1,0 +1,31 @@
+// What kernels of whole layers are made of, and how a weight lies.
+
+#pragma once
+
+#include "vectors.h"
+
+// As [O, I], as [I, O], or in panels [O / 32, I / 2, 32] of words (`products.h`), which are 32 columns each.
+enum { FLAT, UPRIGHT, LAID };
+
+void add_and_norm(const bf16 *hidden, const bf16 *added, const bf16 *weight, bf16 *sum, bf16 *out, int64_t rows, int64_t width,
+                  float epsilon);
+void gated(const bf16 *gate, const bf16 *up, bf16 *out, int64_t count);
+void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *low, int64_t stride, const bf16 *side, int64_t rank,
+             const bf16 *bias, int64_t adds, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out);
+void rotate(const bf16 *from, int64_t from_head, int64_t from_token, bf16 *to, int64_t to_head, int64_t to_token, const bf16 *cos,
+            const bf16 *sin, int64_t tokens, int64_t heads, int64_t size, float sign);
+
+// RMS norm of one row, which may be written over.
+INLINE void norm_row(const bf16 *row, const bf16 *weight, bf16 *out, int64_t width, float epsilon) {
+  floats squares = {};
+  for (int64_t i = 0; i < width; i += PAIR) {
+    pair value = load(row + i);
+    squares += value.even * value.even;
+    squares += value.odd * value.odd;
+  }
+  const float scale = 1.0f / sqrtf(total(squares) / (float)width + epsilon);
+  for (int64_t i = 0; i < width; i += PAIR) {
+    pair value = load(row + i), by = load(weight + i);
+    store(out + i, in_bf16(value.even * scale) * by.even, in_bf16(value.odd * scale) * by.odd);
+  }
+}
