@@ -17,6 +17,7 @@ from trimtab.answering import cache, drafts, memory
 from trimtab.answering.engine import Completion, Engine, Request, Token
 from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
+from trimtab.model.operations import BLOCK
 
 STOP = frozenset({EOS})
 SAMPLINGS = (
@@ -413,10 +414,10 @@ def test_memory_stays_bounded_over_a_long_run_of_arrivals() -> None:
             engine.submit(Request(id=str(submitted), ids=(3,) * length, max_new=draw.choice([1, 5, 20])))
             submitted += 1
         finished += sum(isinstance(event, Completion) for event in engine.step())
-        stored = [store.shape[0] * store.shape[2] for store in engine._line.cache.keys]
+        stored = [store.shape[0] * store.shape[2] for store in engine._line.cache.values]
         most = max([most, *stored])
     # slots are laid out in blocks, so each may hold up to one block more than it needs
-    assert 0 < most <= 240 + 8 * cache.BLOCK
+    assert 0 < most <= 240 + 8 * BLOCK
     assert engine._line.cache.keys == []
 
 

@@ -9,9 +9,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trimtab.answering import layouts
+from trimtab.answering.cache import Slots
 from trimtab.answering.choose import ChoiceRequest, score_labels
 from trimtab.answering.engine import Completion, Engine, Request
-from trimtab.model import attention, compiled, operations
+from trimtab.model import attention, compiled, decoder, operations
 from trimtab.model.attention import ATTENTION
 from trimtab.model.laid_out import laid_out
 from trimtab.model.load import Base
@@ -91,6 +92,48 @@ def test_what_is_said_is_as_likely_as_torch_says(family: str, monkeypatch: pytes
         same = [a == b for a, b in zip(one.ids, other.ids, strict=True)]
         first = same.index(False) if False in same else len(same)
         assert one.log_probabilities[:first] == pytest.approx(other.log_probabilities[:first], abs=0.08)
+
+
+@pytest.mark.skipif("go_through_layers" not in compiled.library(), reason="layers are torch's here")
+@pytest.mark.parametrize("family", BASES)
+def test_all_layers_in_one_call_say_what_they_say_one_by_one(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(decoder, "run", lambda kernel, *given: ran.append(kernel) or compiled.run(kernel, *given))
+    at_once = answers(BASES[family], requests())
+    assert {"go_through_layers", "enter_layer"} <= set(ran)  # those behind a shared beginning go layer by layer
+    ran.clear()
+    monkeypatch.setattr(layouts.Decode, "own", None)
+    one_by_one = answers(BASES[family], requests())
+    assert set(ran) == {"enter_layer", "leave_layer"}
+    for ours, theirs in zip(at_once, one_by_one, strict=True):
+        assert (ours.ids, ours.log_probabilities) == (theirs.ids, theirs.log_probabilities)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_slots_of_a_single_block_hold_what_those_of_many_hold(heads: int) -> None:
+    """Those for plain products, and those for kernels: written in parts, moved, and laid out anew with more room."""
+    draw = torch.Generator().manual_seed(0)
+    held = {dtype: Slots() for dtype in (torch.bfloat16, torch.float32)}
+    parts = [(0, 0, 70), (0, 70, 3), (1, 0, 5), (0, 73, 120), (2, 0, 64), (1, 5, 130)]
+    ends = {slot: start + count for slot, start, count in parts}
+    for slot, start, count in parts:
+        key, value = torch.randn(2, heads, count, 64, generator=draw).to(torch.bfloat16)
+        for dtype, slots in held.items():
+            slots.lengths = [0, 0, 0]
+            slots.reserve(start + count)
+            slots.write(0, slot, start, key.to(dtype), value.to(dtype))
+    blocks, single = held.values()
+    assert (blocks.keys[0].shape[2], single.keys[0].shape[2]) == (4, 1)
+    for slots in held.values():
+        slots.lengths = [ends[slot] for slot in range(3)]
+        slots.release(0, 1)
+    assert blocks.lengths == single.lengths == [ends[1], ends[2]]
+    for slot, end in enumerate(blocks.lengths):
+        for places in (slice(0, end), slice(1, 3), slice(end - 2, end), slice(63, min(end, 65))):
+            ours, theirs = (slots.part(0, slot, places) for slots in held.values())
+            assert all(torch.equal(one.float(), other) for one, other in zip(ours, theirs, strict=True))
+    ours, theirs = (slots.first(0, 2, 60) for slots in held.values())
+    assert all(torch.equal(one.float(), other) for one, other in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("family", BASES)

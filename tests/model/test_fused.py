@@ -98,7 +98,7 @@ def test_a_layer_by_two_kernels_lies_as_near_to_float64_as_transformers(
 
     exact, theirs = put_out(copy.deepcopy(model).double()), put_out(model)
     ran: list[str] = []
-    monkeypatch.setattr("trimtab.model.fused.run", lambda kernel, *given: ran.append(kernel) or run(kernel, *given))
+    monkeypatch.setattr("trimtab.model.decoder.run", lambda kernel, *given: ran.append(kernel) or run(kernel, *given))
     with answered_by(model, laid):
         ours = put_out(model)
     assert ran == ["enter_layer", "leave_layer"] * model.config.num_hidden_layers

@@ -111,7 +111,8 @@ class Slots:
     def __init__(self, lengths: list[int], each: int, shared: int, groups: int, size: int, room: int) -> None:
         count = len(lengths)
         self.each, self.scale = each, size**-0.5
-        self.keys, self.values = bf16(count, shared, size, room, seed=1), bf16(count, shared, room, size, seed=2)
+        self.keys = bf16(count, shared, room // 64, size, 64, seed=1)
+        self.values = bf16(count, shared, room, size, seed=2)
         every = bf16(count * each, (groups + 2) * shared, size, seed=3).transpose(0, 1)  # as a layer hands them over
         self.query, self.key, self.value = every.split([groups * shared, shared, shared])
         self.at = torch.tensor(lengths)
@@ -120,15 +121,19 @@ class Slots:
         new = self.query, self.key, self.value
         return operations.attend_own(new, self.keys, self.values, self.at, self.scale, window)
 
+    def keys_in_order(self) -> Tensor:
+        """`[slots, K, T, D]`."""
+        return self.keys.transpose(3, 4).flatten(2, 3)
+
     def exact(self, window: int | None) -> tuple[Tensor, Tensor]:
         """In float64, sequence by sequence and token by token."""
-        keys, values, groups = self.keys.double(), self.values.double(), len(self.query) // len(self.key)
+        groups, keys, values = len(self.query) // len(self.key), self.keys_in_order().double(), self.values.double()
         outs, sums = [], []
         for token in range(self.query.shape[1]):
             slot, ahead = divmod(token, self.each)
             own = range(slot * self.each, slot * self.each + ahead + 1)
             end = int(self.at[slot])
-            key = torch.cat([keys[slot, :, :, :end].transpose(1, 2), self.key[:, own].double()], 1)
+            key = torch.cat([keys[slot, :, :end], self.key[:, own].double()], 1)
             value = torch.cat([values[slot, :, :end], self.value[:, own].double()], 1)
             start = max(0, key.shape[1] - window) if window else 0
             key, value = (side[:, start:].repeat_interleave(groups, 0) for side in (key, value))
@@ -144,15 +149,15 @@ class Slots:
 def test_new_tokens_attend_to_their_slot(each: int, shared: int, groups: int, size: int, window: int | None) -> None:
     lengths = [0, 1, 60, 61, 63, 64, 65, 120, 125]
     slots = Slots(lengths, each, shared, groups, size, room=128)
-    keys, values = slots.keys.clone(), slots.values.clone()
+    keys, values = slots.keys_in_order(), slots.values.clone()
     exact, exact_sums = slots.exact(window)
     out, sums = slots.ours(window)
     assert ((out.double() - exact).abs() <= ROUNDING * (exact.abs() + 0.05)).all()
     assert torch.allclose(sums.double(), exact_sums, atol=1e-4)
     for slot, length in enumerate(lengths):  # they stand in their slots now, and nothing else has changed
         own, new = slice(slot * each, (slot + 1) * each), slice(length, length + each)
-        keys[slot, :, :, new], values[slot, :, new] = slots.key[:, own].transpose(1, 2), slots.value[:, own]
-    assert torch.equal(slots.keys, keys)
+        keys[slot, :, new], values[slot, :, new] = slots.key[:, own], slots.value[:, own]
+    assert torch.equal(slots.keys_in_order(), keys)
     assert torch.equal(slots.values, values)
 
 
@@ -235,7 +240,7 @@ def test_heads_of_several_sizes_are_left_to_torch() -> None:
     assert operations.takes_heads(query, key, key)
     assert not operations.takes_heads(query, key, value)
     assert not operations.takes_heads(query[..., :80], key[..., :80])
-    assert not operations.goes_on((query, key, key), bf16(2, 2, 128, 96))
+    assert not operations.goes_on((query, key, key), bf16(2, 2, 1, 128, 96))
     short = bf16(3, 32, seed=3)  # angles for a part of each head
     with pytest.raises(RuntimeError, match="size"):
         operations.rotated(bf16(3, 2, 64), short, short)

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from trimtab.base.beginnings import common_length
 from trimtab.model.attention import Rule, causal, causal_part, partial, repeat_heads, unmasked, visible
+from trimtab.model.decoder import Own
 from trimtab.model.load import Base
+from trimtab.model.operations import BLOCK, takes_heads
 from trimtab.model.threads import on_free_cores
 from trimtab.model.virtual import virtual_of
 
-BLOCK = 64  # tokens by which slots grow
 FLASH_UP_TO = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
 COPIED = (
     128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer (decision 52)
@@ -155,9 +156,9 @@ def begun(base: Base, ids: Sequence[int]) -> tuple[int, ...]:
 class Slots:
     """Room for `count` sequences; the first `len(lengths)` are in use, so that a step works on one view of them.
 
-    By layer: values `[slots, K, T, D]`, keys `[slots, K, D, T]`, as the products of a step read them (decision 53).
-    `count` is what is asked for: storage follows when it has to be laid out anew, then as small as `count` and the longest
-    sequence in use allow.
+    By layer: values `[slots, K, T, D]`, keys turned in blocks of X places, `[slots, K, T / X, D, X]`: of 64 for `attend_own`, else a
+    single one, as the products of a step read them (decisions 53, 59). `count` is what is asked for: storage follows when it has to
+    be laid out anew, then as small as `count` and the longest sequence in use allow.
     """
 
     def __init__(self) -> None:
@@ -166,30 +167,53 @@ class Slots:
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
         self._rows = self._room = 0
+        self._blocks = False
+
+    def own(self, at_B: Tensor) -> Own | None:
+        """The slots for layers that need nothing else, where they take them; the next tokens go to these places."""
+        return Own(self.keys, self.values, at_B) if self._blocks else None
 
     def reserve(self, longest: int) -> None:
         """Make room for as many sequences as `lengths` has, of up to `longest` tokens."""
         if len(self.lengths) <= self._rows and longest <= self._room:
             return
         self._rows, self._room = max(self.count, len(self.lengths)), -(-longest // BLOCK) * BLOCK
-        for stores, grows in ((self.keys, 3), (self.values, 2)):
-            for layer, store in enumerate(stores):  # one layer at a time, so that old and new never lie side by side
-                stores[layer] = _laid_out(store, self._rows, self._room, grows)
+        grows, room = (2, self._room // BLOCK) if self._blocks else (4, self._room)
+        for layer in range(len(self.keys)):  # one at a time, so that old and new never lie side by side
+            self.keys[layer] = _laid_out(self.keys[layer], self._rows, grows, room)
+            self.values[layer] = _laid_out(self.values[layer], self._rows, 2, self._room)
 
     def write(self, layer: int, slot: int, start: int, key_KTD: Tensor, value_KTD: Tensor) -> None:
         """Put the keys and values of a prompt into a slot, from its token `start` on."""
         if layer == len(self.keys):
             heads, _, size = key_KTD.shape
-            self.keys.append(key_KTD.new_zeros(self._rows, heads, size, self._room))
+            self._blocks = takes_heads(key_KTD, value_KTD)
+            block = BLOCK if self._blocks else self._room
+            self.keys.append(key_KTD.new_zeros(self._rows, heads, self._room // block, size, block))
             self.values.append(value_KTD.new_zeros(self._rows, heads, self._room, size))
-        end = start + key_KTD.shape[1]
-        self.keys[layer][slot, :, :, start:end] = key_KTD.transpose(1, 2)
+        keys, at, end = self.keys[layer], start, start + key_KTD.shape[1]
+        while at < end:
+            number, inside = divmod(at, keys.shape[4])
+            until = min(end, at - inside + keys.shape[4])
+            own_KDX = key_KTD[:, at - start : until - start].transpose(1, 2)
+            keys[slot, :, number, :, inside : inside + until - at] = own_KDX
+            at = until
         self.values[layer][slot, :, start:end] = value_KTD
 
     def part(self, layer: int, slot: int, places: slice) -> tuple[Tensor, Tensor]:
         """The keys and values of a slot at these places, `[K, T, D]`."""
+        keys_KBDX = self.keys[layer][slot]
+        block = keys_KBDX.shape[3]
+        first = places.start // block
+        key_KTD = keys_KBDX[:, first : -(-places.stop // block)].transpose(2, 3).flatten(1, 2)
         # the flash kernel takes keys whose last dimension lies together, and reads others wrongly
-        return self.keys[layer][slot, :, :, places].transpose(1, 2).contiguous(), self.values[layer][slot, :, places]
+        own_KTD = key_KTD[:, places.start - first * block : places.stop - first * block].contiguous()
+        return own_KTD, self.values[layer][slot, :, places]
+
+    def first(self, layer: int, sequences: int, span: int) -> tuple[Tensor, Tensor]:
+        """The keys `[B, K, D, T]` and values `[B, K, T, D]` of the first slots at their first `span` places; of a single block not copied."""
+        key_BKDT = self.keys[layer][:sequences].transpose(2, 3).flatten(3)
+        return key_BKDT[..., :span], self.values[layer][:sequences, :, :span]
 
     def copy(self, slot: int, places: slice) -> tuple[list[Tensor], list[Tensor]]:
         """The keys and values of a slot at these places, `[K, T, D]` by layer."""
@@ -202,7 +226,8 @@ class Slots:
 
     def append(self, layer: int, slots_N: Tensor, at_N: Tensor, key_KND: Tensor, value_KND: Tensor) -> None:
         """Put each token's keys and values into its slot, at its place."""
-        self.keys[layer][slots_N, :, :, at_N] = key_KND.transpose(0, 1)
+        block = self.keys[layer].shape[4]
+        self.keys[layer][slots_N, :, at_N // block, :, at_N % block] = key_KND.transpose(0, 1)
         self.values[layer][slots_N, :, at_N] = value_KND.transpose(0, 1)
 
     def take_back(self, tokens: Sequence[int]) -> None:
@@ -220,7 +245,8 @@ class Slots:
         if old != new:
             length = self.lengths[new] = self.lengths[old]
             for keys, values in zip(self.keys, self.values, strict=True):
-                keys[new, :, :, :length] = keys[old, :, :, :length]
+                blocks = -(-length // keys.shape[4])
+                keys[new, :, :blocks] = keys[old, :, :blocks]
                 values[new, :, :length] = values[old, :, :length]
 
 
@@ -292,7 +318,7 @@ def sent(values: Sequence[int] | Sequence[float], device: torch.device, dtype: t
     return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
-def _laid_out(store: Tensor, rows: int, room: int, grows: int) -> Tensor:
+def _laid_out(store: Tensor, rows: int, grows: int, room: int) -> Tensor:
     """The same contents as far as they fit, in `rows` slots with `room` along the dimension that grows."""
     shape = [rows, *store.shape[1:]]
     shape[grows] = room

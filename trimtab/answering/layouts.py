@@ -15,6 +15,7 @@ from torch import Tensor
 from trimtab.answering.cache import Beginning, Grown, Prefix, Slots, Stretch, earlier_part, own_part, sent
 from trimtab.answering.trie import Trie
 from trimtab.model.attention import Rule, joined, weighed, weighed_part
+from trimtab.model.decoder import Own
 from trimtab.model.operations import attend_own, attend_ways, goes_on, takes_heads
 
 
@@ -146,6 +147,11 @@ class Decode:
         self.shortest, self.span = min(lengths) + 1, slots.span(max(lengths) + each)
         self._hidden: dict[int | None, Tensor] = {}
 
+    @property
+    def own(self) -> Own | None:
+        """All that the new tokens see, where that is their own slots."""
+        return None if self.groups else self.slots.own(self.at_B)
+
     def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
         """Attention of each new token over [beginning; own tokens], up to itself."""
         new, slots = (query_HND, key_KND, value_KND), self.slots
@@ -167,8 +173,7 @@ class Decode:
         batch, kv_heads = tokens // self.each, key_KND.shape[0]
         groups = heads // kv_heads
         self.slots.append(layer, self.slots_N, self.at_N, key_KND, value_KND)
-        key_BKDT = self.slots.keys[layer][:batch, ..., : self.span]
-        value_BKTD = self.slots.values[layer][:batch, :, : self.span]
+        key_BKDT, value_BKTD = self.slots.first(layer, batch, self.span)
         query_BKGQD = query_HND.view(kv_heads, groups, batch, self.each, size).permute(2, 0, 1, 3, 4)
         sides = (
             query_BKGQD.reshape(batch, kv_heads, -1, size),

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,13 +38,14 @@ _KERNELS = {
     "attend_causal": "pnnpnnpnnpppnnnnfpppppp",
     "attend_own": "pnnpnnpnnpppnnnnnnnfpp",
     "attend_ways": "pnnpnnpnnppnnnnnnfpp",
-    "enter_layer": "ppfppppfppnnnnnp",
+    "enter_layer": "ppppnp",
     "gated": "pppn",
     "gated_backward": "pppppn",
     "gather": "pnpnnnfnpp",
+    "go_through_layers": "pnpppnpppnnp",
     "label_scores": "ppppnn",
     "lay": "pnnp",
-    "leave_layer": "pppppfppppppnnnnp",
+    "leave_layer": "pppnp",
     "log_sums": "pnnp",
     "narrow": "ppnnnp",
     "norm_backward": "pppppnnf",
@@ -141,6 +143,6 @@ def can(*tensors: Tensor) -> bool:
     return bool(library())
 
 
-def run(kernel: str, *given: Tensor | float | None) -> None:
+def run(kernel: str, *given: Tensor | float | ctypes.Array[Any] | None) -> None:
     """Run a kernel, which `can` was asked for: of a tensor it is told where its numbers lie, and nothing of its shape."""
     library()[kernel](*[one.data_ptr() if isinstance(one, Tensor) else one for one in given])

@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from trimtab.model.adapted import Adapted, adapted_layers
 from trimtab.model.attention import Layout, Rule
-from trimtab.model.compiled import can, run
+from trimtab.model.compiled import can
+from trimtab.model.decoder import LaidLayer, LaidLayers
 from trimtab.model.operations import BLOCK, added_and_normed, gated, is_silu, normed, rotated
 from trimtab.model.products import Laid, is_plain
 
@@ -42,6 +44,10 @@ def answered_by(model: nn.Module, make: Make) -> Iterator[None]:
     try:
         for layer in changed:
             layer.forward = make(layer) if is_plain(layer) else Fused(layer, make)
+        inner: Any = model.base_model
+        if changed and _is_whole(inner):
+            inner.forward = Stack(inner)
+            changed.append(inner)
         yield
     finally:
         for layer in changed:
@@ -82,52 +88,28 @@ class Fused:
         self.index, self.size = int(attention.layer_idx), int(attention.head_dim)
         self.heads = [_inside(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
         self.rule = rule_of(attention)
-        self.laid = self._laid()
+        self.laid = self._laid()  # by kernels, where they take the whole layer
 
     def __call__(
         self, hidden_states: Tensor, *, position_embeddings: tuple[Tensor, Tensor], layout: Layout, **_: Any
     ) -> Tensor:
         """`hidden_states` is `[1, N, D]`, as transformers' model hands it to its layers, and so is the result."""
         hidden_ND = hidden_states[0]
-        if self.laid and position_embeddings[0].shape[-1] == self.size:
-            return self._by_kernels(self.laid, hidden_ND.contiguous(), position_embeddings, layout)[None]
+        if self.laid and turns_whole(self.laid, position_embeddings):
+            hidden_ND = hidden_ND.contiguous()
+            query_HND, key_KND, value_KND = self.laid.enter(hidden_ND, laid_angles(position_embeddings))
+            attended_NHD = layout.attend(self.index, query_HND, key_KND, value_KND, self.rule)
+            return self.laid.leave(hidden_ND, attended_NHD)[None]
         attended_ND = self._attention(normed(hidden_ND, self.before), position_embeddings, layout)
         hidden_ND, input_ND = added_and_normed(hidden_ND, attended_ND, self.between)
         return (hidden_ND + self.down(gated(self.gate(input_ND), self.up(input_ND), self.activation)))[None]
 
-    def _laid(self) -> list[Laid] | None:
-        """All products of the layer, where what stands before its attention is one kernel and what stands behind it another (decision 58)."""
+    def _laid(self) -> LaidLayer | None:
         products = [self.queries_keys_values, self.out, self.gate, self.up, self.down]
         laid = [one for one in products if isinstance(one, Laid)]
-        norms = [norm.weight for norm in (self.before, self.between, *self.head_norms) if norm is not None]
-        fits = self.size % BLOCK == 0 and is_silu(self.activation) and can(*norms)
-        return laid if fits and len(laid) == len(products) else None
-
-    def _by_kernels(
-        self, laid: Sequence[Laid], hidden_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout
-    ) -> Tensor:
-        first, *others = laid
-        (queries, keys), (tokens, width) = self.heads, hidden_ND.shape
-        cos_ND, sin_ND = (side[0].contiguous() for side in angles)
-        norms = [None if norm is None else norm.weight for norm in self.head_norms]
-        head_epsilon = 0.0 if self.head_norms[0] is None else self.head_norms[0].variance_epsilon
-        before = self.before.weight, self.before.variance_epsilon, first.panels, first.bias_O, *norms, head_epsilon
-        all_NHD = hidden_ND.new_empty(tokens, queries + 2 * keys, self.size)
-        run("enter_layer", hidden_ND, *before, cos_ND, sin_ND, tokens, width, queries, keys, self.size, all_NHD)
-        query_HND, key_KND, value_KND = torch.split(all_NHD.transpose(0, 1), [queries, keys, keys])
-        attended_NHD = layout.attend(self.index, query_HND, key_KND, value_KND, self.rule).contiguous()
-        (out, out_bias), *mlp = ((one.panels, one.bias_O) for one in others)
-        behind = (
-            out,
-            out_bias,
-            self.between.weight,
-            self.between.variance_epsilon,
-            *(side for part in mlp for side in part),
-        )
-        sizes = tokens, width, queries * self.size, others[-1].panels.shape[1]
-        out_ND = torch.empty_like(hidden_ND)
-        run("leave_layer", hidden_ND, attended_NHD, *behind, *sizes, out_ND)
-        return out_ND
+        norms = [self.before, self.between, *self.head_norms]
+        fits = self.size % BLOCK == 0 and is_silu(self.activation) and can(*(norm.weight for norm in norms if norm))
+        return LaidLayer(laid, norms, self.heads, self.size, self.rule) if fits and len(laid) == len(products) else None
 
     def _attention(self, input_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
         queries, keys = self.heads
@@ -144,6 +126,46 @@ class Fused:
         return self.out(out_NHD.reshape(len(input_ND), -1))
 
 
+class Stack:
+    """What a model whose layers are all `Fused` computes of a flat row, with its embeddings and its last norm."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.layers = [layer.forward for layer in model.layers]
+        laid = [layer.laid for layer in self.layers if layer.laid]
+        self.laid = LaidLayers(laid) if len(laid) == len(self.layers) else None
+
+    def __call__(
+        self,
+        input_ids: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        position_ids: Tensor,
+        layout: Layout,
+        **_: Any,
+    ) -> BaseModelOutput:
+        """As transformers' model, of which only the last hidden states are asked for, `[1, N, D]`."""
+        hidden_1ND = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        angles = self.model.rotary_emb(hidden_1ND, position_ids)
+        own = getattr(layout, "own", None)
+        if own and self.laid and turns_whole(self.laid, angles):
+            hidden_1ND = self.laid(hidden_1ND[0], laid_angles(angles), own)[None]
+        else:
+            for layer in self.layers:
+                hidden_1ND = layer(hidden_1ND, position_embeddings=angles, layout=layout)
+        return BaseModelOutput(last_hidden_state=normed(hidden_1ND, self.model.norm))
+
+
+def turns_whole(laid: LaidLayer | LaidLayers, angles: tuple[Tensor, Tensor]) -> bool:
+    """Whether positions turn whole heads, as the kernels do."""
+    return angles[0].shape[-1] == laid.size
+
+
+def laid_angles(angles: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """cos and sin, `[N, D]`, as kernels read them."""
+    return [side_1ND[0].contiguous() for side_1ND in angles]
+
+
 def rule_of(attention: Any) -> Rule:
     """How an attention of the families scores."""
     says = (
@@ -156,6 +178,12 @@ def _inside(layer: nn.Module) -> nn.Linear:
     """The linear layer itself, without what is merged into it."""
     inner: nn.Linear = layer.base if isinstance(layer, Adapted) else layer  # type: ignore[assignment]
     return inner
+
+
+def _is_whole(model: Any) -> bool:
+    """Whether all that its layers do is `Fused`."""
+    layers = getattr(model, "layers", ())
+    return bool(layers) and all(isinstance(vars(layer).get("forward"), Fused) for layer in layers)
 
 
 def of_families(layer: nn.Module) -> bool:

@@ -89,8 +89,8 @@ def weights_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
 
 
 def goes_on(new: Sequence[Tensor], keys: Tensor) -> bool:
-    """Whether `attend_own` takes these queries, keys and values, and the slots' keys `[slots, K, D, T]`."""
-    return keys.shape[3] % BLOCK == 0 and takes_heads(*new)
+    """Whether `attend_own` takes these queries, keys and values, and the slots' keys `[slots, K, T / 64, D, 64]`."""
+    return keys.shape[4] == BLOCK and takes_heads(*new)
 
 
 def takes_heads(*sides_HND: Tensor) -> bool:
@@ -105,12 +105,12 @@ def attend_own(
     """Put the newest keys and values into slots, and attend from them to all that stands there up to themselves.
 
     `new` are queries `[H, N, D]`, keys and values `[K, N, D]`. The first slots have N / B tokens each, behind one another in the row
-    and, from the place `at_B` on, in `keys` `[slots, K, D, T]` and `values` `[slots, K, T, D]`. Returns `out_NHD` and the logarithm
-    of the summed weights, float32 `log_sum_NH`.
+    and, from the place `at_B` on, in `keys` `[slots, K, T / 64, D, 64]` and `values` `[slots, K, T, D]`. Returns `out_NHD` and the
+    logarithm of the summed weights, float32 `log_sum_NH`.
     """
     query_HND, key_KND, _ = new
     heads, tokens, size = query_HND.shape
-    shared, room = key_KND.shape[0], keys.shape[3]
+    shared, room = key_KND.shape[0], values.shape[2]
     out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
     told = by_head(*new)
     counts = (len(at_B), tokens // len(at_B), shared, heads // shared, size, room, window or 0)

@@ -1,7 +1,7 @@
 // Attention of few queries to keys of their own, where a matrix product would copy more than it multiplies (decision 56).
 //
 // Scores, weights and sums are float32 throughout. Shapes: N tokens, H query heads, K key/value heads, G = H / K, D head size, T places
-// of a slot. D and T are multiples of 64.
+// of a slot. D and T are multiples of 64. Keys lie turned in blocks of 64 places, [T / 64, D, 64]: what is read lies together.
 
 #include "vectors.h"
 
@@ -12,15 +12,22 @@ INLINE void scaled(const bf16 *from, int64_t size, float scale, float *to) {
   }
 }
 
-// Scores of `rows` queries [rows, D] with the keys [D, T] at the places from `begin` to `end`, both multiples of 64.
-INLINE void scored(int rows, const float *query, const bf16 *keys, int64_t size, int64_t room, int64_t begin, int64_t end,
-                   float *scores) {
+// Where a number of the key at a place lies.
+INLINE int64_t in_blocks(int64_t place, int64_t d, int64_t size) { return (place / BLOCK * size + d) * BLOCK + place % BLOCK; }
+
+// Memory is asked for what will be read, a line of a cache. Into the second cache: the first is too small for what lies far ahead.
+INLINE void ask_for(const bf16 *numbers) { __builtin_prefetch(numbers, 0, 2); }
+
+// Scores of `rows` queries [rows, D] with the keys at the places from `begin` to `end`, both multiples of 64. What lies `ahead` of each
+// number that is read is asked for.
+INLINE void scored(int rows, const float *query, const bf16 *keys, int64_t ahead, int64_t size, int64_t room, int64_t begin,
+                   int64_t end, float *scores) {
   for (int64_t t = begin; t < end; t += BLOCK) {
     pair sums[ROWS][2] = {};
     for (int64_t d = 0; d < size; d++) {
-      const bf16 *from = keys + d * room + t;
+      const bf16 *from = keys + t * size + d * BLOCK;
       UNROLL for (int part = 0; part < 2; part++) {
-        __builtin_prefetch(from + part * PAIR + AHEAD * room);
+        ask_for(from + part * PAIR + ahead);
         pair key = load(from + part * PAIR);
         UNROLL for (int r = 0; r < rows; r++) {
           sums[r][part].even += key.even * query[r * size + d];
@@ -35,12 +42,12 @@ INLINE void scored(int rows, const float *query, const bf16 *keys, int64_t size,
 }
 
 // To the sums [rows, 64], 64 columns of the values, `stride` apart, at the places from `begin` to `end`, each by its weight.
-INLINE void mix(int rows, pair sums[ROWS][2], const float *weights, int64_t room, const bf16 *values, int64_t stride, int64_t begin,
-                int64_t end) {
+INLINE void mix(int rows, pair sums[ROWS][2], const float *weights, int64_t room, const bf16 *values, int64_t ahead, int64_t stride,
+                int64_t begin, int64_t end) {
   for (int64_t t = begin; t < end; t++)
     UNROLL for (int part = 0; part < 2; part++) {
       const bf16 *from = values + t * stride + part * PAIR;
-      __builtin_prefetch(from + AHEAD * stride);
+      ask_for(from + ahead);
       pair value = load(from);
       UNROLL for (int r = 0; r < rows; r++) {
         sums[r][part].even += value.even * weights[r * room + t];
@@ -55,10 +62,10 @@ INLINE void settle(int rows, pair sums[ROWS][2], const float *whole, bf16 *const
       store(out[r] + part * PAIR, sums[r][part].even / whole[r], sums[r][part].odd / whole[r]);
 }
 
-INLINE void mixed(int rows, const float *weights, const float *whole, const bf16 *values, int64_t size, int64_t room, int64_t begin,
-                  int64_t end, bf16 *const *out) {
+INLINE void mixed(int rows, const float *weights, const float *whole, const bf16 *values, int64_t ahead, int64_t size, int64_t room,
+                  int64_t begin, int64_t end, bf16 *const *out) {
   pair sums[ROWS][2] = {};
-  mix(rows, sums, weights, room, values, size, begin, end);
+  mix(rows, sums, weights, room, values, ahead, size, begin, end);
   settle(rows, sums, whole, out);
 }
 
@@ -77,45 +84,51 @@ INLINE void weighed(float *scores, int64_t begin, int64_t first, int64_t last, i
     default: { enum { R = ROWS }; call; }      \
   }
 
+INLINE int64_t one_more(int64_t *begun) { return __atomic_fetch_add(begun, 1, __ATOMIC_RELAXED); }
+
 // Put the newest keys and values of each sequence into its slot, and attend from them to all that stands there up to themselves.
 //
 // query [H, N, D] and key, value [K, N, D] by their strides (the last is 1); `each` tokens of a sequence stand behind one another,
-// the first at the place `at` of its slot. keys [slots, K, D, T], values [slots, K, T, D]. out [N, H, D]; log_sum [N, H], the
+// the first at the place `at` of its slot. keys [slots, K, T / 64, D, 64], values [slots, K, T, D]. out [N, H, D]; log_sum [N, H], the
 // logarithm of the summed weights, where it is wanted. `window`: how many places back, itself included; 0 for all.
 void attend_own(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
                 const bf16 *value, int64_t value_head, int64_t value_token, bf16 *keys, bf16 *values, const int64_t *at,
                 int64_t sequences, int64_t each, int64_t shared, int64_t groups, int64_t size, int64_t room, int64_t window,
                 float scale, bf16 *out, float *log_sum) {
+  const int64_t items = sequences * shared;
+  int64_t begun = 0;
 #pragma omp parallel
   {
     float *scores = malloc(sizeof(float) * ROWS * (room + size)), *queries = scores + ROWS * room;
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t item = 0; item < sequences * shared; item++) {
+    // Each thread knows the item that it takes next, and asks memory for it while it works on one.
+    for (int64_t item = one_more(&begun), next; item < items; item = next) {
+      next = one_more(&begun);
       const int64_t sequence = item / shared, head = item % shared, place = at[sequence];
       bf16 *slot_keys = keys + item * size * room, *slot_values = values + item * room * size;
-      for (int64_t ahead = 0; ahead < each; ahead++) {
-        const int64_t token = sequence * each + ahead;
+      for (int64_t i = 0; i < each; i++) {
+        const int64_t token = sequence * each + i;
         const bf16 *new_key = key + head * key_head + token * key_token;
-        for (int64_t d = 0; d < size; d++) slot_keys[d * room + place + ahead] = new_key[d];
-        memcpy(slot_values + (place + ahead) * size, value + head * value_head + token * value_token, sizeof(bf16) * size);
+        for (int64_t d = 0; d < size; d++) slot_keys[in_blocks(place + i, d, size)] = new_key[d];
+        memcpy(slot_values + (place + i) * size, value + head * value_head + token * value_token, sizeof(bf16) * size);
       }
       for (int64_t row = 0; row < groups * each; row += ROWS) {
         const int rows = (int)(groups * each - row < ROWS ? groups * each - row : ROWS);
+        const int64_t ahead = row || next >= items ? 0 : (next - item) * size * room;
         int64_t begin = room, end = 0, firsts[ROWS], lasts[ROWS], token_heads[ROWS];
         for (int r = 0; r < rows; r++) {
-          const int64_t ahead = (row + r) % each, of_head = head * groups + (row + r) / each;
-          const int64_t token = sequence * each + ahead;
+          const int64_t of_sequence = (row + r) % each, of_head = head * groups + (row + r) / each;
+          const int64_t token = sequence * each + of_sequence;
           const bf16 *from = query + of_head * query_head + token * query_token;
           scaled(from, size, scale, queries + r * size);
           token_heads[r] = token * shared * groups + of_head;
-          lasts[r] = place + ahead + 1;
+          lasts[r] = place + of_sequence + 1;
           firsts[r] = window && lasts[r] > window ? lasts[r] - window : 0;
           begin = firsts[r] < begin ? firsts[r] : begin;
           end = lasts[r] > end ? lasts[r] : end;
         }
         begin -= begin % BLOCK;
         const int64_t padded = (end + BLOCK - 1) / BLOCK * BLOCK;
-        FOR_ROWS(rows, scored(R, queries, slot_keys, size, room, begin, padded, scores))
+        FOR_ROWS(rows, scored(R, queries, slot_keys, ahead, size, room, begin, padded, scores))
         float whole[ROWS];
         for (int r = 0; r < rows; r++) {
           float most;
@@ -125,7 +138,7 @@ void attend_own(const bf16 *query, int64_t query_head, int64_t query_token, cons
         for (int64_t d = 0; d < size; d += BLOCK) {
           bf16 *outs[ROWS];
           for (int r = 0; r < rows; r++) outs[r] = out + token_heads[r] * size + d;
-          FOR_ROWS(rows, mixed(R, scores, whole, slot_values + d, size, room, begin, end, outs))
+          FOR_ROWS(rows, mixed(R, scores, whole, slot_values + d, ahead, size, room, begin, end, outs))
         }
       }
     }
@@ -162,7 +175,7 @@ INLINE void add_ways(int rows, pair sums[ROWS][2], const float *weights, int64_t
 INLINE void mixed_on_ways(int rows, const float *weights, const float *whole, const bf16 *values, int64_t stride, int64_t room,
                           int64_t prompt, const int64_t *const *ways, const int64_t *depths, bf16 *const *out) {
   pair sums[ROWS][2] = {};
-  mix(rows, sums, weights, room, values, stride, 0, prompt);
+  mix(rows, sums, weights, room, values, 0, stride, 0, prompt);
   add_ways(rows, sums, weights + prompt, room, values, stride, ways, depths);
   settle(rows, sums, whole, out);
 }
@@ -188,7 +201,7 @@ void attend_ways(const bf16 *query, int64_t query_head, int64_t query_token, con
       const int64_t rows_here = ((nodes < first + NODES ? nodes : first + NODES) - first) * groups;
       const bf16 *own_keys = keys + head * key_head, *own_values = values + head * value_head;
       for (int64_t t = 0; t < prompt; t++)
-        for (int64_t d = 0; d < size; d++) turned_keys[d * room + t] = own_keys[t * key_token + d];
+        for (int64_t d = 0; d < size; d++) turned_keys[in_blocks(t, d, size)] = own_keys[t * key_token + d];
       for (int64_t row = 0; row < rows_here; row += ROWS) {
         const int rows = (int)(rows_here - row < ROWS ? rows_here - row : ROWS);
         const int64_t *own_ways[ROWS];
@@ -200,7 +213,7 @@ void attend_ways(const bf16 *query, int64_t query_head, int64_t query_token, con
           own_depths[r] = depths[node];
           token_heads[r] = node * shared * groups + of_head;
         }
-        FOR_ROWS(rows, scored(R, queries, turned_keys, size, room, 0, padded, scores))
+        FOR_ROWS(rows, scored(R, queries, turned_keys, 0, size, room, 0, padded, scores))
         float whole[ROWS];
         for (int r = 0; r < rows; r++) {
           float most, *own = scores + r * room;

@@ -1,14 +1,27 @@
-// What a decoder layer of the known families does before its attention and behind it, in one call each, for answering (decision 58).
+// Decoder layers of the known families, for answering (decision 58): what each does before its attention and behind it in one call each,
+// and all of them in one where new tokens see nothing but their own slots (decision 59).
 //
 // Weights lie in panels (`products.c`). Every number is rounded where transformers rounds it. Shapes: N tokens, W width of the model, H
-// query heads, K key/value heads, D head size, F width of the MLP.
+// query heads, K key/value heads, D head size, F width of the MLP, T places of a slot.
 
 #if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 
 #include "layers.h"
 
-static void times(const bf16 *input, const bf16 *panels, const bf16 *bias, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
-  product(input, panels, LAID, NULL, 0, NULL, 0, bias, 0, tokens, inputs, outputs, out);
+typedef struct {
+  const bf16 *panels, *bias;
+} linear;
+
+// As `model/decoder.py` has it. Bias and the norms of heads may be missing; `window` is how many places back a token sees, 0 for all.
+typedef struct {
+  const bf16 *norm, *between, *query_norm, *key_norm;
+  linear in, out, gate, up, down;
+  int64_t width, heads, shared, size, wide, window;
+  float epsilon, between_epsilon, query_epsilon, key_epsilon, scale;
+} layer;
+
+static void times(const bf16 *input, linear by, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
+  product(input, by.panels, LAID, NULL, 0, NULL, 0, by.bias, 0, tokens, inputs, outputs, out);
 }
 
 static bf16 *some(int64_t count) { return room_for(count, sizeof(bf16)); }
@@ -23,34 +36,31 @@ static void norm_heads(bf16 *rows, int64_t stride, const bf16 *weight, int64_t t
     }
 }
 
-// Of hidden [N, W] the queries, keys and values [N, H + 2K, D], queries and keys at their positions; cos and sin are [N, D]. Bias and the
-// norms of heads may be missing.
-void enter_layer(const bf16 *hidden, const bf16 *norm, float epsilon, const bf16 *panels, const bf16 *bias, const bf16 *query_norm,
-                 const bf16 *key_norm, float head_epsilon, const bf16 *cos, const bf16 *sin, int64_t tokens, int64_t width,
-                 int64_t heads, int64_t shared, int64_t size, bf16 *out) {
-  const int64_t outputs = (heads + 2 * shared) * size;
-  bf16 *normed = some(tokens * width);
-  add_and_norm(hidden, NULL, norm, NULL, normed, tokens, width, epsilon);
-  times(normed, panels, bias, tokens, width, outputs, out);
-  if (query_norm) norm_heads(out, outputs, query_norm, tokens, heads, size, head_epsilon);
-  if (key_norm) norm_heads(out + heads * size, outputs, key_norm, tokens, shared, size, head_epsilon);
-  rotate(out, size, outputs, out, size, outputs, cos, sin, tokens, heads + shared, size, 1.0f);
+static int64_t all_heads(const layer *of) { return of->heads + 2 * of->shared; }
+
+// Of hidden [N, W] the queries, keys and values [N, H + 2K, D], queries and keys at their positions; cos and sin are [N, D].
+void enter_layer(const layer *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, int64_t tokens, bf16 *out) {
+  const int64_t outputs = all_heads(of) * of->size;
+  bf16 *normed = some(tokens * of->width);
+  add_and_norm(hidden, NULL, of->norm, NULL, normed, tokens, of->width, of->epsilon);
+  times(normed, of->in, tokens, of->width, outputs, out);
+  if (of->query_norm) norm_heads(out, outputs, of->query_norm, tokens, of->heads, of->size, of->query_epsilon);
+  if (of->key_norm) norm_heads(out + of->heads * of->size, outputs, of->key_norm, tokens, of->shared, of->size, of->key_epsilon);
+  rotate(out, of->size, outputs, out, of->size, outputs, cos, sin, tokens, of->heads + of->shared, of->size, 1.0f);
   free(normed);
 }
 
-// Of hidden [N, W] and attended [N, A] what the layer puts out, [N, W]. Biases may be missing.
-void leave_layer(const bf16 *hidden, const bf16 *attended, const bf16 *out_panels, const bf16 *out_bias, const bf16 *norm,
-                 float epsilon, const bf16 *gate_panels, const bf16 *gate_bias, const bf16 *up_panels, const bf16 *up_bias,
-                 const bf16 *down_panels, const bf16 *down_bias, int64_t tokens, int64_t width, int64_t attends, int64_t wide,
-                 bf16 *out) {
+// Of hidden [N, W] and attended [N, H, D] what the layer puts out, [N, W], which may be where hidden is.
+void leave_layer(const layer *of, const bf16 *hidden, const bf16 *attended, int64_t tokens, bf16 *out) {
+  const int64_t width = of->width, wide = of->wide;
   bf16 *more = some(tokens * width), *sum = some(tokens * width), *normed = some(tokens * width);
   bf16 *gate = some(tokens * wide), *up = some(tokens * wide);
-  times(attended, out_panels, out_bias, tokens, attends, width, more);
-  add_and_norm(hidden, more, norm, sum, normed, tokens, width, epsilon);
-  times(normed, gate_panels, gate_bias, tokens, width, wide, gate);
-  times(normed, up_panels, up_bias, tokens, width, wide, up);
+  times(attended, of->out, tokens, of->heads * of->size, width, more);
+  add_and_norm(hidden, more, of->between, sum, normed, tokens, width, of->between_epsilon);
+  times(normed, of->gate, tokens, width, wide, gate);
+  times(normed, of->up, tokens, width, wide, up);
   gated(gate, up, gate, tokens * wide);
-  times(gate, down_panels, down_bias, tokens, wide, width, more);
+  times(gate, of->down, tokens, wide, width, more);
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < tokens * width; i += PAIR) {
     pair first = load(sum + i), second = load(more + i);
@@ -61,6 +71,24 @@ void leave_layer(const bf16 *hidden, const bf16 *attended, const bf16 *out_panel
   free(normed);
   free(gate);
   free(up);
+}
+
+// `count` layers one after the other. Each of `sequences` has N / sequences of the tokens, behind one another in the row and, from the
+// place `at` of its slot on, in each layer's keys and values (`attend_own`). hidden and out are [N, W].
+void go_through_layers(const layer *layers, int64_t count, const bf16 *hidden, const bf16 *cos, const bf16 *sin, int64_t tokens,
+                       bf16 *const *keys, bf16 *const *values, const int64_t *at, int64_t sequences, int64_t room, bf16 *out) {
+  const int64_t apart = all_heads(layers) * layers->size;
+  bf16 *all = some(tokens * apart), *attended = some(tokens * layers->heads * layers->size);
+  for (int64_t i = 0; i < count; i++) {
+    const layer *of = layers + i;
+    const bf16 *from = i ? out : hidden, *key = all + of->heads * of->size, *value = key + of->shared * of->size;
+    enter_layer(of, from, cos, sin, tokens, all);
+    attend_own(all, of->size, apart, key, of->size, apart, value, of->size, apart, keys[i], values[i], at, sequences,
+               tokens / sequences, of->shared, of->heads / of->shared, of->size, room, of->window, of->scale, attended, NULL);
+    leave_layer(of, from, attended, tokens, out);
+  }
+  free(all);
+  free(attended);
 }
 
 #endif

@@ -9,7 +9,6 @@
 
 enum { LANES = 16, PAIR = 2 * LANES, BLOCK = 2 * PAIR };  // numbers of a vector, of two, and of what is worked on at once
 enum { ROWS = 4 };  // queries that read the same keys at once
-enum { AHEAD = 8 };  // rows that memory is asked for beforehand
 
 typedef uint16_t bf16;
 typedef float floats __attribute__((vector_size(4 * LANES)));
