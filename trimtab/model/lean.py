@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trimtab.model.attention import Layout
 from trimtab.model.compiled import can, run
 from trimtab.model.fused import of_families, rule_of
+from trimtab.model.learning import LearningLayer
 from trimtab.model.lora import side_by_side
 from trimtab.model.operations import BLOCK, PAIR, by_head, is_silu, takes_rows
 from trimtab.model.products import Multiplied, is_plain
@@ -29,6 +30,7 @@ def make_lean(model: Any) -> None:
             getattr(layer.self_attn, name): _Norm for name in ("q_norm", "k_norm") if hasattr(layer.self_attn, name)
         }
         parts |= {one: Multiplied for one in layer.modules() if is_plain(one)}
+        parts[layer] = LearningLayer
         for part, by in parts.items():
             part.__class__ = _leaner(type(part), by)
     if layers:
@@ -148,7 +150,7 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
-        run("gated_backward", gate, up, grads[0].contiguous(), grad_gate, grad_up, gate.numel())
+        run("gated_backward", gate, up, grads[0].contiguous(), grad_gate, grad_up, None, gate.numel())
         return grad_gate, grad_up
 
 

@@ -62,7 +62,7 @@ def narrowed(input_NI: Tensor, side_SI: Tensor) -> Tensor:
     if not multiplies(input_NI, side_SI):
         return input_NI @ side_SI.T
     low_NS = input_NI.new_empty(len(input_NI), len(side_SI))
-    run("narrow", input_NI.contiguous(), side_SI.contiguous(), *input_NI.shape, len(side_SI), low_NS)
+    run("narrow", input_NI.contiguous(), side_SI.contiguous(), *input_NI.shape, len(side_SI), low_NS, len(side_SI))
     return low_NS
 
 

@@ -74,8 +74,8 @@ INLINE void gate_gradients(floats gate, floats up, floats grad, floats *grad_gat
   *grad_gate = in_bf16(grad * up) * share * (1.0f + gate * (1.0f - share));
 }
 
-// The gradients of `gated`'s gate and up.
-void gated_backward(const bf16 *gate, const bf16 *up, const bf16 *grad, bf16 *grad_gate, bf16 *grad_up, int64_t count) {
+// The gradients of `gated`'s gate and up; and what it put out, where that is wanted again.
+void gated_backward(const bf16 *gate, const bf16 *up, const bf16 *grad, bf16 *grad_gate, bf16 *grad_up, bf16 *out, int64_t count) {
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < count; i += PAIR) {
     pair value = load(gate + i), by = load(up + i), given = load(grad + i), to_gate, to_up;
@@ -83,6 +83,7 @@ void gated_backward(const bf16 *gate, const bf16 *up, const bf16 *grad, bf16 *gr
     gate_gradients(value.odd, by.odd, given.odd, &to_gate.odd, &to_up.odd);
     store(grad_gate + i, to_gate.even, to_gate.odd);
     store(grad_up + i, to_up.even, to_up.odd);
+    if (out) store(out + i, silu(value.even) * by.even, silu(value.odd) * by.odd);
   }
 }
 

@@ -13,7 +13,17 @@ void attend_own(const bf16 *query, int64_t query_head, int64_t query_token, cons
                 const bf16 *value, int64_t value_head, int64_t value_token, bf16 *keys, bf16 *values, const int64_t *at,
                 int64_t sequences, int64_t each, int64_t shared, int64_t groups, int64_t size, int64_t room, int64_t window,
                 float scale, bf16 *out, float *log_sum);
+void attend_causal(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
+                   const bf16 *value, int64_t value_head, int64_t value_token, const int64_t *starts, const int64_t *parents,
+                   const int64_t *roots, int64_t trees, int64_t shared, int64_t groups, int64_t size, float scale, bf16 *out,
+                   float *log_sum, const bf16 *grad, bf16 *grad_query, bf16 *grad_key, bf16 *grad_value);
+void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens, int64_t inputs, int64_t rank, float factor,
+            int64_t turned, float *out, bf16 *rounded_out);
 void gated(const bf16 *gate, const bf16 *up, bf16 *out, int64_t count);
+void gated_backward(const bf16 *gate, const bf16 *up, const bf16 *grad, bf16 *grad_gate, bf16 *grad_up, bf16 *out, int64_t count);
+void narrow(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs, int64_t rank, bf16 *low, int64_t stride);
+void norm_backward(const bf16 *input, const bf16 *weight, const bf16 *grad, bf16 *grad_input, float *grad_weight, int64_t rows,
+                   int64_t width, float epsilon);
 void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *low, int64_t stride, const bf16 *side, int64_t rank,
              const bf16 *bias, int64_t adds, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out);
 void rotate(const bf16 *from, int64_t from_head, int64_t from_token, bf16 *to, int64_t to_head, int64_t to_token, const bf16 *cos,

@@ -11,27 +11,6 @@
 
 enum { CHUNK = 1024 };  // words of a panel's columns: 128 kB, which stay in the second cache
 
-// Swap bit `by` of rows and columns; `low` and `high` say which columns of two rows come into the first and into the second.
-#define SWAP(rows, by, low, high)                          \
-  UNROLL for (int i = 0; i < LANES; i++)                   \
-    if (!(i & by)) {                                       \
-      words one = rows[i], other = rows[i | by];           \
-      rows[i] = (words)TAKEN(one, other, low);             \
-      rows[i | by] = (words)TAKEN(one, other, high);       \
-    }
-#define LIST(...) __VA_ARGS__
-
-INLINE void turn(words rows[LANES]) {
-  SWAP(rows, 8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
-       LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
-  SWAP(rows, 4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
-       LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
-  SWAP(rows, 2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
-       LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
-  SWAP(rows, 1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
-       LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
-}
-
 // `count` words, from word `from` on, of 32 columns, the even columns before the odd.
 INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
                       int64_t count, word *panel) {
@@ -128,8 +107,8 @@ void lay(const bf16 *weight, int64_t inputs, int64_t outputs, word *panels) {
     lay_panel(weight, FLAT, inputs, outputs, column, 0, inputs / 2, panels + column * inputs / 2);
 }
 
-// low [N, S] = input [N, I] times side [S, I], turned.
-void narrow(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs, int64_t rank, bf16 *low) {
+// low [N, S] = input [N, I] times side [S, I], turned; rows of low are `stride` apart.
+void narrow(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs, int64_t rank, bf16 *low, int64_t stride) {
   const int64_t columns = up_to(rank, LANES), each = inputs / 2, whole = tokens / LEFT * LEFT;
   word *right = room_for(each * columns, sizeof(word)), *last = calloc(LEFT * each, sizeof(word));
   for (int64_t k = 0; k < each; k += LANES)
@@ -152,7 +131,7 @@ void narrow(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs,
         for (int part = 0; part < parts; part++) {
           const int64_t at = s + part * LANES, there = rank - at < LANES ? rank - at : LANES;
           halves numbers = in_order(sums[r][part]);
-          memcpy(low + (token + r) * rank + at, &numbers, sizeof(bf16) * there);
+          memcpy(low + (token + r) * stride + at, &numbers, sizeof(bf16) * there);
         }
     }
   }

@@ -1,0 +1,219 @@
+// A decoder layer in training, with a low-rank change beside each of its frozen weights: forward in one call and backward in another
+// (decision 60).
+//
+// Every number is rounded where the parts by themselves round it (`model/lean.py`, `model/lora.py`). Shapes: N tokens, W width of the
+// model, H query heads, K key/value heads, D head size, F width of the MLP, R rank.
+
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+
+#include "layers.h"
+#include "products.h"
+
+enum { QUERY, KEY, VALUE, OUT, GATE, UP, DOWN, LINEARS };
+
+typedef struct {
+  const bf16 *weight, *bias;  // [O, I]; [O] or missing
+  const float *a, *b;         // [R, I], [O, R]
+} changed;
+
+// As `model/learning.py` has it.
+typedef struct {
+  const bf16 *norm, *between;
+  changed linears[LINEARS];
+  int64_t width, heads, shared, size, wide, rank;
+  float epsilon, between_epsilon, attention_scale, change_scale;
+} learner;
+
+static int64_t inputs_of(const learner *of, int linear) {
+  return linear == OUT ? of->heads * of->size : linear == DOWN ? of->wide : of->width;
+}
+
+static int64_t outputs_of(const learner *of, int linear) {
+  if (linear == QUERY) return of->heads * of->size;
+  if (linear == KEY || linear == VALUE) return of->shared * of->size;
+  return linear == GATE || linear == UP ? of->wide : of->width;
+}
+
+// Where each side of a change begins, of all A behind one another and all B behind them: of the same input side by side.
+static void find_sides(const learner *of, int64_t a[LINEARS], int64_t b[LINEARS]) {
+  int64_t at = 0;
+  for (int i = 0; i < LINEARS; i++) a[i] = at, at += of->rank * inputs_of(of, i);
+  for (int i = 0; i < LINEARS; i++) b[i] = at, at += of->rank * outputs_of(of, i);
+}
+
+// What is kept of a pass for its way back, behind one another in one block.
+typedef struct {
+  bf16 *query, *key, *value, *attended, *sum, *gate, *up;  // [N, H, D], [N, K, D] twice, [N, H, D], [N, W], [N, F] twice
+  bf16 *seen, *mixed, *entered, *left;                     // what A makes of inputs: [N, 3R], [N, R], [N, 2R], [N, R]
+} memory;
+
+static memory in_parts(const learner *of, int64_t tokens, bf16 *kept) {
+  const int64_t heads = of->heads * of->size, shared = of->shared * of->size, rank = of->rank;
+  const int64_t widths[] = {heads, shared, shared, heads, of->width, of->wide, of->wide, 3 * rank, rank, 2 * rank, rank};
+  memory m;
+  bf16 **parts[] = {&m.query, &m.key, &m.value, &m.attended, &m.sum, &m.gate, &m.up, &m.seen, &m.mixed, &m.entered, &m.left};
+  for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+    *parts[i] = kept;
+    kept += up_to(tokens * widths[i], PAIR);
+  }
+  return m;
+}
+
+static bf16 *some(int64_t count) { return room_for(count, sizeof(bf16)); }
+
+static void round_a(const float *from, int64_t count, bf16 *to) {
+  for (int64_t i = 0; i < count; i += LANES) {
+    halves numbers = in_order(load_floats(from + i));
+    memcpy(to + i, &numbers, sizeof numbers);
+  }
+}
+
+// B [O, R] times the scale of the change, as [R, O].
+static void round_b(const float *from, int64_t outputs, int64_t rank, float scale, bf16 *to) {
+  for (int64_t o = 0; o < outputs; o += LANES)
+    for (int64_t r = 0; r < rank; r += LANES) {
+      const int64_t there = rank - r < LANES ? rank - r : LANES;
+      words rows[LANES] = {};
+      for (int64_t i = 0; i < LANES; i++) memcpy(rows + i, from + (o + i) * rank + r, sizeof(float) * there);
+      turn(rows);
+      for (int64_t i = 0; i < there; i++) {
+        halves numbers = in_order((floats)rows[i] * scale);
+        memcpy(to + (r + i) * outputs + o, &numbers, sizeof numbers);
+      }
+    }
+}
+
+static void add(const bf16 *one, const bf16 *other, int64_t count, bf16 *out) {
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < count; i += PAIR) {
+    pair first = load(one + i), second = load(other + i);
+    store(out + i, first.even + second.even, first.odd + second.odd);
+  }
+}
+
+// What a changed linear layer puts out; `low` is what A made of its input, rows `stride` apart.
+static void times(const learner *of, int linear, const bf16 *input, const bf16 *low, int64_t stride, const bf16 *b, int64_t tokens,
+                  bf16 *out) {
+  const changed *by = of->linears + linear;
+  product(input, by->weight, FLAT, low, stride, b, of->rank, by->bias, 0, tokens, inputs_of(of, linear), outputs_of(of, linear), out);
+}
+
+// What a gradient [N, O] gives to the input; `low` and `a` are of `rank` changes of one input together, or missing.
+static void times_back(const learner *of, int linear, const bf16 *grad, const bf16 *low, int64_t rank, const bf16 *a, int64_t adds,
+                       int64_t tokens, bf16 *out) {
+  product(grad, of->linears[linear].weight, UPRIGHT, low, rank, a, rank, NULL, adds, tokens, outputs_of(of, linear),
+          inputs_of(of, linear), out);
+}
+
+// sides: room for all sides in bfloat16, as `find_sides` says; kept: for what `in_parts` says; log_sum [N, H]; hidden and out [N, W];
+// cos and sin [N, D].
+void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, const int64_t *starts, const int64_t *parents,
+           const int64_t *roots, int64_t trees, int64_t tokens, bf16 *sides, bf16 *kept, float *log_sum, bf16 *out) {
+  const int64_t width = of->width, heads = of->heads * of->size, shared = of->shared * of->size, rank = of->rank;
+  const memory m = in_parts(of, tokens, kept);
+  int64_t a[LINEARS], b[LINEARS];
+  find_sides(of, a, b);
+  for (int i = 0; i < LINEARS; i++) {
+    round_a(of->linears[i].a, rank * inputs_of(of, i), sides + a[i]);
+    round_b(of->linears[i].b, outputs_of(of, i), rank, of->change_scale, sides + b[i]);
+  }
+  bf16 *normed = some(tokens * width), *mixed = some(tokens * of->wide);
+
+  add_and_norm(hidden, NULL, of->norm, NULL, normed, tokens, width, of->epsilon);
+  narrow(normed, sides + a[QUERY], tokens, width, 3 * rank, m.seen, 3 * rank);
+  times(of, QUERY, normed, m.seen, 3 * rank, sides + b[QUERY], tokens, m.query);
+  times(of, KEY, normed, m.seen + rank, 3 * rank, sides + b[KEY], tokens, m.key);
+  times(of, VALUE, normed, m.seen + 2 * rank, 3 * rank, sides + b[VALUE], tokens, m.value);
+  rotate(m.query, of->size, heads, m.query, of->size, heads, cos, sin, tokens, of->heads, of->size, 1.0f);
+  rotate(m.key, of->size, shared, m.key, of->size, shared, cos, sin, tokens, of->shared, of->size, 1.0f);
+  attend_causal(m.query, of->size, heads, m.key, of->size, shared, m.value, of->size, shared, starts, parents, roots, trees,
+                of->shared, of->heads / of->shared, of->size, of->attention_scale, m.attended, log_sum, NULL, NULL, NULL, NULL);
+  narrow(m.attended, sides + a[OUT], tokens, heads, rank, m.mixed, rank);
+  times(of, OUT, m.attended, m.mixed, rank, sides + b[OUT], tokens, out);
+
+  add_and_norm(hidden, out, of->between, m.sum, normed, tokens, width, of->between_epsilon);
+  narrow(normed, sides + a[GATE], tokens, width, 2 * rank, m.entered, 2 * rank);
+  times(of, GATE, normed, m.entered, 2 * rank, sides + b[GATE], tokens, m.gate);
+  times(of, UP, normed, m.entered + rank, 2 * rank, sides + b[UP], tokens, m.up);
+  gated(m.gate, m.up, mixed, tokens * of->wide);
+  narrow(mixed, sides + a[DOWN], tokens, of->wide, rank, m.left, rank);
+  times(of, DOWN, mixed, m.left, rank, sides + b[DOWN], tokens, out);
+  add(m.sum, out, tokens * width, out);
+  free(normed);
+  free(mixed);
+}
+
+// Of grad [N, W], the gradient of what `learn` put out, those of all sides, float32 as `find_sides` has them, B as [O, R]; and
+// grad_hidden [N, W] where it is wanted.
+void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, const int64_t *starts,
+                    const int64_t *parents, const int64_t *roots, int64_t trees, int64_t tokens, const bf16 *sides, bf16 *kept,
+                    float *log_sum, const bf16 *grad, float *grads, bf16 *grad_hidden) {
+  const int64_t width = of->width, wide = of->wide, rank = of->rank;
+  const int64_t heads = of->heads * of->size, shared = of->shared * of->size;
+  const memory m = in_parts(of, tokens, kept);
+  const float scale = of->change_scale;
+  int64_t a[LINEARS], b[LINEARS];
+  find_sides(of, a, b);
+  bf16 *normed = some(tokens * width), *grad_normed = some(tokens * width), *grad_sum = some(tokens * width);
+  bf16 *low = some(tokens * 3 * rank);
+
+  bf16 *mixed = some(tokens * wide), *grad_mixed = some(tokens * wide), *grad_gate = some(tokens * wide), *grad_up = some(tokens * wide);
+  narrow(grad, sides + b[DOWN], tokens, width, rank, low, rank);
+  times_back(of, DOWN, grad, low, rank, sides + a[DOWN], 0, tokens, grad_mixed);
+  gated_backward(m.gate, m.up, grad_mixed, grad_gate, grad_up, mixed, tokens * wide);
+  gather(low, rank, mixed, tokens, wide, rank, 1.0f, 0, grads + a[DOWN], NULL);
+  gather(m.left, rank, grad, tokens, width, rank, scale, 1, grads + b[DOWN], NULL);
+
+  add_and_norm(m.sum, NULL, of->between, NULL, normed, tokens, width, of->between_epsilon);
+  narrow(grad_gate, sides + b[GATE], tokens, wide, rank, low, 2 * rank);
+  narrow(grad_up, sides + b[UP], tokens, wide, rank, low + rank, 2 * rank);
+  times_back(of, GATE, grad_gate, low, 2 * rank, sides + a[GATE], 0, tokens, grad_normed);
+  times_back(of, UP, grad_up, NULL, 0, NULL, 1, tokens, grad_normed);
+  gather(low, 2 * rank, normed, tokens, width, 2 * rank, 1.0f, 0, grads + a[GATE], NULL);
+  gather(m.entered, 2 * rank, grad_gate, tokens, wide, rank, scale, 1, grads + b[GATE], NULL);
+  gather(m.entered + rank, 2 * rank, grad_up, tokens, wide, rank, scale, 1, grads + b[UP], NULL);
+  norm_backward(m.sum, of->between, grad_normed, grad_sum, NULL, tokens, width, of->between_epsilon);
+  add(grad, grad_sum, tokens * width, grad_sum);
+  free(mixed);
+  free(grad_mixed);
+  free(grad_gate);
+  free(grad_up);
+
+  bf16 *grad_attended = some(tokens * heads), *grad_query = some(tokens * heads), *grad_key = some(tokens * shared),
+       *grad_value = some(tokens * shared);
+  narrow(grad_sum, sides + b[OUT], tokens, width, rank, low, rank);
+  times_back(of, OUT, grad_sum, low, rank, sides + a[OUT], 0, tokens, grad_attended);
+  gather(low, rank, m.attended, tokens, heads, rank, 1.0f, 0, grads + a[OUT], NULL);
+  gather(m.mixed, rank, grad_sum, tokens, width, rank, scale, 1, grads + b[OUT], NULL);
+  attend_causal(m.query, of->size, heads, m.key, of->size, shared, m.value, of->size, shared, starts, parents, roots, trees,
+                of->shared, of->heads / of->shared, of->size, of->attention_scale, m.attended, log_sum, grad_attended, grad_query,
+                grad_key, grad_value);
+  rotate(grad_query, of->size, heads, grad_query, of->size, heads, cos, sin, tokens, of->heads, of->size, -1.0f);
+  rotate(grad_key, of->size, shared, grad_key, of->size, shared, cos, sin, tokens, of->shared, of->size, -1.0f);
+
+  add_and_norm(hidden, NULL, of->norm, NULL, normed, tokens, width, of->epsilon);
+  narrow(grad_query, sides + b[QUERY], tokens, heads, rank, low, 3 * rank);
+  narrow(grad_key, sides + b[KEY], tokens, shared, rank, low + rank, 3 * rank);
+  narrow(grad_value, sides + b[VALUE], tokens, shared, rank, low + 2 * rank, 3 * rank);
+  gather(low, 3 * rank, normed, tokens, width, 3 * rank, 1.0f, 0, grads + a[QUERY], NULL);
+  gather(m.seen, 3 * rank, grad_query, tokens, heads, rank, scale, 1, grads + b[QUERY], NULL);
+  gather(m.seen + rank, 3 * rank, grad_key, tokens, shared, rank, scale, 1, grads + b[KEY], NULL);
+  gather(m.seen + 2 * rank, 3 * rank, grad_value, tokens, shared, rank, scale, 1, grads + b[VALUE], NULL);
+  if (grad_hidden) {
+    times_back(of, QUERY, grad_query, low, 3 * rank, sides + a[QUERY], 0, tokens, grad_normed);
+    times_back(of, KEY, grad_key, NULL, 0, NULL, 1, tokens, grad_normed);
+    times_back(of, VALUE, grad_value, NULL, 0, NULL, 1, tokens, grad_normed);
+    norm_backward(hidden, of->norm, grad_normed, normed, NULL, tokens, width, of->epsilon);
+    add(grad_sum, normed, tokens * width, grad_hidden);
+  }
+  free(normed);
+  free(grad_normed);
+  free(grad_sum);
+  free(low);
+  free(grad_attended);
+  free(grad_query);
+  free(grad_key);
+  free(grad_value);
+}
+
+#endif
