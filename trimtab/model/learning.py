@@ -1,4 +1,6 @@
-"""Decoder layers with LoRA in training, forward in one call and backward in another, where kernels take them (decision 60).
+"""Decoder layers in training, forward in one call and backward in another, where kernels take them (decision 60).
+
+Either all products have LoRA and nothing else moves, or there is no change beside any weight and what moves are weights and norms.
 
 Shapes: N tokens of the flat row, W width of the model, H query heads, K key/value heads, D head size, R rank.
 """
@@ -6,12 +8,13 @@ Shapes: N tokens of the flat row, W width of the model, H query heads, K key/val
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.attention import Rule, Segments
+from trimtab.model.attention import Segments
 from trimtab.model.compiled import can, library, run
 from trimtab.model.fused import rule_of
 from trimtab.model.lora import LoraLinear
@@ -23,14 +26,14 @@ _LINEARS = 7
 
 
 class _Changed(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("weight", "bias", "a", "b"))
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("weight", "bias", "a", "b", "grad"))
 
 
 class _Learner(ctypes.Structure):
     """`learner` of `kernels/learning.c`."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("norm", "between")),
+        *((name, ctypes.c_void_p) for name in ("norm", "between", "grad_norm", "grad_between")),
         ("linears", _Changed * _LINEARS),
         *((name, ctypes.c_int64) for name in ("width", "heads", "shared", "size", "wide", "rank")),
         *((name, ctypes.c_float) for name in ("epsilon", "between_epsilon", "attention_scale", "change_scale")),
@@ -38,7 +41,7 @@ class _Learner(ctypes.Structure):
 
 
 class LearningLayer(nn.Module):
-    """What a decoder layer of the families becomes in training (`model/lean.py`): by two kernels where its products have LoRA and all else stands still."""
+    """What a decoder layer of the families becomes in training (`model/lean.py`): by two kernels where they know all that moves."""
 
     def forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:
         """One flat row, `[1, N, W]`."""
@@ -48,10 +51,8 @@ class LearningLayer(nn.Module):
         if not _fits(self, linears, hidden_states, layout, angles):
             plain: Tensor = super().forward(hidden_states, *others, **named)
             return plain
-        pairs = [one.sides() for one in linears]
-        sides = [a_RI for a_RI, _ in pairs] + [b_OR for _, b_OR in pairs]
         about = _About(self, linears, angles, layout.trees)
-        out_ND: Tensor = _Layer.apply(hidden_states[0].contiguous(), about, *sides)  # type: ignore[no-untyped-call]
+        out_ND: Tensor = _Layer.apply(hidden_states[0].contiguous(), about, *about.moves)  # type: ignore[no-untyped-call]
         return out_ND[None]
 
 
@@ -65,53 +66,76 @@ def _linears(layer: Any) -> list[Any]:
 def learns_by_kernels(model: Any) -> bool:
     """Whether kernels take all layers of a model, in passes of enough tokens."""
     layers = getattr(model.base_model, "layers", ())
-    return bool(layers) and all(isinstance(one, LearningLayer) and _moves_by_lora(one, _linears(one)) for one in layers)
+    return bool(layers) and all(isinstance(one, LearningLayer) and _is_known(one, _linears(one)) for one in layers)
 
 
-def _moves_by_lora(layer: Any, linears: list[Any]) -> bool:
-    """Whether kernels know all that a layer is made of: LoRA of one rank on all its products, and nothing else that moves."""
+def _is_known(layer: Any, linears: list[Any]) -> bool:
+    """Whether kernels know all that a layer is made of and all that moves in it."""
     if "learn" not in library() or hasattr(layer.self_attn, "q_norm") or not is_silu(layer.mlp.act_fn):
         return False
-    if not all(type(one) is LoraLinear and not one.is_merged and is_plain(one.base) for one in linears):
+    changed = [one for one in linears if type(one) is LoraLinear and not one.is_merged]
+    plain = [one.base for one in changed] or linears
+    if len(changed) not in (0, _LINEARS) or not all(map(is_plain, plain)):
         return False
-    norms = layer.input_layernorm, layer.post_attention_layernorm
-    frozen = [*(one.weight for one in norms), *(value for one in linears for value in one.base.parameters())]
-    sides = [side for one in linears for side in one.sides()]
-    together = all(one.is_contiguous() for one in (*frozen, *sides)) and {one.dtype for one in sides} == {torch.float32}
-    width, wide = linears[0].base.in_features, linears[-1].base.in_features
-    fits = width % PAIR == wide % PAIR == layer.self_attn.head_dim % BLOCK == 0
-    alike = len({(len(one.lora_a), one.scale) for one in linears}) == 1
-    return fits and alike and together and can(*frozen) and not any(one.requires_grad for one in frozen)
+    weights = [*(norm.weight for norm in _norms(layer)), *(one.weight for one in plain)]
+    biases, sides = (
+        [one.bias for one in plain if one.bias is not None],
+        [side for one in changed for side in one.sides()],
+    )
+    still = [*weights, *biases] if changed else biases
+    shaped = len({(len(one.lora_a), one.scale) for one in changed}) < 2 and {one.dtype for one in sides} <= {
+        torch.float32
+    }
+    sizes = plain[0].in_features % PAIR, plain[-1].in_features % PAIR, layer.self_attn.head_dim % BLOCK
+    together = all(one.is_contiguous() for one in (*weights, *biases, *sides))
+    return (
+        shaped
+        and together
+        and not any(sizes)
+        and can(*weights, *biases)
+        and not any(one.requires_grad for one in still)
+    )
+
+
+def _norms(layer: Any) -> tuple[Any, Any]:
+    return layer.input_layernorm, layer.post_attention_layernorm
 
 
 def _fits(layer: Any, linears: list[Any], hidden_1NW: Tensor, layout: Any, angles: Any) -> bool:
     """Whether kernels compute all that a pass asks of a layer."""
     passes = isinstance(layout, Segments) and hidden_1NW.shape[1] >= LEAST and can(hidden_1NW, *angles)
-    if not passes or not _moves_by_lora(layer, linears) or angles[0].shape[-1] != layer.self_attn.head_dim:
+    if not passes or not _is_known(layer, linears) or angles[0].shape[-1] != layer.self_attn.head_dim:
         return False
     return rule_of(layer.self_attn).sees_all(layout.longest)
 
 
 class _About:
-    """What one pass through a layer hangs on beside its input and what moves."""
+    """What one pass through a layer hangs on beside its input.
+
+    `moves`: all A and all B, or the two norms and all weights, whether they move or not.
+    """
 
     def __init__(self, layer: Any, linears: list[Any], angles: tuple[Tensor, Tensor], trees: Trees) -> None:
-        norms, attention = (layer.input_layernorm, layer.post_attention_layernorm), layer.self_attn
-        rule: Rule = rule_of(attention)
+        changed = [one for one in linears if isinstance(one, LoraLinear)]
+        plain = [one.base for one in changed] or linears
+        norms, attention, rule = _norms(layer), layer.self_attn, rule_of(layer.self_attn)
         self.angles, self.trees = [side_1ND[0].contiguous() for side_1ND in angles], trees
-        self.heads = linears[0].base.out_features // attention.head_dim
-        self.rank, self.shapes = len(linears[0].lora_a), [tuple(one.base.weight.shape) for one in linears]
-        shared, width, wide = linears[1].base.out_features, linears[0].base.in_features, linears[-1].base.in_features
-        attended = self.heads * attention.head_dim
+        self.shapes = [tuple(one.weight.shape) for one in plain]
+        (attended, width), (shared, _), (_, wide) = self.shapes[0], self.shapes[1], self.shapes[-1]
+        self.heads, self.rank = attended // attention.head_dim, len(changed[0].lora_a) if changed else 0
+        pairs: list[Any] = [one.sides() for one in changed]
+        self.moves = [side for sides in zip(*pairs, strict=True) for side in sides]
+        self.moves = self.moves or [*(one.weight for one in norms), *(one.weight for one in plain)]
         # queries, keys, values, what was attended to, the sum behind it, gate and up, and what A makes of inputs
         self.kept = [attended, shared, shared, attended, width, wide, wide, *(self.rank * n for n in (3, 1, 2, 1))]
         self.told = _Learner(
             *(one.weight.data_ptr() for one in norms),
-            (_Changed * _LINEARS)(*(_told(one) for one in linears)),
+            *(None, None),
+            (_Changed * _LINEARS)(*map(_told, plain, pairs or [(None, None)] * _LINEARS)),
             *(width, self.heads, shared // attention.head_dim, attention.head_dim, wide, self.rank),
             *(one.variance_epsilon for one in norms),
             rule.scale,
-            linears[0].scale,
+            changed[0].scale if changed else 0.0,
         )
 
     def given(self, hidden_NW: Tensor) -> tuple[Any, ...]:
@@ -129,17 +153,30 @@ class _About:
         """Numbers of all sides."""
         return self.rank * sum(sum(shape) for shape in self.shapes)
 
+    def graded(self, wanted: Sequence[bool]) -> list[Tensor | None]:
+        """Room for the gradients of norms (float32) and weights, those that are wanted, which the kernel is told of from here on."""
+        kinds = [torch.float32] * 2 + [self.moves[0].dtype] * _LINEARS
+        found = [
+            torch.empty(one.shape, dtype=kind) if want else None
+            for one, kind, want in zip(self.moves, kinds, wanted, strict=True)
+        ]
+        self.told.grad_norm, self.told.grad_between = map(_at, found[:2])
+        for told, grad in zip(self.told.linears, found[2:], strict=True):
+            told.grad = _at(grad)
+        return found
 
-def _told(linear: LoraLinear) -> _Changed:
-    bias = linear.base.bias
-    a_RI, b_OR = linear.sides()
-    weight = linear.base.weight.data_ptr()
-    return _Changed(weight, None if bias is None else bias.data_ptr(), a_RI.data_ptr(), b_OR.data_ptr())
+
+def _told(linear: nn.Linear, sides: Sequence[Tensor | None]) -> _Changed:
+    return _Changed(_at(linear.weight), _at(linear.bias), *map(_at, sides))
+
+
+def _at(numbers: Tensor | None) -> int | None:
+    return None if numbers is None else numbers.data_ptr()
 
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_NW: Tensor, about: _About, *sides: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, hidden_NW: Tensor, about: _About, *moves: Tensor) -> Tensor:  # noqa: ARG004
         tokens, out_NW = len(hidden_NW), torch.empty_like(hidden_NW)
         rounded, kept = hidden_NW.new_empty(about.sides), hidden_NW.new_empty(about.room(tokens))
         log_sum_NH = torch.empty(tokens, about.heads)
@@ -153,9 +190,10 @@ class _Layer(torch.autograd.Function):
         hidden_NW, *saved = ctx.saved_tensors
         about: _About = ctx.about
         grad_NW = torch.empty_like(hidden_NW) if ctx.needs_input_grad[0] else None
-        found = torch.empty(about.sides)
-        run("learn_backward", *about.given(hidden_NW), *saved, grads[0].contiguous(), found, grad_NW)
-        rank = about.rank
-        shapes = [(rank, inputs) for _, inputs in about.shapes] + [(outputs, rank) for outputs, _ in about.shapes]
-        parts = torch.split(found, [rows * columns for rows, columns in shapes])
+        sides, weights = torch.empty(about.sides), [] if about.rank else about.graded(ctx.needs_input_grad[2:])
+        run("learn_backward", *about.given(hidden_NW), *saved, grads[0].contiguous(), sides, grad_NW)
+        if not about.rank:
+            return grad_NW, None, *(one if one is None else one.to(hidden_NW.dtype) for one in weights)
+        shapes = [one.shape for one in about.moves]
+        parts = torch.split(sides, [rows * columns for rows, columns in shapes])
         return grad_NW, None, *(part.view(shape) for part, shape in zip(parts, shapes, strict=True))

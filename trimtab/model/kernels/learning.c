@@ -1,8 +1,9 @@
-// A decoder layer in training, with a low-rank change beside each of its frozen weights: forward in one call and backward in another
+// A decoder layer in training, with a low-rank change beside each of its weights or without, forward in one call and backward in another
 // (decision 60).
 //
 // Every number is rounded where the parts by themselves round it (`model/lean.py`, `model/lora.py`). Shapes: N tokens, W width of the
-// model, H query heads, K key/value heads, D head size, F width of the MLP, R rank.
+// model, H query heads, K key/value heads, D head size, F width of the MLP, R rank, 0 where there
+// are no changes.
 
 #if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 
@@ -14,11 +15,13 @@ enum { QUERY, KEY, VALUE, OUT, GATE, UP, DOWN, LINEARS };
 typedef struct {
   const bf16 *weight, *bias;  // [O, I]; [O] or missing
   const float *a, *b;         // [R, I], [O, R]
+  bf16 *grad;                 // [O, I], where the weight moves and its gradient is wanted
 } changed;
 
 // As `model/learning.py` has it.
 typedef struct {
   const bf16 *norm, *between;
+  float *grad_norm, *grad_between;  // [W], as those of weights
   changed linears[LINEARS];
   int64_t width, heads, shared, size, wide, rank;
   float epsilon, between_epsilon, attention_scale, change_scale;
@@ -91,17 +94,38 @@ static void add(const bf16 *one, const bf16 *other, int64_t count, bf16 *out) {
   }
 }
 
-// What a changed linear layer puts out; `low` is what A made of its input, rows `stride` apart.
+// What `rank` rows of A make of an input together, or of B of a gradient; nothing where there are no changes.
+static void look(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs, int64_t rank, bf16 *low, int64_t stride) {
+  if (rank) narrow(input, side, tokens, inputs, rank, low, stride);
+}
+
+// The gradient of a weight, from that of what it put out and from what went in, where it is wanted.
+static void give_weight(const learner *of, int linear, const bf16 *grad, const bf16 *input, int64_t tokens) {
+  const int64_t inputs = inputs_of(of, linear), outputs = outputs_of(of, linear);
+  bf16 *to = of->linears[linear].grad;
+  if (to) gather(grad, outputs, input, tokens, inputs, outputs, 1.0f, 0, NULL, to);
+}
+
+// The gradient of `rank` rows of A, from what the way back and what the way forth made narrow; and that of B.
+static void give_a(const bf16 *low, const bf16 *input, int64_t tokens, int64_t inputs, int64_t rank, float *to) {
+  if (rank) gather(low, rank, input, tokens, inputs, rank, 1.0f, 0, to, NULL);
+}
+
+static void give_b(const learner *of, const bf16 *low, int64_t stride, const bf16 *grad, int64_t tokens, int64_t outputs, float *to) {
+  if (of->rank) gather(low, stride, grad, tokens, outputs, of->rank, of->change_scale, 1, to, NULL);
+}
+
+// What a linear layer puts out; `low` is what A made of its input, rows `stride` apart.
 static void times(const learner *of, int linear, const bf16 *input, const bf16 *low, int64_t stride, const bf16 *b, int64_t tokens,
                   bf16 *out) {
   const changed *by = of->linears + linear;
-  product(input, by->weight, FLAT, low, stride, b, of->rank, by->bias, 0, tokens, inputs_of(of, linear), outputs_of(of, linear), out);
+  product(input, by->weight, FLAT, of->rank ? low : NULL, stride, b, of->rank, by->bias, 0, tokens, inputs_of(of, linear), outputs_of(of, linear), out);
 }
 
-// What a gradient [N, O] gives to the input; `low` and `a` are of `rank` changes of one input together, or missing.
+// What a gradient [N, O] gives to the input; `low` and `a` are of all changes of one input together, `rank` rows of A, or of none.
 static void times_back(const learner *of, int linear, const bf16 *grad, const bf16 *low, int64_t rank, const bf16 *a, int64_t adds,
                        int64_t tokens, bf16 *out) {
-  product(grad, of->linears[linear].weight, UPRIGHT, low, rank, a, rank, NULL, adds, tokens, outputs_of(of, linear),
+  product(grad, of->linears[linear].weight, UPRIGHT, rank ? low : NULL, rank, a, rank, NULL, adds, tokens, outputs_of(of, linear),
           inputs_of(of, linear), out);
 }
 
@@ -113,14 +137,14 @@ void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *s
   const memory m = in_parts(of, tokens, kept);
   int64_t a[LINEARS], b[LINEARS];
   find_sides(of, a, b);
-  for (int i = 0; i < LINEARS; i++) {
+  for (int i = 0; i < LINEARS && rank; i++) {
     round_a(of->linears[i].a, rank * inputs_of(of, i), sides + a[i]);
     round_b(of->linears[i].b, outputs_of(of, i), rank, of->change_scale, sides + b[i]);
   }
   bf16 *normed = some(tokens * width), *mixed = some(tokens * of->wide);
 
   add_and_norm(hidden, NULL, of->norm, NULL, normed, tokens, width, of->epsilon);
-  narrow(normed, sides + a[QUERY], tokens, width, 3 * rank, m.seen, 3 * rank);
+  look(normed, sides + a[QUERY], tokens, width, 3 * rank, m.seen, 3 * rank);
   times(of, QUERY, normed, m.seen, 3 * rank, sides + b[QUERY], tokens, m.query);
   times(of, KEY, normed, m.seen + rank, 3 * rank, sides + b[KEY], tokens, m.key);
   times(of, VALUE, normed, m.seen + 2 * rank, 3 * rank, sides + b[VALUE], tokens, m.value);
@@ -128,51 +152,53 @@ void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *s
   rotate(m.key, of->size, shared, m.key, of->size, shared, cos, sin, tokens, of->shared, of->size, 1.0f);
   attend_causal(m.query, of->size, heads, m.key, of->size, shared, m.value, of->size, shared, starts, parents, roots, trees,
                 of->shared, of->heads / of->shared, of->size, of->attention_scale, m.attended, log_sum, NULL, NULL, NULL, NULL);
-  narrow(m.attended, sides + a[OUT], tokens, heads, rank, m.mixed, rank);
+  look(m.attended, sides + a[OUT], tokens, heads, rank, m.mixed, rank);
   times(of, OUT, m.attended, m.mixed, rank, sides + b[OUT], tokens, out);
 
   add_and_norm(hidden, out, of->between, m.sum, normed, tokens, width, of->between_epsilon);
-  narrow(normed, sides + a[GATE], tokens, width, 2 * rank, m.entered, 2 * rank);
+  look(normed, sides + a[GATE], tokens, width, 2 * rank, m.entered, 2 * rank);
   times(of, GATE, normed, m.entered, 2 * rank, sides + b[GATE], tokens, m.gate);
   times(of, UP, normed, m.entered + rank, 2 * rank, sides + b[UP], tokens, m.up);
   gated(m.gate, m.up, mixed, tokens * of->wide);
-  narrow(mixed, sides + a[DOWN], tokens, of->wide, rank, m.left, rank);
+  look(mixed, sides + a[DOWN], tokens, of->wide, rank, m.left, rank);
   times(of, DOWN, mixed, m.left, rank, sides + b[DOWN], tokens, out);
   add(m.sum, out, tokens * width, out);
   free(normed);
   free(mixed);
 }
 
-// Of grad [N, W], the gradient of what `learn` put out, those of all sides, float32 as `find_sides` has them, B as [O, R]; and
-// grad_hidden [N, W] where it is wanted.
+// Of grad [N, W], the gradient of what `learn` put out, those of all sides, float32 as `find_sides` has them, B as [O, R]; of weights and
+// norms where they are wanted; and grad_hidden [N, W] where that is.
 void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, const int64_t *starts,
                     const int64_t *parents, const int64_t *roots, int64_t trees, int64_t tokens, const bf16 *sides, bf16 *kept,
                     float *log_sum, const bf16 *grad, float *grads, bf16 *grad_hidden) {
   const int64_t width = of->width, wide = of->wide, rank = of->rank;
   const int64_t heads = of->heads * of->size, shared = of->shared * of->size;
   const memory m = in_parts(of, tokens, kept);
-  const float scale = of->change_scale;
   int64_t a[LINEARS], b[LINEARS];
   find_sides(of, a, b);
   bf16 *normed = some(tokens * width), *grad_normed = some(tokens * width), *grad_sum = some(tokens * width);
   bf16 *low = some(tokens * 3 * rank);
 
   bf16 *mixed = some(tokens * wide), *grad_mixed = some(tokens * wide), *grad_gate = some(tokens * wide), *grad_up = some(tokens * wide);
-  narrow(grad, sides + b[DOWN], tokens, width, rank, low, rank);
+  look(grad, sides + b[DOWN], tokens, width, rank, low, rank);
   times_back(of, DOWN, grad, low, rank, sides + a[DOWN], 0, tokens, grad_mixed);
   gated_backward(m.gate, m.up, grad_mixed, grad_gate, grad_up, mixed, tokens * wide);
-  gather(low, rank, mixed, tokens, wide, rank, 1.0f, 0, grads + a[DOWN], NULL);
-  gather(m.left, rank, grad, tokens, width, rank, scale, 1, grads + b[DOWN], NULL);
+  give_a(low, mixed, tokens, wide, rank, grads + a[DOWN]);
+  give_b(of, m.left, rank, grad, tokens, width, grads + b[DOWN]);
+  give_weight(of, DOWN, grad, mixed, tokens);
 
   add_and_norm(m.sum, NULL, of->between, NULL, normed, tokens, width, of->between_epsilon);
-  narrow(grad_gate, sides + b[GATE], tokens, wide, rank, low, 2 * rank);
-  narrow(grad_up, sides + b[UP], tokens, wide, rank, low + rank, 2 * rank);
+  look(grad_gate, sides + b[GATE], tokens, wide, rank, low, 2 * rank);
+  look(grad_up, sides + b[UP], tokens, wide, rank, low + rank, 2 * rank);
   times_back(of, GATE, grad_gate, low, 2 * rank, sides + a[GATE], 0, tokens, grad_normed);
   times_back(of, UP, grad_up, NULL, 0, NULL, 1, tokens, grad_normed);
-  gather(low, 2 * rank, normed, tokens, width, 2 * rank, 1.0f, 0, grads + a[GATE], NULL);
-  gather(m.entered, 2 * rank, grad_gate, tokens, wide, rank, scale, 1, grads + b[GATE], NULL);
-  gather(m.entered + rank, 2 * rank, grad_up, tokens, wide, rank, scale, 1, grads + b[UP], NULL);
-  norm_backward(m.sum, of->between, grad_normed, grad_sum, NULL, tokens, width, of->between_epsilon);
+  give_a(low, normed, tokens, width, 2 * rank, grads + a[GATE]);
+  give_b(of, m.entered, 2 * rank, grad_gate, tokens, wide, grads + b[GATE]);
+  give_b(of, m.entered + rank, 2 * rank, grad_up, tokens, wide, grads + b[UP]);
+  give_weight(of, GATE, grad_gate, normed, tokens);
+  give_weight(of, UP, grad_up, normed, tokens);
+  norm_backward(m.sum, of->between, grad_normed, grad_sum, of->grad_between, tokens, width, of->between_epsilon);
   add(grad, grad_sum, tokens * width, grad_sum);
   free(mixed);
   free(grad_mixed);
@@ -181,10 +207,11 @@ void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, cons
 
   bf16 *grad_attended = some(tokens * heads), *grad_query = some(tokens * heads), *grad_key = some(tokens * shared),
        *grad_value = some(tokens * shared);
-  narrow(grad_sum, sides + b[OUT], tokens, width, rank, low, rank);
+  look(grad_sum, sides + b[OUT], tokens, width, rank, low, rank);
   times_back(of, OUT, grad_sum, low, rank, sides + a[OUT], 0, tokens, grad_attended);
-  gather(low, rank, m.attended, tokens, heads, rank, 1.0f, 0, grads + a[OUT], NULL);
-  gather(m.mixed, rank, grad_sum, tokens, width, rank, scale, 1, grads + b[OUT], NULL);
+  give_a(low, m.attended, tokens, heads, rank, grads + a[OUT]);
+  give_b(of, m.mixed, rank, grad_sum, tokens, width, grads + b[OUT]);
+  give_weight(of, OUT, grad_sum, m.attended, tokens);
   attend_causal(m.query, of->size, heads, m.key, of->size, shared, m.value, of->size, shared, starts, parents, roots, trees,
                 of->shared, of->heads / of->shared, of->size, of->attention_scale, m.attended, log_sum, grad_attended, grad_query,
                 grad_key, grad_value);
@@ -192,19 +219,22 @@ void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, cons
   rotate(grad_key, of->size, shared, grad_key, of->size, shared, cos, sin, tokens, of->shared, of->size, -1.0f);
 
   add_and_norm(hidden, NULL, of->norm, NULL, normed, tokens, width, of->epsilon);
-  narrow(grad_query, sides + b[QUERY], tokens, heads, rank, low, 3 * rank);
-  narrow(grad_key, sides + b[KEY], tokens, shared, rank, low + rank, 3 * rank);
-  narrow(grad_value, sides + b[VALUE], tokens, shared, rank, low + 2 * rank, 3 * rank);
-  gather(low, 3 * rank, normed, tokens, width, 3 * rank, 1.0f, 0, grads + a[QUERY], NULL);
-  gather(m.seen, 3 * rank, grad_query, tokens, heads, rank, scale, 1, grads + b[QUERY], NULL);
-  gather(m.seen + rank, 3 * rank, grad_key, tokens, shared, rank, scale, 1, grads + b[KEY], NULL);
-  gather(m.seen + 2 * rank, 3 * rank, grad_value, tokens, shared, rank, scale, 1, grads + b[VALUE], NULL);
-  if (grad_hidden) {
+  look(grad_query, sides + b[QUERY], tokens, heads, rank, low, 3 * rank);
+  look(grad_key, sides + b[KEY], tokens, shared, rank, low + rank, 3 * rank);
+  look(grad_value, sides + b[VALUE], tokens, shared, rank, low + 2 * rank, 3 * rank);
+  give_a(low, normed, tokens, width, 3 * rank, grads + a[QUERY]);
+  give_b(of, m.seen, 3 * rank, grad_query, tokens, heads, grads + b[QUERY]);
+  give_b(of, m.seen + rank, 3 * rank, grad_key, tokens, shared, grads + b[KEY]);
+  give_b(of, m.seen + 2 * rank, 3 * rank, grad_value, tokens, shared, grads + b[VALUE]);
+  give_weight(of, QUERY, grad_query, normed, tokens);
+  give_weight(of, KEY, grad_key, normed, tokens);
+  give_weight(of, VALUE, grad_value, normed, tokens);
+  if (grad_hidden || of->grad_norm) {
     times_back(of, QUERY, grad_query, low, 3 * rank, sides + a[QUERY], 0, tokens, grad_normed);
     times_back(of, KEY, grad_key, NULL, 0, NULL, 1, tokens, grad_normed);
     times_back(of, VALUE, grad_value, NULL, 0, NULL, 1, tokens, grad_normed);
-    norm_backward(hidden, of->norm, grad_normed, normed, NULL, tokens, width, of->epsilon);
-    add(grad_sum, normed, tokens * width, grad_hidden);
+    norm_backward(hidden, of->norm, grad_normed, normed, of->grad_norm, tokens, width, of->epsilon);
+    if (grad_hidden) add(grad_sum, normed, tokens * width, grad_hidden);
   }
   free(normed);
   free(grad_normed);
