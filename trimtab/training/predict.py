@@ -123,8 +123,9 @@ def memory_mb(
     frozen ones: `answering` (`answering_mb`) counts where it takes more.
 
     `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
-    the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass, 6 hidden ones where
-    kernels take whole layers with LoRA (decision 60); what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys and values come on top.
+    the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass, 6 hidden ones where kernels take
+    whole layers with LoRA (decision 60); what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of
+    keys and values come on top.
     Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
     """
     config, virtual = base.model.config, virtual_tokens(base.model)
