@@ -24,8 +24,6 @@ static void times(const bf16 *input, linear by, int64_t tokens, int64_t inputs, 
   product(input, by.panels, LAID, NULL, 0, NULL, 0, by.bias, 0, tokens, inputs, outputs, out);
 }
 
-static bf16 *some(int64_t count) { return room_for(count, sizeof(bf16)); }
-
 // Each of some heads of rows, `stride` apart, by its norm.
 static void norm_heads(bf16 *rows, int64_t stride, const bf16 *weight, int64_t tokens, int64_t heads, int64_t size, float epsilon) {
 #pragma omp parallel for schedule(static)
@@ -61,11 +59,7 @@ void leave_layer(const layer *of, const bf16 *hidden, const bf16 *attended, int6
   times(normed, of->up, tokens, width, wide, up);
   gated(gate, up, gate, tokens * wide);
   times(gate, of->down, tokens, wide, width, more);
-#pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < tokens * width; i += PAIR) {
-    pair first = load(sum + i), second = load(more + i);
-    store(out + i, first.even + second.even, first.odd + second.odd);
-  }
+  add_up(sum, more, tokens * width, out);
   free(more);
   free(sum);
   free(normed);

@@ -20,6 +20,15 @@ void add_and_norm(const bf16 *hidden, const bf16 *added, const bf16 *weight, bf1
   }
 }
 
+// out = one + other, number by number; `count` is a multiple of 32.
+void add_up(const bf16 *one, const bf16 *other, int64_t count, bf16 *out) {
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < count; i += PAIR) {
+    pair first = load(one + i), second = load(other + i);
+    store(out + i, first.even + second.even, first.odd + second.odd);
+  }
+}
+
 // The gradient of a norm's input, [N, W], from that of its output; and of its weight, float32 [W], where it is wanted.
 void norm_backward(const bf16 *input, const bf16 *weight, const bf16 *grad, bf16 *grad_input, float *grad_weight, int64_t rows,
                    int64_t width, float epsilon) {

@@ -13,6 +13,7 @@ void attend_own(const bf16 *query, int64_t query_head, int64_t query_token, cons
                 const bf16 *value, int64_t value_head, int64_t value_token, bf16 *keys, bf16 *values, const int64_t *at,
                 int64_t sequences, int64_t each, int64_t shared, int64_t groups, int64_t size, int64_t room, int64_t window,
                 float scale, bf16 *out, float *log_sum);
+void add_up(const bf16 *one, const bf16 *other, int64_t count, bf16 *out);
 void attend_causal(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
                    const bf16 *value, int64_t value_head, int64_t value_token, const int64_t *starts, const int64_t *parents,
                    const int64_t *roots, int64_t trees, int64_t shared, int64_t groups, int64_t size, float scale, bf16 *out,
@@ -28,6 +29,8 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
              const bf16 *bias, int64_t adds, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out);
 void rotate(const bf16 *from, int64_t from_head, int64_t from_token, bf16 *to, int64_t to_head, int64_t to_token, const bf16 *cos,
             const bf16 *sin, int64_t tokens, int64_t heads, int64_t size, float sign);
+
+INLINE bf16 *some(int64_t count) { return room_for(count, sizeof(bf16)); }
 
 // RMS norm of one row, which may be written over.
 INLINE void norm_row(const bf16 *row, const bf16 *weight, bf16 *out, int64_t width, float epsilon) {

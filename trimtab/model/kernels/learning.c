@@ -62,8 +62,6 @@ static memory in_parts(const learner *of, int64_t tokens, bf16 *kept) {
   return m;
 }
 
-static bf16 *some(int64_t count) { return room_for(count, sizeof(bf16)); }
-
 static void round_a(const float *from, int64_t count, bf16 *to) {
   for (int64_t i = 0; i < count; i += LANES) {
     halves numbers = in_order(load_floats(from + i));
@@ -84,14 +82,6 @@ static void round_b(const float *from, int64_t outputs, int64_t rank, float scal
         memcpy(to + (r + i) * outputs + o, &numbers, sizeof numbers);
       }
     }
-}
-
-static void add(const bf16 *one, const bf16 *other, int64_t count, bf16 *out) {
-#pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < count; i += PAIR) {
-    pair first = load(one + i), second = load(other + i);
-    store(out + i, first.even + second.even, first.odd + second.odd);
-  }
 }
 
 // What `rank` rows of A make of an input together, or of B of a gradient; nothing where there are no changes.
@@ -119,7 +109,8 @@ static void give_b(const learner *of, const bf16 *low, int64_t stride, const bf1
 static void times(const learner *of, int linear, const bf16 *input, const bf16 *low, int64_t stride, const bf16 *b, int64_t tokens,
                   bf16 *out) {
   const changed *by = of->linears + linear;
-  product(input, by->weight, FLAT, of->rank ? low : NULL, stride, b, of->rank, by->bias, 0, tokens, inputs_of(of, linear), outputs_of(of, linear), out);
+  product(input, by->weight, FLAT, of->rank ? low : NULL, stride, b, of->rank, by->bias, 0, tokens, inputs_of(of, linear),
+          outputs_of(of, linear), out);
 }
 
 // What a gradient [N, O] gives to the input; `low` and `a` are of all changes of one input together, `rank` rows of A, or of none.
@@ -162,7 +153,7 @@ void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *s
   gated(m.gate, m.up, mixed, tokens * of->wide);
   look(mixed, sides + a[DOWN], tokens, of->wide, rank, m.left, rank);
   times(of, DOWN, mixed, m.left, rank, sides + b[DOWN], tokens, out);
-  add(m.sum, out, tokens * width, out);
+  add_up(m.sum, out, tokens * width, out);
   free(normed);
   free(mixed);
 }
@@ -199,7 +190,7 @@ void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, cons
   give_weight(of, GATE, grad_gate, normed, tokens);
   give_weight(of, UP, grad_up, normed, tokens);
   norm_backward(m.sum, of->between, grad_normed, grad_sum, of->grad_between, tokens, width, of->between_epsilon);
-  add(grad, grad_sum, tokens * width, grad_sum);
+  add_up(grad, grad_sum, tokens * width, grad_sum);
   free(mixed);
   free(grad_mixed);
   free(grad_gate);
@@ -234,7 +225,7 @@ void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, cons
     times_back(of, KEY, grad_key, NULL, 0, NULL, 1, tokens, grad_normed);
     times_back(of, VALUE, grad_value, NULL, 0, NULL, 1, tokens, grad_normed);
     norm_backward(hidden, of->norm, grad_normed, normed, of->grad_norm, tokens, width, of->epsilon);
-    if (grad_hidden) add(grad_sum, normed, tokens * width, grad_hidden);
+    if (grad_hidden) add_up(grad_sum, normed, tokens * width, grad_hidden);
   }
   free(normed);
   free(grad_normed);
