@@ -11,7 +11,7 @@ from trimtab.model import fused
 from trimtab.model.adapters import put_on, trainable, unfreeze
 from trimtab.model.attention import Segments
 from trimtab.model.load import Base
-from trimtab.model.passes import hidden_at
+from trimtab.model.passes import hidden_at, put_out
 
 IDS, LAYOUT = torch.arange(3, 20), Segments([8, 9])
 WANTED = torch.tensor([4, 7, 7, 15, 16])  # one of them twice
@@ -84,6 +84,7 @@ def test_else_the_pass_is_whole(why: str) -> None:
 def test_layers_that_answer_in_fewer_operations_stay_as_they_are() -> None:
     base = in_double(base_of("llama"))
     plain = base.hidden(IDS, LAYOUT.positions_N, LAYOUT)[WANTED]
+    first = put_out(base, 0, IDS, LAYOUT.positions_N, LAYOUT)
 
     def make(*layers: nn.Linear) -> fused.Product:
         weight_OI = fused.weight_of(layers)
@@ -91,3 +92,4 @@ def test_layers_that_answer_in_fewer_operations_stay_as_they_are() -> None:
 
     with fused.answered_by(base.model, make):
         assert torch.allclose(hidden_at(base, WANTED, IDS, LAYOUT.positions_N, LAYOUT), plain)
+        assert torch.allclose(put_out(base, 0, IDS, LAYOUT.positions_N, LAYOUT), first, atol=1e-5)

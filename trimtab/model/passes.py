@@ -123,6 +123,7 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
         layers[number].forward = forward
     model = _beside(base.model)
     inner = _beside(model.base_model)
+    vars(inner).pop("forward", None)  # while it answers, a model goes through layers of its own list (`model/fused.py`)
     inner._modules["layers"] = nn.ModuleList(layers)
     model._modules[model.base_model_prefix] = inner
     return replace(base, model=model)
