@@ -16,6 +16,7 @@ from trimtab.model import attention, compiled, decoder, operations
 from trimtab.model.attention import ATTENTION
 from trimtab.model.laid_out import laid_out
 from trimtab.model.load import Base
+from trimtab.model.twin import twin
 
 pytestmark = pytest.mark.skipif(not compiled.library(), reason="no C compiler, so no kernels")
 
@@ -107,6 +108,16 @@ def test_all_layers_in_one_call_say_what_they_say_one_by_one(family: str, monkey
     assert set(ran) == {"enter_layer", "leave_layer"}
     for ours, theirs in zip(at_once, one_by_one, strict=True):
         assert (ours.ids, ours.log_probabilities) == (theirs.ids, theirs.log_probabilities)
+
+
+@pytest.mark.parametrize("family", BASES)
+def test_a_base_that_answers_has_a_twin_that_answers_by_itself(family: str) -> None:
+    base = BASES[family]
+    with laid_out(base):
+        other = twin(base)
+        assert not any("forward" in vars(module) for module in other.model.modules())
+        ours, theirs = answers(base, requests(3)), answers(other, requests(3))
+    assert [one.ids for one in ours] == [one.ids for one in theirs]
 
 
 @pytest.mark.parametrize("heads", [1, 3])

@@ -26,7 +26,12 @@ def twin(base: Base) -> Base:
         kept[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     for shared in chain(base.model.buffers(), [base.model.config]):
         kept[id(shared)] = shared
+    for module in base.model.modules():
+        if "forward" in vars(
+            module
+        ):  # `model/fused.py`, while it answers: not to be copied with its weights, and taken off below
+            kept[id(module.forward)] = module.forward
     model = copy.deepcopy(base.model, kept)
     for module in model.modules():
-        vars(module).pop("forward", None)  # `model/fused.py` is about the weights of the other one
+        vars(module).pop("forward", None)
     return Base(model=model, tokenizer=base.tokenizer, precision=base.precision, folder=base.folder)
