@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trimtab.model.attention import Rule
-from trimtab.model.compiled import run
+from trimtab.model.compiled import address, run
 from trimtab.model.products import Laid
 
 
@@ -55,8 +55,8 @@ class LaidLayer:
         self.heads, self.size = [*heads, heads[1]], size
         width, wide = products[0].panels.shape[1], products[-1].panels.shape[1]
         self.told = _Layer(
-            *(None if norm is None else norm.weight.data_ptr() for norm in norms),
-            *(_Linear(_at(one.panels), _at(one.bias_O)) for one in products),
+            *(None if norm is None else address(norm.weight) for norm in norms),
+            *(_Linear(address(one.panels), address(one.bias_O)) for one in products),
             *(width, *heads, size, wide, rule.window or 0),
             *(0.0 if norm is None else norm.variance_epsilon for norm in norms),
             rule.scale,
@@ -86,12 +86,8 @@ class LaidLayers:
     def __call__(self, hidden_ND: Tensor, angles: Sequence[Tensor], own: Own) -> Tensor:
         """What the last layer puts out; the keys and values of the new tokens stand in the slots then."""
         out_ND, room = torch.empty_like(hidden_ND), own.values[0].shape[2]
-        stores = ((ctypes.c_void_p * len(self._told))(*map(_at, side)) for side in (own.keys, own.values))
+        stores = ((ctypes.c_void_p * len(self._told))(*map(address, side)) for side in (own.keys, own.values))
         counts = len(own.at_B), room
         layers = self._told, len(self._told)
         run("go_through_layers", *layers, hidden_ND, *angles, len(hidden_ND), *stores, own.at_B, *counts, out_ND)
         return out_ND
-
-
-def _at(numbers: Tensor | None) -> int | None:
-    return None if numbers is None else numbers.data_ptr()

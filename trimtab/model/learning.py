@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.attention import Segments
-from trimtab.model.compiled import can, library, run
+from trimtab.model.compiled import address, can, library, run
 from trimtab.model.fused import rule_of
 from trimtab.model.lora import LoraLinear
 from trimtab.model.operations import BLOCK, PAIR, is_silu
@@ -78,23 +78,14 @@ def _is_known(layer: Any, linears: list[Any]) -> bool:
     if len(changed) not in (0, _LINEARS) or not all(map(is_plain, plain)):
         return False
     weights = [*(norm.weight for norm in _norms(layer)), *(one.weight for one in plain)]
-    biases, sides = (
-        [one.bias for one in plain if one.bias is not None],
-        [side for one in changed for side in one.sides()],
-    )
-    still = [*weights, *biases] if changed else biases
-    shaped = len({(len(one.lora_a), one.scale) for one in changed}) < 2 and {one.dtype for one in sides} <= {
-        torch.float32
-    }
+    biases = [one.bias for one in plain if one.bias is not None]
+    sides = [side for one in changed for side in one.sides()]
+    if any(one.requires_grad for one in ([*weights, *biases] if changed else biases)):
+        return False
+    if len({(len(one.lora_a), one.scale) for one in changed}) > 1 or any(one.dtype != torch.float32 for one in sides):
+        return False
     sizes = plain[0].in_features % PAIR, plain[-1].in_features % PAIR, layer.self_attn.head_dim % BLOCK
-    together = all(one.is_contiguous() for one in (*weights, *biases, *sides))
-    return (
-        shaped
-        and together
-        and not any(sizes)
-        and can(*weights, *biases)
-        and not any(one.requires_grad for one in still)
-    )
+    return not any(sizes) and can(*weights, *biases) and all(one.is_contiguous() for one in (*weights, *biases, *sides))
 
 
 def _norms(layer: Any) -> tuple[Any, Any]:
@@ -129,7 +120,7 @@ class _About:
         # queries, keys, values, what was attended to, the sum behind it, gate and up, and what A makes of inputs
         self.kept = [attended, shared, shared, attended, width, wide, wide, *(self.rank * n for n in (3, 1, 2, 1))]
         self.told = _Learner(
-            *(one.weight.data_ptr() for one in norms),
+            *(address(one.weight) for one in norms),
             *(None, None),
             (_Changed * _LINEARS)(*map(_told, plain, pairs or [(None, None)] * _LINEARS)),
             *(width, self.heads, shared // attention.head_dim, attention.head_dim, wide, self.rank),
@@ -140,9 +131,7 @@ class _About:
 
     def given(self, hidden_NW: Tensor) -> tuple[Any, ...]:
         """What both kernels want to know of a pass."""
-        trees = self.trees
-        forest = trees.starts, trees.parents, trees.roots, len(trees.roots) - 1
-        return ctypes.addressof(self.told), hidden_NW, *self.angles, *forest, len(hidden_NW)
+        return ctypes.addressof(self.told), hidden_NW, *self.angles, *self.trees.told, len(hidden_NW)
 
     def room(self, tokens: int) -> int:
         """Numbers that are kept of a pass, each part from a multiple of 64 bytes on."""
@@ -160,18 +149,14 @@ class _About:
             torch.empty(one.shape, dtype=kind) if want else None
             for one, kind, want in zip(self.moves, kinds, wanted, strict=True)
         ]
-        self.told.grad_norm, self.told.grad_between = map(_at, found[:2])
+        self.told.grad_norm, self.told.grad_between = map(address, found[:2])
         for told, grad in zip(self.told.linears, found[2:], strict=True):
-            told.grad = _at(grad)
+            told.grad = address(grad)
         return found
 
 
 def _told(linear: nn.Linear, sides: Sequence[Tensor | None]) -> _Changed:
-    return _Changed(_at(linear.weight), _at(linear.bias), *map(_at, sides))
-
-
-def _at(numbers: Tensor | None) -> int | None:
-    return None if numbers is None else numbers.data_ptr()
+    return _Changed(address(linear.weight), address(linear.bias), *map(address, sides))
 
 
 class _Layer(torch.autograd.Function):

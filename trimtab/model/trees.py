@@ -38,9 +38,10 @@ class Trees:
         out_NHD: Tensor = _Attention.apply(query_HND, key_KND, value_KND, self, scale)  # type: ignore[no-untyped-call]
         return out_NHD
 
-    def told(self, shared: int, groups: int, size: int) -> tuple[Tensor | int, ...]:
+    @property
+    def told(self) -> tuple[Tensor | int, ...]:
         """What the kernels want to know of them."""
-        return self.starts, self.parents, self.roots, len(self.roots) - 1, shared, groups, size
+        return self.starts, self.parents, self.roots, len(self.roots) - 1
 
 
 class _Attention(torch.autograd.Function):
@@ -49,7 +50,7 @@ class _Attention(torch.autograd.Function):
         heads, tokens, size = query_HND.shape
         shared = key_KND.shape[0]
         out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
-        told = trees.told(shared, heads // shared, size)
+        told = *trees.told, shared, heads // shared, size
         none = (None,) * 4  # no gradient is asked for
         run("attend_causal", *by_head(query_HND, key_KND, value_KND), *told, scale, out_NHD, log_sum_NH, *none)
         ctx.save_for_backward(query_HND, key_KND, value_KND, out_NHD, log_sum_NH)

@@ -26,10 +26,9 @@ def twin(base: Base) -> Base:
         kept[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     for shared in chain(base.model.buffers(), [base.model.config]):
         kept[id(shared)] = shared
+    # what a base answers by (`model/fused.py`) is not copied, with all its weights, and taken off below
     for module in base.model.modules():
-        if "forward" in vars(
-            module
-        ):  # `model/fused.py`, while it answers: not to be copied with its weights, and taken off below
+        if "forward" in vars(module):
             kept[id(module.forward)] = module.forward
     model = copy.deepcopy(base.model, kept)
     for module in model.modules():

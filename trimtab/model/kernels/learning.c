@@ -2,8 +2,7 @@
 // (decision 60).
 //
 // Every number is rounded where the parts by themselves round it (`model/lean.py`, `model/lora.py`). Shapes: N tokens, W width of the
-// model, H query heads, K key/value heads, D head size, F width of the MLP, R rank, 0 where there
-// are no changes.
+// model, H query heads, K key/value heads, D head size, F width of the MLP, R rank, 0 where there are no changes.
 
 #if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 
@@ -37,14 +36,14 @@ static int64_t outputs_of(const learner *of, int linear) {
   return linear == GATE || linear == UP ? of->wide : of->width;
 }
 
-// Where each side of a change begins, of all A behind one another and all B behind them: of the same input side by side.
+// Where each side of a change begins, of all A behind one another and all B behind them; those of one input lie side by side.
 static void find_sides(const learner *of, int64_t a[LINEARS], int64_t b[LINEARS]) {
   int64_t at = 0;
   for (int i = 0; i < LINEARS; i++) a[i] = at, at += of->rank * inputs_of(of, i);
   for (int i = 0; i < LINEARS; i++) b[i] = at, at += of->rank * outputs_of(of, i);
 }
 
-// What is kept of a pass for its way back, behind one another in one block.
+// What is kept of a pass for its way back, behind one another in one block, whose size `model/learning.py` counts.
 typedef struct {
   bf16 *query, *key, *value, *attended, *sum, *gate, *up;  // [N, H, D], [N, K, D] twice, [N, H, D], [N, W], [N, F] twice
   bf16 *seen, *mixed, *entered, *left;                     // what A makes of inputs: [N, 3R], [N, R], [N, 2R], [N, R]
