@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from trimtab.model.compiled import can
-from trimtab.model.operations import weigh, weights_backward
+from trimtab.model.operations import applied, weigh, weights_backward
 from trimtab.model.places import Places, together
 from trimtab.model.trees import Trees
 
@@ -124,7 +124,7 @@ def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) ->
     if plain and query_HQD.device.type == "cpu":
         learns = any(side.requires_grad for side in (query_HQD, key_KTD, value_KTD))
         if learns and keys <= _PRODUCTS_UP_TO:
-            out_HQD: Tensor = _CausalProducts.apply(query_HQD, key_KTD, value_KTD, rule.scale)  # type: ignore[no-untyped-call]
+            out_HQD: Tensor = applied(_CausalProducts, query_HQD, key_KTD, value_KTD, rule.scale)
             return out_HQD
         if not learns and queries > _WHOLE:
             return causal_part(query_HQD, key_KTD, value_KTD, rule)[0]

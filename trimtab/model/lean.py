@@ -16,7 +16,7 @@ from trimtab.model.compiled import can, run
 from trimtab.model.fused import of_families, rule_of
 from trimtab.model.learning import LearningLayer
 from trimtab.model.lora import side_by_side
-from trimtab.model.operations import BLOCK, PAIR, by_head, is_silu, takes_rows
+from trimtab.model.operations import BLOCK, PAIR, applied, by_head, is_silu, takes_rows
 from trimtab.model.products import Multiplied, is_plain
 
 
@@ -56,7 +56,7 @@ class _Norm(nn.Module):
         if not takes_rows(hidden_states, self.weight):
             plain: Tensor = super().forward(hidden_states)
             return plain
-        out: Tensor = _Normed.apply(hidden_states.contiguous(), self.weight, self.variance_epsilon)  # type: ignore[no-untyped-call]
+        out: Tensor = applied(_Normed, hidden_states.contiguous(), self.weight, self.variance_epsilon)
         return out
 
 
@@ -75,7 +75,7 @@ class _Mlp(nn.Module):
         if gate.numel() % PAIR:
             mixed = self.act_fn(gate) * up
         else:
-            mixed = _Gated.apply(gate.contiguous(), up.contiguous())  # type: ignore[no-untyped-call]
+            mixed = applied(_Gated, gate.contiguous(), up.contiguous())
         out: Tensor = self.down_proj(mixed)
         return out
 
@@ -108,7 +108,7 @@ class _Attention(nn.Module):
         for place, name in enumerate(("q_norm", "k_norm")):
             if hasattr(self, name):
                 sides_NHD[place] = getattr(self, name)(sides_NHD[place])
-        query_HND, key_KND = (_Turned.apply(side, cos_ND, sin_ND) for side in sides_NHD[:2])  # type: ignore[no-untyped-call]
+        query_HND, key_KND = (applied(_Turned, side, cos_ND, sin_ND) for side in sides_NHD[:2])
         value_KND = sides_NHD[2].transpose(0, 1)
         out_NHD = layout.attend(self.layer_idx, query_HND, key_KND, value_KND, rule_of(self))
         return self.o_proj(out_NHD.flatten(1)[None]), None

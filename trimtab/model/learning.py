@@ -18,7 +18,7 @@ from trimtab.model.attention import Segments
 from trimtab.model.compiled import address, can, library, run
 from trimtab.model.fused import rule_of
 from trimtab.model.lora import LoraLinear
-from trimtab.model.operations import BLOCK, PAIR, is_silu
+from trimtab.model.operations import BLOCK, PAIR, applied, is_silu
 from trimtab.model.products import LEAST, is_plain
 from trimtab.model.trees import Trees
 
@@ -52,7 +52,7 @@ class LearningLayer(nn.Module):
             plain: Tensor = super().forward(hidden_states, *others, **named)
             return plain
         about = _About(self, linears, angles, layout.trees)
-        out_ND: Tensor = _Layer.apply(hidden_states[0].contiguous(), about, *about.moves)  # type: ignore[no-untyped-call]
+        out_ND: Tensor = applied(_Layer, hidden_states[0].contiguous(), about, *about.moves)
         return out_ND[None]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.adapted import Adapted, frozen_bias
+from trimtab.model.operations import applied
 from trimtab.model.products import as_rows, gathered, narrowed, product
 
 
@@ -119,7 +120,7 @@ def side_by_side(layers: Sequence[nn.Module], input: Tensor) -> list[Tensor]:
 def _products(input: Tensor, frozen: Sequence[_Frozen], layers: Sequence[LowRank]) -> list[Tensor]:
     flat_NI = input.reshape(-1, input.shape[-1])
     sides = [side for layer in layers for side in layer.sides()]
-    outs = _LoraProducts.apply(flat_NI, frozen, *sides)  # type: ignore[no-untyped-call]
+    outs = applied(_LoraProducts, flat_NI, frozen, *sides)
     return [out_NO.view(*input.shape[:-1], -1) for out_NO in outs]
 
 

@@ -18,6 +18,12 @@ from trimtab.model.compiled import can, run
 PAIR, BLOCK = 32, 64  # numbers that the kernels work on at once: of a row, and of a head or a slot
 
 
+def applied(function: type[torch.autograd.Function], *given: Any) -> Any:
+    """What an autograd function makes of this; whether its `apply` has types differs from one version of torch to another."""
+    apply: Any = function.apply
+    return apply(*given)
+
+
 def takes_rows(*rows: Tensor) -> bool:
     """Whether kernels take rows of this width."""
     return rows[0].shape[-1] % PAIR == 0 and can(*rows)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trimtab.model.operations import applied
+
 SHORT = 64  # tokens of a sequence that is attended beside others, at most
 SPREAD = 1.5  # places for each token of theirs, at most
 
@@ -41,13 +43,13 @@ class Places:
     def taken(self, side_KMD: Tensor, heads: int) -> Tensor:
         """The tokens of `[K, heads · tokens, D]` in their places, `[K, sequences · heads · longest, D]`; in others stands any token."""
         places_C, tokens_M, _ = self._where(heads, side_KMD.device)
-        out_KCD: Tensor = _Moved.apply(side_KMD, places_C, tokens_M, None)  # type: ignore[no-untyped-call]
+        out_KCD: Tensor = applied(_Moved, side_KMD, places_C, tokens_M, None)
         return out_KCD
 
     def given(self, side_KCD: Tensor, heads: int) -> Tensor:
         """The way back."""
         places_C, tokens_M, holds_C = self._where(heads, side_KCD.device)
-        out_KMD: Tensor = _Moved.apply(side_KCD, tokens_M, places_C, holds_C)  # type: ignore[no-untyped-call]
+        out_KMD: Tensor = applied(_Moved, side_KCD, tokens_M, places_C, holds_C)
         return out_KMD
 
     def _where(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.compiled import can, library, run
-from trimtab.model.operations import PAIR
+from trimtab.model.operations import PAIR, applied
 
 _LAID = 2  # as the kernels say that a weight lies in panels
 LEAST = 96  # rows: for fewer torch's products are as fast, and for one much faster
@@ -144,7 +144,7 @@ class Multiplied(nn.Module):
             plain: Tensor = super().forward(input)
             return plain
         flat_NI = input.reshape(-1, input.shape[-1])
-        out_NO: Tensor = _Product.apply(flat_NI, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        out_NO: Tensor = applied(_Product, flat_NI, self.weight, self.bias)
         return out_NO.view(*input.shape[:-1], -1)
 
 

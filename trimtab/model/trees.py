@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trimtab.model.compiled import library, run
-from trimtab.model.operations import by_head, takes_heads
+from trimtab.model.operations import applied, by_head, takes_heads
 
 
 class Trees:
@@ -35,7 +35,7 @@ class Trees:
 
     def attend(self, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, scale: float) -> Tensor:
         """Attention of each token to those before it in its sequence, to all that this goes on from, and to itself, as `out_NHD`."""
-        out_NHD: Tensor = _Attention.apply(query_HND, key_KND, value_KND, self, scale)  # type: ignore[no-untyped-call]
+        out_NHD: Tensor = applied(_Attention, query_HND, key_KND, value_KND, self, scale)
         return out_NHD
 
     @property

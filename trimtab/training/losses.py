@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trimtab.model.compiled import run
 from trimtab.model.load import Base, softcap
-from trimtab.model.operations import takes_rows
+from trimtab.model.operations import applied, takes_rows
 from trimtab.model.passes import hidden_at
 from trimtab.model.products import product
 from trimtab.training.batch import Batch
@@ -106,7 +106,7 @@ def token_log_probabilities(
     `foretold_M`, where it is known, is the gradient of the loss with respect to `log_p_M`, nowhere 0: -w for a sum of weighted
     cross entropies. It changes no result beyond rounding; with it a trainable head costs no second pass. Every label must be >= 0.
     """
-    log_p_M: Tensor = _TokenLogProbabilities.apply(hidden_MD, weight_VD, bias_V, labels_M, foretold_M, softcap)  # type: ignore[no-untyped-call]
+    log_p_M: Tensor = applied(_TokenLogProbabilities, hidden_MD, weight_VD, bias_V, labels_M, foretold_M, softcap)
     return log_p_M
 
 
@@ -123,7 +123,7 @@ def divergence_from(
 
     `teacher` gives the float32 log-probabilities `log_p_RV` of a chunk of the positions; they may be overwritten.
     """
-    found: tuple[Tensor, Tensor] = _Divergence.apply(hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor] = applied(_Divergence, hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap)
     return found
 
 

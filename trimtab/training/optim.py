@@ -65,7 +65,7 @@ def _weightless(gradient: Tensor) -> Tensor:
 
 def _called(parameter: nn.Parameter, with_gradient: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
     """Have a function called with each gradient of a parameter; what it returns stands in the gradient's place."""
-    handle: RemovableHandle = parameter.register_hook(with_gradient)  # type: ignore[no-untyped-call]
+    handle: RemovableHandle = parameter.register_hook(with_gradient)
     return handle
 
 
@@ -154,6 +154,7 @@ class _Sums:
         self._locks = [threading.Lock() for _ in self._parameters]
         # kept from step to step: memory that many threads take and leave in turn falls into pieces
         self._kept: dict[int, Tensor] = {}
+        self._nothing = [_weightless(one.detach()) for one in self._parameters]
         self._places: dict[int, int] = {}  # of the passes under way, by thread
         self.begin()
 
@@ -191,10 +192,10 @@ class _Sums:
         if place is None:  # on a GPU the way back has a thread of its own, and passes come one at a time
             (place,) = self._places.values()
         self._take(number, place, gradient)
-        return _weightless(gradient)
+        return self._nothing[number]
 
     def _take(self, number: int, place: int, gradient: Tensor | None) -> None:
-        with self._locks[number], torch.no_grad():
+        with self._locks[number]:
             early = self._early[number]
             early[place] = gradient
             while self._turns[number] in early:

@@ -86,7 +86,6 @@ static void clear_up(desk *d) {
 }
 
 static void lay_as_columns(const desk *d, const job *j, int64_t tree, const bf16 *from, int64_t token, word *to) {
-  memset(to, 0, sizeof(word) * d->room * j->size / 2);
   for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++)
     lay_columns(from + j->starts[one] * token, token, j->starts[one + 1] - j->starts[one], j->size,
                 to + d->places[one - j->roots[tree]], d->room);
@@ -122,7 +121,8 @@ static int64_t find_spans(desk *d, const job *j, int64_t tree, int64_t sequence,
 
 // 32 rows [32, W] behind one another, those that are not there 0.
 INLINE void take(const bf16 *from, int64_t token, int64_t rows, int64_t size, word *to) {
-  for (int64_t r = 0; r < rows; r++) memcpy(to + r * size / 2, from + r * token, sizeof(bf16) * size);
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < size / 2; i += LANES) store_words(to + r * size / 2 + i, load_words((const word *)(from + r * token) + i));
   memset(to + rows * size / 2, 0, sizeof(bf16) * (PAIR - rows) * size);
 }
 
@@ -142,9 +142,9 @@ static void score(const desk *d, int64_t count, const word *left, int64_t rows, 
   }
 }
 
-// Of weights [32, C / 2] and the rows of a tree the sums [rows, D].
-static void sum_up(const desk *d, int64_t count, const word *weights, int64_t rows, int64_t width, const word *right, int64_t size,
-                   bf16 *out, int64_t token) {
+// Of weights [32, C / 2] and the rows of a tree the sums [rows, D], each row times its share.
+static void sum_up(const desk *d, int64_t count, const word *weights, const float *shares, int64_t rows, int64_t width,
+                   const word *right, int64_t size, bf16 *out, int64_t token) {
   for (int64_t i = 0; i < size; i += PAIR)
     for (int64_t r = 0; r < rows; r += LEFT) {
       floats sums[LEFT][2] = {};
@@ -154,7 +154,7 @@ static void sum_up(const desk *d, int64_t count, const word *weights, int64_t ro
                  seen.width / 2);
       }
       UNROLL for (int n = 0; n < LEFT; n++)
-        if (r + n < rows) store(out + (r + n) * token + i, sums[n][0], sums[n][1]);
+        if (r + n < rows) store(out + (r + n) * token + i, sums[n][0] * shares[r + n], sums[n][1] * shares[r + n]);
     }
 }
 
@@ -183,25 +183,31 @@ INLINE void hide(const desk *d, int64_t count, int64_t row, float *scores) {
   }
 }
 
-INLINE void store_rows(word *to, const float *numbers, floats factor, int64_t width) {
-  for (int64_t t = 0; t < width; t += PAIR) {
-    floats first = load_floats(numbers + t) * factor, second = load_floats(numbers + t + LANES) * factor;
-    store_words(to + t / 2, rounded(first) >> 16 | rounded(second));
+// Scores of a query become weights, e to the power of each less the largest of them, in words of columns 16 apart; gives their sum.
+INLINE float weights_in_words(const float *scores, int64_t columns, word *weights, float *most) {
+  floats sums = {};
+  *most = largest_of(scores, columns);
+  for (int64_t t = 0; t < columns; t += PAIR) {
+    floats low = exponential(load_floats(scores + t) - *most), high = exponential(load_floats(scores + t + LANES) - *most);
+    sums += low + high;
+    store_words(weights + t / 2, joined(low, high));
   }
+  return total(sums);
 }
 
 // Queries of a block, which starts at the place `where` of [N, H].
 static void attend_block(desk *d, const job *j, int64_t count, int64_t columns, int64_t rows, int64_t where) {
   const int64_t heads = j->shared * j->groups;
+  float shares[PAIR];
   score(d, count, d->queries, rows, j->size, d->keys, columns, j->scale, d->scores);
   for (int64_t r = 0; r < rows; r++) {
-    float *own = d->scores + r * columns, most;
-    hide(d, count, r, own);
-    const float sum = weights_of(own, columns, &most);
-    store_rows(d->weights + r * columns / 2, own, (floats){} + 1.0f / sum, columns);
+    float most;
+    hide(d, count, r, d->scores + r * columns);
+    const float sum = weights_in_words(d->scores + r * columns, columns, d->weights + r * columns / 2, &most);
+    shares[r] = 1.0f / sum;
     j->log_sum[where + r * heads] = most + logf(sum);
   }
-  sum_up(d, count, d->weights, rows, columns, d->values, j->size, j->out + where * j->size, heads * j->size);
+  sum_up(d, count, d->weights, shares, rows, columns, d->values, j->size, j->out + where * j->size, heads * j->size);
 }
 
 INLINE float alike(const bf16 *one, const bf16 *other, int64_t size) {
@@ -214,36 +220,47 @@ INLINE float alike(const bf16 *one, const bf16 *other, int64_t size) {
   return total(sums);
 }
 
+// Of scores and of what their weights would give, [32, C] each, the weights and the gradients of the scores, both as words of rows 16
+// apart, these also as words of columns 16 apart. `sums` and `means` [32] are those of `attend_block_backward`.
+static void weigh_block(desk *d, int64_t columns, float scale, const float *sums, const float *means) {
+  for (int64_t r = 0; r < HALF; r++)
+    for (int64_t t = 0; t < columns; t += PAIR) {
+      floats weights[2][2], slopes[2][2];
+      UNROLL for (int n = 0; n < 2; n++)
+        UNROLL for (int part = 0; part < 2; part++) {
+          const int64_t row = r + n * HALF, at = row * columns + t + part * LANES;
+          weights[n][part] = exponential(load_floats(d->scores + at) - sums[row]);
+          slopes[n][part] = weights[n][part] * (load_floats(d->slopes + at) - means[row]) * scale;
+        }
+      UNROLL for (int part = 0; part < 2; part++) {
+        store_words(d->weight_rows + r * columns + t + part * LANES, joined(weights[0][part], weights[1][part]));
+        store_words(d->slope_rows + r * columns + t + part * LANES, joined(slopes[0][part], slopes[1][part]));
+      }
+      UNROLL for (int n = 0; n < 2; n++)
+        store_words(d->weights + (r + n * HALF) * columns / 2 + t / 2, joined(slopes[n][0], slopes[n][1]));
+    }
+}
+
 // The weights of a block again, the gradients of its scores, and what both give to queries, keys and values.
 static void attend_block_backward(desk *d, const job *j, int64_t count, int64_t columns, int64_t rows, int64_t where) {
   const int64_t heads = j->shared * j->groups, size = j->size, token = heads * size;
   const bf16 *out = j->out + where * size, *grad = j->grad + where * size;
+  float sums[PAIR], means[PAIR] = {}, whole[PAIR];
   take(grad, token, rows, size, d->grads);
   lay_rows(grad, token, rows, size, d->grad_rows, size);
   score(d, count, d->queries, rows, size, d->keys, columns, j->scale, d->scores);
   score(d, count, d->grads, rows, size, d->values, columns, 1.0f, d->slopes);
   memset(d->scores + rows * columns, 0, sizeof(float) * (PAIR - rows) * columns);
   memset(d->slopes + rows * columns, 0, sizeof(float) * (PAIR - rows) * columns);
-  for (int64_t r = 0; r < rows; r++) {
-    float *own = d->scores + r * columns, *slope = d->slopes + r * columns;
-    hide(d, count, r, own);
-    const float mean = alike(out + r * token, grad + r * token, size), sum = j->log_sum[where + r * heads];
-    for (int64_t t = 0; t < columns; t += LANES) {
-      floats weight = exponential(load_floats(own + t) - sum);
-      store_floats(own + t, weight);
-      store_floats(slope + t, weight * (load_floats(slope + t) - mean) * j->scale);
-    }
-    store_rows(d->weights + r * columns / 2, slope, (floats){} + 1.0f, columns);
+  for (int64_t r = 0; r < PAIR; r++) {
+    whole[r] = 1.0f;
+    sums[r] = r < rows ? j->log_sum[where + r * heads] : INFINITY;  // of a row that is not there all weights are 0
+    if (r >= rows) continue;
+    hide(d, count, r, d->scores + r * columns);
+    means[r] = alike(out + r * token, grad + r * token, size);
   }
-  for (int64_t r = 0; r < HALF; r++)
-    for (int64_t t = 0; t < columns; t += LANES) {
-      const float *weight = d->scores + r * columns + t, *slope = d->slopes + r * columns + t;
-      store_words(d->weight_rows + r * columns + t,
-                  rounded(load_floats(weight)) >> 16 | rounded(load_floats(weight + HALF * columns)));
-      store_words(d->slope_rows + r * columns + t,
-                  rounded(load_floats(slope)) >> 16 | rounded(load_floats(slope + HALF * columns)));
-    }
-  sum_up(d, count, d->weights, rows, columns, d->key_rows, size, j->grad_query + where * size, token);
+  weigh_block(d, columns, j->scale, sums, means);
+  sum_up(d, count, d->weights, whole, rows, columns, d->key_rows, size, j->grad_query + where * size, token);
   give(d, count, d->weight_rows, columns, d->grad_rows, size, d->value_sums);
   give(d, count, d->slope_rows, columns, d->query_rows, size, d->key_sums);
 }

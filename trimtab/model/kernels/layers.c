@@ -66,7 +66,9 @@ void norm_backward(const bf16 *input, const bf16 *weight, const bf16 *grad, bf16
   free(scales);
 }
 
-INLINE floats silu(floats x) { return in_bf16(x / (1.0f + exponential(-x))); }
+INLINE floats sigmoid(floats x) { return inverse(1.0f + exponential(-x)); }
+
+INLINE floats silu(floats x) { return in_bf16(x * sigmoid(x)); }
 
 // out = SiLU(gate) · up, number by number; `count` is a multiple of 32.
 void gated(const bf16 *gate, const bf16 *up, bf16 *out, int64_t count) {
@@ -78,8 +80,8 @@ void gated(const bf16 *gate, const bf16 *up, bf16 *out, int64_t count) {
 }
 
 INLINE void gate_gradients(floats gate, floats up, floats grad, floats *grad_gate, floats *grad_up) {
-  const floats share = 1.0f / (1.0f + exponential(-gate));
-  *grad_up = grad * in_bf16(gate * share);
+  const floats share = sigmoid(gate);
+  *grad_up = grad * silu(gate);
   *grad_gate = in_bf16(grad * up) * share * (1.0f + gate * (1.0f - share));
 }
 

@@ -29,22 +29,13 @@ INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t
     }
 }
 
-// What memory is asked for while a block of tokens is multiplied, so that the next panel is there when its turn comes; for few tokens the
-// processor sees to it itself. `step`: bytes from word to word, as many as each block has to ask for where a panel lies in one piece.
-INLINE const char *part_of_next(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
-                                int64_t count, int64_t token, int64_t *step) {
-  const int64_t block = token / LEFT;
-  if (order != UPRIGHT) return (const char *)(weight + (column + PAIR) * inputs + 2 * PAIR * from) + block * *step * count;
-  *step = 2 * sizeof(bf16) * outputs;  // rows of 64 bytes: first the even ones, then the odd
-  return block < 2 ? (const char *)(weight + (2 * from + block) * outputs + column + PAIR) : NULL;
-}
-
 // out [N, O] = input [N, I] · weight + low [N, S] · side [S, O] + bias [O], and, if `adds`, what stands in out already.
 //
 // Rows of low are `stride` apart; low and bias may be missing.
 void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *low, int64_t stride, const bf16 *side, int64_t rank,
              const bf16 *bias, int64_t adds, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
   const int64_t each = inputs / 2, thin = low ? (rank + 1) / 2 : 0, blocks = up_to(tokens, LEFT), whole = tokens / LEFT * LEFT;
+  const int64_t step = order == UPRIGHT ? outputs * sizeof(bf16) : 2 * PAIR;  // bytes from line to line of a panel, two for each word
   word *lows = calloc(blocks * thin + 1, sizeof(word)), *last = calloc(LEFT * each, sizeof(word));  // rows of the last block
   for (int64_t token = 0; thin && token < tokens; token++) memcpy(lows + token * thin, low + token * stride, sizeof(bf16) * rank);
   memcpy(last, input + whole * inputs, sizeof(bf16) * (tokens - whole) * inputs);
@@ -62,8 +53,10 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
         const int64_t count = each - from < CHUNK ? each - from : CHUNK;
         const word *right = order == LAID ? (const word *)weight + (column / PAIR * each + from) * PAIR : panel;
         if (order != LAID) lay_panel(weight, order, inputs, outputs, column, from, count, panel);
+        // each block of tokens asks for its part of the next panel; where there are few, the processor sees to it itself
+        const bf16 *next = order == UPRIGHT ? weight + 2 * from * outputs + column + PAIR : weight + (column + PAIR) * inputs + 2 * PAIR * from;
+        const int64_t asks = blocks > LEFT ? (2 * count * LEFT + blocks - 1) / blocks : 0;
         for (int64_t token = 0; token < tokens; token += LEFT) {
-          int64_t step = sizeof(word) * PAIR * LEFT / blocks;
           floats sums[LEFT][2] = {};
           float *own = parts + token * PAIR;
           if (from) {
@@ -80,8 +73,8 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
             }
           }
           const word *left = (token < whole ? (const word *)input + token * each : last) + from;
-          const char *next = blocks > LEFT ? part_of_next(weight, order, inputs, outputs, column, from, count, token, &step) : NULL;
-          multiply_and_ask(2, sums, left, each, 1, right, PAIR, count, next, step);
+          multiply_and_ask(2, sums, left, each, 1, right, PAIR, asks, (const char *)next + token / LEFT * asks * step, step);
+          multiply(2, sums, left + asks, each, 1, right + asks * PAIR, PAIR, count - asks);
           if (from + count < each) {
             UNROLL for (int r = 0; r < LEFT; r++)
               UNROLL for (int part = 0; part < 2; part++) store_floats(own + r * PAIR + part * LANES, sums[r][part]);
@@ -139,13 +132,19 @@ void narrow(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs,
   free(last);
 }
 
+INLINE halves load_halves(const bf16 *from, int64_t there) {
+  halves given = {};
+  if (there == LANES) memcpy(&given, from, sizeof given);  // of a size that is known, and so no call
+  else memcpy(&given, from, sizeof(bf16) * there);
+  return given;
+}
+
 // The words of two rows [S] in their order, 8 of them to each of the groups, which are `apart`; the second row may be missing.
 INLINE void lay_groups(const bf16 *one, const bf16 *other, int64_t rank, word *to, int64_t apart) {
   for (int64_t s = 0; s < rank; s += LANES) {
     const int64_t there = rank - s < LANES ? rank - s : LANES;
-    halves first = {}, second = {};
-    memcpy(&first, one + s, sizeof(bf16) * there);
-    if (other) memcpy(&second, other + s, sizeof(bf16) * there);
+    halves first = load_halves(one + s, there), second = {};
+    if (other) second = load_halves(other + s, there);
     words both = __builtin_convertvector(first, words) | __builtin_convertvector(second, words) << 16;
     memcpy(to + s / LEFT * apart, &both, sizeof both / 2);
     if (there > LEFT) memcpy(to + (s / LEFT + 1) * apart, (word *)&both + LEFT, sizeof both / 2);
@@ -156,6 +155,7 @@ INLINE void lay_groups(const bf16 *one, const bf16 *other, int64_t rank, word *t
 void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens, int64_t inputs, int64_t rank, float factor,
             int64_t turned, float *out, bf16 *rounded_out) {
   const int64_t count = up_to(tokens, PAIR) / 2, groups = up_to(rank, LEFT) / LEFT, apart = count * LEFT;
+  const int64_t asks = groups > 1 ? (tokens + groups - 1) / groups : 0;  // lines of the next strip, of each group
   word *lefts = room_for(groups * apart, sizeof(word));  // [groups, N / 2, 8]
   memset(lefts, 0, sizeof(word) * groups * apart);
 #pragma omp parallel for schedule(static)
@@ -173,16 +173,17 @@ void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens,
         lay_rows(right + token * inputs + column, inputs, tokens - token, PAIR, strip + token / 2 * PAIR, PAIR);
       for (int64_t s = 0; s < rank; s += LEFT) {
         floats sums[LEFT][2] = {};
+        const word *own = lefts + s * count;
+        const char *next = (const char *)(right + s / LEFT * asks * inputs + column + PAIR);
+        multiply_and_ask(2, sums, own, 1, LEFT, strip, PAIR, asks, next, inputs * sizeof(bf16));
+        multiply(2, sums, own + asks * LEFT, 1, LEFT, strip + asks * PAIR, PAIR, count - asks);
+        for (int64_t r = 0; rounded_out && r < LEFT && s + r < rank; r++)
+          store(rounded_out + (s + r) * inputs + column, sums[r][0] * factor, sums[r][1] * factor);
+        if (rounded_out) continue;
         float numbers[LEFT][PAIR];
-        multiply(2, sums, lefts + s * count, 1, LEFT, strip, PAIR, count);
-        UNROLL for (int r = 0; r < LEFT; r++) {
-          sums[r][0] *= factor;
-          sums[r][1] *= factor;
-          store_in_order(numbers[r], sums[r][0], sums[r][1]);
-        }
+        UNROLL for (int r = 0; r < LEFT; r++) store_in_order(numbers[r], sums[r][0] * factor, sums[r][1] * factor);
         for (int64_t r = 0; r < LEFT && s + r < rank; r++) {
-          if (rounded_out) store(rounded_out + (s + r) * inputs + column, sums[r][0], sums[r][1]);
-          else if (turned) for (int64_t n = 0; n < PAIR; n++) out[(column + n) * rank + s + r] = numbers[r][n];
+          if (turned) for (int64_t n = 0; n < PAIR; n++) out[(column + n) * rank + s + r] = numbers[r][n];
           else memcpy(out + (s + r) * inputs + column, numbers[r], sizeof numbers[r]);
         }
       }

@@ -26,7 +26,7 @@ INLINE words load_words(const word *from) {
 INLINE void store_words(word *to, words given) { memcpy(to, &given, sizeof given); }
 
 // Add to sums [8, 16 · parts] the products of the words of 8 rows, `row` and `next` apart, with those of the right side, `stride` apart.
-// Meanwhile memory is asked for what lies at `ask`, `step` bytes for each word.
+// With each word a line of memory is asked for, from `ask` on, `step` bytes apart, where that is given.
 INLINE void multiply_and_ask(int parts, floats sums[LEFT][2], const word *left, int64_t row, int64_t next, const word *right,
                              int64_t stride, int64_t count, const char *ask, int64_t step) {
   for (int64_t k = 0; k < count; k++) {
@@ -63,12 +63,6 @@ INLINE void lay_rows(const bf16 *from, int64_t stride, int64_t rows, int64_t wid
   }
 }
 
-// Words of one row after the other become columns: from [rows, W], `stride` numbers apart, to [W / 2, columns] of 32 bits each.
-INLINE void lay_columns(const bf16 *from, int64_t stride, int64_t rows, int64_t width, word *to, int64_t columns) {
-  for (int64_t row = 0; row < rows; row++)
-    for (int64_t i = 0; i < width / 2; i++) memcpy(to + i * columns + row, from + row * stride + 2 * i, sizeof(word));
-}
-
 // Swap bit `by` of rows and columns; `low` and `high` say which columns of two rows come into the first and into the second.
 #define SWAP(rows, by, low, high)                          \
   UNROLL for (int i = 0; i < LANES; i++)                   \
@@ -89,4 +83,16 @@ INLINE void turn(words rows[LANES]) {
        LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
   SWAP(rows, 1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
        LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+}
+
+// Words of one row after the other become columns: from [rows, W], `stride` numbers apart, to [W / 2, columns] of 32 bits each, W a
+// multiple of 32. Rows up to the next multiple of 32 become 0.
+INLINE void lay_columns(const bf16 *from, int64_t stride, int64_t rows, int64_t width, word *to, int64_t columns) {
+  for (int64_t row = 0; row < up_to(rows, PAIR); row += LANES)
+    for (int64_t i = 0; i < width / 2; i += LANES) {
+      words block[LANES] = {};
+      for (int64_t r = 0; r < LANES && row + r < rows; r++) block[r] = load_words((const word *)(from + (row + r) * stride) + i);
+      turn(block);
+      UNROLL for (int k = 0; k < LANES; k++) store_words(to + (i + k) * columns + row, block[k]);
+    }
 }

@@ -1,7 +1,11 @@
-// Vectors of 16 float32 numbers, and bfloat16 in pairs of them: what gcc and clang both know, no instruction of any one processor.
+// Vectors of 16 float32 numbers, and bfloat16 in pairs of them: what gcc and clang both know. The few instructions of one processor that
+// are worth their lines stand here and in `products.h`, with what does the same elsewhere beside them.
 
 #pragma once
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -15,6 +19,7 @@ typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+typedef uint16_t those __attribute__((vector_size(4 * LANES)));
 
 // 32 numbers that stand behind one another: the first, third, fifth … and the others. So bfloat16 is taken apart and put together by
 // shifts alone.
@@ -26,10 +31,14 @@ typedef struct {
 #ifdef __clang__
 #define UNROLL _Pragma("unroll")
 #define TAKEN(first, second, ...) __builtin_shufflevector(first, second, __VA_ARGS__)
+#define INTERLEAVED(both) __builtin_shufflevector(both, both, FIRST_AND_SECOND_HALF)
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #define TAKEN(first, second, ...) __builtin_shuffle(first, second, (ints){__VA_ARGS__})
+#define INTERLEAVED(both) __builtin_shuffle(both, (those){FIRST_AND_SECOND_HALF})
 #endif
+#define FIRST_AND_SECOND_HALF \
+  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 
 INLINE pair load(const bf16 *from) {
   words both;
@@ -44,8 +53,17 @@ INLINE words rounded(floats number) {
 
 INLINE floats in_bf16(floats number) { return (floats)rounded(number); }
 
+// Two numbers in each word, the first one low.
+INLINE words joined(floats low, floats high) {
+#ifdef __AVX512BF16__  // what is below 2^-126 becomes 0
+  return (words)INTERLEAVED((those)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+#else
+  return rounded(low) >> 16 | rounded(high);
+#endif
+}
+
 INLINE void store(bf16 *to, floats even, floats odd) {
-  words both = rounded(even) >> 16 | rounded(odd);
+  words both = joined(even, odd);
   memcpy(to, &both, sizeof both);
 }
 
@@ -56,7 +74,13 @@ INLINE float in_float(bf16 number) {
   return given;
 }
 
-INLINE halves in_order(floats numbers) { return __builtin_convertvector(rounded(numbers) >> 16, halves); }
+INLINE halves in_order(floats numbers) {
+#ifdef __AVX512BF16__
+  return (halves)_mm512_cvtneps_pbh((__m512)numbers);
+#else
+  return __builtin_convertvector(rounded(numbers) >> 16, halves);
+#endif
+}
 
 INLINE bf16 one_in_bf16(float number) { return (bf16)(rounded((floats){} + number)[0] >> 16); }
 
@@ -75,11 +99,37 @@ INLINE void store_in_order(float *to, floats even, floats odd) {
 
 INLINE floats chosen(ints where, floats yes, floats no) { return (floats)((where & (ints)yes) | (~where & (ints)no)); }
 
+INLINE floats at_least(floats x, float least) {
+#ifdef __AVX512BF16__
+  return (floats)_mm512_max_ps(_mm512_set1_ps(least), (__m512)x);  // in this order NaN stays
+#else
+  return chosen(x < least, (floats){} + least, x);
+#endif
+}
+
+// number · 2^n
+INLINE floats times_power(floats number, floats n) {
+#ifdef __AVX512BF16__
+  return (floats)_mm512_scalef_ps((__m512)number, (__m512)n);
+#else
+  return number * (floats)((__builtin_convertvector(n, ints) + 127) << 23);
+#endif
+}
+
+// 1 / x
+INLINE floats inverse(floats x) {
+#ifdef __AVX512BF16__  // to 14 bits, and a step of Newton's: within a unit of the last place
+  floats near = (floats)_mm512_rcp14_ps((__m512)x);
+  return near * (2.0f - x * near);
+#else
+  return 1.0f / x;
+#endif
+}
+
 // e^x: 2^n of the nearest n, and a polynomial for the rest (Cephes' `expf`, two units in the last place); 0 below -87.
 INLINE floats exponential(floats x) {
   const float nearest = 12582912.0f;  // 1.5 · 2^23: what is added to it loses its fraction
-  const floats most = (floats){} + 88.0f, least = (floats){} - 87.0f;
-  floats within = chosen(x > most, most, chosen(x < least, least, x));
+  floats within = at_least(-at_least(-x, -88.0f), -87.0f);
   floats n = (within * 1.44269504f + nearest) - nearest;
   floats r = within - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
@@ -89,8 +139,7 @@ INLINE floats exponential(floats x) {
   sum = sum * r + 1.6666665459e-1f;
   sum = sum * r + 5.0000001201e-1f;
   sum = sum * (r * r) + r + 1.0f;
-  floats power = (floats)((__builtin_convertvector(n, ints) + 127) << 23);
-  return chosen(x < least, (floats){}, sum * power);
+  return chosen(x < -87.0f, (floats){}, times_power(sum, n));
 }
 
 // Room for numbers, from a multiple of 64 bytes on, so that no vector lies in two lines of a cache.
@@ -110,14 +159,20 @@ INLINE float largest(floats numbers) {
   return most;
 }
 
+// Of numbers, a multiple of 16 of them.
+INLINE float largest_of(const float *numbers, int64_t count) {
+  floats most = (floats){} - INFINITY;
+  for (int64_t t = 0; t < count; t += LANES) {
+    floats number = load_floats(numbers + t);
+    most = chosen(number > most, number, most);
+  }
+  return largest(most);
+}
+
 // Scores become weights, e to the power of each less the largest of them, in place; gives their sum. `count` is a multiple of 16.
 INLINE float weights_of(float *scores, int64_t count, float *most) {
-  floats highest = (floats){} - INFINITY, sums = {};
-  for (int64_t t = 0; t < count; t += LANES) {
-    floats score = load_floats(scores + t);
-    highest = chosen(score > highest, score, highest);
-  }
-  *most = largest(highest);
+  floats sums = {};
+  *most = largest_of(scores, count);
   for (int64_t t = 0; t < count; t += LANES) {
     floats weight = exponential(load_floats(scores + t) - *most);
     sums += weight;
