@@ -34,6 +34,18 @@ def test_every_family_loads_frozen_and_computes_what_transformers_does(family, t
     assert load_base(tmp_path, "bf16").model.dtype == torch.bfloat16
 
 
+def test_how_a_model_generates_is_read_beside_its_weights(tmp_path):
+    saved("llama", tmp_path)
+    file = tmp_path / "generation_config.json"
+    file.write_text(json.dumps({"eos_token_id": [2, 5]}))
+    assert load_base(tmp_path, "fp32").model.generation_config.eos_token_id == [2, 5]
+    file.unlink()
+    assert load_base(tmp_path, "fp32").model.generation_config.eos_token_id == 2
+    file.write_text("{")
+    with pytest.raises(InputError, match=r"generation_config.json.*cannot be used"):
+        load_base(tmp_path, "fp32")
+
+
 def test_code_beside_the_weights_does_not_run(tmp_path):
     saved("llama", tmp_path)
     marker = tmp_path / "ran"

@@ -20,7 +20,7 @@ from trimtab.base.files import read_object, write_json
 from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import ADAPTER_FILE, SCORE
 from trimtab.model.classifier import LABELS_FILE, Head
-from trimtab.model.load import Base
+from trimtab.model.load import GENERATION, Base
 from trimtab.model.peft_format import CONFIG_FILE, QUANTIZED_FILE
 from trimtab.model.virtual import virtual_of
 
@@ -113,7 +113,7 @@ def write_merged(base: Base, folder: Path, *, stops: Sequence[int], template: st
     if head is None:
         begin = base.model.config.bos_token_id
         greedy = {"do_sample": False, "eos_token_id": sorted(stops), "pad_token_id": _padding(base, stops)}
-        write_json(folder / "generation_config.json", {**greedy, **({} if begin is None else {"bos_token_id": begin})})
+        write_json(folder / GENERATION, {**greedy, **({} if begin is None else {"bos_token_id": begin})})
     write_tokenizer(base, folder, template)
 
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from trimtab.base.errors import InputError, MissingError, TrimtabError
@@ -20,7 +28,7 @@ from trimtab.base.files import read_object
 from trimtab.base.machine import keep_freed_memory
 from trimtab.base.visible import said, visible
 from trimtab.model.attention import ATTENTION, Layout, Segments
-from trimtab.model.folder import AGAIN, Weights, inside, require_possible, weights_in
+from trimtab.model.folder import AGAIN, Weights, inside, require_possible, weight_files, weights_in
 from trimtab.model.lean import make_lean
 from trimtab.model.precision import choose_precision
 from trimtab.model.threads import keep_to_share
@@ -34,6 +42,7 @@ _TOKENIZERS = (
     *("spiece.model", "sentencepiece.bpe.model"),
 )
 _FAMILIES = "choose a Llama, Qwen, Gemma, Mistral or Phi model"
+GENERATION = "generation_config.json"
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
@@ -197,19 +206,26 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
-    """The model with every weight from the files: transformers draws those that are missing and only logs it."""
-    with told(folder, "the weights cannot be loaded", AGAIN):
-        model, found = AutoModelForCausalLM.from_pretrained(
-            folder,
+    """The model with every weight from the files: transformers draws those that are missing and only logs it.
+
+    Tensors are read one by one: of a file that is mapped all pages would stand in memory beside the weights.
+    """
+    with told(folder, "the weights cannot be loaded", AGAIN), ExitStack() as opened:
+        files = [
+            opened.enter_context(safe_open(file, framework="pt", backend="pread")) for file in weight_files(folder)
+        ]
+        model, found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            None,
             config=config,
+            state_dict={name: file.get_slice(name) for file in files for name in file.keys()},  # noqa: SIM118
             dtype=dtype,
             attn_implementation=ATTENTION,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to name them below
         )
+    if (folder / GENERATION).is_file():
+        with told(folder / GENERATION, "cannot be used", AGAIN):
+            model.generation_config = GenerationConfig.from_pretrained(inside(folder, GENERATION).parent)
     refuse(folder, "lack", found["missing_keys"])
     refuse(folder, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
     layers = getattr(config, "num_hidden_layers", None) or 0
