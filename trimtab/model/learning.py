@@ -52,7 +52,7 @@ class LearningLayer(nn.Module):
             plain: Tensor = super().forward(hidden_states, *others, **named)
             return plain
         about = _About(self, linears, angles, layout.trees)
-        out_ND: Tensor = applied(_Layer, hidden_states[0].contiguous(), about, *about.moves)
+        out_ND: Tensor = applied(_Layer, hidden_states.squeeze(0).contiguous(), about, *about.moves)
         return out_ND[None]
 
 

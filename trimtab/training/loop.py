@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import signal
 import time
@@ -164,7 +163,7 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
     figure or the gradient is not finite; MemoryRanOutError; InputError for checkpoints of other data, settings, precision or
     version, and when one cannot be written; BusyError when another process writes the folder.
     """
-    with locked(job.folder), _graceful() as stop, _optimizer(job) as optimizer, _little_garbage():
+    with locked(job.folder), _graceful() as stop, _optimizer(job) as optimizer:
         settings, steps, marks = job.settings, job.steps, job.marks
         state = _resume(job, optimizer)
         last = steps if until is None else min(until, steps)
@@ -196,19 +195,6 @@ def _optimizer(job: TrainingJob) -> Iterator[Optimizer]:
         yield optimizer
     finally:
         optimizer.let_go()
-
-
-@contextmanager
-def _little_garbage() -> Iterator[None]:
-    """Python looks for garbage among what steps make, and not, each time, among all that was there before: a hundredth of a step."""
-    if gc.get_freeze_count():  # somebody else's, or a training's around this one
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
