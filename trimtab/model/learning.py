@@ -163,10 +163,9 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_NW: Tensor, about: _About, *moves: Tensor) -> Tensor:  # noqa: ARG004
         tokens, out_NW = len(hidden_NW), torch.empty_like(hidden_NW)
-        rounded, kept = hidden_NW.new_empty(about.sides), hidden_NW.new_empty(about.room(tokens))
-        log_sum_NH = torch.empty(tokens, about.heads)
-        run("learn", *about.given(hidden_NW), rounded, kept, log_sum_NH, out_NW)
-        ctx.save_for_backward(hidden_NW, rounded, kept, log_sum_NH)
+        kept, log_sum_NH = hidden_NW.new_empty(about.room(tokens)), torch.empty(tokens, about.heads)
+        run("learn", *about.given(hidden_NW), kept, log_sum_NH, out_NW)
+        ctx.save_for_backward(hidden_NW, kept, log_sum_NH)
         ctx.about = about
         return out_NW
 

@@ -68,19 +68,35 @@ static void round_a(const float *from, int64_t count, bf16 *to) {
   }
 }
 
+// Columns of B from `r` on, `there` of them, as rows.
+INLINE void round_columns(const float *from, int64_t outputs, int64_t rank, int64_t r, int64_t there, float scale, bf16 *to) {
+  for (int64_t o = 0; o < outputs; o += LANES) {
+    words rows[LANES] = {};
+    UNROLL for (int i = 0; i < LANES; i++) memcpy(rows + i, from + (o + i) * rank + r, sizeof(float) * there);
+    turn(rows);
+    for (int64_t i = 0; i < there; i++) {
+      halves numbers = in_order((floats)rows[i] * scale);
+      memcpy(to + (r + i) * outputs + o, &numbers, sizeof numbers);
+    }
+  }
+}
+
 // B [O, R] times the scale of the change, as [R, O].
 static void round_b(const float *from, int64_t outputs, int64_t rank, float scale, bf16 *to) {
-  for (int64_t o = 0; o < outputs; o += LANES)
-    for (int64_t r = 0; r < rank; r += LANES) {
-      const int64_t there = rank - r < LANES ? rank - r : LANES;
-      words rows[LANES] = {};
-      for (int64_t i = 0; i < LANES; i++) memcpy(rows + i, from + (o + i) * rank + r, sizeof(float) * there);
-      turn(rows);
-      for (int64_t i = 0; i < there; i++) {
-        halves numbers = in_order((floats)rows[i] * scale);
-        memcpy(to + (r + i) * outputs + o, &numbers, sizeof numbers);
-      }
-    }
+  int64_t r = 0;
+  for (; r + LANES <= rank; r += LANES) round_columns(from, outputs, rank, r, LANES, scale, to);
+  if (r < rank) round_columns(from, outputs, rank, r, rank - r, scale, to);
+}
+
+// All sides in bfloat16, where `find_sides` says; for the caller to free.
+static bf16 *rounded_sides(const learner *of, int64_t a[LINEARS], int64_t b[LINEARS]) {
+  find_sides(of, a, b);
+  bf16 *sides = some(b[DOWN] + of->rank * outputs_of(of, DOWN));
+  for (int i = 0; i < LINEARS && of->rank; i++) {
+    round_a(of->linears[i].a, of->rank * inputs_of(of, i), sides + a[i]);
+    round_b(of->linears[i].b, outputs_of(of, i), of->rank, of->change_scale, sides + b[i]);
+  }
+  return sides;
 }
 
 // What `rank` rows of A make of an input together, or of B of a gradient; nothing where there are no changes.
@@ -119,18 +135,13 @@ static void times_back(const learner *of, int linear, const bf16 *grad, const bf
           inputs_of(of, linear), out);
 }
 
-// sides: room for all sides in bfloat16, as `find_sides` says; kept: for what `in_parts` says; log_sum [N, H]; hidden and out [N, W];
-// cos and sin [N, D].
+// kept: room for what `in_parts` says; log_sum [N, H]; hidden and out [N, W]; cos and sin [N, D].
 void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, const int64_t *starts, const int64_t *parents,
-           const int64_t *roots, int64_t trees, int64_t tokens, bf16 *sides, bf16 *kept, float *log_sum, bf16 *out) {
+           const int64_t *roots, int64_t trees, int64_t tokens, bf16 *kept, float *log_sum, bf16 *out) {
   const int64_t width = of->width, heads = of->heads * of->size, shared = of->shared * of->size, rank = of->rank;
   const memory m = in_parts(of, tokens, kept);
   int64_t a[LINEARS], b[LINEARS];
-  find_sides(of, a, b);
-  for (int i = 0; i < LINEARS && rank; i++) {
-    round_a(of->linears[i].a, rank * inputs_of(of, i), sides + a[i]);
-    round_b(of->linears[i].b, outputs_of(of, i), rank, of->change_scale, sides + b[i]);
-  }
+  bf16 *sides = rounded_sides(of, a, b);
   bf16 *normed = some(tokens * width), *mixed = some(tokens * of->wide);
 
   add_and_norm(hidden, NULL, of->norm, NULL, normed, tokens, width, of->epsilon);
@@ -153,6 +164,7 @@ void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *s
   look(mixed, sides + a[DOWN], tokens, of->wide, rank, m.left, rank);
   times(of, DOWN, mixed, m.left, rank, sides + b[DOWN], tokens, out);
   add_up(m.sum, out, tokens * width, out);
+  free(sides);
   free(normed);
   free(mixed);
 }
@@ -160,13 +172,13 @@ void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *s
 // Of grad [N, W], the gradient of what `learn` put out, those of all sides, float32 as `find_sides` has them, B as [O, R]; of weights and
 // norms where they are wanted; and grad_hidden [N, W] where that is.
 void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, const int64_t *starts,
-                    const int64_t *parents, const int64_t *roots, int64_t trees, int64_t tokens, const bf16 *sides, bf16 *kept,
-                    float *log_sum, const bf16 *grad, float *grads, bf16 *grad_hidden) {
+                    const int64_t *parents, const int64_t *roots, int64_t trees, int64_t tokens, bf16 *kept, float *log_sum,
+                    const bf16 *grad, float *grads, bf16 *grad_hidden) {
   const int64_t width = of->width, wide = of->wide, rank = of->rank;
   const int64_t heads = of->heads * of->size, shared = of->shared * of->size;
   const memory m = in_parts(of, tokens, kept);
   int64_t a[LINEARS], b[LINEARS];
-  find_sides(of, a, b);
+  bf16 *sides = rounded_sides(of, a, b);
   bf16 *normed = some(tokens * width), *grad_normed = some(tokens * width), *grad_sum = some(tokens * width);
   bf16 *low = some(tokens * 3 * rank);
 
@@ -226,6 +238,7 @@ void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, cons
     norm_backward(hidden, of->norm, grad_normed, normed, of->grad_norm, tokens, width, of->epsilon);
     if (grad_hidden) add_up(grad_sum, normed, tokens * width, grad_hidden);
   }
+  free(sides);
   free(normed);
   free(grad_normed);
   free(grad_sum);

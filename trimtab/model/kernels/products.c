@@ -9,7 +9,7 @@
 #include "layers.h"
 #include "products.h"
 
-enum { CHUNK = 1024 };  // words of a panel's columns: 128 kB, which stay in the second cache
+enum { MOST = 1024, CHUNK = 512 };  // words of a row up to which it is multiplied whole, and else at once: 64 kB of a panel
 
 // `count` words, from word `from` on, of 32 columns, the even columns before the odd.
 INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
@@ -29,52 +29,74 @@ INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t
     }
 }
 
+// Where the line with number `line` lies of what becomes a panel: two for each word.
+INLINE const char *line_of(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
+                           int64_t count, int64_t line) {
+  if (order == UPRIGHT) return (const char *)(weight + (2 * from + line) * outputs + column);
+  if (order == LAID) return (const char *)(weight + column * inputs + PAIR * (2 * from + line));
+  const int64_t row = line * LANES / count;
+  return (const char *)(weight + (column + row) * inputs + 2 * from + line * PAIR - row * count * 2);
+}
+
+// The sums of a block of tokens before its first word: low-rank changes, what stands there already, a bias.
+INLINE void begin_sums(floats sums[LEFT][2], const word *lows, const word *sides, int64_t thin, const bf16 *bias, const bf16 *out,
+                       int64_t outputs, int64_t rows) {
+  if (thin) multiply(2, sums, lows, thin, 1, sides, PAIR, thin);
+  for (int r = 0; r < LEFT; r++) {
+    pair more = {};
+    if (out && r < rows) more = load(out + r * outputs);
+    if (bias) more = (pair){more.even + load(bias).even, more.odd + load(bias).odd};
+    sums[r][0] += more.even;
+    sums[r][1] += more.odd;
+  }
+}
+
 // out [N, O] = input [N, I] · weight + low [N, S] · side [S, O] + bias [O], and, if `adds`, what stands in out already.
 //
-// Rows of low are `stride` apart; low and bias may be missing.
+// Rows of low are `stride` apart; low and bias may be missing. Rows of many inputs are worked on a chunk after another, which is laid
+// together first: rows that lie a power of two apart, or nearly, would have few lines of the caches to themselves.
 void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *low, int64_t stride, const bf16 *side, int64_t rank,
              const bf16 *bias, int64_t adds, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
   const int64_t each = inputs / 2, thin = low ? (rank + 1) / 2 : 0, blocks = up_to(tokens, LEFT), whole = tokens / LEFT * LEFT;
-  const int64_t step = order == UPRIGHT ? outputs * sizeof(bf16) : 2 * PAIR;  // bytes from line to line of a panel, two for each word
-  word *lows = calloc(blocks * thin + 1, sizeof(word)), *last = calloc(LEFT * each, sizeof(word));  // rows of the last block
+  const int64_t chunk = each > MOST ? CHUNK : each, step = order == UPRIGHT ? outputs * sizeof(bf16) : 2 * PAIR;
+  word *lows = calloc(blocks * thin + 1, sizeof(word)), *lefts = calloc((chunk < each ? blocks : LEFT) * chunk, sizeof(word));
+  float *parts = chunk < each ? room_for(blocks * outputs, sizeof(float)) : NULL;  // [O / 32, N, 32]
   for (int64_t token = 0; thin && token < tokens; token++) memcpy(lows + token * thin, low + token * stride, sizeof(bf16) * rank);
-  memcpy(last, input + whole * inputs, sizeof(bf16) * (tokens - whole) * inputs);
+  if (!parts) memcpy(lefts, input + whole * inputs, sizeof(bf16) * (tokens - whole) * inputs);  // the last block alone
 #pragma omp parallel
   {
-    word *panel = room_for(each < CHUNK ? each * PAIR : CHUNK * PAIR, sizeof(word)), *sides = room_for(thin * PAIR, sizeof(word));
-    float *parts = each > CHUNK ? room_for(blocks * PAIR, sizeof(float)) : NULL;
+    word *panel = room_for(chunk * PAIR, sizeof(word)), *sides = room_for(thin * PAIR, sizeof(word));
+    for (int64_t from = 0; from < each; from += chunk) {
+      const int64_t count = each - from < chunk ? each - from : chunk;
+      if (parts) {
 #pragma omp for schedule(static)
-    for (int64_t column = 0; column < outputs; column += PAIR) {
-      for (int64_t s = 0; s < thin; s++) {
-        const bf16 *one = side + 2 * s * outputs + column;
-        lay_two(one, 2 * s + 1 < rank ? one + outputs : NULL, PAIR, sides + s * PAIR);
+        for (int64_t token = 0; token < tokens; token++)
+          memcpy(lefts + token * chunk, (const word *)input + token * each + from, sizeof(word) * count);
       }
-      for (int64_t from = 0; from < each; from += CHUNK) {
-        const int64_t count = each - from < CHUNK ? each - from : CHUNK;
+#pragma omp for schedule(static)
+      for (int64_t column = 0; column < outputs; column += PAIR) {
+        for (int64_t s = 0; s < thin && !from; s++) {
+          const bf16 *one = side + 2 * s * outputs + column;
+          lay_two(one, 2 * s + 1 < rank ? one + outputs : NULL, PAIR, sides + s * PAIR);
+        }
         const word *right = order == LAID ? (const word *)weight + (column / PAIR * each + from) * PAIR : panel;
         if (order != LAID) lay_panel(weight, order, inputs, outputs, column, from, count, panel);
-        // each block of tokens asks for its part of the next panel; where there are few, the processor sees to it itself
-        const bf16 *next = order == UPRIGHT ? weight + 2 * from * outputs + column + PAIR : weight + (column + PAIR) * inputs + 2 * PAIR * from;
+        // each block asks for its part of the next panel; where there are few, the processor sees to it itself
         const int64_t asks = blocks > LEFT ? (2 * count * LEFT + blocks - 1) / blocks : 0;
         for (int64_t token = 0; token < tokens; token += LEFT) {
           floats sums[LEFT][2] = {};
-          float *own = parts + token * PAIR;
+          float *own = parts + column * blocks + token * PAIR;
           if (from) {
             UNROLL for (int r = 0; r < LEFT; r++)
               UNROLL for (int part = 0; part < 2; part++) sums[r][part] = load_floats(own + r * PAIR + part * LANES);
           } else {
-            if (thin) multiply(2, sums, lows + token * thin, thin, 1, sides, PAIR, thin);
-            for (int r = 0; r < LEFT; r++) {
-              pair more = {};
-              if (adds && token + r < tokens) more = load(out + (token + r) * outputs + column);
-              if (bias) more = (pair){more.even + load(bias + column).even, more.odd + load(bias + column).odd};
-              sums[r][0] += more.even;
-              sums[r][1] += more.odd;
-            }
+            const bf16 *there = adds ? out + token * outputs + column : NULL;
+            begin_sums(sums, lows + token * thin, sides, thin, bias ? bias + column : NULL, there, outputs, tokens - token);
           }
-          const word *left = (token < whole ? (const word *)input + token * each : last) + from;
-          multiply_and_ask(2, sums, left, each, 1, right, PAIR, asks, (const char *)next + token / LEFT * asks * step, step);
-          multiply(2, sums, left + asks, each, 1, right + asks * PAIR, PAIR, count - asks);
+          const word *left = parts ? lefts + token * chunk : token < whole ? (const word *)input + token * each : lefts;
+          const char *ask = line_of(weight, order, inputs, outputs, column + PAIR, from, count, token / LEFT * asks);
+          multiply_and_ask(2, sums, left, chunk, 1, right, PAIR, asks, ask, step);
+          multiply(2, sums, left + asks, chunk, 1, right + asks * PAIR, PAIR, count - asks);
           if (from + count < each) {
             UNROLL for (int r = 0; r < LEFT; r++)
               UNROLL for (int part = 0; part < 2; part++) store_floats(own + r * PAIR + part * LANES, sums[r][part]);
@@ -87,10 +109,10 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
     }
     free(panel);
     free(sides);
-    free(parts);
   }
+  free(parts);
   free(lows);
-  free(last);
+  free(lefts);
 }
 
 // A weight [O, I] in panels.
