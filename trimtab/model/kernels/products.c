@@ -58,7 +58,7 @@ INLINE void begin_sums(floats sums[LEFT][2], const word *lows, const word *sides
 void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *low, int64_t stride, const bf16 *side, int64_t rank,
              const bf16 *bias, int64_t adds, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
   const int64_t each = inputs / 2, thin = low ? (rank + 1) / 2 : 0, blocks = up_to(tokens, LEFT), whole = tokens / LEFT * LEFT;
-  const int64_t chunk = each > MOST ? CHUNK : each, step = order == UPRIGHT ? outputs * sizeof(bf16) : 2 * PAIR;
+  const int64_t chunk = each > MOST ? CHUNK : each;
   word *lows = calloc(blocks * thin + 1, sizeof(word)), *lefts = calloc((chunk < each ? blocks : LEFT) * chunk, sizeof(word));
   float *parts = chunk < each ? room_for(blocks * outputs, sizeof(float)) : NULL;  // [O / 32, N, 32]
   for (int64_t token = 0; thin && token < tokens; token++) memcpy(lows + token * thin, low + token * stride, sizeof(bf16) * rank);
@@ -81,8 +81,10 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
         }
         const word *right = order == LAID ? (const word *)weight + (column / PAIR * each + from) * PAIR : panel;
         if (order != LAID) lay_panel(weight, order, inputs, outputs, column, from, count, panel);
-        // each block asks for its part of the next panel; where there are few, the processor sees to it itself
-        const int64_t asks = blocks > LEFT ? (2 * count * LEFT + blocks - 1) / blocks : 0;
+        // Each block asks for its part of the next panel: a line with each of its first words; of laid weights, which come from memory
+        // in as long as few tokens take, evenly with all words. Of one block the processor sees to it itself.
+        const int64_t asks = blocks > LEFT ? (2 * count * LEFT + blocks - 1) / blocks : 0, over = order == LAID ? count : asks;
+        const int64_t step = order == UPRIGHT ? outputs * sizeof(bf16) : over ? 2 * PAIR * asks / over : 0;
         for (int64_t token = 0; token < tokens; token += LEFT) {
           floats sums[LEFT][2] = {};
           float *own = parts + column * blocks + token * PAIR;
@@ -95,8 +97,8 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
           }
           const word *left = parts ? lefts + token * chunk : token < whole ? (const word *)input + token * each : lefts;
           const char *ask = line_of(weight, order, inputs, outputs, column + PAIR, from, count, token / LEFT * asks);
-          multiply_and_ask(2, sums, left, chunk, 1, right, PAIR, asks, ask, step);
-          multiply(2, sums, left + asks, chunk, 1, right + asks * PAIR, PAIR, count - asks);
+          multiply_and_ask(2, sums, left, chunk, 1, right, PAIR, over, asks ? ask : NULL, step);
+          multiply(2, sums, left + over, chunk, 1, right + over * PAIR, PAIR, count - over);
           if (from + count < each) {
             UNROLL for (int r = 0; r < LEFT; r++)
               UNROLL for (int part = 0; part < 2; part++) store_floats(own + r * PAIR + part * LANES, sums[r][part]);
