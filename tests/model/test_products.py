@@ -44,7 +44,7 @@ def error(found: Tensor, exact: Tensor) -> float:
 
 @needs_kernels
 @pytest.mark.parametrize("tokens", [1, 7, 8, 33, 100])
-@pytest.mark.parametrize(("inputs", "outputs"), [(32, 64), (96, 32), (4096, 96)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(32, 64), (96, 32), (4096, 96), (2144, 32)])
 @pytest.mark.parametrize("upright", [False, True])
 @pytest.mark.parametrize("rank", [0, 1, 16, 51])
 @pytest.mark.parametrize("more", [False, True])
@@ -64,7 +64,7 @@ def test_a_product_is_the_sum_of_all_it_is_given(
 
 @needs_kernels
 @pytest.mark.parametrize("tokens", [1, 7, 8, 70])
-@pytest.mark.parametrize(("inputs", "outputs"), [(32, 64), (4096, 96)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(32, 64), (4096, 96), (2144, 32)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_by_panels_it_is_the_same_to_the_bit(tokens: int, inputs: int, outputs: int, bias: bool) -> None:
     input, weight = bf16(2, tokens, inputs), bf16(outputs, inputs, seed=1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from trimtab.base.beginnings import common_length
 
 LEAST_SHARED = 16  # tokens that rows must have in common beyond what is shared already
-LEAST_SAVED = 0.1  # of a pass's tokens; below that its rows are laid end to end, as they come
+LEAST_SAVED = 0.02  # of a pass's tokens; below that its rows are laid end to end, as they come
 
 
 @dataclass
