@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.machine import MemoryPeak
 from trimtab.model.attention import Segments
 from trimtab.model.load import linear_layers, load_base, read_config
 
@@ -16,9 +17,13 @@ from trimtab.model.load import linear_layers, load_base, read_config
 def saved(family, folder):
     model = plain_model(family)
     model.save_pretrained(folder)
+    tokenizer(folder)
+    return model
+
+
+def tokenizer(folder):
     core = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 2}, unk_token="<unk>"))
     PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="</s>").save_pretrained(folder)
-    return model
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -44,6 +49,18 @@ def test_how_a_model_generates_is_read_beside_its_weights(tmp_path):
     file.write_text("{")
     with pytest.raises(InputError, match=r"generation_config.json.*cannot be used"):
         load_base(tmp_path, "fp32")
+
+
+def test_the_file_of_the_weights_does_not_stand_in_memory_beside_them(tmp_path):
+    sizes = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 8}
+    config = AutoConfig.for_model("llama", vocab_size=64, **sizes)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenizer(tmp_path)
+    weights = (tmp_path / "model.safetensors").stat().st_size / 1e6  # in float32: half as much in bfloat16
+    with MemoryPeak(every=0.002) as memory:
+        base = load_base(tmp_path, "bf16")
+    assert base.model.dtype == torch.bfloat16
+    assert memory.beyond() < weights / 2
 
 
 def test_code_beside_the_weights_does_not_run(tmp_path):

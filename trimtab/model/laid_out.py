@@ -84,7 +84,7 @@ def has_order(weight_OI: Tensor) -> bool:
     if has_panels(weight_OI):
         return True
     known = weight_OI.device.type == "cpu" and weight_OI.dtype == torch.bfloat16
-    known = known and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    known = known and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # type: ignore[no-untyped-call]
     return bool(known and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

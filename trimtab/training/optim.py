@@ -65,7 +65,7 @@ def _weightless(gradient: Tensor) -> Tensor:
 
 def _called(parameter: nn.Parameter, with_gradient: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
     """Have a function called with each gradient of a parameter; what it returns stands in the gradient's place."""
-    handle: RemovableHandle = parameter.register_hook(with_gradient)
+    handle: RemovableHandle = parameter.register_hook(with_gradient)  # type: ignore[no-untyped-call]
     return handle
 
 

@@ -221,7 +221,7 @@ INLINE float alike(const bf16 *one, const bf16 *other, int64_t size) {
 }
 
 // Of scores and of what their weights would give, [32, C] each, the weights and the gradients of the scores, both as words of rows 16
-// apart, these also as words of columns 16 apart. `sums` and `means` [32] are those of `attend_block_backward`.
+// apart, these also as words of columns 16 apart. sums [32]: logarithms of summed weights; means [32]: of each row of slopes, weighted.
 static void weigh_block(desk *d, int64_t columns, float scale, const float *sums, const float *means) {
   for (int64_t r = 0; r < HALF; r++)
     for (int64_t t = 0; t < columns; t += PAIR) {
@@ -252,11 +252,10 @@ static void attend_block_backward(desk *d, const job *j, int64_t count, int64_t 
   score(d, count, d->grads, rows, size, d->values, columns, 1.0f, d->slopes);
   memset(d->scores + rows * columns, 0, sizeof(float) * (PAIR - rows) * columns);
   memset(d->slopes + rows * columns, 0, sizeof(float) * (PAIR - rows) * columns);
-  for (int64_t r = 0; r < PAIR; r++) {
-    whole[r] = 1.0f;
-    sums[r] = r < rows ? j->log_sum[where + r * heads] : INFINITY;  // of a row that is not there all weights are 0
-    if (r >= rows) continue;
+  for (int64_t r = 0; r < PAIR; r++) whole[r] = 1.0f, sums[r] = INFINITY;  // of a row that is not there all weights are 0
+  for (int64_t r = 0; r < rows; r++) {
     hide(d, count, r, d->scores + r * columns);
+    sums[r] = j->log_sum[where + r * heads];
     means[r] = alike(out + r * token, grad + r * token, size);
   }
   weigh_block(d, columns, j->scale, sums, means);

@@ -7,8 +7,6 @@
 
 #include "vectors.h"
 
-#include <immintrin.h>
-
 typedef uint32_t word __attribute__((may_alias, aligned(2)));
 
 enum { LEFT = 8, HALF = PAIR / 2 };  // rows of the left side at once; how far apart lie the two rows that make a word
