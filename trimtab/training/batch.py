@@ -21,7 +21,7 @@ from trimtab.training.lanes import GAIN, lanes
 from trimtab.training.tree import LEAST_SHARED, Tree, end_to_end, tree_of
 
 # Tokens of one forward and backward pass: bounds memory, changes nothing else.
-MICRO_TOKENS = 512
+MICRO_TOKENS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def _lighter(precision: str, tokens: int) -> str:
     if precision != "bf16":
         ways.append('base.precision = "bf16"')
     if tokens > MICRO_TOKENS:
-        ways.append(f"rows of at most {MICRO_TOKENS} tokens (shorter texts, fewer shots or passages)")
+        ways.append(f"rows of at most {MICRO_TOKENS:,} tokens (shorter texts, fewer shots or passages)")
     ways.append("fewer numbers that move (a lower rank, fewer layers, lora in place of full)")
     return f"{', '.join(ways[:-1])} or {ways[-1]}"
 
