@@ -2,9 +2,10 @@
 
 Run: python benchmarks/gemm_share.py [--threads 2]  →  benchmarks/results/gemm_share.json (processors that are there stay); alone on the machine.
 The machine's rate is that of torch's bf16 products, the best of several square sizes; beside it that of the model's own shapes, as
-many rows at a time as a pass may have. Measured before and after the steps (A B B A). Counted of a step is what no way of training does without: of the layers'
-weights 4 operations a token with LoRA (forward, and back to the input) and 6 with all of them, of the head as many at answer positions
-alone, the last layer's MLP there alone too, of attention the causal half; nothing that is computed a second time.
+many rows at a time as a pass may have. Measured in turn with the steps (A B A B A B A), medians of each: a neighbour of the machine may
+have taken half of one. Counted of a step is what no way of training does without: of the layers' weights 4 operations a token with LoRA
+(forward, and back to the input) and 6 with all of them, of the head as many at answer positions alone, the last layer's MLP there alone
+too, of attention the causal half; nothing that is computed a second time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from trimtab.training.sft import Supervised, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "gemm_share.json"
 SIZES, TIMES = (512, 1024, 2048), 6
-BATCH, WARMUP, STEPS, RANK = 8, 2, 6, 16
+BATCH, WARMUP, STEPS, RANK, ROUNDS = 8, 2, 6, 16, 3
 PER_WEIGHT = {"lora": 4, "full": 6}  # operations a token
 
 
@@ -97,7 +98,7 @@ def measure(way: str, base: Base, rows: Sequence[Row], weights: int) -> tuple[fl
 
 
 def share(way: str, source: Path) -> dict[str, float]:
-    """One way of training beside the products, in the order A B B A."""
+    """One way of training between the products, in turn."""
     base = load_base(resolve("smollm2-135m-q4"), "bf16")
     layers = [
         tuple(value.shape) for name, value in base.model.named_parameters() if ".layers." in name and value.dim() > 1
@@ -115,11 +116,11 @@ def share(way: str, source: Path) -> dict[str, float]:
         (encoder.conversation([Message(role="user", content=row["question"])], row["answer"]), 1.0) for row in said
     )
     rates, steps = [product_rates(shapes)], []
-    for _ in range(2):
+    for _ in range(ROUNDS):
         steps.append(measure(way, base, rows, weights))
-    rates.append(product_rates(shapes))
-    square, own = (statistics.fmean(pair) for pair in zip(*rates, strict=True))
-    reached = statistics.fmean(counted / seconds for counted, seconds in steps)
+        rates.append(product_rates(shapes))
+    square, own = (statistics.median(several) for several in zip(*rates, strict=True))
+    reached = statistics.median(counted / seconds for counted, seconds in steps)
     return {
         "share_of_square_products": round(reached / square, 3),
         "share_of_the_models_products": round(reached / own, 3),

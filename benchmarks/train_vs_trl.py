@@ -186,7 +186,7 @@ def measured(name: str, work: Work, options: argparse.Namespace) -> dict[str, An
         "threads": options.threads,
         "stock": False,
     }
-    return summary([run(side, plan) for side in (*ORDER, STOCK)], work, plan)
+    return summary([run(side, plan) for side in (*ORDER * options.rounds, STOCK)], work, plan)
 
 
 def main() -> None:
@@ -194,6 +194,7 @@ def main() -> None:
     options.add_argument("works", nargs="*", help=f"of {', '.join(WORKS)}; all unless given")
     options.add_argument("--source", type=Path, default=SOURCE, help="where the public files lie")
     options.add_argument("--steps", type=int, help="measured optimizer steps of each run, in place of each work's own")
+    options.add_argument("--rounds", type=int, default=1, help="times that both sides run twice, A B B A")
     options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options.add_argument("--out", type=Path, default=RESULT)
     chosen = options.parse_args()

@@ -9,12 +9,18 @@ from study_tasks import write_task
 
 from trimtab.answering.cache import Slots
 from trimtab.answering.engine import Engine, Request
+from trimtab.arms.counted import answer_tokens
+from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import open_session
 from trimtab.arms.timing import _Timing, predict
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.records import Encoded
 from trimtab.base.task import load_task
 from trimtab.model.load import load_base
-from trimtab.training.predict import answering_mb
+from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
+from trimtab.training.lanes import lanes
+from trimtab.training.predict import TrainingRate, answering_mb
+from trimtab.training.rl import GROUP
 
 
 @pytest.mark.parametrize(("count", "length", "new"), [(5, 20, 40), (40, 100, 28), (64, 60, 4)])
@@ -42,3 +48,29 @@ def test_a_batch_needs_more_than_the_few_questions_that_are_timed(tmp_path: Path
     plans = predict(session, session.task.arms)
     held = [plan.memory_mb for plan in plans]
     assert min(value for value in held if value is not None) > 100  # the process itself is in it
+
+
+@pytest.mark.parametrize("output_tokens", [6, 200])
+def test_passes_over_drawn_answers_are_foretold_as_large_as_a_step_of_them_is(
+    output_tokens: int, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["lora-grpo"], more="[reward]\nexact_match = 1.0\n")
+    session = open_session(open_workspace(load_task(task)))
+    session.output_tokens = output_tokens
+    arm = next(one for one in session.task.arms if one.name == "lora-grpo")
+    made, length = recipe_for(session, arm, 0), 60
+    read = []
+    for number in range(made.batch):
+        prompt = tuple(range(10 * number, 10 * number + length))
+        answers = [tuple(range(900 + answer, 900 + answer + output_tokens)) for answer in range(GROUP)]
+        read.append(
+            tuple(Row(encoded=Encoded(ids=prompt + one, trained=(False,) * len(prompt + one))) for one in answers)
+        )
+    passes = [len(pack([row for unit in part for row in unit]).ids_N) for part in micro_batches(read, MICRO_TOKENS)]
+    beside = sum(sorted(passes)[-lanes() :])
+    short = TrainingRate(tokens_per_second=1.0, pass_tokens=10)
+    foretold = _Timing(session, None)._pass_tokens(made, short, length + answer_tokens(session))
+    if output_tokens == 6:  # all in one pass a lane
+        assert beside <= foretold < 1.1 * beside
+    else:
+        assert foretold == MICRO_TOKENS * lanes()

@@ -156,8 +156,12 @@ class _Timing:
             dev_seconds=look,
             trials=(*plan.trials, *self._of_training(arm, made, context, stages, look)),
             curve_seconds=curve_seconds(session, made, stages, rate.many),
-            memory_mb=self._training_mb(
-                *(made, speed, max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes, rate.memory_mb),
+            memory_mb=memory_mb(
+                session.base,
+                pass_tokens=self._pass_tokens(made, speed, each),
+                steps=speed.steps_mb,
+                kept=max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes,
+                answering=rate.memory_mb,
             ),
             timed=rate.timed and timed,
         )
@@ -304,11 +308,16 @@ class _Timing:
         searched = self.session.task.study.effort in MENUS and stage.name != "docs"
         return frozen_bytes(self.session.base, tokens) if stage.rereads or searched else 0
 
-    def _training_mb(self, made: Recipe, speed: TrainingRate, kept: int, answering: float) -> float:
-        """Memory of training and of its looks: passes are as timed where examples are imitated, elsewhere as large as they may be."""
-        imitates = all(stage.name in IMITATING for stage in made.stages)
-        tokens = speed.pass_tokens if imitates else max(MICRO_TOKENS * lanes(), speed.pass_tokens)
-        return memory_mb(self.session.base, pass_tokens=tokens, steps=speed.steps_mb, kept=kept, answering=answering)
+    def _pass_tokens(self, made: Recipe, speed: TrainingRate, each: float) -> int:
+        """Tokens of the passes side by side: as timed where examples are imitated, elsewhere as many as a step of rows of `each` may have."""
+        names = {stage.name for stage in made.stages}
+        if names <= set(IMITATING):
+            return speed.pass_tokens
+        most = float(MICRO_TOKENS * lanes())
+        if "docs" not in names:  # a prompt is read once for all its answers
+            answers = GROUP * self.session.output_tokens if REWARDED.keys() & names else answer_tokens(self.session)
+            most = min(most, made.batch * (each + answers))
+        return max(round(most), speed.pass_tokens)
 
     def _training_rate(self, made: Recipe, context: Context, rate: Rate) -> tuple[float, TrainingRate, bool]:
         """Tokens of a training row, how fast steps go, and whether that was timed."""
