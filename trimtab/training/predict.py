@@ -123,17 +123,18 @@ def memory_mb(
     frozen ones: `answering` (`answering_mb`) counts where it takes more.
 
     `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
-    the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass, 6 hidden ones where kernels take
-    whole layers with LoRA (decision 60); what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of
+    the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass, 6 and 3 where kernels take whole
+    layers with LoRA (decisions 60 and 62); what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of
     keys and values come on top.
     Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
     """
     config, virtual = base.model.config, virtual_tokens(base.model)
     moving = 16 * sum(one.numel() for one in trainable(base.model).values())
-    vectors = 6 if adapted_layers(base.model) and learns_by_kernels(base.model) else 10
-    width = vectors * config.hidden_size + 5 * getattr(config, "intermediate_size", 4 * config.hidden_size)
+    hidden, intermediate = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
+    learns = adapted_layers(base.model) and learns_by_kernels(base.model)
+    width = 6 * hidden + 3 * intermediate if learns else 10 * hidden + 5 * intermediate
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
-    width += 4 * config.hidden_size if virtual else 0
+    width += 4 * hidden if virtual else 0
     tokens = pass_tokens + virtual
     changed = sum(layer.kept(tokens) for layer in adapted_layers(base.model).values())
     layers = config.num_hidden_layers - first_moving(base.model)
