@@ -2,9 +2,8 @@
 
 `unchanged.json` holds what is equal to the bit on one thread, by kind of processor and version of torch, and on every kind the first
 record must be met within rounding. What a later change moved in its last bits is left out of records for which there was no such
-machine to make them anew: steps of more than 512 tokens (decision 62, the arms read and all, with what they answered) of all but the
-first; of Intel's all but the first losses, too (AdamW's fused form, decision 50). To write this machine's record after a change that is
-meant to change figures:
+machine to make them anew: dev losses of the closed set (AMD, family 25), and all but the first losses and the arms that train nothing
+(Intel: AdamW's fused form, decision 50). To write this machine's record after a change that is meant to change figures:
 
     OMP_NUM_THREADS=1 PYTHONPATH=tests/helpers python tests/e2e/test_unchanged.py
 """

@@ -16,7 +16,7 @@ from trimtab.base.grammar import HEAD, REWARD
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.measurement.rewards import Reward
 from trimtab.model.classifier import Head
-from trimtab.training.batch import Row
+from trimtab.training.batch import Row, tokens_of_pass
 from trimtab.training.distill import Distilled, Lesson
 from trimtab.training.head import Classification, label_rows
 from trimtab.training.preference import WITHOUT_REFERENCE, Judged, Preference, judged_rows, usable
@@ -95,17 +95,18 @@ def supervised_objectives(
 
     Canaries stand among the rows of `sft`, never among those of dev.
     """
+    tokens = tokens_of_pass(session.base.model.dtype)
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder)
-        return Supervised(rows, batch=plan.batch, seed=plan.seed, keep=stage.rereads), None, 0
+        return Supervised(rows, batch=plan.batch, seed=plan.seed, keep=stage.rereads, tokens=tokens), None, 0
     splits = session.workspace.splits
 
     def over(examples: Sequence[Example], seed: int, mix: PassageMix, *, keep: bool) -> tuple[Objective, int]:
         if head is not None and stage.name == HEAD:
             rows, skipped = head_rows(session, context, examples, plan.seed, mix)
-            return Classification(rows, head, batch=plan.batch, seed=seed, keep=keep), skipped
+            return Classification(rows, head, batch=plan.batch, seed=seed, keep=keep, tokens=tokens), skipped
         rows, skipped = training_rows(session, context, examples, plan.seed, mix)
-        return Supervised(rows, batch=plan.batch, seed=seed, keep=keep), skipped
+        return Supervised(rows, batch=plan.batch, seed=seed, keep=keep, tokens=tokens), skipped
 
     objective, skipped = over(splits["train"], plan.seed, plan.mix, keep=stage.rereads)
     if stage.name == "sft" and isinstance(objective, Supervised):
@@ -157,6 +158,7 @@ def taught_objectives(
 
     A teacher with the same tokens is imitated by its distribution, any other by the text of its answers.
     """
+    tokens = tokens_of_pass(session.base.model.dtype)
     said = teacher.answers(context, "train", session.workspace.splits["train"])
     said_on_dev = teacher.answers(context, "dev", session.part("dev", DEV_ROWS))
     own, began = teacher.own, time.perf_counter()
@@ -169,10 +171,10 @@ def taught_objectives(
     def over(taught: Sequence[Taught], seed: int, *, keep: bool) -> Imitating:
         rows = [Row(encoded=answer_row(session.encoder, one), weight=one.weight) for one in taught]
         if own is None or not alike:
-            return Supervised(rows, batch=plan.batch, seed=seed, keep=keep)
+            return Supervised(rows, batch=plan.batch, seed=seed, keep=keep, tokens=tokens)
         read = [answer_row(own.encoder, one) for one in taught]
         lessons = [Lesson(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
-        return Distilled(lessons, own.base, batch=plan.batch, seed=seed, keep=keep)
+        return Distilled(lessons, own.base, batch=plan.batch, seed=seed, keep=keep, tokens=tokens)
 
     objective = over(fitting, plan.seed, keep=stage.rereads)
     of_dev = fitting_answers(session, said_on_dev)

@@ -20,8 +20,17 @@ from trimtab.model.attention import Segments
 from trimtab.training.lanes import GAIN, lanes
 from trimtab.training.tree import LEAST_SHARED, Tree, end_to_end, tree_of
 
-# Tokens of one forward and backward pass: bounds memory, changes nothing else.
+# Tokens of one forward and backward pass: bounds memory, and says which rows share their beginning in a tree; the step's sums stay
+# what they are but for rounding.
 MICRO_TOKENS = 1024
+
+
+def tokens_of_pass(dtype: torch.dtype) -> int:
+    """Tokens of a pass by the type of the model's numbers: half as many in float32, which take twice the room.
+
+    So a step in float32 is split as it was before decision 62, and seeded losses are the same to the bit.
+    """
+    return MICRO_TOKENS // 2 if dtype == torch.float32 else MICRO_TOKENS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,26 +132,26 @@ def steps_per_epoch(count: int, batch: int) -> int:
     return -(-count // batch)
 
 
-def step_batches(rows: Sequence[Row], *, batch: int, step: int, seed: int) -> list[Batch]:
+def step_batches(rows: Sequence[Row], *, batch: int, step: int, seed: int, tokens: int | None = None) -> list[Batch]:
     """Micro-batches of one optimizer step over single rows, their weights divided by the weight of all that the step scores.
 
     Weighted sums over the micro-batches then add up to the step's weighted mean, however it was split.
     """
-    return [pack(part) for part in step_parts(rows, batch=batch, step=step, seed=seed)]
+    return [pack(part) for part in step_parts(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
 
 
-def first_epoch(rows: Sequence[Row], *, batch: int, seed: int) -> list[list[Row]]:
+def first_epoch(rows: Sequence[Row], *, batch: int, seed: int, tokens: int | None = None) -> list[list[Row]]:
     """The rows of each micro-batch of the first epoch of `step_batches`."""
     steps = range(steps_per_epoch(len(rows), batch))
-    return [part for step in steps for part in step_parts(rows, batch=batch, step=step, seed=seed)]
+    return [part for step in steps for part in step_parts(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
 
 
-def step_parts(rows: Sequence[Row], *, batch: int, step: int, seed: int) -> list[list[Row]]:
-    """The rows of each micro-batch of one optimizer step, weighted as `step_batches` has them."""
+def step_parts(rows: Sequence[Row], *, batch: int, step: int, seed: int, tokens: int | None = None) -> list[list[Row]]:
+    """The rows of each micro-batch of one optimizer step, weighted as `step_batches` has them; none of more than `tokens` (MICRO_TOKENS)."""
     chosen = [rows[number] for number in step_rows(len(rows), batch, step, seed)]
     total = sum(row.trained_tokens * row.weight for row in chosen)
     units = [(replace(row, weight=row.weight / total),) for row in chosen]
-    return [[row for unit in part for row in unit] for part in micro_batches(units, MICRO_TOKENS)]
+    return [[row for unit in part for row in unit] for part in micro_batches(units, tokens or MICRO_TOKENS)]
 
 
 def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool = True) -> list[list[tuple[Row, ...]]]:

@@ -60,11 +60,22 @@ class Distilled:
     student's only the tokens that both have are compared, the teacher's share of them taken as the whole.
     """
 
-    def __init__(self, lessons: Sequence[Lesson], teacher: Base, *, batch: int, seed: int, keep: bool = True) -> None:
-        """`keep`: rows are read often enough to keep what the student's frozen layers put out for them."""
+    def __init__(
+        self,
+        lessons: Sequence[Lesson],
+        teacher: Base,
+        *,
+        batch: int,
+        seed: int,
+        keep: bool = True,
+        tokens: int | None = None,
+    ) -> None:
+        """`keep`: rows are read often enough to keep what the student's frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
         self.rows = [lesson.student for lesson in lessons]
-        self.batch, self.seed = batch, seed
-        self.frozen = FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed)) if keep else None
+        self.batch, self.seed, self.tokens = batch, seed, tokens
+        self.frozen = (
+            FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+        )
         self._number_of = {id(row.encoded): number for number, row in enumerate(self.rows)}
         asked = [lesson.teacher for lesson in lessons]
         if state_bytes(teacher, sum(row.trained_tokens for row in self.rows)) <= MOST_BYTES:
@@ -86,7 +97,10 @@ class Distilled:
 
     def batches(self, step: int) -> list[TaughtBatch]:
         """The micro-batches of one optimizer step."""
-        return [self._packed(part) for part in step_parts(self.rows, batch=self.batch, step=step, seed=self.seed)]
+        return [
+            self._packed(part)
+            for part in step_parts(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
+        ]
 
     def _packed(self, rows: Sequence[Row]) -> TaughtBatch:
         packed = pack(rows)

@@ -24,10 +24,14 @@ from trimtab.training.losses import Loss, scored_hidden
 class Classification:
     """Cross entropy over the labels, weighted, normalised over the whole optimizer step; moves the model's own and the head."""
 
-    def __init__(self, rows: Sequence[Row], head: Head, *, batch: int, seed: int, keep: bool = True) -> None:
-        """`keep`: rows are read often enough to keep what frozen layers put out for them."""
-        self.rows, self.head, self.batch, self.seed = list(rows), head, batch, seed
-        self.frozen = FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed)) if keep else None
+    def __init__(
+        self, rows: Sequence[Row], head: Head, *, batch: int, seed: int, keep: bool = True, tokens: int | None = None
+    ) -> None:
+        """`keep`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        self.rows, self.head, self.batch, self.seed, self.tokens = list(rows), head, batch, seed, tokens
+        self.frozen = (
+            FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -40,7 +44,7 @@ class Classification:
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of one optimizer step."""
-        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed)
+        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """This micro-batch's share of the step's loss in nats a row, and of the accuracy, weighted alike."""

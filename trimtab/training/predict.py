@@ -19,7 +19,7 @@ from trimtab.model.learning import learns_by_kernels
 from trimtab.model.load import Base
 from trimtab.model.passes import first_moving
 from trimtab.model.virtual import virtual_tokens
-from trimtab.training.batch import MICRO_TOKENS, Batch, Row
+from trimtab.training.batch import MICRO_TOKENS, Batch, Row, tokens_of_pass
 from trimtab.training.lanes import in_lanes, lanes
 from trimtab.training.optim import Optimizer, unkept
 from trimtab.training.sft import Supervised
@@ -63,10 +63,11 @@ def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2
 
 def _measured_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float) -> TrainingRate:
     stepping = _stepping_seconds(base)
-    whole = Supervised(rows, batch=batch, seed=0, keep=False)
+    tokens = tokens_of_pass(base.model.dtype)
+    whole = Supervised(rows, batch=batch, seed=0, keep=False, tokens=tokens)
     if not first_moving(base.model):
         return _measured(base, whole, stepping, seconds)
-    above = _measured(base, Supervised(rows, batch=batch, seed=0), stepping, seconds / 2)
+    above = _measured(base, Supervised(rows, batch=batch, seed=0, tokens=tokens), stepping, seconds / 2)
     every = _measured(base, whole, stepping, seconds / 2)
     return replace(above, frozen_seconds=max(0.0, 1 / every.tokens_per_second - 1 / above.tokens_per_second))
 

@@ -38,10 +38,14 @@ from trimtab.training.losses import (
 class Supervised:
     """Cross entropy on the trained tokens, normalised over the whole optimizer step."""
 
-    def __init__(self, rows: Sequence[Row], *, batch: int, seed: int, keep: bool = True) -> None:
-        """`keep`: rows are read often enough to keep what frozen layers put out for them."""
-        self.rows, self.batch, self.seed = list(rows), batch, seed
-        self.frozen = FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed)) if keep else None
+    def __init__(
+        self, rows: Sequence[Row], *, batch: int, seed: int, keep: bool = True, tokens: int | None = None
+    ) -> None:
+        """`keep`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        self.rows, self.batch, self.seed, self.tokens = list(rows), batch, seed, tokens
+        self.frozen = (
+            FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -54,7 +58,7 @@ class Supervised:
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of one optimizer step."""
-        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed)
+        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """This micro-batch's share of the step's loss: weights already carry the division by the step's tokens."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from trimtab.base.errors import DivergedError, MemoryRanOutError, memory_ran_out
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS
+from trimtab.training.batch import tokens_of_pass
 
 
 def require_numbers(
@@ -42,17 +42,17 @@ def memory_told(base: Base, where: str, saved: int | None, tokens: int = 0) -> I
         of = f", in a pass of {tokens:,} tokens" if tokens else ""
         raise MemoryRanOutError(
             f"the memory ran out at {where}{of}; {_kept(saved)}: close other programs and go on with --resume, "
-            f"or start again with {_lighter(base.precision, tokens)}"
+            f"or start again with {_lighter(base, tokens)}"
         ) from error
 
 
-def _lighter(precision: str, tokens: int) -> str:
+def _lighter(base: Base, tokens: int) -> str:
     """What takes less memory. A larger or smaller `batch` is not among it: a step is made of passes of so many tokens."""
     ways = ["a smaller base.model"]
-    if precision != "bf16":
+    if base.precision != "bf16":
         ways.append('base.precision = "bf16"')
-    if tokens > MICRO_TOKENS:
-        ways.append(f"rows of at most {MICRO_TOKENS:,} tokens (shorter texts, fewer shots or passages)")
+    if tokens > (most := tokens_of_pass(base.model.dtype)):
+        ways.append(f"rows of at most {most:,} tokens (shorter texts, fewer shots or passages)")
     ways.append("fewer numbers that move (a lower rank, fewer layers, lora in place of full)")
     return f"{', '.join(ways[:-1])} or {ways[-1]}"
 
