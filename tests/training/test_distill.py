@@ -85,7 +85,7 @@ def as_base(model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family, tokens, kept, monkeypatch):
     monkeypatch.setattr(batches, "MICRO_TOKENS", tokens)
-    monkeypatch.setattr(distill, "MICRO_TOKENS", tokens)
+    monkeypatch.setattr(distill, "tokens_of_pass", lambda _: tokens)
     if not kept:
         monkeypatch.setattr(distill, "MOST_BYTES", 0)
     base, plain, lessons = base_of(family), plain_model(family), lessons_of(6, begins=range(3, 21))

@@ -15,10 +15,11 @@ from tiny_models import base_of, random_rows
 from trimtab.base.errors import BusyError, DivergedError, InputError, StoppedError
 from trimtab.base.files import locked
 from trimtab.base.progress import Progress
+from trimtab.base.records import Encoded
 from trimtab.model.adapters import add_lora, trainable, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
-from trimtab.training.batch import micro_batches, step_rows, steps_per_epoch
+from trimtab.training.batch import Row, micro_batches, step_rows, steps_per_epoch, tokens_of_pass
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import Evaluation, paired_error
@@ -200,6 +201,15 @@ class Counted:
     def loss(self, base, batch):
         figures = {"rows": float(len(batch.layout.lengths)), "share": self.figure * batch.weights_M.sum()}
         return Loss(value=self.inner.loss(base, batch).value, figures=figures)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 512), (torch.bfloat16, 1024)])
+def test_a_pass_has_half_as_many_tokens_where_numbers_take_twice_the_room(dtype, most):
+    rows = [Row(encoded=Encoded(ids=tuple(range(n, n + 50)), trained=(True,) * 50)) for n in range(100)]
+    batches = Supervised(rows, batch=100, seed=0, tokens=tokens_of_pass(dtype)).batches(0)
+    sizes = [len(batch.ids_N) for batch in batches]
+    assert sum(sizes) == 5000
+    assert 0.8 * most < max(sizes) <= most
 
 
 def test_figures_are_added_up_over_the_micro_batches_of_a_step(tmp_path, monkeypatch):

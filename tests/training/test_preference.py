@@ -93,7 +93,7 @@ def expected_loss(name, policy, reference, rows):
 @pytest.mark.parametrize("tokens", [30, 512])
 @pytest.mark.parametrize("name", OF_PAIRS)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, tokens, monkeypatch):
-    monkeypatch.setattr(preferences, "MICRO_TOKENS", tokens)
+    monkeypatch.setattr(preferences, "tokens_of_pass", lambda _: tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
     rows = judged(10, weights=True)
     unfreeze(base, "full")
@@ -127,7 +127,7 @@ def test_kto_over_one_kind_of_judgement_is_the_mean_over_it(kind):
 
 @pytest.mark.parametrize("tokens", [30, 512])
 def test_kto_is_its_formula_over_answers_of_which_some_are_put_to_other_prompts(tokens, monkeypatch):
-    monkeypatch.setattr(preferences, "MICRO_TOKENS", tokens)
+    monkeypatch.setattr(preferences, "tokens_of_pass", lambda _: tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
     rows = judged(11, alone=True)
     unfreeze(base, "full")
@@ -204,7 +204,7 @@ def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(name, dtype,
 
 def test_a_step_is_the_same_however_it_is_split(monkeypatch):
     def gradients(tokens):
-        monkeypatch.setattr(preferences, "MICRO_TOKENS", tokens)
+        monkeypatch.setattr(preferences, "tokens_of_pass", lambda _: tokens)
         base = with_lora()
         stirred(base)
         objective = Preference(base, judged(12, weights=True), "dpo", batch=12, seed=0)

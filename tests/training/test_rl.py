@@ -150,7 +150,7 @@ def expected_loss(name, groups, policy, reference, value):
 @pytest.mark.parametrize("tokens", [30, 512])
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, tokens, monkeypatch):
-    monkeypatch.setattr(rl, "MICRO_TOKENS", tokens)
+    monkeypatch.setattr(rl, "tokens_of_pass", lambda _: tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
     groups = kept_rollouts(3)
     unfreeze(base, "full")

@@ -129,7 +129,8 @@ def judged_objectives(
 
     def over(judged: Sequence[Judged], seed: int, *, keep: bool) -> Judging:
         if head is not None and stage.name == REWARD:
-            return BradleyTerry(compared(judged), head, batch=plan.batch, seed=seed)
+            tokens = tokens_of_pass(session.base.model.dtype)
+            return BradleyTerry(compared(judged), head, batch=plan.batch, seed=seed, tokens=tokens)
         return Preference(session.base, judged, stage.name, batch=plan.batch, seed=seed, keep=keep)
 
     def held_out_in(split: Split, *, keep: bool) -> Judging | None:

@@ -37,7 +37,7 @@ from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.model.laid_out import laid_out
 from trimtab.model.passes import first_moving
-from trimtab.training.batch import MICRO_TOKENS
+from trimtab.training.batch import tokens_of_pass
 from trimtab.training.frozen import frozen_bytes
 from trimtab.training.lanes import lanes
 from trimtab.training.predict import TrainingRate, answering_mb, measure_rate, memory_mb
@@ -256,8 +256,9 @@ class _Timing:
     def _token(self, ids: Sequence[int]) -> float:
         """Seconds of reading a token in a pass of many, timed once: a short prompt alone takes longer for each of its own."""
         if self._token_seconds is None:
-            several = [*ids] * (MICRO_TOKENS // max(1, len(ids)) + 1)
-            several, taken = several[: min(MICRO_TOKENS, self.session.context_tokens)], []
+            most = min(tokens_of_pass(self.session.base.model.dtype), self.session.context_tokens)
+            several = [*ids] * (most // max(1, len(ids)) + 1)
+            several, taken = several[:most], []
             for _ in range(2):  # a length that was not seen yet is slower
                 began = time.perf_counter()
                 Engine(self.session.base, frozenset()).hold(several)
@@ -313,7 +314,7 @@ class _Timing:
         names = {stage.name for stage in made.stages}
         if names <= set(IMITATING):
             return speed.pass_tokens
-        most = float(MICRO_TOKENS * lanes())
+        most = float(tokens_of_pass(self.session.base.model.dtype) * lanes())
         if "docs" not in names:  # a prompt is read once for all its answers
             answers = GROUP * self.session.output_tokens if REWARDED.keys() & names else answer_tokens(self.session)
             most = min(most, made.batch * (each + answers))
@@ -331,7 +332,11 @@ class _Timing:
         seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
         speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
         each = prompt_tokens(self.session, context) + answer_tokens(self.session)
-        return each, replace(speed, pass_tokens=round(max(MICRO_TOKENS, each)) * lanes()), False
+        return (
+            each,
+            replace(speed, pass_tokens=round(max(tokens_of_pass(session.base.model.dtype), each)) * lanes()),
+            False,
+        )
 
     def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: Rate) -> float:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""

@@ -17,7 +17,6 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base, softcap
 from trimtab.training.batch import (
-    MICRO_TOKENS,
     Batch,
     Row,
     first_epoch,
@@ -25,6 +24,7 @@ from trimtab.training.batch import (
     pack,
     step_parts,
     steps_per_epoch,
+    tokens_of_pass,
 )
 from trimtab.training.frozen import MOST_BYTES, FrozenLayers
 from trimtab.training.lanes import in_lanes
@@ -141,7 +141,7 @@ def answer_states(teacher: Base, answers: Sequence[Encoded]) -> list[Tensor]:
     units = [(Row(encoded=answer),) for answer in answers]
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: dict[int, Tensor] = {}
-    parts = micro_batches(units, MICRO_TOKENS)
+    parts = micro_batches(units, tokens_of_pass(teacher.model.dtype))
 
     def read(part: Sequence[tuple[Row, ...]]) -> tuple[Tensor, ...]:
         batch = pack([row for unit in part for row in unit])

@@ -11,7 +11,7 @@ from trimtab.base.records import Encoded
 from trimtab.model.load import Base
 from trimtab.model.passes import put_out
 from trimtab.model.threads import on_free_cores
-from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
+from trimtab.training.batch import Row, micro_batches, pack, tokens_of_pass
 
 
 def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -26,7 +26,7 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
         (Row(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
         for number, ids in enumerate(prompts)
     ]
-    for part in micro_batches(units, MICRO_TOKENS, shared=False):
+    for part in micro_batches(units, tokens_of_pass(base.model.dtype), shared=False):
         # a mean over a prompt wants it in one piece
         batch = pack([row for unit in part for row in unit], shared=False)
         with on_free_cores():

@@ -21,7 +21,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.batch import Batch, Row, micro_batches, pack, step_rows, steps_per_epoch, tokens_of_pass
 from trimtab.training.frozen import FrozenLayers
 from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
@@ -159,7 +159,9 @@ class Preference:
         self._base = base
         answers = [row.answers for row in self.rows]
         self._apart = _put_to_others(self.rows) if loss == "kto" else []
-        self.frozen = FrozenLayers(partial(_passes, (answers, self._apart))) if keep else None
+        self.frozen = (
+            FrozenLayers(partial(_passes, (answers, self._apart), tokens_of_pass(base.model.dtype))) if keep else None
+        )
         self._reference = [(0.0,) * len(both) for both in answers]
         if loss not in WITHOUT_REFERENCE:
             self._reference = sums(base, answers, self.frozen)
@@ -185,7 +187,7 @@ class Preference:
         divergence = self._divergence(chosen) if self.loss_name == "kto" else 0.0
         units = [tuple(Row(encoded=answer) for answer in self.rows[number].answers) for number in chosen]
         number_of = {id(unit): number for unit, number in zip(units, chosen, strict=True)}
-        parts = micro_batches(units, MICRO_TOKENS)
+        parts = micro_batches(units, tokens_of_pass(self._base.model.dtype))
         return [self._packed(part, [number_of[id(unit)] for unit in part], total, divergence) for part in parts]
 
     def _judgements(self, number: int) -> int:
@@ -267,7 +269,7 @@ def sums(
     units = _units(answers)
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: list[tuple[float, ...]] = [()] * len(units)
-    parts = micro_batches(units, MICRO_TOKENS)
+    parts = micro_batches(units, tokens_of_pass(base.model.dtype))
 
     def by_row(part: Sequence[tuple[Row, ...]]) -> list[float]:
         batch = pack([row for unit in part for row in unit])
@@ -286,9 +288,9 @@ def _units(answers: Sequence[tuple[Encoded, ...]]) -> list[tuple[Row, ...]]:
     return [tuple(Row(encoded=answer) for answer in both) for both in answers]
 
 
-def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]]) -> list[list[Row]]:
+def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]], tokens: int) -> list[list[Row]]:
     """The rows of each pass of `sums` over each of the groups."""
-    parts = (part for answers in groups for part in micro_batches(_units(answers), MICRO_TOKENS))
+    parts = (part for answers in groups for part in micro_batches(_units(answers), tokens))
     return [[row for unit in part for row in unit] for part in parts]
 
 

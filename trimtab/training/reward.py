@@ -45,10 +45,12 @@ class BradleyTerry:
     answer scores more, and `margin`, by how much on average.
     """
 
-    def __init__(self, rows: Sequence[Compared], head: Head, *, batch: int, seed: int) -> None:
-        """Raises InputError where no pair has a weight above 0."""
+    def __init__(
+        self, rows: Sequence[Compared], head: Head, *, batch: int, seed: int, tokens: int | None = None
+    ) -> None:
+        """Raises InputError where no pair has a weight above 0. `tokens`: of a pass, MICRO_TOKENS unless given."""
         self.rows = [row for row in rows if row.weight > 0]
-        self.head, self.batch, self.seed = head, batch, seed
+        self.head, self.batch, self.seed, self.tokens = head, batch, seed, tokens
         if not self.rows:
             problem = "no pairs of a better and a worse answer to train on"
             raise InputError(problem, "reward needs them in data.preferences", field="data.preferences")
@@ -70,7 +72,8 @@ class BradleyTerry:
             (_last_token(row.chosen, row.weight / total), _last_token(row.rejected, row.weight / total))
             for row in chosen
         ]
-        return [pack([row for unit in part for row in unit]) for part in micro_batches(units, MICRO_TOKENS)]
+        parts = micro_batches(units, self.tokens or MICRO_TOKENS)
+        return [pack([row for unit in part for row in unit]) for part in parts]
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """This micro-batch's share of the step's loss and figures; the part of a pair stands at its better answer."""

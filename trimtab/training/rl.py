@@ -19,7 +19,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.batch import Batch, Row, micro_batches, pack, step_rows, steps_per_epoch, tokens_of_pass
 from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.optim import copied, put_back
@@ -134,7 +134,7 @@ class Reinforced:
     def batches(self, step: int) -> list[RolloutBatch]:
         """Answers drawn from the weights that are on, and what each of their tokens is worth."""
         groups = self.roll(step_rows(self.count, self.batch, step, self.seed), step)
-        places = _parts(groups)
+        places = _parts(groups, tokens_of_pass(self._base.model.dtype))
         parts = [[groups[prompt][answer] for prompt, answer in part] for part in places]
         packed = [pack([Row(encoded=one.encoded) for one in part]) for part in parts]
         drawn = [torch.tensor([value for one in part for value in one.log_p]) for part in parts]
@@ -258,19 +258,19 @@ class Reinforced:
         return 0.5 * (weights_M * wrong_M).sum()
 
 
-def _parts(groups: Sequence[Sequence[Rollout]]) -> list[list[tuple[int, int]]]:
-    """The answers of a step in passes of some MICRO_TOKENS, those to one prompt side by side as far as they fit."""
+def _parts(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[list[tuple[int, int]]]:
+    """The answers of a step in passes of some `tokens`, those to one prompt side by side as far as they fit."""
     found: list[list[tuple[int, int]]] = []
     units: list[tuple[Row, ...]] = []
     place_of: dict[int, list[tuple[int, int]]] = {}
     for prompt, group in enumerate(groups):
         rows = [(Row(encoded=one.encoded),) for one in group]
         numbers = {id(row[0]): answer for answer, row in enumerate(rows)}
-        for part in micro_batches(rows, MICRO_TOKENS):
+        for part in micro_batches(rows, tokens):
             unit = tuple(row for one in part for row in one)
             units.append(unit)
             place_of[id(unit)] = [(prompt, numbers[id(row)]) for row in unit]
-    for part in micro_batches(units, MICRO_TOKENS):
+    for part in micro_batches(units, tokens):
         found.append([place for unit in part for place in place_of[id(unit)]])
     return found
 

@@ -15,7 +15,6 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters import trainable
 from trimtab.model.load import Base
 from trimtab.training.batch import (
-    MICRO_TOKENS,
     Batch,
     Row,
     first_epoch,
@@ -23,6 +22,7 @@ from trimtab.training.batch import (
     pack,
     step_batches,
     steps_per_epoch,
+    tokens_of_pass,
 )
 from trimtab.training.frozen import FrozenLayers
 from trimtab.training.lanes import in_lanes
@@ -73,7 +73,7 @@ class Supervised:
 @torch.no_grad()
 def row_losses(base: Base, rows: Sequence[Row]) -> list[float]:
     """What each row's trained tokens cost, summed over the row whatever its weight, in nats."""
-    parts = micro_batches([(replace(row, weight=1.0),) for row in rows], MICRO_TOKENS)
+    parts = micro_batches([(replace(row, weight=1.0),) for row in rows], tokens_of_pass(base.model.dtype))
 
     def nats(part: Sequence[tuple[Row, ...]]) -> dict[int, float]:
         units = [row for unit in part for row in unit]
