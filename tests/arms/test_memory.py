@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,7 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Encoded
 from trimtab.base.task import load_task
 from trimtab.model.load import load_base
-from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
-from trimtab.training.lanes import lanes
+from trimtab.training.batch import Row, micro_batches, pack, tokens_of_pass
 from trimtab.training.predict import TrainingRate, answering_mb
 from trimtab.training.rl import GROUP
 
@@ -52,8 +52,9 @@ def test_a_batch_needs_more_than_the_few_questions_that_are_timed(tmp_path: Path
 
 @pytest.mark.parametrize("output_tokens", [6, 200])
 def test_passes_over_drawn_answers_are_foretold_as_large_as_a_step_of_them_is(
-    output_tokens: int, tmp_path: Path, tiny_model_folder: Path
+    output_tokens: int, tmp_path: Path, tiny_model_folder: Path, threads: Callable[[int], None]
 ) -> None:
+    threads(2)  # as many lanes
     task = write_task(tmp_path, tiny_model_folder, ["lora-grpo"], more="[reward]\nexact_match = 1.0\n")
     session = open_session(open_workspace(load_task(task)))
     session.output_tokens = output_tokens
@@ -66,11 +67,14 @@ def test_passes_over_drawn_answers_are_foretold_as_large_as_a_step_of_them_is(
         read.append(
             tuple(Row(encoded=Encoded(ids=prompt + one, trained=(False,) * len(prompt + one))) for one in answers)
         )
-    passes = [len(pack([row for unit in part for row in unit]).ids_N) for part in micro_batches(read, MICRO_TOKENS)]
-    beside = sum(sorted(passes)[-lanes() :])
+    passes = [
+        len(pack([row for unit in part for row in unit]).ids_N)
+        for part in micro_batches(read, tokens_of_pass(session.base.model.dtype))
+    ]
+    beside = sum(sorted(passes)[-2:])
     short = TrainingRate(tokens_per_second=1.0, pass_tokens=10)
     foretold = _Timing(session, None)._pass_tokens(made, short, length + answer_tokens(session))
     if output_tokens == 6:  # all in one pass a lane
         assert beside <= foretold < 1.1 * beside
     else:
-        assert foretold == MICRO_TOKENS * lanes()
+        assert foretold == 2 * 512  # as many as there may be in float32
