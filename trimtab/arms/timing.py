@@ -332,11 +332,8 @@ class _Timing:
         seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
         speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
         each = prompt_tokens(self.session, context) + answer_tokens(self.session)
-        return (
-            each,
-            replace(speed, pass_tokens=round(max(tokens_of_pass(session.base.model.dtype), each)) * lanes()),
-            False,
-        )
+        tokens = round(max(tokens_of_pass(session.base.model.dtype), each)) * lanes()
+        return each, replace(speed, pass_tokens=tokens), False
 
     def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: Rate) -> float:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
