@@ -11,9 +11,10 @@ from study_tasks import write_task
 from trimtab.answering.cache import Slots
 from trimtab.answering.engine import Engine, Request
 from trimtab.arms.counted import answer_tokens
+from trimtab.arms.memory import _pass_tokens, answering_memory
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import open_session
-from trimtab.arms.timing import _Timing, predict
+from trimtab.arms.timing import predict
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Encoded
 from trimtab.base.task import load_task
@@ -43,8 +44,7 @@ def test_keys_and_values_take_what_was_foretold(
 
 def test_a_batch_needs_more_than_the_few_questions_that_are_timed(tmp_path: Path, tiny_model_folder: Path) -> None:
     session = open_session(open_workspace(load_task(write_task(tmp_path, tiny_model_folder, ["prompt", "few-shot"]))))
-    timing = _Timing(session, None)
-    assert timing._answering_mb(200) > timing._answering_mb(20) > 0
+    assert answering_memory(session, 200, 40) > answering_memory(session, 20, 40) > answering_memory(session, 20, 4) > 0
     plans = predict(session, session.task.arms)
     held = [plan.memory_mb for plan in plans]
     assert min(value for value in held if value is not None) > 100  # the process itself is in it
@@ -73,7 +73,7 @@ def test_passes_over_drawn_answers_are_foretold_as_large_as_a_step_of_them_is(
     ]
     beside = sum(sorted(passes)[-2:])
     short = TrainingRate(tokens_per_second=1.0, pass_tokens=10)
-    foretold = _Timing(session, None)._pass_tokens(made, short, length + answer_tokens(session))
+    foretold = _pass_tokens(session, made, short, length + answer_tokens(session))
     if output_tokens == 6:  # all in one pass a lane
         assert beside <= foretold < 1.1 * beside
     else:

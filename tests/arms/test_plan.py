@@ -27,7 +27,7 @@ from trimtab.arms.plan import (
     taken_in,
     what_would_fit,
 )
-from trimtab.arms.rate import Rate
+from trimtab.arms.rate import Rate, shared_seconds
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.timing import SAMPLE, _Timing, predict
@@ -311,9 +311,23 @@ def test_weights_that_learnt_short_answers_are_foretold_to_answer_faster(
     session.output_tokens = 100  # the random model never ends by itself
     base, tuned = predict(session, session.task.arms)
     assert tuned.answer_seconds < 0.6 * base.answer_seconds  # the references have a few tokens
-    rate = Rate(many=2.0, alone=3.0, token=0.0, tokens=1.0, memory_mb=0.0, timed=True, decoding=0.5, new_tokens=20)
+    rate = Rate(
+        **{"each": 1.0, "together": 64.0, "alone": 3.0, "token": 0.0, "tokens": 1.0, "own": 1, "memory_mb": 0.0},
+        timed=True,
+        decoding=0.5,
+        new_tokens=20,
+    )
     assert (rate.answering(10).many, rate.answering(10).alone) == (1.5, 2.25)
     assert rate.answering(40).many == 2.0  # never slower than what was timed
+    assert [rate.seconds(questions) for questions in (1, 64, 65)] == [65.0, 128.0, 193.0]  # whole batches first
+
+
+@pytest.mark.parametrize(
+    ("few", "several", "shared"), [(2.0, 5.0, 1.0), (1.0, 4.0, 0.0), (0.5, 4.0, 0.0), (4.0, 4.0, 4.0)]
+)
+def test_what_questions_share_is_told_by_asking_fewer_of_them(few: float, several: float, shared: float) -> None:
+    assert shared_seconds(4, few, 16, several) == shared
+    assert shared_seconds(3, few, 3, few) == 0.0
 
 
 def test_one_question_alone_is_foretold_by_how_long_answers_are_and_not_by_where_timing_cut_them(

@@ -11,7 +11,7 @@ import torch
 from test_lean import model_of
 from torch import Tensor
 
-from trimtab.model import compiled, learning
+from trimtab.model import compiled, learning, products
 from trimtab.model.adapters import add_lora
 from trimtab.model.attention import Segments
 from trimtab.model.compiled import run
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif("learn" not in compiled.library(), reason="parts
 LAYOUTS = {
     "two": Segments([50, 47]),
     "one": Segments([130]),
+    "short": Segments([12, 5]),
     "tree": Segments([40, 20, 37, 5, 64], [None, 0, 0, 2, None]),
 }
 
@@ -77,6 +78,7 @@ def test_a_layer_by_two_kernels_learns_what_its_parts_learn(
 ) -> None:
     base, kernels = base_of(family, rank), ran(monkeypatch)
     assert learns_by_kernels(base.model)
+    monkeypatch.setattr(products, "LEAST", 1)  # parts of a few rows would go by torch's, which round otherwise
     whole = learned(base, LAYOUTS[layout])
     layers = base.model.config.num_hidden_layers
     assert kernels == ["learn"] * layers + ["learn_backward"] * layers
@@ -89,6 +91,16 @@ def test_a_layer_by_two_kernels_learns_what_its_parts_learn(
         assert [name for name, one in parts.items() if not torch.equal(one, whole[name])] == []
     else:  # what products give to one input is added up before it is rounded, and by parts behind that
         require_as_near(whole, parts, learned(replace(base, model=copy.deepcopy(base.model).double()), LAYOUTS[layout]))
+
+
+@pytest.mark.parametrize("lengths", [[1], [1, 4]])
+def test_so_it_does_over_a_few_tokens(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    base, kernels, layout = base_of("llama"), ran(monkeypatch), Segments(lengths)
+    monkeypatch.setattr(products, "LEAST", 1)
+    whole = learned(base, layout)
+    assert "learn" in kernels
+    monkeypatch.setattr(learning, "_fits", lambda *_: False)
+    assert [name for name, one in learned(base, layout).items() if not torch.equal(one, whole[name])] == []
 
 
 def test_the_gradient_of_what_enters_is_given_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +170,6 @@ def test_what_kernels_do_not_know_goes_by_its_parts(change: Any, monkeypatch: py
     [
         ("qwen3", torch.bfloat16, [50, 50]),  # norms over each head
         ("mistral", torch.bfloat16, [50, 50]),  # longer than its window
-        ("llama", torch.bfloat16, [30, 40]),  # few tokens: torch's products are as fast
         ("llama", torch.float32, [50, 50]),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import torch
+
 from trimtab.arms.canaries import canary_rows
 from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.recipe import Recipe, Stage
@@ -101,18 +103,29 @@ def supervised_objectives(
         return Supervised(rows, batch=plan.batch, seed=plan.seed, keep=stage.rereads, tokens=tokens), None, 0
     splits = session.workspace.splits
 
-    def over(examples: Sequence[Example], seed: int, mix: PassageMix, *, keep: bool) -> tuple[Objective, int]:
+    def over(
+        examples: Sequence[Example], seed: int, mix: PassageMix, *, batch: int, keep: bool
+    ) -> tuple[Objective, int]:
         if head is not None and stage.name == HEAD:
             rows, skipped = head_rows(session, context, examples, plan.seed, mix)
-            return Classification(rows, head, batch=plan.batch, seed=seed, keep=keep, tokens=tokens), skipped
+            return Classification(rows, head, batch=batch, seed=seed, keep=keep, tokens=tokens), skipped
         rows, skipped = training_rows(session, context, examples, plan.seed, mix)
-        return Supervised(rows, batch=plan.batch, seed=seed, keep=keep, tokens=tokens), skipped
+        return Supervised(rows, batch=batch, seed=seed, keep=keep, tokens=tokens), skipped
 
-    objective, skipped = over(splits["train"], plan.seed, plan.mix, keep=stage.rereads)
+    objective, skipped = over(splits["train"], plan.seed, plan.mix, batch=plan.batch, keep=stage.rereads)
     if stage.name == "sft" and isinstance(objective, Supervised):
         objective.rows += canary_rows(session)
     dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
-    return objective, over(dev, 0, USUAL_MIX, keep=True)[0] if dev else None, skipped
+    together = _read_together(session, plan)
+    return objective, over(dev, 0, USUAL_MIX, batch=together, keep=True)[0] if dev else None, skipped
+
+
+def _read_together(session: Session, plan: Recipe) -> int:
+    """How many rows of dev are read together: all of them, of which more share their beginning than of the rows of a step.
+
+    In float32 as many as a step has: seeded losses are held to the bit there, and a sum's last bits hang on what is summed together.
+    """
+    return plan.batch if session.base.model.dtype == torch.float32 else max(plan.batch, DEV_ROWS)
 
 
 def judged_objectives(
@@ -169,17 +182,17 @@ def taught_objectives(
         raise InputError(problem, "shorten the rows, or name another teacher", field="teacher")
     alike = own is not None and same_tokens(session.encoder, own.encoder, said)
 
-    def over(taught: Sequence[Taught], seed: int, *, keep: bool) -> Imitating:
+    def over(taught: Sequence[Taught], seed: int, *, batch: int, keep: bool) -> Imitating:
         rows = [Row(encoded=answer_row(session.encoder, one), weight=one.weight) for one in taught]
         if own is None or not alike:
-            return Supervised(rows, batch=plan.batch, seed=seed, keep=keep, tokens=tokens)
+            return Supervised(rows, batch=batch, seed=seed, keep=keep, tokens=tokens)
         read = [answer_row(own.encoder, one) for one in taught]
         lessons = [Lesson(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
-        return Distilled(lessons, own.base, batch=plan.batch, seed=seed, keep=keep, tokens=tokens)
+        return Distilled(lessons, own.base, batch=batch, seed=seed, keep=keep, tokens=tokens)
 
-    objective = over(fitting, plan.seed, keep=stage.rereads)
-    of_dev = fitting_answers(session, said_on_dev)
-    dev = over(of_dev, 0, keep=True) if of_dev else None
+    objective = over(fitting, plan.seed, batch=plan.batch, keep=stage.rereads)
+    of_dev, together = fitting_answers(session, said_on_dev), _read_together(session, plan)
+    dev = over(of_dev, 0, batch=together, keep=True) if of_dev else None
     teacher.seconds += time.perf_counter() - began
     cut = sum(not one.answer.finished for one in fitting)
     ends = f"; {cut} have no end, as they were cut at {session.output_tokens} tokens" if cut else ""

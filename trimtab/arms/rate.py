@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from trimtab.arms.session import BATCH_ITEMS
 from trimtab.base.records import Generation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """Seconds a question takes, among many and alone; seconds of reading a token of its prompt; the tokens of a prompt.
+    """Seconds a question takes, among others (`each`) and alone; seconds of reading a token of its prompt; the tokens of a prompt.
 
-    `memory_mb`: what answering a batch needs beyond what the process holds anyway. `decoding`: the share of the seconds that goes into
+    `together`: what questions that are answered together take beside that, however many they are: each pass reads all weights.
+    `memory_mb`: what answering the test needs beyond what the process holds anyway; `own`: tokens of the longest prompt that a batch
+    does not share. `decoding`: the share of the seconds that goes into
     new tokens, of which there were `new_tokens` a question.
     """
 
-    many: float
+    each: float
+    together: float
     alone: float
     token: float
     tokens: float
+    own: int
     memory_mb: float
     timed: bool
     decoding: float = 0.0
     new_tokens: float = 1.0
 
+    def seconds(self, questions: int) -> float:
+        """Seconds of answering so many questions, in batches."""
+        return questions * self.each + math.ceil(questions / BATCH_ITEMS) * self.together
+
+    @property
+    def many(self) -> float:
+        """Seconds of a question in a whole batch."""
+        return self.seconds(BATCH_ITEMS) / BATCH_ITEMS
+
     def answering(self, new_tokens: float) -> Rate:
         """The rate of weights that have learnt to answer in so many tokens: the base goes on for longer."""
         fewer = min(1.0, new_tokens / max(self.new_tokens, 1.0))
         left = 1 - self.decoding * (1 - fewer)
-        return replace(self, many=self.many * left, alone=self.alone * left)
+        return replace(self, each=self.each * left, together=self.together * left, alone=self.alone * left)
 
     def usual(self, new_tokens: float) -> Rate:
         """The rate where the answers that were timed alone are not as long as they usually are."""
@@ -40,7 +55,15 @@ class Rate:
     def of_head(self) -> Rate:
         """The rate of a classification head, which reads the prompt and no label."""
         reading = self.token * self.tokens
-        return replace(self, many=min(self.many, reading), alone=min(self.alone, reading))
+        return replace(self, each=min(self.each, reading), together=0.0, alone=min(self.alone, reading))
+
+
+def shared_seconds(few: int, few_seconds: float, several: int, several_seconds: float) -> float:
+    """Of the seconds that `few` questions took together, and `several`, those that do not grow with the questions."""
+    if few == several:
+        return 0.0
+    shared = (several * few_seconds - few * several_seconds) / (several - few)
+    return min(max(shared, 0.0), several_seconds)
 
 
 def decoding(given: Sequence[Generation]) -> float:

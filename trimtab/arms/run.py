@@ -20,7 +20,7 @@ from trimtab.arms.made import Allowance, Made, Trained, beside_training, both_ef
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.saved import SavedArm
 from trimtab.arms.search import MENUS, ContextScores, choose_context
-from trimtab.arms.session import Session
+from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.weights import Search, train_weights
 from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
@@ -45,7 +45,6 @@ from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 from trimtab.model.laid_out import laid_out
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
-BATCH_ITEMS = 64  # questions between two progress events
 REPLIES = "replies.jsonl"  # what an endpoint has answered of an arm that is not done yet
 
 

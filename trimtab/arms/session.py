@@ -37,6 +37,7 @@ from trimtab.retrieval.rerank import Reranker
 from trimtab.retrieval.search import EVEN, search
 from trimtab.training.hidden import mean_hidden
 
+BATCH_ITEMS = 64  # questions that are answered together, and kept together
 MOST_PASSAGES = 64  # as many as an arm may ask for
 TIMED_ALONE = 2  # questions that are answered both ways, to take the faster
 ANSWER_MARGIN = 8  # tokens beyond the longest reference

@@ -10,7 +10,7 @@ from typing import Any
 
 from trimtab.answering.remote import remote_model
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.session import Session
+from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.base.files import append_line, read_lines, sha256_text
 from trimtab.base.grammar import is_taught
 from trimtab.base.machine import release_memory
@@ -24,7 +24,6 @@ from trimtab.model.laid_out import laid_out
 from trimtab.model.load import numbers_in, read_config
 
 TAUGHT = "teacher.jsonl"
-BATCH_ITEMS = 64  # questions that are answered together, and kept together
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import psutil
 
@@ -19,28 +20,28 @@ from trimtab.arms.ladder import left_open, planned_training
 from trimtab.arms.linear import hidden_seconds
 from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.lookups import planned_lookups
+from trimtab.arms.memory import answering_memory, kept_bytes, training_memory
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.plan import ArmPlan, StagePlan
-from trimtab.arms.rate import Rate, decoding, mean_tokens
-from trimtab.arms.recipe import IMITATING, Recipe, Stage, recipe_for
-from trimtab.arms.run import BATCH_ITEMS
+from trimtab.arms.rate import Rate, decoding, mean_tokens, shared_seconds
+from trimtab.arms.recipe import Recipe, Stage, recipe_for
 from trimtab.arms.search import MENUS, TrialPlan, planned
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Work, work_of
 from trimtab.arms.weights import prepare
 from trimtab.base.errors import MissingError, TrimtabError
 from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARDED, is_taught, is_trained
-from trimtab.base.machine import MemoryPeak
+from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
-from trimtab.model.laid_out import laid_out
+from trimtab.model.laid_out import answering, laid_out
 from trimtab.model.passes import first_moving
 from trimtab.training.batch import tokens_of_pass
 from trimtab.training.frozen import frozen_bytes
 from trimtab.training.lanes import lanes
-from trimtab.training.predict import TrainingRate, answering_mb, measure_rate, memory_mb
+from trimtab.training.predict import TrainingRate, measure_rate
 from trimtab.training.rl import GROUP
 from trimtab.training.sft import document_rows
 
@@ -50,9 +51,8 @@ TIMED_TOKENS = 32  # of each answer, where whole ones would take too long
 LINEAR_SAMPLE = 64
 FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
 API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
-# More memory than answers are made of, seen over the bundled studies: freed blocks are kept (decision 50), and of another size are no use.
-GAPS = 1.3
 ALONE = 3  # questions that are timed alone
+FEWER = 4  # the part of the questions that are timed again without the others: what all of them share weighs more there
 STEP_PASSES = 3  # a step of training is as much work as three passes forward
 
 
@@ -122,7 +122,7 @@ class _Timing:
         self._index_is_charged |= context.passages > 0
         plan = ArmPlan(
             arm=arm.name,
-            answer_seconds=setup + rate.many * tests + rate.alone * (min(tests, MIN_LATENCIES) + 2),
+            answer_seconds=setup + rate.seconds(tests) + rate.alone * (min(tests, MIN_LATENCIES) + 2),
             trials=(*tried(session, arm, effort, rate.many), *planned_weighing(session, arm, effort, rate.many)),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
@@ -146,7 +146,7 @@ class _Timing:
         tokens[DISTILL] = work.tokens
         asked = round(each * len(session.part("dev", DEV_ROWS)))
         look = max(self._look(stage, asked, speed, rate) for stage in made.stages)
-        kept = {stage.name: self._kept(stage, round(tokens[stage.name])) for stage in made.stages}
+        kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in made.stages}
         stages = [
             _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])) for stage in made.stages
         ]
@@ -156,12 +156,8 @@ class _Timing:
             dev_seconds=look,
             trials=(*plan.trials, *self._of_training(arm, made, context, stages, look)),
             curve_seconds=curve_seconds(session, made, stages, rate.many),
-            memory_mb=memory_mb(
-                session.base,
-                pass_tokens=self._pass_tokens(made, speed, each),
-                steps=speed.steps_mb,
-                kept=max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes,
-                answering=rate.memory_mb,
+            memory_mb=training_memory(
+                session, made, speed, rate, each, max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes
             ),
             timed=rate.timed and timed,
         )
@@ -170,7 +166,18 @@ class _Timing:
         """Seconds of a look at dev in a stage: its loss over dev, where that says how good weights are, and the questions asked."""
         loss = 0.0 if chooses(self.session, stage.name) else speed.epoch(dev_tokens, kept=True) / STEP_PASSES
         dev = len(self.session.workspace.splits["dev"])
-        return loss + rate.many * min(dev, questions_asked(self.session, stage.name))
+        return loss + rate.seconds(min(dev, questions_asked(self.session, stage.name))) + self._beside_questions
+
+    @cached_property
+    def _beside_questions(self) -> float:
+        """Seconds of a look beside loss and questions: weights are made ready to answer, and freed memory is given back before and behind."""
+        if self.left <= 0:
+            return 0.0
+        began = time.perf_counter()
+        for _ in range(2):
+            release_memory()
+        with answering(self.session.base):
+            return time.perf_counter() - began
 
     def _of_training(
         self, arm: Arm, made: Recipe, context: Context, plans: Sequence[StagePlan], look: float
@@ -233,16 +240,21 @@ class _Timing:
             several, answers = self._answered(prompts, most) if self.left > 0 else (alone * len(prompts), given)
             if self._was_cold(several):
                 several, answers = self._answered(prompts, most)
+            some = prompts[::FEWER]
+            few = self._answered(some, most)[0] if self.left > 0 else several * len(some) / len(prompts)
             ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
             token = self._token(ids[0])
-        shared = shared_length(ids)
+        shared, count = shared_length(ids), len(prompts)
         own = max(map(len, ids)) - shared + copied(shared)
+        together = shared_seconds(len(some), few, count, several)
         rate = Rate(
-            many=several / len(prompts),
+            each=(several - together) / count,
+            together=together,
             alone=alone,
             token=token,
             tokens=sum(map(len, ids)) / len(ids),
-            memory_mb=max(memory.beyond(), self._answering_mb(own)),
+            own=own,
+            memory_mb=max(memory.beyond(), answering_memory(session, own, len(splits["test"]))),
             timed=True,
             decoding=decoding(given),
             new_tokens=mean_tokens(given),
@@ -285,40 +297,18 @@ class _Timing:
         tokens = prompt_tokens(self.session, context)
         own = tokens - (shot_tokens(self.session, context) if context.shot_kind == "few-shot" else 0.0)
         more = max(0.0, own - known.tokens) * known.token
-        memory = self._answering_mb(round(own))
+        memory = answering_memory(self.session, round(own), len(self.session.workspace.splits["test"]))
         return replace(
-            known, many=known.many + more, alone=known.alone + more, tokens=tokens, memory_mb=memory, timed=False
+            known,
+            each=known.each + more,
+            alone=known.alone + more,
+            tokens=tokens,
+            own=round(own),
+            memory_mb=memory,
+            timed=False,
         )
 
-    def _answering_mb(self, own: int) -> float:
-        """Memory of answering a batch whose longest prompt has `own` tokens that it does not share."""
-        session, tests = self.session, len(self.session.workspace.splits["test"])
-        if session.task.task.kind == "classify":
-            reading = Engine(session.base, frozenset()).prefill_tokens
-            return GAPS * answering_mb(session.base, 1, session.kept_tokens, reading)
-        engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
-        slots = max(1, min(engine.slots, BATCH_ITEMS, tests, engine.cache_tokens // each))
-        return GAPS * answering_mb(session.base, slots, each, min(engine.prefill_tokens, slots * own))
-
     # ---- training
-
-    def _kept(self, stage: Stage, tokens: int) -> int:
-        """Bytes of what frozen layers put out that a stage over so many tokens keeps."""
-        if stage.name in REWARDED:  # other rows at every step
-            return 0
-        searched = self.session.task.study.effort in MENUS and stage.name != "docs"
-        return frozen_bytes(self.session.base, tokens) if stage.rereads or searched else 0
-
-    def _pass_tokens(self, made: Recipe, speed: TrainingRate, each: float) -> int:
-        """Tokens of the passes side by side: as timed where examples are imitated, elsewhere as many as a step of rows of `each` may have."""
-        names = {stage.name for stage in made.stages}
-        if names <= set(IMITATING):
-            return speed.pass_tokens
-        most = float(tokens_of_pass(self.session.base.model.dtype) * lanes())
-        if "docs" not in names:  # a prompt is read once for all its answers
-            answers = GROUP * self.session.output_tokens if REWARDED.keys() & names else answer_tokens(self.session)
-            most = min(most, made.batch * (each + answers))
-        return max(round(most), speed.pass_tokens)
 
     def _training_rate(self, made: Recipe, context: Context, rate: Rate) -> tuple[float, TrainingRate, bool]:
         """Tokens of a training row, how fast steps go, and whether that was timed."""

@@ -19,7 +19,7 @@ from trimtab.model.compiled import address, can, library, run
 from trimtab.model.fused import rule_of
 from trimtab.model.lora import LoraLinear
 from trimtab.model.operations import BLOCK, PAIR, applied, is_silu
-from trimtab.model.products import LEAST, is_plain
+from trimtab.model.products import is_plain
 from trimtab.model.trees import Trees
 
 _LINEARS = 7
@@ -64,7 +64,7 @@ def _linears(layer: Any) -> list[Any]:
 
 
 def learns_by_kernels(model: Any) -> bool:
-    """Whether kernels take all layers of a model, in passes of enough tokens."""
+    """Whether kernels take all layers of a model."""
     layers = getattr(model.base_model, "layers", ())
     return bool(layers) and all(isinstance(one, LearningLayer) and _is_known(one, _linears(one)) for one in layers)
 
@@ -94,7 +94,7 @@ def _norms(layer: Any) -> tuple[Any, Any]:
 
 def _fits(layer: Any, linears: list[Any], hidden_1NW: Tensor, layout: Any, angles: Any) -> bool:
     """Whether kernels compute all that a pass asks of a layer."""
-    passes = isinstance(layout, Segments) and hidden_1NW.shape[1] >= LEAST and can(hidden_1NW, *angles)
+    passes = isinstance(layout, Segments) and can(hidden_1NW, *angles)
     if not passes or not _is_known(layer, linears) or angles[0].shape[-1] != layer.self_attn.head_dim:
         return False
     return rule_of(layer.self_attn).sees_all(layout.longest)

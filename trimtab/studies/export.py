@@ -14,9 +14,8 @@ from trimtab.arms.answerers import read_calibration, ready
 from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
-from trimtab.arms.run import BATCH_ITEMS
 from trimtab.arms.saved import Pick, SavedArm, Stored, find_saved, latest_winner, measured_precision, require_weights
-from trimtab.arms.session import Session
+from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError, MissingError, PackageError

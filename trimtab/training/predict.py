@@ -116,12 +116,20 @@ def _stepping_seconds(base: Base) -> float:
 
 
 def memory_mb(
-    base: Base, *, pass_tokens: int = MICRO_TOKENS, steps: float = 0.0, kept: int = 0, answering: float = 0.0
+    base: Base,
+    *,
+    pass_tokens: int = MICRO_TOKENS,
+    steps: float = 0.0,
+    kept: int = 0,
+    look: float = 0.0,
+    drawing: float = 0.0,
+    answering: float = 0.0,
 ) -> float:
     """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and the activations of `pass_tokens`.
 
-    `steps`: what steps that were measured took, where that is more. A look at dev answers in between, by merged weights beside the
-    frozen ones: `answering` (`answering_mb`) counts where it takes more.
+    `steps`: what steps that were measured took, where that is more. What answers take (`answering_mb`), by merged weights beside the
+    frozen ones, counts where it is more: of a `look` at dev in between, and when all is trained (`answering`). What `drawing` answers
+    to train on takes is not given back before the passes over them, which find no room in it.
 
     `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
     the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass, 6 and 3 where kernels take whole
@@ -141,8 +149,9 @@ def memory_mb(
     layers = config.num_hidden_layers - first_moving(base.model)
     activations = (tokens * layers * width + changed) * size
     merged = sum(layer.base.weight.nbytes for layer in adapted_layers(base.model).values())
-    highest = max(activations, steps * 1e6, merged + answering * 1e6 if answering else 0.0)
-    return float((psutil.Process().memory_info().rss + moving + highest + kept) / 1e6)
+    looking, drawn, asked = (merged + one * 1e6 if one else 0.0 for one in (look, drawing, answering))
+    highest = max(moving + kept + max(activations + drawn, steps * 1e6, looking), asked)
+    return float((psutil.Process().memory_info().rss + highest) / 1e6)
 
 
 def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
