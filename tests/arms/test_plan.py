@@ -337,7 +337,7 @@ def test_one_question_alone_is_foretold_by_how_long_answers_are_and_not_by_where
     session.output_tokens = 128
     lengths = {row.id: 33 + 3 * number for number, row in enumerate(session.part("dev", SAMPLE))}
 
-    def answer(prompts: Sequence[Prompt], *, most: int | None = None) -> list[Generation]:
+    def answer(prompts: Sequence[Prompt], *, most: int | None = None, **_: Any) -> list[Generation]:
         given = []
         for prompt in prompts:
             new = min(lengths[prompt.id], most or 128)

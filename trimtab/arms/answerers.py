@@ -90,7 +90,12 @@ def ready(
             )
             return
         engine = session.engine(asked)
-        yield Ready(builder=builder, many=session.answer, alone=session.write_alone(engine), engine=engine)
+        yield Ready(
+            builder=builder,
+            many=session.answer,
+            alone=lambda prompt: session.answer([prompt], engine=engine)[0],
+            engine=engine,
+        )
 
 
 def score_on(

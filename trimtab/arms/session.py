@@ -204,14 +204,15 @@ class Session:
         prompts: Sequence[Prompt],
         *,
         held: Prefix | None = None,
+        engine: Engine | None = None,
         most: int | None = None,
         calibration: Calibration | None = None,
         whole: bool = False,
     ) -> list[Generation]:
         """Answer with the weights that are on: a label of the closed set, or text.
 
-        `held` is a beginning of the prompts that was read before, `calibration` how labels are weighed, `whole` whether all of them
-        are scored at once; `most` cuts texts after so many tokens.
+        For labels, `held` is a beginning of the prompts that was read before, `calibration` how they are weighed, `whole` whether all
+        of them are scored at once. Texts are written by `engine`, with what it holds, and cut after `most` tokens.
         """
         if self.task.task.kind == "classify":
             asked_labels, labels = self._requests(prompts), self.workspace.labels
@@ -226,8 +227,8 @@ class Session:
             Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=min(most or longest, longest))
             for prompt in prompts
         ]
-        engine = Engine(self.base, self.encoder.stop_ids)
-        return [_stripped(item) for item in generate_texts(engine, self.base.tokenizer, asked)]
+        engine = engine or Engine(self.base, self.encoder.stop_ids)
+        return [replace(item, text=item.text.strip()) for item in generate_texts(engine, self.base.tokenizer, asked)]
 
     def label_sums(self, prompts: Sequence[Prompt]) -> Any:
         """The summed log-probability of every label after every prompt, by the weights that are on: an array `[prompts, labels]`."""
@@ -248,24 +249,19 @@ class Session:
 
     def choose_alone(self, sample: Sequence[Prompt], calibration: Calibration | None) -> Callable[[Prompt], Generation]:
         """A chooser of labels for single prompts as a server runs it: what all prompts begin with is read beforehand."""
-        held = hold_prefix(self.base, self._shared(sample))
+        held = self.held(sample)
         whole = self._is_faster_whole(sample[:TIMED_ALONE], held, calibration)
         return lambda prompt: self.answer([prompt], held=held, calibration=calibration, whole=whole)[0]
+
+    def held(self, sample: Sequence[Prompt]) -> Prefix | None:
+        """What all prompts of the sample begin with, read by the weights that are on."""
+        return hold_prefix(self.base, self._shared(sample))
 
     def engine(self, sample: Sequence[Prompt]) -> Engine:
         """What writes answers by the weights that are on, what all prompts of the sample begin with read beforehand."""
         engine = Engine(self.base, self.encoder.stop_ids)
         engine.hold(self._shared(sample))
         return engine
-
-    def write_alone(self, engine: Engine) -> Callable[[Prompt], Generation]:
-        """A writer of answers to single prompts as a server runs it."""
-
-        def alone(prompt: Prompt) -> Generation:
-            request = Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=self.output_tokens)
-            return _stripped(generate_texts(engine, self.base.tokenizer, [request])[0])
-
-        return alone
 
     def _shared(self, sample: Sequence[Prompt]) -> tuple[int, ...]:
         """The ids that all prompts of a sample begin with."""
@@ -339,7 +335,3 @@ def _refuse_long_rows(session: Session, splits: Sequence[Split]) -> None:
             refused.append(Refusal(file=example.file, line=example.line, reason=reason, remedy=remedy))
         kept[name] = tuple(fitting)
     session.workspace = replace(session.workspace, splits=kept, refusals=(*session.workspace.refusals, *refused))
-
-
-def _stripped(item: Generation) -> Generation:
-    return replace(item, text=item.text.strip())

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import psutil
 
@@ -174,10 +175,11 @@ class _Timing:
         if self.left <= 0:
             return 0.0
         began = time.perf_counter()
+        with answering(self.session.base):
+            pass
         for _ in range(2):
             release_memory()
-        with answering(self.session.base):
-            return time.perf_counter() - began
+        return time.perf_counter() - began
 
     def _of_training(
         self, arm: Arm, made: Recipe, context: Context, plans: Sequence[StagePlan], look: float
@@ -230,12 +232,14 @@ class _Timing:
         with MemoryPeak() as memory, laid_out(session.base):
             prompts = PromptBuilder(session, context).prompts(sample)
             most = None if math.isinf(self._end) else TIMED_TOKENS
-            alone, given = self._answered(prompts[:1], most)
+            closed = session.task.task.kind == "classify"
+            held: dict[str, Any] = {"held": session.held(prompts)} if closed else {"engine": session.engine(prompts)}
+            alone, given = self._answered(prompts[:1], most, **held)  # as it is served
             may_end = most is not None and 5 * alone <= self.left / 2
             if may_end:
                 most = None
             if may_end or self._was_cold(alone):  # some take far longer than others, and one in a few is no measure
-                each = [self._answered([prompt], most) for prompt in prompts[-ALONE:]]
+                each = [self._answered([prompt], most, **held) for prompt in prompts[-ALONE:]]
                 alone, given = sum(taken for taken, _ in each) / len(each), [one for _, own in each for one in own]
             several, answers = self._answered(prompts, most) if self.left > 0 else (alone * len(prompts), given)
             if self._was_cold(several):
@@ -278,10 +282,10 @@ class _Timing:
             self._token_seconds = min(taken) / max(1, len(several))
         return self._token_seconds
 
-    def _answered(self, prompts: Sequence[Prompt], most: int | None) -> tuple[float, list[Generation]]:
+    def _answered(self, prompts: Sequence[Prompt], most: int | None, **held: Any) -> tuple[float, list[Generation]]:
         """Seconds of answering all of them; where answers were cut at `most` tokens, as if those went on to the longest."""
         began = time.perf_counter()
-        given = self.session.answer(prompts, most=most)
+        given = self.session.answer(prompts, most=most, **held)
         taken = time.perf_counter() - began
         if most is None or self.session.task.task.kind == "classify":
             return taken, given
