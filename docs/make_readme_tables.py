@@ -84,18 +84,23 @@ def foretold() -> str:
     """How far off the plan was, over the studies that kept it: seconds and memory of every arm."""
     lines = ["| study | arm | seconds: foretold, measured | error | memory: foretold, measured | error |"]
     lines.append("| --- " * 6 + "|")
+    ended: list[str] = []
     errors: list[tuple[float, float]] = []
     for name in FORETOLD:
         study = load(name) or {}
         figures = study.get("foretold", {})
         for arm in (arm["arm"] for arm in study.get("arms", []) if f"{arm['arm']}.seconds" in figures):
             time, memory = figures[f"{arm}.seconds"], figures[f"{arm}.memory_mb"]
+            if "whole" in time:
+                ended.append(f"`{arm}` over {name.removeprefix('study_')} ({time['whole']:.0f} s for all)")
             errors.append((abs(time["error"]), abs(memory["error"])))
             lines.append(f"| {name.removeprefix('study_')} | `{arm}` | {_both(time, 's')} | {_both(memory, 'MB')} |")
     if not errors:
         return "Not measured yet."
     held = [sum(pair[which] <= aim for pair in errors) for which, aim in enumerate((0.15, 0.1))]
     said = f"Aims: time within 15% ({held[0]} of {len(errors)}), memory within 10% ({held[1]} of {len(errors)})."
+    if ended:
+        said += f" Where dev ended the training, time is foretold for the steps that were made: {', '.join(ended)}."
     return "\n".join([*lines, "", said])
 
 

@@ -51,6 +51,7 @@ def runs(loss: Callable[[Setting, float], float]) -> tuple[Run, list[tuple[float
         return TrainResult(
             finished=look is None,
             steps=round(1000 * until),
+            planned=round(1000 * setting.epochs),
             seconds=until,
             tokens=1,
             best=best_of(readings),

@@ -249,12 +249,14 @@ def test_no_arm_at_all(make_study: Make, tmp_path: Path) -> None:
 def test_predictions_carry_their_error_and_cuts_are_told(make_study: Make, tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         content["figures"] = {"lora.seconds": {"value": 240, "provenance": "predicted", "error": 0.12}}
+        content["figures"]["lora+rag.seconds"] = {"value": 240, "whole": 360, "provenance": "predicted"}
         content["cuts"] = ["2 of 3 seeds"]
 
     text = read(edit(make_study(tmp_path), change, "manifest.json")).text
     assert "lora.seconds 240 predicted came out 12% too high" in text
     assert "Cut to fit the budget: 2 of 3 seeds" in text
     assert "lora 4.0 min – +12%" in text
+    assert "lora+rag 4.0 min (6.0 min, had dev not ended it) –" in text
 
 
 def test_interval_and_openings_are_told(make_study: Make, tmp_path: Path) -> None:

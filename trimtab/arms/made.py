@@ -34,7 +34,7 @@ class Allowance:
 class Trained:
     """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
 
-    `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
+    `planned_steps`: as many as there would have been, had dev not ended a stage. `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
     the share that is told right, and of how many; None where no stage learns from judged answers.
     `fee`: of an endpoint whose answers were imitated, in the task's currency. `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it. `exposure`: of the
     canaries that they were trained on, where the task asks for any.
@@ -44,6 +44,7 @@ class Trained:
     fee: float = 0.0
     tokens: int = 0
     steps: int = 0
+    planned_steps: int = 0
     skipped: int = 0
     epochs: float = 0.0
     health: Health = "learning"
@@ -61,6 +62,7 @@ class Trained:
             "skipped_rows": self.skipped,
             "train_tokens": self.tokens,
             "steps": self.steps,
+            "planned_steps": self.planned_steps,
             "epochs": self.epochs,
         }
         if self.pair_accuracy:

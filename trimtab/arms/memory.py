@@ -63,7 +63,9 @@ def _pass_tokens(session: Session, made: Recipe, speed: TrainingRate, each: floa
     if names <= set(IMITATING):
         return speed.pass_tokens
     most = float(tokens_of_pass(session.base.model.dtype) * lanes())
-    if "docs" not in names:  # a prompt is read once for all its answers
-        answers = GROUP * session.output_tokens if REWARDED.keys() & names else answer_tokens(session)
-        most = min(most, made.batch * (each + answers))
+    if (
+        "docs" not in names
+    ):  # a prompt is read once for all its answers, which are as long as references once these were imitated
+        new = answer_tokens(session) if names & set(IMITATING) else session.output_tokens
+        most = min(most, made.batch * (each + new * (GROUP if REWARDED.keys() & names else 1)))
     return max(round(most), speed.pass_tokens)

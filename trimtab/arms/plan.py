@@ -23,30 +23,31 @@ EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
 class StagePlan:
     """Predicted seconds of one epoch of a stage, and how many there are; `once_seconds`: beside them, whatever their number.
 
-    `teacher_seconds`: of a teacher's answers, of which a shorter stage takes no fewer.
+    `look_seconds`: of one look at dev, 0 where it has none. `teacher_seconds`: of a teacher's answers, of which a shorter stage takes no fewer.
     """
 
     epoch_seconds: float
     epochs: float
     once_seconds: float = 0.0
+    look_seconds: float = 0.0
     teacher_seconds: float = 0.0
 
     def seconds(self, most: float = math.inf) -> float:
         """Predicted seconds of at most so many epochs; of a part of one, so much less of what is spent once."""
         epochs = min(self.epochs, most)
-        return self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0) + self.teacher_seconds
+        training = self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0)
+        return training + self.look_seconds * evaluations(epochs) + self.teacher_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmPlan:
-    """Predicted seconds of an arm: its stages of one seed, one look at dev, answers of one seed, and what it may try on dev.
+    """Predicted seconds of an arm: its stages of one seed, answers of one seed, and what it may try on dev.
 
     `curve_seconds`: of its learning curve, where one is asked for. `problem`: why nothing could be predicted; `timed`: whether its own steps were timed, or all is foretold from another arm's.
     """
 
     arm: str
     stages: tuple[StagePlan, ...] = ()
-    dev_seconds: float = 0.0
     answer_seconds: float = 0.0
     trials: tuple[TrialPlan, ...] = ()
     curve_seconds: float = 0.0
@@ -69,12 +70,10 @@ class ArmPlan:
         """What it may take of that time at most: a training that dev asks for more of goes on for as long as there is time."""
         return math.inf if self.stages and self.search_seconds else self.search_seconds
 
-    def seconds(self, allowance: Allowance, *, most_search: bool = False) -> float:
-        """Predicted seconds with that allowance, with `most_search` at most."""
+    def seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
+        """Predicted seconds with that allowance, with `most_search` at most; `trained`: of this share of its steps, where dev ended a stage."""
         most = math.inf if allowance.epochs is None else allowance.epochs
-        training = sum(stage.seconds(most) for stage in self.stages)
-        if self.stages:
-            training += self.dev_seconds * evaluations(min(self.stages[-1].epochs, most))
+        training = trained * sum(stage.seconds(most) for stage in self.stages)
         searching = min(self.most_search_seconds if most_search else self.search_seconds, allowance.search_seconds)
         beside = self.beside_seconds if allowance.looks_at_dev else 0.0
         return allowance.seeds * (training + self.answer_seconds + beside) + searching + self.curve_seconds

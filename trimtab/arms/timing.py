@@ -80,12 +80,15 @@ def predict(
     return timing.with_memory_held(plans)
 
 
-def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, kept: bool) -> StagePlan:
+def _stage_plan(
+    stage: Stage, tokens: float, rate: TrainingRate, work: Work, look_seconds: float, *, kept: bool
+) -> StagePlan:
     """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not; `work` is a teacher's."""
     return StagePlan(
         epoch_seconds=rate.epoch(tokens, kept=kept),
         epochs=stage.epochs,
         once_seconds=rate.once(tokens) if kept else 0.0,
+        look_seconds=look_seconds,
         teacher_seconds=work.seconds if stage.name == DISTILL else 0.0,
     )
 
@@ -146,16 +149,16 @@ class _Timing:
         work = self._work_of_teacher(each, untrained) if is_taught(arm) else Work()
         tokens[DISTILL] = work.tokens
         asked = round(each * len(session.part("dev", DEV_ROWS)))
-        look = max(self._look(stage, asked, speed, rate) for stage in made.stages)
+        looks = [self._look(stage, asked, speed, rate) for stage in made.stages]
         kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in made.stages}
         stages = [
-            _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])) for stage in made.stages
+            _stage_plan(stage, tokens[stage.name], speed, work, look, kept=bool(kept[stage.name]))
+            for stage, look in zip(made.stages, looks, strict=True)
         ]
         return replace(
             plan,
             stages=tuple(stages),
-            dev_seconds=look,
-            trials=(*plan.trials, *self._of_training(arm, made, context, stages, look)),
+            trials=(*plan.trials, *self._of_training(arm, made, context, stages)),
             curve_seconds=curve_seconds(session, made, stages, rate.many),
             memory_mb=training_memory(
                 session, made, speed, rate, each, max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes
@@ -165,8 +168,11 @@ class _Timing:
 
     def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: Rate) -> float:
         """Seconds of a look at dev in a stage: its loss over dev, where that says how good weights are, and the questions asked."""
-        loss = 0.0 if chooses(self.session, stage.name) else speed.epoch(dev_tokens, kept=True) / STEP_PASSES
         dev = len(self.session.workspace.splits["dev"])
+        if stage.name == "docs" or not dev:
+            return 0.0
+        without = chooses(self.session, stage.name) or stage.name in REWARDED
+        loss = 0.0 if without else speed.epoch(dev_tokens, kept=True) / STEP_PASSES
         return loss + rate.seconds(min(dev, questions_asked(self.session, stage.name))) + self._beside_questions
 
     @cached_property
@@ -182,7 +188,7 @@ class _Timing:
         return time.perf_counter() - began
 
     def _of_training(
-        self, arm: Arm, made: Recipe, context: Context, plans: Sequence[StagePlan], look: float
+        self, arm: Arm, made: Recipe, context: Context, plans: Sequence[StagePlan]
     ) -> tuple[TrialPlan, ...]:
         """What may be tried of every stage that dev can judge."""
         menu = MENUS.get(self.session.task.study.effort)
@@ -192,7 +198,7 @@ class _Timing:
         for number, (stage, plan) in enumerate(zip(made.stages, plans, strict=True)):
             if stage.name != "docs":
                 free, whole = left_open(arm, made, number, context), plan.epoch_seconds * plan.epochs
-                trials += planned_training(stage.name, free, menu, whole, look)
+                trials += planned_training(stage.name, free, menu, whole, plan.look_seconds)
         return tuple(trials)
 
     def with_memory_held(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:

@@ -109,6 +109,7 @@ def train_weights(
         fee=teacher.fee if teacher else 0.0,
         tokens=sum(result.tokens for result in results),
         steps=sum(result.steps for result in results),
+        planned_steps=sum(result.planned for result in results),
         skipped=making.skipped,
         epochs=plan.stages[-1].epochs,
         health=results[-1].health,

@@ -53,7 +53,7 @@ def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
         took = _figure(figures, f"{one.name}.measured_seconds").get("value")
         if "value" in time:
             peak = one.peak_memory_mb if "value" in room else None
-            times = (seconds(time["value"]), seconds(took) if took else NOTHING, _off_by(time))
+            times = (_foretold(time), seconds(took) if took else NOTHING, _off_by(time))
             rooms = (memory(room["value"]) if "value" in room else NOTHING, memory(peak) if peak else NOTHING)
             rows.append((label(one.arm), *times, *rooms, _off_by(room)))
     compared = [
@@ -80,6 +80,13 @@ def _figure(figures: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A figure of the manifest; without `value` where it holds no number."""
     found = figures.get(name)
     return found if isinstance(found, dict) and isinstance(found.get("value"), int | float) else {}
+
+
+def _foretold(time: Mapping[str, Any]) -> str:
+    """Predicted seconds; where dev ended the training of an arm, of what was trained, and of all."""
+    whole = time.get("whole")
+    value = seconds(time["value"])
+    return f"{value} ({seconds(whole)}, had dev not ended it)" if isinstance(whole, int | float) else value
 
 
 def _off_by(figure: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ from trimtab.reports.words import (
 from trimtab.reports.writing import NOTHING, interval, memory, money, p_value, plain, score, seconds, shorten, size
 
 MOST_NAMES = 8  # arms whose names fit into a scatter
-COUNTED = ("train_tokens", "steps", "epochs", "skipped_rows", "facts_disagree")
+COUNTED = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree")
 STATUS = {"failed": "failed", "not_run": "did not run"}
 Figures = tuple[Column, Callable[[ArmEntry], Cell | None]]  # a column, and an arm's cell in it; None: nothing to show
 

@@ -63,6 +63,7 @@ EXTRAS = {
     "token_f1": "Token F1",
     "train_tokens": "Training tokens",
     "steps": "Steps",
+    "planned_steps": "Steps planned",
     "epochs": "Epochs",
     "skipped_rows": "Rows too long",
     "pair_accuracy": "Judged answers told right",

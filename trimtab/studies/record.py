@@ -103,16 +103,30 @@ def manifest(
 
 
 def _planned(plan: Plan, results: Sequence[ArmResult], measured: Mapping[str, float]) -> dict[str, Any]:
-    """Seconds and memory of each arm as they were foretold, with their errors where they are known."""
+    """Seconds and memory of each arm as they were foretold, with their errors where they are known.
+
+    Where dev ended the training of an arm, its seconds are those foretold for the steps that were made, and `whole` those for all.
+    """
     figures: dict[str, Any] = {}
     for arm in plan.arms:
-        seeds = next((one.seeds for one in results if one.arm == arm.arm and one.status == "done"), 1)
-        seconds = arm.seconds(replace(plan.allowance, seeds=max(seeds, plan.allowance.seeds)))
+        result = next((one for one in results if one.arm == arm.arm), None)
+        seeds = result.seeds if result and result.status == "done" else 1
+        allowance = replace(plan.allowance, seeds=max(seeds, plan.allowance.seeds))
+        trained = _share_trained(result)
+        seconds = arm.seconds(allowance, trained=trained)
         figures[f"{arm.arm}.seconds"] = _figure(seconds, "predicted", error=_error(seconds, measured.get(arm.arm)))
+        if trained < 1:
+            figures[f"{arm.arm}.seconds"]["whole"] = arm.seconds(allowance)
         if arm.memory_mb is not None:
-            peak = next((result.peak_memory_mb for result in results if result.arm == arm.arm), None)
+            peak = result.peak_memory_mb if result else None
             figures[f"{arm.arm}.memory_mb"] = _figure(arm.memory_mb, "predicted", error=_error(arm.memory_mb, peak))
     return figures
+
+
+def _share_trained(result: ArmResult | None) -> float:
+    """The share of an arm's steps that were made: less than 1 where dev ended a stage."""
+    made = result.extras if result else {}
+    return min(1.0, made["steps"] / made["planned_steps"]) if made.get("planned_steps") else 1.0
 
 
 def _measured(

@@ -123,10 +123,11 @@ class TrainingJob:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A run as far as it came; once `finished`, its best weights are on. Seconds: training and dev evaluation, all sittings."""
+    """A run as far as it came, of `planned` steps; once `finished`, its best weights are on. Seconds: training and dev evaluation, all sittings."""
 
     finished: bool
     steps: int
+    planned: int
     seconds: float
     tokens: int
     best: Reading | None
@@ -348,6 +349,7 @@ def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: 
     return TrainResult(
         finished=finished,
         steps=state.step,
+        planned=job.steps,
         seconds=state.seconds,
         tokens=state.tokens,
         best=best,
