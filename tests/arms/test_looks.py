@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from study_tasks import write_task
 
+from trimtab.arms.contexts import context_for
 from trimtab.arms.looks import choice_losses
+from trimtab.arms.objectives import supervised_objectives
+from trimtab.arms.recipe import recipe_for
+from trimtab.arms.session import open_session
+from trimtab.arms.weights import prepare
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Generation
+from trimtab.base.task import load_task, parse_arm
+from trimtab.training.loop import held_out
 
 LABELS = ("a", "b", "c")
 
@@ -60,3 +70,24 @@ def test_labels_that_nobody_can_give_are_left_out():
         generations([(1.0, 0.0, 0.0)]), ["a"], LABELS
     )
     assert choice_losses([], [], LABELS) == ()
+
+
+def test_dev_is_read_in_one_step_but_in_float32(tmp_path: Path, tiny_model_folder: Path) -> None:
+    """Where its sums are the same to the bit as they were; its loss is the same whatever is read together."""
+    losses = {}
+    for precision in ("bf16", "fp32"):
+        folder = tmp_path / precision
+        folder.mkdir()
+        task = load_task(write_task(folder, tiny_model_folder, ["lora"]))
+        session = open_session(open_workspace(task), precision)
+        arm = parse_arm("lora", session.task)
+        made = recipe_for(session, arm, 0)
+        prepare(session, made)
+        objective, dev, _ = supervised_objectives(session, made, made.stages[0], context_for(arm), None)
+        rows = len(session.workspace.splits["dev"])
+        assert dev is not None
+        assert made.batch < rows
+        assert objective.steps_per_epoch == -(-len(session.workspace.splits["train"]) // made.batch)
+        assert dev.steps_per_epoch == (1 if precision == "bf16" else -(-rows // made.batch))
+        losses[precision] = held_out(session.base, dev).dev_loss
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.01)

@@ -354,3 +354,15 @@ def test_one_question_alone_is_foretold_by_how_long_answers_are_and_not_by_where
     assert rate.alone == pytest.approx(0.1 + 0.02 * usual)
     assert rate.many == pytest.approx(0.1 + 0.02 * usual)
     assert rate.decoding == pytest.approx(0.02 * usual / rate.alone)
+
+
+def test_looks_are_foretold_for_each_stage_that_has_them(tmp_path: Path, tiny_model_folder: Path) -> None:
+    (tmp_path / "a.md").write_text("# Aalen\nAalen has a bridge.\n")
+    task = write_task(tmp_path, tiny_model_folder, ["lora-docs"], data='documents = ["a.md"]')
+    session = open_session(open_workspace(load_task(task)))
+    (plan,) = predict(session, session.task.arms)
+    looks = [stage.look_seconds for stage in plan.stages]
+    assert looks[0] == 0 < looks[1]  # nothing of dev is asked while documents are read
+    without = sum(stage.epoch_seconds * stage.epochs for stage in plan.stages) + plan.answer_seconds
+    assert plan.seconds(Allowance()) == pytest.approx(without + 4 * looks[1])
+    assert plan.seconds(Allowance(), trained=0.5) < plan.seconds(Allowance())

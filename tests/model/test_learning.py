@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from test_lean import model_of
+from tiny_models import random_rows
 from torch import Tensor
 
 from trimtab.model import compiled, learning, products
-from trimtab.model.adapters import add_lora
+from trimtab.model.adapters import add_lora, trainable
 from trimtab.model.attention import Segments
 from trimtab.model.compiled import run
 from trimtab.model.lean import make_lean
 from trimtab.model.learning import learns_by_kernels
 from trimtab.model.load import Base, hidden_states
+from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.sft import Supervised
 
 pytestmark = pytest.mark.skipif("learn" not in compiled.library(), reason="parts of layers are faster by torch here")
 
@@ -179,3 +183,26 @@ def test_other_layers_and_passes_go_by_their_parts(
     base, kernels = base_of(family, dtype=dtype), ran(monkeypatch)
     learned(base, Segments(lengths))
     assert kernels == []
+
+
+@pytest.mark.parametrize("rank", [8, 0])
+def test_what_learns_by_kernels_goes_on_to_the_same_bits(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward, backward, sums of gradients and steps: of LoRA's sides by torch, of weights by the kernel."""
+    kernels = ran(monkeypatch)
+
+    def trained(folder: Path, *until: int | None) -> dict[str, Tensor]:
+        for last in until:
+            base = base_of("llama", rank)  # as it was loaded
+            settings = LoopSettings(learning_rate=1e-2, epochs=2.0)
+            objective = Supervised(random_rows(8), batch=3, seed=0)
+            train(TrainingJob(base=base, objective=objective, settings=settings, folder=folder), until=last)
+        return {name: value.detach().clone() for name, value in trainable(base.model).items()}
+
+    whole = trained(tmp_path / "whole", None)
+    assert "learn_backward" in kernels
+    parts = trained(tmp_path / "parts", 2, 4, None)
+    assert [name for name, one in parts.items() if not torch.equal(one, whole[name])] == []
+    before = trainable(base_of("llama", rank).model)
+    assert not all(torch.equal(one, whole[name]) for name, one in before.items())

@@ -113,6 +113,16 @@ def test_the_longest_part_begins_first(threads):
     assert tokens == [430, 410]
 
 
+def test_rows_change_places_until_parts_are_as_long(threads):
+    threads(2)
+    units = [
+        (Row(encoded=Encoded(ids=tuple(range(1000 * length, 1000 * length + length)), trained=(True,) * length)),)
+        for length in (80, 70, 60, 50, 40)  # by length alone 170 and 130
+    ]
+    parts = micro_batches(units, 512)
+    assert [sum(len(unit[0].encoded.ids) for unit in part) for part in parts] == [150, 150]
+
+
 def test_rows_behind_a_long_beginning_are_read_together(threads):
     threads(2)
     beginning = tuple(range(100))

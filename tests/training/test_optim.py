@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from trimtab.model import compiled
+from trimtab.training import optim
 from trimtab.training.optim import Optimizer
 
 PARTS = (1e8, 1.0, -1e8)  # in float32 their sum depends on the order: 0 in this one, 1 where the large ones meet first
@@ -97,3 +100,55 @@ def test_a_loss_of_somebody_else_has_its_gradients():
     assert given.tolist() == [3.0] * 3
     optimizer.backward(weight.sum(), 0)
     assert weight.grad.tolist() == [1.0] * 3
+
+
+@pytest.mark.skipif("step_adam" not in compiled.library(), reason="no kernels here")
+@pytest.mark.parametrize("size", [0.01, 10.0])  # within the bound of the norm, and beyond it
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_a_step_by_the_kernel_is_torchs(size, weight_decay, monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    given = [torch.randn(3, 48, generator=draw).to(torch.bfloat16) for _ in range(4)]
+    factors = [[(size * torch.randn(3, 48, generator=draw)).to(torch.bfloat16) for _ in range(2)] for _ in range(5)]
+    ran = []
+    monkeypatch.setattr(optim, "run", lambda kernel, *these: ran.append(kernel) or compiled.run(kernel, *these))
+
+    def stepped(numbers):
+        """Two passes a step over one parameter of both kinds, whose state is saved and loaded in between."""
+        sides = {"narrow": nn.Parameter(given[0].clone()), "wide": nn.Parameter(given[1].float())}
+        monkeypatch.setattr(optim, "OF_KERNELS", numbers)
+        optimizer, norms = Optimizer(sides, weight_decay=weight_decay), []
+        for step, both in enumerate(factors):
+            for place, by in enumerate(both):
+                optimizer.backward((sides["narrow"] * by).sum() + (sides["wide"] * by).sum(), place)
+            norms.append(optimizer.clip_gradients())
+            optimizer.step(1e-2)
+            if step == 2:
+                weights, moments = copy.deepcopy((optimizer.weights(), optimizer.moments()))
+                optimizer.let_go()
+                optimizer = Optimizer(sides, weight_decay=weight_decay)
+                optimizer.load_weights(weights)
+                optimizer.load_moments(moments)
+        return norms, optimizer.weights(), optimizer.moments(), sides
+
+    ours = stepped(16)
+    assert ran.count("step_adam") == 5
+    assert ran.count("add_gradient") == 10
+    theirs = stepped(10_000)
+    assert len(ran) == 15
+    assert ours[0] == theirs[0]
+    assert torch.equal(ours[1]["wide"], theirs[1]["wide"])
+    torch.testing.assert_close(ours[1]["narrow"], theirs[1]["narrow"], rtol=1e-6, atol=1e-6)  # of steps of .01
+    assert torch.equal(ours[3]["narrow"], ours[1]["narrow"].to(torch.bfloat16))
+    assert ours[2].keys() == theirs[2].keys()
+    for name, one in ours[2].items():
+        torch.testing.assert_close(one, theirs[2][name], rtol=1e-5, atol=1e-9)
+
+
+def test_a_parameter_of_an_odd_size_is_torchs():
+    weight = nn.Parameter(torch.ones(7, dtype=torch.bfloat16))
+    optimizer = Optimizer({"w": weight})
+    for _ in range(2):
+        optimizer.backward((weight * 2).sum(), 0)
+        optimizer.clip_gradients()
+        optimizer.step(0.1)
+    assert weight.tolist() == pytest.approx([0.8] * 7, abs=0.01)

@@ -35,6 +35,7 @@ _THREADS = ("-fopenmp", "-Wno-unknown-pragmas")
 # where they are fast.
 _KERNELS = {
     "add_and_norm": "pppppnnf",
+    "add_gradient": "ppnn",
     "attend_causal": "pnnpnnpnnpppnnnnfpppppp",
     "attend_own": "pnnpnnpnnpppnnnnnnnfpp",
     "attend_ways": "pnnpnnpnnppnnnnnnfpp",
@@ -53,6 +54,7 @@ _KERNELS = {
     "norm_backward": "pppppnnf",
     "product": "ppnpnpnpnnnnp",
     "rotate": "pnnpnnppnnnf",
+    "step_adam": "pppppnfffffff",
     "weigh": "pnnnfp",
     "weigh_backward": "ppnn",
 }

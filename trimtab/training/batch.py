@@ -23,6 +23,7 @@ from trimtab.training.tree import LEAST_SHARED, Tree, end_to_end, tree_of
 # Tokens of one forward and backward pass: bounds memory, and says which rows share their beginning in a tree; the step's sums stay
 # what they are but for rounding.
 MICRO_TOKENS = 1024
+LEVELLED = 16  # parts: of more, lanes take the next one as they end, and hardly wait for each other
 
 
 def tokens_of_pass(dtype: torch.dtype) -> int:
@@ -188,7 +189,10 @@ def _filled(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool) -> l
 
 
 def _even(units: Sequence[tuple[Row, ...]], count: int, *, shared: bool) -> list[list[tuple[Row, ...]]]:
-    """So many parts, fewer where there are fewer units: each unit, the longest first, goes to the part that is shortest by then."""
+    """So many parts, fewer where there are fewer units: each unit, the longest first, goes to the part that is shortest by then.
+
+    Then, where they are few, units change places for as long as the longest part and the shortest come nearer to each other.
+    """
     parts: list[list[tuple[Row, ...]]] = [[] for _ in range(min(count, len(units)))]
     shortest = [(0, number) for number in range(len(parts))]
     for unit in sorted(units, key=_tokens, reverse=True):
@@ -197,8 +201,36 @@ def _even(units: Sequence[tuple[Row, ...]], count: int, *, shared: bool) -> list
         length += _tokens(unit) - (_shared(part[0][0], unit[0]) if part and shared else 0)
         part.append(unit)
         heapreplace(shortest, (length, number))
+    for _ in units if 1 < len(parts) <= LEVELLED else ():
+        if not _nearer(parts, shared=shared):
+            break
     # the longest begins first, so that lanes end together
     return sorted(parts, key=lambda part: _part_tokens(part, shared=shared), reverse=True)
+
+
+def _nearer(parts: list[list[tuple[Row, ...]]], *, shared: bool) -> bool:
+    """Give a unit of the longest part to the shortest, or for one of it, whichever evens them most; False where that ends."""
+    lengths = [_part_tokens(part, shared=shared) for part in parts]
+    long, short = (parts[lengths.index(find(lengths))] for find in (max, min))
+    gap = max(lengths) - min(lengths)
+    own, others = (  # of each unit, where it would come to
+        [_tokens(unit) - (_shared(there[0][0], unit[0]) if shared else 0) for unit in part]
+        for part, there in ((long, short), (short, long))
+    )
+    changes = [(abs(gap - 2 * (one - other)), i, j) for i, one in enumerate(own) for j, other in enumerate(others)]
+    if len(long) > 1:
+        changes += [(abs(gap - 2 * one), i, len(short)) for i, one in enumerate(own)]  # for nothing
+    left, given, taken = min(changes)
+    if left >= gap:
+        return False
+    changed = (
+        [*long[:given], *short[taken : taken + 1], *long[given + 1 :]],
+        [*short[:taken], long[given], *short[taken + 1 :]],
+    )
+    if max(_part_tokens(part, shared=shared) for part in changed) >= max(lengths):  # they may share less there
+        return False
+    long[:], short[:] = changed
+    return True
 
 
 def _part_tokens(part: Sequence[tuple[Row, ...]], *, shared: bool) -> int:

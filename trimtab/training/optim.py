@@ -14,11 +14,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.hooks import RemovableHandle
+
+from trimtab.model.compiled import can, run
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
 WARMUP_STEPS = 10  # at most, of a run whose length is not known when it begins
 Schedule = Literal["cosine", "constant"]
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+OF_KERNELS = 16  # numbers that kernels take at once
 
 
 def learning_rate_at(step: int, steps: int, peak: float, schedule: Schedule = "cosine") -> float:
@@ -70,7 +75,11 @@ def _called(parameter: nn.Parameter, with_gradient: Callable[[Tensor], Tensor | 
 
 
 class Optimizer:
-    """AdamW over named parameters; a parameter in bfloat16 is stepped through a float32 master, so small steps are not lost."""
+    """AdamW over named parameters; a parameter in bfloat16 is stepped through a float32 master, so small steps are not lost.
+
+    Those in bfloat16 are stepped by a kernel where there are any: gradients are clipped, master and moments moved and the parameter
+    rounded in one pass over memory (decision 64). All others, and all state, are torch's.
+    """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float = 0.0, clip: float = 1.0) -> None:
         self.parameters = dict(parameters)
@@ -78,10 +87,11 @@ class Optimizer:
             name: value if value.dtype == torch.float32 else nn.Parameter(value.detach().float())
             for name, value in self.parameters.items()
         }
-        self.clip = clip
+        self.clip, self._scale = clip, 1.0
+        self._by_kernel = [name for name, value in self.parameters.items() if _takes(value)]
         self._sums = _Sums(self.parameters, self.masters)
         self._adam = torch.optim.AdamW(
-            list(self.masters.values()), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True
+            list(self.masters.values()), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True
         )
 
     def backward(self, loss: Tensor, place: int) -> None:
@@ -92,15 +102,44 @@ class Optimizer:
         self._sums.add(loss, place)
 
     def clip_gradients(self) -> float:
-        """Bound the norm of all gradients together; their norm before that."""
-        return float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip))
+        """Bound the norm of all gradients together, those of a kernel's as it steps them; their norm before that."""
+        norm = get_total_norm([master.grad for master in self.masters.values() if master.grad is not None])
+        clip_grads_with_norm_([self.masters[name] for name in self._others()], self.clip, norm)
+        self._scale = min(1.0, self.clip / (float(norm) + 1e-6))
+        return float(norm)
 
     def step(self, learning_rate: float) -> None:
         """Step and clear."""
         self._adam.param_groups[0]["lr"] = learning_rate
+        for name in self._by_kernel:
+            self._step(name, learning_rate)
         self._adam.step()
         self._sums.begin()
-        self._publish()
+        self._scale = 1.0
+        self._publish(self._others())
+
+    def _others(self) -> list[str]:
+        """What torch steps."""
+        return [name for name in self.parameters if name not in set(self._by_kernel)]
+
+    def _step(self, name: str, learning_rate: float) -> None:
+        """Step one parameter by the kernel, by torch's state of it; torch, which finds no gradient any more, passes it over."""
+        master = self.masters[name]
+        if master.grad is None:
+            return
+        state = self._adam.state[master]
+        if not state:
+            moments = {key: torch.zeros_like(master) for key in ("exp_avg", "exp_avg_sq")}
+            state |= {"step": torch.tensor(0.0), **moments}
+        state["step"] += 1
+        mean, squares = (1 - beta ** float(state["step"]) for beta in BETAS)
+        kept = 1 - learning_rate * float(self._adam.param_groups[0]["weight_decay"])
+        run(
+            "step_adam",
+            *(master.grad, master, state["exp_avg"], state["exp_avg_sq"], self.parameters[name], master.numel()),
+            *(self._scale, kept, learning_rate / mean, math.sqrt(squares), *BETAS, EPSILON),
+        )
+        master.grad = None
 
     def let_go(self) -> None:
         """Drop all gradients, those of a step that came to no end too; no more can be added."""
@@ -115,7 +154,7 @@ class Optimizer:
         with torch.no_grad():
             for name, master in self.masters.items():
                 master.copy_(tensors[name])
-        self._publish()
+        self._publish(self.parameters)
 
     def moments(self) -> dict[str, Tensor]:
         """Adam's state as flat tensors, named `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`."""
@@ -134,11 +173,16 @@ class Optimizer:
             if state:
                 self._adam.state[master] = {key: value.to(master.device) for key, value in state.items()}
 
-    def _publish(self) -> None:
+    def _publish(self, names: Iterable[str]) -> None:
         with torch.no_grad():
-            for name, value in self.parameters.items():
-                if self.masters[name] is not value:
-                    value.copy_(self.masters[name])
+            for name in names:
+                if self.masters[name] is not self.parameters[name]:
+                    self.parameters[name].copy_(self.masters[name])
+
+
+def _takes(numbers: Tensor) -> bool:
+    """Whether kernels take these."""
+    return can(numbers) and numbers.is_contiguous() and numbers.numel() % OF_KERNELS == 0
 
 
 class _Sums:
@@ -206,9 +250,13 @@ class _Sums:
 
     def _sum(self, number: int, gradient: Tensor) -> None:
         master = self._masters[number]
-        if master.grad is not None:
-            master.grad.add_(gradient)
-        elif number in self._kept:
-            master.grad = self._kept[number].copy_(gradient)
-        else:  # a copy: two parameters may be given the same tensor
-            master.grad = self._kept[number] = gradient.to(torch.float32, copy=True)
+        if number not in self._kept:
+            self._kept[number] = torch.empty_like(master, dtype=torch.float32)
+        total, is_first = self._kept[number], master.grad is None
+        if _takes(gradient) and total.is_contiguous():
+            run("add_gradient", gradient, total, gradient.numel(), is_first)
+        elif is_first:
+            total.copy_(gradient)  # two parameters may be given the same tensor
+        else:
+            total.add_(gradient)
+        master.grad = total
