@@ -67,14 +67,14 @@ class Timed(Supervised):
     """The objective, noting when each step begins and how many tokens its passes have."""
 
     def __init__(self, rows: Sequence[Row], *, batch: int) -> None:
-        super().__init__(rows, batch=batch, seed=0, keep=False)
+        super().__init__(rows, batch=batch, seed=0, keep=False, tokens=MICRO_TOKENS)
         self.begins: list[float] = []
-        self.tokens: list[int] = []
+        self.read: list[int] = []
 
     def batches(self, step: int) -> list[Batch]:
         self.begins.append(time.perf_counter())
         found = super().batches(step)
-        self.tokens.append(sum(len(batch.ids_N) for batch in found))
+        self.read.append(sum(len(batch.ids_N) for batch in found))
         return found
 
 
@@ -87,7 +87,7 @@ def measure(way: str, base: Base, rows: Sequence[Row], weights: int) -> tuple[fl
         train(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(scratch)))
     seen = [rows[number] for step in range(WARMUP, last) for number in step_rows(len(rows), BATCH, step, 0)]
     answers = sum(row.trained_tokens for row in seen)
-    tokens = sum(objective.tokens[WARMUP:last])
+    tokens = sum(objective.read[WARMUP:last])
     last_mlp = 3 * config.hidden_size * config.intermediate_size * (tokens - answers)  # asked for by nobody
     counted = PER_WEIGHT[way] * (weights * tokens - last_mlp + config.vocab_size * config.hidden_size * answers)
     squares = sum(len(row.encoded.ids) ** 2 for row in seen)
