@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from trimtab.model import attention, compiled, lean, operations
+from trimtab.model import attention, compiled, lean, learning, operations
 from trimtab.model.attention import ATTENTION, Rule, Segments, causal
 from trimtab.model.lean import make_lean
 from trimtab.model.load import hidden_states
@@ -85,7 +85,7 @@ def test_float32_and_machines_without_kernels_get_transformers_numbers_to_the_bi
     for dtype in (torch.float32, torch.bfloat16):
         model = model_of(family, dtype)
         if dtype == torch.bfloat16:
-            for room in (lean, operations, attention):
+            for room in (lean, learning, operations, attention):
                 monkeypatch.setattr(room, "can", lambda *_: False)
         before = learned(model)
         make_lean(model)
