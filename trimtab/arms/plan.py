@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from trimtab.arms.made import Allowance
 from trimtab.arms.recipe import evaluations
@@ -54,6 +55,11 @@ class ArmPlan:
     memory_mb: float | None = None
     problem: str | None = None
     timed: bool = True
+
+    @staticmethod
+    def unshaped(plain: Mapping[str, Any]) -> dict[str, Any]:
+        """A plan of an earlier version is read without its looks, which stood beside the stages: what may be spent was decided with them."""
+        return {name: value for name, value in plain.items() if name != "dev_seconds"}
 
     @property
     def search_seconds(self) -> float:
