@@ -67,7 +67,7 @@ class Timed(Supervised):
     """The objective, noting when each step begins and how many tokens its passes have."""
 
     def __init__(self, rows: Sequence[Row], *, batch: int) -> None:
-        super().__init__(rows, batch=batch, seed=0, keep=False, tokens=MICRO_TOKENS)
+        super().__init__(rows, batch=batch, seed=0, keep=False)
         self.begins: list[float] = []
         self.read: list[int] = []
 

@@ -88,12 +88,12 @@ def test_a_curve_is_foretold_by_the_steps_of_its_parts(tmp_path: Path, tiny_mode
             open_workspace(load_task(write_task(tmp_path / name, tiny_model_folder, ["own"], **settings)))
         )
         recipe = recipe_for(session, session.task.arms[0], 0)
-        stage = StagePlan(epoch_seconds=100.0, epochs=recipe.stages[0].epochs)
+        stage = StagePlan(epoch_seconds=100.0, epochs=recipe.stages[0].epochs, look_seconds=5.0)
         foretold.append(curve_seconds(session, recipe, [stage], 2.0))
     rows, dev = len(session.workspace.splits["train"]), len(session.workspace.splits["dev"])
     parts = {size: as_long(recipe, size).stages[0].epochs for size in curve_sizes(rows)}
     assert min(parts.values()) > recipe.stages[0].epochs, "of few rows, to as many steps as any training has"
-    training = sum(100.0 * epochs * size / rows for size, epochs in parts.items())
+    training = sum(100.0 * epochs * size / rows + 4 * 5.0 for size, epochs in parts.items())  # all look four times
     assert foretold == [pytest.approx(training + 3 * dev * 2.0), 0.0]
     assert curve_sizes(1200) == [300, 600]
     assert curve_sizes(1) == []

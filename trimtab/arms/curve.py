@@ -81,7 +81,7 @@ def curve_seconds(session: Session, recipe: Recipe, stages: Sequence[StagePlan],
     for size in curve_sizes(rows):
         longer = as_long(recipe, size).stages
         of_part = zip(stages, longer, strict=True)
-        training += sum(replace(plan, epochs=stage.epochs).seconds() * size / rows for plan, stage in of_part)
+        training += sum(plan.over(size / rows, stage.epochs).seconds() for plan, stage in of_part)
     return training + (len(SHARES) + 1) * dev * each
 
 

@@ -63,9 +63,8 @@ def _pass_tokens(session: Session, made: Recipe, speed: TrainingRate, each: floa
     if names <= set(IMITATING):
         return speed.pass_tokens
     most = float(tokens_of_pass(session.base.model.dtype) * lanes())
-    if (
-        "docs" not in names
-    ):  # a prompt is read once for all its answers, which are as long as references once these were imitated
+    if "docs" not in names:
+        # a prompt is read once for all its answers, which are as long as references once these were imitated
         new = answer_tokens(session) if names & set(IMITATING) else session.output_tokens
         most = min(most, made.batch * (each + new * (GROUP if REWARDED.keys() & names else 1)))
     return max(round(most), speed.pass_tokens)

@@ -34,10 +34,17 @@ class StagePlan:
     teacher_seconds: float = 0.0
 
     def seconds(self, most: float = math.inf) -> float:
-        """Predicted seconds of at most so many epochs; of a part of one, so much less of what is spent once."""
+        """Predicted seconds of at most so many epochs and their looks; of a part of one, so much less of what is spent once."""
         epochs = min(self.epochs, most)
         training = self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0)
         return training + self.look_seconds * evaluations(epochs) + self.teacher_seconds
+
+    def over(self, rows: float, epochs: float) -> StagePlan:
+        """The stage over a share of its rows, so many epochs; a look at dev takes what it took."""
+        once, teacher = self.once_seconds * rows, self.teacher_seconds * rows
+        return replace(
+            self, epoch_seconds=self.epoch_seconds * rows, epochs=epochs, once_seconds=once, teacher_seconds=teacher
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

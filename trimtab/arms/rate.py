@@ -16,8 +16,7 @@ class Rate:
 
     `together`: what questions that are answered together take beside that, however many they are: each pass reads all weights.
     `memory_mb`: what answering the test needs beyond what the process holds anyway; `own`: tokens of the longest prompt that a batch
-    does not share. `decoding`: the share of the seconds that goes into
-    new tokens, of which there were `new_tokens` a question.
+    does not share. `decoding`: the share of the seconds that goes into new tokens, of which there were `new_tokens` a question.
     """
 
     each: float

@@ -31,7 +31,7 @@ from trimtab.arms.session import Session
 from trimtab.arms.teacher import Work, work_of
 from trimtab.arms.weights import prepare
 from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARDED, is_taught, is_trained
+from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARD, REWARDED, is_taught, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Generation, Prompt
@@ -80,15 +80,12 @@ def predict(
     return timing.with_memory_held(plans)
 
 
-def _stage_plan(
-    stage: Stage, tokens: float, rate: TrainingRate, work: Work, look_seconds: float, *, kept: bool
-) -> StagePlan:
-    """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not; `work` is a teacher's."""
+def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, kept: bool) -> StagePlan:
+    """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not, without its looks; `work` is a teacher's."""
     return StagePlan(
         epoch_seconds=rate.epoch(tokens, kept=kept),
         epochs=stage.epochs,
         once_seconds=rate.once(tokens) if kept else 0.0,
-        look_seconds=look_seconds,
         teacher_seconds=work.seconds if stage.name == DISTILL else 0.0,
     )
 
@@ -149,11 +146,13 @@ class _Timing:
         work = self._work_of_teacher(each, untrained) if is_taught(arm) else Work()
         tokens[DISTILL] = work.tokens
         asked = round(each * len(session.part("dev", DEV_ROWS)))
-        looks = [self._look(stage, asked, speed, rate) for stage in made.stages]
         kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in made.stages}
         stages = [
-            _stage_plan(stage, tokens[stage.name], speed, work, look, kept=bool(kept[stage.name]))
-            for stage, look in zip(made.stages, looks, strict=True)
+            replace(
+                _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])),
+                look_seconds=self._look(stage, asked, speed, rate),
+            )
+            for stage in made.stages
         ]
         return replace(
             plan,
@@ -167,12 +166,14 @@ class _Timing:
         )
 
     def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: Rate) -> float:
-        """Seconds of a look at dev in a stage: its loss over dev, where that says how good weights are, and the questions asked."""
+        """Seconds of a look at dev in a stage: its loss over dev, where there is one, and the questions asked of what answers."""
         dev = len(self.session.workspace.splits["dev"])
         if stage.name == "docs" or not dev:
             return 0.0
         without = chooses(self.session, stage.name) or stage.name in REWARDED
         loss = 0.0 if without else speed.epoch(dev_tokens, kept=True) / STEP_PASSES
+        if stage.name == REWARD:
+            return loss
         return loss + rate.seconds(min(dev, questions_asked(self.session, stage.name))) + self._beside_questions
 
     @cached_property

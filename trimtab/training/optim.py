@@ -88,7 +88,10 @@ class Optimizer:
             for name, value in self.parameters.items()
         }
         self.clip, self._scale = clip, 1.0
-        self._by_kernel = [name for name, value in self.parameters.items() if _takes(value)]
+        by_kernel = {name: _takes(value) for name, value in self.parameters.items()}
+        self._by_kernel, self._by_torch = (
+            [name for name in by_kernel if by_kernel[name] is ours] for ours in (True, False)
+        )
         self._sums = _Sums(self.parameters, self.masters)
         self._adam = torch.optim.AdamW(
             list(self.masters.values()), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True
@@ -104,7 +107,7 @@ class Optimizer:
     def clip_gradients(self) -> float:
         """Bound the norm of all gradients together, those of a kernel's as it steps them; their norm before that."""
         norm = get_total_norm([master.grad for master in self.masters.values() if master.grad is not None])
-        clip_grads_with_norm_([self.masters[name] for name in self._others()], self.clip, norm)
+        clip_grads_with_norm_([self.masters[name] for name in self._by_torch], self.clip, norm)
         self._scale = min(1.0, self.clip / (float(norm) + 1e-6))
         return float(norm)
 
@@ -116,11 +119,7 @@ class Optimizer:
         self._adam.step()
         self._sums.begin()
         self._scale = 1.0
-        self._publish(self._others())
-
-    def _others(self) -> list[str]:
-        """What torch steps."""
-        return [name for name in self.parameters if name not in set(self._by_kernel)]
+        self._publish(self._by_torch)
 
     def _step(self, name: str, learning_rate: float) -> None:
         """Step one parameter by the kernel, by torch's state of it; torch, which finds no gradient any more, passes it over."""

@@ -2,21 +2,6 @@
 
 #include "vectors.h"
 
-INLINE floats root(floats x) {
-#ifdef __AVX512BF16__
-  return (floats)_mm512_sqrt_ps((__m512)x);
-#else
-  UNROLL for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
-  return x;
-#endif
-}
-
-INLINE floats in_floats(const bf16 *from) {
-  halves numbers;
-  memcpy(&numbers, from, sizeof numbers);
-  return (floats)(__builtin_convertvector(numbers, words) << 16);
-}
-
 // sum += gradient, number by number; sum = gradient where it is the `first`. `count` is a multiple of 16.
 void add_gradient(const bf16 *gradient, float *sum, int64_t count, int64_t first) {
 #pragma omp parallel for schedule(static)

@@ -82,6 +82,12 @@ INLINE halves in_order(floats numbers) {
 #endif
 }
 
+INLINE floats in_floats(const bf16 *from) {
+  halves numbers;
+  memcpy(&numbers, from, sizeof numbers);
+  return (floats)(__builtin_convertvector(numbers, words) << 16);
+}
+
 INLINE bf16 one_in_bf16(float number) { return (bf16)(rounded((floats){} + number)[0] >> 16); }
 
 INLINE floats load_floats(const float *from) {
@@ -123,6 +129,15 @@ INLINE floats inverse(floats x) {
   return near * (2.0f - x * near);
 #else
   return 1.0f / x;
+#endif
+}
+
+INLINE floats root(floats x) {
+#ifdef __AVX512BF16__
+  return (floats)_mm512_sqrt_ps((__m512)x);
+#else
+  UNROLL for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
+  return x;
 #endif
 }
 
