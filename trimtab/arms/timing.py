@@ -27,14 +27,14 @@ from trimtab.arms.plan import ArmPlan, StagePlan
 from trimtab.arms.rate import Rate, decoding, mean_tokens, shared_seconds
 from trimtab.arms.recipe import Recipe, Stage, recipe_for
 from trimtab.arms.search import MENUS, TrialPlan, planned
-from trimtab.arms.session import Session
+from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.teacher import Work, work_of
 from trimtab.arms.weights import prepare
 from trimtab.base.errors import MissingError, TrimtabError
 from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARD, REWARDED, is_taught, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
-from trimtab.base.records import Arm, Generation, Prompt
+from trimtab.base.records import Arm, Example, Generation, Prompt
 from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.model.laid_out import answering, laid_out
@@ -46,7 +46,8 @@ from trimtab.training.predict import TrainingRate, measure_rate
 from trimtab.training.rl import GROUP
 from trimtab.training.sft import document_rows
 
-SAMPLE = 16
+SAMPLE = 16  # questions that are timed together
+WHOLE_SECONDS = 15.0  # at most, for a whole batch of them: how long answers are, 16 do not tell
 TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
 TIMED_TOKENS = 32  # of each answer, where whole ones would take too long
 LINEAR_SAMPLE = 64
@@ -234,10 +235,10 @@ class _Timing:
     def _timed(self, context: Context) -> Rate:
         """Speed and memory of the base model on a few dev questions; whole answers only where there is time for them."""
         session, splits = self.session, self.session.workspace.splits
-        sample = session.part("dev" if splits["dev"] else "train", SAMPLE)
         session.fresh_base()
         with MemoryPeak() as memory, laid_out(session.base):
-            prompts = PromptBuilder(session, context).prompts(sample)
+            batch = PromptBuilder(session, context).prompts(self._questions())
+            prompts = batch[:SAMPLE]
             most = None if math.isinf(self._end) else TIMED_TOKENS
             closed = session.task.task.kind == "classify"
             held: dict[str, Any] = {"held": session.held(prompts)} if closed else {"engine": session.engine(prompts)}
@@ -251,8 +252,13 @@ class _Timing:
             several, answers = self._answered(prompts, most) if self.left > 0 else (alone * len(prompts), given)
             if self._was_cold(several):
                 several, answers = self._answered(prompts, most)
-            some = prompts[::FEWER]
-            few = self._answered(some, most)[0] if self.left > 0 else several * len(some) / len(prompts)
+            whole = several * len(batch) / len(prompts)
+            if len(batch) >= 2 * SAMPLE and whole <= min(WHOLE_SECONDS, self.left / 8):
+                some, few, prompts = prompts, several, batch
+                several, answers = self._answered(prompts, most)
+            else:
+                some = prompts[::FEWER]
+                few = self._answered(some, most)[0] if self.left > 0 else several * len(some) / len(prompts)
             ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
             token = self._token(ids[0])
         shared, count = shared_length(ids), len(prompts)
@@ -271,6 +277,12 @@ class _Timing:
             new_tokens=mean_tokens(given),
         )
         return rate.usual(mean_tokens(answers))
+
+    def _questions(self) -> list[Example]:
+        """As many as a batch has, of dev and behind it of train; the first of them stand for all."""
+        dev, train = (self.session.part(name, BATCH_ITEMS) for name in ("dev", "train"))
+        first = self.session.part("dev" if dev else "train", SAMPLE)
+        return list({one.id: one for one in (*first, *dev, *train)}.values())[:BATCH_ITEMS]
 
     def _was_cold(self, seconds: float) -> bool:
         """Whether work that took so long is to be timed again: its first time is cold, which longer work does not feel."""

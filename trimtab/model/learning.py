@@ -45,15 +45,28 @@ class LearningLayer(nn.Module):
 
     def forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:
         """One flat row, `[1, N, W]`."""
-        layout: Any = named.get("layout")
-        angles: Any = named.get("position_embeddings")
-        linears = _linears(self)
-        if not _fits(self, linears, hidden_states, layout, angles):
+        learnt = self.learnt(hidden_states, None, **named)
+        if learnt is None:
             plain: Tensor = super().forward(hidden_states, *others, **named)
             return plain
-        about = _About(self, linears, angles, layout.trees)
-        out_ND: Tensor = applied(_Layer, hidden_states.squeeze(0).contiguous(), about, *about.moves)
-        return out_ND[None]
+        return learnt
+
+    def learnt(
+        self,
+        hidden_1NW: Tensor,
+        wanted_M: Tensor | None,
+        *,
+        layout: Any = None,
+        position_embeddings: Any = None,
+        **_: Any,
+    ) -> Tensor | None:
+        """What kernels put out at all places of a flat row, or at the `wanted_M`, `[1, M, W]`; None where they do not take the layer."""
+        linears = _linears(self)
+        if not _fits(self, linears, hidden_1NW, layout, position_embeddings):
+            return None
+        about = _About(self, linears, position_embeddings, layout.trees, wanted_M)
+        out_NW: Tensor = applied(_Layer, hidden_1NW.squeeze(0).contiguous(), about, *about.moves)
+        return out_NW[None]
 
 
 def _linears(layer: Any) -> list[Any]:
@@ -103,14 +116,23 @@ def _fits(layer: Any, linears: list[Any], hidden_1NW: Tensor, layout: Any, angle
 class _About:
     """What one pass through a layer hangs on beside its input.
 
-    `moves`: all A and all B, or the two norms and all weights, whether they move or not.
+    `moves`: all A and all B, or the two norms and all weights, whether they move or not. `wanted_M`: the places behind whose attention it
+    goes on, None for all.
     """
 
-    def __init__(self, layer: Any, linears: list[Any], angles: tuple[Tensor, Tensor], trees: Trees) -> None:
+    def __init__(
+        self,
+        layer: Any,
+        linears: list[Any],
+        angles: tuple[Tensor, Tensor],
+        trees: Trees,
+        wanted_M: Tensor | None,
+    ) -> None:
         changed = [one for one in linears if isinstance(one, LoraLinear)]
         plain = [one.base for one in changed] or linears
         norms, attention, rule = _norms(layer), layer.self_attn, rule_of(layer.self_attn)
         self.angles, self.trees = [side_1ND[0].contiguous() for side_1ND in angles], trees
+        self.wanted_M = None if wanted_M is None else wanted_M.contiguous()
         self.shapes = [tuple(one.weight.shape) for one in plain]
         (attended, width), (shared, _), (_, wide) = self.shapes[0], self.shapes[1], self.shapes[-1]
         self.heads, self.rank = attended // attention.head_dim, len(changed[0].lora_a) if changed else 0
@@ -131,7 +153,12 @@ class _About:
 
     def given(self, hidden_NW: Tensor) -> tuple[Any, ...]:
         """What both kernels want to know of a pass."""
-        return ctypes.addressof(self.told), hidden_NW, *self.angles, *self.trees.told, len(hidden_NW)
+        counted = len(hidden_NW), self.wanted_M, self.places(hidden_NW)
+        return ctypes.addressof(self.told), hidden_NW, *self.angles, *self.trees.told, *counted
+
+    def places(self, hidden_NW: Tensor) -> int:
+        """Of how many tokens something is put out."""
+        return len(hidden_NW if self.wanted_M is None else self.wanted_M)
 
     def room(self, tokens: int) -> int:
         """Numbers that are kept of a pass, each part from a multiple of 64 bytes on."""
@@ -162,7 +189,7 @@ def _told(linear: nn.Linear, sides: Sequence[Tensor | None]) -> _Changed:
 class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_NW: Tensor, about: _About, *moves: Tensor) -> Tensor:  # noqa: ARG004
-        tokens, out_NW = len(hidden_NW), torch.empty_like(hidden_NW)
+        tokens, out_NW = len(hidden_NW), hidden_NW.new_empty(about.places(hidden_NW), hidden_NW.shape[1])
         kept, log_sum_NH = hidden_NW.new_empty(about.room(tokens)), torch.empty(tokens, about.heads)
         run("learn", *about.given(hidden_NW), kept, log_sum_NH, out_NW)
         ctx.save_for_backward(hidden_NW, kept, log_sum_NH)

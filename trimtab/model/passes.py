@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trimtab.model.attention import Layout
 from trimtab.model.fused import of_families
+from trimtab.model.learning import LearningLayer
 from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_of
 
@@ -100,6 +101,9 @@ def _may_end(base: Base, wanted: int, tokens: int) -> bool:
 
 def _ended(layer: Any, wanted_M: Tensor, hidden_1ND: Tensor, **attends: Any) -> Tensor:
     """What a decoder layer of the families puts out at wanted places, `[1, M, D]`: others are only looked at by these."""
+    learnt = layer.learnt(hidden_1ND, wanted_M, **attends) if isinstance(layer, LearningLayer) else None
+    if learnt is not None:
+        return learnt
     mixed_1ND, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_1ND), **attends)
     # index_select, as its gradient adds up a place that is wanted several times in a fixed order on CPU
     hidden_1MD = (hidden_1ND + mixed_1ND).index_select(1, wanted_M)

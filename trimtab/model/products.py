@@ -79,10 +79,15 @@ def gathered(left_NS: Tensor, right_NI: Tensor, factor: float = 1.0, *, turned: 
 
 
 def weight_gradient(grad_NO: Tensor, input_NI: Tensor) -> Tensor:
-    """The gradient of a weight, `[O, I]` in its type, where `multiplies` says that kernels multiply these."""
-    grad_OI, input_NI = grad_NO.new_empty(grad_NO.shape[1], input_NI.shape[1]), input_NI.contiguous()
-    counts = len(input_NI), input_NI.shape[1], grad_NO.shape[1]
-    run("gather", grad_NO, grad_NO.stride(0), input_NI, *counts, 1.0, False, None, grad_OI)
+    """The gradient of a weight, `[O, I]` in its type."""
+    (tokens, outputs), inputs = grad_NO.shape, input_NI.shape[1]
+    if not multiplies(input_NI, grad_NO):
+        return grad_NO.T @ input_NI
+    grad_OI, counts = grad_NO.new_empty(outputs, inputs), (tokens, inputs, outputs)
+    left_NS, right_NI, turned = grad_NO, input_NI.contiguous(), outputs > inputs and outputs % PAIR == 0
+    if turned:  # the left side is read for every 32 columns of the right one: it should be the narrow one
+        left_NS, right_NI, counts = right_NI, grad_NO.contiguous(), (tokens, outputs, inputs)
+    run("gather", left_NS, left_NS.stride(0), right_NI, *counts, 1.0, turned, None, grad_OI)
     return grad_OI
 
 

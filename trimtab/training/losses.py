@@ -17,7 +17,7 @@ from trimtab.model.compiled import run
 from trimtab.model.load import Base, softcap
 from trimtab.model.operations import applied, takes_rows
 from trimtab.model.passes import hidden_at
-from trimtab.model.products import product
+from trimtab.model.products import product, weight_gradient
 from trimtab.training.batch import Batch
 from trimtab.training.frozen import FrozenLayers
 
@@ -197,7 +197,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if foretold_M is not None else None
         graded = need_hidden or (head is not None and head.needed)
-        for part in _chunks(count, _row_bytes(weight_VD)):
+        for part in _chunks_of(count, weight_VD, whole=head is not None and need_weight):
             logits_RV = _logits(hidden_MD[part], weight_VD, bias_V)
             log_p_M[part] = _label_scores(logits_RV, labels_M[part], scale_M[part] if graded else None, cap, head)
             if grad_hidden_MD is not None:
@@ -222,7 +222,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
         if ctx.grad_head is not None and len(factor_M) and bool((factor_M == factor_M[0]).all()):
             return grad_hidden_MD, *ctx.grad_head.times(factor_M[0]), None, None, None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
-        for part in _chunks(len(labels_M), _row_bytes(weight_VD)):
+        for part in _chunks_of(len(labels_M), weight_VD, whole=need_weight):
             logits_RV = _logits(hidden_MD[part], weight_VD, bias_V)
             _label_scores(logits_RV, labels_M[part], grads[0][part], ctx.cap, head)
             head.add(logits_RV, hidden_MD[part])
@@ -245,7 +245,7 @@ class _HeadGradient:
     def add(self, grad_RV: Tensor, hidden_RD: Tensor) -> None:
         """Of a chunk what its logits' gradient, in the weights' type, gives the weight."""
         if self.need_weight:
-            part_VD = grad_RV.T @ hidden_RD
+            part_VD = weight_gradient(grad_RV, hidden_RD)
             self.weight_VD = part_VD if self.weight_VD is None else self.weight_VD.float().add_(part_VD)
 
     def add_to_bias(self, grad_RV: Tensor) -> None:
@@ -331,9 +331,18 @@ def _logits_gradient(p_RV: Tensor, squashed_RV: Tensor | None, labels_R: Tensor,
     return grad_RV
 
 
-def _row_bytes(head_VD: Tensor) -> int:
-    """Bytes of the logits of a position, in the head's type."""
-    return len(head_VD) * head_VD.element_size()
+def _chunks_of(count: int, head_VD: Tensor, *, whole: bool) -> Iterator[slice]:
+    """Chunks of at most CHUNK_BYTES of logits in the head's type, alike in size; `whole`, where the head moves, of as much as its gradient.
+
+    A second chunk of a head that moves has its gradient copied to float32 and added to: a first one that is as large takes less of both
+    time and memory. Not on a GPU, which holds a chunk in float32 beside it; nor in float32, whose seeded losses are held to the bit.
+    """
+    row = len(head_VD) * head_VD.element_size()
+    if head_VD.dtype == torch.float32:
+        return _chunks(count, row)
+    most = max(CHUNK_BYTES, 4 * head_VD.numel() if whole and head_VD.device.type == "cpu" else 0)
+    rows = -(-count // max(1, -(-count * row // most)))
+    return (slice(start, start + rows) for start in range(0, count, max(1, rows)))
 
 
 def _chunks(count: int, row_bytes: int) -> Iterator[slice]:

@@ -135,9 +135,26 @@ static void times_back(const learner *of, int linear, const bf16 *grad, const bf
           inputs_of(of, linear), out);
 }
 
-// kept: room for what `in_parts` says; log_sum [N, H]; hidden and out [N, W]; cos and sin [N, D].
+// A copy of the `wanted` rows, `count` of them, for the caller to free.
+static bf16 *taken(const bf16 *rows, int64_t width, const int64_t *wanted, int64_t count) {
+  bf16 *to = some(count * width);
+  for (int64_t i = 0; i < count; i++) memcpy(to + i * width, rows + wanted[i] * width, sizeof(bf16) * width);
+  return to;
+}
+
+// The gradient of all `tokens` rows from that of the `wanted` ones, of which some may be the same; for the caller to free.
+static bf16 *given_back(const bf16 *grad, int64_t width, const int64_t *wanted, int64_t count, int64_t tokens) {
+  bf16 *to = some(tokens * width);
+  memset(to, 0, sizeof(bf16) * tokens * width);
+  for (int64_t i = 0; i < count; i++) add_up(to + wanted[i] * width, grad + i * width, width, to + wanted[i] * width);
+  return to;
+}
+
+// kept: room for what `in_parts` says; log_sum [N, H]; hidden [N, W]; cos and sin [N, D]; out [N, W], or [M, W] of the M `wanted` tokens,
+// which alone go on behind the attention where they are given.
 void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, const int64_t *starts, const int64_t *parents,
-           const int64_t *roots, int64_t trees, int64_t tokens, bf16 *kept, float *log_sum, bf16 *out) {
+           const int64_t *roots, int64_t trees, int64_t tokens, const int64_t *wanted, int64_t count, bf16 *kept, float *log_sum,
+           bf16 *out) {
   const int64_t width = of->width, heads = of->heads * of->size, shared = of->shared * of->size, rank = of->rank;
   const memory m = in_parts(of, tokens, kept);
   int64_t a[LINEARS], b[LINEARS];
@@ -153,27 +170,31 @@ void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *s
   rotate(m.key, of->size, shared, m.key, of->size, shared, cos, sin, tokens, of->shared, of->size, 1.0f);
   attend_causal(m.query, of->size, heads, m.key, of->size, shared, m.value, of->size, shared, starts, parents, roots, trees,
                 of->shared, of->heads / of->shared, of->size, of->attention_scale, m.attended, log_sum, NULL, NULL, NULL, NULL);
-  look(m.attended, sides + a[OUT], tokens, heads, rank, m.mixed, rank);
-  times(of, OUT, m.attended, m.mixed, rank, sides + b[OUT], tokens, out);
 
-  add_and_norm(hidden, out, of->between, m.sum, normed, tokens, width, of->between_epsilon);
-  look(normed, sides + a[GATE], tokens, width, 2 * rank, m.entered, 2 * rank);
-  times(of, GATE, normed, m.entered, 2 * rank, sides + b[GATE], tokens, m.gate);
-  times(of, UP, normed, m.entered + rank, 2 * rank, sides + b[UP], tokens, m.up);
-  gated(m.gate, m.up, mixed, tokens * of->wide);
-  look(mixed, sides + a[DOWN], tokens, of->wide, rank, m.left, rank);
-  times(of, DOWN, mixed, m.left, rank, sides + b[DOWN], tokens, out);
-  add_up(m.sum, out, tokens * width, out);
+  bf16 *before = wanted ? taken(hidden, width, wanted, count) : NULL, *seen = wanted ? taken(m.attended, heads, wanted, count) : NULL;
+  const bf16 *attended = seen ? seen : m.attended;
+  look(attended, sides + a[OUT], count, heads, rank, m.mixed, rank);
+  times(of, OUT, attended, m.mixed, rank, sides + b[OUT], count, out);
+  add_and_norm(before ? before : hidden, out, of->between, m.sum, normed, count, width, of->between_epsilon);
+  look(normed, sides + a[GATE], count, width, 2 * rank, m.entered, 2 * rank);
+  times(of, GATE, normed, m.entered, 2 * rank, sides + b[GATE], count, m.gate);
+  times(of, UP, normed, m.entered + rank, 2 * rank, sides + b[UP], count, m.up);
+  gated(m.gate, m.up, mixed, count * of->wide);
+  look(mixed, sides + a[DOWN], count, of->wide, rank, m.left, rank);
+  times(of, DOWN, mixed, m.left, rank, sides + b[DOWN], count, out);
+  add_up(m.sum, out, count * width, out);
+  free(before);
+  free(seen);
   free(sides);
   free(normed);
   free(mixed);
 }
 
-// Of grad [N, W], the gradient of what `learn` put out, those of all sides, float32 as `find_sides` has them, B as [O, R]; of weights and
+// Of grad, the gradient of what `learn` put out, those of all sides, float32 as `find_sides` has them, B as [O, R]; of weights and
 // norms where they are wanted; and grad_hidden [N, W] where that is.
 void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, const int64_t *starts,
-                    const int64_t *parents, const int64_t *roots, int64_t trees, int64_t tokens, bf16 *kept, float *log_sum,
-                    const bf16 *grad, float *grads, bf16 *grad_hidden) {
+                    const int64_t *parents, const int64_t *roots, int64_t trees, int64_t tokens, const int64_t *wanted, int64_t count,
+                    bf16 *kept, float *log_sum, const bf16 *grad, float *grads, bf16 *grad_hidden) {
   const int64_t width = of->width, wide = of->wide, rank = of->rank;
   const int64_t heads = of->heads * of->size, shared = of->shared * of->size;
   const memory m = in_parts(of, tokens, kept);
@@ -182,38 +203,47 @@ void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, cons
   bf16 *normed = some(tokens * width), *grad_normed = some(tokens * width), *grad_sum = some(tokens * width);
   bf16 *low = some(tokens * 3 * rank);
 
-  bf16 *mixed = some(tokens * wide), *grad_mixed = some(tokens * wide), *grad_gate = some(tokens * wide), *grad_up = some(tokens * wide);
-  look(grad, sides + b[DOWN], tokens, width, rank, low, rank);
-  times_back(of, DOWN, grad, low, rank, sides + a[DOWN], 0, tokens, grad_mixed);
-  gated_backward(m.gate, m.up, grad_mixed, grad_gate, grad_up, mixed, tokens * wide);
-  give_a(low, mixed, tokens, wide, rank, grads + a[DOWN]);
-  give_b(of, m.left, rank, grad, tokens, width, grads + b[DOWN]);
-  give_weight(of, DOWN, grad, mixed, tokens);
+  bf16 *mixed = some(count * wide), *grad_mixed = some(count * wide), *grad_gate = some(count * wide), *grad_up = some(count * wide);
+  look(grad, sides + b[DOWN], count, width, rank, low, rank);
+  times_back(of, DOWN, grad, low, rank, sides + a[DOWN], 0, count, grad_mixed);
+  gated_backward(m.gate, m.up, grad_mixed, grad_gate, grad_up, mixed, count * wide);
+  give_a(low, mixed, count, wide, rank, grads + a[DOWN]);
+  give_b(of, m.left, rank, grad, count, width, grads + b[DOWN]);
+  give_weight(of, DOWN, grad, mixed, count);
 
-  add_and_norm(m.sum, NULL, of->between, NULL, normed, tokens, width, of->between_epsilon);
-  look(grad_gate, sides + b[GATE], tokens, wide, rank, low, 2 * rank);
-  look(grad_up, sides + b[UP], tokens, wide, rank, low + rank, 2 * rank);
-  times_back(of, GATE, grad_gate, low, 2 * rank, sides + a[GATE], 0, tokens, grad_normed);
-  times_back(of, UP, grad_up, NULL, 0, NULL, 1, tokens, grad_normed);
-  give_a(low, normed, tokens, width, 2 * rank, grads + a[GATE]);
-  give_b(of, m.entered, 2 * rank, grad_gate, tokens, wide, grads + b[GATE]);
-  give_b(of, m.entered + rank, 2 * rank, grad_up, tokens, wide, grads + b[UP]);
-  give_weight(of, GATE, grad_gate, normed, tokens);
-  give_weight(of, UP, grad_up, normed, tokens);
-  norm_backward(m.sum, of->between, grad_normed, grad_sum, of->grad_between, tokens, width, of->between_epsilon);
-  add_up(grad, grad_sum, tokens * width, grad_sum);
+  add_and_norm(m.sum, NULL, of->between, NULL, normed, count, width, of->between_epsilon);
+  look(grad_gate, sides + b[GATE], count, wide, rank, low, 2 * rank);
+  look(grad_up, sides + b[UP], count, wide, rank, low + rank, 2 * rank);
+  times_back(of, GATE, grad_gate, low, 2 * rank, sides + a[GATE], 0, count, grad_normed);
+  times_back(of, UP, grad_up, NULL, 0, NULL, 1, count, grad_normed);
+  give_a(low, normed, count, width, 2 * rank, grads + a[GATE]);
+  give_b(of, m.entered, 2 * rank, grad_gate, count, wide, grads + b[GATE]);
+  give_b(of, m.entered + rank, 2 * rank, grad_up, count, wide, grads + b[UP]);
+  give_weight(of, GATE, grad_gate, normed, count);
+  give_weight(of, UP, grad_up, normed, count);
+  norm_backward(m.sum, of->between, grad_normed, grad_sum, of->grad_between, count, width, of->between_epsilon);
+  add_up(grad, grad_sum, count * width, grad_sum);
   free(mixed);
   free(grad_mixed);
   free(grad_gate);
   free(grad_up);
 
   bf16 *grad_attended = some(tokens * heads), *grad_query = some(tokens * heads), *grad_key = some(tokens * shared),
-       *grad_value = some(tokens * shared);
-  look(grad_sum, sides + b[OUT], tokens, width, rank, low, rank);
-  times_back(of, OUT, grad_sum, low, rank, sides + a[OUT], 0, tokens, grad_attended);
-  give_a(low, m.attended, tokens, heads, rank, grads + a[OUT]);
-  give_b(of, m.mixed, rank, grad_sum, tokens, width, grads + b[OUT]);
-  give_weight(of, OUT, grad_sum, m.attended, tokens);
+       *grad_value = some(tokens * shared), *seen = wanted ? taken(m.attended, heads, wanted, count) : NULL;
+  const bf16 *attended = seen ? seen : m.attended;
+  look(grad_sum, sides + b[OUT], count, width, rank, low, rank);
+  times_back(of, OUT, grad_sum, low, rank, sides + a[OUT], 0, count, grad_attended);
+  give_a(low, attended, count, heads, rank, grads + a[OUT]);
+  give_b(of, m.mixed, rank, grad_sum, count, width, grads + b[OUT]);
+  give_weight(of, OUT, grad_sum, attended, count);
+  free(seen);
+  if (wanted) {
+    bf16 *some_sum = grad_sum, *some_attended = grad_attended;
+    grad_sum = given_back(some_sum, width, wanted, count, tokens);
+    grad_attended = given_back(some_attended, heads, wanted, count, tokens);
+    free(some_sum);
+    free(some_attended);
+  }
   attend_causal(m.query, of->size, heads, m.key, of->size, shared, m.value, of->size, shared, starts, parents, roots, trees,
                 of->shared, of->heads / of->shared, of->size, of->attention_scale, m.attended, log_sum, grad_attended, grad_query,
                 grad_key, grad_value);
