@@ -20,6 +20,7 @@ from trimtab.model.compiled import run
 from trimtab.model.lean import make_lean
 from trimtab.model.learning import learns_by_kernels
 from trimtab.model.load import Base, hidden_states
+from trimtab.model.passes import hidden_at
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.sft import Supervised
 
@@ -49,11 +50,11 @@ def base_of(family: str, rank: int = 8, dtype: torch.dtype = torch.bfloat16) -> 
     return base
 
 
-def learned(base: Base, layout: Segments) -> dict[str, Tensor]:
-    """What the layers put out, and the gradient of all that moves."""
-    ids = torch.arange(len(layout.positions_N)) % 90
+def learned(base: Base, layout: Segments, wanted: Tensor | None = None) -> dict[str, Tensor]:
+    """What the layers put out, at the places that are wanted where there are any, and the gradient of all that moves."""
+    flat = torch.arange(len(layout.positions_N)) % 90, layout.positions_N, layout
     base.model.zero_grad()
-    out_ND = hidden_states(base.model, ids, layout.positions_N, layout)
+    out_ND = hidden_states(base.model, *flat) if wanted is None else hidden_at(base, wanted, *flat)
     target = torch.randn(out_ND.shape, generator=torch.Generator().manual_seed(2)).to(out_ND.dtype)
     (out_ND * target).sum().backward()
     found = {name: one.grad.clone() for name, one in base.model.named_parameters() if one.grad is not None}
@@ -105,6 +106,25 @@ def test_so_it_does_over_a_few_tokens(lengths: list[int], monkeypatch: pytest.Mo
     assert "learn" in kernels
     monkeypatch.setattr(learning, "_fits", lambda *_: False)
     assert [name for name, one in learned(base, layout).items() if not torch.equal(one, whole[name])] == []
+
+
+@pytest.mark.parametrize(("family", "rank"), [("llama", 8), ("qwen2", 0)])
+@pytest.mark.parametrize("layout", ["one", "tree"])
+def test_behind_its_attention_the_last_one_goes_on_where_it_is_wanted(
+    family: str, rank: int, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, kernels, layout_N = base_of(family, rank), ran(monkeypatch), LAYOUTS[layout]
+    monkeypatch.setattr(products, "LEAST", 1)
+    wanted = torch.tensor([3, 39, 39, 41, *range(60, 125)])  # one of them twice
+    whole = learned(base, layout_N, wanted)
+    layers = base.model.config.num_hidden_layers
+    assert kernels == ["learn"] * layers + ["learn_backward"] * layers
+    assert len(whole["out"]) == len(wanted)
+    monkeypatch.setattr(learning, "_fits", lambda *_: False)
+    parts = learned(base, layout_N, wanted)
+    require_as_near(
+        whole, parts, learned(replace(base, model=copy.deepcopy(base.model).double()), layout_N, wanted)
+    )
 
 
 def test_the_gradient_of_what_enters_is_given_on(monkeypatch: pytest.MonkeyPatch) -> None:

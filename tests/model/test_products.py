@@ -93,6 +93,14 @@ def test_thin_products_both_ways(tokens: int, rank: int) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize(("outputs", "inputs"), [(96, 32), (1024, 64), (40, 32), (32, 96)])
+def test_the_gradient_of_a_wide_weight_and_of_a_narrow_one(outputs: int, inputs: int) -> None:
+    grad, input = bf16(70, outputs), bf16(70, inputs, seed=1)
+    assert error(weight_gradient(grad, input), grad.double().T @ input.double()) < ROUNDING
+    assert error(weight_gradient(grad[:, 3:], input), grad[:, 3:].double().T @ input.double()) < ROUNDING
+
+
+@needs_kernels
 def test_no_nan_and_no_infinity_is_lost() -> None:
     input, weight = bf16(9, 64), bf16(32, 64, seed=1)
     input[3, 5], input[4, 6] = float("nan"), float("inf")

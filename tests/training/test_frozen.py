@@ -14,6 +14,7 @@ from trimtab.training import frozen as frozen_of
 from trimtab.training import predict
 from trimtab.training.batch import pack
 from trimtab.training.frozen import FrozenLayers, frozen_bytes
+from trimtab.training.lanes import in_lanes
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.optim import Optimizer, learning_rate_at
 from trimtab.training.predict import measure_rate, memory_mb
@@ -104,6 +105,19 @@ def test_every_look_at_dev_sees_the_same():
     assert first == again
     assert again.dev_loss == pytest.approx(expected.dev_loss, abs=1e-5)
     assert again.rows == pytest.approx(expected.rows, abs=1e-5)
+
+
+def test_lanes_wait_for_no_pass_of_another_one(threads, monkeypatch):
+    """What is read together is what a lane of the first epoch trains on: by other passes, one would wait while another reads for both."""
+    threads(2)
+    real, read = frozen_of.entering, []
+    monkeypatch.setattr(frozen_of, "entering", lambda *given: read.append(given[2].tolist()) or real(*given))
+    base, objective = deep(), Supervised(some_rows()[:-1], batch=BATCH, seed=0)
+    for step in range(objective.steps_per_epoch):
+        batches = objective.batches(step)
+        read.clear()
+        assert len(list(in_lanes(lambda batch: objective.loss(base, batch), batches))) == len(batches)
+        assert sorted(read) == sorted(batch.ids_N.tolist() for batch in batches)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

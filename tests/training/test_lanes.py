@@ -53,6 +53,17 @@ def test_as_many_run_at_once_as_there_are_lanes(threads):
     assert len(list(in_lanes(lambda _: meeting.wait(), range(4)))) == 4
 
 
+def test_a_lane_knows_how_many_there_are_and_opens_no_others(threads):
+    """What a step's rows are divided into must not hang on which thread asks: what is kept of frozen layers is read in the same parts."""
+    threads(2)
+
+    def work(_):
+        here = threading.current_thread()
+        return lanes(), list(in_lanes(lambda _: threading.current_thread() is here, range(2)))
+
+    assert list(in_lanes(work, range(2))) == [(2, [True, True])] * 2
+
+
 @pytest.mark.parametrize("graded", [True, False])
 def test_gradients_are_made_inside_where_they_are_outside(threads, graded):
     threads(2)

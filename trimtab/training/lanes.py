@@ -7,10 +7,11 @@ hardly make faster, run at once (decision 50).
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
@@ -22,17 +23,26 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 
+class _Lane(threading.local):
+    """What a thread knows of itself: of how many lanes it is one, 0 where it is none."""
+
+    of = 0
+
+
+_lane = _Lane()
+
+
 def lanes() -> int:
-    """How many passes run side by side: one a thread up to MOST, and one on a GPU."""
-    return 1 if torch.cuda.is_available() else min(MOST, torch.get_num_threads())
+    """How many passes run side by side: one a thread up to MOST, and one on a GPU. A lane, which has its share of the threads, says the same."""
+    return 1 if torch.cuda.is_available() else _lane.of or min(MOST, torch.get_num_threads())
 
 
 def in_lanes(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
     """What `work` makes of each item, in their order; one that is left over, or alone, has all threads.
 
-    Gradients are made inside where they are made outside. When one fails, those under way end first.
+    Gradients are made inside where they are made outside. When one fails, those under way end first. Within a lane all come one by one.
     """
-    count, threads, graded = lanes(), torch.get_num_threads(), torch.is_grad_enabled()
+    count, threads, graded = 1 if _lane.of else lanes(), torch.get_num_threads(), torch.is_grad_enabled()
     beside = [] if count == 1 or len(items) == 1 else items[: len(items) - (len(items) % count == 1)]
 
     def in_lane(item: Item) -> Found:
@@ -56,4 +66,4 @@ def in_lanes(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[F
 @cache
 def _pool(count: int) -> ThreadPoolExecutor:
     """Threads that stay: each keeps its memory for the next step."""
-    return ThreadPoolExecutor(count, "lane")
+    return ThreadPoolExecutor(count, "lane", initializer=partial(setattr, _lane, "of", count))

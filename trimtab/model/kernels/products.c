@@ -175,23 +175,21 @@ INLINE void lay_groups(const bf16 *one, const bf16 *other, int64_t rank, word *t
   }
 }
 
-// Sums [8, 32] times `factor`, turned: to [32, 8], whose rows are `stride` apart and have `there` numbers.
-INLINE void store_turned(floats sums[LEFT][2], float factor, bf16 *out, int64_t stride, int64_t there) {
+// Sums [8, 32] times `factor`, turned: to [32, 8], whose rows are `stride` apart.
+INLINE void store_turned(floats sums[LEFT][2], float factor, bf16 *out, int64_t stride) {
   words both[LANES];  // the even columns, then the odd
   UNROLL for (int r = 0; r < LEFT; r++)
     UNROLL for (int part = 0; part < 2; part++) both[part * LEFT + r] = (words)(sums[r][part] * factor);
   turn(both);
   UNROLL for (int i = 0; i < LANES; i++) {
     halves numbers = in_order((floats)both[i]);
-    UNROLL for (int part = 0; part < 2; part++) {
-      bf16 *to = out + (2 * i + part) * stride, *from = (bf16 *)&numbers + part * LEFT;
-      if (there == LEFT) memcpy(to, from, sizeof(bf16) * LEFT);  // of a size that is known, and so no call
-      else memcpy(to, from, sizeof(bf16) * there);
-    }
+    UNROLL for (int part = 0; part < 2; part++)
+      memcpy(out + (2 * i + part) * stride, (char *)&numbers + part * sizeof numbers / 2, sizeof numbers / 2);
   }
 }
 
-// left [N, S], turned, its rows `stride` apart, times right [N, I], times `factor`: [S, I], or [I, S] if `turned`, to one of the two.
+// left [N, S], turned, its rows `stride` apart, times right [N, I], times `factor`: [S, I], or [I, S] if `turned`, to one of the two; to
+// rounded_out turned where S is a multiple of 8.
 void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens, int64_t inputs, int64_t rank, float factor,
             int64_t turned, float *out, bf16 *rounded_out) {
   const int64_t count = up_to(tokens, PAIR) / 2, groups = up_to(rank, LEFT) / LEFT, apart = count * LEFT;
@@ -217,7 +215,7 @@ void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens,
         const char *next = (const char *)(right + s / LEFT * asks * inputs + column + PAIR);
         multiply_and_ask(2, sums, own, 1, LEFT, strip, PAIR, asks, next, inputs * sizeof(bf16));
         multiply(2, sums, own + asks * LEFT, 1, LEFT, strip + asks * PAIR, PAIR, count - asks);
-        if (rounded_out && turned) store_turned(sums, factor, rounded_out + column * rank + s, rank, rank - s < LEFT ? rank - s : LEFT);
+        if (rounded_out && turned) store_turned(sums, factor, rounded_out + column * rank + s, rank);
         for (int64_t r = 0; rounded_out && !turned && r < LEFT && s + r < rank; r++)
           store(rounded_out + (s + r) * inputs + column, sums[r][0] * factor, sums[r][1] * factor);
         if (rounded_out) continue;
