@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from study_tasks import write_task
 
-from trimtab.answering.cache import Slots
+from trimtab.answering.cache import Slots, rows_for
 from trimtab.answering.engine import Engine, Request
 from trimtab.arms.counted import answer_tokens
 from trimtab.arms.memory import _pass_tokens, answering_memory
@@ -41,6 +41,25 @@ def test_keys_and_values_take_what_was_foretold(
     Engine(base, frozenset()).generate([Request(id=f"{n}", ids=ids, max_new=new) for n, ids in enumerate(prompts)])
     foretold = answering_mb(base, count, length + new, 0) - answering_mb(base, count, 0, 0)
     assert most[0] / 1e6 == pytest.approx(foretold, rel=0.15)
+
+
+def test_a_batch_lies_where_one_of_nearly_as_many_lay(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that are freed are of no use to slightly larger ones, and a process would hold both."""
+    base, sizes = load_base(tiny_model_folder, "fp32"), []
+    append = Slots.append
+
+    def watched(slots: Slots, *given: object) -> None:
+        append(slots, *given)  # type: ignore[arg-type]
+        sizes[-1] |= {tensor.nbytes for tensor in (*slots.keys, *slots.values)}
+
+    monkeypatch.setattr(Slots, "append", watched)
+    for count in (43, 44):
+        sizes.append(set())
+        prompts = [(4 + number, *range(60, 80)) for number in range(count)]
+        Engine(base, frozenset()).generate([Request(id=f"{n}", ids=ids, max_new=4) for n, ids in enumerate(prompts)])
+    assert len(sizes[0]) == 1
+    assert sizes[0] == sizes[1]
+    assert [rows_for(count) for count in (1, 7, 8, 9, 64)] == [1, 7, 8, 16, 64]
 
 
 def test_a_batch_needs_more_than_the_few_questions_that_are_timed(tmp_path: Path, tiny_model_folder: Path) -> None:

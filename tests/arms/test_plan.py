@@ -30,7 +30,7 @@ from trimtab.arms.plan import (
 )
 from trimtab.arms.rate import Rate, shared_seconds
 from trimtab.arms.search import TrialPlan
-from trimtab.arms.session import Session, open_session
+from trimtab.arms.session import BATCH_ITEMS, Session, open_session
 from trimtab.arms.timing import SAMPLE, _Timing, predict
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Generation, Prompt
@@ -331,30 +331,36 @@ def test_what_questions_share_is_told_by_asking_fewer_of_them(few: float, severa
     assert shared_seconds(3, few, 3, few) == 0.0
 
 
+@pytest.mark.parametrize(("given_seconds", "is_whole"), [(1000.0, True), (40.0, False)])
 def test_one_question_alone_is_foretold_by_how_long_answers_are_and_not_by_where_timing_cut_them(
-    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    given_seconds: float, is_whole: bool, tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And by a whole batch of answers where there is time for one: 16 do not tell how long they are."""
     session, clock = a_session(tmp_path, tiny_model_folder, ["prompt"]), [0.0]
     session.output_tokens = 128
-    lengths = {row.id: 33 + 3 * number for number, row in enumerate(session.part("dev", SAMPLE))}
+    rows = [row for split in ("dev", "train") for row in session.workspace.splits[split]]
+    lengths = {row.id: 33 + 7 * number % 60 for number, row in enumerate(rows)}
+    asked: list[str] = []
 
     def answer(prompts: Sequence[Prompt], *, most: int | None = None, **_: Any) -> list[Generation]:
         given = []
         for prompt in prompts:
+            asked.append(prompt.id)
             new = min(lengths[prompt.id], most or 128)
-            seconds = 0.1 + 0.02 * new
+            seconds = 0.01 + 0.002 * new
             clock[0] += seconds
-            given.append(Generation(id=prompt.id, text="", new_tokens=new, seconds=seconds, prefill_seconds=0.1))
+            given.append(Generation(id=prompt.id, text="", new_tokens=new, seconds=seconds, prefill_seconds=0.01))
         return given
 
     monkeypatch.setattr(session, "answer", answer)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    rate = _Timing(session, 1000.0)._timed(Context())
-    usual = sum(lengths.values()) / len(lengths)
+    rate = _Timing(session, given_seconds)._timed(Context())
+    assert len(set(asked)) == (min(BATCH_ITEMS, len(rows)) if is_whole else SAMPLE)
+    usual = sum(lengths[one] for one in set(asked)) / len(set(asked))
     assert rate.new_tokens == pytest.approx(usual)
-    assert rate.alone == pytest.approx(0.1 + 0.02 * usual)
-    assert rate.many == pytest.approx(0.1 + 0.02 * usual)
-    assert rate.decoding == pytest.approx(0.02 * usual / rate.alone)
+    assert rate.alone == pytest.approx(0.01 + 0.002 * usual)
+    assert rate.many == pytest.approx(0.01 + 0.002 * usual, rel=0.02)  # a few are not as long as all
+    assert rate.decoding == pytest.approx(0.002 * usual / rate.alone)
 
 
 def test_looks_are_foretold_for_each_stage_that_has_them(tmp_path: Path, tiny_model_folder: Path) -> None:

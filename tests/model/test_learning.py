@@ -122,9 +122,7 @@ def test_behind_its_attention_the_last_one_goes_on_where_it_is_wanted(
     assert len(whole["out"]) == len(wanted)
     monkeypatch.setattr(learning, "_fits", lambda *_: False)
     parts = learned(base, layout_N, wanted)
-    require_as_near(
-        whole, parts, learned(replace(base, model=copy.deepcopy(base.model).double()), layout_N, wanted)
-    )
+    require_as_near(whole, parts, learned(replace(base, model=copy.deepcopy(base.model).double()), layout_N, wanted))
 
 
 def test_the_gradient_of_what_enters_is_given_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,8 @@ def test_a_foretold_gradient_costs_no_second_pass_and_changes_nothing(dtype, mon
         weighted_cross_entropy(log_p, weights, VOCABULARY).backward()
         counts.append(len(applied))
         grads.append((hidden.grad, weight.grad))
-    assert counts == ([3, 6] if dtype == torch.float32 else [1, 3 + 1])  # what sums up the gradient of a head in bfloat16 takes all at once
+    # what sums up the gradient of a head in bfloat16 takes all at once
+    assert counts == ([3, 6] if dtype == torch.float32 else [1, 3 + 1])
     near = 1e-6 if dtype == torch.float32 else 2e-2
     assert all(torch.allclose(left, right, atol=near) for left, right in zip(*grads, strict=True))
     assert torch.equal(grads[0][1], grads[1][1])  # the same products in the same order

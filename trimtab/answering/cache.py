@@ -21,6 +21,7 @@ from trimtab.model.threads import on_free_cores
 from trimtab.model.virtual import virtual_of
 
 FLASH_UP_TO = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
+ROWS = 8  # slots that are laid out together
 COPIED = (
     128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer (decision 52)
 )
@@ -177,7 +178,7 @@ class Slots:
         """Make room for as many sequences as `lengths` has, of up to `longest` tokens."""
         if len(self.lengths) <= self._rows and longest <= self._room:
             return
-        self._rows, self._room = max(self.count, len(self.lengths)), -(-longest // BLOCK) * BLOCK
+        self._rows, self._room = rows_for(max(self.count, len(self.lengths))), -(-longest // BLOCK) * BLOCK
         grows, room = (2, self._room // BLOCK) if self._blocks else (4, self._room)
         for layer in range(len(self.keys)):  # one at a time, so that old and new never lie side by side
             self.keys[layer] = _laid_out(self.keys[layer], self._rows, grows, room)
@@ -248,6 +249,11 @@ class Slots:
                 blocks = -(-length // keys.shape[4])
                 keys[new, :, :blocks] = keys[old, :, :blocks]
                 values[new, :, :length] = values[old, :, :length]
+
+
+def rows_for(sequences: int) -> int:
+    """How many slots are laid out for so many sequences: many of them in eights, so that storage fits where that of a former batch lay."""
+    return sequences if sequences < ROWS else -(-sequences // ROWS) * ROWS
 
 
 class Grown:

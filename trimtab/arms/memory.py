@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trimtab.answering.cache import rows_for
 from trimtab.answering.engine import Engine
 from trimtab.arms.counted import answer_tokens
 from trimtab.arms.looks import questions_asked
@@ -27,7 +28,7 @@ def answering_memory(session: Session, own: int, questions: int) -> float:
         return GAPS * answering_mb(session.base, 1, session.kept_tokens, reading)
     engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
     slots = max(1, min(engine.slots, BATCH_ITEMS, questions, engine.cache_tokens // each))
-    return GAPS * answering_mb(session.base, slots, each, min(engine.prefill_tokens, slots * own))
+    return GAPS * answering_mb(session.base, rows_for(slots), each, min(engine.prefill_tokens, slots * own))
 
 
 def training_memory(session: Session, made: Recipe, speed: TrainingRate, rate: Rate, each: float, kept: int) -> float:
