@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.counted import answer_tokens, prompt_tokens, shot_tokens
 from trimtab.arms.curve import curve_seconds
 from trimtab.arms.ladder import left_open, planned_training
-from trimtab.arms.linear import hidden_seconds
+from trimtab.arms.linear_plan import planned_linear
 from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.lookups import planned_lookups
 from trimtab.arms.memory import answering_memory, kept_bytes, training_memory
@@ -35,7 +35,6 @@ from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARD, REWARDED, i
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example, Generation, Prompt
-from trimtab.data.checks import linear_memory_mb
 from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.model.laid_out import answering, laid_out
 from trimtab.model.passes import first_moving
@@ -50,10 +49,8 @@ SAMPLE = 16  # questions that are timed together
 WHOLE_SECONDS = 15.0  # at most, for a whole batch of them: how long answers are, 16 do not tell
 TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
 TIMED_TOKENS = 32  # of each answer, where whole ones would take too long
-LINEAR_SAMPLE = 64
-FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
 API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
-ALONE = 3  # questions that are timed alone
+ALONE = 3  # questions that are timed alone at least, and more where these take less than TIMED_SECONDS
 FEWER = 4  # the part of the questions that are timed again without the others: what all of them share weighs more there
 STEP_PASSES = 3  # a step of training is as much work as three passes forward
 
@@ -113,7 +110,7 @@ class _Timing:
         if arm.endpoint:
             return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
         if arm.weights == "linear":
-            return self._linear(arm)
+            return planned_linear(session, arm, self._embedding, is_timed=self.left > 0)
         context = context_for(arm)
         rate = untrained = self._rate(context)
         if is_trained(arm):
@@ -124,7 +121,10 @@ class _Timing:
         self._index_is_charged |= context.passages > 0
         plan = ArmPlan(
             arm=arm.name,
-            answer_seconds=setup + rate.seconds(tests) + rate.alone * (min(tests, MIN_LATENCIES) + 2),
+            answer_seconds=setup
+            + self._beside_questions
+            + rate.seconds(tests)
+            + rate.alone * (min(tests, MIN_LATENCIES) + 2),
             trials=(*tried(session, arm, effort, rate.many), *planned_weighing(session, arm, effort, rate.many)),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
@@ -179,7 +179,7 @@ class _Timing:
 
     @cached_property
     def _beside_questions(self) -> float:
-        """Seconds of a look beside loss and questions: weights are made ready to answer, and freed memory is given back before and behind."""
+        """Seconds beside questions, and beside the loss of a look: weights are made ready to answer, and freed memory is given back before and behind."""
         if self.left <= 0:
             return 0.0
         began = time.perf_counter()
@@ -247,8 +247,7 @@ class _Timing:
             if may_end:
                 most = None
             if may_end or self._was_cold(alone):  # some take far longer than others, and one in a few is no measure
-                each = [self._answered([prompt], most, **held) for prompt in prompts[-ALONE:]]
-                alone, given = sum(taken for taken, _ in each) / len(each), [one for _, own in each for one in own]
+                alone, given = self._alone(prompts[::-1], most, held)
             several, answers = self._answered(prompts, most) if self.left > 0 else (alone * len(prompts), given)
             if self._was_cold(several):
                 several, answers = self._answered(prompts, most)
@@ -277,6 +276,19 @@ class _Timing:
             new_tokens=mean_tokens(given),
         )
         return rate.usual(mean_tokens(answers))
+
+    def _alone(
+        self, prompts: Sequence[Prompt], most: int | None, held: Mapping[str, Any]
+    ) -> tuple[float, list[Generation]]:
+        """Seconds of a question alone, by some of them one after another, and their answers."""
+        seconds, given = 0.0, list[Generation]()
+        for prompt in prompts:
+            if len(given) >= ALONE and not self._was_cold(seconds):
+                break
+            taken, own = self._answered([prompt], most, **held)
+            seconds += taken
+            given += own
+        return seconds / len(given), given
 
     def _questions(self) -> list[Example]:
         """As many as a batch has, of dev and behind it of train; the first of them stand for all."""
@@ -366,7 +378,7 @@ class _Timing:
         work = work_of(session, questions, rate.many + tokens * rate.token, new)
         return replace(work, tokens=tokens * rows)
 
-    # ---- what is embedded or fitted, and not asked
+    # ---- what is embedded
 
     def _setup(self, context: Context) -> float:
         """Seconds of embedding what a context looks its passages or shots up in; nothing is counted where time is not limited."""
@@ -394,24 +406,3 @@ class _Timing:
         self.session.embedder.encode(texts[:1])  # loads it
         first = taken()
         return taken() if self._was_cold(first) else first
-
-    def _of_hidden(self) -> tuple[TrialPlan, ...]:
-        """Hidden states of the base as features, where there is time to see how long they take."""
-        searches = self.session.task.study.effort in MENUS and self.left > 0
-        seconds = hidden_seconds(self.session) if searches else None
-        return () if seconds is None else (TrialPlan(what="hidden states as features", count=1, seconds=seconds),)
-
-    def _linear(self, arm: Arm) -> ArmPlan:
-        """The embedding of every row, timed on a few, and the fits; a budget that cuts epochs cuts nothing of them."""
-        session = self.session
-        train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
-        labels = len(session.workspace.labels)
-        sample = [row.input for row in session.part("train", LINEAR_SAMPLE if self.left > 0 else 1)]
-        with MemoryPeak() as memory:
-            each = self._embedding(sample) / len(sample)
-        return ArmPlan(
-            arm=arm.name,
-            answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
-            trials=(*self._of_hidden(), *planned_weighing(session, arm, session.task.study.effort, each)),
-            memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.beyond()),
-        )
