@@ -1,9 +1,10 @@
 """Kills training with SIGKILL at random moments, inside saves too, resumes it, and compares the weights that come out to the bit.
 
 Run: python benchmarks/kills.py  →  benchmarks/results/kills.json
-On a tiny random model every objective is trained undisturbed, then again and again in processes that die, by a clock or at one of their own
-writes (before it, after it, or with half a file of weights written), each time gone on with, until it is done. Half of the runs save after every
-step, half at their looks at dev alone. A killed process leaves the system standing: what a power cut does is not shown. It forks: Linux or macOS.
+On a tiny random model every objective is trained undisturbed (`full` and `freeze`: `sft` of a model's own weights, in bfloat16 and by our
+kernels), then again and again in processes that die, by a clock or at one of their own writes (before it, after it, or with half a file of
+weights written), each time gone on with, until it is done. Half of the runs save after every step, half at their looks at dev alone. A killed
+process leaves the system standing: what a power cut does is not shown. It forks: Linux or macOS.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
 from trimtab.model import adapters, classifier
-from trimtab.model.adapters import add_lora
+from trimtab.model.adapters import add_lora, unfreeze
 from trimtab.model.attention import ATTENTION
 from trimtab.model.classifier import Head
+from trimtab.model.lean import make_lean
 from trimtab.model.load import Base
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import Row
@@ -54,27 +56,37 @@ RESULT = Path(__file__).resolve().parent / "results" / "kills.json"
 VOCABULARY, LABELS, ROWS, DEV_ROWS, BATCH = 96, ("yes", "no", "perhaps"), 12, 6, 4
 SETTINGS = LoopSettings(learning_rate=2e-2, epochs=4.0, evaluations=4)
 BY_CLOCK, MOST_DEATHS = 0.4, 6  # the share of deaths that comes by the clock; deaths of one run
+OWN_WEIGHTS = ("full", "freeze")  # what of a model in bfloat16 moves, in `sft` again
 WRITES, SAVING = 0, 1  # places of what a process tells about itself
 Sides = tuple[Objective[Any], Objective[Any]]  # over the rows of training and over those of dev
 
 
-def tiny_base(layers: int = 2) -> Base:
-    """A random Llama of few layers, the same each time."""
+def tiny_base(layers: int = 2, moves: str = "lora") -> Base:
+    """A random Llama of few layers, the same each time: LoRA moves beside it in float32, or its own weights in bfloat16.
+
+    Those by `full` or `freeze`, in sizes that our kernels take.
+    """
+    own = moves != "lora"
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=64 if own else 32,
+        intermediate_size=64 if own else 48,
         num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=1 if own else 4,
+        num_key_value_heads=1 if own else 2,
         max_position_embeddings=128,
         initializer_range=0.2,
         attn_implementation=ATTENTION,
     )
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
-    base = Base(model=model, tokenizer=None, precision="fp32", folder=Path())
-    add_lora(base, 4, 8.0, seed=0)
+    base = Base(model=model, tokenizer=None, precision="bf16" if own else "fp32", folder=Path())
+    if own:
+        model.bfloat16()
+        make_lean(model)
+        unfreeze(base, moves, 1)
+    else:
+        add_lora(base, 4, 8.0, seed=0)
     return base
 
 
@@ -181,6 +193,7 @@ def rollouts(base: Base, asked: Sequence[tuple[int, ...]], numbers: Sequence[int
 OBJECTIVES: dict[str, Callable[[Base], Sides]] = {
     "sft": partial(supervised, whole=False),
     "docs": partial(supervised, whole=True),
+    **{moves: partial(supervised, whole=False) for moves in OWN_WEIGHTS},
     "distill": distilled,
     "head": classification,
     **{loss: partial(judged, loss=loss) for loss in ("dpo", "ipo", "simpo", "orpo", "kto")},
@@ -191,7 +204,7 @@ OBJECTIVES: dict[str, Callable[[Base], Sides]] = {
 
 def trained(name: str, folder: Path) -> None:
     """Train an objective, or go on, and save what moved."""
-    base = tiny_base()
+    base = tiny_base(moves=name if name in OWN_WEIGHTS else "lora")
     objective, dev = OBJECTIVES[name](base)
     train(
         TrainingJob(
@@ -372,7 +385,7 @@ def main() -> None:
             found[name] = killed_until_done(name, Path(scratch), -(-given.kills // len(names)), draw)
         print(name, asdict(found[name]), flush=True)
     total = {field.name: sum(getattr(one, field.name) for one in found.values()) for field in fields(Told)}
-    what = f"{SETTINGS.epochs:g} epochs over {ROWS} rows, a tiny random Llama with LoRA, seed {given.seed}"
+    what = f"{SETTINGS.epochs:g} epochs over {ROWS} rows, a tiny random Llama with LoRA, or in bfloat16 with its own weights, seed {given.seed}"
     told = {"what": what, "machine": describe_machine(), "versions": versions(), "total": total}
     write_json(given.out, {**told, "objectives": {name: asdict(one) for name, one in found.items()}})
     print("total", total)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import psutil
@@ -50,7 +51,7 @@ WHOLE_SECONDS = 15.0  # at most, for a whole batch of them: how long answers are
 TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
 TIMED_TOKENS = 32  # of each answer, where whole ones would take too long
 API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
-ALONE = 3  # questions that are timed alone at least, and more where these take less than TIMED_SECONDS
+ALONE = 3  # questions that are timed alone at least, and more where these take less than twice TIMED_SECONDS
 FEWER = 4  # the part of the questions that are timed again without the others: what all of them share weighs more there
 STEP_PASSES = 3  # a step of training is as much work as three passes forward
 
@@ -283,7 +284,7 @@ class _Timing:
         """Seconds of a question alone, by some of them one after another, and their answers."""
         seconds, given = 0.0, list[Generation]()
         for prompt in prompts:
-            if len(given) >= ALONE and not self._was_cold(seconds):
+            if len(given) >= ALONE and not self._was_cold(seconds / 2):
                 break
             taken, own = self._answered([prompt], most, **held)
             seconds += taken
@@ -396,7 +397,7 @@ class _Timing:
         return self._embedded * sum(map(len, texts))
 
     def _embedding(self, texts: Sequence[str]) -> float:
-        """Seconds of embedding some texts."""
+        """Seconds of embedding some texts, again and again for as long as that is little: a moment of a busy machine is no measure."""
 
         def taken() -> float:
             began = time.perf_counter()
@@ -405,4 +406,7 @@ class _Timing:
 
         self.session.embedder.encode(texts[:1])  # loads it
         first = taken()
-        return taken() if self._was_cold(first) else first
+        warm: list[float] = []
+        while len(warm) < SAMPLE and self._was_cold(first + sum(warm)):
+            warm.append(taken())
+        return fmean(warm or [first])
