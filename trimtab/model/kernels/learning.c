@@ -190,25 +190,30 @@ void learn(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *s
   free(mixed);
 }
 
-// Of grad, the gradient of what `learn` put out, those of all sides, float32 as `find_sides` has them, B as [O, R]; of weights and
-// norms where they are wanted; and grad_hidden [N, W] where that is.
-void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, const int64_t *starts,
-                    const int64_t *parents, const int64_t *roots, int64_t trees, int64_t tokens, const int64_t *wanted, int64_t count,
-                    bf16 *kept, float *log_sum, const bf16 *grad, float *grads, bf16 *grad_hidden) {
-  const int64_t width = of->width, wide = of->wide, rank = of->rank;
-  const int64_t heads = of->heads * of->size, shared = of->shared * of->size;
-  const memory m = in_parts(of, tokens, kept);
+// What the way back through a layer has at hand: what was kept of the way forth, all sides and where each begins, room for the gradients
+// of sides, and for rows in between.
+typedef struct {
+  const learner *of;
+  memory kept;
+  bf16 *sides;
   int64_t a[LINEARS], b[LINEARS];
-  bf16 *sides = rounded_sides(of, a, b);
-  bf16 *normed = some(tokens * width), *grad_normed = some(tokens * width), *grad_sum = some(tokens * width);
-  bf16 *low = some(tokens * 3 * rank);
+  float *grads;
+  bf16 *low, *normed, *grad_normed;  // [N, 3R], [N, W] twice
+} way_back;
 
+// From the gradient of what the layer puts out at `count` tokens to that of the sum before the MLP, for the caller to free.
+static bf16 *back_through_mlp(const way_back *back, const bf16 *grad, int64_t count) {
+  const learner *of = back->of;
+  const int64_t width = of->width, wide = of->wide, rank = of->rank, *a = back->a, *b = back->b;
+  const memory m = back->kept;
+  const bf16 *sides = back->sides;
+  bf16 *low = back->low, *normed = back->normed, *grad_normed = back->grad_normed, *grad_sum = some(count * width);
   bf16 *mixed = some(count * wide), *grad_mixed = some(count * wide), *grad_gate = some(count * wide), *grad_up = some(count * wide);
   look(grad, sides + b[DOWN], count, width, rank, low, rank);
   times_back(of, DOWN, grad, low, rank, sides + a[DOWN], 0, count, grad_mixed);
   gated_backward(m.gate, m.up, grad_mixed, grad_gate, grad_up, mixed, count * wide);
-  give_a(low, mixed, count, wide, rank, grads + a[DOWN]);
-  give_b(of, m.left, rank, grad, count, width, grads + b[DOWN]);
+  give_a(low, mixed, count, wide, rank, back->grads + a[DOWN]);
+  give_b(of, m.left, rank, grad, count, width, back->grads + b[DOWN]);
   give_weight(of, DOWN, grad, mixed, count);
 
   add_and_norm(m.sum, NULL, of->between, NULL, normed, count, width, of->between_epsilon);
@@ -216,9 +221,9 @@ void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, cons
   look(grad_up, sides + b[UP], count, wide, rank, low + rank, 2 * rank);
   times_back(of, GATE, grad_gate, low, 2 * rank, sides + a[GATE], 0, count, grad_normed);
   times_back(of, UP, grad_up, NULL, 0, NULL, 1, count, grad_normed);
-  give_a(low, normed, count, width, 2 * rank, grads + a[GATE]);
-  give_b(of, m.entered, 2 * rank, grad_gate, count, wide, grads + b[GATE]);
-  give_b(of, m.entered + rank, 2 * rank, grad_up, count, wide, grads + b[UP]);
+  give_a(low, normed, count, width, 2 * rank, back->grads + a[GATE]);
+  give_b(of, m.entered, 2 * rank, grad_gate, count, wide, back->grads + b[GATE]);
+  give_b(of, m.entered + rank, 2 * rank, grad_up, count, wide, back->grads + b[UP]);
   give_weight(of, GATE, grad_gate, normed, count);
   give_weight(of, UP, grad_up, normed, count);
   norm_backward(m.sum, of->between, grad_normed, grad_sum, of->grad_between, count, width, of->between_epsilon);
@@ -227,56 +232,88 @@ void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, cons
   free(grad_mixed);
   free(grad_gate);
   free(grad_up);
+  return grad_sum;
+}
 
-  bf16 *grad_attended = some(tokens * heads), *grad_query = some(tokens * heads), *grad_key = some(tokens * shared),
-       *grad_value = some(tokens * shared), *seen = wanted ? taken(m.attended, heads, wanted, count) : NULL;
+// From the gradient of the sum before the MLP at `count` tokens, the `wanted` ones where they are given, to that of what was attended to
+// at all of them, for the caller to free.
+static bf16 *back_to_attended(const way_back *back, const bf16 *grad_sum, int64_t tokens, const int64_t *wanted, int64_t count) {
+  const learner *of = back->of;
+  const int64_t width = of->width, heads = of->heads * of->size, rank = of->rank;
+  const memory m = back->kept;
+  bf16 *low = back->low, *grad = some(count * heads), *seen = wanted ? taken(m.attended, heads, wanted, count) : NULL;
   const bf16 *attended = seen ? seen : m.attended;
-  look(grad_sum, sides + b[OUT], count, width, rank, low, rank);
-  times_back(of, OUT, grad_sum, low, rank, sides + a[OUT], 0, count, grad_attended);
-  give_a(low, attended, count, heads, rank, grads + a[OUT]);
-  give_b(of, m.mixed, rank, grad_sum, count, width, grads + b[OUT]);
+  look(grad_sum, back->sides + back->b[OUT], count, width, rank, low, rank);
+  times_back(of, OUT, grad_sum, low, rank, back->sides + back->a[OUT], 0, count, grad);
+  give_a(low, attended, count, heads, rank, back->grads + back->a[OUT]);
+  give_b(of, m.mixed, rank, grad_sum, count, width, back->grads + back->b[OUT]);
   give_weight(of, OUT, grad_sum, attended, count);
   free(seen);
-  if (wanted) {
-    bf16 *some_sum = grad_sum, *some_attended = grad_attended;
-    grad_sum = given_back(some_sum, width, wanted, count, tokens);
-    grad_attended = given_back(some_attended, heads, wanted, count, tokens);
-    free(some_sum);
-    free(some_attended);
-  }
-  attend_causal(m.query, of->size, heads, m.key, of->size, shared, m.value, of->size, shared, starts, parents, roots, trees,
-                of->shared, of->heads / of->shared, of->size, of->attention_scale, m.attended, log_sum, grad_attended, grad_query,
-                grad_key, grad_value);
-  rotate(grad_query, of->size, heads, grad_query, of->size, heads, cos, sin, tokens, of->heads, of->size, -1.0f);
-  rotate(grad_key, of->size, shared, grad_key, of->size, shared, cos, sin, tokens, of->shared, of->size, -1.0f);
+  if (!wanted) return grad;
+  bf16 *all = given_back(grad, heads, wanted, count, tokens);
+  free(grad);
+  return all;
+}
 
+// From the gradients of queries, keys and values as products put them out to that of the layer's input, less what goes past the
+// attention, for the caller to free; NULL where neither it nor its norm's is `wanted`.
+static bf16 *back_to_input(const way_back *back, const bf16 *hidden, const bf16 *query, const bf16 *key, const bf16 *value,
+                           int64_t tokens, int wanted) {
+  const learner *of = back->of;
+  const int64_t width = of->width, heads = of->heads * of->size, shared = of->shared * of->size, rank = of->rank, *a = back->a,
+                *b = back->b;
+  const memory m = back->kept;
+  const bf16 *sides = back->sides;
+  bf16 *low = back->low, *normed = back->normed, *grad_normed = back->grad_normed;
   add_and_norm(hidden, NULL, of->norm, NULL, normed, tokens, width, of->epsilon);
-  look(grad_query, sides + b[QUERY], tokens, heads, rank, low, 3 * rank);
-  look(grad_key, sides + b[KEY], tokens, shared, rank, low + rank, 3 * rank);
-  look(grad_value, sides + b[VALUE], tokens, shared, rank, low + 2 * rank, 3 * rank);
-  give_a(low, normed, tokens, width, 3 * rank, grads + a[QUERY]);
-  give_b(of, m.seen, 3 * rank, grad_query, tokens, heads, grads + b[QUERY]);
-  give_b(of, m.seen + rank, 3 * rank, grad_key, tokens, shared, grads + b[KEY]);
-  give_b(of, m.seen + 2 * rank, 3 * rank, grad_value, tokens, shared, grads + b[VALUE]);
-  give_weight(of, QUERY, grad_query, normed, tokens);
-  give_weight(of, KEY, grad_key, normed, tokens);
-  give_weight(of, VALUE, grad_value, normed, tokens);
-  if (grad_hidden || of->grad_norm) {
-    times_back(of, QUERY, grad_query, low, 3 * rank, sides + a[QUERY], 0, tokens, grad_normed);
-    times_back(of, KEY, grad_key, NULL, 0, NULL, 1, tokens, grad_normed);
-    times_back(of, VALUE, grad_value, NULL, 0, NULL, 1, tokens, grad_normed);
-    norm_backward(hidden, of->norm, grad_normed, normed, of->grad_norm, tokens, width, of->epsilon);
-    if (grad_hidden) add_up(grad_sum, normed, tokens * width, grad_hidden);
+  look(query, sides + b[QUERY], tokens, heads, rank, low, 3 * rank);
+  look(key, sides + b[KEY], tokens, shared, rank, low + rank, 3 * rank);
+  look(value, sides + b[VALUE], tokens, shared, rank, low + 2 * rank, 3 * rank);
+  give_a(low, normed, tokens, width, 3 * rank, back->grads + a[QUERY]);
+  give_b(of, m.seen, 3 * rank, query, tokens, heads, back->grads + b[QUERY]);
+  give_b(of, m.seen + rank, 3 * rank, key, tokens, shared, back->grads + b[KEY]);
+  give_b(of, m.seen + 2 * rank, 3 * rank, value, tokens, shared, back->grads + b[VALUE]);
+  give_weight(of, QUERY, query, normed, tokens);
+  give_weight(of, KEY, key, normed, tokens);
+  give_weight(of, VALUE, value, normed, tokens);
+  if (!wanted) return NULL;
+  bf16 *grad = some(tokens * width);
+  times_back(of, QUERY, query, low, 3 * rank, sides + a[QUERY], 0, tokens, grad_normed);
+  times_back(of, KEY, key, NULL, 0, NULL, 1, tokens, grad_normed);
+  times_back(of, VALUE, value, NULL, 0, NULL, 1, tokens, grad_normed);
+  norm_backward(hidden, of->norm, grad_normed, grad, of->grad_norm, tokens, width, of->epsilon);
+  return grad;
+}
+
+// Of grad, the gradient of what `learn` put out, those of all sides, float32 as `find_sides` has them, B as [O, R]; of weights and
+// norms where they are wanted; and grad_hidden [N, W] where that is.
+void learn_backward(const learner *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, const int64_t *starts,
+                    const int64_t *parents, const int64_t *roots, int64_t trees, int64_t tokens, const int64_t *wanted, int64_t count,
+                    bf16 *kept, float *log_sum, const bf16 *grad, float *grads, bf16 *grad_hidden) {
+  const int64_t width = of->width, heads = of->heads * of->size, shared = of->shared * of->size;
+  way_back back = {.of = of, .kept = in_parts(of, tokens, kept), .grads = grads, .low = some(tokens * 3 * of->rank)};
+  back.sides = rounded_sides(of, back.a, back.b);
+  back.normed = some(tokens * width);
+  back.grad_normed = some(tokens * width);
+  const memory m = back.kept;
+
+  bf16 *grad_sum = back_through_mlp(&back, grad, count), *grad_attended = back_to_attended(&back, grad_sum, tokens, wanted, count);
+  if (wanted) {
+    bf16 *own = grad_sum;
+    grad_sum = given_back(own, width, wanted, count, tokens);
+    free(own);
   }
-  free(sides);
-  free(normed);
-  free(grad_normed);
-  free(grad_sum);
-  free(low);
-  free(grad_attended);
-  free(grad_query);
-  free(grad_key);
-  free(grad_value);
+  bf16 *query = some(tokens * heads), *key = some(tokens * shared), *value = some(tokens * shared);
+  attend_causal(m.query, of->size, heads, m.key, of->size, shared, m.value, of->size, shared, starts, parents, roots, trees,
+                of->shared, of->heads / of->shared, of->size, of->attention_scale, m.attended, log_sum, grad_attended, query, key,
+                value);
+  rotate(query, of->size, heads, query, of->size, heads, cos, sin, tokens, of->heads, of->size, -1.0f);
+  rotate(key, of->size, shared, key, of->size, shared, cos, sin, tokens, of->shared, of->size, -1.0f);
+  bf16 *grad_input = back_to_input(&back, hidden, query, key, value, tokens, grad_hidden || of->grad_norm);
+  if (grad_hidden) add_up(grad_sum, grad_input, tokens * width, grad_hidden);
+
+  bf16 *rooms[] = {back.sides, back.low, back.normed, back.grad_normed, grad_sum, grad_attended, query, key, value, grad_input};
+  for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) free(rooms[i]);
 }
 
 #endif
