@@ -238,8 +238,8 @@ class _Timing:
         session, splits = self.session, self.session.workspace.splits
         session.fresh_base()
         with MemoryPeak() as memory, laid_out(session.base):
-            batch = PromptBuilder(session, context).prompts(self._questions())
-            prompts = batch[:SAMPLE]
+            builder, questions = PromptBuilder(session, context), self._questions()
+            prompts = builder.prompts(questions[:SAMPLE])
             most = None if math.isinf(self._end) else TIMED_TOKENS
             closed = session.task.task.kind == "classify"
             held: dict[str, Any] = {"held": session.held(prompts)} if closed else {"engine": session.engine(prompts)}
@@ -252,9 +252,9 @@ class _Timing:
             several, answers = self._answered(prompts, most) if self.left > 0 else (alone * len(prompts), given)
             if self._was_cold(several):
                 several, answers = self._answered(prompts, most)
-            whole = several * len(batch) / len(prompts)
-            if len(batch) >= 2 * SAMPLE and whole <= min(WHOLE_SECONDS, self.left / 8):
-                some, few, prompts = prompts, several, batch
+            whole = several * len(questions) / len(prompts)
+            if len(questions) >= 2 * SAMPLE and whole <= min(WHOLE_SECONDS, self.left / 8):
+                some, few, prompts = prompts, several, builder.prompts(questions)
                 several, answers = self._answered(prompts, most)
             else:
                 some = prompts[::FEWER]
