@@ -138,7 +138,7 @@ def test_labels_by_the_kernel_are_as_near_to_float64_as_by_torch(scaled, monkeyp
     assert ours <= 1.05 * theirs + 1e-6
 
 
-def test_logits_are_taken_in_chunks_alike_in_size_and_of_a_head_that_moves_up_to_as_much_as_its_gradient():
+def test_logits_are_taken_in_chunks_alike_in_size_and_never_larger_than_they_may_be(monkeypatch):
     def sizes(count, dtype, *, whole):
         head = torch.empty(VOCABULARY, HIDDEN, dtype=dtype)
         return [len(range(count)[part]) for part in losses._chunks_of(count, head, whole=whole)]
@@ -147,6 +147,8 @@ def test_logits_are_taken_in_chunks_alike_in_size_and_of_a_head_that_moves_up_to
     assert sizes(rows + 1, torch.bfloat16, whole=False) == [rows // 2 + 1, rows - rows // 2]
     assert sizes(rows + 1, torch.float32, whole=True) == [rows // 2, rows // 2, 1]  # as it always was
     assert sizes(0, torch.bfloat16, whole=True) == []
+    monkeypatch.setattr(losses, "CHUNK_BYTES", 21 * VOCABULARY)  # ten rows and a half
+    assert sizes(21, torch.bfloat16, whole=False) == [7, 7, 7]
 
 
 def test_of_a_head_that_moves_one_chunk_is_as_large_as_its_gradient(monkeypatch):

@@ -234,7 +234,7 @@ class _Timing:
         return found
 
     def _timed(self, context: Context) -> Rate:
-        """Speed and memory of the base model on a few dev questions; whole answers only where there is time for them."""
+        """Speed and memory of the base model on a few questions, a batch of them and whole answers where there is time for these."""
         session, splits = self.session, self.session.workspace.splits
         session.fresh_base()
         with MemoryPeak() as memory, laid_out(session.base):

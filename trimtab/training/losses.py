@@ -341,7 +341,8 @@ def _chunks_of(count: int, head_VD: Tensor, *, whole: bool) -> Iterator[slice]:
     if head_VD.dtype == torch.float32:
         return _chunks(count, row)
     most = max(CHUNK_BYTES, 4 * head_VD.numel() if whole and head_VD.device.type == "cpu" else 0)
-    rows = -(-count // max(1, -(-count * row // most)))
+    parts = -(-count // max(1, most // row))
+    rows = -(-count // max(1, parts))
     return (slice(start, start + rows) for start in range(0, count, max(1, rows)))
 
 

@@ -1,7 +1,8 @@
 // A decoder layer in training, with a low-rank change beside each of its weights or without, forward in one call and backward in another
 // (decision 60).
 //
-// Every number is rounded where the parts by themselves round it (`model/lean.py`, `model/lora.py`). Shapes: N tokens, W width of the
+// Every number is rounded where the parts by themselves round it (`model/lean.py`, `model/lora.py`), but that the gradients of a place that
+// is wanted twice are added up behind the product with the attention's output, and not before it. Shapes: N tokens, W width of the
 // model, H query heads, K key/value heads, D head size, F width of the MLP, R rank, 0 where there are no changes.
 
 #if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
