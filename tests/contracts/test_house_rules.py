@@ -57,16 +57,8 @@ def test_the_rule_above_can_fail(source):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_can_be_read_in_one_sitting(path):
-    source = path.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 420
-    long = [
-        node.name
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > 65
-    ]
-    assert long == []
-    assert ast.get_docstring(ast.parse(source)), "a module says what it is for"
+def test_every_module_says_what_it_is_for(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def test_importing_the_package_is_light():
