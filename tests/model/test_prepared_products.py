@@ -1,4 +1,4 @@
-"""A process does not grow with every new shape of a product (decision 49)."""
+"""A process does not grow with every new shape of a product."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def products(first, end):
     for rows in range(first, end):
         torch.ones(rows, 256, dtype=torch.bfloat16) @ right
     return psutil.Process().memory_info().rss / 1e6
-print(products(1, 20), products(20, 220), products(220, 620))
+print(products(1, 420), products(420, 820))
 """
 
 
 def grown(**environment: str) -> float:
-    """MB that a process gains from its 220th new shape to its 620th."""
+    """MB that a process gains from its 420th new shape to its 820th: before, gaps that freed code leaves are still filling up."""
     plain = {name: value for name, value in os.environ.items() if name not in KEPT}
     command = [sys.executable, "-c", GROWTH]
     done = subprocess.run(command, env=plain | environment, capture_output=True, text=True, check=True)
-    _, before, after = map(float, done.stdout.split())
+    before, after = map(float, done.stdout.split())
     return after - before
 
 
