@@ -9,14 +9,18 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODELS := smollm2-135m-q4 minilm-l6
 PYTEST_ARGS ?= -n logical --maxprocesses 4
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# The rooms whose results hang on the processor and its kernels.
+KERNEL_ROOMS := tests/model tests/training tests/answering
 
-.PHONY: help demo serve test check package env models clean
+.PHONY: help demo serve test test-processors check package env models clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on a bundled example, within minutes: verdict and report"
 	@echo "make serve   the example behind an API, with a page to talk to; ARMS=all for every arm that make demo measured"
 	@echo "make test    every test, the real small model included"
+	@echo "make test-processors  tests of model, training and answering again: without a C compiler, with AVX2 alone, without AMX"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
 	@echo "make package build sdist and wheel, install the wheel into a bare environment, run its demo"
 	@echo "make env     only the environment ($(VENV))"
@@ -31,7 +35,14 @@ serve: env models
 	@$(BIN)/trimtab serve $(ARMS) --task trimtab-demo-handbook/demo.toml
 
 test: env models
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
+
+# The code that other machines run: plain torch where there is no C compiler; kernels and torch for AVX2 alone; and, on a processor
+# with AMX, the kernels that are built where there is none.
+test-processors: env models
+	@CC= $(PYTEST) $(PYTEST_ARGS) $(KERNEL_ROOMS)
+	@CC="cc -U__AVX512BF16__" ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) $(PYTEST_ARGS) $(KERNEL_ROOMS)
+	@! grep -qs amx_bf16 /proc/cpuinfo || CC="cc -U__AMX_BF16__" $(PYTEST) $(PYTEST_ARGS) $(KERNEL_ROOMS)
 
 check: env
 	@$(BIN)/ruff check .
