@@ -41,9 +41,12 @@ def verify_folder(folder: Path, public_key: Path) -> None:
         raise InputError(f"is not signed: it holds no {SIGNATURE}", "export it again with --sign KEY", file=folder)
     try:
         verifier.set_hashing_config(_hashing(library)).verify(folder, folder / SIGNATURE)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of whatever type the library and those below it raise over a damaged or forged signature
+        why = said(error) or type(error).__name__
         remedy = "take it from who signed it, and load nothing of this one"
-        raise InputError(f"is not as {public_key} signed it: {said(error)}", remedy, file=folder) from None
+        raise InputError(f"is not as {public_key} signed it: {why}", remedy, file=folder) from None
 
 
 def _hashing(library: Any) -> Any:
