@@ -84,14 +84,28 @@ def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()
 
 def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
     """The hashes of the files of the models that these arms answer with: by `base`, `embedding` and `reranker`, then by name."""
-    found = {}
-    if any(method_of(arm).uses_base for arm in arms):
-        found["base"] = file_hashes(session.base_folder)
-    if any(uses_embedding(arm) for arm in arms):
-        found["embedding"] = file_hashes(session.embedder.folder, below=True)
-    if any(arm.retrieves for arm in arms) and session.reranker is not None:
-        found["reranker"] = file_hashes(session.reranker.folder, below=True)
-    return found
+    asked = {
+        "base": any(method_of(arm).uses_base for arm in arms),
+        "embedding": any(uses_embedding(arm) for arm in arms),
+        "reranker": any(arm.retrieves for arm in arms) and session.reranker is not None,
+    }
+    return {name: hashes_of(session, name) for name, is_asked in asked.items() if is_asked}
+
+
+def hashes_of(session: Session, model: str) -> dict[str, str]:
+    """The hashes of the files of a session's `base`, `embedding` or `reranker`; none of a model that it does not have."""
+    if model == "base":
+        return file_hashes(session.base_folder)
+    if model == "embedding":
+        return file_hashes(session.embedder.folder, below=True)
+    return file_hashes(session.reranker.folder, below=True) if model == "reranker" and session.reranker else {}
+
+
+def files_in_words(model: str, changed: Sequence[str]) -> tuple[str, ...]:
+    """Names of files of a model, as `changed_files` gives them, in words."""
+    return tuple(
+        f"{WEIGHTS[model]} ({name})" if ".safetensors" in name else f"{name} of {_MODELS[model]}" for name in changed
+    )
 
 
 def _teacher(task: Task) -> dict[str, str]:
@@ -142,10 +156,7 @@ def _files_differing(model: str, then: Depends, now: Depends) -> tuple[str, ...]
     key = FILES[model]
     if key not in then or key not in now:
         return ()
-    changed = changed_files(files_of(then[key]), files_of(now[key]))
-    return tuple(
-        f"{WEIGHTS[model]} ({name})" if ".safetensors" in name else f"{name} of {_MODELS[model]}" for name in changed
-    )
+    return files_in_words(model, changed_files(files_of(then[key]), files_of(now[key])))
 
 
 def files_of(kept: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_json, remove_cut, sha256_file, sync, write_atomic, write_json
+from trimtab.base.files import read_json, remove_cut, sha256_file, sha256_text, sync, write_atomic, write_json
 from trimtab.base.visible import said
 
 LATEST = "latest"
@@ -95,8 +96,7 @@ def _write(folder: Path, name: str, checkpoint: Checkpoint, best: int | None) ->
         save_file({key: value.contiguous() for key, value in tensors.items()}, beside / file)
         sync(beside / file)
     write_json(beside / STATE, dict(checkpoint.state))
-    hashes = {file: sha256_file(beside / file) for file in (WEIGHTS, MOMENTS, STATE)}
-    write_json(beside / HASHES, {"files": hashes, "best": best})
+    write_json(beside / HASHES, {"files": _hashes(beside, checkpoint.state), "best": best})
     final = folder / name
     shutil.rmtree(final, ignore_errors=True)
     beside.rename(final)
@@ -114,18 +114,24 @@ def _read_with_best(folder: Path, name: str) -> Checkpoint:
 def _read(folder: Path) -> tuple[Checkpoint, int | None]:
     """A checkpoint and the step of its best weights; raises InputError where a file is not as it was written."""
     try:
-        best = _require_as_written(folder)
-        weights, moments = load_file(folder / WEIGHTS), load_file(folder / MOMENTS)
         state = read_json(folder / STATE)
         if not isinstance(state, dict):
             raise ValueError(f"{STATE} holds no object")
+        best = _require_as_written(folder, state)
+        weights, moments = load_file(folder / WEIGHTS), load_file(folder / MOMENTS)
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         problem, remedy = f"the checkpoint is damaged ({said(error)})", "remove it and start again"
         raise InputError(problem, remedy, file=folder) from error
     return Checkpoint(weights=weights, moments=moments, state=state), best
 
 
-def _require_as_written(folder: Path) -> int | None:
+def _hashes(folder: Path, state: Mapping[str, Any]) -> dict[str, str]:
+    """The hash of each file of a checkpoint; that of the state leaves its version out, which the loop refuses by its number."""
+    told = json.dumps({key: value for key, value in state.items() if key != "version"})
+    return {**{file: sha256_file(folder / file) for file in (WEIGHTS, MOMENTS)}, STATE: sha256_text(told)}
+
+
+def _require_as_written(folder: Path, state: Mapping[str, Any]) -> int | None:
     """Raise ValueError where a file differs from the hash that was kept of it; the step of the best weights.
 
     Earlier versions kept no hashes: of their checkpoints nothing is required here.
@@ -137,8 +143,8 @@ def _require_as_written(folder: Path) -> int | None:
     best = kept.get("best", "") if isinstance(kept, dict) else None
     if not isinstance(hashes, dict) or not (best is None or isinstance(best, int)):
         raise ValueError(f"{HASHES} is not as it was written")
-    for file in (WEIGHTS, MOMENTS, STATE):
-        if sha256_file(folder / file) != hashes.get(file):
+    for file, found in _hashes(folder, state).items():
+        if found != hashes.get(file):
             raise ValueError(f"{file} is not as it was written")
     return best
 
