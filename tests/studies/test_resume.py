@@ -108,7 +108,10 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "base config": (edit_base("config.json", "rms_norm_eps", 0.1), "config.json of the base model"),
     "base generation": (edit_base("generation_config.json", "eos_token_id", [1]), "generation_config.json of the base"),
     "base tokenizer": (edit_base("tokenizer.json", "normalizer", {"type": "Lowercase"}), "tokenizer.json of the base"),
-    "base special tokens": (edit_base("special_tokens_map.json", "eos", "x"), r"special_tokens_map.json \(new\) of the"),
+    "base special tokens": (
+        edit_base("special_tokens_map.json", "eos", "x"),
+        r"special_tokens_map.json \(new\) of the",
+    ),
     "base template": (exchange_word_of_template, "chat_template.jinja of the base model"),
     "base second template": (add_template, r"additional_chat_templates/rag.jinja \(new\) of the base model"),
 }
@@ -169,7 +172,7 @@ def test_a_study_and_a_run_from_before_files_were_hashed_go_on(task: Path) -> No
     assert [event for event in heard if event["stage"] == "train" and "loss" in event] == []  # its checkpoint counted
     edit_base("config.json", "rms_norm_eps", 0.2)(task)
     for go_on in (lambda: study(task, resume="latest", listeners=[]), lambda: train(task, "quick", resume="latest")):
-        with pytest.raises(InputError, match="changed since this was begun: config.json of the base model; put back"):
+        with pytest.raises(InputError, match=r"changed since this was begun: config\.json of the base model; put back"):
             go_on()
 
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from trimtab.arms.answerers import CALIBRATION_FILE
-from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.contexts import Context, PromptBuilder, require_chosen
 from trimtab.arms.identity import WEIGHTS, files_in_words, hashes_of, model_files
 from trimtab.arms.made import NOTHING
 from trimtab.arms.saved import SavedArm, Stored
@@ -17,12 +19,12 @@ from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import refuse_links
-from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.grammar import is_trained, method_of, require_arm
 from trimtab.base.records import Arm, Document, Example, Hit, Kind, Message, Passage
 from trimtab.base.results import ArmResult, Volume
 from trimtab.base.tables import BaseTable, DataTable, TaskTable
 from trimtab.base.task import TASK_FILE, Task
-from trimtab.base.visible import visible
+from trimtab.base.visible import printable, visible
 from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, compose
 from trimtab.model.export import name_base
@@ -181,6 +183,7 @@ def open_bundle(
     bundle = read_record(folder / BUNDLE_FILE, Bundle)
     if bundle.arm.endpoint:  # none is exported, and a strange bundle is not to send questions anywhere
         raise InputError("names an endpoint, which no bundle holds", "export it again", file=folder / BUNDLE_FILE)
+    _require_sound(bundle, folder / BUNDLE_FILE)
     stored = read_record(folder / QUESTIONS_FILE, Questions).questions
     session = Session(_workspace(bundle, folder, stored, near or folder), bundle.precision, base=base)
     session.shots = session.workspace.splits["train"]
@@ -224,6 +227,26 @@ def _files_of_models(session: Session, arm: Arm, context: Context, saved: SavedA
     return files
 
 
+def _require_sound(bundle: Bundle, file: Path) -> None:
+    """Raise InputError for values that no export writes: a stranger's bundle may hold any."""
+    try:
+        require_arm(bundle.arm)
+        require_chosen(bundle.chosen)
+    except ValueError as error:
+        raise _damaged(error, file) from None
+
+
+def _damaged(error: ValueError, file: Path) -> InputError:
+    """What is wrong with a value, pydantic's first finding of several, as an error in one line."""
+    problem = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].lower()}"
+    return InputError(
+        f"is damaged ({printable(problem)})", "take it anew from who made it, or export it again", file=file
+    )
+
+
 def _require_same_models(session: Session, bundle: Bundle, file: Path) -> None:
     """Raise InputError where a model on this machine is not the one that the bundle was made with."""
     for model, then in (bundle.files or {}).items():
@@ -245,21 +268,10 @@ def _workspace(bundle: Bundle, folder: Path, stored: Sequence[Stored], near: Pat
     named = folder / DOCUMENTS_FILE
     documents = read_record(named, Documents).documents if named.is_file() else ()
     asked = tuple(Example(id=str(n), messages=one.messages, references=()) for n, one in enumerate(stored))
-    task = Task(
-        task=TaskTable(
-            name=bundle.task,
-            kind=bundle.kind,
-            instruction=bundle.instruction,
-            unknown=bundle.unknown,
-            labels=bundle.labels,
-            output_tokens=bundle.output_tokens,
-        ),
-        data=DataTable(),
-        base=BaseTable(
-            model=bundle.model, revision=bundle.revision, embedding=bundle.embedding, reranker=bundle.reranker
-        ),
-        file=near / TASK_FILE,
-    )
+    try:
+        task = _task(bundle, near)
+    except ValidationError as error:
+        raise _damaged(error, folder / BUNDLE_FILE) from None
     return Workspace(
         task=task,
         folder=folder,
@@ -272,6 +284,31 @@ def _workspace(bundle: Bundle, folder: Path, stored: Sequence[Stored], near: Pat
         overlaps=(),
         findings=(),
         remarks=(),
+    )
+
+
+def _task(bundle: Bundle, near: Path) -> Task:
+    """The task that a bundle stands for, as far as answering goes; raises ValidationError for values that no task file may have."""
+    return Task(
+        task=TaskTable(
+            name=bundle.task,
+            kind=bundle.kind,
+            instruction=bundle.instruction,
+            unknown=bundle.unknown,
+            labels=bundle.labels,
+            output_tokens=bundle.output_tokens,
+        ),
+        data=DataTable(),
+        base=BaseTable.model_validate(
+            {
+                "model": bundle.model,
+                "revision": bundle.revision,
+                "embedding": bundle.embedding,
+                "reranker": bundle.reranker,
+                "precision": bundle.precision,
+            }
+        ),
+        file=near / TASK_FILE,
     )
 
 

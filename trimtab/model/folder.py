@@ -91,7 +91,9 @@ def file_hashes(folder: Path, *, below: bool = False) -> dict[str, str]:
 def changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     """The names of the files whose hashes differ, with what became of those that are on one side alone."""
     names = (name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
-    return tuple(f"{name} (gone)" if name not in now else f"{name} (new)" if name not in then else name for name in names)
+    return tuple(
+        f"{name} (gone)" if name not in now else f"{name} (new)" if name not in then else name for name in names
+    )
 
 
 def weights_in(folder: Path) -> Weights:

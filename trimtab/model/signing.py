@@ -45,10 +45,11 @@ def verify_folder(folder: Path, public_key: Path) -> None:
         verifier.set_hashing_config(_hashing(library)).verify(folder, folder / SIGNATURE)
     except MemoryError:
         raise
-    except Exception as error:  # of whatever type the library and those below it raise over a damaged or forged signature
+    except (
+        Exception
+    ) as error:  # of whatever type the library and those below it raise over a damaged or forged signature
         remedy = "take it from who signed it, and load nothing of this one"
-        raise InputError(f"is not as {public_key} signed it: {said(error)}", remedy, file=folder) from None
-
+        raise InputError(f"is not as {public_key} signed it: {said(error)}", remedy, file=folder) from error
 
     beside = (folder / STATE).iterdir() if (folder / STATE).is_dir() else iter((folder / STATE,))
     odd = next((path for path in beside if path.exists() and not _keeps_judgements(path)), None)

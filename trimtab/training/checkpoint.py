@@ -79,7 +79,9 @@ def load(folder: Path, tell: Callable[[str], None] = lambda _: None) -> Checkpoi
         return found
     if damage:
         remedy = "remove this folder, and the same command with --resume starts this training at its beginning"
-        raise InputError(f"no checkpoint is intact ({Path(str(damage[0].file)).name}: {damage[0].problem})", remedy, file=folder)
+        raise InputError(
+            f"no checkpoint is intact ({Path(str(damage[0].file)).name}: {damage[0].problem})", remedy, file=folder
+        )
     return None
 
 
