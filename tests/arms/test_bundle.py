@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from study_tasks import write_task
 
+from trimtab.arms.answerers import read_calibration
 from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.codec import FORM, write_record
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import sha256_file
-from trimtab.base.records import Example, Message
+from trimtab.base.records import Calibration, Example, Message
 from trimtab.base.task import load_task, parse_arm
 
 ASKED = Example(id="q", messages=(Message(role="user", content="Which bridge is old?"),), references=())
@@ -194,6 +196,34 @@ def test_odd_values_in_a_strangers_bundle_end_in_one_line(
         open_bundle(tmp_path / "out")
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("questions.json", "questions", [{"messages": [], "answer": ""}]),
+        ("questions.json", "questions", [{"messages": [{"role": "poet", "content": ""}], "answer": ""}]),
+        ("shots.json", "shots", [{"id": "a", "messages": [{"role": "user", "content": "x"}], "references": []}]),
+        ("shots.json", "shots", [{"id": "a", "messages": [], "references": ["x"]}]),
+    ],
+)
+def test_rows_of_a_strangers_bundle_that_hold_nothing_end_in_one_line(
+    name: str, key: str, value: Any, session: Session, tmp_path: Path
+) -> None:
+    bundled(session, "few-shot", tmp_path / "out", {"shots": 1})
+    file = tmp_path / "out" / name
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(InputError, match="is damaged"):
+        open_bundle(tmp_path / "out")
+
+
+@pytest.mark.parametrize("odd", [{"temperature": 0.0}, {"temperature": -1.0}, {"way": "poem"}, {"offsets": {"a": "b"}}])
+def test_an_odd_calibration_ends_in_one_line(odd: dict[str, Any], tmp_path: Path) -> None:
+    write_record(tmp_path / "calibration.json", Calibration())
+    assert read_calibration(tmp_path) == Calibration()
+    (tmp_path / "calibration.json").write_text(json.dumps({"form": FORM, **odd}))
+    with pytest.raises(InputError, match=r"calibration\.json: is damaged"):
+        read_calibration(tmp_path)
 
 
 def test_another_embedding_and_damage_are_refused(session: Session, tmp_path: Path) -> None:

@@ -232,6 +232,8 @@ def _require_sound(bundle: Bundle, file: Path) -> None:
     try:
         require_arm(bundle.arm)
         require_chosen(bundle.chosen)
+        if bundle.kind == "classify" and not bundle.labels:
+            raise ValueError("a classifier without labels")
     except ValueError as error:
         raise _damaged(error, file) from None
 
@@ -267,6 +269,8 @@ def _workspace(bundle: Bundle, folder: Path, stored: Sequence[Stored], near: Pat
     shots = read_record(folder / SHOTS_FILE, Shots).shots if (folder / SHOTS_FILE).is_file() else ()
     named = folder / DOCUMENTS_FILE
     documents = read_record(named, Documents).documents if named.is_file() else ()
+    if not all(one.messages for one in stored) or not all(shot.messages and shot.references for shot in shots):
+        raise _damaged(ValueError(f"a row of {SHOTS_FILE} or {QUESTIONS_FILE} is empty"), folder)
     asked = tuple(Example(id=str(n), messages=one.messages, references=()) for n, one in enumerate(stored))
     try:
         task = _task(bundle, near)
