@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from study_tasks import write_task
 
+from trimtab.arms.answerers import read_calibration
 from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.codec import FORM, write_record
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.records import Example, Message
+from trimtab.base.files import sha256_file
+from trimtab.base.records import Calibration, Example, Message
 from trimtab.base.task import load_task, parse_arm
 
 ASKED = Example(id="q", messages=(Message(role="user", content="Which bridge is old?"),), references=())
@@ -94,6 +98,132 @@ def test_what_is_no_bundle_of_ours_is_refused(session: Session, tmp_path: Path) 
     (tmp_path / "out" / "run" / "adapter").symlink_to(tmp_path)
     with pytest.raises(InputError, match="adapter: is a symbolic link"):
         open_bundle(tmp_path / "out")
+
+
+def test_a_model_that_is_not_the_one_a_bundle_was_made_with_is_named(
+    session: Session, tiny_model_folder: Path, tiny_embedding_folder: Path, tmp_path: Path
+) -> None:
+    """The bundle names its models by the hash of every file; on this machine lies a base of the same name."""
+    bundled(session, "rag", tmp_path / "out", {"passages": 2})
+    file = tmp_path / "out" / "bundle.json"
+    plain = json.loads(file.read_text())
+    assert plain["files"]["base"]["model.safetensors"] == sha256_file(tiny_model_folder / "model.safetensors")
+    for name, folder in (("model", tiny_model_folder), ("embedding", tiny_embedding_folder)):
+        shutil.copytree(folder, tmp_path / name)
+    file.write_text(json.dumps({**plain, "model": str(tmp_path / "model"), "embedding": str(tmp_path / "embedding")}))
+    assert open_bundle(tmp_path / "out").notes == ()
+
+    def edited(name: str, old: str, new: str) -> None:
+        changed, was = tmp_path / name, (tmp_path / name).read_bytes()
+        assert old.encode() in was
+        changed.write_bytes(was.replace(old.encode(), new.encode()))
+        model = "base" if name.startswith("model") else "embedding"
+        said = rf"bundle\.json: was made with another {changed.name} of the {model} model than this machine has; copy"
+        with pytest.raises(InputError, match=said):
+            open_bundle(tmp_path / "out")
+        changed.write_bytes(was)
+
+    edited("model/config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 0.1')
+    edited("model/chat_template.jinja", "assistant", "model")
+    edited("model/generation_config.json", "eos_token_id", "eos_token_ids")
+    assert open_bundle(tmp_path / "out").arm.name == "rag"
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    said = r"was made with another weights of the base model \(model\.safetensors\) than this machine has"
+    with pytest.raises(InputError, match=said):
+        open_bundle(tmp_path / "out")
+
+
+def test_a_bundle_of_an_earlier_version_opens_and_says_that_its_models_are_not_checked(
+    session: Session, tmp_path: Path
+) -> None:
+    bundled(session, "prompt", tmp_path / "out", {})
+    file = tmp_path / "out" / "bundle.json"
+    plain = json.loads(file.read_text())
+    del plain["files"]
+    file.write_text(json.dumps(plain))
+    (note,) = open_bundle(tmp_path / "out", base=session.fresh_base()).notes
+    assert note.startswith(
+        f"{tmp_path / 'out'}: the bundle was exported by an earlier version of Trimtab, without the hashes"
+    )
+
+
+ODD: list[tuple[str, Any]] = [
+    ("output_tokens", 10**12),
+    ("output_tokens", 0),
+    ("output_tokens", -1),
+    ("precision", "fp8"),
+    ("precision", ""),
+    ("task", "../x"),
+    ("task", "\x1b[31m"),
+    ("labels", ["a", "a"]),
+    ("labels", ["a"]),
+    ("model", ""),
+    ("model", "a\0b"),
+    ("model", "x" * 100_000),
+    ("files", {"other": {}}),
+    ("files", {"base": {"config.json": 1}}),
+    ("volume", {"questions_per_month": "many"}),
+    ("arm.name", "\x1b[31mrag"),
+    ("arm.weights", "linear"),
+    ("arm.weights", "poem"),
+    ("arm.stages", ["sft"]),
+    ("arm.context", ""),
+    ("arm.context", "few-shot+rag"),
+    ("arm.context", "rag+rag"),
+    ("chosen.passages", -1),
+    ("chosen.passages", 10**12),
+    ("chosen.passages", 1.5),
+    ("chosen.passages", "3"),
+    ("chosen.shots", -1),
+    ("chosen.chunk_words", -5),
+    ("chosen.vector_weight", 2.0),
+    ("chosen.poem", 1),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), ODD, ids=[f"{field}={str(value)[:20]!r}" for field, value in ODD])
+def test_odd_values_in_a_strangers_bundle_end_in_one_line(
+    field: str, value: Any, session: Session, tmp_path: Path
+) -> None:
+    bundled(session, "rag", tmp_path / "out", {"passages": 2})
+    file = tmp_path / "out" / "bundle.json"
+    plain = json.loads(file.read_text())
+    first, _, second = field.partition(".")
+    plain[first] = {**plain[first], second: value} if second else value
+    file.write_text(json.dumps(plain))
+    with pytest.raises((InputError, MissingError)) as refused:
+        open_bundle(tmp_path / "out")
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("questions.json", "questions", [{"messages": [], "answer": ""}]),
+        ("questions.json", "questions", [{"messages": [{"role": "poet", "content": ""}], "answer": ""}]),
+        ("shots.json", "shots", [{"id": "a", "messages": [{"role": "user", "content": "x"}], "references": []}]),
+        ("shots.json", "shots", [{"id": "a", "messages": [], "references": ["x"]}]),
+    ],
+)
+def test_rows_of_a_strangers_bundle_that_hold_nothing_end_in_one_line(
+    name: str, key: str, value: Any, session: Session, tmp_path: Path
+) -> None:
+    bundled(session, "few-shot", tmp_path / "out", {"shots": 1})
+    file = tmp_path / "out" / name
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(InputError, match="is damaged"):
+        open_bundle(tmp_path / "out")
+
+
+@pytest.mark.parametrize("odd", [{"temperature": 0.0}, {"temperature": -1.0}, {"way": "poem"}, {"offsets": {"a": "b"}}])
+def test_an_odd_calibration_ends_in_one_line(odd: dict[str, Any], tmp_path: Path) -> None:
+    write_record(tmp_path / "calibration.json", Calibration())
+    assert read_calibration(tmp_path) == Calibration()
+    (tmp_path / "calibration.json").write_text(json.dumps({"form": FORM, **odd}))
+    with pytest.raises(InputError, match=r"calibration\.json: is damaged"):
+        read_calibration(tmp_path)
 
 
 def test_another_embedding_and_damage_are_refused(session: Session, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -154,8 +155,25 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
             change.unlink()
         else:
             change.write_bytes(before)
+    for odd in (bundle / ".trimtab" / "splits.parquet", bundle / ".trimtab" / "model" / "config.json"):
+        odd.parent.mkdir(exist_ok=True)
+        odd.write_text("{}")
+        refused(public, "lies in a signed folder, and nobody signed it; take it away")
+        odd.unlink()
+    (bundle / ".trimtab" / "model").rmdir()
+    for place in (bundle / "run" / "model.sig", bundle / "run" / ".trimtab" / "x"):
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(bundle / "model.sig", place)
+        refused(public, "Extra files found")
+        place.unlink()
     kept = (bundle / "model.sig").read_text()
-    for damaged in ("", "{}", "[1]", kept[: len(kept) // 2], kept.replace("payload", "other")):
+    envelope = json.loads(kept)["dsseEnvelope"]
+    forged = base64.b64encode(base64.b64decode(envelope["payload"]).replace(b"sha256", b"sha265")).decode()
+    for damaged in (
+        *("", "{}", "[1]", kept[: len(kept) // 2], kept.replace("payload", "other")),
+        *("[" * 100_000, '{"a":' * 100_000, kept.replace(envelope["payload"], forged)),
+        json.dumps({**json.loads(kept), "dsseEnvelope": {**envelope, "signatures": []}}),
+    ):
         (bundle / "model.sig").write_text(damaged)
         refused(public, "signed it")
     (bundle / "model.sig").unlink()
@@ -166,6 +184,38 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
     with pytest.raises(SystemExit, match="2"):
         run(["ask", "Bonn?", "--signed-by", str(public)])
     assert "a key, and no bundle that it signed" in capsys.readouterr().err
+
+
+def test_a_signed_bundle_is_not_opened_on_another_base(
+    written: Path, tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its signature covers the hashes of the base, so that who can exchange the base cannot exchange what is asked of it."""
+    private, public = keys(tmp_path / "mine")
+    task = shutil.copytree(written.parent, tmp_path / "task") / "trimtab.toml"
+    base = shutil.copytree(tiny_model_folder, tmp_path / "base")
+    task.write_text(task.read_text().replace(str(tiny_model_folder), str(base)))
+    bundle = tmp_path / "out"
+    export(task, "prompt", format="bundle", out=bundle, sign=private, listeners=[])
+    assert ask("Bonn?", bundle=bundle, signed_by=public, listeners=[]).answer
+    template = base / "chat_template.jinja"
+    template.write_text(template.read_text().replace("assistant", "model"))
+    for command in (["ask", "Bonn?"], ["serve", "--port", "0"]):
+        with pytest.raises(SystemExit, match="2"):
+            run([*command, "--bundle", str(bundle), "--signed-by", str(public)])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "bundle.json: was made with another chat_template.jinja of the base model than this machine has" in line
+
+
+def test_a_bundle_of_an_earlier_version_is_asked_and_said_to_be_unchecked(written: Path, tmp_path: Path) -> None:
+    bundle = moved(written, "prompt", tmp_path)
+    plain = json.loads((bundle / "bundle.json").read_text())
+    del plain["files"]
+    (bundle / "bundle.json").write_text(json.dumps(plain))
+    heard: list[dict[str, Any]] = []
+    assert ask("Bonn?", bundle=bundle, listeners=[heard.append]).answer
+    assert any("without the hashes of its models' files" in event.get("note", "") for event in heard)
+    with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
+        assert here.parts.admission.is_ready
 
 
 def keys(folder: Path) -> tuple[Path, Path]:

@@ -72,6 +72,29 @@ def exchange_weights(task: Path) -> None:
     assert file.stat().st_size == was.st_size
 
 
+def edit_base(name: str, key: str, value: Any) -> Callable[[Path], None]:
+    """Put another value into a JSON file of the base model."""
+
+    def edit(task: Path) -> None:
+        file = task.parent / "model" / name
+        plain = json.loads(file.read_text()) if file.is_file() else {}
+        assert plain.get(key) != value
+        file.write_text(json.dumps({**plain, key: value}))
+
+    return edit
+
+
+def exchange_word_of_template(task: Path) -> None:
+    file = task.parent / "model" / "chat_template.jinja"
+    assert "im_start" in file.read_text()
+    file.write_text(file.read_text().replace("im_start", "im_begin"))
+
+
+def add_template(task: Path) -> None:
+    (task.parent / "model" / "additional_chat_templates").mkdir()
+    (task.parent / "model" / "additional_chat_templates" / "rag.jinja").write_text("{{ messages }}")
+
+
 CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "mask": (lambda task: edit_task(task, "[base]", 'train_on = "last"\n[base]'), "data.train_on"),
     "row": (lambda task: edit_rows(task, "answer", "Aalen", "Aachen"), "rows"),
@@ -82,6 +105,15 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "setting": (lambda task: edit_task(task, "Which city?", "Which town?"), "task.instruction"),
     "learning rate": (lambda task: edit_task(task, "1e-3", "2e-3"), r"arm.quick.learning_rate \(was 0.001, is 0.002\)"),
     "base weights": (exchange_weights, "weights of the base model"),
+    "base config": (edit_base("config.json", "rms_norm_eps", 0.1), "config.json of the base model"),
+    "base generation": (edit_base("generation_config.json", "eos_token_id", [1]), "generation_config.json of the base"),
+    "base tokenizer": (edit_base("tokenizer.json", "normalizer", {"type": "Lowercase"}), "tokenizer.json of the base"),
+    "base special tokens": (
+        edit_base("special_tokens_map.json", "eos", "x"),
+        r"special_tokens_map.json \(new\) of the",
+    ),
+    "base template": (exchange_word_of_template, "chat_template.jinja of the base model"),
+    "base second template": (add_template, r"additional_chat_templates/rag.jinja \(new\) of the base model"),
 }
 
 
@@ -119,6 +151,29 @@ def test_going_on_is_refused_with_what_differs(task: Path, change: str) -> None:
         study(task, resume="latest", listeners=[])
     with pytest.raises(InputError, match=f"changed since this was begun: .*{said}.*; put back"):
         train(task, "quick", resume="latest", listeners=[])
+
+
+def test_a_study_and_a_run_from_before_files_were_hashed_go_on(task: Path) -> None:
+    """They go on as they are, no arm is run again, and from then on the files are compared, too."""
+    study_depends, (run,) = folder_of(task) / "depends.json", task.parent.glob(".trimtab/runs/*/manifest.json")
+    plain = json.loads(study_depends.read_text())
+    kept = plain.pop("files of the base model")
+    study_depends.write_text(json.dumps(plain))
+    record = json.loads(run.read_text())
+    assert record["depends"].pop("files of the base model") == kept
+    run.write_text(json.dumps({**record, "result": None}))
+    edit_base("config.json", "rms_norm_eps", 0.1)(task)  # nobody can tell that this was otherwise
+    times = {file: file.stat().st_mtime_ns for file in folder_of(task).glob("arms/*/arm.json")}
+    assert [info.state for info in runs(task)] == ["unfinished", "done"]
+    study(task, resume="latest", listeners=[])
+    assert times == {file: file.stat().st_mtime_ns for file in folder_of(task).glob("arms/*/arm.json")}
+    heard: list[dict[str, Any]] = []
+    assert train(task, "quick", resume="latest", listeners=[heard.append]).steps > 0
+    assert [event for event in heard if event["stage"] == "train" and "loss" in event] == []  # its checkpoint counted
+    edit_base("config.json", "rms_norm_eps", 0.2)(task)
+    for go_on in (lambda: study(task, resume="latest", listeners=[]), lambda: train(task, "quick", resume="latest")):
+        with pytest.raises(InputError, match=r"changed since this was begun: config\.json of the base model; put back"):
+            go_on()
 
 
 def test_costs_and_targets_are_no_part_of_weights_but_of_a_verdict(task: Path) -> None:

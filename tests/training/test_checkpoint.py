@@ -55,6 +55,63 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage
         load(tmp_path)
 
 
+def flip(file, place):
+    """Flip one bit of a file."""
+    raw = bytearray(file.read_bytes())
+    raw[place] ^= 1
+    file.write_bytes(bytes(raw))
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "moments.safetensors", "state.json", "hashes.json"])
+@pytest.mark.parametrize("place", [-1, -3, 3])
+def test_a_flipped_bit_is_seen_and_said_and_the_former_one_is_taken(tmp_path, file, place):
+    for step in (1, 2, 3):
+        save(tmp_path, at(step))
+    flip(tmp_path / "step-0000003" / file, place)
+    told = []
+    assert load(tmp_path, told.append).state == {"step": 2}
+    (line,) = told
+    assert line.startswith(f"{tmp_path}/step-0000003: the checkpoint is damaged (")
+    assert line.endswith("; training goes on from step-0000002")
+    save(tmp_path, at(4))  # the damaged one goes, the one that was gone on from stays
+    assert names(tmp_path) == ["step-0000002", "step-0000004"]
+    for name in names(tmp_path):
+        flip(tmp_path / name / file, place)
+    with pytest.raises(
+        InputError, match=r"no checkpoint is intact \(step-0000004: .*; remove this folder, and the same"
+    ):
+        load(tmp_path)
+
+
+def test_one_whose_best_weights_are_damaged_is_not_gone_on_from(tmp_path):
+    """They are put on at the end of the run: hours later it would end in an error."""
+    save(tmp_path, at(1), best=1)
+    save(tmp_path, at(2), best=1)
+    save(tmp_path, at(3), best=3)
+    save(tmp_path, at(4), best=3)
+    assert load(tmp_path).state == {"step": 4}
+    flip(tmp_path / "step-0000003" / "weights.safetensors", -1)
+    with pytest.raises(InputError, match="no checkpoint is intact"):
+        load(tmp_path)
+
+
+def test_checkpoints_of_an_earlier_version_have_no_hashes_and_are_gone_on_from(tmp_path):
+    for step in (1, 2):
+        save(tmp_path, at(step))
+        (tmp_path / f"step-000000{step}" / "hashes.json").unlink()
+    assert load(tmp_path).state == {"step": 2}
+    save(tmp_path, at(3))
+    assert (tmp_path / "step-0000003" / "hashes.json").is_file()
+
+
+@pytest.mark.parametrize("pointer", [b"\xff\xfe", b".", b"..", b"step-"])
+def test_a_damaged_pointer_does_not_lose_the_run(tmp_path, pointer):
+    for step in (1, 2):
+        save(tmp_path, at(step))
+    (tmp_path / "latest").write_bytes(pointer)
+    assert load(tmp_path).state == {"step": 2}
+
+
 def test_a_lost_pointer_does_not_lose_the_run(tmp_path):
     save(tmp_path, at(1))
     save(tmp_path, at(2))
@@ -75,7 +132,7 @@ def test_leftovers_of_a_killed_save_do_no_harm_and_go(tmp_path):
     assert not list(tmp_path.glob(".*.part"))
 
 
-@pytest.mark.parametrize("call", range(7))
+@pytest.mark.parametrize("call", range(9))
 def test_a_write_that_fails_anywhere_leaves_the_former_one(tmp_path, monkeypatch, call):
     """The n-th time that something is made durable, the disk is full."""
     save(tmp_path, at(1), best=1)

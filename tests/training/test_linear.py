@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from trimtab.base.errors import InputError
 from trimtab.training.linear import PENALTIES, load_linear, train_linear
 
 CITIES = ["Aalen", "Bonn", "Celle", "Dachau", "Emden"]
@@ -91,3 +93,24 @@ def test_hidden_states_are_a_choice_where_they_are_given_whatever_their_scale(tm
     assert [loaded.labels[place] for place in chances.argmax(axis=1)] == labels[40:]
     with pytest.raises(ValueError, match="pass what makes them"):
         loaded.probabilities(texts[40:], None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("labels", ["a"]),
+        ("labels", 1),
+        ("features", "poem"),
+        ("vocabulary", {"a": 10**12}),
+        ("more", 1),
+        ("penalty", "x"),
+    ],
+)
+def test_a_saved_model_that_is_damaged_is_refused_in_one_line(tmp_path: Path, key: str, value: object) -> None:
+    texts, labels = rows_that_only("tfidf", 2)
+    train_linear(texts[:40], labels[:40], [], [], None)[0].save(tmp_path)
+    file = tmp_path / "linear.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(InputError, match=r"the linear classifier is damaged \(") as refused:
+        load_linear(tmp_path)
+    assert str(refused.value).isprintable()

@@ -334,6 +334,23 @@ def test_a_signal_finishes_the_step_saves_and_the_rest_is_as_if_never_stopped(tm
     assert result.tokens == expected.tokens
 
 
+def test_a_flipped_bit_in_a_checkpoint_is_said_and_changes_no_weights(tmp_path):
+    whole, resumed = fresh(), fresh()
+    expected = train(job(whole, tmp_path / "whole", dev=dev()))
+    train(job(fresh(), tmp_path / "cut", dev=dev()), until=6)
+    newest = (tmp_path / "cut/checkpoints/latest").read_text()
+    file = tmp_path / "cut/checkpoints" / newest / "weights.safetensors"
+    raw = bytearray(file.read_bytes())
+    raw[-2] ^= 0x40
+    file.write_bytes(bytes(raw))
+    heard = []
+    result = train(job(resumed, tmp_path / "cut", dev=dev(), progress=Progress(listeners=[heard.append])))
+    assert f"{newest}: the checkpoint is damaged (weights.safetensors is not as it was written)" in heard[0]["note"]
+    assert heard[0]["stays"]
+    assert same(weights(whole), weights(resumed))
+    assert result.readings == expected.readings
+
+
 def test_a_signal_in_the_last_step_is_not_swallowed(tmp_path):
     def interrupt(event):
         if event["stage"] == "train" and event["step"] == 10:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -145,7 +146,12 @@ def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Answe
 def read_calibration(run: Path) -> Calibration | None:
     """How the labels of a run are weighed; None where none was kept, as for text and for arms of an older version."""
     file = run / CALIBRATION_FILE
-    return read_record(file, Calibration) if file.is_file() else None
+    if not file.is_file():
+        return None
+    found = read_record(file, Calibration)
+    if not (0 < found.temperature < math.inf and all(map(math.isfinite, found.offsets.values()))):
+        raise InputError("is damaged (a temperature or an offset is out of range)", "train it again", file=file)
+    return found
 
 
 def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from trimtab.arms.answerers import CALIBRATION_FILE
-from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.contexts import Context, PromptBuilder, require_chosen
+from trimtab.arms.identity import WEIGHTS, files_in_words, hashes_of, model_files
 from trimtab.arms.made import NOTHING
 from trimtab.arms.saved import SavedArm, Stored
 from trimtab.arms.session import Session
@@ -16,16 +19,19 @@ from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import refuse_links
-from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.grammar import is_trained, method_of, require_arm
 from trimtab.base.records import Arm, Document, Example, Hit, Kind, Message, Passage
 from trimtab.base.results import ArmResult, Volume
 from trimtab.base.tables import BaseTable, DataTable, TaskTable
 from trimtab.base.task import TASK_FILE, Task
+from trimtab.base.visible import printable, visible
 from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, compose
 from trimtab.model.export import name_base
+from trimtab.model.folder import changed_files
 from trimtab.model.load import Base
 from trimtab.model.signing import verify_folder
+from trimtab.training.linear import HIDDEN, load_linear
 
 BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (
     "bundle.json",
@@ -34,6 +40,10 @@ BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (
     "questions.json",
 )
 RUN = "run"  # holds `adapter/` and `calibration.json`, as the folder of a training run does
+_UNCHECKED = (
+    "the bundle was exported by an earlier version of Trimtab, without the hashes of its models' files, so that it is not "
+    "checked whether the models on this machine are those that it was made with; export it again to have that checked"
+)
 QUESTION, PASSAGE = "{question}", "{passage}"
 
 
@@ -42,7 +52,8 @@ class Bundle:
     """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with places for the question and the passages.
 
     `id` is that of the run or the study which made the arm, `result` what a study measured of it, `volume` for how many questions its cost is,
-    `precision` what it was measured in.
+    `precision` what it was measured in. `files`: of the models that it answers with (`base`, `embedding`, `reranker`) the hash of every
+    file; None in a bundle of an earlier version.
     """
 
     id: str
@@ -63,6 +74,7 @@ class Bundle:
     reranker: str | None
     prompt: tuple[Message, ...]
     volume: Volume | None = None
+    files: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +100,16 @@ class Questions:
 
 @dataclass(frozen=True, kw_only=True)
 class BundledArm:
-    """An arm out of its bundle: what it answers with, where its weights lie, and stored questions to try it by."""
+    """An arm out of its bundle: what it answers with, where its weights lie, and stored questions to try it by.
+
+    `notes`: what whoever opens it should know, a line each.
+    """
 
     arm: Arm
     session: Session
     saved: SavedArm
     stored: tuple[Stored, ...]
+    notes: tuple[str, ...] = ()
 
 
 def write_bundle(
@@ -130,6 +146,7 @@ def write_bundle(
         embedding=task.base.embedding,
         embedding_digest=session.embedder.digest if embeds else None,
         reranker=task.base.reranker if arm.retrieves and context.rerank else None,
+        files=_files_of_models(session, arm, context, saved),
         prompt=shape_of(own, [(shot.input, shot.references[0]) for shot in builder.fixed], context),
     )
     write_record(folder / BUNDLE_FILE, bundle)
@@ -156,7 +173,7 @@ def open_bundle(
 
     `signed_by`: the public key that must have signed it, told before anything of it is read. `near` is where relative names of models
     begin (the bundle itself), `base` one that is loaded. Raises MissingError where there is no bundle, InputError for one that is
-    damaged, holds links or is not as it was signed, and for another embedding model than its index was made with.
+    damaged, holds links or is not as it was signed, and where a model on this machine is not the one that it was made with.
     """
     if not (folder / BUNDLE_FILE).is_file():
         raise MissingError(f"{folder}: no bundle; make one with: trimtab export ARM --format bundle --out FOLDER")
@@ -166,12 +183,14 @@ def open_bundle(
     bundle = read_record(folder / BUNDLE_FILE, Bundle)
     if bundle.arm.endpoint:  # none is exported, and a strange bundle is not to send questions anywhere
         raise InputError("names an endpoint, which no bundle holds", "export it again", file=folder / BUNDLE_FILE)
+    _require_sound(bundle, folder / BUNDLE_FILE)
     stored = read_record(folder / QUESTIONS_FILE, Questions).questions
     session = Session(_workspace(bundle, folder, stored, near or folder), bundle.precision, base=base)
     session.shots = session.workspace.splits["train"]
     if bundle.embedding_digest and bundle.embedding_digest != session.embedder.digest:
         problem = f"its index was made with other weights of {bundle.embedding}"
         raise InputError(problem, "bring those, or export it again", file=folder / BUNDLE_FILE)
+    _require_same_models(session, bundle, folder / BUNDLE_FILE)
     saved = SavedArm(
         id=bundle.id,
         folder=folder / RUN,
@@ -180,7 +199,8 @@ def open_bundle(
         result=bundle.result,
         volume=bundle.volume,
     )
-    return BundledArm(arm=bundle.arm, session=session, saved=saved, stored=stored)
+    notes = () if bundle.files is not None else (f"{folder}: {_UNCHECKED}",)
+    return BundledArm(arm=bundle.arm, session=session, saved=saved, stored=stored, notes=notes)
 
 
 def named_bundle(folder: Path | None, signed_by: Path | None, *others: object) -> BundledArm | None:
@@ -197,27 +217,65 @@ def named_bundle(folder: Path | None, signed_by: Path | None, *others: object) -
     return open_bundle(folder, signed_by=signed_by)
 
 
+def _files_of_models(session: Session, arm: Arm, context: Context, saved: SavedArm | None) -> dict[str, dict[str, str]]:
+    """The hash of every file of the models that the arm answers with."""
+    files = model_files(session, [arm])
+    if not context.rerank:
+        files.pop("reranker", None)
+    if arm.weights == "linear" and saved and load_linear(saved.folder / "adapter").features == HIDDEN:
+        files["base"] = hashes_of(session, "base")
+    return files
+
+
+def _require_sound(bundle: Bundle, file: Path) -> None:
+    """Raise InputError for values that no export writes: a stranger's bundle may hold any."""
+    try:
+        require_arm(bundle.arm)
+        require_chosen(bundle.chosen)
+        if bundle.kind == "classify" and not bundle.labels:
+            raise ValueError("a classifier without labels")
+    except ValueError as error:
+        raise _damaged(error, file) from None
+
+
+def _damaged(error: ValueError, file: Path) -> InputError:
+    """What is wrong with a value, pydantic's first finding of several, as an error in one line."""
+    problem = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].lower()}"
+    return InputError(
+        f"is damaged ({printable(problem)})", "take it anew from who made it, or export it again", file=file
+    )
+
+
+def _require_same_models(session: Session, bundle: Bundle, file: Path) -> None:
+    """Raise InputError where a model on this machine is not the one that the bundle was made with."""
+    for model, then in (bundle.files or {}).items():
+        if model not in WEIGHTS:
+            raise InputError(f"names files of an unknown model {model[:40]!r}", "export it again", file=file)
+        changed = files_in_words(model, changed_files(then, hashes_of(session, model)))
+        if changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise InputError(
+                f"was made with another {visible(changed[0][:200])}{more} than this machine has",
+                "copy the folder of that model from where the bundle was made, or export the bundle again",
+                file=file,
+            )
+
+
 def _workspace(bundle: Bundle, folder: Path, stored: Sequence[Stored], near: Path) -> Workspace:
     """What a session works on: shots in the place of training rows, stored questions where prompts are looked at beforehand."""
     shots = read_record(folder / SHOTS_FILE, Shots).shots if (folder / SHOTS_FILE).is_file() else ()
     named = folder / DOCUMENTS_FILE
     documents = read_record(named, Documents).documents if named.is_file() else ()
+    if not all(one.messages for one in stored) or not all(shot.messages and shot.references for shot in shots):
+        raise _damaged(ValueError(f"a row of {SHOTS_FILE} or {QUESTIONS_FILE} is empty"), folder)
     asked = tuple(Example(id=str(n), messages=one.messages, references=()) for n, one in enumerate(stored))
-    task = Task(
-        task=TaskTable(
-            name=bundle.task,
-            kind=bundle.kind,
-            instruction=bundle.instruction,
-            unknown=bundle.unknown,
-            labels=bundle.labels,
-            output_tokens=bundle.output_tokens,
-        ),
-        data=DataTable(),
-        base=BaseTable(
-            model=bundle.model, revision=bundle.revision, embedding=bundle.embedding, reranker=bundle.reranker
-        ),
-        file=near / TASK_FILE,
-    )
+    try:
+        task = _task(bundle, near)
+    except ValidationError as error:
+        raise _damaged(error, folder / BUNDLE_FILE) from None
     return Workspace(
         task=task,
         folder=folder,
@@ -230,6 +288,31 @@ def _workspace(bundle: Bundle, folder: Path, stored: Sequence[Stored], near: Pat
         overlaps=(),
         findings=(),
         remarks=(),
+    )
+
+
+def _task(bundle: Bundle, near: Path) -> Task:
+    """The task that a bundle stands for, as far as answering goes; raises ValidationError for values that no task file may have."""
+    return Task(
+        task=TaskTable(
+            name=bundle.task,
+            kind=bundle.kind,
+            instruction=bundle.instruction,
+            unknown=bundle.unknown,
+            labels=bundle.labels,
+            output_tokens=bundle.output_tokens,
+        ),
+        data=DataTable(),
+        base=BaseTable.model_validate(
+            {
+                "model": bundle.model,
+                "revision": bundle.revision,
+                "embedding": bundle.embedding,
+                "reranker": bundle.reranker,
+                "precision": bundle.precision,
+            }
+        ),
+        file=near / TASK_FILE,
     )
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from trimtab.arms.session import Session
+from trimtab.arms.session import MOST_PASSAGES, Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, shots_of
 from trimtab.base.records import Arm, Example, Hit, Prompt
@@ -19,6 +19,16 @@ from trimtab.measurement.ranking import holds
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.search import EVEN
 
+# What each number of a context may be, the smallest and the largest.
+_BOUNDS = {
+    "passages": (0, MOST_PASSAGES),
+    "shots": (0, 64),
+    "draw": (0, 1_000),
+    "shot_passages": (0, 64),
+    "chunk_words": (0, 10_000),
+    "vector_weight": (0, 1),
+    "rerank": (0, 1),
+}
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 
 
@@ -70,6 +80,17 @@ class Context:
     def is_instruction_alone(self) -> bool:
         """Whether nothing stands before the question."""
         return not (self.passages or self.shots)
+
+
+def require_chosen(chosen: Mapping[str, object]) -> None:
+    """Raise ValueError for what was not chosen by a search or a setting: an unknown name, or a value out of bounds."""
+    for name, value in chosen.items():
+        if name == "instruction" and isinstance(value, str):
+            continue
+        low, high = _BOUNDS.get(name, (1.0, 0.0))
+        is_number = isinstance(value, int | float if name == "vector_weight" else int) and not isinstance(value, bool)
+        if not (is_number and low <= float(str(value)) <= high):
+            raise ValueError(f"{name[:80]!r} cannot be {str(value)[:80]!r}")
 
 
 def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context:

@@ -9,21 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError
-from trimtab.base.files import sha256_file, sha256_text
+from trimtab.base.files import sha256_once, sha256_text
 from trimtab.base.grammar import is_rewarded, is_taught, method_of
 from trimtab.base.machine import versions
 from trimtab.base.records import Arm, Example
 from trimtab.base.tables import RewardTable, TeacherTable
 from trimtab.base.task import Task
 from trimtab.model.catalog import resolve
-from trimtab.model.folder import inside, weight_files
+from trimtab.model.folder import changed_files, file_hashes, inside, weight_files
 
 Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of it
 
@@ -44,13 +43,17 @@ _ASPECTS = {
     "right passages of rows": ("passages",),
 }
 ROWS = (*_ASPECTS, "split of the rows")
-WEIGHTS = {
-    "base": "weights of the base model",
-    "embedding": "weights of the embedding model",
-    "reranker": "weights of the re-ranking model",
-    "reward": "weights of the reward model",
-    "teacher": "weights of the teacher",
+_MODELS = {
+    "base": "the base model",
+    "embedding": "the embedding model",
+    "reranker": "the re-ranking model",
+    "reward": "the reward model",
+    "teacher": "the teacher",
 }
+WEIGHTS = {name: f"weights of {model}" for name, model in _MODELS.items()}
+# The hash of every file of a model that its answers depend on, as JSON. Earlier versions did not keep them: where they are
+# absent nothing differs, and `digest_of`, which earlier versions' checkpoints and records hold, leaves them out.
+FILES = {name: f"files of {model}" for name, model in _MODELS.items()}
 _SHOWN = 3  # differences that a message names
 
 
@@ -65,7 +68,8 @@ def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()
     found = {**rows_depend_on(workspace), **settings_of(workspace.task, named)}
     if rewarded and workspace.task.reward.model is not None:
         scoring = workspace.folder / "runs" / workspace.task.reward.model.run / "adapter"
-        found[WEIGHTS["reward"]] = sha256_text(*(sha256_file(file) for file in sorted(scoring.glob("*.safetensors"))))
+        found[WEIGHTS["reward"]] = sha256_text(*(sha256_once(file) for file in sorted(scoring.glob("*.safetensors"))))
+        found[FILES["reward"]] = _as_json(file_hashes(scoring))
     if taught:
         found |= _teacher(workspace.task)
     if any(method_of(arm).uses_base for arm in arms):
@@ -74,7 +78,34 @@ def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()
         found[WEIGHTS["embedding"]] = session.embedder.digest
     if any(arm.retrieves for arm in arms) and session.reranker is not None:
         found[WEIGHTS["reranker"]] = session.reranker.digest
+    found |= {FILES[name]: _as_json(files) for name, files in model_files(session, arms).items()}
     return {**found, **{f"version of {name}": value for name, value in versions().items()}}
+
+
+def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
+    """The hashes of the files of the models that these arms answer with: by `base`, `embedding` and `reranker`, then by name."""
+    asked = {
+        "base": any(method_of(arm).uses_base for arm in arms),
+        "embedding": any(uses_embedding(arm) for arm in arms),
+        "reranker": any(arm.retrieves for arm in arms) and session.reranker is not None,
+    }
+    return {name: hashes_of(session, name) for name, is_asked in asked.items() if is_asked}
+
+
+def hashes_of(session: Session, model: str) -> dict[str, str]:
+    """The hashes of the files of a session's `base`, `embedding` or `reranker`; none of a model that it does not have."""
+    if model == "base":
+        return file_hashes(session.base_folder)
+    if model == "embedding":
+        return file_hashes(session.embedder.folder, below=True)
+    return file_hashes(session.reranker.folder, below=True) if model == "reranker" and session.reranker else {}
+
+
+def files_in_words(model: str, changed: Sequence[str]) -> tuple[str, ...]:
+    """Names of files of a model, as `changed_files` gives them, in words."""
+    return tuple(
+        f"{WEIGHTS[model]} ({name})" if ".safetensors" in name else f"{name} of {_MODELS[model]}" for name in changed
+    )
 
 
 def _teacher(task: Task) -> dict[str, str]:
@@ -82,7 +113,8 @@ def _teacher(task: Task) -> dict[str, str]:
     table = task.teacher
     if table.api is not None:
         return {"teacher": f"{task.api[table.api].model} at {task.api[table.api].url}"}
-    return {WEIGHTS["teacher"]: weights_digest(resolve(table.model or "", table.revision, near=task.folder))}
+    folder = resolve(table.model or "", table.revision, near=task.folder)
+    return {WEIGHTS["teacher"]: weights_digest(folder), FILES["teacher"]: _as_json(file_hashes(folder))}
 
 
 def rows_depend_on(workspace: Workspace) -> dict[str, str]:
@@ -113,8 +145,31 @@ def settings_of(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
 
 def differing(then: Depends, now: Depends) -> tuple[str, ...]:
     """What is not the same any more, in words, settings with both values where they are short."""
-    names = [name for name in dict.fromkeys((*then, *now)) if then.get(name) != now.get(name)]
-    return tuple(_in_words(name, then.get(name), now.get(name)) for name in names)
+    files = {name: _files_differing(name, then, now) for name in FILES}
+    by_file = {WEIGHTS[name] for name, found in files.items() if found} | set(FILES.values())
+    names = [name for name in dict.fromkeys((*then, *now)) if then.get(name) != now.get(name) and name not in by_file]
+    return tuple(_in_words(name, then.get(name), now.get(name)) for name in names) + sum(files.values(), ())
+
+
+def _files_differing(model: str, then: Depends, now: Depends) -> tuple[str, ...]:
+    """The files of a model that changed, in words; none where one side did not keep their hashes."""
+    key = FILES[model]
+    if key not in then or key not in now:
+        return ()
+    return files_in_words(model, changed_files(files_of(then[key]), files_of(now[key])))
+
+
+def files_of(kept: str) -> dict[str, str]:
+    """The hashes of a model's files by their names, as `depends_on` keeps them; none for a value that is damaged."""
+    try:
+        value = json.loads(kept)
+    except (ValueError, TypeError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _as_json(files: Mapping[str, str]) -> str:
+    return json.dumps(files, sort_keys=True)
 
 
 def refuse_changed(folder: Path, then: Depends, now: Depends, anew: str) -> None:
@@ -131,8 +186,9 @@ def refuse_changed(folder: Path, then: Depends, now: Depends, anew: str) -> None
 
 
 def digest_of(depends: Depends, *more: str) -> str:
-    """SHA-256 of all of it, and of `more`."""
-    return sha256_text(json.dumps(depends, sort_keys=True, ensure_ascii=False), *more)
+    """SHA-256 of all of it but the hashes of single files (see FILES), and of `more`."""
+    kept = {name: value for name, value in depends.items() if name not in FILES.values()}
+    return sha256_text(json.dumps(kept, sort_keys=True, ensure_ascii=False), *more)
 
 
 def uses_embedding(arm: Arm) -> bool:
@@ -143,23 +199,12 @@ def uses_embedding(arm: Arm) -> bool:
 def weights_digest(folder: Path) -> str:
     """The SHA-256 of a model's one file of weights, of the list of theirs where there are several; files are hashed once.
 
-    A file that was exchanged is seen by its size, time and place on the disk, and hashed again. Raises InputError for files
-    that lie outside the folder.
+    Raises InputError for files that lie outside the folder.
     """
     beside = (inside(folder, file.name) for file in folder.glob("*.safetensors"))
     files = sorted({*weight_files(folder), *beside})
-    found = [_file_digest(file, *_state(file)) for file in files]
+    found = [sha256_once(file) for file in files]
     return found[0] if len(found) == 1 else sha256_text(*found)
-
-
-def _state(file: Path) -> tuple[int, int, int]:
-    stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
-
-
-@lru_cache(maxsize=256)
-def _file_digest(file: Path, *_: int) -> str:
-    return sha256_file(file)
 
 
 def _aspect(example: Example, names: Iterable[str]) -> list[Any]:

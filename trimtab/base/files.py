@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -190,6 +191,20 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_once(path: Path) -> str:
+    """`sha256_file`, computed once in a process while the file stays as it is.
+
+    A file that was replaced or written to is recognised by its size, its times and its inode, and is hashed again.
+    """
+    stat = path.stat()
+    return _sha256_of_state(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _sha256_of_state(path: Path, *_: int) -> str:
+    return sha256_file(path)
 
 
 def sha256_text(*parts: str) -> str:

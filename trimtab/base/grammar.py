@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,9 @@ PREFERENCES: Mapping[str, str] = {"dpo": "DPO", "ipo": "IPO", "simpo": "SimPO", 
 JUDGED = (*PREFERENCES, REWARD)  # all that learn from judged answers
 # Stages that learn from what the model's own answers earn, after the examples.
 REWARDED: Mapping[str, str] = {"rloo": "RLOO", "grpo": "GRPO", "ppo": "PPO"}
+
+
+_NAME = re.compile(r"[a-z0-9-]+(\+[a-z0-9-]+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +177,20 @@ _HEADS = {
     HEAD: "a head on its last token that names the label",
     REWARD: "a head on its last token that scores answers",
 }
+
+
+def require_arm(arm: Arm) -> None:
+    """Raise ValueError for a record that is no arm: of an unknown method or stage, of no context, or with a name that no arm has."""
+    stages = {"docs", "sft", DISTILL, HEAD, *JUDGED, *REWARDED}
+    if not _NAME.fullmatch(arm.name):
+        raise ValueError(f"{arm.name[:80]!r} is no name of an arm")
+    if arm.weights not in METHODS or (arm.weights == "api") != (arm.endpoint is not None):
+        raise ValueError(f"{arm.weights[:80]!r} is no method")
+    method = METHODS[arm.weights]
+    if not stages.issuperset(arm.stages) or method.staged != bool(arm.stages):
+        raise ValueError(f"its stages are not those of {arm.weights}")
+    if context_of(arm.context.split("+")) != arm.context or (method.answers_alone and arm.context != PROMPT):
+        raise ValueError(f"{arm.context[:80]!r} is no context of {arm.weights}")
 
 
 def method_of(arm: Arm) -> Method:

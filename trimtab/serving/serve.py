@@ -120,6 +120,8 @@ def serve(
         bound = stack.enter_context(listening(host, port))
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
+        for line in bundled.notes if bundled else ():
+            opening.note(line)
         opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
         origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, picks, run, eight_bit=eight_bit)
         rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)

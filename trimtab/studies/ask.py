@@ -86,6 +86,8 @@ def conversation(
     chosen = bundled.arm if bundled else parse_arm(pick.arm, own)
     require_answers(chosen, own)
     with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
+        for line in bundled.notes if bundled else ():
+            opening.note(line)
         saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, pick.study), chosen, own)
         session = bundled.session if bundled else _session(own, chosen, saved)
         if chosen.retrieves:

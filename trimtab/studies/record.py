@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.identity import ROWS, WEIGHTS, Depends, digest_of, settings_of
+from trimtab.arms.identity import FILES, ROWS, WEIGHTS, Depends, digest_of, files_of, settings_of
 from trimtab.arms.plan import Plan
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
@@ -72,6 +72,7 @@ def manifest(
             "task": digest_of(settings_of(task)),
             **{name: depends[words] for name, words in WEIGHTS.items() if words in depends},
         },
+        "files": {name: files_of(depends[words]) for name, words in FILES.items() if words in depends},
         "versions": versions(),
         "machine": describe_machine(),
         "precision": session.precision,

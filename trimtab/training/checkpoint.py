@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_json, remove_cut, sync, write_atomic, write_json
+from trimtab.base.files import read_json, remove_cut, sha256_file, sha256_text, sync, write_atomic, write_json
 from trimtab.base.visible import said
 
 LATEST = "latest"
+WEIGHTS, MOMENTS, STATE = "weights.safetensors", "moments.safetensors", "state.json"
+HASHES = "hashes.json"  # of the three others, and the step of the best weights so far
+_STEP = re.compile(r"step-\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> No
     step, former = checkpoint.state["step"], _target(folder)
     name = _name(step)
     try:
-        _write(folder, name, checkpoint)
+        _write(folder, name, checkpoint, best)
         write_atomic(folder / LATEST, name)
         _prune(folder, {name, former, None if best is None else _name(best)})
     except (OSError, SafetensorError) as error:
@@ -50,52 +55,100 @@ def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> No
         ) from error
 
 
-def load(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be read, None where there is none.
+def load(folder: Path, tell: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
+    """The newest checkpoint that is intact, None where there is none.
 
-    Raises InputError when there are some and all are damaged.
+    `tell` gets one line where a newer one is damaged and the former one is taken, which then counts as the newest. One whose best
+    weights are damaged is not taken either: at the end of the run they would be put on. Raises InputError when there are some and
+    all are damaged: training does not start again by itself where a disk has lost bits.
     """
     names = sorted((path.name for path in folder.glob("step-*")), reverse=True)
     latest = _target(folder)
     # One newer than the pointer was cut off before it counted.
     candidates = [name for name in names if latest is None or name <= latest]
+    damage: list[InputError] = []
     for name in candidates:
         try:
-            return _read(folder / name)
-        except InputError:
-            if name == candidates[-1]:
-                raise
+            found = _read_with_best(folder, name)
+        except InputError as error:
+            damage.append(error)
+            continue
+        if damage:
+            write_atomic(folder / LATEST, name)  # else the next save would keep the damaged one and not this one
+            tell(f"{damage[0].file}: {damage[0].problem}; training goes on from {name}")
+        return found
+    if damage:
+        remedy = "remove this folder, and the same command with --resume starts this training at its beginning"
+        raise InputError(
+            f"no checkpoint is intact ({Path(str(damage[0].file)).name}: {damage[0].problem})", remedy, file=folder
+        )
     return None
 
 
 def load_step(folder: Path, step: int) -> Checkpoint:
     """The checkpoint of a step, which `save` was told to keep; raises InputError when it is damaged or gone."""
-    return _read(folder / _name(step))
+    return _read(folder / _name(step))[0]
 
 
-def _write(folder: Path, name: str, checkpoint: Checkpoint) -> None:
+def _write(folder: Path, name: str, checkpoint: Checkpoint, best: int | None) -> None:
     beside = folder / f".{name}.part"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    for file, tensors in (("weights.safetensors", checkpoint.weights), ("moments.safetensors", checkpoint.moments)):
+    for file, tensors in ((WEIGHTS, checkpoint.weights), (MOMENTS, checkpoint.moments)):
         save_file({key: value.contiguous() for key, value in tensors.items()}, beside / file)
         sync(beside / file)
-    write_json(beside / "state.json", dict(checkpoint.state))
+    write_json(beside / STATE, dict(checkpoint.state))
+    write_json(beside / HASHES, {"files": _hashes(beside, checkpoint.state), "best": best})
     final = folder / name
     shutil.rmtree(final, ignore_errors=True)
     beside.rename(final)
     sync(folder)
 
 
-def _read(folder: Path) -> Checkpoint:
+def _read_with_best(folder: Path, name: str) -> Checkpoint:
+    """A checkpoint, provided that the one with its best weights is intact as well."""
+    found, best = _read(folder / name)
+    if best is not None and _name(best) != name:
+        _read(folder / _name(best))
+    return found
+
+
+def _read(folder: Path) -> tuple[Checkpoint, int | None]:
+    """A checkpoint and the step of its best weights; raises InputError where a file is not as it was written."""
     try:
-        return Checkpoint(
-            weights=load_file(folder / "weights.safetensors"),
-            moments=load_file(folder / "moments.safetensors"),
-            state=read_json(folder / "state.json"),
-        )
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"the checkpoint is damaged ({error})", "remove it and start again", file=folder) from error
+        state = read_json(folder / STATE)
+        if not isinstance(state, dict):
+            raise ValueError(f"{STATE} holds no object")
+        best = _require_as_written(folder, state)
+        weights, moments = load_file(folder / WEIGHTS), load_file(folder / MOMENTS)
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        problem, remedy = f"the checkpoint is damaged ({said(error)})", "remove it and start again"
+        raise InputError(problem, remedy, file=folder) from error
+    return Checkpoint(weights=weights, moments=moments, state=state), best
+
+
+def _hashes(folder: Path, state: Mapping[str, Any]) -> dict[str, str]:
+    """The hash of each file of a checkpoint; that of the state leaves its version out, which the loop refuses by its number."""
+    told = json.dumps({key: value for key, value in state.items() if key != "version"})
+    return {**{file: sha256_file(folder / file) for file in (WEIGHTS, MOMENTS)}, STATE: sha256_text(told)}
+
+
+def _require_as_written(folder: Path, state: Mapping[str, Any]) -> int | None:
+    """Raise ValueError where a file differs from the hash that was kept of it; the step of the best weights.
+
+    Earlier versions kept no hashes: of their checkpoints nothing is required here.
+    """
+    if not (folder / HASHES).is_file():
+        return None
+    kept = read_json(folder / HASHES)
+    hashes = kept.get("files") if isinstance(kept, dict) else None
+    best = kept.get("best", "") if isinstance(kept, dict) else None
+    if not isinstance(hashes, dict) or not (best is None or isinstance(best, int)):
+        raise ValueError(f"{HASHES} is not as it was written")
+    for file, found in _hashes(folder, state).items():
+        if found != hashes.get(file):
+            raise ValueError(f"{file} is not as it was written")
+    return best
 
 
 def _name(step: int) -> str:
@@ -105,8 +158,8 @@ def _name(step: int) -> str:
 def _target(folder: Path) -> str | None:
     """The newest checkpoint that counts, where the pointer names one that is there."""
     file = folder / LATEST
-    name = file.read_text().strip() if file.is_file() else None
-    return name if name and (folder / name).is_dir() else None
+    name = file.read_text(errors="replace").strip() if file.is_file() else ""
+    return name if _STEP.fullmatch(name) and (folder / name).is_dir() else None
 
 
 def _prune(folder: Path, keep: set[str | None]) -> None:

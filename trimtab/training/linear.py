@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from trimtab.base.codec import from_plain
+from trimtab.base.errors import InputError
 from trimtab.base.files import read_json, replacing, write_json
+from trimtab.base.visible import said
 
 Turn = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 """Texts to features `[N, F]`."""
@@ -70,10 +74,42 @@ class LinearModel:
 
 
 def load_linear(folder: Path) -> LinearModel:
-    """Read a saved model."""
-    tensors, plain = load_file(folder / "linear.safetensors"), read_json(folder / "linear.json")
-    plain["labels"] = tuple(plain["labels"])
-    return LinearModel(weights_CF=tensors["weights"], offsets_C=tensors["offsets"], idf_F=tensors["idf"], **plain)
+    """Read a saved model; raises InputError for one that is damaged, or whose parts do not fit each other."""
+    try:
+        plain = from_plain(_Settings, read_json(folder / "linear.json"))
+        tensors = load_file(folder / "linear.safetensors")
+        model = LinearModel(
+            **vars(plain), weights_CF=tensors["weights"], offsets_C=tensors["offsets"], idf_F=tensors["idf"]
+        )
+        _require_fit(model)
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        raise InputError(f"the linear classifier is damaged ({said(error)})", "train it again", file=folder) from None
+    return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """`linear.json`."""
+
+    labels: tuple[str, ...]
+    features: Literal["tfidf", "embedding", "hidden"]
+    vocabulary: dict[str, int]
+    dev_accuracy: float
+    penalty: float
+    made_by: str = ""
+
+
+def _require_fit(model: LinearModel) -> None:
+    """Raise ValueError where weights, labels and words are not as many as belong together."""
+    arrays = (model.weights_CF, model.offsets_C, model.idf_F)
+    if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays) or model.weights_CF.ndim != 2:
+        raise ValueError("its weights are no numbers")
+    labels, features = model.weights_CF.shape
+    if not labels or len(model.labels) != labels or model.offsets_C.shape != (labels,):
+        raise ValueError(f"{len(model.labels)} labels, and weights for {labels}")
+    words = sorted(model.vocabulary.values())
+    if model.features == WORDS and (words != list(range(features)) or model.idf_F.shape != (features,)):
+        raise ValueError(f"{len(words)} words, and weights for {features}")
 
 
 def train_linear(

@@ -309,7 +309,7 @@ def _save(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
 
 
 def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
-    found = checkpoints.load(job.checkpoints)
+    found = checkpoints.load(job.checkpoints, lambda line: job.progress.emit("train", note=line, stays=True))
     if found is None:
         return _State()
     saved = dict(found.state)
