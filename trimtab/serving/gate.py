@@ -141,6 +141,32 @@ class Admission:
             self._worked = worked
 
 
+class Place:
+    """The place of a request that was let in: free once the request has ended and whatever was begun for it was let go.
+
+    For the event loop alone.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        admission.enter()
+        self._admission, self._holders, self._answered = admission, 1, False
+
+    def hold(self) -> None:
+        """Keep the place until a further `release`."""
+        self._holders += 1
+
+    def end(self, *, answered: bool) -> None:
+        """The request has ended; one that was refused or failed is no answer."""
+        self._answered = answered
+        self.release()
+
+    def release(self) -> None:
+        """Give back what one `hold` has kept."""
+        self._holders -= 1
+        if not self._holders:
+            self._admission.leave(answered=self._answered)
+
+
 class Noted:
     """A `send` that notes the status of the reply: None before there is any."""
 
@@ -181,21 +207,20 @@ class Gate:
             if counted:
                 self.admission.require_room()  # before the body is read, so that a refusal costs next to nothing
             receive = await self._bounded(scope, receive)
-            if counted:
-                self.admission.enter()  # only now, so that slow bodies hold no place
+            place = Place(self.admission) if counted else None  # only now, so that slow bodies hold none
         except Refused as refused:
             await refuse(refused, send)
             if refused.cuts:
                 await _close(scope, receive, send)
             return
-        if not counted:
+        if place is None:
             await self.app(scope, receive, send)
             return
-        noted = Noted(send)
+        noted, scope["trimtab.place"] = Noted(send), place
         try:
             await self.app(scope, receive, noted)
         finally:
-            self.admission.leave(answered=noted.status == 200)
+            place.end(answered=noted.status == 200)
 
     def _known(self, scope: Scope) -> Key | None:
         """Whose request it is; raises Refused for a stranger's, and for one that another site's page made a browser send."""
