@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import cookie_parser
 
@@ -31,6 +31,7 @@ PATIENCE, LEAST_PLACES = 20.0, 8
 BODY_SECONDS = 10.0  # in which a body must have come
 READ_SECONDS = 30.0  # in which a client must take a piece of its answer
 LINGER_SECONDS, LINGER_BYTES = 2.0, 32 * MOST_BYTES  # of a refused body that are still taken, and dropped
+CONNECTION = "trimtab.connection"  # in the state of a request: its Connection, where it came by one
 OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they name nothing
 DOORS = frozenset({"/", "/session"})  # where a key is handed in
 HEADERS = (
@@ -53,11 +54,6 @@ class Refused(Exception):  # noqa: N818  (an answer, not a fault)
         self.status, self.message, self.kind, self.code, self.wait = status, message, kind, code, wait
 
     @property
-    def cuts(self) -> bool:
-        """Whether the body that it answers is not read to its end."""
-        return self.status in (408, 413)
-
-    @property
     def body(self) -> dict[str, Any]:
         """As OpenAI's clients read it."""
         return {"error": {"message": self.message, "type": self.kind, "param": None, "code": self.code or None}}
@@ -66,6 +62,16 @@ class Refused(Exception):  # noqa: N818  (an answer, not a fault)
     def headers(self) -> dict[str, str]:
         """With what a client has to wait, in whole seconds."""
         return {"Retry-After": str(max(1, math.ceil(self.wait)))} if self.wait else {}
+
+
+class Connection(Protocol):
+    """What carries a request, beside what ASGI knows of it."""
+
+    async def drop(self) -> None:
+        """Take what still comes of a body, unparsed; return once the client has gone or LINGER_BYTES have come."""
+
+    def abort(self) -> None:
+        """End it at once, whatever was not taken yet."""
 
 
 class _UnreadError(Exception):
@@ -198,20 +204,23 @@ class Gate:
         try:
             await self._passed(scope, receive, send)
         except _UnreadError:
-            return  # uvicorn then closes the connection
+            if connection := _connection(scope):
+                connection.abort()  # closing would wait until everything has been taken
 
     async def _passed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reading = _Reading(scope, receive)
         try:
+            _require_one_length(scope)
             scope["trimtab.key"] = self._known(scope)
             counted = scope["method"] == "POST" and scope["path"] in self._counted
             if counted:
                 self.admission.require_room()  # before the body is read, so that a refusal costs next to nothing
-            receive = await self._bounded(scope, receive)
+            receive = await self._bounded(scope, reading)
             place = Place(self.admission) if counted else None  # only now, so that slow bodies hold none
         except Refused as refused:
-            await refuse(refused, send)
-            if refused.cuts:
-                await _close(scope, receive, send)
+            await _refuse(refused, send, cuts=reading.is_unread)
+            if reading.is_unread:
+                await _cut(scope, send)
             return
         if place is None:
             await self.app(scope, receive, send)
@@ -253,8 +262,6 @@ class Gate:
 
     async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         """The body read whole, within bytes and seconds, and JSON as strict as everywhere; then what it was is told again."""
-        if scope["method"] in ("GET", "HEAD"):
-            return receive
         headers, most = dict(scope["headers"]), MOST_BYTES if scope["trimtab.key"] else STRANGERS_BYTES
         declared = _text(headers, b"content-length")
         if declared.isdigit() and int(declared) > most:
@@ -268,6 +275,11 @@ class Gate:
                 raise Refused(415, "the body must be JSON: Content-Type: application/json", code="content_type")
             _strict(body)
         return _again(body, receive)
+
+
+def _connection(scope: Scope) -> Connection | None:
+    found: Connection | None = scope.get("state", {}).get(CONNECTION)
+    return found
 
 
 def _text(headers: dict[bytes, bytes], name: bytes) -> str:
@@ -340,27 +352,47 @@ def _with_headers(send: Send) -> Send:
     return sent
 
 
-async def refuse(refused: Refused, send: Send) -> None:
-    """Answer with an error; behind one that cuts a body off, the connection is still to be closed."""
+class _Reading:
+    """A `receive` that notes whether the body of a request has come to its end."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = dict(scope["headers"])
+        self._receive = receive
+        self.is_unread = b"transfer-encoding" in headers or _text(headers, b"content-length") not in ("", "0")
+
+    async def __call__(self) -> Message:
+        """Receive a message."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self.is_unread = False
+        return message
+
+
+def _require_one_length(scope: Scope) -> None:
+    """Raise Refused for a body whose end a proxy may see elsewhere than this server does."""
+    if {b"content-length", b"transfer-encoding"} <= dict(scope["headers"]).keys():
+        raise Refused(400, "Content-Length and Transfer-Encoding together; send one of them", code="length")
+
+
+async def _refuse(refused: Refused, send: Send, *, cuts: bool) -> None:
+    """Answer with an error; where that `cuts` a body off, the connection is still to be closed."""
     body = json.dumps(refused.body).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
-    if refused.cuts:
+    if cuts:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": refused.cuts})
+    await send({"type": "http.response.body", "body": body, "more_body": cuts})
 
 
-async def _close(scope: Scope, receive: Receive, send: Send) -> None:
-    """Take what still comes of a body that was refused, up to a bound, then close: that would take the reply from a client that sends on.
+async def _cut(scope: Scope, send: Send) -> None:
+    """Have what still comes of a body dropped, up to a bound, then close: that would take the reply from a client that sends on.
 
     One that waits to be asked for its body has sent none.
     """
-    if not _text(dict(scope["headers"]), b"expect"):
+    connection = _connection(scope)
+    if connection and not _text(dict(scope["headers"]), b"expect"):
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
-                size, more = 0, True  # False also once the client has left
-                while more and size < LINGER_BYTES:
-                    message = await receive()
-                    size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+                await connection.drop()
     await send({"type": "http.response.body", "body": b""})
