@@ -112,15 +112,10 @@ class Desk:
 
         question = replace(question, asker=_asker(request))
         release, is_asked, is_begun = self._taken(served, request), False, False
-
-        def let_go() -> None:
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(release)
-
         self._meters.asked(served.id)
         try:
             await self._prepared(served, question, request)
-            served.room.ask(served.arm, question, tell, let_go)
+            served.room.ask(served.arm, question, tell, release)
             is_asked, began = True, time.monotonic()
             with _watching(request, inbox):
                 while True:
@@ -147,9 +142,9 @@ class Desk:
                 release()
 
     def _taken(self, served: Served, request: Request | None) -> Callable[[], None]:
-        """Take a place among the questions of a room, and hold that of the request; what is returned, which may be called twice, frees both.
+        """Take a place among the questions of a room, and hold that of the request; what is returned frees both.
 
-        Raises Refused where other requests have the room's share.
+        That may be called twice, and from any thread. Raises Refused where other requests have the room's share.
         """
         if request is None:
             return lambda: None
@@ -157,7 +152,7 @@ class Desk:
             self._inside[served.room],
             request.scope.get("trimtab.place"),
         )  # none where the gate counts no places
-        if len({id(one) for one in inside.values() if one is not request}) >= self._share:
+        if len({id(one) for one in list(inside.values()) if one is not request}) >= self._share:
             busy = f"{self._share} requests to {served.id} wait or run already"
             raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
         token = object()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -79,7 +80,7 @@ class _UnreadError(Exception):
 
 
 class Admission:
-    """How many requests are worked on or wait: at most `most`, and no more than are answered within PATIENCE. For the event loop alone.
+    """How many requests are worked on or wait: at most `most`, and no more than are answered within PATIENCE. For any thread.
 
     That is as many as were answered in the last PATIENCE seconds of work, time without a request left out. `is_ready` once the server
     has looked at itself.
@@ -90,6 +91,7 @@ class Admission:
         self.is_ready = self.is_draining = False
         self._clock, self._worked, self._since = clock, 0.0, 0.0
         self._answers: deque[float] = deque()  # of late: the seconds of work after which each was given
+        self._lock = threading.RLock()
 
     @property
     def status(self) -> str:
@@ -122,44 +124,45 @@ class Admission:
         if not self.is_ready:
             begins = "the server still looks whether it answers as it was measured; /health/ready says when it has"
             raise Refused(503, begins, kind="server_error", code="starting", wait=2.0)
-        if self.inside >= self.places:
-            self.refused += 1
-            rate = self.rate
-            wait = min(60.0, self.inside / 2 / rate) if rate else 1.0
-            raise Refused(
-                429, f"{self.inside} requests wait or run already", kind="rate_limit_error", code="busy", wait=wait
-            )
+        with self._lock:
+            if self.inside >= self.places:
+                self.refused += 1
+                rate = self.rate
+                wait = min(60.0, self.inside / 2 / rate) if rate else 1.0
+                busy = f"{self.inside} requests wait or run already"
+                raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=wait)
 
     def enter(self) -> None:
         """Count one in; raises as `require_room`."""
-        self.require_room()
-        if not self.inside:
-            self._since = self._clock()
-        self.inside += 1
+        with self._lock:
+            self.require_room()
+            if not self.inside:
+                self._since = self._clock()
+            self.inside += 1
 
     def leave(self, *, answered: bool) -> None:
         """Count one out; one that was refused or failed is no answer."""
-        worked = self.worked
-        if answered:
-            self._answers.append(worked)
-        self.inside -= 1
-        if not self.inside:
-            self._worked = worked
+        with self._lock:
+            worked = self.worked
+            if answered:
+                self._answers.append(worked)
+            self.inside -= 1
+            if not self.inside:
+                self._worked = worked
 
 
 class Place:
-    """The place of a request that was let in: free once the request has ended and whatever was begun for it was let go.
-
-    For the event loop alone.
-    """
+    """The place of a request that was let in: free once the request has ended and whatever was begun for it was let go. For any thread."""
 
     def __init__(self, admission: Admission) -> None:
         admission.enter()
         self._admission, self._holders, self._answered = admission, 1, False
+        self._lock = threading.Lock()
 
     def hold(self) -> None:
         """Keep the place until a further `release`."""
-        self._holders += 1
+        with self._lock:
+            self._holders += 1
 
     def end(self, *, answered: bool) -> None:
         """The request has ended; one that was refused or failed is no answer."""
@@ -168,8 +171,10 @@ class Place:
 
     def release(self) -> None:
         """Give back what one `hold` has kept."""
-        self._holders -= 1
-        if not self._holders:
+        with self._lock:
+            self._holders -= 1
+            is_free = not self._holders
+        if is_free:
             self._admission.leave(answered=self._answered)
 
 

@@ -147,8 +147,8 @@ class Room:
             asked.tell(event)
             return
         self._released(event.id)
+        asked.let_go()  # before whoever waits goes on: its place is free by then
         asked.tell(event)
-        asked.let_go()
 
     def _released(self, question_id: str) -> _Asked | None:
         with self._door:
