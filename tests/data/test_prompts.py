@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from trimtab.base.errors import InputError
@@ -94,6 +94,50 @@ ordinary = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 ,.?!+'\n]{0,30}[A-Za-z0-9.?!]",
 def test_a_prompt_has_the_ids_of_the_template(name, contents):
     messages = turns(*contents)
     assert encoder(name).prompt(messages) == by_template(name, messages)
+
+
+def with_byte_fallback():
+    """A BPE in the manner of SentencePiece, which spells unknown letters by their bytes."""
+    core = Tokenizer(models.BPE(byte_fallback=True))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    own = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
+    core.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=420, special_tokens=own, show_progress=False))
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", chat_template=CHATML)
+
+
+def with_normalizer():
+    tokenizer = tokenizer_with(CHATML)
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    return tokenizer
+
+
+def with_unknown_words():
+    core = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "a": 2}, unk_token="<unk>"))
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>", chat_template=CHATML)
+
+
+MAKERS = {"bytes": lambda: tokenizer_with(CHATML), "fallback": with_byte_fallback, "normalizer": with_normalizer}
+ENCODERS = {name: ChatEncoder(make()) for name, make in MAKERS.items()}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@given(
+    text=st.text(max_size=200)
+    | ordinary.map(lambda text: text * 20)
+    | st.sampled_from(["▁a" * 50, "Ġb" * 50, "e\u0301" * 50])
+)
+def test_no_text_takes_fewer_tokens_than_are_foretold_from_its_bytes(name, text):
+    assert ENCODERS[name].fewest_tokens(turns(text)) <= len(ENCODERS[name].text(text))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("text", ["Hello world! " * 1000, "a" * 13_000])
+def test_a_long_text_is_known_to_be_long_without_being_tokenized(name, text):
+    assert ENCODERS[name].fewest_tokens(turns(text)) > 300
+
+
+def test_nothing_is_foretold_of_a_tokenizer_with_unknown_words():
+    assert ChatEncoder(with_unknown_words()).fewest_tokens(turns("word " * 1000)) == 0
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama"])

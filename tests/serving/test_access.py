@@ -47,6 +47,29 @@ def test_the_file_never_holds_a_key(tmp_path: Path) -> None:
     assert read_keys(file).named(first)
 
 
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_of_keys_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "keys.json"
+    add_key(file, "team-a")
+    file.chmod(mode)
+    with pytest.raises(InputError, match=r"keys\.json: can be written by others, .*; .*chmod 600$"):
+        read_keys(file)
+    file.chmod(0o644)
+    read_keys(file)
+
+
+def test_a_file_of_keys_in_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    file = folder / "keys.json"
+    add_key(file, "team-a")
+    folder.chmod(0o777)
+    with pytest.raises(InputError, match="can be written by others"):
+        read_keys(file)
+    folder.chmod(0o1777)  # as /tmp: nobody replaces what is another's
+    read_keys(file)
+
+
 @pytest.mark.parametrize(
     "entry",
     [{}, 5, None, {"name": "a"}, {"name": "a", "sha256": "tt-plain"}, {"name": 5, "sha256": "0" * 64}, {"name": "a", "sha256": 5},

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+import h11
 import httpx
 import pytest
 from serving_calls import VALID, calling, routes
-from serving_tasks import Here
+from serving_tasks import Here, wait_until
 
 from trimtab.serving import app as application
 from trimtab.serving import gate, listen
@@ -279,6 +282,203 @@ def test_first_lines_that_drip_end_the_connection(writing: Here, monkeypatch: py
                     line.sendall(bytes([letter]))
                     time.sleep(0.02)
             assert time.monotonic() - began < 10  # all of it would take twenty seconds and more
+
+
+def head(here: Here, path: str = CHAT, method: str = "POST", *, key: str | None = None, **more: str) -> bytes:
+    """First lines as they are sent; names of `more` have underscores for hyphens."""
+    lines = {"Host": here.url[7:], "Authorization": f"Bearer {here.key if key is None else key}"}
+    lines |= {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in more.items()}
+    return "\r\n".join([f"{method} {path} HTTP/1.1", *map(": ".join, lines.items()), "", ""]).encode()
+
+
+def all_of(line: socket.socket) -> bytes:
+    """What comes until the other side closes; fails where it does not within the socket's time."""
+    try:
+        return b"".join(iter(lambda: line.recv(65536), b""))
+    except ConnectionResetError:
+        return b""
+
+
+def chunks(body: bytes) -> bytes:
+    """A body in chunks of one byte."""
+    return b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+
+
+@contextmanager
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Inside, each event of HTTP that the server takes out of a connection is noted."""
+    events: list[Any] = []
+    sound = h11.Connection.next_event
+
+    def next_event(self: Any) -> Any:
+        events.append(sound(self))
+        return events[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h11.Connection, "next_event", next_event)
+        yield events
+
+
+REFUSALS: dict[int, dict[str, str]] = {
+    401: {"key": "tt-wrong"},
+    403: {"Origin": "http://evil.example"},
+    413: {"path": "/no/such/path", "method": "GET"},
+    421: {"Host": "evil.example"},
+    429: {},
+}
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+def test_every_refusal_with_an_unread_body_closes_the_connection_and_parses_no_more(
+    writing: Here, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(listen, "HEAD_SECONDS", 60.0)
+    monkeypatch.setattr(gate, "LINGER_SECONDS", 0.3)
+    admission = writing.parts.admission
+    full = admission.most if status == 429 else 0
+    admission.inside += full
+    try:
+        with counting(monkeypatch) as events, connected(writing) as line:
+            line.sendall(head(writing, **REFUSALS[status], Content_Length=str(10**9)))
+            said = line.recv(65536)
+            with suppress(OSError):  # closed meanwhile
+                for _ in range(200):
+                    line.sendall(b" " * 100)
+                    time.sleep(0.005)
+            said += all_of(line)
+    finally:
+        admission.inside -= full
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nconnection: close\r\n" in said
+    assert len(events) < 10
+
+
+@pytest.mark.parametrize("key", ["tt-wrong", None])
+def test_a_body_in_pieces_of_a_byte_is_cut_off_after_a_bounded_number(
+    writing: Here, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    monkeypatch.setattr(gate, "LINGER_SECONDS", 0.3)
+    with counting(monkeypatch) as events, connected(writing) as line:
+        with suppress(OSError):
+            line.sendall(head(writing, key=key, Transfer_Encoding="chunked") + chunks(b" " * 200_000))
+        said = all_of(line)
+    assert said[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 401", b"")  # a reply may be lost where the client still sends
+    assert len(events) < (1_200 if key is None else 400)
+
+
+def test_a_short_body_may_come_in_pieces_of_a_byte(writing: Here) -> None:
+    body = json.dumps(VALID[CHAT]).encode()
+    with connected(writing) as line:
+        line.sendall(head(writing, Transfer_Encoding="chunked", Connection="close") + chunks(body) + b"0\r\n\r\n")
+        assert all_of(line).startswith(b"HTTP/1.1 200 ")
+
+
+def test_pieces_are_taken_in_slices_between_which_others_are_served() -> None:
+    connection = listen._Connection(1024)
+    connection.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(b" " * 500))
+    slices: list[int] = []
+    while not slices or connection.has_more:
+        connection.go_on()
+        slices.append(0)
+        while (event := connection.next_event()) is not h11.NEED_DATA:
+            slices[-1] += isinstance(event, h11.Data)
+    assert sum(slices) == 500
+    assert max(slices) == listen.SLICE
+
+
+@pytest.mark.parametrize("key", ["tt-wrong", None])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_chunk_that_is_none_writes_nothing_into_the_log(writing: Here, key: str | None, apart: bool) -> None:
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING + 1)
+    handler.emit = told.append  # type: ignore[method-assign]
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        with connected(writing) as line:
+            first = head(writing, key=key, Transfer_Encoding="chunked")
+            line.sendall(first + (b"" if apart else b"zz\r\n"))
+            if apart:
+                time.sleep(0.1)
+                with suppress(OSError):
+                    line.sendall(b"zz\r\n")
+            said = all_of(line)
+        with writing.client() as client:
+            assert client.get("/health/live").status_code == 200  # whatever was left to do for the other is done
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+    assert not told
+    assert said[:12] in ((b"HTTP/1.1 401",) if key and apart else (b"HTTP/1.1 400",))
+
+
+def test_two_lengths_of_a_body_are_refused(writing: Here) -> None:
+    with connected(writing) as line:
+        line.sendall(head(writing, Transfer_Encoding="chunked", Content_Length="5") + b"0\r\n\r\n")
+        line.shutdown(socket.SHUT_WR)
+        said = all_of(line)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b'"code": "length"' in said
+    assert said.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("drip", [b"", b" "])
+def test_a_body_that_was_asked_for_has_its_time_too(
+    writing: Here, monkeypatch: pytest.MonkeyPatch, drip: bytes
+) -> None:
+    monkeypatch.setattr(gate, "BODY_SECONDS", 0.3)
+    with connected(writing) as line:
+        line.sendall(head(writing, Content_Length="1000", Expect="100-continue"))
+        assert line.recv(100).startswith(b"HTTP/1.1 100 ")
+        with suppress(OSError):
+            for _ in range(60 if drip else 0):
+                line.sendall(drip)
+                time.sleep(0.01)
+        assert all_of(line)[:12] in (b"HTTP/1.1 408", b"")
+
+
+def test_a_connection_whose_replies_nobody_takes_ends(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(listen, "CLOSE_SECONDS", 0.2, raising=False)
+    lost: list[Any] = []
+    sound = listen._Patient.connection_lost
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(10)
+        line.connect(("127.0.0.1", int(writing.url.rpartition(":")[2])))
+        own = line.getsockname()[1]
+
+        def connection_lost(self: Any, error: Exception | None) -> None:
+            sound(self, error)
+            if self.client and self.client[1] == own:
+                lost.append(error)
+
+        monkeypatch.setattr(listen._Patient, "connection_lost", connection_lost)
+        with suppress(OSError):
+            for _ in range(400):
+                line.sendall(head(writing, "/openapi.json", "GET"))
+        wait_until(lambda: bool(lost), 30)
+
+
+SENT_BY = [
+    ({"Sec-Fetch-Site": "cross-site"}, False),
+    ({"Sec-Fetch-Site": "same-site"}, False),
+    ({"Referer": "http://evil.example/page"}, False),
+    ({"Referer": "{url}.evil.example/"}, False),
+    ({"Sec-Fetch-Site": "none"}, True),
+    ({"Sec-Fetch-Site": "same-origin", "Referer": "{url}/"}, True),
+    ({"Referer": "{url}/"}, True),
+    ({}, True),
+]
+
+
+@pytest.mark.parametrize(("headers", "lets_in"), SENT_BY)
+def test_a_page_of_another_site_sets_no_cookie(writing: Here, headers: dict[str, str], lets_in: bool) -> None:
+    sent = {name: value.format(url=writing.url) for name, value in headers.items()}
+    reply = httpx.get(f"{writing.url}/?token={writing.key}", headers=sent)
+    assert (reply.status_code, reply.headers["Location"]) == (303, "/")
+    assert ("set-cookie" in reply.headers) is lets_in
 
 
 def test_an_answer_that_nobody_takes_frees_its_place(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,82 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(
     wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
 
 
+def test_questions_of_a_client_that_left_are_not_prepared_and_its_place_is_free_when_the_engine_lets_go(
+    writing: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, freed, prepared = arm_of(writing, "rag"), Event(), []
+    sound = arm.ask
+
+    def ask(question: Any) -> None:
+        prepared.append(question.id)
+        freed.wait(30)
+        sound(question)
+
+    def is_begun() -> bool:
+        return (len(prepared), writing.metric("trimtab_waiting")) == (1, 32)
+
+    asked = {"model": "rag", "prompt": CITIES[:4], "n": 8, "max_tokens": 8, "temperature": 1.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(arm, "ask", ask)
+        try:
+            line = posted(writing, "/v1/completions", asked)
+            wait_until(is_begun, 9)
+            line.close()
+            wait_until(lambda: writing.metric("trimtab_waiting") == 0, 9)
+            assert writing.metric("trimtab_inside") == 1  # one of its questions is still being prepared
+        finally:
+            freed.set()
+        wait_until(lambda: is_idle(writing), 9)
+    assert len(prepared) == 1
+    assert arm.waiting == arm._engine.in_flight == 0
+
+
+def test_the_draws_of_a_question_share_its_prompt_and_those_of_another_request_do_not(
+    writing: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, prepared = arm_of(writing, "rag"), []
+    builder = arm._able.builder
+    sound = builder.prompts
+    monkeypatch.setattr(builder, "prompts", lambda rows: [prepared.append(rows[0].input), sound(rows)][1])
+    asked = {"model": "rag", "prompt": CITIES[:2], "n": 4, "max_tokens": 4, "temperature": 1.0, "seed": 5}
+    with writing.client() as client:
+        replies = [client.post("/v1/completions", json=asked).json() for _ in range(2)]
+        assert prepared == CITIES[:2] * 2  # not told by its text: that somebody asked the same before must not show
+        first, second = ([choice["text"] for choice in reply["choices"]] for reply in replies)
+        alone = client.post("/v1/completions", json={**asked, "prompt": CITIES[1], "n": 1}).json()
+    assert first == second
+    assert first[4] == alone["choices"][0]["text"]
+    assert len(set(first)) > 2  # draws of their own
+
+
+@pytest.mark.parametrize("text", ["the bridge of Bonn " * 10_000, "-" * 190_000])
+def test_a_question_that_is_far_too_long_is_refused_before_it_is_tokenized_or_looked_up(
+    writing: Here, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    arm, done = arm_of(writing, "rag"), []
+    encoder, builder = arm._session.encoder, arm._able.builder
+    with writing.client() as client:
+        assert client.post("/v1/chat/completions", json=body(arm="rag")).status_code == 200
+        monkeypatch.setattr(encoder, "prompt", lambda messages: done.append(messages))
+        monkeypatch.setattr(builder, "prompts", lambda rows: done.append(rows))
+        refused = client.post("/v1/chat/completions", json=body(text, "rag"))
+    assert refused.status_code == 400
+    assert "do not fit the model's context of 256" in refused.json()["error"]["message"]
+    assert not done
+
+
+def test_a_question_that_is_a_little_too_long_is_refused_before_it_is_looked_up(
+    writing: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, looked_up = arm_of(writing, "rag"), []
+    builder = arm._able.builder
+    sound = builder._looked_up
+    monkeypatch.setattr(builder, "_looked_up", lambda rows: [looked_up.append(rows), sound(rows)][1])
+    with writing.client() as client:
+        codes = [client.post("/v1/chat/completions", json=body("x " * count, "rag")).status_code for count in (40, 130)]
+    assert (codes, len(looked_up)) == ([200, 400], 1)
+
+
 def test_many_at_once_are_answered_like_each_alone(writing: Here) -> None:
     questions = [f"{thing} {number} of {city}?" for number, city in enumerate(CITIES) for thing in ("bridge", "tower")]
     with writing.client() as client:

@@ -18,7 +18,7 @@ from trimtab.answering.constrained import Constraint, Grammars, Matcher, constra
 from trimtab.answering.drafts import most_guesses
 from trimtab.answering.layouts import Decode, Prefill
 from trimtab.answering.memory import Memory
-from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token
+from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token, require_room
 from trimtab.answering.sample import likeliest, log_probabilities, next_tokens, penalised
 from trimtab.answering.text import TextStream, before_stop
 from trimtab.base.errors import InputError
@@ -204,13 +204,7 @@ class Engine:
                 "give at least one of each",
                 field="task.output_tokens",
             )
-        if len(request.ids) + request.max_new > context:
-            raise InputError(
-                f"{request.id}: {len(request.ids)} prompt tokens and {request.max_new} new ones do not fit the model's "
-                f"context of {context}",
-                "shorten the prompt (fewer shots or passages), lower task.output_tokens, or choose another base.model",
-                field="task.output_tokens",
-            )
+        require_room(request.id, len(request.ids), request.max_new, context)
         if "" in request.stops:
             raise InputError(f"{request.id}: an empty stop", "leave it out", field="stops")
         if not 0 <= request.top_logprobs <= self.base.model.config.vocab_size:

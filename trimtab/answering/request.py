@@ -10,6 +10,7 @@ from trimtab.answering.drafts import Drafts
 from trimtab.answering.layouts import Part
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.answering.text import TextStream
+from trimtab.base.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,20 @@ class Request:
     stream: bool = False
     public: int = 0
     asker: str = ""
+
+
+def require_room(request_id: str, tokens: int, max_new: int, context: int, *, at_least: bool = False) -> None:
+    """Raise InputError for a prompt of so many `tokens` that does not fit the model's context with its answer.
+
+    `at_least`: the prompt was not tokenized, and has so many or more.
+    """
+    if tokens + max_new > context:
+        raise InputError(
+            f"{request_id}: {'at least ' if at_least else ''}{tokens} prompt tokens and {max_new} new ones do not fit the model's "
+            f"context of {context}",
+            "shorten the prompt (fewer shots or passages), lower task.output_tokens, or choose another base.model",
+            field="task.output_tokens",
+        )
 
 
 Likeliest = tuple[tuple[int, float], ...]  # tokens and the logarithms of their probabilities

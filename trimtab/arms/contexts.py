@@ -9,6 +9,7 @@ from itertools import islice
 
 import numpy as np
 
+from trimtab.answering.request import require_room
 from trimtab.arms.session import MOST_PASSAGES, Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, shots_of
@@ -136,6 +137,19 @@ class PromptBuilder:
             self._fitted(example, own, found[: self.context.passages])
             for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
         ]
+
+    def require_room(self, example: Example, answer_tokens: int) -> None:
+        """Raise InputError where a question does not fit the model even without shots and passages, before any are looked up.
+
+        By its words and bytes where they suffice: a text that is far too long is not tokenized either.
+        """
+        if not self.fits:
+            return
+        session, asked = self.session, compose(example, self.instruction).messages
+        fewest = session.encoder.fewest_tokens(asked)
+        require_room(example.id, fewest, answer_tokens, session.context_tokens, at_least=True)
+        if not self.context.is_instruction_alone:  # else whoever tokenizes the prompt finds out
+            require_room(example.id, len(session.encoder.prompt(asked)), answer_tokens, session.context_tokens)
 
     def _looked_up(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
         """The passages that this context's search finds, the best first."""

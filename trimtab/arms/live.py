@@ -10,6 +10,7 @@ from typing import Protocol
 
 from trimtab.answering.constrained import Constraint
 from trimtab.answering.engine import Completion, Engine, Request, Token
+from trimtab.answering.request import require_room
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.answering.text import token_bytes
 from trimtab.arms.answerers import Ready, ready
@@ -155,12 +156,27 @@ class _Answering:
         return piece
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """What was made of the messages of a question, for each of its draws.
+
+    They are known by the object that their `messages` are, not by its text: how long an answer takes must not show whether somebody
+    else has asked the same.
+    """
+
+    messages: tuple[Message, ...]
+    prompt: Prompt
+    ids: tuple[int, ...] = ()
+    public: int = 0
+
+
 class WritingArm:
     """An arm that writes its answers, all of them together in one engine."""
 
     def __init__(self, session: Session, able: Ready, engine: Engine) -> None:
         self._session, self._able, self._engine = session, able, engine
         self._asked: dict[str, _Answering] = {}
+        self._prepared: _Prepared | None = None  # of the question that came last
 
     @property
     def waiting(self) -> int:
@@ -177,25 +193,35 @@ class WritingArm:
             self._engine.prepare(question.constraint)
 
     def ask(self, question: Question) -> None:
-        """Look its passages up and put it into the engine."""
-        prompt = prompted(self._able, question)
-        self._session.forget_hits()  # a server's questions have no end
-        ids = self._session.encoder.prompt(prompt.messages)
+        """Look its passages up and put it into the engine; the second of several draws is put there with what the first has found."""
+        max_new = question.max_new or self._session.output_tokens
+        if self._prepared is None or self._prepared.messages is not question.messages:
+            self._prepared = None
+            self._prepared = self._prepare(question, max_new)
+        prompt = replace(self._prepared.prompt, id=question.id)
         request = Request(
             id=question.id,
-            ids=ids,
-            max_new=question.max_new or self._session.output_tokens,
+            ids=self._prepared.ids,
+            max_new=max_new,
             sampling=question.sampling,
             stops=question.stops,
             logprobs=question.logprobs,
             top_logprobs=question.top_logprobs,
             constraint=question.constraint,
             stream=True,
-            public=self._public(question, prompt, ids),
+            public=self._prepared.public,
             asker=question.asker,
         )
         self._engine.submit(request)
         self._asked[question.id] = _Answering(question=question, prompt=prompt)
+
+    def _prepare(self, question: Question, max_new: int) -> _Prepared:
+        prompt = prompted(self._able, question, max_new)
+        self._session.forget_hits()  # a server's questions have no end
+        ids = self._session.encoder.prompt(prompt.messages)
+        require_room(question.id, len(ids), max_new, self._session.context_tokens)
+        public = self._public(question, prompt, ids)
+        return _Prepared(messages=question.messages, prompt=prompt, ids=ids, public=public)
 
     def _public(self, question: Question, prompt: Prompt, ids: tuple[int, ...]) -> int:
         """How many of a prompt's first tokens stand before what was asked: instruction, shots and passages.
@@ -268,6 +294,7 @@ class ChoosingArm:
     def __init__(self, session: Session, able: Ready) -> None:
         self._session, self._able = session, able
         self._asked: dict[str, tuple[Question, Prompt]] = {}
+        self._prepared: _Prepared | None = None  # of the question that came last
 
     @property
     def waiting(self) -> int:
@@ -296,8 +323,11 @@ class ChoosingArm:
     def ask(self, question: Question) -> None:
         """Look its passages up and let it wait for the next pass."""
         self.prepare(question)
-        self._asked[question.id] = question, prompted(self._able, question)
-        self._session.forget_hits()
+        if self._prepared is None or self._prepared.messages is not question.messages:
+            self._prepared = None
+            self._prepared = _Prepared(messages=question.messages, prompt=prompted(self._able, question, 0))
+            self._session.forget_hits()
+        self._asked[question.id] = question, replace(self._prepared.prompt, id=question.id)
 
     def step(self) -> list[Event]:
         """Answer those that have waited longest; where that fails, each alone, so that one does not spoil the others."""
@@ -342,11 +372,17 @@ def unheeded(question: Question, room: int | None) -> Iterator[str]:
     return (name for name, wanted in asked.items() if wanted)
 
 
-def prompted(able: Ready, question: Question) -> Prompt:
-    """What the model is asked; raises InputError for a conversation that does not end with a turn to answer."""
+def prompted(able: Ready, question: Question, answer_tokens: int) -> Prompt:
+    """What the model is asked.
+
+    Raises InputError for a conversation that does not end with a turn to answer, or that does not fit the model's context with an
+    answer of so many tokens.
+    """
     if not question.messages or question.messages[-1].role not in ("user", "tool"):
         raise InputError("the last turn is not the user's", "end with the question", field="messages")
-    return able.builder.prompts([Example(id=question.id, messages=question.messages, references=())])[0]
+    example = Example(id=question.id, messages=question.messages, references=())
+    able.builder.require_room(example, answer_tokens)
+    return able.builder.prompts([example])[0]
 
 
 def answered(session: Session, question: Question, prompt: Prompt, generation: Generation) -> Reply:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from trimtab.base.errors import InputError
@@ -18,6 +19,13 @@ from trimtab.data.template import render
 
 Shot = tuple[str, str]
 
+_PRINTED = {
+    *range(0x21, 0x7F),
+    *range(0xA1, 0xAD),
+    *range(0xAE, 0x100),
+}  # bytes that byte-level BPE writes as themselves
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTED]
+_BYTE_LETTERS = [chr(byte if byte in _PRINTED else 256 + _OTHERS.index(byte)) for byte in range(256)]
 MOST_FRAMES = 512  # what a template puts around turns, kept for so many orders of roles
 _PLAIN_TEMPLATE = (
     "{{ bos }}{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] }}"
@@ -69,6 +77,16 @@ class Frame:
     lead: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TokenLimits:
+    """How much text one token stands for at most, blanks not counted; `blanks` beside ASCII's, `unknown` bytes that no token has."""
+
+    blanks: str
+    unknown: bytes
+    most_bytes: int
+    most_words: int
+
+
 class ChatEncoder:
     """Turns conversations into token ids with a tokenizer's chat template, or a plain one where it has none.
 
@@ -115,6 +133,37 @@ class ChatEncoder:
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids up to where the answer begins."""
         return self._asked(messages)[0]
+
+    def fewest_tokens(self, messages: Sequence[Message]) -> int:
+        """A lower bound of the tokens that these contents take, by their words and bytes alone: nothing is tokenized.
+
+        0 for a tokenizer that may read any unknown word as one token, or as none.
+        """
+        limits = self._token_limits
+        if limits is None:
+            return 0
+        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        texts = (message.content.encode(errors="replace").decode() for message in messages)
+        read = (normalizer.normalize_str(text) if normalizer else text for text in texts)
+        words = [word for text in read for word in _words(text, limits.blanks, limits.unknown)]
+        return max(len(words) // limits.most_words, sum(map(len, words)) // limits.most_bytes)
+
+    @cached_property
+    def _token_limits(self) -> _TokenLimits | None:
+        """None where one token may stand for any text."""
+        vocabulary = self.tokenizer.get_vocab()
+        if not self.tokenizer.is_fast:
+            return None
+        if "ByteLevel" in repr(self.tokenizer.backend_tokenizer.pre_tokenizer):
+            blanks, written = "", "".join(_BYTE_LETTERS[byte] for byte in b" \t\n\v\f\r")
+            unknown = bytes(byte for byte, letter in enumerate(_BYTE_LETTERS) if letter not in vocabulary)
+        elif "<0xFF>" in vocabulary:
+            blanks, written, unknown = "▁", "▁", b""  # U+2581, SentencePiece's blank
+        else:
+            return None
+        spelled = [_words(token, written) for token in vocabulary.keys() - set(self.tokenizer.all_special_tokens)]
+        most_bytes, most_words = max(sum(map(len, words)) for words in spelled), max(map(len, spelled))
+        return _TokenLimits(blanks=blanks, unknown=unknown, most_bytes=most_bytes, most_words=most_words)
 
     def answer(self, text: str) -> tuple[int, ...]:
         """Ids of an answer with its end token: what is trained on, and what a label is scored by."""
@@ -229,6 +278,11 @@ class ChatEncoder:
             return bool(self._template(("system", "user", "assistant", "user"), True))
         except InputError:
             return False
+
+
+def _words(text: str, blanks: str, left_out: bytes = b"") -> list[bytes]:
+    """The parts of a text between blanks of ASCII and further ones; some bytes are left out."""
+    return text.translate(dict.fromkeys(map(ord, blanks), " ")).encode().translate(None, left_out).split()
 
 
 def _without_added_tokens(tokenizer: Any) -> Callable[[str], Sequence[int]]:

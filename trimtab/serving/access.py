@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -80,10 +82,25 @@ def read_keys(file: Path) -> Keys:
     """The keys of a file `{"keys": [{"name", "sha256", "per_minute"}]}`; raises InputError for a file that holds none."""
     if not file.is_file():
         raise InputError("does not exist", "make it with: trimtab serve --new-key NAME --keys FILE", file=file)
+    if _others_can_write(file):
+        problem = "can be written by others, who could let themselves in"
+        raise InputError(problem, "make it yours alone: chown it to yourself and chmod 600", file=file)
     found = [_key(entry, file) for entry in _entries(file)]
     if not found:
         raise InputError("holds no key", "add one with: trimtab serve --new-key NAME --keys FILE", file=file)
     return Keys(found)
+
+
+def _others_can_write(file: Path) -> bool:
+    """Whether somebody else, root aside, may write the file, or put another in its place."""
+    if os.name != "posix":
+        return False
+    mode, folder = file.stat(), file.resolve().parent.stat()
+    is_anyones = (
+        folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
+    )  # sticky, as /tmp: names stay their owner's
+    is_ours = mode.st_uid in (os.geteuid(), 0)
+    return not is_ours or bool(mode.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or is_anyones)
 
 
 def add_key(file: Path, name: str) -> str:
@@ -143,6 +160,17 @@ class Hosts:
     def knows(self, host: str) -> bool:
         """Whether a Host header names this server."""
         return host.lower() in self._allowed
+
+    def is_sent_by_another_site(self, headers: Mapping[str, str]) -> bool:
+        """Whether a page of another site made the browser open an address: by Sec-Fetch-Site, else by Origin or Referer.
+
+        An address that was typed, or opened by another program, has none of these.
+        """
+        site = headers.get("sec-fetch-site")
+        if site is not None:
+            return site not in ("none", "same-origin")
+        source = headers.get("origin") or headers.get("referer")
+        return bool(source) and not self.is_own("/".join(str(source).split("/")[:3]))
 
     def is_own(self, origin: str) -> bool:
         """Whether an Origin header is a page of this server."""

@@ -174,8 +174,13 @@ def _health(app: FastAPI, parts: Parts) -> None:
 def _page(app: FastAPI, parts: Parts) -> None:
     @app.get("/", include_in_schema=False)
     async def playground(request: Request) -> Response:
-        """The playground for who has a key; a key in the address becomes a cookie and leaves the address."""
+        """The playground for who has a key; a key in the address becomes a cookie and leaves the address.
+
+        Not one that another site's page brings: whoever follows its link would ask and judge under a key of that site's choice.
+        """
         token = request.query_params.get("token", "")
+        if token and parts.hosts.is_sent_by_another_site(request.headers):
+            return RedirectResponse("/", 303)
         if token:
             return _let_in(parts, token, RedirectResponse("/", 303), request)
         known = request.scope["trimtab.key"] is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -69,7 +69,7 @@ class Desk:
     def __init__(self, task: str, served: Sequence[Served], meters: Meters, log: Log, most: int) -> None:
         self.task, self._meters, self._log = task, meters, log
         self.models: dict[str, Served] = {one.id: one for one in served}
-        self._inside: dict[Room, list[Request]] = {one.room: [] for one in served}
+        self._inside: dict[Room, dict[object, Request]] = {one.room: {} for one in served}  # a key for each question
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
         self._share = max(1, most // 2 if len(self._inside) > 1 else most)
 
@@ -111,49 +111,60 @@ class Desk:
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
         question = replace(question, asker=_asker(request))
-        with self._place(served, request):
-            is_begun = False
-            self._meters.asked(served.id)
-            try:
-                await self._prepared(served, question, request)
-                served.room.ask(served.arm, question, tell)
-                began = time.monotonic()
-                with _watching(request, inbox):
-                    while True:
-                        event = await _next(inbox, served.room)
-                        if event is None:
-                            self._meters.left(served.id)
-                            raise LeftError
-                        if isinstance(event, Failed):
-                            raise self._refused(served, event.error)
-                        if not is_begun:
-                            is_begun = True
-                            self._meters.first(served.id, time.monotonic() - began)
-                        if isinstance(event, Reply):
-                            self._meters.whole(served.id, event)
-                            self._log.answered(served.id, question, event)
-                        yield event
-                        if isinstance(event, Reply):
-                            return
-            finally:
+        release, is_asked, is_begun = self._taken(served, request), False, False
+        self._meters.asked(served.id)
+        try:
+            await self._prepared(served, question, request)
+            served.room.ask(served.arm, question, tell, release)
+            is_asked, began = True, time.monotonic()
+            with _watching(request, inbox):
+                while True:
+                    event = await _next(inbox, served.room)
+                    if event is None:
+                        self._meters.left(served.id)
+                        raise LeftError
+                    if isinstance(event, Failed):
+                        raise self._refused(served, event.error)
+                    if not is_begun:
+                        is_begun = True
+                        self._meters.first(served.id, time.monotonic() - began)
+                    if isinstance(event, Reply):
+                        self._meters.whole(served.id, event)
+                        self._log.answered(served.id, question, event)
+                    yield event
+                    if isinstance(event, Reply):
+                        return
+        finally:
+            self._meters.ended(served.id, is_begun=is_begun)
+            if is_asked:
                 served.room.cancel(question.id)
-                self._meters.ended(served.id, is_begun=is_begun)
+            else:
+                release()
 
-    @contextmanager
-    def _place(self, served: Served, request: Request | None) -> Iterator[None]:
-        """Inside, a request is one of its room's; raises Refused where others have the room's share."""
+    def _taken(self, served: Served, request: Request | None) -> Callable[[], None]:
+        """Take a place among the questions of a room, and hold that of the request; what is returned frees both.
+
+        That may be called twice, and from any thread. Raises Refused where other requests have the room's share.
+        """
         if request is None:
-            yield
-            return
-        inside = self._inside[served.room]
-        if len({id(one) for one in inside if one is not request}) >= self._share:
+            return lambda: None
+        inside, place = (
+            self._inside[served.room],
+            request.scope.get("trimtab.place"),
+        )  # none where the gate counts no places
+        if len({id(one) for one in list(inside.values()) if one is not request}) >= self._share:
             busy = f"{self._share} requests to {served.id} wait or run already"
             raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
-        inside.append(request)
-        try:
-            yield
-        finally:
-            inside.remove(request)
+        token = object()
+        inside[token] = request
+        if place:
+            place.hold()
+
+        def free() -> None:
+            if inside.pop(token, None) is not None and place:
+                place.release()
+
+        return free
 
     async def _prepared(self, served: Served, question: Question, request: Request | None) -> None:
         """Compile what an answer has to fit, behind those that wait for that already: one at a time is all that the compiler does.

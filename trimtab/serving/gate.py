@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import cookie_parser
 
@@ -31,6 +32,7 @@ PATIENCE, LEAST_PLACES = 20.0, 8
 BODY_SECONDS = 10.0  # in which a body must have come
 READ_SECONDS = 30.0  # in which a client must take a piece of its answer
 LINGER_SECONDS, LINGER_BYTES = 2.0, 32 * MOST_BYTES  # of a refused body that are still taken, and dropped
+CONNECTION = "trimtab.connection"  # in the state of a request: its Connection, where it came by one
 OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they name nothing
 DOORS = frozenset({"/", "/session"})  # where a key is handed in
 HEADERS = (
@@ -53,11 +55,6 @@ class Refused(Exception):  # noqa: N818  (an answer, not a fault)
         self.status, self.message, self.kind, self.code, self.wait = status, message, kind, code, wait
 
     @property
-    def cuts(self) -> bool:
-        """Whether the body that it answers is not read to its end."""
-        return self.status in (408, 413)
-
-    @property
     def body(self) -> dict[str, Any]:
         """As OpenAI's clients read it."""
         return {"error": {"message": self.message, "type": self.kind, "param": None, "code": self.code or None}}
@@ -68,12 +65,22 @@ class Refused(Exception):  # noqa: N818  (an answer, not a fault)
         return {"Retry-After": str(max(1, math.ceil(self.wait)))} if self.wait else {}
 
 
+class Connection(Protocol):
+    """What carries a request, beside what ASGI knows of it."""
+
+    async def drop(self) -> None:
+        """Take what still comes of a body, unparsed; return once the client has gone or LINGER_BYTES have come."""
+
+    def abort(self) -> None:
+        """End it at once, whatever was not taken yet."""
+
+
 class _UnreadError(Exception):
     """The client does not take its answer."""
 
 
 class Admission:
-    """How many requests are worked on or wait: at most `most`, and no more than are answered within PATIENCE. For the event loop alone.
+    """How many requests are worked on or wait: at most `most`, and no more than are answered within PATIENCE. For any thread.
 
     That is as many as were answered in the last PATIENCE seconds of work, time without a request left out. `is_ready` once the server
     has looked at itself.
@@ -84,6 +91,7 @@ class Admission:
         self.is_ready = self.is_draining = False
         self._clock, self._worked, self._since = clock, 0.0, 0.0
         self._answers: deque[float] = deque()  # of late: the seconds of work after which each was given
+        self._lock = threading.RLock()
 
     @property
     def status(self) -> str:
@@ -116,29 +124,58 @@ class Admission:
         if not self.is_ready:
             begins = "the server still looks whether it answers as it was measured; /health/ready says when it has"
             raise Refused(503, begins, kind="server_error", code="starting", wait=2.0)
-        if self.inside >= self.places:
-            self.refused += 1
-            rate = self.rate
-            wait = min(60.0, self.inside / 2 / rate) if rate else 1.0
-            raise Refused(
-                429, f"{self.inside} requests wait or run already", kind="rate_limit_error", code="busy", wait=wait
-            )
+        with self._lock:
+            if self.inside >= self.places:
+                self.refused += 1
+                rate = self.rate
+                wait = min(60.0, self.inside / 2 / rate) if rate else 1.0
+                busy = f"{self.inside} requests wait or run already"
+                raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=wait)
 
     def enter(self) -> None:
         """Count one in; raises as `require_room`."""
-        self.require_room()
-        if not self.inside:
-            self._since = self._clock()
-        self.inside += 1
+        with self._lock:
+            self.require_room()
+            if not self.inside:
+                self._since = self._clock()
+            self.inside += 1
 
     def leave(self, *, answered: bool) -> None:
         """Count one out; one that was refused or failed is no answer."""
-        worked = self.worked
-        if answered:
-            self._answers.append(worked)
-        self.inside -= 1
-        if not self.inside:
-            self._worked = worked
+        with self._lock:
+            worked = self.worked
+            if answered:
+                self._answers.append(worked)
+            self.inside -= 1
+            if not self.inside:
+                self._worked = worked
+
+
+class Place:
+    """The place of a request that was let in: free once the request has ended and whatever was begun for it was let go. For any thread."""
+
+    def __init__(self, admission: Admission) -> None:
+        admission.enter()
+        self._admission, self._holders, self._answered = admission, 1, False
+        self._lock = threading.Lock()
+
+    def hold(self) -> None:
+        """Keep the place until a further `release`."""
+        with self._lock:
+            self._holders += 1
+
+    def end(self, *, answered: bool) -> None:
+        """The request has ended; one that was refused or failed is no answer."""
+        self._answered = answered
+        self.release()
+
+    def release(self) -> None:
+        """Give back what one `hold` has kept."""
+        with self._lock:
+            self._holders -= 1
+            is_free = not self._holders
+        if is_free:
+            self._admission.leave(answered=self._answered)
 
 
 class Noted:
@@ -172,30 +209,32 @@ class Gate:
         try:
             await self._passed(scope, receive, send)
         except _UnreadError:
-            return  # uvicorn then closes the connection
+            if connection := _connection(scope):
+                connection.abort()  # closing would wait until everything has been taken
 
     async def _passed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reading = _Reading(scope, receive)
         try:
+            _require_one_length(scope)
             scope["trimtab.key"] = self._known(scope)
             counted = scope["method"] == "POST" and scope["path"] in self._counted
             if counted:
                 self.admission.require_room()  # before the body is read, so that a refusal costs next to nothing
-            receive = await self._bounded(scope, receive)
-            if counted:
-                self.admission.enter()  # only now, so that slow bodies hold no place
+            receive = await self._bounded(scope, reading)
+            place = Place(self.admission) if counted else None  # only now, so that slow bodies hold none
         except Refused as refused:
-            await refuse(refused, send)
-            if refused.cuts:
-                await _close(scope, receive, send)
+            await _refuse(refused, send, cuts=reading.is_unread)
+            if reading.is_unread:
+                await _cut(scope, send)
             return
-        if not counted:
+        if place is None:
             await self.app(scope, receive, send)
             return
-        noted = Noted(send)
+        noted, scope["trimtab.place"] = Noted(send), place
         try:
             await self.app(scope, receive, noted)
         finally:
-            self.admission.leave(answered=noted.status == 200)
+            place.end(answered=noted.status == 200)
 
     def _known(self, scope: Scope) -> Key | None:
         """Whose request it is; raises Refused for a stranger's, and for one that another site's page made a browser send."""
@@ -228,8 +267,6 @@ class Gate:
 
     async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         """The body read whole, within bytes and seconds, and JSON as strict as everywhere; then what it was is told again."""
-        if scope["method"] in ("GET", "HEAD"):
-            return receive
         headers, most = dict(scope["headers"]), MOST_BYTES if scope["trimtab.key"] else STRANGERS_BYTES
         declared = _text(headers, b"content-length")
         if declared.isdigit() and int(declared) > most:
@@ -243,6 +280,11 @@ class Gate:
                 raise Refused(415, "the body must be JSON: Content-Type: application/json", code="content_type")
             _strict(body)
         return _again(body, receive)
+
+
+def _connection(scope: Scope) -> Connection | None:
+    found: Connection | None = scope.get("state", {}).get(CONNECTION)
+    return found
 
 
 def _text(headers: dict[bytes, bytes], name: bytes) -> str:
@@ -315,27 +357,47 @@ def _with_headers(send: Send) -> Send:
     return sent
 
 
-async def refuse(refused: Refused, send: Send) -> None:
-    """Answer with an error; behind one that cuts a body off, the connection is still to be closed."""
+class _Reading:
+    """A `receive` that notes whether the body of a request has come to its end."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = dict(scope["headers"])
+        self._receive = receive
+        self.is_unread = b"transfer-encoding" in headers or _text(headers, b"content-length") not in ("", "0")
+
+    async def __call__(self) -> Message:
+        """Receive a message."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self.is_unread = False
+        return message
+
+
+def _require_one_length(scope: Scope) -> None:
+    """Raise Refused for a body whose end a proxy may see elsewhere than this server does."""
+    if {b"content-length", b"transfer-encoding"} <= dict(scope["headers"]).keys():
+        raise Refused(400, "Content-Length and Transfer-Encoding together; send one of them", code="length")
+
+
+async def _refuse(refused: Refused, send: Send, *, cuts: bool) -> None:
+    """Answer with an error; where that `cuts` a body off, the connection is still to be closed."""
     body = json.dumps(refused.body).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
-    if refused.cuts:
+    if cuts:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": refused.cuts})
+    await send({"type": "http.response.body", "body": body, "more_body": cuts})
 
 
-async def _close(scope: Scope, receive: Receive, send: Send) -> None:
-    """Take what still comes of a body that was refused, up to a bound, then close: that would take the reply from a client that sends on.
+async def _cut(scope: Scope, send: Send) -> None:
+    """Have what still comes of a body dropped, up to a bound, then close: that would take the reply from a client that sends on.
 
     One that waits to be asked for its body has sent none.
     """
-    if not _text(dict(scope["headers"]), b"expect"):
+    connection = _connection(scope)
+    if connection and not _text(dict(scope["headers"]), b"expect"):
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
-                size, more = 0, True  # False also once the client has left
-                while more and size < LINGER_BYTES:
-                    message = await receive()
-                    size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+                await connection.drop()
     await send({"type": "http.response.body", "body": b""})

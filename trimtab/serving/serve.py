@@ -270,7 +270,7 @@ def _served(origin: _Origin, chosen: Sequence[Arm], threads: int) -> Iterator[li
             session = _session_for(arm, first)
             one = stack.enter_context(live(session, arm, saved[arm.name]))
             if arm.endpoint:
-                rooms[arm.name] = Room({arm.name: one}, Fresh(task, [session]))
+                rooms[arm.name] = Room({arm.name: one}, Fresh(task, [session]), is_remote=True)
             else:
                 here[arm.name] = one
         if here:
