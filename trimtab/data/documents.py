@@ -37,6 +37,9 @@ _SECONDS_EACH, _MEGABYTES_EACH = (
 LONGEST_SECONDS, MOST_LETTERS = 600, 32 * MB
 """The most processor time and letters whatever the size."""
 
+Stamps = tuple[tuple[str, int, int], ...]
+"""Path, time of change (ns) and size of files."""
+
 
 def read_documents(task: Task) -> tuple[Document, ...]:
     """Every document of task.data.documents, in the order listed, folders sorted by path.
@@ -62,7 +65,7 @@ def read_documents(task: Task) -> tuple[Document, ...]:
     return tuple(documents.values())
 
 
-def document_stamps(task: Task) -> tuple[tuple[str, int, int], ...]:
+def document_stamps(task: Task) -> Stamps:
     """Path, time of change and size of every file that `read_documents` would read: another value says that one has changed."""
     found = []
     for pattern in task.data.documents:

@@ -175,7 +175,9 @@ class Index:
         )
         if self.table is None and self._place.exists():  # what a crash has left, or damage
             shutil.rmtree(self._place)
-        if self.table is not None:  # before the new version is there, so that the one that readers have open now is kept
+        if (
+            self.table is not None
+        ):  # before the new version is there, so that the one that readers have open now is kept
             self._database().open_table(self._name).optimize(cleanup_older_than=OLD_VERSIONS)
         before = self._files()
         table = self._database().create_table(self._name, data, mode="overwrite")
