@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import zlib
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trimtab.base.errors import InputError
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.records import Document
 from trimtab.base.task import Task
 from trimtab.data import documents
@@ -120,6 +122,24 @@ def test_half_a_character_becomes_the_sign_for_it(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf(text(b"xABx"), to_unicode=cmap))
     (section,) = read(tmp_path, "a.pdf")[0].sections
     assert section.text == "x\N{REPLACEMENT CHARACTER}\N{GRINNING FACE}x"
+
+
+def test_every_document_that_cannot_be_read_is_listed_at_once(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for name, data in {"a.md": b"# A\ntext", "b.pdf": b"nonsense", "c.html": b"<p></p>", "d.txt": b"\xff"}.items():
+        (tmp_path / "docs" / name).write_bytes(data)
+    (tmp_path / "rows.jsonl").write_text('{"question": "q", "answer": "a"}\n')
+    task = Task(
+        task={"name": "t", "kind": "answer"},
+        data={"documents": ["docs"], "examples": ["rows.jsonl"]},
+        base={"model": "m"},
+        file=tmp_path / "trimtab.toml",
+    )
+    with pytest.raises(DocumentsError, match=r"docs/b\.pdf.*\(2 more cannot be read: see \.trimtab/refused\.jsonl\)$"):
+        open_workspace(task)
+    listed = [json.loads(line) for line in (tmp_path / ".trimtab" / "refused.jsonl").read_text().splitlines()]
+    assert [Path(line["file"]).name for line in listed] == ["b.pdf", "c.html", "d.txt"]
+    assert all(line["reason"] and line["remedy"] for line in listed)
 
 
 SOUND = {"a.pdf": pdf(text(b"one") + b"(two) Tj", pages=2), "a.html": PAGE}

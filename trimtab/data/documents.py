@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from trimtab.base.errors import InputError
+from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Document, Section
 from trimtab.base.task import Task
@@ -45,24 +45,36 @@ def read_documents(task: Task) -> tuple[Document, ...]:
     """Every document of task.data.documents, in the order listed, folders sorted by path.
 
     A document's id is its path below the listed folder, or its name when it was listed itself; a SQuAD paragraph's is
-    `{file stem}/{article}/{n}`. Raises InputError for files that cannot be read, hold no text, or share an id.
+    `{file stem}/{article}/{n}`. Raises DocumentsError with every file that cannot be read, holds no text, or shares an
+    id, and InputError where a listed file or folder is not there.
     """
     documents: dict[str, Document] = {}
+    errors: list[InputError] = []
     for pattern in task.data.documents:
         for path, root in resolve(task.folder, pattern, SUFFIXES, "data.documents"):
-            # Relative to the task file, so that a source kept in an index holds from whichever folder it is read.
-            source = path.relative_to(task.folder) if path.is_relative_to(task.folder) else path
-            for read in _read(path, path.relative_to(root).as_posix(), task.data.encoding):
-                document = replace(read, source=source.as_posix())
-                other = documents.setdefault(document.id, document)
-                if other is not document and other.source != document.source:
-                    raise InputError(
-                        f"shares the id {document.id!r} with {other.source}",
-                        "list the folder that holds both, or rename one",
-                        file=path,
-                        field="data.documents",
-                    )
+            try:
+                _add(path, root, task, documents)
+            except InputError as error:
+                errors.append(error)
+    if errors:
+        raise DocumentsError(errors)
     return tuple(documents.values())
+
+
+def _add(path: Path, root: Path, task: Task, documents: dict[str, Document]) -> None:
+    """Read the documents of one file into `documents`, by their ids."""
+    # Relative to the task file, so that a source kept in an index holds from whichever folder it is read.
+    source = path.relative_to(task.folder) if path.is_relative_to(task.folder) else path
+    for read in _read(path, path.relative_to(root).as_posix(), task.data.encoding):
+        document = replace(read, source=source.as_posix())
+        other = documents.setdefault(document.id, document)
+        if other is not document and other.source != document.source:
+            raise InputError(
+                f"shares the id {document.id!r} with {other.source}",
+                "list the folder that holds both, or rename one",
+                file=path,
+                field="data.documents",
+            )
 
 
 def document_stamps(task: Task) -> Stamps:
