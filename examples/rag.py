@@ -9,7 +9,7 @@ from pathlib import Path
 from trimtab.answering.engine import Engine, Request, generate_texts
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Document, Example, Message
-from trimtab.data.documents import parse_markdown
+from trimtab.data.markdown import parse_markdown
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base

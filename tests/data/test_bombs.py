@@ -26,6 +26,12 @@ TABLES = {
     "a long text in every list": pyarrow.table(
         {"question": ["q"] * 400, "answer": pyarrow.ListArray.from_arrays(list(range(401)), ONE_TEXT)}
     ),
+    "a long text of an extension type": pyarrow.table(
+        {
+            "question": ["q"] * 400,
+            "answer": pyarrow.ExtensionArray.from_storage(pyarrow.json_(), ONE_TEXT.cast("string")),
+        }
+    ),
     "a list of millions": pyarrow.table({"question": ["q"], "answer": [["y"] * 3_000_000]}),
     "rows without anything": pyarrow.table(dict.fromkeys(("question", "answer"), pyarrow.nulls(3_000_000))),
     "a long text once": pyarrow.table({"question": ["x" * 5 * MB], "answer": ["y"]}),

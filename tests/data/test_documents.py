@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.records import Document, Section
 from trimtab.base.task import Task
-from trimtab.data.documents import parse_markdown, read_documents
+from trimtab.data.documents import read_documents
+from trimtab.data.markdown import parse_markdown
 
 
 def read(folder: Path, *documents: str) -> tuple[Document, ...]:

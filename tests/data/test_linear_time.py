@@ -16,7 +16,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Section
 from trimtab.data.audit import find_quotes
 from trimtab.data.checks import _NUMBER
-from trimtab.data.documents import parse_markdown
+from trimtab.data.markdown import parse_markdown
 
 Write = Callable[[Path, int], None]
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import shutil
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from trimtab.base.errors import BusyError, InputError
 from trimtab.base.files import locked
+from trimtab.retrieval import index as index_module
 from trimtab.retrieval.embed import Embedder, embedded_text
 from trimtab.retrieval.index import Changes, Index
 from trimtab.retrieval.search import search
@@ -141,6 +143,27 @@ def test_readers_always_see_one_whole_state(tmp_path, encoder, encoder_type, mak
     thread.join()
     assert seen
     assert all(len(state) == 1 for state in seen)
+
+
+def test_one_that_stays_answers_from_its_version_while_another_is_written_and_old_ones_go(
+    tmp_path, encoder, make_document, monkeypatch
+) -> None:
+    monkeypatch.setattr(index_module, "OLD_VERSIONS", timedelta(milliseconds=1))
+
+    def update(state: int) -> Index:
+        index = Index.open(tmp_path, encoder)
+        index.update([make_document("a.md", f"fact number{state}")])
+        return index
+
+    first = update(0)
+    first.stay()
+    second = update(1)
+    assert (texts_of(first, "fact"), texts_of(second, "fact")) == (["fact number0"], ["fact number1"])
+    sizes = []
+    for state in range(2, 6):
+        update(state)
+        sizes.append(sum(path.suffix == ".lance" for path in tmp_path.rglob("*")))
+    assert len(set(sizes)) == 1
 
 
 def test_one_writer_at_a_time(tmp_path, encoder, documents) -> None:

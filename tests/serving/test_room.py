@@ -25,7 +25,7 @@ from study_tasks import CITIES
 from trimtab import study
 from trimtab.arms.live import ChoosingArm, WritingArm
 from trimtab.base.errors import InputError
-from trimtab.data import prompts
+from trimtab.data import documents, prompts
 from trimtab.serving import serve as verb
 from trimtab.serving.access import Key, digest, new_key
 
@@ -260,6 +260,67 @@ def test_documents_that_change_on_disk_are_answered_from(writing: Here, monkeypa
     finally:
         file.unlink()
     wait_until(lambda: not any("observatory" in text for text in found()), 10)
+
+
+def test_questions_are_answered_from_the_former_documents_while_changed_ones_are_read(
+    writing: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "LOOK_SECONDS", 0.02)
+    begun, go_on, read = Event(), Event(), verb.read_documents
+
+    def slow(task: Any) -> Any:
+        begun.set()
+        go_on.wait(60)
+        return read(task)
+
+    monkeypatch.setattr(verb, "read_documents", slow)
+    file = writing.folder / "docs" / "Zwickau.md"
+    asked = body("Where is the observatory of Zwickau?", "rag")
+
+    def finds() -> bool:
+        with writing.client() as client:
+            reply = client.post("/v1/chat/completions", json=asked).json()
+        return any("observatory" in passage["text"] for passage in reply["trimtab"]["passages"])
+
+    try:
+        file.write_text("# Zwickau\n\nThe observatory of Zwickau stands on the hill.\n")
+        assert begun.wait(10)
+        assert not finds()
+        go_on.set()
+        wait_until(finds, 10)
+    finally:
+        go_on.set()
+        file.unlink()
+    wait_until(lambda: not finds(), 10)
+
+
+def test_a_document_beyond_its_bounds_is_named_once_and_the_former_ones_stay(
+    writing: Here, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verb, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(verb, "REST", 0)
+    monkeypatch.setattr(documents, "MOST_LETTERS", 1000)
+    file = writing.folder / "docs" / "Zwickau.html"
+    lines: list[str] = []
+
+    def looks() -> bool:
+        lines.extend(line for line in capfd.readouterr().err.splitlines() if "documents as they were" in line)
+        return bool(lines)
+
+    try:
+        file.write_text(f"<html><body><main><p>{'Words of Zwickau. ' * 100}</p></main></body></html>")
+        wait_until(looks, 30)
+        time.sleep(0.2)  # it is tried again meanwhile
+        looks()
+        assert len(lines) == 1
+        assert (
+            f"{file}:data.documents: {file.stat().st_size:,} bytes give more than 1,000 letters; save its" in lines[0]
+        )
+        with writing.client() as client:
+            reply = client.post("/v1/chat/completions", json=body("Where is Zwickau?", "rag"))
+        assert not any("Words of" in passage["text"] for passage in reply.json()["trimtab"]["passages"])
+    finally:
+        file.unlink()
 
 
 def test_a_question_that_makes_the_tokenizer_raise_ends_alone(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:

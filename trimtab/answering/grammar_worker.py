@@ -1,4 +1,4 @@
-"""The process that compiles grammars: a line of JSON in, a line of JSON out. It imports nothing of ours, so that it starts at once.
+"""The process that compiles grammars: a line of JSON in, a line of JSON out.
 
 What an answer has to fit comes from whoever asks; the limits of this process keep a small text that unfolds into a large grammar from
 taking the machine.
@@ -10,10 +10,11 @@ import json
 import os
 import re
 import sys
-from contextlib import suppress
 from typing import Any
 
 import xgrammar
+
+from trimtab.base.worker import limit_memory, limit_time
 
 _WHERE = re.compile(r"^\[[0-9:]+\] \S+:\d+: ")  # time, file and line in the library, before what it says
 
@@ -26,10 +27,10 @@ def main(megabytes: int, seconds: int) -> None:
     tokenizer = json.loads(sys.stdin.buffer.readline())
     info = xgrammar.TokenizerInfo.from_vocab_and_metadata(tokenizer["vocabulary"], tokenizer["metadata"])
     compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
-    _limit_memory(megabytes)
+    limit_memory(megabytes, beyond_present=True)
     _tell({"ready": True})
     for line in sys.stdin.buffer:
-        _limit_time(seconds)
+        limit_time(seconds)
         try:
             answer = {"grammar": _compiled(compiler, json.loads(line)).serialize_json()}
         except Exception as error:  # noqa: BLE001 - the library's own, of several types
@@ -52,25 +53,6 @@ def _compiled(compiler: Any, asked: dict[str, Any]) -> Any:
 def _tell(answer: dict[str, Any]) -> None:
     _out.write(json.dumps(answer).encode() + b"\n")
     _out.flush()
-
-
-def _limit_memory(megabytes: int) -> None:
-    with suppress(ImportError, ValueError, OSError):  # a system without such limits: the time counts
-        import resource
-
-        with open("/proc/self/statm", encoding="ascii") as file:
-            now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        most = now + (megabytes << 20)
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
-def _limit_time(seconds: int) -> None:
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        most = int(used.ru_utime + used.ru_stime) + 1 + seconds
-        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 if __name__ == "__main__":

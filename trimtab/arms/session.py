@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -117,11 +117,30 @@ class Session:
         """Where the index over passages of about so many words lies: each size beside the usual one, so that its bytes are its own."""
         return self.workspace.folder / ("index" if chunk_words == WORDS else f"index-{chunk_words}")
 
-    def take_documents(self, documents: tuple[Document, ...]) -> None:
-        """Answer from these documents from now on: what changed is embedded anew, what was looked up is forgotten."""
+    def indexed(self, documents: tuple[Document, ...]) -> dict[int, Index]:
+        """Indexes over other documents, one for each that is in use, by words of a passage; for `take_documents`.
+
+        May be called from another thread: the indexes in use go on answering, and texts are embedded by a model of its own.
+        """
+        in_use = list(self._indexes.items())
+        if not in_use:
+            return {}
+        found, embedder = {}, Embedder(self.embedder.folder)
+        for words, index in in_use:
+            index.stay()
+            found[words] = Index.open(self.index_folder(words), embedder, words=words)
+            found[words].update(documents)
+            found[words].stay()
+            found[words].encoder = self.embedder
+        return found
+
+    def take_documents(self, documents: tuple[Document, ...], indexes: Mapping[int, Index]) -> None:
+        """Answer from these documents and their indexes from now on; what was looked up is forgotten."""
         self.workspace = replace(self.workspace, documents=documents)
-        for index in self._indexes.values():
-            index.update(documents)
+        for words, index in self._indexes.items():
+            if words not in indexes:  # made after the others were indexed
+                index.update(documents)
+        self._indexes.update(indexes)
         self.forget_hits()
 
     def _opened_index(self, chunk_words: int) -> Index:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trimtab.base.errors import InputError
+from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Document, Example, Preference, Refusal, Split
 from trimtab.base.task import Task
@@ -59,7 +59,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     format_checker(task.task.format, task.folder)  # refuses one that cannot be used before anything is read
     if not task.data.examples:
         return open_to_answer(task, rows=False)
-    documents = read_documents(task)
+    documents = _documents(task, folder)
     examples, fixed_test, reads = _read_rows(task)
     judged = read_preferences(task)
     refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals)
@@ -125,6 +125,19 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
     )
 
 
+def _documents(task: Task, folder: Path) -> tuple[Document, ...]:
+    """The documents; those that cannot be read stand in `refused.jsonl` before the error goes on."""
+    try:
+        return read_documents(task)
+    except DocumentsError as error:
+        refusals = (
+            Refusal(file=one.file or "", line=one.line or 0, reason=one.problem, remedy=one.remedy)
+            for one in error.errors
+        )
+        write_refusals(folder, tuple(refusals))
+        raise
+
+
 def _groups(
     examples: Sequence[Example], fixed_test: Sequence[Example], test: Sequence[Example]
 ) -> dict[str, str | None]:
@@ -163,7 +176,7 @@ def require_sound(workspace: Workspace) -> None:
 
 
 def write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:
-    """Write `refused.jsonl` anew: one line for each row that is not used."""
+    """Write `refused.jsonl` anew: one line for each row that is not used, or each document that cannot be read."""
     write_atomic(
         folder / "refused.jsonl",
         "".join(json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in refusals),

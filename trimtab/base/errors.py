@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 EXIT_DONE, EXIT_NO, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 3
@@ -37,6 +38,16 @@ class InputError(TrimtabError, ValueError):
 
 class VersionError(InputError):
     """A file that another version of Trimtab wrote."""
+
+
+class DocumentsError(InputError):
+    """Documents that cannot be read: the first as a line for the user, with how many more there are; `errors` has each."""
+
+    def __init__(self, errors: Sequence[InputError]) -> None:
+        self.errors = tuple(errors)
+        first, more = errors[0], len(errors) - 1
+        remedy = f"{first.remedy} ({more:,} more cannot be read: see .trimtab/refused.jsonl)" if more else first.remedy
+        super().__init__(first.problem, remedy, file=first.file, line=first.line, field=first.field)
 
 
 class MissingError(TrimtabError, FileNotFoundError):

@@ -89,7 +89,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A row that was not used, and why: one line of `refused.jsonl`."""
+    """A row that was not used, or a document that cannot be read (line 0), and why: one line of `refused.jsonl`."""
 
     file: str
     line: int

@@ -1,13 +1,18 @@
-"""A process for what strangers' text asks for, which can be ended whatever it does: a line of JSON in, a line of JSON out."""
+"""A process for work on input from strangers, which can be ended whatever it does: a line of JSON in, a line of JSON out.
+
+`Worker` starts it and asks it; `limit_memory` and `limit_time` are for the process itself.
+"""
 
 from __future__ import annotations
 
 import atexit
 import json
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,8 @@ from typing import Any
 class Worker:
     """Started with what it is asked first; one that was ended for what it took is followed by another. Threads may share it.
 
-    `script` gets `arguments`, imports nothing of ours by its own path, and sets its own limits; `seconds` is until it is ended from here.
+    `script` gets `arguments` and sets its own limits; `seconds` is until it is ended from here. It can import this package, of which it
+    should import little, so that it starts at once.
     Each new process is told `first` before anything else, where that is not empty, and answers with a line when it is ready, within
     `start_seconds`. No answer may be longer than `longest` bytes.
     """
@@ -37,12 +43,15 @@ class Worker:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def ask(self, request: str) -> Any | None:
-        """The answer to one line; None where the process was ended, by its limits or from here."""
+    def ask(self, request: str, attached: bytes = b"", *, seconds: float | None = None) -> Any | None:
+        """The answer to one line and the bytes behind it; None where the process was ended, by its limits or from here.
+
+        `seconds` replaces those of the worker for this request.
+        """
         with self._lock:
             try:
                 process = self._running()
-                line = self._line(process, request, self._seconds) if process else b""
+                line = self._line(process, request, attached, seconds or self._seconds) if process else b""
             except BaseException:  # what was asked is not answered yet: the next one must not read it
                 self.close()
                 raise
@@ -71,21 +80,50 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": _with_this_package(os.environ.get("PYTHONPATH"))},
             start_new_session=True,  # Ctrl-C is for the one who asks
         )
-        is_ready = not self._first or self._line(process, self._first, self._start_seconds).endswith(b"\n")
+        is_ready = not self._first or self._line(process, self._first, b"", self._start_seconds).endswith(b"\n")
         return process if is_ready else None
 
-    def _line(self, process: subprocess.Popen[bytes], request: str, seconds: float) -> bytes:
+    def _line(self, process: subprocess.Popen[bytes], request: str, attached: bytes, seconds: float) -> bytes:
         if process.stdin is None or process.stdout is None:
             return b""
         end = threading.Timer(seconds, process.kill)
         end.start()
         try:
             process.stdin.write(request.encode() + b"\n")
+            process.stdin.write(attached)
             process.stdin.flush()
             return process.stdout.readline(self._longest)
         except BrokenPipeError:
             return b""
         finally:
             end.cancel()
+
+
+def _with_this_package(path: str | None) -> str:
+    """A PYTHONPATH that ends with the folder of this package: `-P` leaves out the current one, where it may have been found."""
+    return os.pathsep.join(filter(None, (path, str(Path(__file__).parents[2]))))
+
+
+def limit_memory(megabytes: int, *, beyond_present: bool = False) -> None:
+    """Limit the address space of this process, or what it may take beyond its present one; a system without such limits has none."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        now = 0
+        if beyond_present:
+            with open("/proc/self/statm", encoding="ascii") as file:
+                now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (now + (megabytes << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def limit_time(seconds: int) -> None:
+    """Let the system end this process after so many further seconds of processor time; a system without such limits does not."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        most = int(used.ru_utime + used.ru_stime) + 1 + seconds
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))

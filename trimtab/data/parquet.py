@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
-from trimtab.base.visible import printable
+from trimtab.base.visible import printable, said
 from trimtab.data.readers import RawRow, Rows
 from trimtab.data.sources import LINE_CAP, TOTAL_CAP, is_bomb, open_checked
 from trimtab.data.strict_json import first_twice
 
+_FEWEST_ROWS, _MOST_ROWS, _MOST_BYTES = 8, 1024, 32 * LINE_CAP  # of a batch
 _ROW_BYTES = 64  # counted for a row of Parquet beside its values, of which there may be none
+_NO_VALUE = (
+    OverflowError,
+    LookupError,
+    ValueError,
+)  # a time outside Python's years, an unknown zone, bytes that are no text
 _WIDEST = 1024  # bytes of a value of fixed width; numbers and identifiers take up to 32
 
 
@@ -28,20 +35,45 @@ def read_parquet(path: Path) -> Rows:
         with pyarrow.parquet.ParquetFile(path) as file:
             _require_one_of_each(file.schema_arrow, path)
             texts = _refuse_packed(file.metadata, size, path)
+            batch_rows = _batch_rows(file.schema_arrow, file.metadata)
         # A text that many rows repeat stands in the file once, and is read so: its size is known before rows are made of it.
         with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
             # In one thread: with several, a damaged file now and then ended the process (an exception in pyarrow's own).
-            for batch in file.iter_batches(batch_size=1024, use_threads=False):
+            for batch in file.iter_batches(batch_size=batch_rows, use_threads=False):
                 own = sum(map(_bytes_of, batch.columns)) + _ROW_BYTES * batch.num_rows
                 total += own
-                if own > 32 * LINE_CAP or total > TOTAL_CAP or is_bomb(total, size):
+                if own > _MOST_BYTES or total > TOTAL_CAP or is_bomb(total, size):
                     raise _parquet_bomb(path, size, total)
-                for fields in batch.to_pylist():
+                for fields in _rows_of(batch, path, number):
                     number += 1
                     yield RawRow(str(path), number, fields)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         problem = printable(str(error), 200)
         raise InputError(f"not readable as Parquet ({problem})", "write the file again", file=path) from None
+
+
+def _rows_of(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
+    """The rows of a batch as Python's values; `before`: rows of the file that stand before it."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except _NO_VALUE:
+        for line, name, value in _cells(batch, before):
+            try:
+                value.as_py()
+            except _NO_VALUE as error:
+                kind, reason = printable(str(value.type), 80), said(error)
+                problem = f"a value of type {kind} that cannot be read ({reason})"
+                remedy = "write the column as text, or leave it out"
+                raise InputError(problem, remedy, file=path, line=line, field=printable(name, 80)) from None
+        raise
+    return rows
+
+
+def _cells(batch: Any, before: int) -> Iterator[tuple[int, str, Any]]:
+    """Every value of a batch with the number of its row and the name of its column."""
+    for line, values in enumerate(zip(*batch.columns, strict=True), start=before + 1):
+        for name, value in zip(batch.schema.names, values, strict=True):
+            yield line, name, value
 
 
 def _refuse_packed(metadata: Any, size: int, path: Path) -> list[str]:
@@ -55,6 +87,25 @@ def _refuse_packed(metadata: Any, size: int, path: Path) -> list[str]:
         raise InputError(f"has a column of {widest:,} bytes a value", "write it as text, or leave it out", file=path)
     kinds = ((metadata.schema.column(place).path, metadata.schema.column(place).physical_type) for place in columns)
     return [name for name, kind in kinds if kind == "BYTE_ARRAY"]
+
+
+def _batch_rows(fields: Any, metadata: Any) -> int:
+    """Rows to read at once: fewer where a column is of an extension type, whose repeated values pyarrow writes out for every row."""
+    import pyarrow
+
+    if not any(isinstance(kind, pyarrow.BaseExtensionType) for kind in _kinds(fields)):
+        return _MOST_ROWS
+    largest = max((metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups)), default=0)
+    return max(_FEWEST_ROWS, min(_MOST_ROWS, 4 * LINE_CAP // max(1, largest)))
+
+
+def _kinds(fields: Any) -> Iterator[Any]:
+    """The types of all columns, and of what stands in nested ones."""
+    left = [field.type for field in fields]
+    while left:
+        kind = left.pop()
+        yield kind
+        left += [kind.field(place).type for place in range(kind.num_fields)]
 
 
 def _parquet_bomb(path: Path, size: int, unpacked: int) -> InputError:

@@ -1,4 +1,4 @@
-"""The process that renders chat templates: a line of JSON in, a line of JSON out. It imports nothing of ours, so that it starts at once.
+"""The process that renders chat templates: a line of JSON in, a line of JSON out.
 
 Templates come with models, wherever they come from: Jinja's sandbox keeps them from Python's inside, the limits of this process from
 taking the machine.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +15,8 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from trimtab.base.worker import limit_memory, limit_time
 
 
 class _Generation(Extension):
@@ -47,8 +48,9 @@ def environment() -> ImmutableSandboxedEnvironment:
 def main(megabytes: int, seconds: int, longest: int) -> None:
     """Render what standard input asks for; each template gets `seconds` of processor time, and the process so much memory."""
     made = environment()
+    limit_memory(megabytes)
     for line in sys.stdin.buffer:
-        _limit(megabytes, seconds)
+        limit_time(seconds)
         try:
             asked = json.loads(line)
             text = made.from_string(asked["template"]).render(asked["variables"])
@@ -59,18 +61,6 @@ def main(megabytes: int, seconds: int, longest: int) -> None:
             answer = {"error": f"{error}"[:500] or type(error).__name__}
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()
-
-
-def _limit(megabytes: int, seconds: int) -> None:
-    with suppress(
-        ImportError, ValueError, OSError
-    ):  # a system without such limits: the time of the one who asks still counts
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        most = int(used.ru_utime + used.ru_stime) + 1 + seconds
-        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ class Index:
         self._name = f"passages_{settings[:16]}"
         self._place, self._pointer = folder / f"{self._name}.lance", folder / f"{self._name}.json"
         self._version = 0
+        self._stays = False
         self._digests: dict[str, str] = {}
         self._embedding_seconds = self.seconds = 0.0
         self.table: Any = None
@@ -103,8 +104,14 @@ class Index:
         cut = (item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap))
         return [(passage, embedded_text(passage)) for passage in cut]
 
+    def stay(self) -> None:
+        """Answer from the present version from now on: `refresh` does nothing. The next `update`, by another Index, leaves it in place."""
+        self._stays = True
+
     def refresh(self) -> None:
         """Take up the newest whole version; cheap when there is none newer."""
+        if self._stays:
+            return
         state = self._state()
         if state is None or state["version"] == self._version:
             return
@@ -168,6 +175,10 @@ class Index:
         )
         if self.table is None and self._place.exists():  # what a crash has left, or damage
             shutil.rmtree(self._place)
+        if (
+            self.table is not None
+        ):  # before the new version is there, so that the one that readers have open now is kept
+            self._database().open_table(self._name).optimize(cleanup_older_than=OLD_VERSIONS)
         before = self._files()
         table = self._database().create_table(self._name, data, mode="overwrite")
         if passages:
@@ -176,7 +187,6 @@ class Index:
         files = {str(path.relative_to(self._place)): sha256_file(path) for path in sorted(self._files() - before)}
         state = {"version": table.version, "digests": digests, "files": files}
         write_json(self._pointer, {**state, "embedding_seconds": embedding, "seconds": seconds})
-        table.optimize(cleanup_older_than=OLD_VERSIONS)
 
     def _embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], float]:
         """Vectors [N, D], those that the table already holds by their text, the others from the model; and the seconds of embedding all.

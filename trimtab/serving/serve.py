@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from trimtab.arms.bundle import BundledArm, named_bundle
@@ -31,16 +33,17 @@ from trimtab.arms.workspace import Workspace, open_to_answer
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
-from trimtab.base.records import Arm
+from trimtab.base.records import Arm, Document
 from trimtab.base.results import ArmResult, EightBit, Volume
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.base.visible import said
-from trimtab.data.documents import document_stamps, read_documents
+from trimtab.data.documents import Stamps, document_stamps, read_documents
 from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
 from trimtab.model.threads import beside_another
 from trimtab.reports.words import family, shape
 from trimtab.retrieval.embed import Embedder
+from trimtab.retrieval.index import Index
 from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_token
 from trimtab.serving.app import Embed, Parts, build
 from trimtab.serving.desk import Desk, Served
@@ -50,13 +53,15 @@ from trimtab.serving.likeness import equal_share, stored_answers
 from trimtab.serving.listen import listening, require_usable
 from trimtab.serving.listen import run as listen
 from trimtab.serving.meters import Log, Meters
-from trimtab.serving.room import Room
+from trimtab.serving.room import CLOSE_SECONDS, Room
 from trimtab.studies.opening import loaded, opened
 
 ALL = "all"
 # Share of stored answers that must come out the same: bf16 rounds by the batch.
 LEAST_EQUAL = {"fp32": 0.95, "bf16": 0.7}
 LOOK_SECONDS = 1.0  # between two looks at whether documents have changed
+REST = 20  # times what looking took until the next look, and what failed took until it is tried again
+LONGEST_LINE = 400  # letters of what is said about documents that cannot be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,12 +176,16 @@ def _measured(saved: SavedArm | None, arm: Arm, task: Task, *, eight_bit: bool) 
 
 @dataclass(frozen=True, kw_only=True)
 class _Origin:
-    """Where the arms that are served come from: the session whose models they share (of one base there is one), and by arm what was kept of it."""
+    """Where the arms that are served come from: the session whose models they share (of one base there is one), and by arm what was kept of it.
+
+    `stamps`: of the documents, from before they were read.
+    """
 
     session: Session
     saved: Mapping[str, SavedArm | None]
     measured: Mapping[str, _Measured]
     stored: Mapping[str, Sequence[Stored]]
+    stamps: Stamps
 
 
 def _keys_for(host: str, keys: Path | None) -> tuple[str | None, Keys]:
@@ -198,10 +207,11 @@ def _of_task(task: Task, arms: Sequence[Arm], picks: Sequence[Pick], run: str | 
     saved = {arm.name: require_weights(find_saved(task, arm, run or pick.study), arm, task) for arm, pick in pairs}
     measured = {arm.name: _measured(saved[arm.name], arm, task, eight_bit=eight_bit) for arm in arms}
     precision = next(filter(None, (measured_precision(one, task) for one in saved.values())), None)
+    stamps = document_stamps(task)
     session = Session(open_to_answer(task, rows=bool(task.data.examples)), precision)
     session.eight_bit = eight_bit
     stored = {name: stored_answers(session.workspace, one.answers) for name, one in measured.items()}
-    return _Origin(session=session, saved=saved, measured=measured, stored=stored)
+    return _Origin(session=session, saved=saved, measured=measured, stored=stored, stamps=stamps)
 
 
 def _bundled(
@@ -221,6 +231,7 @@ def _of_bundle(bundled: BundledArm) -> _Origin:
         saved={name: saved},
         measured={name: _Measured(result=saved.result, answers=None, volume=saved.volume)},
         stored={name: bundled.stored},
+        stamps=(),
     )
 
 
@@ -264,17 +275,22 @@ def _served(origin: _Origin, chosen: Sequence[Arm], threads: int) -> Iterator[li
     workspace, task = first.workspace, first.task
     with ExitStack() as stack:
         here: dict[str, Live] = {}
-        fresh = Fresh(task, [first])
-        rooms: dict[str, Room] = {}
+        apart: dict[str, tuple[Session, Live]] = {}
         for arm in chosen:
             session = _session_for(arm, first)
             one = stack.enter_context(live(session, arm, saved[arm.name]))
             if arm.endpoint:
-                rooms[arm.name] = Room({arm.name: one}, Fresh(task, [session]), is_remote=True)
+                apart[arm.name] = session, one
             else:
                 here[arm.name] = one
+        fresh = Fresh(task, [*([first] if here else []), *(session for session, _ in apart.values())], origin.stamps)
+        stack.callback(fresh.close)
+        rooms = {
+            name: Room({name: one}, partial(fresh.take, session), is_remote=True)
+            for name, (session, one) in apart.items()
+        }
         if here:
-            shared = Room(here, fresh, threads=threads)
+            shared = Room(here, partial(fresh.take, first), threads=threads)
             rooms |= dict.fromkeys(here, shared)
         for room in dict.fromkeys(rooms.values()):
             stack.callback(room.close)
@@ -306,29 +322,58 @@ def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, measured: _Meas
 
 
 class Fresh:
-    """Looks now and then whether documents have changed, and has sessions answer from what they say now.
+    """Keeps sessions up to date with their documents: a thread reads and indexes what changed, `take` swaps it in between questions.
 
-    Documents that cannot be read, half written for one, change nothing until they can.
+    Documents that cannot be read, half written for one, change nothing until they can. `stamps`: of the documents as they were read.
     """
 
-    def __init__(self, task: Task, sessions: Sequence[Session]) -> None:
-        self._task, self._sessions = task, sessions
-        self._stamps, self._looked = document_stamps(task), time.monotonic()
+    def __init__(self, task: Task, sessions: Sequence[Session], stamps: Stamps) -> None:
+        self._task, self._sessions, self._stamps = task, sessions, stamps
+        self._ready: dict[Session, tuple[tuple[Document, ...], Mapping[int, Index]]] = {}
+        self._failed: Stamps | None = None  # of documents that could not be read or indexed
+        self._retry_at, self._said = 0.0, ""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="documents", daemon=True)
+        if task.data.documents:
+            self._thread.start()
 
-    def __call__(self) -> None:
-        """Look, unless that was done just now."""
-        if not self._task.data.documents or time.monotonic() - self._looked < LOOK_SECONDS:
-            return
-        try:
-            now = document_stamps(self._task)
-            if now != self._stamps:
-                documents = read_documents(self._task)
-                for session in self._sessions:
-                    session.take_documents(documents)
-                self._stamps = now
-        except (TrimtabError, OSError, RuntimeError, ValueError) as error:
-            sys.stderr.write(f"trimtab: documents as they were: {said(error)}\n")
-        self._looked = time.monotonic()
+    def take(self, session: Session) -> None:
+        """Have a session answer from what is ready for it; called in the session's own thread."""
+        if session in self._ready:
+            session.take_documents(*self._ready.pop(session))
+
+    def close(self) -> None:
+        """End the thread; one that is reading ends with the process."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_SECONDS)
+
+    def _watch(self) -> None:
+        pause = LOOK_SECONDS
+        while not self._closing.wait(pause):
+            began = time.monotonic()
+            try:
+                stamps = document_stamps(self._task)
+                pause = max(LOOK_SECONDS, REST * (time.monotonic() - began))
+                if stamps != self._stamps and (stamps != self._failed or time.monotonic() >= self._retry_at):
+                    self._failed = stamps
+                    self._prepare()
+                    self._stamps, self._failed, self._said = stamps, None, ""
+            except (TrimtabError, OSError, RuntimeError, ValueError, MemoryError) as error:
+                self._retry_at = time.monotonic() + REST * (time.monotonic() - began)
+                self._say(f"trimtab: documents as they were: {said(error, LONGEST_LINE)}\n")
+
+    def _prepare(self) -> None:
+        documents = read_documents(self._task)
+        with beside_another():
+            for session in self._sessions:
+                self._ready[session] = documents, session.indexed(documents)
+
+    def _say(self, line: str) -> None:
+        """Write a line to standard error, once as long as it stays the same."""
+        if line != self._said:
+            self._said = line
+            sys.stderr.write(line)
 
 
 def _embed(task: Task) -> Embed:
