@@ -303,6 +303,13 @@ class RawCompletionRequest(_Completion):
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     echo: bool | None = None
 
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _refuse_no_prompt(cls, given: Any) -> Any:
+        if given in ([], [[]]):
+            raise ValueError("an empty prompt; send text or ids of tokens, at least 1")
+        return given
+
     @model_validator(mode="after")
     def _refuse_nothing(self) -> Self:
         if self.max_tokens == 0 and not self.echo:
