@@ -139,3 +139,66 @@ def test_langchains_structured_output(writing: Here, method: Any) -> None:
     )  # type: ignore[arg-type, call-arg]
     told = chat.with_structured_output(City, method=method).invoke("bridge of Bonn?")
     assert isinstance(told, City)
+
+
+INSTRUCTOR: dict[str, Any] = {
+    "messages": [USER],
+    "model": "tiny:prompt",
+    "max_tokens": 64,
+    "tool_choice": {"type": "function", "function": {"name": "City"}},
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "City",
+                "description": "Correctly extracted `City` with all the required parameters with correct types",
+                "parameters": {
+                    "properties": {"n": {"maximum": 9, "minimum": 0, "title": "N", "type": "integer"}},
+                    "required": ["n"],
+                    "type": "object",
+                },
+            },
+        }
+    ],
+}
+PYDANTIC_AI: dict[str, Any] = {
+    "messages": [{"role": "system", "content": "Say one."}, {"role": "system", "content": "Which city?"}, USER],
+    "model": "tiny:prompt",
+    "max_completion_tokens": 64,
+    "stream": False,
+    "tool_choice": "required",
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "final_result",
+                "description": "The final response which ends this conversation",
+                "parameters": {
+                    "properties": {"n": {"maximum": 9, "minimum": 0, "type": "integer"}},
+                    "required": ["n"],
+                    "type": "object",
+                    "additionalProperties": False,
+                },
+                "strict": True,
+            },
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("body", [INSTRUCTOR, PYDANTIC_AI], ids=["instructor 1.17", "pydantic-ai 2.38"])
+def test_the_requests_of_clients_that_are_not_installed_here(writing: Here, body: dict[str, Any]) -> None:
+    """As they send them by default, recorded: they are no part of the development environment."""
+    with writing.client() as http:
+        choice = http.post("/v1/chat/completions", json=body).json()["choices"][0]
+        events = http.post(
+            "/v1/chat/completions", json={**body, "stream": True, "stream_options": {"include_usage": True}}
+        ).text
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"]["name"] == body["tools"][0]["function"]["name"]
+    assert City.model_validate_json(call["function"]["arguments"])
+    chunks = [json.loads(line[6:]) for line in events.splitlines() if line.startswith("data: {")]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
+    calls = [one["function"] for delta in deltas for one in delta.get("tool_calls", ())]
+    assert "".join(one.get("name", "") for one in calls) == call["function"]["name"]
+    assert "".join(one["arguments"] for one in calls) == call["function"]["arguments"]
