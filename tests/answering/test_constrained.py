@@ -137,6 +137,16 @@ def test_a_json_object_may_hold_anything() -> None:
         assert isinstance(json.loads(text(completion)), dict)
 
 
+@pytest.mark.parametrize("kind", ["schema", "json_object"])
+def test_json_holds_at_most_one_blank_between_two_parts(kind: str) -> None:
+    schema = {"type": "array", "items": {"type": "array", "items": {"type": "integer"}, "minItems": 2}, "minItems": 3}
+    constraint = Constraint(schema=json.dumps(schema)) if kind == "schema" else Constraint(json_object=True)
+    texts = [text(one) for one in engine().generate([asked(constraint, seed) for seed in range(12)])]
+    outside = [re.sub(r'"(\\.|[^"\\])*("|$)', '""', said) for said in texts]  # strings may hold as many as they like
+    assert any(re.search(r"\s", said) for said in outside)
+    assert not any(re.search(r"\s\s", said) for said in outside)
+
+
 def test_rows_beside_a_constrained_one_are_answered_as_alone() -> None:
     constraints = [None, Constraint(choices=("one", "two")), None, Constraint(regex="[0-9]{8}")]
     requests = [asked(constraint, seed, max_new=12, top_logprobs=2) for seed, constraint in enumerate(constraints)]

@@ -12,6 +12,7 @@ from serving_tasks import Here
 VALID: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "prompt", "messages": [{"role": "user", "content": "Bonn?"}], "max_tokens": 1},
     "/v1/completions": {"model": "prompt", "prompt": "Bonn?", "max_tokens": 1},
+    "/v1/raw/completions": {"model": "prompt", "prompt": [1, 2], "max_tokens": 0, "echo": True, "logprobs": 1},
     "/v1/responses": {"model": "prompt", "input": "Bonn?", "max_output_tokens": 1},
     "/v1/embeddings": {"model": "?", "input": "Bonn?"},
     "/v1/systemone": {"model": "prompt", "state": "Bonn?", "questions": {"a": {"type": "choice"}}},

@@ -163,22 +163,88 @@ def test_errors_are_those_that_the_client_knows(client: openai.OpenAI, writing: 
         )
     with pytest.raises(openai.BadRequestError, match="temperature"):
         ask(client, temperature=9)
-    with pytest.raises(openai.BadRequestError, match="context of 256"):
+    with pytest.raises(openai.BadRequestError, match="context of 256") as refused:
         ask(client, max_tokens=5000)
+    assert refused.value.code == "context_length_exceeded"  # by which clients know that a shorter prompt would do
+    assert "this model's maximum context length is 256 tokens" in refused.value.message
     with pytest.raises(openai.BadRequestError, match="context of 256"):
         ask(client, max_tokens=5000, stream=True)  # before the stream begins
     with pytest.raises(openai.BadRequestError, match="200 characters"):
         ask(client, stop=["a" * 201])  # each token would be compared with every beginning of it
-    with pytest.raises(openai.AuthenticationError):
+    with pytest.raises(openai.AuthenticationError, match="not known here"):
         ask(client.with_options(api_key="tt-wrong"))
+    with pytest.raises(openai.AuthenticationError, match="a key is needed"):
+        ask(client, extra_headers={"Authorization": openai.Omit()})
     admission = writing.parts.admission
     admission.inside += admission.most
     try:
-        with pytest.raises(openai.RateLimitError) as refused:
+        with pytest.raises(openai.RateLimitError) as busy:
             ask(client)
     finally:
         admission.inside -= admission.most
-    assert int(refused.value.response.headers["Retry-After"]) >= 1
+    assert int(busy.value.response.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"stop": 5}, "stop"),
+        ({"stop": ["a" * 201]}, "stop.0"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}, "messages.0.content.0.text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
+        ({"messages": [{"content": "a"}]}, "messages.0.role"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"stream_options": {"include_usage": 7}}, "stream_options.include_usage"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}}, "response_format.json_schema.schema"),
+    ],
+)  # fmt: skip
+def test_an_error_names_its_place_in_the_body_and_nothing_else(
+    client: openai.OpenAI, wrong: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.post("/chat/completions", body={"model": "prompt", "messages": [], **wrong}, cast_to=object)
+    assert refused.value.param == param
+    assert refused.value.message.split("'message': ")[1][1:].startswith(f"{param}: ")
+
+
+def test_every_answer_of_a_stream_is_the_one_without(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"max_tokens": 20, "temperature": 1.3, "seed": 5, "n": 3}
+    whole = ask(client, **asked)
+    chunks = list(ask(client, **asked, stream=True, stream_options={"include_usage": True}))
+    said, ends = ["", "", ""], {}
+    for chunk in chunks:
+        for choice in chunk.choices:
+            said[choice.index] += choice.delta.content or ""
+            ends |= {choice.index: choice.finish_reason} if choice.finish_reason else {}
+    assert said == [choice.message.content for choice in whole.choices]
+    assert ends == {choice.index: choice.finish_reason for choice in whole.choices}
+    used, usage = chunks[-1].usage, whole.usage
+    assert (used.prompt_tokens, used.completion_tokens) == (usage.prompt_tokens, usage.completion_tokens)
+    prompts = [QUESTION, "tower 5arfg of Gera?"]
+    plain: dict[str, Any] = {"model": "prompt", "prompt": prompts, "max_tokens": 9, "logprobs": 1}
+    told, offsets = ["", ""], [[], []]  # type: tuple[list[str], list[list[int]]]
+    for chunk in client.completions.create(**plain, stream=True):
+        for one in chunk.choices:
+            told[one.index] += one.text
+            offsets[one.index] += one.logprobs.text_offset if one.logprobs else []
+    choices = client.completions.create(**plain).choices
+    assert told == [choice.text for choice in choices]
+    assert offsets == [choice.logprobs.text_offset for choice in choices]
+    with pytest.raises(openai.BadRequestError, match="context of 256"):
+        ask(client, max_tokens=5000, n=3, stream=True)  # before the stream begins
+
+
+def test_several_system_turns_in_front_are_one(client: openai.OpenAI) -> None:
+    def said(*turns: tuple[str, str]) -> Any:
+        given: Any = [{"role": role, "content": text} for role, text in turns]
+        reply = client.chat.completions.create(model="prompt", messages=given, max_tokens=9)
+        return reply.choices[0].message.content, reply.usage.prompt_tokens if reply.usage else 0
+
+    one = said(("system", "Which city?\n\nSay one."), ("user", QUESTION))
+    assert said(("developer", "Which city?"), ("system", "Say one."), ("user", QUESTION)) == one
+    with pytest.raises(openai.BadRequestError, match="a system turn stands first"):
+        said(("system", "Which city?"), ("user", QUESTION), ("developer", "Say one."), ("user", QUESTION))
 
 
 def test_a_system_turn_takes_the_place_of_the_instruction(client: openai.OpenAI, writing: Here) -> None:

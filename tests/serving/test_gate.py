@@ -117,6 +117,29 @@ def test_no_route_answers_to_a_page_of_another_site(writing: Here, origin: str) 
     calling(writing, work)
 
 
+def test_every_reply_has_an_id_and_it_is_the_clients_where_that_is_short_and_printable(writing: Here) -> None:
+    async def work(client: httpx.AsyncClient) -> None:
+        seen = set()
+        for path in ("/v1/models", "/health", "/no/such/path", "/page/none"):
+            for headers in (writing.headers, {}, {"Host": "evil.example"}):
+                made = (await client.get(path, headers=headers)).headers["X-Request-Id"]
+                assert made.startswith("req-")
+                seen.add(made)
+                theirs = await client.get(path, headers={**headers, "X-Request-Id": "job-7/a"})
+                assert theirs.headers["X-Request-Id"] == "job-7/a"
+        assert len(seen) == 12
+        for odd in (b"", b"a" * 129, b"two words", b"\xc3\xa4", b"a\x1b[31m"):
+            reply = await client.get("/health", headers=[(b"x-request-id", odd)])
+            assert reply.headers["X-Request-Id"].startswith("req-")
+
+    calling(writing, work)
+
+
+def test_health_is_asked_without_a_key_and_says_whether_it_is_ready(writing: Here) -> None:
+    with httpx.Client(base_url=writing.url) as stranger:
+        assert (stranger.get("/health").status_code, stranger.get("/health").json()["status"]) == (200, "ready")
+
+
 def test_every_reply_carries_its_headers(writing: Here) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         for path in ("/v1/models", "/health/live", "/no/such/path", "/v1/models/none", "/page/none"):

@@ -31,7 +31,7 @@ WALL_SECONDS = 60.0  # until the process is ended whatever it waits for
 LONGEST_GRAMMAR = 64 << 20  # bytes of JSON that come back
 MATCHING = 10.0  # seconds of processor time that the grammar of one answer may take
 KEPT = 64  # compiled constraints for each tokenizer
-WHITESPACE = 32  # letters between the parts of a JSON value: without a bound a small model may never leave it
+WHITESPACE = 1  # characters between two parts of a JSON value: with more, a small model spends its tokens on blanks
 _SIMPLER = "simplify it"
 _SECOND_BYTES = {0xE0: range(0xA0, 0xC0), 0xED: range(0x80, 0xA0), 0xF0: range(0x90, 0xC0)}
 """What UTF-8 has behind these first bytes of a letter (RFC 3629): the library lets any of 0x80 to 0xBF follow, which is no text."""

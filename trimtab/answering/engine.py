@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from trimtab.model.threads import on_free_cores
 __all__ = ["Completion", "Engine", "Event", "OnToken", "Request", "Token", "generate_texts"]
 
 OnToken = Callable[[str, int], bool | None]
+SCORED = 64  # rows of a prompt whose scores over the vocabulary are held at once
 
 
 class Engine:
@@ -110,7 +111,8 @@ class Engine:
         """
         request = self._begun(request)
         self._check(request)
-        beginning = self._memory.beginning(request.ids)
+        whole = request.prompt_logprobs  # every token is read, since what is kept of others has no scores
+        beginning = self._memory.learned if whole else self._memory.beginning(request.ids)
         start = beginning.length if beginning else 0
         streams = request.stream or request.stops
         decode = partial(self.base.tokenizer.decode, skip_special_tokens=True) if streams else None
@@ -118,7 +120,7 @@ class Engine:
             request=request,
             beginning=beginning,
             fresh=request.ids[start:],
-            again=self._memory.again(request, start),
+            again=None if whole else self._memory.again(request, start),
             text=TextStream(decode, request.stops) if decode else None,
             matcher=self._matcher(request.constraint) if request.constraint else None,
         )
@@ -198,7 +200,7 @@ class Engine:
 
     def _check(self, request: Request) -> None:
         context = int(self.base.model.config.max_position_embeddings)
-        if not request.ids or request.max_new < 1:
+        if not request.ids or request.max_new < (0 if request.prompt_logprobs else 1):
             raise InputError(
                 f"{request.id}: {len(request.ids)} prompt tokens and {request.max_new} new ones",
                 "give at least one of each",
@@ -224,12 +226,16 @@ class Engine:
         layout = Prefill(self._line.cache, first, spans, self.base.device)
         ids = [token for one, end in parts for token in one.fresh[one.read : end]]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
+        ends = list(accumulate(span.end - span.start for span in spans))
+        places = [slice(start, end) for start, end in pairwise([0, *ends])]
         for slot, (sequence, end) in enumerate(parts, first):
+            if sequence.request.prompt_logprobs:
+                self._score(sequence, end, hidden_ND[places[slot - first]])
             if end == len(sequence.fresh):
                 self._memory.keep_public(self._line.cache, slot, sequence)
         ready = self._line.read(parts)
-        lasts = list(accumulate(span.end - span.start for span in spans))[: len(ready)]
-        said = self._next(hidden_ND[sent([last - 1 for last in lasts], hidden_ND.device)], ready) if ready else []
+        lasts = [last - 1 for last in ends[: len(ready)]]
+        said = self._next(hidden_ND[sent(lasts, hidden_ND.device)], ready) if ready else []
         seconds = (time.perf_counter() - started) / len(ids)
         for (sequence, _), span in zip(parts, spans, strict=True):
             sequence.prefill_seconds += seconds * (span.end - span.start)
@@ -251,6 +257,19 @@ class Engine:
         for sequence in running:
             sequence.decode_seconds += seconds
         return self._advance(0, told)
+
+    def _score(self, sequence: Ongoing, end: int, hidden_QD: Tensor) -> None:
+        """Note the log-probabilities of the prompt's tokens that stand behind those just read, up to `end` of its own."""
+        following = sequence.fresh[end - len(hidden_QD) + 1 : end + 1]
+        count = sequence.request.top_logprobs
+        for start in range(0, len(following), SCORED):
+            tokens = following[start : start + SCORED]
+            logits_RV = self.base.logits(hidden_QD[start : start + len(tokens)])
+            logs_R = log_probabilities(logits_RV, sent(tokens, logits_RV.device))
+            sequence.prompt_log_probabilities += logs_R.tolist()
+            if count:
+                pairs = zip(*(part_RW.tolist() for part_RW in likeliest(logits_RV, count)), strict=True)
+                sequence.prompt_likeliest += [tuple(zip(*pair, strict=True)) for pair in pairs]
 
     def _next(self, hidden_BD: Tensor, running: Sequence[Ongoing], each: int = 1) -> list[Said]:
         """What comes behind each row, with its log-probability and the likeliest ones where those are asked for.

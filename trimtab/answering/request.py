@@ -10,7 +10,7 @@ from trimtab.answering.drafts import Drafts
 from trimtab.answering.layouts import Part
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.answering.text import TextStream
-from trimtab.base.errors import InputError
+from trimtab.base.errors import ContextLengthError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,8 @@ class Request:
     """One prompt as token ids, and how it is answered.
 
     The answer ends with the token that completes one of the `stops`. `logprobs` asks for log-probabilities, `top_logprobs` for those
-    of so many likeliest tokens beside each, `stream` for text with each token. `constraint`: what the answer has to fit; where no
+    of so many likeliest tokens beside each, `stream` for text with each token. `prompt_logprobs` asks for the same of the prompt's
+    tokens; the whole prompt is then read anew, and `max_new` may be 0. `constraint`: what the answer has to fit; where no
     token does, because the tokenizer cannot spell it, the answer is cut. `public`: how many of its first tokens may be kept once they
     were read, for later requests that begin alike: what they find shows in their `cached_tokens`, so nothing of what somebody asked.
     `asker`: who asks; prompt and answer are kept for their next turn, a later request of theirs that goes on behind them. Nothing is
@@ -32,6 +33,7 @@ class Request:
     stops: tuple[str, ...] = ()
     logprobs: bool = False
     top_logprobs: int = 0
+    prompt_logprobs: bool = False
     constraint: Constraint | None = None
     stream: bool = False
     public: int = 0
@@ -39,15 +41,16 @@ class Request:
 
 
 def require_room(request_id: str, tokens: int, max_new: int, context: int, *, at_least: bool = False) -> None:
-    """Raise InputError for a prompt of so many `tokens` that does not fit the model's context with its answer.
+    """Raise ContextLengthError for a prompt of so many `tokens` that does not fit the model's context with its answer.
 
     `at_least`: the prompt was not tokenized, and has so many or more.
     """
     if tokens + max_new > context:
-        raise InputError(
+        raise ContextLengthError(
             f"{request_id}: {'at least ' if at_least else ''}{tokens} prompt tokens and {max_new} new ones do not fit the model's "
-            f"context of {context}",
-            "shorten the prompt (fewer shots or passages), lower task.output_tokens, or choose another base.model",
+            f"context of {context}: this model's maximum context length is {context} tokens",
+            "shorten the prompt (fewer shots or passages), ask for fewer new tokens (max_tokens, task.output_tokens), "
+            "or choose another base.model",
             field="task.output_tokens",
         )
 
@@ -87,6 +90,7 @@ class Completion:
     `log_probabilities`: the natural logarithm of each token's probability in the model's own distribution (temperature 1,
     nothing left out, no penalty, float32), where asked for; a stop token's comes last, so there is one more than there are `ids`.
     `likeliest` goes with them, where asked for.
+    `prompt_log_probabilities` and `prompt_likeliest`: the same of the prompt's tokens from the second on, where asked for.
     `cached_tokens`: of the prompt's, those that were not read for it, since a beginning that was read before holds them.
     `seconds`: the time of every pass shared among its sequences (prefill by tokens, prefix and decoding evenly), so that
     the seconds of a batch add up to its time, and one request alone has its own latency. `prefill_seconds` of them went
@@ -102,6 +106,8 @@ class Completion:
     cached_tokens: int = 0
     log_probabilities: tuple[float, ...] = ()
     likeliest: tuple[Likeliest, ...] = ()
+    prompt_log_probabilities: tuple[float, ...] = ()
+    prompt_likeliest: tuple[Likeliest, ...] = ()
 
 
 Event = Token | Completion
@@ -124,6 +130,8 @@ class Ongoing:
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
     likeliest: list[Likeliest] = field(default_factory=list)
+    prompt_log_probabilities: list[float] = field(default_factory=list)
+    prompt_likeliest: list[Likeliest] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
     drafts: Drafts | None = None
     prefill_seconds: float = 0.0
@@ -222,4 +230,6 @@ class Ongoing:
             cached_tokens=len(self.request.ids) - len(self.fresh) + self.known,
             log_probabilities=tuple(self.log_probabilities),
             likeliest=tuple(self.likeliest),
+            prompt_log_probabilities=tuple(self.prompt_log_probabilities),
+            prompt_likeliest=tuple(self.prompt_likeliest),
         )

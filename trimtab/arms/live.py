@@ -34,13 +34,18 @@ SHOWN = 8  # questions whose prompts show what all prompts of an arm begin with
 class Question:
     """A conversation up to the question, and how it is answered; `max_new` None is as long as answers were measured.
 
-    A system turn takes the place of the task's instruction. `top_logprobs`: of how many likeliest tokens beside each said one.
+    A system turn takes the place of the task's instruction. `raw`: a prompt that is read as it is, as text or as ids of tokens,
+    without template, instruction or passages; `messages` are then empty. `echo`: the reply has the prompt too, with the
+    log-probabilities of its tokens where `logprobs` are asked for; `max_new` may then be 0. `top_logprobs`: of how many likeliest tokens
+    beside each said one.
     `draws`: how many answers are asked for to the same question, of which this is one. `asker`: who asks, for whom alone it is kept
     in memory, so that their next turn is quicker; it is not kept where that is empty.
     """
 
     id: str
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = ()
+    raw: str | tuple[int, ...] | None = None
+    echo: bool = False
     max_new: int | None = None
     sampling: Sampling = GREEDY
     stops: tuple[str, ...] = ()
@@ -50,17 +55,22 @@ class Question:
     draws: int = 1
     asker: str = ""
 
+    @property
+    def asked(self) -> tuple[Message, ...] | str | tuple[int, ...]:
+        """The conversation, or the raw prompt: one object for all draws of a question."""
+        return self.messages if self.raw is None else self.raw
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaidToken:
     """One token of an answer and the natural logarithm of its probability; `likeliest` as many as were asked for.
 
-    `spelled`: its bytes, which may be a part of a letter; None where they are not known.
+    `log_probability` is None for the first token of a prompt, which nothing predicts. `spelled`: its bytes, which may be a part of a letter; None where they are not known.
     """
 
     text: str
     spelled: bytes | None
-    log_probability: float
+    log_probability: float | None
     likeliest: tuple[SaidToken, ...] = ()
 
 
@@ -75,7 +85,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A whole answer: behind its last piece. `cited` are the ranks of the passages that support it."""
+    """A whole answer: behind its last piece. `cited` are the ranks of the passages that support it.
+
+    `echo`: the text of the prompt, where it was asked for, and `echo_tokens` its tokens where their log-probabilities were.
+    """
 
     id: str
     text: str
@@ -83,6 +96,8 @@ class Reply:
     hits: tuple[Hit, ...]
     cited: tuple[int, ...]
     abstained: bool
+    echo: str = ""
+    echo_tokens: tuple[SaidToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +156,16 @@ class _Answering:
     """A question on its way; blanks at the end of what was said are kept until more comes, as answers have none there."""
 
     question: Question
-    prompt: Prompt
+    prompt: Prompt | None  # None for a raw one
+    ids: tuple[int, ...]
     said: str = ""
     blanks: str = ""
 
     def more(self, text: str) -> str:
-        """The piece to tell, given what is new."""
+        """The piece to tell, given what is new; what stands behind a raw prompt keeps its blanks."""
+        if self.prompt is None:
+            self.said += text
+            return text
         text = self.blanks + text
         if not self.said:
             text = text.lstrip()
@@ -158,14 +177,14 @@ class _Answering:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    """What was made of the messages of a question, for each of its draws.
+    """What was made of the messages or the raw prompt of a question, for each of its draws.
 
-    They are known by the object that their `messages` are, not by its text: how long an answer takes must not show whether somebody
-    else has asked the same.
+    Draws of one question share the object `asked`. It is compared by identity, not by its text: how long an answer takes must not show
+    whether somebody else has asked the same.
     """
 
-    messages: tuple[Message, ...]
-    prompt: Prompt
+    asked: tuple[Message, ...] | str | tuple[int, ...]
+    prompt: Prompt | None  # None for a raw one
     ids: tuple[int, ...] = ()
     public: int = 0
 
@@ -194,11 +213,11 @@ class WritingArm:
 
     def ask(self, question: Question) -> None:
         """Look its passages up and put it into the engine; the second of several draws is put there with what the first has found."""
-        max_new = question.max_new or self._session.output_tokens
-        if self._prepared is None or self._prepared.messages is not question.messages:
+        max_new = self._session.output_tokens if question.max_new is None else question.max_new
+        if self._prepared is None or self._prepared.asked is not question.asked:
             self._prepared = None
             self._prepared = self._prepare(question, max_new)
-        prompt = replace(self._prepared.prompt, id=question.id)
+        prompt = self._prepared.prompt and replace(self._prepared.prompt, id=question.id)
         request = Request(
             id=question.id,
             ids=self._prepared.ids,
@@ -207,21 +226,37 @@ class WritingArm:
             stops=question.stops,
             logprobs=question.logprobs,
             top_logprobs=question.top_logprobs,
+            prompt_logprobs=question.echo and (question.logprobs or not max_new),
             constraint=question.constraint,
             stream=True,
             public=self._prepared.public,
             asker=question.asker,
         )
         self._engine.submit(request)
-        self._asked[question.id] = _Answering(question=question, prompt=prompt)
+        self._asked[question.id] = _Answering(question=question, prompt=prompt, ids=self._prepared.ids)
+
+    def _raw_ids(self, question_id: str, raw: str | tuple[int, ...], max_new: int) -> tuple[int, ...]:
+        """The ids of a prompt that is read as it is, special tokens only where the text spells them."""
+        tokenizer, context = self._session.base.tokenizer, self._session.context_tokens
+        if isinstance(raw, str):
+            fewest = self._session.encoder.fewest_tokens((Message(role="user", content=raw),))
+            require_room(question_id, fewest, max_new, context, at_least=True)
+            return tuple(tokenizer(raw, add_special_tokens=False)["input_ids"])
+        strange = next((token for token in raw if not 0 <= token < len(tokenizer)), None)
+        if strange is not None:
+            problem = f"{strange} is no id of this model's tokenizer, which has {len(tokenizer)} tokens"
+            raise InputError(problem, "send ids that its own tokenizer made", field="prompt")
+        return raw
 
     def _prepare(self, question: Question, max_new: int) -> _Prepared:
+        if question.raw is not None:
+            return _Prepared(asked=question.raw, prompt=None, ids=self._raw_ids(question.id, question.raw, max_new))
         prompt = prompted(self._able, question, max_new)
         self._session.forget_hits()  # a server's questions have no end
         ids = self._session.encoder.prompt(prompt.messages)
         require_room(question.id, len(ids), max_new, self._session.context_tokens)
         public = self._public(question, prompt, ids)
-        return _Prepared(messages=question.messages, prompt=prompt, ids=ids, public=public)
+        return _Prepared(asked=question.messages, prompt=prompt, ids=ids, public=public)
 
     def _public(self, question: Question, prompt: Prompt, ids: tuple[int, ...]) -> int:
         """How many of a prompt's first tokens stand before what was asked: instruction, shots and passages.
@@ -262,7 +297,8 @@ class WritingArm:
         one = self._asked[event.id]
         if isinstance(event, Token):
             tokens: tuple[SaidToken, ...] = ()
-            if event.log_probability is not None and event.token not in self._engine.stop_ids:
+            # The token that ends an answer is no part of it, but of what stands behind a raw prompt.
+            if event.log_probability is not None and (one.prompt is None or event.token not in self._engine.stop_ids):
                 others = tuple(self._said(token, value) for token, value in event.likeliest)
                 tokens = (replace(self._said(event.token, event.log_probability), likeliest=others),)
             piece = one.more(event.text)
@@ -277,11 +313,40 @@ class WritingArm:
             prefill_seconds=event.prefill_seconds,
             finished=event.finished,
         )
-        reply = answered(self._session, one.question, one.prompt, generation)
+        if one.prompt is None:
+            reply = self._raw_reply(one, event, generation)
+        else:
+            reply = answered(self._session, one.question, one.prompt, generation)
         del self._asked[event.id]
         return reply
 
-    def _said(self, token: int, log_probability: float) -> SaidToken:
+    def _raw_reply(self, one: _Answering, event: Completion, generation: Generation) -> Reply:
+        """What stands behind a raw prompt, and the prompt where it was asked for."""
+        question, echo = one.question, ""
+        if question.echo:
+            raw, tokenizer = question.raw, self._session.base.tokenizer
+            echo = raw if isinstance(raw, str) else tokenizer.decode(list(one.ids))
+        return Reply(
+            id=question.id,
+            text=one.said,
+            generation=generation,
+            hits=(),
+            cited=(),
+            abstained=False,
+            echo=echo,
+            echo_tokens=self._scored(one.ids, event) if question.echo and question.logprobs else (),
+        )
+
+    def _scored(self, ids: tuple[int, ...], event: Completion) -> tuple[SaidToken, ...]:
+        """The tokens of a prompt with their log-probabilities and the likeliest beside each."""
+        values = (None, *event.prompt_log_probabilities)
+        likeliest = ((), *(event.prompt_likeliest or [()] * (len(ids) - 1)))
+        return tuple(
+            replace(self._said(token, value), likeliest=tuple(self._said(*pair) for pair in pairs))
+            for token, value, pairs in zip(ids, values, likeliest, strict=True)
+        )
+
+    def _said(self, token: int, log_probability: float | None) -> SaidToken:
         tokenizer = self._session.base.tokenizer
         text = tokenizer.decode([token])
         spelled = token_bytes(text, tokenizer.convert_ids_to_tokens(token))
@@ -294,7 +359,9 @@ class ChoosingArm:
     def __init__(self, session: Session, able: Ready) -> None:
         self._session, self._able = session, able
         self._asked: dict[str, tuple[Question, Prompt]] = {}
-        self._prepared: _Prepared | None = None  # of the question that came last
+        self._prepared: tuple[tuple[Message, ...], Prompt] | None = (
+            None  # the messages that came last, and what was made of them
+        )
 
     @property
     def waiting(self) -> int:
@@ -307,9 +374,12 @@ class ChoosingArm:
 
     def prepare(self, question: Question) -> None:
         """Refuse what only written answers have."""
+        if question.raw is not None:
+            problem = "this arm chooses its answers whole, and reads no raw prompt"
+            raise InputError(problem, "ask an arm that writes, or ask it at /v1/chat/completions", field="model")
         if question.constraint:
             problem = "an answer that is chosen whole has a form already"
-            raise InputError(problem, "leave response_format out", field="response_format")
+            raise InputError(problem, "leave response_format and tools out", field="response_format")
         if question.logprobs:
             problem = "there are no log-probabilities of tokens where an answer is chosen whole"
             remedy = "leave logprobs out; the reply has the probabilities of the answers"
@@ -323,11 +393,11 @@ class ChoosingArm:
     def ask(self, question: Question) -> None:
         """Look its passages up and let it wait for the next pass."""
         self.prepare(question)
-        if self._prepared is None or self._prepared.messages is not question.messages:
+        if self._prepared is None or self._prepared[0] is not question.messages:
             self._prepared = None
-            self._prepared = _Prepared(messages=question.messages, prompt=prompted(self._able, question, 0))
+            self._prepared = question.messages, prompted(self._able, question, 0)
             self._session.forget_hits()
-        self._asked[question.id] = question, replace(self._prepared.prompt, id=question.id)
+        self._asked[question.id] = question, replace(self._prepared[1], id=question.id)
 
     def step(self) -> list[Event]:
         """Answer those that have waited longest; where that fails, each alone, so that one does not spoil the others."""

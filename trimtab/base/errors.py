@@ -36,6 +36,10 @@ class InputError(TrimtabError, ValueError):
         super().__init__(f"{place}: {problem}; {remedy}" if place else f"{problem}; {remedy}")
 
 
+class ContextLengthError(InputError):
+    """A prompt that does not fit the model's context together with its answer."""
+
+
 class VersionError(InputError):
     """A file that another version of Trimtab wrote."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ PAGE_FILES = {
 COUNTED = (
     "/v1/chat/completions",
     "/v1/completions",
+    "/v1/raw/completions",
     "/v1/responses",
     "/v1/embeddings",
     "/v1/systemone",
@@ -158,6 +159,7 @@ def _health(app: FastAPI, parts: Parts) -> None:
         fallen = any(not one.room.is_alive for one in parts.desk.models.values())
         return JSONResponse({"status": "fallen" if fallen else "alive"}, 500 if fallen else 200)
 
+    @app.get("/health")
     @app.get("/health/ready")
     async def ready() -> Response:
         """Whether it takes questions now, and the least share of an arm's stored answers that came out the same."""
@@ -207,6 +209,17 @@ def _let_in(parts: Parts, sent: str, response: Response, request: Request) -> Re
     return response
 
 
+def _place(parts: Sequence[str | int], body: Any, *, lacks: bool) -> Iterator[str]:
+    """Where in a body an error is, without the library's words for the kinds that it tried; `lacks`: the last part is not there."""
+    for number, part in enumerate(parts, 1):
+        is_key = isinstance(body, dict) and part in body
+        if is_key or (isinstance(body, list) and isinstance(part, int) and part < len(body)):
+            body = body[part]
+            yield str(part)
+        elif lacks and number == len(parts):
+            yield str(part)
+
+
 def _errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
@@ -227,7 +240,7 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = max(error.errors(), key=lambda one: len(one["loc"]))  # of a union's the one that came furthest
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        place = ".".join(_place(first["loc"][1:], error.body, lacks=first["type"] == "missing"))
         said = first["msg"].removeprefix("Value error, ")
         body = Refused(400, f"{place}: {said}" if place else said).body
         body["error"]["param"] = place or None

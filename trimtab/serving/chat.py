@@ -1,4 +1,4 @@
-"""The routes that write: chat completions, plain completions, responses; whole or as streams."""
+"""The routes that write: chat completions, plain and raw completions, responses; whole or as streams."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -21,60 +22,84 @@ from trimtab.serving.desk import Desk, LeftError, Served, Told, new_id
 from trimtab.serving.gate import Refused
 from trimtab.serving.replies import (
     DONE,
+    Call,
     annotations_of,
     chat_reply,
     chunk,
     completion_reply,
+    delta_of,
     event,
     finish_of,
     known_of,
     logprobs_of,
     message_item,
+    opening_of,
     plain_logprobs_of,
     response_reply,
     text_part,
     usage_of,
 )
-from trimtab.serving.schema import ChatRequest, CompletionRequest, Drawing, Form, ResponsesRequest, Turn, Written
+from trimtab.serving.schema import (
+    ChatRequest,
+    CompletionRequest,
+    Drawing,
+    Form,
+    RawCompletionRequest,
+    ResponsesRequest,
+    Turn,
+    Written,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Which of the two completions a stream is of."""
+    """What a stream or a reply is of: `draws` answers to each prompt, as chat or plain; `call` the function that is called with them."""
 
     object: str
     prefix: str
     chat: bool
+    logprobs: bool = False
+    call: Call | None = None
+    draws: int = 1
 
 
 CHAT, PLAIN = _Kind("chat.completion.chunk", "chatcmpl", True), _Kind("text_completion", "cmpl", False)
 
 
 def chat_routes(desk: Desk) -> APIRouter:
-    """`/v1/chat/completions`, `/v1/completions` and `/v1/responses`."""
+    """`/v1/chat/completions`, `/v1/completions`, `/v1/raw/completions` and `/v1/responses`."""
     router = APIRouter()
 
     @router.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation with an arm."""
         served, asked = desk.found(body.model), _chat_questions(body)
+        kind = replace(CHAT, logprobs=bool(body.logprobs), call=_call(body), draws=body.n or 1)
         if body.stream:
             events = await _begun(desk, served, asked, request)
-            return _streamed(_stream(events, served, CHAT, logprobs=bool(body.logprobs), usage=_wants_usage(body)))
+            return _streamed(_stream(events, served, kind, usage=_wants_usage(body)))
         told = await _all_told(desk, served, asked, request)
-        return JSONResponse(chat_reply(new_id("chatcmpl"), served, told, logprobs=bool(body.logprobs)))
+        return JSONResponse(chat_reply(new_id("chatcmpl"), served, told, logprobs=kind.logprobs, call=kind.call))
 
     @router.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
         """Answer each prompt as a question of its own."""
-        served, asked = desk.found(body.model), _completion_questions(body)
+        return await completed(body, _completion_questions(body), request)
+
+    @router.post("/v1/raw/completions")
+    async def complete_raw(body: RawCompletionRequest, request: Request) -> Response:
+        """Go on from each prompt as it is: without template, instruction or passages, so not as the arm was measured."""
+        return await completed(body, _raw_questions(body), request)
+
+    async def completed(
+        body: CompletionRequest | RawCompletionRequest, asked: Sequence[Question], request: Request
+    ) -> Response:
+        served, kind = desk.found(body.model), replace(PLAIN, logprobs=body.logprobs is not None, draws=body.n or 1)
         if body.stream:
             events = await _begun(desk, served, asked, request)
-            wanted = body.logprobs is not None
-            return _streamed(_stream(events, served, PLAIN, logprobs=wanted, usage=_wants_usage(body)))
+            return _streamed(_stream(events, served, kind, usage=_wants_usage(body)))
         told = await _all_told(desk, served, asked, request)
-        draws, wanted = body.n or 1, body.logprobs is not None
-        return JSONResponse(completion_reply(new_id("cmpl"), served, told, draws=draws, logprobs=wanted))
+        return JSONResponse(completion_reply(new_id("cmpl"), served, told, draws=kind.draws, logprobs=kind.logprobs))
 
     @router.post("/v1/responses")
     async def respond(body: ResponsesRequest, request: Request) -> Response:
@@ -108,8 +133,15 @@ def _wants_usage(body: Written) -> bool:
 
 
 def turns(given: Sequence[Turn]) -> tuple[Message, ...]:
-    """Turns as rows have them; `developer` is a later word for `system`. Raises Refused for more than one, or one that is not first."""
+    """Turns as rows have them; `developer` is a later word for `system`, and several of them in front are one.
+
+    Raises Refused for one that stands elsewhere.
+    """
     said = [Message(role="system" if one.role == "developer" else one.role, content=one.text) for one in given]
+    leading = list(takewhile(lambda one: one.role == "system", said))
+    if len(leading) > 1:
+        joined = Message(role="system", content="\n\n".join(one.content for one in leading))
+        said = [joined, *said[len(leading) :]]
     if any(one.role == "system" for one in said[1:]):
         raise Refused(400, "a system turn stands first, or not at all", code="messages")
     if said[-1].role != "user" or not said[-1].content.strip():
@@ -165,20 +197,38 @@ def _questions(
     ]
 
 
+def _call(body: ChatRequest) -> Call | None:
+    """How the function that is forced is called."""
+    return Call(body.forced.name, named=body.tool_choice != "required") if body.forced else None
+
+
 def _chat_questions(body: ChatRequest) -> list[Question]:
     most = body.max_completion_tokens or body.max_tokens
     wanted, likeliest = bool(body.logprobs), (body.top_logprobs or 0) if body.logprobs else 0
-    asked = _questions(body, turns(body.messages), most, logprobs=wanted, likeliest=likeliest)
-    return [replace(one, constraint=constraint_of(body.response_format)) for one in asked]
+    said = turns([one.turn for one in body.messages])
+    asked = _questions(body, said, most, logprobs=wanted, likeliest=likeliest)
+    form = constraint_of(body.response_format)
+    if body.forced:
+        form = Constraint(schema=json.dumps(body.forced.parameters or {"type": "object", "properties": {}}))
+    return [replace(one, constraint=form) for one in asked]
 
 
 def _completion_questions(body: CompletionRequest) -> list[Question]:
-    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     found: list[Question] = []
-    for prompt in prompts:
+    for prompt in body.prompts:
         said = turns([Turn(role="user", content=prompt)])
         wanted, likeliest = body.logprobs is not None, body.logprobs or 0
         found += _questions(body, said, body.max_tokens, logprobs=wanted, likeliest=likeliest)
+    return found
+
+
+def _raw_questions(body: RawCompletionRequest) -> list[Question]:
+    found: list[Question] = []
+    for prompt in body.prompts:
+        raw = prompt if isinstance(prompt, str) else tuple(prompt)
+        wanted, likeliest = body.logprobs is not None, body.logprobs or 0
+        asked = _questions(body, (), body.max_tokens, logprobs=wanted, likeliest=likeliest)
+        found += [replace(one, raw=raw, echo=bool(body.echo)) for one in asked]
     return found
 
 
@@ -205,16 +255,16 @@ async def _all_told(desk: Desk, served: Served, asked: Sequence[Question], reque
             task.cancel()
 
 
-async def _begun(
-    desk: Desk, served: Served, asked: Sequence[Question], request: Request
-) -> AsyncIterator[Piece | Reply]:
-    """The events of one question, the first of them there already: what is wrong with it is told before a stream begins."""
-    if len(asked) > 1:
-        raise Refused(400, "only one answer can be streamed; ask for one, or leave stream out", code="stream")
-    events = desk.events(served, asked[0], request)
+Numbered = tuple[int, Piece | Reply]
+"""An event of a question by its place among those of a request."""
+
+
+async def _begun(desk: Desk, served: Served, asked: Sequence[Question], request: Request) -> AsyncIterator[Numbered]:
+    """The events of all questions as they come, the first there already: what is wrong with it is told before a stream begins."""
+    events = _merged([desk.events(served, one, request) for one in asked])
     first = await anext(events)
 
-    async def all_of_them() -> AsyncIterator[Piece | Reply]:
+    async def all_of_them() -> AsyncIterator[Numbered]:
         yield first
         async for said in events:
             yield said
@@ -222,39 +272,73 @@ async def _begun(
     return all_of_them()
 
 
-async def _stream(
-    events: AsyncIterator[Piece | Reply], served: Served, kind: _Kind, *, logprobs: bool, usage: bool
-) -> AsyncIterator[bytes]:
-    """Chunks of one answer, as OpenAI's clients add them up."""
-    answer_id, created, letters = new_id(kind.prefix), int(time.time()), 0
+async def _merged(streams: Sequence[AsyncIterator[Piece | Reply]]) -> AsyncIterator[Numbered]:
+    """What comes from several, as it comes; where one fails all end, and the others are waited for no more."""
+    inbox = asyncio.Queue[Numbered | None]()
+
+    async def read(place: int, stream: AsyncIterator[Piece | Reply]) -> None:
+        async for said in stream:
+            inbox.put_nowait((place, said))
+
+    tasks = [asyncio.create_task(read(place, stream)) for place, stream in enumerate(streams)]
+    for task in tasks:
+        task.add_done_callback(lambda _: inbox.put_nowait(None))
+    try:
+        waiting = len(tasks)
+        while waiting:
+            said = await inbox.get()
+            if said is not None:
+                yield said
+                continue
+            waiting -= 1
+            for task in tasks:
+                if task.done():
+                    task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _stream(events: AsyncIterator[Numbered], served: Served, kind: _Kind, *, usage: bool) -> AsyncIterator[bytes]:
+    """Chunks of all answers, as OpenAI's clients add them up."""
+    answer_id, created = new_id(kind.prefix), int(time.time())
+    letters: dict[int, int] = {}
+    replies: dict[int, Reply] = {}
 
     def told(choices: Sequence[dict[str, Any]], **more: Any) -> bytes:
         return event(
             {**chunk(answer_id, served, created, choices, kind.object), **({"usage": None} if usage else {}), **more}
         )
 
-    if kind.chat:
-        yield told([_choice({"delta": {"role": "assistant", "content": ""}})])
-    async for said in events:
+    async for place, said in events:
+        if place not in letters:
+            letters[place] = 0
+            if kind.chat:
+                yield told([_choice(place, {"delta": opening_of(kind.call)})])
         if isinstance(said, Piece):
             tokens = None
-            if logprobs:
-                tokens = logprobs_of(said.tokens) if kind.chat else plain_logprobs_of(said.tokens, letters)
-                letters += sum(len(token.text) for token in said.tokens)
-            yield told([_choice({"delta": {"content": said.text}} if kind.chat else {"text": said.text}, tokens)])
+            if kind.logprobs:
+                tokens = logprobs_of(said.tokens) if kind.chat else plain_logprobs_of(said.tokens, letters[place])
+                letters[place] += sum(len(token.text) for token in said.tokens)
+            piece = {"delta": delta_of(said.text, kind.call)} if kind.chat else {"text": said.text}
+            yield told([_choice(place, piece, tokens)])
             continue
+        replies[place] = said
         last: dict[str, Any] = {"delta": {"annotations": annotations_of(said)}} if kind.chat else {"text": ""}
-        yield told([_choice(last, finish=finish_of(said))], trimtab=known_of(served, said))
-        if usage:
-            yield told([], usage=usage_of([said]))
+        yield told([_choice(place, last, finish=finish_of(said, kind.call))], trimtab=known_of(served, said))
+    if usage:
+        yield told([], usage=usage_of([replies[place] for place in sorted(replies)], kind.draws))
     yield DONE
 
 
-def _choice(said: dict[str, Any], tokens: dict[str, Any] | None = None, finish: str | None = None) -> dict[str, Any]:
-    return {"index": 0, **said, "logprobs": tokens, "finish_reason": finish}
+def _choice(
+    place: int, said: dict[str, Any], tokens: dict[str, Any] | None = None, finish: str | None = None
+) -> dict[str, Any]:
+    return {"index": place, **said, "logprobs": tokens, "finish_reason": finish}
 
 
-async def _response_stream(events: AsyncIterator[Piece | Reply], served: Served) -> AsyncIterator[bytes]:
+async def _response_stream(events: AsyncIterator[Numbered], served: Served) -> AsyncIterator[bytes]:
     """The events of `/v1/responses`, numbered."""
     answer_id, number = new_id("resp"), 0
     place = {"output_index": 0, "content_index": 0, "item_id": f"msg-{answer_id}"}
@@ -269,7 +353,7 @@ async def _response_stream(events: AsyncIterator[Piece | Reply], served: Served)
     yield told("response.in_progress", response=begun)
     yield told("response.output_item.added", output_index=0, item=message_item(answer_id, None))
     yield told("response.content_part.added", **place, part=text_part(None))
-    async for said in events:
+    async for _, said in events:
         if isinstance(said, Piece):
             yield told("response.output_text.delta", **place, delta=said.text, logprobs=[])
             continue

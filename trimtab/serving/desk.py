@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from trimtab.arms.live import Event, Failed, Piece, Question, Reply, SaidToken
-from trimtab.base.errors import InputError, MissingError, RemoteError, memory_ran_out
+from trimtab.base.errors import ContextLengthError, InputError, MissingError, RemoteError, memory_ran_out
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
 from trimtab.reports.words import Family, Shape
@@ -250,6 +250,8 @@ async def _next(inbox: asyncio.Queue[Event | None], room: Room) -> Event | None:
 
 def refusal(error: Exception) -> Refused:
     """Why there is no answer, as an HTTP error."""
+    if isinstance(error, ContextLengthError):
+        return Refused(400, f"{error.problem}; {error.remedy}", code="context_length_exceeded")
     if isinstance(error, InputError):
         return Refused(400, f"{error.problem}; {error.remedy}", code="invalid")
     if isinstance(error, MissingError):

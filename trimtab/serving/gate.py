@@ -7,6 +7,7 @@ import json
 import math
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
@@ -25,6 +26,7 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1024 * 1024  # of a body
+MOST_NAME = 128  # bytes of a client's own name of a request
 STRANGERS_BYTES = 4096  # of the body of one without a key, which can hold nothing but a key
 # Seconds in which whoever is let in is to be answered: less than clients wait, since a machine may slow down meanwhile, and an answer
 # that comes too late was work for nothing. And places that there are however slow answers come.
@@ -33,7 +35,7 @@ BODY_SECONDS = 10.0  # in which a body must have come
 READ_SECONDS = 30.0  # in which a client must take a piece of its answer
 LINGER_SECONDS, LINGER_BYTES = 2.0, 32 * MOST_BYTES  # of a refused body that are still taken, and dropped
 CONNECTION = "trimtab.connection"  # in the state of a request: its Connection, where it came by one
-OPEN = frozenset({"/health/live", "/health/ready"})  # without a key: they name nothing
+OPEN = frozenset({"/health", "/health/live", "/health/ready"})  # without a key: they name nothing
 DOORS = frozenset({"/", "/session"})  # where a key is handed in
 HEADERS = (
     (b"content-security-policy", b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -205,7 +207,7 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return  # no web sockets here
-        send = _with_headers(send)
+        send = _with_headers(send, _request_id(scope))
         try:
             await self._passed(scope, receive, send)
         except _UnreadError:
@@ -247,13 +249,13 @@ class Gate:
         path = scope["path"]
         if path in OPEN:
             return None
-        key = self.keys.named(_sent(headers, scope))
+        sent = _sent(headers, scope)
+        key = self.keys.named(sent)
         if key is None:
             if path in DOORS or path.startswith("/page/"):
                 return None
-            raise Refused(
-                401, "a key is needed: Authorization: Bearer KEY", kind="authentication_error", code="invalid_api_key"
-            )
+            problem = "this key is not known here" if sent else "a key is needed: Authorization: Bearer KEY"
+            raise Refused(401, problem, kind="authentication_error", code="invalid_api_key")
         wait = self.keys.wait(key)
         if wait:
             raise Refused(
@@ -343,11 +345,20 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _with_headers(send: Send) -> Send:
+def _request_id(scope: Scope) -> bytes:
+    """The client's own name of a request, if it is short and of printable ASCII; else one that is made here."""
+    sent: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
+    if 0 < len(sent) <= MOST_NAME and all(0x20 < byte < 0x7F for byte in sent):
+        return sent
+    return f"req-{uuid.uuid4().hex}".encode()
+
+
+def _with_headers(send: Send, request_id: bytes) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             known = {name for name, _ in message["headers"]}
-            message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in known)]
+            more = [*HEADERS, (b"x-request-id", request_id)]
+            message["headers"] = [*message["headers"], *(pair for pair in more if pair[0] not in known)]
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await send(message)

@@ -94,7 +94,8 @@ class Log:
         """Write what was asked and answered, where that was asked for."""
         if self._with_texts:
             said = [[turn.role, turn.content] for turn in question.messages]
-            self.line("answer", model=model, messages=said, answer=reply.text)
+            raw = {} if question.raw is None else {"prompt": question.raw}
+            self.line("answer", model=model, messages=said, **raw, answer=reply.text)
 
     def fault(self, model: str, error: Exception) -> None:
         """Write where a question failed for no fault of its own; the error's words, which may quote it, only with texts."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -26,9 +28,49 @@ def usage_of(replies: Sequence[Reply], draws: int = 1) -> dict[str, Any]:
     }
 
 
-def finish_of(reply: Reply) -> str:
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function that is called with an answer as its arguments; `named`: the request named it, which OpenAI ends with "stop"."""
+
+    name: str
+    named: bool
+
+
+def finish_of(reply: Reply, call: Call | None = None) -> str:
     """Why the answer ended."""
-    return "stop" if reply.generation.finished else "length"
+    if not reply.generation.finished:
+        return "length"
+    return "tool_calls" if call and not call.named else "stop"
+
+
+def _message(reply: Reply, call: Call | None) -> dict[str, Any]:
+    """An answer as a message, or as the arguments of the function that is called."""
+    said: dict[str, Any] = {"role": "assistant", "content": None if call else reply.text, "refusal": None}
+    if call:
+        function = {"name": call.name, "arguments": reply.text}
+        said["tool_calls"] = [{"id": _call_id(), "type": "function", "function": function}]
+    return {**said, "annotations": annotations_of(reply)}
+
+
+def opening_of(call: Call | None) -> dict[str, Any]:
+    """How the stream of an answer begins."""
+    if not call:
+        return {"role": "assistant", "content": ""}
+    function = {"name": call.name, "arguments": ""}
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"index": 0, "id": _call_id(), "type": "function", "function": function}],
+    }
+
+
+def delta_of(text: str, call: Call | None) -> dict[str, Any]:
+    """A piece of an answer in a stream."""
+    return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]} if call else {"content": text}
+
+
+def _call_id() -> str:
+    return f"call-{uuid.uuid4().hex}"
 
 
 def known_of(served: Served, reply: Reply) -> dict[str, Any]:
@@ -82,7 +124,9 @@ def _logprob(token: SaidToken) -> dict[str, Any]:
     return {"token": token.text, "logprob": token.log_probability, "bytes": spelled}
 
 
-def chat_reply(answer_id: str, served: Served, told: Sequence[Told], *, logprobs: bool) -> dict[str, Any]:
+def chat_reply(
+    answer_id: str, served: Served, told: Sequence[Told], *, logprobs: bool, call: Call | None = None
+) -> dict[str, Any]:
     """A whole chat completion."""
     return {
         "id": answer_id,
@@ -92,14 +136,9 @@ def chat_reply(answer_id: str, served: Served, told: Sequence[Told], *, logprobs
         "choices": [
             {
                 "index": place,
-                "message": {
-                    "role": "assistant",
-                    "content": one.reply.text,
-                    "refusal": None,
-                    "annotations": annotations_of(one.reply),
-                },
+                "message": _message(one.reply, call),
                 "logprobs": logprobs_of(one.tokens) if logprobs else None,
-                "finish_reason": finish_of(one.reply),
+                "finish_reason": finish_of(one.reply, call),
             }
             for place, one in enumerate(told)
         ],
@@ -120,8 +159,8 @@ def completion_reply(
         "choices": [
             {
                 "index": place,
-                "text": one.reply.text,
-                "logprobs": plain_logprobs_of(one.tokens) if logprobs else None,
+                "text": one.reply.echo + one.reply.text,
+                "logprobs": plain_logprobs_of([*one.reply.echo_tokens, *one.tokens]) if logprobs else None,
                 "finish_reason": finish_of(one.reply),
             }
             for place, one in enumerate(told)
@@ -136,9 +175,20 @@ def plain_logprobs_of(tokens: Sequence[SaidToken], start: int = 0) -> dict[str, 
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.log_probability for token in tokens],
-        "top_logprobs": [{one.text: one.log_probability for one in (*token.likeliest, token)} for token in tokens],
+        "top_logprobs": [_by_text(token) for token in tokens],
         "text_offset": [start + before for before in accumulate([0, *lengths[:-1]])] if tokens else [],
     }
+
+
+def _by_text(token: SaidToken) -> dict[str, float] | None:
+    """A token and the likeliest beside it by their texts; of several with the same text (parts of a letter) the likeliest counts."""
+    if token.log_probability is None:
+        return None
+    found: dict[str, float] = {}
+    for one in (token, *token.likeliest):
+        if one.log_probability is not None:
+            found[one.text] = max(one.log_probability, found.get(one.text, one.log_probability))
+    return found
 
 
 def chunk(

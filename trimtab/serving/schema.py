@@ -1,7 +1,7 @@
 """What clients send: the parts of OpenAI's requests that are answered here, and the two public APIs for decisions.
 
 Fields that change nothing about the answer (`user`, `metadata`, `store`) may stand there; those that would change it and are
-not built (`tools`, `logit_bias`) are refused by name.
+not built (`logit_bias`, `tools` that the model would choose among) are refused by name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MOST_TURNS, MOST_LETTERS, MOST_STOPS, MOST_CHOICES, MOST_INPUTS = 256, 200_000, 4, 8, 256
+MOST_TOOLS = 128
 MOST_ANSWERS = 32  # of one request: prompts times choices
 NOT_BUILT = (
     "tools",
@@ -56,19 +57,59 @@ class TextPart(BaseModel):
     text: Text
 
 
+Content = Text | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
+
+
+def _joined(content: Content) -> str:
+    """The content of a turn as one text."""
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)
+
+
 class Turn(BaseModel):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
+    content: Content
 
     @property
     def text(self) -> str:
         """The content as one text."""
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        return _joined(self.content)
 
 
-Turns = Annotated[list[Turn], Field(min_length=1, max_length=MOST_TURNS)]
+class Called(BaseModel):
+    """A function that was called, with its arguments as JSON."""
+
+    name: Name
+    arguments: Text
+
+
+class ToolCall(BaseModel):
+    """An earlier call of a function."""
+
+    type: Literal["function"] = "function"
+    function: Called
+
+
+class ChatTurn(BaseModel):
+    """One turn of a chat: as `Turn`, or one of a tool: a call is read as what was answered, and what came of it as the user's turn."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _require_text(self) -> Self:
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError("a turn needs content")
+        return self
+
+    @property
+    def turn(self) -> Turn:
+        """The turn as the model reads it."""
+        calls = [call.function.arguments for call in self.tool_calls or () if self.role == "assistant"]
+        text = "\n".join([*([_joined(self.content)] if self.content else []), *calls])
+        return Turn(role="user" if self.role == "tool" else self.role, content=text)
 
 
 class Drawing(Asked):
@@ -116,6 +157,40 @@ class TextForm(BaseModel):
     format: Form | None = None
 
 
+class Function(BaseModel):
+    """A function that a client can run: its name, and the JSON schema of its arguments."""
+
+    name: Name
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(BaseModel):
+    """A tool; only functions are built."""
+
+    type: Literal["function"]
+    function: Function
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _refuse_others(cls, given: Any) -> Any:
+        if isinstance(given, str) and given != "function":
+            raise ValueError(f"the tool {given[:80]!r} is not supported here; leave it out")
+        return given
+
+
+class FunctionName(BaseModel):
+    """A function by its name."""
+
+    name: Name
+
+
+class ToolChoice(BaseModel):
+    """The one function that is to be called."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
 class StreamOptions(BaseModel):
     """Whether the last chunk of a stream tells the tokens."""
 
@@ -138,28 +213,109 @@ class Written(Drawing):
 class ChatRequest(Written):
     """`POST /v1/chat/completions`."""
 
-    messages: Turns
+    not_built: ClassVar[tuple[str, ...]] = tuple(name for name in NOT_BUILT if name not in ("tools", "tool_choice"))
+    messages: Annotated[list[ChatTurn], Field(min_length=1, max_length=MOST_TURNS)]
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: Form | None = None
 
+    @property
+    def forced(self) -> Function | None:
+        """The function whose arguments are the answer; None where the answer is text."""
+        tools = [] if self.tool_choice == "none" else self.tools or []
+        name = self.tool_choice.function.name if isinstance(self.tool_choice, ToolChoice) else None
+        return next((tool.function for tool in tools if name in (None, tool.function.name)), None)
 
-class CompletionRequest(Written):
+    @model_validator(mode="after")
+    def _refuse_a_choice_of_tools(self) -> Self:
+        names = ", ".join(repr(tool.function.name[:80]) for tool in self.tools or ())
+        if isinstance(self.tool_choice, ToolChoice):
+            if self.forced is None:
+                name = self.tool_choice.function.name[:80]
+                raise ValueError(
+                    f"tool_choice names {name!r}, which is none of the tools ({names or 'there are none'})"
+                )
+        elif self.tool_choice == "required" and not self.tools:
+            raise ValueError("tool_choice is required, and there are no tools")
+        elif self.tools and self.tool_choice != "none" and (self.tool_choice != "required" or len(self.tools) > 1):
+            one = 'name one in tool_choice, send one alone with tool_choice "required", or leave tools out'
+            raise ValueError(f"a choice among tools is not supported here ({names}); {one}")
+        if self.forced and self.response_format and self.response_format.type != "text":
+            raise ValueError("response_format and a forced function are two forms of one answer; leave one of them out")
+        return self
+
+
+class _Completion(Written):
+    """What completions of questions and of raw prompts have in common."""
+
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    best_of: Literal[1] | None = None
+    prompt: Any
+
+    @property
+    def prompts(self) -> list[Any]:
+        """The prompts, one or several."""
+        several = isinstance(self.prompt, list) and not isinstance(self.prompt[0], int)
+        return self.prompt if several else [self.prompt]
+
+    @model_validator(mode="after")
+    def _refuse_too_many(self) -> Self:
+        asked = len(self.prompts) * (self.n or 1)
+        if asked > MOST_ANSWERS:
+            raise ValueError(f"{asked} answers in one request; ask for at most {MOST_ANSWERS}")
+        return self
+
+
+class CompletionRequest(_Completion):
     """`POST /v1/completions`: each prompt is one question to the arm."""
 
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=32)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: Literal[False] | None = None
-    best_of: Literal[1] | None = None
+
+    @field_validator("prompt", "echo", mode="before")
+    @classmethod
+    def _refuse_raw(cls, given: Any) -> Any:
+        """Say where to send what only a raw prompt can be."""
+        if given is True or (isinstance(given, list) and any(isinstance(one, int | list) for one in given)):
+            what = "echo" if given is True else "ids of tokens"
+            where = "send it to /v1/raw/completions, where a prompt is read as it is"
+            raise ValueError(f"{what}: a prompt here is a question, which the chat template is put around; {where}")
+        return given
+
+
+TokenId = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=MOST_LETTERS)]
+RawPrompts = (
+    Annotated[list[Text], Field(min_length=1, max_length=32)]
+    | Annotated[list[TokenIds], Field(min_length=1, max_length=32)]
+)
+
+
+class RawCompletionRequest(_Completion):
+    """`POST /v1/raw/completions`: prompts as they are, text or ids of tokens: no template, instruction or passages."""
+
+    prompt: Text | TokenIds | RawPrompts
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    echo: bool | None = None
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _refuse_no_prompt(cls, given: Any) -> Any:
+        if given in ([], [[]]):
+            raise ValueError("an empty prompt; send text or ids of tokens, at least 1")
+        return given
 
     @model_validator(mode="after")
-    def _refuse_too_many(self) -> Self:
-        asked = (1 if isinstance(self.prompt, str) else len(self.prompt)) * (self.n or 1)
-        if asked > MOST_ANSWERS:
-            raise ValueError(f"{asked} answers in one request; ask for at most {MOST_ANSWERS}")
+    def _refuse_nothing(self) -> Self:
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens is 0 and echo is off, so nothing is asked for")
+        if self.echo and self.stream:
+            raise ValueError("a prompt is not echoed in a stream; leave echo or stream out")
         return self
 
 
