@@ -5,10 +5,13 @@ Also the tiny random models, as folders, that stand in for real ones.
 
 import ipaddress
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,23 @@ def _garbage_of_one_module() -> Iterator[None]:
 
     with passing_over_libraries():
         yield
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system with no room left, where this user may mount one."""
+    place = tmp_path / "full"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        with suppress(OSError), open(place / "filler", "wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 CHATML = (
