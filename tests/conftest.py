@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +65,14 @@ def _garbage_of_one_module() -> Iterator[None]:
 
 
 @pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system with no room left, where this user may mount one."""
-    place = tmp_path / "full"
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB of its own, where this user may mount one; `filling.fill` fills it."""
+    place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this user may not mount a file system")
     try:
-        with suppress(OSError), open(place / "filler", "wb", buffering=0) as filler:
-            while filler.write(bytes(4096)):
-                pass
         yield place
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)

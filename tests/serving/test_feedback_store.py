@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filling import fill
 from judged import judgement
 
 import trimtab
@@ -255,11 +256,12 @@ def test_a_disk_that_takes_no_new_store_is_told_in_one_line_and_nothing_stays(tm
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_a_full_disk_takes_no_new_store_and_says_so(full_disk: Path) -> None:
+def test_a_small_disk_takes_no_new_store_and_says_so(small_disk: Path) -> None:
+    fill(small_disk)
     with pytest.raises(OSError, match="full") as told:
-        Store(full_disk / "new" / "feedback.db")
+        Store(small_disk / "new" / "feedback.db")
     assert "no space left on the disk; make room" in in_words(told.value)
-    assert not [path for path in full_disk.rglob("*") if path.suffix in (".db", ".part")]
+    assert not [path for path in small_disk.rglob("*") if path.suffix in (".db", ".part")]
 
 
 def test_a_record_that_was_damaged_is_named(tmp_path: Path) -> None:
