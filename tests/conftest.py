@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,20 @@ def _garbage_of_one_module() -> Iterator[None]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A file system of 1 MB of its own, where this user may mount one; `filling.fill` fills it."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    place = Path(
+        tempfile.mkdtemp(prefix="trimtab-disk-")
+    )  # not in pytest's folder, which a test that was killed would block
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        place.rmdir()
         pytest.skip("this user may not mount a file system")
     try:
         yield place
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+        place.rmdir()
 
 
 CHATML = (

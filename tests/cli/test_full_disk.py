@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from filling import fill
-from study_tasks import CLASSIFY, LABELLED, write_task
+from study_tasks import write_task
 from typer.testing import CliRunner
 
 from trimtab.cli.main import app

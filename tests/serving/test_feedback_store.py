@@ -256,7 +256,7 @@ def test_a_disk_that_takes_no_new_store_is_told_in_one_line_and_nothing_stays(tm
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_a_small_disk_takes_no_new_store_and_says_so(small_disk: Path) -> None:
+def test_a_full_disk_takes_no_new_store_and_says_so(small_disk: Path) -> None:
     fill(small_disk)
     with pytest.raises(OSError, match="full") as told:
         Store(small_disk / "new" / "feedback.db")
