@@ -5,9 +5,12 @@ Also the tiny random models, as folders, that stand in for real ones.
 
 import ipaddress
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,23 @@ def _garbage_of_one_module() -> Iterator[None]:
 
     with passing_over_libraries():
         yield
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of 1 MB of its own, where this user may mount one; `filling.fill` fills it."""
+    place = Path(
+        tempfile.mkdtemp(prefix="trimtab-disk-")
+    )  # not in pytest's folder, which a test that was killed would block
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        place.rmdir()
+        pytest.skip("this user may not mount a file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+        place.rmdir()
 
 
 CHATML = (

@@ -216,7 +216,14 @@ def test_a_path_that_cannot_be_one_is_refused(tmp_path: Path, path: str):
 
 
 @pytest.mark.parametrize(
-    "text", ["a = " + "[" * 100_000, PLAIN.encode("utf-16"), PLAIN.encode() + b"\xe9", 'file = "x"\n' + PLAIN]
+    "text",
+    [
+        "a = " + "[" * 100_000,
+        "a = " + "9" * 5000,
+        PLAIN.encode("utf-16"),
+        PLAIN.encode() + b"\xe9",
+        'file = "x"\n' + PLAIN,
+    ],
 )
 def test_what_is_no_task_file_is_refused(tmp_path: Path, text: str | bytes):
     with pytest.raises(InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -48,6 +49,39 @@ def test_compilers_make_the_same(cache: Path, compiler: str, monkeypatch: pytest
 
 
 @needs_compiler
+@pytest.mark.parametrize("flags", ["", " -mno-avx512f", " -mno-avx"])
+def test_silu_and_its_gradients_hold_over_all_numbers(cache: Path, flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every kind of processor: of a large negative number 0 like torch's, of minus infinity 0 as well, its limit."""
+    if flags and os.uname().machine != "x86_64":
+        pytest.skip("flags of another processor")
+    monkeypatch.setenv("CC", f"{os.environ.get('CC', 'cc')}{flags}")
+    found = fresh()
+    gate = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)  # every bfloat16
+    ones = torch.ones_like(gate)
+    out, again, to_gate, to_up = (torch.empty_like(gate) for _ in range(4))
+    found["gated"](*(one.data_ptr() for one in (gate, ones, out)), len(gate))
+    given = (gate, ones, ones, to_gate, to_up, again)
+    found["gated_backward"](*(one.data_ptr() for one in given), len(gate))
+    assert torch.equal(out.nan_to_num(7.0), again.nan_to_num(7.0))
+    assert torch.equal(out.nan_to_num(7.0), to_up.nan_to_num(7.0))
+
+    exact = gate.double().requires_grad_()
+    theirs = torch.nn.functional.silu(exact)
+    (slope,) = torch.autograd.grad(theirs.sum(), exact)
+    finite = gate.isfinite()
+    for ours, right in ((out, theirs), (to_gate, slope)):
+        error = (ours.double() - right).abs()[finite]
+        assert (error <= 2.0**-7 * right.abs()[finite] + 1e-36).all()  # where it is next to nothing it may be nothing
+
+    lowest = gate == float("-inf")
+    assert (out[lowest], to_gate[lowest]) == (0.0, 0.0)
+    assert out[lowest].signbit().all()
+    assert (out[gate == float("inf")] == float("inf")).all()
+    assert out[gate.isnan()].isnan().all()
+    assert to_gate[gate.isnan()].isnan().all()
+
+
+@needs_compiler
 @pytest.mark.parametrize("who", ["file", "folder"])
 def test_what_others_may_have_written_is_made_anew(cache: Path, who: str) -> None:
     assert fresh()
@@ -71,11 +105,13 @@ def test_a_link_is_not_followed(cache: Path, tmp_path: Path) -> None:
     assert not file.is_symlink()
 
 
-@pytest.mark.parametrize("compiler", ["", "no-such-compiler", "false", "true"])
+@pytest.mark.parametrize(
+    "compiler", ["", " ", "no-such-compiler", "false", "true", '"', "cc 'x", "\udcff", "/", "cc \udcff"]
+)
 def test_without_a_compiler_that_works_there_are_none(
     cache: Path, compiler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`true` says that it compiled, and made nothing."""
+    """`true` says that it compiled, and made nothing; what is no command line, or no UTF-8, is no compiler."""
     monkeypatch.setenv("CC", compiler)
     assert not fresh()
     assert not cache.exists() or not list(cache.iterdir())

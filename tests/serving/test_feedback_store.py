@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -11,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filling import fill
 from judged import judgement
 
 import trimtab
-from trimtab.base.errors import BusyError, InputError, MissingError, VersionError
+from trimtab.base.errors import BusyError, InputError, MissingError, VersionError, in_words
 from trimtab.serving import feedback
 from trimtab.serving.feedback import Store
 
@@ -172,6 +174,94 @@ def change(file: Path, words: str) -> None:
     other.execute(words)
     other.commit()
     other.close()
+
+
+PLANTED = {
+    "trigger": "CREATE TRIGGER steal AFTER INSERT ON trimtab_judgements BEGIN DELETE FROM trimtab_judgements; END",
+    "view": "CREATE VIEW steal AS SELECT load_extension('/tmp/x')",
+    "table": "CREATE TABLE steal (id TEXT)",
+    "index": "CREATE INDEX steal ON trimtab_judgements (hex(record))",
+    "virtual": "CREATE VIRTUAL TABLE steal USING fts5(x)",
+    "column": "ALTER TABLE trimtab_judgements ADD COLUMN steal TEXT DEFAULT 'x'",
+    "control": 'CREATE TABLE "steal\x1b[31m\n" (id TEXT)',
+}
+
+
+@pytest.mark.parametrize("statement", PLANTED.values(), ids=PLANTED)
+def test_a_store_that_holds_what_trimtab_did_not_make_is_refused_and_left_as_it_is(
+    tmp_path: Path, statement: str
+) -> None:
+    file = tmp_path / "feedback.db"
+    with Store(file) as store:
+        store.add(judgement(id="kept"))
+    change(file, statement)
+    before = file.read_bytes()
+    with pytest.raises(
+        InputError, match=r"feedback\.db: holds the (\w+) (steal|trimtab_judgements).*; name another place"
+    ) as told:
+        Store(file)
+    assert str(told.value).isprintable()
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["view", "check"])
+def test_a_planted_table_of_our_name_is_never_read(tmp_path: Path, kind: str) -> None:
+    """A view would run whatever it holds with the first look at it."""
+    file = tmp_path / "feedback.db"
+    Store(file).close()
+    change(file, "DROP TABLE trimtab_form")
+    endless = (
+        "WITH RECURSIVE n(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM n) SELECT max(number) AS number FROM n"
+    )
+    change(
+        file,
+        f"CREATE VIEW trimtab_form AS {endless}"
+        if kind == "view"
+        else "CREATE TABLE trimtab_form (number INTEGER NOT NULL CHECK (number < 9))",
+    )
+    with pytest.raises(InputError, match=r"no store of judgements|which Trimtab did not make"):
+        Store(file)
+
+
+def test_a_store_that_was_analysed_is_still_ours(tmp_path: Path) -> None:
+    file = tmp_path / "feedback.db"
+    with Store(file) as store:
+        store.add(judgement(id="kept"))
+    change(file, "ANALYZE")
+    with Store(file) as store:
+        assert [one.id for one in store] == ["kept"]
+
+
+BOUNDED = """
+import resource, signal, sys
+from trimtab.base.errors import in_words
+from trimtab.serving.feedback import Store
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    Store(sys.argv[1]).close()
+except OSError as error:
+    print(in_words(error))
+"""
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000, 20000])
+def test_a_disk_that_takes_no_new_store_is_told_in_one_line_and_nothing_stays(tmp_path: Path, size: int) -> None:
+    file = tmp_path / "new" / "feedback.db"
+    environment = {**os.environ, "PYTHONPATH": str(Path(trimtab.__file__).parents[1])}
+    command = [sys.executable, "-c", BOUNDED, str(file), str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(rf"{re.escape(str(file))}: [^\n;]+; [^\n]+\n", done.stdout)
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_full_disk_takes_no_new_store_and_says_so(small_disk: Path) -> None:
+    fill(small_disk)
+    with pytest.raises(OSError, match="full") as told:
+        Store(small_disk / "new" / "feedback.db")
+    assert "no space left on the disk; make room" in in_words(told.value)
+    assert not [path for path in small_disk.rglob("*") if path.suffix in (".db", ".part")]
 
 
 def test_a_record_that_was_damaged_is_named(tmp_path: Path) -> None:

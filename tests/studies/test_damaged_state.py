@@ -52,8 +52,9 @@ def test_a_damaged_study_is_named(task_file: Path, content: str | bytes):
     put(task_file, f"studies/{ID}/study.json", content)
     task = load_task(task_file)
     for use in (runs, latest_winner):
-        with pytest.raises(InputError, match="damaged"):
+        with pytest.raises(InputError, match="damaged") as caught:
             use(task)
+        assert str(caught.value).count(ID) == 1
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,9 @@ def read_result(folder: Path) -> StudyResult | None:
     file = folder / STUDY_FILE
     if not file.is_file():
         return None
+    plain = read_object(file)
     try:
-        return from_plain(StudyResult, read_object(file))
+        return from_plain(StudyResult, plain)
     except ValueError as error:
         remedy = "restore it, or move its folder away"
         raise InputError(f"is damaged or of another version ({error})", remedy, file=file) from None

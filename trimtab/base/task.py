@@ -204,6 +204,8 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
         raise InputError(f"not UTF-8 (from byte {error.start:,} on)", "save it as UTF-8", file=file) from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML ({error})", "mend the line it names", file=file) from None
+    except ValueError:  # of Python's own: a whole number of thousands of digits, which names no line
+        raise InputError("a number has too many digits", "write it shorter", file=file) from None
     except RecursionError:
         raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
     if "file" in raw:

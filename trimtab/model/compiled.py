@@ -64,12 +64,16 @@ Kernel = Callable[..., None]
 
 @functools.cache
 def library() -> dict[str, Kernel]:
-    """The compiled kernels by their names; none where they cannot be had. `CC` names another compiler, an empty one says none.
+    """The compiled kernels by their names; none where they cannot be had. `CC` names another compiler; an empty one, or one that is
+    no command line (`CC='"'`), means none.
 
     The first call may compile for a second; the library is kept in the cache's folder `kernels`. Where several threads come first,
     each compiles, and the last library stays.
     """
-    compiler = shlex.split(os.environ.get("CC", "cc"))
+    try:
+        compiler = shlex.split(os.environ.get("CC", "cc"))
+    except ValueError:  # a quotation mark that is not closed
+        return {}
     if not compiler or shutil.which(compiler[0]) is None:
         return {}
     for threads in _THREADS:
@@ -95,7 +99,7 @@ def _name(asked: list[str]) -> str:
         platform.machine(),
         *processor,
     ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _is_ours(file: Path) -> bool:

@@ -186,7 +186,7 @@ def _task(file: Path) -> dict[str, Any]:
     """The task file that was studied; empty where it does not lie there or cannot be read."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):  # not UTF-8, not TOML, or a number without end
         return {}
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from trimtab.base.visible import visible
 from trimtab.reports.pieces import ArmLabel, Cell, Column, Grid, Heading, Mark, Said, Scored, Stack
 from trimtab.reports.view import StudyView, Top
 from trimtab.reports.writing import NOTHING, clean
 
-SPECIAL = re.compile(r"([\\`*_\[\]|<>~#])")
+SPECIAL = re.compile(r"([\\`*_\[\]|<>~#&])")
+BLOCK = re.compile(
+    r"^(\d{0,9})([-+.)=])(?=[-+=\s]|$)"
+)  # at the start of a line: an item of a list, a rule, an underlined heading
 
 
 def brief(view: StudyView) -> str:
@@ -19,18 +23,18 @@ def brief(view: StudyView) -> str:
 
 def _top(top: Top) -> list[str]:
     return [
-        f"# {_text(top.headline)}",
+        f"# {escaped(top.headline)}",
         "",
-        *([_text(top.more), ""] if top.more else []),
-        f"**{top.state}** · task {_text(top.task)} · study {_text(top.study)}",
+        *([escaped(top.more), ""] if top.more else []),
+        f"**{top.state}** · task {escaped(top.task)} · study {escaped(top.study)}",
         "",
-        *([f"**{_text(top.arm.arm.name)}**: {_text(top.arm.words)}.", ""] if top.arm else []),
-        *([_text(top.needs), ""] if top.needs else []),
-        *([_text(top.in_words), ""] if top.in_words else []),
-        _text(top.rests_on),
+        *([f"**{escaped(top.arm.arm.name)}**: {escaped(top.arm.words)}.", ""] if top.arm else []),
+        *([escaped(top.needs), ""] if top.needs else []),
+        *([escaped(top.in_words), ""] if top.in_words else []),
+        escaped(top.rests_on),
         "",
         *_list(top.caveats.title, top.caveats.entries),
-        _text(top.next_step),
+        escaped(top.next_step),
         "",
     ]
 
@@ -40,9 +44,9 @@ def _arms(view: StudyView) -> list[str]:
     lines: list[str] = []
     if quality.arms:
         notes = [quality.heading.lead, _phrase(quality.note)]
-        lines += ["## Arms", "", _text(" ".join(notes)), "", *_table(quality.arms)]
+        lines += ["## Arms", "", escaped(" ".join(notes)), "", *_table(quality.arms)]
         basis = view.costs.basis if view.costs else ()
-        lines += [_text(_phrase([part for part in basis if isinstance(part, str)])), ""] if basis else []
+        lines += [escaped(_phrase([part for part in basis if isinstance(part, str)])), ""] if basis else []
     glossary, missing = quality.glossary, quality.missing
     lines += _list(glossary.title, [f"{one.arm.name}: {one.words}" for one in glossary.entries])
     return lines + _list(missing.title, [f"{one.arm.name} {one.status}: {one.why}" for one in missing.entries])
@@ -62,16 +66,21 @@ def _found(view: StudyView) -> list[str]:
     """Failures by kind, and scores per class and slice."""
     lines: list[str] = []
     if view.failures and view.failures.grid:
-        lines += [*_section(view.failures.heading), _text(view.failures.heading.lead), "", *_table(view.failures.grid)]
+        lines += [
+            *_section(view.failures.heading),
+            escaped(view.failures.heading.lead),
+            "",
+            *_table(view.failures.grid),
+        ]
     if view.classes:
         lead = f"{view.classes.heading.lead} {view.classes.title}:"
-        lines += [*_section(view.classes.heading), _text(lead), "", *_table(view.classes.grid)]
+        lines += [*_section(view.classes.heading), escaped(lead), "", *_table(view.classes.grid)]
         if view.classes.sureness:
-            lines += [_text(f"{view.classes.sureness.title}:"), "", *_table(view.classes.sureness.grid)]
+            lines += [escaped(f"{view.classes.sureness.title}:"), "", *_table(view.classes.sureness.grid)]
     if view.slices:
         lines += [*_section(view.slices.heading), *(_table(view.slices.grid) if view.slices.grid else [])]
-        lines += [_text(f"{view.slices.few.label}:"), "", *_table(view.slices.few)] if view.slices.few else []
-        lines += [_text(view.slices.more), ""] if view.slices.more else []
+        lines += [escaped(f"{view.slices.few.label}:"), "", *_table(view.slices.few)] if view.slices.few else []
+        lines += [escaped(view.slices.more), ""] if view.slices.more else []
     return lines
 
 
@@ -80,9 +89,9 @@ def _made(view: StudyView) -> list[str]:
     lines: list[str] = []
     for told in (view.learning, view.remembered):
         if told:
-            lines += [*_section(told.heading), _text(told.heading.lead), "", *_table(told.grid)]
+            lines += [*_section(told.heading), escaped(told.heading.lead), "", *_table(told.grid)]
     if view.effort:
-        lines += [*_section(view.effort.heading), _text(view.effort.heading.lead), "", *_table(view.effort.grid)]
+        lines += [*_section(view.effort.heading), escaped(view.effort.heading.lead), "", *_table(view.effort.grid)]
     if view.data:
         said = [f"{one.word}: {one.text}" for one in view.data.remarks]
         facts = [view.data.facts.removesuffix(".")] if view.data.facts else []
@@ -90,16 +99,16 @@ def _made(view: StudyView) -> list[str]:
     if view.manifest is None:
         return lines
     if view.manifest.plan:
-        lines += [f"## {_text(view.manifest.plan.label)}", "", *_table(view.manifest.plan)]
+        lines += [f"## {escaped(view.manifest.plan.label)}", "", *_table(view.manifest.plan)]
     return lines + _list(view.manifest.heading.title, view.manifest.origins)
 
 
 def _section(heading: Heading) -> list[str]:
-    return [f"## {_text(heading.title)}", ""]
+    return [f"## {escaped(heading.title)}", ""]
 
 
 def _list(heading: str, items: Sequence[str]) -> list[str]:
-    return [f"## {_text(heading)}", "", *(f"- {_text(item)}" for item in items), ""] if items else []
+    return [f"## {escaped(heading)}", "", *(f"- {escaped(item)}" for item in items), ""] if items else []
 
 
 def _table(grid: Grid) -> list[str]:
@@ -131,23 +140,23 @@ def _title(column: Column) -> str:
 
 
 def _two(cell: Cell) -> list[str]:
-    return [_text(cell.value), _text(cell.interval)] if isinstance(cell, Scored) else [_cell(cell), NOTHING]
+    return [escaped(cell.value), escaped(cell.interval)] if isinstance(cell, Scored) else [_cell(cell), NOTHING]
 
 
 def _cell(cell: Cell) -> str:
     match cell:
         case str():
-            return _text(cell)
+            return escaped(cell)
         case ArmLabel():
-            return f"**{_text(cell.name)}**" if cell.chosen else _text(cell.name)
+            return f"**{escaped(cell.name)}**" if cell.chosen else escaped(cell.name)
         case Scored():
-            return _text(cell.value)
+            return escaped(cell.value)
         case Said():
-            return _text(cell.text)
+            return escaped(cell.text)
         case Stack():
             return "; ".join(f"{_cell(label)} {_cell(found)}" for label, found in cell.entries)
         case _:
-            return _text(_phrase(cell))
+            return escaped(_phrase(cell))
 
 
 def _phrase(phrase: Sequence[str | Mark]) -> str:
@@ -155,6 +164,14 @@ def _phrase(phrase: Sequence[str | Mark]) -> str:
     return "".join(part if isinstance(part, str) else part.word for part in phrase)
 
 
-def _text(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return SPECIAL.sub(r"\\\1", " ".join(clean(text).split()))
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, on one line: no markup, HTML or entity, no block, and nothing that a terminal obeys."""
+    line = SPECIAL.sub(r"\\\1", " ".join(visible(clean(text)).split()))
+    return BLOCK.sub(r"\1\\\2", line)
+
+
+def fenced(text: str) -> str:
+    """Text as a block of code, its lines kept, control characters drawn; no run of backticks in it closes the block."""
+    shown = clean(visible(text))
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{fence}\n{shown}\n{fence}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from trimtab.base.errors import (
 )
 from trimtab.base.files import refuse_links, sync
 from trimtab.base.task import Task
+from trimtab.base.visible import printable
 from trimtab.serving.judgement import Judgement, JudgementKind, ShownAnswer
 
 if TYPE_CHECKING:
@@ -130,7 +132,11 @@ class Store:
         from sqlalchemy import func, inspect, select
 
         form, ours = _form(), _judgements()
-        if connection.dialect.name == "postgresql" and self._make:
+        strange: list[tuple[str, str]] = []
+        if connection.dialect.name == "sqlite":
+            found, made = _schema(connection), _own_schema()
+            strange = [one for one in found if found[one] != made.get(one)]
+        elif self._make:
             connection.execute(select(func.pg_advisory_xact_lock(_SETUP_LOCK)))
         there = set(inspect(connection).get_table_names()) & {form.name, ours.name}
         if not there and connection.dialect.name == "postgresql":
@@ -140,13 +146,19 @@ class Store:
             return
         if len(there) < 2:
             raise InputError("is no store of judgements", _FOREIGN, file=self.name)
-        found = connection.execute(select(form.c.number)).scalar()
-        if found != FORM:
+        number = None if ("table", form.name) in strange else connection.execute(select(form.c.number)).scalar()
+        if isinstance(number, int) and number != FORM:
             raise VersionError(
-                f"was written by another version of Trimtab (form {found}, this one reads {FORM})",
+                f"was written by another version of Trimtab (form {number}, this one reads {FORM})",
                 "go on with that version, or name another place with --store",
                 file=self.name,
             )
+        if strange:
+            kind, name = strange[0]
+            problem = f"holds the {printable(kind, 40)} {printable(name, 80)}, which Trimtab did not make"
+            raise InputError(problem, _FOREIGN, file=self.name)
+        if number is None:
+            raise InputError("is no store of judgements", _FOREIGN, file=self.name)
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
@@ -202,6 +214,8 @@ def _engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def synchronous(connection: Any, _: object) -> None:
         connection.execute("PRAGMA synchronous=FULL")  # what is committed outlives a loss of power
+        connection.execute("PRAGMA trusted_schema=OFF")  # a file from elsewhere calls no function that has an effect
+        connection.execute("PRAGMA cell_size_check=ON")  # damage is seen before it is followed
 
     return engine
 
@@ -237,6 +251,35 @@ def _make_tables(connection: Connection) -> None:
     connection.execute(_form().insert(), {"number": FORM})
 
 
+def _schema(connection: Connection) -> dict[tuple[str, str], str]:
+    """Everything that an SQLite database declares, by kind and name: its SQL, without blanks, quotes and case.
+
+    SQLite's own indexes and statistics are left out.
+    """
+    from sqlalchemy import text
+
+    rows = connection.execute(text("SELECT type, name, sql FROM sqlite_master")).all()
+    own = {("index", None), ("table", "sqlite_stat1"), ("table", "sqlite_stat4")}
+    return {
+        (str(kind), str(name)): re.sub(r'[\s"`\[\]]+', "", str(sql)).lower()
+        for kind, name, sql in rows
+        if (kind, sql) not in own and (kind, name) not in own
+    }
+
+
+@cache
+def _own_schema() -> dict[tuple[str, str], str]:
+    """What `_make_tables` declares."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        _make_tables(connection)
+        found = _schema(connection)
+    engine.dispose()
+    return found
+
+
 def _make_file(path: Path, make: bool) -> None:
     """A new database where there is none: made beside, readable by its owner alone, and linked into place whole.
 
@@ -251,19 +294,27 @@ def _make_file(path: Path, make: bool) -> None:
         return
     if not make:
         raise MissingError(f"{path}: no judgements are kept there")
+    from sqlalchemy.exc import DBAPIError
+
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         engine = _engine(_url(str(beside)))
-        with engine.begin() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
-            _make_tables(connection)
-        engine.dispose()
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(
+                    "PRAGMA journal_mode=WAL"
+                )  # readers and the writer do not wait for each other
+                _make_tables(connection)
+        finally:
+            engine.dispose()
         sync(beside)
         with suppress(FileExistsError):
             os.link(beside, path)
         sync(path.parent)
+    except DBAPIError as error:
+        raise _told(error, str(path)) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:

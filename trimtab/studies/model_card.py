@@ -1,8 +1,11 @@
-"""The model card of an export, in the hub's format: what it is, what was measured, how it is run, under which licences."""
+"""The model card of an export, in the hub's format: what it is, what was measured, how it is run, under which licences.
+
+What others wrote (rows, folders, task files, records) goes through `escaped` or `fenced`, and into commands through `shlex`.
+"""
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +25,12 @@ from trimtab.model.catalog import CATALOGUE, HUB_ID
 from trimtab.model.export import adapter_kind, adapter_rank
 from trimtab.model.peft_format import QUANTIZED_FILE
 from trimtab.model.signing import SIGNATURE
+from trimtab.reports.markdown import escaped, fenced
 from trimtab.studies.proof import Proof
 
 NOT_KNOWN = "not known"
 _LIBRARIES = {"peft": "peft", "merged": "transformers", "gguf": "gguf", "bundle": "trimtab"}
+_HUB_TASKS = {"classify": "text-classification", "answer": "question-answering", "generate": "text-generation"}
 _HUB_LICENCES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "bsd-3-clause", "gemma", "llama3"}
 
 
@@ -59,19 +64,23 @@ def card(session: Session, facts: Facts, notes: Sequence[str] = ()) -> str:
     licence = base_licence(session)
     sections = {
         "What it is": _what(session, facts),
-        "Does it answer like what was measured": [*(f"- {proof_line(one)}" for one in facts.proofs), *notes],
+        "Does it answer like what was measured": [
+            *(f"- {_proof_line(one)}" for one in facts.proofs),
+            *map(escaped, notes),
+        ],
         "Scores": _scores(session, facts),
         "How it was made": _made(facts),
         "Run it": [*_run(session, facts), *_verify(facts)],
         "Data": _data(session, facts),
         "Limits": _limits(facts),
         "Licences": [
-            f"- Base model {session.task.base.model}: {licence}",
+            f"- Base model {escaped(session.task.base.model)}: {escaped(licence)}",
             f"- Training data, as its rows say: {_counts(row.licence for row in _rows(session))}",
         ],
     }
     body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
-    return f"---\n{_front(session, facts, licence)}---\n\n# {session.task.task.name}: {facts.arm.name}\n{body}\n"
+    title = escaped(f"{session.task.task.name}: {facts.arm.name}")
+    return f"---\n{_front(session, facts, licence)}---\n\n# {title}\n{body}\n"
 
 
 def base_licence(session: Session) -> str:
@@ -83,11 +92,11 @@ def base_licence(session: Session) -> str:
     return entry.licence if entry else NOT_KNOWN
 
 
-def proof_line(proof: Proof) -> str:
+def _proof_line(proof: Proof) -> str:
     """What one consumer was found to do, with the interval of the agreement and what else is known."""
     shares = proof.agreement
     parts = [
-        f"{proof.sentence}.",
+        f"{escaped(proof.sentence)}.",
         f"Equal: {shares.value:.3f} [{shares.low:.3f}, {shares.high:.3f}] of {proof.questions} test questions, {proof.precision}.",
     ]
     if proof.lost:
@@ -99,37 +108,36 @@ def proof_line(proof: Proof) -> str:
 
 
 def _front(session: Session, facts: Facts, licence: str) -> str:
-    task, head = session.task, HEAD in facts.arm.stages
+    """What the hub reads, as YAML in ASCII: every other character escaped, so that none ends the block or is obeyed by a terminal."""
+    import yaml
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task, head, result = session.task, HEAD in facts.arm.stages, facts.result
     known = licence.lower() if licence.lower() in _HUB_LICENCES else "other"
-    found: dict[str, Any] = {
-        "license": known,
-        **({"license_name": licence} if known == "other" else {}),
-        **({"base_model": _public(task.base.model)} if _public(task.base.model) else {}),
-        "library_name": _LIBRARIES[facts.format],
-        "pipeline_tag": "text-classification" if head else "text-generation",
-        "tags": ["trimtab", facts.arm.name, *([facts.quantize] if facts.quantize else [])],
-    }
-    result = facts.result
+    scores = []
     if result is not None and result.score is not None:
-        name = {"classify": "text-classification", "answer": "question-answering", "generate": "text-generation"}
-        metric = {
-            "type": task.metric,
-            "value": round(result.score.value, 4),
-            "name": f"{task.metric}, {_interval(result)}",
-        }
-        found["model-index"] = [
-            {
-                "name": f"{task.task.name}-{facts.arm.name}",
-                "results": [
-                    {
-                        "task": {"type": name[task.task.kind]},
-                        "dataset": {"name": task.task.name, "type": "private", "split": "test"},
-                        "metrics": [metric],
-                    }
-                ],
-            }
+        scores = [
+            EvalResult(
+                task_type=_HUB_TASKS[task.task.kind],
+                dataset_name=task.task.name,
+                dataset_type="private",
+                dataset_split="test",
+                metric_type=task.metric,
+                metric_value=round(result.score.value, 4),
+                metric_name=f"{task.metric}, {_interval(result)}",
+            )
         ]
-    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in found.items())  # JSON is YAML
+    data: Any = ModelCardData(
+        license=known,
+        license_name=licence if known == "other" else None,
+        base_model=_public(task.base.model),
+        library_name=_LIBRARIES[facts.format],
+        pipeline_tag="text-classification" if head else "text-generation",
+        tags=["trimtab", facts.arm.name, *([facts.quantize] if facts.quantize else [])],
+        model_name=f"{task.task.name}-{facts.arm.name}" if scores else None,
+        eval_results=scores or None,
+    )
+    return str(yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=False))
 
 
 def _public(model: str) -> str | None:
@@ -143,11 +151,12 @@ def _public(model: str) -> str | None:
 def _what(session: Session, facts: Facts) -> list[str]:
     task = session.task
     words = describe(facts.arm)
-    lines = [f"{words[0].upper()}{words[1:]}. Made and measured by Trimtab {version('trimtab')}."]
-    lines.append(f"Base model: {task.base.model}{f' at {task.base.revision}' if task.base.revision else ''}.")
+    at = f" at {task.base.revision}" if task.base.revision else ""
+    lines = [f"{escaped(words[0].upper() + words[1:])}. Made and measured by Trimtab {version('trimtab')}."]
+    lines.append(f"Base model: {escaped(task.base.model + at)}.")
     if task.task.instruction:
         lines.append(
-            f"It was measured under this instruction, as the system turn:\n\n{_fenced(_instruction(facts, task))}"
+            f"It was measured under this instruction, as the system turn:\n\n{fenced(_instruction(facts, task))}"
         )
     return lines
 
@@ -160,12 +169,13 @@ def _instruction(facts: Facts, task: Any) -> str:
 def _scores(session: Session, facts: Facts) -> list[str]:
     result = facts.result
     if result is None or result.score is None:
+        command = fenced(session.task.command("study"))
         return [
-            f"No study has measured this arm; `{session.task.command('study')}` would. The figures above are all there are."
+            f"No study has measured this arm; the figures above are all there are. This would measure it:\n\n{command}"
         ]
     lines = [f"- {session.task.metric} on test: {_interval(result)}, {result.score.n} questions"]
     lines += [
-        f"- {name}: {part.value:.3f} [{part.low:.3f}, {part.high:.3f}], {part.n}"
+        f"- {escaped(name)}: {part.value:.3f} [{part.low:.3f}, {part.high:.3f}], {part.n}"
         for name, part in result.slices.items()
     ]
     if result.abstention:
@@ -196,7 +206,7 @@ def _made(facts: Facts) -> list[str]:
     effort = result.effort if result else None
     if effort is not None:
         lines.append(
-            f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: {effort.stopped}"
+            f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: {escaped(effort.stopped)}"
         )
     run = read_run(facts.saved.folder) if facts.saved else None
     seconds = result.train_seconds if result else (run.result.seconds if run and run.result else 0.0)
@@ -211,13 +221,13 @@ def _run(session: Session, facts: Facts) -> list[str]:
     task, adapter = session.task, facts.saved.folder / "adapter" if facts.saved else None
     dtype = {"bf16": "bfloat16", "fp32": "float32"}[session.precision]
     name, head = task.task.name, HEAD in facts.arm.stages
-    common = f"--dtype {dtype} --max-model-len {session.context_tokens}"
+    common = f"--dtype {dtype} --max-model-len {session.context_tokens}".split()
     if facts.format == "gguf":
-        ollama = f"ollama create {name} -f Modelfile\n" if facts.has_modelfile else ""
-        return [_fenced(f"{ollama}llama-server -m model.gguf --jinja --temp 0")]
+        ollama = f"{shlex.join(['ollama', 'create', name, '-f', 'Modelfile'])}\n" if facts.has_modelfile else ""
+        return [fenced(f"{ollama}llama-server -m model.gguf --jinja --temp 0")]
     if facts.format == "merged":
-        runner = " --runner pooling" if head else " --generation-config auto"
-        return [_fenced(f"vllm serve . --served-model-name {name} {common}{runner}")]
+        runner = ["--runner", "pooling"] if head else ["--generation-config", "auto"]
+        return [fenced(shlex.join(["vllm", "serve", ".", "--served-model-name", name, *common, *runner]))]
     if adapter and (adapter / QUANTIZED_FILE).is_file():
         how = f"`quantization_config=BitsAndBytesConfig(**...)` as `{QUANTIZED_FILE}` has it"
         return [
@@ -230,7 +240,8 @@ def _run(session: Session, facts: Facts) -> list[str]:
     rank = adapter_rank(adapter) if adapter else None
     fitting = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= (rank or 8)), rank)
     served = _public(task.base.model) or task.base.model
-    return [_fenced(f"vllm serve {served} {common} --enable-lora --max-lora-rank {fitting} --lora-modules {name}=.")]
+    lora = ["--enable-lora", "--max-lora-rank", str(fitting), "--lora-modules", f"{name}=."]
+    return [fenced(shlex.join(["vllm", "serve", served, *common, *lora]))]
 
 
 def _verify(facts: Facts) -> list[str]:
@@ -239,7 +250,7 @@ def _verify(facts: Facts) -> list[str]:
     command = f"model_signing verify key . --signature {SIGNATURE} --public_key PUBLIC.pem"
     command += " --no-ignore-git-paths --ignore-paths .trimtab"
     opens = "`--signed-by PUBLIC.pem` opens it only so; " if facts.format == "bundle" else ""
-    return [f"\nEvery file is signed; {opens}whether nothing was changed since:", _fenced(command)]
+    return [f"\nEvery file is signed; {opens}whether nothing was changed since:", fenced(command)]
 
 
 def _data(session: Session, facts: Facts) -> list[str]:
@@ -248,7 +259,9 @@ def _data(session: Session, facts: Facts) -> list[str]:
     lines = [f"- rows: {', '.join(f'{len(part)} {split}' for split, part in rows.items())}"]
     lines.append(f"- hash of the rows: `{digest_of({name: depends[name] for name in ROWS})}`")
     lines.append(f"- hash of the documents: `{depends['documents']}`, {len(session.workspace.documents)} documents")
-    lines += [f"- hash of {name}: `{value}`" for name, value in depends.items() if name.startswith("weights of")]
+    lines += [
+        f"- hash of {escaped(name)}: `{value}`" for name, value in depends.items() if name.startswith("weights of")
+    ]
     lines.append(f"- sources, as the rows say: {_counts(row.source for row in _rows(session))}")
     was = _study_hash(facts)
     if was is not None and was != digest_of({name: depends[name] for name in ROWS}):
@@ -284,13 +297,9 @@ def _rows(session: Session) -> Iterator[Any]:
 
 def _counts(values: Iterator[str | None]) -> str:
     found = Counter(value or "not given" for value in values)
-    return ", ".join(f"{value} ({count})" for value, count in found.most_common()) or "no rows"
+    return ", ".join(f"{escaped(value)} ({count})" for value, count in found.most_common()) or "no rows"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in values.items())
-
-
-def _fenced(text: str) -> str:
-    longest = "````" if "```" in text else "```"
-    return f"{longest}\n{text}\n{longest}"
+    pairs = (f"{key} {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in values.items())
+    return escaped(", ".join(pairs))

@@ -66,9 +66,13 @@ void norm_backward(const bf16 *input, const bf16 *weight, const bf16 *grad, bf16
   free(scales);
 }
 
-INLINE floats sigmoid(floats x) { return inverse(1.0f + exponential(-x)); }
+// Beyond this SiLU and its derivative are 0: `exponential` goes no further than 88, and a larger factor would not stay next to nothing.
+static const float LEAST_GATE = -88.0f;
 
-INLINE floats silu(floats x) { return in_bf16(x * sigmoid(x)); }
+INLINE floats sigmoid(floats x) { return chosen(x < LEAST_GATE, (floats){}, inverse(1.0f + exponential(-x))); }
+
+// x · sigmoid(x): of minus infinity -0, the limit, where torch has infinity by infinity, NaN.
+INLINE floats silu(floats x) { return in_bf16(at_least(x, 2 * LEAST_GATE) * sigmoid(x)); }
 
 // out = SiLU(gate) · up, number by number; `count` is a multiple of 32.
 void gated(const bf16 *gate, const bf16 *up, bf16 *out, int64_t count) {
@@ -82,7 +86,7 @@ void gated(const bf16 *gate, const bf16 *up, bf16 *out, int64_t count) {
 INLINE void gate_gradients(floats gate, floats up, floats grad, floats *grad_gate, floats *grad_up) {
   const floats share = sigmoid(gate);
   *grad_up = grad * silu(gate);
-  *grad_gate = in_bf16(grad * up) * share * (1.0f + gate * (1.0f - share));
+  *grad_gate = in_bf16(grad * up) * share * (1.0f + at_least(gate, 2 * LEAST_GATE) * (1.0f - share));
 }
 
 // The gradients of `gated`'s gate and up; and what it put out, where that is wanted again.
