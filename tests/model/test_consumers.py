@@ -15,7 +15,7 @@ LABELS = [[7, 8, 2], [7, 2], [30, 31, 32, 33, 2]]
 
 @pytest.fixture(scope="module")
 def consumer(tiny_model_folder):
-    return load_back(tiny_model_folder, "merged", precision="fp32", base=tiny_model_folder)
+    return load_back(tiny_model_folder, "merged", precision="fp32")
 
 
 def test_labels_score_as_in_a_pass_over_each_alone(consumer, tiny_model_folder):
@@ -48,7 +48,7 @@ def test_answers_part_where_their_tokens_first_differ():
 def test_a_damaged_folder_is_told_in_one_line(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="cannot load it"):
-        load_back(tmp_path, "merged", precision="fp32", base=tmp_path)
+        load_back(tmp_path, "merged", precision="fp32")
 
 
 @pytest.mark.skipif(not has_llama_cpp(), reason="llama-cpp-python is not installed, and it is not built for a test")
@@ -68,7 +68,7 @@ def test_llama_cpp_reads_the_same_tokens_and_writes_the_same_answer(tiny_model_f
     )
     native = InLlamaCpp(tmp_path / "m.gguf", 256)
     turns = [{"role": "system", "content": "Which?"}, {"role": "user", "content": "the bridge of Bonn"}]
-    theirs = load_back(tiny_model_folder, "merged", precision="fp32", base=tiny_model_folder)
+    theirs = load_back(tiny_model_folder, "merged", precision="fp32")
     assert native.prompt(turns) == theirs.prompt(turns)
     asked = theirs.prompt(turns)
     ours, wanted = native.written(asked, 6, [2]), theirs.written(asked, 6, [2])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from tiny_models import FAMILIES, base_of, stirred
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -17,11 +17,16 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.model import export
 from trimtab.model.adapters import merged, put_on, save_adapter
 from trimtab.model.attention import Segments
+from trimtab.model.catalog import loadable_name
 from trimtab.model.export import plain_config, plain_weights, write_adapter, write_merged
 from trimtab.model.load import Base, load_base
 
 IDS = [5, 9, 3, 17, 20, 8]
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Detected that the base layer has no bias:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning"),  # PEFT's prefix hands them over
+]
 
 
 def changed(base: Base, method: str) -> Base:
@@ -116,6 +121,20 @@ def test_an_adapter_names_its_base_and_no_folder_of_this_machine(tiny_model_fold
     assert not any(str(tiny_model_folder) in file.read_text() for file in (tmp_path / "out").glob("*.json"))
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model_folder), tmp_path / "out")
     assert torch.allclose(theirs(model), ours(base), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "method", ["lora", "dora", "rslora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix"]
+)
+def test_peft_opens_an_adapter_of_every_method_with_its_base(method, tiny_model_folder, tmp_path):
+    base = changed(load_base(tiny_model_folder, "fp32"), method)
+    save_adapter(base, tmp_path / "run")
+    name, revision = loadable_name(str(tiny_model_folder), tiny_model_folder)
+    template = ChatEncoder(base.tokenizer).chat_template
+    write_adapter(tmp_path / "run", tmp_path / "out", base=base, name=name, revision=revision, template=template)
+    read = theirs(AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out"))
+    assert torch.allclose(read[-len(IDS) :], ours(base), atol=1e-5)  # PEFT also gives the logits of a soft prompt
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == template
 
 
 def test_whole_weights_are_no_adapter(tiny_model_folder, tmp_path):

@@ -165,7 +165,7 @@ def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path
     with ready(session, arm, context_for(arm, saved.chosen), saved.folder) as able:
         prompts = able.builder.prompts(examples)
         asked = Asked(task=own, examples=examples, prompts=prompts, measured=able.many(prompts))
-    consumer = load_back(tmp_path / "out", "merged", precision="fp32", base=session.base_folder)
+    consumer = load_back(tmp_path / "out", "merged", precision="fp32")
     common: dict[str, Any] = {"claimed": True, "own_ids": False, "step": lambda *_: None}
     assert prove(session, asked, consumer, by_text(session, consumer), **common).holds
     with torch.no_grad():

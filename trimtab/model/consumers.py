@@ -37,6 +37,8 @@ from trimtab.model.load import DTYPES, told
 from trimtab.model.peft_format import QUANTIZED_FILE
 
 Turns = Sequence[Mapping[str, str]]
+# Of a classifier's configuration: PEFT loads the base model's own, which knows no labels and may pad with the token that is scored.
+OF_LABELS = ("id2label", "label2id", "pad_token_id")
 AGAIN = "export it again; where it stays so, report it"
 
 
@@ -257,11 +259,10 @@ def load_back(
     format: Literal["peft", "merged", "gguf"],
     *,
     precision: str,
-    base: Path,
     head: bool = False,
     gguf_file: str | None = None,
 ) -> InTransformers:
-    """What lies in `folder`, loaded by transformers in this precision; `base` is where an adapter's base model lies.
+    """What lies in `folder`, loaded by transformers in this precision; an adapter by PEFT, which finds the base model itself.
 
     Raises InputError where the consumer cannot read it.
     """
@@ -277,11 +278,13 @@ def load_back(
         if format == "merged":
             model = kind.from_pretrained(folder, dtype=DTYPES[precision], use_safetensors=True, **common)
             return InTransformers(model, tokenizer, name)
-        from peft import PeftModel
+        from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
 
-        config = AutoConfig.from_pretrained(folder, **common) if head else AutoConfig.from_pretrained(base, **common)
+        own = AutoPeftModelForSequenceClassification if head else AutoPeftModelForCausalLM
+        if head:
+            config = AutoConfig.from_pretrained(folder, **common)
+            common |= {name: getattr(config, name) for name in OF_LABELS}
         if (folder / QUANTIZED_FILE).is_file():
             common["quantization_config"] = BitsAndBytesConfig(**read_object(folder / QUANTIZED_FILE))
-        model = kind.from_pretrained(base, config=config, dtype=DTYPES[precision], use_safetensors=True, **common)
-        adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
-        return InTransformers(adapted, tokenizer, f"peft {version('peft')} on {name}")
+        model = own.from_pretrained(folder, dtype=DTYPES[precision], use_safetensors=True, **common)
+        return InTransformers(model, tokenizer, f"peft {version('peft')} on {name}")

@@ -26,6 +26,7 @@ from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.model.adapters import VIRTUAL
+from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head
 from trimtab.model.consumers import Consumer, InLlamaCpp, has_llama_cpp, has_peft, load_back
 from trimtab.model.export import (
@@ -218,13 +219,14 @@ class _Filling:
         return made[format]()
 
     def _peft(self) -> _Written:
-        base = self.session.task.base
+        task = self.session.task
+        name, revision = loadable_name(task.base.model, self.session.base_folder, task.folder)
         write_adapter(
             self.adapter,
             self.folder,
             base=self.session.base,
-            name=base.model,
-            revision=base.revision,
+            name=name,
+            revision=revision,
             template=self.session.encoder.chat_template,
         )
         self._keep_calibration()
@@ -358,9 +360,7 @@ def _proofs(
         return _from_bundle(session, open_bundle(folder, near=session.task.folder, base=base), asked, progress)
     head = HEAD in arm.stages
     gguf = GGUF if format == "gguf" else None
-    consumer = load_back(
-        folder, format, precision=session.precision, base=session.base_folder, head=head, gguf_file=gguf
-    )
+    consumer = load_back(folder, format, precision=session.precision, head=head, gguf_file=gguf)
 
     def step(done: int, of: int) -> None:
         progress.emit("answer", step=done, of=of, note=consumer.name)

@@ -21,7 +21,8 @@ from trimtab.base.files import read_object
 from trimtab.base.grammar import HEAD, describe
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult
-from trimtab.model.catalog import CATALOGUE, HUB_ID
+from trimtab.model.catalog import CATALOGUE, hub_id_of, loadable_name
+from trimtab.model.consumers import OF_LABELS
 from trimtab.model.export import adapter_kind, adapter_rank
 from trimtab.model.peft_format import QUANTIZED_FILE
 from trimtab.model.signing import SIGNATURE
@@ -130,7 +131,7 @@ def _front(session: Session, facts: Facts, licence: str) -> str:
     data: Any = ModelCardData(
         license=known,
         license_name=licence if known == "other" else None,
-        base_model=_public(task.base.model),
+        base_model=hub_id_of(task.base.model, task.folder),
         library_name=_LIBRARIES[facts.format],
         pipeline_tag="text-classification" if head else "text-generation",
         tags=["trimtab", facts.arm.name, *([facts.quantize] if facts.quantize else [])],
@@ -138,14 +139,6 @@ def _front(session: Session, facts: Facts, licence: str) -> str:
         eval_results=scores or None,
     )
     return str(yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=False))
-
-
-def _public(model: str) -> str | None:
-    """The id on the hub that a base model stands for; None where it has none there."""
-    entry = CATALOGUE.get(model)
-    if entry is not None:
-        return entry.hub
-    return model if "/" in model and HUB_ID.fullmatch(model) and not Path(model).exists() else None
 
 
 def _what(session: Session, facts: Facts) -> list[str]:
@@ -217,7 +210,8 @@ def _made(facts: Facts) -> list[str]:
 
 def _run(session: Session, facts: Facts) -> list[str]:
     if facts.format == "bundle":
-        return ["- `trimtab serve --bundle FOLDER` or `trimtab ask --bundle FOLDER`, with this folder"]
+        asked = "- `trimtab serve --bundle FOLDER` or `trimtab ask --bundle FOLDER`, with this folder"
+        return [asked, *_base_of_a_bundle(session)]
     task, adapter = session.task, facts.saved.folder / "adapter" if facts.saved else None
     dtype = {"bf16": "bfloat16", "fp32": "float32"}[session.precision]
     name, head = task.task.name, HEAD in facts.arm.stages
@@ -228,20 +222,73 @@ def _run(session: Session, facts: Facts) -> list[str]:
     if facts.format == "merged":
         runner = ["--runner", "pooling"] if head else ["--generation-config", "auto"]
         return [fenced(shlex.join(["vllm", "serve", ".", "--served-model-name", name, *common, *runner]))]
-    if adapter and (adapter / QUANTIZED_FILE).is_file():
-        how = f"`quantization_config=BitsAndBytesConfig(**...)` as `{QUANTIZED_FILE}` has it"
-        return [
-            f"Before PEFT puts the adapter on, load the base with {how}; to serve it with vLLM, export it as merged."
-        ]
+    packed = adapter is not None and (adapter / QUANTIZED_FILE).is_file()
+    lines = [fenced(_by_peft(dtype, head=head, packed=packed)), _where_the_base_lies(session)]
+    if packed:
+        how = f"The base model is loaded in 4 bits, as `{QUANTIZED_FILE}` has it"
+        return [*lines, f"\n{how}; to serve it with vLLM, export it as merged."]
     kind = adapter_kind(adapter) if adapter else ""
     settings = read_object(adapter / "adapter_config.json") if adapter and kind else {}
     if kind != "LORA" or settings.get("use_dora") or head:
-        return ["vLLM takes no adapter of this kind; export it as merged to serve it there, or load it with PEFT."]
+        return [*lines, "\nvLLM takes no adapter of this kind; export it as merged to serve it there."]
     rank = adapter_rank(adapter) if adapter else None
     fitting = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= (rank or 8)), rank)
-    served = _public(task.base.model) or task.base.model
-    lora = ["--enable-lora", "--max-lora-rank", str(fitting), "--lora-modules", f"{name}=."]
-    return [fenced(shlex.join(["vllm", "serve", served, *common, *lora]))]
+    base, revision = loadable_name(task.base.model, session.base_folder, task.folder)
+    served = f"{shlex.quote(base)} --revision {shlex.quote(revision)}" if revision else _in_shell(base)
+    lora = [*common, "--enable-lora", "--max-lora-rank", str(fitting), "--lora-modules", f"{name}=."]
+    return [*lines, fenced(f"vllm serve {served} {shlex.join(lora)}")]
+
+
+def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
+    """The Python that loads an exported adapter on its base model, run in its folder."""
+    kind = "AutoPeftModelForSequenceClassification" if head else "AutoPeftModelForCausalLM"
+    imports, before, options = ["AutoTokenizer"], [f"from peft import {kind}"], [f'".", dtype="{dtype}"']
+    if head:
+        imports.append("AutoConfig")
+        options += [f"{name}=config.{name}" for name in OF_LABELS]
+    if packed:
+        imports.append("BitsAndBytesConfig")
+        before.insert(0, "import json\n")
+        options.append(f'quantization_config=BitsAndBytesConfig(**json.load(open("{QUANTIZED_FILE}")))')
+    lines = [*before, f"from transformers import {', '.join(sorted(imports))}", ""]
+    lines += ['config = AutoConfig.from_pretrained(".")'] if head else []
+    lines += [f"model = {kind}.from_pretrained({', '.join(options)})", 'tokenizer = AutoTokenizer.from_pretrained(".")']
+    return "\n".join(lines)
+
+
+def _where_the_base_lies(session: Session) -> str:
+    """What `adapter_config.json` names as the base model, and what to do where that is not to be found."""
+    task = session.task
+    name, revision = loadable_name(task.base.model, session.base_folder, task.folder)
+    if revision is not None:
+        return f"\nThe adapter's base model is {name} on the Hugging Face hub, at commit {revision}."
+    catalogued = task.base.model in CATALOGUE
+    bring = f"run `trimtab pull {task.base.model}`, which prints its folder," if catalogued else "copy its folder there"
+    return (
+        "\nThe base model is not on the Hugging Face hub: `adapter_config.json` names its folder on the machine of this export. "
+        f"On another machine, {bring} and write the folder's absolute path in place of `base_model_name_or_path` and of the one in "
+        "a command below. Or leave the file as it is, as where it is signed, load the model from its folder with transformers, and "
+        'put the adapter on with `PeftModel.from_pretrained(model, ".")`.'
+    )
+
+
+def _base_of_a_bundle(session: Session) -> list[str]:
+    """How the base model, which a bundle names and does not hold, comes to another machine."""
+    base, folder = session.task.base, session.task.folder
+    if base.model in CATALOGUE or hub_id_of(base.model, folder):
+        at = ["--revision", base.revision] if base.revision else []
+        pull = shlex.join(["trimtab", "pull", base.model, *at])
+        return ["- The base model is not in this folder; once on each machine:", "", fenced(pull)]
+    return [
+        "- The base model is not in this folder: on another machine, copy its folder to the path that `model` in `bundle.json` names, "
+        "which begins at this folder where it is relative"
+    ]
+
+
+def _in_shell(folder: str) -> str:
+    """A folder as a word of a shell's command; what lies in the home folder begins with `~`, so that a card tells no user's name."""
+    home = f"{Path.home()}/"
+    return f"~/{shlex.quote(folder.removeprefix(home))}" if folder.startswith(home) else shlex.quote(folder)
 
 
 def _verify(facts: Facts) -> list[str]:
