@@ -39,7 +39,7 @@ check: env
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python docs/make_cli_reference.py --check
-	@$(BIN)/python docs/make_readme_tables.py --check
+	@$(BIN)/python docs/make_tables.py --check
 
 # Only in an environment that nothing was installed into: what the wheel does not ask for must not be there by chance.
 package: $(BIN)/python

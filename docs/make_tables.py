@@ -1,6 +1,7 @@
-"""Fills the marked blocks of README.md from benchmarks/results; `--check` fails when the README is stale.
+"""Writes the tables of README.md and of the documentation from benchmarks/results; `--check` fails where one is stale.
 
-A study's figures are its `study.json`, committed as benchmarks/results/study_NAME.json. What was not measured says so.
+A table stands between `<!-- NAME: written by docs/make_tables.py -->` and `<!-- end NAME -->`. A study's figures are its `study.json`,
+committed as benchmarks/results/study_NAME.json. What was not measured says so.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, README = ROOT / "benchmarks" / "results", ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
 STUDIES = {
     "study_handbook": "`make demo`: questions about an invented company's handbook",
     "study_banking77": "Banking77: intents of bank customers' messages",
     "study_xquad": "XQuAD: questions on encyclopaedia articles, split by article",
     "study_sums": "Made sums, what a reward adds to examples (usual settings)",
 }
-FORETOLD = (*STUDIES, "study_spam", "study_style")  # whose plans are told beside what came
+PREDICTED = (*STUDIES, "study_spam", "study_style")  # whose predicted time and memory stand beside the measured ones
 # What each simulated figure says, and what it should be: shares of studies.
 INTERVALS = {
     "score_covered": ("95% intervals of a score hold the true one", "95%, no row below 92%"),
@@ -80,13 +81,13 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
-def foretold() -> str:
-    """How far off the plan was, over the studies that kept it: seconds and memory of every arm."""
-    lines = ["| study | arm | seconds: foretold, measured | error | memory: foretold, measured | error |"]
+def predicted() -> str:
+    """Predicted and measured seconds and memory of every arm, over the studies that kept their plan."""
+    lines = ["| study | arm | seconds: predicted, measured | error | memory: predicted, measured | error |"]
     lines.append("| --- " * 6 + "|")
     ended: list[str] = []
     errors: list[tuple[float, float]] = []
-    for name in FORETOLD:
+    for name in PREDICTED:
         study = load(name) or {}
         figures = study.get("foretold", {})
         for arm in (arm["arm"] for arm in study.get("arms", []) if f"{arm['arm']}.seconds" in figures):
@@ -100,7 +101,7 @@ def foretold() -> str:
     held = [sum(pair[which] <= aim for pair in errors) for which, aim in enumerate((0.15, 0.1))]
     said = f"Aims: time within 15% ({held[0]} of {len(errors)}), memory within 10% ({held[1]} of {len(errors)})."
     if ended:
-        said += f" Where dev ended the training, time is foretold for the steps that were made: {', '.join(ended)}."
+        said += f" Where the dev score ended the training early, the prediction is for the steps that were made: {', '.join(ended)}."
     return "\n".join([*lines, "", said])
 
 
@@ -246,9 +247,13 @@ def simulation() -> str:
         [
             *lines,
             "",
-            *_folded(f"Every row: intervals and tests, {_studies(cells)} made test sets each", _cells(cells)),
+            f"## Every row: intervals and tests, {_studies(cells)} simulated test sets each",
             "",
-            *_folded(f"Every row: whole verdicts, {_studies(verdicts)} studies each", _verdicts(verdicts)),
+            *_cells(cells),
+            "",
+            f"## Every row: whole verdicts, {_studies(verdicts)} simulated studies each",
+            "",
+            *_verdicts(verdicts),
         ]
     )
 
@@ -263,10 +268,6 @@ def objectives() -> str:
 
 def _studies(rows: list[dict[str, Any]]) -> str:
     return " or ".join(f"{count:,}" for count in sorted({row["studies"] for row in rows}))
-
-
-def _folded(title: str, lines: list[str]) -> list[str]:
-    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
 
 
 def _cells(rows: list[dict[str, Any]]) -> list[str]:
@@ -300,34 +301,83 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def filled(text: str) -> str:
-    """The README with every block between its marks replaced."""
-    blocks = {
-        "studies": studies(),
-        "speed": speed(),
-        "foretold": foretold(),
-        "objectives": objectives(),
-        "simulation": simulation(),
-    }
-    for name, block in blocks.items():
-        start, end = f"<!-- {name}: written by docs/make_readme_tables.py -->", f"<!-- end {name} -->"
+# For the README: the question of each study, the arm that its words below speak of (none where nothing was shown), and those words.
+SETTLED = {
+    "study_handbook": ("Answer from a company handbook", "lora+rag", "Tuning or retrieval? Neither alone: the blend."),
+    "study_banking77": ("Sort bank messages into 77 intents", "linear", "No language model needs to be tuned or served."),
+    "study_xquad": ("Answer from encyclopaedia articles", "lora+rag", "The blend again, on articles it never saw."),
+    "study_sums": ("Solve made-up sums", None, "Not shown: reinforcement learning added nothing to examples."),
+}
+FASTEST = {  # for the README: works of training and of answering beside one peer each
+    "train_vs_trl": (("sft", "LoRA on examples", "TRL"), ("dpo", "DPO", "TRL"), ("grpo", "GRPO with its answers", "TRL")),
+    "answering": (
+        ("few-shot", "200 prompts that share 600 tokens", "generate"),
+        ("stream", "One answer at a time", "generate"),
+    ),
+}
+
+
+def studies_short() -> str:
+    """One row for each study: its arms, the winner and its interval, and what that settled."""
+    lines = ["| task | compared | result | what it settled |", "| --- | --- | --- | --- |"]
+    for name, (title, winner, words) in SETTLED.items():
+        study = load(name)
+        if not study or (study["verdict"]["arm"] if study["verdict"]["status"] == "shown" else None) != winner:
+            raise SystemExit(f"docs/make_tables.py: the words about {name} do not fit its verdict; write them anew")
+        done = [arm for arm in study["arms"] if arm["status"] == "done"]
+        best = max(done, key=lambda arm: arm["score"]) if winner is None else next(a for a in done if a["arm"] == winner)
+        arms = ", ".join(f"`{arm['arm']}`" for arm in done)
+        score = f"`{best['arm']}` {best['score']:.2f} [{best['low']:.2f}, {best['high']:.2f}]"
+        lines.append(f"| {title} | {arms} | {score} | {words} |")
+    return "\n".join(lines)
+
+
+def speed_short() -> str:
+    """One row for each work: how many times as fast as its peer, on each kind of processor."""
+    processors = list(load("train_vs_trl")["on"])
+    lines = [f"| work | beside | {' | '.join(processors)} |", "| --- | --- " + "| --- " * len(processors) + "|"]
+    for result, works in FASTEST.items():
+        on = load(result)["on"]
+        for key, title, peer in works:
+            ratios = []
+            for processor in processors:
+                work = on[processor].get(key)
+                ratio = work and (work["ratio"] if "ratio" in work else work["peers"][peer]["times_as_fast"])
+                ratios.append(f"{ratio:.1f} ×" if ratio else "not measured")
+            name = "TRL" if peer == "TRL" else f"transformers `{peer}`"
+            lines.append(f"| {title} | {name} | {' | '.join(ratios)} |")
+    return "\n".join(lines)
+
+
+PAGES = {
+    "README.md": {"studies-short": studies_short, "speed-short": speed_short},
+    "docs/benchmarks/quality.md": {"studies": studies, "objectives": objectives},
+    "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted},
+    "docs/trust/simulation.md": {"simulation": simulation},
+}
+
+
+def filled(page: str) -> str:
+    """The page with every table between its marks written anew."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, table in PAGES[page].items():
+        start, end = f"<!-- {name}: written by docs/make_tables.py -->", f"<!-- end {name} -->"
         if text.count(start) != 1 or text.count(end) != 1:
-            raise SystemExit(f"README.md: the marks of the block {name!r} are missing")
+            raise SystemExit(f"{page}: the marks of the table {name!r} are missing")
         head, _, rest = text.partition(start)
-        text = f"{head}{start}\n{block}\n{end}{rest.partition(end)[2]}"
+        text = f"{head}{start}\n{table()}\n{end}{rest.partition(end)[2]}"
     return text
 
 
 def main(arguments: list[str]) -> int:
-    """Write the README, or with --check only compare it."""
-    now = README.read_text(encoding="utf-8")
-    wanted = filled(now)
+    """Write the tables, or with --check only compare them."""
+    stale = [page for page in PAGES if (ROOT / page).read_text(encoding="utf-8") != filled(page)]
     if arguments == ["--check"]:
-        if now == wanted:
-            return 0
-        print("README.md is stale; run: python docs/make_readme_tables.py", file=sys.stderr)
-        return 1
-    README.write_text(wanted, encoding="utf-8")
+        for page in stale:
+            print(f"{page} is stale; run: python docs/make_tables.py", file=sys.stderr)
+        return 1 if stale else 0
+    for page in stale:
+        (ROOT / page).write_text(filled(page), encoding="utf-8")
     return 0
 
 
