@@ -304,12 +304,20 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
 # For the README: the question of each study, the arm that its words below speak of (none where nothing was shown), and those words.
 SETTLED = {
     "study_handbook": ("Answer from a company handbook", "lora+rag", "Tuning or retrieval? Neither alone: the blend."),
-    "study_banking77": ("Sort bank messages into 77 intents", "linear", "No language model needs to be tuned or served."),
+    "study_banking77": (
+        "Sort bank messages into 77 intents",
+        "linear",
+        "No language model needs to be tuned or served.",
+    ),
     "study_xquad": ("Answer from encyclopaedia articles", "lora+rag", "The blend again, on articles it never saw."),
     "study_sums": ("Solve made-up sums", None, "Not shown: reinforcement learning added nothing to examples."),
 }
 FASTEST = {  # for the README: works of training and of answering beside one peer each
-    "train_vs_trl": (("sft", "LoRA on examples", "TRL"), ("dpo", "DPO", "TRL"), ("grpo", "GRPO with its answers", "TRL")),
+    "train_vs_trl": (
+        ("sft", "LoRA on examples", "TRL"),
+        ("dpo", "DPO", "TRL"),
+        ("grpo", "GRPO with its answers", "TRL"),
+    ),
     "answering": (
         ("few-shot", "200 prompts that share 600 tokens", "generate"),
         ("stream", "One answer at a time", "generate"),
@@ -325,7 +333,9 @@ def studies_short() -> str:
         if not study or (study["verdict"]["arm"] if study["verdict"]["status"] == "shown" else None) != winner:
             raise SystemExit(f"docs/make_tables.py: the words about {name} do not fit its verdict; write them anew")
         done = [arm for arm in study["arms"] if arm["status"] == "done"]
-        best = max(done, key=lambda arm: arm["score"]) if winner is None else next(a for a in done if a["arm"] == winner)
+        best = (
+            max(done, key=lambda arm: arm["score"]) if winner is None else next(a for a in done if a["arm"] == winner)
+        )
         arms = ", ".join(f"`{arm['arm']}`" for arm in done)
         score = f"`{best['arm']}` {best['score']:.2f} [{best['low']:.2f}, {best['high']:.2f}]"
         lines.append(f"| {title} | {arms} | {score} | {words} |")
