@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 MODELS := smollm2-135m-q4 minilm-l6
 PYTEST_ARGS ?= -n logical --maxprocesses 4
 
-.PHONY: help demo serve test check package env models clean
+.PHONY: help demo serve test check docs package env models clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make serve   the example behind an API, with a page to talk to; ARMS=all for every arm that make demo measured"
 	@echo "make test    every test, the real small model included"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make package build sdist and wheel, install the wheel into a bare environment, run its demo"
 	@echo "make env     only the environment ($(VENV))"
 	@echo "make models  only the two small models that the demo and the tests use"
@@ -38,8 +39,13 @@ check: env
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python docs/make_cli_reference.py --check
+	@$(BIN)/python docs/make_reference.py --check
 	@$(BIN)/python docs/make_tables.py --check
+
+# Strict: a broken link, a missing page or anchor fails.
+docs: env
+	@$(BIN)/zensical build --strict
+	@$(BIN)/python docs/make_llms.py
 
 # Only in an environment that nothing was installed into: what the wheel does not ask for must not be there by chance.
 package: $(BIN)/python
@@ -64,4 +70,4 @@ models: env
 	@$(BIN)/trimtab pull $(MODELS) >/dev/null
 
 clean:
-	rm -rf $(VENV) .ci/venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .ci/venv build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
