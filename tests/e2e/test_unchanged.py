@@ -3,7 +3,7 @@
 `unchanged.json` holds what is equal to the bit on one thread, by kind of processor and version of torch, and on every kind the first
 record must be met within rounding. What a later change moved in its last bits is left out of records for which there was no such
 machine to make them anew: dev losses of the closed set (AMD, family 25), and all but the first losses and the arms that train nothing
-(Intel: AdamW's fused form, decision 50). To write this machine's record after a change that is meant to change figures:
+(Intel: AdamW's fused form). To write this machine's record after a change that is meant to change figures:
 
     OMP_NUM_THREADS=1 PYTHONPATH=tests/helpers python tests/e2e/test_unchanged.py
 """

@@ -1,4 +1,4 @@
-"""A process does not grow with every new shape of a product (decision 49)."""
+"""A process does not grow with every new shape of a product."""
 
 from __future__ import annotations
 
