@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The rooms whose results hang on the processor and its kernels.
 KERNEL_ROOMS := tests/model tests/training tests/answering
 
-.PHONY: help demo serve test test-processors check package env models clean
+.PHONY: help demo serve test test-processors check docs package env models clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make test    every test, the real small model included"
 	@echo "make test-processors  tests of model, training and answering again: without a C compiler, with AVX2 alone, without AMX"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make package build sdist and wheel, install the wheel into a bare environment, run its demo"
 	@echo "make env     only the environment ($(VENV))"
 	@echo "make models  only the two small models that the demo and the tests use"
@@ -49,8 +50,13 @@ check: env
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python docs/make_cli_reference.py --check
-	@$(BIN)/python docs/make_readme_tables.py --check
+	@$(BIN)/python docs/make_reference.py --check
+	@$(BIN)/python docs/make_tables.py --check
+
+# Strict: a broken link, a missing page or anchor fails.
+docs: env
+	@$(BIN)/zensical build --strict
+	@$(BIN)/python docs/make_llms.py
 
 # Only in an environment that nothing was installed into: what the wheel does not ask for must not be there by chance.
 package: $(BIN)/python
@@ -75,4 +81,4 @@ models: env
 	@$(BIN)/trimtab pull $(MODELS) >/dev/null
 
 clean:
-	rm -rf $(VENV) .ci/venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .ci/venv build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""Which evaluation's weights to keep, and when to stop: rules compared on recorded training runs (decision 12).
+"""Which evaluation's weights to keep, and when to stop: rules compared on recorded training runs.
 
 python benchmarks/best_weights.py record     # trains; adds a line a run to results/best_weights_runs.jsonl, those there are kept
 python benchmarks/best_weights.py compare    # every rule on every recorded run → results/best_weights.json

@@ -5,7 +5,7 @@ python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--s
 python benchmarks/effort.py run … --folder FOLDER       # one that was cut off goes on
 python benchmarks/effort.py compare                     # → results/effort.json
 
-XQuAD needs the public file of --source (see docs/guide.md). No budget, so that nothing is cut. Scores and what was chosen are of
+XQuAD needs the public file of --source (see docs/start/your-data.md). No budget, so that nothing is cut. Scores and what was chosen are of
 interest here; how long it took is not, so other work may stand beside it.
 """
 

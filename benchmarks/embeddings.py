@@ -1,4 +1,4 @@
-"""Which features the `linear` arm should choose among, and which settings retrieval should search (decision 31).
+"""Which features the `linear` arm should choose among, and which settings retrieval should search.
 
 python benchmarks/embeddings.py --cache FOLDER    # → results/embeddings.json; what is in the cache is not computed again
 

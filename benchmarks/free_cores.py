@@ -1,4 +1,4 @@
-"""Answering beside other programs: on all threads, and on as many as find a free core (decision 51).
+"""Answering beside other programs: on all threads, and on as many as find a free core.
 
 Run: python benchmarks/free_cores.py  →  benchmarks/results/free_cores.json, in about ten minutes on two cores, alone on the machine.
 SmolLM2-135M answers one prompt, then 16 at once, beside programs that count all the time, half of it, or all of it at a lower

@@ -1,4 +1,4 @@
-"""One step of the engine: with transformers' decoder layers, with ours in torch (decision 53) and by kernels (decisions 56, 58).
+"""One step of the engine: with transformers' decoder layers, with ours in torch and by kernels.
 
 All by weights laid out: for the processor's library, or for our kernels.
 

@@ -83,7 +83,7 @@ WORKS = {
         rows=64,
     ),
 }
-KEEPS_MEMORY = {  # as ours sets it for itself (decision 50)
+KEEPS_MEMORY = {  # as ours sets it for itself: pages of freed blocks are not touched anew
     "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),

@@ -1,4 +1,4 @@
-"""Training and answering beside other programs: how long threads that wait at a barrier spin (decision 10).
+"""Training and answering beside other programs: how long threads that wait at a barrier spin.
 
 Run: python benchmarks/waiting.py  →  benchmarks/results/waiting.json, in about ten minutes on two cores.
 Each run is a process of its own that lets SmolLM2-135M give one stream of answers, then trains it with LoRA r=16 for a few steps, beside

@@ -1,4 +1,4 @@
-"""Takes the README's picture: the first screen of a report in headless Chromium, 1280 px wide, as docs/report.png."""
+"""Takes the README's picture: the first screen of a report in headless Chromium, 1280 px wide, as docs/images/report.png."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def main() -> int:
     """Parse the arguments, take the picture, say where it lies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path, help="a report.html")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "report.png")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images" / "report.png")
     parser.add_argument("--height", type=int, default=1240, help="px of the page that are shown")
     chosen = parser.parse_args()
     problem = take(chosen.report, chosen.out, chosen.height)

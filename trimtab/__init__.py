@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from trimtab.studies.train import train
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read once, when torch is first imported; see decision 10
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # read at the first product; see decision 49
+# read once, when torch is first imported: a thread that spins long at a barrier takes the core from the one it waits for
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# read at the first product: the usual 1,024 prepared products hold half a gigabyte, and are no faster
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "128")  # torch's own over the same products
 
 __version__ = "0.1.0"

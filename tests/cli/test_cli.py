@@ -90,7 +90,7 @@ def test_the_version_is_the_packages():
 
 
 def test_the_reference_in_docs_is_what_help_says():
-    script = Path(__file__).parents[2] / "docs" / "make_cli_reference.py"
+    script = Path(__file__).parents[2] / "docs" / "make_reference.py"
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

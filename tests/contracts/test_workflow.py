@@ -34,6 +34,15 @@ def test_nothing_is_written_to_the_repository_and_the_work_has_an_end():
     assert JOB["timeout-minutes"] <= 60
 
 
+def test_a_release_tries_the_same_systems_and_names_foreign_steps_by_hash():
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    assert jobs["try"]["strategy"]["matrix"] == JOB["strategy"]["matrix"]
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", one) for one in used)
+
+
 def test_every_target_is_in_the_help():
     phony = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.M)
     assert phony is not None

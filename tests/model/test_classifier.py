@@ -1,4 +1,4 @@
-"""A saved classifier gives the same logits in transformers and PEFT, as the guide says to load it, in a padded batch of theirs."""
+"""A saved classifier gives the same logits in transformers and PEFT, as docs/how-to/export.md says to load it, in a padded batch of theirs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def published(family, folder):
 
 
 def in_transformers(method, base_folder, folder):
-    """The model as the guide loads it."""
+    """The model as docs/how-to/export.md loads it."""
     if method == "full":
         return AutoModelForSequenceClassification.from_pretrained(folder)
     config = AutoConfig.from_pretrained(folder)

@@ -485,7 +485,7 @@ def test_what_is_kept_of_questions_stays_bounded(writing: Here, monkeypatch: pyt
 def test_the_room_has_all_threads_and_who_loads_its_arms_has_one(
     written: Path, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second thread with helpers of its own would put those of the first to sleep between two products (decision 54)."""
+    """A second thread with helpers of its own would put those of the first to sleep between two products."""
     loading, answering, load, step = [], [], verb.live, WritingArm.step
 
     def loaded(*given: Any) -> Any:

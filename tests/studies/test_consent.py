@@ -223,7 +223,7 @@ def test_everything_lacking_is_told_in_one_line_with_a_command_that_can_be_paste
         f"{home}/trimtab.toml: asks to run the program \"rm -rf 'x y'\" (read it first), "
         f"to send questions to {URL} with the key in TINY_KEY, to read {other}, outside its folder; if you want that, add: "
         f"--allow-commands --allow TINY_KEY@{URL} --allow '{tmp_path}/o'\"'\"'ther $(x)' "
-        f"(for good, name them in {config_file()}, see the guide)"
+        f"(for good, name them in {config_file()}, see docs/how-to/task-file.md#consent)"
     )
     require(task, f"TINY_KEY@{URL}", str(other), allow_commands=True)
 

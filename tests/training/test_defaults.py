@@ -1,4 +1,4 @@
-"""docs/defaults.md: every value in our column is what the code does, and no row is without a check."""
+"""docs/reference/defaults.md: every value in our column is what the code does, and no row is without a check."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trimtab.training.optim import BETAS, EPSILON, Optimizer, learning_rate_at
 from trimtab.training.preference import OF_PAIRS, Judged, Preference, Sides, judged_rows, kto
 from trimtab.training.rl import CLIP, GROUP, GRPO_KL, RLOO_KL, Reinforced, Rollout
 
-DOC = Path(__file__).parents[2] / "docs" / "defaults.md"
+DOC = Path(__file__).parents[2] / "docs" / "reference" / "defaults.md"
 MANY = 10**6  # steps
 
 

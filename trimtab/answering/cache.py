@@ -22,9 +22,7 @@ from trimtab.model.virtual import virtual_of
 
 FLASH_UP_TO = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
 ROWS = 8  # slots that are laid out together
-COPIED = (
-    128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer (decision 52)
-)
+COPIED = 128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer
 
 
 class Prefix:
@@ -158,7 +156,7 @@ class Slots:
     """Room for `count` sequences; the first `len(lengths)` are in use, so that a step works on one view of them.
 
     By layer: values `[slots, K, T, D]`, keys turned in blocks of X places, `[slots, K, T / X, D, X]`: of 64 for `attend_own`, else a
-    single one, as the products of a step read them (decisions 53, 59). `count` is what is asked for: storage follows when it has to
+    single one, as the products of a step read them. `count` is what is asked for: storage follows when it has to
     be laid out anew, then as small as `count` and the longest sequence in use allow.
     """
 

@@ -2,7 +2,7 @@
 
 The labels' tokens form a trie behind the prompt in the flat row; each node sees the prompt and its ancestors, so a beginning that
 labels share is computed once. The prompt alone gives the first token of every label; then nodes are scored in waves, several prompts
-in a pass, as long as a label that was not scored whole may win or has more of the probability than TOLERANCE (decision 30).
+in a pass, as long as a label that was not scored whole may win or has more of the probability than TOLERANCE.
 Shapes: N tokens of the flat row, F nodes scored in a pass, V vocabulary, B prompts of a row, R nodes, E edges, L labels.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 GRAMS = (3, 2, 1)  # tokens that must have stood together before, the longer first
-ROWS = 8  # tokens of all sequences that a pass runs over; up to as many sequences have a guess each (decision 55)
+ROWS = 8  # tokens of all sequences that a pass runs over; up to as many sequences have a guess each
 
 
 def most_guesses(sequences: int) -> int:

@@ -50,7 +50,7 @@ def look_at_dev(
 
     The task's metric on dev questions stands in every look. How good weights are is said by the objective's loss over dev; for labels
     of a closed set by the log loss of the choice (`choice_losses`), which is what will be served; without an objective, and where pairs
-    are learnt from, by the metric: pairs are told apart ever better by weights that answer ever worse (decision 36).
+    are learnt from, by the metric: pairs are told apart ever better by weights that answer ever worse.
     """
     dev = session.part("dev", questions_asked(session, stage))
     builder = PromptBuilder(session, context)

@@ -1,4 +1,4 @@
-"""Which passages an arm that is trained is shown: the fewest that hold the answer nearly as often as any number does (decision 32).
+"""Which passages an arm that is trained is shown: the fewest that hold the answer nearly as often as any number does.
 
 Weights that are trained read what they are shown otherwise than the base does, so the base is not asked; nothing is answered at all.
 """

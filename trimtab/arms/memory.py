@@ -17,7 +17,7 @@ from trimtab.training.lanes import lanes
 from trimtab.training.predict import TrainingRate, answering_mb, memory_mb
 from trimtab.training.rl import GROUP
 
-# More memory than answers are made of, seen over the bundled studies: freed blocks are kept (decision 50), and of another size are no use.
+# More memory than answers are made of, seen over the bundled studies: freed blocks are kept, and of another size are no use.
 GAPS = 1.1
 
 

@@ -13,10 +13,10 @@ from trimtab.base.records import Arm, Setting
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
 
-# Of the usual rate, for a stage that goes on from weights that answer. A tenth has pairs told right in ten steps and ruins the answers (decision 36).
+# Of the usual rate, for a stage that goes on from weights that answer. A tenth has pairs told right in ten steps and ruins the answers.
 LATER_RATES = {**dict.fromkeys(PREFERENCES, 0.01), **dict.fromkeys(REWARDED, 0.1)}
 LEAST_STEPS = 100  # of the optimizer, below which hardly any rate has its effect
-# Stages that few rows make longer: three epochs of 64 rows are 24 steps, and up to .16 worse (decision 32).
+# Stages that few rows make longer: three epochs of 64 rows are 24 steps, and up to .16 worse than 100 (`benchmarks/usual.py`).
 IMITATING = ("sft", HEAD, DISTILL)
 
 

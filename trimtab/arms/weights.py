@@ -87,8 +87,8 @@ def train_weights(
 ) -> Trained:
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
-    The latest weights whose loss on dev is within one standard error of the lowest are kept (decision 12; for labels of a closed set
-    the loss of the choice); the task's metric is told beside it, and decides in its place where a stage learns from rewards or pairs. `reward_program` is that of `reward_for`. `epochs` is the
+    The latest weights whose loss on dev is within one standard error of the lowest are kept (for labels of a closed set the loss of
+    the choice); the task's metric is told beside it, and decides in its place where a stage learns from rewards or pairs. `reward_program` is that of `reward_for`. `epochs` is the
     most of each stage. With `search` the rate and length of every stage that dev can judge are searched; `found` is what a search with
     another seed found, and `like` is the folder of that run. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
     """

@@ -54,8 +54,8 @@ class Method:
 WIDTH, NARROWER, NARROWEST = 2000, 0.78, 256
 
 # The rates are the centres of what is searched: LoRA's as in Thinking Machines 2025, "LoRA without regret" (about ten times full
-# tuning's, either growing as the hidden size shrinks, with the exponent above), the others' from the papers that docs/concepts.md names, where they tell one;
-# PiSSA's is lower than there, as dev and test have it on two tasks (docs/concepts.md).
+# tuning's, either growing as the hidden size shrinks, with the exponent above), the others' from the papers that docs/concepts/methods.md names, where they tell one;
+# PiSSA's is lower than there, as dev and test have it on two tasks (docs/concepts/methods.md).
 _BEHIND_VIRTUAL = "a head reads one token, and what virtual tokens do to it no folder of PEFT or transformers can keep"
 _ADAPTERS: Mapping[str, Method] = {
     "dora": Method(

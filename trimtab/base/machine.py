@@ -79,7 +79,7 @@ def passing_over_libraries() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep freed memory for its next tensors, up to a gigabyte (decision 50); `release_memory` gives it back all the same.
+    """Let this process keep freed memory for its next tensors, up to a gigabyte; `release_memory` gives it back all the same.
 
     glibc returns large blocks to the system as soon as they are free, and touching their pages anew takes longer than many an operation
     on them. Settings of the environment (MALLOC_…_) stand.

@@ -75,9 +75,9 @@ class TaskTable(Settings):
 class SplitTable(Settings):
     """Shares of the examples that are held out."""
 
-    dev: float = Field(0.15, gt=0, lt=1)
-    test: float = Field(0.25, gt=0, lt=1)
-    seed: int = 0
+    dev: float = Field(0.15, gt=0, lt=1, description="Share that settings are chosen on.")
+    test: float = Field(0.25, gt=0, lt=1, description="Share that the verdict is measured on.")
+    seed: int = Field(0, description="Another seed gives another split.")
 
     @model_validator(mode="after")
     def _leaves_train(self) -> SplitTable:
@@ -92,18 +92,26 @@ class DataTable(Settings):
     examples: Texts = Field((), description="Files, globs, or a Hugging Face dataset id.")
     test: Texts = Field((), description="Files that are the test set as they are.")
     documents: Texts = Field((), description="Files or folders: md, txt, html, pdf (or SQuAD JSON).")
-    preferences: Texts = ()
+    preferences: Texts = Field(
+        (), description="Files of judged answers, for the stages dpo, ipo, simpo, orpo, kto and reward."
+    )
     columns: Mapping[str, Text | Texts] = Field(
         default_factory=dict,
         description='Only what cannot be inferred; input: one column, several, or a template "{context}\n\n{question}".',
     )
     layout: str = Field("", description="Name of the row layout, when it cannot be detected.")
-    encoding: str = "utf-8"
+    encoding: str = Field(
+        "utf-8", description="Encoding of the files; a file in another one is refused, and its own is named."
+    )
     group: str = Field("", description="A column whose rows never stand on both sides of a split.")
     slice: str = Field("", description="A column whose values get scores of their own.")
-    split: SplitTable = SplitTable()
-    leakage: Literal["stop", "report"] = "stop"
-    train_on: Literal["all", "last"] = "all"
+    split: SplitTable = Field(SplitTable(), description="Shares of dev and test.")
+    leakage: Literal["stop", "report"] = Field(
+        "stop", description="Train rows that repeat test rows: stop before training, or report them and go on."
+    )
+    train_on: Literal["all", "last"] = Field(
+        "all", description="Of a conversation: train on every assistant turn, or on the last one."
+    )
     canaries: int = Field(
         0,
         ge=0,
@@ -133,11 +141,17 @@ class DataTable(Settings):
 class BaseTable(Settings):
     """The pretrained models."""
 
-    model: Text = BASE_MODEL
-    revision: str | None = None
-    embedding: Text = EMBEDDING
-    reranker: Text | None = None
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    model: Text = Field(BASE_MODEL, description="A catalogue name, a folder or a Hugging Face id.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a Hugging Face id.")
+    embedding: Text = Field(
+        EMBEDDING, description="Embedding model of retrieval and of linear: a catalogue name, a folder or an id."
+    )
+    reranker: Text | None = Field(
+        None, description="Cross-encoder that orders retrieved passages: a folder or an id; default: none."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Type of the frozen weights; auto: the faster one, measured once and then kept."
+    )
 
 
 Weight = Annotated[float, Field(gt=0, le=1000)]
@@ -146,15 +160,15 @@ Weight = Annotated[float, Field(gt=0, le=1000)]
 class ProgramPart(Settings):
     """A program of one's own as a part of the reward; it speaks as `task.scorer` does."""
 
-    argv: Annotated[Texts, Field(min_length=1)]
-    weight: Weight = 1.0
+    argv: Annotated[Texts, Field(min_length=1)] = Field(description="The program and its arguments; no shell.")
+    weight: Weight = Field(1.0, description="Its weight in the sum.")
 
 
 class ModelPart(Settings):
     """A trained reward model as a part of the reward: the logistic of its score."""
 
     run: Text = Field(description="The ID of a finished run of an arm that ends in reward (trimtab runs lists them).")
-    weight: Weight = 1.0
+    weight: Weight = Field(1.0, description="Its weight in the sum.")
 
 
 class RewardTable(Settings):
@@ -168,8 +182,8 @@ class RewardTable(Settings):
     tests: Weight | None = Field(None, description="Code that passes the row's tests (data.columns.tests), run apart.")
     length: Weight | None = Field(None, description="No longer than references are.")
     citation: Weight | None = Field(None, description="What it says stands in a passage that was shown.")
-    program: ProgramPart | None = None
-    model: ModelPart | None = None
+    program: ProgramPart | None = Field(None, description="A program of your own.")
+    model: ModelPart | None = Field(None, description="A trained reward model.")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -187,7 +201,7 @@ class TeacherTable(Settings):
     """Whose answers the stage `distill` imitates: a model that is loaded beside the base, or an endpoint."""
 
     model: Text | None = Field(None, description="A catalogue name, a folder or a Hugging Face id.")
-    revision: str | None = None
+    revision: str | None = Field(None, description="Branch, tag or commit of a Hugging Face id.")
     api: Text | None = Field(None, description="The NAME of an [api.NAME] table, whose answers are asked once.")
 
     @model_validator(mode="after")
@@ -202,9 +216,15 @@ class TeacherTable(Settings):
 class TargetTable(Settings):
     """What is good enough."""
 
-    quality: float | None = Field(None, gt=0, le=1)
-    margin: float = Field(0.02, ge=0, lt=1)
-    latency_p95_ms: float | None = Field(None, gt=0)
+    quality: float | None = Field(
+        None, gt=0, le=1, description="The lowest score that is good enough, in the metric; default: none."
+    )
+    margin: float = Field(
+        0.02, ge=0, lt=1, description="Without a target: how much worse than the best still counts as not worse."
+    )
+    latency_p95_ms: float | None = Field(
+        None, gt=0, description="Limit on the 95th percentile of the time for one answer; default: none."
+    )
 
 
 Effort = Literal["none", "standard", "thorough"]
@@ -213,8 +233,8 @@ Effort = Literal["none", "standard", "thorough"]
 class StudyTable(Settings):
     """What is compared, and how long it may take."""
 
-    arms: Texts = ()
-    seeds: int = Field(1, ge=1, le=20)
+    arms: Texts = Field((), description="Names of the arms to compare; empty: those that fit the kind and the data.")
+    seeds: int = Field(1, ge=1, le=20, description="How often each arm is trained.")
     budget: str = Field(
         "", pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?[smh])?$", description="30m, 2h, 90s; empty: no limit."
     )
@@ -253,18 +273,24 @@ class ArmTable(Settings):
     """
 
     weights: str = Field("base", description="A method, or api-NAME.")
-    stages: Annotated[tuple[StageName, ...] | None, Field(strict=False)] = None
-    context: str = PROMPT
-    rank: int | None = Field(None, ge=1, le=1024)
-    learning_rate: PeakRate | Mapping[str, PeakRate] | None = None
-    epochs: Epochs | Mapping[str, Epochs] | None = None
+    stages: Annotated[tuple[StageName, ...] | None, Field(strict=False)] = Field(
+        None, description="Stages of training, in order; default: sft."
+    )
+    context: str = Field(PROMPT, description="prompt, few-shot, nearest-shots, rag, or rag with one of the shots.")
+    rank: int | None = Field(None, ge=1, le=1024, description="Rank of LoRA and its kin.")
+    learning_rate: PeakRate | Mapping[str, PeakRate] | None = Field(
+        None, description="Peak learning rate, or one for each stage."
+    )
+    epochs: Epochs | Mapping[str, Epochs] | None = Field(
+        None, description="Passes over the train rows, or one number for each stage."
+    )
     batch: int | None = Field(None, ge=1, le=65536, description="Examples of one optimizer step.")
     layers: int | None = Field(None, ge=1, description="freeze: how many of the last layers are trained.")
     virtual_tokens: int | None = Field(
         None, ge=1, le=1024, description="soft-prompt, prefix: trained tokens before every prompt."
     )
-    shots: int | None = Field(None, ge=1, le=64)
-    passages: int | None = Field(None, ge=1, le=64)
+    shots: int | None = Field(None, ge=1, le=64, description="few-shot, nearest-shots: worked examples in the prompt.")
+    passages: int | None = Field(None, ge=1, le=64, description="rag: passages in the prompt.")
 
     @field_validator("weights")
     @classmethod
@@ -323,10 +349,10 @@ class ArmTable(Settings):
 class TokenPrice(Settings):
     """Price of a million tokens at an endpoint."""
 
-    input: float = Field(ge=0, le=MOST_PRICE)
-    output: float = Field(ge=0, le=MOST_PRICE)
-    as_of: Day
-    source: str
+    input: float = Field(ge=0, le=MOST_PRICE, description="Price of a million tokens sent.")
+    output: float = Field(ge=0, le=MOST_PRICE, description="Price of a million tokens received.")
+    as_of: Day = Field(description="Date of the price.")
+    source: str = Field(description="Where the price comes from.")
 
 
 class ApiTable(Settings):
@@ -335,13 +361,15 @@ class ApiTable(Settings):
     api: Literal["chat", "systemone", "decisions"] = Field(
         "chat", description="chat: text comes back; systemone, decisions: labels go out, their probabilities come back."
     )
-    url: str = Field(pattern=r"^https?://\S+$")
-    model: str
-    key_env: str | None = None
+    url: str = Field(pattern=r"^https?://\S+$", description="Address of the API, up to /v1.")
+    model: str = Field(description="Name of the model at the endpoint.")
+    key_env: str | None = Field(None, description="Environment variable that holds the key.")
     proposes: bool = Field(
         False, description="Whether it is also asked for instructions that prompted arms then try on dev."
     )
-    price_per_million: TokenPrice | None = None
+    price_per_million: TokenPrice | None = Field(
+        None, description="Prices of tokens; without them the arm has no cost."
+    )
 
     @model_validator(mode="after")
     def _writes_what_it_proposes(self) -> Self:
@@ -369,26 +397,32 @@ class ApiTable(Settings):
 class HourPrice(Settings):
     """Price of a machine for one hour."""
 
-    price: float = Field(ge=0, le=MOST_PRICE)
-    as_of: Day
-    source: str
+    price: float = Field(ge=0, le=MOST_PRICE, description="Price of one hour.")
+    as_of: Day = Field(description="Date of the price.")
+    source: str = Field(description="Where the price comes from.")
 
 
 class ChangeTable(Settings):
     """How fast the facts change."""
 
-    share: float = Field(ge=0, le=1)
-    per_month: float = Field(ge=0, le=1_000)
-    lead_days: float = Field(ge=0, le=36_500)
+    share: float = Field(ge=0, le=1, description="Share of the questions that are about facts that change.")
+    per_month: float = Field(ge=0, le=1_000, description="How often one such fact changes in a month.")
+    lead_days: float = Field(ge=0, le=36_500, description="Days from new data to a retrained model.")
 
 
 class CostTable(Settings):
     """Prices and volumes: the user's own; without a volume the reports say that 10,000 questions a month are assumed."""
 
-    currency: str = "USD"
-    machine_hour: HourPrice | None = None
-    hosting: Literal["always-on", "on-demand"] = "always-on"
-    utilisation: float = Field(0.6, ge=1e-6, le=1)
-    questions_per_month: float = Field(10_000, ge=0, le=1e12)
-    horizon_months: float = Field(12, ge=1e-3, le=1_200)
-    change: ChangeTable | None = None
+    currency: str = Field("USD", description="Currency of every price.")
+    machine_hour: HourPrice | None = Field(
+        None, description="Price of the machine; without it costs are machine seconds."
+    )
+    hosting: Literal["always-on", "on-demand"] = Field(
+        "always-on", description="always-on: machines are paid whole; on-demand: by the second of use."
+    )
+    utilisation: float = Field(
+        0.6, ge=1e-6, le=1, description="always-on: share of the time in which a machine is busy."
+    )
+    questions_per_month: float = Field(10_000, ge=0, le=1e12, description="Volume; the default is said to be assumed.")
+    horizon_months: float = Field(12, ge=1e-3, le=1_200, description="Months over which costs are added up.")
+    change: ChangeTable | None = Field(None, description="How fast facts change; without it nothing is retrained.")

@@ -1,6 +1,6 @@
 """The folder `kernels` as a library: compiled where a C compiler is found, once for a processor.
 
-Whoever calls it has the same in plain torch (`model/operations.py`), so nothing has to be installed for it (decision 56).
+Whoever calls it has the same in plain torch (`model/operations.py`), so nothing has to be installed for it.
 """
 
 from __future__ import annotations

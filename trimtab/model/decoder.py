@@ -1,4 +1,4 @@
-"""Decoder layers by kernels, for answering: each in one call before its attention and one behind it, or all of a step in one (decisions 58, 59).
+"""Decoder layers by kernels, for answering: each in one call before its attention and one behind it, or all of a step in one.
 
 Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width of the model, B sequences, T places of a slot.
 """

@@ -18,7 +18,7 @@ from trimtab.model.fused import answered_by, bias_of, weight_of
 from trimtab.model.laid_out import has_order, product_by
 from trimtab.model.load import Base
 
-# Rows up to which the product with whole numbers is faster than the usual one, and than one by weights laid out (decisions 48, 53).
+# Rows up to which the product with whole numbers is faster than the usual one, and than one by weights laid out (`benchmarks/products.py`).
 FEW, FEWER = 8, 2
 LARGEST = 127
 LEAST_SCALE = 1e-12  # of a row of zeros

@@ -80,7 +80,7 @@ class Fused:
         attention, mlp = layer.self_attn, layer.mlp
         self.queries_keys_values = make(*map(_inside, (attention.q_proj, attention.k_proj, attention.v_proj)))
         self.out = make(_inside(attention.o_proj))
-        # as one product these two are no faster, and for a single row slower (decision 53)
+        # as one product these two are no faster, and for a single row slower
         self.gate, self.up = make(_inside(mlp.gate_proj)), make(_inside(mlp.up_proj))
         self.down, self.activation = make(_inside(mlp.down_proj)), mlp.act_fn
         self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm

@@ -1,4 +1,4 @@
-"""Weights in the order in which products read them, our kernels' or the processor's, for answering (decisions 52, 58).
+"""Weights in the order in which products read them, our kernels' or the processor's, for answering.
 
 Shapes: I inputs, O outputs.
 """

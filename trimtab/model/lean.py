@@ -1,6 +1,6 @@
-"""Norms, MLPs and attention of the known families' decoder layers with a gradient by our kernels, in training (decision 56).
+"""Norms, MLPs and attention of the known families' decoder layers with a gradient by our kernels, in training.
 
-A layer goes by these parts where `model/learning.py` does not take it whole (decision 60). Each takes the place of transformers' own
+A layer goes by these parts where `model/learning.py` does not take it whole. Each takes the place of transformers' own
 part of a layer, with its weights, names and roundings; where there are no kernels for what it is given, transformers' forward runs.
 Shapes: N tokens of the flat row, H heads, D head size or width of the model.
 """

@@ -1,4 +1,4 @@
-"""Decoder layers in training, forward in one call and backward in another, where kernels take them (decision 60).
+"""Decoder layers in training, forward in one call and backward in another, where kernels take them.
 
 Either all products have LoRA and nothing else moves, or there is no change beside any weight and what moves are weights and norms.
 

@@ -1,4 +1,4 @@
-"""What a model does beside its large products: by our kernels where they are (decision 56), else by torch.
+"""What a model does beside its large products: by our kernels where they are, else by torch.
 
 Both round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width.
 """

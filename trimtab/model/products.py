@@ -1,4 +1,4 @@
-"""Products of a flat row with a layer's weight and its low-rank change: by our kernels where they are fast (decision 57), else by torch.
+"""Products of a flat row with a layer's weight and its low-rank change: by our kernels where they are fast, else by torch.
 
 Shapes: N tokens, I inputs and O outputs of a layer, S a rank, or the ranks of layers with one input together.
 """

@@ -1,4 +1,4 @@
-"""As many threads as other programs leave cores: a product that is shared with a core in use waits for it, every time (decision 51)."""
+"""As many threads as other programs leave cores: a product that is shared with a core in use waits for it, every time."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def beside_another() -> Iterator[int]:
 
     OpenMP's threads wait for the next part of a product without sleep, which takes microseconds, as long as a process has no more of them
     than cores. A second thread that shares its products has a team of its own, kept for as long as it lives, and every step of the
-    first then takes twice as long (decision 54).
+    first then takes twice as long.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Causal attention of whole sequences by one kernel, with its gradient (decision 57).
+"""Causal attention of whole sequences by one kernel, with its gradient.
 
 Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size, S sequences.
 """

@@ -1,8 +1,8 @@
 """Changes of one vector a layer: what it says is stretched (IA³), or shifted (BitFit).
 
 Sources: Liu et al. 2022 (arXiv 2205.05638), keys, values and the inner activations of the feed-forward part, each times a vector
-that begins as ones; Ben Zaken et al. 2021 (arXiv 2106.10199), the biases. Llama-like models have none: there a bias begins as zeros
-(decision 29). Shapes: I inputs, O outputs.
+that begins as ones; Ben Zaken et al. 2021 (arXiv 2106.10199), the biases. Llama-like models have none: there a bias begins as zeros,
+which equals training one where a layer has it. Shapes: I inputs, O outputs.
 """
 
 from __future__ import annotations

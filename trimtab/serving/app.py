@@ -66,6 +66,14 @@ class Parts:
 
 def build(parts: Parts) -> App:
     """The whole server as one ASGI application."""
+    app = routes(parts)
+    known = {*app.openapi()["paths"], "/", "/session"}
+    gate = Gate(app, hosts=parts.hosts, keys=parts.keys, admission=parts.admission, counted=COUNTED)
+    return Watch(gate, parts.meters, parts.log, lambda path: path if path in known else "other")
+
+
+def routes(parts: Parts) -> FastAPI:
+    """Every route with its OpenAPI description, without the checks that stand before them."""
     app = FastAPI(title="Trimtab", version=trimtab.__version__, docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     app.include_router(chat_routes(parts.desk))
     app.include_router(decision_routes(parts.desk))
@@ -75,9 +83,7 @@ def build(parts: Parts) -> App:
     _health(app, parts)
     _page(app, parts)
     _errors(app)
-    known = {*app.openapi()["paths"], "/", "/session"}
-    gate = Gate(app, hosts=parts.hosts, keys=parts.keys, admission=parts.admission, counted=COUNTED)
-    return Watch(gate, parts.meters, parts.log, lambda path: path if path in known else "other")
+    return app
 
 
 def _models(app: FastAPI, parts: Parts) -> None:

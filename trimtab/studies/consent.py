@@ -106,7 +106,7 @@ def require_consent(
     once = list(dict.fromkeys(asked))
     if once:
         words, options = ", ".join(one.words for one in once), " ".join(dict.fromkeys(one.option for one in once))
-        for_good = f"for good, name them in {config_file()}, see the guide"
+        for_good = f"for good, name them in {config_file()}, see docs/how-to/task-file.md#consent"
         raise ConsentError(visible(f"{task.file}: asks {words}; if you want that, add: {options} ({for_good})"))
 
 

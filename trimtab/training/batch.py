@@ -29,7 +29,7 @@ LEVELLED = 16  # parts: of more, lanes take the next one as they end, and hardly
 def tokens_of_pass(dtype: torch.dtype) -> int:
     """Tokens of a pass by the type of the model's numbers: half as many in float32, which take twice the room.
 
-    So a step in float32 is split as it was before decision 62, and seeded losses are the same to the bit.
+    The split decides the last bits of a step's sums, to which seeded losses in float32 are held: there it does not change.
     """
     return MICRO_TOKENS // 2 if dtype == torch.float32 else MICRO_TOKENS
 

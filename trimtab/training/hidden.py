@@ -17,7 +17,8 @@ from trimtab.training.batch import Row, micro_batches, pack, tokens_of_pass
 def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
     """Mean hidden state of the middle layer over each prompt, `[prompts, D]` float32 on CPU; layers above it are not read.
 
-    Prompts are token ids, none empty. The middle layer and not the last, and the mean and not the last token, as measured (decision 31).
+    Prompts are token ids, none empty. The middle layer and not the last, and the mean and not the last token: as features for
+    `linear` both did better on most sets (`benchmarks/embeddings.py`).
     """
     size, middle = base.model.config.hidden_size, max(0, len(base.model.base_model.layers) // 2 - 1)
     found_PD = torch.empty(len(prompts), size)

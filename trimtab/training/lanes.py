@@ -2,7 +2,7 @@
 
 A product shared among threads ends when the last of them has done its part; where another program runs on one core, all wait for it,
 hundreds of times a layer. Passes do not wait for each other but at the end of a step, and small operations, which several threads
-hardly make faster, run at once (decision 50).
+hardly make faster, run at once.
 """
 
 from __future__ import annotations

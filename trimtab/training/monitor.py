@@ -54,7 +54,7 @@ class Reading:
 def best_of(readings: Sequence[Reading]) -> Reading:
     """The latest reading whose dev loss is within one paired standard error of the lowest; without losses, by the highest metric.
 
-    All are compared with one, so the best does not hang on the order in which they are compared (decision 12); a later one of equals
+    All are compared with one, so the best does not hang on the order in which they are compared; a later one of equals
     was trained longer at a lower rate. A new reading is the best or leaves the former one the best: no third one has to be kept.
     """
     lowest = _lowest(readings)

@@ -78,7 +78,7 @@ class Optimizer:
     """AdamW over named parameters; a parameter in bfloat16 is stepped through a float32 master, so small steps are not lost.
 
     Those in bfloat16 are stepped by a kernel where there are any: gradients are clipped, master and moments moved and the parameter
-    rounded in one pass over memory (decision 64). All others, and all state, are torch's.
+    rounded in one pass over memory. All others, and all state, are torch's.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float = 0.0, clip: float = 1.0) -> None:

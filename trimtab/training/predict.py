@@ -133,7 +133,7 @@ def memory_mb(
 
     `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
     the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass, 6 and 3 where kernels take whole
-    layers with LoRA (decisions 60 and 62); what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of
+    layers with LoRA, which make norms and gated products again; what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of
     keys and values come on top.
     Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
     """

@@ -1,4 +1,4 @@
-// Attention of few queries to keys of their own, where a matrix product would copy more than it multiplies (decision 56).
+// Attention of few queries to keys of their own, where a matrix product would copy more than it multiplies.
 //
 // Scores, weights and sums are float32 throughout. Shapes: N tokens, H query heads, K key/value heads, G = H / K, D head size, T places
 // of a slot. D and T are multiples of 64. Keys lie turned in blocks of 64 places, [T / 64, D, 64]: what is read lies together.

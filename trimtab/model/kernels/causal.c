@@ -1,4 +1,4 @@
-// Causal attention of whole sequences with its gradient, of which nothing is kept but a sum for each query (decision 57).
+// Causal attention of whole sequences with its gradient, of which nothing is kept but a sum for each query.
 //
 // Sequences lie end to end in one row and form trees: one goes on from its parent, which stands before it, and sees all of its
 // ancestors. A tree and a key head are worked on by one thread: its keys and values are laid out once, each sequence from a multiple of

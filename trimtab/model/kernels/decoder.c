@@ -1,5 +1,5 @@
-// Decoder layers of the known families, for answering (decision 58): what each does before its attention and behind it in one call each,
-// and all of them in one where new tokens see nothing but their own slots (decision 59).
+// Decoder layers of the known families, for answering: what each does before its attention and behind it in one call each,
+// and all of them in one where new tokens see nothing but their own slots.
 //
 // Weights lie in panels (`products.c`). Every number is rounded where transformers rounds it. Shapes: N tokens, W width of the model, H
 // query heads, K key/value heads, D head size, F width of the MLP, T places of a slot.

@@ -1,4 +1,4 @@
-// What a bfloat16 model does beside its products, each in one pass over memory, with gradients (decision 56).
+// What a bfloat16 model does beside its products, each in one pass over memory, with gradients.
 //
 // Numbers are added up in float32 and rounded where torch rounds, to the nearest and to even. Shapes: N tokens, H heads, D head size, W
 // width, T places. W is a multiple of 32, D of 64.

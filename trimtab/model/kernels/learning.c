@@ -1,5 +1,5 @@
-// A decoder layer in training, with a low-rank change beside each of its weights or without, forward in one call and backward in another
-// (decision 60).
+// A decoder layer in training, with a low-rank change beside each of its weights or without, forward in one call and backward in
+// another: by parts, a tenth of a step is spent between the calls.
 //
 // Every number is rounded where the parts by themselves round it (`model/lean.py`, `model/lora.py`), but that the gradients of a place that
 // is wanted twice are added up behind the product with the attention's output, and not before it. Shapes: N tokens, W width of the

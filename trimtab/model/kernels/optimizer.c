@@ -1,4 +1,5 @@
-// A step of AdamW over what moves in bfloat16, in one pass over memory, and the sums of its gradients (decision 64).
+// A step of AdamW over what moves in bfloat16, in one pass over memory, and the sums of its gradients: a step of
+// all weights is bound by memory.
 
 #include "vectors.h"
 

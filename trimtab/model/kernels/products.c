@@ -1,4 +1,4 @@
-// Matrix products of bfloat16 numbers of a flat row's tokens, with low-rank changes in the same sum (decision 57).
+// Matrix products of bfloat16 numbers of a flat row's tokens, with low-rank changes in the same sum.
 //
 // For processors with a dot product of such numbers and nothing larger: there torch's own are faster. No product has to be prepared for
 // a number of tokens, and no sum is written before it is whole. Shapes: N tokens, I inputs and O outputs of a layer, both multiples of

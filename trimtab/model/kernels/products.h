@@ -1,4 +1,4 @@
-// Small matrix products of bfloat16 numbers, two at a time, with sums in float32 (decision 57).
+// Small matrix products of bfloat16 numbers, two at a time, with sums in float32.
 //
 // A word is two bfloat16 numbers that are multiplied and added up together. The left side gives words one by one, the right side 32
 // columns of them. For processors that have an instruction for it.

@@ -1,0 +1,156 @@
+"""Writes the pages of docs/reference that repeat what the code says; `--check` fails where one is stale.
+
+cli.md is the help of every verb, task-file.md the JSON Schema of the task file, http.md the server's OpenAPI description.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from typer.testing import CliRunner
+
+from trimtab import Task
+from trimtab.cli.main import app
+from trimtab.serving.app import Parts, routes
+
+FOLDER = Path(__file__).with_name("reference")
+WRITTEN = "Written by `python docs/make_reference.py`; do not edit."
+
+
+def cli() -> str:
+    """The help of `trimtab`, then of each verb."""
+    os.environ.update({"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"})
+    runner = CliRunner()
+    verbs = [command.name for command in app.registered_commands if command.name]
+    for group in app.registered_groups:
+        own = group.typer_instance.registered_commands if group.typer_instance else []
+        verbs += [f"{group.name} {command.name}" for command in own]
+    parts = [f"# Command line\n\nEvery command, with its options and an example. {WRITTEN}\n"]
+    for verb in ("", *verbs):
+        shown = runner.invoke(app, [*verb.split(), "--help"], prog_name="trimtab")
+        if shown.exit_code != 0:
+            raise SystemExit(f"trimtab {verb} --help failed: {shown.output}")
+        lines = "\n".join(line.rstrip() for line in shown.output.strip().splitlines())
+        parts.append(f"## {f'trimtab {verb}'.strip()}\n\n```text\n{lines}\n```\n")
+    return "\n".join(parts)
+
+
+def task_file() -> str:
+    """Every table of `trimtab.toml`: keys, types, defaults and limits."""
+    schema = Task.model_json_schema()
+    known = schema["$defs"]
+    parts = [
+        f"# Task file\n\nEvery key of `trimtab.toml`, with its type, default and limits. {WRITTEN}",
+        "[How to write one](../how-to/task-file.md) explains the choices. An unknown key is refused, and the nearest known one is named.",
+    ]
+    for name, entry in schema["properties"].items():
+        table = _table_of(entry, known)
+        if table is not None:
+            heading = f"[{name}]" if entry.get("type") != "object" else f"[{name}.NAME]"
+            parts.append(f"## `{heading}`\n\n{table.get('description', '')}\n\n{_keys(table, known)}")
+            for key, inner in table["properties"].items():
+                deeper = _table_of(inner, known)
+                if deeper is not None:
+                    parts.append(f"### `{name}.{key}`\n\n{deeper.get('description', '')}\n\n{_keys(deeper, known)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table_of(entry: dict[str, Any], known: dict[str, Any]) -> dict[str, Any] | None:
+    """The table that a key holds, or that each name under it holds; None where it holds a value."""
+    found = [entry, *entry.get("anyOf", []), *([entry["additionalProperties"]] if _holds_names(entry) else [])]
+    for one in found:
+        table = known.get(one.get("$ref", "").rpartition("/")[2])
+        if table and table.get("type") == "object":
+            return cast(dict[str, Any], table)
+    return None
+
+
+def _holds_names(entry: dict[str, Any]) -> bool:
+    return isinstance(entry.get("additionalProperties"), dict)
+
+
+def _keys(table: dict[str, Any], known: dict[str, Any]) -> str:
+    lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    required = table.get("required", [])
+    for key, entry in table["properties"].items():
+        default = "required" if key in required else _value(entry.get("default"))
+        words = entry.get("description", "").replace("\n", " ").replace("|", "\\|")
+        lines.append(f"| `{key}` | {_type(entry, known)} | {default} | {words} |")
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    return "" if value is None or isinstance(value, dict) else f"`{json.dumps(value)}`"
+
+
+def _type(entry: dict[str, Any], known: dict[str, Any]) -> str:
+    """A type in words: its choices, its items, its limits."""
+    if "anyOf" in entry:
+        return " or ".join(_type(one, known) for one in entry["anyOf"] if one.get("type") != "null")
+    if "$ref" in entry:
+        target = known[entry["$ref"].rpartition("/")[2]]
+        return "table" if target.get("type") == "object" else _type(target, known)
+    if "enum" in entry:
+        return " \\| ".join(f"`{one}`" for one in entry["enum"])
+    if "const" in entry:
+        return f"`{entry['const']}`"
+    kind = str(entry.get("type", "any"))
+    if kind == "array":
+        return f"list of {_type(entry.get('items', {}), known)}"
+    if kind == "object":
+        return f"table of {_type(entry['additionalProperties'], known)}" if _holds_names(entry) else "table"
+    words = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "to"}
+    limits = [f"{word} {entry[key]:g}" for key, word in words.items() if key in entry]
+    return " ".join([kind, *limits])
+
+
+def http() -> str:
+    """Every route of the server, with the fields of its requests."""
+    parts = cast(Parts, SimpleNamespace(desk=None, embedding="", embed=None, store=None, admission=None))
+    described = routes(parts).openapi()
+    known = described["components"]["schemas"]
+    text = [
+        f"# HTTP API\n\nEvery route of `trimtab serve`, from its OpenAPI description (`/openapi.json` of a running server). {WRITTEN}",
+        'A request carries `Authorization: Bearer KEY`. Errors have OpenAI\'s form: `{"error": {"message", "type", "param", "code"}}`.'
+        " [Serving](../how-to/serving.md) shows the routes in use.",
+    ]
+    for path, methods in described["paths"].items():
+        for method, route in methods.items():
+            text.append(f"## `{method.upper()} {path}`\n\n{route.get('description', '').strip()}")
+            text += _body(route, known)
+    return "\n\n".join(text) + "\n"
+
+
+def _body(route: dict[str, Any], known: dict[str, Any]) -> Iterator[str]:
+    for content in route.get("requestBody", {}).get("content", {}).values():
+        table = _table_of(content["schema"], known)
+        if table is not None:
+            yield _keys(table, known)
+
+
+PAGES = {"cli.md": cli, "task-file.md": task_file, "http.md": http}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with --check only compare them."""
+    code = 0
+    for name, page in PAGES.items():
+        file, text = FOLDER / name, page()
+        if file.is_file() and file.read_text(encoding="utf-8") == text:
+            continue
+        if arguments == ["--check"]:
+            print(f"docs/reference/{name} is stale; run: python docs/make_reference.py", file=sys.stderr)
+            code = 1
+        else:
+            file.write_text(text, encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,395 @@
+"""Writes the tables of README.md and of the documentation from benchmarks/results; `--check` fails where one is stale.
+
+A table stands between `<!-- NAME: written by docs/make_tables.py -->` and `<!-- end NAME -->`. A study's figures are its `study.json`,
+committed as benchmarks/results/study_NAME.json. What was not measured says so.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+STUDIES = {
+    "study_handbook": "`make demo`: questions about an invented company's handbook",
+    "study_banking77": "Banking77: intents of bank customers' messages",
+    "study_xquad": "XQuAD: questions on encyclopaedia articles, split by article",
+    "study_sums": "Made sums, what a reward adds to examples (usual settings)",
+}
+PREDICTED = (*STUDIES, "study_spam", "study_style")  # whose predicted time and memory stand beside the measured ones
+# What each simulated figure says, and what it should be: shares of studies.
+INTERVALS = {
+    "score_covered": ("95% intervals of a score hold the true one", "95%, no row below 92%"),
+    "difference_covered": ("95% intervals of a difference hold the true one", "95%, no row below 92%"),
+}
+ERRORS = {
+    "target_claimed": ("an arm at the target is said to be above it", "at most 5%"),
+    "different": ("two equal arms are said to differ", "at most 5%"),
+    "not_worse": ("an arm behind by the margin is said not to be", "at most 5%"),
+}
+CLAIMS = {
+    "false reaches": ("a study says of any arm that it reaches a target that it does not reach", "at most 5%"),
+    "false better": ("a study says of any arm that it is better than one that is as good", "at most 5%"),
+    "shown worse": ("a study shows an arm that is behind the best by the margin", "at most 5%"),
+    "shown dearer": ("a study shows an arm although a lighter one is within the margin", "at most 5%"),
+    "shown too slow": ("a study shows an arm whose 95th percentile is at the latency limit", "at most 5%"),
+}
+
+
+def load(name: str) -> Any:
+    """A committed result, None where there is none."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def studies() -> str:
+    """One table for each study: its arms, and the verdict below."""
+    parts = []
+    for name, title in STUDIES.items():
+        study = load(name)
+        parts.append(f"**{title}**\n\n" + (_study(study) if study else f"Not measured yet (`{name}.json`)."))
+    return "\n\n".join(parts)
+
+
+def _study(study: dict[str, Any]) -> str:
+    metric = study["metric"].replace("_", " ")
+    columns = ["arm", f"{metric} [95% interval]", "questions", "training", "one answer, median"]
+    calibrated = any("ece" in arm.get("extras", {}) for arm in study["arms"])
+    columns += ["calibration error: as it was → calibrated"] * calibrated
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    for arm in study["arms"]:
+        if arm["status"] != "done":
+            empty = " |" * (len(columns) - 2)
+            lines.append(f"| `{arm['arm']}` | {arm['status'].replace('_', ' ')}: {arm['why']} |{empty}")
+            continue
+        score = f"{arm['score']:.3f} [{arm['low']:.3f}, {arm['high']:.3f}]"
+        trained = _seconds(arm["train_seconds"]) if arm["train_seconds"] else "none"
+        cells = [f"`{arm['arm']}`", score, str(arm["n"]), trained, f"{arm['latency_p50_ms']:.0f} ms"]
+        if calibrated:
+            cells.append(f"{arm['extras'].get('ece_before', arm['extras']['ece']):.3f} → {arm['extras']['ece']:.3f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    verdict = study["verdict"]
+    shown = "*Shown.* " if verdict["status"] == "shown" else ""  # the other sentences begin with it
+    return "\n".join(lines) + f"\n\n{shown}{verdict['sentence']}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def predicted() -> str:
+    """Predicted and measured seconds and memory of every arm, over the studies that kept their plan."""
+    lines = ["| study | arm | seconds: predicted, measured | error | memory: predicted, measured | error |"]
+    lines.append("| --- " * 6 + "|")
+    ended: list[str] = []
+    errors: list[tuple[float, float]] = []
+    for name in PREDICTED:
+        study = load(name) or {}
+        figures = study.get("foretold", {})
+        for arm in (arm["arm"] for arm in study.get("arms", []) if f"{arm['arm']}.seconds" in figures):
+            time, memory = figures[f"{arm}.seconds"], figures[f"{arm}.memory_mb"]
+            if "whole" in time:
+                ended.append(f"`{arm}` over {name.removeprefix('study_')} ({time['whole']:.0f} s for all)")
+            errors.append((abs(time["error"]), abs(memory["error"])))
+            lines.append(f"| {name.removeprefix('study_')} | `{arm}` | {_both(time, 's')} | {_both(memory, 'MB')} |")
+    if not errors:
+        return "Not measured yet."
+    held = [sum(pair[which] <= aim for pair in errors) for which, aim in enumerate((0.15, 0.1))]
+    said = f"Aims: time within 15% ({held[0]} of {len(errors)}), memory within 10% ({held[1]} of {len(errors)})."
+    if ended:
+        said += f" Where the dev score ended the training early, the prediction is for the steps that were made: {', '.join(ended)}."
+    return "\n".join([*lines, "", said])
+
+
+def _both(figure: dict[str, float], unit: str) -> str:
+    value, error = figure["value"], figure["error"]
+    return f"{value:,.0f}, {value / (1 + error):,.0f} {unit} | {error:+.0%}"
+
+
+WORKS = ("sft", "full", "last", "head", "dpo", "grpo")
+ROWS = ("stream", "stream-8bit", "labels", "few-shot", "mixed", "mixed-unknown")
+
+
+def speed() -> str:
+    """Training and answering beside their peers on the same machine, each kind of processor for itself."""
+    lines = [
+        "| work | processor | Trimtab | peer | ratio | aim | memory |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    train, answer = load("train_vs_trl") or {"on": {}}, load("answering") or {"on": {}}
+    peers: dict[str, None] = {}
+    for where, work in _beside(train["on"], WORKS):
+        rates, memory = work["tokens_per_second"], work["peak_memory_mb"]
+        told = [f"{rates[side]:,.0f} tokens/s" for side in ("trimtab", "trl")]
+        shares = [f"{memory['trimtab'] / memory[side]:.2f}" for side in ("trl", "stock") if side in memory]
+        ratios = f"{work['ratio']:.2f} | {work['goal']:g} | {' / '.join(shares)}"
+        lines.append(f"| training: {work['what']} | {where} | {told[0]} | {told[1]} | {ratios} |")
+        peers[work["peer"]] = None
+    for where, row in _beside(answer["on"], ROWS):
+        for name, peer in row["peers"].items():
+            told = [f"{peer['rates'][side]:,.1f}" for side in ("trimtab", name)]
+            goal = "–" if peer["goal"] is None else f"{peer['goal']:g}"
+            ratios = f"{peer['times_as_fast']:.2f} | {goal} | "
+            ours, theirs = f"{told[0]} {row['unit']}", f"{name.replace('_', ' ')}: {told[1]}"
+            lines.append(f"| answering: {row['what']} | {where} | {ours} | {theirs} | {ratios}|")
+    streams = load("streams")
+    if streams:
+        for name, side in streams["sides"].items():
+            if name != "trimtab":
+                ours = streams["sides"]["trimtab"]
+                told = f"{ours['tokens_per_second']:,.0f} tokens/s | {name}: {side['tokens_per_second']:,.0f} tokens/s"
+                ratios = f"{ours['tokens_per_second'] / side['tokens_per_second']:.2f} | {streams['goal']:g} | {ours['memory_mb'] / side['memory_mb']:.2f}"
+                where = streams["machine"]["processor"]
+                lines.append(f"| answering: {streams['what']} | {where} | {told} | {ratios} |")
+        peers[
+            f"streams: llama.cpp, {streams['llama.cpp'][0].removeprefix('version: ')}, its own server, a slot for each client"
+        ] = None
+    if answer["on"]:
+        peers[f"answering: {answer['peer']}; every label scored in a batch"] = None
+    said = [
+        "",
+        f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's highest, ours to the peer's, behind the stroke to that of the peer as it is without a setting. The peers' settings:",
+        *(f"- {peer}" for peer in peers),
+    ]
+    return "\n".join([*lines, *said, *beside_others(), *under_load(), *rounding()])
+
+
+def _beside(on: dict[str, dict[str, Any]], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every work by name, on one kind of processor after the other."""
+    return ((where, works[name]) for name in names for where, works in on.items() if name in works)
+
+
+def beside_others() -> list[str]:
+    """How much of its speed training keeps while other programs run."""
+    told = []
+    for where, found in (load("lanes") or {}).items():
+        quiet, *busy = (run["tokens_per_second"] for run in found["runs"])
+        kept = [
+            [f"{one[way] / quiet['side by side']:.2f}" for one in busy] for way in ("side by side", "one after another")
+        ]
+        told.append(
+            f"Training beside programs that are always busy (`benchmarks/lanes.py`, {where}, two cores): "
+            f"LoRA keeps {kept[0][0]} of its speed beside one and {kept[0][1]} beside three, about its share of the cores; "
+            f"with all threads on one pass after another it kept {kept[1][0]} and {kept[1][1]}."
+        )
+    answering = load("free_cores")
+    if answering:
+        speeds = {(row["beside"], row["what"]): row["tokens_per_second"] for row in answering["rows"]}
+        quiet = speeds["nothing", "one stream"]["free cores"]
+        kept = {
+            beside: [f"{speeds[beside, 'one stream'][way] / quiet:.2f}" for way in ("free cores", "all threads")]
+            for beside in ("one", "three")
+        }
+        told.append(
+            f"One stream of answers (`benchmarks/free_cores.py`, {answering['machine']['processor']}, two cores) keeps {kept['one'][0]} and "
+            f"{kept['three'][0]}; on all threads it kept {kept['one'][1]} and {kept['three'][1]}."
+        )
+    return ["", *told] if told else []
+
+
+def under_load() -> list[str]:
+    """What the server holds when five times as much is asked of it as it can answer."""
+    found = load("serving_load")
+    if not found:
+        return []
+    over = found["open_5x"]
+    return [
+        "",
+        f"The demo's `lora+rag` served over loopback (`benchmarks/serving_load.py`, {found['machine']['processor']}): kept busy, it answers {found['closed']['goodput_per_second']:.1f} questions a second; asked five times as much, "
+        f"{found['share_of_peak_at_5x']:.0%} of that within {found['deadline_seconds']:.0f} s (aim 95%). The rest is refused: half of the refusals within {over['refusal_ms']['p50']:.0f} ms, 95% within {over['refusal_ms']['p95']:.0f} ms (aim 50 ms). "
+        f"No request ended in an error; memory rose from {found['memory_mb_before'] / 1e3:.1f} to {found['memory_mb_after'] / 1e3:.1f} GB.",
+        *soak(),
+    ]
+
+
+def soak() -> list[str]:
+    """Whether half an hour at what the server can do changes anything."""
+    found = load("serving_soak")
+    if not found:
+        return []
+    parts, seen = found["soak"]["parts"], found["soak"]["memory_mb"]
+    told = {key: sum(part[key] for part in parts) for key in ("answered", "refused", "left", "errors")}
+    minutes = sum(part["seconds"] for part in parts) / 60
+    return [
+        f"{minutes:.0f} minutes at its best rate (`--soak`, on one core beside other work): {told['answered']:,} answers, {told['refused']} refusals, {told['left']} clients "
+        f"that left, {told['errors']} errors; memory between {min(seen):,.0f} and {max(seen):,.0f} MB, {found['soak']['growth_mb']:.1f} MB more at the end."
+    ]
+
+
+def rounding() -> list[str]:
+    """How many answers the faster arithmetic changes."""
+    found = load("bf16_answers")
+    if not found:
+        return []
+    low, full = found["bf16"], found["fp32"]
+    return [
+        "",
+        f"Of {found['questions']} greedy answers of a LoRA arm, bf16 changes {low['merged_from_beside']:.0%} when the adapter is merged into the weights and "
+        f"{low['alone_from_batch']:.0%} when a question is asked alone instead of in a batch; fp32 {full['merged_from_beside']:.0%} and {full['alone_from_batch']:.0%}.",
+    ]
+
+
+def simulation() -> str:
+    """How far the verdict itself can be trusted: means and worst rows, then every row."""
+    found = load("verdict_simulation")
+    if not found or not found["summary"]:
+        return "Not measured yet (`verdict_simulation.json`)."
+    lines = ["| over simulated studies with known truth | aim | mean | worst row |", "| --- | --- | --- | --- |"]
+    for key, (words, aim) in {**INTERVALS, **ERRORS, **CLAIMS}.items():
+        figures = found["summary"][key]
+        lines.append(f"| {words} | {aim} | {figures['mean']:.1%} | {figures['worst']:.1%} |")
+    cells, verdicts = found["cells"], found["verdicts"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"## Every row: intervals and tests, {_studies(cells)} simulated test sets each",
+            "",
+            *_cells(cells),
+            "",
+            f"## Every row: whole verdicts, {_studies(verdicts)} simulated studies each",
+            "",
+            *_verdicts(verdicts),
+        ]
+    )
+
+
+def objectives() -> str:
+    """Every objective once from end to end."""
+    found = load("objectives")
+    if not found:
+        return "Not measured yet (`objectives.json`)."
+    return f"{found['table']}\n\n{found['what'][0].upper()}{found['what'][1:]}."
+
+
+def _studies(rows: list[dict[str, Any]]) -> str:
+    return " or ".join(f"{count:,}" for count in sorted({row["studies"] for row in rows}))
+
+
+def _cells(rows: list[dict[str, Any]]) -> list[str]:
+    keys = [*INTERVALS, *ERRORS]
+    head = "| scores | questions | true score | score held | difference held | wrongly above target | wrongly different | wrongly not worse |"
+    lines = [head, "| --- " * 8 + "|"]
+    for row in rows:
+        shares = " | ".join(f"{row[key]:.1%}" for key in keys)
+        lines.append(f"| {row['scores']} | {row['questions']} | {row['score']:g} | {shares} |")
+    return lines
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    short = {
+        "false reaches": "reaches",
+        "false better": "better",
+        "shown worse": "worse",
+        "shown dearer": "dearer",
+        "shown too slow": "too slow",
+    }
+    head = "| arms, light to heavy | true scores | target | scores | questions | shown | shown rightly | wrongly said |"
+    lines = [head, "| --- " * 8 + "|"]
+    for row in rows:
+        truths = row["truths"]
+        scores = f"{len(truths)} arms" if len(truths) > 5 else ", ".join(f"{truth:g}" for truth in truths)
+        wrong = ", ".join(f"{short[key]} {share:.1%}" for key, share in row["wrong"].items())
+        target = "" if row["target"] is None else f"{row['target']:g}"
+        lines.append(
+            f"| {row['scenario']} | {scores} | {target} | {row['scores']} | {row['questions']} | {row['shown']:.1%} | {row['shown rightly']:.1%} | {wrong} |"
+        )
+    return lines
+
+
+# For the README: the question of each study, the arm that its words below speak of (none where nothing was shown), and those words.
+SETTLED = {
+    "study_handbook": ("Answer from a company handbook", "lora+rag", "Tuning or retrieval? Neither alone: the blend."),
+    "study_banking77": (
+        "Sort bank messages into 77 intents",
+        "linear",
+        "No language model needs to be tuned or served.",
+    ),
+    "study_xquad": ("Answer from encyclopaedia articles", "lora+rag", "The blend again, on articles it never saw."),
+    "study_sums": ("Solve made-up sums", None, "Not shown: reinforcement learning added nothing to examples."),
+}
+FASTEST = {  # for the README: works of training and of answering beside one peer each
+    "train_vs_trl": (
+        ("sft", "LoRA on examples", "TRL"),
+        ("dpo", "DPO", "TRL"),
+        ("grpo", "GRPO with its answers", "TRL"),
+    ),
+    "answering": (
+        ("few-shot", "200 prompts that share 600 tokens", "generate"),
+        ("stream", "One answer at a time", "generate"),
+    ),
+}
+
+
+def studies_short() -> str:
+    """One row for each study: its arms, the winner and its interval, and what that settled."""
+    lines = ["| task | compared | result | what it settled |", "| --- | --- | --- | --- |"]
+    for name, (title, winner, words) in SETTLED.items():
+        study = load(name)
+        if not study or (study["verdict"]["arm"] if study["verdict"]["status"] == "shown" else None) != winner:
+            raise SystemExit(f"docs/make_tables.py: the words about {name} do not fit its verdict; write them anew")
+        done = [arm for arm in study["arms"] if arm["status"] == "done"]
+        best = (
+            max(done, key=lambda arm: arm["score"]) if winner is None else next(a for a in done if a["arm"] == winner)
+        )
+        arms = ", ".join(f"`{arm['arm']}`" for arm in done)
+        score = f"`{best['arm']}` {best['score']:.2f} [{best['low']:.2f}, {best['high']:.2f}]"
+        lines.append(f"| {title} | {arms} | {score} | {words} |")
+    return "\n".join(lines)
+
+
+def speed_short() -> str:
+    """One row for each work: how many times as fast as its peer, on each kind of processor."""
+    processors = list(load("train_vs_trl")["on"])
+    lines = [f"| work | beside | {' | '.join(processors)} |", "| --- | --- " + "| --- " * len(processors) + "|"]
+    for result, works in FASTEST.items():
+        on = load(result)["on"]
+        for key, title, peer in works:
+            ratios = []
+            for processor in processors:
+                work = on[processor].get(key)
+                ratio = work and (work["ratio"] if "ratio" in work else work["peers"][peer]["times_as_fast"])
+                ratios.append(f"{ratio:.1f} ×" if ratio else "not measured")
+            name = "TRL" if peer == "TRL" else f"transformers `{peer}`"
+            lines.append(f"| {title} | {name} | {' | '.join(ratios)} |")
+    return "\n".join(lines)
+
+
+PAGES = {
+    "README.md": {"studies-short": studies_short, "speed-short": speed_short},
+    "docs/benchmarks/quality.md": {"studies": studies, "objectives": objectives},
+    "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted},
+    "docs/trust/simulation.md": {"simulation": simulation},
+}
+
+
+def filled(page: str) -> str:
+    """The page with every table between its marks written anew."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, table in PAGES[page].items():
+        start, end = f"<!-- {name}: written by docs/make_tables.py -->", f"<!-- end {name} -->"
+        if text.count(start) != 1 or text.count(end) != 1:
+            raise SystemExit(f"{page}: the marks of the table {name!r} are missing")
+        head, _, rest = text.partition(start)
+        text = f"{head}{start}\n{table()}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def main(arguments: list[str]) -> int:
+    """Write the tables, or with --check only compare them."""
+    stale = [page for page in PAGES if (ROOT / page).read_text(encoding="utf-8") != filled(page)]
+    if arguments == ["--check"]:
+        for page in stale:
+            print(f"{page} is stale; run: python docs/make_tables.py", file=sys.stderr)
+        return 1 if stale else 0
+    for page in stale:
+        (ROOT / page).write_text(filled(page), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
