@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from trimtab.base.files import read_json, replacing, write_json
+from trimtab.base.errors import InputError
+from trimtab.base.files import read_object, replacing, write_json
+from trimtab.base.visible import said
 
 Turn = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 """Texts to features `[N, F]`."""
@@ -70,10 +73,20 @@ class LinearModel:
 
 
 def load_linear(folder: Path) -> LinearModel:
-    """Read a saved model."""
-    tensors, plain = load_file(folder / "linear.safetensors"), read_json(folder / "linear.json")
-    plain["labels"] = tuple(plain["labels"])
-    return LinearModel(weights_CF=tensors["weights"], offsets_C=tensors["offsets"], idf_F=tensors["idf"], **plain)
+    """Read a saved model; raises InputError where its files are damaged or do not belong together."""
+    weights, settings = folder / "linear.safetensors", folder / "linear.json"
+    plain = read_object(settings, "features", "vocabulary", "labels")
+    try:
+        tensors = load_file(weights)
+        plain["labels"] = tuple(plain["labels"])
+        model = LinearModel(weights_CF=tensors["weights"], offsets_C=tensors["offsets"], idf_F=tensors["idf"], **plain)
+        words = len(model.vocabulary) if model.features == WORDS else model.weights_CF.shape[1]
+        fits = model.weights_CF.shape == (len(model.labels), words) and model.offsets_C.shape == (len(model.labels),)
+    except (SafetensorError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"is damaged or cut off ({said(error)})", "restore it from a copy", file=weights) from None
+    if not fits:
+        raise InputError("does not fit the labels beside it", "restore both from a copy", file=weights)
+    return model
 
 
 def train_linear(
