@@ -1,5 +1,6 @@
 """What lies in .trimtab/ damaged, or an ID that is no name, ends in one line that names the file; nothing is written elsewhere."""
 
+import json
 import os
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import pytest
 from trimtab.arms.plan import load_plan
 from trimtab.arms.saved import find_saved, latest_winner
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.records import Calibration
 from trimtab.base.task import load_task, parse_arm
+from trimtab.studies.record import count_opening
 from trimtab.studies.runs import runs
 from trimtab.studies.study import study
 from trimtab.studies.train import train
@@ -108,3 +112,19 @@ def test_a_format_that_cannot_be_used_is_refused_before_anything_is_read(task_fi
     with pytest.raises(InputError, match="mend"):
         open_workspace(load_task(task_file))
     assert not (task_file.parent / ".trimtab").exists()
+
+
+@pytest.mark.parametrize("line", ["[]", "null", '{"test": 1}', "[" * 100_000], ids=["list", "null", "other", "deep"])
+def test_a_damaged_ledger_of_openings_is_named(task_file: Path, line: str) -> None:
+    put(task_file, "openings.jsonl", f"{line}\n")
+    with pytest.raises(InputError, match=r"openings\.jsonl:1: is damaged; take this line out"):
+        count_opening(open_workspace(load_task(task_file)), "study")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_record_with_a_figure_that_is_none_is_damaged(tmp_path: Path, value: float) -> None:
+    file = tmp_path / "calibration.json"
+    write_record(file, Calibration(temperature=2.0))
+    file.write_text(file.read_text().replace("2.0", json.dumps(value)))
+    with pytest.raises(InputError, match="is damaged"):
+        read_record(file, Calibration)

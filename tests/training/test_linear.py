@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from trimtab.base.errors import InputError
 from trimtab.training.linear import PENALTIES, load_linear, train_linear
@@ -95,6 +96,7 @@ def test_hidden_states_are_a_choice_where_they_are_given_whatever_their_scale(tm
         loaded.probabilities(texts[40:], None)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -114,3 +116,21 @@ def test_a_saved_model_that_is_damaged_is_refused_in_one_line(tmp_path: Path, ke
     with pytest.raises(InputError, match=r"the linear classifier is damaged \(") as refused:
         load_linear(tmp_path)
     assert str(refused.value).isprintable()
+=======
+@pytest.mark.parametrize("damage", ["cut", "other", "labels", "words", "list"])
+def test_a_saved_model_that_is_damaged_is_named(tmp_path: Path, damage: str) -> None:
+    texts, labels = ["red apple", "green pear", "red cherry", "green kiwi"], ["a", "b", "a", "b"]
+    train_linear(texts, labels, [], [], None)[0].save(tmp_path)
+    weights, plain = tmp_path / "linear.safetensors", tmp_path / "linear.json"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:50])
+    elif damage == "other":
+        save_file({"other": np.zeros(2)}, weights)
+    elif damage == "list":
+        plain.write_text("[]")
+    else:
+        changed = {"labels": ["a", "b", "c"]} if damage == "labels" else {"vocabulary": {"red": 0}}
+        plain.write_text(json.dumps({**json.loads(plain.read_text()), **changed}))
+    with pytest.raises(InputError, match=r"linear\.(safetensors|json): (is damaged|does not fit).*restore"):
+        load_linear(tmp_path)
+>>>>>>> w-cards

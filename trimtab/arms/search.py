@@ -158,7 +158,7 @@ class ContextScores:
         self._file, self._ask = file, ask
         self._scores: dict[Context, dict[str, float]] = {}
         self._seconds: dict[Context, float] = {}
-        for line in read_lines(file) if file else ():
+        for line in read_lines(file, "context", "scores", "seconds") if file else ():
             self._add(Context(**line["context"]), line["scores"], line["seconds"])
 
     def _add(self, context: Context, scores: Mapping[str, float], seconds: float) -> None:

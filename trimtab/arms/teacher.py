@@ -107,7 +107,7 @@ class Teacher:
 
     def _asked_here(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """Greedy answers. Of a batch that was not kept whole all is asked again, so that each prompt has the same neighbours."""
-        kept = {line["request"]: line for line in read_lines(self._kept)}
+        kept = {line["request"]: line for line in read_lines(self._kept, "request")}
         keys = [self._key(prompt) for prompt in prompts]
         self._kept.parent.mkdir(parents=True, exist_ok=True)
         for start in range(0, len(prompts), BATCH_ITEMS):

@@ -60,8 +60,9 @@ def from_plain(kind: type[Record], plain: Any) -> Record:
 
     A key that the record does not have is refused by its name, and so is a value of another type: nothing is guessed.
     """
+    text = json.dumps(_gathered(kind, plain), allow_nan=False)  # a ValueError for NaN, which no record is written with
     try:
-        record: Record = _adapter(cast(Any, kind)).validate_json(json.dumps(_gathered(kind, plain)), strict=True)
+        record: Record = _adapter(cast(Any, kind)).validate_json(text, strict=True)
         return record
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

@@ -172,8 +172,11 @@ def _drop_cut_line(file: IO[bytes]) -> None:
             return
 
 
-def read_lines(path: Path) -> Iterator[Any]:
-    """Read JSON lines written by `append_line`; a last line cut by a crash is left out. Raises InputError for a damaged one."""
+def read_lines(path: Path, *keys: str) -> Iterator[Any]:
+    """Read JSON lines that `append_line` wrote, with `keys` objects that have these; a last line cut by a crash is left out.
+
+    Raises InputError for a damaged line.
+    """
     if not path.is_file():
         return
     with open(path, "rb") as file:
@@ -182,8 +185,11 @@ def read_lines(path: Path) -> Iterator[Any]:
                 return
             try:
                 value = json.loads(line)
-            except ValueError:
-                raise InputError("is damaged", "take this line out", file=path, line=number) from None
+                whole = not keys or (isinstance(value, dict) and value.keys() >= set(keys))
+            except (ValueError, RecursionError):
+                whole = False
+            if not whole:
+                raise InputError("is damaged", "take this line out", file=path, line=number)
             yield value
 
 

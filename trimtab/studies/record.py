@@ -29,7 +29,7 @@ def count_opening(workspace: Workspace, study: str) -> int:
     """Note that a study opens this test set, once a study; how often it was opened, this time included."""
     test = hashlib.sha256("\0".join(sorted(example.id for example in workspace.splits["test"])).encode()).hexdigest()
     path = workspace.folder / OPENINGS
-    seen = [entry["study"] for entry in read_lines(path) if entry["test"] == test]
+    seen = [entry["study"] for entry in read_lines(path, "test", "study") if entry["test"] == test]
     if study not in seen:
         append_line(path, {"test": test, "study": study})
     return len({*seen, study})
@@ -38,7 +38,7 @@ def count_opening(workspace: Workspace, study: str) -> int:
 def seconds_in(events: Path, arm: str) -> float:
     """What the sittings of an arm took so far: each from its event `begin` to the last one that was written of it."""
     total, began, last = 0.0, None, 0.0
-    for event in read_lines(events):
+    for event in read_lines(events, "arm", "stage", "time"):
         if event["arm"] != arm:
             continue
         at = datetime.fromisoformat(event["time"]).timestamp()
