@@ -96,7 +96,6 @@ def test_hidden_states_are_a_choice_where_they_are_given_whatever_their_scale(tm
         loaded.probabilities(texts[40:], None)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -116,7 +115,8 @@ def test_a_saved_model_that_is_damaged_is_refused_in_one_line(tmp_path: Path, ke
     with pytest.raises(InputError, match=r"the linear classifier is damaged \(") as refused:
         load_linear(tmp_path)
     assert str(refused.value).isprintable()
-=======
+
+
 @pytest.mark.parametrize("damage", ["cut", "other", "labels", "words", "list"])
 def test_a_saved_model_that_is_damaged_is_named(tmp_path: Path, damage: str) -> None:
     texts, labels = ["red apple", "green pear", "red cherry", "green kiwi"], ["a", "b", "a", "b"]
@@ -131,6 +131,5 @@ def test_a_saved_model_that_is_damaged_is_named(tmp_path: Path, damage: str) -> 
     else:
         changed = {"labels": ["a", "b", "c"]} if damage == "labels" else {"vocabulary": {"red": 0}}
         plain.write_text(json.dumps({**json.loads(plain.read_text()), **changed}))
-    with pytest.raises(InputError, match=r"linear\.(safetensors|json): (is damaged|does not fit).*restore"):
+    with pytest.raises(InputError, match=r"the linear classifier is damaged \("):
         load_linear(tmp_path)
->>>>>>> w-cards

@@ -12,14 +12,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-<<<<<<< HEAD
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_json, replacing, write_json
-=======
-from trimtab.base.errors import InputError
-from trimtab.base.files import read_object, replacing, write_json
->>>>>>> w-cards
 from trimtab.base.visible import said
 
 Turn = Callable[[Sequence[str]], np.ndarray[Any, Any]]
@@ -79,7 +74,6 @@ class LinearModel:
 
 
 def load_linear(folder: Path) -> LinearModel:
-<<<<<<< HEAD
     """Read a saved model; raises InputError for one that is damaged, or whose parts do not fit each other."""
     try:
         plain = from_plain(_Settings, read_json(folder / "linear.json"))
@@ -116,22 +110,6 @@ def _require_fit(model: LinearModel) -> None:
     words = sorted(model.vocabulary.values())
     if model.features == WORDS and (words != list(range(features)) or model.idf_F.shape != (features,)):
         raise ValueError(f"{len(words)} words, and weights for {features}")
-=======
-    """Read a saved model; raises InputError where its files are damaged or do not belong together."""
-    weights, settings = folder / "linear.safetensors", folder / "linear.json"
-    plain = read_object(settings, "features", "vocabulary", "labels")
-    try:
-        tensors = load_file(weights)
-        plain["labels"] = tuple(plain["labels"])
-        model = LinearModel(weights_CF=tensors["weights"], offsets_C=tensors["offsets"], idf_F=tensors["idf"], **plain)
-        words = len(model.vocabulary) if model.features == WORDS else model.weights_CF.shape[1]
-        fits = model.weights_CF.shape == (len(model.labels), words) and model.offsets_C.shape == (len(model.labels),)
-    except (SafetensorError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"is damaged or cut off ({said(error)})", "restore it from a copy", file=weights) from None
-    if not fits:
-        raise InputError("does not fit the labels beside it", "restore both from a copy", file=weights)
-    return model
->>>>>>> w-cards
 
 
 def train_linear(
