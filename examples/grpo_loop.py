@@ -100,7 +100,7 @@ def main() -> tuple[tuple[float, float], tuple[float, float]]:
         events = Progress(path=Path(place) / "events.jsonl", listeners=[show])
         # The reference that answers are held near to is the model as it is now.
         objective = Reinforced(base, len(PLACES), training.roll, "grpo", batch=2, seed=0)
-        settings = LoopSettings(learning_rate=1e-3, epochs=4)
+        settings = LoopSettings(learning_rate=1e-3, epochs=3)
         train(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(place), progress=events))
     after = unseen.greedy()
     for when, (earned, length) in (("before", before), ("after", after)):
