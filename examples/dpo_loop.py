@@ -15,46 +15,53 @@ from trimtab.model.load import load_base
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.preference import Judged, Preference, sums
 
-# The taste: name the place and say no more. The better answer is written first.
+# The taste: name the city and leave the country out. The model as it is prefers the answer with the country.
+# Both answers begin alike. Where they differ from the first word on, DPO gains most by making the worse one unlikely, and what the
+# model writes by itself falls apart while the pairs are all told right: read its answers, or imitate examples first (`lora-dpo`).
 PLACES = {
-    "Where is the Eiffel Tower?": "Paris",
-    "Where is the Colosseum?": "Rome",
-    "Where is the Brandenburg Gate?": "Berlin",
-    "Where is the Statue of Liberty?": "New York",
-    "Where is the Opera House with the white sails?": "Sydney",
-    "Where is the Little Mermaid?": "Copenhagen",
-    "Where is the Alhambra?": "Granada",
-    "Where is the Golden Gate Bridge?": "San Francisco",
-    "Where is the Charles Bridge?": "Prague",
-    "Where is the Parthenon?": "Athens",
-    "Where is the Sagrada Familia?": "Barcelona",
-    "Where is the Hermitage?": "Saint Petersburg",
+    "The Eiffel Tower": ("Paris", "France"),
+    "The Colosseum": ("Rome", "Italy"),
+    "The Brandenburg Gate": ("Berlin", "Germany"),
+    "The Sydney Opera House": ("Sydney", "Australia"),
+    "The Little Mermaid": ("Copenhagen", "Denmark"),
+    "The Alhambra": ("Granada", "Spain"),
+    "The Parthenon": ("Athens", "Greece"),
+    "The Sagrada Familia": ("Barcelona", "Spain"),
+    "The Hermitage": ("Saint Petersburg", "Russia"),
+    "The Trevi Fountain": ("Rome", "Italy"),
+    "The Arc de Triomphe": ("Paris", "France"),
+    "The Imperial Palace": ("Tokyo", "Japan"),
 }
 HELD_OUT = {
-    "Where is Big Ben?": "London",
-    "Where is the Louvre?": "Paris",
-    "Where is the Acropolis?": "Athens",
-    "Where is the Rijksmuseum?": "Amsterdam",
+    "Big Ben": ("London", "England"),
+    "The Louvre": ("Paris", "France"),
+    "The Acropolis": ("Athens", "Greece"),
+    "The Prado": ("Madrid", "Spain"),
+    "The Uffizi Gallery": ("Florence", "Italy"),
+    "The Blue Mosque": ("Istanbul", "Turkey"),
+    "The Reichstag": ("Berlin", "Germany"),
+    "The Tokyo Tower": ("Tokyo", "Japan"),
+    "The Pantheon": ("Rome", "Italy"),
+    "The Notre Dame Cathedral": ("Paris", "France"),
 }
 
 
-def judged(encoder: ChatEncoder, places: dict[str, str]) -> list[Judged]:
-    """For each question two answers; what both are read behind is the same, and only the answers are scored."""
+def judged(encoder: ChatEncoder, places: dict[str, tuple[str, str]]) -> list[Judged]:
+    """Two answers to each question, the better one and the worse; both follow the same prompt, and only the answers are scored."""
     rows = []
-    for question, place in places.items():
-        asked = [Message(role="user", content=question)]
-        wordy = f"That is a good question! It is in {place}, and there is a lot to see around it."
-        rows.append(
-            Judged(chosen=encoder.conversation(asked, f"{place}."), rejected=encoder.conversation(asked, wordy))
-        )
+    for sight, (city, country) in places.items():
+        asked = [Message(role="user", content=f"Where is {sight.replace('The ', 'the ')}?")]
+        better, worse = f"{sight} is located in {city}.", f"{sight} is located in {city}, {country}."
+        rows.append(Judged(chosen=encoder.conversation(asked, better), rejected=encoder.conversation(asked, worse)))
     return rows
 
 
-def main() -> tuple[float, float, float, float]:
+def main() -> tuple[list[float], list[float]]:
+    """By how many nats each held-out pair's better answer is likelier than the worse one, before and after training."""
     base = load_base(resolve("smollm2-135m-q4"), precision="fp32")
     encoder = ChatEncoder(base.tokenizer)
     add_lora(base, rank=8, alpha=16, seed=0)
-    # The reference is the model as it is now: what both answers weigh under it is asked once, here.
+    # The reference is the model as it is now; its log-probabilities of all answers are computed once, here.
     objective = Preference(base, judged(encoder, PLACES), "dpo", batch=4, seed=0)
     unseen = Preference(base, judged(encoder, HELD_OUT), "dpo", batch=4, seed=0)
     with tempfile.TemporaryDirectory() as place:
@@ -62,30 +69,29 @@ def main() -> tuple[float, float, float, float]:
         job = TrainingJob(
             base=base,
             objective=objective,
-            settings=LoopSettings(learning_rate=2e-4, epochs=6, evaluations=3),
+            settings=LoopSettings(learning_rate=2e-4, epochs=4, evaluations=3),
             folder=folder / "run",
             evaluate=lambda: held_out(base, unseen),
             progress=Progress(path=folder / "events.jsonl"),
         )
-        result = train(job)
-        for reading in result.readings:
-            margin, told = reading.figures["margin"], reading.figures["pair_accuracy"]
+        for reading in train(job).readings:
+            gained, share = reading.figures["margin"], reading.figures["pair_accuracy"]
             print(
-                f"step {reading.step}: held out {reading.dev_loss:.3f}, {told:.0%} of the pairs, by {margin:.1f} nats"
+                f"step {reading.step}: dev loss {reading.dev_loss:.3f}, {share:.0%} of pairs moved the right way, by {gained:.1f} nats"
             )
         save_adapter(base, folder / "adapter")
 
-        # What is asked is what was saved: a fresh base, and the adapter read from disk. DPO widens the gap between two answers;
-        # what the model writes by itself follows where it has first learnt to answer so (`lora-dpo` imitates examples before).
+        # What is measured is what was saved: a fresh base model, and the adapter read from disk.
         fresh = load_base(base.folder, precision="fp32")
         pairs = [row.answers for row in judged(encoder, HELD_OUT)]
         before = [better - worse for better, worse in sums(fresh, pairs)]
         load_adapter(fresh, folder / "adapter")
         after = [better - worse for better, worse in sums(fresh, pairs)]
-    for question, old, new in zip(HELD_OUT, before, after, strict=True):
-        print(f"{question} the short answer is likelier by {old:.1f} nats before, {new:.1f} after")
-    first, last = (reading.figures["margin"] for reading in (result.readings[0], result.readings[-1]))
-    return first, last, min(before), min(after)
+    for sight, old, new in zip(HELD_OUT, before, after, strict=True):
+        print(f"{sight}: the better answer by {old:.1f} nats before, {new:.1f} after")
+    old, new = (sum(nats > 0 for nats in lead) for lead in (before, after))
+    print(f"held-out pairs whose better answer is the likelier one: {old} of {len(before)} before, {new} after")
+    return before, after
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.rl import Reinforced, Rollout
 
 GROUP, MOST = 8, 24  # answers to a question, tokens of an answer
+LEAST = 10  # words of an answer that can earn something
 PLACES = {
     "Where is the Eiffel Tower?": "Paris",
     "Where is the Colosseum?": "Rome",
@@ -37,9 +38,12 @@ HELD_OUT = {
 }
 
 
-def reward(answer: str, tokens: int, place: str) -> float:
-    """What an answer earns: naming the place, and saying little."""
-    return (0.5 if place in answer else 0.0) + 0.5 * (1 - tokens / MOST)
+def reward(answer: str, place: str) -> float:
+    """What an answer earns: naming the place early, and then going on. Fewer than LEAST words earn nothing, so brevity does not pay."""
+    before, named, _ = answer.partition(place)
+    if not named or len(answer.split()) < LEAST:
+        return 0.0
+    return 1 - len(before.split()) / MOST
 
 
 class Questions:
@@ -59,7 +63,7 @@ class Questions:
         with merged(self.base.model):
             given = Engine(self.base, self.encoder.stop_ids).generate(requests, on_token=last.__setitem__)
         return [
-            (one, last[one.id], reward(self.encoder.decode(one.ids), len(one.ids), self.places[number]))
+            (one, last[one.id], reward(self.encoder.decode(one.ids), self.places[number]))
             for (number, _), one in zip(asked, given, strict=True)
         ]
 
@@ -79,26 +83,28 @@ class Questions:
             rollouts.append(Rollout(encoded=encoded, log_p=one.log_probabilities, reward=earned))
         return [rollouts[start : start + GROUP] for start in range(0, len(rollouts), GROUP)]
 
-    def mean_reward(self) -> float:
-        """Of greedy answers."""
+    def greedy(self) -> tuple[float, float]:
+        """The mean reward and the mean length, in tokens, of greedy answers."""
         given = self.answered([(number, Sampling()) for number in range(len(self.ids))])
-        return sum(earned for *_, earned in given) / len(given)
+        return sum(earned for *_, earned in given) / len(given), sum(len(one.ids) for one, *_ in given) / len(given)
 
 
-def main() -> tuple[float, float]:
+def main() -> tuple[tuple[float, float], tuple[float, float]]:
+    """Mean reward and mean length of greedy answers to questions that were not trained on, before and after."""
     base = load_base(resolve("smollm2-135m-q4"))
     encoder = ChatEncoder(base.tokenizer)
     add_lora(base, rank=8, alpha=16, seed=0)
     training, unseen = Questions(base, encoder, PLACES), Questions(base, encoder, HELD_OUT)
-    before = unseen.mean_reward()
+    before = unseen.greedy()
     with tempfile.TemporaryDirectory() as place:
-        told = Progress(path=Path(place) / "events.jsonl", listeners=[show])
+        events = Progress(path=Path(place) / "events.jsonl", listeners=[show])
         # The reference that answers are held near to is the model as it is now.
         objective = Reinforced(base, len(PLACES), training.roll, "grpo", batch=2, seed=0)
-        settings = LoopSettings(learning_rate=1e-3, epochs=4)
-        train(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(place), progress=told))
-    after = unseen.mean_reward()
-    print(f"questions that it never saw: reward {before:.2f} before, {after:.2f} after")
+        settings = LoopSettings(learning_rate=1e-3, epochs=3)
+        train(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(place), progress=events))
+    after = unseen.greedy()
+    for when, (earned, length) in (("before", before), ("after", after)):
+        print(f"questions that it never saw, {when}: reward {earned:.2f}, {length:.0f} tokens an answer")
     return before, after
 
 

@@ -12,15 +12,18 @@ def test_sft_loop_teaches_the_words_and_what_was_saved_answers_alike():
     assert after >= 2
 
 
-def test_dpo_loop_prefers_short_answers_to_questions_that_it_never_saw():
-    first, last, before, after = runpy.run_path(str(EXAMPLES / "dpo_loop.py"))["main"]()
-    assert 0 < first < last
-    assert after > before + 5
+def test_dpo_loop_turns_the_preference_of_the_base_model_on_questions_that_it_never_saw():
+    before, after = runpy.run_path(str(EXAMPLES / "dpo_loop.py"))["main"]()
+    assert max(before) < 0  # nats: the worse answer of every held-out pair is the likelier one
+    assert sum(nats > 0 for nats in after) >= 0.9 * len(after)
 
 
-def test_grpo_loop_earns_more_on_questions_that_it_never_saw():
-    before, after = runpy.run_path(str(EXAMPLES / "grpo_loop.py"))["main"]()
+def test_grpo_loop_earns_more_on_questions_that_it_never_saw_and_not_by_being_short():
+    example = runpy.run_path(str(EXAMPLES / "grpo_loop.py"))
+    assert example["reward"]("Paris.", "Paris") == 0
+    (before, _), (after, length) = example["main"]()
     assert after > before + 0.1
+    assert length >= example["LEAST"]
 
 
 def test_rag_finds_the_right_document_and_answers_the_edited_fact():
