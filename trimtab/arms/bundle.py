@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trimtab.arms.answerers import CALIBRATION_FILE
-from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.contexts import SHOT_CHOOSERS, Context, PromptBuilder
 from trimtab.arms.made import NOTHING
 from trimtab.arms.saved import SavedArm, Stored
 from trimtab.arms.session import Session
@@ -108,7 +108,7 @@ def write_bundle(
 ) -> None:
     """Write what an arm answers with; of the rows only those that it shows, or may show, and `stored`."""
     task = session.task
-    near = session.workspace.splits["train"] if context.shot_kind == "nearest-shots" else ()
+    near = session.workspace.splits["train"] if context.shot_kind in SHOT_CHOOSERS else ()
     shots = tuple(replace(shot, file="", line=0) for shot in (*builder.fixed, *near))
     own = task.task.instruction if context.instruction is None else context.instruction
     embeds = arm.retrieves or bool(near) or not method_of(arm).uses_base
