@@ -96,9 +96,20 @@ def test_tables_and_files_that_the_pages_name_exist():
         )
     ]
     assert len(rows) >= 12
-    assert len(inline) >= 8
+    assert len(inline) >= 40
     for name, file in [*rows, *inline]:
         assert name in names_in(ROOT / file), f"{file}: {name}"
     for page in ARCHITECTURE.glob("*.md"):
         for file in re.findall(r"`((?:trimtab|tests|examples|docs)/[\w./-]+)`", page.read_text(encoding="utf-8")):
             assert (ROOT / file).exists(), f"{page.name}: {file}"
+
+
+def test_files_in_the_tables_of_the_rooms_exist():
+    rooms = re.findall(
+        r"^## `(trimtab/\w+)/`\n(.*?)(?=^## )", (ARCHITECTURE / "index.md").read_text("utf-8"), re.M | re.S
+    )
+    assert len(rooms) == 13
+    for room, text in rooms:
+        files = [name for cell in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`([^`]+)`", cell)]
+        assert files
+        assert not [name for name in files if not (ROOT / room / name).exists()], room
