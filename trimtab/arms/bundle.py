@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trimtab.arms.answerers import CALIBRATION_FILE
-from trimtab.arms.contexts import Context, PromptBuilder, require_chosen
+from trimtab.arms.contexts import SHOT_CHOOSERS, Context, PromptBuilder, require_chosen
 from trimtab.arms.identity import WEIGHTS, files_in_words, hashes_of, model_files
 from trimtab.arms.made import NOTHING
 from trimtab.arms.saved import SavedArm, Stored
@@ -124,7 +124,7 @@ def write_bundle(
 ) -> None:
     """Write what an arm answers with; of the rows only those that it shows, or may show, and `stored`."""
     task = session.task
-    near = session.workspace.splits["train"] if context.shot_kind == "nearest-shots" else ()
+    near = session.workspace.splits["train"] if context.shot_kind in SHOT_CHOOSERS else ()
     shots = tuple(replace(shot, file="", line=0) for shot in (*builder.fixed, *near))
     own = task.task.instruction if context.instruction is None else context.instruction
     embeds = arm.retrieves or bool(near) or not method_of(arm).uses_base

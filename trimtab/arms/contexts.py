@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -127,7 +127,8 @@ class PromptBuilder:
         pool = session.workspace.splits["train"]
         drawn = fixed_shots(pool, context.shots, context.draw) if session.shots is None else session.shots
         self.fixed = tuple(drawn) if context.shot_kind == "few-shot" else ()
-        self._near = NearestShots(session, pool) if context.shot_kind == "nearest-shots" else None
+        chooser = SHOT_CHOOSERS.get(context.shot_kind or "")
+        self._chosen = chooser(session, pool) if chooser else None
         self._shown: dict[str, Shot] = {}
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
@@ -163,8 +164,8 @@ class PromptBuilder:
 
     def _shots(self, examples: Sequence[Example]) -> list[list[Shot]]:
         """The shots of each example; one of the training rows is not shown its own answer."""
-        if self._near:
-            rows = self._near(examples, self.context.shots)
+        if self._chosen:
+            rows = self._chosen(examples, self.context.shots)
         else:
             rows = [[shot for shot in self.fixed if shot.input != example.input] for example in examples]
         self._show(shot for row in rows for shot in row)
@@ -315,3 +316,8 @@ class NearestShots:
 
     def _may_stand(self, shot: Example, example: Example) -> bool:
         return shot.id != example.id and (shot.group is None or shot.group != example.group)
+
+
+# Kinds of shots that are chosen anew for each question, and what chooses `count` of the training rows for each of some.
+ShotChooser = Callable[[Sequence[Example], int], list[list[Example]]]
+SHOT_CHOOSERS: Mapping[str, Callable[[Session, Sequence[Example]], ShotChooser]] = {"nearest-shots": NearestShots}

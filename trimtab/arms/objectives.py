@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -14,7 +15,7 @@ from trimtab.arms.rollouts import Rollouts
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Taught, Teacher, answer_row, fitting_answers, same_tokens
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import HEAD, REWARD
+from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.measurement.rewards import Reward
 from trimtab.model.classifier import Head
@@ -31,6 +32,29 @@ DEV_ROWS = 96
 Judging = Preference | BradleyTerry
 Imitating = Supervised | Distilled
 Objective = Imitating | Classification | Judging | Reinforced
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSetup:
+    """What a stage is made from; `head`, `reward` and `teacher` are None for arms that have none."""
+
+    session: Session
+    plan: Recipe
+    stage: Stage
+    context: Context
+    head: Head | None = None
+    reward: Reward | None = None
+    teacher: Teacher | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageObjectives:
+    """What a stage optimises over the training rows, the same over those of dev and of test where it is evaluated there, and how many rows were too long."""
+
+    train: Objective
+    dev: Objective | None = None
+    test: Judging | None = None
+    skipped: int = 0
 
 
 def new_head(session: Session, arm: Arm, seed: int) -> Head | None:
@@ -211,3 +235,37 @@ def rewarded_objective(
     roll = Rollouts(session, context, session.workspace.splits["train"], reward, seed=plan.seed)
     objective = Reinforced(session.base, len(roll.asked), roll, stage.name, batch=plan.batch, seed=plan.seed)
     return objective, roll.skipped
+
+
+def _supervised(made: StageSetup) -> StageObjectives:
+    objective, dev, skipped = supervised_objectives(made.session, made.plan, made.stage, made.context, made.head)
+    return StageObjectives(train=objective, dev=dev, skipped=skipped)
+
+
+def _judged(made: StageSetup) -> StageObjectives:
+    objective, dev, test, skipped = judged_objectives(made.session, made.plan, made.stage, made.context, made.head)
+    return StageObjectives(train=objective, dev=dev, test=test, skipped=skipped)
+
+
+def _rewarded(made: StageSetup) -> StageObjectives:
+    if made.reward is None:
+        raise ValueError(f"the stage {made.stage.name} learns from a reward, and there is none")
+    objective, skipped = rewarded_objective(made.session, made.plan, made.stage, made.context, made.reward)
+    return StageObjectives(train=objective, skipped=skipped)
+
+
+def _taught(made: StageSetup) -> StageObjectives:
+    if made.teacher is None:
+        raise ValueError(f"the stage {made.stage.name} imitates a teacher, and there is none")
+    objective, dev, skipped = taught_objectives(made.session, made.plan, made.stage, made.context, made.teacher)
+    made.teacher.let_go()
+    return StageObjectives(train=objective, dev=dev, skipped=skipped)
+
+
+# What each stage optimises; the names are those of the grammar.
+OBJECTIVES: Mapping[str, Callable[[StageSetup], StageObjectives]] = {
+    **dict.fromkeys(("docs", "sft", HEAD), _supervised),
+    **dict.fromkeys(JUDGED, _judged),
+    **dict.fromkeys(REWARDED, _rewarded),
+    DISTILL: _taught,
+}

@@ -136,7 +136,9 @@ class _Timing:
         prepare(session, made)
         each, speed, timed = self._training_rate(made, context, rate)
         canaries = session.task.data.canaries
-        tokens = {"sft": each * (len(splits["train"]) + canaries), "head": each * len(splits["train"])}
+        tokens = dict.fromkeys(arm.stages, each * len(splits["train"])) | {
+            "sft": each * (len(splits["train"]) + canaries)
+        }
         if any(stage.name == "docs" for stage in made.stages):
             rows = document_rows(session.workspace.documents, session.encoder)
             tokens["docs"] = sum(len(row.encoded.ids) for row in rows)

@@ -17,13 +17,11 @@ from trimtab.arms.linear import fit_linear
 from trimtab.arms.looks import DEV_QUESTIONS, look_at_dev, scores_of
 from trimtab.arms.made import NOTHING, Trained
 from trimtab.arms.objectives import (
+    OBJECTIVES,
     Judging,
     Objective,
-    judged_objectives,
+    StageSetup,
     new_head,
-    rewarded_objective,
-    supervised_objectives,
-    taught_objectives,
 )
 from trimtab.arms.recipe import Recipe, Stage, evaluations, recipe_for
 from trimtab.arms.rewards import reward_for
@@ -295,21 +293,20 @@ class _Making:
         key = (stage.name, mix)
         if self._stage is None or self._stage[0] != key:
             plan, self._stage = replace(self.plan, mix=mix), None  # what is kept for the rows before is let go of first
-            objective: Objective
-            dev: Objective | None
+            setup = StageSetup(
+                session=self.session,
+                plan=plan,
+                stage=stage,
+                context=self.context,
+                head=self.head,
+                reward=self.reward,
+                teacher=self.teacher,
+            )
+            made = OBJECTIVES[stage.name](setup)
+            self.skipped = made.skipped
             if stage.name in JUDGED:
-                objective, dev, self._judged, self.skipped = judged_objectives(
-                    *(self.session, plan, stage, self.context, self.head)
-                )
-            elif self.reward is not None and stage.name in REWARDED:
-                objective, self.skipped = rewarded_objective(self.session, plan, stage, self.context, self.reward)
-                dev = None
-            elif self.teacher is not None and stage.name == DISTILL:
-                objective, dev, self.skipped = taught_objectives(self.session, plan, stage, self.context, self.teacher)
-                self.teacher.let_go()
-            else:
-                objective, dev, self.skipped = supervised_objectives(self.session, plan, stage, self.context, self.head)
-            self._stage = key, objective, dev
+                self._judged = made.test
+            self._stage = key, made.train, made.dev
         return self._stage[1:]
 
 

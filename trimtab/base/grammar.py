@@ -177,6 +177,13 @@ _HEADS = {
     HEAD: "a head on its last token that names the label",
     REWARD: "a head on its last token that scores answers",
 }
+# Stages that the name of an arm may end in, and what is trained in each, in words; `arms/objectives.py` says what each optimises.
+LAST_STAGES: Mapping[str, str] = {
+    **{name: f"with {words}" for name, words in _HEADS.items()},
+    DISTILL: "on a teacher's answers",
+    **{name: f"on judged answers ({words})" for name, words in PREFERENCES.items()},
+    **{name: f"on what its own answers earn ({words})" for name, words in REWARDED.items()},
+}
 
 
 def require_arm(arm: Arm) -> None:
@@ -267,14 +274,7 @@ def _stages_in_words(stages: Sequence[str]) -> str:
         return " on the documents alone"
     if stages in ((HEAD,), (REWARD,)):
         return f", with {_HEADS[stages[0]]}"
-    said = {
-        "docs": "on the documents",
-        "sft": "on the examples",
-        DISTILL: "on a teacher's answers",
-        **{name: f"with {words}" for name, words in _HEADS.items()},
-    }
-    said |= {name: f"on judged answers ({words})" for name, words in PREFERENCES.items()}
-    said |= {name: f"on what its own answers earn ({words})" for name, words in REWARDED.items()}
+    said = {"docs": "on the documents", "sft": "on the examples", **LAST_STAGES}
     return f" {', then '.join(said[stage] for stage in stages)}"
 
 
@@ -298,7 +298,7 @@ def named(name: str) -> Arm | None:
         return None
     begins = ["docs"] if between[:1] == ["docs"] else []
     ends = between[len(begins) :]
-    if (between and not row.staged) or ends not in ([], *([last] for last in (HEAD, DISTILL, *JUDGED, *REWARDED))):
+    if (between and not row.staged) or ends not in ([], *([last] for last in LAST_STAGES)):
         return None
     headed = next((last for last in ends if last in _HEADS), None)
     if headed and row.no_head:
@@ -342,7 +342,7 @@ def nearest(name: str, others: Iterable[str] = ()) -> str | None:
     trained = [name for name, row in METHODS.items() if row.staged]
     known = [PROMPT, *PARTS, "rag+few-shot", "linear", *trained, *(f"{one}-docs" for one in trained)]
     known += [f"{one}-{stage}" for stage in _HEADS for one in trained if not METHODS[one].no_head]
-    known += [f"{one}-{stage}" for one in trained for stage in (DISTILL, *PREFERENCES, *REWARDED)]
+    known += [f"{one}-{stage}" for one in trained for stage in LAST_STAGES if stage not in _HEADS]
     known += [f"{one}+{part}" for one in trained for part in PARTS]
     near = difflib.get_close_matches(name, [*known, *others], n=1)
     return near[0] if near else None

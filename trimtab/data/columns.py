@@ -36,14 +36,14 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 """Roles that any row may fill beside its question and answer, and the names under which they are looked for; tests where named."""
 
-_PAIRS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("prompt-completion", ("prompt",), ("completion",)),
-    ("instruction", ("instruction",), ("output",)),
-    ("question-answer", ("question",), ("answer", "answers")),
-    ("input-label", ("input", "text"), ("label",)),
-    ("pair", PAIR[:1], PAIR[1:]),
-)
-_KNOWN = frozenset(name for _, sources, targets in _PAIRS for name in (*sources, *targets))
+# Layouts that are recognised by the names of two fields: those of the question, those of the answer; the first that fits is taken.
+PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "prompt-completion": (("prompt",), ("completion",)),
+    "instruction": (("instruction",), ("output",)),
+    "question-answer": (("question",), ("answer", "answers")),
+    "input-label": (("input", "text"), ("label",)),
+    "pair": (PAIR[:1], PAIR[1:]),
+}
 _CONTEXT_NAMES = ("context", "contexts")
 _INPUT_NAMES = (
     "input",
@@ -114,7 +114,8 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
     extras |= {role: column for role, column in asked.items() if role in EXTRAS}
     extras = {role: column for role, column in extras.items() if column}
     target = asked.get("output") or asked.get("label")
-    filled = [name for name in names if name not in _KNOWN or Values(sample, name).filled]
+    known = {name for sources, targets in PAIRS.values() for name in (*sources, *targets)}
+    filled = [name for name in names if name not in known or Values(sample, name).filled]
     filled = filled if len(filled) > 1 else names
     layout = wish.layout or _known_layout(filled, bool(source or target))
     if layout in ("messages", "conversations"):
@@ -122,11 +123,11 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
         if column not in names:
             raise first.error(f"no field {column!r} for the layout {layout}", "set data.columns.input", layout)
         return Columns(layout=layout, input=(column,), extras=extras)
-    known = next((pair for pair in _PAIRS if pair[0] == layout), None)
     guessed = False
-    if known:
-        source = source or (next((name for name in known[1] if name in filled), known[1][0]),)
-        target = target or next((name for name in known[2] if name in filled and name not in source), known[2][0])
+    if layout in PAIRS:
+        sources, targets = PAIRS[layout]
+        source = source or (next((name for name in sources if name in filled), sources[0]),)
+        target = target or next((name for name in targets if name in filled and name not in source), targets[0])
         for column in (*source, target):
             if column not in names:
                 raise first.error(f"no field {column!r} for the layout {layout}", "set data.columns", column)
@@ -182,7 +183,7 @@ def _known_layout(names: Sequence[str], asked: bool) -> str:
     if "conversations" in names:
         return "conversations"
     if not asked:
-        for layout, sources, targets in _PAIRS:
+        for layout, (sources, targets) in PAIRS.items():
             if any(name in names for name in sources) and any(name in names for name in targets):
                 return layout
     return "table"

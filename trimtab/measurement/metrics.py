@@ -7,7 +7,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -58,9 +58,9 @@ def score_one(metric: str, answer: str, references: Sequence[str], question: str
     """
     if metric == "contains":
         return float(any(contains(answer, reference, question) for reference in references))
-    if metric not in _SCORES:
-        raise InputError(f"no metric {metric!r} scores single answers", f"use one of: contains, {', '.join(_SCORES)}")
-    return max((_SCORES[metric](answer, reference) for reference in references), default=0.0)
+    if metric not in SCORES:
+        raise InputError(f"no metric {metric!r} scores single answers", f"use one of: contains, {', '.join(SCORES)}")
+    return max((SCORES[metric](answer, reference) for reference in references), default=0.0)
 
 
 def score_answer(metric: str, answer: str, references: Sequence[str], question: str, unknown: str) -> float:
@@ -117,7 +117,8 @@ def _chrf(answer: str, reference: str) -> float:
     return float(_chrf_metric().sentence_score(answer, [reference]).score) / 100
 
 
-_SCORES: dict[str, Callable[[str, str], float]] = {
+# Score of an answer against one reference, by metric; `METRICS` of base/tables.py says which kind of task takes which.
+SCORES: Mapping[str, Callable[[str, str], float]] = {
     "exact_match": _exact_match,
     "token_f1": _token_f1,
     "rouge_l": _rouge_l,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,21 @@ ALPHA_PER_RANK = (
 )
 ROOTED_ALPHA = 16.0  # as its paper has it: at rank 64 the scale of the others
 VIRTUAL = {"soft-prompt": SoftPrompt, "prefix": LearnedPrefix}
+LayerMaker = Callable[[str, nn.Linear], Adapted]  # from a linear layer and its name to the layer that takes its place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What the layers of a method are made from: `layers` are all that will be wrapped, by name."""
+
+    rank: int
+    generator: torch.Generator
+    layers: Mapping[str, nn.Linear]
+
+    @property
+    def alpha(self) -> float:
+        """LoRA's alpha for this rank."""
+        return float(self.rank * ALPHA_PER_RANK)
 
 
 def put_on(
@@ -53,7 +69,8 @@ def put_on(
         unfreeze(base, method, layers)
     else:
         found = _layers(base, stretched if method == "ia3" else dict)
-        wrap(base.model, found, _maker(method, rank or 1, torch.Generator().manual_seed(seed), found))
+        start = Start(rank=rank or 1, generator=torch.Generator().manual_seed(seed), layers=found)
+        wrap(base.model, found, LAYER_METHODS[method](start))
 
 
 def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
@@ -74,26 +91,27 @@ def _layers(base: Base, only: Callable[[Mapping[str, nn.Linear]], dict[str, nn.L
     return found
 
 
-def _maker(
-    method: str, rank: int, generator: torch.Generator, layers: Mapping[str, nn.Linear]
-) -> Callable[[str, nn.Linear], Adapted]:
-    """What makes of a layer, by its name, a layer of the method, its start drawn from the generator."""
-    alpha = float(rank * ALPHA_PER_RANK)
-    if method == "vera":
-        pair = shared_pair(layers.values(), rank, generator)
-        return lambda _, layer: VeraLinear(layer, *pair)
-    if method == "qlora":
-        require_bitsandbytes()
-    made: dict[str, Callable[[str, nn.Linear], Adapted]] = {
-        "lora": lambda _, layer: LoraLinear(layer, rank, alpha, generator),
-        "rslora": lambda _, layer: LoraLinear(layer, rank, ROOTED_ALPHA, generator, rooted=True),
-        "dora": lambda _, layer: DoraLinear(layer, rank, alpha, generator),
-        "pissa": lambda _, layer: PissaLinear(layer, rank, generator),
-        "qlora": lambda _, layer: QloraLinear(layer, rank, alpha, generator),
-        "ia3": lambda name, layer: Ia3Linear(layer, of_input=name.rpartition(".")[2] in INPUTS),
-        "bitfit": lambda _, layer: BiasLinear(layer),
-    }
-    return made[method]
+def _vera(start: Start) -> LayerMaker:
+    pair = shared_pair(start.layers.values(), start.rank, start.generator)
+    return lambda _, layer: VeraLinear(layer, *pair)
+
+
+def _qlora(start: Start) -> LayerMaker:
+    require_bitsandbytes()
+    return lambda _, layer: QloraLinear(layer, start.rank, start.alpha, start.generator)
+
+
+# How the linear layers are changed, for each method that changes them; the names are those of the grammar.
+LAYER_METHODS: Mapping[str, Callable[[Start], LayerMaker]] = {
+    "lora": lambda start: lambda _, layer: LoraLinear(layer, start.rank, start.alpha, start.generator),
+    "rslora": lambda start: lambda _, layer: LoraLinear(layer, start.rank, ROOTED_ALPHA, start.generator, rooted=True),
+    "dora": lambda start: lambda _, layer: DoraLinear(layer, start.rank, start.alpha, start.generator),
+    "pissa": lambda start: lambda _, layer: PissaLinear(layer, start.rank, start.generator),
+    "qlora": _qlora,
+    "vera": _vera,
+    "ia3": lambda _: lambda name, layer: Ia3Linear(layer, of_input=name.rpartition(".")[2] in INPUTS),
+    "bitfit": lambda _: lambda _, layer: BiasLinear(layer),
+}
 
 
 def take_off(base: Base) -> None:

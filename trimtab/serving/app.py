@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
@@ -64,6 +64,14 @@ class Parts:
     store: Store
 
 
+# The routes that ask or judge arms, each made from the parts of the server; the name is for who reads this.
+ROUTERS: Mapping[str, Callable[[Parts], APIRouter]] = {
+    "chat": lambda parts: chat_routes(parts.desk),
+    "decisions": lambda parts: decision_routes(parts.desk),
+    "feedback": lambda parts: judging_routes(parts.desk, parts.store),
+}
+
+
 def build(parts: Parts) -> App:
     """The whole server as one ASGI application."""
     app = routes(parts)
@@ -75,9 +83,8 @@ def build(parts: Parts) -> App:
 def routes(parts: Parts) -> FastAPI:
     """Every route with its OpenAPI description, without the checks that stand before them."""
     app = FastAPI(title="Trimtab", version=trimtab.__version__, docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
-    app.include_router(chat_routes(parts.desk))
-    app.include_router(decision_routes(parts.desk))
-    app.include_router(judging_routes(parts.desk, parts.store))
+    for router in ROUTERS.values():
+        app.include_router(router(parts))
     _models(app, parts)
     _embeddings(app, parts)
     _health(app, parts)

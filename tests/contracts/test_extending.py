@@ -1,0 +1,115 @@
+"""The examples of docs/architecture/extending.md run; what the pages of the architecture name exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving_tasks import serving_here
+from study_tasks import CLASSIFY, LABELLED, write_task
+
+from trimtab.arms.session import open_session
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.task import load_task
+
+ROOT = Path(__file__).parents[2]
+ARCHITECTURE = ROOT / "docs" / "architecture"
+EXTENDING = ARCHITECTURE / "extending.md"
+KINDS = ["metric", "method", "training stage", "context", "data layout", "server route"]
+LONGEST = 40  # lines of an example, imports and blanks among them
+
+
+def sections() -> dict[str, str]:
+    """The sections of the page by their heading, without the article."""
+    parts = re.split(r"^## ", EXTENDING.read_text(encoding="utf-8"), flags=re.M)[1:]
+    return {heading.removeprefix("A "): text for heading, _, text in (part.partition("\n") for part in parts)}
+
+
+def example(kind: str) -> str:
+    (block,) = re.findall(r"^```python\n(.*?)^```", sections()[kind], re.M | re.S)
+    return block
+
+
+def run(kind: str, **given: Any) -> None:
+    """Run the example of a kind as it stands on the page, with these names."""
+    exec(compile(example(kind), f"{EXTENDING.name}: {kind}", "exec"), {"__name__": "example", **given})
+
+
+@cache
+def names_in(file: Path) -> frozenset[str]:
+    """Functions, classes, methods (`Class.method`) and constants of a module."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        found |= {target.id for target in targets if isinstance(target, ast.Name)}
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{one.name}" for one in node.body if isinstance(one, ast.FunctionDef)}
+            found |= {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+    return frozenset(found)
+
+
+@pytest.fixture
+def a_task(tmp_path: Path, tiny_model_folder: Path) -> Callable[..., Path]:
+    """Writes a small task for the tiny model."""
+
+    def written(**more: Any) -> Path:
+        return write_task(tmp_path, tiny_model_folder, ["prompt"], **more)
+
+    return written
+
+
+def test_each_kind_has_one_example_of_fewer_lines_than_promised():
+    assert list(sections()) == KINDS
+    assert all(len(example(kind).splitlines()) < LONGEST for kind in KINDS)
+
+
+@pytest.mark.parametrize("kind", ["metric", "data layout"])
+def test_an_example_on_data_runs(kind: str, tmp_path: Path) -> None:
+    run(kind, folder=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["method", "training stage", "context"])
+def test_an_example_on_models_runs(kind: str, a_task: Callable[..., Path], tmp_path: Path) -> None:
+    run(kind, session=open_session(open_workspace(load_task(a_task()))), folder=tmp_path / "arm")
+
+
+def test_the_example_of_a_route_runs(a_task: Callable[..., Path]) -> None:
+    rows = [{"question": f"{number} below zero?", "answer": ("cold", "warm")[number % 2]} for number in range(30)]
+    with serving_here(a_task(rows=rows, task=CLASSIFY, data=LABELLED), "prompt") as server:
+        run("server route", server=server)
+
+
+def test_tables_and_files_that_the_pages_name_exist():
+    rows = re.findall(r"^\| .* \| `(\w+)` \| `(trimtab/[\w/]+\.py)` \|$", EXTENDING.read_text(encoding="utf-8"), re.M)
+    inline = [
+        (name, file)
+        for page in ARCHITECTURE.glob("*.md")
+        for name, file in re.findall(
+            r"`([A-Za-z_][\w.]*)` \(`(trimtab/[\w/]+\.py)`\)", page.read_text(encoding="utf-8")
+        )
+    ]
+    assert len(rows) >= 12
+    assert len(inline) >= 40
+    for name, file in [*rows, *inline]:
+        assert name in names_in(ROOT / file), f"{file}: {name}"
+    for page in ARCHITECTURE.glob("*.md"):
+        for file in re.findall(r"`((?:trimtab|tests|examples|docs)/[\w./-]+)`", page.read_text(encoding="utf-8")):
+            assert (ROOT / file).exists(), f"{page.name}: {file}"
+
+
+def test_files_in_the_tables_of_the_rooms_exist():
+    rooms = re.findall(
+        r"^## `(trimtab/\w+)/`\n(.*?)(?=^## )", (ARCHITECTURE / "index.md").read_text("utf-8"), re.M | re.S
+    )
+    assert len(rooms) == 13
+    for room, text in rooms:
+        files = [name for cell in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`([^`]+)`", cell)]
+        assert files
+        assert not [name for name in files if not (ROOT / room / name).exists()], room
