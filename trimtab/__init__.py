@@ -29,7 +29,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "128")  # torch's own over the same products
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Task",
     "ask",
