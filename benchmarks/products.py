@@ -19,6 +19,7 @@ from trimtab.base.machine import describe_machine, versions
 from trimtab.model.eight_bit import EightBitProduct
 from trimtab.model.fused import Product
 from trimtab.model.laid_out import in_its_order, ordered_product
+from trimtab.model.torch_private import int8_product
 
 RESULT = Path(__file__).resolve().parent / "results" / "products.json"
 SHAPES = ((576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536))
@@ -67,7 +68,7 @@ def _laid_out(layers: Sequence[nn.Linear]) -> Product:
 
 def _whole(layers: Sequence[nn.Linear]) -> Product:
     made = EightBitProduct(*layers)
-    return lambda input: torch._weight_int8pack_mm(input, made.whole_OI, made.scale_O)
+    return lambda input: int8_product(input, made.whole_OI, made.scale_O)
 
 
 if __name__ == "__main__":

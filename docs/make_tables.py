@@ -359,7 +359,49 @@ def speed_short() -> str:
     return "\n".join(lines)
 
 
+# Why a package that takes much room is there.
+WHY = {
+    "torch": "tensors and automatic differentiation; every model runs on it",
+    "lancedb": "the index of documents, by vectors and by words",
+    "pyarrow": "Parquet and CSV; the tables of a study; LanceDB needs it",
+    "scipy": "exact tests and bootstrap intervals; scikit-learn needs it",
+    "transformers": "models, tokenizers, chat templates",
+    "sympy": "torch needs it",
+    "numpy": "arrays; torch, scipy and pyarrow share them",
+    "scikit-learn": "the `linear` arm; sentence-transformers needs it",
+    "phonenumbers": "numbering plans by country: `trimtab check` finds phone numbers in rows",
+    "babel": "trafilatura, which reads HTML, needs it",
+    "triton": "xgrammar needs it on Linux; CUDA builds of torch bring it anyway",
+    "SQLAlchemy": "the store of users' feedback",
+    "pandas": "results as DataFrames",
+    "bitsandbytes": "weights in 4 bits",
+}
+
+
+def installation() -> str:
+    """What the core brings and each extra adds, and why the large packages are there."""
+    found = load("installation")
+    if not found:
+        return "Not measured yet (`installation.json`)."
+    core, seconds = found["core"], found["core"]["seconds"]
+    lines = ["| install | packages | MB | seconds |", "| --- | --- | --- | --- |"]
+    times = f"{seconds['empty']:,} with an empty pip cache, {seconds['warm']:,} with a warm one"
+    lines.append(f"| the core | {core['packages']} | {core['mb']:,} | {times} |")
+    large = dict(core["large"])
+    for name, extra in found["extras"].items():
+        lines.append(f"| `[{name}]` | +{extra['packages']} | +{extra['mb']:,} | +{extra['seconds']:,} |")
+        large |= extra["large"]
+    lines += ["", "| large package | MB | why it is there |", "| --- | --- | --- |"]
+    for name, mb in sorted(large.items(), key=lambda item: -item[1]):
+        lines.append(f"| {name} | {mb:,} | {WHY.get(name, 'a package above needs it')} |")
+    load_then = " to ".join(f"{one:.0f}" for one in found["load"])
+    said = f"Measured by `benchmarks/installation.py` with torch {found['torch']}; a CUDA build takes some 3 GB more."
+    said += f" Sizes are those of the installed files. The seconds are of a busy machine (load {load_then} on {found['machine']['cores']} cores): elsewhere it is faster."
+    return "\n".join([*lines, "", said])
+
+
 PAGES = {
+    "docs/start/install.md": {"installation": installation},
     "README.md": {"studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {"studies": studies, "objectives": objectives},
     "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted},

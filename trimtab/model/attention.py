@@ -16,6 +16,7 @@ from transformers import AttentionInterface
 from trimtab.model.compiled import can
 from trimtab.model.operations import applied, weigh, weights_backward
 from trimtab.model.places import Places, together
+from trimtab.model.torch_private import flash_attention, works
 from trimtab.model.trees import Trees
 
 ATTENTION = "trimtab"
@@ -258,12 +259,9 @@ def partial(
     `hidden` is True where a query may not look, in a shape that broadcasts to `[B, H, Q, T]`; whoever sees nothing here gets a
     `log_sum` so low that `joined` leaves this part out. `is_causal` needs Q = T.
     """
-    if query_BHQD.device.type == "cpu" and rule.softcap is None:
+    if query_BHQD.device.type == "cpu" and rule.softcap is None and works(flash_attention):
         bias = None if hidden is None else hidden.float() * _NOTHING
-        out_BHQD, log_sum_BHQ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query_BHQD, key_BHTD, value_BHTD, 0.0, is_causal, attn_mask=bias, scale=rule.scale
-        )
-        return out_BHQD, log_sum_BHQ
+        return flash_attention(query_BHQD, key_BHTD, value_BHTD, is_causal, bias, rule.scale)
     if is_causal:
         length = query_BHQD.shape[2]
         later_QT = ~visible(length, length, None, query_BHQD.device)

@@ -17,6 +17,7 @@ from trimtab.base.errors import InputError
 from trimtab.model.fused import answered_by, bias_of, weight_of
 from trimtab.model.laid_out import has_order, product_by
 from trimtab.model.load import Base
+from trimtab.model.torch_private import int8_product, works
 
 # Rows up to which the product with whole numbers is faster than the usual one, and than one by weights laid out (`benchmarks/products.py`).
 FEW, FEWER = 8, 2
@@ -35,14 +36,15 @@ class EightBitProduct:
         self.whole_OI = (weight_OI / scale_O1).round_().clamp_(-LARGEST, LARGEST).to(torch.int8)
         self.bias_O = bias_of(layers)
         rounded_OI = (self.whole_OI * scale_O1).to(dtype)
-        self._few, self._many = FEWER if has_order(rounded_OI) else FEW, product_by(rounded_OI, self.bias_O)
+        few = FEWER if has_order(rounded_OI) else FEW
+        self._few, self._many = few if works(int8_product) else 0, product_by(rounded_OI, self.bias_O)
 
     def __call__(self, input: Tensor) -> Tensor:
         """`input` is `[..., I]`, the result `[..., O]`."""
         flat_NI = input.reshape(-1, input.shape[-1])
         if len(flat_NI) > self._few:
             return self._many(input)
-        out_NO = torch._weight_int8pack_mm(flat_NI, self.whole_OI, self.scale_O)
+        out_NO = int8_product(flat_NI, self.whole_OI, self.scale_O)
         if self.bias_O is not None:
             out_NO += self.bias_O
         return out_NO.view(*input.shape[:-1], -1)

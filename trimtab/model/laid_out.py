@@ -18,6 +18,7 @@ from trimtab.model.adapters import merged
 from trimtab.model.fused import Product, answered_by, bias_of, plain_layers, weight_of
 from trimtab.model.load import Base
 from trimtab.model.products import Laid, has_panels, in_panels
+from trimtab.model.torch_private import reordered, reordered_product, works
 
 SPARE = 2  # times what the copies take must be free, or the weights stay as they are
 
@@ -65,11 +66,7 @@ def ordered_product(ordered: Tensor, bias_O: Tensor | None) -> Product:
     if not ordered.is_mkldnn:
         return Laid(ordered, bias_O)
 
-    def product(input: Tensor) -> Tensor:
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(input, ordered, bias_O, "none", [], "")
-        return out
-
-    return product
+    return lambda input: reordered_product(input, ordered, bias_O)
 
 
 def product_by(weight_OI: Tensor, bias_O: Tensor | None) -> Product:
@@ -84,8 +81,7 @@ def has_order(weight_OI: Tensor) -> bool:
     if has_panels(weight_OI):
         return True
     known = weight_OI.device.type == "cpu" and weight_OI.dtype == torch.bfloat16
-    known = known and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # type: ignore[no-untyped-call]
-    return bool(known and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return known and works(reordered_product)
 
 
 def _product_of(*layers: nn.Linear) -> Product:
@@ -96,7 +92,4 @@ def _product_of(*layers: nn.Linear) -> Product:
 
 
 def _ordered(weight_OI: Tensor) -> Tensor:
-    if has_panels(weight_OI):
-        return in_panels(weight_OI)
-    copy_OI: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None)
-    return copy_OI
+    return in_panels(weight_OI) if has_panels(weight_OI) else reordered(weight_OI)

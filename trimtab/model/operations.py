@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.activations import SiLUActivation
 
 from trimtab.model.compiled import can, run
+from trimtab.model.torch_private import softmax_gradient, works
 
 PAIR, BLOCK = 32, 64  # numbers that the kernels work on at once: of a row, and of a head or a slot
 
@@ -88,7 +89,11 @@ def weigh(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[Tensor, T
 def weights_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
     """The gradient of what a softmax was taken of, from that of its weights, which may be overwritten."""
     if not can(weights_KRT, grads_KRT):
-        return torch._softmax_backward_data(grads_KRT, weights_KRT, -1, weights_KRT.dtype)
+        if works(softmax_gradient):
+            return softmax_gradient(grads_KRT, weights_KRT)
+        wide_KRT = weights_KRT.to(torch.promote_types(weights_KRT.dtype, torch.float32))
+        wide_KRT = wide_KRT * (grads_KRT - (wide_KRT * grads_KRT).sum(-1, keepdim=True))
+        return wide_KRT.to(weights_KRT.dtype)
     weights_KRT, grads_KRT, places = weights_KRT.contiguous(), grads_KRT.contiguous(), weights_KRT.shape[-1]
     run("weigh_backward", weights_KRT, grads_KRT, weights_KRT.numel() // places, places)
     return grads_KRT

@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -51,8 +52,12 @@ class Wheel:
 def locate(wheel: Wheel) -> str:
     """The URL of the wheel, as the user's own pip finds it (index, mirror, find-links); nothing is installed or run.
 
-    Raises MissingError with what to do offline, InputError where the index has another file under the release's name.
+    Raises MissingError with what to do offline or without pip, InputError where the index has another file under the release's name.
     """
+    if find_spec("pip") is None:  # environments of uv have none
+        raise MissingError(
+            f"this environment has no pip, by which {wheel.package} is found; install it with: uv pip install pip"
+        )
     command = [sys.executable, "-P", "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps", "--ignore-installed"]
     command += ["--only-binary", ":all:", "--retries", "2", "--report", "-", wheel.requirement]
     try:

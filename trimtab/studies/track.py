@@ -243,9 +243,15 @@ def _is_logged_in() -> bool:
 
 
 class _MLflow:
-    """Runs of the experiment that is named after the task, at the user's own MLFLOW_TRACKING_URI."""
+    """Runs of the experiment that is named after the task, at the user's own MLFLOW_TRACKING_URI, which may be a folder.
+
+    By its client and not by its module-wide active run, which is one at a time, while trials take turns.
+    """
 
     def __init__(self, run: RunToTrack) -> None:
+        place = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if place and urlsplit(place).scheme in ("", "file"):  # MLflow 3 refuses folders unless it is told to take them
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         entities = import_module("mlflow.entities")
         self._metric = entities.Metric
         self._client: Any = import_module("mlflow").MlflowClient()

@@ -1,0 +1,104 @@
+"""What an installation brings: packages, MB and seconds of the core in fresh environments, and what each extra adds to it.
+
+The wheel is built from this clone and installed by pip as a user would, with pip's own settings. The core is installed twice: with an
+empty cache, and in a new environment with the cache that the first one filled. Then each extra is installed on top of the core and
+taken off again. Sizes are those of the installed files. Seconds hang on the network and the load, which the result names.
+
+    python benchmarks/installation.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.files import write_json
+from trimtab.base.machine import describe_machine
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "installation.json"
+LARGE_MB = 20  # packages from this size on are named
+
+LIST = """
+import json
+from importlib.metadata import distributions
+found = {}
+for one in distributions():
+    files = [one.locate_file(file) for file in one.files or ()]
+    found[one.metadata["Name"]] = [one.version, sum(file.stat().st_size for file in files if file.is_file())]
+print(json.dumps(found))
+"""
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env=os.environ | environment, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def new_environment(folder: Path) -> Path:
+    """Its Python."""
+    run(sys.executable, "-m", "venv", folder)
+    return folder / "bin" / "python"
+
+
+def packages(python: Path) -> dict[str, Any]:
+    """Version and bytes of each installed package, without those that every new environment has."""
+    found: dict[str, Any] = json.loads(run(python, "-c", LIST))
+    return {name: told for name, told in found.items() if name not in ("pip", "setuptools")}
+
+
+def described(found: dict[str, Any]) -> dict[str, Any]:
+    sizes = {name: round(size / 1e6) for name, (_, size) in sorted(found.items(), key=lambda item: -item[1][1])}
+    return {
+        "packages": len(found),
+        "mb": round(sum(size for _, size in found.values()) / 1e6),
+        "large": {name: mb for name, mb in sizes.items() if mb >= LARGE_MB},
+    }
+
+
+def main() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys() - {"dev"}
+    load = [os.getloadavg()[0]]
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        builder = new_environment(place / "builder")
+        run(builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ROOT)
+        (wheel,) = place.glob("trimtab-*.whl")
+        seconds = {}
+        for which in ("empty", "warm"):
+            python = new_environment(place / which)
+            begun = time.perf_counter()
+            run(python, "-m", "pip", "install", "--quiet", wheel, PIP_CACHE_DIR=str(place / "cache"))
+            seconds[which] = round(time.perf_counter() - begun)
+            print(f"core, cache {which}: {seconds[which]} s", flush=True)
+        core = packages(python)
+        about = {"torch": core["torch"][0], "python": sys.version.split()[0], "machine": describe_machine()}
+        result: dict[str, Any] = {"core": described(core) | {"seconds": seconds}, "extras": {}, **about}
+        for extra in sorted(extras, key=lambda name: (name == "all", name)):
+            begun = time.perf_counter()
+            run(python, "-m", "pip", "install", "--quiet", f"{wheel}[{extra}]", PIP_CACHE_DIR=str(place / "cache"))
+            took = round(time.perf_counter() - begun)
+            after = packages(python)
+            added = {name: told for name, told in after.items() if name not in core}
+            result["extras"][extra] = described(added) | {"seconds": took}
+            print(extra, result["extras"][extra], flush=True)
+            if added:
+                run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *added)
+            load.append(os.getloadavg()[0])
+            result["load"] = [round(min(load), 1), round(max(load), 1)]
+            write_json(RESULT, result)
+
+
+if __name__ == "__main__":
+    main()
