@@ -13,13 +13,14 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The rooms whose results hang on the processor and its kernels.
 KERNEL_ROOMS := tests/model tests/training tests/answering
 
-.PHONY: help demo serve test test-processors check docs package env models clean
+.PHONY: help demo serve test test-fast test-processors check docs package env models clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on a bundled example, within minutes: verdict and report"
 	@echo "make serve   the example behind an API, with a page to talk to; ARMS=all for every arm that make demo measured"
 	@echo "make test    every test, the real small model included"
+	@echo "make test-fast  tests that need no real model and are quick: minutes"
 	@echo "make test-processors  tests of model, training and answering again: without a C compiler, with AVX2 alone, without AMX"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
 	@echo "make docs    the documentation as a site, in site/"
@@ -37,6 +38,10 @@ serve: env models
 
 test: env models
 	@$(PYTEST) $(PYTEST_ARGS)
+
+# Without those marked `slow` (tests/conftest.py), for which nothing has to be pulled.
+test-fast: env
+	@$(PYTEST) $(PYTEST_ARGS) -m "not slow"
 
 # The code that other machines run: plain torch where there is no C compiler; kernels and torch for AVX2 alone; and, on a processor
 # with AMX, the kernels that are built where there is none.

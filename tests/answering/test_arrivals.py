@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from dataclasses import replace
 from typing import Any
@@ -50,6 +51,7 @@ def some(family: str, count: int, seed: int) -> list[Request]:
     ]
 
 
+@functools.cache
 def alone(family: str, request: Request) -> Completion:
     return Engine(pair(family)[0], STOP).generate([request])[0]
 
