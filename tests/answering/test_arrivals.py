@@ -20,6 +20,8 @@ from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
 from trimtab.model.operations import BLOCK
 
+pytestmark = pytest.mark.no_kernels
+
 STOP = frozenset({EOS})
 SAMPLINGS = (
     Sampling(),

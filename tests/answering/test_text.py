@@ -16,6 +16,8 @@ from trimtab.answering.sample import Sampling
 from trimtab.answering.text import TextStream, before_stop, token_bytes
 from trimtab.base.records import Generation
 
+pytestmark = pytest.mark.no_kernels
+
 
 def as_bytes(ids: list[int]) -> str:
     return bytes(ids).decode("utf-8", errors="replace")

@@ -12,6 +12,8 @@ import pytest
 from trimtab.base.errors import InputError
 from trimtab.training.linear import PENALTIES, load_linear, train_linear
 
+pytestmark = pytest.mark.no_kernels
+
 CITIES = ["Aalen", "Bonn", "Celle", "Dachau", "Emden"]
 
 
