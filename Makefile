@@ -13,13 +13,14 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The rooms whose results hang on the processor and its kernels.
 KERNEL_ROOMS := tests/model tests/training tests/answering
 
-.PHONY: help demo serve test test-processors check docs package env models clean
+.PHONY: help demo serve test test-fast test-processors check docs package env models clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on a bundled example, within minutes: verdict and report"
 	@echo "make serve   the example behind an API, with a page to talk to; ARMS=all for every arm that make demo measured"
 	@echo "make test    every test, the real small model included"
+	@echo "make test-fast  tests without a model, quick ones: data, measurement, decision, reports, command line"
 	@echo "make test-processors  tests of model, training and answering again: without a C compiler, with AVX2 alone, without AMX"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
 	@echo "make docs    the documentation as a site, in site/"
@@ -38,12 +39,16 @@ serve: env models
 test: env models
 	@$(PYTEST) $(PYTEST_ARGS)
 
+# Without those marked `slow` (tests/conftest.py): no model has to be pulled.
+test-fast: env
+	@$(PYTEST) $(PYTEST_ARGS) -m "not slow"
+
 # The code that other machines run: plain torch where there is no C compiler; kernels and torch for AVX2 alone; and, on a processor
-# with AMX, the kernels that are built where there is none.
+# with AMX, the kernels that are built where there is none. Where torch stays as it is, what asks for no kernel is left out.
 test-processors: env models
-	@CC= $(PYTEST) $(PYTEST_ARGS) $(KERNEL_ROOMS)
+	@CC= $(PYTEST) $(PYTEST_ARGS) -m "not no_kernels" $(KERNEL_ROOMS)
 	@CC="cc -U__AVX512BF16__" ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) $(PYTEST_ARGS) $(KERNEL_ROOMS)
-	@! grep -qs amx_bf16 /proc/cpuinfo || CC="cc -U__AMX_BF16__" $(PYTEST) $(PYTEST_ARGS) $(KERNEL_ROOMS)
+	@! grep -qs amx_bf16 /proc/cpuinfo || CC="cc -U__AMX_BF16__" $(PYTEST) $(PYTEST_ARGS) -m "not no_kernels" $(KERNEL_ROOMS)
 
 check: env
 	@$(BIN)/ruff check .

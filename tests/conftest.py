@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,27 @@ def _garbage_of_one_module() -> Iterator[None]:
     from trimtab.base.machine import passing_over_libraries
 
     with passing_over_libraries():
+        yield
+
+
+# Rooms whose tests train and answer with models, real and tiny ones; elsewhere a slow test is marked by itself.
+SLOW_ROOMS = {"answering", "arms", "e2e", "model", "serving", "studies", "training"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what stands in a slow room."""
+    for item in items:
+        if item.path.parent.name in SLOW_ROOMS:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _kernels_where_they_take_part(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where `make test-processors` leaves a module out, no test of it asks for a kernel."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("no_kernels"):
+            fail = partial(pytest.fail, "this module is marked no_kernels, and a kernel was asked for")
+            patch.setattr("trimtab.model.compiled.library", fail)
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,8 @@ from trimtab.answering.engine import Completion, Engine, Request, Token
 from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
 from trimtab.model.operations import BLOCK
+
+pytestmark = pytest.mark.no_kernels
 
 STOP = frozenset({EOS})
 SAMPLINGS = (
@@ -52,6 +55,9 @@ def some(family: str, count: int, seed: int) -> list[Request]:
 
 def alone(family: str, request: Request) -> Completion:
     return Engine(pair(family)[0], STOP).generate([request])[0]
+
+
+alone_once = functools.cache(alone)  # for a test of many examples, none of which changes weights
 
 
 def drain(engine: Engine) -> dict[str, Completion]:
@@ -119,7 +125,7 @@ def test_a_request_among_others_gets_the_tokens_it_gets_alone(
         if len(done) == len(requests) and not engine.in_flight:
             break
     for request in requests:
-        expected, given_here = alone(family, request), done[request.id]
+        expected, given_here = alone_once(family, request), done[request.id]
         assert given_here.ids == expected.ids[: len(given_here.ids)]
         assert tuple(token for token in tokens[request.id] if token != EOS) == given_here.ids
         if int(request.id) not in cancelled:

@@ -15,6 +15,8 @@ from trimtab.answering import choose as room
 from trimtab.answering.choose import ChoiceRequest, choose, choose_labels, score_labels
 from trimtab.base.errors import InputError
 
+pytestmark = pytest.mark.no_kernels
+
 LABELS = tuple((*label, EOS) for label in [(5,), (5, 6), (5, 6, 7, 8), (9, 6), (9, 6, 6), (10, 11, 12, 13, 14), ()])
 
 

@@ -21,6 +21,8 @@ from trimtab.answering.engine import Completion, Engine, Request
 from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError, PackageError
 
+pytestmark = pytest.mark.no_kernels
+
 
 def engine(**options: Any) -> Engine:
     base, end = speller()

@@ -21,6 +21,8 @@ from trimtab.answering.engine import Completion, Engine, Request
 from trimtab.answering.request import Ongoing
 from trimtab.answering.sample import Sampling
 
+pytestmark = pytest.mark.no_kernels
+
 STOP = frozenset({EOS})
 
 

@@ -12,6 +12,8 @@ from trimtab.answering import ends as reading
 from trimtab.answering.choose import hold_prefix
 from trimtab.answering.ends import ends
 
+pytestmark = pytest.mark.no_kernels
+
 SHARED = tuple(3 + number % 20 for number in range(20))
 
 

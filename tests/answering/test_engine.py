@@ -18,6 +18,8 @@ from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
 from trimtab.model import attention
 
+pytestmark = pytest.mark.no_kernels
+
 STOP = frozenset({EOS})
 
 

@@ -20,6 +20,8 @@ from trimtab.answering.reply import LONGEST_WAIT, masked, wait_asked
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Message, Prompt
 
+pytestmark = pytest.mark.no_kernels
+
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from trimtab.answering.engine import Completion, Engine, Request, Token
 from trimtab.model.adapters import put_on
 from trimtab.model.load import Base
 
+pytestmark = pytest.mark.no_kernels
+
 STOP = frozenset({EOS})
 
 

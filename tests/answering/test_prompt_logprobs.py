@@ -14,6 +14,8 @@ from trimtab.model.adapters import put_on
 from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_of
 
+pytestmark = pytest.mark.no_kernels
+
 STOP = frozenset({EOS})
 PROMPTS = tuple(tuple(3 + (17 * number + 5 * place) % 80 for place in range(length)) for number, length in enumerate((90, 33, 1, 66)))  # fmt: skip
 

@@ -18,6 +18,8 @@ from trimtab.answering.sample import Sampling
 from trimtab.model.attention import Layout
 from trimtab.model.load import Base
 
+pytestmark = pytest.mark.no_kernels
+
 DRAW = random.Random(4)
 FIRST, SECOND = (tuple(DRAW.randrange(1, EOS) for _ in range(length)) for length in (21, 34))
 PASSAGES = [tuple(DRAW.randrange(1, EOS) for _ in range(length)) for length in (20, 9, 3)]

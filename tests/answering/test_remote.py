@@ -13,6 +13,8 @@ from trimtab.answering.reply import wait_asked
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Message, Prompt
 
+pytestmark = pytest.mark.no_kernels
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:

@@ -21,6 +21,7 @@ from trimtab.model.load import Base
 from trimtab.model.virtual import virtual_of
 
 pytestmark = [
+    pytest.mark.no_kernels,
     pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning"),
 ]

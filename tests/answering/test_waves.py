@@ -20,6 +20,8 @@ from trimtab.base.records import Calibration
 from trimtab.model.attention import Segments
 from trimtab.model.load import Base
 
+pytestmark = pytest.mark.no_kernels
+
 tokens = st.integers(1, EOS - 1)
 # few different tokens, so that labels share beginnings; without an end token one label may begin another
 label_sets = st.tuples(

@@ -11,6 +11,8 @@ from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model
 from trimtab.model import attention
 from trimtab.model.attention import Rule, Segments, causal, causal_part, joined, partial, visible
 
+pytestmark = pytest.mark.no_kernels
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_flat_row_gives_the_logits_of_each_sequence_alone(family):

@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM
 from trimtab.base.errors import InputError
 from trimtab.model.consumers import InLlamaCpp, Written, has_llama_cpp, load_back
 
+pytestmark = pytest.mark.no_kernels
+
 PROMPT = [5, 9, 3, 17, 20]
 LABELS = [[7, 8, 2], [7, 2], [30, 31, 32, 33, 2]]
 

@@ -18,6 +18,8 @@ from trimtab.base.errors import InputError
 from trimtab.model.folder import INDEX, SINGLE, weight_files
 from trimtab.model.load import load_base
 
+pytestmark = pytest.mark.no_kernels
+
 EMBEDDING = "model.embed_tokens.weight"
 
 

@@ -15,6 +15,8 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.modelfile import chat_of, go_template, modelfile
 
+pytestmark = pytest.mark.no_kernels
+
 SMOL = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are \"Smol\" {{here}}<|im_end|>\n' }}{% endif %}"

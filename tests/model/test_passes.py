@@ -13,6 +13,8 @@ from trimtab.model.attention import Segments
 from trimtab.model.load import Base
 from trimtab.model.passes import hidden_at, put_out
 
+pytestmark = pytest.mark.no_kernels
+
 IDS, LAYOUT = torch.arange(3, 20), Segments([8, 9])
 WANTED = torch.tensor([4, 7, 7, 15, 16])  # one of them twice
 

@@ -1,11 +1,14 @@
 """Weights in 4 bits: those of bitsandbytes, trained over as LoRA over the unpacked ones, and back to the bit."""
 
 import bitsandbytes
+import pytest
 import torch
 from torch import nn
 
 from trimtab.model.lora import LoraLinear
 from trimtab.model.quantized import SETTINGS, QloraLinear
+
+pytestmark = pytest.mark.no_kernels
 
 
 def layer():

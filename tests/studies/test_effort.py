@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,20 @@ epochs = 1
 """
 
 
-def a_task(folder: Path, model: Path, embedding: Path, **more: str) -> Path:
+def a_task(folder: Path, model: Path, embedding: Path, arms: Sequence[str] = ARMS) -> Path:
     folder.mkdir(exist_ok=True)
     data = f"{LABELLED}\nsplit = {{ dev = 0.3, test = 0.3, seed = 0 }}"
     base = f'embedding = "{embedding}"'
     return write_task(
         folder,
         model,
-        ARMS,
-        rows=rows_of(200),
+        arms,
+        rows=rows_of(120),
         task=CLASSIFY,
         data=data,
         base=base,
         effort="standard",
         more=MORE,
-        **more,
     )
 
 
@@ -113,7 +113,7 @@ def test_a_run_more_that_fails_leaves_those_that_there_are(
 
     monkeypatch.setattr(ArmRunner, "with_seeds", failing)
     monkeypatch.setattr("trimtab.studies.planning.contenders", lambda *_: ["own", "headed"])
-    task = a_task(tmp_path / "more", tiny_model_folder, tiny_embedding_folder)
+    task = a_task(tmp_path / "more", tiny_model_folder, tiny_embedding_folder, arms=["own", "headed"])
     begin_with_time(task)
     result = study(task, resume="latest", listeners=[])
     assert {(arm.status, arm.seeds) for arm in result.arms} == {("done", 1)}
@@ -171,7 +171,7 @@ def test_a_learning_curve_is_told_where_it_is_asked_for(
         tmp_path,
         tiny_model_folder,
         ["linear", "prompt", "own"],
-        rows=rows_of(160),
+        rows=rows_of(120),
         task=CLASSIFY,
         data=data,
         base=f'embedding = "{tiny_embedding_folder}"',
@@ -179,12 +179,12 @@ def test_a_learning_curve_is_told_where_it_is_asked_for(
         more=MORE,
     )
     result = study(task, listeners=[])
-    train = 160 - 2 * 48
+    train = 120 - 2 * 36
     for name in ("linear", "own"):
         curve = arm_of(result, name).learning
         assert curve is not None
         assert [point.rows for point in curve.points] == [train // 4, train // 2, train]
-        assert curve.questions == 48
+        assert curve.questions == 36
         assert curve.low <= curve.gain <= curve.high
     assert arm_of(result, "prompt").learning is None
     parts = [folder_of(task, result) / "arms" / "own" / f"rows-{train // part}" for part in (4, 2)]

@@ -10,6 +10,8 @@ from trimtab.base import files
 from trimtab.base.errors import InputError
 from trimtab.training.checkpoint import Checkpoint, load, load_step, save
 
+pytestmark = pytest.mark.no_kernels
+
 
 def at(step):
     return Checkpoint(

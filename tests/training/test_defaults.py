@@ -26,6 +26,8 @@ from trimtab.training.optim import BETAS, EPSILON, Optimizer, learning_rate_at
 from trimtab.training.preference import OF_PAIRS, Judged, Preference, Sides, judged_rows, kto
 from trimtab.training.rl import CLIP, GROUP, GRPO_KL, RLOO_KL, Reinforced, Rollout
 
+pytestmark = pytest.mark.no_kernels
+
 DOC = Path(__file__).parents[2] / "docs" / "reference" / "defaults.md"
 MANY = 10**6  # steps
 

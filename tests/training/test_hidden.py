@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM
 from trimtab.model.load import Base, load_base
 from trimtab.training.hidden import mean_hidden
 
+pytestmark = pytest.mark.no_kernels
+
 PROMPTS = [tuple(4 + (place * 7 + number) % 250 for place in range(3 + 11 * number % 40)) for number in range(30)]
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.no_kernels
+
 ROOT = Path(__file__).parents[2]
 # A Trimtab that forgets the optimizer's moments in a checkpoint.
 FORGETFUL = """

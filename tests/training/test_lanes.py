@@ -24,6 +24,8 @@ from trimtab.training.optim import Optimizer
 from trimtab.training.predict import measure_rate
 from trimtab.training.sft import Supervised
 
+pytestmark = pytest.mark.no_kernels
+
 
 def test_one_thread_is_one_lane_in_the_calling_thread(threads):
     threads(1)

@@ -13,6 +13,8 @@ from safetensors.numpy import save_file
 from trimtab.base.errors import InputError
 from trimtab.training.linear import PENALTIES, load_linear, train_linear
 
+pytestmark = pytest.mark.no_kernels
+
 CITIES = ["Aalen", "Bonn", "Celle", "Dachau", "Emden"]
 
 

@@ -9,6 +9,8 @@ from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
 from trimtab.training.predict import memory_mb
 from trimtab.training.sft import Supervised
 
+pytestmark = pytest.mark.no_kernels
+
 METHODS = ("rslora", "dora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix")
 
 

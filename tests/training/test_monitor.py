@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from trimtab.training.monitor import ADVICE, Reading, best_of, health, paired_error, should_stop
 
+pytestmark = pytest.mark.no_kernels
+
 
 def curve(*points, metrics=None):
     """Readings from (train loss, dev loss)."""

@@ -11,6 +11,8 @@ from trimtab.training.batch import Row, pack
 from trimtab.training.predict import measure_rate, memory_mb
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
+pytestmark = pytest.mark.no_kernels
+
 
 def encoded(*trained):
     return Encoded(ids=tuple(range(3, 3 + len(trained))), trained=trained)

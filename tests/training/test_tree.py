@@ -19,6 +19,8 @@ from trimtab.training.batch import Row, micro_batches, pack
 from trimtab.training.sft import Supervised
 from trimtab.training.tree import LEAST_SHARED, end_to_end, tree_of
 
+pytestmark = pytest.mark.no_kernels
+
 
 def row(prompt, answer, weight=1.0):
     ids = (*prompt, *answer)

@@ -136,7 +136,7 @@ def hub_id_of(name: str, near: Path = Path()) -> str | None:
     entry = CATALOGUE.get(name)
     if entry is not None:
         return entry.hub
-    return name if HUB_ID.fullmatch(name) and not (near / name).is_dir() else None
+    return name if HUB_ID.fullmatch(name) and not _is_folder(near / name) else None
 
 
 def loadable_name(name: str, folder: Path, near: Path = Path()) -> tuple[str, str | None]:
