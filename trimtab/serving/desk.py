@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from trimtab.arms.live import Event, Failed, Piece, Question, Reply, SaidToken
-from trimtab.base.errors import ContextLengthError, InputError, MissingError, RemoteError, memory_ran_out
+from trimtab.base.errors import ContextLengthError, InputError, MissingError, PackageError, RemoteError, memory_ran_out
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
 from trimtab.reports.words import Family, Shape
@@ -254,6 +254,8 @@ def refusal(error: Exception) -> Refused:
         return Refused(400, f"{error.problem}; {error.remedy}", code="context_length_exceeded")
     if isinstance(error, InputError):
         return Refused(400, f"{error.problem}; {error.remedy}", code="invalid")
+    if isinstance(error, PackageError):
+        return Refused(501, str(error), kind="server_error", code="not_installed")
     if isinstance(error, MissingError):
         return Refused(503, str(error), kind="server_error", code="missing")
     if isinstance(error, RemoteError):
