@@ -1,4 +1,4 @@
-"""Without the extra `serve` the verb says which one to install."""
+"""Without an extra, the verb or the reply says which one to install."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from trimtab.base.errors import PackageError
+from trimtab.serving.desk import refusal
 
 RUN = """
 import sys
@@ -27,3 +30,9 @@ def test_a_package_that_is_not_there_is_named_with_the_extra(tmp_path: Path, mis
     assert done.stderr.strip().endswith("install it with: pip install 'trimtab[serve]'")
     assert missing in done.stderr
     assert "\n" not in done.stderr.strip()
+
+
+def test_a_request_that_needs_a_missing_package_is_refused_with_the_command() -> None:
+    refused = refusal(PackageError("xgrammar", "structured", "an answer held to a schema"))
+    assert refused.status == 501
+    assert "pip install 'trimtab[structured]'" in refused.body["error"]["message"]
