@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 MODELS := smollm2-135m-q4 minilm-l6
 PYTEST_ARGS ?= -n logical --maxprocesses 4
 
-.PHONY: help demo serve test check docs package env models clean
+.PHONY: help demo serve test check docs tutorials package env models clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test    every test, the real small model included"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
 	@echo "make docs    the documentation as a site, in site/"
+	@echo "make tutorials  run the notebooks of docs/tutorials; some minutes"
 	@echo "make package build sdist and wheel, install the wheel into a bare environment, run its demo"
 	@echo "make env     only the environment ($(VENV))"
 	@echo "make models  only the two small models that the demo and the tests use"
@@ -46,6 +47,10 @@ check: env
 docs: env
 	@$(BIN)/zensical build --strict
 	@$(BIN)/python docs/make_llms.py
+
+# Fails where a cell raises, or a page is not what its notebook says; `python docs/make_tutorials.py` writes both anew.
+tutorials: env models
+	@$(BIN)/python docs/make_tutorials.py --check
 
 # Only in an environment that nothing was installed into: what the wheel does not ask for must not be there by chance.
 package: $(BIN)/python
