@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The rooms whose results hang on the processor and its kernels.
 KERNEL_ROOMS := tests/model tests/training tests/answering
 
-.PHONY: help demo serve test test-fast test-processors check docs package env models clean
+.PHONY: help demo serve test test-fast test-processors check docs tutorials package env models clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test-processors  tests of model, training and answering again: without a C compiler, with AVX2 alone, without AMX"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
 	@echo "make docs    the documentation as a site, in site/"
+	@echo "make tutorials  run the notebooks of docs/tutorials; some minutes"
 	@echo "make package build sdist and wheel, install the wheel into a bare environment, run its demo"
 	@echo "make env     only the environment ($(VENV))"
 	@echo "make models  only the two small models that the demo and the tests use"
@@ -62,6 +63,10 @@ check: env
 docs: env
 	@$(BIN)/zensical build --strict
 	@$(BIN)/python docs/make_llms.py
+
+# Fails where a cell raises, or a page is not what its notebook says; `python docs/make_tutorials.py` writes both anew.
+tutorials: env models
+	@$(BIN)/python docs/make_tutorials.py --check
 
 # Only in an environment that nothing was installed into: what the wheel does not ask for must not be there by chance.
 package: $(BIN)/python
