@@ -401,9 +401,23 @@ def installation() -> str:
     return "\n".join([*lines, "", said])
 
 
+def verdict() -> str:
+    """The end of the spam example's study as a terminal shows it: arms and sentence."""
+    study = load("study_spam")
+    lines = ["arm           score   95% interval     passes   train s   p50 ms   p95 ms   machine seconds a year"]
+    for arm in study["arms"]:
+        interval, passes = f"[{arm['low']:.3f}, {arm['high']:.3f}]", "yes" if arm["passes"] else "no"
+        trained = f"{arm['train_seconds']:.0f}" if arm["train_seconds"] else ""
+        times = f"{arm['latency_p50_ms']:>6.3g}   {arm['latency_p95_ms']:>6.3g}"
+        cells = f"{arm['arm']:<11}   {arm['score']:.3f}   {interval}   {passes:>6}   {trained:>7}   {times}"
+        lines.append(f"{cells}   {arm['cost']['total']:>22,.0f}")
+    sentence = textwrap.fill(study["verdict"]["sentence"], 100)
+    return "\n".join(["```text", *lines, "", sentence, "```"])
+
+
 PAGES = {
     "docs/start/install.md": {"installation": installation},
-    "README.md": {"studies-short": studies_short, "speed-short": speed_short},
+    "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {"studies": studies, "objectives": objectives},
     "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted},
     "docs/trust/simulation.md": {"simulation": simulation},
