@@ -171,7 +171,7 @@ def test_nothing_of_hostile_text_is_markup(session: Session, texts: list[str], m
     assert plain(blocks[0]) == plain(instruction)
     served = [shlex.split(block) for block in blocks if block.startswith("vllm serve")]
     assert len(served) == 1
-    path = base if measured else "."
+    path = str(own.base_folder.resolve()) if measured else "."
     assert plain(served[0][2]) == plain(path)
     if not measured:
         (command,) = (shlex.split(block) for block in blocks if block.startswith("trimtab study"))
