@@ -288,7 +288,7 @@ def test_each_constraint_is_compiled_once_for_a_tokenizer(monkeypatch: pytest.Mo
 def test_without_the_library_the_message_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "find_spec", lambda name: None)
     base, _ = speller()
-    with pytest.raises(PackageError, match=r"pip install 'trimtab\[serve\]'"):
+    with pytest.raises(PackageError, match=r"pip install 'trimtab\[structured\]'"):
         room.Grammars(base.tokenizer, frozenset({3}), base.model.config.vocab_size)
     assert "xgrammar" not in sys.modules or engine().generate([asked(None)])
 
