@@ -65,7 +65,8 @@ class Question:
 class SaidToken:
     """One token of an answer and the natural logarithm of its probability; `likeliest` as many as were asked for.
 
-    `log_probability` is None for the first token of a prompt, which nothing predicts. `spelled`: its bytes, which may be a part of a letter; None where they are not known.
+    `log_probability` is None for the first token of a prompt, which nothing predicts. `spelled`: its bytes, which may be a part of a
+    letter; None where they are not known.
     """
 
     text: str
@@ -359,9 +360,7 @@ class ChoosingArm:
     def __init__(self, session: Session, able: Ready) -> None:
         self._session, self._able = session, able
         self._asked: dict[str, tuple[Question, Prompt]] = {}
-        self._prepared: tuple[tuple[Message, ...], Prompt] | None = (
-            None  # the messages that came last, and what was made of them
-        )
+        self._prepared: tuple[tuple[Message, ...], Prompt] | None = None  # the question that came last, and its prompt
 
     @property
     def waiting(self) -> int:

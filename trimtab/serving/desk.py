@@ -148,10 +148,8 @@ class Desk:
         """
         if request is None:
             return lambda: None
-        inside, place = (
-            self._inside[served.room],
-            request.scope.get("trimtab.place"),
-        )  # none where the gate counts no places
+        inside = self._inside[served.room]
+        place = request.scope.get("trimtab.place")  # none where the gate counts no places
         if len({id(one) for one in list(inside.values()) if one is not request}) >= self._share:
             busy = f"{self._share} requests to {served.id} wait or run already"
             raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
