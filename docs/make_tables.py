@@ -6,12 +6,19 @@ committed as benchmarks/results/study_NAME.json. What was not measured says so.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from trimtab.base.codec import from_plain
+from trimtab.base.results import StudyResult
+from trimtab.cli.output import Output
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -402,17 +409,15 @@ def installation() -> str:
 
 
 def verdict() -> str:
-    """The end of the spam example's study as a terminal shows it: arms and sentence."""
-    study = load("study_spam")
-    lines = ["arm           score   95% interval     passes   train s   p50 ms   p95 ms   machine seconds a year"]
-    for arm in study["arms"]:
-        interval, passes = f"[{arm['low']:.3f}, {arm['high']:.3f}]", "yes" if arm["passes"] else "no"
-        trained = f"{arm['train_seconds']:.0f}" if arm["train_seconds"] else ""
-        times = f"{arm['latency_p50_ms']:>6.3g}   {arm['latency_p95_ms']:>6.3g}"
-        cells = f"{arm['arm']:<11}   {arm['score']:.3f}   {interval}   {passes:>6}   {trained:>7}   {times}"
-        lines.append(f"{cells}   {arm['cost']['total']:>22,.0f}")
-    sentence = textwrap.fill(study["verdict"]["sentence"], 100)
-    return "\n".join(["```text", *lines, "", sentence, "```"])
+    """The end of the spam example's study as the command prints it."""
+    names = {field.name for field in fields(StudyResult)}
+    found = {key: value for key, value in load("study_spam").items() if key in names}
+    printed = io.StringIO()
+    with redirect_stdout(printed), Output(as_json=False) as output:
+        output.study(from_plain(StudyResult, found | {"report": "trimtab-demo-spam/.trimtab/studies/ID/report.html"}))
+    table, sentence, report = printed.getvalue().strip().split("\n\n")
+    rows = "\n".join(line.rstrip() for line in table.splitlines())
+    return f"```text\n{rows}\n\n{textwrap.fill(' '.join(sentence.split()), 100)}\n\n{report}\n```"
 
 
 PAGES = {
@@ -420,6 +425,7 @@ PAGES = {
     "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {"studies": studies, "objectives": objectives},
     "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted},
+    "docs/start/first-verdict.md": {"verdict": verdict},
     "docs/trust/simulation.md": {"simulation": simulation},
 }
 
