@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from trimtab.base.errors import DocumentsError, InputError
@@ -14,7 +14,7 @@ from trimtab.base.records import Document, Example, Preference, Refusal, Split
 from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
-from trimtab.data.documents import read_documents
+from trimtab.data.documents import read_documents, unread_files
 from trimtab.data.formats import Read, read_examples
 from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
 from trimtab.data.preferences import read_preferences, split_preferences
@@ -58,11 +58,13 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         raise InputError("is a file where Trimtab keeps its folder", "move it away", file=folder)
     format_checker(task.task.format, task.folder)  # refuses one that cannot be used before anything is read
     if not task.data.examples:
-        return open_to_answer(task, rows=False)
+        unread = unread_files(task)
+        write_refusals(folder, unread)
+        return replace(open_to_answer(task, rows=False), refusals=unread)
     documents = _documents(task, folder)
     examples, fixed_test, reads = _read_rows(task)
     judged = read_preferences(task)
-    refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals)
+    refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals, *unread_files(task))
     write_refusals(folder, refusals)
     audit = audit_rows(examples, fixed_test, documents)
     ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown

@@ -92,6 +92,14 @@ def matching(folder: Path, pattern: str) -> Iterator[Path]:
     return folder.glob(f"{pattern}/*" if parts[-1:] == ("**",) else pattern)
 
 
+def split_sheet(path: Path) -> tuple[Path, str]:
+    """A workbook and the name of one of its sheets, written `book.xlsx#Sheet`; any other path as it is, with no sheet."""
+    name, mark, sheet = path.name.rpartition("#")
+    if mark and name.lower().endswith(".xlsx") and not os.path.lexists(path):
+        return path.with_name(name), sheet
+    return path, ""
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN is refused."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

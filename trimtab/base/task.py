@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.faults import as_input_error
-from trimtab.base.files import matching
+from trimtab.base.files import matching, split_sheet
 from trimtab.base.grammar import (
     HEAD,
     JUDGED,
@@ -343,7 +343,7 @@ def _check_teacher(task: Task) -> None:
 def _check_path(task: Task, key: str, pattern: str) -> None:
     where: dict[str, Any] = {"file": task.file, "field": f"data.{key}"}
     try:
-        if os.path.lexists(task.folder / pattern) or (
+        if os.path.lexists(split_sheet(task.folder / pattern)[0]) or (
             not Path(pattern).is_absolute() and next(matching(task.folder, pattern), None) is not None
         ):
             return

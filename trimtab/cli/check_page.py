@@ -66,10 +66,14 @@ def _draw_data(result: CheckResult, console: Console) -> None:
 
 
 def _draw_refused(result: CheckResult, console: Console) -> None:
-    if result.refused:
-        _head(console, f"Rows not used: {len(result.refused)} (all in .trimtab/refused.jsonl)")
-        for row in result.refused[:SHOWN]:
-            console.print(Text(f"{row.file}:{row.line}: {row.reason}; {row.remedy}"))
+    rows = [refusal for refusal in result.refused if not refusal.is_file]
+    files = [refusal for refusal in result.refused if refusal.is_file]
+    for what, refused in (("Rows not used", rows), ("Files and sheets not read", files)):
+        if refused:
+            _head(console, f"{what}: {len(refused):,} (all in .trimtab/refused.jsonl)")
+        for one in refused[:SHOWN]:
+            place = one.file if one.is_file else f"{one.file}:{one.line}"
+            console.print(Text(f"{place}: {one.reason}; {one.remedy}"))
     if result.overlaps:
         _head(console, f"Overlap between splits: {len(result.overlaps)}")
         for line in result.overlaps[:SHOWN]:

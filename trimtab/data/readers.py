@@ -1,27 +1,30 @@
-"""From a file to raw rows with their line numbers: JSON lines, JSON, CSV, TSV, Parquet, a dataset of the hub."""
+"""From a file to raw rows with their line numbers: JSON lines, JSON, CSV, TSV, Parquet, Excel, a dataset of the hub."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError, PackageError
+from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
 from trimtab.base.visible import printable
 from trimtab.data.nested import is_by_id, is_by_split, members, skip_blanks, split_of
-from trimtab.data.sources import LINE_CAP, MB, read_lines, read_text
+from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_lines, read_text
 from trimtab.data.strict_json import HALF_PAIR, first_twice, holds_half_pair, parse_json, type_name
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+TEXTS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+SUFFIXES = (*TEXTS, ".parquet", ".xlsx")
 VALUES_CAP = 10_000_000
 """Most values in a JSON file that is read whole, by its commas and brackets: each takes some 60 bytes of memory."""
 PAIR = ("first", "second")
 """The fields of a row that is written as a pair."""
 
+_BINARY = (".parquet", ".xlsx")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -54,19 +57,26 @@ Rows = Iterator[RawRow | Refusal]
 def read_rows(path: Path, encoding: str = "utf-8") -> Rows:
     """The rows of a file, by its suffix, lazily. A row that must be skipped comes as a Refusal.
 
+    Parquet and Excel are read under any suffix: they are told by their first bytes. `book.xlsx#Sheet` is one sheet of a workbook.
     Raises InputError with file, line and remedy for what cannot be read.
     """
-    name = path.name.lower().removesuffix(".gz")
+    file, _ = split_sheet(path)
+    name = file.name.lower().removesuffix(".gz")
+    kind = "" if name.endswith(_BINARY) else kind_of_file(file)
+    if kind == "Excel" or name.endswith(".xlsx"):
+        from trimtab.data.excel import read_excel
+
+        return read_excel(path)
+    if kind == "Parquet" or name.endswith(".parquet"):
+        from trimtab.data.parquet import read_parquet
+
+        return read_parquet(path)
     if name.endswith((".jsonl", ".ndjson")):
         return _json_lines(path, encoding)
     if name.endswith(".json"):
         return _json(path, encoding)
     if name.endswith((".csv", ".tsv")):
         return _table(path, encoding, "\t" if name.endswith(".tsv") else ",")
-    if name.endswith(".parquet"):
-        from trimtab.data.parquet import read_parquet
-
-        return read_parquet(path)
     raise InputError("unknown kind of file", f"use one of: {', '.join(SUFFIXES)}", file=path)
 
 
@@ -192,7 +202,7 @@ def _table(path: Path, encoding: str, delimiter: str) -> Rows:
         if not cells:
             continue
         if not header:
-            header = _header(cells, path, start)
+            header = header_of(cells, path, start)
             continue
         if len(cells) != len(header):
             raise InputError(
@@ -219,7 +229,8 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
     return InputError(f"not valid CSV ({text})", 'write a quote inside a quoted field as ""', file=path, line=line)
 
 
-def _header(cells: list[str], path: Path, line: int) -> list[str]:
+def header_of(cells: Sequence[str], path: Path, line: int) -> list[str]:
+    """The names of the columns, `column N` for one without; raises InputError for two of one name."""
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     twice = first_twice(header)
     if twice is not None:

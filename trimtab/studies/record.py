@@ -87,7 +87,7 @@ def manifest(
         },
         "remarks": [{"level": remark.level, "text": remark.text} for remark in workspace.remarks],
         "notes": list(workspace.notes),
-        "refused": len(workspace.refusals),
+        "refused": sum(not refusal.is_file for refusal in workspace.refusals),
         "overlaps": len(workspace.overlaps),
         "private": {finding.kind: finding.count for finding in workspace.findings},
         "cuts": list(plan.cuts),

@@ -13,11 +13,11 @@ from trimtab.base.errors import InputError
 from trimtab.data import documents
 from trimtab.data.encodings import PLAIN, USUAL, encoding_of, fits, odd_words
 from trimtab.data.formats import Detected, detect
-from trimtab.data.readers import SUFFIXES, RawRow, read_rows
+from trimtab.data.readers import SUFFIXES, TEXTS, RawRow, read_rows
 from trimtab.data.sources import read_lines
 
-MANY_DOCUMENTS = 4
-"""From so many documents of one kind on, a pattern names them."""
+MANY_DOCUMENTS = 2
+"""From so many documents of one kind on, a pattern names them, which takes later ones too."""
 
 _ROWS_LEFT_OUT = frozenset(("package", "tsconfig", "config"))
 _FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
@@ -45,7 +45,10 @@ def survey(folder: Path) -> Survey:
     found = Survey()
     files = _data_files(folder)
     places = {place: _text_documents(folder, place) for place in _document_places(folder, found.left_out)}
-    texts = (*(path for path in files if path.suffix != ".parquet"), *itertools.chain.from_iterable(places.values()))
+    texts = (
+        *(path for path in files if path.name.lower().endswith(TEXTS)),
+        *itertools.chain.from_iterable(places.values()),
+    )
     encodings, broken = _encodings(texts)
     found.encoding = _prevailing(encodings)
     found.words = _words(encodings, found.encoding)
