@@ -221,11 +221,13 @@ def _guess(
         source = (found,) if found else ()
     if target is None and source:
         guessed = True
-        others = [name for name in free if name not in source and not values[name].constant]
+        others = [name for name in free if name not in source and not (values[name].constant or values[name].is_date)]
         repeated = sorted((name for name in labels if name in others), key=lambda name: values[name].distinct)
         by_value = kind in ("classify", None) and repeated
         target = next(iter(repeated if by_value else others if len(others) == 1 else ()), None)
     if not source or target is None:
+        if source and all(name in source or values[name].constant or values[name].is_date for name in free):
+            raise _text_alone(sample[0], source)
         missing = "answer" if source else "question"
         role = "input" if not source else "label" if kind == "classify" else "output"
         fields = ", ".join(name + " (empty)" * (name in values and not values[name].filled) for name in names)
@@ -242,6 +244,15 @@ def _guess(
                 line=1,
             )
     return source, target, guessed
+
+
+def _text_alone(row: RawRow, source: Sequence[str]) -> InputError:
+    """What is missing where rows are questions or texts alone, and the two ways on."""
+    return row.error(
+        f"there is text ({', '.join(source)}) and no column of labels or answers",
+        "label some: copy about 100 of the rows to a file of their own and add a column `label` (or `answer`); or, to ask about "
+        'these texts, save them as documents and draft about 100 lines of {"question": "…", "answer": "…"}',
+    )
 
 
 def _named(wanted: Sequence[str], names: Sequence[str]) -> str | None:

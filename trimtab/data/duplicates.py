@@ -63,11 +63,8 @@ def compared_text(example: Example) -> str:
 
 
 def place(example: Example) -> str:
-    """Where a row was read: file:line, or its id; both for JSON, all of which may stand in its first line."""
-    if not example.file:
-        return f"id {example.id}"
-    crowded = example.line == 1 and example.file.endswith((".json", ".json.gz"))
-    return f"{example.file}:{example.line}" + (f" (id {example.id})" if crowded else "")
+    """Where a row was read: file:line (of a file that is one line the number of the row), or its id."""
+    return f"{example.file}:{example.line}" if example.file else f"id {example.id}"
 
 
 def short(text: str, length: int = 60) -> str:

@@ -14,7 +14,7 @@ _BLOCK = 256 * 1024
 _SAMPLE = 64 * 1024
 """Bytes that a guess is made from."""
 _AROUND = re.compile(rb"[^\n]{0,40}[\x80-\xff][^\n]{0,40}")
-_ODD_WORD = re.compile(r"\w*[^\W\d_a-zA-Z]\w*")
+_ODD_WORD = re.compile(r"\w{0,20}[^\s\x00-\x7f]\w{0,20}")
 
 
 def encoding_of(path: Path) -> str:

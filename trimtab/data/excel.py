@@ -33,10 +33,10 @@ def read_excel(path: Path) -> Rows:
             yield from _rows(lines, f"{path}#{name}", name)
         return
     (_, lines), *others = sheets
-    yield from _rows(lines, str(path))
     for name, _ in others:
-        reason, remedy = printable(f"the sheet {name!r} is not read"), printable(f'name it: "{file.name}#{name}"')
+        reason, remedy = printable(f"its sheet {name!r} is not read"), printable(f'to read it name "{file.name}#{name}"')
         yield Refusal(file=str(path), line=0, reason=reason, remedy=remedy)
+    yield from _rows(lines, str(path))
 
 
 def _rows(lines: Sequence[Line], file: str, part: str = "") -> Iterator[RawRow]:

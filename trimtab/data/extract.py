@@ -28,8 +28,6 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
 }
 """Module and package that reads each kind of file of the extra `office`."""
 
-_FIELDS = {"document": "data.documents", "rows": "data"}
-
 
 def extract(kind: str, path: Path, data: bytes, title: str = "", *, sheet: str = "", what: str = "document") -> Any:
     """What the worker process makes of the bytes of a file, within limits that grow with its size.
@@ -42,7 +40,7 @@ def extract(kind: str, path: Path, data: bytes, title: str = "", *, sheet: str =
     where: dict[str, Any] = {"file": path, "field": "data.documents" if what == "document" else None}
     if module and importlib.util.find_spec(module) is None:
         raise InputError(
-            f"is a file of {kind}, which the package {package} reads",
+            f"is for {kind}, and the package {package}, which reads it, is not installed",
             "install it with: pip install 'trimtab[office]'",
             **where,
         )

@@ -108,8 +108,9 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
         count = sum(len(paragraph.questions) for paragraph in paragraphs)
         note = squad_note(path, count, len({paragraph.article for paragraph in paragraphs}))
         return Detected(layout="squad", columns={}, kind="answer", rows=count, notes=(note,))
-    reading = (row for row in read_rows(path, encoding) if isinstance(row, RawRow))
-    rows = list(itertools.islice(reading, DETECT_SAMPLE))
+    rest: list[Refusal] = []
+    reading = (row for row in read_rows(path, encoding) if isinstance(row, RawRow) or rest.append(row))
+    rows = [row for row in itertools.islice(reading, DETECT_SAMPLE) if isinstance(row, RawRow)]
     if rows and rows[0].part:  # the splits stand one behind the other
         rows += reading
     if not rows:
@@ -131,6 +132,7 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
         notes[0] += " looked at, there may be more"
     parts = Counter(row.part for row in rows if row.part)
     notes += [parts_note(path.name, parts)] if parts else []
+    notes += [f"{path.name}: {one.reason}; {one.remedy}" for one in rest if one.is_file]
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     return Detected(
         layout=columns.layout,

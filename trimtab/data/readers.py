@@ -13,7 +13,7 @@ from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
 from trimtab.base.visible import printable
-from trimtab.data.nested import is_by_id, is_by_split, members, skip_blanks, split_of
+from trimtab.data.nested import is_by_class, is_by_id, is_by_split, is_one_list, members, skip_blanks, split_of, with_text
 from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_lines, read_text
 from trimtab.data.strict_json import HALF_PAIR, first_twice, holds_half_pair, parse_json, type_name
 
@@ -30,7 +30,8 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as it stands in the file. `line` is that of its beginning (Parquet and hub: its number, from 1).
+    """One row as it stands in the file. `line` is that of its beginning; its number from 1 in Parquet, of the hub, and in a JSON file
+    that is one line: there in its list.
 
     `part`: the name of the split that it stands under, where the file is a dictionary of splits.
     """
@@ -107,6 +108,13 @@ def _json_lines(path: Path, encoding: str) -> Rows:
             if line.endswith("\n") or not error.problem.startswith("not valid JSON"):
                 raise
             raise InputError("the last line is cut off", "copy the file again", file=path, line=number) from None
+        if text[end:] == ",":
+            raise InputError(
+                f"a comma at column {len(text)} behind the object",
+                "take the commas at the ends of lines out",
+                file=path,
+                line=number,
+            )
         if text[end:]:
             raise InputError(
                 f"more text after the object ({text[end : end + 20]!r})",
@@ -138,7 +146,7 @@ def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
 
 
 def _json(path: Path, encoding: str) -> Rows:
-    """An array of rows, a dictionary of them by id or by split; JSON lines under a .json name are read as such; one object is one row."""
+    """An array of rows, a dictionary of them by id, by class or by split; JSON lines under a .json name are read as such; one object is one row."""
     text = _json_text(path, encoding)
     at = skip_blanks(text, 0)
     if at == len(text):
@@ -157,24 +165,37 @@ def _json(path: Path, encoding: str) -> Rows:
             else:
                 reason = printable(f"the part {part.key!r} is no split by its name")
                 yield Refusal(file=str(path), line=part.line, reason=reason, remedy="call it train, dev or test")
+    elif is_one_list(value):
+        for part in members(text, at, path, line):
+            yield from _rows_in(text, part.start, path, part.line)
+    elif is_by_class(value):
+        for part in members(text, at, path, line):
+            yield from _rows_in(text, part.start, path, part.line, label=part.key)
     elif is_by_id(value):
         yield from _rows_in(text, at, path, line)
     else:
         yield _row(value, text, path, line)
 
 
-def _rows_in(text: str, at: int, path: Path, line: int, part: str = "") -> Rows:
-    """The rows of the array or object that opens at `at`: objects, and in an array pairs too; a key is the row's id."""
-    for member in members(text, at, path, line):
+def _rows_in(text: str, at: int, path: Path, line: int, part: str = "", label: str = "") -> Rows:
+    """The rows of the array or object that opens at `at`: objects, and in an array pairs too; a key is the row's id.
+
+    `label`: the class of all of them, where a list is a class; its rows may be texts.
+    """
+    one_line = "\n" not in text.strip()
+    for number, member in enumerate(members(text, at, path, line), start=1):
         if member.end - member.start > LINE_CAP:
             problem, remedy = f"the row is longer than {LINE_CAP // MB} MB", "split the row, or leave it out"
             raise InputError(problem, remedy, file=path, line=member.line)
         value = member.value
         if isinstance(value, list) and len(value) == 2:
             value = dict(zip(PAIR, value, strict=True))
-        if isinstance(value, dict) and member.key:
-            value = {"id": member.key, **value}
-        yield _row(value, text[member.start : member.end], path, member.line, part)
+        if label and isinstance(value, str):
+            value = {"text": value}
+        if isinstance(value, dict):
+            value = {**({"id": member.key} if member.key else {}), **with_text(value)}
+            value = {**value, "label": value.get("label", label)} if label else value
+        yield _row(value, text[member.start : member.end], path, number if one_line else member.line, part)
 
 
 def _table(path: Path, encoding: str, delimiter: str) -> Rows:

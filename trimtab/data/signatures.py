@@ -66,5 +66,5 @@ def refusal(kind: str) -> tuple[str, str]:
     if kind in _ARCHIVES:
         return f"is {'an' if kind in ('xz', 'RAR') else 'a'} {kind} archive, not text", "unpack it"
     if kind in _SUFFIX:
-        return f"is a file of {kind}, not text", f"let its name end in {_SUFFIX[kind]}"
+        return f"is {'an' if kind == 'Excel' else 'a'} {kind} file, not text", f"let its name end in {_SUFFIX[kind]}"
     return f"is a {kind} image, not text", "leave it out"

@@ -17,7 +17,7 @@ from trimtab.base.visible import printable
 from trimtab.data.columns import Asked
 from trimtab.data.encodings import USUAL
 from trimtab.data.formats import Detected
-from trimtab.studies.survey import Survey, survey
+from trimtab.studies.survey import Survey, is_guess, survey
 
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""
@@ -68,7 +68,7 @@ def _compose(folder: Path, found: Survey) -> str:
         only = f"only preferences here ({', '.join(found.preferences)}), " if found.preferences else ""
         raise InputError(
             f"{only}no examples and no documents" + ("" if only else " here"),
-            "put a .csv or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf)",
+            "put a .csv, .xlsx or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf, .docx)",
             file=folder,
         )
     main = _main([found.rows[name] for name in examples])
@@ -98,7 +98,7 @@ def _parts(found: Survey) -> tuple[list[str], list[str]]:
         groups.setdefault((seen.layout, *sorted(seen.columns.items())), []).append(name)
 
     def size(names: Sequence[str]) -> tuple[bool, int]:
-        guess = any("a guess" in note for name in names for note in found.rows[name].notes)
+        guess = any(is_guess(found.rows[name]) for name in names)
         return not guess, sum(found.rows[name].rows for name in names)
 
     chosen = max(groups.values(), key=size, default=[])
@@ -123,7 +123,7 @@ def _header(found: Survey, examples: list[str], tests: list[str], listed: list[s
     lines += [f"#   documents: {name}" for name in listed]
     if found.encoding != USUAL:
         words = f", which gives words such as {', '.join(found.words)}" if found.words else ""
-        lines.append(f"#   encoding: {found.encoding}, a guess{words}; if they are wrong, set data.encoding")
+        lines.append(f"#   encoding: {found.encoding}, a guess{words}; if that is wrong, set data.encoding")
     lines += [f"#   left out: {printable(note, 200)}" for note in found.left_out]
     if not examples:
         lines.append(
@@ -174,7 +174,7 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
     if tests:
         lines.append(f"test = {_array(tests)}   # the test set as it is")
     lines.append(
-        f"documents = {_array(listed)}" if listed else "documents = []   # md, txt, html, pdf: files or folders"
+        f"documents = {_array(listed)}" if listed else "documents = []   # md, txt, html, pdf, docx, xlsx, pptx: folders or files"
     )
     if found.preferences:
         lines.append(
