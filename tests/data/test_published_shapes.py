@@ -105,7 +105,8 @@ def test_a_question_on_both_sides_of_given_splits_stops_without_speaking_of_grou
     parts = of_clinc()
     (tmp_path / "a.json").write_text(json.dumps({**parts, "test": [*parts["test"], parts["train"][0]]}))
     with pytest.raises(
-        InputError, match=r"1 test row repeats train; .*; take those rows out of one side, or set data.leakage"
+        InputError,
+        match=r'1 test row repeats train; .*; set data.leakage = "drop", which takes out 1 row of train, take rows out yourself, or',
     ):
         open_workspace(task_of(tmp_path, "a.json"))
 
@@ -116,7 +117,7 @@ def test_a_list_of_pairs(tmp_path: Path, kind: str) -> None:
     found = read(tmp_path, "a.json", kind)
     assert [(row.input, *row.references) for row in found.examples][:2] == [("Where is 0?", "a"), ("Where is 1?", "b")]
     (tmp_path / "a.json").write_text('[["a", "b"], ["a", "b", "c"]]')
-    with pytest.raises(InputError, match=r"a\.json:1: the row is a list, not an object"):
+    with pytest.raises(InputError, match=r"a\.json:2: the row is a list, not an object"):
         read(tmp_path, "a.json", kind)
 
 

@@ -16,7 +16,7 @@ from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents, unread_files
 from trimtab.data.formats import Read, read_examples
-from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
+from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps, rows_dropped
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits
@@ -51,7 +51,7 @@ class Workspace:
 def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     """Read and split the rows, write the ledgers, and look for everything that would spoil a study.
 
-    Raises InputError for unusable files, and for overlap between splits unless `leakage = "report"`, or `refuse_leaks` is False.
+    Raises InputError for unusable files, and for overlap between splits where `leakage = "stop"`, unless `refuse_leaks` is False.
     """
     folder = task.folder / FOLDER
     if folder.exists() and not folder.is_dir():
@@ -67,22 +67,19 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals, *unread_files(task))
     write_refusals(folder, refusals)
     audit = audit_rows(examples, fixed_test, documents)
-    ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
-    splits = assign_splits(
-        examples,
-        fixed_test,
-        task.data.split,
-        ledger,
-        kind,
-        unknown=unknown,
-        likeness=audit.examples,
-        test_parts=audit.rows.parts[len(examples) :],
-    )
+    splits = _assigned(task, examples, fixed_test, audit)
     groups = _groups(examples, fixed_test, splits["test"])
-    preferences = split_preferences(judged.preferences, splits, task.data.split, ledger, groups)
+    preferences = split_preferences(judged.preferences, splits, task.data.split, folder / "splits.parquet", groups)
+    notes = [*(note for read in reads for note in read.notes), *judged.notes]
+    if task.data.leakage == "drop":
+        splits, dropped = _without_repeats(task, audit, splits)
+        refusals = (*refusals, *map(dropped_row, dropped))
+        write_refusals(folder, refusals)
+        if dropped:
+            notes.append(f'data.leakage = "drop": {rows_dropped(dropped)} left out, which repeat rows held out')
     overlaps = find_overlaps(audit, splits)
-    if refuse_leaks:
-        refuse_overlaps(overlaps, task)
+    if refuse_leaks and overlaps:
+        refuse_overlaps(overlaps, task, drop_repeats(audit, splits)[1])
     numbers = audit.numbers(splits)
     private = (
         (row, audit.private.get(number, ()))
@@ -96,7 +93,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         preferences=preferences,
         documents=documents,
         refusals=refusals,
-        notes=(*(note for read in reads for note in read.notes), *judged.notes),
+        notes=tuple(notes),
         audit=audit,
         overlaps=overlaps,
         findings=count_private(private),
@@ -107,14 +104,16 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
 def open_to_answer(task: Task, *, rows: bool) -> Workspace:
     """A task opened to answer a question: its documents, and its split rows where `rows`; nothing is audited."""
     splits: Mapping[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
-    folder = task.folder / FOLDER
     if rows:
         examples, fixed_test, _ = _read_rows(task)
-        ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
-        splits = assign_splits(examples, fixed_test, task.data.split, ledger, kind, unknown=unknown)
+        if task.data.leakage == "drop":  # an arm's shots come from the rows that it was measured with
+            audit = audit_rows(examples, fixed_test, ())
+            splits, _ = _without_repeats(task, audit, _assigned(task, examples, fixed_test, audit))
+        else:
+            splits = _assigned(task, examples, fixed_test)
     return Workspace(
         task=task,
-        folder=folder,
+        folder=task.folder / FOLDER,
         splits=splits,
         preferences={"train": (), "dev": (), "test": ()},
         documents=read_documents(task),
@@ -125,6 +124,38 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
         findings=(),
         remarks=(),
     )
+
+
+def _assigned(
+    task: Task, examples: Sequence[Example], fixed_test: Sequence[Example], audit: Audit | None = None
+) -> Mapping[Split, tuple[Example, ...]]:
+    """The rows in their splits, as the ledger has them; the audit saves comparing them again."""
+    return assign_splits(
+        examples,
+        fixed_test,
+        task.data.split,
+        task.folder / FOLDER / "splits.parquet",
+        task.task.kind,
+        unknown=task.task.unknown,
+        likeness=audit and audit.examples,
+        test_parts=audit and audit.rows.parts[len(examples) :],
+    )
+
+
+def _without_repeats(
+    task: Task, audit: Audit, splits: Mapping[Split, tuple[Example, ...]]
+) -> tuple[Mapping[Split, tuple[Example, ...]], tuple[Overlap, ...]]:
+    """The splits after `drop_repeats`; raises InputError where it leaves no row to train on, or none of dev."""
+    kept, dropped = drop_repeats(audit, splits)
+    for name in ("train", "dev"):
+        if splits[name] and not kept[name]:
+            raise InputError(
+                f"every row of {name} repeats one that is held out",
+                "add rows, or look whether the test set is a copy of them",
+                file=task.file,
+                field="data.leakage",
+            )
+    return kept, dropped
 
 
 def _documents(task: Task, folder: Path) -> tuple[Document, ...]:

@@ -91,7 +91,7 @@ class DataTable(Settings):
 
     examples: Texts = Field((), description="Files, globs, or a Hugging Face dataset id.")
     test: Texts = Field((), description="Files that are the test set as they are.")
-    documents: Texts = Field((), description="Files or folders: md, txt, html, pdf (or SQuAD JSON).")
+    documents: Texts = Field((), description="Folders or files: md, txt, html, pdf, docx, xlsx, pptx (or SQuAD JSON).")
     preferences: Texts = Field(
         (), description="Files of judged answers, for the stages dpo, ipo, simpo, orpo, kto and reward."
     )
@@ -106,8 +106,9 @@ class DataTable(Settings):
     group: str = Field("", description="A column whose rows never stand on both sides of a split.")
     slice: str = Field("", description="A column whose values get scores of their own.")
     split: SplitTable = Field(SplitTable(), description="Shares of dev and test.")
-    leakage: Literal["stop", "report"] = Field(
-        "stop", description="Train rows that repeat test rows: stop before training, or report them and go on."
+    leakage: Literal["stop", "report", "drop"] = Field(
+        "stop",
+        description="Train rows that repeat dev or test rows: stop before training, report them and go on, or drop them from train.",
     )
     train_on: Literal["all", "last"] = Field(
         "all", description="Of a conversation: train on every assistant turn, or on the last one."
@@ -135,6 +136,21 @@ class DataTable(Settings):
             raise ValueError(
                 f"column {twice!r} is named as question and as answer; name the column that holds the answer"
             )
+        return self
+
+
+class LabelsTable(Settings):
+    """classify: how the labels of the data are to be read."""
+
+    merge: Mapping[Text, Text] = Field(
+        default_factory=dict, description='Spellings that are read as another label: { "REFUND" = "refund" }.'
+    )
+
+    @model_validator(mode="after")
+    def _leads_to_a_label(self) -> Self:
+        chained = next((name for name in self.merge.values() if name in self.merge), None)
+        if chained is not None:
+            raise ValueError(f"merge reads {chained!r} as another label and another as {chained!r}; name the last one")
         return self
 
 

@@ -36,6 +36,7 @@ from trimtab.base.tables import (
     BaseTable,
     CostTable,
     DataTable,
+    LabelsTable,
     RewardTable,
     Settings,
     StudyTable,
@@ -55,6 +56,7 @@ class Task(Settings):
 
     task: TaskTable
     data: DataTable
+    labels: LabelsTable = LabelsTable()
     base: BaseTable = BaseTable()
     target: TargetTable = TargetTable()
     reward: RewardTable = RewardTable()
@@ -291,6 +293,10 @@ def check_task(task: Task) -> None:
         )
     if not task.data.examples and not task.data.documents:
         raise InputError("no examples and no documents", "set data.examples or data.documents", file=file, field="data")
+    if task.labels.merge and kind != "classify":
+        raise InputError(
+            f"is for kind 'classify', and this is {kind!r}", "take it out", file=file, field="labels.merge"
+        )
     _check_reward(task)
     _check_teacher(task)
     if task.data.canaries and kind == "classify":

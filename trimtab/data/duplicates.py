@@ -88,7 +88,10 @@ class Likeness:
     parts: tuple[int, ...]
 
     def pairs(self, order: Sequence[int] | None = None) -> list[Pair]:
-        """The duplicates, numbered as in `order` (of all texts), as few as connect all that belong together (a < b)."""
+        """The duplicates, numbered as in `order`, as few as connect all that belong together (a < b).
+
+        `order` may leave texts out; what is near only by way of one of those does not count.
+        """
         pairs: list[Pair] = []
         exact: dict[str, int] = {}
         normal: dict[str, int] = {}
@@ -102,8 +105,9 @@ class Likeness:
             if first != place:
                 pairs.append(Pair(first, place, "normalised", 1.0))
         for i, j, similarity in self.near:
-            a, b = sorted((normal[self.plain[i]], normal[self.plain[j]]))
-            pairs.append(Pair(a, b, "near", similarity))
+            ends = normal.get(self.plain[i]), normal.get(self.plain[j])
+            if ends[0] is not None and ends[1] is not None:
+                pairs.append(Pair(min(ends), max(ends), "near", similarity))
         return sorted(pairs, key=lambda pair: (pair.b, pair.a))
 
     def between(self, left: Sequence[int], right: Sequence[int]) -> list[Pair]:

@@ -95,7 +95,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
             _read_squad(path, task, found)
         else:
             _read_file(read_rows(path, task.data.encoding), str(path), wish, found)
-    examples = tuple(_identified(found.examples))
+    examples = _merged(tuple(_identified(found.examples)), task.labels.merge, found.notes)
     _check_labels(examples, task)
     _check_enough(examples, found.refusals, patterns, task)
     return Read(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
@@ -293,6 +293,18 @@ def _identified(examples: Sequence[Example]) -> Iterator[Example]:
         base = sha256_text(*turns, "", *example.references)[:16]
         counts[base] += 1
         yield replace(example, id=base if counts[base] == 1 else f"{base}-{counts[base]}")
+
+
+def _merged(examples: tuple[Example, ...], merge: Mapping[str, str], notes: list[str]) -> tuple[Example, ...]:
+    """The examples with the labels that the task file joins; their ids stay, so that no row moves to another split."""
+    counts = Counter(row.references[0] for row in examples if row.references[0] in merge)
+    if not merge:
+        return examples
+    told = (f"{label!r} {counts[label]:,}" if counts[label] else f"{label!r} is in no row" for label in merge)
+    notes.append(printable(f"labels.merge: {counts.total():,} rows joined to other labels ({', '.join(told)})"))
+    return tuple(
+        replace(row, references=(merge[row.references[0]],)) if row.references[0] in merge else row for row in examples
+    )
 
 
 def _check_labels(examples: Sequence[Example], task: Task) -> None:

@@ -13,7 +13,16 @@ from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
 from trimtab.base.visible import printable
-from trimtab.data.nested import is_by_class, is_by_id, is_by_split, is_one_list, members, skip_blanks, split_of, with_text
+from trimtab.data.nested import (
+    is_by_class,
+    is_by_id,
+    is_by_split,
+    is_one_list,
+    members,
+    skip_blanks,
+    split_of,
+    with_text,
+)
 from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_lines, read_text
 from trimtab.data.strict_json import HALF_PAIR, first_twice, holds_half_pair, parse_json, type_name
 

@@ -26,8 +26,7 @@ from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.show import Shown
 from trimtab.base.task import Task
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
-from trimtab.data.duplicates import place, short
-from trimtab.data.leakage import Overlap, describe, overlap_remedy
+from trimtab.data.leakage import describe, drop_repeats, overlap_remedy, pair_in_words
 from trimtab.data.privacy import Finding
 from trimtab.decision.pairs import comparisons_among
 from trimtab.measurement.clusters import group_count
@@ -139,7 +138,7 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         labels=_labels(workspace),
         documents=len(workspace.documents),
         refused=workspace.refusals,
-        overlaps=tuple(_in_words(overlap) for overlap in workspace.overlaps),
+        overlaps=tuple(pair_in_words(overlap) for overlap in workspace.overlaps),
         private=workspace.findings,
         remarks=by_level(_remarks(workspace, check_size(workspace.splits))),
         example_arm=None,
@@ -164,7 +163,9 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
     remarks = [*sizes, *check_examples(workspace.audit, workspace.splits, task)]
     if workspace.overlaps:
         level: Level = "stop" if task.data.leakage == "stop" else "warn"
-        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(workspace.overlaps, task)}."))
+        _, dropped = drop_repeats(workspace.audit, workspace.splits)
+        remedy = overlap_remedy(workspace.overlaps, task, dropped)
+        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {remedy}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
     return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task), *_addresses(task)]
@@ -341,9 +342,3 @@ def _without_labels(task: Task) -> str:
         f"answers show a difference of {100 * shown:.0f} points between two arms, {finer} one of {50 * shown:.0f}; "
         "write them one a line (question and answer) and name the file in data.examples."
     )
-
-
-def _in_words(overlap: Overlap) -> str:
-    how = f"near, {overlap.similarity:.2f}" if overlap.kind == "near" else overlap.kind
-    right, left = overlap.right, overlap.left
-    return f"{overlap.right_split} {place(right)} repeats {overlap.left_split} {place(left)} ({how}): {short(right.input)!r}"

@@ -174,7 +174,9 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
     if tests:
         lines.append(f"test = {_array(tests)}   # the test set as it is")
     lines.append(
-        f"documents = {_array(listed)}" if listed else "documents = []   # md, txt, html, pdf, docx, xlsx, pptx: folders or files"
+        f"documents = {_array(listed)}"
+        if listed
+        else "documents = []   # md, txt, html, pdf, docx, xlsx, pptx: folders or files"
     )
     if found.preferences:
         lines.append(
@@ -198,6 +200,10 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
             other = next((name for name in main.grouping if name != group), "…")
             lines.append(f"# slice = {_quoted(other)}   # a column: scores are also given for each of its values")
     given = main.splits if main is not None else frozenset()
+    if tests or given:
+        lines.append(
+            'leakage = "drop"   # examples that repeat held-out rows leave the examples; "stop": refuse them, "report": keep them'
+        )
     shares = [] if "dev" in given else ["dev = 0.15"]
     shares += [] if tests or "test" in given else ["test = 0.25", "seed = 0"]
     if examples and shares:
