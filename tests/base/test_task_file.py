@@ -246,6 +246,19 @@ def test_labels_fit_the_kind_and_stand_once(tmp_path: Path, kind: str, labels: s
         load(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("kind", "merge", "said"),
+    [
+        ("answer", '{ "A" = "a" }', r"labels\.merge: is for kind 'classify', and this is 'answer'; take it out"),
+        ("classify", '{ "A" = "a", "a" = "b" }', "merge reads 'a' as another label and another as 'a'; name the last"),
+    ],
+)
+def test_merged_labels_fit_the_kind_and_end_in_a_label(tmp_path: Path, kind: str, merge: str, said: str):
+    text = PLAIN.replace('kind = "answer"', f'kind = "{kind}"') + f"[labels]\nmerge = {merge}\n"
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, text)
+
+
 def test_a_column_is_not_question_and_answer_at_once(tmp_path: Path):
     with pytest.raises(InputError, match="as question and as answer"):
         load(tmp_path, PLAIN.replace("[base]", 'columns = { input = "q", output = "q" }\n[base]'))

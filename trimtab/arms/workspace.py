@@ -137,8 +137,8 @@ def _assigned(
         task.folder / FOLDER / "splits.parquet",
         task.task.kind,
         unknown=task.task.unknown,
-        likeness=audit and audit.examples,
-        test_parts=audit and audit.rows.parts[len(examples) :],
+        likeness=audit.examples if audit else None,
+        test_parts=audit.rows.parts[len(examples) :] if audit else None,
     )
 
 

@@ -105,9 +105,9 @@ class Likeness:
             if first != place:
                 pairs.append(Pair(first, place, "normalised", 1.0))
         for i, j, similarity in self.near:
-            ends = normal.get(self.plain[i]), normal.get(self.plain[j])
-            if ends[0] is not None and ends[1] is not None:
-                pairs.append(Pair(min(ends), max(ends), "near", similarity))
+            if self.plain[i] in normal and self.plain[j] in normal:
+                a, b = sorted((normal[self.plain[i]], normal[self.plain[j]]))
+                pairs.append(Pair(a, b, "near", similarity))
         return sorted(pairs, key=lambda pair: (pair.b, pair.a))
 
     def between(self, left: Sequence[int], right: Sequence[int]) -> list[Pair]:

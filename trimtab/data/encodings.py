@@ -211,7 +211,7 @@ def _model(language: str) -> tuple[dict[str, float], float]:
     if language in _COMMON:
         letters, marks, shares = _COMMON[language], _WIDE_MARKS, (0.55, 0.15)
     else:
-        letters, marks = (_LATIN | _OTHERS)[language], _MARKS
+        letters, marks = _LATIN.get(language) or _OTHERS[language], _MARKS
         shares = (0.3, 0.69) if language == "English" else (0.8, 0.15)
     known: dict[str, float] = {}
     for part, share in ((letters, shares[0]), (marks, shares[1])):

@@ -108,11 +108,19 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
         count = sum(len(paragraph.questions) for paragraph in paragraphs)
         note = squad_note(path, count, len({paragraph.article for paragraph in paragraphs}))
         return Detected(layout="squad", columns={}, kind="answer", rows=count, notes=(note,))
-    rest: list[Refusal] = []
-    reading = (row for row in read_rows(path, encoding) if isinstance(row, RawRow) or rest.append(row))
-    rows = [row for row in itertools.islice(reading, DETECT_SAMPLE) if isinstance(row, RawRow)]
+    files: list[Refusal] = []
+
+    def reading() -> Iterator[RawRow]:
+        for row in read_rows(path, encoding):
+            if isinstance(row, RawRow):
+                yield row
+            elif row.is_file:
+                files.append(row)
+
+    left = reading()
+    rows = list(itertools.islice(left, DETECT_SAMPLE))
     if rows and rows[0].part:  # the splits stand one behind the other
-        rows += reading
+        rows += left
     if not rows:
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=path)
     columns = find_columns(rows[:SAMPLE], Wish())
@@ -132,7 +140,7 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
         notes[0] += " looked at, there may be more"
     parts = Counter(row.part for row in rows if row.part)
     notes += [parts_note(path.name, parts)] if parts else []
-    notes += [f"{path.name}: {one.reason}; {one.remedy}" for one in rest if one.is_file]
+    notes += [f"{path.name}: {one.reason}; {one.remedy}" for one in files]
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     return Detected(
         layout=columns.layout,
