@@ -63,7 +63,7 @@ def test_an_overlap_comes_with_what_to_do_and_the_text(tmp_path: Path) -> None:
     assert len(rows) == 60
     (remark,) = [remark for remark in result.remarks if "repeats train" in remark.text]
     assert remark.level == "stop"
-    assert 'set data.leakage = "report"' in remark.text
+    assert 'set data.leakage = "drop", which takes out 1 row of train' in remark.text
     assert "`group`" not in remark.text  # files that are the test set know no groups
     assert copied["question"] in result.overlaps[0]
 
