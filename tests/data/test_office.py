@@ -33,10 +33,11 @@ def word(path: Path) -> None:
     file.add_heading("Sick leave", 2)
     file.add_paragraph("Call before nine.")
     file.add_paragraph("Send a note.", style="List Bullet")
-    table = file.add_table(rows=2, cols=2)
-    for row, cells in zip(table.rows, (("Country", "Days"), ("Peru", "30")), strict=True):
+    table = file.add_table(rows=4, cols=2)
+    for row, cells in zip(table.rows, (("Country", "Days"), ("Peru", "30"), ("None", "None"), ("", "")), strict=True):
         for cell, text in zip(row.cells, cells, strict=True):
             cell.text = text
+    table.rows[3].cells[0].merge(table.rows[3].cells[1]).text = "Both"
     file.add_heading("Parents", 1)
     file.add_paragraph("Twelve weeks.")
     file.save(path)
@@ -101,7 +102,10 @@ def test_a_folder_of_office_files_is_read_and_what_is_not_is_named(tmp_path: Pat
         "leave.docx": [
             ((), "Before all."),
             (("Leave",), "Everybody has 28 days."),
-            (("Leave", "Sick leave"), "Call before nine.\n- Send a note.\n\nCountry | Days\nPeru | 30"),
+            (
+                ("Leave", "Sick leave"),
+                "Call before nine.\n- Send a note.\n\nCountry | Days\nPeru | 30\nNone | None\nBoth",
+            ),
             (("Parents",), "Twelve weeks."),
         ],
         "prices.xlsx": [(("Prices",), "Product: Lamp; Price: 12; From: 2026-11-30\nProduct: Table; Price: 99.5")],

@@ -44,8 +44,8 @@ def _word_sections(document: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     text = ""
     for block in document.iter_inner_content():
         if isinstance(block, Table):
-            # A cell that spans several columns is listed for each of them.
-            rows = (list(dict.fromkeys(cell.text for cell in row.cells)) for row in block.rows)
+            # A cell that spans several columns is listed for each of them, as the same object.
+            rows = ([cell.text for cell in dict.fromkeys(row.cells)] for row in block.rows)
             text += "\n\n" + "\n".join(filter(None, map(_line, rows)))
             continue
         style = (block.style.name or "") if block.style is not None else ""
