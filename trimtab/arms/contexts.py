@@ -17,7 +17,7 @@ from trimtab.base.records import Arm, Example, Hit, Prompt
 from trimtab.data.prompts import Shot, compose, under_passages
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
-from trimtab.retrieval.chunk import WORDS
+from trimtab.retrieval.chunk import SENTENCE, WORDS
 from trimtab.retrieval.search import EVEN
 
 # What each number of a context may be, the smallest and the largest.
@@ -29,7 +29,10 @@ _BOUNDS = {
     "chunk_words": (0, 10_000),
     "vector_weight": (0, 1),
     "rerank": (0, 1),
+    "threshold": (0, 1),
 }
+SENTENCES_SHOWN = 3  # with an answer that is one of them
+USUAL_THRESHOLD = 0.5  # where no labelled question says better
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 
 
@@ -50,7 +53,8 @@ class Context:
 
     `draw`: which of the draws of fixed shots. `shot_passages`: each shot stands under its own right passage. `instruction`: None for
     the task's own. `chunk_words`: of a passage, 0 for the usual; `vector_weight`: the share of the vectors in a search; `rerank`: the
-    task's model for it, where it names one, puts what was found in order.
+    task's model for it, where it names one, puts what was found in order. `threshold`: for the arm that answers with a sentence of the
+    documents, the least chance with which it gives one; None for all others.
     """
 
     passages: int = 0
@@ -62,6 +66,7 @@ class Context:
     chunk_words: int = 0
     vector_weight: float = EVEN
     rerank: int = 1
+    threshold: float | None = None
 
     def chosen(self) -> dict[str, float | int | str]:
         """What it is made of, where it is not the instruction alone; numbers by the names of the task file's settings."""
@@ -70,6 +75,8 @@ class Context:
             found["vector_weight"] = self.vector_weight
         if not self.rerank:
             found["rerank"] = 0
+        if self.threshold is not None:
+            found["threshold"] = self.threshold
         return found if self.instruction is None else {**found, "instruction": self.instruction}
 
     @property
@@ -89,7 +96,7 @@ def require_chosen(chosen: Mapping[str, object]) -> None:
         if name == "instruction" and isinstance(value, str):
             continue
         low, high = _BOUNDS.get(name, (1.0, 0.0))
-        is_number = isinstance(value, int | float if name == "vector_weight" else int) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float if name in ("vector_weight", "threshold") else int) and not isinstance(value, bool)
         if not (is_number and low <= float(str(value)) <= high):
             raise ValueError(f"{name[:80]!r} cannot be {str(value)[:80]!r}")
 
@@ -97,6 +104,14 @@ def require_chosen(chosen: Mapping[str, object]) -> None:
 def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context:
     """The context of an arm: what was `chosen`, else what its settings fix, else the usual."""
     known = {**arm.settings, **(chosen or {})}
+    if arm.weights == "extract":
+        least = known.get("threshold")
+        return Context(
+            passages=SENTENCES_SHOWN,
+            chunk_words=SENTENCE,
+            rerank=0,
+            threshold=least if isinstance(least, float) else USUAL_THRESHOLD,
+        )
     numbers: dict[str, int] = {}
     for name in ("draw", "shot_passages", "chunk_words"):
         value = known.get(name)
@@ -132,7 +147,11 @@ class PromptBuilder:
         self._shown: dict[str, Shot] = {}
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
-        """Prompts as they are asked; what does not fit the model is dropped, the least alike first."""
+        """Prompts as they are asked; what does not fit the model is dropped, the least alike first. Sentences stand beside the question, for nothing reads them."""
+        if self.context.threshold is not None:
+            found = self.session.extracted(examples, self.context.passages)
+            asked = (compose(example, self.instruction) for example in examples)
+            return [replace(prompt, hits=hits) for prompt, hits in zip(asked, found, strict=True)]
         hits = self._looked_up(examples) if self.context.passages else [()] * len(examples)
         return [
             self._fitted(example, own, found[: self.context.passages])

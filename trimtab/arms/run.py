@@ -14,6 +14,7 @@ from trimtab.arms.answerers import Ready, read_calibration, ready, score_on
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.curve import learning_curve
+from trimtab.arms.extract import choose_threshold
 from trimtab.arms.looks import DEV_QUESTIONS
 from trimtab.arms.lookups import LOOKUPS, choose_passages, find_right
 from trimtab.arms.made import Allowance, Made, Trained, beside_training, both_efforts
@@ -43,6 +44,7 @@ from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_pe
 from trimtab.measurement.metrics import abstention
 from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 from trimtab.model.laid_out import laid_out
+from trimtab.retrieval.chunk import SENTENCE
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
 REPLIES = "replies.jsonl"  # what an endpoint has answered of an arm that is not done yet
@@ -80,9 +82,12 @@ class _Measured:
 
 def _in_words(context: Context) -> str:
     """A context for the line that tells what is under way."""
-    chosen = {**context.chosen(), "instruction": "another instruction" if context.instruction else ""}
-    named = (f"{value} {what}" if what != "instruction" else str(value) for what, value in chosen.items() if value)
-    return ", ".join(named) or "the instruction"
+    said = {what: f"{value} {what}" for what, value in context.chosen().items() if value}
+    if context.chunk_words == SENTENCE:
+        said["chunk_words"] = "sentences as passages"
+    if context.instruction:
+        said["instruction"] = "another instruction"
+    return ", ".join(said.values()) or "the instruction"
 
 
 class ArmRunner:
@@ -132,7 +137,9 @@ class ArmRunner:
             context, seconds, level = context_for(arm), allowance.search_seconds, self.task.study.effort
             self._index_seconds(context)  # made now, so that no trial is charged for it
             asked: ArmEffort | None = None
-            if seconds > 0:
+            if arm.weights == "extract":
+                context, asked = choose_threshold(self.session, context, self.scorer)
+            elif seconds > 0:
                 choose, scores = (choose_passages, self.found) if is_trained(arm) else (choose_context, self.scores)
                 context, asked = choose(self.session, arm, scores, level, seconds)
             menu, left = MENUS.get(level), seconds - (asked.seconds if asked else 0.0)
@@ -146,7 +153,7 @@ class ArmRunner:
                 folders=(folder / "run-0",),
                 effort=effort,
                 choose_seconds=beside_training(asked, first.effort) + weighing,
-                choose_fee=first.fee + (self.session.proposals.fee if asked and not is_trained(arm) else 0.0),
+                choose_fee=first.fee + (self.session.proposals.fee if asked and method_of(arm).uses_base and not is_trained(arm) else 0.0),
                 index_seconds=self._index_seconds(context),
                 dev_scores=self._scored_on_dev(arm, context, first, folder / "run-0"),
             )

@@ -129,8 +129,12 @@ def latest_winner(task: Task) -> Pick | None:
 
 
 def usual_arm(task: Task) -> Pick:
-    """The arm that answers where none is named: the winner of the newest study, else `rag`, and without documents `prompt`."""
-    return latest_winner(task) or Pick("rag" if task.data.documents else "prompt")
+    """The arm that answers where none is named: the winner of the newest study, else `extract`, and without documents `prompt`.
+
+    A small base model without training invents what passages do not say; a sentence of the documents is at least theirs. Labels are `rag`'s.
+    """
+    of_documents = "rag" if task.task.kind == "classify" else "extract"
+    return latest_winner(task) or Pick(of_documents if task.data.documents else "prompt")
 
 
 def measured_arms(task: Task) -> list[Pick]:
@@ -279,7 +283,7 @@ def _is(saved: Arm, arm: Arm) -> bool:
 
 
 def _other_weights(arm: Arm, other: str, task: Task) -> str:
-    now = task.base.embedding if arm.weights == "linear" else task.base.model
+    now = task.base.model if method_of(arm).uses_base else task.base.embedding
     back = "or put the former model back"
     if not is_trained(arm):
         measured = f"arm {arm.name} was measured on {other}, and the task file now names {now}"
@@ -289,8 +293,8 @@ def _other_weights(arm: Arm, other: str, task: Task) -> str:
 
 
 def _other_base(record: RunRecord | ArmRecord, task: Task) -> str | None:
-    """The model that an arm was made on where that is not the task's: its base, or for `linear` its embedding."""
-    if record.arm.weights == "linear":
+    """The model that an arm was made on where that is not the task's: its base, or where none is asked its embedding."""
+    if record.arm.weights in ("linear", "extract"):
         return None if record.embedding == task.base.embedding else record.embedding
     if not method_of(record.arm).uses_base or (record.model, record.revision) == (task.base.model, task.base.revision):
         return None

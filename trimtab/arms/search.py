@@ -19,10 +19,11 @@ from trimtab.base.grammar import PARTS, is_trained, method_of
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Stopped, Trial
 from trimtab.base.tables import Effort
+from trimtab.retrieval.chunk import SENTENCE
 
 FIRST_ROWS = 30  # dev questions of the first rung; each next one doubles them
 SEARCHES = "search.jsonl"
-PASSAGE_WORDS = (60, 240)  # beside the usual size
+PASSAGE_WORDS = (SENTENCE, 60, 240)  # beside the usual size
 VECTOR_WEIGHTS = (0.25, 0.75)  # beside even ones
 
 
@@ -143,7 +144,7 @@ def ways_of_finding(session: Session, context: Context) -> list[Callable[[Contex
 
 
 def _searches(now: Context) -> Options:
-    """Shorter and longer passages, and either search weighing more."""
+    """Single sentences, shorter and longer passages, and either search weighing more."""
     sizes = [replace(now, chunk_words=words) for words in PASSAGE_WORDS]
     weights = [replace(now, vector_weight=weight) for weight in VECTOR_WEIGHTS]
     return "search", (now, *(one for one in (*sizes, *weights) if one != now))

@@ -30,8 +30,9 @@ from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
 from trimtab.model.twin import twin
 from trimtab.model.virtual import virtual_tokens
-from trimtab.retrieval.chunk import WORDS
+from trimtab.retrieval.chunk import SENTENCE, WORDS
 from trimtab.retrieval.embed import Embedder
+from trimtab.retrieval.extract import Extractor
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.rerank import Reranker
 from trimtab.retrieval.search import EVEN, search
@@ -56,6 +57,7 @@ class Session:
         self._base = base  # one that is loaded already, or None
         self._hits: dict[tuple[int, float, bool, str], tuple[Hit, ...]] = {}
         self._indexes: dict[int, Index] = {}
+        self._extractor: Extractor | None = None
         self._vectors: dict[str, NDArray[np.float32]] = {}
 
     @property
@@ -209,6 +211,13 @@ class Session:
             found = [self.reranker.rerank(question, hits) for question, hits in zip(questions, found, strict=True)]
         self._hits.update(zip(new, found, strict=True))
         return [self._hits[key] for key in asked]
+
+    def extracted(self, examples: Sequence[Example], k: int) -> list[tuple[Hit, ...]]:
+        """The `k` sentences of the documents that most likely answer each question, best first."""
+        index = self.index_of(SENTENCE)
+        if self._extractor is None or self._extractor.index is not index:
+            self._extractor = Extractor(index)
+        return self._extractor.best([example.input for example in examples], k)
 
     def forget_hits(self) -> None:
         """Let the next question pay for its own retrieval."""

@@ -19,6 +19,7 @@ from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.counted import answer_tokens, prompt_tokens, shot_tokens
 from trimtab.arms.curve import curve_seconds
 from trimtab.arms.ladder import left_open, planned_training
+from trimtab.arms.extract import planned_extract
 from trimtab.arms.linear_plan import planned_linear
 from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.lookups import planned_lookups
@@ -113,6 +114,9 @@ class _Timing:
         if arm.weights == "linear":
             return planned_linear(session, arm, self._embedding, is_timed=self.left > 0)
         context = context_for(arm)
+        if arm.weights == "extract":
+            some = [row.input for row in session.part("train", SAMPLE if self.left > 0 else 1)]
+            return planned_extract(session, arm, self._embedding(some) / max(1, len(some)), self._setup(context))
         rate = untrained = self._rate(context)
         if is_trained(arm):
             rate = rate.of_head() if HEAD in arm.stages else rate.answering(answer_tokens(self.session))
@@ -388,7 +392,7 @@ class _Timing:
         if math.isinf(self._end):
             return 0.0
         session = self.session
-        texts = session.unindexed() if context.passages else []
+        texts = session.unindexed(context.words) if context.passages else []
         if context.shot_kind == "nearest-shots":
             texts = [*texts, *(row.input for row in session.workspace.splits["train"])]
         if not texts:

@@ -121,6 +121,11 @@ METHODS: Mapping[str, Method] = {
         uses_base=False,
         answers_alone=True,
     ),
+    "extract": Method(
+        words="no language model: the sentence of the documents that answers, or that none does",
+        uses_base=False,
+        answers_alone=True,
+    ),
     "api": Method(words="the model behind an endpoint", uses_base=False),
 }
 
@@ -340,7 +345,7 @@ def is_name_of_the_grammar(name: str) -> bool:
 def nearest(name: str, others: Iterable[str] = ()) -> str | None:
     """The name most like a mistyped one: of the grammar, or of `others`."""
     trained = [name for name, row in METHODS.items() if row.staged]
-    known = [PROMPT, *PARTS, "rag+few-shot", "linear", *trained, *(f"{one}-docs" for one in trained)]
+    known = [PROMPT, *PARTS, "rag+few-shot", "linear", "extract", *trained, *(f"{one}-docs" for one in trained)]
     known += [f"{one}-{stage}" for stage in _HEADS for one in trained if not METHODS[one].no_head]
     known += [f"{one}-{stage}" for one in trained for stage in LAST_STAGES if stage not in _HEADS]
     known += [f"{one}+{part}" for one in trained for part in PARTS]

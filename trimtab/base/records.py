@@ -253,7 +253,7 @@ class Arm:
     @property
     def retrieves(self) -> bool:
         """Whether passages are looked up for each question."""
-        return "rag" in self.parts
+        return "rag" in self.parts or self.weights == "extract"
 
     @property
     def identity(self) -> tuple[str, tuple[str, ...], str, str | None, Mapping[str, Setting]]:

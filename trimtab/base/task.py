@@ -114,6 +114,7 @@ def default_arms(task: Task) -> tuple[str, ...]:
     if task.data.examples or not task.data.documents:
         arms += ["prompt", "few-shot", "lora"]
     if task.data.documents:
+        arms += ["extract"] if task.task.kind != "classify" else []
         arms += ["rag"] + (["lora+rag"] if task.data.examples else [])
     own = [name for name, table in task.arm.items() if REWARD not in table.stages_trained]
     return (*arms, *own, *(f"api-{name}" for name in task.api))
@@ -182,6 +183,8 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
     if task.task.kind == "classify" and is_rewarded(arm):
         problem = f"arm {arm.name} draws answers, and of a closed set the right label is known"
         raise InputError(problem, f"take {arm.weights}, which learns it directly", **where)
+    if arm.weights == "extract" and task.task.kind == "classify":
+        raise InputError(f"arm {arm.name} answers with a sentence, which is no label", "leave it out", **where)
     if (arm.weights == "linear" or HEAD in arm.stages) and task.task.kind != "classify":
         raise InputError(f"arm {arm.name} is for tasks of kind classify", "leave it out", **where)
     if (is_trained(arm) or shots_of(arm)) and not task.data.examples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trimtab.base.grammar import context_words, parts_of
+from trimtab.base.grammar import context_words, method_of, parts_of
 from trimtab.base.results import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
 from trimtab.reports.folder import ArmEntry, StudyFolder
@@ -17,7 +17,7 @@ from trimtab.reports.writing import NOTHING, between, p_value, signed
 
 def weights_by_context(study: StudyFolder) -> WeightsByContext | None:
     """Contexts down and weights across, and every interaction; None where there is neither an interaction nor two of both."""
-    entries = [one for one in study.arms if one.arm.weights != "linear"]
+    entries = [one for one in study.arms if not method_of(one.arm).answers_alone]
     weights = dict.fromkeys(weights_called(one.arm) for one in sorted(entries, key=_base_first))
     contexts = sorted({one.arm.context for one in entries}, key=context_row)
     effects = _effects(study)

@@ -14,6 +14,7 @@ Family = Literal["base", "tuned", "blend", "linear", "api"]
 Shape = Literal["circle", "square", "diamond", "triangle"]
 
 
+ONE_SENTENCE = 1  # the chunk_words of passages that are sentences
 OF_SETTING: Mapping[str, Shape] = {"passages": "diamond", "shots": "square"}  # the shape that each part gives to a mark
 ROWS = ("prompt", "few-shot", "nearest-shots", "rag", "rag+few-shot", "rag+nearest-shots")  # of the table of contexts
 SHAPES: Mapping[Shape, str] = {
@@ -26,7 +27,7 @@ FAMILIES: Mapping[Family, str] = {
     "base": "base weights",
     "tuned": "tuned weights",
     "blend": "tuned weights with shots or passages",
-    "linear": "linear classifier",
+    "linear": "no language model",
     "api": "endpoint",
 }
 METRICS = {  # name: what people call it, what it means
@@ -92,8 +93,10 @@ def shape(context: str) -> Shape:
 
 def family(arm: Arm) -> Family:
     """What decides the colour: base weights, tuned weights, tuned weights with more context, or another kind of model."""
+    if method_of(arm).answers_alone:
+        return "linear"
     if not method_of(arm).staged:
-        return arm.weights  # type: ignore[return-value]
+        return "api" if arm.endpoint else "base"
     return "tuned" if arm.context == "prompt" else "blend"
 
 
@@ -138,6 +141,10 @@ def setting_words(what: Mapping[str, object]) -> str:
     for name, value in what.items():
         if name in ("shots", "passages"):
             said.append(f"{value} {name if value != 1 else name[:-1]}")
+        elif name == "chunk_words":
+            said.append("sentences as passages" if value == ONE_SENTENCE else f"passages of {value} words")
+        elif name == "threshold":
+            said.append(f"an answer from a chance of {value:g} on")
         elif name == "shot_passages":
             said.append("each shot under its passage")
         elif name == "rerank":

@@ -10,6 +10,7 @@ from trimtab.base.records import Document, Passage
 Span = tuple[int, int]
 
 WORDS = 120  # of a passage
+SENTENCE = 1  # in place of a number of words: every sentence is a passage of its own
 OVERLAP = 6  # a passage repeats at most its sixth of the one before
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
@@ -18,6 +19,10 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}]{{1,40}}")
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*")
+# A full stop behind one of these, or behind an initial, ends no sentence; nor does a line that goes on in lower case.
+_ABBREVIATED = re.compile(
+    r"\b(?:[A-Z]|(?i:dr|mr|mrs|ms|prof|st|mt|no|nos|vs|cf|eg|e\.g|ie|i\.e|approx|fig|inc|ltd|jr|sr|dept|u\.s|u\.k|a\.d|b\.c))\.$"
+)
 
 
 def chunk(document: Document, *, words: int = WORDS, overlap: int | None = None) -> tuple[Passage, ...]:
@@ -26,7 +31,8 @@ def chunk(document: Document, *, words: int = WORDS, overlap: int | None = None)
     Each lies inside one section and carries its heading path; short sections stay passages of their own, sections without
     text give none. Paragraphs are packed whole, longer ones are cut between sentences, and sentences only when they
     are longer than a passage. A passage that goes on within a section repeats the last whole sentences of the one before it,
-    up to `overlap` words, a sixth of `words` where it is not given.
+    up to `overlap` words, a sixth of `words` where it is not given. With `words=SENTENCE` each sentence is a passage, cut only
+    where it has more than WORDS words.
     """
     overlap = usual_overlap(words) if overlap is None else overlap
     passages: list[Passage] = []
@@ -52,6 +58,10 @@ def usual_overlap(words: int) -> int:
 
 def _spans(text: str, words: int, overlap: int) -> Iterator[Span]:
     """The passages of one section as spans of its text, without outer whitespace."""
+    if words == SENTENCE:
+        for sentence in _sentences(text, (0, len(text))):
+            yield from _runs(text, sentence, WORDS)
+        return
     first: int | None = None
     last, held = 0, 0
     for start, end in _pieces(text, words):
@@ -80,10 +90,38 @@ def _pieces(text: str, words: int) -> Iterator[Span]:
             yield paragraph
             continue
         for sentence in _cut(text, paragraph, _SENTENCE_END):
-            found = list(_WORD.finditer(text, *sentence))
-            for index in range(0, len(found), words):
-                run = found[index : index + words]
-                yield run[0].start(), run[-1].end()
+            yield from _runs(text, sentence, words)
+
+
+def _sentences(text: str, span: Span) -> Iterator[Span]:
+    """The sentences of a span: parts that an abbreviation or the end of a wrapped line has parted are one."""
+    first: int | None = None
+    last = 0
+    for start, end in _cut(text, span, _SENTENCE_END):
+        if first is not None and not _goes_on(text, last, start):
+            yield first, last
+            first = None
+        first, last = start if first is None else first, end
+    if first is not None:
+        yield first, last
+
+
+def _goes_on(text: str, end: int, start: int) -> bool:
+    """Whether the sentence whose last part ends at `end` goes on at `start`."""
+    between = text[end:start]
+    if between.count("\n") > 1:
+        return False
+    if "\n" in between and text[end - 1] not in ".!?…:;":
+        return text[start].islower()
+    return bool(_ABBREVIATED.search(text, max(0, end - 12), end)) or (text[end - 1] == "." and text[start].islower())
+
+
+def _runs(text: str, span: Span, words: int) -> Iterator[Span]:
+    """A span cut into runs of at most `words` words."""
+    found = list(_WORD.finditer(text, *span))
+    for index in range(0, len(found), words):
+        run = found[index : index + words]
+        yield run[0].start(), run[-1].end()
 
 
 def _cut(text: str, span: Span, between: re.Pattern[str]) -> Iterator[Span]:

@@ -24,6 +24,7 @@ os.environ.setdefault("LANCEDB_LOG", "error")  # lancedb reads it once, when it 
 LAYOUT = 3  # raised when the columns, the cutting or the embedding change: older tables are then left aside
 _STORED = ("id", "document", "title", "path", "text", "source")  # the fields of a Passage
 OLD_VERSIONS = timedelta(hours=1)
+QUOTE = "'"  # twice, it stands for itself in a condition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,15 @@ class Index:
         """The passages of the documents, each with the text that is embedded."""
         cut = (item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap))
         return [(passage, embedded_text(passage)) for passage in cut]
+
+    def vectors(self, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The vectors [D] of the passages of these ids, in the version that is open."""
+        if not names:
+            return {}
+        listed = ", ".join(f"'{name.replace(QUOTE, 2 * QUOTE)}'" for name in names)
+        rows = self.table.search().where(f"id IN ({listed})").select(["id", "vector"]).limit(len(names)).to_arrow()
+        values = rows["vector"].combine_chunks().flatten().to_numpy().reshape(rows.num_rows, -1)
+        return dict(zip(rows["id"].to_pylist(), values, strict=True))
 
     def stay(self) -> None:
         """Answer from the present version from now on: `refresh` does nothing. The next `update`, by another Index, leaves it in place."""

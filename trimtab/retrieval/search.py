@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trimtab.base.errors import InputError
 from trimtab.base.records import Hit
 from trimtab.retrieval.index import Index
@@ -29,13 +32,38 @@ def search(index: Index, questions: Sequence[str], k: int, *, vector_weight: flo
     index.refresh()
     if not index.passages or not questions:
         return [() for _ in questions]
-    questions = [question.encode(errors="replace").decode() for question in questions]  # a lone surrogate has no bytes
+    questions = list(map(_whole, questions))
     depth = max(DEPTH, k)
     none: list[list[str]] = [[] for _ in questions]
-    alike = _by_vector(index, questions, depth) if vector_weight > 0 else none
+    alike = [list(found) for found in _by_vector(index, questions, depth)] if vector_weight > 0 else none
     worded = [_by_text(index, question, depth) for question in questions] if vector_weight < 1 else none
     shares = (2 * vector_weight, 2 * (1 - vector_weight))  # each 1 where both count the same
     return [_fuse(index, zip(shares, lists, strict=True), k) for lists in zip(alike, worded, strict=True)]
+
+
+def candidates(index: Index, questions: Sequence[str], depth: int) -> list[dict[str, float]]:
+    """The best `depth` passages of either search for every question: their ids, each with its cosine to the question.
+
+    From the newest state of the index, in no order.
+    """
+    index.refresh()
+    if not index.passages or not questions:
+        return [{} for _ in questions]
+    questions = list(map(_whole, questions))
+    vectors = index.encoder.encode_questions(questions)
+    found = _by_vector(index, questions, depth, vectors)
+    worded = [_by_text(index, question, depth) for question in questions]
+    lacking = sorted({name for names, alike in zip(worded, found, strict=True) for name in names if name not in alike})
+    held = index.vectors(lacking)
+    return [
+        alike | {name: float(held[name] @ vector) for name in names if name not in alike}
+        for names, alike, vector in zip(worded, found, vectors, strict=True)
+    ]
+
+
+def _whole(question: str) -> str:
+    """The question without lone surrogates, which have no bytes."""
+    return question.encode(errors="replace").decode()
 
 
 def _fuse(index: Index, lists: Iterable[tuple[float, Sequence[str]]], k: int) -> tuple[Hit, ...]:
@@ -49,8 +77,11 @@ def _fuse(index: Index, lists: Iterable[tuple[float, Sequence[str]]], k: int) ->
     )
 
 
-def _by_vector(index: Index, questions: Sequence[str], depth: int) -> list[list[str]]:
-    vectors = index.encoder.encode_questions(questions)
+def _by_vector(
+    index: Index, questions: Sequence[str], depth: int, vectors: NDArray[np.float32] | None = None
+) -> list[dict[str, float]]:
+    """The nearest passages of each question with their cosines, the nearest first."""
+    vectors = index.encoder.encode_questions(questions) if vectors is None else vectors
     query = index.table.search(vectors).distance_type("cosine").limit(depth).select(["id", "_distance"])
     rows = query.to_arrow()
     several = "query_index" in rows.column_names  # lancedb leaves it out for a single vector
@@ -58,7 +89,7 @@ def _by_vector(index: Index, questions: Sequence[str], depth: int) -> list[list[
     found: list[list[tuple[float, str]]] = [[] for _ in questions]
     for number, distance, name in zip(numbers, rows["_distance"].to_pylist(), rows["id"].to_pylist(), strict=True):
         found[number].append((distance, name))
-    return [[name for _, name in sorted(pairs)] for pairs in found]
+    return [{name: 1 - distance for distance, name in sorted(pairs)} for pairs in found]
 
 
 def _by_text(index: Index, question: str, depth: int) -> list[str]:
