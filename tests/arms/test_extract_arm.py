@@ -32,7 +32,9 @@ def task_file(tmp_path: Path, tiny_embedding_folder: Path) -> Path:
     documents.mkdir()
     rows = []
     for number, place in enumerate(PLACES):
-        said = " ".join(f"The {place} office has {number + more} {what}." for more, what in ((20, "desks"), (50, "lamps")))
+        said = " ".join(
+            f"The {place} office has {number + more} {what}." for more, what in ((20, "desks"), (50, "lamps"))
+        )
         (documents / f"{place.lower()}.md").write_text(f"# {place}\n\n{said} It opens at noon.\n")
         rows += [{"question": question(place, "desks"), "answer": str(number + 20), "passage": f"{place.lower()}.md"}]
         rows += [{"question": question(place, "lamps"), "answer": str(number + 50), "passage": f"{place.lower()}.md"}]

@@ -153,7 +153,8 @@ class ArmRunner:
                 folders=(folder / "run-0",),
                 effort=effort,
                 choose_seconds=beside_training(asked, first.effort) + weighing,
-                choose_fee=first.fee + (self.session.proposals.fee if asked and method_of(arm).uses_base and not is_trained(arm) else 0.0),
+                choose_fee=first.fee
+                + (self.session.proposals.fee if asked and method_of(arm).uses_base and not is_trained(arm) else 0.0),
                 index_seconds=self._index_seconds(context),
                 dev_scores=self._scored_on_dev(arm, context, first, folder / "run-0"),
             )

@@ -198,6 +198,7 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
     columns: list[tuple[str, Callable[[ArmResult], str]]] = [
         ("score", lambda arm: _scored(arm.score)[0]),
         ("95% interval", lambda arm: _scored(arm.score)[1]),
+        ("words", lambda arm: f"{arm.extras['answer_words']:.0f}" if "answer_words" in arm.extras else ""),
         ("passes", lambda arm: {True: "yes", False: "no", None: ""}[arm.passes]),
         ("train s", lambda arm: f"{arm.train_seconds:.0f}" if arm.train_seconds else ""),
         ("p50 ms", lambda arm: _number(arm.latency_p50_ms)),

@@ -119,6 +119,7 @@ def _deciding() -> list[Figures]:
     """The figures that decide."""
     return [
         (Column(title="Score", interval="95%"), lambda one: scored(one.score) if one.score else None),
+        (Column(title="Words an answer"), _answer_words),
         (Column(title="Target"), _passes),
         (Column(title="p50"), lambda one: _milliseconds(one.latency_p50_ms)),
         (Column(title="p95"), _p95),
@@ -137,7 +138,7 @@ def _deciding() -> list[Figures]:
 
 def _others(study: StudyFolder) -> list[Figures]:
     """What was measured beside those."""
-    extras = dict.fromkeys(name for one in study.done for name in one.extras)
+    extras = dict.fromkeys(name for one in study.done for name in one.extras if name != "answer_words")
     return [
         (
             Column(title="Target, p before Holm"),
@@ -207,6 +208,10 @@ def _of_abstention(name: str) -> Callable[[ArmEntry], Cell | None]:
         return f"{value:.2f}" if value is not None else None
 
     return cell
+
+
+def _answer_words(entry: ArmEntry) -> Cell | None:
+    return plain(round(entry.extras["answer_words"])) if "answer_words" in entry.extras else None
 
 
 def _extra(name: str) -> Callable[[ArmEntry], Cell | None]:
