@@ -24,10 +24,10 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Example, Section
-from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
 from trimtab.measurement.contains import contains, stands_in
 from trimtab.model.catalog import resolve
@@ -88,7 +88,7 @@ def handbook(folder: Path) -> tuple[Sequence[Document], list[Asked]]:
     return workspace.documents, asked
 
 
-def xquad(folder: Path) -> tuple[Sequence[Document], list[Asked]]:
+def xquad(_: Path) -> tuple[Sequence[Document], list[Asked]]:
     """240 paragraphs of Wikipedia, each a document without a heading."""
     documents, asked = [], []
     for number, article in enumerate(json.loads((SHARED / "xquad.en.json").read_text("utf-8"))["data"]):

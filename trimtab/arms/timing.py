@@ -18,8 +18,8 @@ from trimtab.arms.calibration import planned_weighing
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.counted import answer_tokens, prompt_tokens, shot_tokens
 from trimtab.arms.curve import curve_seconds
-from trimtab.arms.ladder import left_open, planned_training
 from trimtab.arms.extract import planned_extract
+from trimtab.arms.ladder import left_open, planned_training
 from trimtab.arms.linear_plan import planned_linear
 from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.lookups import planned_lookups
