@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.faults import as_input_error
-from trimtab.base.files import matching
+from trimtab.base.files import is_dataset_id, matching
 from trimtab.base.grammar import (
     HEAD,
     JUDGED,
@@ -351,8 +351,8 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
         raise InputError(
             f"{pattern[:80]!r} is no path and no pattern", "name a file, a folder or *.csv", **where
         ) from None
-    if key in ("examples", "test") and re.fullmatch(r"[\w.-]+/[\w.-]+", pattern) and not Path(pattern).suffix:
-        return  # a Hugging Face dataset id
+    if key in ("examples", "test") and is_dataset_id(pattern):
+        return
     near = difflib.get_close_matches(Path(pattern).name, [item.name for item in task.folder.iterdir()], n=1)
     hint = (
         f"did you mean {near[0]}? paths are relative to the task file"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import is_dataset_id
 from trimtab.base.records import Kind
 from trimtab.base.tables import BASE_MODEL, EMBEDDING, METRICS
 from trimtab.base.task import TASK_FILE, Task, check_task, default_arms, name_after
@@ -17,7 +18,7 @@ from trimtab.base.visible import printable
 from trimtab.data.columns import Asked
 from trimtab.data.encodings import USUAL
 from trimtab.data.formats import Detected
-from trimtab.studies.survey import Survey, survey
+from trimtab.studies.survey import Survey, survey, survey_hub
 
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""
@@ -28,37 +29,63 @@ _TEST = frozenset(("test", "eval", "heldout", "holdout"))
 _GROUP_COLUMNS = ("document", "article", "page", "customer", "user", "author", "conversation", "thread", "session")
 
 
-def init(folder: Path = Path(), *, schema: bool = False) -> str:
+def init(folder: str | Path = Path(), *, columns: Mapping[str, str] | None = None, schema: bool = False) -> str:
     """Write a commented `trimtab.toml` for the data files in `folder`, and return its text.
 
-    With `schema`, return the JSON Schema of the task file instead and write nothing. Raises InputError when there is a task file
-    already, or nothing to make one of.
+    `folder` may also be one data file, which alone is then looked at, or a Hugging Face dataset id, for which a folder is made here.
+    `columns` are those that are known, by role (`input`, `label`, `output`). With `schema`, return the JSON Schema of the task file
+    instead and write nothing. Raises InputError when there is a task file already, or nothing to make one of.
     """
     if schema:
         shape = Task.model_json_schema()
         shape["properties"].pop("file", None)
         return json.dumps(shape, indent=2) + "\n"
-    folder = Path(folder)
-    if folder.is_file():
-        raise InputError("is a file", f"name the folder that it is in: trimtab init {folder.parent}", file=folder)
-    if not folder.is_dir():
-        raise MissingError(f"{folder}: no such folder; name the one that holds your data files")
-    target = folder / TASK_FILE
+    target = task_file_for(folder)
     if target.exists():
         raise InputError("there is a task file already", "edit it, or move it away first", file=target)
-    text = _compose(folder, survey(folder))
-    check_task(Task(**{**tomllib.loads(text), "file": target}))
+    text = compose(target, look_at(folder, columns))
+    write_task(target, text)
+    return text
+
+
+def task_file_for(source: str | Path) -> Path:
+    """Where the task file of a folder, of a data file or of a Hugging Face dataset lies; raises MissingError for none of these."""
+    path = Path(source)
+    if path.is_dir():
+        return path / TASK_FILE
+    if path.is_file():
+        return path.parent / TASK_FILE
+    if is_dataset_id(str(source)) and not path.parent.is_dir():
+        return Path(path.name) / TASK_FILE
+    raise MissingError(f"{path}: no such folder and no such file; check the path")
+
+
+def look_at(source: str | Path, columns: Mapping[str, str] | None = None) -> Survey:
+    """What lies in a folder, in one data file or in a Hugging Face dataset; `columns` are those that are known, by role."""
+    path = Path(source)
+    if path.is_dir():
+        return survey(path, asked=columns)
+    return survey(path.parent, path, columns) if path.is_file() else survey_hub(str(source), columns)
+
+
+def write_task(target: Path, text: str) -> Task:
+    """Write a task file that is not there yet, once it has passed every check; the task."""
+    task = Task(**{**tomllib.loads(text), "file": target})
     try:
+        target.parent.mkdir(exist_ok=True)  # of a dataset's name; any other is there
+        check_task(task)
         with open(target, "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise InputError(
             f"cannot be written ({error.strerror})", "check the folder's permissions", file=target
         ) from None
-    return text
+    return task
 
 
-def _compose(folder: Path, found: Survey) -> str:
+def compose(target: Path, found: Survey) -> str:
+    """The text of the task file `target` for what was found; raises InputError where there is nothing to make a task of."""
+    folder = target.parent
     examples, tests = _parts(found)
     squad = [name for name in (*examples, *tests) if found.rows[name].layout == "squad"]
     listed = [*found.documents, *squad]
@@ -110,6 +137,8 @@ def _parts(found: Survey) -> tuple[list[str], list[str]]:
                 f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: run trimtab init on it in a folder of its own"
             )
     tests = [name for name in chosen if _TEST & set(re.split(r"[^a-z]+", Path(name).name.lower()))]
+    if found.tests:
+        return chosen, found.tests
     if len(tests) == len(chosen):
         return chosen, []
     return [name for name in chosen if name not in tests], tests

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.data import documents
+from trimtab.data.columns import Asked
 from trimtab.data.encodings import PLAIN, USUAL, encoding_of, fits, odd_words
-from trimtab.data.formats import Detected, detect
-from trimtab.data.readers import SUFFIXES, RawRow, read_rows
+from trimtab.data.formats import Detected, detect, detect_hub
+from trimtab.data.readers import SUFFIXES, RawRow, has_hub_test, read_rows
 from trimtab.data.sources import read_lines
 
 MANY_DOCUMENTS = 4
@@ -29,22 +30,41 @@ _DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages"
 
 @dataclass(slots=True)
 class Survey:
-    """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them."""
+    """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them.
+
+    `tests`: names of `rows` that are the test set as they are, where it is known.
+    """
 
     encoding: str = USUAL
     words: tuple[str, ...] = ()
     rows: dict[str, Detected] = field(default_factory=dict)
+    tests: list[str] = field(default_factory=list)
     preferences: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     errors: list[InputError] = field(default_factory=list)
 
 
-def survey(folder: Path) -> Survey:
-    """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason."""
+def survey_hub(name: str, asked: Mapping[str, Asked] | None = None) -> Survey:
+    """Look at a Hugging Face dataset: its split `train`, and whether it has a `test`."""
+    found = Survey(rows={name: detect_hub(name, asked)})
+    if has_hub_test(name):
+        found.tests.append(name)
+    return found
+
+
+def survey(folder: Path, only: Path | None = None, asked: Mapping[str, Asked] | None = None) -> Survey:
+    """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason.
+
+    `only`: one file in it, in place of everything; `asked`: columns that are known, by role.
+    """
     found = Survey()
-    files = _data_files(folder)
-    places = {place: _text_documents(folder, place) for place in _document_places(folder, found.left_out)}
+    if only is None:
+        files, listed = _data_files(folder), list(_document_places(folder, found.left_out))
+    else:
+        is_rows = only.name.lower().endswith(SUFFIXES)
+        files, listed = ([only], []) if is_rows else ([], [only.name])
+    places = {place: _text_documents(folder, place) for place in listed}
     texts = (*(path for path in files if path.suffix != ".parquet"), *itertools.chain.from_iterable(places.values()))
     encodings, broken = _encodings(texts)
     found.encoding = _prevailing(encodings)
@@ -56,7 +76,7 @@ def survey(folder: Path) -> Survey:
             if _holds_preferences(path, found.encoding):
                 found.preferences.append(name)
             else:
-                found.rows[name] = detect(path, found.encoding)
+                found.rows[name] = detect(path, found.encoding, asked)
         except InputError as error:
             found.errors.append(error)
             found.left_out.append(f"{name}: {error.problem}; {error.remedy}")
