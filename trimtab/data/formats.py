@@ -28,6 +28,7 @@ from trimtab.data.values import FEW_VALUES, NEARLY_UNIQUE, Values
 
 __all__ = ["LAYOUTS", "Detected", "Read", "detect", "read_examples"]
 
+NO_WISH = Wish()
 SAMPLE = 500
 """Rows from which the columns of a file are told."""
 DETECT_SAMPLE = 20_000
@@ -102,8 +103,8 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
     return Read(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
 
 
-def detect(path: Path, encoding: str = "utf-8", asked: Mapping[str, Asked] | None = None) -> Detected:
-    """What a file of rows seems to hold, from its first rows; `asked`: columns that are known, by role.
+def detect(path: Path, encoding: str = "utf-8", wish: Wish = NO_WISH) -> Detected:
+    """What a file of rows seems to hold, from its first rows; `wish`: what is known of it already.
 
     Raises InputError when that cannot be told.
     """
@@ -112,22 +113,21 @@ def detect(path: Path, encoding: str = "utf-8", asked: Mapping[str, Asked] | Non
         count = sum(len(paragraph.questions) for paragraph in paragraphs)
         note = squad_note(path, count, len({paragraph.article for paragraph in paragraphs}))
         return Detected(layout="squad", columns={}, kind="answer", rows=count, notes=(note,))
-    return _detected(path.name, path, read_rows(path, encoding), asked or {})
+    return _detected(path.name, path, read_rows(path, encoding), wish)
 
 
-def detect_hub(name: str, asked: Mapping[str, Asked] | None = None) -> Detected:
+def detect_hub(name: str, wish: Wish = NO_WISH) -> Detected:
     """What a Hugging Face dataset seems to hold, as `detect` tells it of a file."""
-    return _detected(name, name, read_hub(name, "train"), asked or {})
+    return _detected(name, name, read_hub(name, "train"), wish)
 
 
-def _detected(name: str, place: str | Path, read: Rows, asked: Mapping[str, Asked]) -> Detected:
+def _detected(name: str, place: str | Path, read: Rows, wish: Wish) -> Detected:
     reading = (row for row in read if isinstance(row, RawRow))
     rows = list(itertools.islice(reading, DETECT_SAMPLE))
     if rows and rows[0].part:  # the splits stand one behind the other
         rows += reading
     if not rows:
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=place)
-    wish = Wish(columns=asked, kind="classify" if "label" in asked else None)
     columns = find_columns(rows[:SAMPLE], wish)
     reader = Reader(columns, None)
     references: list[str] = []
@@ -162,7 +162,12 @@ def _detected(name: str, place: str | Path, read: Rows, asked: Mapping[str, Aske
 
 def _may_be_meant(values: Values) -> bool:
     """True if a column could be the question or the answer by its values."""
-    return values.filled and not values.is_id and not values.constant and (values.groups or values.mean_length >= LONG_TEXT)
+    return (
+        values.filled
+        and not values.is_id
+        and not values.constant
+        and (values.groups or values.mean_length >= LONG_TEXT)
+    )
 
 
 def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:

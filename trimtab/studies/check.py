@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from typing import Unpack
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
@@ -40,6 +42,8 @@ from trimtab.measurement.power import (
 )
 from trimtab.studies.consent import request_of
 from trimtab.studies.opening import loaded, opened
+from trimtab.studies.settings import Settings, refuse_unknown
+from trimtab.studies.sources import Source
 
 FIRST_QUESTIONS = 100
 
@@ -113,17 +117,21 @@ class CheckResult(Shown):
 
 
 def check(
-    task: str | Path | Task = "trimtab.toml",
+    task: Source = "trimtab.toml",
     *,
+    folder: str | Path | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
+    **settings: Unpack[Settings],
 ) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
+    `task`, `folder`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
     what only stops a study is a remark.
     """
-    with opened(loaded(task), listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
+    refuse_unknown(settings, "check", signature(check).parameters)
+    own = loaded(task, listeners, settings, folder)
+    with opened(own, listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
         return _check(opening.task, opening.progress())
 
 

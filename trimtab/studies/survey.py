@@ -11,9 +11,9 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.data import documents
-from trimtab.data.columns import Asked
+from trimtab.data.columns import Wish
 from trimtab.data.encodings import PLAIN, USUAL, encoding_of, fits, odd_words
-from trimtab.data.formats import Detected, detect, detect_hub
+from trimtab.data.formats import NO_WISH, Detected, detect, detect_hub
 from trimtab.data.readers import SUFFIXES, RawRow, has_hub_test, read_rows
 from trimtab.data.sources import read_lines
 
@@ -45,18 +45,18 @@ class Survey:
     errors: list[InputError] = field(default_factory=list)
 
 
-def survey_hub(name: str, asked: Mapping[str, Asked] | None = None) -> Survey:
+def survey_hub(name: str, wish: Wish = NO_WISH) -> Survey:
     """Look at a Hugging Face dataset: its split `train`, and whether it has a `test`."""
-    found = Survey(rows={name: detect_hub(name, asked)})
+    found = Survey(rows={name: detect_hub(name, wish)})
     if has_hub_test(name):
         found.tests.append(name)
     return found
 
 
-def survey(folder: Path, only: Path | None = None, asked: Mapping[str, Asked] | None = None) -> Survey:
+def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Survey:
     """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason.
 
-    `only`: one file in it, in place of everything; `asked`: columns that are known, by role.
+    `only`: one file in it, in place of everything; `wish`: what is known of the rows already.
     """
     found = Survey()
     if only is None:
@@ -76,7 +76,7 @@ def survey(folder: Path, only: Path | None = None, asked: Mapping[str, Asked] | 
             if _holds_preferences(path, found.encoding):
                 found.preferences.append(name)
             else:
-                found.rows[name] = detect(path, found.encoding, asked)
+                found.rows[name] = detect(path, found.encoding, wish)
         except InputError as error:
             found.errors.append(error)
             found.left_out.append(f"{name}: {error.problem}; {error.remedy}")
