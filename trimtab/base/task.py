@@ -188,10 +188,10 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
         )
 
 
-def load_task(path: Path | str = TASK_FILE) -> Task:
+def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> Task:
     """Read and validate a task file; a folder stands for the `trimtab.toml` in it.
 
-    Raises MissingError when there is none, InputError with the key at fault otherwise.
+    `copy_of`: the task file that this is a copy of, beside which the data lie. Raises MissingError when there is none, InputError with the key at fault otherwise.
     """
     file = Path(path)
     if file.is_dir():
@@ -212,7 +212,7 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
         raise InputError("unknown key", "take it out", file=file, field="file")
     _check_names(raw, file)
     try:
-        task = Task(**{**raw, "file": file})
+        task = Task(**{**raw, "file": copy_of or file})
     except ValidationError as error:
         raise as_input_error(error, Task, file) from None
     check_task(task)

@@ -25,7 +25,7 @@ from trimtab.measurement.metrics import has_abstained
 from trimtab.studies.opening import loaded, opened
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AskResult(Shown):
     """An answer; `hits` are the passages that were read for it, `cited` the ranks of those that support it.
 

@@ -25,7 +25,7 @@ from trimtab.base.errors import MissingError
 from trimtab.base.grammar import DISTILL, HEAD, method_of
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
-from trimtab.base.show import Shown
+from trimtab.base.show import Row, Shown
 from trimtab.base.task import Task
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
 from trimtab.data.duplicates import place, short
@@ -85,7 +85,7 @@ class Forecast:
     trials: tuple[TrialPlan, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CheckResult(Shown):
     """Everything that was looked at; a remark of level `stop` must be mended before a study."""
 
@@ -114,6 +114,28 @@ class CheckResult(Shown):
     judged: Mapping[str, int] = field(default_factory=dict)  # judged answers in each split
     # the better and the worse answer of one
     judged_example: Mapping[str, tuple[Piece, ...]] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """What there is, and what stops a study."""
+        sizes = ", ".join(f"{count:,} {name}" for name, count in self.splits.items())
+        stops = [remark.text for remark in self.remarks if remark.level == "stop"]
+        more = f" {len(stops) - 1} more, in .remarks." if len(stops) > 1 else ""
+        found = f"Mend first: {stops[0]}{more}" if stops else "Nothing stops a study."
+        return f"{self.task}: {self.kind}, scored by {self.metric}; {sizes}. {found}"
+
+    def screen(self) -> list[Row]:
+        """What is predicted of each arm; the remarks and the rest stand in its attributes."""
+        return [
+            {
+                "arm": one.arm,
+                "minutes": one.minutes,
+                "memory MB": one.memory_mb,
+                f"cost {self.currency}": one.cost,
+                "": one.left_out or one.problem,
+            }
+            for one in self.forecasts
+        ]
 
 
 def check(

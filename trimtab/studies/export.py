@@ -54,7 +54,7 @@ _WITHOUT_GENERATE = (
 CARD, PROOF, MODELFILE, GGUF = "README.md", "proof.json", "Modelfile", "model.gguf"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ExportResult(Shown):
     """What was written, and what its consumers answered; `notes` say what could not be written beside it, and why."""
 
