@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +12,12 @@ from pathlib import Path
 from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Document, Example, Preference, Refusal, Split
+from trimtab.base.results import Sample
 from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents
+from trimtab.data.draw import sampled
 from trimtab.data.formats import Read, read_examples
 from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
 from trimtab.data.preferences import read_preferences, split_preferences
@@ -40,6 +43,7 @@ class Workspace:
     overlaps: tuple[Overlap, ...]
     findings: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
+    sample: Sample | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -78,28 +82,58 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     )
     groups = _groups(examples, fixed_test, splits["test"])
     preferences = split_preferences(judged.preferences, splits, task.data.split, ledger, groups)
-    overlaps = find_overlaps(audit, splits)
+    audit = audit.of_test(splits["test"])
+    used, sample = sampled_splits(splits, task)
+    overlaps = find_overlaps(audit, used)
     if refuse_leaks:
         refuse_overlaps(overlaps, task)
-    numbers = audit.numbers(splits)
+    numbers = audit.numbers(used)
     private = (
         (row, audit.private.get(number, ()))
-        for name, part in splits.items()
+        for name, part in used.items()
         for row, number in zip(part, numbers[name], strict=True)
     )
     return Workspace(
         task=task,
         folder=folder,
-        splits=splits,
+        splits=used,
         preferences=preferences,
         documents=documents,
         refusals=refusals,
-        notes=(*(note for read in reads for note in read.notes), *judged.notes),
+        notes=(*(note for read in reads for note in read.notes), *judged.notes, *([sample.sentence] if sample else ())),
         audit=audit,
         overlaps=overlaps,
         findings=count_private(private),
-        remarks=by_level([*check_size(splits), *check_examples(audit, splits, task)]),
+        remarks=by_level([*check_size(used), *check_examples(audit, used, task)]),
+        sample=sample,
     )
+
+
+def sampled_splits(
+    splits: Mapping[Split, tuple[Example, ...]], task: Task, tests: int | None = None
+) -> tuple[Mapping[Split, tuple[Example, ...]], Sample | None]:
+    """The splits, or the sample of them that the task asks for: of all rows (`task.rows`), of the test questions (`study.test_rows`).
+
+    `tests`: how many test questions, where a plan said so. Raises InputError for a sample with fewer training rows than labels.
+    """
+    sizes = {name: len(part) for name, part in splits.items()}
+    share, most = min(1.0, (task.rows or math.inf) / max(1, sum(sizes.values()))), tests or task.study.test_rows
+    wanted = {name: max(1, round(share * size)) for name, size in sizes.items()}
+    if isinstance(most, int):
+        wanted["test"] = min(wanted["test"], most)
+    if all(wanted[name] >= size for name, size in sizes.items()):
+        return splits, None
+    kind, seed = task.task.kind, task.data.split.seed
+    labels = len({row.references[0] for row in splits["train"]}) if kind == "classify" else 0
+    if wanted["train"] < labels:
+        least = math.ceil(labels / sizes["train"] * sum(sizes.values()))
+        problem = f"a sample of {task.rows} rows has {wanted['train']} to train on, and there are {labels} labels"
+        raise InputError(problem, f"take {least} rows or more", field="rows")
+    found = {
+        name: sampled(part, wanted[name], kind, every_label=name == "train", seed=seed) for name, part in splits.items()
+    }
+    used = {str(name): len(part) for name, part in found.items()}
+    return found, Sample(rows=task.rows, used=used, of={str(name): size for name, size in sizes.items()})
 
 
 def open_to_answer(task: Task, *, rows: bool) -> Workspace:
@@ -109,7 +143,9 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
     if rows:
         examples, fixed_test, _ = _read_rows(task)
         ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
-        splits = assign_splits(examples, fixed_test, task.data.split, ledger, kind, unknown=unknown)
+        splits, _ = sampled_splits(
+            assign_splits(examples, fixed_test, task.data.split, ledger, kind, unknown=unknown), task
+        )
     return Workspace(
         task=task,
         folder=folder,

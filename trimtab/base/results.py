@@ -30,6 +30,25 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The rows of each split that are used, and how many there are; `rows`: what was asked for of all, None where only of the test."""
+
+    rows: int | None
+    used: Mapping[str, int]
+    of: Mapping[str, int]
+
+    @property
+    def sentence(self) -> str:
+        """In one line."""
+        splits = ", ".join(
+            f"{self.used[name]:,} of {whole:,} {'test questions' if name == 'test' else name}"
+            for name, whole in self.of.items()
+            if whole != self.used[name]
+        )
+        return f"A sample: {splits}; the other rows take no part."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRow:
     """One class of a classification: 0 where precision has no answer to divide by."""
 
@@ -295,7 +314,7 @@ class ArmResult(Shown):
         one = self.score
         return f"{self.arm}: {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on {one.n:,} questions"
 
-    def screen(self) -> list[Row]:
+    def screen(self) -> Sequence[Row]:
         """Nothing below that line; the rest stands in its attributes."""
         return []
 
@@ -403,6 +422,13 @@ class StudyResult(Shown):
     report: str
     volume: Volume | None = None
     trivial: tuple[TrivialArm, ...] = ()
+    sample: Sample | None = None
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in `study.json`; no word of a sample where all rows were used."""
+        if self.sample is None:
+            del plain["sample"]
+        return plain
 
     @property
     def ran(self) -> bool:
@@ -414,6 +440,6 @@ class StudyResult(Shown):
         """The verdict's sentence."""
         return self.verdict.sentence
 
-    def screen(self) -> list[Row]:
+    def screen(self) -> Sequence[Row]:
         """One row for each arm; the rest stands in its attributes and in the report."""
         return [arm.row for arm in self.arms]

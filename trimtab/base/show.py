@@ -47,7 +47,7 @@ class Shown:
             raise PackageError("pandas", "notebook", "frames()") from None
         return {name: pandas.DataFrame(rows) for name, rows in self.tables().items()}
 
-    def screen(self) -> list[Row]:
+    def screen(self) -> Sequence[Row]:
         """Its rows on a terminal, at most six columns wide: its plain fields, one a row, unless its kind says better."""
         (fields,) = self.tables()["result"]
         return [{"": name, " ": value} for name, value in fields.items() if value not in ("", self.headline)][
@@ -80,7 +80,7 @@ class ShownRows(tuple[Any, ...], Shown):
 
         return {"result": [{"count": len(self)}], "rows": [dict(_flat("", to_plain(row))) for row in self]}
 
-    def screen(self) -> list[Row]:
+    def screen(self) -> Sequence[Row]:
         """The first rows, by their first columns."""
         rows = self.tables()["rows"]
         names = list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))

@@ -47,7 +47,11 @@ from trimtab.base.visible import printable
 
 ARM_NAME = re.compile(r"[a-z0-9-]+")
 LONGEST_NAME = 64
+LEAST_ROWS = 10  # of a sample
 TASK_FILE = "trimtab.toml"
+
+
+AT_RUN_TIME = ("file", "rows")  # fields of a task that stand in no file
 
 
 class Task(Settings):
@@ -64,6 +68,7 @@ class Task(Settings):
     api: Mapping[str, ApiTable] = Field(default_factory=dict)
     cost: CostTable = CostTable()
     file: Path = Field(Path(TASK_FILE), exclude=True)
+    rows: int | None = Field(None, exclude=True)  # of the command line: so many rows are used, a sample of all splits
 
     @model_validator(mode="before")
     @classmethod
@@ -208,8 +213,9 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> T
         raise InputError("a number has too many digits", "write it shorter", file=file) from None
     except RecursionError:
         raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
-    if "file" in raw:
-        raise InputError("unknown key", "take it out", file=file, field="file")
+    own = next((key for key in AT_RUN_TIME if key in raw), None)
+    if own is not None:
+        raise InputError("unknown key", "take it out", file=file, field=own)
     _check_names(raw, file)
     try:
         task = Task(**{**raw, "file": copy_of or file})
@@ -261,6 +267,13 @@ def with_budget(task: Task, budget: str) -> Task:
         raise InputError(f"{budget!r} is not a time", "write it as 90s, 30m or 2h", field="budget") from error
     # a copy: what the file states stays told from what it leaves open
     return task.model_copy(update={"study": task.study.model_copy(update={"budget": budget})})
+
+
+def with_rows(task: Task, rows: int | None) -> Task:
+    """The task on a sample of so many rows, None for all; raises InputError for fewer than there can be in three splits."""
+    if rows is not None and rows < LEAST_ROWS:
+        raise InputError(f"{rows} rows make no study", f"name {LEAST_ROWS} or more", field="rows")
+    return task.model_copy(update={"rows": rows})
 
 
 def with_arms(task: Task, names: Sequence[str]) -> Task:

@@ -12,6 +12,7 @@ from trimtab.cli.options import (
     JsonOption,
     LabelOption,
     OutputOption,
+    RowsOption,
     SourceArgument,
     TaskOption,
     loaded,
@@ -22,6 +23,7 @@ from trimtab.cli.output import Output
 def command(
     source: SourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
+    rows: RowsOption = None,
     input: InputOption = None,
     label: LabelOption = None,
     output: OutputOption = None,
@@ -44,7 +46,7 @@ def command(
         from trimtab.cli.check_page import draw
         from trimtab.studies.check import check
 
-        result = check(own, allow=allow or ())
+        result = check(own, rows=rows, allow=allow or ())
         out.show(result, lambda console: draw(result, console, own.command("study")))
     if any(remark.level == "stop" for remark in result.remarks):
         raise typer.Exit(EXIT_NO)

@@ -32,6 +32,12 @@ LabelOption = Annotated[
 OutputOption = Annotated[
     str | None, typer.Option("--output", metavar="COLUMN", help="The column of the answer, where it is no label.")
 ]
+RowsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rows", metavar="N", help="Use N rows only: a seeded sample of train, dev and test by label, groups whole."
+    ),
+]
 TaskOption = Annotated[
     Path, typer.Option("--task", "-t", metavar="PATH", help="The task file, or the folder it is in.")
 ]

@@ -17,6 +17,7 @@ from trimtab.cli.options import (
     LabelOption,
     OutputOption,
     ResumeOption,
+    RowsOption,
     SourceArgument,
     TaskOption,
     TrackOption,
@@ -50,6 +51,7 @@ def command(
         str | None,
         typer.Option("--arms", metavar="A,B", help="These arms only, for example prompt,rag; instead of the task's."),
     ] = None,
+    rows: RowsOption = None,
     input: InputOption = None,
     label: LabelOption = None,
     output: OutputOption = None,
@@ -67,6 +69,7 @@ def command(
       trimtab study tickets.csv --budget 10m
       trimtab study tickets/ --budget 20m
       trimtab study --arms prompt,rag
+      trimtab study --rows 1000
       trimtab study --resume
     """
     with Output(as_json) as out:
@@ -81,6 +84,7 @@ def command(
             allow_commands=allow_commands,
             budget=budget,
             arms=chosen,
+            rows=rows,
             track=track,
         )
         out.study(result)

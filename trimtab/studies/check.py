@@ -14,19 +14,19 @@ from typing import Unpack
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
-from trimtab.arms.plan import Plan, fit, spendable, what_would_fit
+from trimtab.arms.plan import Plan, fit, fitting_sample, spendable, what_would_fit
 from trimtab.arms.proposals import proposing
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.timing import predict
-from trimtab.arms.workspace import Workspace, open_workspace
-from trimtab.base.errors import MissingError
+from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
+from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import DISTILL, HEAD, method_of
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.show import Row, Shown
-from trimtab.base.task import Task
+from trimtab.base.task import LEAST_ROWS, Task, with_rows
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
 from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
@@ -42,6 +42,7 @@ from trimtab.measurement.power import (
 )
 from trimtab.studies.consent import request_of
 from trimtab.studies.opening import loaded, opened
+from trimtab.studies.planning import smallest_seen
 from trimtab.studies.settings import Settings, refuse_unknown
 from trimtab.studies.sources import Source
 
@@ -124,7 +125,7 @@ class CheckResult(Shown):
         found = f"Mend first: {stops[0]}{more}" if stops else "Nothing stops a study."
         return f"{self.task}: {self.kind}, scored by {self.metric}; {sizes}. {found}"
 
-    def screen(self) -> list[Row]:
+    def screen(self) -> Sequence[Row]:
         """What is predicted of each arm; the remarks and the rest stand in its attributes."""
         return [
             {
@@ -142,17 +143,18 @@ def check(
     task: Source = "trimtab.toml",
     *,
     folder: str | Path | None = None,
+    rows: int | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
     **settings: Unpack[Settings],
 ) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `task`, `folder`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
+    `task`, `folder`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
     what only stops a study is a remark.
     """
     refuse_unknown(settings, "check", signature(check).parameters)
-    own = loaded(task, listeners, settings, folder)
+    own = with_rows(loaded(task, listeners, settings, folder), rows)
     with opened(own, listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
         return _check(opening.task, opening.progress())
 
@@ -226,8 +228,25 @@ def _groups(workspace: Workspace) -> int | None:
 
 
 def _smallest(workspace: Workspace) -> float:
-    groups = [example.group for example in workspace.splits["test"]]
-    return smallest_difference(len(groups), assumed(groups), comparisons_among(len(workspace.task.arms)), groups)
+    return smallest_seen(workspace.splits["test"], comparisons_among(len(workspace.task.arms)))
+
+
+def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
+    """A sample that fits the budget whole, and what it can show, where something is cut or left out."""
+    task, rows = workspace.task, sum(map(len, workspace.splits.values()))
+    fitting = fitting_sample(plan, task.study.seeds, rows)
+    if fitting is None or fitting < LEAST_ROWS:
+        return
+    try:
+        splits, sample = sampled_splits(workspace.splits, with_rows(task, fitting))
+    except InputError:  # fewer training rows than labels
+        return
+    if sample is None:
+        return
+    test, smallest = sample.used["test"], smallest_seen(splits["test"], comparisons_among(len(task.arms)))
+    shows = f"differences from {smallest:.2f}" if smallest < 1 else "no difference"
+    text = f"With --rows {fitting} everything fits the budget of {task.study.budget}: {test:,} of {len(workspace.splits['test']):,} test questions, which can show {shows}."
+    yield Remark("note", text)
 
 
 def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -> CheckResult:
@@ -243,6 +262,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
     plan, splits = fit(predicted, spendable(task.study.budget_seconds), task.study.seeds), session.workspace.splits
     remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
     remarks += _cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)
+    remarks += _proposed(session.workspace, plan)
     if plan.runs_nothing:
         cheapest, enough = what_would_fit(plan)
         text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."

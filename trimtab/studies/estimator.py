@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from trimtab.arms.answerers import Ready, ready
 from trimtab.arms.contexts import context_for
-from trimtab.arms.saved import SavedArm, find_saved, measured_precision, require_weights
+from trimtab.arms.saved import SavedArm, find_saved, measured_precision, on_its_rows, require_weights
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.workspace import FOLDER, open_to_answer
 from trimtab.base.errors import InputError
@@ -106,8 +106,9 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _session(self) -> Session:
         if "_loaded_session" not in self.__dict__:
             require_consent(self.task, [self.arm.endpoint] if self.arm.endpoint else [], allow=self.allow, scores=False)
-            workspace = open_to_answer(self.task, rows=bool(self.task.data.examples))
-            self._loaded_session = Session(workspace, measured_precision(self._saved, self.task))
+            saved = self._saved
+            workspace = open_to_answer(on_its_rows(self.task, saved), rows=bool(self.task.data.examples))
+            self._loaded_session = Session(workspace, measured_precision(saved, self.task))
         return self._loaded_session
 
     @property
@@ -144,4 +145,4 @@ def _texts(X: Iterable[str]) -> list[str]:
         table = table[:, 0]
     if table.ndim != 1 or not all(isinstance(text, str) and text.strip() for text in table):
         raise InputError("not a list of texts", "give one text for each question, none of them empty", field="X")
-    return table.tolist()
+    return list(table)

@@ -13,7 +13,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import is_dataset_id
 from trimtab.base.records import Kind
 from trimtab.base.tables import BASE_MODEL, EMBEDDING, METRICS
-from trimtab.base.task import TASK_FILE, Task, check_task, default_arms, name_after
+from trimtab.base.task import AT_RUN_TIME, TASK_FILE, Task, check_task, default_arms, name_after
 from trimtab.base.visible import printable
 from trimtab.data.columns import Asked, Wish
 from trimtab.data.encodings import USUAL
@@ -39,7 +39,8 @@ def init(folder: str | Path = Path(), *, columns: Mapping[str, Asked] | None = N
     """
     if schema:
         shape = Task.model_json_schema()
-        shape["properties"].pop("file", None)
+        for name in AT_RUN_TIME:
+            shape["properties"].pop(name, None)
         return json.dumps(shape, indent=2) + "\n"
     target = task_file_for(folder)
     if target.exists():

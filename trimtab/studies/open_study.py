@@ -79,7 +79,7 @@ class OpenedStudy(Shown):
         """Those of its result."""
         return self.result.tables()
 
-    def screen(self) -> list[Row]:
+    def screen(self) -> Sequence[Row]:
         """One row for each arm."""
         return self.result.screen()
 

@@ -102,7 +102,7 @@ def loaded(
     def tell(line: str) -> None:
         if listeners is None:
             sys.stderr.write(f"{visible(line)}\n")
-        Progress(listeners=listeners or ()).emit("data", note=line, stays=True)
+        Progress(listeners=list(listeners or ())).emit("data", note=line, stays=True)
 
     return task_for(task, settings, folder, tell)
 

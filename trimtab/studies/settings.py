@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ValidationError
 
@@ -68,6 +68,7 @@ class Settings(TypedDict, total=False):
     train_on: str
     canaries: int
     seeds: int
+    test_rows: int | Literal["all", "auto"]
     effort: Effort
     learning_curve: bool
     base: str | BaseTable
