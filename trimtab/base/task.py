@@ -225,6 +225,18 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> T
     return task
 
 
+def task_file_for(source: str | Path) -> Path:
+    """Where the task file of a folder, of a data file or of a Hugging Face dataset lies; raises MissingError for none of these."""
+    path = Path(source)
+    if path.is_dir():
+        return path / TASK_FILE
+    if path.is_file():
+        return path.parent / TASK_FILE
+    if is_dataset_id(str(source)) and not path.parent.is_dir():
+        return Path(path.name) / TASK_FILE
+    raise MissingError(f"{path}: no such folder and no such file; check the path")
+
+
 def _check_names(tables: Mapping[str, Any], file: Path) -> None:
     """Names of own arms and of endpoints, before what stands in their tables: `[arm.lora]` with a rank alone was meant as the arm lora."""
     for field in ("arm", "api"):

@@ -33,7 +33,8 @@ def command(
     """
     with Output(as_json or schema) as out:
         from trimtab.base.task import command as command_line
-        from trimtab.studies.init import init, task_file_for
+        from trimtab.base.task import task_file_for
+        from trimtab.studies.init import init
 
         roles = {"input": input, "label": label, "output": output}
         text = init(source, columns={role: column for role, column in roles.items() if column}, schema=schema)

@@ -168,7 +168,7 @@ def found(path: Path, source: str | None) -> Task:
         raise InputError(_TWICE, "leave out --task or the first argument", field="--task")
     if source is None or Path(source).suffix == ".toml" or Path(source).is_dir():
         return loaded(path if source is None else Path(source))
-    from trimtab.studies.init import task_file_for
+    from trimtab.base.task import task_file_for
 
     return loaded(task_file_for(source))
 

@@ -26,7 +26,7 @@ from trimtab.base.grammar import DISTILL, HEAD, method_of
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.show import Row, Shown
-from trimtab.base.task import LEAST_ROWS, Task, with_rows
+from trimtab.base.task import LEAST_ROWS, Task, with_arms, with_budget, with_rows
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
 from trimtab.data.duplicates import place, short
 from trimtab.data.leakage import Overlap, describe, overlap_remedy
@@ -143,6 +143,8 @@ def check(
     task: Source = "trimtab.toml",
     *,
     folder: str | Path | None = None,
+    budget: str | None = None,
+    arms: Sequence[str] | None = None,
     rows: int | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
@@ -150,11 +152,15 @@ def check(
 ) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `task`, `folder`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
+    `task`, `folder`, `budget`, `arms`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
     what only stops a study is a remark.
     """
     refuse_unknown(settings, "check", signature(check).parameters)
     own = with_rows(loaded(task, listeners, settings, folder), rows)
+    if budget is not None:
+        own = with_budget(own, budget)
+    if arms is not None:
+        own = with_arms(own, arms)
     with opened(own, listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
         return _check(opening.task, opening.progress())
 

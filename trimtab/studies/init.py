@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import is_dataset_id
+from trimtab.base.errors import InputError
 from trimtab.base.records import Kind
 from trimtab.base.tables import BASE_MODEL, EMBEDDING, METRICS
-from trimtab.base.task import AT_RUN_TIME, TASK_FILE, Task, check_task, default_arms, name_after
+from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for
 from trimtab.base.visible import printable
 from trimtab.data.columns import Asked, Wish
 from trimtab.data.encodings import USUAL
@@ -48,18 +47,6 @@ def init(folder: str | Path = Path(), *, columns: Mapping[str, Asked] | None = N
     text = compose(target, look_at(folder, wish_for(columns or {})))
     write_task(target, text)
     return text
-
-
-def task_file_for(source: str | Path) -> Path:
-    """Where the task file of a folder, of a data file or of a Hugging Face dataset lies; raises MissingError for none of these."""
-    path = Path(source)
-    if path.is_dir():
-        return path / TASK_FILE
-    if path.is_file():
-        return path.parent / TASK_FILE
-    if is_dataset_id(str(source)) and not path.parent.is_dir():
-        return Path(path.name) / TASK_FILE
-    raise MissingError(f"{path}: no such folder and no such file; check the path")
 
 
 def wish_for(columns: Mapping[str, Asked], kind: Kind | None = None) -> Wish:
