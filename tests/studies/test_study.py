@@ -207,7 +207,7 @@ def test_fewer_test_questions_are_asked_where_the_task_allows_it(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def predicted(session: object, arms: Sequence[Arm], *, seconds: float | None) -> tuple[ArmPlan, ...]:
-        return tuple(ArmPlan(arm=arm.name, answer_seconds=500.0, test_seconds=400.0) for arm in arms)
+        return tuple(ArmPlan(arm=arm.name, answer_seconds=300.0, test_seconds=280.0) for arm in arms)
 
     monkeypatch.setattr(planning, "predict", predicted)
     monkeypatch.setattr(plan, "LEAST_TESTS", 10)

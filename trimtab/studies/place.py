@@ -13,7 +13,7 @@ from trimtab.base.files import folder_named, new_folder, read_object, write_atom
 from trimtab.base.task import Task
 
 DEPENDS, PLAN = "depends.json", "plan.json"
-SAMPLED = "rows"  # in `depends.json`, where a sample was asked for
+SAMPLED = "size of the sample"  # in `depends.json`, where a sample was asked for
 SELECTED = "study.arms"  # in `depends.json`, where they were chosen on the command line
 
 

@@ -263,9 +263,12 @@ def _as_parquet(data: Any, folder: Path, name: str) -> str:
     import pyarrow.parquet
 
     table = pyarrow.table(data)
-    kept = [column for column in table.column_names if not column.startswith("__index_level_")]
+    columns = {name: table[name] for name in table.column_names if not name.startswith("__index_level_")}
+    for column, values in columns.items():
+        if pyarrow.types.is_dictionary(values.type):  # Polars' categories, which Parquet has no way to write
+            columns[column] = pyarrow.array(values.to_pylist())
     # Neither packed nor by dictionary: a column of one label would unpack to more than any text of a stranger may
     pyarrow.parquet.write_table(
-        table.select(kept), folder / name, compression="none", use_dictionary=False, store_schema=False
+        pyarrow.table(columns), folder / name, compression="none", use_dictionary=False, store_schema=False
     )
     return name
