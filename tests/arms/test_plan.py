@@ -18,15 +18,18 @@ from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.counted import passage_tokens
 from trimtab.arms.made import Allowance
 from trimtab.arms.plan import (
+    LEAST_TESTS,
     ArmPlan,
     StagePlan,
     fit,
+    fitting_sample,
     load_plan,
     save_plan,
     seeds_that_fit,
     spendable,
     taken_in,
     what_would_fit,
+    with_fewer_tests,
 )
 from trimtab.arms.rate import Rate, shared_seconds
 from trimtab.arms.search import TrialPlan
@@ -384,3 +387,32 @@ def test_a_plan_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
         del one["stages"][0]["look_seconds"]
     (tmp_path / "plan.json").write_text(json.dumps(plain))
     assert load_plan(tmp_path / "plan.json") == plan
+
+
+@given(st.floats(10, 500), st.integers(50, 3000))
+def test_fewer_test_questions_are_asked_only_where_an_arm_would_be_left_out(budget: float, tests: int) -> None:
+    arms = [
+        ArmPlan(arm=name, answer_seconds=seconds + 5, test_seconds=seconds)
+        for name, seconds in (("a", 40.0), ("b", 90.0))
+    ]
+    plan = fit(arms, budget, 1)
+    fewer = with_fewer_tests(plan, 1, tests)
+    if fewer.test_rows is None:
+        assert fewer == plan
+        return
+    assert plan.left_out
+    assert LEAST_TESTS <= fewer.test_rows < tests
+    assert len(fewer.left_out) < len(plan.left_out)
+    assert fewer.seconds <= budget * (1 + 1e-9)
+    one_more = fit([one.asking((fewer.test_rows + 1) / tests) for one in arms], budget, 1)
+    assert len(one_more.left_out) > len(fewer.left_out) or fewer.test_rows + 1 == tests
+
+
+def test_a_sample_is_proposed_that_trains_every_arm_in_full() -> None:
+    arms = [arm("lora", epoch=100.0, answer=10.0, choose=30.0)]
+    assert fitting_sample(fit(arms, 1000, 1), 1, 5000) is None
+    rows = fitting_sample(fit(arms, 100, 1), 1, 5000)
+    assert rows is not None
+    assert fit([one.on_sample(rows / 5000) for one in arms], 100, 1).is_whole(1)
+    assert rows % 100 == 0
+    assert fitting_sample(fit(arms, 1, 1), 1, 5000) is None

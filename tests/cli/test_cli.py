@@ -164,7 +164,15 @@ def test_study_prints_the_table_or_one_object_and_exits_by_its_verdict(verbs, st
     assert shown.exit_code == code
     assert verbs["called"]["study"] == (
         (Path("x/trimtab.toml"),),
-        {"resume": None, "allow": (), "allow_commands": True, "budget": "20m", "arms": None, "track": "mlflow"},
+        {
+            "resume": None,
+            "allow": (),
+            "allow_commands": True,
+            "budget": "20m",
+            "arms": None,
+            "rows": None,
+            "track": "mlflow",
+        },
     )
     lines = shown.stdout.splitlines()
     row = next(line for line in lines if line.startswith("lora+rag"))
@@ -280,10 +288,12 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
     assert json.loads(invoke("ask", "How many?", "--json").stdout)["hits"][0]["passage"]["text"] == "30 days"
 
 
-def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs):
+def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
     verbs["answers"]["init"] = '{"a": 1}'
     assert invoke("init", "--schema").stdout == '{"a": 1}\n'
-    assert verbs["called"]["init"] == ((Path(),), {"schema": True})
+    assert verbs["called"]["init"] == ((".",), {"columns": {}, "schema": True})
     assert json.loads(invoke("init", "data", "--json").stdout) == {"file": "data/trimtab.toml", "text": '{"a": 1}'}
     assert invoke("init", "data").stdout.endswith(
         "Wrote data/trimtab.toml; next: trimtab check --task data/trimtab.toml\n"
@@ -331,7 +341,7 @@ def test_an_error_is_one_line_and_an_exit_code(verbs, error, code, line):
         ),
         (["eval", "rag", "--split", "tset"], "Invalid value for '--split': 'tset' is not one of 'dev', 'test'; see"),
         (["train", "lora", "--seed", "-1"], "Invalid value for '--seed': should be greater than or equal to 0; see"),
-        (["eval"], "Missing argument 'ARM'; see: trimtab eval --help"),
+        (["eval"], "Missing argument '[PATH] ARM'; see: trimtab eval --help"),
     ],
 )
 def test_wrong_use_is_one_line_and_exits_2(capsys, typed, line):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from study_tasks import QUICK, UNKNOWN, events, folder_of, require_study_json, rows_of, write_task
 
+from trimtab.arms import plan
 from trimtab.arms.plan import ArmPlan
 from trimtab.arms.search import TrialPlan
 from trimtab.base.errors import InputError
@@ -200,6 +201,30 @@ def test_planning_may_take_a_tenth_of_the_budget_and_what_is_cut_is_told(
     assert [arm.status for arm in result.arms] == ["done", "done"]
     told = [event["note"] for event in events(folder) if event.get("note")]
     assert "timing stops at a tenth of the budget; foretold from the others: prompt" in told
+
+
+def test_fewer_test_questions_are_asked_where_the_task_allows_it(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predicted(session: object, arms: Sequence[Arm], *, seconds: float | None) -> tuple[ArmPlan, ...]:
+        return tuple(ArmPlan(arm=arm.name, answer_seconds=300.0, test_seconds=280.0) for arm in arms)
+
+    monkeypatch.setattr(planning, "predict", predicted)
+    monkeypatch.setattr(plan, "LEAST_TESTS", 10)
+    task = write_task(tmp_path, tiny_model_folder, ["few-shot", "prompt"], rows=rows_of(80), study='test_rows = "auto"')
+    result = study(task, budget="10m", listeners=[])
+    assert [arm.status for arm in result.arms] == ["done", "done"]
+    sample = result.sample
+    assert sample is not None
+    assert (sample.rows, sample.used["train"]) == (None, sample.of["train"])
+    assert {arm.score.n for arm in result.arms if arm.score} == {sample.used["test"]}
+    assert 10 <= sample.used["test"] < sample.of["test"]
+    folder = folder_of(task, result)
+    cut = f"{sample.used['test']} of {sample.of['test']} test questions, which show"
+    assert json.loads((folder / "manifest.json").read_text())["cuts"][-1].startswith(cut)
+    assert cut in result.verdict.sentence
+    (folder / "study.json").unlink()
+    assert study(task, resume="latest", listeners=[]).sample == sample
 
 
 def test_what_was_left_out_is_made_after_all_where_the_others_leave_time_for_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ RESERVED = 0.05  # share of it that is kept for the verdict, the report, and wha
 LEAST_SHARE = 0.05  # of what its trials would take, for which an arm begins to search at all
 MOST_SEEDS = 3  # of an arm that dev leaves among the best, where the task file states no number
 EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
+SAMPLE_SHARES = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)  # of the rows, that are tried for a budget
+LEAST_TESTS = 100  # test questions that a plan leaves at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,7 @@ class ArmPlan:
     arm: str
     stages: tuple[StagePlan, ...] = ()
     answer_seconds: float = 0.0
+    test_seconds: float = 0.0  # of those, what grows with the number of test questions
     trials: tuple[TrialPlan, ...] = ()
     curve_seconds: float = 0.0
     memory_mb: float | None = None
@@ -67,6 +71,16 @@ class ArmPlan:
     def unshaped(plain: Mapping[str, Any]) -> dict[str, Any]:
         """A plan of an earlier version is read without its looks, which stood beside the stages: what may be spent was decided with them."""
         return {name: value for name, value in plain.items() if name != "dev_seconds"}
+
+    def asking(self, share: float) -> ArmPlan:
+        """The arm with a share of the test questions."""
+        less = self.test_seconds * (1 - share)
+        return replace(self, answer_seconds=self.answer_seconds - less, test_seconds=self.test_seconds - less)
+
+    def on_sample(self, share: float) -> ArmPlan:
+        """The arm on a share of all rows; its search, which is on a part of dev anyway, stays."""
+        stages = tuple(stage.over(share, stage.epochs) for stage in self.stages)
+        return replace(self.asking(share), stages=stages, curve_seconds=self.curve_seconds * share)
 
     @property
     def search_seconds(self) -> float:
@@ -106,11 +120,16 @@ class Plan:
     precision: str | None = None  # of the base model, decided before the first arm runs
     budget: float | None = None
     more_seeds: Mapping[str, int] = field(default_factory=dict)
+    test_rows: int | None = None  # as many test questions are asked, where not all
 
     @property
     def seconds(self) -> float:
         """Predicted seconds of all arms that will run."""
         return sum(arm.seconds(self.allowance) for arm in self.arms if arm.arm not in self.left_out)
+
+    def is_whole(self, seeds: int) -> bool:
+        """Whether every arm is trained and asked in full; how long it may search beside that is no matter."""
+        return not self.left_out and self.allowance.epochs is None and self.allowance.seeds == seeds
 
     @property
     def runs_nothing(self) -> bool:
@@ -167,6 +186,30 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
                 left_out[arm.arm] = _lacking(f"the {_minutes(budget)} min that the budget leaves", spent - budget)
                 spent -= arm.seconds(allowance, most_search=True)
     return Plan(arms=tuple(arms), allowance=allowance, left_out=left_out, cuts=tuple(cuts), budget=budget)
+
+
+def with_fewer_tests(plan: Plan, seeds: int, tests: int) -> Plan:
+    """The plan with as many of the `tests` test questions as let every arm fit, LEAST_TESTS at least; the same one where that helps none."""
+
+    def of(rows: int) -> Plan:
+        return fit([arm.asking(rows / tests) for arm in plan.arms], plan.budget, seeds)
+
+    if not plan.left_out or tests <= LEAST_TESTS or len(of(LEAST_TESTS).left_out) >= len(plan.left_out):
+        return plan
+    left_out = len(of(LEAST_TESTS).left_out)
+    rows = bisect_right(range(LEAST_TESTS, tests), left_out, key=lambda rows: len(of(rows).left_out)) + LEAST_TESTS - 1
+    return replace(of(rows), test_rows=rows)
+
+
+def fitting_sample(plan: Plan, seeds: int, rows: int) -> int | None:
+    """How many of all `rows`, to two digits, let every arm be trained and asked in full; None where all do, or not even a hundredth."""
+    if plan.is_whole(seeds):
+        return None
+    for share in SAMPLE_SHARES:
+        if fit([arm.on_sample(share) for arm in plan.arms], plan.budget, seeds).is_whole(seeds):
+            digit: int = 10 ** max(0, len(str(round(rows * share))) - 2)
+            return round(rows * share) // digit * digit
+    return None
 
 
 def taken_in(plan: Plan, anew: Sequence[ArmPlan], spent: float) -> Plan:

@@ -130,6 +130,7 @@ class _Timing:
             + self._beside_questions
             + rate.seconds(tests)
             + rate.alone * (min(tests, MIN_LATENCIES) + 2),
+            test_seconds=rate.seconds(tests) - rate.seconds(0),
             trials=(*tried(session, arm, effort, rate.many), *planned_weighing(session, arm, effort, rate.many)),
             memory_mb=rate.memory_mb,
             timed=rate.timed,

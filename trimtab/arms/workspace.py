@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,10 +12,12 @@ from pathlib import Path
 from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Document, Example, Preference, Refusal, Split
+from trimtab.base.results import Sample
 from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents, unread_files
+from trimtab.data.draw import sampled
 from trimtab.data.formats import Read, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps, rows_dropped
 from trimtab.data.preferences import read_preferences, split_preferences
@@ -40,6 +43,7 @@ class Workspace:
     overlaps: tuple[Overlap, ...]
     findings: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
+    sample: Sample | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -77,19 +81,23 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         write_refusals(folder, refusals)
         if dropped:
             notes.append(f'data.leakage = "drop": {rows_dropped(dropped)} left out, which repeat rows held out')
-    overlaps = find_overlaps(audit, splits)
+    audit = audit.of_test(splits["test"])
+    used, sample = sampled_splits(splits, task)
+    if sample:
+        notes.append(sample.sentence)
+    overlaps = find_overlaps(audit, used)
     if refuse_leaks and overlaps:
-        refuse_overlaps(overlaps, task, drop_repeats(audit, splits)[1])
-    numbers = audit.numbers(splits)
+        refuse_overlaps(overlaps, task, drop_repeats(audit, used)[1])
+    numbers = audit.numbers(used)
     private = (
         (row, audit.private.get(number, ()))
-        for name, part in splits.items()
+        for name, part in used.items()
         for row, number in zip(part, numbers[name], strict=True)
     )
     return Workspace(
         task=task,
         folder=folder,
-        splits=splits,
+        splits=used,
         preferences=preferences,
         documents=documents,
         refusals=refusals,
@@ -97,8 +105,36 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         audit=audit,
         overlaps=overlaps,
         findings=count_private(private),
-        remarks=by_level([*check_size(splits), *check_examples(audit, splits, task)]),
+        remarks=by_level([*check_size(used), *check_examples(audit, used, task)]),
+        sample=sample,
     )
+
+
+def sampled_splits(
+    splits: Mapping[Split, tuple[Example, ...]], task: Task, tests: int | None = None
+) -> tuple[Mapping[Split, tuple[Example, ...]], Sample | None]:
+    """The splits, or the sample of them that the task asks for: of all rows (`task.rows`), of the test questions (`study.test_rows`).
+
+    `tests`: how many test questions, where a plan said so. Raises InputError for a sample with fewer training rows than labels.
+    """
+    sizes = {name: len(part) for name, part in splits.items()}
+    share, most = min(1.0, (task.rows or math.inf) / max(1, sum(sizes.values()))), tests or task.study.test_rows
+    wanted = {name: max(1, round(share * size)) for name, size in sizes.items()}
+    if isinstance(most, int):
+        wanted["test"] = min(wanted["test"], most)
+    if all(wanted[name] >= size for name, size in sizes.items()):
+        return splits, None
+    kind, seed = task.task.kind, task.data.split.seed
+    labels = len({row.references[0] for row in splits["train"]}) if kind == "classify" else 0
+    if wanted["train"] < labels:
+        least = math.ceil(labels / sizes["train"] * sum(sizes.values()))
+        problem = f"a sample of {task.rows} rows has {wanted['train']} to train on, and there are {labels} labels"
+        raise InputError(problem, f"take {least} rows or more", field="rows")
+    found = {
+        name: sampled(part, wanted[name], kind, every_label=name == "train", seed=seed) for name, part in splits.items()
+    }
+    used = {str(name): len(part) for name, part in found.items()}
+    return found, Sample(rows=task.rows, used=used, of={str(name): size for name, size in sizes.items()})
 
 
 def open_to_answer(task: Task, *, rows: bool) -> Workspace:
@@ -111,6 +147,7 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
             splits, _ = _without_repeats(task, audit, _assigned(task, examples, fixed_test, audit))
         else:
             splits = _assigned(task, examples, fixed_test)
+        splits, _ = sampled_splits(splits, task)
     return Workspace(
         task=task,
         folder=task.folder / FOLDER,

@@ -83,4 +83,4 @@ def _known_keys(model: type[BaseModel], tables: list[str]) -> set[str]:
         for candidate in candidates:
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 model = candidate
-    return set(model.model_fields) - {"file"}
+    return set(model.model_fields) - {"file", "rows"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from trimtab.base.records import Arm, Setting
-from trimtab.base.show import Shown
+from trimtab.base.show import Row, Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,25 @@ class Estimate:
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
         """By its fields again."""
         return {"value" if key == "score" else key: value for key, value in plain.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The rows of each split that are used, and how many there are; `rows`: what was asked for of all, None where only of the test."""
+
+    rows: int | None
+    used: Mapping[str, int]
+    of: Mapping[str, int]
+
+    @property
+    def sentence(self) -> str:
+        """In one line."""
+        splits = ", ".join(
+            f"{self.used[name]:,} of {whole:,} {'test questions' if name == 'test' else name}"
+            for name, whole in self.of.items()
+            if whole != self.used[name]
+        )
+        return f"A sample: {splits}; the other rows take no part."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +261,7 @@ class EightBit:
         return f"in 8 bits: {lost}, {self.same:.0%} of the answers alike{speed}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
 
@@ -286,6 +305,33 @@ class ArmResult(Shown):
             if plain[name] is None:
                 del plain[name]
         return {**plain, **(plain["score"] or {})}
+
+    @property
+    def headline(self) -> str:
+        """Its score in one line, or why there is none."""
+        if self.score is None:
+            return f"{self.arm}, {self.status.replace('_', ' ')}: {self.why}"
+        one = self.score
+        return f"{self.arm}: {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on {one.n:,} questions"
+
+    def screen(self) -> Sequence[Row]:
+        """Nothing below that line; the rest stands in its attributes."""
+        return []
+
+    @property
+    def row(self) -> Row:
+        """One arm among others."""
+        if self.score is None:
+            return {"arm": self.arm, "score": self.status.replace("_", " ")}
+        cost = self.cost
+        return {
+            "arm": self.arm,
+            "score": f"{self.score.value:.3f}",
+            "95% interval": f"[{self.score.low:.3f}, {self.score.high:.3f}]",
+            "passes": {True: "yes", False: "no", None: None}[self.passes],
+            "p50 ms": self.latency_p50_ms,
+            f"cost {cost.currency}" if cost else "cost": cost.total if cost else None,
+        }
 
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -362,7 +408,7 @@ class Volume:
         return self.questions_per_month * self.horizon_months
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
     """A whole study: `study.json` is this record as JSON."""
 
@@ -376,6 +422,13 @@ class StudyResult(Shown):
     report: str
     volume: Volume | None = None
     trivial: tuple[TrivialArm, ...] = ()
+    sample: Sample | None = None
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in `study.json`; no word of a sample where all rows were used."""
+        if self.sample is None:
+            del plain["sample"]
+        return plain
 
     @property
     def ran(self) -> bool:
@@ -386,3 +439,7 @@ class StudyResult(Shown):
     def headline(self) -> str:
         """The verdict's sentence."""
         return self.verdict.sentence
+
+    def screen(self) -> Sequence[Row]:
+        """One row for each arm; the rest stands in its attributes and in the report."""
+        return [arm.row for arm in self.arms]

@@ -254,6 +254,10 @@ class StudyTable(Settings):
     budget: str = Field(
         "", pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?[smh])?$", description="30m, 2h, 90s; empty: no limit."
     )
+    test_rows: Annotated[int, Field(ge=2)] | Literal["all", "auto"] = Field(
+        "all",
+        description="How many test questions are asked: all, a number (a sample), or auto: fewer where an arm would not fit the budget, told with the power lost.",
+    )
     effort: Effort = Field(
         "standard",
         description="What every arm may search on dev, in the same machine time: none (the defaults), standard, thorough.",

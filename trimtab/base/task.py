@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.faults import as_input_error
-from trimtab.base.files import matching, split_sheet
+from trimtab.base.files import is_dataset_id, matching, split_sheet
 from trimtab.base.grammar import (
     HEAD,
     JUDGED,
@@ -48,7 +48,11 @@ from trimtab.base.visible import printable
 
 ARM_NAME = re.compile(r"[a-z0-9-]+")
 LONGEST_NAME = 64
+LEAST_ROWS = 10  # of a sample
 TASK_FILE = "trimtab.toml"
+
+
+AT_RUN_TIME = ("file", "rows")  # fields of a task that stand in no file
 
 
 class Task(Settings):
@@ -66,6 +70,7 @@ class Task(Settings):
     api: Mapping[str, ApiTable] = Field(default_factory=dict)
     cost: CostTable = CostTable()
     file: Path = Field(Path(TASK_FILE), exclude=True)
+    rows: int | None = Field(None, exclude=True)  # of the command line: so many rows are used, a sample of all splits
 
     @model_validator(mode="before")
     @classmethod
@@ -193,10 +198,10 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
         )
 
 
-def load_task(path: Path | str = TASK_FILE) -> Task:
+def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> Task:
     """Read and validate a task file; a folder stands for the `trimtab.toml` in it.
 
-    Raises MissingError when there is none, InputError with the key at fault otherwise.
+    `copy_of`: the task file that this is a copy of, beside which the data lie. Raises MissingError when there is none, InputError with the key at fault otherwise.
     """
     file = Path(path)
     if file.is_dir():
@@ -213,15 +218,28 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
         raise InputError("a number has too many digits", "write it shorter", file=file) from None
     except RecursionError:
         raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
-    if "file" in raw:
-        raise InputError("unknown key", "take it out", file=file, field="file")
+    own = next((key for key in AT_RUN_TIME if key in raw), None)
+    if own is not None:
+        raise InputError("unknown key", "take it out", file=file, field=own)
     _check_names(raw, file)
     try:
-        task = Task(**{**raw, "file": file})
+        task = Task(**{**raw, "file": copy_of or file})
     except ValidationError as error:
         raise as_input_error(error, Task, file) from None
     check_task(task)
     return task
+
+
+def task_file_for(source: str | Path) -> Path:
+    """Where the task file of a folder, of a data file or of a Hugging Face dataset lies; raises MissingError for none of these."""
+    path = Path(source)
+    if path.is_dir():
+        return path / TASK_FILE
+    if path.is_file():
+        return path.parent / TASK_FILE
+    if is_dataset_id(str(source)) and not path.parent.is_dir():
+        return Path(path.name) / TASK_FILE
+    raise MissingError(f"{path}: no such folder and no such file; check the path")
 
 
 def _check_names(tables: Mapping[str, Any], file: Path) -> None:
@@ -266,6 +284,13 @@ def with_budget(task: Task, budget: str) -> Task:
         raise InputError(f"{budget!r} is not a time", "write it as 90s, 30m or 2h", field="budget") from error
     # a copy: what the file states stays told from what it leaves open
     return task.model_copy(update={"study": task.study.model_copy(update={"budget": budget})})
+
+
+def with_rows(task: Task, rows: int | None) -> Task:
+    """The task on a sample of so many rows, None for all; raises InputError for fewer than there can be in three splits."""
+    if rows is not None and rows < LEAST_ROWS:
+        raise InputError(f"{rows} rows make no study", f"name {LEAST_ROWS} or more", field="rows")
+    return task.model_copy(update={"rows": rows})
 
 
 def with_arms(task: Task, names: Sequence[str]) -> Task:
@@ -360,8 +385,8 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
         raise InputError(
             f"{pattern[:80]!r} is no path and no pattern", "name a file, a folder or *.csv", **where
         ) from None
-    if key in ("examples", "test") and re.fullmatch(r"[\w.-]+/[\w.-]+", pattern) and not Path(pattern).suffix:
-        return  # a Hugging Face dataset id
+    if key in ("examples", "test") and is_dataset_id(pattern):
+        return
     near = difflib.get_close_matches(Path(pattern).name, [item.name for item in task.folder.iterdir()], n=1)
     hint = (
         f"did you mean {near[0]}? paths are relative to the task file"

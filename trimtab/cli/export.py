@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, arm_at_most, found
 from trimtab.cli.output import Output
 
 
@@ -31,8 +31,12 @@ def command(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new or empty folder.")],
-    arm: Annotated[
-        str | None, typer.Argument(metavar="[ARM]", help="The winner of the newest study unless given.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH] [ARM]",
+            help="A task file or its folder, if not the one here; the arm: the winner of the newest study unless given.",
+        ),
     ] = None,
     task: TaskOption = DEFAULT_TASK,
     quantize: Annotated[
@@ -62,11 +66,12 @@ def command(
     \b
     Example:
       trimtab export --format merged --out model
-      trimtab export lora --format gguf --quantize q8_0 --out model-q8
+      trimtab export tickets/ lora --format gguf --quantize q8_0 --out model-q8
       trimtab export --format bundle --out winner --sign key.pem
     """
     with Output(as_json) as output:
-        own = loaded(task)
+        source, arm = arm_at_most(words or ())
+        own = found(task, source)
         from trimtab.studies.export import export
 
         result = export(

@@ -140,9 +140,12 @@ def _print_error(message: str, code: int, *, as_json: bool) -> None:
 
 
 def _with_resume_value(arguments: list[str]) -> list[str]:
-    """`--resume` may stand without an ID: it then means the newest."""
+    """`--resume` may stand without an ID, before an option or a folder: it then means the newest."""
     pairs = itertools.pairwise([*arguments, "-"])
-    return [f"{word}=latest" if word == "--resume" and after.startswith("-") else word for word, after in pairs]
+    return [
+        f"{word}=latest" if word == "--resume" and (after.startswith("-") or "/" in after) else word
+        for word, after in pairs
+    ]
 
 
 for _verb in (init, pull, check, study, train, eval, ask, export, serve, runs, demo, doctor):

@@ -103,6 +103,8 @@ class Output:
             _show_arms(console, result.arms, result.trivial)
             if result.volume is not None and any(arm.cost for arm in result.arms):
                 console.print(_for_volume(result.volume), style="dim", markup=False, highlight=False)
+            if result.sample is not None:
+                console.print(result.sample.sentence, style="yellow", markup=False, highlight=False)
             console.print(f"\n{result.verdict.sentence}", style="bold", markup=False, highlight=False)
             console.print(f"\nReport: {result.report}", markup=False, highlight=False)
 

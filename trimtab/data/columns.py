@@ -10,6 +10,7 @@ from typing import Any
 from trimtab.base.errors import InputError
 from trimtab.base.records import Kind, Split
 from trimtab.base.tables import SLOT
+from trimtab.base.visible import printable
 from trimtab.data.readers import PAIR, RawRow
 from trimtab.data.values import Values, last_word
 
@@ -97,6 +98,24 @@ class Wish:
     columns: Mapping[str, Asked] = field(default_factory=dict)
     kind: Kind | None = None
     splits: tuple[Split, ...] = ("train", "dev", "test")
+
+
+class ColumnsError(InputError):
+    """The columns of a file cannot be told, or only guessed: `fields` are those it has, `input` and `output` the guess, if any."""
+
+    def __init__(
+        self,
+        problem: str,
+        remedy: str,
+        *,
+        file: str,
+        line: int,
+        fields: Sequence[str],
+        input: str = "",
+        output: str = "",
+    ) -> None:
+        super().__init__(printable(problem), printable(remedy), file=file, line=line)
+        self.fields, self.input, self.output = tuple(fields), input, output
 
 
 def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
@@ -231,9 +250,14 @@ def _guess(
         missing = "answer" if source else "question"
         role = "input" if not source else "label" if kind == "classify" else "output"
         fields = ", ".join(name + " (empty)" * (name in values and not values[name].filled) for name in names)
-        raise sample[0].error(
+        raise ColumnsError(
             f"cannot tell which field is the {missing}; the fields are: {fields}",
             f'call it {missing}, or name it in a task file: data.columns = {{ {role} = "…" }}',
+            file=sample[0].file,
+            line=sample[0].line,
+            fields=names,
+            input=source[0] if source else "",
+            output=target or "",
         )
     for name in (*source, target):
         if any(row.fields.get(name) == name for row in sample):

@@ -12,7 +12,7 @@ from typing import Any
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
-from trimtab.base.visible import printable
+from trimtab.base.visible import printable, said
 from trimtab.data.nested import (
     is_by_class,
     is_by_id,
@@ -268,13 +268,24 @@ def header_of(cells: Sequence[str], path: Path, line: int) -> list[str]:
     return header
 
 
+def has_hub_test(name: str) -> bool:
+    """True if a Hugging Face dataset has a split called `test`."""
+    import datasets
+
+    return "test" in datasets.get_dataset_split_names(name)
+
+
 def read_hub(name: str, split: str) -> Rows:
     """Rows of a Hugging Face dataset; class numbers become class names. Needs the optional package `datasets`."""
     try:
         import datasets
     except ImportError:
         raise PackageError("datasets", "hub", f"the dataset {name}") from None
-    loaded = datasets.load_dataset(name, split=split)
+    try:
+        loaded = datasets.load_dataset(name, split=split)
+    except (OSError, ValueError) as error:
+        problem = printable(f"the dataset {name} cannot be read ({said(error)})", 300)
+        raise InputError(problem, "check the name and the connection, or save it as a file", field="data") from error
     classes = {key: kind for key, kind in loaded.features.items() if isinstance(kind, datasets.ClassLabel)}
     for number, fields in enumerate(loaded, start=1):
         for key, kind in classes.items():

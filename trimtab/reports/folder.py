@@ -25,6 +25,7 @@ from trimtab.base.results import (
     Estimate,
     Exposure,
     LearningCurve,
+    Sample,
     StudyResult,
     TrivialArm,
     Verdict,
@@ -97,6 +98,7 @@ class StudyFolder:
     cost: CostTable | None
     limits: TargetTable | None
     volume: Volume | None
+    sample: Sample | None
     trivial: tuple[TrivialArm, ...] = ()
 
     @property
@@ -147,6 +149,7 @@ def read_study(folder: Path) -> StudyFolder:
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
         volume=result.volume,
+        sample=result.sample,
         trivial=result.trivial,
     )
 

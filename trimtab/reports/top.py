@@ -67,7 +67,8 @@ def rests_on(study: StudyFolder) -> list[str]:
     if items:
         groups = _groups(study)
         within = f" in {groups:,} groups" if groups else ""
-        found.append(f"{count(items, 'test question')}{within}, the same for every arm")
+        of = f" of {study.sample.of['test']:,}" if study.sample and study.sample.of["test"] > items else ""
+        found.append(f"{count(items, 'test question')}{of}{within}, the same for every arm")
     openings = study.manifest.get("test_openings")
     if openings is not None:
         found.append("test set opened once" if openings == 1 else f"test set opened {openings} times")
@@ -100,6 +101,8 @@ def caveats(study: StudyFolder) -> list[str]:
         found.append(
             "Each opening of the test set after the first makes the verdict weaker: arms get chosen to fit it."
         )
+    if study.sample is not None:
+        found.append(study.sample.sentence)
     cuts = study.manifest.get("cuts")
     if cuts:
         found.append(f"Cut to fit the budget: {'; '.join(map(str, cuts))}.")

@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from typing import Unpack
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
-from trimtab.arms.plan import Plan, fit, spendable, what_would_fit
+from trimtab.arms.plan import Plan, fit, fitting_sample, spendable, what_would_fit
 from trimtab.arms.proposals import proposing
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.timing import predict
-from trimtab.arms.workspace import Workspace, open_workspace
-from trimtab.base.errors import MissingError
+from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
+from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import DISTILL, HEAD, method_of
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
-from trimtab.base.show import Shown
-from trimtab.base.task import Task
+from trimtab.base.show import Row, Shown
+from trimtab.base.task import LEAST_ROWS, Task, with_arms, with_budget, with_rows
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
 from trimtab.data.leakage import describe, drop_repeats, overlap_remedy, pair_in_words
 from trimtab.data.privacy import Finding
@@ -39,6 +41,9 @@ from trimtab.measurement.power import (
 )
 from trimtab.studies.consent import request_of
 from trimtab.studies.opening import loaded, opened
+from trimtab.studies.planning import smallest_seen
+from trimtab.studies.settings import Settings, refuse_unknown
+from trimtab.studies.sources import Source
 
 FIRST_QUESTIONS = 100
 
@@ -80,7 +85,7 @@ class Forecast:
     trials: tuple[TrialPlan, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CheckResult(Shown):
     """Everything that was looked at; a remark of level `stop` must be mended before a study."""
 
@@ -110,19 +115,52 @@ class CheckResult(Shown):
     # the better and the worse answer of one
     judged_example: Mapping[str, tuple[Piece, ...]] = field(default_factory=dict)
 
+    @property
+    def headline(self) -> str:
+        """What there is, and what stops a study."""
+        sizes = ", ".join(f"{count:,} {name}" for name, count in self.splits.items())
+        stops = [remark.text for remark in self.remarks if remark.level == "stop"]
+        more = f" {len(stops) - 1} more, in .remarks." if len(stops) > 1 else ""
+        found = f"Mend first: {stops[0]}{more}" if stops else "Nothing stops a study."
+        return f"{self.task}: {self.kind}, scored by {self.metric}; {sizes}. {found}"
+
+    def screen(self) -> Sequence[Row]:
+        """What is predicted of each arm; the remarks and the rest stand in its attributes."""
+        return [
+            {
+                "arm": one.arm,
+                "minutes": one.minutes,
+                "memory MB": one.memory_mb,
+                f"cost {self.currency}": one.cost,
+                "": one.left_out or one.problem,
+            }
+            for one in self.forecasts
+        ]
+
 
 def check(
-    task: str | Path | Task = "trimtab.toml",
+    task: Source = "trimtab.toml",
     *,
+    folder: str | Path | None = None,
+    budget: str | None = None,
+    arms: Sequence[str] | None = None,
+    rows: int | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
+    **settings: Unpack[Settings],
 ) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
+    `task`, `folder`, `budget`, `arms`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
     what only stops a study is a remark.
     """
-    with opened(loaded(task), listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
+    refuse_unknown(settings, "check", signature(check).parameters)
+    own = with_rows(loaded(task, listeners, settings, folder), rows)
+    if budget is not None:
+        own = with_budget(own, budget)
+    if arms is not None:
+        own = with_arms(own, arms)
+    with opened(own, listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
         return _check(opening.task, opening.progress())
 
 
@@ -197,8 +235,25 @@ def _groups(workspace: Workspace) -> int | None:
 
 
 def _smallest(workspace: Workspace) -> float:
-    groups = [example.group for example in workspace.splits["test"]]
-    return smallest_difference(len(groups), assumed(groups), comparisons_among(len(workspace.task.arms)), groups)
+    return smallest_seen(workspace.splits["test"], comparisons_among(len(workspace.task.arms)))
+
+
+def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
+    """A sample that fits the budget whole, and what it can show, where something is cut or left out."""
+    task, rows = workspace.task, sum(map(len, workspace.splits.values()))
+    fitting = fitting_sample(plan, task.study.seeds, rows)
+    if fitting is None or fitting < LEAST_ROWS:
+        return
+    try:
+        splits, sample = sampled_splits(workspace.splits, with_rows(task, fitting))
+    except InputError:  # fewer training rows than labels
+        return
+    if sample is None:
+        return
+    test, smallest = sample.used["test"], smallest_seen(splits["test"], comparisons_among(len(task.arms)))
+    shows = f"differences from {smallest:.2f}" if smallest < 1 else "no difference"
+    text = f"With --rows {fitting} everything fits the budget of {task.study.budget}: {test:,} of {len(workspace.splits['test']):,} test questions, which can show {shows}."
+    yield Remark("note", text)
 
 
 def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -> CheckResult:
@@ -214,6 +269,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
     plan, splits = fit(predicted, spendable(task.study.budget_seconds), task.study.seeds), session.workspace.splits
     remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
     remarks += _cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)
+    remarks += _proposed(session.workspace, plan)
     if plan.runs_nothing:
         cheapest, enough = what_would_fit(plan)
         text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."

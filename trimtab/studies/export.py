@@ -14,7 +14,16 @@ from trimtab.arms.answerers import read_calibration, ready
 from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
-from trimtab.arms.saved import Pick, SavedArm, Stored, find_saved, latest_winner, measured_precision, require_weights
+from trimtab.arms.saved import (
+    Pick,
+    SavedArm,
+    Stored,
+    find_saved,
+    latest_winner,
+    measured_precision,
+    on_its_rows,
+    require_weights,
+)
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
@@ -54,7 +63,7 @@ _WITHOUT_GENERATE = (
 CARD, PROOF, MODELFILE, GGUF = "README.md", "proof.json", "Modelfile", "model.gguf"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ExportResult(Shown):
     """What was written, and what its consumers answered; `notes` say what could not be written beside it, and why."""
 
@@ -117,6 +126,7 @@ def export(
     _require_possible(chosen, format, quantize, place)
     with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
+        opening.task = on_its_rows(own, saved)
         session = opening.session(measured_precision(saved, own))
         progress = opening.progress(arm=chosen.name)
         context = context_for(chosen, saved.chosen if saved else None)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.arms.made import Made
-from trimtab.arms.plan import PLANNING, Plan, fit, seeds_that_fit, spendable, taken_in, what_would_fit
+from trimtab.arms.plan import PLANNING, Plan, fit, seeds_that_fit, spendable, taken_in, what_would_fit, with_fewer_tests
 from trimtab.arms.session import Session
 from trimtab.arms.timing import predict
+from trimtab.arms.workspace import Workspace, sampled_splits
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
 from trimtab.base.progress import Progress
-from trimtab.base.results import ArmRecord
+from trimtab.base.records import Example
+from trimtab.base.results import ArmRecord, Sample
 from trimtab.base.task import Task
 from trimtab.decision.contenders import contenders
+from trimtab.decision.pairs import comparisons_among
+from trimtab.measurement.power import assumed, smallest_difference
 
 ANEW = 0.25  # of the time that is left goes to timing once more: no other arm waits for it
 
@@ -28,6 +32,8 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
     taken = time.perf_counter() - began
     plan = replace(fit(predicted, spendable(budget, taken), table.seeds), precision=session.precision)
+    if table.test_rows == "auto":
+        plan = _asking_fewer(session, plan)
     if plan.runs_nothing:
         cheapest, enough = what_would_fit(plan, taken)
         remedy = f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
@@ -39,6 +45,35 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     for cut in plan.cuts:
         progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
     return plan
+
+
+def _asking_fewer(session: Session, plan: Plan) -> Plan:
+    """The plan with fewer test questions where an arm would not fit else; what that costs in power stands among its cuts."""
+    test = session.workspace.splits["test"]
+    fewer = replace(with_fewer_tests(plan, session.task.study.seeds, len(test)), precision=plan.precision)
+    if fewer.test_rows is None:
+        return plan
+    comparisons = comparisons_among(len(session.task.arms))
+    seen = [
+        smallest_seen(rows, comparisons) for rows in (asking(session.workspace, fewer.test_rows).splits["test"], test)
+    ]
+    cut = f"{fewer.test_rows:,} of {len(test):,} test questions, which show differences from {seen[0]:.2f} in place of {seen[1]:.2f}"
+    return replace(fewer, cuts=(*fewer.cuts, cut))
+
+
+def asking(workspace: Workspace, rows: int) -> Workspace:
+    """The workspace with so many of its test questions."""
+    splits, sample = sampled_splits(workspace.splits, workspace.task.model_copy(update={"rows": None}), rows)
+    before = workspace.sample
+    if sample is not None and before is not None:
+        sample = Sample(rows=before.rows, used=sample.used, of=before.of)
+    return replace(workspace, splits=splits, sample=sample or before)
+
+
+def smallest_seen(test: Sequence[Example], comparisons: int) -> float:
+    """The smallest difference that test questions can show before there are answers."""
+    groups = [example.group for example in test]
+    return smallest_difference(len(groups), assumed(groups), comparisons, groups)
 
 
 def more_seeds(

@@ -11,7 +11,9 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 from safetensors import SafetensorError
@@ -40,7 +42,8 @@ from trimtab.base.grammar import TRIVIAL, is_rewarded
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
-from trimtab.base.task import Task, with_arms, with_budget
+from trimtab.base.tables import RewardTable
+from trimtab.base.task import with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
 from trimtab.decision.trivial import beside, sentence
@@ -51,9 +54,21 @@ from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, loaded, opened
-from trimtab.studies.place import PLAN, SELECTED, begun, dependencies, new_study, selection, to_go_on_with
-from trimtab.studies.planning import more_seeds, plan_of, with_time_left
+from trimtab.studies.place import (
+    PLAN,
+    SAMPLED,
+    SELECTED,
+    begun,
+    dependencies,
+    kept_rows,
+    new_study,
+    selection,
+    to_go_on_with,
+)
+from trimtab.studies.planning import asking, more_seeds, plan_of, with_time_left
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
+from trimtab.studies.settings import Settings, refuse_unknown
+from trimtab.studies.sources import Source
 
 PROPOSALS = "proposals.jsonl"
 LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
@@ -65,35 +80,51 @@ SURVIVED = (
 
 
 def study(
-    task: str | Path | Task = "trimtab.toml",
+    task: Source = "trimtab.toml",
     *,
+    folder: str | Path | None = None,
     resume: str | None = None,
     allow: Sequence[str] = (),
     allow_commands: bool = False,
     budget: str | None = None,
     arms: Sequence[str] | None = None,
+    rows: int | None = None,
     scorer: ScorerFunction | None = None,
-    reward: ScorerFunction | None = None,
+    reward: ScorerFunction | RewardTable | None = None,
     listeners: Sequence[Listener] | None = None,
     track: str | None = None,
+    **settings: Unpack[Settings],
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
 
+    `task`: a task file, a folder, a data file, a Hugging Face dataset id, or data in memory: a DataFrame of pandas or Polars, an Arrow
+    table, a `datasets.Dataset` or a list of dictionaries. `settings`: whatever a task file says, by the names that it has there, with
+    `input`, `label` and `output` for the columns, `target` for the score that is good enough, and the other tables as objects; a task
+    file that is there has to say the same. `folder`: where data in memory are kept, with the study; a new temporary one unless given.
     `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's, and so do
-    `arms`, which a study keeps when it goes on. `allow`: addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders
+    `arms`, which a study keeps when it goes on. `rows`: so many rows are used, a seeded sample of train, dev and test by label, groups
+    whole; it is kept too. `allow`: addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders
     that the task file may ask for beyond its own folder.
-    `scorer` and `reward` are functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every
+    `scorer` and `reward` are functions `(input, reference, answer) -> 0..1` in place of the task's programs; `reward` may also be the
+    table of a task file. `listeners` get every
     event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of
-    training. Raises InputError for data that cannot carry a study, for a budget that no arm fits
+    training. Raises OptionError for a keyword that it does not take, InputError for data that cannot carry a study, for a budget that no arm fits
     and for a study to go on with that was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
     """
-    own = loaded(task)
+    refuse_unknown(settings, "study", signature(study).parameters)
+    given: dict[str, Any] = {**settings}
+    if isinstance(reward, RewardTable):
+        given["reward"], reward = reward, None
+    own = loaded(task, listeners, given, folder)
     if budget is not None:
         own = with_budget(own, budget)
     if arms is None and resume is not None:
         arms = selection(to_go_on_with(own, resume))
     if arms is not None:
         own = with_arms(own, arms)
+    if rows is None and resume is not None:
+        rows = kept_rows(to_go_on_with(own, resume))
+    own = with_rows(own, rows)
     with opened(
         own,
         own.arms,
@@ -110,6 +141,8 @@ def study(
         home = opening.workspace.folder / "studies"
         with locked(home):
             selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in own.arms])}
+            if rows is not None:
+                selected[SAMPLED] = str(rows)
             folder = new_study(opening.workspace, home, selected) if resume is None else to_go_on_with(own, resume)
             allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
             opening.goes_on_with(f"study --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
@@ -151,6 +184,10 @@ class _StudyRun:
         arms = self.task.arms
         self.session.proposals = propose(self.workspace, arms, self.folder / PROPOSALS, self.progress)
         plan = self._plan()
+        if plan.test_rows is not None:
+            self.workspace = self.session.workspace = asking(self.workspace, plan.test_rows)
+        if self.workspace.sample:
+            self.progress.emit("data", note=self.workspace.sample.sentence, stays=True)
         self._time_left(plan)
         for arm in arms:
             self._make(arm, plan)
@@ -338,6 +375,7 @@ class _StudyRun:
             comparisons=judged.comparisons,
             report=str(self.folder / "report.html"),
             trivial=trivial,
+            sample=self.workspace.sample,
         )
 
     def _trivial(self, answers: Mapping[str, Sequence[Answer]]) -> tuple[TrivialArm, ...]:

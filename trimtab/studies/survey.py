@@ -11,9 +11,10 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.data import documents
+from trimtab.data.columns import Wish
 from trimtab.data.encodings import PLAIN, USUAL, encoding_of, fits, odd_words
-from trimtab.data.formats import Detected, detect
-from trimtab.data.readers import SUFFIXES, TEXTS, RawRow, read_rows
+from trimtab.data.formats import NO_WISH, Detected, detect, detect_hub
+from trimtab.data.readers import SUFFIXES, TEXTS, RawRow, has_hub_test, read_rows
 from trimtab.data.sources import files_below, read_lines
 
 MANY_DOCUMENTS = 2
@@ -31,24 +32,44 @@ _DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages"
 
 @dataclass(slots=True)
 class Survey:
-    """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them."""
+    """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them.
+
+    `tests`: names of `rows` that are the test set as they are, where it is known.
+    """
 
     encoding: str = USUAL
     words: tuple[str, ...] = ()
     rows: dict[str, Detected] = field(default_factory=dict)
+    tests: list[str] = field(default_factory=list)
     preferences: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     errors: list[InputError] = field(default_factory=list)
 
 
-def survey(folder: Path) -> Survey:
-    """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason."""
+def survey_hub(name: str, wish: Wish = NO_WISH) -> Survey:
+    """Look at a Hugging Face dataset: its split `train`, and whether it has a `test`."""
+    found = Survey(rows={name: detect_hub(name, wish)})
+    if has_hub_test(name):
+        found.tests.append(name)
+    return found
+
+
+def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Survey:
+    """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason.
+
+    `only`: one file in it, in place of everything; `wish`: what is known of the rows already.
+    """
     found = Survey()
-    files = _data_files(folder)
-    sheets = {path: _look(path) for path in files if path.name.lower().endswith(EXCEL)}
-    files = [path for path in files if path not in sheets or not _is_document(path, sheets[path])]
-    places = {place: _text_documents(folder, place) for place in _document_places(folder, set(files), found.left_out)}
+    is_rows = only is not None and only.name.lower().endswith(SUFFIXES)
+    files = _data_files(folder) if only is None else [only] if is_rows else []
+    sheets = {path: _look(path, wish) for path in files if path.name.lower().endswith(EXCEL)}
+    if only is None:
+        files = [path for path in files if path not in sheets or not _is_document(path, sheets[path])]
+        listed = list(_document_places(folder, set(files), found.left_out))
+    else:
+        listed = [] if is_rows else [only.name]
+    places = {place: _text_documents(folder, place) for place in listed}
     texts = (
         *(path for path in files if path.name.lower().endswith(TEXTS)),
         *itertools.chain.from_iterable(places.values()),
@@ -66,7 +87,7 @@ def survey(folder: Path) -> Survey:
             if seen is None and _holds_preferences(path, found.encoding):
                 found.preferences.append(name)
             else:
-                found.rows[name] = seen or detect(path, found.encoding)
+                found.rows[name] = seen or detect(path, found.encoding, wish)
         except InputError as error:
             found.errors.append(error)
             found.left_out.append(f"{name}: {error.problem}; {error.remedy}")
@@ -96,10 +117,10 @@ def _no_documents(folder: Path, place: str, rows: Iterable[Path]) -> list[str]:
     return [f"{place}: {count} ({kinds}); `trimtab check` names each"]
 
 
-def _look(path: Path) -> Detected | InputError:
+def _look(path: Path, wish: Wish) -> Detected | InputError:
     """What a workbook holds, or why that cannot be told."""
     try:
-        return detect(path)
+        return detect(path, wish=wish)
     except InputError as error:
         return error
 
