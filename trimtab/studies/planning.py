@@ -7,13 +7,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from trimtab.arms.made import Made
-from trimtab.arms.plan import PLANNING, Plan, fit, seeds_that_fit, spendable, taken_in, what_would_fit
+from trimtab.arms.plan import (
+    PLANNING,
+    ArmPlan,
+    Plan,
+    Standing,
+    fit,
+    seeds_that_fit,
+    spendable,
+    taken_in,
+    what_would_fit,
+)
 from trimtab.arms.session import Session
 from trimtab.arms.timing import predict
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
 from trimtab.base.progress import Progress
-from trimtab.base.results import ArmRecord
+from trimtab.base.results import ArmEffort, ArmRecord
 from trimtab.base.task import Task
 from trimtab.decision.contenders import contenders
 
@@ -39,6 +49,35 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     for cut in plan.cuts:
         progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
     return plan
+
+
+def standing(
+    plan: Plan,
+    arm: ArmPlan,
+    seconds: float,
+    effort: ArmEffort | None,
+    figures: Mapping[str, float],
+    answer_seconds: float | None = None,
+) -> Standing:
+    """How an arm stands that was made in `seconds`: by its search and the figures of its training, whether more time would have changed it.
+
+    Dev may have ended its training before its epochs were over; then it lacked none.
+    """
+    allowance, whole = plan.allowance_of(arm.arm), plan.whole
+    planned = figures.get("planned_steps", 0.0)
+    trained = min(1.0, figures["steps"] / planned) if planned else 1.0
+    epochs = allowance.epochs if trained == 1.0 else None
+    lasts = epochs is not None and any(stage.epochs > epochs for stage in arm.stages)
+    searched = effort is not None and effort.stopped != "budget"
+    wants = arm.search_seconds > 0 and allowance.search_seconds < whole.search_seconds and not searched
+    weighs = arm.beside_seconds > 0 and not allowance.looks_at_dev
+    return Standing(
+        allowance=allowance,
+        seconds=seconds,
+        cut=lasts or wants or weighs or allowance.seeds < whole.seeds,
+        trained=trained,
+        answer_seconds=answer_seconds,
+    )
 
 
 def more_seeds(
