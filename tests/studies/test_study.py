@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,7 +22,7 @@ from trimtab.base.results import StudyResult
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies import planning
 from trimtab.studies.runs import runs
-from trimtab.studies.study import study
+from trimtab.studies.study import _StudyRun, study
 
 
 @pytest.fixture(scope="module")
@@ -235,10 +236,32 @@ def test_what_was_cut_of_training_is_made_up_for_before_the_test_questions_are_a
     assert json.loads((folder / "manifest.json").read_text())["cuts"] == []
     plan = json.loads((folder / "plan.json").read_text())
     assert [plan["allowances"][name]["epochs"] for name in ("one", "two")] == [None, None]
-    steps = {arm.arm: (arm.extras["steps"], arm.extras["planned_steps"]) for arm in result.arms if arm.extras}
-    assert steps["one"][1] >= 2 * 4  # two epochs or more
+    one = result.arms[0].extras
+    assert (one["steps"], one["epochs"]) == (100, 20), "as many as are usual, of five steps each"
     again = study(task, resume="latest", listeners=[])
     assert [arm.score for arm in again.arms] == [arm.score for arm in result.arms]
+
+
+def test_what_is_reported_of_training_is_what_was_made(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two epochs were asked for and half of one was made, as all of them would have taken longer than the budget."""
+
+    def predicted(session: object, arms: Sequence[Arm], *, seconds: float) -> tuple[ArmPlan, ...]:
+        return tuple(replace(one, answer_seconds=540.0) for one in slow(arms, 40.0))
+
+    monkeypatch.setattr(planning, "predict", predicted)
+    monkeypatch.setattr(_StudyRun, "_cut_again", lambda self, plan: plan)
+    task = write_task(tmp_path, tiny_model_folder, ["quick"], more=QUICK.replace("epochs = 1", "epochs = 2"))
+    result = study(task, budget="10m", listeners=[])
+    folder, (arm,) = folder_of(task, result), result.arms
+    assert (arm.extras["steps"], arm.extras["epochs"]) == (4, pytest.approx(0.8))
+    kept = json.loads((folder / "arms" / "quick" / "arm.json").read_text())
+    assert kept["result"]["extras"]["epochs"] == arm.extras["epochs"]
+    for file in ("report.html", "report.md"):
+        text = (folder / file).read_text()
+        assert "trained for 4 steps, 0.8 epoch" in text
+        assert "epochs 2" not in text
 
 
 def test_an_arm_that_cannot_be_made_again_stays_as_it_was(

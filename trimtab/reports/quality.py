@@ -65,7 +65,7 @@ def quality(study: StudyFolder) -> Quality:
         missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
         glossary=Listing(
             title="What each arm is",
-            entries=tuple(ArmInWords(arm=label(one.arm), words=describe(one.arm)) for one in study.arms),
+            entries=tuple(ArmInWords(arm=label(one.arm), words=describe(one.arm, one.extras)) for one in study.arms),
         ),
     )
 

@@ -43,7 +43,7 @@ def top(study: StudyFolder) -> Top:
         headline=headline,
         more=more,
         needs=f"What would settle it: {needs.rstrip('.')}." if needs and _is_new(needs, study) else None,
-        arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm)) if entry and shown else None,
+        arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm, entry.extras)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
         in_words=in_words(study, entry) if entry else "",
         facts=tuple(_facts(study, entry, shown)) if entry else (),
