@@ -78,6 +78,7 @@ class Made:
     """An arm that is ready to be measured: what it is shown, its weights seed by seed, and what finding them took.
 
     `dev_scores`: of dev questions that it answered on the way, by id. `anew`: made for this measurement, not taken from another.
+    `processor_share`: what other programs left of the processor meanwhile.
     """
 
     context: Context
@@ -91,6 +92,7 @@ class Made:
     dev_scores: Mapping[str, float] = field(default_factory=dict)
     learning: LearningCurve | None = None
     anew: bool = True
+    processor_share: float | None = None
 
     @property
     def seconds(self) -> float:

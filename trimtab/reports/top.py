@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from trimtab.base.grammar import describe
+from trimtab.base.machine import is_busy
 from trimtab.base.results import Comparison
 from trimtab.measurement.clusters import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
@@ -103,6 +104,11 @@ def caveats(study: StudyFolder) -> list[str]:
     cuts = study.manifest.get("cuts")
     if cuts:
         found.append(f"Cut to fit the budget: {'; '.join(map(str, cuts))}.")
+    busy = [
+        f"{one.name} ({one.processor_share:.0%} of the processor)" for one in study.done if is_busy(one.processor_share)
+    ]
+    if busy:
+        found.append(f"Measured on a busy machine, so that times and costs are too high: {listed(busy)}.")
     groups = study.manifest.get("too_few_groups")
     if groups:
         found.append(f"The test questions count as only {groups} groups: of so few, intervals and tests are rough.")

@@ -22,10 +22,12 @@ from trimtab.arms.session import Session
 from trimtab.arms.timing import predict
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
+from trimtab.base.machine import is_busy
 from trimtab.base.progress import Progress
 from trimtab.base.results import ArmEffort, ArmRecord
 from trimtab.base.task import Task
 from trimtab.decision.contenders import contenders
+from trimtab.model.threads import ProcessorShare
 
 ANEW = 0.25  # of the time that is left goes to timing once more: no other arm waits for it
 
@@ -35,7 +37,11 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     table = session.task.study
     began = time.perf_counter()
     budget = table.budget_seconds
-    predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
+    with ProcessorShare() as processor:
+        predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
+    if is_busy(processor.share):
+        note = f"other programs left {processor.share:.0%} of the processor while arms were timed: what is foretold may be too long"
+        progress.emit("plan", note=note, stays=True)
     taken = time.perf_counter() - began
     plan = replace(fit(predicted, spendable(budget, taken), table.seeds), precision=session.precision)
     if plan.runs_nothing:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, digest_of
 from trimtab.arms.made import Made
-from trimtab.arms.plan import Plan, Standing, cuts_of, load_plan, replanned, save_plan, to_come
+from trimtab.arms.plan import RESERVED, Plan, Standing, cuts_of, load_plan, replanned, save_plan, to_come
 from trimtab.arms.proposals import propose, proposing
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import ANSWERS, STUDY_FILE, read_arm, write_arm
@@ -38,6 +38,7 @@ from trimtab.base.errors import (
 )
 from trimtab.base.files import locked, write_atomic, write_json
 from trimtab.base.grammar import TRIVIAL, is_rewarded
+from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
@@ -48,6 +49,7 @@ from trimtab.decision.trivial import beside, sentence
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import behind_curve, score_estimate, scores_of
+from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
@@ -168,6 +170,7 @@ class _StudyRun:
             self._time_left(plan)
             self._measure(arm, plan)
         plan = self._cut_again(self._left_out_anew(self._cut_again(plan)))
+        self._time_again(plan)
         shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # of a sitting that was cut off
         self.progress.emit("verdict")
         result = self._decide(arms, plan)
@@ -263,6 +266,26 @@ class _StudyRun:
             state.update({} if value is None else {name: value})
         save_plan(self.folder / PLAN, plan)
         return plan
+
+    def _time_again(self, plan: Plan) -> None:
+        """Time the single questions of those arms once more that other programs kept from the processor, as far as the budget allows."""
+        for arm in self.task.arms:
+            made, usage = self.made.get(arm.name), self.usages.get(arm.name)
+            if made is None or usage is None or not is_busy(usage.answering_share):
+                continue
+            if plan.budget is not None:
+                left = plan.budget / (1 - RESERVED) - self._spent()
+                if usage.seconds_per_question * (MIN_LATENCIES + 2) > left:
+                    continue
+            folder = self.folder / "arms" / arm.name
+            note = f"timing {arm.name} once more, as other programs kept the machine busy"
+            self.progress.emit("plan", note=note, stays=True)
+            with self._surviving(arm, without="timing it again"):
+                usage, result = self.runner.time_again(arm, made, usage, self.found[arm.name])
+                self.usages[arm.name], self.found[arm.name] = usage, result
+                record = read_arm(folder)
+                if record is not None:
+                    write_arm(folder, replace(record, usage=usage, result=result))
 
     def _standings(self, plan: Plan) -> dict[str, Standing]:
         """How the arms stand that were made, or failed."""
