@@ -80,7 +80,7 @@ class _Measured:
     peak_mb: float = 0.0
 
 
-def _seconds_of(latencies: Sequence[float]) -> dict[str, float]:
+def _seconds_of(latencies: Sequence[float]) -> dict[str, Any]:
     """Mean seconds of a question alone, and their standard error."""
     return {
         "seconds_per_question": float(np.mean(latencies)),

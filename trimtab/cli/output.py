@@ -215,8 +215,8 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
         console.print(table)
     busy = [arm.arm for arm in done if arm.busy_machine]
     if busy:
-        told = f"Measured on a busy machine: {', '.join(busy)}. Their times and costs are those of the share of the processor that other programs left."
-        console.print(told, style="yellow", markup=False, highlight=False)
+        marked = f"Measured on a busy machine, so that times and costs are too high: {', '.join(busy)}."
+        console.print(marked, style="yellow", markup=False, highlight=False)
     told = other_facts({arm.arm: arm.extras for arm in done})
     if told:
         console.print(told, style="yellow", markup=False, highlight=False)

@@ -36,7 +36,7 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     """Foretell every arm, cut to the budget, and tell what was cut; raises InputError where no arm fits."""
     table = session.task.study
     began = time.perf_counter()
-    budget = table.budget_seconds
+    budget = session.task.budget_seconds
     with ProcessorShare() as processor:
         predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
     if is_busy(processor.share):

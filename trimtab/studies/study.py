@@ -443,8 +443,16 @@ class _StudyRun:
         return {name: record for name, record in found.items() if record and name in self.found}
 
     def _spent(self) -> float:
-        """Seconds that all arms took so far, all sittings together."""
-        return self.retiming + sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
+        """Seconds that all arms took so far, all sittings together; of a budget in money those that fees come to, too."""
+        seconds = sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
+        return seconds + self.retiming + self.task.seconds_of(sum(map(self._fee, self.usages.values())))
+
+    def _fee(self, usage: Usage) -> float:
+        """What an arm's endpoint has asked for its answers and for what it taught or proposed."""
+        tests, price = len(self.workspace.splits["test"]), usage.token_fee
+        answers = tests + min(tests, MIN_LATENCIES) + 2
+        each = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6 if price else 0.0
+        return answers * each + usage.choose_fee
 
     def _decide(self, arms: Sequence[Arm], plan: Plan) -> StudyResult:
         """Tests, corrections and the verdict, from the answers on disk."""
