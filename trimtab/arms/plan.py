@@ -347,13 +347,17 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
 def to_come(plan: Plan, made: Mapping[str, Standing]) -> dict[str, float]:
     """Predicted seconds that each arm which runs still takes, at the pace seen so far: of those that are made, their answers."""
     pace, found = _pace(plan, made), dict[str, float]()
+    asked = [(arm, one) for arm in plan.arms if (one := made.get(arm.arm)) and one.answer_seconds and one.seconds]
+    taken = sum((one.seconds or 0.0) + one.allowance.seeds * (one.answer_seconds or 0.0) for _, one in asked)
+    predicted = sum(arm.seconds(one.allowance, trained=one.trained) for arm, one in asked)
+    answering = taken / predicted if predicted >= LEAST_PREDICTED else 1.0
     for arm in plan.kept:
         allowance, standing = plan.allowance_of(arm.arm), made.get(arm.arm)
         if standing is None:
             found[arm.arm] = pace(arm) * arm.making(allowance)
         if standing is None or standing.answer_seconds is None:
             answers = allowance.seeds * arm.answer_seconds + arm.curve_seconds
-            found[arm.arm] = found.get(arm.arm, 0.0) + answers
+            found[arm.arm] = found.get(arm.arm, 0.0) + answering * answers
     return found
 
 

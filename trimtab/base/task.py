@@ -273,7 +273,7 @@ def _check_names(tables: Mapping[str, Any], file: Path) -> None:
                 problem = f"name {name[:20]!r}… has {len(name):,} letters, and {LONGEST_NAME} are the most"
                 raise InputError(problem, "rename it", file=file, field=field)
             if known:
-                _check_settings(name, named_tables[name], file)
+                _check_settings(name, tables[field][name], file)
 
 
 def _check_settings(name: str, table: Any, file: Path) -> None:
