@@ -337,7 +337,7 @@ def test_an_error_is_one_line_and_an_exit_code(verbs, error, code, line):
         (["study", "--buget", "3m"], "No such option: --buget (Possible options: --budget); see: trimtab study --help"),
         (
             ["study", "--budget", "3"],
-            "Invalid value for '--budget': a number and a unit, for example 90s, 30m or 2h; see",
+            "Invalid value for '--budget': a number and a unit, for example 90s, 30m, 2h or '20 USD'; see",
         ),
         (["eval", "rag", "--split", "tset"], "Invalid value for '--split': 'tset' is not one of 'dev', 'test'; see"),
         (["train", "lora", "--seed", "-1"], "Invalid value for '--seed': should be greater than or equal to 0; see"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from trimtab.base.machine import is_busy
 from trimtab.base.records import Arm, Setting
 from trimtab.base.show import Row, Shown
 
@@ -88,7 +89,8 @@ class Comparison:
 class Cost:
     """What an arm costs over the horizon, in `currency`, or in machine seconds when no price was given.
 
-    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, where that is known.
+    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, where that is known; where other programs kept
+    the machine busy, `low` counts none of the seconds measured then.
     """
 
     total: float
@@ -123,6 +125,14 @@ class Usage:
     choose_seconds: float = 0.0  # of choosing on dev what the model sees, before anything is trained
     choose_fee: float = 0.0  # of an endpoint that proposed instructions or taught, in the task's currency
     seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
+    # of the processor, that other programs left while it was made, and while questions were timed; None where it is not known
+    making_share: float | None = None
+    answering_share: float | None = None
+
+    @property
+    def processor_share(self) -> float | None:
+        """The lesser of the two shares; None where neither is known."""
+        return min((one for one in (self.making_share, self.answering_share) if one is not None), default=None)
 
     @property
     def goes_stale(self) -> bool:
@@ -267,6 +277,8 @@ class ArmResult(Shown):
 
     In files it carries its score's figures itself, and without a score only why. `score_floor`: the score's lower
     one-sided 95% bound; `latency_p95_high_ms`: the 95th percentile's upper one, which a limit is held against.
+    `processor_share`: what other programs left of the processor while it was made or timed, the lesser of the two; in files
+    `busy_machine` stands beside one that is too small for the timings to count.
     """
 
     arm: str
@@ -296,15 +308,22 @@ class ArmResult(Shown):
     learning: LearningCurve | None = None
     exposure: Exposure | None = None
     eight_bit: EightBit | None = None
+    processor_share: float | None = None
+
+    @property
+    def busy_machine(self) -> bool:
+        """Whether it was measured on a busy machine."""
+        return is_busy(self.processor_share)
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """As it stands in `study.json`; no word of what was not asked for (canaries, 8 bits)."""
         if self.status != "done":
             return {key: plain[key] for key in ("arm", "status", "why")}
-        for name in ("why", "exposure", "eight_bit"):
+        for name in ("why", "exposure", "eight_bit", "processor_share"):
             if plain[name] is None:
                 del plain[name]
-        return {**plain, **(plain["score"] or {})}
+        busy = {"busy_machine": True} if self.busy_machine else {}
+        return {**plain, **busy, **(plain["score"] or {})}
 
     @property
     def headline(self) -> str:
@@ -336,6 +355,7 @@ class ArmResult(Shown):
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
         """By its fields again, the score a record of its own."""
+        plain = {key: value for key, value in plain.items() if key != "busy_machine"}
         if "low" not in plain:
             return dict(plain)
         figures = ("score", "low", "high", "n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
+from string import ascii_uppercase
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -246,13 +247,18 @@ class TargetTable(Settings):
 Effort = Literal["none", "standard", "thorough"]
 
 
+BUDGET_UNITS = f" smh{ascii_uppercase}"  # of time, and letters of a currency
+
+
 class StudyTable(Settings):
     """What is compared, and how long it may take."""
 
     arms: Texts = Field((), description="Names of the arms to compare; empty: those that fit the kind and the data.")
     seeds: int = Field(1, ge=1, le=20, description="How often each arm is trained.")
     budget: str = Field(
-        "", pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?[smh])?$", description="30m, 2h, 90s; empty: no limit."
+        "",
+        pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?([smh]| ?[A-Z]{3}))?$",
+        description="30m, 2h, 90s, or 20 USD where cost.machine_hour states a price; empty: no limit.",
     )
     test_rows: Annotated[int, Field(ge=2)] | Literal["all", "auto"] = Field(
         "all",
@@ -269,14 +275,15 @@ class StudyTable(Settings):
     @field_validator("budget")
     @classmethod
     def _is_a_while(cls, budget: str) -> str:
-        if budget and float(budget[:-1]) == 0:
-            raise ValueError("a budget of no time leaves nothing to run; leave it empty for no limit")
+        if budget and float(budget.rstrip(BUDGET_UNITS)) == 0:
+            raise ValueError("a budget of nothing leaves nothing to run; leave it empty for no limit")
         return budget
 
     @property
-    def budget_seconds(self) -> float | None:
-        """The budget in seconds, or None when there is none."""
-        return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]] if self.budget else None
+    def budget_amount(self) -> tuple[float, str] | None:
+        """The budget as a number and its unit, s, m, h or a currency; None when there is none."""
+        number = self.budget.rstrip(BUDGET_UNITS)
+        return (float(number), self.budget.removeprefix(number).strip()) if self.budget else None
 
 
 PeakRate = Annotated[float, Field(gt=0, lt=1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import shlex
@@ -24,6 +25,7 @@ from trimtab.base.grammar import (
     is_rewarded,
     is_taught,
     is_trained,
+    method_of,
     named,
     nearest,
     shots_of,
@@ -50,6 +52,7 @@ ARM_NAME = re.compile(r"[a-z0-9-]+")
 LONGEST_NAME = 64
 LEAST_ROWS = 10  # of a sample
 TASK_FILE = "trimtab.toml"
+SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 AT_RUN_TIME = ("file", "rows")  # fields of a task that stand in no file
@@ -82,6 +85,15 @@ class Task(Settings):
         name = name_after(Path(tables.get("file", TASK_FILE)).parent)
         return {**tables, "task": {**own, "name": name}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_of_the_grammar(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        """`[arm.lora]` sets what the arm of that name leaves open: what it is, its name says, in the one spelling."""
+        own = tables.get("arm")
+        if not isinstance(own, dict):
+            return tables
+        return {**tables, "arm": dict(_with_what_it_is(name, table) for name, table in own.items())}
+
     @property
     def folder(self) -> Path:
         """Where the task file lies."""
@@ -97,10 +109,36 @@ class Task(Settings):
         return self.task.metric or {"classify": "accuracy", "answer": "contains", "generate": "rouge_l"}[self.task.kind]
 
     @property
+    def budget_seconds(self) -> float | None:
+        """The study's budget in seconds of this machine, an amount of money by the price of its hour; None when there is none."""
+        amount = self.study.budget_amount
+        if amount is None:
+            return None
+        number, unit = amount
+        if unit in SECONDS:
+            return number * SECONDS[unit]
+        return number / self.cost.machine_hour.price * 3600 if self.cost.machine_hour else math.inf
+
+    def seconds_of(self, fee: float) -> float:
+        """Seconds of the budget that a fee takes, in the task's currency: none where the budget is a time."""
+        hour, amount = self.cost.machine_hour, self.study.budget_amount
+        return fee / hour.price * 3600 if hour and amount and amount[1] not in SECONDS else 0.0
+
+    @property
     def arms(self) -> tuple[Arm, ...]:
         """The arms to compare: those named, or every one that the data allows."""
         names = self.study.arms or default_arms(self)
         return tuple(parse_arm(name, self) for name in names)
+
+
+def _with_what_it_is(name: str, table: Any) -> tuple[str, Any]:
+    """A table under `arm`: with the weights, stages and context of its name, where that is of the grammar."""
+    meant = named(name) if isinstance(name, str) and is_name_of_the_grammar(name) else None
+    if meant is None or not isinstance(table, dict):
+        return name, table
+    weights = f"api-{meant.endpoint}" if meant.endpoint else meant.weights
+    stages = {"stages": meant.stages} if meant.stages else {}
+    return meant.name, {**table, "weights": weights, "context": meant.context, **stages}
 
 
 def command(words: str, file: Path) -> str:
@@ -122,7 +160,7 @@ def default_arms(task: Task) -> tuple[str, ...]:
         arms += ["extract"] if task.task.kind != "classify" else []
         arms += ["rag"] + (["lora+rag"] if task.data.examples else [])
     own = [name for name, table in task.arm.items() if REWARD not in table.stages_trained]
-    return (*arms, *own, *(f"api-{name}" for name in task.api))
+    return tuple(dict.fromkeys((*arms, *own, *(f"api-{name}" for name in task.api))))
 
 
 def parse_arm(name: str, task: Task) -> Arm:
@@ -134,7 +172,9 @@ def parse_arm(name: str, task: Task) -> Arm:
     if name in (*task.study.arms, *task.arm):
         where = {"file": task.file, "field": "study.arms" if name in task.study.arms else f"arm.{name}"}
     try:
-        arm = own_arm(name, task.arm[name]) if name in task.arm else named(name)
+        meant = None if name in task.arm else named(name)
+        key = meant.name if meant else name
+        arm = own_arm(key, task.arm[key]) if key in task.arm else meant
     except ValueError as error:
         problem, _, remedy = str(error).partition("; ")
         raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
@@ -256,8 +296,23 @@ def _check_names(tables: Mapping[str, Any], file: Path) -> None:
                 problem = f"name {name[:20]!r}… has {len(name):,} letters, and {LONGEST_NAME} are the most"
                 raise InputError(problem, "rename it", file=file, field=field)
             if known:
-                remedy = 'choose a name of your own, and say what it is, as in: weights = "lora"'
-                raise InputError(f"{name!r} means an arm already", remedy, file=file, field=f"arm.{name}")
+                _check_settings(name, tables[field][name], file)
+
+
+def _check_settings(name: str, table: Any, file: Path) -> None:
+    """Refuse a table that says anew what the arm of its name is, and one of an arm that has nothing to set."""
+    where: dict[str, Any] = {"file": file, "field": f"arm.{name}"}
+    try:
+        meant = named(name)
+    except ValueError as error:
+        problem, _, remedy = str(error).partition("; ")
+        raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
+    said = [key for key in ("weights", "stages", "context") if isinstance(table, dict) and key in table]
+    if said:
+        remedy = f"take {said[0]} out, or choose a name of your own, as in: [arm.my-{name.replace('+', '-')}]"
+        raise InputError(f"{name!r} means an arm already, and its name says its {said[0]}", remedy, **where)
+    if meant is not None and method_of(meant).answers_alone:
+        raise InputError(f"arm {name} has no settings", "take the table out", **where)
 
 
 def _how_to_begin(file: Path) -> str:
@@ -277,13 +332,16 @@ def _how_to_begin(file: Path) -> str:
 
 
 def with_budget(task: Task, budget: str) -> Task:
-    """The task with another time budget; raises InputError for one that is not a time such as 90s, 30m or 2h."""
+    """The task with another budget; raises InputError for one that is neither a time such as 90s, 30m or 2h nor an amount of money at a price that is stated."""
     try:
         StudyTable(budget=budget)
     except ValidationError as error:
-        raise InputError(f"{budget!r} is not a time", "write it as 90s, 30m or 2h", field="budget") from error
+        problem, remedy = f"{budget!r} is neither a time nor an amount", "write it as 90s, 30m, 2h or 20 USD"
+        raise InputError(problem, remedy, field="budget") from error
     # a copy: what the file states stays told from what it leaves open
-    return task.model_copy(update={"study": task.study.model_copy(update={"budget": budget})})
+    found = task.model_copy(update={"study": task.study.model_copy(update={"budget": budget})})
+    _check_budget(found, field="budget")
+    return found
 
 
 def with_rows(task: Task, rows: int | None) -> Task:
@@ -327,6 +385,7 @@ def check_task(task: Task) -> None:
         )
     _check_reward(task)
     _check_teacher(task)
+    _check_budget(task, file=file, field="study.budget")
     if task.data.canaries and kind == "classify":
         problem = "a canary's answer is random digits, and the answers of kind 'classify' are labels"
         raise InputError(problem, "take it out", file=file, field="data.canaries")
@@ -344,6 +403,24 @@ def check_task(task: Task) -> None:
     names = [arm.name for arm in task.arms]  # rag+lora and lora+rag are one arm
     if len(set(names)) < len(names):
         raise InputError("an arm is named twice", "name each once", file=file, field="study.arms")
+
+
+def _check_budget(task: Task, **where: Any) -> None:
+    """Refuse an amount of money where what it buys is not known."""
+    amount = task.study.budget_amount
+    if amount is None or amount[1] in SECONDS:
+        return
+    if amount[1] != task.cost.currency:
+        problem = f"a budget in {amount[1]}, and the prices of [cost] are in {task.cost.currency}"
+        raise InputError(problem, f"write it in {task.cost.currency}, or state cost.currency", **where)
+    if task.cost.machine_hour is None:
+        remedy = "state machine_hour = { price = …, as_of = …, source = … } under [cost], or write a time such as 30m"
+        raise InputError("a budget in money, and a machine hour has no price", remedy, **where)
+    asked = [*(arm.endpoint for arm in task.arms if arm.endpoint), *([task.teacher.api] if task.teacher.api else [])]
+    for name in asked:
+        if name in task.api and task.api[name].price_per_million is None:
+            remedy = f"state price_per_million under [api.{name}], or write a time such as 30m"
+            raise InputError(f"a budget in money, and what api-{name} asks has no price", remedy, **where)
 
 
 def _check_reward(task: Task) -> None:

@@ -55,13 +55,19 @@ def command(
             "--sign", metavar="KEY", help="A private key (PEM) that signs every file, by OpenSSF model-signing."
         ),
     ] = None,
+    questions: Annotated[
+        int,
+        typer.Option(
+            "--questions", min=1, metavar="N", help="Test questions that are asked of what was written, at most."
+        ),
+    ] = 100,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write an arm as files that others load, and prove that they answer like the arm that was measured.
 
-    Up to 100 test questions are asked of what was written, through PEFT, transformers or llama.cpp. Exits 1 where the answers
-    differ. The folder gets a model card (README.md) and the figures of the proof (proof.json).
+    Up to 100 test questions are asked of what was written, through PEFT, transformers or llama.cpp, fewer with --questions. Exits 1
+    where a loss of score is shown. The folder gets a model card (README.md) and the figures of the proof (proof.json).
 
     \b
     Example:
@@ -75,7 +81,15 @@ def command(
         from trimtab.studies.export import export
 
         result = export(
-            own, arm, format=format.value, out=out, quantize=quantize, run=run, sign=sign, allow=allow or ()
+            own,
+            arm,
+            format=format.value,
+            out=out,
+            quantize=quantize,
+            run=run,
+            sign=sign,
+            questions=questions,
+            allow=allow or (),
         )
         output.exported(result)
     if not result.holds:

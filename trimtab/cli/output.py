@@ -206,6 +206,7 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
         ("p50 ms", lambda arm: _number(arm.latency_p50_ms)),
         ("p95 ms", lambda arm: _number(arm.latency_p95_ms)),
         (f"cost {currency}".strip(), lambda arm: _number(arm.cost.total) if arm.cost else ""),
+        ("processor", lambda arm: f"{arm.processor_share:.0%}, busy" if arm.busy_machine else ""),
     ]
     filled = [(head, cell) for head, cell in columns if any(cell(arm) for arm in done)]
     table = _table("arm", *(head for head, _ in filled))
@@ -215,6 +216,10 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
         table.add_row(one.arm, *_scored(one.score), *([""] * (len(filled) - 2)), style="dim")
     if done:
         console.print(table)
+    busy = [arm.arm for arm in done if arm.busy_machine]
+    if busy:
+        marked = f"Measured on a busy machine, so that times and costs are too high: {', '.join(busy)}."
+        console.print(marked, style="yellow", markup=False, highlight=False)
     told = other_facts({arm.arm: arm.extras for arm in done})
     if told:
         console.print(told, style="yellow", markup=False, highlight=False)

@@ -27,8 +27,8 @@ from trimtab.cli.output import Output
 
 
 def _checked_budget(value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(r"\d+(\.\d+)?[smh]", value):
-        raise typer.BadParameter("a number and a unit, for example 90s, 30m or 2h")
+    if value is not None and not re.fullmatch(r"\d+(\.\d+)?([smh]| ?[A-Z]{3})", value):
+        raise typer.BadParameter("a number and a unit, for example 90s, 30m, 2h or '20 USD'")
     return value
 
 
@@ -42,9 +42,9 @@ def command(
         str | None,
         typer.Option(
             "--budget",
-            metavar="TIME",
+            metavar="TIME|AMOUNT",
             callback=_checked_budget,
-            help="For example 90s, 30m, 2h; instead of the task's.",
+            help="For example 90s, 30m, 2h, or '20 USD' where the task file has prices; instead of the task's.",
         ),
     ] = None,
     arms: Annotated[

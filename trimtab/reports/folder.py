@@ -66,6 +66,7 @@ class ArmEntry:
     latency_p95_high_ms: float | None = None
     seconds_per_question: float | None = None
     cost: Cost | None = None
+    processor_share: float | None = None
     answers: tuple[Answer, ...] = ()
     curves: tuple[Curve, ...] = ()
     health: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.base.grammar import TRIVIAL, describe
+from trimtab.base.machine import is_busy
 from trimtab.base.results import Estimate, TrivialArm
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import (
@@ -65,7 +66,7 @@ def quality(study: StudyFolder) -> Quality:
         missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
         glossary=Listing(
             title="What each arm is",
-            entries=tuple(ArmInWords(arm=label(one.arm), words=describe(one.arm)) for one in study.arms),
+            entries=tuple(ArmInWords(arm=label(one.arm), words=describe(one.arm, one.extras)) for one in study.arms),
         ),
     )
 
@@ -123,6 +124,7 @@ def _deciding() -> list[Figures]:
         (Column(title="Target"), _passes),
         (Column(title="p50"), lambda one: _milliseconds(one.latency_p50_ms)),
         (Column(title="p95"), _p95),
+        (Column(title="Machine"), _machine),
         (Column(title="Training"), lambda one: seconds(one.train_seconds) if one.train_seconds else None),
         (
             Column(title="Peak memory"),
@@ -194,6 +196,12 @@ def _passes(entry: ArmEntry) -> Cell | None:
 
 def _milliseconds(value: float | None) -> str | None:
     return seconds(value / 1000) if value is not None else None
+
+
+def _machine(entry: ArmEntry) -> Cell | None:
+    """Told of an arm that was measured on a busy machine: what it had of the processor."""
+    share = entry.processor_share
+    return Said(text="busy", tone="no", soft=f"{share:.0%} of the processor") if share and is_busy(share) else None
 
 
 def _p95(entry: ArmEntry) -> Cell | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from trimtab.base.grammar import describe
+from trimtab.base.machine import is_busy
 from trimtab.base.results import Comparison
 from trimtab.measurement.clusters import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
@@ -43,7 +44,7 @@ def top(study: StudyFolder) -> Top:
         headline=headline,
         more=more,
         needs=f"What would settle it: {needs.rstrip('.')}." if needs and _is_new(needs, study) else None,
-        arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm)) if entry and shown else None,
+        arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm, entry.extras)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
         in_words=in_words(study, entry) if entry else "",
         facts=tuple(_facts(study, entry, shown)) if entry else (),
@@ -106,6 +107,11 @@ def caveats(study: StudyFolder) -> list[str]:
     cuts = study.manifest.get("cuts")
     if cuts:
         found.append(f"Cut to fit the budget: {'; '.join(map(str, cuts))}.")
+    busy = [
+        f"{one.name} ({one.processor_share:.0%} of the processor)" for one in study.done if is_busy(one.processor_share)
+    ]
+    if busy:
+        found.append(f"Measured on a busy machine, so that times and costs are too high: {listed(busy)}.")
     groups = study.manifest.get("too_few_groups")
     if groups:
         found.append(f"The test questions count as only {groups} groups: of so few, intervals and tests are rough.")

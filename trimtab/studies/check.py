@@ -266,7 +266,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
         predicted = predict(session, task.arms, progress)
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
-    plan, splits = fit(predicted, spendable(task.study.budget_seconds), task.study.seeds), session.workspace.splits
+    plan, splits = fit(predicted, spendable(task.budget_seconds), task.study.seeds), session.workspace.splits
     remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
     remarks += _cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)
     remarks += _proposed(session.workspace, plan)

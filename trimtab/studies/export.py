@@ -103,6 +103,7 @@ def export(
     quantize: str | None = None,
     run: str | None = None,
     sign: Path | None = None,
+    questions: int = QUESTIONS,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> ExportResult:
@@ -111,11 +112,13 @@ def export(
     `format`: `peft` (the adapter), `merged` (a model of transformers, safetensors), `gguf` (for llama.cpp and Ollama, f16 unless
     `quantize` names another type) or `bundle` (the whole arm for `serve` and `ask` elsewhere: its weights beside the base model's, index,
     documents, shots, instruction, and KEPT test questions to try it by). Weights are those
-    of the run or the study `run`, else of the study that showed the winner, else those of a named arm that were made or measured last; with `sign`, a private key, every file is signed. Up to 100 test questions are asked of
+    of the run or the study `run`, else of the study that showed the winner, else those of a named arm that were made or measured last; with `sign`, a private key, every file is signed. Up to `questions` test questions are asked of
     what was exported, which is counted as one opening of the test set. `allow` is that of `study`. `listeners` get every event; None shows progress on standard
     error. Raises InputError for a folder that is not empty and for what a format cannot hold, MissingError where there are no
     weights, PackageError where its consumer is not installed.
     """
+    if questions < 1:
+        raise InputError("a proof without a question proves nothing", "ask at least 1, 100 as usual", field="questions")
     own = loaded(task)
     pick = Pick(arm) if arm else latest_winner(own)
     if pick is None:
@@ -133,7 +136,7 @@ def export(
         run_folder = saved.folder if saved else own.folder / FOLDER
         with _beside(place) as folder:
             with ready(session, chosen, context, run_folder) as able:
-                asked = _asked(own, session.part("test", QUESTIONS), able.builder, able.many, progress)
+                asked = _asked(own, session.part("test", questions), able.builder, able.many, progress)
                 progress.emit("export", note=f"writing {format}")
                 fill = _Filling(
                     session=session,
