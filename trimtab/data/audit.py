@@ -9,7 +9,7 @@ from itertools import accumulate, chain
 
 from trimtab.base.records import Document, Example, Split
 from trimtab.data.duplicates import Likeness, compare, compared_text, plain_words
-from trimtab.data.join import without_template
+from trimtab.data.shingles import without_template
 from trimtab.data.privacy import FindingKind, private_kinds
 
 _SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
