@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 Edge = tuple[int, int, float]
 
-_EXACT = 20  # products for each feature, up to which the exact join is taken: then it takes at most twice as long as MinHash
-_FEW = 20_000_000  # products that it may take anyway: about a second
+PRODUCTS_A_FEATURE = 20  # products for each feature, up to which the exact join is taken: then it takes at most twice as long as MinHash
+FEW_PRODUCTS = 20_000_000  # products that it may take anyway: about a second
 _BLOCK, _CHUNK = 512, 16_384  # rows compared at once with how many others; bounds memory at their product of candidates
 
 _KEYS, _HASHES = 24, 6  # sorted lists of keys, and hashes of 8 bits in a key
@@ -109,7 +109,7 @@ class _Rare:
         column = shingles.all.indices[shingles.all.indptr[row] + place]
         frequency = np.bincount(column)
         products = float(np.square(frequency, dtype=float).sum()) / 2
-        self.is_fast = products <= max(_EXACT * len(shingles.all.indices), _FEW)
+        self.is_fast = products <= max(PRODUCTS_A_FEATURE * len(shingles.all.indices), FEW_PRODUCTS)
         shared = frequency > 1
         keep = shared[column]
         size = np.bincount(row[keep], minlength=len(length))

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 NEAR = 0.8  # least Jaccard similarity of near duplicates
 _GRAM = 4
-_BITMAP_WORDS = 4  # of 64 bits, which tell most dissimilar texts apart without reading their features
+_BITS = 1024  # of a text's bitmap, which tells most dissimilar texts apart without reading their features
+_COMPARED = 50_000  # bitmaps made or compared at once
 _VERIFIED = 5_000_000  # features of candidate pairs read at once
 _CHARACTERS = 1_000_000  # text taken apart at once, at about 100 bytes a character
 _TEMPLATE_TEXTS = 20  # from so many texts on, what all begin or end with is a template and not compared
@@ -31,20 +32,25 @@ class Shingles:
         row, column, width = _features(texts)
         self.size = np.bincount(row, minlength=len(texts))
         self.all = sparse(column, self.size, width)
-        self._bitmaps = _bitmaps(column, self.all.indptr)
+        self._bitmaps = _bitmaps(row, column, len(texts))
 
     def near(self, a: Ints, b: Ints) -> tuple[Ints, Ints, NDArray[np.float64]]:
         """Those of the pairs of rows `a` and `b` that are near, and their Jaccard similarity."""
         total = self.size[a] + self.size[b]
-        differing = np.zeros(len(a), np.int64)  # bits, at most as many as the features that only one of the two has
-        for bitmap in self._bitmaps:
-            differing += np.bitwise_count(bitmap[a] ^ bitmap[b])
-        keep = differing <= total - 2 * common_needed(total)
+        keep = self._differing(a, b) <= total - 2 * common_needed(total)
         a, b, total = a[keep], b[keep], total[keep]
         common = self._common(a, b, total)
         keep = common >= common_needed(total)
         a, b, total, common = a[keep], b[keep], total[keep], common[keep]
         return a, b, common / (total - common)
+
+    def _differing(self, a: Ints, b: Ints) -> Ints:
+        """How many bits of two bitmaps differ: at most as many as there are features that only one of the two texts has."""
+        parts = [np.zeros(0, np.int64)]
+        for start in range(0, len(a), _COMPARED):
+            some = slice(start, start + _COMPARED)
+            parts.append(np.bitwise_count(self._bitmaps[a[some]] ^ self._bitmaps[b[some]]).sum(axis=1, dtype=np.int64))
+        return np.concatenate(parts)
 
     def _common(self, a: Ints, b: Ints, total: Ints) -> Ints:
         """How many features each two rows have in common."""
@@ -143,8 +149,13 @@ def _grams(texts: Sequence[str], alphabet: NDArray[Any]) -> tuple[NDArray[Any], 
     return row_of[: len(whole)][whole].astype(np.int32), names, gram.astype(np.int32)
 
 
-def _bitmaps(column: NDArray[Any], starts: NDArray[Any]) -> list[NDArray[np.uint64]]:
-    """A bit of each text's for each of its features (which share bits), in words of 64 bits."""
-    word, bit = np.divmod(column % (64 * _BITMAP_WORDS), 64)
-    bits = np.left_shift(np.uint64(1), bit.astype(np.uint64))
-    return [np.bitwise_or.reduceat(np.where(word == i, bits, np.uint64(0)), starts[:-1]) for i in range(_BITMAP_WORDS)]
+def _bitmaps(row: NDArray[Any], column: NDArray[Any], count: int) -> NDArray[np.uint64]:
+    """Bitmaps [N, _BITS / 64]: a bit for each feature of a text, which it shares with others."""
+    bitmaps = np.zeros((count, _BITS // 64), np.uint64)
+    for start in range(0, count, _COMPARED):
+        end = min(start + _COMPARED, count)
+        some = slice(*np.searchsorted(row, [start, end]))
+        bits = np.zeros((end - start, _BITS), bool)
+        bits[row[some] - start, column[some] % _BITS] = True
+        bitmaps[start:end] = np.packbits(bits, axis=1).view(np.uint64)
+    return bitmaps
