@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from trimtab.base.errors import EXIT_NO
 from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
 from trimtab.cli.output import Output
 
+if TYPE_CHECKING:
+    from trimtab.studies.check import CheckResult
 
-def command(task: TaskOption = DEFAULT_TASK, allow: AllowOption = None, as_json: JsonOption = False) -> None:
+NoTimingOption = Annotated[
+    bool, typer.Option("--no-timing", help="Audit only: run no arm, and so predict no minutes and memory.")
+]
+
+
+def command(
+    task: TaskOption = DEFAULT_TASK,
+    allow: AllowOption = None,
+    no_timing: NoTimingOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Audit data and task before anything is trained.
 
-    Refused rows, duplicates, leakage, the loss mask in colour, the smallest difference that the test set can show,
-    predicted minutes and memory of each arm. Exits 1 when something must be mended first.
+    Refused rows, duplicates, leakage and the smallest difference that the test set can show are printed first; then the
+    loss mask in colour, and predicted minutes and memory of each arm. Exits 1 when something must be mended first.
 
     \b
     Example:
       trimtab check
+      trimtab check --no-timing
       trimtab check --task tickets/trimtab.toml --json
     """
     with Output(as_json) as output:
         own = loaded(task)
-        from trimtab.cli.check_page import draw
+        from trimtab.cli.check_page import draw_audit, draw_rest
         from trimtab.studies.check import check
 
-        result = check(own, allow=allow or ())
-        output.show(result, lambda console: draw(result, console, own.command("study")))
+        audits: list[CheckResult] = []
+
+        def audited(audit: CheckResult) -> None:
+            audits.append(audit)
+            output.draw(lambda console: draw_audit(audit, console))
+
+        result = check(own, allow=allow or (), timing=not no_timing, audited=audited)
+        output.show(result, lambda console: draw_rest(audits[0], result, console, own.command("study")))
     if any(remark.level == "stop" for remark in result.remarks):
         raise typer.Exit(EXIT_NO)
