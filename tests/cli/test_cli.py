@@ -200,18 +200,26 @@ def test_the_demo_exits_0_whatever_the_verdict(verbs):
     assert invoke("demo", "nothing").exit_code == 2
 
 
-def test_check_exits_1_when_something_must_be_mended(verbs, monkeypatch):
+def test_check_prints_the_audit_first_and_exits_1_when_something_must_be_mended(monkeypatch):
     from trimtab.cli import check_page
+    from trimtab.studies import check as studies_check
+
+    def stand_in(level: str):
+        def check(task, *, audited, **named):
+            audited(SimpleNamespace(remarks=()))
+            print("timing", named["timing"])
+            return SimpleNamespace(remarks=(SimpleNamespace(level=level),))
+
+        return check
 
     monkeypatch.setattr("trimtab.base.task.load_task", lambda path: SimpleNamespace(command=str))
-    monkeypatch.setattr(check_page, "draw", lambda result, console, study: console.print("drawn"))
-    verbs["answers"]["check"] = SimpleNamespace(remarks=())
-    shown = invoke("check")
-    assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "drawn")
-    verbs["answers"]["check"] = SimpleNamespace(remarks=(SimpleNamespace(level="warn"),))
-    assert invoke("check").exit_code == 0
-    verbs["answers"]["check"] = SimpleNamespace(remarks=(SimpleNamespace(level="stop"),))
-    assert invoke("check").exit_code == 1
+    monkeypatch.setattr(check_page, "draw_audit", lambda audit, console: console.print("audit"))
+    monkeypatch.setattr(check_page, "draw_rest", lambda audit, result, console, study: console.print("rest"))
+    for level, code in (("note", 0), ("warn", 0), ("stop", 1)):
+        monkeypatch.setattr(studies_check, "check", stand_in(level))
+        shown = invoke("check")
+        assert (shown.exit_code, shown.stdout.splitlines()) == (code, ["audit", "timing True", "rest"])
+    assert "timing False" in invoke("check", "--no-timing").stdout
 
 
 def test_each_option_reaches_its_function(verbs):

@@ -99,6 +99,8 @@ def split_sheet(path: Path) -> tuple[Path, str]:
     if mark and name.lower().endswith(".xlsx") and not os.path.lexists(path):
         return path.with_name(name), sheet
     return path, ""
+
+
 def is_dataset_id(name: str) -> bool:
     """True if `name` has the form of a Hugging Face dataset id, `owner/name`."""
     return bool(_DATASET_ID.fullmatch(name)) and not Path(name).suffix

@@ -61,9 +61,13 @@ class Output:
             ascii_only = (self._stdout.encoding or "").lower() not in ("utf-8", "utf8")
             text = json.dumps(_plain(result), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
             return self.raw(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
-        with self._writing():
-            render(_console(self._stdout))
-        return None
+        return self.draw(render)
+
+    def draw(self, render: Render) -> None:
+        """Let `render` draw for a reader; in JSON mode nothing."""
+        if not self._json:
+            with self._writing():
+                render(_console(self._stdout))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

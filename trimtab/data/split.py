@@ -138,7 +138,8 @@ def _as_groups(parts: Mapping[Split, Sequence[Example]], units: Sequence[_Unit])
     """The rows with the group that they stand together in, where that is more than one row."""
     group = {row.id: unit.name for unit in units if len(unit.rows) > 1 for row in unit.rows}
     return {
-        name: tuple(replace(row, group=group.get(row.id, row.group)) for row in part) for name, part in parts.items()
+        name: tuple(replace(row, group=group[row.id]) if row.id in group else row for row in part)
+        for name, part in parts.items()
     }
 
 

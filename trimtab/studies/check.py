@@ -14,7 +14,7 @@ from typing import Unpack
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
-from trimtab.arms.plan import Plan, fit, fitting_sample, spendable, what_would_fit
+from trimtab.arms.plan import ArmPlan, Plan, fit, fitting_sample, spendable, what_would_fit
 from trimtab.arms.proposals import proposing
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
@@ -147,12 +147,16 @@ def check(
     rows: int | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
+    timing: bool = True,
+    audited: Callable[[CheckResult], object] | None = None,
     **settings: Unpack[Settings],
 ) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `task`, `folder`, `budget`, `arms`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
-    what only stops a study is a remark.
+    `task`, `folder`, `budget`, `arms`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows
+    progress on standard error. Without `timing` no arm is run, and `forecasts` stays empty. `audited` is called with what the rows
+    alone tell, before any model is loaded. Raises InputError for files that cannot be read at all; what only stops a study is a remark.
+    Raises StoppedError on KeyboardInterrupt.
     """
     refuse_unknown(settings, "check", signature(check).parameters)
     own = with_rows(loaded(task, listeners, settings, folder), rows)
@@ -161,13 +165,19 @@ def check(
     if arms is not None:
         own = with_arms(own, arms)
     with opened(own, listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
-        return _check(opening.task, opening.progress())
+        workspace = open_workspace(opening.task, refuse_leaks=False)  # leaks are to be shown beside everything else
+        result = _audit(workspace)
+        if audited is not None:
+            audited(result)
+        if not (workspace.splits["train"] and workspace.splits["test"]):
+            return result
+        return _with_model(result, workspace, opening.progress() if timing else None)
 
 
-def _check(task: Task, progress: Progress) -> CheckResult:
-    workspace = open_workspace(task, refuse_leaks=False)  # leaks are to be shown beside everything else
-    tests = len(workspace.splits["test"])
-    result = CheckResult(
+def _audit(workspace: Workspace) -> CheckResult:
+    """What the rows alone tell."""
+    task = workspace.task
+    return CheckResult(
         task=task.task.name,
         kind=task.task.kind,
         metric=task.metric,
@@ -182,7 +192,7 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         example_arm=None,
         example=(),
         tokens=None,
-        smallest_difference=_smallest(workspace) if tests else None,
+        smallest_difference=_smallest(workspace) if workspace.splits["test"] else None,
         comparisons=comparisons_among(len(task.arms)),
         forecasts=(),
         minutes=None,
@@ -192,7 +202,6 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         search_seconds=0.0,
         judged={name: len(part) for name, part in workspace.preferences.items() if part},
     )
-    return _with_model(result, workspace, progress) if workspace.splits["train"] and tests else result
 
 
 def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
@@ -256,24 +265,18 @@ def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
     yield Remark("note", text)
 
 
-def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -> CheckResult:
-    """Add what only the models can tell; where they are missing, what fetches them."""
+def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | None) -> CheckResult:
+    """Add what only the models can tell, and with `progress` what the arms will take; where they are missing, what fetches them."""
     task = workspace.task
     try:
         session = open_session(workspace)
         arm, pieces = _example(session)
         tokens = _token_statistics(session, workspace.splits["train"])
-        predicted = predict(session, task.arms, progress)
+        predicted = predict(session, task.arms, progress) if progress else None
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
-    plan, splits = fit(predicted, spendable(task.budget_seconds), task.study.seeds), session.workspace.splits
+    splits = session.workspace.splits
     remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
-    remarks += _cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)
-    remarks += _proposed(session.workspace, plan)
-    if plan.runs_nothing:
-        cheapest, enough = what_would_fit(plan)
-        text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."
-        remarks.append(Remark("stop", text))
     too_long = len(session.workspace.refusals) - len(workspace.refusals)
     if too_long:
         rows = "1 row is" if too_long == 1 else f"{too_long:,} rows are"
@@ -283,7 +286,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
     if cut and longest > cut:
         text = f"The longest training answer has {longest:,} tokens, and task.output_tokens = {cut:,} cuts answers before that; raise it."
         remarks.append(Remark("warn", text))
-    return replace(
+    result = replace(
         result,
         splits={name: len(part) for name, part in splits.items()},
         refused=session.workspace.refusals,
@@ -293,7 +296,26 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
         judged_example=_judged_example(session),
         tokens=tokens,
         smallest_difference=_smallest(session.workspace),
-        forecasts=tuple(_forecast(arm, plan, tokens, len(splits["test"]), task) for arm in task.arms),
+    )
+    return _with_plan(result, predicted, tokens, session.workspace) if predicted is not None else result
+
+
+def _with_plan(
+    result: CheckResult, predicted: Sequence[ArmPlan], tokens: TokenStatistics, workspace: Workspace
+) -> CheckResult:
+    """Add what the arms will take within the budget."""
+    task = workspace.task
+    plan = fit(predicted, spendable(task.budget_seconds), task.study.seeds)
+    remarks = [*result.remarks, *_cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
+    remarks += _proposed(workspace, plan)
+    if plan.runs_nothing:
+        cheapest, enough = what_would_fit(plan)
+        text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."
+        remarks.append(Remark("stop", text))
+    return replace(
+        result,
+        remarks=by_level(remarks),
+        forecasts=tuple(_forecast(arm, plan, tokens, result.splits["test"], task) for arm in task.arms),
         minutes=plan.seconds / 60,
         cuts=plan.cuts,
         search_seconds=plan.allowance.search_seconds,

@@ -93,6 +93,8 @@ def smallest_seen(test: Sequence[Example], comparisons: int) -> float:
     """The smallest difference that test questions can show before there are answers."""
     groups = [example.group for example in test]
     return smallest_difference(len(groups), assumed(groups), comparisons, groups)
+
+
 def standing(
     plan: Plan,
     arm: ArmPlan,
