@@ -64,12 +64,12 @@ class Shingles:
 
 def least_size(size: Ints) -> Ints:
     """The fewest features of a text that can be near one of `size` features, and the fewest that they have in common."""
-    return np.ceil(NEAR * size - 1e-9).astype(np.int64)
+    return np.asarray(np.ceil(NEAR * size - 1e-9), dtype=np.int64)
 
 
 def common_needed(total: Ints) -> Ints:
     """The fewest common features of two near texts that have `total` features together."""
-    return np.ceil(NEAR / (1 + NEAR) * total - 1e-9).astype(np.int64)
+    return np.asarray(np.ceil(NEAR / (1 + NEAR) * total - 1e-9), dtype=np.int64)
 
 
 def without_template(texts: list[str]) -> list[str]:
