@@ -24,6 +24,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from trimtab.arms.contexts import USUAL_THRESHOLD
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
@@ -295,6 +296,7 @@ def main() -> None:
             for name in SETS
         },
         "left_out": {},
+        "threshold": USUAL_THRESHOLD,
         "machine": describe_machine(),
         "versions": versions(),
     }
