@@ -195,10 +195,10 @@ class _StudyRun:
             self.workspace = self.session.workspace = asking(self.workspace, plan.test_rows)
         if self.workspace.sample:
             self.progress.emit("data", note=self.workspace.sample.sentence, stays=True)
-        of = {arm.name: arm for arm in arms}
-        for name in plan.order:
-            plan = self._with_pace(plan, of[name])
-            self._make(of[name], plan)
+        place = {name: number for number, name in enumerate(plan.order)}
+        for arm in sorted(arms, key=lambda arm: place.get(arm.name, len(place))):
+            plan = self._with_pace(plan, arm)
+            self._make(arm, plan)
         plan = self._cut_again(plan)
         self._more_seeds(plan)
         openings = count_opening(self.workspace, self.folder.name)
