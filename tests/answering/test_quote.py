@@ -108,7 +108,9 @@ def test_no_room_no_word() -> None:
 
 def test_the_blank_of_a_sentencepiece_token_may_come_first() -> None:
     words = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "P", "a", "▁P", "▁Pa", "é"]
-    inner = Tokenizer(BPE({word: number for number, word in enumerate(words)}, [("▁", "P"), ("▁P", "a")], byte_fallback=True))
+    inner = Tokenizer(
+        BPE({word: number for number, word in enumerate(words)}, [("▁", "P"), ("▁P", "a")], byte_fallback=True)
+    )
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")

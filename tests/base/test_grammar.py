@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.base.grammar import METHODS, PARTS, context_of, context_words, describe, named, parts_of
+from trimtab.base.grammar import METHODS, context_of, context_words, describe, named, parts_of
 from trimtab.base.records import Arm
 
-CONTEXTS = ["prompt", *PARTS, "rag+few-shot", "rag+nearest-shots"]
+PLAIN = ["prompt", "rag", "few-shot", "nearest-shots", "rag+few-shot", "rag+nearest-shots"]
+CONTEXTS = [*PLAIN, "rag+quote", "rag+quote+few-shot"]
 WEIGHTS = [
     "",
     "lora",
@@ -40,6 +41,7 @@ WEIGHTS = [
 NAMES = ["linear"] + [
     "+".join(part for part in (weights, context if context != "prompt" or not weights else "") if part)
     for weights, context in itertools.product(WEIGHTS, CONTEXTS)
+    if not (weights.startswith("api-") and "quote" in context)
 ]
 
 

@@ -101,7 +101,9 @@ class Engine:
     def _matcher(self, request: Request) -> Matcher | None:
         if isinstance(request.constraint, Quote):
             vocabulary = int(self.base.model.config.vocab_size)
-            return tokens_of(self.base.tokenizer, self.stop_ids, vocabulary).quoting(request.constraint, request.max_new)
+            return tokens_of(self.base.tokenizer, self.stop_ids, vocabulary).quoting(
+                request.constraint, request.max_new
+            )
         return self._grammar(request.constraint) if request.constraint else None
 
     def _grammar(self, constraint: Constraint) -> Matcher:

@@ -52,7 +52,7 @@ class Quoting:
             if text.needs[end] < self._room:
                 self._next.setdefault(token, []).append((text, end))
         if self._places and any(text.needs[place] == 0 for text, place in self._places):
-            self._next.update(dict.fromkeys(self._stop_ids, []))
+            self._next.update((stop, []) for stop in self._stop_ids)
         allowed = np.zeros(bits_RW.shape[1] * 32, dtype=bool)
         allowed[list(self._next)] = True
         bits_RW[row] = torch.from_numpy(np.packbits(allowed, bitorder="little").view(np.int32))
@@ -123,8 +123,8 @@ class Tokens:
 
     def quoting(self, quote: Quote, room: int) -> Quoting:
         """At the beginning of an answer of at most `room` tokens."""
-        texts = [self._text(text, False) for text in quote.texts]  # noqa: FBT003  (a cache takes them by place)
-        return Quoting([*texts, *(self._text(phrase, True) for phrase in quote.phrases)], self._stop_ids, room)  # noqa: FBT003
+        texts = [self._text(text, False) for text in quote.texts]
+        return Quoting([*texts, *(self._text(phrase, True) for phrase in quote.phrases)], self._stop_ids, room)
 
 
 @lru_cache(maxsize=4)
@@ -180,7 +180,11 @@ def _within(text: str, place: int) -> bool:
     if before in _LINKS or behind in _LINKS:
         link = place if behind in _LINKS else place - 1
         return link > 0 and _is_letter(text[link - 1]) and _is_letter(text[link + 1 : link + 2] or " ")
-    return _is_letter(before) and _is_letter(behind) and not {"W", "F"} & {east_asian_width(before), east_asian_width(behind)}
+    return (
+        _is_letter(before)
+        and _is_letter(behind)
+        and not {"W", "F"} & {east_asian_width(before), east_asian_width(behind)}
+    )
 
 
 def _is_letter(letter: str) -> bool:

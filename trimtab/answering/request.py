@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from trimtab.answering.cache import Beginning, Stretch
 from trimtab.answering.constrained import Constraint, Matcher
-from trimtab.answering.quote import Quote
 from trimtab.answering.drafts import Drafts
 from trimtab.answering.layouts import Part
+from trimtab.answering.quote import Quote
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.answering.text import TextStream
 from trimtab.base.errors import ContextLengthError
