@@ -2,7 +2,8 @@
 
 python benchmarks/quotes.py TASK ARM …      # → results/quotes.json: an entry for each arm; a trained one as it was made last
 
-An answer is invented where it abstains from nothing and stands in none of its passages, case, blanks and the full stop at its end aside.
+Of answers that do not abstain: `elsewhere` stand word for word in none of their passages (case, blanks and the full stop at the end aside);
+`invented` give a number, date, time or name that neither the question nor any of the passages has.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trimtab.base.files import read_json, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Example, Generation, Prompt
 from trimtab.base.task import load_task, parse_arm
+from trimtab.measurement.contains import facts_stand_in
 from trimtab.measurement.evaluate import score_text
 from trimtab.measurement.metrics import has_abstained
 
@@ -41,14 +43,17 @@ def told(session: Session, asked: Sequence[tuple[Example, Prompt, Generation]]) 
     task, kinds = session.task, []
     for example, prompt, given in asked:
         abstained = has_abstained(given.text, task.task.unknown)
-        stands = any(plain(given.text) in plain(hit.passage.text) for hit in prompt.hits)
-        kinds.append((bool(score_text(example, given.text, task)), abstained, not (abstained or stands)))
-    right, abstained, invented = (fmean(column) for column in zip(*kinds, strict=True))
+        texts = [hit.passage.text for hit in prompt.hits]
+        stands = abstained or any(plain(given.text) in plain(text) for text in texts)
+        known = abstained or any(facts_stand_in(text, given.text, example.input) for text in texts)
+        kinds.append((bool(score_text(example, given.text, task)), abstained, not stands, not known))
+    right, abstained, elsewhere, invented = (fmean(column) for column in zip(*kinds, strict=True))
     return {
         "questions": len(kinds),
         "right": right,
         "abstained": abstained,
-        "wrong": fmean(not (fits or silent) for fits, silent, _ in kinds),
+        "wrong": fmean(not (fits or silent) for fits, silent, *_ in kinds),
+        "elsewhere": elsewhere,
         "invented": invented,
         "words": fmean(len(given.text.split()) for *_, given in asked),
         "seconds": fmean(given.seconds for *_, given in asked),

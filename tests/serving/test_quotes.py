@@ -19,6 +19,7 @@ from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task, parse_arm
+from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.export import Format
 
 ARMS = ("rag+quote", "quoting")
