@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from study_tasks import CITIES, QUICK, UNKNOWN, folder_of, rows_of, write_task
 
 from trimtab import ask, export, study
 from trimtab.answering.quote import bounds
-from trimtab.arms.answerers import ready
-from trimtab.arms.contexts import context_for
-from trimtab.arms.session import open_session
+from trimtab.arms import looks, run, weights
+from trimtab.arms.answerers import ready, score_on
+from trimtab.arms.contexts import PromptBuilder, context_for
+from trimtab.arms.linear import Answerer
+from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
+from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.export import Format
@@ -30,23 +34,28 @@ PLACES = ("über die Brücke (1.250 m).", "beside the “Café”, 5% off", "東
 @pytest.fixture(scope="module")
 def quoted(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tiny_embedding_folder: Path) -> Path:
     """A study of both arms, one of which is trained."""
-    folder = tmp_path_factory.mktemp("quoting")
+    task = quoting_task(tmp_path_factory.mktemp("quoting"), tiny_model_folder, tiny_embedding_folder)
+    study(task, listeners=[])
+    return task
+
+
+def quoting_task(folder: Path, model: Path, embedding: Path, **more: Any) -> Path:
+    """Questions about towns, and a document about each."""
     (folder / "docs").mkdir()
     for number, city in enumerate(CITIES):
         said = f"The town of {city} has a bridge {PLACES[number % 3]}"
         (folder / "docs" / f"{city}.md").write_text(f"# {city}\n\n{said}\n")
-    task = write_task(
+    return write_task(
         folder,
-        tiny_model_folder,
+        model,
         ARMS,
         rows=rows_of(unknown=True),
         task=f'kind = "answer"\nunknown = "{UNKNOWN}"\noutput_tokens = 24',
         data='documents = ["docs"]',
-        base=f'embedding = "{tiny_embedding_folder}"',
+        base=f'embedding = "{embedding}"',
         more=QUOTING,
+        **more,
     )
-    study(task, listeners=[])
-    return task
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +85,28 @@ def test_every_answer_of_a_study_stands_in_a_passage_it_was_shown(quoted: Path) 
         assert given.text
     kept = load_answers(folder_of(quoted) / "arms" / "rag+quote" / "answers.parquet")
     assert {row.item_id: row.answer for row in kept} == {one.id: one.text for one in together}
+
+
+def test_dev_is_asked_as_the_test_is(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a search and the looks of a training score are quotes too."""
+    stand: dict[str, list[bool]] = {}
+
+    def checked(
+        where: str, session: Session, rows: Sequence[Example], builder: PromptBuilder, answer: Answerer, *more: Any
+    ) -> Any:
+        prompts = builder.prompts(rows)
+        for prompt, given in zip(prompts, answer(prompts), strict=True):
+            found = given.text in {UNKNOWN, *spans([hit.passage.text for hit in prompt.hits])}
+            stand.setdefault(where, []).append(found)
+        return score_on(session, rows, builder, answer, *more)
+
+    for module in (run, looks, weights):
+        monkeypatch.setattr(module, "score_on", partial(checked, module.__name__))
+    study(quoting_task(tmp_path, tiny_model_folder, tiny_embedding_folder, effort="standard"), listeners=[])
+    assert {run.__name__, looks.__name__} <= set(stand)
+    assert all(map(all, stand.values()))
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -98,8 +98,8 @@ def ready(
         engine = session.engine(asked)
         yield Ready(
             builder=builder,
-            many=lambda prompts: session.answer(prompts, quote=context.quote),
-            alone=lambda prompt: session.answer([prompt], engine=engine, quote=context.quote)[0],
+            many=builder.answer,
+            alone=lambda prompt: builder.answer([prompt], engine=engine)[0],
             engine=engine,
         )
 

@@ -9,11 +9,12 @@ from itertools import islice
 
 import numpy as np
 
+from trimtab.answering.engine import Engine
 from trimtab.answering.request import require_room
 from trimtab.arms.session import MOST_PASSAGES, Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, shots_of
-from trimtab.base.records import Arm, Example, Hit, Prompt
+from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
 from trimtab.data.prompts import Shot, compose, under_passages
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
@@ -161,6 +162,10 @@ class PromptBuilder:
             self._fitted(example, own, found[: self.context.passages])
             for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
         ]
+
+    def answer(self, prompts: Sequence[Prompt], *, engine: Engine | None = None) -> list[Generation]:
+        """The answers of the weights that are on, text by `engine` where one is given; held to passages where the context quotes."""
+        return self.session.answer(prompts, engine=engine, quote=self.context.quote)
 
     def require_room(self, example: Example, answer_tokens: int) -> None:
         """Raise InputError where a question does not fit the model even without shots and passages, before any are looked up.
