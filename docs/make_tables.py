@@ -427,16 +427,25 @@ def extract() -> str:
         return "Not measured yet (`benchmarks/extract.py`)."
     least = f"{found['threshold']:g}"
     columns = ("documents", "questions", "holds the answer", "one of three does", "nearest by embedding alone")
-    columns += (f"given from a chance of {least}: holds it", "another sentence", "given where the documents have no answer")
+    columns += (
+        f"given from a chance of {least}: holds it",
+        "another sentence",
+        "given where the documents have no answer",
+    )
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for kind, title in (("sets", ""), ("left_out", ", weights fitted on the other sets alone")):
         for name, figures in found[kind].items():
             at = figures["at"][least]
             cells = [f"{name}{title}", f"{figures['questions']:,}"]
-            cells += [f"{figures[key]:.2f}" for key in ("first_holds_answer", "one_of_three_holds_answer", "nearest_holds_answer")]
+            cells += [
+                f"{figures[key]:.2f}"
+                for key in ("first_holds_answer", "one_of_three_holds_answer", "nearest_holds_answer")
+            ]
             cells += [f"{at[key]:.2f}" for key in ("holds", "other_sentence", "answered_without_an_answer")]
             lines.append(f"| {' | '.join(cells)} |")
-    speed = ", ".join(f"{figures['milliseconds_a_question']:.0f} ms ({name})" for name, figures in found["sets"].items())
+    speed = ", ".join(
+        f"{figures['milliseconds_a_question']:.0f} ms ({name})" for name, figures in found["sets"].items()
+    )
     return "\n".join([*lines, "", f"A question alone takes {speed}; processor: {found['machine']['processor']}."])
 
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.base.grammar import METHODS, PARTS, context_of, context_words, describe, named, parts_of
+from trimtab.base.grammar import METHODS, context_of, context_words, describe, named, parts_of
 from trimtab.base.records import Arm
 
-CONTEXTS = ["prompt", *PARTS, "rag+few-shot", "rag+nearest-shots"]
+PLAIN = ["prompt", "rag", "few-shot", "nearest-shots", "rag+few-shot", "rag+nearest-shots"]
+CONTEXTS = [*PLAIN, "rag+quote", "rag+quote+few-shot"]
 WEIGHTS = [
     "",
     "lora",
@@ -40,6 +41,7 @@ WEIGHTS = [
 NAMES = ["linear"] + [
     "+".join(part for part in (weights, context if context != "prompt" or not weights else "") if part)
     for weights, context in itertools.product(WEIGHTS, CONTEXTS)
+    if not (weights.startswith("api-") and "quote" in context)
 ]
 
 
@@ -112,6 +114,9 @@ def test_what_is_not_of_the_grammar_is_none(name: str) -> None:
         ("prompt+rag", "write rag"),
         ("soft-prompt-head", "soft-prompt takes no head"),
         ("prefix-docs-head+rag", "prefix takes no head"),
+        ("quote", "write rag\\+quote"),
+        ("lora+quote+few-shot", "quote needs passages"),
+        ("api-big+rag+quote", "an endpoint writes cannot be held to passages"),
     ],
 )
 def test_known_parts_that_do_not_go_together_are_told(name: str, said: str) -> None:
@@ -123,6 +128,8 @@ def test_contexts_have_one_order() -> None:
     assert context_of(["few-shot", "rag"]) == "rag+few-shot"
     assert context_of([]) == context_of(["prompt"]) == "prompt"
     assert context_words("rag+few-shot") == "retrieved passages and fixed shots"
+    assert context_of(["few-shot", "quote", "rag"]) == "rag+quote+few-shot"
+    assert context_words("rag+quote+few-shot") == "retrieved passages, answers quoted from them and fixed shots"
     arm = Arm(name="x", weights="lora", stages=("docs", "sft"), context="rag+few-shot", settings={"rank": 4})
     assert "on the documents, then on the examples, shown passages" in describe(arm)
 

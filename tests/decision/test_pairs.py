@@ -49,6 +49,12 @@ def test_a_composed_context_is_set_against_each_arm_that_lacks_one_ingredient() 
     ]
 
 
+def test_quotes_are_set_against_the_same_passages_without() -> None:
+    arms = [arm for name in ("prompt", "rag", "rag+quote", "lora+rag+quote") if (arm := named(name))]
+    pairs = planned_pairs(arms, "prompt")
+    assert pairs[3:] == [("rag+quote", "rag"), ("lora+rag+quote", "rag+quote")]
+
+
 def test_parts_share_the_settings_of_the_blend() -> None:
     wide = Arm(name="wide", weights="lora", stages=("sft",), context="rag", settings={"rank": 64, "passages": 3})
     others = [*arms_named("lora", "rag"), wide]

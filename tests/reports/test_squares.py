@@ -18,7 +18,7 @@ from trimtab.reports.page import write_report
 from trimtab.reports.pieces import Stack
 from trimtab.reports.squares import squares
 
-CONTEXTS = ("prompt", "few-shot", "nearest-shots", "rag", "rag+few-shot", "rag+nearest-shots")
+CONTEXTS = ("prompt", "few-shot", "nearest-shots", "rag", "rag+quote", "rag+few-shot", "rag+nearest-shots")
 
 
 def arm(name: str, **settings: float | int | str | bool) -> Arm:

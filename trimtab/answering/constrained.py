@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -73,7 +73,17 @@ class Constraint:
         return {"kind": "schema", "text": text, "strict": not self.json_object, "whitespace": WHITESPACE}
 
 
-class Matcher:
+class Matcher(Protocol):
+    """Where one answer stands in what it has to fit."""
+
+    def fill(self, bits_RW: Tensor, row: int) -> None:
+        """Set the bits of the tokens that may come next, in one row."""
+
+    def accept(self, token: int) -> bool:
+        """Go on by one token; False where it does not fit."""
+
+
+class GrammarMatcher:
     """Where one answer stands in its grammar.
 
     One that is read in many ways at once can take as long as a pass for each token, for which all others wait: after MATCHING seconds
@@ -136,7 +146,7 @@ class Grammars:
         plain = self._library.TokenizerInfo.from_huggingface(
             tokenizer, vocab_size=vocabulary, stop_token_ids=sorted(stop_ids)
         )
-        tokens = _tokens(tokenizer, vocabulary, stop_ids)
+        tokens = written_tokens(tokenizer, vocabulary, stop_ids)
         metadata = plain.dump_metadata()
         self._tokenizer = self._library.TokenizerInfo.from_vocab_and_metadata(tokens, metadata)
         self._letters = _Letters(self._tokenizer.decoded_vocab)
@@ -155,7 +165,7 @@ class Grammars:
         with self._lock:
             return constraint in self._known
 
-    def matcher(self, constraint: Constraint) -> Matcher:
+    def matcher(self, constraint: Constraint) -> GrammarMatcher:
         """At the beginning of an answer; raises InputError for a constraint that cannot be compiled within the limits."""
         with self._lock:
             found = self._known.pop(constraint, None)
@@ -169,7 +179,7 @@ class Grammars:
                     del self._known[next(iter(self._known))]
         if isinstance(found, str):
             raise InputError(found, _SIMPLER, field="constraint")
-        return Matcher(self._library.GrammarMatcher(found), self._letters)
+        return GrammarMatcher(self._library.GrammarMatcher(found), self._letters)
 
     def _compiled(self, constraint: Constraint) -> Any:
         answer = self._worker.ask(json.dumps(constraint.asked()))
@@ -187,7 +197,7 @@ def grammars_of(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Gr
 
 
 def constrained(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Tensor:
-    """Scores with -inf for tokens that a row's grammar does not allow, float32; the same tensor where no row has one."""
+    """Scores with -inf for tokens that a row's matcher does not allow, float32; the same tensor where no row has one."""
     asked = [(row, matcher) for row, matcher in enumerate(matchers) if matcher is not None]
     if not asked:
         return scores_BV
@@ -203,7 +213,7 @@ def constrained(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Tensor
     return scores_BV.index_put((rows_R,), some_RV)
 
 
-def _tokens(tokenizer: Any, vocabulary: int, stop_ids: frozenset[int]) -> list[str]:
+def written_tokens(tokenizer: Any, vocabulary: int, stop_ids: frozenset[int]) -> list[str]:
     """The tokens by number as the tokenizer writes them, special ones empty: no text can be spelled with these.
 
     Nor with those that end an answer, which are known by number: xgrammar lets them spell their own text since 0.2.9.

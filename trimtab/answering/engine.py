@@ -18,6 +18,7 @@ from trimtab.answering.constrained import Constraint, Grammars, Matcher, constra
 from trimtab.answering.drafts import most_guesses
 from trimtab.answering.layouts import Decode, Prefill
 from trimtab.answering.memory import Memory
+from trimtab.answering.quote import Quote, tokens_of
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token, require_room
 from trimtab.answering.sample import likeliest, log_probabilities, next_tokens, penalised
 from trimtab.answering.text import TextStream, before_stop
@@ -91,13 +92,21 @@ class Engine:
 
         Raises InputError for a constraint that cannot be used, and PackageError where the library for them is not installed.
         """
-        self._matcher(constraint)
+        self._grammar(constraint)
 
     def is_prepared(self, constraint: Constraint) -> bool:
         """Whether `submit` would not wait for a constraint. Any thread may call this, and waits for nothing."""
         return self._grammars is not None and self._grammars.knows(constraint)
 
-    def _matcher(self, constraint: Constraint) -> Matcher:
+    def _matcher(self, request: Request) -> Matcher | None:
+        if isinstance(request.constraint, Quote):
+            vocabulary = int(self.base.model.config.vocab_size)
+            return tokens_of(self.base.tokenizer, self.stop_ids, vocabulary).quoting(
+                request.constraint, request.max_new
+            )
+        return self._grammar(request.constraint) if request.constraint else None
+
+    def _grammar(self, constraint: Constraint) -> Matcher:
         vocabulary = int(self.base.model.config.vocab_size)
         self._grammars = grammars_of(self.base.tokenizer, self.stop_ids, vocabulary)
         return self._grammars.matcher(constraint)
@@ -122,7 +131,7 @@ class Engine:
             fresh=request.ids[start:],
             again=None if whole else self._memory.again(request, start),
             text=TextStream(decode, request.stops) if decode else None,
-            matcher=self._matcher(request.constraint) if request.constraint else None,
+            matcher=self._matcher(request),
         )
         self._in_flight[request.id] = sequence
         self._line.add(sequence)

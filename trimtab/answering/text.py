@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
+_BYTE = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's token for a byte
+
 Decode = Callable[[list[int]], str]
 
 
@@ -41,10 +43,21 @@ def token_bytes(text: str, written: str) -> bytes | None:
     """The bytes of a token that decodes to `text` alone and is `written` so in its vocabulary; None where neither tells them."""
     if "\N{REPLACEMENT CHARACTER}" not in text:
         return text.encode()
-    if byte := re.fullmatch("<0x([0-9A-F]{2})>", written):  # SentencePiece's for a byte
+    if byte := _BYTE.fullmatch(written):
         return bytes.fromhex(byte[1])
+    return byte_level(written)
+
+
+def byte_level(written: str) -> bytes | None:
+    """The bytes of a token of a byte-level vocabulary; None for one that is written otherwise."""
     letters = _byte_letters()
     return bytes(letters[one] for one in written) if letters.keys() >= set(written) else None
+
+
+def byte_fallback(written: str) -> bytes:
+    """The bytes of a token of a SentencePiece vocabulary, which has tokens for single bytes too."""
+    byte = _BYTE.fullmatch(written)
+    return bytes.fromhex(byte[1]) if byte else written.replace("▁", " ").encode()
 
 
 @cache

@@ -98,8 +98,8 @@ def ready(
         engine = session.engine(asked)
         yield Ready(
             builder=builder,
-            many=session.answer,
-            alone=lambda prompt: session.answer([prompt], engine=engine)[0],
+            many=builder.answer,
+            alone=lambda prompt: builder.answer([prompt], engine=engine)[0],
             engine=engine,
         )
 

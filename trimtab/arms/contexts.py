@@ -9,11 +9,12 @@ from itertools import islice
 
 import numpy as np
 
+from trimtab.answering.engine import Engine
 from trimtab.answering.request import require_room
 from trimtab.arms.session import MOST_PASSAGES, Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, shots_of
-from trimtab.base.records import Arm, Example, Hit, Prompt
+from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
 from trimtab.data.prompts import Shot, compose, under_passages
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
@@ -54,7 +55,8 @@ class Context:
     `draw`: which of the draws of fixed shots. `shot_passages`: each shot stands under its own right passage. `instruction`: None for
     the task's own. `chunk_words`: of a passage, 0 for the usual; `vector_weight`: the share of the vectors in a search; `rerank`: the
     task's model for it, where it names one, puts what was found in order. `threshold`: for the arm that answers with a sentence of the
-    documents, the least chance with which it gives one; None for all others.
+    documents, the least chance with which it gives one; None for all others. `quote`: the
+    answer is held to words of the passages.
     """
 
     passages: int = 0
@@ -67,6 +69,7 @@ class Context:
     vector_weight: float = EVEN
     rerank: int = 1
     threshold: float | None = None
+    quote: bool = False
 
     def chosen(self) -> dict[str, float | int | str]:
         """What it is made of, where it is not the instruction alone; numbers by the names of the task file's settings."""
@@ -119,12 +122,14 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
         value = known.get(name)
         numbers[name] = value if isinstance(value, int) else 0
     for part in (PARTS[name] for name in arm.parts):
-        fixed = known.get(part.setting)
-        numbers[part.setting] = fixed if isinstance(fixed, int) else part.usual
+        if part.setting:
+            fixed = known.get(part.setting)
+            numbers[part.setting] = fixed if isinstance(fixed, int) else part.usual
     instruction, weight = known.get("instruction"), known.get("vector_weight")
     return Context(
         **numbers,
         shot_kind=shots_of(arm),
+        quote="quote" in arm.parts,
         instruction=instruction if isinstance(instruction, str) else None,
         vector_weight=weight if isinstance(weight, float) else EVEN,
         rerank=0 if known.get("rerank") == 0 else 1,
@@ -159,6 +164,10 @@ class PromptBuilder:
             self._fitted(example, own, found[: self.context.passages])
             for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
         ]
+
+    def answer(self, prompts: Sequence[Prompt], *, engine: Engine | None = None) -> list[Generation]:
+        """The answers of the weights that are on, text by `engine` where one is given; held to passages where the context quotes."""
+        return self.session.answer(prompts, engine=engine, quote=self.context.quote)
 
     def require_room(self, example: Example, answer_tokens: int) -> None:
         """Raise InputError where a question does not fit the model even without shots and passages, before any are looked up.

@@ -208,12 +208,14 @@ class WritingArm:
         return question.constraint is None or self._engine.is_prepared(question.constraint)
 
     def prepare(self, question: Question) -> None:
-        """Compile what its answer has to fit."""
+        """Compile what its answer has to fit; raises InputError for what an answer that quotes cannot heed."""
+        self._require_free(question)
         if question.constraint:
             self._engine.prepare(question.constraint)
 
     def ask(self, question: Question) -> None:
         """Look its passages up and put it into the engine; the second of several draws is put there with what the first has found."""
+        self._require_free(question)
         max_new = self._session.output_tokens if question.max_new is None else question.max_new
         if self._prepared is None or self._prepared.asked is not question.asked:
             self._prepared = None
@@ -228,13 +230,27 @@ class WritingArm:
             logprobs=question.logprobs,
             top_logprobs=question.top_logprobs,
             prompt_logprobs=question.echo and (question.logprobs or not max_new),
-            constraint=question.constraint,
+            constraint=self._session.quote(prompt) if prompt and self._quotes else question.constraint,
             stream=True,
             public=self._prepared.public,
             asker=question.asker,
         )
         self._engine.submit(request)
         self._asked[question.id] = _Answering(question=question, prompt=prompt, ids=self._prepared.ids)
+
+    @property
+    def _quotes(self) -> bool:
+        """Whether answers are held to words of their passages."""
+        return self._able.builder.context.quote
+
+    def _require_free(self, question: Question) -> None:
+        """Raise InputError where an answer that quotes is asked to fit something else, or has no passages."""
+        if self._quotes and question.constraint:
+            problem = "an answer of this arm is held to its passages already"
+            raise InputError(problem, "leave response_format and tools out", field="response_format")
+        if self._quotes and question.raw is not None:
+            problem = "this arm quotes from passages, which a raw prompt has none of"
+            raise InputError(problem, "ask it at /v1/chat/completions", field="model")
 
     def _raw_ids(self, question_id: str, raw: str | tuple[int, ...], max_new: int) -> tuple[int, ...]:
         """The ids of a prompt that is read as it is, special tokens only where the text spells them."""

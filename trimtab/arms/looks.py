@@ -54,7 +54,7 @@ def look_at_dev(
     """
     dev = session.part("dev", questions_asked(session, stage))
     builder = PromptBuilder(session, context)
-    answer = head_answerer(session, head) if head else session.answer
+    answer = head_answerer(session, head) if head else builder.answer
     by_choice = chooses(session, stage)
     labels = session.workspace.labels
     given: list[Generation] = []

@@ -287,7 +287,7 @@ class ArmRunner:
             if self.task.task.kind == "classify":
                 scores = self._weighed_on_dev(context, builder, rows)
             else:
-                _, scores = score_on(self.session, rows, builder, self.session.answer, self.scorer)
+                _, scores = score_on(self.session, rows, builder, builder.answer, self.scorer)
         return scores, time.perf_counter() - began
 
     def _weighed_on_dev(self, context: Context, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:

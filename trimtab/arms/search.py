@@ -114,7 +114,7 @@ def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Cal
     if texts:
         found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
-        if part.setting not in arm.settings:
+        if part.tried and part.setting not in arm.settings:
             found.append(numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
     found += ways_of_finding(session, context)
     if context.passages and context.shots:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from trimtab.answering.cache import Prefix, shared_length
 from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix, kept_tokens, score_labels
 from trimtab.answering.engine import Engine, Request, generate_texts
+from trimtab.answering.quote import Quote
 from trimtab.arms.proposals import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
@@ -236,11 +237,13 @@ class Session:
         most: int | None = None,
         calibration: Calibration | None = None,
         whole: bool = False,
+        quote: bool = False,
     ) -> list[Generation]:
         """Answer with the weights that are on: a label of the closed set, or text.
 
         For labels, `held` is a beginning of the prompts that was read before, `calibration` how they are weighed, `whole` whether all
-        of them are scored at once. Texts are written by `engine`, with what it holds, and cut after `most` tokens.
+        of them are scored at once. Texts are written by `engine`, with what it holds, and cut after `most` tokens; with
+        `quote` they are held to each prompt's passages.
         """
         if self.task.task.kind == "classify":
             asked_labels, labels = self._requests(prompts), self.workspace.labels
@@ -252,11 +255,20 @@ class Session:
             )
         longest = self.output_tokens
         asked = [
-            Request(id=prompt.id, ids=self.encoder.prompt(prompt.messages), max_new=min(most or longest, longest))
+            Request(
+                id=prompt.id,
+                ids=self.encoder.prompt(prompt.messages),
+                max_new=min(most or longest, longest),
+                constraint=self.quote(prompt) if quote else None,
+            )
             for prompt in prompts
         ]
         engine = engine or Engine(self.base, self.encoder.stop_ids)
         return [replace(item, text=item.text.strip()) for item in generate_texts(engine, self.base.tokenizer, asked)]
+
+    def quote(self, prompt: Prompt) -> Quote:
+        """What an answer to a prompt is held to, where it quotes: its passages, or the words of abstaining."""
+        return Quote(texts=tuple(hit.passage.text for hit in prompt.hits), phrases=(self.task.task.unknown,))
 
     def label_sums(self, prompts: Sequence[Prompt]) -> Any:
         """The summed log-probability of every label after every prompt, by the weights that are on: an array `[prompts, labels]`."""

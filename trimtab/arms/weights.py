@@ -275,9 +275,10 @@ class _Making:
         dev, session = self.session.part("dev", DEV_QUESTIONS), self.session
         if not dev or REWARD in self.arm.stages:
             return {}
-        answer = head_answerer(session, self.head) if self.head else session.answer
+        builder = PromptBuilder(session, self.context)
+        answer = head_answerer(session, self.head) if self.head else builder.answer
         with answering(session.base):
-            return score_on(session, dev, PromptBuilder(session, self.context), answer, self.scorer)[1]
+            return score_on(session, dev, builder, answer, self.scorer)[1]
 
     def save(self) -> None:
         """Keep the weights that are on."""

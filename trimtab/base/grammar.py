@@ -134,17 +134,18 @@ METHODS: Mapping[str, Method] = {
 class Part:
     """One thing that a context can put before the question; `setting` says how many of it, out of `tried` when dev chooses.
 
-    `words` name it in tables, `sight` in a sentence; of the parts of one `setting` a context has one at most.
+    `words` name it in tables, `sight` in a sentence; of the parts of one `setting` a context has one at most. One without a setting puts
+    nothing there: it says how an answer is made of what another part shows.
     """
 
-    setting: str
-    usual: int
-    tried: tuple[int, ...]
     words: str
     sight: str
+    setting: str = ""
+    usual: int = 0
+    tried: tuple[int, ...] = ()
 
 
-# In the order in which they are written: passages, then shots.
+# In the order in which they are written: passages and what is done with them, then shots.
 PARTS: Mapping[str, Part] = {
     "rag": Part(
         setting="passages",
@@ -153,6 +154,7 @@ PARTS: Mapping[str, Part] = {
         words="retrieved passages",
         sight="shown passages looked up in the documents",
     ),
+    "quote": Part(words="answers quoted from them", sight="held to their words, or to those of abstaining"),
     "few-shot": Part(
         setting="shots",
         usual=4,
@@ -169,6 +171,8 @@ PARTS: Mapping[str, Part] = {
     ),
 }
 
+
+_CONTEXTS = tuple("rag+quote" if name == "quote" else name for name in PARTS)
 
 # Beside the arms of every study, never among them: they answer without a model and cost nothing.
 TRIVIAL: Mapping[str, str] = {
@@ -191,6 +195,12 @@ LAST_STAGES: Mapping[str, str] = {
 }
 
 
+def require_quotable(method: str, context: str) -> None:
+    """Raise ValueError for a context that quotes with a method whose tokens are chosen elsewhere."""
+    if method == "api" and "quote" in parts_of(context):
+        raise ValueError("what an endpoint writes cannot be held to passages; take quote out")
+
+
 def require_arm(arm: Arm) -> None:
     """Raise ValueError for a record that is no arm: of an unknown method or stage, of no context, or with a name that no arm has."""
     stages = {"docs", "sft", DISTILL, HEAD, *JUDGED, *REWARDED}
@@ -203,6 +213,7 @@ def require_arm(arm: Arm) -> None:
         raise ValueError(f"its stages are not those of {arm.weights}")
     if context_of(arm.context.split("+")) != arm.context or (method.answers_alone and arm.context != PROMPT):
         raise ValueError(f"{arm.context[:80]!r} is no context of {arm.weights}")
+    require_quotable(arm.weights, arm.context)
 
 
 def method_of(arm: Arm) -> Method:
@@ -247,6 +258,8 @@ def context_of(parts: Iterable[str]) -> str:
     unknown = [name for name in named if name not in PARTS]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no context; use {', '.join((PROMPT, *PARTS))}, or two joined by +")
+    if "quote" in named and "rag" not in named:
+        raise ValueError(f"quote needs passages to quote from; write {'+'.join(('rag', *named))}")
     settings = [PARTS[name].setting for name in named]
     if len(set(settings)) < len(settings):
         raise ValueError(f"{' and '.join(named)} do not go together; take one of them")
@@ -255,7 +268,13 @@ def context_of(parts: Iterable[str]) -> str:
 
 def context_words(context: str) -> str:
     """A context as tables name it: `instruction`, `retrieved passages and fixed shots`."""
-    return " and ".join(PARTS[name].words for name in parts_of(context)) or "instruction"
+    return _joined(PARTS[name].words for name in parts_of(context)) or "instruction"
+
+
+def _joined(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = [*words] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def describe(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
@@ -263,7 +282,7 @@ def describe(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
     words = method_of(arm).words
     if method_of(arm).answers_alone:
         return words
-    sight = " and ".join(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
+    sight = _joined(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
     steps = (trained or {}).get("steps")
     settings = {key: value for key, value in arm.settings.items() if not (steps and key == "epochs")}
     told = [
@@ -323,6 +342,7 @@ def named(name: str) -> Arm | None:
             f"the instruction is always there; write {'+'.join([*heads, *(p for p in rest if p != PROMPT)])}"
         )
     context = context_of(rest)
+    require_quotable(method, context)
     weights = "" if method == "base" else endpoint or first
     return Arm(
         name="+".join(part for part in (weights, "" if weights and context == PROMPT else context) if part),
@@ -351,9 +371,9 @@ def is_name_of_the_grammar(name: str) -> bool:
 def nearest(name: str, others: Iterable[str] = ()) -> str | None:
     """The name most like a mistyped one: of the grammar, or of `others`."""
     trained = [name for name, row in METHODS.items() if row.staged]
-    known = [PROMPT, *PARTS, "rag+few-shot", "linear", "extract", *trained, *(f"{one}-docs" for one in trained)]
+    known = [PROMPT, *_CONTEXTS, "rag+few-shot", "linear", "extract", *trained, *(f"{one}-docs" for one in trained)]
     known += [f"{one}-{stage}" for stage in _HEADS for one in trained if not METHODS[one].no_head]
     known += [f"{one}-{stage}" for one in trained for stage in LAST_STAGES if stage not in _HEADS]
-    known += [f"{one}+{part}" for one in trained for part in PARTS]
+    known += [f"{one}+{context}" for one in trained for context in _CONTEXTS]
     near = difflib.get_close_matches(name, [*known, *others], n=1)
     return near[0] if near else None

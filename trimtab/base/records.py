@@ -247,7 +247,7 @@ class Arm:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What stands before the question: `rag`, `few-shot`, `nearest-shots`; empty for the instruction alone."""
+        """What stands before the question, `rag`, `few-shot` or `nearest-shots`, and whether it is quoted; empty for the instruction alone."""
         return () if self.context == "prompt" else tuple(self.context.split("+"))
 
     @property

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, REWARD, context_of, parts_of
+from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, REWARD, context_of, parts_of, require_quotable
 from trimtab.base.records import Kind
 
 METRICS: Mapping[str, tuple[str, ...]] = {
@@ -303,7 +303,9 @@ class ArmTable(Settings):
     stages: Annotated[tuple[StageName, ...] | None, Field(strict=False)] = Field(
         None, description="Stages of training, in order; default: sft."
     )
-    context: str = Field(PROMPT, description="prompt, few-shot, nearest-shots, rag, or rag with one of the shots.")
+    context: str = Field(
+        PROMPT, description="prompt, few-shot, nearest-shots, rag, rag+quote, or either of these with one of the shots."
+    )
     rank: int | None = Field(None, ge=1, le=1024, description="Rank of LoRA and its kin.")
     learning_rate: PeakRate | Mapping[str, PeakRate] | None = Field(
         None, description="Peak learning rate, or one for each stage."
@@ -336,6 +338,7 @@ class ArmTable(Settings):
     def _takes_what_is_set(self) -> Self:
         """A setting that the arm would not look at was meant for another arm."""
         method = METHODS["api" if self.weights.startswith("api-") else self.weights]
+        require_quotable("api" if self.weights.startswith("api-") else self.weights, self.context)
         named = {PARTS[part].setting for part in parts_of(self.context)}
         for name in ("rank", "layers", "virtual_tokens", "learning_rate", "epochs", "batch", "shots", "passages"):
             if getattr(self, name) is None or name in method.settings or name in named:

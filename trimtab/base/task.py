@@ -230,6 +230,8 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
         raise InputError(problem, f"take {arm.weights}, which learns it directly", **where)
     if arm.weights == "extract" and task.task.kind == "classify":
         raise InputError(f"arm {arm.name} answers with a sentence, which is no label", "leave it out", **where)
+    if "quote" in arm.parts and task.task.kind == "classify":
+        raise InputError(f"arm {arm.name} answers with words of passages, which are no label", "leave it out", **where)
     if (arm.weights == "linear" or HEAD in arm.stages) and task.task.kind != "classify":
         raise InputError(f"arm {arm.name} is for tasks of kind classify", "leave it out", **where)
     if (is_trained(arm) or shots_of(arm)) and not task.data.examples:

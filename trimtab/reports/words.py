@@ -16,7 +16,15 @@ Shape = Literal["circle", "square", "diamond", "triangle"]
 
 ONE_SENTENCE = 1  # the chunk_words of passages that are sentences
 OF_SETTING: Mapping[str, Shape] = {"passages": "diamond", "shots": "square"}  # the shape that each part gives to a mark
-ROWS = ("prompt", "few-shot", "nearest-shots", "rag", "rag+few-shot", "rag+nearest-shots")  # of the table of contexts
+ROWS = (
+    "prompt",
+    "few-shot",
+    "nearest-shots",
+    "rag",
+    "rag+quote",
+    "rag+few-shot",
+    "rag+nearest-shots",
+)  # of the table of contexts
 SHAPES: Mapping[Shape, str] = {
     "circle": "instruction alone",
     "square": "with shots",
@@ -88,7 +96,7 @@ def context_row(context: str) -> tuple[int, str]:
 
 def shape(context: str) -> Shape:
     """The shape of an arm's mark, by what the model sees; shots and passages together have one of their own."""
-    shapes = {OF_SETTING[PARTS[part].setting] for part in parts_of(context)} or {"circle"}
+    shapes = {OF_SETTING[kind] for part in parts_of(context) if (kind := PARTS[part].setting)} or {"circle"}
     return shapes.pop() if len(shapes) == 1 else "triangle"
 
 

@@ -197,6 +197,9 @@ def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) ->
             "export it as bundle, or take another arm",
             field="arm",
         )
+    if "quote" in arm.parts and format != "bundle":
+        problem = f"arm {arm.name} holds its answers to passages, which no format of a model does"
+        raise InputError(problem, f"export it as bundle, or take {arm.name.replace('+quote', '')}", field="format")
     if format == "peft" and not is_trained(arm):
         problem = f"arm {arm.name} trained nothing, so there is no adapter"
         raise InputError(problem, "export it as merged, which is the base model, or as bundle", field="format")
