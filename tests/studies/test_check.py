@@ -278,7 +278,9 @@ def test_an_answer_length_that_cuts_references_is_told(tmp_path: Path, tiny_mode
 def test_the_audit_is_told_before_any_arm_is_timed_and_alone_without_timing(
     tmp_path: Path, tiny_model_folder: Path
 ) -> None:
-    file = write_task(tmp_path, tiny_model_folder, ["prompt", "few-shot"], rows=[*rows_of(), rows_of()[0] | {"id": "again"}])
+    file = write_task(
+        tmp_path, tiny_model_folder, ["prompt", "few-shot"], rows=[*rows_of(), rows_of()[0] | {"id": "again"}]
+    )
     told: list[Any] = []
     result = check(file, listeners=[told.append], audited=told.append)
     assert isinstance(told[0], CheckResult)

@@ -9,8 +9,8 @@ from itertools import accumulate, chain
 
 from trimtab.base.records import Document, Example, Split
 from trimtab.data.duplicates import Likeness, compare, compared_text, plain_words
-from trimtab.data.shingles import without_template
 from trimtab.data.privacy import FindingKind, private_kinds
+from trimtab.data.shingles import without_template
 
 _SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are spelt in invisible letters

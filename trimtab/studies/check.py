@@ -243,9 +243,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
     return _with_plan(result, predicted, tokens, task) if predicted is not None else result
 
 
-def _with_plan(
-    result: CheckResult, predicted: Sequence[ArmPlan], tokens: TokenStatistics, task: Task
-) -> CheckResult:
+def _with_plan(result: CheckResult, predicted: Sequence[ArmPlan], tokens: TokenStatistics, task: Task) -> CheckResult:
     """Add what the arms will take within the budget."""
     plan = fit(predicted, spendable(task.study.budget_seconds), task.study.seeds)
     remarks = [*result.remarks, *_cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
