@@ -16,7 +16,7 @@ from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.tables import SplitTable
 from trimtab.base.task import load_task
 from trimtab.data import audit as audit_module
-from trimtab.data import duplicates
+from trimtab.data import duplicates, join
 from trimtab.data.audit import audit_rows
 from trimtab.data.checks import check_examples
 from trimtab.data.duplicates import Pair, compared_text, find_pairs
@@ -215,6 +215,18 @@ def test_severity_follows_the_settings_and_the_facts_do_not(tmp_path: Path) -> N
         (one[0], other[0]) for one, other in zip(said["stop"], said["report"], strict=True) if one[0] != other[0]
     ]
     assert changed == [("stop", "warn")]
+
+
+def test_an_estimate_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_task(tmp_path)
+
+    def said() -> list[str]:
+        return [remark.level for remark in open_workspace(load_task(file)).remarks if "MinHash" in remark.text]
+
+    assert said() == []
+    monkeypatch.setattr(join, "PRODUCTS_A_FEATURE", 0)
+    monkeypatch.setattr(join, "FEW_PRODUCTS", 0)
+    assert said() == ["note"]
 
 
 def test_a_question_in_two_splits_is_placed_in_the_first_document_that_holds_it() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.data.duplicates import Pair, find_pairs, plain_words
+from trimtab.data import join
+from trimtab.data.duplicates import Pair, compare, find_pairs, plain_words
 from trimtab.data.shingles import NEAR
 
 
@@ -162,3 +163,80 @@ def test_long_texts_are_compared_in_bounded_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 250 * 1024 * 1024
     finally:
         tracemalloc.stop()
+
+
+def written_anew(draw: random.Random, texts: list[str], words: list[str]) -> list[str]:
+    """The texts with one to four words taken out, put in or replaced."""
+    anew = []
+    for text in texts:
+        own = text.split()
+        for _ in range(draw.randint(1, 4)):
+            own[draw.randrange(len(own))] = draw.choice(
+                ["", draw.choice(words), f"{draw.choice(own)} {draw.choice(words)}"]
+            )
+        anew.append(" ".join(" ".join(own).split()))
+    return anew
+
+
+@pytest.fixture
+def sentences() -> list[str]:
+    """Some thousand sentences, of which every second is another one written anew."""
+    draw = random.Random(2)
+    words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 9))) for _ in range(2000)]
+    texts = [" ".join(draw.choices(words, k=draw.randint(8, 24))) for _ in range(750)]
+    return draw.sample(both := [*texts, *written_anew(draw, texts, words)], len(both))
+
+
+def by_minhash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join, "PRODUCTS_A_FEATURE", 0)
+    monkeypatch.setattr(join, "FEW_PRODUCTS", 0)
+
+
+def test_minhash_finds_what_the_exact_join_finds(sentences: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    half = len(sentences) // 2
+    exact = compare(sentences, half)
+    by_minhash(monkeypatch)
+    estimated = compare(sentences, half)
+    assert (exact.exact, estimated.exact) == (True, False)
+    assert len(exact.near) > 150
+    assert set(estimated.near) <= set(exact.near)  # nothing is invented; pairs are few, so that the forest is one
+    assert len(estimated.near) >= 0.995 * len(exact.near)
+    one, other = (like.between(range(half), range(half, len(sentences))) for like in (exact, estimated))
+    assert len(one) > 50
+    assert len(set(one) & set(other)) >= 0.99 * len(one)
+    assert estimated.head(half).exact is False
+
+
+def test_exact_join_reports_every_pair_of_a_set_in_several_blocks(
+    sentences: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join, "_BLOCK", 64)
+    monkeypatch.setattr(join, "_CHUNK", 256)
+    found = {(a, b) for a, b, _ in compare(sentences).near}
+    sets = [features(plain_words(text)) for text in sentences]
+    holders: dict[tuple[str, str], list[int]] = {}
+    for i, own in enumerate(sets):
+        for name in own:
+            holders.setdefault(name, []).append(i)
+    expected = set()
+    for j, own in enumerate(sets):
+        common: dict[int, int] = {}
+        for name in own:
+            for i in holders[name]:
+                common[i] = common.get(i, 0) + 1
+        expected |= {(i, j) for i, n in common.items() if i < j and n / (len(sets[i]) + len(own) - n) >= NEAR - 1e-9}
+    assert found == expected
+
+
+def test_a_flood_of_near_duplicates_takes_linear_time() -> None:
+    def seconds(count: int) -> float:
+        texts = [
+            f"you have won a prize of many pounds in our weekly draw, claim it with code {i}" for i in range(count)
+        ]
+        started = time.process_time()
+        likeness = compare([*texts, "when does my card arrive"])  # so that no template is taken off
+        assert not likeness.exact
+        assert len(likeness.near) == count - 1
+        return time.process_time() - started
+
+    assert seconds(16_000) < 3 * 4 * seconds(4_000)  # the square would be 16 times

@@ -75,7 +75,7 @@ def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task
     checks: list[Callable[[_Data], Iterator[Remark]]] = [_weights]
     if task.task.kind == "classify":
         checks += [_classes, _rare_classes, _label_forms, _label_sides]
-    checks += [_dominance, _contradictions, _invisible, _special, _repetition, _quotes]
+    checks += [_dominance, _contradictions, _invisible, _special, _repetition, _estimated, _quotes]
     return by_level([remark for check in checks for remark in check(data)])
 
 
@@ -270,6 +270,13 @@ def _repetition(data: _Data) -> Iterator[Remark]:
     text = f"{len(pairs)} of {total} rows repeat{'s' * (len(pairs) == 1)} another ({parts}; {place(data.rows[first.b])} repeats {place(data.rows[first.a])}), so that they weigh as {left} independent rows; remove what is not meant."
     yield Remark("warn" if len(pairs) >= REPEATED * total else "note", text)
     yield from _bursts(data, pairs)
+
+
+def _estimated(data: _Data) -> Iterator[Remark]:
+    """Said where near duplicates were looked for by MinHash."""
+    if not data.audit.rows.exact:
+        text = f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as too many rows are alike in part to compare all: of nearly repeated rows about one in a thousand is missed, more where very many are alike. What repeats word for word is all found."
+        yield Remark("note", text)
 
 
 def _bursts(data: _Data, pairs: Sequence[Pair]) -> Iterator[Remark]:

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 Edge = tuple[int, int, float]
 
-PRODUCTS_A_FEATURE = (
-    20  # products for each feature, up to which the exact join is taken: then it takes at most twice as long as MinHash
-)
-FEW_PRODUCTS = 20_000_000  # products that it may take anyway: about a second
+# The exact join counts common features by a sparse product, and is taken up to so many products for each feature of the texts, where it
+# takes about twice as long as MinHash, or so many in all, about a second.
+PRODUCTS_A_FEATURE, FEW_PRODUCTS = 20, 20_000_000
 _BLOCK, _CHUNK = 512, 16_384  # rows compared at once with how many others; bounds memory at their product of candidates
 
 _KEYS, _HASHES = 24, 6  # sorted lists of keys, and hashes of 8 bits in a key
@@ -32,15 +31,15 @@ _HASHED = 500_000  # features hashed at once
 
 def join_within(shingles: Shingles, head: int) -> tuple[list[Edge], bool]:
     """A spanning forest (a < b, similarity) of the near texts, and whether it is exact; its pairs below `head` are one of the texts below `head`."""
-    rare = _Rare(shingles)
-    method = rare if rare.is_fast else _MinHash(shingles)
+    exactly = _PrefixFilter(shingles)
+    method = exactly if exactly.is_fast else _MinHash(shingles)
     forest = _Forest(len(shingles.size))
     first, rest = np.arange(head), np.arange(head, len(shingles.size))
     for rows, others in ((first, first), (rest, first), (rest, rest)):
         for a, b in method.candidates(rows, others):
             apart = forest.part[a] != forest.part[b]
             forest.add(*shingles.near(a[apart], b[apart]))
-    return forest.edges, rare.is_fast
+    return forest.edges, exactly.is_fast
 
 
 def join_between(shingles: Shingles, left: int, exact: bool) -> Iterator[Edge]:
@@ -48,8 +47,8 @@ def join_between(shingles: Shingles, left: int, exact: bool) -> Iterator[Edge]:
 
     Without `exact`, by MinHash where that is faster.
     """
-    rare = _Rare(shingles)
-    method = rare if exact or rare.is_fast else _MinHash(shingles)
+    exactly = _PrefixFilter(shingles)
+    method = exactly if exact or exactly.is_fast else _MinHash(shingles)
     best = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for b, a in method.candidates(np.arange(left, len(shingles.size)), np.arange(left)):
         best.append(_best(*shingles.near(a, b)))
@@ -83,9 +82,8 @@ class _Forest:
         low, high = np.sort([self.part[a], self.part[b]], axis=0)
         order = np.lexsort((b, a, -similarity, high, low))
         _, first = np.unique(low[order] * len(self.part) + high[order], return_index=True)
-        a, b, similarity, low, high = (
-            of[order[first]] for of in (a, b, similarity, low, high)
-        )  # the best of two parts
+        best = order[first]  # of the pairs of two parts
+        a, b, similarity, low, high = (of[best] for of in (a, b, similarity, low, high))
         parts, ends = np.unique([low, high], return_inverse=True)
         low, high = ends.reshape(2, -1)
         graph = csr_matrix((2.0 - similarity, (low, high)), shape=(len(parts), len(parts)))
@@ -99,7 +97,7 @@ class _Forest:
         self.part = label[self.part]
 
 
-class _Rare:
+class _PrefixFilter:
     """The exact join: near texts have some of their rarest features in common.
 
     Prefix filtering (Chaudhuri et al. 2006, Bayardo et al. 2007), with how many they have in common (Wang et al. 2012).
@@ -173,9 +171,9 @@ class _MinHash:
         """Each row with those of `others` whose keys stand next to its own in one of the lists and begin alike."""
         for key in self._keys if len(others) else ():
             ordered = others[np.argsort(key[others])]
-            own, list_ = key[rows], key[ordered]
-            at = np.searchsorted(list_, own)
+            own, sorted_keys = key[rows], key[ordered]
+            at = np.searchsorted(sorted_keys, own)
             for step in range(-_NEXT, _NEXT):
                 place = np.clip(at + step, 0, len(ordered) - 1)
-                alike = np.flatnonzero((own ^ list_[place]) >> np.uint64(8 * (_HASHES - _AGREE)) == 0)
+                alike = np.flatnonzero((own ^ sorted_keys[place]) >> np.uint64(8 * (_HASHES - _AGREE)) == 0)
                 yield rows[alike], ordered[place[alike]]

@@ -64,12 +64,14 @@ class Shingles:
 
 def least_size(size: Ints) -> Ints:
     """The fewest features of a text that can be near one of `size` features, and the fewest that they have in common."""
-    return np.asarray(np.ceil(NEAR * size - 1e-9), dtype=np.int64)
+    least: Ints = np.ceil(NEAR * size - 1e-9).astype(np.int64)
+    return least
 
 
 def common_needed(total: Ints) -> Ints:
     """The fewest common features of two near texts that have `total` features together."""
-    return np.asarray(np.ceil(NEAR / (1 + NEAR) * total - 1e-9), dtype=np.int64)
+    needed: Ints = np.ceil(NEAR / (1 + NEAR) * total - 1e-9).astype(np.int64)
+    return needed
 
 
 def without_template(texts: list[str]) -> list[str]:
@@ -117,8 +119,9 @@ def _features(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], int]:
     rank[np.argsort(frequency, kind="stable")] = np.arange(width)
     for i, number in enumerate(numbers):
         key = np.sort(rows[i] * np.int64(width) + rank[number])
-        rows[i], numbers[i] = np.divmod(key[np.diff(key, prepend=-1) > 0], width)
-    none = np.zeros(0, np.int64)
+        row, column = np.divmod(key[np.diff(key, prepend=-1) > 0], width)
+        rows[i], numbers[i] = row.astype(np.int32), column.astype(np.int32)
+    none = np.zeros(0, np.int32)
     return np.concatenate([none, *rows]), np.concatenate([none, *numbers]), width
 
 
