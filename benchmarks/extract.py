@@ -24,16 +24,17 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from trimtab.arms.contexts import USUAL_THRESHOLD
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Example, Section
-from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
 from trimtab.measurement.contains import contains, stands_in
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import SENTENCE
 from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.extract import DEPTH, FEATURES, SURE, WEIGHTS, Extractor
+from trimtab.retrieval.extract import DEPTH, FEATURES, SURE, WEIGHTS, Extractor, names_in, stems
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
 
@@ -41,10 +42,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 RESULT = ROOT / "benchmarks" / "results" / "extract.json"
 EMBEDDING, MONTH = "minilm-l6", "2026-07"
-FITTED, PENALTY = ("xquad", "endoflife"), 1e-3
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+FITTED, PENALTY = ("xquad", "endoflife"), 1e-4
+THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 TIMED = 60
 Array = np.ndarray[Any, Any]
+Sure = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +60,16 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """The sentences that were found for a question: features [C, F], which hold the answer, and which give it and nothing else."""
+    """The sentences that were found for a question: features [C, F], which hold the answer, and which give it and nothing else.
+
+    `strange`: the share of the question's names that stand in no document.
+    """
 
     asked: Asked
     features_CF: Array
     holds_C: Array
     right_C: Array
+    strange: float
 
 
 def handbook(folder: Path) -> tuple[Sequence[Document], list[Asked]]:
@@ -73,13 +79,17 @@ def handbook(folder: Path) -> tuple[Sequence[Document], list[Asked]]:
     unknown = workspace.task.task.unknown
     rows: list[Example] = [row for part in workspace.splits.values() for row in part]
     asked = [
-        Asked(question=row.input, references=() if row.references[0] == unknown else row.references, document=row.passages[0] if row.passages else None)
+        Asked(
+            question=row.input,
+            references=() if row.references[0] == unknown else row.references,
+            document=row.passages[0] if row.passages else None,
+        )
         for row in rows
     ]
     return workspace.documents, asked
 
 
-def xquad(folder: Path) -> tuple[Sequence[Document], list[Asked]]:
+def xquad(_: Path) -> tuple[Sequence[Document], list[Asked]]:
     """240 paragraphs of Wikipedia, each a document without a heading."""
     documents, asked = [], []
     for number, article in enumerate(json.loads((SHARED / "xquad.en.json").read_text("utf-8"))["data"]):
@@ -99,10 +109,15 @@ def endoflife(folder: Path) -> tuple[Sequence[Document], list[Asked]]:
     for line in (SHARED / "endoflife" / f"documents-{MONTH}.jsonl").read_text("utf-8").splitlines():
         plain = json.loads(line)
         (home / "documents" / plain["name"]).write_text(plain["text"], "utf-8")
-    rows, asked = [json.loads(line) for line in (SHARED / "endoflife" / "questions.jsonl").read_text("utf-8").splitlines()], []
+    rows, asked = (
+        [json.loads(line) for line in (SHARED / "endoflife" / "questions.jsonl").read_text("utf-8").splitlines()],
+        [],
+    )
     for row in rows:
         if MONTH in row["answers"]:
-            asked.append(Asked(question=row["question"], references=(row["answers"][MONTH],), document=f"{row['group']}.md"))
+            asked.append(
+                Asked(question=row["question"], references=(row["answers"][MONTH],), document=f"{row['group']}.md")
+            )
     listed = [{"question": one.question, "answer": one.references[0]} for one in asked]
     (home / "questions.jsonl").write_text("\n".join(map(json.dumps, listed)), "utf-8")
     (home / "trimtab.toml").write_text(
@@ -123,21 +138,45 @@ SETS = {"handbook": handbook, "xquad": xquad, "endoflife": endoflife}
 def scored(extractor: Extractor, asked: Sequence[Asked], *, without: bool) -> list[Scored]:
     """Every question with its sentences; `without` those of the document that answers it."""
     found, index = [], extractor.index
+    standing: dict[str, set[str]] = {}
+    for passage in index.passages.values():
+        for word in stems(" ".join((passage.title, *passage.path, passage.text))):
+            standing.setdefault(word, set()).add(passage.document)
     asked = [one for one in asked if not without or one.document]
     for start in range(0, len(asked), 64):
         part = asked[start : start + 64]
         alike = candidates(index, [one.question for one in part], 3 * DEPTH if without else DEPTH)
         for one, cosines in zip(part, alike, strict=True):
             if without:
-                others = {name: value for name, value in cosines.items() if index.passages[name].document.rpartition("/")[2] != one.document}
+                others = {
+                    name: value
+                    for name, value in cosines.items()
+                    if not _is(index.passages[name].document, one.document)
+                }
                 cosines = dict(sorted(others.items(), key=lambda pair: -pair[1])[: 2 * DEPTH])
             names, features_CF = extractor.features(one.question, cosines)
+            named = names_in(one.question)
+            strange = [all(without and _is(name, one.document) for name in standing.get(word, ())) for word in named]
             texts = [] if without else [index.passages[name].text for name in names]
             holds = [any(stands_in(text, right) for right in one.references) for text in texts] or [False] * len(names)
-            right = [any(contains(text, right, one.question) for right in one.references) for text in texts] or [False] * len(names)
+            right = [any(contains(text, right, one.question) for right in one.references) for text in texts] or [
+                False
+            ] * len(names)
             if names:
-                found.append(Scored(asked=one, features_CF=features_CF, holds_C=np.array(holds), right_C=np.array(right)))
+                found.append(
+                    Scored(
+                        asked=one,
+                        features_CF=features_CF,
+                        holds_C=np.array(holds),
+                        right_C=np.array(right),
+                        strange=float(np.mean(strange)) if named else 0.0,
+                    )
+                )
     return found
+
+
+def _is(document: str, name: str | None) -> bool:
+    return document.rpartition("/")[2] == name
 
 
 def fit_order(sets: Sequence[Sequence[Scored]]) -> Array:
@@ -171,27 +210,30 @@ def best(one: Scored, weights_F: Array) -> tuple[int, float, float]:
     return place, float(scores_C[place]), float(one.features_CF[place, 0])
 
 
-def fit_sure(there: Sequence[Sequence[Scored]], absent: Sequence[Sequence[Scored]], weights_F: Array) -> tuple[float, float, float]:
-    """From score and cosine to the log-odds that the sentence answers, a question and its twin without an answer counting alike."""
+def fit_sure(there: Sequence[Sequence[Scored]], absent: Sequence[Sequence[Scored]], weights_F: Array) -> Sure:
+    """From score, cosine and strange names to the log-odds that the sentence answers, a question and its twin without an answer counting alike."""
     rows, right, shares = [], [], []
     for group in (*there, *absent):
         for one in group:
             place, score, cosine = best(one, weights_F)
-            rows.append((score, cosine))
+            rows.append((score, cosine, one.strange))
             right.append(bool(one.holds_C[place]))
             shares.append(1 / len(group))
-    fitted = LogisticRegression(C=1e4, max_iter=5000).fit(np.array(rows), right, sample_weight=np.array(shares) * len(rows) / len(there) / 2)
-    return float(fitted.coef_[0][0]), float(fitted.coef_[0][1]), float(fitted.intercept_[0])
+    fitted = LogisticRegression(C=1e4, max_iter=5000).fit(
+        np.array(rows), right, sample_weight=np.array(shares) * len(rows) / len(there) / 2
+    )
+    of_score, of_cosine, of_strange = map(float, fitted.coef_[0])
+    return of_score, of_cosine, of_strange, float(fitted.intercept_[0])
 
 
-def told(there: Sequence[Scored], absent: Sequence[Scored], weights_F: Array, sure: tuple[float, float, float]) -> dict[str, Any]:
+def told(there: Sequence[Scored], absent: Sequence[Scored], weights_F: Array, sure: Sure) -> dict[str, Any]:
     """What of a set's questions is found, and answered at each threshold."""
     known = [one for one in there if one.asked.references]
     nowhere = [*absent, *(one for one in there if not one.asked.references)]
 
     def sureness(one: Scored) -> float:
         _, score, cosine = best(one, weights_F)
-        return float(1 / (1 + np.exp(-(sure[0] * score + sure[1] * cosine + sure[2]))))
+        return float(1 / (1 + np.exp(-(sure[0] * score + sure[1] * cosine + sure[2] * one.strange + sure[3]))))
 
     first = [best(one, weights_F)[0] for one in known]
     holds = np.array([one.holds_C[place] for one, place in zip(known, first, strict=True)])
@@ -203,7 +245,9 @@ def told(there: Sequence[Scored], absent: Sequence[Scored], weights_F: Array, su
         "questions": len(known),
         "without_an_answer": len(nowhere),
         "first_holds_answer": float(holds.mean()),
-        "one_of_three_holds_answer": float(np.mean([one.holds_C[places].any() for one, places in zip(known, three, strict=True)])),
+        "one_of_three_holds_answer": float(
+            np.mean([one.holds_C[places].any() for one, places in zip(known, three, strict=True)])
+        ),
         "first_is_right": float(right.mean()),
         "nearest_holds_answer": float(np.mean([one.holds_C[place] for one, place in zip(known, nearest, strict=True)])),
         "nearest_is_right": float(np.mean([one.right_C[place] for one, place in zip(known, nearest, strict=True)])),
@@ -242,14 +286,23 @@ def main() -> None:
     sure = fit_sure([there[name] for name in FITTED], [absent[name] for name in FITTED], weights_F)
     used = np.array(WEIGHTS)
     result = {
-        "fitted": {"weights": dict(zip(FEATURES, weights_F.round(2).tolist(), strict=True)), "sure": [round(value, 3) for value in sure]},
+        "fitted": {
+            "weights": dict(zip(FEATURES, weights_F.round(2).tolist(), strict=True)),
+            "sure": [round(value, 3) for value in sure],
+        },
         "used": {"weights": dict(zip(FEATURES, WEIGHTS, strict=True)), "sure": list(SURE)},
-        "sets": {name: {**told(there[name], absent[name], used, SURE), "milliseconds_a_question": 1000 * seconds[name]} for name in SETS},
+        "sets": {
+            name: {**told(there[name], absent[name], used, SURE), "milliseconds_a_question": 1000 * seconds[name]}
+            for name in SETS
+        },
         "left_out": {},
+        "threshold": USUAL_THRESHOLD,
         "machine": describe_machine(),
         "versions": versions(),
     }
-    for name in SETS:  # weights from the other sets alone: what the constants would be worth on documents that they never saw
+    for (
+        name
+    ) in SETS:  # weights from the other sets alone: what the constants would be worth on documents that they never saw
         others = [other for other in SETS if other != name]
         own_F = fit_order([there[other] for other in others])
         own_sure = fit_sure([there[other] for other in others], [absent[other] for other in others], own_F)

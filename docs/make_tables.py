@@ -420,10 +420,39 @@ def verdict() -> str:
     return f"```text\n{rows}\n\n{textwrap.fill(' '.join(sentence.split()), 100)}\n\n{report}\n```"
 
 
+def extract() -> str:
+    """How often the sentence that `extract` finds answers, with the weights that are built in and with weights that never saw the set."""
+    found = load("extract")
+    if not found:
+        return "Not measured yet (`benchmarks/extract.py`)."
+    least = f"{found['threshold']:g}"
+    columns = ("documents", "questions", "holds the answer", "one of three does", "nearest by embedding alone")
+    columns += (
+        f"given from a chance of {least}: holds it",
+        "another sentence",
+        "given where the documents have no answer",
+    )
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    for kind, title in (("sets", ""), ("left_out", ", weights fitted on the other sets alone")):
+        for name, figures in found[kind].items():
+            at = figures["at"][least]
+            cells = [f"{name}{title}", f"{figures['questions']:,}"]
+            cells += [
+                f"{figures[key]:.2f}"
+                for key in ("first_holds_answer", "one_of_three_holds_answer", "nearest_holds_answer")
+            ]
+            cells += [f"{at[key]:.2f}" for key in ("holds", "other_sentence", "answered_without_an_answer")]
+            lines.append(f"| {' | '.join(cells)} |")
+    speed = ", ".join(
+        f"{figures['milliseconds_a_question']:.0f} ms ({name})" for name, figures in found["sets"].items()
+    )
+    return "\n".join([*lines, "", f"A question alone takes {speed}; processor: {found['machine']['processor']}."])
+
+
 PAGES = {
     "docs/start/install.md": {"installation": installation},
     "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
-    "docs/benchmarks/quality.md": {"studies": studies, "objectives": objectives},
+    "docs/benchmarks/quality.md": {"studies": studies, "objectives": objectives, "extract": extract},
     "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted},
     "docs/start/first-verdict.md": {"verdict": verdict},
     "docs/trust/simulation.md": {"simulation": simulation},

@@ -7,6 +7,20 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trimtab.base.errors import TrimtabError
+    from trimtab.base.tables import (
+        ApiTable,
+        ArmTable,
+        BaseTable,
+        ChangeTable,
+        CostTable,
+        HourPrice,
+        RewardTable,
+        SplitTable,
+        TargetTable,
+        TeacherTable,
+        TokenPrice,
+    )
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
     from trimtab.serving.feedback_export import feedback_export
@@ -18,6 +32,7 @@ if TYPE_CHECKING:
     from trimtab.studies.eval import eval
     from trimtab.studies.export import export
     from trimtab.studies.init import init
+    from trimtab.studies.open_study import open_study
     from trimtab.studies.runs import runs
     from trimtab.studies.study import study
     from trimtab.studies.train import train
@@ -31,7 +46,19 @@ os.environ.setdefault("LRU_CACHE_CAPACITY", "128")  # torch's own over the same 
 
 __version__ = "0.2.0"
 __all__ = [
+    "ApiTable",
+    "ArmTable",
+    "BaseTable",
+    "ChangeTable",
+    "CostTable",
+    "HourPrice",
+    "RewardTable",
+    "SplitTable",
+    "TargetTable",
     "Task",
+    "TeacherTable",
+    "TokenPrice",
+    "TrimtabError",
     "ask",
     "check",
     "demo",
@@ -41,6 +68,7 @@ __all__ = [
     "feedback_export",
     "init",
     "load_task",
+    "open_study",
     "pull",
     "runs",
     "serve",
@@ -48,22 +76,27 @@ __all__ = [
     "train",
 ]
 
+_TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Reward", "Split", "Target", "Teacher")
 _HOME = {
+    "HourPrice": "trimtab.base.tables",
     "Task": "trimtab.base.task",
+    "TokenPrice": "trimtab.base.tables",
+    "TrimtabError": "trimtab.base.errors",
     "feedback_export": "trimtab.serving.feedback_export",
     "load_task": "trimtab.base.task",
     "pull": "trimtab.model.catalog",
     "serve": "trimtab.serving.serve",
+    **{f"{table}Table": "trimtab.base.tables" for table in _TABLES},
     **{
         verb: f"trimtab.studies.{verb}"
-        for verb in ("ask", "check", "demo", "doctor", "eval", "export", "init", "runs", "study", "train")
+        for verb in ("ask", "check", "demo", "doctor", "eval", "export", "init", "open_study", "runs", "study", "train")
     },
 }
 
 
 def __dir__() -> list[str]:
-    """The public names, whether used already or not."""
-    return sorted({*__all__, *globals()})
+    """The public names alone, whether used already or not."""
+    return sorted([*__all__, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

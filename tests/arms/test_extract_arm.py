@@ -32,7 +32,9 @@ def task_file(tmp_path: Path, tiny_embedding_folder: Path) -> Path:
     documents.mkdir()
     rows = []
     for number, place in enumerate(PLACES):
-        said = " ".join(f"The {place} office has {number + more} {what}." for more, what in ((20, "desks"), (50, "lamps")))
+        said = " ".join(
+            f"The {place} office has {number + more} {what}." for more, what in ((20, "desks"), (50, "lamps"))
+        )
         (documents / f"{place.lower()}.md").write_text(f"# {place}\n\n{said} It opens at noon.\n")
         rows += [{"question": question(place, "desks"), "answer": str(number + 20), "passage": f"{place.lower()}.md"}]
         rows += [{"question": question(place, "lamps"), "answer": str(number + 50), "passage": f"{place.lower()}.md"}]
@@ -53,7 +55,8 @@ def test_a_study_of_it_alone_needs_no_base_model_and_cites_its_sentences(task_fi
     arm = result.arms[0]
     assert (arm.status, arm.stored_bytes > 0) == ("done", True)
     assert arm.chosen["chunk_words"] == SENTENCE
-    assert arm.effort and sum(trial.kept for trial in arm.effort.trials) == 1
+    assert arm.effort
+    assert sum(trial.kept for trial in arm.effort.trials) == 1
     kept = next(trial for trial in arm.effort.trials if trial.kept)
     assert arm.chosen["threshold"] == kept.what["threshold"]
     assert kept.dev_metric == max(trial.dev_metric for trial in arm.effort.trials)
@@ -70,7 +73,8 @@ def test_ask_takes_it_where_no_study_was_made(task_file: Path) -> None:
     assert asked.arm == "extract"
     if asked.answer != "unknown":
         assert asked.sentence == asked.answer == asked.hits[0].passage.text
-        assert asked.cited[0] == 1 and asked.hits[0].passage.document
+        assert asked.cited[0] == 1
+        assert asked.hits[0].passage.document
 
 
 def test_it_is_an_arm_wherever_there_are_documents_and_answers_are_text(task_file: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from study_tasks import write_task
 
-from trimtab.arms.identity import FILES, WEIGHTS, depends_on, differing
+from trimtab.arms.identity import FILES, WEIGHTS, depends_on, differing, settings_of
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base import files
-from trimtab.base.task import load_task
+from trimtab.base.task import Task, load_task
 
 
 @pytest.fixture
@@ -59,3 +59,10 @@ def test_a_model_is_hashed_once_however_often_it_is_asked_for(task: Path, monkey
         depends(task)
     of_models = [path for path in hashed if "model" in path.parts or "embedding" in path.parts]
     assert len(of_models) == len(set(of_models)) > 10
+
+
+def test_labels_that_are_not_merged_leave_what_was_made_before_as_it_is() -> None:
+    tables = {"task": {"name": "t", "kind": "classify"}, "data": {"examples": ["a.csv"]}}
+    assert not [key for key in settings_of(Task.model_validate(tables)) if key.startswith("labels.")]
+    merged = Task.model_validate({**tables, "labels": {"merge": {"A": "a"}}})
+    assert settings_of(merged)["labels.merge.A"] == '"a"'

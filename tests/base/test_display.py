@@ -150,6 +150,28 @@ def test_the_plan_of_a_study_knows_better_when_it_ends(monkeypatch):
     assert last_line(terminal).endswith("dev metric 0.5  about 5 min left")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(4.0, "10 s"), (44.0, "40 s"), (100.0, "100 s"), (149.0, "150 s"), (151.0, "3 min"), (3000.0, "50 min")],
+)
+def test_what_is_left_is_told_within_a_quarter(monkeypatch, seconds, told):
+    terminal = on_terminal(monkeypatch)
+    display = Display()
+    display.seconds_left = lambda: seconds
+    Progress(listeners=[display], arm="lora").emit("choose")
+    assert last_line(terminal).endswith(f"about {told} left")
+
+
+def test_where_the_plan_is_over_nothing_is_said_but_when_the_training_ends(monkeypatch, capsys):
+    display = Display(every=0.0)
+    display.seconds_left = lambda: None
+    Progress(listeners=[display], arm="lora").emit("choose", note="instructions")
+    trained_on(monkeypatch, display)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert "left" not in first
+    assert last.endswith("ends in about 440 min")
+
+
 def test_another_run_begins_a_curve_of_its_own(monkeypatch):
     terminal = on_terminal(monkeypatch)
     monkeypatch.setenv("COLUMNS", "120")

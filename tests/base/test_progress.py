@@ -1,6 +1,8 @@
 """Events: the stop that no library can swallow."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -22,3 +24,24 @@ def test_a_signal_that_was_lost_ends_the_work_at_the_next_event(monkeypatch, tmp
     assert not path.exists()
     Progress(path=path).emit("train")
     assert path.exists()
+
+
+DROPPED = """
+import os, signal, time, weakref
+from trimtab.cli.main import _interrupt
+signal.signal(signal.SIGTERM, _interrupt)
+class Thing: ...
+thing = Thing()
+kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+try:
+    del thing
+    print("dropped", flush=True)
+    while time.process_time() < 20: pass  # no event comes
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_a_signal_that_python_dropped_is_raised_again() -> None:
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, timeout=15, check=True)
+    assert done.stdout.split() == ["dropped", "stopped"]

@@ -29,8 +29,12 @@ def test_a_plain_file_loads_with_and_without_a_byte_order_mark(tmp_path: Path):
         ("[target]\nlatency_p95_ms = inf\n", "target.latency_p95_ms", "finite"),
         ("[study]\nseeds = true\n", "study.seeds", "whole number"),
         ('[study]\nseeds = "3"\n', "study.seeds", "whole number"),
-        ('[study]\nbudget = "0m"\n', "study.budget", "no time"),
-        ('[study]\nbudget = "٣m"\n', "study.budget", "should be a time such as 90s, 30m or 2h (found"),
+        ('[study]\nbudget = "0m"\n', "study.budget", "a budget of nothing"),
+        (
+            '[study]\nbudget = "٣m"\n',
+            "study.budget",
+            "should be a time such as 90s, 30m or 2h, or an amount such as 20 USD (found",
+        ),
         ('[study]\narms = "lora"\n', "study.arms", 'a list, as in ["one", "two"]'),
         ('[study]\narms = ["lora", "lora+prompt"]\n', "study.arms", "always there; write lora"),
         ('[study]\narms = ["lora+"]\n', "study.arms", "did you mean lora?"),
@@ -141,14 +145,41 @@ def test_commands_in_messages_name_the_task_file(tmp_path: Path, monkeypatch: py
     assert load_task("my tasks/a.toml").command("train lora") == "trimtab train lora --task 'my tasks/a.toml'"
 
 
-@pytest.mark.parametrize("name", ["lora", "api-x", "rag", "linear", "freeze-docs", "lora+rag"])
-def test_an_arm_of_ones_own_has_a_name_of_its_own(tmp_path: Path, name: str):
-    with pytest.raises(InputError, match="means an arm already; choose a name of your own") as caught:
+@pytest.mark.parametrize("name", ["lora", "api-x", "rag", "freeze-docs", "lora+rag"])
+def test_a_name_that_means_an_arm_says_what_that_is(tmp_path: Path, name: str):
+    with pytest.raises(
+        InputError, match="means an arm already, and its name says its weights; take weights out"
+    ) as caught:
         load(tmp_path, PLAIN + f'[arm."{name}"]\nweights = "lora"\nrank = 4\n')
     assert caught.value.field == f"arm.{name}"
-    # told before what stands in it: nothing says that it is lora
-    with pytest.raises(InputError, match="means an arm already"):
-        load(tmp_path, PLAIN + f'[arm."{name}"]\nrank = 4\n')
+
+
+def test_a_table_of_an_arm_sets_what_its_name_leaves_open(tmp_path: Path):
+    table = '[arm.lora]\nepochs = 1\n[arm."rag+lora"]\nrank = 4\npassages = 2\n[arm.few-shot]\nshots = 8\n'
+    task = load(tmp_path, PLAIN.replace("[data]", '[data]\ndocuments = ["rows.jsonl"]') + table)
+    lora, both, shots = (parse_arm(name, task) for name in ("lora", "lora+rag", "few-shot"))
+    assert (lora.name, lora.weights, lora.stages, lora.context) == ("lora", "lora", ("sft",), "prompt")
+    assert lora.settings == {"epochs": 1.0}
+    assert (both.name, both.stages, both.context) == ("lora+rag", ("sft",), "rag")
+    assert both.settings == {"rank": 4, "passages": 2}
+    assert parse_arm("rag+lora", task) == both
+    assert (shots.weights, shots.settings) == ("base", {"shots": 8})
+    names = [arm.name for arm in task.arms]
+    assert len(names) == len(set(names))
+    assert parse_arm("lora-docs", task).settings == {}, "another arm"
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("[arm.linear]\nrank = 4\n", "arm linear has no settings; take the table out"),
+        ("[arm.rag]\nepochs = 1\n", r"arm\.rag: epochs is not used where weights is 'base'"),
+        ('[arm."few-shot+nearest-shots"]\nshots = 1\n', "do not go together; take one of them"),
+    ],
+)
+def test_a_setting_that_an_arm_does_not_take_is_refused(tmp_path: Path, table: str, said: str):
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, PLAIN + table)
 
 
 @pytest.mark.parametrize("name", ["api-\\u001b[2J", "api-" + "x" * 100_000, "Lora"])
@@ -246,6 +277,19 @@ def test_labels_fit_the_kind_and_stand_once(tmp_path: Path, kind: str, labels: s
         load(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("kind", "merge", "said"),
+    [
+        ("answer", '{ "A" = "a" }', r"labels\.merge: is for kind 'classify', and this is 'answer'; take it out"),
+        ("classify", '{ "A" = "a", "a" = "b" }', "merge reads 'a' as another label and another as 'a'; name the last"),
+    ],
+)
+def test_merged_labels_fit_the_kind_and_end_in_a_label(tmp_path: Path, kind: str, merge: str, said: str):
+    text = PLAIN.replace('kind = "answer"', f'kind = "{kind}"') + f"[labels]\nmerge = {merge}\n"
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, text)
+
+
 def test_a_column_is_not_question_and_answer_at_once(tmp_path: Path):
     with pytest.raises(InputError, match="as question and as answer"):
         load(tmp_path, PLAIN.replace("[base]", 'columns = { input = "q", output = "q" }\n[base]'))
@@ -298,5 +342,36 @@ def test_another_budget_leaves_open_what_the_file_leaves_open(tmp_path: Path) ->
     assert with_budget(task, "2h").study.budget == "2h"
     stated = with_budget(load(tmp_path, PLAIN + "[study]\nseeds = 1\n"), "2h").study
     assert "seeds" in stated.model_fields_set
-    with pytest.raises(InputError, match="'soon' is not a time"):
+    with pytest.raises(InputError, match="'soon' is neither a time nor an amount"):
         with_budget(task, "soon")
+
+
+HOUR = 'machine_hour = { price = 0.5, as_of = 2026-11-01, source = "ours" }'
+BIG = '[api.big]\nurl = "http://127.0.0.1:9"\nmodel = "m"\n'
+PRICE = 'price_per_million = { input = 1.0, output = 2.0, as_of = 2026-11-01, source = "list" }\n'
+
+
+def test_a_budget_in_money_is_the_time_that_it_buys(tmp_path: Path) -> None:
+    task = load(tmp_path, PLAIN + f'[study]\nbudget = "20 USD"\n[cost]\n{HOUR}\n')
+    assert task.budget_seconds == 40 * 3600
+    assert task.seconds_of(0.25) == 1800
+    assert with_budget(task, "2h").budget_seconds == 7200
+    assert with_budget(task, "2h").seconds_of(0.25) == 0.0
+    assert with_budget(task, "1.5USD").budget_seconds == 3 * 3600
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("", r"study\.budget: a budget in money, and a machine hour has no price; state machine_hour"),
+        (
+            f'[cost]\ncurrency = "EUR"\n{HOUR}\n',
+            r"a budget in USD, and the prices of \[cost\] are in EUR; write it in EUR",
+        ),
+        (f"[cost]\n{HOUR}\n{BIG}", r"what api-big asks has no price; state price_per_million under \[api\.big\]"),
+    ],
+)
+def test_a_budget_in_money_without_a_price_is_refused(tmp_path: Path, more: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, PLAIN + f'[study]\nbudget = "20 USD"\n{more}')
+    load(tmp_path, PLAIN + f'[study]\nbudget = "20 USD"\n[cost]\n{HOUR}\n{BIG}{PRICE}')

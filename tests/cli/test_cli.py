@@ -164,7 +164,15 @@ def test_study_prints_the_table_or_one_object_and_exits_by_its_verdict(verbs, st
     assert shown.exit_code == code
     assert verbs["called"]["study"] == (
         (Path("x/trimtab.toml"),),
-        {"resume": None, "allow": (), "allow_commands": True, "budget": "20m", "arms": None, "track": "mlflow"},
+        {
+            "resume": None,
+            "allow": (),
+            "allow_commands": True,
+            "budget": "20m",
+            "arms": None,
+            "rows": None,
+            "track": "mlflow",
+        },
     )
     lines = shown.stdout.splitlines()
     row = next(line for line in lines if line.startswith("lora+rag"))
@@ -192,18 +200,26 @@ def test_the_demo_exits_0_whatever_the_verdict(verbs):
     assert invoke("demo", "nothing").exit_code == 2
 
 
-def test_check_exits_1_when_something_must_be_mended(verbs, monkeypatch):
+def test_check_prints_the_audit_first_and_exits_1_when_something_must_be_mended(monkeypatch):
     from trimtab.cli import check_page
+    from trimtab.studies import check as studies_check
+
+    def stand_in(level: str):
+        def check(task, *, audited, **named):
+            audited(SimpleNamespace(remarks=()))
+            print("timing", named["timing"])
+            return SimpleNamespace(remarks=(SimpleNamespace(level=level),))
+
+        return check
 
     monkeypatch.setattr("trimtab.base.task.load_task", lambda path: SimpleNamespace(command=str))
-    monkeypatch.setattr(check_page, "draw", lambda result, console, study: console.print("drawn"))
-    verbs["answers"]["check"] = SimpleNamespace(remarks=())
-    shown = invoke("check")
-    assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "drawn")
-    verbs["answers"]["check"] = SimpleNamespace(remarks=(SimpleNamespace(level="warn"),))
-    assert invoke("check").exit_code == 0
-    verbs["answers"]["check"] = SimpleNamespace(remarks=(SimpleNamespace(level="stop"),))
-    assert invoke("check").exit_code == 1
+    monkeypatch.setattr(check_page, "draw_audit", lambda audit, console: console.print("audit"))
+    monkeypatch.setattr(check_page, "draw_rest", lambda audit, result, console, study: console.print("rest"))
+    for level, code in (("note", 0), ("warn", 0), ("stop", 1)):
+        monkeypatch.setattr(studies_check, "check", stand_in(level))
+        shown = invoke("check")
+        assert (shown.exit_code, shown.stdout.splitlines()) == (code, ["audit", "timing True", "rest"])
+    assert "timing False" in invoke("check", "--no-timing").stdout
 
 
 def test_each_option_reaches_its_function(verbs):
@@ -280,10 +296,12 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
     assert json.loads(invoke("ask", "How many?", "--json").stdout)["hits"][0]["passage"]["text"] == "30 days"
 
 
-def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs):
+def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
     verbs["answers"]["init"] = '{"a": 1}'
     assert invoke("init", "--schema").stdout == '{"a": 1}\n'
-    assert verbs["called"]["init"] == ((Path(),), {"schema": True})
+    assert verbs["called"]["init"] == ((".",), {"columns": {}, "schema": True})
     assert json.loads(invoke("init", "data", "--json").stdout) == {"file": "data/trimtab.toml", "text": '{"a": 1}'}
     assert invoke("init", "data").stdout.endswith(
         "Wrote data/trimtab.toml; next: trimtab check --task data/trimtab.toml\n"
@@ -327,11 +345,11 @@ def test_an_error_is_one_line_and_an_exit_code(verbs, error, code, line):
         (["study", "--buget", "3m"], "No such option: --buget (Possible options: --budget); see: trimtab study --help"),
         (
             ["study", "--budget", "3"],
-            "Invalid value for '--budget': a number and a unit, for example 90s, 30m or 2h; see",
+            "Invalid value for '--budget': a number and a unit, for example 90s, 30m, 2h or '20 USD'; see",
         ),
         (["eval", "rag", "--split", "tset"], "Invalid value for '--split': 'tset' is not one of 'dev', 'test'; see"),
         (["train", "lora", "--seed", "-1"], "Invalid value for '--seed': should be greater than or equal to 0; see"),
-        (["eval"], "Missing argument 'ARM'; see: trimtab eval --help"),
+        (["eval"], "Missing argument '[PATH] ARM'; see: trimtab eval --help"),
     ],
 )
 def test_wrong_use_is_one_line_and_exits_2(capsys, typed, line):

@@ -2,6 +2,7 @@
 
 import random
 import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,8 +48,13 @@ def remarks(splits: dict[str, list[Example]], *, documents: tuple[Document, ...]
     return list(by_level([*check_size(splits), *check_examples(audit, splits, task(**more))]))  # type: ignore[arg-type]
 
 
+def without_rare(found: list[Remark]) -> list[Remark]:
+    """The remarks but that on labels of few rows, which stands beside many others."""
+    return [remark for remark in found if "of fewer than 5 rows" not in remark.text]
+
+
 def only(found: list[Remark], level: str) -> str:
-    (remark,) = found
+    (remark,) = without_rare(found)
     assert remark.level == level
     assert "\n" not in remark.text
     return remark.text
@@ -108,7 +114,7 @@ def test_numbers_mixed_with_strings() -> None:
     splits = clean()
     splits["train"] += [row(900, "3"), row(901, "-2.5e3")]
     assert "'3' at d.csv:900" in only(remarks(splits), "stop")
-    assert remarks(splits, labels=("yes", "no", "3", "-2.5e3")) == []
+    assert without_rare(remarks(splits, labels=("yes", "no", "3", "-2.5e3"))) == []
 
 
 def test_variants_of_labels() -> None:
@@ -117,6 +123,29 @@ def test_variants_of_labels() -> None:
     text = only(remarks(splits), "warn")
     assert "2 labels are written in several ways" in text
     assert "d.csv:900" in text or "d.csv:901" in text
+    assert text.endswith('to join them write under [labels]: merge = { "ｎｏ" = "no", "Yes" = "yes" }')
+
+
+def test_the_line_that_joins_labels_leaves_one_spelling_of_each() -> None:
+    """Whatever the spellings: pasted into the task file, it makes them one, the most frequent."""
+    splits = clean()
+    odd = ['Ye\t"s', "YE S", "yés", "NO", "n o"]
+    splits["train"] += [row(900 + i, label) for i, label in enumerate([*odd, 'Ye"s', 'Ye"s'])]
+    line = next(one.text for one in remarks(splits) if "several ways" in one.text).split("[labels]: ")[1]
+    merge = tomllib.loads(line)["merge"]
+    assert merge == {"YE S": "yes", "yés": "yes", "NO": "no", "n o": "no", 'Ye\t"s': 'Ye"s'}
+    joined = {
+        name: [replace(one, references=(merge.get(one.references[0], one.references[0]),)) for one in part]
+        for name, part in splits.items()
+    }
+    assert not [one for one in remarks(joined) if "several ways" in one.text]
+
+
+def test_labels_of_few_rows_are_named_with_their_rows() -> None:
+    splits = clean()
+    splits["train"] += [row(900, "rare"), row(901, "rare"), row(902, "once")]
+    (text,) = [one.text for one in remarks(splits)]
+    assert text.startswith("2 labels are of fewer than 5 rows ('once' 1, 'rare' 2), too few")
 
 
 def test_many_classes() -> None:
@@ -149,14 +178,6 @@ def test_answers_that_differ_late_are_shown_where_they_differ() -> None:
     ]
     torn, *_ = remarks(splits, kind="answer")
     assert "'…north' at d.csv:900, '…south' at d.csv:901" in torn.text
-
-
-def test_rows_of_json_on_one_line_are_told_apart_by_id() -> None:
-    from trimtab.data.duplicates import place
-
-    assert place(replace(row(1), file="a.json", id="q7")) == "a.json:1 (id q7)"
-    assert place(replace(row(2), file="a.json")) == "a.json:2"
-    assert place(row(1)) == "d.csv:1"
 
 
 @pytest.mark.parametrize(
@@ -226,4 +247,4 @@ def test_questions_in_documents() -> None:
 def test_stops_come_first() -> None:
     splits = clean()
     splits["train"] += [row(900, "Yes"), row(901, "7")]
-    assert [remark.level for remark in remarks(splits)] == ["stop", "warn"]
+    assert [remark.level for remark in remarks(splits)] == ["stop", "warn", "note"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.records import Example, Message
-from trimtab.data.draw import drawn
+from trimtab.data.draw import drawn, sampled
 
 
 def row(number: int, label: str, group: str | None = None) -> Example:
@@ -52,3 +52,29 @@ def test_seeds_draw_otherwise_and_references_of_answers_do_not_stratify() -> Non
     assert first != second
     assert first == drawn(rows, 50, "answer", 0)
     assert max(int(one.id.removeprefix("row")) for one in first) > 150
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), min_size=1, max_size=60),
+    st.integers(1, 70),
+    st.integers(0, 3),
+    st.sampled_from(["classify", "answer"]),
+)
+def test_a_sample_keeps_groups_whole_and_a_larger_one_holds_it(given, most, seed, kind) -> None:
+    rows = [row(number, label, f"g{group}" if group else None) for number, (label, group) in enumerate(given)]
+    part = sampled(rows, most, kind, seed=seed)
+    largest = max(Counter(one.group or one.id for one in rows).values())
+    assert min(most, len(rows)) <= len(part) < most + largest
+    kept = {one.group for one in part} - {None}
+    assert all((one in part) == (one.group in kept) for one in rows if one.group)
+    assert [one for one in rows if one in part] == list(part)
+    assert set(part) <= set(sampled(rows, most + 5, kind, seed=seed))
+    backwards = sampled(rows[::-1], most, kind, seed=seed)
+    assert {one.group or one.id for one in backwards} == {one.group or one.id for one in part}
+
+
+def test_a_sample_gives_every_label_its_share_and_none_is_missing_where_it_must_not() -> None:
+    rows = [*sorted_by_label(4, 100), row(1000, "rare")]
+    shares = Counter(one.references[0] for one in sampled(rows, 40, "classify"))
+    assert all(9 <= shares[f"label{n}"] <= 11 for n in range(4))
+    assert "rare" in {one.references[0] for one in sampled(rows, 5, "classify", every_label=True)}

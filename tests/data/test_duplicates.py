@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.data.duplicates import Pair, find_pairs, plain_words
-from trimtab.data.join import NEAR
+from trimtab.data.shingles import NEAR
 
 
 def features(text: str) -> set[tuple[str, str]]:

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.task import Task
-from trimtab.data.audit import audit_rows, find_quotes
+from trimtab.data.audit import Audit, audit_rows, find_quotes
 from trimtab.data.duplicates import find_pairs
-from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
+from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps
 
 
 def row(text: str, line: int, answer: str = "a", system: str = "") -> Example:
@@ -42,13 +44,17 @@ CLEAN = {
 }
 
 
+def audit_of(splits: dict[str, list[Example]]) -> Audit:
+    return audit_rows([row for part in splits.values() for row in part], (), ())
+
+
 def overlaps(splits: dict[str, list[Example]]) -> list[Overlap]:
-    return list(find_overlaps(audit_rows([row for part in splits.values() for row in part], (), ()), splits))  # type: ignore[arg-type]
+    return list(find_overlaps(audit_of(splits), splits))  # type: ignore[arg-type]
 
 
 def test_clean_splits_pass() -> None:
     assert overlaps(CLEAN) == []
-    refuse_overlaps((), task("stop"))
+    refuse_overlaps((), task("stop"), ())
 
 
 @pytest.mark.parametrize(("left", "right"), [("train", "dev"), ("train", "test"), ("dev", "test")])
@@ -67,11 +73,42 @@ def test_every_kind_between_every_two(left: str, right: str, text: str, kind: st
     (overlap,) = overlaps(splits)
     assert (overlap.kind, overlap.left_split, overlap.right_split) == (kind, left, right)
     assert (overlap.left.line, overlap.right.line) == (20, 21)
-    refuse_overlaps([overlap], task("report"))
+    _, dropped = drop_repeats(audit_of(splits), splits)
+    refuse_overlaps([overlap], task("report"), dropped)
     with pytest.raises(
-        InputError, match=rf"1 {right} row repeats {left}.*faq.csv:21 repeats faq.csv:20.*`group`.*report"
+        InputError,
+        match=rf"1 {right} row repeats {left}.*{right} faq.csv:21 repeats {left} faq.csv:20.*"
+        rf'data.leakage = "drop", which takes out 1 row of {left},.*`group`.*report',
     ):
-        refuse_overlaps([overlap], task("stop"))
+        refuse_overlaps([overlap], task("stop"), dropped)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 11), st.sampled_from(["train", "dev", "test"]), st.booleans()), min_size=1))
+def test_nothing_overlaps_after_a_drop_and_no_more_goes_than_must(rows: list[tuple[int, str, bool]]) -> None:
+    """Each row that goes repeats one that is held out and stays; test keeps all its rows."""
+    splits: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
+    for line, (number, split, capital) in enumerate(rows):
+        text = " ".join(f"{(9 * number + place + 7) ** 9:x}" for place in range(9))  # no two near each other
+        splits[split].append(row(text.upper() if capital else text, line))
+    audit = audit_of(splits)
+    kept, dropped = drop_repeats(audit, splits)  # type: ignore[arg-type]
+    assert find_overlaps(audit, kept) == ()
+    assert list(kept["test"]) == splits["test"]
+    assert sum(map(len, kept.values())) + len(dropped) == len(rows)
+    for one in dropped:
+        assert one.left in kept[one.left_split]
+        assert one.left.input.casefold() == one.right.input.casefold()
+    if not overlaps(splits):
+        assert not dropped
+
+
+def test_a_dropped_row_stands_in_the_ledger_with_what_it_repeats() -> None:
+    splits = {**CLEAN, "train": [*CLEAN["train"], row("where is my parcel", 20)]}
+    _, (dropped,) = drop_repeats(audit_of(splits), splits)  # type: ignore[arg-type]
+    line = dropped_row(dropped)
+    assert (line.file, line.line, line.reason) == ("faq.csv", 20, "repeats test faq.csv:6 (exact)")
+    assert line.remedy == 'left train, as data.leakage = "drop" says'
 
 
 def test_same_system_message_is_no_overlap_and_earlier_turns_count() -> None:

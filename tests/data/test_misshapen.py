@@ -52,7 +52,7 @@ MISSHAPEN: list[tuple[str, str, bytes, int | None, str]] = [
     ("no context", "a.json", squad(context=None), None, "no text under context"),
     ("questions no list", "a.json", squad(qas=7), None, "not a list of questions"),
     ("no answers", "a.json", squad(qas=[{"id": "i", "question": "q", "answers": []}]), 1, "no answer texts"),
-    ("unknown suffix", "a.xlsx", b"PK", None, "unknown kind of file"),
+    ("unknown suffix", "a.ods", b"PK", None, "unknown kind of file"),
 ]
 
 

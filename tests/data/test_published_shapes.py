@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from published import of_clinc, of_pubmed
 
-from trimtab.arms.workspace import open_workspace
+from trimtab.arms.workspace import open_to_answer, open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.task import Task, load_task
 from trimtab.data.formats import Read, detect, read_examples
@@ -105,7 +105,8 @@ def test_a_question_on_both_sides_of_given_splits_stops_without_speaking_of_grou
     parts = of_clinc()
     (tmp_path / "a.json").write_text(json.dumps({**parts, "test": [*parts["test"], parts["train"][0]]}))
     with pytest.raises(
-        InputError, match=r"1 test row repeats train; .*; take those rows out of one side, or set data.leakage"
+        InputError,
+        match=r'1 test row repeats train; .*; set data.leakage = "drop", which takes out 1 row of train, take rows out yourself, or',
     ):
         open_workspace(task_of(tmp_path, "a.json"))
 
@@ -116,7 +117,7 @@ def test_a_list_of_pairs(tmp_path: Path, kind: str) -> None:
     found = read(tmp_path, "a.json", kind)
     assert [(row.input, *row.references) for row in found.examples][:2] == [("Where is 0?", "a"), ("Where is 1?", "b")]
     (tmp_path / "a.json").write_text('[["a", "b"], ["a", "b", "c"]]')
-    with pytest.raises(InputError, match=r"a\.json:1: the row is a list, not an object"):
+    with pytest.raises(InputError, match=r"a\.json:2: the row is a list, not an object"):
         read(tmp_path, "a.json", kind)
 
 
@@ -200,3 +201,117 @@ def test_detect_tells_the_shape(tmp_path: Path) -> None:
         "final_decision",
     )
     assert (clinc.kind, clinc.layout, clinc.splits, clinc.rows) == ("classify", "pair", {"train", "dev", "test"}, 32)
+
+
+SNIPS = {
+    name: [{"data": [{"text": f"please {verb} "}, {"text": f"item {n}", "entity": "thing"}]} for n in range(6)]
+    for name, verb in (("AddToPlaylist", "add"), ("PlayMusic", "play"))
+}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_dictionary_with_a_list_for_each_class(tmp_path: Path, indent: int | None) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(SNIPS, indent=indent))
+    found = read(tmp_path, "a.json")
+    assert [(row.input, row.references) for row in found.examples][5:7] == [
+        ("please add item 5", ("AddToPlaylist",)),
+        ("please play item 0", ("PlayMusic",)),
+    ]
+    assert (detect(tmp_path / "a.json").kind, found.refusals) == ("classify", ())
+    texts = {name: [f"{name} {n}" for n in range(6)] for name in "ab"}
+    (tmp_path / "b.json").write_text(json.dumps(texts, indent=indent))
+    assert {(row.input[0], *row.references) for row in read(tmp_path, "b.json").examples} == {("a", "a"), ("b", "b")}
+
+
+def test_a_list_under_a_word_for_rows_is_no_class(tmp_path: Path) -> None:
+    rows = [{"text": f"t {n}", "label": "ab"[n % 2]} for n in range(6)]
+    (tmp_path / "a.json").write_text(json.dumps({"data": rows}))
+    assert {row.references for row in read(tmp_path, "a.json").examples} == {("a",), ("b",)}
+    talk = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    (tmp_path / "b.json").write_text(json.dumps(talk))
+    assert detect(tmp_path / "b.json").layout == "messages"
+
+
+def test_rows_of_json_on_one_line_are_named_by_their_number(tmp_path: Path) -> None:
+    rows = [[f"Where is {n}?", "ab"[n % 2]] for n in range(6)]
+    (tmp_path / "a.json").write_text(json.dumps({"train": rows, "test": rows[:2]}))
+    assert [row.line for row in read(tmp_path, "a.json").examples] == [1, 2, 3, 4, 5, 6, 1, 2]
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=0))
+    assert [row.line for row in read(tmp_path, "a.json").examples][:2] == [2, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place", "column"),
+    [
+        ("a.json", '[\n {"text": "a", "label": "b"},\n {"text": "c", "label": "d" ,},\n]', 3, 29),
+        ("a.json", '[\n {"text": "a", "label": "b"},\n {"text": "c", "label": "d"},\n]', 3, 29),
+        ("a.json", '{"a": {"text": ["x", ]}}', 1, 20),
+        ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": "a", "label": "b", }\n', 2, 27),
+    ],
+)
+def test_a_comma_too_many_is_named_with_its_column(
+    tmp_path: Path, name: str, text: str, place: int, column: int
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=rf":{place}: a comma at column {column} with nothing behind it") as caught:
+        read(tmp_path, name)
+    assert caught.value.remedy == "take the comma out"
+    assert text.split("\n")[place - 1][column - 1] == ","
+
+
+def test_commas_at_the_ends_of_lines_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "b"},\n{"text": "c", "label": "d"},\n')
+    with pytest.raises(InputError, match=r"a\.jsonl:1: a comma at column 28 behind the object; take the commas"):
+        read(tmp_path, "a.jsonl")
+
+
+def test_text_alone_is_told_with_the_two_ways_on(tmp_path: Path) -> None:
+    days = "".join(f"{n},Message number {n} of many,2026-01-{n % 28 + 1:02d}\n" for n in range(40))
+    (tmp_path / "a.csv").write_text("id,body,received\n" + days)
+    with pytest.raises(
+        InputError, match=r"there is text \(body\) and no column of labels or answers; label some: .* draft about 100"
+    ):
+        detect(tmp_path / "a.csv")
+
+
+def test_dropped_rows_leave_train_stand_in_the_ledger_and_stay_out(tmp_path: Path) -> None:
+    parts = of_clinc()
+    (tmp_path / "a.json").write_text(
+        json.dumps({**parts, "test": [*parts["test"], parts["train"][0], parts["val"][0]]})
+    )
+    own = task_of(tmp_path, "a.json", leakage="drop")
+    workspace = open_workspace(own)
+    assert (workspace.overlaps, len(workspace.splits["train"]), len(workspace.splits["dev"])) == ((), 15, 6)
+    assert [(Path(one.file).name, one.reason.split(" /")[0]) for one in workspace.refusals] == [
+        ("a.json", "repeats test")
+    ] * 2
+    assert (
+        'data.leakage = "drop": 1 row of train and 1 row of dev left out, which repeat rows held out' in workspace.notes
+    )
+    assert len((tmp_path / ".trimtab" / "refused.jsonl").read_text().splitlines()) == 2
+    assert open_to_answer(own, rows=True).splits == workspace.splits
+
+
+def test_a_test_set_that_is_a_copy_of_train_leaves_nothing(tmp_path: Path) -> None:
+    rows = [[f"{n**9:x} {n**8:x} {n**7:x}", "ab"[n % 2]] for n in range(20, 40)]
+    (tmp_path / "a.json").write_text(json.dumps({"train": rows, "dev": rows[:3], "test": rows}))
+    with pytest.raises(InputError, match=r"every row of train repeats one that is held out"):
+        open_workspace(task_of(tmp_path, "a.json", leakage="drop"))
+
+
+def test_merged_labels_are_one_and_no_row_moves(tmp_path: Path) -> None:
+    rows = [(f"{n**9:x} {n**8:x} {n**7:x}", "No" if n % 7 == 0 else "yn"[n % 2]) for n in range(20, 80)]
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    before = open_workspace(task_of(tmp_path, "a.csv"))
+    tables = {
+        "task": {"kind": "classify"},
+        "data": {"examples": ["a.csv"]},
+        "labels": {"merge": {"No": "n", "Nein": "n"}},
+    }
+    own = Task(**tables, file=tmp_path / "trimtab.toml")
+    after = open_workspace(own)
+    assert (before.labels, after.labels) == (("No", "n", "y"), ("n", "y"))
+    assert {name: [row.id for row in part] for name, part in after.splits.items()} == {
+        name: [row.id for row in part] for name, part in before.splits.items()
+    }
+    assert "labels.merge: 9 rows joined to other labels ('No' 9, 'Nein' is in no row)" in after.notes

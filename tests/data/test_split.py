@@ -214,6 +214,10 @@ def test_refusals(tmp_path: Path) -> None:
         split([*rows, example(3)], tmp_path / "a.parquet")
     with pytest.raises(InputError, match=r"rows.jsonl:51: label 'rare' has one row, so it cannot be both"):
         split([*rows, example(50, "rare")], tmp_path / "a.parquet")
+    mixed = [example(60 + i, ["few", "some"][i == 0], group="g") for i in range(4)]
+    told = r"rows.jsonl:62: label 'few' has 3 rows that are one group .* \(nor can these, with their rows: 'some' 1\)"
+    with pytest.raises(InputError, match=told):
+        split([*rows, *mixed], tmp_path / "a.parquet")
     with pytest.raises(InputError, match="20 rows make 1 independent group;"):
         split([example(i, group="g") for i in range(20)], tmp_path / "a.parquet", "answer")
     with pytest.raises(InputError, match=r"group 'g' stands in train .* and in test"):

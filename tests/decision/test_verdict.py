@@ -15,7 +15,8 @@ from made_studies import USAGES, Gap, a_task, an_arm, costing, evidence, usage, 
 from trimtab.base.results import ArmEffort, ArmResult, Cost
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
-from trimtab.decision.evidence import best_arm
+from trimtab.decision.evidence import best_arm, score_of
+from trimtab.decision.verdict import decide
 from trimtab.decision.weight import by_weight
 from trimtab.measurement.statistics import estimate, p_reaches
 
@@ -440,3 +441,38 @@ def test_whatever_was_measured_only_an_arm_that_qualifies_is_shown(
         best = max(fast, key=lambda name: value[name])
         assert value[found.arm] >= value[best] - task.target.margin
         assert all(value[name] < value[best] - task.target.margin for name in lighter)
+
+
+def test_a_cost_from_a_busy_machine_decides_nothing_that_a_quiet_one_could_turn() -> None:
+    """`linear` was timed at a second beside another program: no dearer arm takes its place, and no cheaper one is dearer for it."""
+    task = a_task()
+    busy = usage(1.3, answering_share=0.4)
+    linear = an_arm("linear", 0.95, task, used=busy, processor_share=0.4, stored_bytes=10)
+    tuned = an_arm("lora", 0.95, task, used=usage(0.5, train=100.0), stored_bytes=99)
+    usages = {"linear": busy, "lora": usage(0.5, train=100.0)}
+    quiet = an_arm("linear", 0.95, task, used=usage(1.3), stored_bytes=10)
+    assert [arm.arm for arm in by_weight([quiet, tuned], task)] == ["lora", "linear"]
+    assert [arm.arm for arm in by_weight([linear, tuned], task)] == ["linear", "lora"], "equal, and the simpler one"
+    found = decide(evidence([linear, tuned], task, usages=usages))
+    assert (found.status, found.arm) == ("shown", "linear")
+    assert "Measured on a busy machine: linear (40% of the processor); its cost counts as equal to lower ones." in (
+        found.sentence
+    )
+    cheaper = an_arm("lora", 0.95, task, used=usage(2.5), stored_bytes=1)  # a quiet machine makes linear only cheaper
+    assert [arm.arm for arm in by_weight([cheaper, linear], task)] == ["linear", "lora"]
+
+
+def test_where_a_quiet_machine_could_let_another_arm_keep_the_latency_nothing_is_shown() -> None:
+    task = a_task(latency=500)
+    light = an_arm("prompt", 0.95, task, latency_p95_ms=900.0, processor_share=0.5)
+    heavy = an_arm("rag", 0.95, task, latency_p95_ms=300.0)
+    found = decide(evidence([light, heavy], task))
+    assert (found.status, found.needs) == ("not_shown", "the latency of prompt on a quiet machine")
+    assert (
+        "on a busy machine) where 500 ms are allowed. On a quiet machine prompt might be shown in place of rag"
+        in found.sentence
+    )
+    quiet = replace(light, processor_share=0.95)
+    assert decide(evidence([quiet, heavy], task)).arm == "rag"
+    worse = replace(light, score=replace(score_of(light), value=0.5, low=0.46, high=0.54))
+    assert decide(evidence([worse, heavy], task)).arm == "rag", "it could not be shown on any machine"

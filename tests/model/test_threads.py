@@ -18,7 +18,7 @@ from tiny_models import base_of
 from trimtab.answering.engine import Engine, Request
 from trimtab.model import threads
 from trimtab.model.attention import Segments
-from trimtab.model.threads import Others, fitting, keep_to_share, on_free_cores
+from trimtab.model.threads import Others, ProcessorShare, fitting, keep_to_share, on_free_cores
 
 COUNTING = "print(flush=True)\nwhile True: pass"
 
@@ -26,6 +26,13 @@ COUNTING = "print(flush=True)\nwhile True: pass"
 @pytest.fixture
 def two_threads(threads: Callable[[int], None]) -> None:
     threads(2)
+
+
+@pytest.fixture
+def torch_threads(request: pytest.FixtureRequest) -> Callable[[int], None]:
+    """Sets how many threads torch has, for a test."""
+    setting: Callable[[int], None] = request.getfixturevalue("threads")
+    return setting
 
 
 @pytest.fixture
@@ -204,3 +211,27 @@ def test_a_pass_of_the_engine_runs_on_the_cores_that_are_free(two_threads, other
     assert set(seen[: len(seen) // 2]) == {2}
     assert set(seen[len(seen) // 2 :]) == {1}
     assert torch.get_num_threads() == 2
+
+
+def test_the_share_of_the_processor_is_what_others_leave_for_the_threads(clocks, monkeypatch, torch_threads):
+    monkeypatch.setattr(threads, "places", lambda: [0, 1])
+    monkeypatch.setattr(threads.psutil, "cpu_times", lambda percpu: [clocks["core"]] * 2)
+    for number, others, left in ((2, 0.0, 1.0), (2, 1.0, 0.5), (1, 1.0, 1.0), (1, 1.5, 0.5), (2, 2.5, 0.0)):
+        torch_threads(number)
+        with ProcessorShare() as processor:
+            # both cores told alike: half of what others took in ten seconds each, and four seconds of our own
+            clocks["core"] = clocks["core"]._replace(user=clocks["core"].user + 5 * others + 2)
+            clocks["own"], clocks["now"] = clocks["own"] + 4, clocks["now"] + 10
+        assert processor.share == pytest.approx(left)
+    with ProcessorShare() as processor:
+        clocks["now"] += 0.1
+    assert processor.share is None, "too short to be counted in hundredths of a second"
+
+
+def test_a_program_that_takes_a_core_is_seen_in_the_share(two_threads):
+    with counting(), counting(), ProcessorShare() as processor:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            pass
+    assert processor.share is not None
+    assert processor.share < 0.9 or len(threads.places()) > 3

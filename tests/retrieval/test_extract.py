@@ -76,7 +76,8 @@ def test_the_sentence_that_answers_comes_first(extractor: Extractor) -> None:
 def test_a_sentence_that_asks_is_never_an_answer(extractor: Extractor) -> None:
     for question in ("How do I ask for it?", "How do I ask for leave?"):
         found = extractor.best([question], 20)[0]
-        assert found and not any(hit.passage.text.endswith("?") for hit in found)
+        assert found
+        assert not any(hit.passage.text.endswith("?") for hit in found)
 
 
 def test_scores_are_chances_in_falling_order_and_ranks_count(extractor: Extractor) -> None:
@@ -88,7 +89,8 @@ def test_scores_are_chances_in_falling_order_and_ranks_count(extractor: Extracto
 
 
 def test_surer_with_a_higher_score_and_a_higher_cosine() -> None:
-    assert chance(20, 0.7) > chance(15, 0.7) and chance(20, 0.7) > chance(20, 0.4)
+    assert chance(20, 0.7) > chance(15, 0.7)
+    assert chance(20, 0.7) > chance(20, 0.4)
 
 
 def test_candidates_carry_their_true_cosines(extractor: Extractor) -> None:

@@ -210,7 +210,7 @@ def test_what_was_said_becomes_rows_and_an_arm(page: Page, task: Path) -> None:
         turn = asked(page, f"Which city is number {number}?")
         turn.get_by_role("button", name="rag is better").click()
         expect(turn.get_by_text("Kept: rag is better.")).to_be_visible()
-    opener = turn.get_by_role("button", name="Correct").first
+    opener = turn.get_by_role("button", name="Fix").first
     opener.click()
     field = turn.get_by_label("What it should say")
     expect(field).to_be_focused()
@@ -256,7 +256,7 @@ def test_a_classifier_shows_what_it_weighed_and_takes_a_label(browser: Browser, 
         answer = said(turn, 0)
         assert turn.locator(".label").first.inner_text() == answer
         other = ({"rare", "usual"} - {answer}).pop()
-        turn.get_by_role("button", name="Correct").click()
+        turn.get_by_role("button", name="Fix").click()
         turn.get_by_role("combobox", name="What it should say").select_option(other)
         turn.get_by_role("button", name="Keep").click()
         expect(turn.get_by_text("Kept: the correction of prompt.")).to_be_visible()

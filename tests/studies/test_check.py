@@ -15,7 +15,7 @@ from trimtab.arms.search import TrialPlan
 from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
-from trimtab.cli.check_page import draw
+from trimtab.cli.check_page import draw, draw_audit, draw_rest
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.studies.check import CheckResult, Forecast, Piece, TokenStatistics, check
 
@@ -63,7 +63,7 @@ def test_an_overlap_comes_with_what_to_do_and_the_text(tmp_path: Path) -> None:
     assert len(rows) == 60
     (remark,) = [remark for remark in result.remarks if "repeats train" in remark.text]
     assert remark.level == "stop"
-    assert 'set data.leakage = "report"' in remark.text
+    assert 'set data.leakage = "drop", which takes out 1 row of train' in remark.text
     assert "`group`" not in remark.text  # files that are the test set know no groups
     assert copied["question"] in result.overlaps[0]
 
@@ -273,3 +273,37 @@ def test_an_answer_length_that_cuts_references_is_told(tmp_path: Path, tiny_mode
     assert levels(cut, "tokens, and task.output_tokens = 2 cuts answers before that") == ["warn"]
     whole = check(write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows, task=kind.format(100)))
     assert levels(whole, "task.output_tokens") == []
+
+
+def test_the_audit_is_told_before_any_arm_is_timed_and_alone_without_timing(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    file = write_task(
+        tmp_path, tiny_model_folder, ["prompt", "few-shot"], rows=[*rows_of(), rows_of()[0] | {"id": "again"}]
+    )
+    told: list[Any] = []
+    result = check(file, listeners=[told.append], audited=told.append)
+    assert isinstance(told[0], CheckResult)
+    assert any(event["stage"] == "plan" for event in told[1:])
+    assert [remark for remark in told[0].remarks if "repeats another" in remark.text] != []
+    assert told[0].forecasts == ()
+    told.clear()
+    untimed = check(file, listeners=[told.append], audited=told.append, timing=False)
+    assert [type(one) for one in told] == [CheckResult]
+    assert untimed.forecasts == ()
+    assert (untimed.tokens, untimed.example, untimed.remarks) == (result.tokens, result.example, result.remarks)
+
+
+def test_each_remark_is_drawn_once_in_two_parts(tmp_path: Path, tiny_model_folder: Path) -> None:
+    parts: list[CheckResult] = []
+    file = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows_with_long_ones(10))
+    result = check(file, listeners=[], audited=parts.append, timing=False)
+    with open("/dev/null", "w") as nowhere:
+        console = Console(width=1000, record=True, file=nowhere)
+        draw_audit(parts[0], console)
+        draw_rest(parts[0], result, console, "trimtab study")
+        lines = console.export_text().splitlines()
+    for remark in result.remarks:
+        assert len([line for line in lines if remark.text in line]) == 1
+    assert len([line for line in lines if "Next: trimtab study" in line]) == 1
+    assert len([line for line in lines if line.startswith("Rows not used: 12")]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -324,3 +325,13 @@ def test_a_reward_s_program_is_started_in_the_task_s_folder_and_a_function_takes
         assert (tmp_path / "started").exists()
     with opened(task, rewards=True, allow_commands=True, reward=lambda *_: 1.0, listeners=[]) as opening:
         assert callable(opening.reward_program)
+
+
+def test_a_link_behind_the_name_of_a_sheet_lacks_consent_like_any(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "far.xlsx").write_bytes(b"PK")
+    (tmp_path / "own" / "a.xlsx").symlink_to(tmp_path / "far.xlsx")
+    tables = {"task": {"name": "t", "kind": "classify"}, "data": {"examples": ["a.xlsx#Sheet"]}}
+    own = Task.model_validate({**tables, "file": tmp_path / "own" / "trimtab.toml"})
+    with pytest.raises(ConsentError, match=re.escape(f"to read {tmp_path / 'far.xlsx'}, outside its folder")):
+        require_consent(own, ())

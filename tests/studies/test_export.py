@@ -172,8 +172,13 @@ def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path
         for value in consumer.model.parameters():
             value += 0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
     proof = prove(session, asked, consumer, by_text(session, consumer), **common)
-    assert not proof.holds
     assert proof.differ > 5
+    assert proof.holds, "as measured no answer was right, so that no loss can be shown"
+    right = [replace(one, text=row.references[0]) for one, row in zip(asked.measured, examples, strict=True)]
+    worse = prove(session, replace(asked, measured=right), consumer, by_text(session, consumer), **common)
+    assert not worse.holds
+    assert worse.lost is not None
+    assert worse.lost.low > own.target.margin
     assert f"{proof.differ} of 15 answers differ from those measured" in proof.sentence
     rewritten = [replace(one, text="something else") for one in asked.measured]
     lost = prove(session, replace(asked, measured=rewritten), consumer, by_text(session, consumer), **common)

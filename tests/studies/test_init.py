@@ -207,7 +207,7 @@ def test_an_id_is_never_the_answer(tmp_path: Path, ids: str) -> None:
     rows = (f"{ids.format(n, n)},Message number {n} of many\n" for n in range(1, 30))
     (tmp_path / "a.csv").write_text("reference,remark\n" + "".join(rows))
     with pytest.raises(
-        InputError, match=r"cannot tell which field is the answer; .*call it answer, or name it in a task"
+        InputError, match=r"there is text \(remark\) and no column of labels or answers; label some: .*draft about 100"
     ):
         init(tmp_path)
 

@@ -26,8 +26,8 @@ epochs = 200
 """
 
 
-def start(task: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", "study", "--task", str(task), *more]
+def start(task: Path, *more: str, verb: str = "study") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", verb, "--task", str(task), *more]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -86,6 +86,25 @@ def test_a_signal_while_planning_is_told_and_gone_on_after(tmp_path: Path, tiny_
     assert json.loads(printed)["error"] in told.splitlines()[-1]
     assert "--resume" in told.splitlines()[-1]
     assert study(task, resume="latest", listeners=[]).arms[0].status == "done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_check_prints_its_audit_at_once_and_stops_at_the_first_signal(
+    tmp_path: Path, tiny_model_folder: Path, number
+) -> None:
+    process = start(write_task(tmp_path, tiny_model_folder, ARMS, more=SLOW), verb="check")
+    assert process.stdout is not None
+    printed = ""
+    while "emarks" not in printed:
+        line = process.stdout.readline()
+        assert line, process.communicate()
+        printed += line
+    process.send_signal(number)
+    rest, told = process.communicate(timeout=30)
+    assert process.returncode == 3, told
+    assert "stopped" in told
+    assert "Rows: " in printed
+    assert "predicted" not in rest
 
 
 ON_ITS_OWN_TERMINAL = """

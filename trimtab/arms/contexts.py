@@ -33,7 +33,7 @@ _BOUNDS = {
     "threshold": (0, 1),
 }
 SENTENCES_SHOWN = 3  # with an answer that is one of them
-USUAL_THRESHOLD = 0.5  # where no labelled question says better
+USUAL_THRESHOLD = 0.15  # where no labelled question says better (`benchmarks/extract.py`)
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 
 
@@ -99,7 +99,9 @@ def require_chosen(chosen: Mapping[str, object]) -> None:
         if name == "instruction" and isinstance(value, str):
             continue
         low, high = _BOUNDS.get(name, (1.0, 0.0))
-        is_number = isinstance(value, int | float if name in ("vector_weight", "threshold") else int) and not isinstance(value, bool)
+        is_number = isinstance(
+            value, int | float if name in ("vector_weight", "threshold") else int
+        ) and not isinstance(value, bool)
         if not (is_number and low <= float(str(value)) <= high):
             raise ValueError(f"{name[:80]!r} cannot be {str(value)[:80]!r}")
 

@@ -15,7 +15,7 @@ from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.measurement.metrics import aggregate
 
-THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 LEAST_ROWS, MOST_ROWS = 20, 300  # labelled questions that the threshold is chosen on, of train and dev together
 SCORING_SECONDS = 0.01  # of the sentences of a question, beside embedding it
 
@@ -46,10 +46,7 @@ def choose_threshold(session: Session, context: Context, scorer: Scorer | None) 
         return context, None
     began = time.perf_counter()
     prompts = PromptBuilder(session, context).prompts(rows)
-    tried = {
-        least: _score(session, rows, prompts, replace(context, threshold=least), scorer)
-        for least in THRESHOLDS
-    }
+    tried = {least: _score(session, rows, prompts, replace(context, threshold=least), scorer) for least in THRESHOLDS}
     best = max(tried, key=lambda least: (tried[least], -abs(least - (context.threshold or 0.0))))
     seconds = time.perf_counter() - began
     trials = tuple(

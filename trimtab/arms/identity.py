@@ -32,6 +32,8 @@ _NOT_SETTINGS = {"study": {"arms", "budget"}, "task": {"name"}}
 # Keys that came later, at the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
+    "labels.merge": "{}",
+    "study.test_rows": '"all"',
     **{f"reward.{name}": "null" for name in RewardTable.model_fields},
     **{f"teacher.{name}": "null" for name in TeacherTable.model_fields},
 }

@@ -287,7 +287,8 @@ class _Climb:
         first, last = _reading(result, 1), result.best if result and result.finished else None
         at_end = None if last is None else last.dev_metric if last.dev_loss is None else last.dev_loss
         kept = setting.begun() == chosen.begun()
-        what = {**asdict(setting), "epochs": chosen.epochs if kept else setting.epochs}
+        trained = result.epochs if result and result.finished else setting.epochs
+        what = {**asdict(setting), "epochs": round(trained, 3)}
         what |= what.pop("mix") or {}
         return Trial(
             what={name: value for name, value in what.items() if value is not None},

@@ -34,6 +34,7 @@ def planned_linear(
     return ArmPlan(
         arm=arm.name,
         answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
+        test_seconds=each * len(test),
         trials=(*hidden, *planned_weighing(session, arm, effort, each)),
         memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.beyond()),
     )

@@ -34,7 +34,7 @@ class Allowance:
 class Trained:
     """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
 
-    `planned_steps`: as many as there would have been, had dev not ended a stage. `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
+    `epochs`: of the last stage, as far as it came. `planned_steps`: as many as there would have been, had dev not ended a stage. `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
     the share that is told right, and of how many; None where no stage learns from judged answers.
     `fee`: of an endpoint whose answers were imitated, in the task's currency. `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it. `exposure`: of the
     canaries that they were trained on, where the task asks for any.
@@ -78,6 +78,7 @@ class Made:
     """An arm that is ready to be measured: what it is shown, its weights seed by seed, and what finding them took.
 
     `dev_scores`: of dev questions that it answered on the way, by id. `anew`: made for this measurement, not taken from another.
+    `processor_share`: what other programs left of the processor meanwhile.
     """
 
     context: Context
@@ -91,6 +92,7 @@ class Made:
     dev_scores: Mapping[str, float] = field(default_factory=dict)
     learning: LearningCurve | None = None
     anew: bool = True
+    processor_share: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -99,9 +101,10 @@ class Made:
 
     @property
     def chosen(self) -> dict[str, float | int | str]:
-        """What was chosen, by the names of the task file's settings."""
-        recipe = self.trained[0].recipe
-        return {**self.context.chosen(), **(recipe.chosen() if recipe else {})}
+        """What was chosen, by the names of the task file's settings; of the epochs those that were trained."""
+        first = self.trained[0]
+        found = {**self.context.chosen(), **(first.recipe.chosen() if first.recipe else {})}
+        return {**found, "epochs": round(first.epochs, 3)} if "epochs" in found else found
 
 
 def both_efforts(asked: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:

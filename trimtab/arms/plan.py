@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,11 @@ PLANNING = 0.1  # share of the budget that planning may take
 RESERVED = 0.05  # share of it that is kept for the verdict, the report, and what takes longer than foretold
 LEAST_SHARE = 0.05  # of what its trials would take, for which an arm begins to search at all
 MOST_SEEDS = 3  # of an arm that dev leaves among the best, where the task file states no number
-EPOCH_CUTS = (2.0, 1.0, 0.5, 0.25)
+LEAST_EPOCHS = 0.25  # to which training is cut before an arm is left out
+MORE = 1.25  # times the epochs, or the seconds of searching, that an arm had: for less it is not made again
+LEAST_PREDICTED = 5.0  # seconds, of fewer of which no pace is read off
+SAMPLE_SHARES = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)  # of the rows, that are tried for a budget
+LEAST_TESTS = 100  # test questions that a plan leaves at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,7 @@ class ArmPlan:
     arm: str
     stages: tuple[StagePlan, ...] = ()
     answer_seconds: float = 0.0
+    test_seconds: float = 0.0  # of those, what grows with the number of test questions
     trials: tuple[TrialPlan, ...] = ()
     curve_seconds: float = 0.0
     memory_mb: float | None = None
@@ -67,6 +74,16 @@ class ArmPlan:
     def unshaped(plain: Mapping[str, Any]) -> dict[str, Any]:
         """A plan of an earlier version is read without its looks, which stood beside the stages: what may be spent was decided with them."""
         return {name: value for name, value in plain.items() if name != "dev_seconds"}
+
+    def asking(self, share: float) -> ArmPlan:
+        """The arm with a share of the test questions."""
+        less = self.test_seconds * (1 - share)
+        return replace(self, answer_seconds=self.answer_seconds - less, test_seconds=self.test_seconds - less)
+
+    def on_sample(self, share: float) -> ArmPlan:
+        """The arm on a share of all rows; its search, which is on a part of dev anyway, stays."""
+        stages = tuple(stage.over(share, stage.epochs) for stage in self.stages)
+        return replace(self.asking(share), stages=stages, curve_seconds=self.curve_seconds * share)
 
     @property
     def search_seconds(self) -> float:
@@ -83,20 +100,52 @@ class ArmPlan:
         """What it may take of that time at most: a training that dev asks for more of goes on for as long as there is time."""
         return math.inf if self.stages and self.search_seconds else self.search_seconds
 
-    def seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
-        """Predicted seconds with that allowance, with `most_search` at most; `trained`: of this share of its steps, where dev ended a stage."""
+    def making(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
+        """Predicted seconds of searching and training with that allowance, with `most_search` at most; `trained`: of this share of its steps, where dev ended a stage."""
         most = math.inf if allowance.epochs is None else allowance.epochs
         training = trained * sum(stage.seconds(most) for stage in self.stages)
         searching = min(self.most_search_seconds if most_search else self.search_seconds, allowance.search_seconds)
         beside = self.beside_seconds if allowance.looks_at_dev else 0.0
-        return allowance.seeds * (training + self.answer_seconds + beside) + searching + self.curve_seconds
+        return allowance.seeds * (training + beside) + searching
+
+    def seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
+        """Predicted seconds of making the arm, of its learning curve and of its answers to the test."""
+        made = self.making(allowance, most_search=most_search, trained=trained)
+        return made + allowance.seeds * self.answer_seconds + self.curve_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """An arm that was made within an allowance: the seconds that this took, None where it failed, and those of its answers to the test, None before these.
+
+    `cut`: whether more time would have changed it. `trained`: the share of its steps that were made, less than 1 where dev ended a stage.
+    """
+
+    allowance: Allowance
+    seconds: float | None
+    cut: bool
+    trained: float = 1.0
+    answer_seconds: float | None = None
+
+    def gains(self, allowance: Allowance, whole: Allowance) -> bool:
+        """Whether the arm is worth making again within that allowance; `whole` is the one in which nothing is cut."""
+        former = self.allowance
+        if not self.cut or former == allowance:
+            return False
+        enough = MORE * former.search_seconds
+        longer = former.search_seconds < allowance.search_seconds
+        searches = longer and (allowance.search_seconds >= enough or allowance.search_seconds == whole.search_seconds)
+        begins = allowance.looks_at_dev and not former.looks_at_dev
+        lasts = former.epochs is not None and (allowance.epochs is None or allowance.epochs >= MORE * former.epochs)
+        return searches or begins or lasts or allowance.seeds > former.seeds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The arms that fit, what each may spend, and what was cut to make them fit; `budget`: seconds that all may take.
 
-    `more_seeds`: how many runs the arms get that dev leaves among the best, once that is decided.
+    `allowances`: what single arms were made with, where that is not `allowance`. `more_seeds`: how many runs the arms get that dev
+    leaves among the best, once that is decided.
     """
 
     arms: tuple[ArmPlan, ...]
@@ -106,11 +155,41 @@ class Plan:
     precision: str | None = None  # of the base model, decided before the first arm runs
     budget: float | None = None
     more_seeds: Mapping[str, int] = field(default_factory=dict)
+    allowances: Mapping[str, Allowance] = field(default_factory=dict)
+    seeds: int = 1  # that were asked for
+    test_rows: int | None = None  # as many test questions are asked, where not all
+    fewer_tests: str = ""  # what asking fewer test questions costs, in words
+
+    @property
+    def whole(self) -> Allowance:
+        """What every arm may spend where nothing is cut: as long a search as the longest list of trials takes."""
+        search = max((arm.search_seconds for arm in self.arms), default=0.0)
+        return Allowance(seeds=self.seeds, search_seconds=search, weighs=any(arm.beside_seconds for arm in self.arms))
+
+    def allowance_of(self, arm: str) -> Allowance:
+        """What an arm may spend."""
+        return self.allowances.get(arm, self.allowance)
+
+    @property
+    def kept(self) -> list[ArmPlan]:
+        """The arms that are not left out."""
+        return [arm for arm in self.arms if arm.arm not in self.left_out]
+
+    @property
+    def order(self) -> list[str]:
+        """The arms in the order in which they are made: where something was cut, those that take least come first, and show how fast the machine is."""
+        if not self.cuts:
+            return [arm.arm for arm in self.arms]
+        return [arm.arm for arm in sorted(self.arms, key=lambda arm: (bool(arm.stages), arm.seconds(self.allowance)))]
 
     @property
     def seconds(self) -> float:
         """Predicted seconds of all arms that will run."""
-        return sum(arm.seconds(self.allowance) for arm in self.arms if arm.arm not in self.left_out)
+        return sum(arm.seconds(self.allowance_of(arm.arm)) for arm in self.kept)
+
+    def is_whole(self, seeds: int) -> bool:
+        """Whether every arm is trained and asked in full; how long it may search beside that is no matter."""
+        return not self.left_out and self.allowance.epochs is None and self.allowance.seeds == seeds
 
     @property
     def runs_nothing(self) -> bool:
@@ -129,80 +208,229 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
     Every arm may try for the same time: as long as the longest list of trials takes, less where that does not fit. Test questions
     are never cut. Arms left out are told with the minutes they lack.
     """
-    whole = max((arm.search_seconds for arm in arms), default=0.0)
-    beside = any(arm.beside_seconds for arm in arms)
-    allowance = Allowance(seeds=seeds, search_seconds=whole, weighs=beside)
-    cuts: list[str] = []
-    left_out: dict[str, str] = {}
-
-    def total(trial: Allowance) -> float:
-        return sum(arm.seconds(trial, most_search=True) for arm in arms)
-
-    def is_over(seconds: float) -> bool:
-        # a share that fills the budget is a sum that rounds
-        return budget is not None and seconds > budget * (1 + 1e-9)
-
-    if budget is not None and is_over(total(allowance)):  # the first for the type checker
-        share = _share(arms, budget - total(replace(allowance, search_seconds=0.0)), whole)
-        allowance = replace(allowance, search_seconds=share, weighs=beside and share > 0)
-        if whole or beside:
-            cuts.append(
-                f"the searching of each arm on dev, to {share:.0f} of {whole:.0f} seconds"
-                if share
-                else f"all searching on dev{' and the weighing of labels' if beside else ''}, so that arms stand as they usually are"
-            )
-        most = max((stage.epochs for arm in arms for stage in arm.stages), default=0.0)
-        for epochs in EPOCH_CUTS:
-            if is_over(total(allowance)) and epochs < most:
-                allowance = replace(allowance, epochs=epochs)
-        if allowance.epochs is not None:
-            cuts.append(f"at most {allowance.epochs:g} epoch{'s' if allowance.epochs > 1 else ''} of training")
-        while is_over(total(allowance)) and allowance.seeds > 1:
-            allowance = replace(allowance, seeds=allowance.seeds - 1)
-        if allowance.seeds < seeds:
-            cuts.append(f"{allowance.seeds} of {seeds} seeds")
-        spent = total(allowance)
-        for arm in sorted(arms, key=lambda arm: -arm.seconds(allowance, most_search=True)):
-            if is_over(spent):
-                left_out[arm.arm] = _lacking(f"the {_minutes(budget)} min that the budget leaves", spent - budget)
-                spent -= arm.seconds(allowance, most_search=True)
-    return Plan(arms=tuple(arms), allowance=allowance, left_out=left_out, cuts=tuple(cuts), budget=budget)
+    plan = Plan(arms=tuple(arms), allowance=Allowance(), left_out={}, cuts=(), budget=budget, seeds=seeds)
+    return replanned(replace(plan, allowance=plan.whole), {}, 0.0)
 
 
-def taken_in(plan: Plan, anew: Sequence[ArmPlan], spent: float) -> Plan:
-    """The plan with those of the arms that were left out which, foretold `anew`, fit beside the `spent` seconds, the shortest first.
+def with_fewer_tests(plan: Plan, seeds: int, tests: int) -> Plan:
+    """The plan with as many of the `tests` test questions as let every arm fit, LEAST_TESTS at least; the same one where that helps none."""
 
-    They may spend what all arms may. Only what was timed is taken in, for nothing is left to make up for a wrong forecast.
+    def of(rows: int) -> Plan:
+        return fit([arm.asking(rows / tests) for arm in plan.arms], plan.budget, seeds)
+
+    if not plan.left_out or tests <= LEAST_TESTS or len(of(LEAST_TESTS).left_out) >= len(plan.left_out):
+        return plan
+    left_out = len(of(LEAST_TESTS).left_out)
+    rows = bisect_right(range(LEAST_TESTS, tests), left_out, key=lambda rows: len(of(rows).left_out)) + LEAST_TESTS - 1
+    return replace(of(rows), test_rows=rows)
+
+
+def fitting_sample(plan: Plan, seeds: int, rows: int) -> int | None:
+    """How many of all `rows`, to two digits, let every arm be trained and asked in full; None where all do, or not even a hundredth."""
+    if plan.is_whole(seeds):
+        return None
+    for share in SAMPLE_SHARES:
+        if fit([arm.on_sample(share) for arm in plan.arms], plan.budget, seeds).is_whole(seeds):
+            digit: int = 10 ** max(0, len(str(round(rows * share))) - 2)
+            return round(rows * share) // digit * digit
+    return None
+
+
+def replanned(plan: Plan, made: Mapping[str, Standing], spent: float) -> Plan:
+    """The plan with the time that `spent` seconds leave of its budget given to what was cut, and to the arms that are not made yet, at the pace seen so far.
+
+    `made`: how the arms stand that were made. Those that were cut and gain by it are given an allowance of their own anew, with
+    all others alike; where there is no time for all of them, the dearest ones stay as they are. Of the arms that are not made those that
+    do not even fit with the least are left out, the longest first.
     """
-    arms, left_out = {arm.arm: arm for arm in plan.arms}, dict(plan.left_out)
+    if plan.budget is None:
+        return plan
+    left, pace, whole = plan.budget - spent, _pace(plan, made), plan.whole
+    waiting = [arm for arm in plan.kept if arm.arm not in made and arm.arm not in plan.allowances]
+    cut = [arm for arm in plan.kept if arm.arm in made and made[arm.arm].cut]
+
+    def cost(arm: ArmPlan, allowance: Allowance) -> float:
+        return _to_come(arm, allowance, made.get(arm.arm), pace(arm), whole)
+
+    def total(arms: Sequence[ArmPlan], allowance: Allowance) -> float:
+        return sum(cost(arm, allowance) for arm in arms)
+
+    cut.sort(key=lambda arm: cost(arm, whole))
+    while True:
+        taking = [*waiting, *cut]
+        as_it_is = sum(cost(arm, plan.allowance_of(arm.arm)) for arm in plan.kept if arm not in taking)
+        allowance = _most(partial(total, taking), left - as_it_is, whole, taking)
+        gaining = [arm.arm for arm in cut if made[arm.arm].gains(allowance, whole)]
+        if gaining or not cut:
+            break
+        cut.pop()
+    spending, left_out = as_it_is + total(taking, allowance), dict(plan.left_out)
+    for arm in sorted(waiting, key=lambda arm: -cost(arm, allowance)):
+        if _is_over(spending, left):
+            left_out[arm.arm] = _lacking(f"the {_minutes(left)} min that the budget leaves", spending - left)
+            spending -= cost(arm, allowance)
+    if len(plan.left_out) < len(left_out) < len(plan.arms):  # the others may spend more then
+        return replanned(replace(plan, left_out=left_out), made, spent)
+    own = {name: one for name, one in plan.allowances.items() if name not in gaining}
+    found = replace(
+        plan, left_out=left_out, allowances=own, allowance=allowance if waiting or gaining else plan.allowance
+    )
+    return replace(found, cuts=cuts_of(found, made))
+
+
+def _to_come(arm: ArmPlan, allowance: Allowance, standing: Standing | None, pace: float, whole: Allowance) -> float:
+    """Predicted seconds of what an arm still takes within an allowance: all of it, or its answers alone where it gains nothing by being made again."""
+    if standing is None:
+        made = arm.making(allowance, most_search=True)
+        return pace * made + allowance.seeds * arm.answer_seconds + arm.curve_seconds
+    answers = arm.answer_seconds if standing.answer_seconds is None else standing.answer_seconds
+    if not standing.gains(allowance, whole):
+        return standing.allowance.seeds * answers + arm.curve_seconds if standing.answer_seconds is None else 0.0
+    made = arm.making(allowance, most_search=True)
+    if not arm.stages:  # what was asked of the base is kept
+        made -= arm.making(standing.allowance)
+    return pace * max(0.0, made) + allowance.seeds * answers + arm.curve_seconds
+
+
+def _pace(plan: Plan, made: Mapping[str, Standing]) -> Callable[[ArmPlan], float]:
+    """Seconds that making an arm takes for each one that was predicted, by those that were made with, or without, training as it is."""
+    sums: dict[bool, list[float]] = {True: [0.0, 0.0], False: [0.0, 0.0]}
+    for arm in plan.arms:
+        standing, of_kind = made.get(arm.arm), sums[bool(arm.stages)]
+        if standing is not None and standing.seconds is not None:
+            of_kind[0] += standing.seconds
+            of_kind[1] += arm.making(standing.allowance, trained=standing.trained)
+
+    def pace(arm: ArmPlan) -> float:
+        taken, predicted = sums[bool(arm.stages)]
+        return taken / predicted if predicted >= LEAST_PREDICTED else 1.0
+
+    return pace
+
+
+def _most(total: Callable[[Allowance], float], left: float, whole: Allowance, arms: Sequence[ArmPlan]) -> Allowance:
+    """The most that arms may spend so that their `total` fits: the search is cut first, then epochs, then seeds; the least where nothing fits."""
+
+    def fits(allowance: Allowance) -> bool:
+        return not _is_over(total(allowance), left)
+
+    if fits(whole):
+        return whole
+    least = LEAST_SHARE * whole.search_seconds
+    if least and fits(replace(whole, search_seconds=least)):
+        return replace(
+            whole,
+            search_seconds=_largest(
+                lambda share: total(replace(whole, search_seconds=share)) <= left, least, whole.search_seconds
+            ),
+        )
+    without = replace(whole, search_seconds=0.0, weighs=False)
+    if fits(without):
+        return without
+    longest = max((stage.epochs for arm in arms for stage in arm.stages), default=0.0)
+    longest = min(longest, math.inf if whole.epochs is None else whole.epochs)
+    if longest <= LEAST_EPOCHS:
+        return next((one for one in _fewer_seeds(without) if fits(one)), replace(without, seeds=1))
+    fewest = replace(without, epochs=LEAST_EPOCHS)
+    kept = next((one for one in _fewer_seeds(fewest) if fits(one)), replace(fewest, seeds=1))
+    if not fits(kept):
+        return kept
+    epochs = _largest(lambda epochs: total(replace(kept, epochs=epochs)) <= left, LEAST_EPOCHS, longest)
+    digits = (math.floor(100 * epochs + shift) / 100 for shift in (1e-6, 0.0))
+    return next((one for one in (replace(kept, epochs=value) for value in digits) if fits(one)), kept)
+
+
+def _fewer_seeds(allowance: Allowance) -> list[Allowance]:
+    """The allowance with all of its seeds, with one fewer, down to one."""
+    return [replace(allowance, seeds=seeds) for seeds in range(allowance.seeds, 0, -1)]
+
+
+def _largest(fits: Callable[[float], bool], low: float, high: float) -> float:
+    """The largest value between these that fits, found by halving; `low` does."""
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _is_over(seconds: float, budget: float) -> bool:
+    """Whether so many seconds are more than there are."""
+    return seconds > budget * (1 + 1e-9)  # a share that fills the budget is a sum that rounds
+
+
+def cuts_of(plan: Plan, made: Mapping[str, Standing]) -> tuple[str, ...]:
+    """What the budget takes from the arms that run, in words; with their names where it does not take the same from all."""
+    kinds: dict[str, dict[str, list[str]]] = {"search": {}, "epochs": {}, "seeds": {}}
+    for arm in plan.kept:
+        if arm.arm not in made or made[arm.arm].cut:
+            for kind, text in _cuts(arm, plan.allowance_of(arm.arm), plan.whole):
+                kinds[kind].setdefault(text, []).append(arm.arm)
+    found = (
+        text if len(told) == 1 else f"{text} ({', '.join(arms)})"
+        for told in kinds.values()
+        for text, arms in told.items()
+    )
+    return (*found, *([plan.fewer_tests] if plan.fewer_tests else ()))
+
+
+def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[str, str]]:
+    """What an allowance takes from an arm, each with its kind."""
+    found = []
+    share, weighing = allowance.search_seconds, " and the weighing of labels" * whole.weighs
+    searches_less = share < min(arm.most_search_seconds, whole.search_seconds)
+    if searches_less or (arm.beside_seconds and not allowance.looks_at_dev):
+        some = f"the searching of each arm on dev, to {share:.0f} of {whole.search_seconds:.0f} seconds"
+        none = f"all searching on dev{weighing}, so that arms stand as they usually are"
+        found.append(("search", some if share else none))
+    if allowance.epochs is not None and any(stage.epochs > allowance.epochs for stage in arm.stages):
+        found.append(("epochs", f"at most {allowance.epochs:g} epoch{'s' if allowance.epochs > 1 else ''} of training"))
+    if allowance.seeds < whole.seeds:
+        found.append(("seeds", f"{allowance.seeds} of {whole.seeds} seeds"))
+    return found
+
+
+def to_come(plan: Plan, made: Mapping[str, Standing]) -> dict[str, float]:
+    """Predicted seconds that each arm which runs still takes, at the pace seen so far: of those that are made, their answers."""
+    pace, found = _pace(plan, made), dict[str, float]()
+    asked = [(arm, one) for arm in plan.arms if (one := made.get(arm.arm)) and one.answer_seconds and one.seconds]
+    taken = sum((one.seconds or 0.0) + one.allowance.seeds * (one.answer_seconds or 0.0) for _, one in asked)
+    predicted = sum(arm.seconds(one.allowance, trained=one.trained) for arm, one in asked)
+    answering = taken / predicted if predicted >= LEAST_PREDICTED else 1.0
+    for arm in plan.kept:
+        allowance, standing = plan.allowance_of(arm.arm), made.get(arm.arm)
+        if standing is None:
+            found[arm.arm] = pace(arm) * arm.making(allowance)
+        if standing is None or standing.answer_seconds is None:
+            answers = allowance.seeds * arm.answer_seconds + arm.curve_seconds
+            found[arm.arm] = found.get(arm.arm, 0.0) + answering * answers
+    return found
+
+
+def taken_in(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> Plan:
+    """The plan with those of the arms that were left out which, foretold anew, fit beside the `spent` seconds, the shortest first.
+
+    Each may spend what the other arms may, less where only that fits. Only what was timed is taken in, for nothing is left to make up for a wrong forecast.
+    """
+    arms, left_out, allowances = {arm.arm: arm for arm in plan.arms}, dict(plan.left_out), dict(plan.allowances)
     left = (plan.budget or 0.0) - spent
-    for arm in sorted(anew, key=lambda arm: arm.seconds(plan.allowance, most_search=True)):
+    for arm in sorted(predicted, key=lambda arm: arm.seconds(plan.allowance, most_search=True)):
         if arm.problem or not arm.timed:
             continue
-        arms[arm.arm], seconds = arm, arm.seconds(plan.allowance, most_search=True)
-        if seconds <= left:
+        arms[arm.arm] = arm
+        allowance = _most(partial(arm.seconds, most_search=True), left, plan.allowance, [arm])
+        seconds = arm.seconds(allowance, most_search=True)
+        if not _is_over(seconds, left):
             left -= seconds
             del left_out[arm.arm]
+            allowances[arm.arm] = allowance
         else:
             left_out[arm.arm] = _lacking(f"the {_minutes(left)} min that the other arms left", seconds - left)
-    return replace(plan, arms=tuple(arms.values()), left_out=left_out)
+    return replace(plan, arms=tuple(arms.values()), left_out=left_out, allowances=allowances)
 
 
 def _lacking(what: str, seconds: float) -> str:
     """Why an arm is left out: what there is, and how many seconds it lacks."""
     return f"{what} lack about {_minutes(seconds)} min for it; raise study.budget in a new study"
-
-
-def _share(arms: Sequence[ArmPlan], left: float, whole: float) -> float:
-    """The most seconds that every arm may search for with `left` seconds in all; 0 where that is hardly any."""
-    wanted = sorted(arm.most_search_seconds for arm in arms)
-    share = 0.0
-    for number, seconds in enumerate(wanted):
-        share = max(0.0, left) / (len(wanted) - number)
-        if share <= seconds:
-            break
-        left -= seconds
-    return min(share, whole) if share >= LEAST_SHARE * whole else 0.0
 
 
 def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> int:

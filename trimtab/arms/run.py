@@ -44,6 +44,7 @@ from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_pe
 from trimtab.measurement.metrics import abstention
 from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 from trimtab.model.laid_out import laid_out
+from trimtab.model.threads import ProcessorShare
 from trimtab.retrieval.chunk import SENTENCE
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
@@ -74,10 +75,25 @@ class _Measured:
     context: Context
     answers: list[Answer] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
+    processor_share: float | None = None  # while these were measured
     figures: dict[str, float] = field(default_factory=dict)
     answer_seconds: float = 0.0
     stored_bytes: int = 0
     peak_mb: float = 0.0
+
+
+def _seconds_of(latencies: Sequence[float]) -> dict[str, Any]:
+    """Mean seconds of a question alone, and their standard error."""
+    return {
+        "seconds_per_question": float(np.mean(latencies)),
+        "seconds_error": float(np.std(latencies) / len(latencies) ** 0.5),
+    }
+
+
+def _latencies(latencies: Sequence[float]) -> dict[str, Any]:
+    """What half and 95% of single questions stay within, and the upper bound of the latter, in milliseconds."""
+    p50, p95 = latency_percentiles(latencies)
+    return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p95_high_ms": latency_bound(latencies)}
 
 
 def _in_words(context: Context) -> str:
@@ -133,7 +149,7 @@ class ArmRunner:
         """Search what the arm is shown and how its weights are made, within its allowance, and make them below `folder`."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._clear(arm)
-        with MemoryPeak() as memory:
+        with MemoryPeak() as memory, ProcessorShare() as processor:
             context, seconds, level = context_for(arm), allowance.search_seconds, self.task.study.effort
             self._index_seconds(context)  # made now, so that no trial is charged for it
             asked: ArmEffort | None = None
@@ -153,11 +169,13 @@ class ArmRunner:
                 folders=(folder / "run-0",),
                 effort=effort,
                 choose_seconds=beside_training(asked, first.effort) + weighing,
-                choose_fee=first.fee + (self.session.proposals.fee if asked and method_of(arm).uses_base and not is_trained(arm) else 0.0),
+                choose_fee=first.fee
+                + (self.session.proposals.fee if asked and method_of(arm).uses_base and not is_trained(arm) else 0.0),
                 index_seconds=self._index_seconds(context),
                 dev_scores=self._scored_on_dev(arm, context, first, folder / "run-0"),
             )
-        return self.with_seeds(arm, replace(made, peak_mb=memory.megabytes), folder, allowance)
+        made = replace(made, peak_mb=memory.megabytes, processor_share=processor.share)
+        return self.with_seeds(arm, made, folder, allowance)
 
     def with_seeds(self, arm: Arm, made: Made, folder: Path, allowance: Allowance) -> Made:
         """The arm with as many runs as its allowance has seeds, the later ones made as the first one was found to be best."""
@@ -220,6 +238,29 @@ class ArmRunner:
             usage=usage,
             classes=mean_classes([class_figures(run) for run in runs]) if self.task.task.kind == "classify" else None,
             dev_scores=made.dev_scores,
+        )
+
+    def time_again(self, arm: Arm, made: Made, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
+        """The usage and the result of an arm with its single test questions timed once more, where other programs leave it more of the processor now."""
+        self.progress.arm, self.progress.seed = arm.name, 0
+        self._clear(arm)
+        with (
+            ready(self.session, arm, made.context, made.folders[0], self.session.part("test", SAMPLE)) as able,
+            ProcessorShare() as processor,
+        ):
+            latencies, _ = self._ask_alone("test", able)
+        share = processor.share
+        if share is not None and share <= (usage.answering_share or 0.0):
+            return usage, result
+        usage = replace(usage, **_seconds_of(latencies), answering_share=share)
+        floor = result.score_floor or 0.0
+        retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
+        return usage, replace(
+            result,
+            **_latencies(latencies),
+            seconds_per_question=usage.seconds_per_question,
+            processor_share=usage.processor_share,
+            cost=cost_of(usage, self.task.cost, retrainings=retrainings),
         )
 
     def _clear(self, arm: Arm) -> None:
@@ -323,7 +364,9 @@ class ArmRunner:
             return
         if found.context.passages:
             found.figures.update(self._lost_to_retrieval(examples, found.answers, able, split))
-        found.latencies, alone = self._ask_alone(split, able)
+        with ProcessorShare() as processor:
+            found.latencies, alone = self._ask_alone(split, able)
+        found.processor_share = processor.share
         found.figures.update(prefill_and_decode(alone), same_alone=same_answers(alone, found.answers))
 
     def _answers(self, examples: Sequence[Example], able: Ready, split: Split, seed: int) -> list[Answer]:
@@ -375,17 +418,17 @@ class ArmRunner:
             index_seconds=made.index_seconds,
             choose_seconds=made.choose_seconds,
             choose_fee=made.choose_fee,
-            seconds_per_question=float(np.mean(found.latencies)),
-            seconds_error=float(np.std(found.latencies) / len(found.latencies) ** 0.5),
+            **_seconds_of(found.latencies),
             prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),
             new_tokens=float(np.mean([answer.new_tokens for answer in found.answers])),
             runs_on_own_machine=arm.endpoint is None,
             trained=is_trained(arm),
             token_fee=TokenFee(input=price.input, output=price.output) if price else None,
+            making_share=made.processor_share,
+            answering_share=None if arm.endpoint else found.processor_share,
         )
 
     def _result(self, arm: Arm, made: Made, found: _Measured, usage: Usage) -> ArmResult:
-        p50, p95 = latency_percentiles(found.latencies)
         score = score_estimate(found.answers, self.task)
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
@@ -406,10 +449,9 @@ class ArmRunner:
             evaluation_seconds=usage.evaluation_seconds,
             peak_memory_mb=found.peak_mb,
             stored_bytes=found.stored_bytes + index_bytes,
-            latency_p50_ms=p50,
-            latency_p95_ms=p95,
-            latency_p95_high_ms=latency_bound(found.latencies),
+            **_latencies(found.latencies),
             seconds_per_question=usage.seconds_per_question,
+            processor_share=usage.processor_share,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
             chosen=made.chosen,
             effort=made.effort,

@@ -16,7 +16,7 @@ from trimtab.base.files import folder_named, read_object
 from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm, Message
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Volume
-from trimtab.base.task import Task
+from trimtab.base.task import Task, with_rows
 
 ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"  # a study has a manifest.json, too
 ANSWERS, EIGHT_BIT, EVALS = "answers.parquet", "eight_bit.json", "evals"
@@ -54,6 +54,7 @@ class SavedArm:
     trained: Trained
     result: ArmResult | None = None
     volume: Volume | None = None
+    rows: int | None = None  # of the sample that the study was made on
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,11 @@ def measured_precision(saved: SavedArm | None, task: Task) -> str | None:
     return str(read_object(manifest)["precision"]) if manifest.is_file() else None
 
 
+def on_its_rows(task: Task, saved: SavedArm | None) -> Task:
+    """The task on the rows that an arm was measured on: its shots, labels and the length of answers come from them."""
+    return with_rows(task, saved.rows) if saved else task
+
+
 def study_of(saved: SavedArm) -> Path:
     """The folder of the study that an arm was measured in: that of its run, `arms/NAME/run-0` below it."""
     return saved.folder.parents[2]
@@ -244,6 +250,7 @@ def _kept(folder: Path, arm: Arm) -> tuple[RunRecord | ArmRecord, SavedArm] | No
         trained=replace(NOTHING, seconds=result.train_seconds),
         result=result,
         volume=study.volume if study else None,
+        rows=study.sample.rows if study and study.sample else None,
     )
 
 

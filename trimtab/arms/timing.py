@@ -18,8 +18,8 @@ from trimtab.arms.calibration import planned_weighing
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.counted import answer_tokens, prompt_tokens, shot_tokens
 from trimtab.arms.curve import curve_seconds
-from trimtab.arms.ladder import left_open, planned_training
 from trimtab.arms.extract import planned_extract
+from trimtab.arms.ladder import left_open, planned_training
 from trimtab.arms.linear_plan import planned_linear
 from trimtab.arms.looks import chooses, questions_asked
 from trimtab.arms.lookups import planned_lookups
@@ -110,7 +110,7 @@ class _Timing:
         """The plan of one arm."""
         session, splits = self.session, self.session.workspace.splits
         if arm.endpoint:
-            return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS)
+            return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS + self._fee_seconds(arm))
         if arm.weights == "linear":
             return planned_linear(session, arm, self._embedding, is_timed=self.left > 0)
         context = context_for(arm)
@@ -130,6 +130,7 @@ class _Timing:
             + self._beside_questions
             + rate.seconds(tests)
             + rate.alone * (min(tests, MIN_LATENCIES) + 2),
+            test_seconds=rate.seconds(tests) - rate.seconds(0),
             trials=(*tried(session, arm, effort, rate.many), *planned_weighing(session, arm, effort, rate.many)),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
@@ -172,6 +173,16 @@ class _Timing:
             ),
             timed=rate.timed and timed,
         )
+
+    def _fee_seconds(self, arm: Arm) -> float:
+        """Seconds of a budget in money that the fees of an endpoint's answers take, by counted tokens."""
+        session, tests = self.session, len(self.session.workspace.splits["test"])
+        price = session.task.api[arm.endpoint or ""].price_per_million
+        if price is None or not session.task.seconds_of(1.0):
+            return 0.0
+        read, written = prompt_tokens(session, context_for(arm)), answer_tokens(session)
+        fee = (read * price.input + written * price.output) / 1e6
+        return session.task.seconds_of(fee * (tests + min(tests, MIN_LATENCIES) + 2))
 
     def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: Rate) -> float:
         """Seconds of a look at dev in a stage: its loss over dev, where there is one, and the questions asked of what answers."""

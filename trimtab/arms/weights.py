@@ -109,7 +109,7 @@ def train_weights(
         steps=sum(result.steps for result in results),
         planned_steps=sum(result.planned for result in results),
         skipped=making.skipped,
-        epochs=plan.stages[-1].epochs,
+        epochs=results[-1].epochs,
         health=results[-1].health,
         best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
         dev_scores=scores_of(results[-1], making.looks) or making.scores_on_dev(),
@@ -319,6 +319,7 @@ def _up_to(result: TrainResult, step: int) -> TrainResult:
         result,
         finished=False,
         steps=step,
+        epochs=result.epochs * step / result.steps,
         seconds=result.seconds * step / result.steps,
         readings=tuple(reading for reading in result.readings if reading.step <= step),
     )

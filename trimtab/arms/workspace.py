@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Document, Example, Preference, Refusal, Split
+from trimtab.base.results import Sample
 from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
-from trimtab.data.documents import read_documents
+from trimtab.data.documents import read_documents, unread_files
+from trimtab.data.draw import sampled
 from trimtab.data.formats import Read, read_examples
-from trimtab.data.leakage import Overlap, find_overlaps, refuse_overlaps
+from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps, rows_dropped
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits
@@ -40,6 +43,7 @@ class Workspace:
     overlaps: tuple[Overlap, ...]
     findings: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
+    sample: Sample | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -51,68 +55,102 @@ class Workspace:
 def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     """Read and split the rows, write the ledgers, and look for everything that would spoil a study.
 
-    Raises InputError for unusable files, and for overlap between splits unless `leakage = "report"`, or `refuse_leaks` is False.
+    Raises InputError for unusable files, and for overlap between splits where `leakage = "stop"`, unless `refuse_leaks` is False.
     """
     folder = task.folder / FOLDER
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file where Trimtab keeps its folder", "move it away", file=folder)
     format_checker(task.task.format, task.folder)  # refuses one that cannot be used before anything is read
     if not task.data.examples:
-        return open_to_answer(task, rows=False)
+        unread = unread_files(task)
+        write_refusals(folder, unread)
+        return replace(open_to_answer(task, rows=False), refusals=unread)
     documents = _documents(task, folder)
     examples, fixed_test, reads = _read_rows(task)
     judged = read_preferences(task)
-    refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals)
+    refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals, *unread_files(task))
     write_refusals(folder, refusals)
     audit = audit_rows(examples, fixed_test, documents)
-    ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
-    splits = assign_splits(
-        examples,
-        fixed_test,
-        task.data.split,
-        ledger,
-        kind,
-        unknown=unknown,
-        likeness=audit.examples,
-        test_parts=audit.rows.parts[len(examples) :],
-    )
+    splits = _assigned(task, examples, fixed_test, audit)
     groups = _groups(examples, fixed_test, splits["test"])
-    preferences = split_preferences(judged.preferences, splits, task.data.split, ledger, groups)
-    overlaps = find_overlaps(audit, splits)
-    if refuse_leaks:
-        refuse_overlaps(overlaps, task)
-    numbers = audit.numbers(splits)
+    preferences = split_preferences(judged.preferences, splits, task.data.split, folder / "splits.parquet", groups)
+    notes = [*(note for read in reads for note in read.notes), *judged.notes]
+    if task.data.leakage == "drop":
+        splits, dropped = _without_repeats(task, audit, splits)
+        refusals = (*refusals, *map(dropped_row, dropped))
+        write_refusals(folder, refusals)
+        if dropped:
+            notes.append(f'data.leakage = "drop": {rows_dropped(dropped)} left out, which repeat rows held out')
+    audit = audit.of_test(splits["test"])
+    used, sample = sampled_splits(splits, task)
+    if sample:
+        notes.append(sample.sentence)
+    overlaps = find_overlaps(audit, used)
+    if refuse_leaks and overlaps:
+        refuse_overlaps(overlaps, task, drop_repeats(audit, used)[1])
+    numbers = audit.numbers(used)
     private = (
         (row, audit.private.get(number, ()))
-        for name, part in splits.items()
+        for name, part in used.items()
         for row, number in zip(part, numbers[name], strict=True)
     )
     return Workspace(
         task=task,
         folder=folder,
-        splits=splits,
+        splits=used,
         preferences=preferences,
         documents=documents,
         refusals=refusals,
-        notes=(*(note for read in reads for note in read.notes), *judged.notes),
+        notes=tuple(notes),
         audit=audit,
         overlaps=overlaps,
         findings=count_private(private),
-        remarks=by_level([*check_size(splits), *check_examples(audit, splits, task)]),
+        remarks=by_level([*check_size(used), *check_examples(audit, used, task)]),
+        sample=sample,
     )
+
+
+def sampled_splits(
+    splits: Mapping[Split, tuple[Example, ...]], task: Task, tests: int | None = None
+) -> tuple[Mapping[Split, tuple[Example, ...]], Sample | None]:
+    """The splits, or the sample of them that the task asks for: of all rows (`task.rows`), of the test questions (`study.test_rows`).
+
+    `tests`: how many test questions, where a plan said so. Raises InputError for a sample with fewer training rows than labels.
+    """
+    sizes = {name: len(part) for name, part in splits.items()}
+    share, most = min(1.0, (task.rows or math.inf) / max(1, sum(sizes.values()))), tests or task.study.test_rows
+    wanted = {name: max(1, round(share * size)) for name, size in sizes.items()}
+    if isinstance(most, int):
+        wanted["test"] = min(wanted["test"], most)
+    if all(wanted[name] >= size for name, size in sizes.items()):
+        return splits, None
+    kind, seed = task.task.kind, task.data.split.seed
+    labels = len({row.references[0] for row in splits["train"]}) if kind == "classify" else 0
+    if wanted["train"] < labels:
+        least = math.ceil(labels / sizes["train"] * sum(sizes.values()))
+        problem = f"a sample of {task.rows} rows has {wanted['train']} to train on, and there are {labels} labels"
+        raise InputError(problem, f"take {least} rows or more", field="rows")
+    found = {
+        name: sampled(part, wanted[name], kind, every_label=name == "train", seed=seed) for name, part in splits.items()
+    }
+    used = {str(name): len(part) for name, part in found.items()}
+    return found, Sample(rows=task.rows, used=used, of={str(name): size for name, size in sizes.items()})
 
 
 def open_to_answer(task: Task, *, rows: bool) -> Workspace:
     """A task opened to answer a question: its documents, and its split rows where `rows`; nothing is audited."""
     splits: Mapping[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
-    folder = task.folder / FOLDER
     if rows:
         examples, fixed_test, _ = _read_rows(task)
-        ledger, kind, unknown = folder / "splits.parquet", task.task.kind, task.task.unknown
-        splits = assign_splits(examples, fixed_test, task.data.split, ledger, kind, unknown=unknown)
+        if task.data.leakage == "drop":  # an arm's shots come from the rows that it was measured with
+            audit = audit_rows(examples, fixed_test, ())
+            splits, _ = _without_repeats(task, audit, _assigned(task, examples, fixed_test, audit))
+        else:
+            splits = _assigned(task, examples, fixed_test)
+        splits, _ = sampled_splits(splits, task)
     return Workspace(
         task=task,
-        folder=folder,
+        folder=task.folder / FOLDER,
         splits=splits,
         preferences={"train": (), "dev": (), "test": ()},
         documents=read_documents(task),
@@ -123,6 +161,38 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
         findings=(),
         remarks=(),
     )
+
+
+def _assigned(
+    task: Task, examples: Sequence[Example], fixed_test: Sequence[Example], audit: Audit | None = None
+) -> Mapping[Split, tuple[Example, ...]]:
+    """The rows in their splits, as the ledger has them; the audit saves comparing them again."""
+    return assign_splits(
+        examples,
+        fixed_test,
+        task.data.split,
+        task.folder / FOLDER / "splits.parquet",
+        task.task.kind,
+        unknown=task.task.unknown,
+        likeness=audit.examples if audit else None,
+        test_parts=audit.rows.parts[len(examples) :] if audit else None,
+    )
+
+
+def _without_repeats(
+    task: Task, audit: Audit, splits: Mapping[Split, tuple[Example, ...]]
+) -> tuple[Mapping[Split, tuple[Example, ...]], tuple[Overlap, ...]]:
+    """The splits after `drop_repeats`; raises InputError where it leaves no row to train on, or none of dev."""
+    kept, dropped = drop_repeats(audit, splits)
+    for name in ("train", "dev"):
+        if splits[name] and not kept[name]:
+            raise InputError(
+                f"every row of {name} repeats one that is held out",
+                "add rows, or look whether the test set is a copy of them",
+                file=task.file,
+                field="data.leakage",
+            )
+    return kept, dropped
 
 
 def _documents(task: Task, folder: Path) -> tuple[Document, ...]:

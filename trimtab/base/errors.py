@@ -36,6 +36,10 @@ class InputError(TrimtabError, ValueError):
         super().__init__(f"{place}: {problem}; {remedy}" if place else f"{problem}; {remedy}")
 
 
+class OptionError(TrimtabError, TypeError):
+    """A keyword argument that a function does not take, or an argument of a type that it cannot use."""
+
+
 class ContextLengthError(InputError):
     """A prompt that does not fit the model's context together with its answer."""
 

@@ -69,7 +69,7 @@ _PLAIN = {
 _FORMS = ("string_pattern_mismatch", "date_from_datetime_parsing", "date_from_datetime_inexact", "date_type")
 _WRITTEN = {
     "name": "should be one word of letters, digits, dots, - and _",
-    "budget": "should be a time such as 90s, 30m or 2h",
+    "budget": "should be a time such as 90s, 30m or 2h, or an amount such as 20 USD",
     "url": "should begin with http:// or https://",
     "as_of": "should be a date, as in 2026-11-01",
 }
@@ -83,4 +83,4 @@ def _known_keys(model: type[BaseModel], tables: list[str]) -> set[str]:
         for candidate in candidates:
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 model = candidate
-    return set(model.model_fields) - {"file"}
+    return set(model.model_fields) - {"file", "rows"}

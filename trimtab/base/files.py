@@ -19,6 +19,7 @@ from typing import IO, Any
 from trimtab.base.errors import BusyError, InputError, MissingError
 
 TIME = "%Y%m%dT%H%M%SZ"  # how the IDs of studies and runs begin
+_DATASET_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -90,6 +91,19 @@ def matching(folder: Path, pattern: str) -> Iterator[Path]:
     if any("**" in part and part != "**" for part in parts):
         raise ValueError(f"{pattern!r} has ** beside other letters")
     return folder.glob(f"{pattern}/*" if parts[-1:] == ("**",) else pattern)
+
+
+def split_sheet(path: Path) -> tuple[Path, str]:
+    """A workbook and the name of one of its sheets, written `book.xlsx#Sheet`; any other path as it is, with no sheet."""
+    name, mark, sheet = path.name.rpartition("#")
+    if mark and name.lower().endswith(".xlsx") and not os.path.lexists(path):
+        return path.with_name(name), sheet
+    return path, ""
+
+
+def is_dataset_id(name: str) -> bool:
+    """True if `name` has the form of a Hugging Face dataset id, `owner/name`."""
+    return bool(_DATASET_ID.fullmatch(name)) and not Path(name).suffix
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -277,16 +277,22 @@ def _joined(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def describe(arm: Arm) -> str:
-    """What an arm is, for a reader who does not know its name."""
+def describe(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
+    """What an arm is, for a reader who does not know its name; `trained`: the figures of its training, told in place of the epochs asked for."""
     words = method_of(arm).words
     if method_of(arm).answers_alone:
         return words
     sight = _joined(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
-    own = ", ".join(
+    steps = (trained or {}).get("steps")
+    settings = {key: value for key, value in arm.settings.items() if not (steps and key == "epochs")}
+    told = [
         f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
-        for key, value in arm.settings.items()
-    )
+        for key, value in settings.items()
+    ]
+    if trained and steps:
+        epochs = f"{trained['epochs']:.3g} epoch{'s' if trained['epochs'] > 1 else ''}"
+        told.append(f"trained for {steps:,.0f} step{'s' if steps > 1 else ''}, {epochs}")
+    own = ", ".join(told)
     return f"{words}{_stages_in_words(arm.stages)}, {sight}{f' ({own})' if own else ''}"
 
 

@@ -18,6 +18,7 @@ import psutil
 
 from trimtab.base.share import cores, memory
 
+QUIET = 0.9  # share of the processor from which on a timing counts as that of a quiet machine
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt, malloc.h
 
 
@@ -49,6 +50,11 @@ class MemoryPeak:
             self.megabytes = max(self.megabytes, process.memory_info().rss / 1e6)
             if self._done.wait(self._every):
                 return
+
+
+def is_busy(share: float | None) -> bool:
+    """Whether other programs left so little of the processor that what was timed says little of a quiet machine; not where it is not known."""
+    return share is not None and share < QUIET
 
 
 def release_memory() -> None:

@@ -89,12 +89,17 @@ class Preference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A row that was not used, or a document that cannot be read (line 0), and why: one line of `refused.jsonl`."""
+    """A row, or a whole file or sheet (line 0), that was not used, and why: one line of `refused.jsonl`."""
 
     file: str
     line: int
     reason: str
     remedy: str
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is about a whole file or sheet."""
+        return self.line == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from trimtab.base.machine import is_busy
 from trimtab.base.records import Arm, Setting
-from trimtab.base.show import Shown
+from trimtab.base.show import Row, Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,25 @@ class Estimate:
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
         """By its fields again."""
         return {"value" if key == "score" else key: value for key, value in plain.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The rows of each split that are used, and how many there are; `rows`: what was asked for of all, None where only of the test."""
+
+    rows: int | None
+    used: Mapping[str, int]
+    of: Mapping[str, int]
+
+    @property
+    def sentence(self) -> str:
+        """In one line."""
+        splits = ", ".join(
+            f"{self.used[name]:,} of {whole:,} {'test questions' if name == 'test' else name}"
+            for name, whole in self.of.items()
+            if whole != self.used[name]
+        )
+        return f"A sample: {splits}; the other rows take no part."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +89,8 @@ class Comparison:
 class Cost:
     """What an arm costs over the horizon, in `currency`, or in machine seconds when no price was given.
 
-    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, where that is known.
+    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, where that is known; where other programs kept
+    the machine busy, `low` counts none of the seconds measured then.
     """
 
     total: float
@@ -104,6 +125,14 @@ class Usage:
     choose_seconds: float = 0.0  # of choosing on dev what the model sees, before anything is trained
     choose_fee: float = 0.0  # of an endpoint that proposed instructions or taught, in the task's currency
     seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
+    # of the processor, that other programs left while it was made, and while questions were timed; None where it is not known
+    making_share: float | None = None
+    answering_share: float | None = None
+
+    @property
+    def processor_share(self) -> float | None:
+        """The lesser of the two shares; None where neither is known."""
+        return min((one for one in (self.making_share, self.answering_share) if one is not None), default=None)
 
     @property
     def goes_stale(self) -> bool:
@@ -242,12 +271,14 @@ class EightBit:
         return f"in 8 bits: {lost}, {self.same:.0%} of the answers alike{speed}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ArmResult(Shown):
     """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
 
     In files it carries its score's figures itself, and without a score only why. `score_floor`: the score's lower
     one-sided 95% bound; `latency_p95_high_ms`: the 95th percentile's upper one, which a limit is held against.
+    `processor_share`: what other programs left of the processor while it was made or timed, the lesser of the two; in files
+    `busy_machine` stands beside one that is too small for the timings to count.
     """
 
     arm: str
@@ -277,19 +308,54 @@ class ArmResult(Shown):
     learning: LearningCurve | None = None
     exposure: Exposure | None = None
     eight_bit: EightBit | None = None
+    processor_share: float | None = None
+
+    @property
+    def busy_machine(self) -> bool:
+        """Whether it was measured on a busy machine."""
+        return is_busy(self.processor_share)
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """As it stands in `study.json`; no word of what was not asked for (canaries, 8 bits)."""
         if self.status != "done":
             return {key: plain[key] for key in ("arm", "status", "why")}
-        for name in ("why", "exposure", "eight_bit"):
+        for name in ("why", "exposure", "eight_bit", "processor_share"):
             if plain[name] is None:
                 del plain[name]
-        return {**plain, **(plain["score"] or {})}
+        busy = {"busy_machine": True} if self.busy_machine else {}
+        return {**plain, **busy, **(plain["score"] or {})}
+
+    @property
+    def headline(self) -> str:
+        """Its score in one line, or why there is none."""
+        if self.score is None:
+            return f"{self.arm}, {self.status.replace('_', ' ')}: {self.why}"
+        one = self.score
+        return f"{self.arm}: {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on {one.n:,} questions"
+
+    def screen(self) -> Sequence[Row]:
+        """Nothing below that line; the rest stands in its attributes."""
+        return []
+
+    @property
+    def row(self) -> Row:
+        """One arm among others."""
+        if self.score is None:
+            return {"arm": self.arm, "score": self.status.replace("_", " ")}
+        cost = self.cost
+        return {
+            "arm": self.arm,
+            "score": f"{self.score.value:.3f}",
+            "95% interval": f"[{self.score.low:.3f}, {self.score.high:.3f}]",
+            "passes": {True: "yes", False: "no", None: None}[self.passes],
+            "p50 ms": self.latency_p50_ms,
+            f"cost {cost.currency}" if cost else "cost": cost.total if cost else None,
+        }
 
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
         """By its fields again, the score a record of its own."""
+        plain = {key: value for key, value in plain.items() if key != "busy_machine"}
         if "low" not in plain:
             return dict(plain)
         figures = ("score", "low", "high", "n")
@@ -362,7 +428,7 @@ class Volume:
         return self.questions_per_month * self.horizon_months
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
     """A whole study: `study.json` is this record as JSON."""
 
@@ -376,6 +442,13 @@ class StudyResult(Shown):
     report: str
     volume: Volume | None = None
     trivial: tuple[TrivialArm, ...] = ()
+    sample: Sample | None = None
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in `study.json`; no word of a sample where all rows were used."""
+        if self.sample is None:
+            del plain["sample"]
+        return plain
 
     @property
     def ran(self) -> bool:
@@ -386,3 +459,7 @@ class StudyResult(Shown):
     def headline(self) -> str:
         """The verdict's sentence."""
         return self.verdict.sentence
+
+    def screen(self) -> Sequence[Row]:
+        """One row for each arm; the rest stands in its attributes and in the report."""
+        return [arm.row for arm in self.arms]

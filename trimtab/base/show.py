@@ -1,17 +1,20 @@
-"""Results that show themselves: as tables in a notebook, and as DataFrames by one call."""
+"""Results that show themselves: as text that fits a screen, as tables in a notebook, and as DataFrames by one call."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from trimtab.base.errors import PackageError
+from trimtab.base.visible import visible
 
 if TYPE_CHECKING:
     import pandas
 
 Row = Mapping[str, Any]
+MOST_ROWS, MOST_COLUMNS, WIDEST, SCREEN = 20, 6, 48, 100  # of a repr, the last two in characters
 
 
 class Shown:
@@ -44,6 +47,18 @@ class Shown:
             raise PackageError("pandas", "notebook", "frames()") from None
         return {name: pandas.DataFrame(rows) for name, rows in self.tables().items()}
 
+    def screen(self) -> Sequence[Row]:
+        """Its rows on a terminal, at most six columns wide: its plain fields, one a row, unless its kind says better."""
+        (fields,) = self.tables()["result"]
+        return [{"": name, " ": value} for name, value in fields.items() if value not in ("", self.headline)][
+            :MOST_ROWS
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            part for part in (_wrapped(self.headline or type(self).__name__), text_table(self.screen())) if part
+        )
+
     def _repr_html_(self) -> str:
         tables = self.tables()
         (fields,) = tables.pop("result")
@@ -65,6 +80,20 @@ class ShownRows(tuple[Any, ...], Shown):
 
         return {"result": [{"count": len(self)}], "rows": [dict(_flat("", to_plain(row))) for row in self]}
 
+    def screen(self) -> Sequence[Row]:
+        """The first rows, by their first columns."""
+        rows = self.tables()["rows"]
+        names = list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
+        names = names[:MOST_COLUMNS]
+        return [{name: row.get(name) for name in names} for row in rows[:MOST_ROWS]]
+
+    @property
+    def headline(self) -> str:
+        """How many there are."""
+        return f"{len(self)} row{'s' * (len(self) != 1)}"
+
+    __repr__ = Shown.__repr__  # a tuple has its own
+
 
 def _is_table(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
@@ -77,6 +106,33 @@ def _flat(before: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _flat(f"{before}.{key}" if before else key, item)
     elif value is not None:
         yield before, ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def text_table(rows: Sequence[Row]) -> str:
+    """Rows as plain text: the first column left, the others right, long cells cut; a column that nothing fills is left out."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    texts = [{name: _text(row.get(name)) for name in names} for row in rows]
+    filled = [name for name in names if any(row[name] for row in texts)]
+    widths = {name: max(len(name), *(len(row[name]) for row in texts)) for name in filled}
+    lines = ({name: name for name in filled}, *texts) if any(name.strip() for name in filled) else texts
+
+    def line(row: Row) -> str:
+        cells = (
+            row[name].rjust(widths[name]) if place and name.strip() else row[name].ljust(widths[name])
+            for place, name in enumerate(filled)
+        )
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(map(line, lines))
+
+
+def _text(value: Any) -> str:
+    text = " ".join((f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)).split())
+    return visible(text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…")
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(visible(text), SCREEN))
 
 
 def _table(rows: Sequence[Row]) -> str:

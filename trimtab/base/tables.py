@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
+from string import ascii_uppercase
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -91,7 +92,7 @@ class DataTable(Settings):
 
     examples: Texts = Field((), description="Files, globs, or a Hugging Face dataset id.")
     test: Texts = Field((), description="Files that are the test set as they are.")
-    documents: Texts = Field((), description="Files or folders: md, txt, html, pdf (or SQuAD JSON).")
+    documents: Texts = Field((), description="Folders or files: md, txt, html, pdf, docx, xlsx, pptx (or SQuAD JSON).")
     preferences: Texts = Field(
         (), description="Files of judged answers, for the stages dpo, ipo, simpo, orpo, kto and reward."
     )
@@ -106,8 +107,9 @@ class DataTable(Settings):
     group: str = Field("", description="A column whose rows never stand on both sides of a split.")
     slice: str = Field("", description="A column whose values get scores of their own.")
     split: SplitTable = Field(SplitTable(), description="Shares of dev and test.")
-    leakage: Literal["stop", "report"] = Field(
-        "stop", description="Train rows that repeat test rows: stop before training, or report them and go on."
+    leakage: Literal["stop", "report", "drop"] = Field(
+        "stop",
+        description="Train rows that repeat dev or test rows: stop before training, report them and go on, or drop them from train.",
     )
     train_on: Literal["all", "last"] = Field(
         "all", description="Of a conversation: train on every assistant turn, or on the last one."
@@ -135,6 +137,21 @@ class DataTable(Settings):
             raise ValueError(
                 f"column {twice!r} is named as question and as answer; name the column that holds the answer"
             )
+        return self
+
+
+class LabelsTable(Settings):
+    """classify: how the labels of the data are to be read."""
+
+    merge: Mapping[Text, Text] = Field(
+        default_factory=dict, description='Spellings that are read as another label: { "REFUND" = "refund" }.'
+    )
+
+    @model_validator(mode="after")
+    def _leads_to_a_label(self) -> Self:
+        chained = next((name for name in self.merge.values() if name in self.merge), None)
+        if chained is not None:
+            raise ValueError(f"merge reads {chained!r} as another label and another as {chained!r}; name the last one")
         return self
 
 
@@ -230,13 +247,22 @@ class TargetTable(Settings):
 Effort = Literal["none", "standard", "thorough"]
 
 
+BUDGET_UNITS = f" smh{ascii_uppercase}"  # of time, and letters of a currency
+
+
 class StudyTable(Settings):
     """What is compared, and how long it may take."""
 
     arms: Texts = Field((), description="Names of the arms to compare; empty: those that fit the kind and the data.")
     seeds: int = Field(1, ge=1, le=20, description="How often each arm is trained.")
     budget: str = Field(
-        "", pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?[smh])?$", description="30m, 2h, 90s; empty: no limit."
+        "",
+        pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?([smh]| ?[A-Z]{3}))?$",
+        description="30m, 2h, 90s, or 20 USD where cost.machine_hour states a price; empty: no limit.",
+    )
+    test_rows: Annotated[int, Field(ge=2)] | Literal["all", "auto"] = Field(
+        "all",
+        description="How many test questions are asked: all, a number (a sample), or auto: fewer where an arm would not fit the budget, told with the power lost.",
     )
     effort: Effort = Field(
         "standard",
@@ -249,14 +275,15 @@ class StudyTable(Settings):
     @field_validator("budget")
     @classmethod
     def _is_a_while(cls, budget: str) -> str:
-        if budget and float(budget[:-1]) == 0:
-            raise ValueError("a budget of no time leaves nothing to run; leave it empty for no limit")
+        if budget and float(budget.rstrip(BUDGET_UNITS)) == 0:
+            raise ValueError("a budget of nothing leaves nothing to run; leave it empty for no limit")
         return budget
 
     @property
-    def budget_seconds(self) -> float | None:
-        """The budget in seconds, or None when there is none."""
-        return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]] if self.budget else None
+    def budget_amount(self) -> tuple[float, str] | None:
+        """The budget as a number and its unit, s, m, h or a currency; None when there is none."""
+        number = self.budget.rstrip(BUDGET_UNITS)
+        return (float(number), self.budget.removeprefix(number).strip()) if self.budget else None
 
 
 PeakRate = Annotated[float, Field(gt=0, lt=1)]

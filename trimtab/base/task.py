@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import shlex
@@ -15,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.faults import as_input_error
-from trimtab.base.files import matching
+from trimtab.base.files import is_dataset_id, matching, split_sheet
 from trimtab.base.grammar import (
     HEAD,
     JUDGED,
@@ -24,6 +25,7 @@ from trimtab.base.grammar import (
     is_rewarded,
     is_taught,
     is_trained,
+    method_of,
     named,
     nearest,
     shots_of,
@@ -36,6 +38,7 @@ from trimtab.base.tables import (
     BaseTable,
     CostTable,
     DataTable,
+    LabelsTable,
     RewardTable,
     Settings,
     StudyTable,
@@ -47,7 +50,12 @@ from trimtab.base.visible import printable
 
 ARM_NAME = re.compile(r"[a-z0-9-]+")
 LONGEST_NAME = 64
+LEAST_ROWS = 10  # of a sample
 TASK_FILE = "trimtab.toml"
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+AT_RUN_TIME = ("file", "rows")  # fields of a task that stand in no file
 
 
 class Task(Settings):
@@ -55,6 +63,7 @@ class Task(Settings):
 
     task: TaskTable
     data: DataTable
+    labels: LabelsTable = LabelsTable()
     base: BaseTable = BaseTable()
     target: TargetTable = TargetTable()
     reward: RewardTable = RewardTable()
@@ -64,6 +73,7 @@ class Task(Settings):
     api: Mapping[str, ApiTable] = Field(default_factory=dict)
     cost: CostTable = CostTable()
     file: Path = Field(Path(TASK_FILE), exclude=True)
+    rows: int | None = Field(None, exclude=True)  # of the command line: so many rows are used, a sample of all splits
 
     @model_validator(mode="before")
     @classmethod
@@ -74,6 +84,15 @@ class Task(Settings):
             return tables
         name = name_after(Path(tables.get("file", TASK_FILE)).parent)
         return {**tables, "task": {**own, "name": name}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_of_the_grammar(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        """`[arm.lora]` sets what the arm of that name leaves open: what it is, its name says, in the one spelling."""
+        own = tables.get("arm")
+        if not isinstance(own, dict):
+            return tables
+        return {**tables, "arm": dict(_with_what_it_is(name, table) for name, table in own.items())}
 
     @property
     def folder(self) -> Path:
@@ -90,10 +109,36 @@ class Task(Settings):
         return self.task.metric or {"classify": "accuracy", "answer": "contains", "generate": "rouge_l"}[self.task.kind]
 
     @property
+    def budget_seconds(self) -> float | None:
+        """The study's budget in seconds of this machine, an amount of money by the price of its hour; None when there is none."""
+        amount = self.study.budget_amount
+        if amount is None:
+            return None
+        number, unit = amount
+        if unit in SECONDS:
+            return number * SECONDS[unit]
+        return number / self.cost.machine_hour.price * 3600 if self.cost.machine_hour else math.inf
+
+    def seconds_of(self, fee: float) -> float:
+        """Seconds of the budget that a fee takes, in the task's currency: none where the budget is a time."""
+        hour, amount = self.cost.machine_hour, self.study.budget_amount
+        return fee / hour.price * 3600 if hour and amount and amount[1] not in SECONDS else 0.0
+
+    @property
     def arms(self) -> tuple[Arm, ...]:
         """The arms to compare: those named, or every one that the data allows."""
         names = self.study.arms or default_arms(self)
         return tuple(parse_arm(name, self) for name in names)
+
+
+def _with_what_it_is(name: str, table: Any) -> tuple[str, Any]:
+    """A table under `arm`: with the weights, stages and context of its name, where that is of the grammar."""
+    meant = named(name) if isinstance(name, str) and is_name_of_the_grammar(name) else None
+    if meant is None or not isinstance(table, dict):
+        return name, table
+    weights = f"api-{meant.endpoint}" if meant.endpoint else meant.weights
+    stages = {"stages": meant.stages} if meant.stages else {}
+    return meant.name, {**table, "weights": weights, "context": meant.context, **stages}
 
 
 def command(words: str, file: Path) -> str:
@@ -115,7 +160,7 @@ def default_arms(task: Task) -> tuple[str, ...]:
         arms += ["extract"] if task.task.kind != "classify" else []
         arms += ["rag"] + (["lora+rag"] if task.data.examples else [])
     own = [name for name, table in task.arm.items() if REWARD not in table.stages_trained]
-    return (*arms, *own, *(f"api-{name}" for name in task.api))
+    return tuple(dict.fromkeys((*arms, *own, *(f"api-{name}" for name in task.api))))
 
 
 def parse_arm(name: str, task: Task) -> Arm:
@@ -127,7 +172,9 @@ def parse_arm(name: str, task: Task) -> Arm:
     if name in (*task.study.arms, *task.arm):
         where = {"file": task.file, "field": "study.arms" if name in task.study.arms else f"arm.{name}"}
     try:
-        arm = own_arm(name, task.arm[name]) if name in task.arm else named(name)
+        meant = None if name in task.arm else named(name)
+        key = meant.name if meant else name
+        arm = own_arm(key, task.arm[key]) if key in task.arm else meant
     except ValueError as error:
         problem, _, remedy = str(error).partition("; ")
         raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
@@ -193,10 +240,10 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
         )
 
 
-def load_task(path: Path | str = TASK_FILE) -> Task:
+def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> Task:
     """Read and validate a task file; a folder stands for the `trimtab.toml` in it.
 
-    Raises MissingError when there is none, InputError with the key at fault otherwise.
+    `copy_of`: the task file that this is a copy of, beside which the data lie. Raises MissingError when there is none, InputError with the key at fault otherwise.
     """
     file = Path(path)
     if file.is_dir():
@@ -213,15 +260,28 @@ def load_task(path: Path | str = TASK_FILE) -> Task:
         raise InputError("a number has too many digits", "write it shorter", file=file) from None
     except RecursionError:
         raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
-    if "file" in raw:
-        raise InputError("unknown key", "take it out", file=file, field="file")
+    own = next((key for key in AT_RUN_TIME if key in raw), None)
+    if own is not None:
+        raise InputError("unknown key", "take it out", file=file, field=own)
     _check_names(raw, file)
     try:
-        task = Task(**{**raw, "file": file})
+        task = Task(**{**raw, "file": copy_of or file})
     except ValidationError as error:
         raise as_input_error(error, Task, file) from None
     check_task(task)
     return task
+
+
+def task_file_for(source: str | Path) -> Path:
+    """Where the task file of a folder, of a data file or of a Hugging Face dataset lies; raises MissingError for none of these."""
+    path = Path(source)
+    if path.is_dir():
+        return path / TASK_FILE
+    if path.is_file():
+        return path.parent / TASK_FILE
+    if is_dataset_id(str(source)) and not path.parent.is_dir():
+        return Path(path.name) / TASK_FILE
+    raise MissingError(f"{path}: no such folder and no such file; check the path")
 
 
 def _check_names(tables: Mapping[str, Any], file: Path) -> None:
@@ -238,8 +298,23 @@ def _check_names(tables: Mapping[str, Any], file: Path) -> None:
                 problem = f"name {name[:20]!r}… has {len(name):,} letters, and {LONGEST_NAME} are the most"
                 raise InputError(problem, "rename it", file=file, field=field)
             if known:
-                remedy = 'choose a name of your own, and say what it is, as in: weights = "lora"'
-                raise InputError(f"{name!r} means an arm already", remedy, file=file, field=f"arm.{name}")
+                _check_settings(name, tables[field][name], file)
+
+
+def _check_settings(name: str, table: Any, file: Path) -> None:
+    """Refuse a table that says anew what the arm of its name is, and one of an arm that has nothing to set."""
+    where: dict[str, Any] = {"file": file, "field": f"arm.{name}"}
+    try:
+        meant = named(name)
+    except ValueError as error:
+        problem, _, remedy = str(error).partition("; ")
+        raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
+    said = [key for key in ("weights", "stages", "context") if isinstance(table, dict) and key in table]
+    if said:
+        remedy = f"take {said[0]} out, or choose a name of your own, as in: [arm.my-{name.replace('+', '-')}]"
+        raise InputError(f"{name!r} means an arm already, and its name says its {said[0]}", remedy, **where)
+    if meant is not None and method_of(meant).answers_alone:
+        raise InputError(f"arm {name} has no settings", "take the table out", **where)
 
 
 def _how_to_begin(file: Path) -> str:
@@ -259,13 +334,23 @@ def _how_to_begin(file: Path) -> str:
 
 
 def with_budget(task: Task, budget: str) -> Task:
-    """The task with another time budget; raises InputError for one that is not a time such as 90s, 30m or 2h."""
+    """The task with another budget; raises InputError for one that is neither a time such as 90s, 30m or 2h nor an amount of money at a price that is stated."""
     try:
         StudyTable(budget=budget)
     except ValidationError as error:
-        raise InputError(f"{budget!r} is not a time", "write it as 90s, 30m or 2h", field="budget") from error
+        problem, remedy = f"{budget!r} is neither a time nor an amount", "write it as 90s, 30m, 2h or 20 USD"
+        raise InputError(problem, remedy, field="budget") from error
     # a copy: what the file states stays told from what it leaves open
-    return task.model_copy(update={"study": task.study.model_copy(update={"budget": budget})})
+    found = task.model_copy(update={"study": task.study.model_copy(update={"budget": budget})})
+    _check_budget(found, field="budget")
+    return found
+
+
+def with_rows(task: Task, rows: int | None) -> Task:
+    """The task on a sample of so many rows, None for all; raises InputError for fewer than there can be in three splits."""
+    if rows is not None and rows < LEAST_ROWS:
+        raise InputError(f"{rows} rows make no study", f"name {LEAST_ROWS} or more", field="rows")
+    return task.model_copy(update={"rows": rows})
 
 
 def with_arms(task: Task, names: Sequence[str]) -> Task:
@@ -296,8 +381,13 @@ def check_task(task: Task) -> None:
         )
     if not task.data.examples and not task.data.documents:
         raise InputError("no examples and no documents", "set data.examples or data.documents", file=file, field="data")
+    if task.labels.merge and kind != "classify":
+        raise InputError(
+            f"is for kind 'classify', and this is {kind!r}", "take it out", file=file, field="labels.merge"
+        )
     _check_reward(task)
     _check_teacher(task)
+    _check_budget(task, file=file, field="study.budget")
     if task.data.canaries and kind == "classify":
         problem = "a canary's answer is random digits, and the answers of kind 'classify' are labels"
         raise InputError(problem, "take it out", file=file, field="data.canaries")
@@ -315,6 +405,24 @@ def check_task(task: Task) -> None:
     names = [arm.name for arm in task.arms]  # rag+lora and lora+rag are one arm
     if len(set(names)) < len(names):
         raise InputError("an arm is named twice", "name each once", file=file, field="study.arms")
+
+
+def _check_budget(task: Task, **where: Any) -> None:
+    """Refuse an amount of money where what it buys is not known."""
+    amount = task.study.budget_amount
+    if amount is None or amount[1] in SECONDS:
+        return
+    if amount[1] != task.cost.currency:
+        problem = f"a budget in {amount[1]}, and the prices of [cost] are in {task.cost.currency}"
+        raise InputError(problem, f"write it in {task.cost.currency}, or state cost.currency", **where)
+    if task.cost.machine_hour is None:
+        remedy = "state machine_hour = { price = …, as_of = …, source = … } under [cost], or write a time such as 30m"
+        raise InputError("a budget in money, and a machine hour has no price", remedy, **where)
+    asked = [*(arm.endpoint for arm in task.arms if arm.endpoint), *([task.teacher.api] if task.teacher.api else [])]
+    for name in asked:
+        if name in task.api and task.api[name].price_per_million is None:
+            remedy = f"state price_per_million under [api.{name}], or write a time such as 30m"
+            raise InputError(f"a budget in money, and what api-{name} asks has no price", remedy, **where)
 
 
 def _check_reward(task: Task) -> None:
@@ -348,7 +456,7 @@ def _check_teacher(task: Task) -> None:
 def _check_path(task: Task, key: str, pattern: str) -> None:
     where: dict[str, Any] = {"file": task.file, "field": f"data.{key}"}
     try:
-        if os.path.lexists(task.folder / pattern) or (
+        if os.path.lexists(split_sheet(task.folder / pattern)[0]) or (
             not Path(pattern).is_absolute() and next(matching(task.folder, pattern), None) is not None
         ):
             return
@@ -356,8 +464,8 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
         raise InputError(
             f"{pattern[:80]!r} is no path and no pattern", "name a file, a folder or *.csv", **where
         ) from None
-    if key in ("examples", "test") and re.fullmatch(r"[\w.-]+/[\w.-]+", pattern) and not Path(pattern).suffix:
-        return  # a Hugging Face dataset id
+    if key in ("examples", "test") and is_dataset_id(pattern):
+        return
     near = difflib.get_close_matches(Path(pattern).name, [item.name for item in task.folder.iterdir()], n=1)
     hint = (
         f"did you mean {near[0]}? paths are relative to the task file"

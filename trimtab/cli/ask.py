@@ -20,6 +20,7 @@ from trimtab.cli.options import (
     SignedByOption,
     TaskOption,
     loaded_unless,
+    split_source,
 )
 from trimtab.cli.output import Output
 
@@ -30,10 +31,11 @@ HELP = "A question and Enter; /new begins anew, /end or Ctrl-D ends."
 
 
 def command(
-    question: Annotated[
-        str | None,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[QUESTION]", help="In quotes; without one a conversation, or a question a line from a pipe."
+            metavar="[PATH] [QUESTION]",
+            help="The question in quotes; without one a conversation, or a question a line from a pipe. Of two arguments the first is the folder or file; one alone is so where it names one.",
         ),
     ] = None,
     task: TaskOption = DEFAULT_TASK,
@@ -56,12 +58,17 @@ def command(
     \b
     Example:
       trimtab ask "How many days of leave do I have?"
+      trimtab ask handbook/ "How many days of leave do I have?"
       trimtab ask --arm rag
       trimtab ask --json < questions.txt
       trimtab ask --bundle winner/
     """
     with Output(as_json) as output:
-        own = loaded_unless(bundle, signed_by, task)
+        source, asked = split_source(words or (), arms=False)
+        if len(asked) > 1:
+            raise typer.BadParameter("several questions; write one, in quotes")
+        question = asked[0] if asked else None
+        own = loaded_unless(bundle, signed_by, task, source)
         if question is None and sys.stdin.isatty() and as_json:
             raise InputError("a conversation is not JSON", "give a question, or questions by a pipe", field="--json")
         if question is not None:

@@ -2,30 +2,68 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    InputOption,
+    JsonOption,
+    LabelOption,
+    OutputOption,
+    RowsOption,
+    SourceArgument,
+    TaskOption,
+    loaded,
+)
 from trimtab.cli.output import Output
 
+if TYPE_CHECKING:
+    from trimtab.studies.check import CheckResult
 
-def command(task: TaskOption = DEFAULT_TASK, allow: AllowOption = None, as_json: JsonOption = False) -> None:
+NoTimingOption = Annotated[
+    bool, typer.Option("--no-timing", help="Audit only: run no arm, and so predict no minutes and memory.")
+]
+
+
+def command(
+    source: SourceArgument = None,
+    task: TaskOption = DEFAULT_TASK,
+    rows: RowsOption = None,
+    input: InputOption = None,
+    label: LabelOption = None,
+    output: OutputOption = None,
+    allow: AllowOption = None,
+    no_timing: NoTimingOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Audit data and task before anything is trained.
 
-    Refused rows, duplicates, leakage, the loss mask in colour, the smallest difference that the test set can show,
-    predicted minutes and memory of each arm. Exits 1 when something must be mended first.
+    Refused rows, duplicates, leakage and the smallest difference that the test set can show are printed first; then the
+    loss mask in colour, and predicted minutes and memory of each arm. Exits 1 when something must be mended first.
 
     \b
     Example:
       trimtab check
-      trimtab check --task tickets/trimtab.toml --json
+      trimtab check tickets.csv
+      trimtab check --no-timing
+      trimtab check tickets/ --json
     """
-    with Output(as_json) as output:
-        own = loaded(task)
-        from trimtab.cli.check_page import draw
+    with Output(as_json) as out:
+        own = loaded(task, source, input=input, label=label, output=output)
+        from trimtab.cli.check_page import draw_audit, draw_rest
         from trimtab.studies.check import check
 
-        result = check(own, allow=allow or ())
-        output.show(result, lambda console: draw(result, console, own.command("study")))
+        audits: list[CheckResult] = []
+
+        def audited(audit: CheckResult) -> None:
+            audits.append(audit)
+            out.draw(lambda console: draw_audit(audit, console))
+
+        result = check(own, rows=rows, allow=allow or (), timing=not no_timing, audited=audited)
+        out.show(result, lambda console: draw_rest(audits[0], result, console, own.command("study")))
     if any(remark.level == "stop" for remark in result.remarks):
         raise typer.Exit(EXIT_NO)

@@ -14,6 +14,8 @@ from trimtab.measurement.power import GUESSED_DISCORDANCE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trimtab.base.records import Refusal
+    from trimtab.data.checks import Remark
     from trimtab.studies.check import CheckResult, Piece
 
 SHOWN = 5  # refused rows and overlaps listed one by one
@@ -27,19 +29,40 @@ def draw(result: CheckResult, console: Console, study: str) -> None:
 
     `study` is the command that comes next.
     """
+    draw_audit(result, console)
+    draw_rest(result, result, console, study)
+
+
+def draw_audit(result: CheckResult, console: Console) -> None:
+    """Draw what the rows alone tell."""
     _draw_data(result, console)
-    _draw_refused(result, console)
+    _draw_refused(result, result.refused, console)
+    if result.overlaps:
+        _head(console, f"Overlap between splits: {len(result.overlaps)}")
+        for line in result.overlaps[:SHOWN]:
+            console.print(Text(line))
+    _head(console, "Remarks" if result.remarks else "No remarks")
+    _draw_remarks(result.remarks, console)
+
+
+def draw_rest(audit: CheckResult, result: CheckResult, console: Console, study: str) -> None:
+    """Draw what the models tell, without what `draw_audit` has drawn of `audit`, and what comes next."""
+    _draw_refused(result, result.refused[len(audit.refused) :], console)
     if result.example:
         _draw_example(result, console)
     if result.forecasts:
         _draw_plan(result, console)
-    _head(console, "Remarks" if result.remarks else "No remarks")
-    for remark in result.remarks:
-        console.print(Text.assemble((f"{remark.level:<5}", _STYLES[remark.level]), remark.text))
+    console.print()
+    _draw_remarks([remark for remark in result.remarks if remark not in audit.remarks], console)
     stopped = any(remark.level == "stop" for remark in result.remarks)
     ready = " once its models are here" if result.tokens is None else ""
     done = "Mend what says stop first." if stopped else f"Nothing stops a study{ready}. Next: {study}"
     console.print(Text(done, style="bold red" if stopped else "bold green"))
+
+
+def _draw_remarks(remarks: Sequence[Remark], console: Console) -> None:
+    for remark in remarks:
+        console.print(Text.assemble((f"{remark.level:<5}", _STYLES[remark.level]), remark.text))
 
 
 def _draw_data(result: CheckResult, console: Console) -> None:
@@ -63,17 +86,24 @@ def _draw_data(result: CheckResult, console: Console) -> None:
                 f"Private data: {finding.count} {finding.kind} in {finding.rows} row{'s' * (finding.rows != 1)}, first {finding.places[0]}"
             )
         )
+    if result.smallest_difference is not None:
+        points, count = 100 * result.smallest_difference, result.comparisons
+        power = f"(80% power, {count} comparison{'s' * (count > 1)}; assumed: arms differ on {GUESSED_DISCORDANCE:.0%} of questions)"
+        told = f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more questions."
+        few = f"are too few to show any difference between arms {power}."
+        console.print(Text(f"The {result.splits['test']:,} test questions {told if points < 90 else few}"))
 
 
-def _draw_refused(result: CheckResult, console: Console) -> None:
-    if result.refused:
-        _head(console, f"Rows not used: {len(result.refused)} (all in .trimtab/refused.jsonl)")
-        for row in result.refused[:SHOWN]:
-            console.print(Text(f"{row.file}:{row.line}: {row.reason}; {row.remedy}"))
-    if result.overlaps:
-        _head(console, f"Overlap between splits: {len(result.overlaps)}")
-        for line in result.overlaps[:SHOWN]:
-            console.print(Text(line))
+def _draw_refused(result: CheckResult, refused: Sequence[Refusal], console: Console) -> None:
+    """Some of the rows and files that are not used, and how many there are in all."""
+    for what, is_file in (("Rows not used", False), ("Files and sheets not read", True)):
+        new = [one for one in refused if one.is_file == is_file]
+        if new:
+            count = sum(one.is_file == is_file for one in result.refused)
+            _head(console, f"{what}: {count:,} (all in .trimtab/refused.jsonl)")
+        for one in new[:SHOWN]:
+            place = one.file if one.is_file else f"{one.file}:{one.line}"
+            console.print(Text(f"{place}: {one.reason}; {one.remedy}"))
 
 
 def _draw_example(result: CheckResult, console: Console) -> None:
@@ -122,12 +152,6 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
     _draw_search(result, console)
     for cut in result.cuts:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
-    if result.smallest_difference is not None:
-        points, count = 100 * result.smallest_difference, result.comparisons
-        power = f"(80% power, {count} comparison{'s' * (count > 1)}; assumed: arms differ on {GUESSED_DISCORDANCE:.0%} of questions)"
-        told = f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more questions."
-        few = f"are too few to show any difference between arms {power}."
-        console.print(Text(f"The {result.splits['test']:,} test questions {told if points < 90 else few}"))
 
 
 def _draw_search(result: CheckResult, console: Console) -> None:

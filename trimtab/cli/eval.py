@@ -16,6 +16,7 @@ from trimtab.cli.options import (
     JsonOption,
     TaskOption,
     loaded,
+    one_arm,
 )
 from trimtab.cli.output import Output
 
@@ -28,7 +29,7 @@ class Held(StrEnum):
 
 
 def command(
-    arm: ArmArgument,
+    words: ArmArgument,
     task: TaskOption = DEFAULT_TASK,
     split: Annotated[Held, typer.Option("--split", help="Scores on test are counted in the manifest.")] = Held.dev,
     run: Annotated[
@@ -47,11 +48,13 @@ def command(
     \b
     Example:
       trimtab eval rag
+      trimtab eval tickets/ rag
       trimtab eval lora --split test --run 20261124T101500Z-3f2a9b
       trimtab eval lora+rag --split test --eight-bit
     """
     with Output(as_json) as output:
-        own = loaded(task)
+        source, arm = one_arm(words)
+        own = loaded(task, source)
         from trimtab.studies.eval import eval
 
         allowed = allow or ()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, arm_at_most, found
 from trimtab.cli.output import Output
 
 
@@ -31,8 +31,12 @@ def command(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new or empty folder.")],
-    arm: Annotated[
-        str | None, typer.Argument(metavar="[ARM]", help="The winner of the newest study unless given.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH] [ARM]",
+            help="A task file or its folder, if not the one here; the arm: the winner of the newest study unless given.",
+        ),
     ] = None,
     task: TaskOption = DEFAULT_TASK,
     quantize: Annotated[
@@ -51,26 +55,41 @@ def command(
             "--sign", metavar="KEY", help="A private key (PEM) that signs every file, by OpenSSF model-signing."
         ),
     ] = None,
+    questions: Annotated[
+        int,
+        typer.Option(
+            "--questions", min=1, metavar="N", help="Test questions that are asked of what was written, at most."
+        ),
+    ] = 100,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write an arm as files that others load, and prove that they answer like the arm that was measured.
 
-    Up to 100 test questions are asked of what was written, through PEFT, transformers or llama.cpp. Exits 1 where the answers
-    differ. The folder gets a model card (README.md) and the figures of the proof (proof.json).
+    Up to 100 test questions are asked of what was written, through PEFT, transformers or llama.cpp, fewer with --questions. Exits 1
+    where a loss of score is shown. The folder gets a model card (README.md) and the figures of the proof (proof.json).
 
     \b
     Example:
       trimtab export --format merged --out model
-      trimtab export lora --format gguf --quantize q8_0 --out model-q8
+      trimtab export tickets/ lora --format gguf --quantize q8_0 --out model-q8
       trimtab export --format bundle --out winner --sign key.pem
     """
     with Output(as_json) as output:
-        own = loaded(task)
+        source, arm = arm_at_most(words or ())
+        own = found(task, source)
         from trimtab.studies.export import export
 
         result = export(
-            own, arm, format=format.value, out=out, quantize=quantize, run=run, sign=sign, allow=allow or ()
+            own,
+            arm,
+            format=format.value,
+            out=out,
+            quantize=quantize,
+            run=run,
+            sign=sign,
+            questions=questions,
+            allow=allow or (),
         )
         output.exported(result)
     if not result.holds:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, SourceArgument, TaskOption, found
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ HELP = "What users said of the answers, as rows to train on."
 
 
 def export(
+    source: SourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where to; feedback/ beside the task file.")
@@ -45,7 +46,7 @@ def export(
       trimtab feedback export --store postgresql://trimtab@db.example/feedback --out judged/
     """
     with Output(as_json) as output:
-        own = loaded(task)
+        own = found(task, source)
         from trimtab.serving.feedback_export import feedback_export
 
         result = feedback_export(own, out=out, store=store, allow=allow or ())

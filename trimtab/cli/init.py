@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption
+from trimtab.cli.options import InputOption, JsonOption, LabelOption, OutputOption
 from trimtab.cli.output import Output
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the data files are.")] = Path(),
+    source: Annotated[
+        str,
+        typer.Argument(metavar="PATH", help="Where the data files are, one of them, or a Hugging Face dataset id."),
+    ] = ".",
+    input: InputOption = None,
+    label: LabelOption = None,
+    output: OutputOption = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the task file instead.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -23,20 +28,23 @@ def command(
     \b
     Example:
       trimtab init tickets/
+      trimtab init tickets.csv --input body --label queue
       trimtab init --schema > trimtab.schema.json
     """
-    with Output(as_json or schema) as output:
+    with Output(as_json or schema) as out:
         from trimtab.base.task import command as command_line
+        from trimtab.base.task import task_file_for
         from trimtab.studies.init import init
 
-        text = init(folder, schema=schema)
+        roles = {"input": input, "label": label, "output": output}
+        text = init(source, columns={role: column for role, column in roles.items() if column}, schema=schema)
         if schema:
-            output.raw(text)
+            out.raw(text)
         else:
-            file = folder / DEFAULT_TASK
+            file = task_file_for(source)
             then = 'ask "…"' if "examples = []" in text else "check"
             told = f"{text}\nWrote {file}; next: {command_line(then, file)}"
-            output.show(
+            out.show(
                 {"file": file, "text": text},
                 lambda console: console.print(told, markup=False, highlight=False, soft_wrap=True),
             )

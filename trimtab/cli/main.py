@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import functools
 import io
 import itertools
@@ -10,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, TextIO
@@ -37,6 +39,7 @@ EPILOG = (
 )
 # Raised for every wrong option, argument or verb; typer gives it no name of its own.
 WrongUse: Any = typer.BadParameter.__base__
+TYPER_INTERRUPTED = 130
 
 app = typer.Typer(
     name="trimtab",
@@ -58,6 +61,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     sys.stdout, sys.stderr = (_writable(stream) for stream in (sys.stdout, sys.stderr))
     try:
         code = app(_with_resume_value(given), prog_name="trimtab", standalone_mode=False)
+        code = EXIT_INTERRUPTED if code == TYPER_INTERRUPTED else code  # before a verb began
     except WrongUse as error:
         said = re.sub(r"\b(Value error, |Input (?=should))", "", error.format_message()).rstrip(".")
         verb = error.ctx.command_path if error.ctx else "trimtab"
@@ -66,9 +70,13 @@ def run(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _interrupt(*_: object) -> None:
+def _interrupt(number: int, _: object) -> None:
+    def again(dropped: sys.UnraisableHookArgs) -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            threading.Timer(0.1, _thread.interrupt_main, (number,)).start()
+
     stop_asked.set()
-    sys.unraisablehook = lambda _: None  # where the next line is dropped, the next event ends the work
+    sys.unraisablehook = again  # Python drops the next line in the callback of a weak reference
     raise KeyboardInterrupt
 
 
@@ -140,9 +148,12 @@ def _print_error(message: str, code: int, *, as_json: bool) -> None:
 
 
 def _with_resume_value(arguments: list[str]) -> list[str]:
-    """`--resume` may stand without an ID: it then means the newest."""
+    """`--resume` may stand without an ID, before an option or a folder: it then means the newest."""
     pairs = itertools.pairwise([*arguments, "-"])
-    return [f"{word}=latest" if word == "--resume" and after.startswith("-") else word for word, after in pairs]
+    return [
+        f"{word}=latest" if word == "--resume" and (after.startswith("-") or "/" in after) else word
+        for word, after in pairs
+    ]
 
 
 for _verb in (init, pull, check, study, train, eval, ask, export, serve, runs, demo, doctor):

@@ -61,9 +61,13 @@ class Output:
             ascii_only = (self._stdout.encoding or "").lower() not in ("utf-8", "utf8")
             text = json.dumps(_plain(result), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
             return self.raw(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
-        with self._writing():
-            render(_console(self._stdout))
-        return None
+        return self.draw(render)
+
+    def draw(self, render: Render) -> None:
+        """Let `render` draw for a reader; in JSON mode nothing."""
+        if not self._json:
+            with self._writing():
+                render(_console(self._stdout))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -103,6 +107,8 @@ class Output:
             _show_arms(console, result.arms, result.trivial)
             if result.volume is not None and any(arm.cost for arm in result.arms):
                 console.print(_for_volume(result.volume), style="dim", markup=False, highlight=False)
+            if result.sample is not None:
+                console.print(result.sample.sentence, style="yellow", markup=False, highlight=False)
             console.print(f"\n{result.verdict.sentence}", style="bold", markup=False, highlight=False)
             console.print(f"\nReport: {result.report}", markup=False, highlight=False)
 
@@ -198,11 +204,13 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
     columns: list[tuple[str, Callable[[ArmResult], str]]] = [
         ("score", lambda arm: _scored(arm.score)[0]),
         ("95% interval", lambda arm: _scored(arm.score)[1]),
+        ("words", lambda arm: f"{arm.extras['answer_words']:.0f}" if "answer_words" in arm.extras else ""),
         ("passes", lambda arm: {True: "yes", False: "no", None: ""}[arm.passes]),
         ("train s", lambda arm: f"{arm.train_seconds:.0f}" if arm.train_seconds else ""),
         ("p50 ms", lambda arm: _number(arm.latency_p50_ms)),
         ("p95 ms", lambda arm: _number(arm.latency_p95_ms)),
         (f"cost {currency}".strip(), lambda arm: _number(arm.cost.total) if arm.cost else ""),
+        ("processor", lambda arm: f"{arm.processor_share:.0%}, busy" if arm.busy_machine else ""),
     ]
     filled = [(head, cell) for head, cell in columns if any(cell(arm) for arm in done)]
     table = _table("arm", *(head for head, _ in filled))
@@ -212,6 +220,10 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
         table.add_row(one.arm, *_scored(one.score), *([""] * (len(filled) - 2)), style="dim")
     if done:
         console.print(table)
+    busy = [arm.arm for arm in done if arm.busy_machine]
+    if busy:
+        marked = f"Measured on a busy machine, so that times and costs are too high: {', '.join(busy)}."
+        console.print(marked, style="yellow", markup=False, highlight=False)
     told = other_facts({arm.arm: arm.extras for arm in done})
     if told:
         console.print(told, style="yellow", markup=False, highlight=False)

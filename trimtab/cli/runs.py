@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, SourceArgument, TaskOption, found
 from trimtab.cli.output import Output
 
 
-def command(task: TaskOption = DEFAULT_TASK, as_json: JsonOption = False) -> None:
+def command(source: SourceArgument = None, task: TaskOption = DEFAULT_TASK, as_json: JsonOption = False) -> None:
     """List studies and training runs, the newest first.
 
     \b
     Example:
       trimtab runs
-      trimtab runs --task tickets/trimtab.toml --json
+      trimtab runs tickets/ --json
     """
     with Output(as_json) as output:
-        own = loaded(task)
+        own = found(task, source)
         from trimtab.studies.runs import runs
 
         output.rows("runs", runs(own))

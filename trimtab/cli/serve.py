@@ -22,6 +22,7 @@ from trimtab.cli.options import (
     SignedByOption,
     TaskOption,
     loaded_unless,
+    split_source,
 )
 from trimtab.cli.output import Output
 
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
 ArmsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ARM]...", help="The winner of the newest study unless given; all for every arm of it."),
+    typer.Argument(
+        metavar="[PATH] [ARM]...",
+        help="A task file or its folder, if not the one here; arms: the winner of the newest study unless given, all for every arm of it.",
+    ),
 ]
 RunOption = Annotated[str | None, typer.Option("--run", metavar="ID", help="Weights of this training run or study.")]
 HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")]
@@ -70,7 +74,7 @@ StoreOption = Annotated[
 
 
 def command(
-    arms: ArmsArgument = None,
+    words: ArmsArgument = None,
     task: TaskOption = DEFAULT_TASK,
     bundle: BundleOption = None,
     signed_by: SignedByOption = None,
@@ -99,6 +103,7 @@ def command(
     Example:
       trimtab serve
       trimtab serve all --port 8080
+      trimtab serve tickets/ lora
       trimtab serve --bundle winner/
       trimtab serve --new-key team-a --keys keys.json
       trimtab serve lora+rag --host 0.0.0.0 --name support.example.org --keys keys.json
@@ -107,7 +112,8 @@ def command(
         _print_new_key(keys, new_key, as_json=as_json)
         return
     secured = _pair(certificate, private_key)
-    own = loaded_unless(bundle, signed_by, task)
+    source, arms = split_source(words or ())
+    own = loaded_unless(bundle, signed_by, task, source)
     try:
         from trimtab.serving.room import ROOM
         from trimtab.serving.serve import serve
@@ -116,7 +122,7 @@ def command(
 
     with Output(as_json) as output:
         serve(
-            arms or (),
+            arms,
             task=own,
             bundle=bundle,
             signed_by=signed_by,

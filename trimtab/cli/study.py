@@ -12,8 +12,13 @@ from trimtab.cli.options import (
     DEFAULT_TASK,
     AllowOption,
     CommandsOption,
+    InputOption,
     JsonOption,
+    LabelOption,
+    OutputOption,
     ResumeOption,
+    RowsOption,
+    SourceArgument,
     TaskOption,
     TrackOption,
     loaded,
@@ -22,12 +27,13 @@ from trimtab.cli.output import Output
 
 
 def _checked_budget(value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(r"\d+(\.\d+)?[smh]", value):
-        raise typer.BadParameter("a number and a unit, for example 90s, 30m or 2h")
+    if value is not None and not re.fullmatch(r"\d+(\.\d+)?([smh]| ?[A-Z]{3})", value):
+        raise typer.BadParameter("a number and a unit, for example 90s, 30m, 2h or '20 USD'")
     return value
 
 
 def command(
+    source: SourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
     resume: ResumeOption = None,
     allow: AllowOption = None,
@@ -36,31 +42,38 @@ def command(
         str | None,
         typer.Option(
             "--budget",
-            metavar="TIME",
+            metavar="TIME|AMOUNT",
             callback=_checked_budget,
-            help="For example 90s, 30m, 2h; instead of the task's.",
+            help="For example 90s, 30m, 2h, or '20 USD' where the task file has prices; instead of the task's.",
         ),
     ] = None,
     arms: Annotated[
         str | None,
         typer.Option("--arms", metavar="A,B", help="These arms only, for example prompt,rag; instead of the task's."),
     ] = None,
+    rows: RowsOption = None,
+    input: InputOption = None,
+    label: LabelOption = None,
+    output: OutputOption = None,
     track: TrackOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run every arm, tell the verdict, write the report.
 
-    All arms answer the same questions. Exits 1 when the data cannot show a winner; the report then says what would settle it.
+    Given a file or a folder without a task file, it looks at the data, writes trimtab.toml beside them, says what it took
+    for what, and goes on. All arms answer the same questions. Exits 1 when the data cannot show a winner; the report then says what would settle it.
 
     \b
     Example:
       trimtab study
-      trimtab study --task tickets/trimtab.toml --budget 20m
+      trimtab study tickets.csv --budget 10m
+      trimtab study tickets/ --budget 20m
       trimtab study --arms prompt,rag
+      trimtab study --rows 1000
       trimtab study --resume
     """
-    with Output(as_json) as output:
-        own = loaded(task)
+    with Output(as_json) as out:
+        own = loaded(task, source, input=input, label=label, output=output)
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
@@ -71,8 +84,9 @@ def command(
             allow_commands=allow_commands,
             budget=budget,
             arms=chosen,
+            rows=rows,
             track=track,
         )
-        output.study(result)
+        out.study(result)
     if result.verdict.status == "not_shown":
         raise typer.Exit(EXIT_NO)

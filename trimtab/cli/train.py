@@ -16,12 +16,13 @@ from trimtab.cli.options import (
     TaskOption,
     TrackOption,
     loaded,
+    one_arm,
 )
 from trimtab.cli.output import Output
 
 
 def command(
-    arm: ArmArgument,
+    words: ArmArgument,
     task: TaskOption = DEFAULT_TASK,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Decides initial values and order of the rows.")] = 0,
     resume: ResumeOption = None,
@@ -35,12 +36,13 @@ def command(
     \b
     Example:
       trimtab train lora
-      trimtab train lora+rag --task tickets/trimtab.toml --seed 1
+      trimtab train tickets/ lora+rag --seed 1
       trimtab train lora --resume
       trimtab train lora --track tensorboard
     """
     with Output(as_json) as output:
-        own = loaded(task)
+        source, arm = one_arm(words)
+        own = loaded(task, source)
         from trimtab.studies.train import train
 
         output.record(

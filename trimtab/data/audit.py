@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 
 from trimtab.base.records import Document, Example, Split
 from trimtab.data.duplicates import Likeness, compare, compared_text, plain_words
-from trimtab.data.join import without_template
 from trimtab.data.privacy import FindingKind, private_kinds
+from trimtab.data.shingles import without_template
 
 _SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are spelt in invisible letters
@@ -45,9 +45,19 @@ class Audit:
     invisible: Mapping[int, str]
     special: Mapping[int, str]
     quotes: tuple[Quote, ...]
+    test_ids: Mapping[str, int] = field(default_factory=dict)
+
+    def of_test(self, test: Sequence[Example]) -> Audit:
+        """The audit that knows the fixed test set, whose rows end `test`, by the ids that they have there."""
+        first, count = len(self.examples.texts), len(self.rows.texts)
+        fixed = test[len(test) - (count - first) :]
+        return replace(self, test_ids={row.id: first + n for n, row in enumerate(fixed)})
 
     def numbers(self, splits: Mapping[Split, Sequence[Example]]) -> dict[Split, tuple[int, ...]]:
-        """The number of each row of the splits. The fixed test set ends test, whatever its rows were renamed to."""
+        """The number of each row of the splits. The fixed test set ends test, whatever its rows were renamed to, unless it is known by ids."""
+        if self.test_ids:
+            known = {**self.ids, **self.test_ids}
+            return {name: tuple(known[row.id] for row in part) for name, part in splits.items()}
         first, count = len(self.examples.texts), len(self.rows.texts)
         fixed = range(first, count)
         found: dict[Split, tuple[int, ...]] = {}

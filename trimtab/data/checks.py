@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ from trimtab.data.duplicates import Pair, PairKind, place, plain_words, short
 from trimtab.data.split import SPLITS
 
 FEW_TO_TRAIN, FEW_TO_TEST = 20, 30
+FEW_OF_CLASS, SHOWN_CLASSES = 5, 8  # rows of a class, all splits together; so many such classes are named
 DOMINANT = 0.8  # share of one answer from which its mere repetition scores well
 REPEATED = 0.1  # share of rows that repeat another from which it is a warning
 MANY_CLASSES = 1000
@@ -72,7 +74,7 @@ def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task
     data = _Data(audit, splits, rows, tuple(number for name in SPLITS for number in numbers.get(name, ())), task)
     checks: list[Callable[[_Data], Iterator[Remark]]] = [_weights]
     if task.task.kind == "classify":
-        checks += [_classes, _label_forms, _label_sides]
+        checks += [_classes, _rare_classes, _label_forms, _label_sides]
     checks += [_dominance, _contradictions, _invisible, _special, _repetition, _quotes]
     return by_level([remark for check in checks for remark in check(data)])
 
@@ -123,6 +125,17 @@ def _classes(data: _Data) -> Iterator[Remark]:
         yield Remark("warn", text)
 
 
+def _rare_classes(data: _Data) -> Iterator[Remark]:
+    """The labels of few rows by name, each with its count in all splits together."""
+    counts = Counter(row.references[0] for row in data.rows)
+    few = sorted((label for label in counts if counts[label] < FEW_OF_CLASS), key=lambda label: (counts[label], label))
+    if few and len(counts) > 1:
+        named = ", ".join(f"{short(label)!r} {counts[label]}" for label in few[:SHOWN_CLASSES])
+        more = f" and {len(few) - SHOWN_CLASSES:,} more" if len(few) > SHOWN_CLASSES else ""
+        text = f"{_how_many(few, 'label')} of fewer than {FEW_OF_CLASS} rows ({named}{more}), too few to say how well they are told; add rows, or join them with others (labels.merge)."
+        yield Remark("note", text)
+
+
 def linear_memory_mb(texts: Iterable[str], labels: int) -> float:
     """Predicted memory in MB that fitting the linear arm takes: weights of every label for the words and pairs of words."""
     terms: set[str | tuple[str, str]] = set()
@@ -144,13 +157,34 @@ def _label_forms(data: _Data) -> Iterator[Remark]:
         yield Remark("stop", text)
     forms: dict[str, list[str]] = defaultdict(list)
     for label in first:
-        forms[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+        forms[_folded(label)].append(label)
     variants = [same for same in forms.values() if len(same) > 1]
     if variants:
         one, other = variants[0][:2]
         count = f"{len(variants)} label{'s are' if len(variants) > 1 else ' is'}"
-        text = f"{count} written in several ways ({one!r} at {place(first[one])}, {other!r} at {place(first[other])}) and counted as different; write each in one way."
+        text = f"{count} written in several ways ({one!r} at {place(first[one])}, {other!r} at {place(first[other])}) and counted as different; to join them write under [labels]: {_merge_line(variants, data)}"
         yield Remark("warn", text)
+
+
+def _folded(label: str) -> str:
+    """A label without what only spelling varies: case, blanks, accents."""
+    letters = unicodedata.normalize("NFKD", label).casefold()
+    return "".join(letter for letter in letters if not unicodedata.combining(letter) and not letter.isspace())
+
+
+def _merge_line(variants: Sequence[Sequence[str]], data: _Data) -> str:
+    """The line of the task file that reads every spelling as the most frequent one of its label."""
+    counts = Counter(row.references[0] for row in data.rows)
+    pairs: list[str] = []
+    for same in variants:
+        usual = max(same, key=lambda label: (label in data.task.task.labels, counts[label], label))
+        pairs += [f"{_quoted(label)} = {_quoted(usual)}" for label in same if label != usual]
+    return f"merge = {{ {', '.join(pairs)} }}"
+
+
+def _quoted(text: str) -> str:
+    """As TOML writes a text; JSON's escapes are TOML's, but for the delete character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _label_sides(data: _Data) -> Iterator[Remark]:

@@ -10,6 +10,7 @@ from typing import Any
 from trimtab.base.errors import InputError
 from trimtab.base.records import Kind, Split
 from trimtab.base.tables import SLOT
+from trimtab.base.visible import printable
 from trimtab.data.readers import PAIR, RawRow
 from trimtab.data.values import Values, last_word
 
@@ -97,6 +98,24 @@ class Wish:
     columns: Mapping[str, Asked] = field(default_factory=dict)
     kind: Kind | None = None
     splits: tuple[Split, ...] = ("train", "dev", "test")
+
+
+class ColumnsError(InputError):
+    """The columns of a file cannot be told, or only guessed: `fields` are those it has, `input` and `output` the guess, if any."""
+
+    def __init__(
+        self,
+        problem: str,
+        remedy: str,
+        *,
+        file: str,
+        line: int,
+        fields: Sequence[str],
+        input: str = "",
+        output: str = "",
+    ) -> None:
+        super().__init__(printable(problem), printable(remedy), file=file, line=line)
+        self.fields, self.input, self.output = tuple(fields), input, output
 
 
 def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
@@ -221,17 +240,24 @@ def _guess(
         source = (found,) if found else ()
     if target is None and source:
         guessed = True
-        others = [name for name in free if name not in source and not values[name].constant]
+        others = [name for name in free if name not in source and not (values[name].constant or values[name].is_date)]
         repeated = sorted((name for name in labels if name in others), key=lambda name: values[name].distinct)
         by_value = kind in ("classify", None) and repeated
         target = next(iter(repeated if by_value else others if len(others) == 1 else ()), None)
     if not source or target is None:
+        if source and all(name in source or values[name].constant or values[name].is_date for name in free):
+            raise _text_alone(sample[0], source)
         missing = "answer" if source else "question"
         role = "input" if not source else "label" if kind == "classify" else "output"
         fields = ", ".join(name + " (empty)" * (name in values and not values[name].filled) for name in names)
-        raise sample[0].error(
+        raise ColumnsError(
             f"cannot tell which field is the {missing}; the fields are: {fields}",
             f'call it {missing}, or name it in a task file: data.columns = {{ {role} = "…" }}',
+            file=sample[0].file,
+            line=sample[0].line,
+            fields=names,
+            input=source[0] if source else "",
+            output=target or "",
         )
     for name in (*source, target):
         if any(row.fields.get(name) == name for row in sample):
@@ -242,6 +268,15 @@ def _guess(
                 line=1,
             )
     return source, target, guessed
+
+
+def _text_alone(row: RawRow, source: Sequence[str]) -> InputError:
+    """What is missing where rows are questions or texts alone, and the two ways on."""
+    return row.error(
+        f"there is text ({', '.join(source)}) and no column of labels or answers",
+        "label some: copy about 100 of the rows to a file of their own and add a column `label` (or `answer`); or, to ask about "
+        'these texts, save them as documents and draft about 100 lines of {"question": "…", "answer": "…"}',
+    )
 
 
 def _named(wanted: Sequence[str], names: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""The process that extracts text from HTML and PDF: a line of JSON and the file's bytes in, a line of JSON out.
+"""The process that extracts text from HTML, PDF and Office files: a line of JSON and the file's bytes in, a line of JSON out.
 
 Files come from wherever they come from: the limits of this process keep a small one that unfolds into much from taking the machine.
 """
@@ -9,13 +9,21 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trimtab.base.worker import limit_memory, limit_time
 from trimtab.data.markdown import parse_markdown
-
-Extracted = tuple[str, Iterator[tuple[tuple[str, ...], str]]]
+from trimtab.data.office import (
+    Extracted,
+    NoSheetError,
+    PackedError,
+    read_excel,
+    read_excel_rows,
+    read_powerpoint,
+    read_word,
+    refuse_bomb,
+)
 
 
 class _EncryptedError(Exception):
@@ -37,23 +45,52 @@ def main() -> None:
 
 
 def _answer(asked: Mapping[str, Any], data: bytes) -> dict[str, Any]:
-    """Title and sections, or why there are none."""
-    sections, left = [], asked["letters"]
+    """What was asked for, or why there is none."""
     try:
-        title, found = (_html if asked["kind"] == "HTML" else _pdf)(data, asked["title"])
-        for headings, text in found:
-            left -= len(text)
-            if left < 0:
-                return {"over": f"{len(data):,} bytes give more than {asked['letters']:,} letters"}
-            if text:
-                sections.append((tuple(map(_whole, headings)), _whole(text)))
+        if asked["kind"] not in ("HTML", "PDF"):
+            refuse_bomb(data)
+        return (_rows if asked["what"] == "rows" else _document)(asked, data)
+    except PackedError as error:
+        return {"over": str(error)}
+    except NoSheetError as error:
+        return {"no_sheet": [_whole(name) for name in error.args]}
     except _EncryptedError:
         return {"encrypted": True}
     except MemoryError:
         return {"over": f"takes more than {asked['megabytes']:,} MB of memory"}
     except Exception as error:  # noqa: BLE001 - the libraries let many kinds through on a damaged file
         return {"error": _whole(str(error)[:500]) or type(error).__name__}
+
+
+def _document(asked: Mapping[str, Any], data: bytes) -> dict[str, Any]:
+    """Title and sections."""
+    title, found = _READERS[asked["kind"]](data, asked["title"])
+    sections, left = [], asked["letters"]
+    for headings, text in found:
+        left -= len(text)
+        if left < 0:
+            raise _too_long(asked, data)
+        if text:
+            sections.append((tuple(map(_whole, headings)), _whole(text)))
     return {"title": _whole(title), "sections": sections}
+
+
+def _rows(asked: Mapping[str, Any], data: bytes) -> dict[str, Any]:
+    """The sheets of a workbook: name, and the number and cells of every row."""
+    sheets, left = [], asked["letters"]
+    for name, rows in read_excel_rows(data, asked["sheet"]):
+        kept = []
+        for number, cells in rows:
+            left -= sum(map(len, cells)) + len(cells)
+            if left < 0:
+                raise _too_long(asked, data)
+            kept.append((number, list(map(_whole, cells))))
+        sheets.append((_whole(name), kept))
+    return {"sheets": sheets}
+
+
+def _too_long(asked: Mapping[str, Any], data: bytes) -> PackedError:
+    return PackedError(f"{len(data):,} bytes give more than {asked['letters']:,} letters")
 
 
 def _html(data: bytes, title: str) -> Extracted:
@@ -77,6 +114,15 @@ def _pdf(data: bytes, title: str) -> Extracted:
     named = str(reader.metadata.title or "").strip() if reader.metadata else ""
     pages = enumerate(reader.pages, start=1)
     return named or title, (((f"page {number}",), (page.extract_text() or "").strip()) for number, page in pages)
+
+
+_READERS: Mapping[str, Callable[[bytes, str], Extracted]] = {
+    "HTML": _html,
+    "PDF": _pdf,
+    "Word": read_word,
+    "Excel": read_excel,
+    "PowerPoint": read_powerpoint,
+}
 
 
 def _whole(text: str) -> str:

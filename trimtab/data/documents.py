@@ -1,42 +1,34 @@
-"""Documents in: Markdown, text, HTML, PDF and SQuAD JSON as titled sections with their heading path."""
+"""Documents in: Markdown, text, HTML, PDF, Word, Excel, PowerPoint and SQuAD JSON as titled sections with their heading path."""
 
 from __future__ import annotations
 
 import codecs
 import hashlib
-import json
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from trimtab.base.errors import DocumentsError, InputError
-from trimtab.base.files import sha256_text
-from trimtab.base.records import Document, Section
+from trimtab.base.files import sha256_text, split_sheet
+from trimtab.base.records import Document, Refusal, Section
 from trimtab.base.task import Task
 from trimtab.base.visible import printable
-from trimtab.base.worker import Worker
+from trimtab.data import readers, signatures
+from trimtab.data.extract import PACKAGES, extract
 from trimtab.data.markdown import parse_markdown
-from trimtab.data.sources import BOMB_FLOOR, BOMB_RATIO, MB, read_bytes, read_text, resolve
+from trimtab.data.sources import MB, files_below, read_bytes, read_text, resolve
 from trimtab.data.squad import read_paragraphs
 
 MARKDOWN, TEXT, HTML = (".md", ".markdown"), (".txt", ".text"), (".html", ".htm", ".xhtml")
 PDF, SQUAD = (".pdf",), (".json", ".json.gz")
-SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF)
+OFFICE: Mapping[str, str] = {".docx": "Word", ".xlsx": "Excel", ".pptx": "PowerPoint"}
+SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF, *OFFICE)
 """What is read from a listed folder; SQuAD JSON only when listed itself, since folders hold other JSON too."""
 
 MOST_ATTRIBUTES = 5000  # of one HTML tag
 PAGE_CAP = 16 * MB  # of HTML: parsing takes about 50 times its bytes of memory, and some seconds a MB
-SECONDS, MEGABYTES = 10, 512
-"""Processor time and memory that extracting text from HTML or PDF may take, beside what the size of the file adds."""
-_SECONDS_EACH, _MEGABYTES_EACH = (
-    {"HTML": 10, "PDF": 40},
-    {"HTML": 64, "PDF": 16},
-)  # for each MB; about four times the usual
-LONGEST_SECONDS, MOST_LETTERS = 600, 32 * MB
-"""The most processor time and letters whatever the size."""
-
 Stamps = tuple[tuple[str, int, int], ...]
 """Path, time of change (ns) and size of files."""
 
@@ -50,12 +42,11 @@ def read_documents(task: Task) -> tuple[Document, ...]:
     """
     documents: dict[str, Document] = {}
     errors: list[InputError] = []
-    for pattern in task.data.documents:
-        for path, root in resolve(task.folder, pattern, SUFFIXES, "data.documents"):
-            try:
-                _add(path, root, task, documents)
-            except InputError as error:
-                errors.append(error)
+    for path, root in _files(task):
+        try:
+            _add(path, root, task, documents)
+        except InputError as error:
+            errors.append(error)
     if errors:
         raise DocumentsError(errors)
     return tuple(documents.values())
@@ -79,12 +70,67 @@ def _add(path: Path, root: Path, task: Task, documents: dict[str, Document]) -> 
 
 def document_stamps(task: Task) -> Stamps:
     """Path, time of change and size of every file that `read_documents` would read: another value says that one has changed."""
-    found = []
+    states = ((path, path.stat()) for path, _ in _files(task))
+    return tuple((str(path), now.st_mtime_ns, now.st_size) for path, now in states)
+
+
+def unread_files(task: Task) -> tuple[Refusal, ...]:
+    """Every file of the folders in task.data.documents that is no document, with the reason; not what begins with a dot."""
+    rows, read = _row_files(task), {path.resolve() for path, _ in _files(task)}
+    folders = (folder for pattern in task.data.documents if (folder := task.folder / pattern).is_dir())
+    unread = dict.fromkeys(path for folder in folders for path in files_below(folder))
+    return tuple(
+        Refusal(file=str(path), line=0, reason=printable(reason), remedy=remedy)
+        for path in unread
+        if path.resolve() not in read | rows | {task.file and task.file.resolve()}
+        for reason, remedy in [_why_unread(path)]
+    )
+
+
+def _why_unread(path: Path) -> tuple[str, str]:
+    kind = path.suffix.lower()
+    remedy = _CONVERTED.get(kind, f"to be read it must be one of: {', '.join(SUFFIXES)}")
+    return f"a {kind} file is no document" if kind else "a file without an ending is no document", remedy
+
+
+_CONVERTED: Mapping[str, str] = {
+    ".doc": "save it as .docx",
+    ".odt": "save it as .docx",
+    ".rtf": "save it as .docx",
+    ".pages": "save it as .docx",
+    ".xls": "save it as .xlsx",
+    ".ods": "save it as .xlsx",
+    ".ppt": "save it as .pptx",
+    ".odp": "save it as .pptx",
+    ".epub": "save its text",
+    ".zip": "unpack it",
+    ".7z": "unpack it",
+    ".tar": "unpack it",
+    ".gz": "unpack it",
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff"), "recognise its text (OCR), or leave it"),
+}
+
+
+def _files(task: Task) -> Iterator[tuple[Path, Path]]:
+    """Every document's file and the folder it was listed by; a file of rows only where it is listed itself."""
+    rows = _row_files(task)
     for pattern in task.data.documents:
-        for path, _ in resolve(task.folder, pattern, SUFFIXES, "data.documents"):
-            now = path.stat()
-            found.append((str(path), now.st_mtime_ns, now.st_size))
-    return tuple(found)
+        listed = (task.folder / pattern).is_dir()
+        for path, root in resolve(task.folder, pattern, SUFFIXES, "data.documents"):
+            if not (listed and path.resolve() in rows):
+                yield path, root
+
+
+def _row_files(task: Task) -> set[Path]:
+    """The files of rows, whose answers are not to be found in the documents."""
+    data = task.data
+    found: set[Path] = set()
+    for pattern in (*data.examples, *data.test, *data.preferences):
+        with suppress(InputError):  # a dataset of the hub; what is missing is told by who reads it
+            found |= {
+                split_sheet(path)[0].resolve() for path, _ in resolve(task.folder, pattern, readers.SUFFIXES, "data")
+            }
+    return found
 
 
 def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
@@ -97,8 +143,17 @@ def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
     data = read_bytes(path)
     stem = path.stem.replace("_", " ").replace("-", " ").strip()
     title = stem[:1].upper() + stem[1:]
-    if lower.endswith(PDF):
-        title, sections = _pdf(path, data, title)
+    kind = signatures.kind_of_bytes(data)
+    if kind == "PDF" or lower.endswith(PDF):
+        title, sections = _extracted("PDF", path, data, title)
+    elif kind in PACKAGES:
+        title, sections = _extracted(kind, path, data, title)
+    elif kind:
+        raise InputError(*signatures.refusal(kind), file=path, field="data.documents")
+    elif lower.endswith(tuple(OFFICE)):
+        what = OFFICE[Path(lower).suffix]
+        problem, remedy = f"is no file of {what}, whatever its name says", "save it again, or leave it out"
+        raise InputError(problem, remedy, file=path, field="data.documents")
     elif lower.endswith(HTML):
         title, sections = _html(path, data, title)
     elif lower.endswith(MARKDOWN):
@@ -136,38 +191,10 @@ def _refuse_odd_page(path: Path, data: bytes) -> None:
             raise InputError(problem, "leave the page out", file=path, field="data.documents")
 
 
-def _pdf(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
-    """One section a page, its path `page N`."""
-    return _extracted("PDF", path, data, title)
-
-
 def _extracted(kind: str, path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
-    """Title and sections of a file, extracted by the worker process within limits that grow with the file's size."""
-    size = len(data) / MB
-    seconds = min(LONGEST_SECONDS, math.ceil(SECONDS + _SECONDS_EACH[kind] * size))
-    megabytes = math.ceil(MEGABYTES + _MEGABYTES_EACH[kind] * size)
-    letters = min(MOST_LETTERS, max(BOMB_FLOOR, BOMB_RATIO * len(data)))
-    asked = {"kind": kind, "title": title, "seconds": seconds, "megabytes": megabytes, "letters": letters}
-    answer = _extractor.ask(json.dumps({**asked, "size": len(data)}), data, seconds=4 * seconds)
-    if answer is None:
-        answer = {"over": f"takes more than {seconds} s of processor time or {megabytes:,} MB of memory"}
-    if "over" in answer:
-        raise InputError(answer["over"], "save its text, or leave it out", file=path, field="data.documents")
-    if "encrypted" in answer:
-        raise InputError("is encrypted", "save it without a password", file=path, field="data.documents")
-    if "error" in answer:
-        problem = f"not readable as {kind} ({printable(answer['error'], 120)})"
-        raise InputError(problem, "save it again, or as text", file=path, field="data.documents")
+    """Title and sections of a file, extracted by the worker process."""
+    answer = extract(kind, path, data, title)
     return answer["title"], tuple(Section(path=tuple(headings), text=text) for headings, text in answer["sections"])
-
-
-_extractor = Worker(
-    Path(__file__).with_name("document_worker.py"),
-    [],
-    seconds=4 * LONGEST_SECONDS,
-    longest=8 * MOST_LETTERS,
-)
-"""One process for all documents."""
 
 
 def _squad(path: Path, encoding: str) -> Iterator[Document]:

@@ -33,3 +33,39 @@ def _stratum(example: Example, kind: Kind) -> str:
     if kind == "classify":
         return example.references[0]
     return "" if example.group is None else example.group
+
+
+def sampled(
+    examples: Sequence[Example], most: int, kind: Kind, *, every_label: bool = False, seed: int = 0
+) -> tuple[Example, ...]:
+    """About `most` of the examples, in their order, whole groups of them; all where there are no more.
+
+    Each label (classify), else each slice, gets its share to within one group; a group may carry the sample beyond `most`, by less than
+    its own rows. With `every_label` each label is in it as long as there are rows for them. The draw follows from groups, ids and seed
+    alone, and a larger one holds a smaller one.
+    """
+    if len(examples) <= most:
+        return tuple(examples)
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(f"row:{example.id}" if example.group is None else f"group:{example.group}", []).append(
+            example
+        )
+    strata: dict[str, list[str]] = {}
+    for name in sorted(groups, key=lambda name: sha256_text(str(seed), name)):
+        first = groups[name][0]
+        strata.setdefault((first.references[0] if kind == "classify" else first.slice) or "", []).append(name)
+    # A group's place within its stratum, from 0 to 1: groups up to one place are the same share of every stratum.
+    places: dict[str, tuple[float, str]] = {}
+    for stratum, names in strata.items():
+        whole, before = sum(len(groups[name]) for name in names), 0
+        for rank, name in enumerate(names):
+            middle = (before + len(groups[name]) / 2) / whole
+            places[name] = (0.0 if every_label and not rank else middle, sha256_text(str(seed), stratum))
+            before += len(groups[name])
+    picked: set[str] = set()
+    for name in sorted(groups, key=lambda name: places[name]):
+        if len(picked) >= most:
+            break
+        picked.update(example.id for example in groups[name])
+    return tuple(example for example in examples if example.id in picked)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trimtab.base.records import Example
-from trimtab.data.join import Shingles, join_between, join_within, without_template
+from trimtab.data.join import join_between, join_within
+from trimtab.data.shingles import Shingles, without_template
 
 PairKind = Literal["exact", "normalised", "near"]
 
@@ -63,11 +64,8 @@ def compared_text(example: Example) -> str:
 
 
 def place(example: Example) -> str:
-    """Where a row was read: file:line, or its id; both for JSON, all of which may stand in its first line."""
-    if not example.file:
-        return f"id {example.id}"
-    crowded = example.line == 1 and example.file.endswith((".json", ".json.gz"))
-    return f"{example.file}:{example.line}" + (f" (id {example.id})" if crowded else "")
+    """Where a row was read: file:line (of a file that is one line the number of the row), or its id."""
+    return f"{example.file}:{example.line}" if example.file else f"id {example.id}"
 
 
 def short(text: str, length: int = 60) -> str:
@@ -81,7 +79,8 @@ class Likeness:
     """How a list of texts repeat each other, found in one join.
 
     `plain` and `bare` are the texts in plain words, and these without the template of all; `near` holds a spanning forest of the
-    near ones (indices, each the first with its plain words), and `parts` numbers what belongs together by any kind.
+    near ones (indices, each the first with its plain words), and `parts` numbers what belongs together by any kind. Without `exact`
+    some near pairs may be missing, as MinHash found them.
     """
 
     texts: tuple[str, ...]
@@ -89,9 +88,13 @@ class Likeness:
     bare: tuple[str, ...]
     near: tuple[tuple[int, int, float], ...]
     parts: tuple[int, ...]
+    exact: bool
 
     def pairs(self, order: Sequence[int] | None = None) -> list[Pair]:
-        """The duplicates, numbered as in `order` (of all texts), as few as connect all that belong together (a < b)."""
+        """The duplicates, numbered as in `order`, as few as connect all that belong together (a < b).
+
+        `order` may leave texts out; what is near only by way of one of those does not count.
+        """
         pairs: list[Pair] = []
         exact: dict[str, int] = {}
         normal: dict[str, int] = {}
@@ -105,8 +108,9 @@ class Likeness:
             if first != place:
                 pairs.append(Pair(first, place, "normalised", 1.0))
         for i, j, similarity in self.near:
-            a, b = sorted((normal[self.plain[i]], normal[self.plain[j]]))
-            pairs.append(Pair(a, b, "near", similarity))
+            if self.plain[i] in normal and self.plain[j] in normal:
+                a, b = sorted((normal[self.plain[i]], normal[self.plain[j]]))
+                pairs.append(Pair(a, b, "near", similarity))
         return sorted(pairs, key=lambda pair: (pair.b, pair.a))
 
     def between(self, left: Sequence[int], right: Sequence[int]) -> list[Pair]:
@@ -138,21 +142,20 @@ class Likeness:
         rows, asked = list(normal.values()), list(others.values())
         if asked:
             shingles = Shingles([*(self.bare[left[a]] for a in rows), *others])
-            for row, other, similarity in join_between(shingles, len(rows)):
+            for row, other, similarity in join_between(shingles, len(rows), self.exact):
                 pairs += [Pair(rows[row], b, "near", similarity) for b in asked[other]]
         return sorted(pairs, key=lambda pair: pair.b)
 
     def head(self, count: int) -> Likeness:
         """That of the first `count` texts alone, for the count it was made with."""
         near = tuple(pair for pair in self.near if max(pair[:2]) < count)
-        return _likeness(self.texts[:count], self.plain[:count], self.bare[:count], near)
+        return _likeness(self.texts[:count], self.plain[:count], self.bare[:count], near, self.exact)
 
 
 def compare(texts: Sequence[str], first: int = 0) -> Likeness:
     """Find what repeats what, in one join; `first`: how many texts are a set of their own too, for `Likeness.head`.
 
-    Near means a Jaccard similarity of at least `NEAR`; no candidate is lost or falsely reported (prefix filtering: Chaudhuri et al.
-    2006, Bayardo et al. 2007).
+    Near means a Jaccard similarity of at least `NEAR`. None is falsely reported, and none missed but where `exact` is False.
     """
     words = {text: plain_words(text) for text in dict.fromkeys(texts)}
     plain = tuple(words[text] for text in texts)
@@ -160,14 +163,18 @@ def compare(texts: Sequence[str], first: int = 0) -> Likeness:
     for i, name in enumerate(plain):
         firsts.setdefault(name, i)
     rows, bare = list(firsts.values()), without_template(list(firsts))
-    found = join_within(Shingles(bare), sum(row < first for row in rows))
+    found, exact = join_within(Shingles(bare), sum(row < first for row in rows))
     stripped = dict(zip(firsts, bare, strict=True))
     near = tuple((rows[a], rows[b], similarity) for a, b, similarity in found)
-    return _likeness(tuple(texts), plain, tuple(stripped[name] for name in plain), near)
+    return _likeness(tuple(texts), plain, tuple(stripped[name] for name in plain), near, exact)
 
 
 def _likeness(
-    texts: tuple[str, ...], plain: tuple[str, ...], bare: tuple[str, ...], near: tuple[tuple[int, int, float], ...]
+    texts: tuple[str, ...],
+    plain: tuple[str, ...],
+    bare: tuple[str, ...],
+    near: tuple[tuple[int, int, float], ...],
+    exact: bool,
 ) -> Likeness:
     """With the parts: connected by the same words or by near pairs."""
     firsts: dict[str, int] = {}
@@ -181,7 +188,8 @@ def _likeness(
     for a, b, _ in near:
         one, other = sorted((root(a), root(b)))
         parent[other] = one
-    return Likeness(texts=texts, plain=plain, bare=bare, near=near, parts=tuple(map(root, range(len(plain)))))
+    parts = tuple(map(root, range(len(plain))))
+    return Likeness(texts=texts, plain=plain, bare=bare, near=near, parts=parts, exact=exact)
 
 
 def find_pairs(left: Sequence[str], right: Sequence[str] | None = None) -> list[Pair]:

@@ -1,20 +1,127 @@
-"""Which encoding text files are in: UTF-8 where it fits, else what their bytes look like."""
+"""Which encoding text files are in: UTF-8 where it fits, else the code page under which their bytes are the likeliest text."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cache
+from math import inf, log
 from pathlib import Path
 
 from trimtab.data.sources import open_checked, wide_encoding
 
-PLAIN, USUAL, WESTERN = "ascii", "utf-8", "cp1252"
+PLAIN, USUAL = "ascii", "utf-8"
 _BLOCK = 256 * 1024
-_SAMPLE = 64 * 1024
+_SAMPLE = 16 * 1024
 """Bytes that a guess is made from."""
-_AROUND = re.compile(rb"[^\n]{0,40}[\x80-\xff][^\n]{0,40}")
-_ODD_WORD = re.compile(r"\w*[^\W\d_a-zA-Z]\w*")
+_ODD_WORD = re.compile(r"\w{0,20}[^\s\x00-\x7f]\w{0,20}")
+
+# The letters beyond ASCII of each language, roughly from the most to the least frequent in running text.
+_LATIN: Mapping[str, str] = {
+    "English": "éèñçöïüêáâ",
+    "French": "éàèêçôîùâûœëïüæÿ",
+    "German": "üäöß",
+    "Spanish": "óíáéñúü¿¡ªº",
+    "Portuguese": "ãçáéõóíêúâàôºª",
+    "Italian": "èàùòìéó",
+    "Dutch": "ëéïèöüê",
+    "Swedish": "äöåéü",
+    "Danish": "øåæéóòô",
+    "Icelandic": "íáðéóúþöæý",
+    "Polish": "łęążśćóńź",
+    "Czech": "íáěéřšžčýůúňťďó",
+    "Slovak": "áíéžščýúľťôňďäóĺŕ",
+    "Hungarian": "áéőöóüíűú",
+    "Romanian": "ăîâşţșț",
+    "Croatian": "ščžćđ",
+    "Turkish": "ışüğçöİâîû",
+    "Baltic": "āėīšžūēļąčņųįęģķõäöü",
+    "Vietnamese": "àáâđảạêôấươếộệóíịăủớềờợúãìồứốựũéẻ",
+}
+_OTHERS: Mapping[str, str] = {
+    "Russian": "оеаинтслрвкдмпуяыьгзбчйхжюшцщэфъё",
+    "Ukrainian": "оанівитрсекдлмупязьгбйчхцжїюєшщфґ",
+    "Bulgarian": "аиоентрсвлкдпмзяъбугчщхцжйюшфь",
+    "Serbian": "аиоенрстудвјкмплљзбгчшњцжћхђфџ",
+    "Greek": "αοιετσνηυρπκμλωςίόάγέθήδύχώξφβζψϊϋ",
+    "Hebrew": "יוהלאמתברשנעםדחקפגטכןצזסךףץ",
+    "Arabic": "اليمنرتوبدعهسفةكحقجأطصشخزضغذثظىئإءآؤ",
+    "Thai": "านรอกเงยลวมทสต่้็ีหดคปใแิพะัชขไูบจื์ุโถซผณธศญฝภษฉฮฐ",
+}
+_CHINESE = (
+    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成方多经么去法"
+    "学如都同现当没动面起看定天分还进好小部其些主样理心本前开但因只从想实日军者意无力它与长把机十民第公此已工使情明性知全三又关点正业"
+    "外将两高间由问很最重并物手应战向头文体政美相见被利什二等产或新己制身果加西斯月话合回特代内信表化老给世位次度门任常先海通教儿原东"
+    "声提立及比员解水名真论处走义各入几口认条平系气题活尔更别打女变四神总何电数安少报才结反受目太量再感建务做接必场件计管期市直德资命山"
+    "这这们为说时会过对发来后还进开动种应关问间长实现点业话见给请订单货邮费吗吧您谢换钱快递退款银卡支付账户密码验证"
+)
+_TRADITIONAL = (
+    "的一是不了在人有我他這個們中來上大為和國地到以說時要就出會可也你對生能而子那得於著下自之年過發後作裡用道行所然家種事成方多經麼去法"
+    "學如都同現當沒動面起看定天分還進好小部其些主樣理心本前開但因只從想實日軍者意無力它與長把機十民第公此已工使情明性知全三又關點正業"
+    "外將兩高間由問很最重並物手應戰向頭文體政美相見被利什二等產或新己制身果加西月話合回特代內信表化老給世位次度門任常先海通教兒原東聲"
+    "提立及比員解水名真論處走義各入幾口認條平系氣題活更別打女變四神總何電數安少報才結反受目太量再感建務做接必場件計管期市直資命山請訂單貨"
+)
+_JAPANESE = (
+    "のにはをたがでてとしれさいるもなかこあまよりうんくらきすつそどけせだみょちおわえめじゃ本日大年人国会一上中事出時生者社月長部分同自分"
+    "スンルトイラリアクシドレッテコマフタメロバサナキパデムカニグプジオハズウブセビュャミチゴダネエホワザガィォァェモヤユヨヘベボポピペー"
+    "っろびやぶごばげずぎねべべむへゆふひほぼぱぐぷぴ、。「」・注文商品配送料金返品方法電話番号住所名前日何今後前間高新"
+)
+_KOREAN = (
+    "이다는을에가의하고지를로한은어기도사인나그리자수아대서스시부있해라일니만정보게거상전여구오요들주제으적원면습비세것동마우장과무안선화성국"
+    "내모위조용유진신경중자었했할분업소연간당금방미바물치개행공회생식관문법민호체계결심실등음속노반형운절질말관래드르야되없좋했어떻배송환불카"
+)
+_MARKS = "’£“”–…‘—€§°«»„‚·•´®©™²½×¼³¾±¥¢¡¿ªº†‰‹›\u00a0"
+_WIDE_MARKS = "，。、！？：；（）「」“”…《》—·・『』【】～＂"
+"""Signs beside letters, roughly from the most to the least frequent; those of East Asia."""
+
+_COMMON: Mapping[str, str] = {
+    "Chinese": _CHINESE,
+    "Traditional": _TRADITIONAL,
+    "Japanese": _JAPANESE,
+    "Korean": _KOREAN,
+}
+
+# Encodings by how often files are in them; where two read the same text, the first. Each with the languages written in it.
+_CANDIDATES: Mapping[str, tuple[float, tuple[str, ...]]] = {
+    "cp1252": (
+        1.0,
+        ("English", "French", "German", "Spanish", "Portuguese", "Italian", "Dutch", "Swedish", "Danish", "Icelandic"),
+    ),
+    "cp1250": (0.1, ("Polish", "Czech", "Slovak", "Hungarian", "Romanian", "Croatian", "German")),
+    "cp1251": (0.1, ("Russian", "Ukrainian", "Bulgarian", "Serbian")),
+    "gb18030": (0.1, ("Chinese",)),
+    "cp932": (0.1, ("Japanese",)),
+    "big5": (0.1, ("Traditional",)),
+    "cp949": (0.1, ("Korean",)),
+    "cp1253": (0.1, ("Greek",)),
+    "cp1254": (0.1, ("Turkish",)),
+    "cp1255": (0.1, ("Hebrew",)),
+    "cp1256": (0.1, ("Arabic",)),
+    "cp1257": (0.1, ("Baltic", "Polish")),
+    "cp1258": (0.03, ("Vietnamese",)),
+    "cp874": (0.1, ("Thai",)),
+    "iso8859_2": (0.03, ("Polish", "Czech", "Slovak", "Hungarian", "Romanian", "Croatian")),
+    "iso8859_15": (0.01, ("French", "German", "Spanish", "Portuguese", "Italian", "Swedish", "Danish", "Icelandic")),
+    "mac_roman": (
+        0.01,
+        ("French", "German", "Spanish", "Portuguese", "Italian", "Swedish", "Danish", "Icelandic", "English"),
+    ),
+    "cp850": (0.01, ("French", "German", "Spanish", "Portuguese", "Italian", "Swedish", "Danish", "Icelandic")),
+    "cp852": (0.01, ("Polish", "Czech", "Slovak", "Hungarian", "Romanian", "Croatian")),
+    "cp866": (0.01, ("Russian", "Ukrainian", "Bulgarian")),
+    "koi8_r": (0.03, ("Russian", "Bulgarian")),
+    "koi8_u": (0.01, ("Ukrainian",)),
+    "euc_jp": (0.01, ("Japanese",)),
+}
+_RARE, _ODD, _CAPITALS = log(1e-6), log(0.01), 0.1
+"""Of a character that the language does not have; what one that stands oddly loses; share of capital letters."""
+_LETTERS = frozenset(letter for letters in _LATIN.values() for letter in letters + letters.upper())
+_WORDS = frozenset("àéèóáíýÀÉÈÓÁÍöå")
+"""Letters that are words."""
+_WITHIN_WORDS = frozenset("’‘´·—–…")
 
 
 def encoding_of(path: Path) -> str:
@@ -35,30 +142,86 @@ def encoding_of(path: Path) -> str:
                 block = file.read(_BLOCK)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            return _guess(_sample(path))
+            sample = _sample(path)
+            return likeliest(sample, cut=len(sample) == _SAMPLE)
     return PLAIN if plain else USUAL
 
 
 def _sample(path: Path) -> bytes:
-    """What stands around the bytes beyond ASCII, of the beginning of a file."""
+    """The first lines that hold bytes beyond ASCII, whole but for the last."""
     sample = b""
     with open_checked(path) as file:
-        while (block := file.read(_BLOCK)) and len(sample) < _SAMPLE:
-            if not block.isascii():
-                sample += b"\n".join(_AROUND.findall(block)) + b"\n"
+        while len(sample) < _SAMPLE and (line := file.readline(_SAMPLE)):
+            if not line.isascii():
+                sample += line
     return sample[:_SAMPLE]
 
 
-def _guess(sample: bytes) -> str:
-    """The likeliest code page; of several that read the sample equally well the Western one."""
-    from charset_normalizer import from_bytes
+def likeliest(sample: bytes, *, cut: bool = False) -> str:
+    """The encoding under which the characters beyond ASCII are likeliest, in whichever of its languages; `utf-8` where none reads them.
 
-    found = list(from_bytes(sample))
-    for match in found:
-        as_good = match.chaos <= found[0].chaos and match.coherence >= found[0].coherence
-        if as_good and WESTERN in (match.encoding, *match.could_be_from_charset):
-            return WESTERN
-    return found[0].encoding if found else USUAL
+    A character's probability is that of its rank among the letters of the language (Zipf), less where it stands oddly: a letter
+    beside a digit, a sign inside a word. ASCII is the same in all of them and no evidence. `cut`: the sample may end within a
+    character.
+    """
+    best, chosen = -inf, USUAL
+    for name, (prior, languages) in _CANDIDATES.items():
+        try:
+            text = codecs.getincrementaldecoder(name)("strict").decode(sample, final=not cut)
+        except UnicodeDecodeError:
+            continue
+        seen, oddities = _beyond_ascii(text)
+        found = max(_log_likelihood(seen, language) for language in languages) + oddities * _ODD + log(prior)
+        if found > best:
+            best, chosen = found, name
+    return chosen
+
+
+def _beyond_ascii(text: str) -> tuple[Counter[str], int]:
+    """How often each character beyond ASCII comes, and how many of them stand where such a character does not."""
+    seen, odd = Counter[str](), 0
+    for i, character in enumerate(text):
+        if character.isascii():
+            continue
+        seen[character] += 1
+        before, after = text[i - 1 : i], text[i + 1 : i + 2]
+        if character.isupper() and before.islower():
+            odd += 1
+        elif character in _LETTERS:
+            alone = not before.isalpha() and not after.isalpha() and character not in _WORDS
+            odd += alone or before.isdigit() or after.isdigit()
+        elif unicodedata.category(character)[0] in "SP":
+            odd += before.isalpha() and after.isalpha() and character not in _WITHIN_WORDS
+    return seen, odd
+
+
+def _log_likelihood(seen: Mapping[str, int], language: str) -> float:
+    known, rest = _model(language)
+    return sum(count * known.get(character, _rest_of(character, rest)) for character, count in seen.items())
+
+
+def _rest_of(character: str, ideograph: float) -> float:
+    """Of a character that is not in the model: ideographs and syllables are too many to be listed."""
+    return ideograph if "\u4e00" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7a3" else _RARE
+
+
+@cache
+def _model(language: str) -> tuple[dict[str, float], float]:
+    """The log-probability of each character beyond ASCII in a language, and of an ideograph that is not listed."""
+    if language in _COMMON:
+        letters, marks, shares = _COMMON[language], _WIDE_MARKS, (0.55, 0.15)
+    else:
+        letters, marks = _LATIN.get(language) or _OTHERS[language], _MARKS
+        shares = (0.3, 0.69) if language == "English" else (0.8, 0.15)
+    known: dict[str, float] = {}
+    for part, share in ((letters, shares[0]), (marks, shares[1])):
+        ranked = list(dict.fromkeys(part))
+        total = sum(1 / (rank + 1) for rank in range(len(ranked)))
+        for rank, character in enumerate(ranked):
+            known.setdefault(character, log(share / total / (rank + 1)))
+    for character in letters:
+        known.setdefault(character.upper(), known[character] + log(_CAPITALS))
+    return known, log(0.3 / 6000) if language in _COMMON else _RARE
 
 
 def fits(own: str, encoding: str) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import sha256_text
+from trimtab.base.files import is_dataset_id, sha256_text
 from trimtab.base.records import Example, Kind, Message, Refusal, Split
 from trimtab.base.task import Task
 from trimtab.base.visible import printable
@@ -29,12 +28,13 @@ from trimtab.data.values import FEW_VALUES, NEARLY_UNIQUE, Values
 
 __all__ = ["LAYOUTS", "Detected", "Read", "detect", "read_examples"]
 
+NO_WISH = Wish()
 SAMPLE = 500
 """Rows from which the columns of a file are told."""
 DETECT_SAMPLE = 20_000
+LONG_TEXT = 20  # characters on average from which a column could be the question
 REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment"))
 
 
@@ -52,7 +52,8 @@ class Detected:
     """What a file seems to be: its layout, the column of each role, a guess of the kind of task, and what was seen.
 
     `labels` (classify) are those of the rows looked at, `unused` the fields that play no role, `grouping` those of them whose values
-    part the rows. `splits`: those that the file has itself.
+    part the rows. `splits`: those that the file has itself. `rivals`:
+    fields that might be meant instead, where question or answer are told from the values alone.
     """
 
     layout: str
@@ -64,6 +65,7 @@ class Detected:
     unused: tuple[str, ...] = ()
     grouping: tuple[str, ...] = ()
     splits: frozenset[Split] = frozenset()
+    rivals: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -95,26 +97,47 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
             _read_squad(path, task, found)
         else:
             _read_file(read_rows(path, task.data.encoding), str(path), wish, found)
-    examples = tuple(_identified(found.examples))
+    examples = _merged(tuple(_identified(found.examples)), task.labels.merge, found.notes)
     _check_labels(examples, task)
     _check_enough(examples, found.refusals, patterns, task)
     return Read(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
 
 
-def detect(path: Path, encoding: str = "utf-8") -> Detected:
-    """What a file of rows seems to hold, from its first rows. Raises InputError when that cannot be told."""
+def detect(path: Path, encoding: str = "utf-8", wish: Wish = NO_WISH) -> Detected:
+    """What a file of rows seems to hold, from its first rows; `wish`: what is known of it already.
+
+    Raises InputError when that cannot be told.
+    """
     if looks_like_squad(path):
         paragraphs = list(read_paragraphs(path, encoding))
         count = sum(len(paragraph.questions) for paragraph in paragraphs)
         note = squad_note(path, count, len({paragraph.article for paragraph in paragraphs}))
         return Detected(layout="squad", columns={}, kind="answer", rows=count, notes=(note,))
-    reading = (row for row in read_rows(path, encoding) if isinstance(row, RawRow))
-    rows = list(itertools.islice(reading, DETECT_SAMPLE))
+    return _detected(path.name, path, read_rows(path, encoding), wish)
+
+
+def detect_hub(name: str, wish: Wish = NO_WISH) -> Detected:
+    """What a Hugging Face dataset seems to hold, as `detect` tells it of a file."""
+    return _detected(name, name, read_hub(name, "train"), wish)
+
+
+def _detected(name: str, place: str | Path, read: Rows, wish: Wish) -> Detected:
+    files: list[Refusal] = []
+
+    def reading() -> Iterator[RawRow]:
+        for row in read:
+            if isinstance(row, RawRow):
+                yield row
+            elif row.is_file:
+                files.append(row)
+
+    left = reading()
+    rows = list(itertools.islice(left, DETECT_SAMPLE))
     if rows and rows[0].part:  # the splits stand one behind the other
-        rows += reading
+        rows += left
     if not rows:
-        raise InputError("no row that can be read", "put rows in it, or leave it out", file=path)
-    columns = find_columns(rows[:SAMPLE], Wish())
+        raise InputError("no row that can be read", "put rows in it, or leave it out", file=place)
+    columns = find_columns(rows[:SAMPLE], wish)
     reader = Reader(columns, None)
     references: list[str] = []
     for row in rows:
@@ -124,13 +147,14 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
             continue
     source = columns.input[0] if len(columns.input) == 1 else columns.input
     roles: dict[str, Asked] = {"input": source, "output": columns.output, **columns.extras}
-    kind = _guess_kind(columns, references)
+    kind = wish.kind or _guess_kind(columns, references)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
-    notes = [columns_note(path.name, columns, kind, len(rows), labels)]
+    notes = [columns_note(name, columns, kind, len(rows), labels)]
     if len(rows) == DETECT_SAMPLE and not rows[0].part:
         notes[0] += " looked at, there may be more"
     parts = Counter(row.part for row in rows if row.part)
-    notes += [parts_note(path.name, parts)] if parts else []
+    notes += [parts_note(name, parts)] if parts else []
+    notes += [f"{name}: {one.reason}; {one.remedy}" for one in files]
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     return Detected(
         layout=columns.layout,
@@ -142,6 +166,17 @@ def detect(path: Path, encoding: str = "utf-8") -> Detected:
         unused=tuple(unused),
         grouping=tuple(name for name in unused if Values(rows, name).groups),
         splits=frozenset(split for part in parts if (split := split_of(part))),
+        rivals=tuple(name for name in unused if columns.guessed and _may_be_meant(Values(rows, name))),
+    )
+
+
+def _may_be_meant(values: Values) -> bool:
+    """True if a column could be the question or the answer by its values."""
+    return (
+        values.filled
+        and not values.is_id
+        and not values.constant
+        and (values.groups or values.mean_length >= LONG_TEXT)
     )
 
 
@@ -178,7 +213,7 @@ def _files(task: Task, patterns: Sequence[str]) -> Iterator[tuple[str, Path | No
     seen: set[Path] = set()
     for pattern in patterns:
         exists = (task.folder / pattern).exists()
-        if not exists and _HUB_ID.fullmatch(pattern) and not Path(pattern).suffix:
+        if not exists and is_dataset_id(pattern):
             yield pattern, None
             continue
         for path, _ in resolve(task.folder, pattern, SUFFIXES, "data"):
@@ -291,6 +326,18 @@ def _identified(examples: Sequence[Example]) -> Iterator[Example]:
         base = sha256_text(*turns, "", *example.references)[:16]
         counts[base] += 1
         yield replace(example, id=base if counts[base] == 1 else f"{base}-{counts[base]}")
+
+
+def _merged(examples: tuple[Example, ...], merge: Mapping[str, str], notes: list[str]) -> tuple[Example, ...]:
+    """The examples with the labels that the task file joins; their ids stay, so that no row moves to another split."""
+    counts = Counter(row.references[0] for row in examples if row.references[0] in merge)
+    if not merge:
+        return examples
+    told = (f"{label!r} {counts[label]:,}" if counts[label] else f"{label!r} is in no row" for label in merge)
+    notes.append(printable(f"labels.merge: {counts.total():,} rows joined to other labels ({', '.join(told)})"))
+    return tuple(
+        replace(row, references=(merge[row.references[0]],)) if row.references[0] in merge else row for row in examples
+    )
 
 
 def _check_labels(examples: Sequence[Example], task: Task) -> None:

@@ -1,175 +1,181 @@
-"""The similarity join: which texts are near, by the Jaccard similarity of character 4-grams and words, computed exactly."""
+"""The similarity join: pairs of near texts, found exactly as long as that is fast, else by MinHash.
+
+Either way the similarity of every pair that is reported was computed, and is at least `NEAR`.
+"""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trimtab.base.beginnings import common_length
+from trimtab.data.shingles import Shingles, common_needed, least_size, sparse
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from trimtab.data.shingles import Ints
 
-NEAR = 0.8  # least Jaccard similarity of near duplicates
-_GRAM = 4
-_BLOCK = 256  # rows joined at once; bounds memory at _BLOCK x N candidates
-_VERIFIED = 5_000_000  # features of candidate pairs read at once
-_CHARACTERS = 1_000_000  # text taken apart at once, at about 100 bytes a character
-_TEMPLATE_TEXTS = 20  # from so many texts on, what all begin or end with is a template and not compared
+Edge = tuple[int, int, float]
+
+PRODUCTS_A_FEATURE = (
+    20  # products for each feature, up to which the exact join is taken: then it takes at most twice as long as MinHash
+)
+FEW_PRODUCTS = 20_000_000  # products that it may take anyway: about a second
+_BLOCK, _CHUNK = 512, 16_384  # rows compared at once with how many others; bounds memory at their product of candidates
+
+_KEYS, _HASHES = 24, 6  # sorted lists of keys, and hashes of 8 bits in a key
+_AGREE = 4  # first hashes that two keys must have in common
+_NEXT = 3  # neighbours compared on each side in a list
+_HASHED = 500_000  # features hashed at once
 
 
-class Shingles:
-    """Each of N distinct texts as a set of features, in matrices [N, V]: `all`, and `rare`, the prefix that finds candidates.
+def join_within(shingles: Shingles, head: int) -> tuple[list[Edge], bool]:
+    """A spanning forest (a < b, similarity) of the near texts, and whether it is exact; its pairs below `head` are one of the texts below `head`."""
+    rare = _Rare(shingles)
+    method = rare if rare.is_fast else _MinHash(shingles)
+    forest = _Forest(len(shingles.size))
+    first, rest = np.arange(head), np.arange(head, len(shingles.size))
+    for rows, others in ((first, first), (rest, first), (rest, rest)):
+        for a, b in method.candidates(rows, others):
+            apart = forest.part[a] != forest.part[b]
+            forest.add(*shingles.near(a[apart], b[apart]))
+    return forest.edges, rare.is_fast
 
-    A pair with Jaccard >= t shares one of the size - ceil(t * size) + 1 rarest features of each side.
+
+def join_between(shingles: Shingles, left: int, exact: bool) -> Iterator[Edge]:
+    """For each text from `left` on that has a near one below `left`: its most alike there, its own number from `left`, the similarity.
+
+    Without `exact`, by MinHash where that is faster.
+    """
+    rare = _Rare(shingles)
+    method = rare if exact or rare.is_fast else _MinHash(shingles)
+    best = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for b, a in method.candidates(np.arange(left, len(shingles.size)), np.arange(left)):
+        best.append(_best(*shingles.near(a, b)))
+    for a, b, similarity in zip(*_best(*map(np.concatenate, zip(*best, strict=True))), strict=True):
+        yield int(a), int(b) - left, float(similarity)
+
+
+def _best(a: Ints, b: Ints, similarity: Any) -> tuple[Ints, Ints, Any]:
+    """For each `b` its most alike `a`, the first of these."""
+    order = np.lexsort((a, -similarity, b))
+    _, first = np.unique(b[order], return_index=True)
+    kept = order[first]
+    return a[kept], b[kept], similarity[kept]
+
+
+class _Forest:
+    """Texts joined into parts by their most alike pairs first."""
+
+    def __init__(self, count: int) -> None:
+        self.part = np.arange(count)
+        self.edges: list[Edge] = []
+
+    def add(self, a: Ints, b: Ints, similarity: Any) -> None:
+        """Keep those pairs that a maximum spanning tree of the parts needs, and join the parts."""
+        from scipy.sparse import csr_matrix
+        from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+        if not len(a):
+            return
+        a, b = np.sort([a, b], axis=0)
+        low, high = np.sort([self.part[a], self.part[b]], axis=0)
+        order = np.lexsort((b, a, -similarity, high, low))
+        _, first = np.unique(low[order] * len(self.part) + high[order], return_index=True)
+        a, b, similarity, low, high = (
+            of[order[first]] for of in (a, b, similarity, low, high)
+        )  # the best of two parts
+        parts, ends = np.unique([low, high], return_inverse=True)
+        low, high = ends.reshape(2, -1)
+        graph = csr_matrix((2.0 - similarity, (low, high)), shape=(len(parts), len(parts)))
+        tree = minimum_spanning_tree(graph).tocoo()
+        at = np.searchsorted(low * len(parts) + high, tree.row.astype(np.int64) * len(parts) + tree.col)
+        self.edges += zip(a[at].tolist(), b[at].tolist(), similarity[at].tolist(), strict=True)
+        joined = connected_components(graph, directed=False)[1]
+        _, first = np.unique(joined, return_index=True)
+        label = np.arange(len(self.part))
+        label[parts] = parts[first[joined]]
+        self.part = label[self.part]
+
+
+class _Rare:
+    """The exact join: near texts have some of their rarest features in common.
+
+    Prefix filtering (Chaudhuri et al. 2006, Bayardo et al. 2007), with how many they have in common (Wang et al. 2012).
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        row, column, width = _features(texts)
-        frequency = np.bincount(column, minlength=width)
-        rank = np.empty(width, np.int64)
-        rank[np.argsort(frequency, kind="stable")] = np.arange(width)
-        key = np.unique(row * max(width, 1) + rank[column])  # each feature once a row, the rarest first
-        row, column = np.divmod(key, max(width, 1))
-        self.size = np.bincount(row, minlength=len(texts))
-        place = np.arange(len(row)) - np.repeat(np.cumsum(self.size) - self.size, self.size)
-        prefix = self.size - np.ceil(NEAR * self.size - 1e-9).astype(np.int64) + 1
-        rare = place < prefix[row]
-        self.all = _sparse(row, column, (len(texts), width))
-        self.rare = _sparse(row[rare], column[rare], (len(texts), width))
+    def __init__(self, shingles: Shingles) -> None:
+        self._size = shingles.size
+        length = self._size - least_size(self._size) + 1
+        row = np.repeat(np.arange(len(length)), length)
+        place = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
+        column = shingles.all.indices[shingles.all.indptr[row] + place]
+        frequency = np.bincount(column)
+        products = float(np.square(frequency, dtype=float).sum()) / 2
+        self.is_fast = products <= max(PRODUCTS_A_FEATURE * len(shingles.all.indices), FEW_PRODUCTS)
+        shared = frequency > 1
+        keep = shared[column]
+        size = np.bincount(row[keep], minlength=len(length))
+        self._rare = sparse((np.cumsum(shared) - 1)[column[keep]], size, int(shared.sum()))
 
-    def similarity(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-        """Jaccard similarity of rows `a` and `b`, pair by pair."""
-        parts = [np.zeros(0)]
-        read = np.cumsum(self.size[a] + self.size[b])
-        edges = np.flatnonzero(np.diff(read // _VERIFIED)) + 1
-        for start, end in pairwise([0, *edges, len(a)]):
-            one, other = a[start:end], b[start:end]
-            common = np.asarray(self.all[one].multiply(self.all[other]).sum(axis=1)).ravel()
-            parts.append(common / (self.size[one] + self.size[other] - common))
-        return np.concatenate(parts)
+    def candidates(self, rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
+        """Each pair of a row with one of `others` that may be near, once where these are the rows themselves."""
+        same = rows is others
+        rows, others = (of[np.argsort(self._size[of], kind="stable")] for of in (rows, others))
+        for start in range(0, len(others), _CHUNK):
+            chunk = others[start : start + _CHUNK]
+            texts_of = self._rare[chunk].T.tocsr()
+            for first in range(start if same else 0, len(rows), _BLOCK):
+                block = rows[first : first + _BLOCK]
+                i, j = self._tile(block, chunk, texts_of)
+                later = i + first > j + start if same else slice(None)
+                yield block[i[later]], chunk[j[later]]
 
-    def candidates(self, rows: slice, others: slice) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Pairs (other, row) that share a rare feature and whose sizes allow the similarity."""
-        found = (self.rare[rows] @ self.rare[others].T).tocoo()
-        b, a = found.row + rows.start, found.col + others.start
-        small, large = np.minimum(self.size[a], self.size[b]), np.maximum(self.size[a], self.size[b])
-        keep = small >= NEAR * large - 1e-9
-        return a[keep], b[keep]
-
-
-def join_within(shingles: Shingles, head: int) -> list[tuple[int, int, float]]:
-    """A spanning forest (a < b, similarity) of the near texts; its pairs below `head` are one of the texts below `head`."""
-    from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
-
-    count = len(shingles.size)
-    part = np.arange(count)  # the component of each row; pairs inside one need no look
-    found: list[tuple[int, int, float]] = []
-    for start, end in pairwise([*range(0, head, _BLOCK), *range(head, count, _BLOCK), count]):
-        a, b = shingles.candidates(slice(start, end), slice(0, end))
-        keep = (a < b) & (part[a] != part[b])
-        a, b = a[keep], b[keep]
-        similarity = shingles.similarity(a, b)
-        near = similarity >= NEAR - 1e-9
-        if not near.any():
-            continue
-        a, b, similarity = a[near], b[near], similarity[near]
-        order = np.lexsort((b, a, -similarity))  # the best pair of two parts comes first
-        _, first = np.unique(part[a[order]] * count + part[b[order]], return_index=True)
-        a, b, similarity = a[order][first], b[order][first], similarity[order][first]
-        best = {
-            tuple(sorted((int(p), int(q)))): i
-            for i, (p, q) in reversed(list(enumerate(zip(part[a], part[b], strict=True))))
-        }
-        graph = _sparse(part[a], part[b], (count, count), 2.0 - similarity)
-        tree = minimum_spanning_tree(graph).tocoo()
-        for p, q in zip(tree.row, tree.col, strict=True):
-            i = best[tuple(sorted((int(p), int(q))))]
-            found.append((int(a[i]), int(b[i]), float(similarity[i])))
-        part = connected_components(graph, directed=False)[1][part]
-    return found
+    def _tile(self, block: Ints, chunk: Ints, texts_of: Any) -> tuple[Ints, Ints]:
+        """The pairs of a row of `block` and one of `chunk` (by their places in these) with enough common features, given the sizes."""
+        one, other = self._size[block], self._size[chunk]  # ascending
+        if one[-1] < least_size(other[0]) or other[-1] < least_size(one[0]):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        found = self._rare[block] @ texts_of
+        most = np.maximum(one[-1], other[-1])
+        some = np.flatnonzero(found.data >= common_needed(one[0] + other[0]) - least_size(most) + 1)
+        i, j = np.searchsorted(found.indptr, some, side="right") - 1, found.indices[some]
+        small, large = np.minimum(one[i], other[j]), np.maximum(one[i], other[j])
+        needed = common_needed(small + large) - least_size(large) + 1
+        keep = (small >= least_size(large)) & (found.data[some] >= needed)
+        return i[keep], j[keep]
 
 
-def join_between(shingles: Shingles, left: int) -> Iterator[tuple[int, int, float]]:
-    """For each text from `left` on that has a near one below `left`: its most alike there, its own number from `left`, the similarity."""
-    count = len(shingles.size)
-    for start in range(left, count, _BLOCK):
-        a, b = shingles.candidates(slice(start, min(start + _BLOCK, count)), slice(0, left))
-        similarity = shingles.similarity(a, b)
-        near = similarity >= NEAR - 1e-9
-        a, b, similarity = a[near], b[near], similarity[near]
-        order = np.lexsort((a, -similarity, b))
-        _, first = np.unique(b[order], return_index=True)
-        for i in order[first]:
-            yield int(a[i]), int(b[i]) - left, float(similarity[i])
+class _MinHash:
+    """Texts have the same least hash with a probability of their Jaccard similarity (Broder 1997).
 
+    Sorted lists of keys, each of several hashes, bring near texts next to each other (Bawa et al. 2005). Two texts at `NEAR` have one
+    of their keys in common with a probability of 99.9%, and are compared unless many others have it too.
+    """
 
-def without_template(texts: list[str]) -> list[str]:
-    """The texts without the words that all of them begin or end with, where there are enough (20) to tell."""
-    if len(texts) < _TEMPLATE_TEXTS:
-        return texts
-    start = _shared_start(texts)
-    bare = [text[start:] for text in texts]
-    end = _shared_start([text[::-1] for text in bare])
-    return [text[: len(text) - end].strip() for text in bare]
+    def __init__(self, shingles: Shingles) -> None:
+        draw = np.random.default_rng(0)
+        count, width = shingles.all.shape
+        column, starts = shingles.all.indices, shingles.all.indptr
+        edges = [0, *(np.flatnonzero(np.diff(starts // _HASHED)) + 1), count]
+        stretches = [(a, b) for a, b in pairwise(edges) if a < b]
+        self._keys = np.zeros((_KEYS, count), np.uint64)
+        for key in self._keys:
+            for _ in range(_HASHES):
+                hashes = draw.integers(2**32, size=width, dtype=np.uint32)
+                key <<= np.uint64(8)
+                for a, b in stretches:
+                    hashed = hashes[column[starts[a] : starts[b]]]
+                    key[a:b] |= np.minimum.reduceat(hashed, starts[a:b] - starts[a]) & np.uint32(255)
 
-
-def _shared_start(texts: list[str]) -> int:
-    """Length of the whole words that all texts begin with."""
-    low, high = min(texts), max(texts)
-    return low[: common_length(low, high)].rfind(" ") + 1
-
-
-def _features(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], int]:
-    """Row and column number of every character 4-gram and word, each once a row, and how many columns there are."""
-    alphabet = np.array(sorted(map(ord, {" "}.union(*texts))), np.uint32)
-    rows, grams = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
-    for start, end in _stretches(texts):
-        row, gram = _grams(texts[start:end], alphabet)
-        rows.append(row + start)
-        grams.append(gram)
-    known, gram = np.unique(np.concatenate(grams), return_inverse=True)
-    words: dict[str, int] = {}
-    word, word_row = array("q"), array("q")
-    for i, text in enumerate(texts):
-        own = set(text.split())
-        word.extend(words.setdefault(name, len(words)) for name in own)
-        word_row.extend([i] * len(own))
-    row = np.concatenate([*rows, np.array(word_row, np.int64)])
-    column = np.concatenate([gram, np.array(word, np.int64) + len(known)])
-    return row, column, len(known) + len(words)
-
-
-def _stretches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Start and end of runs of texts of about _CHARACTERS together, so that long ones take no more memory than many."""
-    start = length = 0
-    for i, text in enumerate(texts):
-        length += len(text)
-        if length >= _CHARACTERS or i == len(texts) - 1:
-            yield start, i + 1
-            start, length = i + 1, 0
-
-
-def _grams(texts: Sequence[str], alphabet: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Row number and 4-gram, packed into one number, each gram once a row; exact for alphabets of up to 65,536 characters."""
-    padded = [f" {text} ".ljust(_GRAM) for text in texts]
-    points = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32)
-    row_of = np.repeat(np.arange(len(padded)), [len(text) for text in padded])
-    letter = np.searchsorted(alphabet, points).astype(np.uint64)
-    whole = row_of[: -_GRAM + 1] == row_of[_GRAM - 1 :]  # grams that lie inside one text
-    packed = np.zeros(len(whole), np.uint64)
-    for i in range(_GRAM):
-        packed = packed * np.uint64(len(alphabet)) + letter[i : i + len(whole)]
-    known, gram = np.unique(packed[whole], return_inverse=True)
-    row, gram = np.divmod(np.unique(row_of[: len(whole)][whole] * len(known) + gram), len(known))
-    return row, known[gram]
-
-
-def _sparse(row: NDArray[Any], column: NDArray[Any], shape: tuple[int, int], value: NDArray[Any] | None = None) -> Any:
-    from scipy.sparse import csr_matrix
-
-    return csr_matrix((np.ones(len(row), np.int32) if value is None else value, (row, column)), shape=shape)
+    def candidates(self, rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
+        """Each row with those of `others` whose keys stand next to its own in one of the lists and begin alike."""
+        for key in self._keys if len(others) else ():
+            ordered = others[np.argsort(key[others])]
+            own, list_ = key[rows], key[ordered]
+            at = np.searchsorted(list_, own)
+            for step in range(-_NEXT, _NEXT):
+                place = np.clip(at + step, 0, len(ordered) - 1)
+                alike = np.flatnonzero((own ^ list_[place]) >> np.uint64(8 * (_HASHES - _AGREE)) == 0)
+                yield rows[alike], ordered[place[alike]]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from trimtab.base.errors import InputError
-from trimtab.base.records import Example, Split
+from trimtab.base.records import Example, Refusal, Split
 from trimtab.base.task import Task
+from trimtab.base.visible import printable
 from trimtab.data.audit import Audit
 from trimtab.data.duplicates import PairKind, place, short
 from trimtab.data.split import SPLITS
@@ -42,31 +43,78 @@ def find_overlaps(audit: Audit, splits: Mapping[Split, Sequence[Example]]) -> tu
     )
 
 
-def refuse_overlaps(overlaps: Sequence[Overlap], task: Task) -> None:
-    """Raise InputError on any overlap when `data.leakage` is "stop"."""
+def drop_repeats(
+    audit: Audit, splits: Mapping[Split, Sequence[Example]]
+) -> tuple[dict[Split, tuple[Example, ...]], tuple[Overlap, ...]]:
+    """The splits without the rows of train that repeat dev or test, and without those of dev that repeat test; and what was dropped.
+
+    Of each overlap `right` is the row that goes, `left` the one it repeats. Nothing overlaps afterwards.
+    """
+    kept: dict[Split, tuple[Example, ...]] = {name: tuple(part) for name, part in splits.items()}
+    dropped: list[Overlap] = []
+    steps: tuple[tuple[Split, Split], ...] = (("dev", "test"), ("train", "test"), ("train", "dev"))
+    for name, other in steps:
+        numbers, likeness = audit.numbers(kept), audit.rows if other == "test" else audit.examples
+        pairs = likeness.between(numbers.get(other, ()), numbers.get(name, ()))
+        dropped += [
+            Overlap(pair.kind, pair.similarity, kept[other][pair.a], other, kept[name][pair.b], name) for pair in pairs
+        ]
+        gone = {pair.b for pair in pairs}
+        kept[name] = tuple(row for i, row in enumerate(kept.get(name, ())) if i not in gone)
+    return kept, tuple(dropped)
+
+
+def dropped_row(overlap: Overlap) -> Refusal:
+    """A line for the ledger about a row that `drop_repeats` took out."""
+    row, goal = overlap.right, overlap.right_split
+    reason = f"repeats {overlap.left_split} {place(overlap.left)} ({_how(overlap)})"
+    return Refusal(
+        file=row.file, line=row.line, reason=printable(reason), remedy=f'left {goal}, as data.leakage = "drop" says'
+    )
+
+
+def refuse_overlaps(overlaps: Sequence[Overlap], task: Task, dropped: Sequence[Overlap]) -> None:
+    """Raise InputError on any overlap when `data.leakage` is "stop"; `dropped`: what "drop" would take out."""
     if overlaps and task.data.leakage == "stop":
-        raise InputError(describe(overlaps), overlap_remedy(overlaps, task), file=task.file, field="data.leakage")
+        raise InputError(
+            describe(overlaps), overlap_remedy(overlaps, task, dropped), file=task.file, field="data.leakage"
+        )
 
 
-def overlap_remedy(overlaps: Sequence[Overlap], task: Task) -> str:
+def overlap_remedy(overlaps: Sequence[Overlap], task: Task, dropped: Sequence[Overlap]) -> str:
     """What to do about overlaps; a group holds rows together only where the data themselves are not split."""
     given = bool(task.data.test) or any(overlap.left.split or overlap.right.split for overlap in overlaps)
     group = "" if given else "give both the same `group`, "
-    return f'take those rows out of one side, {group}or set data.leakage = "report"'
+    return (
+        f'set data.leakage = "drop", which takes out {rows_dropped(dropped)}, take rows out yourself, '
+        f'{group}or go on with all of them by data.leakage = "report"'
+    )
+
+
+def rows_dropped(dropped: Sequence[Overlap]) -> str:
+    """How many rows of which splits `drop_repeats` takes out, in words."""
+    counts = Counter(overlap.right_split for overlap in dropped)
+    return " and ".join(f"{counts[name]:,} row{'s' * (counts[name] != 1)} of {name}" for name in SPLITS if counts[name])
 
 
 def describe(overlaps: Sequence[Overlap]) -> str:
     """One sentence: how many rows of which splits overlap, and the first pair."""
-    counts: dict[tuple[Split, Split], int] = defaultdict(int)
-    for overlap in overlaps:
-        counts[overlap.right_split, overlap.left_split] += 1
+    counts = Counter((overlap.right_split, overlap.left_split) for overlap in overlaps)
     parts = [
         f"{count} {right} row{'s' * (count > 1)} repeat{'s' * (count == 1)} {left}"
         for (right, left), count in counts.items()
     ]
-    first = overlaps[0]
-    how = f"near, {first.similarity:.2f}" if first.kind == "near" else first.kind
+    return f"{' and '.join(parts)}; the first: {pair_in_words(overlaps[0])}"
+
+
+def pair_in_words(overlap: Overlap) -> str:
+    """Which row repeats which, how, and its text."""
+    right, left = overlap.right, overlap.left
     return (
-        f"{' and '.join(parts)}; the first: {place(first.right)} repeats {place(first.left)} "
-        f"({how}): {short(first.right.input)!r}"
+        f"{overlap.right_split} {place(right)} repeats {overlap.left_split} {place(left)} ({_how(overlap)}): "
+        f"{short(right.input)!r}"
     )
+
+
+def _how(overlap: Overlap) -> str:
+    return f"near, {overlap.similarity:.2f}" if overlap.kind == "near" else overlap.kind

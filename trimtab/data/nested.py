@@ -10,7 +10,7 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Split
-from trimtab.data.strict_json import parse_json
+from trimtab.data.strict_json import parse_json, trailing_comma
 
 BLANKS = " \t\r\n"
 _WORDS: Mapping[str, Split] = {
@@ -25,6 +25,13 @@ _WORDS: Mapping[str, Split] = {
 }
 
 
+_ALL_ROWS = frozenset(("data", "rows", "examples", "items", "records", "questions"))
+_FIELDS = _ALL_ROWS | frozenset(
+    ("messages", "conversations", "text", "input", "question", "prompt", "label", "output", "answer", "answers")
+)
+"""Keys that are no classes."""
+
+
 def split_of(part: str) -> Split | None:
     """The split that a part of a file is by its name (`val`, `oos_test`); None for a name that says none."""
     return next((_WORDS[word] for word in re.split(r"[^a-z]+", part.lower()) if word in _WORDS), None)
@@ -36,6 +43,34 @@ def is_by_split(value: Any) -> bool:
         return False
     named = [part for name, part in value.items() if split_of(name)]
     return bool(named) and all(is_by_id(part) or _is_list_of_rows(part) for part in named)
+
+
+def is_by_class(value: Any) -> bool:
+    """Whether a JSON value is a dictionary of lists of rows, or of texts, under the names of their classes."""
+    if not isinstance(value, dict) or not value or not _FIELDS.isdisjoint(name.lower() for name in value):
+        return False
+    return all(
+        isinstance(part, list) and part and all(isinstance(row, (dict, str)) for row in part) for part in value.values()
+    )
+
+
+def is_one_list(value: Any) -> bool:
+    """Whether a JSON value is an object with one list of rows under a word such as `data`."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((name, part),) = value.items()
+    return name.lower() in _ALL_ROWS and _is_list_of_rows(part)
+
+
+def with_text(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose text stands in pieces (`data: [{"text": …}, …]`, as Snips has it) with the whole of it as `text`."""
+    pieces = row.get("data")
+    if "text" in row or not isinstance(pieces, list) or not pieces:
+        return row
+    texts = [piece.get("text") if isinstance(piece, dict) else None for piece in pieces]
+    if not all(isinstance(text, str) for text in texts):
+        return row
+    return {**{name: value for name, value in row.items() if name != "data"}, "text": "".join(map(str, texts))}
 
 
 def is_by_id(value: Any) -> bool:
@@ -74,7 +109,9 @@ def members(text: str, at: int, path: Path, line: int) -> Iterator[Member]:
             if text[at : at + 1] != ",":
                 problem = "the array is cut off" if at == len(text) else "a comma is missing between two rows"
                 raise InputError(problem, "mend the file", file=path, line=line)
-            at = skip_blanks(text, at + 1)
+            comma, at = at, skip_blanks(text, at + 1)
+            if text[at : at + 1] == "]":
+                raise trailing_comma(text, comma, path, line)
             line, counted = line + text.count("\n", counted, at), at
         key = ""
         if keyed:

@@ -15,6 +15,7 @@ from trimtab.data.duplicates import place
 FindingKind = Literal["email", "iban", "card", "us_ssn", "ipv4", "phone"]
 _SHOWN = 5
 _DIGITS = 9  # shorter phone numbers look like times, years and prices
+_HINT = re.compile(r"[\d@]")  # every kind holds one of these
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)\b")
@@ -74,7 +75,7 @@ def count_private(rows: Iterable[tuple[Example, Sequence[FindingKind]]]) -> tupl
 def find_private(text: str) -> list[tuple[FindingKind, str]]:
     """The private data in one text with its kind; a stretch of text counts once."""
     found: list[tuple[FindingKind, str]] = []
-    for kind, pattern, valid in _KINDS:
+    for kind, pattern, valid in _KINDS if _HINT.search(text) else ():
         own = [match for match in pattern.finditer(text) if valid(match.group())]
         found += [(kind, match.group()) for match in own]
         edges = [0, *(edge for match in own for edge in match.span()), len(text)]

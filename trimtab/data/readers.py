@@ -1,33 +1,46 @@
-"""From a file to raw rows with their line numbers: JSON lines, JSON, CSV, TSV, Parquet, a dataset of the hub."""
+"""From a file to raw rows with their line numbers: JSON lines, JSON, CSV, TSV, Parquet, Excel, a dataset of the hub."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError, PackageError
+from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
-from trimtab.base.visible import printable
-from trimtab.data.nested import is_by_id, is_by_split, members, skip_blanks, split_of
-from trimtab.data.sources import LINE_CAP, MB, read_lines, read_text
+from trimtab.base.visible import printable, said
+from trimtab.data.nested import (
+    is_by_class,
+    is_by_id,
+    is_by_split,
+    is_one_list,
+    members,
+    skip_blanks,
+    split_of,
+    with_text,
+)
+from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_lines, read_text
 from trimtab.data.strict_json import HALF_PAIR, first_twice, holds_half_pair, parse_json, type_name
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+TEXTS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+SUFFIXES = (*TEXTS, ".parquet", ".xlsx")
 VALUES_CAP = 10_000_000
 """Most values in a JSON file that is read whole, by its commas and brackets: each takes some 60 bytes of memory."""
 PAIR = ("first", "second")
 """The fields of a row that is written as a pair."""
 
+_BINARY = (".parquet", ".xlsx")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as it stands in the file. `line` is that of its beginning (Parquet and hub: its number, from 1).
+    """One row as it stands in the file. `line` is that of its beginning; its number from 1 in Parquet, of the hub, and in a JSON file
+    that is one line: there in its list.
 
     `part`: the name of the split that it stands under, where the file is a dictionary of splits.
     """
@@ -54,19 +67,26 @@ Rows = Iterator[RawRow | Refusal]
 def read_rows(path: Path, encoding: str = "utf-8") -> Rows:
     """The rows of a file, by its suffix, lazily. A row that must be skipped comes as a Refusal.
 
+    Parquet and Excel are read under any suffix: they are told by their first bytes. `book.xlsx#Sheet` is one sheet of a workbook.
     Raises InputError with file, line and remedy for what cannot be read.
     """
-    name = path.name.lower().removesuffix(".gz")
+    file, _ = split_sheet(path)
+    name = file.name.lower().removesuffix(".gz")
+    kind = "" if name.endswith(_BINARY) else kind_of_file(file)
+    if kind == "Excel" or name.endswith(".xlsx"):
+        from trimtab.data.excel import read_excel
+
+        return read_excel(path)
+    if kind == "Parquet" or name.endswith(".parquet"):
+        from trimtab.data.parquet import read_parquet
+
+        return read_parquet(path)
     if name.endswith((".jsonl", ".ndjson")):
         return _json_lines(path, encoding)
     if name.endswith(".json"):
         return _json(path, encoding)
     if name.endswith((".csv", ".tsv")):
         return _table(path, encoding, "\t" if name.endswith(".tsv") else ",")
-    if name.endswith(".parquet"):
-        from trimtab.data.parquet import read_parquet
-
-        return read_parquet(path)
     raise InputError("unknown kind of file", f"use one of: {', '.join(SUFFIXES)}", file=path)
 
 
@@ -97,6 +117,13 @@ def _json_lines(path: Path, encoding: str) -> Rows:
             if line.endswith("\n") or not error.problem.startswith("not valid JSON"):
                 raise
             raise InputError("the last line is cut off", "copy the file again", file=path, line=number) from None
+        if text[end:] == ",":
+            raise InputError(
+                f"a comma at column {len(text)} behind the object",
+                "take the commas at the ends of lines out",
+                file=path,
+                line=number,
+            )
         if text[end:]:
             raise InputError(
                 f"more text after the object ({text[end : end + 20]!r})",
@@ -128,7 +155,7 @@ def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
 
 
 def _json(path: Path, encoding: str) -> Rows:
-    """An array of rows, a dictionary of them by id or by split; JSON lines under a .json name are read as such; one object is one row."""
+    """An array of rows, a dictionary of them by id, by class or by split; JSON lines under a .json name are read as such; one object is one row."""
     text = _json_text(path, encoding)
     at = skip_blanks(text, 0)
     if at == len(text):
@@ -147,24 +174,37 @@ def _json(path: Path, encoding: str) -> Rows:
             else:
                 reason = printable(f"the part {part.key!r} is no split by its name")
                 yield Refusal(file=str(path), line=part.line, reason=reason, remedy="call it train, dev or test")
+    elif is_one_list(value):
+        for part in members(text, at, path, line):
+            yield from _rows_in(text, part.start, path, part.line)
+    elif is_by_class(value):
+        for part in members(text, at, path, line):
+            yield from _rows_in(text, part.start, path, part.line, label=part.key)
     elif is_by_id(value):
         yield from _rows_in(text, at, path, line)
     else:
         yield _row(value, text, path, line)
 
 
-def _rows_in(text: str, at: int, path: Path, line: int, part: str = "") -> Rows:
-    """The rows of the array or object that opens at `at`: objects, and in an array pairs too; a key is the row's id."""
-    for member in members(text, at, path, line):
+def _rows_in(text: str, at: int, path: Path, line: int, part: str = "", label: str = "") -> Rows:
+    """The rows of the array or object that opens at `at`: objects, and in an array pairs too; a key is the row's id.
+
+    `label`: the class of all of them, where a list is a class; its rows may be texts.
+    """
+    one_line = "\n" not in text.strip()
+    for number, member in enumerate(members(text, at, path, line), start=1):
         if member.end - member.start > LINE_CAP:
             problem, remedy = f"the row is longer than {LINE_CAP // MB} MB", "split the row, or leave it out"
             raise InputError(problem, remedy, file=path, line=member.line)
         value = member.value
         if isinstance(value, list) and len(value) == 2:
             value = dict(zip(PAIR, value, strict=True))
-        if isinstance(value, dict) and member.key:
-            value = {"id": member.key, **value}
-        yield _row(value, text[member.start : member.end], path, member.line, part)
+        if label and isinstance(value, str):
+            value = {"text": value}
+        if isinstance(value, dict):
+            value = {**({"id": member.key} if member.key else {}), **with_text(value)}
+            value = {**value, "label": value.get("label", label)} if label else value
+        yield _row(value, text[member.start : member.end], path, number if one_line else member.line, part)
 
 
 def _table(path: Path, encoding: str, delimiter: str) -> Rows:
@@ -192,7 +232,7 @@ def _table(path: Path, encoding: str, delimiter: str) -> Rows:
         if not cells:
             continue
         if not header:
-            header = _header(cells, path, start)
+            header = header_of(cells, path, start)
             continue
         if len(cells) != len(header):
             raise InputError(
@@ -219,12 +259,20 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
     return InputError(f"not valid CSV ({text})", 'write a quote inside a quoted field as ""', file=path, line=line)
 
 
-def _header(cells: list[str], path: Path, line: int) -> list[str]:
+def header_of(cells: Sequence[str], path: Path, line: int) -> list[str]:
+    """The names of the columns, `column N` for one without; raises InputError for two of one name."""
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     twice = first_twice(header)
     if twice is not None:
         raise InputError(f"two columns are called {twice[:80]!r}", "rename one", file=path, line=line)
     return header
+
+
+def has_hub_test(name: str) -> bool:
+    """True if a Hugging Face dataset has a split called `test`."""
+    import datasets
+
+    return "test" in datasets.get_dataset_split_names(name)
 
 
 def read_hub(name: str, split: str) -> Rows:
@@ -233,7 +281,11 @@ def read_hub(name: str, split: str) -> Rows:
         import datasets
     except ImportError:
         raise PackageError("datasets", "hub", f"the dataset {name}") from None
-    loaded = datasets.load_dataset(name, split=split)
+    try:
+        loaded = datasets.load_dataset(name, split=split)
+    except (OSError, ValueError) as error:
+        problem = printable(f"the dataset {name} cannot be read ({said(error)})", 300)
+        raise InputError(problem, "check the name and the connection, or save it as a file", field="data") from error
     classes = {key: kind for key, kind in loaded.features.items() if isinstance(kind, datasets.ClassLabel)}
     for number, fields in enumerate(loaded, start=1):
         for key, kind in classes.items():

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import matching
+from trimtab.base.files import matching, split_sheet
+from trimtab.data import signatures
 
 MB = 1024 * 1024
 LINE_CAP = 8 * MB
@@ -52,15 +53,11 @@ def resolve(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> 
     """
     path = folder / pattern
     if path.is_dir():
-        found = [
-            (item, path)
-            for item in _walk(path)
-            if _has_suffix(item, suffixes) and not any(part.startswith(".") for part in item.relative_to(path).parts)
-        ]
+        found = [(item, path) for item in files_below(path) if _has_suffix(item, suffixes)]
         if not found:
             raise InputError(f"no file of {', '.join(suffixes)} in this folder", "add one", file=path, field=field)
         return tuple(found)
-    if os.path.lexists(path):
+    if os.path.lexists(split_sheet(path)[0]):
         return ((path, path.parent),)
     given = Path(pattern)  # the folder's own name may hold what a pattern would read, such as [2026]
     start, rest = (
@@ -72,9 +69,10 @@ def resolve(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> 
     return tuple((item, item.parent) for item in matches)
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Every file below `folder`, sorted; links to folders are not followed, so a loop cannot be entered."""
-    return sorted(Path(top) / name for top, _, names in os.walk(folder) for name in names)
+def files_below(folder: Path) -> list[Path]:
+    """Every file below `folder`, sorted, without what begins with a dot; links to folders are not followed, so a loop cannot be entered."""
+    found = sorted(Path(top) / name for top, _, names in os.walk(folder) for name in names)
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def _has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
@@ -111,6 +109,12 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
         if not packed and path.suffix == ".gz":
             raise InputError("is called .gz and is not gzip", "rename or compress it", file=path)
         yield io.BufferedReader(_Gunzip(file, path), _BLOCK) if packed else file
+
+
+def kind_of_file(path: Path) -> str:
+    """The kind of a file by its first bytes (`signatures.kind_of`), "" for what may be text."""
+    with open_checked(path) as file:
+        return signatures.kind_of(file.read(signatures.HEAD), file if file.seekable() else None)
 
 
 def is_bomb(unpacked: int, packed: int) -> bool:
@@ -208,6 +212,7 @@ def _blocks(file: BinaryIO, path: Path, encoding: str) -> Iterator[str]:
     while True:
         data = file.read(_BLOCK)
         if first:
+            _refuse_binary(data, path)
             _refuse_wide(data, path, encoding)
         held = len(decoder.getstate()[0])
         try:
@@ -237,6 +242,15 @@ def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
         raise InputError(
             f"unknown encoding {encoding!r}", "use utf-8, cp1252, utf-16 …", file=path, field="data.encoding"
         ) from None
+
+
+def _refuse_binary(data: bytes, path: Path) -> None:
+    """Refuse what is no text by its first bytes."""
+    kind = signatures.kind_of(data[: signatures.HEAD])
+    if kind == "ZIP":
+        kind = kind_of_file(path)
+    if kind:
+        raise InputError(*signatures.refusal(kind), file=path)
 
 
 def _refuse_wide(data: bytes, path: Path, encoding: str) -> None:

@@ -138,7 +138,8 @@ def _as_groups(parts: Mapping[Split, Sequence[Example]], units: Sequence[_Unit])
     """The rows with the group that they stand together in, where that is more than one row."""
     group = {row.id: unit.name for unit in units if len(unit.rows) > 1 for row in unit.rows}
     return {
-        name: tuple(replace(row, group=group.get(row.id, row.group)) for row in part) for name, part in parts.items()
+        name: tuple(replace(row, group=group[row.id]) if row.id in group else row for row in part)
+        for name, part in parts.items()
     }
 
 
@@ -275,18 +276,25 @@ def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, LedgerRow]
 
 
 def _refuse_small_classes(units: Sequence[_Unit]) -> None:
-    counts = Counter(unit.stratum for unit in units)
-    small = sorted(label for label, count in counts.items() if count < 2)
+    """Refuse a label whose rows all stay together: it would be either trained or tested."""
+    rows: dict[str, list[Example]] = defaultdict(list)
+    places: Counter[str] = Counter()
+    for unit in units:
+        for row in unit.rows:
+            rows[row.references[0]].append(row)
+        places.update({row.references[0] for row in unit.rows})
+    small = sorted(label for label, count in places.items() if count < 2)
     if small:
-        unit = next(unit for unit in units if unit.stratum == small[0])
-        rows = len(unit.rows)
-        has = "has one row" if rows == 1 else f"has {rows} rows that are one group or repeat each other"
-        more = f" ({len(small)} labels are like that)" if len(small) > 1 else ""
+        own = rows[small[0]]
+        has = "has one row" if len(own) == 1 else f"has {len(own)} rows that are one group or repeat each other"
+        others = ", ".join(f"{label!r} {len(rows[label])}" for label in small[1:6])
+        more = f" and {len(small) - 6:,} more" if len(small) > 6 else ""
+        also = f" (nor can these, with their rows: {others}{more})" if others else ""
         raise InputError(
-            f"label {small[0]!r} {has}, so it cannot be both trained and tested{more}",
-            "add rows of that label, join it with another, or take it out",
-            file=unit.rows[0].file,
-            line=unit.rows[0].line,
+            f"label {small[0]!r} {has}, so it cannot be both trained and tested{also}",
+            "add rows of that label, join it with another (labels.merge), or take it out",
+            file=own[0].file,
+            line=own[0].line,
         )
 
 

@@ -73,6 +73,9 @@ def parse_json(text: str, file: Path | str, line: int, start: int = 0) -> tuple[
             str(error), error.remedy, file=file, line=line, field=error.field and printable(error.field, 80)
         ) from None
     except json.JSONDecodeError as error:
+        comma = _trailing_comma(text, start, error.pos)
+        if comma is not None:
+            raise trailing_comma(text, comma, file, line + text.count("\n", start, comma)) from None
         at = line + text.count("\n", start, error.pos)
         raise InputError(
             f"not valid JSON ({error.msg} at column {error.colno})", "mend the line", file=file, line=at
@@ -82,6 +85,21 @@ def parse_json(text: str, file: Path | str, line: int, start: int = 0) -> tuple[
     if text.count("{", start, end) + text.count("[", start, end) > DEPTH_CAP and _depth(value) > DEPTH_CAP:
         raise _too_deep(file, line)
     return value, end
+
+
+def trailing_comma(text: str, at: int, file: Path | str, line: int) -> InputError:
+    """The comma at `at`, on `line`, stands before a closing bracket, which JSON does not allow."""
+    column = at - text.rfind("\n", 0, at)
+    problem = f"a comma at column {column} with nothing behind it but the closing bracket"
+    return InputError(problem, "take the comma out", file=file, line=line)
+
+
+def _trailing_comma(text: str, start: int, at: int) -> int | None:
+    """Where a comma before a closing bracket stands, when reading stopped at `at`: at the comma or at what is behind it."""
+    before = len(text[start:at].rstrip(" \t\r\n")) + start - 1
+    comma = at if text[at : at + 1] == "," else before
+    following = text[comma + 1 :].lstrip(" \t\r\n")[:1] if text[comma : comma + 1] == "," else ""
+    return comma if following in ("}", "]") and following else None
 
 
 def _too_deep(file: Path | str, line: int) -> InputError:

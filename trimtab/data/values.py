@@ -17,6 +17,9 @@ _CODE = re.compile(r"[\w.:/-]*\d[\w.:/-]*")
 """One word with a digit in it: a code, a date, a path."""
 
 
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d\d)( .*)?")
+
+
 class Values:
     """One column of some rows: how many values it has, and what they are like."""
 
@@ -64,6 +67,11 @@ class Values:
         """Whether almost every row has a value of its own."""
         texts = self._filled
         return len(texts) >= FEW_VALUES and len(set(texts)) >= NEARLY_UNIQUE * len(texts)
+
+    @property
+    def is_date(self) -> bool:
+        """Whether every value is a day, or a time on one."""
+        return bool(self._filled) and all(map(_DATE.fullmatch, self._filled))
 
     @property
     def is_id(self) -> bool:

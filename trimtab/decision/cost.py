@@ -8,6 +8,7 @@ from dataclasses import replace
 from statistics import NormalDist
 from typing import NamedTuple
 
+from trimtab.base.machine import is_busy
 from trimtab.base.results import ArmResult, Cost, Usage, Volume
 from trimtab.base.tables import ChangeTable, CostTable
 
@@ -39,8 +40,8 @@ def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | No
     are in machine seconds, machines not counted whole. Retrainings are spread over the months, so that
     total = up_front + H monthly. None: an endpoint without a price; its cost is not known.
     """
-    seconds, error = usage.seconds_per_question, Z * usage.seconds_error
-    ends = [replace(usage, seconds_per_question=max(0.0, seconds + shift)) for shift in (0.0, -error, error)]
+    longest = usage.seconds_per_question + Z * usage.seconds_error
+    ends = (usage, _least(usage), replace(usage, seconds_per_question=longest))
     terms, least, most = (cost_terms(end, cost, retrainings=retrainings) for end in ends)
     if terms is None or least is None or most is None:
         return None
@@ -48,8 +49,19 @@ def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | No
     later = retrainings * _retraining(usage, cost) + cost.horizon_months * _refresh(usage, cost)
     up_front = terms.fixed - later
     monthly = (total - up_front) / cost.horizon_months
-    low, high = (end.at(cost.questions_per_month) if error else None for end in (least, most))
+    is_known = usage.seconds_error or ends[1] != usage
+    low, high = (end.at(cost.questions_per_month) if is_known else None for end in (least, most))
     return Cost(total=total, up_front=up_front, monthly=monthly, currency=currency_of(usage, cost), low=low, high=high)
+
+
+def _least(usage: Usage) -> Usage:
+    """What the arm may have used at least: the low end of its seconds per question, and nothing that was timed on a busy machine, where barriers
+    between threads can make a moment a second."""
+    shortest = max(0.0, usage.seconds_per_question - Z * usage.seconds_error)
+    found = replace(usage, seconds_per_question=0.0 if is_busy(usage.answering_share) else shortest)
+    if is_busy(usage.making_share):
+        found = replace(found, train_seconds=0.0, choose_seconds=0.0, index_seconds=0.0)
+    return replace(found, evaluation_seconds=0.0) if is_busy(usage.answering_share) else found
 
 
 def volume_of(cost: CostTable) -> Volume:

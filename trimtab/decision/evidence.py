@@ -56,6 +56,12 @@ class Evidence:
         retrainings = planned_retrainings(usage, task.cost, floor_of(arm), task.target.quality) or 0
         return replace(arm, cost=cost_of(usage, task.cost, retrainings=retrainings))
 
+    @property
+    def if_quiet(self) -> Evidence:
+        """The same with nothing held against the latency of arms that were measured on a busy machine: as a quiet one might show them."""
+        fast = [replace(arm, latency_p95_high_ms=0.0) if arm.busy_machine else arm for arm in self.results]
+        return replace(self, results=fast)
+
     def problem(self, arm: ArmResult) -> str | None:
         """Why an arm cannot be chosen whatever its score."""
         return too_slow(arm, self.task) or self._too_stale(arm)
@@ -101,5 +107,6 @@ def too_slow(arm: ArmResult, task: Task) -> str | None:
         return f"has no known latency at the 95th percentile (60 answers are needed) where {limit:,.0f} ms are allowed"
     if high > limit:
         measured = "" if p95 is None else f", {p95:,.0f} ms measured"
-        return f"may take {high:,.0f} ms at the 95th percentile (upper 95% bound{measured}) where {limit:,.0f} ms are allowed"
+        busy = ", on a busy machine" if arm.busy_machine else ""
+        return f"may take {high:,.0f} ms at the 95th percentile (upper 95% bound{measured}{busy}) where {limit:,.0f} ms are allowed"
     return None

@@ -38,6 +38,10 @@ def decide(study: Evidence) -> Verdict:
         whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in study.results if arm.why)
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
     choice, target = choose(study), study.task.target.quality
+    turned = choose(study.if_quiet).arm if any(arm.busy_machine for arm in study.done) else None
+    if turned is not None and (choice.arm is None or turned.arm != choice.arm.arm):
+        sentence, needs = _turned(study, turned, choice.arm)
+        return _not_shown(sentence + _besides(study, choice), needs)
     if choice.arm is None:
         sentence, needs = _nothing_reaches(study, target) if target is not None else _nothing_told(study, choice)
         return _not_shown(sentence + _besides(study, choice), needs)
@@ -212,7 +216,7 @@ def _too_few_groups(study: Evidence) -> str | None:
 
 def _besides(study: Evidence, choice: Choice) -> str:
     """Sentences on what the choice leaves out: arms too slow, not run or cut, and whether it speaks of a model or of a method."""
-    said = [_left_out(study, choice), _missing(study), _cut(study), _improving(study), _speaks_of(study)]
+    said = [_left_out(study, choice), _missing(study), _cut(study), _busy(study), _improving(study), _speaks_of(study)]
     return "".join(f" {sentence}" for sentence in said if sentence)
 
 
@@ -227,6 +231,24 @@ def _left_out(study: Evidence, choice: Choice) -> str:
         elif problem and score_of(arm).value > shown:
             barred.append(f"{arm.arm} scored higher ({_number(score_of(arm).value)}), but {problem}.")
     return " ".join(barred)
+
+
+def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tuple[str, str]:
+    """Not shown, as an arm that is too slow may be fast enough on a machine that nothing else keeps busy."""
+    slow = [arm for arm in study.done if arm.busy_machine and study.problem(arm) is not None]
+    whys = "; ".join(f"{arm.arm} {study.problem(arm)}" for arm in slow)
+    instead = f" in place of {chosen.arm}" if chosen else ""
+    sentence = f"Not shown: {whys}. On a quiet machine {turned.arm} might be shown{instead}: measure again while nothing else runs."
+    return sentence, f"the latency of {_list([arm.arm for arm in slow])} on a quiet machine"
+
+
+def _busy(study: Evidence) -> str:
+    """The arms whose seconds say little of a quiet machine, and what that means for their costs."""
+    names = [f"{arm.arm} ({arm.processor_share:.0%} of the processor)" for arm in study.done if arm.busy_machine]
+    if not names:
+        return ""
+    what = "its cost counts" if len(names) == 1 else "their costs count"
+    return f"Measured on a busy machine: {_list(names)}; {what} as equal to lower ones."
 
 
 def _missing(study: Evidence) -> str:

@@ -40,11 +40,14 @@ def by_weight(arms: Sequence[ArmResult], task: Task) -> list[ArmResult]:
 
 
 def alike(one: Cost | None, other: Cost | None) -> bool:
-    """Whether two costs are equal for the decision: both unknown, within 10%, or with intervals that overlap."""
+    """Whether two costs are equal for the decision: both unknown, within 10%, or with intervals that overlap.
+
+    One that was measured on a busy machine, where the interval reaches down to what was not timed there, is equal to every lesser one.
+    """
     if one is None or other is None:
         return one is other
     if one.currency != other.currency:
         return False
     less, more = sorted((one, other), key=lambda cost: cost.total)
-    overlap = less.high is not None and more.low is not None and more.low <= less.high
-    return overlap or more.total <= (1 + ALIKE) * less.total
+    low, high = (more.total if more.low is None else more.low), (less.total if less.high is None else less.high)
+    return low <= high or more.total <= (1 + ALIKE) * less.total

@@ -200,9 +200,13 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
 
     `ece` is that of the probabilities that are served, `ece_before` what it would be without the arm's calibration.
 
-    Under token_f1 also `facts_disagree`: how many answers give other numbers or dates than their references.
+    Under token_f1 also `facts_disagree`: how many answers give other numbers or dates than their references. Of texts `answer_words`: the
+    mean number of words of an answer that does not abstain.
     """
     figures = _answer_figures(answers, task) if task.task.kind == "answer" else {}
+    lengths = [len(answer.answer.split()) for answer in answers if not answer.abstained]
+    if task.task.kind != "classify" and lengths:
+        figures["answer_words"] = sum(lengths) / len(lengths)
     if task.task.kind == "classify":
         other = "accuracy" if task.metric == "macro_f1" else "macro_f1"
         said, right = [answer.answer for answer in answers], [answer.reference for answer in answers]

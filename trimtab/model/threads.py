@@ -37,6 +37,28 @@ class Others:
         return self._cores
 
 
+class ProcessorShare:
+    """Context manager: of the processor time that this process's threads could have used inside, the share that other programs left them.
+
+    `share` is (cores - others) / threads, at most 1, for the cores that others kept busy on average. None after less than a moment, as
+    the system counts in hundredths of a second.
+    """
+
+    def __init__(self) -> None:
+        self.share: float | None = None
+        self._at, self._before = 0.0, 0.0
+
+    def __enter__(self) -> ProcessorShare:
+        self._at, self._before = time.monotonic(), _taken()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seconds, taken = time.monotonic() - self._at, _taken() - self._before
+        if seconds >= EVERY:
+            left = len(places()) - max(0.0, taken) / seconds
+            self.share = min(1.0, max(0.0, left / torch.get_num_threads()))
+
+
 def _taken() -> float:
     """Seconds of this process's cores that others have had so far.
 

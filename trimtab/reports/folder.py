@@ -25,6 +25,7 @@ from trimtab.base.results import (
     Estimate,
     Exposure,
     LearningCurve,
+    Sample,
     StudyResult,
     TrivialArm,
     Verdict,
@@ -65,6 +66,7 @@ class ArmEntry:
     latency_p95_high_ms: float | None = None
     seconds_per_question: float | None = None
     cost: Cost | None = None
+    processor_share: float | None = None
     answers: tuple[Answer, ...] = ()
     curves: tuple[Curve, ...] = ()
     health: tuple[str, ...] = ()
@@ -97,6 +99,7 @@ class StudyFolder:
     cost: CostTable | None
     limits: TargetTable | None
     volume: Volume | None
+    sample: Sample | None
     trivial: tuple[TrivialArm, ...] = ()
 
     @property
@@ -147,6 +150,7 @@ def read_study(folder: Path) -> StudyFolder:
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
         volume=result.volume,
+        sample=result.sample,
         trivial=result.trivial,
     )
 

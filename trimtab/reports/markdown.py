@@ -25,12 +25,12 @@ def _top(top: Top) -> list[str]:
     return [
         f"# {escaped(top.headline)}",
         "",
+        *([escaped(top.in_words), ""] if top.in_words else []),
         *([escaped(top.more), ""] if top.more else []),
         f"**{top.state}** · task {escaped(top.task)} · study {escaped(top.study)}",
         "",
         *([f"**{escaped(top.arm.arm.name)}**: {escaped(top.arm.words)}.", ""] if top.arm else []),
         *([escaped(top.needs), ""] if top.needs else []),
-        *([escaped(top.in_words), ""] if top.in_words else []),
         escaped(top.rests_on),
         "",
         *_list(top.caveats.title, top.caveats.entries),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.base.grammar import TRIVIAL, describe
+from trimtab.base.machine import is_busy
 from trimtab.base.results import Estimate, TrivialArm
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import (
@@ -65,7 +66,7 @@ def quality(study: StudyFolder) -> Quality:
         missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
         glossary=Listing(
             title="What each arm is",
-            entries=tuple(ArmInWords(arm=label(one.arm), words=describe(one.arm)) for one in study.arms),
+            entries=tuple(ArmInWords(arm=label(one.arm), words=describe(one.arm, one.extras)) for one in study.arms),
         ),
     )
 
@@ -119,9 +120,11 @@ def _deciding() -> list[Figures]:
     """The figures that decide."""
     return [
         (Column(title="Score", interval="95%"), lambda one: scored(one.score) if one.score else None),
+        (Column(title="Words an answer"), _answer_words),
         (Column(title="Target"), _passes),
         (Column(title="p50"), lambda one: _milliseconds(one.latency_p50_ms)),
         (Column(title="p95"), _p95),
+        (Column(title="Machine"), _machine),
         (Column(title="Training"), lambda one: seconds(one.train_seconds) if one.train_seconds else None),
         (
             Column(title="Peak memory"),
@@ -137,7 +140,7 @@ def _deciding() -> list[Figures]:
 
 def _others(study: StudyFolder) -> list[Figures]:
     """What was measured beside those."""
-    extras = dict.fromkeys(name for one in study.done for name in one.extras)
+    extras = dict.fromkeys(name for one in study.done for name in one.extras if name != "answer_words")
     return [
         (
             Column(title="Target, p before Holm"),
@@ -195,6 +198,12 @@ def _milliseconds(value: float | None) -> str | None:
     return seconds(value / 1000) if value is not None else None
 
 
+def _machine(entry: ArmEntry) -> Cell | None:
+    """Told of an arm that was measured on a busy machine: what it had of the processor."""
+    share = entry.processor_share
+    return Said(text="busy", tone="no", soft=f"{share:.0%} of the processor") if share and is_busy(share) else None
+
+
 def _p95(entry: ArmEntry) -> Cell | None:
     """The 95th percentile, and its upper bound behind it."""
     value, high = _milliseconds(entry.latency_p95_ms), _milliseconds(entry.latency_p95_high_ms)
@@ -207,6 +216,10 @@ def _of_abstention(name: str) -> Callable[[ArmEntry], Cell | None]:
         return f"{value:.2f}" if value is not None else None
 
     return cell
+
+
+def _answer_words(entry: ArmEntry) -> Cell | None:
+    return plain(round(entry.extras["answer_words"])) if "answer_words" in entry.extras else None
 
 
 def _extra(name: str) -> Callable[[ArmEntry], Cell | None]:

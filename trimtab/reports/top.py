@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from trimtab.base.grammar import describe
+from trimtab.base.machine import is_busy
 from trimtab.base.results import Comparison
 from trimtab.measurement.clusters import group_count
 from trimtab.reports.folder import ArmEntry, StudyFolder
@@ -43,7 +44,7 @@ def top(study: StudyFolder) -> Top:
         headline=headline,
         more=more,
         needs=f"What would settle it: {needs.rstrip('.')}." if needs and _is_new(needs, study) else None,
-        arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm)) if entry and shown else None,
+        arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm, entry.extras)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
         in_words=in_words(study, entry) if entry else "",
         facts=tuple(_facts(study, entry, shown)) if entry else (),
@@ -67,7 +68,8 @@ def rests_on(study: StudyFolder) -> list[str]:
     if items:
         groups = _groups(study)
         within = f" in {groups:,} groups" if groups else ""
-        found.append(f"{count(items, 'test question')}{within}, the same for every arm")
+        of = f" of {study.sample.of['test']:,}" if study.sample and study.sample.of["test"] > items else ""
+        found.append(f"{count(items, 'test question')}{of}{within}, the same for every arm")
     openings = study.manifest.get("test_openings")
     if openings is not None:
         found.append("test set opened once" if openings == 1 else f"test set opened {openings} times")
@@ -100,9 +102,16 @@ def caveats(study: StudyFolder) -> list[str]:
         found.append(
             "Each opening of the test set after the first makes the verdict weaker: arms get chosen to fit it."
         )
+    if study.sample is not None:
+        found.append(study.sample.sentence)
     cuts = study.manifest.get("cuts")
     if cuts:
         found.append(f"Cut to fit the budget: {'; '.join(map(str, cuts))}.")
+    busy = [
+        f"{one.name} ({one.processor_share:.0%} of the processor)" for one in study.done if is_busy(one.processor_share)
+    ]
+    if busy:
+        found.append(f"Measured on a busy machine, so that times and costs are too high: {listed(busy)}.")
     groups = study.manifest.get("too_few_groups")
     if groups:
         found.append(f"The test questions count as only {groups} groups: of so few, intervals and tests are rough.")

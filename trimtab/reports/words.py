@@ -58,6 +58,7 @@ FAILURES: Mapping[Failure, tuple[str, str]] = {
     "wrong": ("wrong", "The answer is wrong in no more particular way."),
 }
 EXTRAS = {
+    "answer_words": "Words an answer",
     "contains": "Right answers (contains)",
     "exact_match": "Exact match",
     "facts_disagree": "Answers with other numbers or dates",

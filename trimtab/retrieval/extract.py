@@ -26,15 +26,109 @@ from trimtab.retrieval.search import candidates
 Asked = Literal["number", "date", "name", "other"]
 DEPTH = 20  # sentences of either search that are scored
 FEATURES = ("cosine", "words", "words nearby", "kind", "numbers")
-WEIGHTS = (16.0, 9.0, 3.5, 2.8, 1.3)  # of the features, in the order of the sentences
-SURE = (0.0, 0.0, 0.0)  # from score and cosine of the best sentence to log-odds that it answers: two weights and an offset
+WEIGHTS = (10.2, 11.1, 3.7, 3.4, 2.9)  # of the features, in the order of the sentences
+# To the log-odds that a sentence answers: weights of its score, of its cosine, and of the share of the question's names that stand in
+# no document; and an offset.
+SURE = (0.345, 3.41, -4.36, -8.53)
 
-_WORD = re.compile(r"\w+(?:[.\-']\w+)*")
+_WORD = re.compile(r"\w+(?:\.\w+)*")
 _STOP = frozenset(
-    "a an the of in on at to for by with from as into than then about up out is are was were be been am do does did have has had having "
-    "i me my mine we us our you your he she it its they them their his her this that these those there here and or not no nor if but so "
-    "who whom whose what when where which why how many much long often old far can could may might must should would will shall any some "
-    "one s t".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "for",
+        "by",
+        "with",
+        "from",
+        "as",
+        "into",
+        "than",
+        "then",
+        "about",
+        "up",
+        "out",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "am",
+        "do",
+        "does",
+        "did",
+        "have",
+        "has",
+        "had",
+        "having",
+        "i",
+        "me",
+        "my",
+        "mine",
+        "we",
+        "us",
+        "our",
+        "you",
+        "your",
+        "he",
+        "she",
+        "it",
+        "its",
+        "they",
+        "them",
+        "their",
+        "his",
+        "her",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "here",
+        "and",
+        "or",
+        "not",
+        "no",
+        "nor",
+        "if",
+        "but",
+        "so",
+        "who",
+        "whom",
+        "whose",
+        "what",
+        "when",
+        "where",
+        "which",
+        "why",
+        "how",
+        "many",
+        "much",
+        "long",
+        "often",
+        "old",
+        "far",
+        "can",
+        "could",
+        "may",
+        "might",
+        "must",
+        "should",
+        "would",
+        "will",
+        "shall",
+        "any",
+        "some",
+        "one",
+        "s",
+        "t",
+    ]
 )
 _ENDINGS = {"ings": "", "ing": "", "edly": "", "ied": "y", "ed": "", "ies": "y", "es": "", "s": "", "ly": ""}
 _KINDS: tuple[tuple[Asked, re.Pattern[str]], ...] = (
@@ -73,6 +167,7 @@ class Extractor:
         """The `k` sentences that most likely answer each question, best first; the score is the chance that the sentence does."""
         found = []
         for question, alike in zip(questions, candidates(self.index, questions, DEPTH), strict=True):
+            strange = self.strange_names(question)
             names, features_CF = self.features(question, alike)
             scores_C = features_CF @ np.array(WEIGHTS)
             order = sorted(range(len(names)), key=lambda place: (-scores_C[place], names[place]))[:k]
@@ -81,7 +176,7 @@ class Extractor:
                     Hit(
                         passage=self.index.passages[names[place]],
                         rank=rank,
-                        score=chance(scores_C[place], features_CF[place, 0]),
+                        score=chance(scores_C[place], features_CF[place, 0], strange),
                     )
                     for rank, place in enumerate(order, 1)
                 )
@@ -122,6 +217,12 @@ class Extractor:
             )
         return names, np.array(rows, dtype=float).reshape(len(names), len(FEATURES))
 
+    def strange_names(self, question: str) -> float:
+        """The share of the question's names that stand in no document; 0 without names."""
+        self._count()
+        named = names_in(question)
+        return sum(not self._counts[name] for name in named) / len(named) if named else 0.0
+
     def _count(self) -> None:
         """Count in how many sentences each word stands, once for each version of the index."""
         if self._of is not self.index.passages:
@@ -142,10 +243,16 @@ class Extractor:
         return frozenset().union(*(stems(one.text) for one in beside if one and one.path == passage.path))
 
 
-def chance(score: float, cosine: float) -> float:
-    """The chance that the best sentence answers, by its score and its cosine to the question."""
-    of_score, of_cosine, offset = SURE
-    return 1 / (1 + math.exp(-(of_score * score + of_cosine * cosine + offset)))
+def chance(score: float, cosine: float, strange: float = 0.0) -> float:
+    """The chance that a sentence answers, by its score, its cosine to the question, and the share of the question's names that nobody knows."""
+    of_score, of_cosine, of_strange, offset = SURE
+    return 1 / (1 + math.exp(-(of_score * score + of_cosine * cosine + of_strange * strange + offset)))
+
+
+def names_in(question: str) -> frozenset[str]:
+    """The stems of the words of a question that a capital within a sentence marks as names."""
+    read_words = (token.value for token in read(question) if token.kind == "word" and token.capital and not token.start)
+    return frozenset(_stem(word) for word in read_words if word not in _STOP)
 
 
 def kind_of(question: str) -> Asked:
@@ -160,7 +267,8 @@ def gives(kind: Asked, said: Sequence[Token]) -> bool:
         return any(token.kind in ("number", "ordinal", "code") for token in said)
     if kind == "date":
         return any(
-            token.kind in ("date", "time", "weekday") or (token.kind == "number" and (token.unit or len(token.value) == 4))
+            token.kind in ("date", "time", "weekday")
+            or (token.kind == "number" and (token.unit or len(token.value) == 4))
             for token in said
         )
     return kind == "name" and any(token.kind == "word" and token.capital and not token.start for token in said)

@@ -26,7 +26,7 @@ RECORD = "export.json"
 OUT = "feedback"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FeedbackExport(Shown):
     """What was written: rows by file, judgements that gave none by the reason, and the lines of [data] that name the files."""
 

@@ -24,6 +24,7 @@ from trimtab.arms.saved import (
     latest_winner,
     measured_arms,
     measured_precision,
+    on_its_rows,
     require_eight_bit,
     require_weights,
     usual_arm,
@@ -208,7 +209,10 @@ def _of_task(task: Task, arms: Sequence[Arm], picks: Sequence[Pick], run: str | 
     measured = {arm.name: _measured(saved[arm.name], arm, task, eight_bit=eight_bit) for arm in arms}
     precision = next(filter(None, (measured_precision(one, task) for one in saved.values())), None)
     stamps = document_stamps(task)
-    session = Session(open_to_answer(task, rows=bool(task.data.examples)), precision)
+    one = next(
+        filter(None, saved.values()), None
+    )  # a server has one set of rows: those of its first arm that was measured
+    session = Session(open_to_answer(on_its_rows(task, one), rows=bool(task.data.examples)), precision)
     session.eight_bit = eight_bit
     stored = {name: stored_answers(session.workspace, one.answers) for name, one in measured.items()}
     return _Origin(session=session, saved=saved, measured=measured, stored=stored, stamps=stamps)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trimtab.arms.bundle import named_bundle
 from trimtab.arms.live import Failed, Live, Question, Reply, live
-from trimtab.arms.saved import Pick, SavedArm, find_saved, measured_precision, require_weights, usual_arm
+from trimtab.arms.saved import Pick, SavedArm, find_saved, measured_precision, on_its_rows, require_weights, usual_arm
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_to_answer
 from trimtab.base.errors import InputError
@@ -25,7 +25,7 @@ from trimtab.measurement.metrics import has_abstained
 from trimtab.studies.opening import loaded, opened
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AskResult(Shown):
     """An answer; `hits` are the passages that were read for it, `cited` the ranks of those that support it.
 
@@ -155,7 +155,8 @@ def require_question(question: str) -> None:
 
 
 def _session(task: Task, arm: Arm, saved: SavedArm | None) -> Session:
-    return Session(open_to_answer(task, rows=_needs_rows(task, arm)), measured_precision(saved, task))
+    workspace = open_to_answer(on_its_rows(task, saved), rows=_needs_rows(task, arm))
+    return Session(workspace, measured_precision(saved, task))
 
 
 def _needs_rows(task: Task, arm: Arm) -> bool:

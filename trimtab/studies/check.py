@@ -5,29 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from typing import Unpack
 
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
-from trimtab.arms.plan import Plan, fit, spendable, what_would_fit
+from trimtab.arms.plan import ArmPlan, Plan, fit, fitting_sample, spendable, what_would_fit
 from trimtab.arms.proposals import proposing
 from trimtab.arms.search import TrialPlan
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.timing import predict
-from trimtab.arms.workspace import Workspace, open_workspace
-from trimtab.base.errors import MissingError
+from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
+from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import DISTILL, HEAD, method_of
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
-from trimtab.base.show import Shown
-from trimtab.base.task import Task
+from trimtab.base.show import Row, Shown
+from trimtab.base.task import LEAST_ROWS, Task, with_arms, with_budget, with_rows
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
-from trimtab.data.duplicates import place, short
-from trimtab.data.leakage import Overlap, describe, overlap_remedy
+from trimtab.data.leakage import describe, drop_repeats, overlap_remedy, pair_in_words
 from trimtab.data.privacy import Finding
 from trimtab.decision.pairs import comparisons_among
 from trimtab.measurement.clusters import group_count
@@ -40,6 +41,9 @@ from trimtab.measurement.power import (
 )
 from trimtab.studies.consent import request_of
 from trimtab.studies.opening import loaded, opened
+from trimtab.studies.planning import smallest_seen
+from trimtab.studies.settings import Settings, refuse_unknown
+from trimtab.studies.sources import Source
 
 FIRST_QUESTIONS = 100
 
@@ -81,7 +85,7 @@ class Forecast:
     trials: tuple[TrialPlan, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CheckResult(Shown):
     """Everything that was looked at; a remark of level `stop` must be mended before a study."""
 
@@ -111,26 +115,69 @@ class CheckResult(Shown):
     # the better and the worse answer of one
     judged_example: Mapping[str, tuple[Piece, ...]] = field(default_factory=dict)
 
+    @property
+    def headline(self) -> str:
+        """What there is, and what stops a study."""
+        sizes = ", ".join(f"{count:,} {name}" for name, count in self.splits.items())
+        stops = [remark.text for remark in self.remarks if remark.level == "stop"]
+        more = f" {len(stops) - 1} more, in .remarks." if len(stops) > 1 else ""
+        found = f"Mend first: {stops[0]}{more}" if stops else "Nothing stops a study."
+        return f"{self.task}: {self.kind}, scored by {self.metric}; {sizes}. {found}"
+
+    def screen(self) -> Sequence[Row]:
+        """What is predicted of each arm; the remarks and the rest stand in its attributes."""
+        return [
+            {
+                "arm": one.arm,
+                "minutes": one.minutes,
+                "memory MB": one.memory_mb,
+                f"cost {self.currency}": one.cost,
+                "": one.left_out or one.problem,
+            }
+            for one in self.forecasts
+        ]
+
 
 def check(
-    task: str | Path | Task = "trimtab.toml",
+    task: Source = "trimtab.toml",
     *,
+    folder: str | Path | None = None,
+    budget: str | None = None,
+    arms: Sequence[str] | None = None,
+    rows: int | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
+    timing: bool = True,
+    audited: Callable[[CheckResult], object] | None = None,
+    **settings: Unpack[Settings],
 ) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises InputError for files that cannot be read at all;
-    what only stops a study is a remark.
+    `task`, `folder`, `budget`, `arms`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows
+    progress on standard error. Without `timing` no arm is run, and `forecasts` stays empty. `audited` is called with what the rows
+    alone tell, before any model is loaded. Raises InputError for files that cannot be read at all; what only stops a study is a remark.
+    Raises StoppedError on KeyboardInterrupt.
     """
-    with opened(loaded(task), listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
-        return _check(opening.task, opening.progress())
+    refuse_unknown(settings, "check", signature(check).parameters)
+    own = with_rows(loaded(task, listeners, settings, folder), rows)
+    if budget is not None:
+        own = with_budget(own, budget)
+    if arms is not None:
+        own = with_arms(own, arms)
+    with opened(own, listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
+        workspace = open_workspace(opening.task, refuse_leaks=False)  # leaks are to be shown beside everything else
+        result = _audit(workspace)
+        if audited is not None:
+            audited(result)
+        if not (workspace.splits["train"] and workspace.splits["test"]):
+            return result
+        return _with_model(result, workspace, opening.progress() if timing else None)
 
 
-def _check(task: Task, progress: Progress) -> CheckResult:
-    workspace = open_workspace(task, refuse_leaks=False)  # leaks are to be shown beside everything else
-    tests = len(workspace.splits["test"])
-    result = CheckResult(
+def _audit(workspace: Workspace) -> CheckResult:
+    """What the rows alone tell."""
+    task = workspace.task
+    return CheckResult(
         task=task.task.name,
         kind=task.task.kind,
         metric=task.metric,
@@ -139,13 +186,13 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         labels=_labels(workspace),
         documents=len(workspace.documents),
         refused=workspace.refusals,
-        overlaps=tuple(_in_words(overlap) for overlap in workspace.overlaps),
+        overlaps=tuple(pair_in_words(overlap) for overlap in workspace.overlaps),
         private=workspace.findings,
         remarks=by_level(_remarks(workspace, check_size(workspace.splits))),
         example_arm=None,
         example=(),
         tokens=None,
-        smallest_difference=_smallest(workspace) if tests else None,
+        smallest_difference=_smallest(workspace) if workspace.splits["test"] else None,
         comparisons=comparisons_among(len(task.arms)),
         forecasts=(),
         minutes=None,
@@ -155,7 +202,6 @@ def _check(task: Task, progress: Progress) -> CheckResult:
         search_seconds=0.0,
         judged={name: len(part) for name, part in workspace.preferences.items() if part},
     )
-    return _with_model(result, workspace, progress) if workspace.splits["train"] and tests else result
 
 
 def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
@@ -164,7 +210,9 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
     remarks = [*sizes, *check_examples(workspace.audit, workspace.splits, task)]
     if workspace.overlaps:
         level: Level = "stop" if task.data.leakage == "stop" else "warn"
-        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {overlap_remedy(workspace.overlaps, task)}."))
+        _, dropped = drop_repeats(workspace.audit, workspace.splits)
+        remedy = overlap_remedy(workspace.overlaps, task, dropped)
+        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {remedy}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
     return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task), *_addresses(task)]
@@ -196,27 +244,39 @@ def _groups(workspace: Workspace) -> int | None:
 
 
 def _smallest(workspace: Workspace) -> float:
-    groups = [example.group for example in workspace.splits["test"]]
-    return smallest_difference(len(groups), assumed(groups), comparisons_among(len(workspace.task.arms)), groups)
+    return smallest_seen(workspace.splits["test"], comparisons_among(len(workspace.task.arms)))
 
 
-def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -> CheckResult:
-    """Add what only the models can tell; where they are missing, what fetches them."""
+def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
+    """A sample that fits the budget whole, and what it can show, where something is cut or left out."""
+    task, rows = workspace.task, sum(map(len, workspace.splits.values()))
+    fitting = fitting_sample(plan, task.study.seeds, rows)
+    if fitting is None or fitting < LEAST_ROWS:
+        return
+    try:
+        splits, sample = sampled_splits(workspace.splits, with_rows(task, fitting))
+    except InputError:  # fewer training rows than labels
+        return
+    if sample is None:
+        return
+    test, smallest = sample.used["test"], smallest_seen(splits["test"], comparisons_among(len(task.arms)))
+    shows = f"differences from {smallest:.2f}" if smallest < 1 else "no difference"
+    text = f"With --rows {fitting} everything fits the budget of {task.study.budget}: {test:,} of {len(workspace.splits['test']):,} test questions, which can show {shows}."
+    yield Remark("note", text)
+
+
+def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | None) -> CheckResult:
+    """Add what only the models can tell, and with `progress` what the arms will take; where they are missing, what fetches them."""
     task = workspace.task
     try:
         session = open_session(workspace)
         arm, pieces = _example(session)
         tokens = _token_statistics(session, workspace.splits["train"])
-        predicted = predict(session, task.arms, progress)
+        predicted = predict(session, task.arms, progress) if progress else None
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
-    plan, splits = fit(predicted, spendable(task.study.budget_seconds), task.study.seeds), session.workspace.splits
+    splits = session.workspace.splits
     remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
-    remarks += _cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)
-    if plan.runs_nothing:
-        cheapest, enough = what_would_fit(plan)
-        text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."
-        remarks.append(Remark("stop", text))
     too_long = len(session.workspace.refusals) - len(workspace.refusals)
     if too_long:
         rows = "1 row is" if too_long == 1 else f"{too_long:,} rows are"
@@ -226,7 +286,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
     if cut and longest > cut:
         text = f"The longest training answer has {longest:,} tokens, and task.output_tokens = {cut:,} cuts answers before that; raise it."
         remarks.append(Remark("warn", text))
-    return replace(
+    result = replace(
         result,
         splits={name: len(part) for name, part in splits.items()},
         refused=session.workspace.refusals,
@@ -236,7 +296,26 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress) -
         judged_example=_judged_example(session),
         tokens=tokens,
         smallest_difference=_smallest(session.workspace),
-        forecasts=tuple(_forecast(arm, plan, tokens, len(splits["test"]), task) for arm in task.arms),
+    )
+    return _with_plan(result, predicted, tokens, session.workspace) if predicted is not None else result
+
+
+def _with_plan(
+    result: CheckResult, predicted: Sequence[ArmPlan], tokens: TokenStatistics, workspace: Workspace
+) -> CheckResult:
+    """Add what the arms will take within the budget."""
+    task = workspace.task
+    plan = fit(predicted, spendable(task.budget_seconds), task.study.seeds)
+    remarks = [*result.remarks, *_cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
+    remarks += _proposed(workspace, plan)
+    if plan.runs_nothing:
+        cheapest, enough = what_would_fit(plan)
+        text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."
+        remarks.append(Remark("stop", text))
+    return replace(
+        result,
+        remarks=by_level(remarks),
+        forecasts=tuple(_forecast(arm, plan, tokens, result.splits["test"], task) for arm in task.arms),
         minutes=plan.seconds / 60,
         cuts=plan.cuts,
         search_seconds=plan.allowance.search_seconds,
@@ -341,9 +420,3 @@ def _without_labels(task: Task) -> str:
         f"answers show a difference of {100 * shown:.0f} points between two arms, {finer} one of {50 * shown:.0f}; "
         "write them one a line (question and answer) and name the file in data.examples."
     )
-
-
-def _in_words(overlap: Overlap) -> str:
-    how = f"near, {overlap.similarity:.2f}" if overlap.kind == "near" else overlap.kind
-    right, left = overlap.right, overlap.left
-    return f"{overlap.right_split} {place(right)} repeats {overlap.left_split} {place(left)} ({how}): {short(right.input)!r}"

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from trimtab.base.errors import ConsentError, InputError
+from trimtab.base.files import split_sheet
 from trimtab.base.tables import ApiTable, Settings, Texts
 from trimtab.base.task import Task
 from trimtab.base.visible import visible
@@ -165,13 +166,13 @@ def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[Request]:
 def _places(task: Task, pattern: str) -> list[Path]:
     """Where a pattern leads, links followed: its folder where that lies outside the task's, else every file that it names."""
     try:
-        start, parts = task.folder / pattern, Path(pattern).parts
+        start, parts = split_sheet(task.folder / pattern)[0], Path(pattern).parts
         if not os.path.lexists(start):
             start = task.folder.joinpath(*takewhile(lambda part: not set("*?[") & set(part), parts))
         if not _holds([str(task.folder)], start.resolve()):
             return [start.resolve()]
         suffixes = (*documents.SUFFIXES, *readers.SUFFIXES)
-        return [path.resolve() for path, _ in resolve(task.folder, pattern, suffixes, "data")]
+        return [split_sheet(path)[0].resolve() for path, _ in resolve(task.folder, pattern, suffixes, "data")]
     except (InputError, OSError, ValueError, RuntimeError):  # nothing there, or no path: whoever reads it says so
         return []
 

@@ -47,7 +47,7 @@ def demo(
 def describe(task: Task, place: Path) -> str:
     """What will be done and how long it may take, in plain words."""
     arms = "".join(f"  {arm.name:<14} {in_words(arm)}\n" for arm in task.arms)
-    budget = task.study.budget_seconds
+    budget = task.budget_seconds
     consent = " --allow-commands" if task.task.scorer else ""
     limit = f"at most about {budget / 60:.0f} minutes; what does not fit is cut, and told" if budget else "no limit"
     return (

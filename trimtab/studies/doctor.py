@@ -34,7 +34,7 @@ class Gap:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DoctorReport(Shown):
     """What this machine has. `missing` keeps something from working; `optional` only limits what can be done."""
 

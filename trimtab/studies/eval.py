@@ -18,6 +18,7 @@ from trimtab.arms.saved import (
     eight_bit_folder,
     find_saved,
     measured_precision,
+    on_its_rows,
     require_weights,
     saved_name,
 )
@@ -64,6 +65,7 @@ def eval(
         own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
     ) as opening:
         saved = require_weights(find_saved(own, chosen, run), chosen, own)
+        opening.task = on_its_rows(own, saved)
         session = opening.session(measured_precision(saved, own))
         workspace = session.workspace
         if not workspace.splits[split]:

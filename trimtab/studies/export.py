@@ -14,7 +14,16 @@ from trimtab.arms.answerers import read_calibration, ready
 from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
-from trimtab.arms.saved import Pick, SavedArm, Stored, find_saved, latest_winner, measured_precision, require_weights
+from trimtab.arms.saved import (
+    Pick,
+    SavedArm,
+    Stored,
+    find_saved,
+    latest_winner,
+    measured_precision,
+    on_its_rows,
+    require_weights,
+)
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
@@ -54,7 +63,7 @@ _WITHOUT_GENERATE = (
 CARD, PROOF, MODELFILE, GGUF = "README.md", "proof.json", "Modelfile", "model.gguf"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ExportResult(Shown):
     """What was written, and what its consumers answered; `notes` say what could not be written beside it, and why."""
 
@@ -94,6 +103,7 @@ def export(
     quantize: str | None = None,
     run: str | None = None,
     sign: Path | None = None,
+    questions: int = QUESTIONS,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> ExportResult:
@@ -102,11 +112,13 @@ def export(
     `format`: `peft` (the adapter), `merged` (a model of transformers, safetensors), `gguf` (for llama.cpp and Ollama, f16 unless
     `quantize` names another type) or `bundle` (the whole arm for `serve` and `ask` elsewhere: its weights beside the base model's, index,
     documents, shots, instruction, and KEPT test questions to try it by). Weights are those
-    of the run or the study `run`, else of the study that showed the winner, else those of a named arm that were made or measured last; with `sign`, a private key, every file is signed. Up to 100 test questions are asked of
+    of the run or the study `run`, else of the study that showed the winner, else those of a named arm that were made or measured last; with `sign`, a private key, every file is signed. Up to `questions` test questions are asked of
     what was exported, which is counted as one opening of the test set. `allow` is that of `study`. `listeners` get every event; None shows progress on standard
     error. Raises InputError for a folder that is not empty and for what a format cannot hold, MissingError where there are no
     weights, PackageError where its consumer is not installed.
     """
+    if questions < 1:
+        raise InputError("a proof without a question proves nothing", "ask at least 1, 100 as usual", field="questions")
     own = loaded(task)
     pick = Pick(arm) if arm else latest_winner(own)
     if pick is None:
@@ -117,13 +129,14 @@ def export(
     _require_possible(chosen, format, quantize, place)
     with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
+        opening.task = on_its_rows(own, saved)
         session = opening.session(measured_precision(saved, own))
         progress = opening.progress(arm=chosen.name)
         context = context_for(chosen, saved.chosen if saved else None)
         run_folder = saved.folder if saved else own.folder / FOLDER
         with _beside(place) as folder:
             with ready(session, chosen, context, run_folder) as able:
-                asked = _asked(own, session.part("test", QUESTIONS), able.builder, able.many, progress)
+                asked = _asked(own, session.part("test", questions), able.builder, able.many, progress)
                 progress.emit("export", note=f"writing {format}")
                 fill = _Filling(
                     session=session,

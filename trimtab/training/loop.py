@@ -123,10 +123,14 @@ class TrainingJob:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A run as far as it came, of `planned` steps; once `finished`, its best weights are on. Seconds: training and dev evaluation, all sittings."""
+    """A run as far as it came, of `planned` steps: `steps` of the optimizer, which are so many `epochs`; once `finished`, its best weights are on.
+
+    Seconds: training and dev evaluation, all sittings.
+    """
 
     finished: bool
     steps: int
+    epochs: float
     planned: int
     seconds: float
     tokens: int
@@ -349,6 +353,7 @@ def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: 
     return TrainResult(
         finished=finished,
         steps=state.step,
+        epochs=state.step / job.objective.steps_per_epoch,
         planned=job.steps,
         seconds=state.seconds,
         tokens=state.tokens,

@@ -197,7 +197,7 @@ function choice(name, act, group, picture = null) {
 function acts(turn, answer) {
   const { parts } = answer;
   const one = (kind, said) => () => judge(turn, kind, [answer], {}, () => `${called(turn, answer)} is ${said}`);
-  const correct = el("button", { type: "button", "aria-expanded": "false", onclick: () => edit(turn, answer, correct) }, "Correct");
+  const correct = el("button", { type: "button", "aria-expanded": "false", onclick: () => edit(turn, answer, correct) }, "Fix");
   const buttons = [
     choice("Good answer", one("like", "good"), parts.acts, thumb("like")),
     choice("Bad answer", one("dislike", "bad"), parts.acts, thumb("dislike")),

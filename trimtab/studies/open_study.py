@@ -1,0 +1,184 @@
+"""`open_study`: a finished study to go on with in Python: its arms as measured, which predict, and what they scored."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab.arms.saved import ANSWERS, STUDIES, STUDY_FILE, read_arm, read_result
+from trimtab.arms.workspace import FOLDER
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import folder_named
+from trimtab.base.results import ArmResult, StudyResult, Verdict
+from trimtab.base.show import Row, Shown, ShownRows
+from trimtab.base.task import TASK_FILE, Task, load_task
+from trimtab.measurement.evaluate import load_answers
+from trimtab.measurement.figures import scores_of
+from trimtab.measurement.statistics import compare
+from trimtab.studies.estimator import ArmEstimator
+from trimtab.studies.place import to_go_on_with
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmDifference:
+    """An arm in two studies: its scores, and on the questions that both asked the mean of this minus the other, with its 95% interval.
+
+    `questions`: how many those are; without any, and for macro-F1, which is no mean over questions, there is no difference.
+    """
+
+    arm: str
+    score: float | None
+    other: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    questions: int
+
+
+class OpenedStudy(Shown):
+    """A finished study."""
+
+    def __init__(self, folder: Path, task: Task, result: StudyResult, allow: Sequence[str]) -> None:
+        self.folder, self.task, self.result = folder, task, result
+        self._allow = tuple(allow)
+        self._opened: dict[str, ArmEstimator] = {}
+
+    @property
+    def id(self) -> str:
+        """Its ID."""
+        return self.folder.name
+
+    @property
+    def arms(self) -> tuple[ArmResult, ...]:
+        """What was measured of each arm."""
+        return self.result.arms
+
+    @property
+    def verdict(self) -> Verdict:
+        """The decision."""
+        return self.result.verdict
+
+    @property
+    def report(self) -> Path:
+        """The report, as HTML."""
+        return self.folder / "report.html"
+
+    @property
+    def headline(self) -> str:
+        """The verdict's sentence."""
+        return self.result.headline
+
+    def tables(self) -> dict[str, list[Row]]:
+        """Those of its result."""
+        return self.result.tables()
+
+    def screen(self) -> Sequence[Row]:
+        """One row for each arm."""
+        return self.result.screen()
+
+    def show(self) -> None:
+        """Print the verdict, the arms and where the report is."""
+        print(f"{self!r}\nReport: {self.report}")
+
+    def to_frame(self) -> pandas.DataFrame | pyarrow.Table:
+        """A row for each arm with everything that was measured of it: a DataFrame where pandas is installed, else an Arrow table."""
+        rows = self.result.tables()["arms"]
+        try:
+            import pandas
+        except ImportError:
+            import pyarrow
+
+            names = dict.fromkeys(name for row in rows for name in row)
+            return pyarrow.table({name: [row.get(name) for row in rows] for name in names})
+        return pandas.DataFrame(rows)
+
+    def arm(self, name: str | None = None) -> ArmEstimator:
+        """An arm as measured, the verdict's unless one is named, as an estimator of scikit-learn; loaded when first asked, once.
+
+        Raises MissingError for an arm that the study has not measured.
+        """
+        done = [one.arm for one in self.arms if one.status == "done"]
+        wanted = name or self.verdict.arm
+        if wanted is None:
+            raise MissingError(f"the study {self.id} shows no winner; name an arm: {', '.join(done)}")
+        if wanted not in done:
+            near = difflib.get_close_matches(wanted, done, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(done)}"
+            raise MissingError(f"the study {self.id} has not measured {wanted!r}; {hint}")
+        if wanted not in self._opened:
+            record = read_arm(self.folder / "arms" / wanted)
+            if record is None:
+                raise MissingError(f"{self.folder / 'arms' / wanted}: the arm's files are gone; run the study again")
+            self._opened[wanted] = ArmEstimator(self.task, record.arm, self.id, self._allow)
+        return self._opened[wanted]
+
+    def compare(self, other: OpenedStudy | StudyResult | str | Path) -> ShownRows:
+        """This study and another, arm by arm, as `ArmDifference`: paired where both asked the same questions."""
+        second = other if isinstance(other, OpenedStudy) else open_study(other, task=self.task)
+        if second.result.metric != self.result.metric:
+            problem = f"scored by {second.result.metric}, and {self.id} by {self.result.metric}"
+            raise InputError(problem, "compare studies of one metric", file=second.folder)
+        names = dict.fromkeys(one.arm for study in (self, second) for one in study.arms if one.score)
+        return ShownRows(self._difference(name, second) for name in names)
+
+    def _difference(self, arm: str, other: OpenedStudy) -> ArmDifference:
+        values = [
+            next((one.score.value for one in study.arms if one.arm == arm and one.score), None)
+            for study in (self, other)
+        ]
+        both: list[str] = []
+        low = high = mean = None
+        if None not in values and self.result.metric != "macro_f1":
+            mine, theirs = (scores_of(load_answers(study.folder / "arms" / arm / ANSWERS)) for study in (self, other))
+            places = {item: n for n, item in enumerate(theirs.items)}
+            both = [item for item in mine.items if item in places]
+            if both:
+                own = [n for n, item in enumerate(mine.items) if item in places]
+                groups = [mine.groups[n] for n in own]
+                found = compare(mine.values_N[own], theirs.values_N[[places[item] for item in both]], groups)
+                mean, low, high = found.difference, found.low, found.high
+        return ArmDifference(
+            arm=arm, score=values[0], other=values[1], difference=mean, low=low, high=high, questions=len(both)
+        )
+
+
+def open_study(
+    study: str | Path | StudyResult = "latest", *, task: str | Path | Task = TASK_FILE, allow: Sequence[str] = ()
+) -> OpenedStudy:
+    """Open a finished study: by its ID or "latest" of `task`, by its folder, by the folder or the file of a task, or by its result.
+
+    Arms answer by the task file as it was then, which the study keeps. `allow` is that of `study`. Raises MissingError where there is
+    no such study, or it has not finished.
+    """
+    folder = _folder_of(study, task)
+    result = read_result(folder)
+    if result is None:
+        raise MissingError(f"{folder}: not a finished study; go on with: trimtab study --resume {folder.name}")
+    home = (
+        task.file
+        if isinstance(task, Task) and task.folder.resolve() == folder.parents[2]
+        else folder.parents[2] / TASK_FILE
+    )
+    return OpenedStudy(folder, load_task(folder / "task.toml", copy_of=home), result, allow)
+
+
+def _folder_of(study: str | Path | StudyResult, task: str | Path | Task) -> Path:
+    """Where a study lies, the whole path."""
+    if isinstance(study, StudyResult):
+        return Path(study.report).resolve().parent
+    place = Path(study)
+    if (place / STUDY_FILE).is_file():
+        return place.resolve()
+    if place.is_dir() or place.suffix == ".toml":
+        return to_go_on_with(load_task(place), "latest").resolve()
+    own = task if isinstance(task, Task) else load_task(task)
+    if study == "latest":
+        return to_go_on_with(own, "latest").resolve()
+    return folder_named(own.folder / FOLDER / STUDIES, str(study), "study", own.command("runs")).resolve()

@@ -1,0 +1,169 @@
+"""Everything that a task file says, as keyword arguments of Python: checked by name, put into its tables, written as TOML."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from pydantic import BaseModel, ValidationError
+
+from trimtab.base.errors import OptionError
+from trimtab.base.faults import as_input_error
+from trimtab.base.records import Kind
+from trimtab.base.tables import (
+    ApiTable,
+    ArmTable,
+    BaseTable,
+    CostTable,
+    DataTable,
+    Effort,
+    SplitTable,
+    StudyTable,
+    TargetTable,
+    TaskTable,
+    TeacherTable,
+)
+from trimtab.base.task import Task
+from trimtab.data.columns import Asked
+
+COLUMNS = ("input", "label", "output")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_TABLES: Mapping[str, type[BaseModel]] = {"task": TaskTable, "data": DataTable, "study": StudyTable}
+
+
+class Settings(TypedDict, total=False):
+    """The keys of the tables task, data and study by their own names; the other tables as objects.
+
+    `input`, `label` and `output` name columns. `documents`, `test` and `preferences` are paths; `test` may also be data in memory.
+    `target` is the score that is good enough, `base` the base model, each also a table.
+    """
+
+    input: str | Sequence[str]
+    label: str
+    output: str
+    name: str
+    kind: Kind
+    instruction: str
+    metric: str
+    unknown: str
+    labels: Sequence[str]
+    output_tokens: int
+    format: str
+    documents: str | Path | Sequence[str | Path]
+    test: Any
+    preferences: str | Path | Sequence[str | Path]
+    columns: Mapping[str, str]
+    layout: str
+    encoding: str
+    group: str
+    slice: str
+    split: SplitTable
+    leakage: str
+    train_on: str
+    canaries: int
+    seeds: int
+    test_rows: int | Literal["all", "auto"]
+    effort: Effort
+    learning_curve: bool
+    base: str | BaseTable
+    target: float | TargetTable
+    teacher: TeacherTable
+    arm: Mapping[str, ArmTable]
+    api: Mapping[str, ApiTable]
+    cost: CostTable
+
+
+def refuse_unknown(settings: Iterable[str], verb: str, own: Iterable[str]) -> None:
+    """Raise OptionError for the first keyword that is none of `verb`'s `own` and no setting, with the one that was meant."""
+    known = sorted({*own, *Settings.__annotations__} - {"task", "settings"})
+    for name in settings:
+        if name not in Settings.__annotations__:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"it takes: {', '.join(known)}"
+            raise OptionError(f"trimtab.{verb}() takes no argument {name!r}; {remedy}")
+
+
+def merged(tables: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a task file with the settings in them, each in its own."""
+    found: dict[str, Any] = copy.deepcopy(dict(tables))
+    for name, value in settings.items():
+        plain = _plain(value)
+        if name in COLUMNS:
+            columns = found.setdefault("data", {}).setdefault("columns", {})
+            for other in COLUMNS[1:] if name != "input" else ():
+                columns.pop(other, None)
+            columns[name] = plain
+        elif name in Task.model_fields:
+            key = {"target": "quality", "base": "model"}.get(name)
+            found[name] = {
+                **found.get(name, {}),
+                **(plain if isinstance(plain, Mapping) or key is None else {key: plain}),
+            }
+        else:
+            table = next(table for table, model in _TABLES.items() if name in model.model_fields)
+            found.setdefault(table, {})[name] = plain
+    return found
+
+
+def task_of(tables: Mapping[str, Any], file: Path) -> Task:
+    """The task that tables stand for; raises InputError for the first that is wrong."""
+    try:
+        return Task(**{**tables, "file": file})
+    except ValidationError as error:
+        raise as_input_error(error, Task, Path("settings")) from None
+
+
+def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Tables of a task file as TOML."""
+    parts = []
+    for name, table in tables.items():
+        lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if value is not None]
+        parts.append("\n".join([f"[{name}]", *lines, ""]))
+    return "\n".join(parts)
+
+
+def quoted(text: str) -> str:
+    """A TOML basic string; JSON's escapes are TOML's, but for the delete character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _plain(value: Any) -> Any:
+    """A setting as TOML has it: objects as tables of what was set, paths as text, sequences as lists."""
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump(exclude_unset=True))
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else quoted(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(key)} = {_value(item)}" for key, item in value.items() if item is not None)
+        return f"{{ {', '.join(pairs)} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, date) else repr(value)
+
+
+def named_columns(settings: Mapping[str, Any]) -> dict[str, Asked]:
+    """The columns that settings name, by role."""
+    named = {**settings.get("columns", {}), **{name: settings[name] for name in COLUMNS if name in settings}}
+    return {role: column if isinstance(column, str) else tuple(column) for role, column in named.items()}
