@@ -10,8 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.metrics import f1_score
 
 import trimtab.demos
+from trimtab.base.records import Example, Message
+from trimtab.base.tables import SplitTable
+from trimtab.base.task import load_task
+from trimtab.data.duplicates import Likeness, compare, compared_text
+from trimtab.data.split import assign_splits
+from trimtab.training.linear import train_linear
 
 FOLDER = Path(trimtab.demos.__file__).parent / "spam"
 ROWS: list[dict[str, Any]] = [
@@ -25,8 +32,8 @@ def test_the_script_writes_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_counts_that_the_readme_states() -> None:
-    assert len(ROWS) == 1476
-    assert Counter(row["slice"] for row in ROWS) == {"common": 1296, "rare": 180}
+    assert len(ROWS) == 1848
+    assert Counter(row["slice"] for row in ROWS) == {"common": 1620, "rare": 228}
     assert {row["label"] for row in ROWS} == {"spam", "ham", "promo"}
     assert min(Counter(row["label"] for row in ROWS).values()) >= 200
 
@@ -39,7 +46,7 @@ def test_a_group_has_one_label_and_shares_no_sentence_with_another() -> None:
         for sentence in re.split(r"(?<=[.!?]) +", row["input"].lower()):
             if len(sentence) > 35:
                 groups[sentence].add(row["group"])
-    assert len(labels) >= 100
+    assert len(labels) >= 300
     assert {len(found) for found in labels.values()} == {1}
     assert {sentence: found for sentence, found in groups.items() if len(found) > 1} == {}
 
@@ -101,3 +108,38 @@ def test_the_cut_asks_the_same_question_of_the_same_data() -> None:
         }
     meant = {cut["arm"].get(name, {}).get("context", name) for name in cut["study"]["arms"]}
     assert meant < set(whole["study"]["arms"])
+
+
+@pytest.fixture(scope="module")
+def examples() -> tuple[tuple[Example, ...], Likeness]:
+    """The messages as the program holds them, and what repeats what."""
+    rows = tuple(
+        Example(
+            id=row["id"],
+            messages=(Message(role="user", content=row["input"]),),
+            references=(row["label"],),
+            group=row["group"],
+        )
+        for row in ROWS
+    )
+    return rows, compare([compared_text(row) for row in rows])
+
+
+@pytest.mark.no_kernels
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_the_split_the_cut_tests_many_hands_and_words_alone_reach_its_target(
+    seed: int, examples: tuple[tuple[Example, ...], Likeness], tmp_path: Path
+) -> None:
+    rows, likeness = examples
+    task = load_task(FOLDER / "demo.toml")
+    shares = SplitTable(dev=task.data.split.dev, test=task.data.split.test, seed=seed)
+    parts = assign_splits(rows, (), shares, tmp_path / "splits.parquet", "classify", likeness=likeness)
+    hands = Counter(row.group for row in parts["test"])
+    assert len(hands) >= 40
+    assert max(hands.values()) <= 2 * min(hands.values())
+    texts = {name: [row.messages[0].content for row in part] for name, part in parts.items()}
+    labels = {name: [row.references[0] for row in part] for name, part in parts.items()}
+    model, _ = train_linear(texts["train"], labels["train"], texts["dev"], labels["dev"], None)
+    answers = [model.labels[place] for place in model.probabilities(texts["test"], None).argmax(axis=1)]
+    assert task.target.quality is not None
+    assert f1_score(labels["test"], answers, average="macro") > task.target.quality + 0.05

@@ -17,14 +17,15 @@ from typing import Any
 SEED = 20262
 HERE = Path(__file__).resolve().parent
 NEAR = 0.65  # messages whose character 5-grams overlap more (Jaccard) than this count as near duplicates
-EACH = {"spam": 15, "ham": 15, "promo": 12}  # messages of one hand
-RARE_EACH = 8
-LEET_EACH = 1
+EACH = 6  # messages of one hand; of a hand of spam the last is in leetspeak
+DEALT = 4  # rare sentences are listed by kind: one hand for so many openings, at least two
+OPENED, CLOSED, OWN = 0.6, 0.8, 0.92  # shares of common messages with a formula before or after; of formulas, those of the own label
+GREETING = re.compile(r"(hi|hey|hello|dear|good|morning)\b|.*[,:]$", re.IGNORECASE)  # needs no other before it
 LEET = {"a": "4", "e": "3", "i": "1", "o": "0", "s": "5", "t": "7"}
 SHORT = {"you": "u", "are": "r", "please": "pls", "tomorrow": "tmrw", "thanks": "thx", "because": "bc", "before": "b4"}
 TAILS = ("!", " :)", " 🙂", "!!", " 👍", "...", " ❤️", " 🎉")
 
-Slots = dict[str, list[str]]
+Lists = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -70,26 +71,48 @@ def shingles(text: str) -> set[str]:
     return {lowered[start : start + 5] for start in range(max(1, len(lowered) - 4))}
 
 
+def read(name: str) -> dict[str, Any]:
+    """A file of `source/`."""
+    return tomllib.loads((HERE / "source" / name).read_text(encoding="utf-8"))
+
+
 def read_hands(name: str) -> list[Hand]:
-    """The hands of one source file; where it lists sentences by kind alone they are dealt out to two hands."""
-    source: dict[str, Any] = tomllib.loads((HERE / "source" / name).read_text(encoding="utf-8"))
+    """The hands of one source file; where it lists sentences by kind alone they are dealt out to hands."""
+    source = read(name)
     hands: list[Hand] = []
     for kind in source["kind"]:
-        written = kind.get("hands") or [[part[start::2] for part in kind["parts"]] for start in (0, 1)]
+        written = kind.get("hands") or deal(kind["parts"])
         for number, parts in enumerate(written, start=1):
             label = kind["label"] if "label" in kind else source["label"]
             hands.append(Hand(f"{kind['name']}-{number}", label, tuple(tuple(part) for part in parts)))
     return hands
 
 
-def compose(hand: Hand, slots: Slots, rng: random.Random) -> str:
-    """One sentence from each part, with its slots filled, in the order of the parts or nearly so."""
-    sentences = [rng.choice(part) for part in hand.parts]
-    dice = rng.random()
-    if dice < 0.08:
-        sentences[0], sentences[1] = sentences[1], sentences[0]
-    elif dice < 0.2 and sentences[-1]:  # one sentence alone would often fit several labels
-        del sentences[0]
+def deal(parts: list[list[str]]) -> list[list[list[str]]]:
+    """Hands of about equal size, each with sentences of its own."""
+    hands = max(2, len(parts[0]) // DEALT)
+    return [[part[start::hands] for part in parts] for start in range(hands)]
+
+
+def compose(hand: Hand, rng: random.Random) -> list[str]:
+    """One sentence from each part."""
+    return [rng.choice(part) for part in hand.parts]
+
+
+def frame(sentences: list[str], label: str, formulas: dict[str, Lists], rng: random.Random) -> list[str]:
+    """The sentences between formulas: a greeting, a farewell, the small print."""
+
+    def draw(lists: Lists, share: float) -> list[str]:
+        if rng.random() >= share:
+            return []
+        return [rng.choice(lists[label if rng.random() < OWN else rng.choice(list(lists))])]
+
+    opening = [] if GREETING.match(sentences[0]) else draw(formulas["opening"], OPENED)
+    return [*opening, *sentences, *draw(formulas["closing"], CLOSED)]
+
+
+def fill(sentences: list[str], slots: Lists, rng: random.Random) -> str:
+    """The text of a message, every slot filled."""
     text = " ".join(sentence for sentence in sentences if sentence)
     chosen = {slot: rng.choice(slots[slot]) for slot in re.findall(r"\{(\w+)\}", text)}  # one bank, one day a message
     return text.format_map(chosen)
@@ -145,26 +168,28 @@ def take(count: int, hand: Hand, slice_name: str, novelty: Novelty, draw: Callab
 
 def messages(rng: random.Random) -> list[Message]:
     """All messages, shuffled."""
-    slots: Slots = tomllib.loads((HERE / "source" / "slots.toml").read_text(encoding="utf-8"))
+    slots: Lists = read("slots.toml")
+    formulas: dict[str, Lists] = read("formulas.toml")
     novelty = Novelty()
 
     def plain(hand: Hand) -> str:
-        return compose(hand, slots, rng)
+        return fill(compose(hand, rng), slots, rng)
 
     def rough(hand: Hand) -> str:
-        return roughen(plain(hand), rng)
+        return roughen(fill(frame(compose(hand, rng), hand.label, formulas, rng), slots, rng), rng)
 
     def respelt(hand: Hand) -> str:
         return leet(plain(hand), rng)
 
     made: list[Message] = []
-    for label, each in EACH.items():
-        for hand in read_hands(f"{label}.toml"):
-            made += take(each, hand, "common", novelty, rough)
-    for hand in read_hands("rare.toml"):
-        made += take(RARE_EACH, hand, "rare", novelty, plain)
     for hand in read_hands("spam.toml"):
-        made += take(LEET_EACH, hand, "rare", novelty, respelt)
+        made += take(EACH - 1, hand, "common", novelty, rough)
+        made += take(1, hand, "rare", novelty, respelt)
+    for label in ("ham", "promo"):
+        for hand in read_hands(f"{label}.toml"):
+            made += take(EACH, hand, "common", novelty, rough)
+    for hand in read_hands("rare.toml"):
+        made += take(EACH, hand, "rare", novelty, plain)
     rng.shuffle(made)
     return made
 
