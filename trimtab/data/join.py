@@ -25,7 +25,7 @@ _BLOCK, _CHUNK = 512, 16_384  # rows compared at once with how many others; boun
 
 _KEYS, _HASHES = 24, 6  # sorted lists of keys, and hashes of 8 bits in a key
 _AGREE = 4  # first hashes that two keys must have in common
-_NEXT = 3  # neighbours compared on each side in a list
+_NEXT = 6  # neighbours compared on each side in a list
 _HASHED = 500_000  # features hashed at once
 
 
