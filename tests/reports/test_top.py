@@ -130,9 +130,12 @@ def test_a_long_verdict_is_headed_by_its_first_sentence(make_study: Make, tmp_pa
     content["verdict"]["sentence"] = f"{first} Not compared: x was not run. It speaks of 2.5 things."
     (folder / "study.json").write_text(json.dumps(content))
     page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
-    assert f'<h1 class="long">{first}</h1>\n<p>Not compared: x was not run. It speaks of 2.5 things.</p>' in page
+    plainly = f'<h1 class="long">{first}</h1>\n<p class="plainly">Of 100 questions, '
+    assert plainly in page, "the verdict in plain words stands directly under it"
+    assert "</p>\n<p>Not compared: x was not run. It speaks of 2.5 things.</p>" in page.partition(plainly)[2]
     assert f"<title>handbook: {first}</title>" in page
-    assert brief.startswith(f"# {first}\n\nNot compared: x was not run. It speaks")
+    assert brief.startswith(f"# {first}\n\nOf 100 questions, ")
+    assert "\n\nNot compared: x was not run. It speaks of 2.5 things." in brief
 
 
 def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -> None:
