@@ -27,7 +27,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def test_the_script_writes_the_same_bytes(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, str(FOLDER / "make.py"), str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, str(FOLDER / "make.py"), str(tmp_path)], check=True, timeout=300)
     assert (tmp_path / "messages.jsonl").read_bytes() == (FOLDER / "messages.jsonl").read_bytes()
 
 
