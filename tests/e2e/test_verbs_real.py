@@ -77,7 +77,7 @@ def test_documents_alone_are_answered_from_and_an_edited_one_on_the_next_call(tm
     (folder / "trimtab.toml").write_text(TASK + MODEL)
     question = "From which day is a doctor's note needed?"
     before = ask(question, task=folder)
-    assert before.arm == "rag"
+    assert before.arm == "extract"
     assert "third" in before.answer
     cited = [hit.passage.path[-1] for hit in before.hits if hit.rank in before.cited]
     assert cited == ["Illness"]

@@ -172,11 +172,12 @@ def test_short_answers_show_the_other_metrics_of_their_kind() -> None:
         for item, text in enumerate(given)
     ]
     by_fact = extra_figures(answers, [], task_of(metric="contains"))
-    assert by_fact == {"exact_match": 0.2, "token_f1": pytest.approx((1 + 0.5 + 0.8 + 0 + 2 / 3) / 5)}
+    words = {"answer_words": (2 + 2 + 3 + 1) / 4}  # of those that do not abstain
+    assert by_fact == {"exact_match": 0.2, "token_f1": pytest.approx((1 + 0.5 + 0.8 + 0 + 2 / 3) / 5), **words}
     by_words = extra_figures(answers, [], task_of(metric="token_f1"))
-    assert by_words == {"contains": 0.4, "exact_match": 0.2, "facts_disagree": 1.0}
+    assert by_words == {"contains": 0.4, "exact_match": 0.2, "facts_disagree": 1.0, **words}
     assert extra_figures([], [], task_of()) == {}
-    assert set(extra_figures(answers, [], task_of())) == {"contains", "token_f1"}
+    assert set(extra_figures(answers, [], task_of())) == {"contains", "token_f1", "answer_words"}
 
 
 def test_answering_only_when_sure_raises_accuracy() -> None:
