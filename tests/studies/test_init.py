@@ -100,7 +100,7 @@ def test_documents_alone_say_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "handbook").mkdir()
     (tmp_path / "handbook" / "a.txt").write_text("text")
     assert "No labelled examples yet" in init(tmp_path)
-    assert [arm.name for arm in load_task(tmp_path).arms] == ["rag"]
+    assert [arm.name for arm in load_task(tmp_path).arms] == ["extract", "rag"]
     accepted(tmp_path)
 
 
