@@ -47,7 +47,8 @@ def test_the_keys_of_the_result_are_those_of_the_tables(folder: Path) -> None:
     written = {*result, *result["verdict"], *(key for arm in result["arms"] for key in arm)}
     listed = keys("study.json")
     assert written <= listed
-    assert listed - written == {"exposure", "eight_bit", "sample"}  # only if measured, or used
+    sometimes = {"busy_machine", "processor_share"}  # only where other programs took the processor, or that is known
+    assert listed - written - sometimes == {"exposure", "eight_bit", "sample"}  # only if measured, or used
 
 
 def test_the_keys_of_manifest_and_events_are_on_the_page(folder: Path) -> None:
