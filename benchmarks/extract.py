@@ -27,14 +27,14 @@ from sklearn.metrics import roc_auc_score
 from trimtab.arms.contexts import USUAL_THRESHOLD
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
+from trimtab.base.grammar import SENTENCE
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Example, Section
 from trimtab.base.task import load_task
 from trimtab.measurement.contains import contains, stands_in
 from trimtab.model.catalog import resolve
-from trimtab.retrieval.chunk import SENTENCE
 from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.extract import DEPTH, FEATURES, SURE, WEIGHTS, Extractor, names_in, stems
+from trimtab.retrieval.extract import CALIBRATION, DEPTH, FEATURES, WEIGHTS, Extractor, names_in, stems
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
 
@@ -290,9 +290,12 @@ def main() -> None:
             "weights": dict(zip(FEATURES, weights_F.round(2).tolist(), strict=True)),
             "sure": [round(value, 3) for value in sure],
         },
-        "used": {"weights": dict(zip(FEATURES, WEIGHTS, strict=True)), "sure": list(SURE)},
+        "used": {"weights": dict(zip(FEATURES, WEIGHTS, strict=True)), "sure": list(CALIBRATION)},
         "sets": {
-            name: {**told(there[name], absent[name], used, SURE), "milliseconds_a_question": 1000 * seconds[name]}
+            name: {
+                **told(there[name], absent[name], used, CALIBRATION),
+                "milliseconds_a_question": 1000 * seconds[name],
+            }
             for name in SETS
         },
         "left_out": {},

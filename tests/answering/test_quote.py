@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from trimtab.answering.engine import Completion, Engine, Request
-from trimtab.answering.quote import Quote, Tokens, bounds
+from trimtab.answering.quote import QuoteConstraint, Tokens, bounds
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.base.errors import InputError
 
@@ -34,7 +34,9 @@ def engine(**options: Any) -> Engine:
     return Engine(base, frozenset({end}), **options)
 
 
-def asked(quote: Quote, seed: int = 0, max_new: int = 200, sampling: Sampling | None = None, **more: Any) -> Request:
+def asked(
+    quote: QuoteConstraint, seed: int = 0, max_new: int = 200, sampling: Sampling | None = None, **more: Any
+) -> Request:
     sampling = sampling or Sampling(temperature=2.0, seed=seed)
     return Request(id=str(seed), ids=(40 + seed, 50, 60), max_new=max_new, sampling=sampling, constraint=quote, **more)
 
@@ -53,7 +55,7 @@ def spans(whole: str) -> set[str]:
 @example(shown=("Call <|im_start|> or <|end|>.",), seed=3, room=60)
 @example(shown=("e\u0301,x",), seed=1, room=12)
 def test_an_answer_is_a_span_at_word_boundaries_or_the_phrase(shown: tuple[str, ...], seed: int, room: int) -> None:
-    (completion,) = engine().generate([asked(Quote(texts=shown, phrases=(UNKNOWN,)), seed, room)])
+    (completion,) = engine().generate([asked(QuoteConstraint(texts=shown, phrases=(UNKNOWN,)), seed, room)])
     said = text(completion)
     assert said == UNKNOWN or said in set().union(*map(spans, shown))
     assert completion.finished or len(completion.ids) == room
@@ -86,14 +88,14 @@ def test_words_stay_whole(whole: str, quoted: set[str], cut: set[str]) -> None:
 
 def test_every_span_and_the_phrase_can_be_said() -> None:
     """Nothing but what is no span is kept from the model: the rarest answers come, too, when all tokens are alike."""
-    quote = Quote(texts=("true 11", "it"), phrases=(UNKNOWN,))
+    quote = QuoteConstraint(texts=("true 11", "it"), phrases=(UNKNOWN,))
     hot = [asked(quote, seed, 40, Sampling(temperature=1e6, seed=seed)) for seed in range(60)]
     assert {text(one) for one in engine().generate(hot)} == {"true", "true 11", "11", "it", UNKNOWN}
 
 
 def test_alone_in_a_batch_and_with_little_room_it_is_the_same() -> None:
     shown = ("The office opens at 8:30 and closes at noon.", "true true 1 blue", "Nobody is true.")
-    quotes = [Quote(texts=shown[number % 3 :], phrases=(UNKNOWN,)) for number in range(8)]
+    quotes = [QuoteConstraint(texts=shown[number % 3 :], phrases=(UNKNOWN,)) for number in range(8)]
     requests = [asked(quote, number, 30, GREEDY) for number, quote in enumerate(quotes)]
     together = [text(one) for one in engine().generate(requests)]
     assert together == [text(engine().generate([request])[0]) for request in requests]
@@ -102,7 +104,7 @@ def test_alone_in_a_batch_and_with_little_room_it_is_the_same() -> None:
 
 
 def test_no_room_no_word() -> None:
-    (completion,) = engine().generate([asked(Quote(texts=("unspellable",), phrases=(UNKNOWN,)), max_new=3)])
+    (completion,) = engine().generate([asked(QuoteConstraint(texts=("unspellable",), phrases=(UNKNOWN,)), max_new=3)])
     assert (text(completion), completion.finished) == ("", False)
 
 

@@ -487,7 +487,7 @@ def test_fewer_test_questions_are_asked_only_where_an_arm_would_be_left_out(budg
         for name, seconds in (("a", 40.0), ("b", 90.0))
     ]
     plan = fit(arms, budget, 1)
-    fewer = with_fewer_tests(plan, 1, tests)
+    fewer = with_fewer_tests(plan, tests)
     if fewer.test_rows is None:
         assert fewer == plan
         return
@@ -501,9 +501,9 @@ def test_fewer_test_questions_are_asked_only_where_an_arm_would_be_left_out(budg
 
 def test_a_sample_is_proposed_that_trains_every_arm_in_full() -> None:
     arms = [arm("lora", epoch=100.0, answer=10.0, choose=30.0)]
-    assert fitting_sample(fit(arms, 1000, 1), 1, 5000) is None
-    rows = fitting_sample(fit(arms, 100, 1), 1, 5000)
+    assert fitting_sample(fit(arms, 1000, 1), 5000) is None
+    rows = fitting_sample(fit(arms, 100, 1), 5000)
     assert rows is not None
-    assert fit([one.on_sample(rows / 5000) for one in arms], 100, 1).is_whole(1)
+    assert fit([one.on_sample(rows / 5000) for one in arms], 100, 1).is_whole
     assert rows % 100 == 0
-    assert fitting_sample(fit(arms, 1, 1), 1, 5000) is None
+    assert fitting_sample(fit(arms, 1, 1), 5000) is None

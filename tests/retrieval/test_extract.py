@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trimtab.retrieval.chunk import SENTENCE, chunk
-from trimtab.retrieval.extract import DEPTH, FEATURES, Extractor, chance, kind_of, stems
+from trimtab.base.grammar import SENTENCE
+from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.extract import DEPTH, FEATURES, Extractor, answer_probability, answer_type, stems
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
 
@@ -62,8 +63,8 @@ def test_a_sentence_without_an_end_is_cut_where_a_passage_would_be(make_document
         ("Why is it so?", "other"),
     ],
 )
-def test_the_kind_of_a_question(question: str, kind: str) -> None:
-    assert kind_of(question) == kind
+def test_the_answer_type_a_question(question: str, kind: str) -> None:
+    assert answer_type(question) == kind
 
 
 def test_the_sentence_that_answers_comes_first(extractor: Extractor) -> None:
@@ -89,8 +90,8 @@ def test_scores_are_chances_in_falling_order_and_ranks_count(extractor: Extracto
 
 
 def test_surer_with_a_higher_score_and_a_higher_cosine() -> None:
-    assert chance(20, 0.7) > chance(15, 0.7)
-    assert chance(20, 0.7) > chance(20, 0.4)
+    assert answer_probability(20, 0.7) > answer_probability(15, 0.7)
+    assert answer_probability(20, 0.7) > answer_probability(20, 0.4)
 
 
 def test_candidates_carry_their_true_cosines(extractor: Extractor) -> None:

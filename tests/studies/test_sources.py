@@ -20,7 +20,7 @@ from trimtab.base.tables import ArmTable, BaseTable, CostTable, DataTable, HourP
 from trimtab.base.task import Task, load_task
 from trimtab.data.columns import ColumnsError
 from trimtab.data.formats import read_examples
-from trimtab.studies.settings import Settings, to_toml
+from trimtab.studies.settings import TaskKeywords, to_toml
 from trimtab.studies.sources import task_at, task_for
 
 
@@ -196,7 +196,7 @@ def test_a_value_out_of_range_is_told_by_its_key(tmp_path: Path) -> None:
 def test_every_key_of_the_task_file_has_its_keyword() -> None:
     keys = {*TaskTable.model_fields, *DataTable.model_fields, *StudyTable.model_fields, *Task.model_fields}
     tables, explicit = {"task", "data", "study", "file", "rows"}, {"examples", "arms", "budget", "scorer", "reward"}
-    assert keys - tables - explicit == get_type_hints(Settings).keys() - {"input", "label", "output"}
+    assert keys - tables - explicit == get_type_hints(TaskKeywords).keys() - {"input", "label", "output"}
 
 
 VALUES = st.recursive(

@@ -74,7 +74,7 @@ class Constraint:
 
 
 class Matcher(Protocol):
-    """Where one answer stands in what it has to fit."""
+    """The state of one constrained answer: which tokens may come next."""
 
     def fill(self, bits_RW: Tensor, row: int) -> None:
         """Set the bits of the tokens that may come next, in one row."""

@@ -18,7 +18,7 @@ from trimtab.answering.constrained import Constraint, Grammars, Matcher, constra
 from trimtab.answering.drafts import most_guesses
 from trimtab.answering.layouts import Decode, Prefill
 from trimtab.answering.memory import Memory
-from trimtab.answering.quote import Quote, tokens_of
+from trimtab.answering.quote import QuoteConstraint, tokens_of
 from trimtab.answering.request import Completion, Event, Ongoing, Request, Said, Token, require_room
 from trimtab.answering.sample import likeliest, log_probabilities, next_tokens, penalised
 from trimtab.answering.text import TextStream, before_stop
@@ -99,7 +99,7 @@ class Engine:
         return self._grammars is not None and self._grammars.knows(constraint)
 
     def _matcher(self, request: Request) -> Matcher | None:
-        if isinstance(request.constraint, Quote):
+        if isinstance(request.constraint, QuoteConstraint):
             vocabulary = int(self.base.model.config.vocab_size)
             return tokens_of(self.base.tokenizer, self.stop_ids, vocabulary).quoting(
                 request.constraint, request.max_new

@@ -1,8 +1,8 @@
-"""Answers that stand word for word in given texts, because no other token is allowed.
+"""Constrained decoding of quotes: an answer can only be a span of given texts.
 
-The answer so far ends at some places of the texts. A token may follow if its bytes stand at one of them, whichever way a tokenizer would
-cut the text; the answer may end where a word does. Source: the constrained decoding of copied spans, as in De Cao et al. 2021
-(arXiv 2010.00904), over all spans of a text in place of a list.
+The matcher keeps the positions in the texts at which the answer so far ends. A token is allowed if its bytes stand at one of these
+positions, however the tokenizer would split the text. An answer may end only where a word ends. Source: constrained decoding of copied
+spans as in De Cao et al. 2021 (arXiv 2010.00904), over all spans of a text instead of a list.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _NEVER = 1 << 30  # tokens: the end is out of reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quote:
-    """What an answer is held to: words that stand one after another in one of the `texts`, or one of the `phrases` as a whole."""
+class QuoteConstraint:
+    """Constrains an answer to consecutive words of one of the `texts`, or to one of the `phrases` as a whole."""
 
     texts: tuple[str, ...]
     phrases: tuple[str, ...] = ()
 
 
-class Quoting:
-    """Where one answer of at most `room` tokens stands in the texts it quotes; it always ends with a word."""
+class QuoteMatcher:
+    """The matcher of one answer of at most `room` tokens. The answer always ends at the end of a word."""
 
     def __init__(self, texts: Sequence[_Text], stop_ids: frozenset[int], room: int) -> None:
         self._stop_ids, self._room = stop_ids, room
@@ -63,16 +63,17 @@ class Quoting:
         return self._places is not None
 
     def _following(self) -> Iterator[tuple[_Text, int, int]]:
-        """Texts, tokens that go on in them, and the places behind these."""
+        """Each token that may come next, with its text and the position after it."""
         if self._places is None:
             return ((text, token, end) for text in self._texts for token, end in text.first)
         return ((text, token, end) for text, place in self._places for token, end in text.tokens(place))
 
 
 class _Text:
-    """A text as bytes. `needs`: how many tokens it takes, at least, from each place to the next one where an answer may end.
+    """A text as bytes.
 
-    `first`: the tokens that may begin an answer, a blank before their word or not, and the places behind them.
+    `needs`: for each position, the fewest tokens to the next position at which an answer may end. `first`: the tokens that may begin an
+    answer, with or without a leading blank, each with the position after it.
     """
 
     def __init__(self, text: str, tokens: Tokens, *, whole: bool) -> None:
@@ -89,12 +90,12 @@ class _Text:
         self.first = [one for start in begun for lead in (b"", b" ") for one in tokens.at(self._bytes, start, lead)]
 
     def tokens(self, place: int) -> Iterator[tuple[int, int]]:
-        """The tokens that stand at a place, and the places behind them."""
+        """The tokens whose bytes stand at a position, each with the position after it."""
         return self._tokens.at(self._bytes, place)
 
 
 class Tokens:
-    """The tokens of one tokenizer by the bytes they spell; threads may share it.
+    """The vocabulary of one tokenizer by the bytes of its tokens. Threads may share it.
 
     Raises InputError for a tokenizer whose tokens do not tell their bytes.
     """
@@ -111,7 +112,7 @@ class Tokens:
         self._text = lru_cache(maxsize=KEPT_TEXTS)(lambda text, whole: _Text(text, self, whole=whole))
 
     def at(self, text: bytes, place: int, lead: bytes = b"") -> Iterator[tuple[int, int]]:
-        """The tokens that spell `lead` and what of a text, one byte or more, stands at a place, and the places behind them."""
+        """The tokens that spell `lead` and at least one byte of `text` from `place` on, each with the position after it."""
         first = (lead or text[place : place + 1])[:1]
         for length in self._lengths.get(first[0], ()) if first else ():
             end = place + length - len(lead)
@@ -121,20 +122,20 @@ class Tokens:
                 for token in self._spelled.get(lead + text[place:end], ()):
                     yield token, end
 
-    def quoting(self, quote: Quote, room: int) -> Quoting:
-        """At the beginning of an answer of at most `room` tokens."""
+    def quoting(self, quote: QuoteConstraint, room: int) -> QuoteMatcher:
+        """A matcher for a new answer of at most `room` tokens."""
         texts = [self._text(text, False) for text in quote.texts]
-        return Quoting([*texts, *(self._text(phrase, True) for phrase in quote.phrases)], self._stop_ids, room)
+        return QuoteMatcher([*texts, *(self._text(phrase, True) for phrase in quote.phrases)], self._stop_ids, room)
 
 
 @lru_cache(maxsize=4)
 def tokens_of(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Tokens:
-    """The tokens of a tokenizer, for every engine that answers with it."""
+    """The vocabulary of a tokenizer, cached for all engines that use it."""
     return Tokens(tokenizer, stop_ids, vocabulary)
 
 
 def _spelled(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Mapping[int, bytes]:
-    """The bytes of each token that spells any; special tokens do not."""
+    """The bytes of each token that has any; special tokens have none."""
     written = written_tokens(tokenizer, vocabulary, stop_ids)
     added = {number: token.content.encode() for number, token in tokenizer.added_tokens_decoder.items()}
     if "ByteLevel" in repr(tokenizer.backend_tokenizer.decoder):
@@ -152,9 +153,9 @@ def _spelled(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Mappi
 
 
 def bounds(text: str) -> tuple[list[int], frozenset[int]]:
-    """The places where an answer that quotes a text may begin, and where it may end: around its words, so that none is cut.
+    """The positions at which a quote of `text` may begin, and those at which it may end. No quote cuts a word.
 
-    Signs between a blank and a word may go with it (`€5`, `5%`). What has no word in it is not quoted.
+    Signs between a blank and a word may belong to the quote (`€5`, `5%`). A text without words cannot be quoted.
     """
     starts: list[int] = []
     ends: set[int] = set()
@@ -170,9 +171,9 @@ def bounds(text: str) -> tuple[list[int], frozenset[int]]:
 
 
 def _within(text: str, place: int) -> bool:
-    """Whether a place in a chunk lies within a word: at what is not seen, between two letters, or beside what links two of them.
+    """True if a position in a chunk lies within a word: before an invisible character, between two letters, or beside a sign that links two.
 
-    In scripts that put no blanks between words each letter is one.
+    In scripts without blanks between words every letter is a word.
     """
     before, behind = text[place - 1], text[place]
     if category(behind)[0] == "M" or "Cf" in (category(before), category(behind)):
@@ -188,5 +189,5 @@ def _within(text: str, place: int) -> bool:
 
 
 def _is_letter(letter: str) -> bool:
-    """Whether it is a letter or digit, or a mark on one."""
+    """True for a letter, a digit, or a combining mark."""
     return letter.isalnum() or category(letter)[0] == "M"

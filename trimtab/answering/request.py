@@ -8,7 +8,7 @@ from trimtab.answering.cache import Beginning, Stretch
 from trimtab.answering.constrained import Constraint, Matcher
 from trimtab.answering.drafts import Drafts
 from trimtab.answering.layouts import Part
-from trimtab.answering.quote import Quote
+from trimtab.answering.quote import QuoteConstraint
 from trimtab.answering.sample import GREEDY, Sampling
 from trimtab.answering.text import TextStream
 from trimtab.base.errors import ContextLengthError
@@ -35,7 +35,7 @@ class Request:
     logprobs: bool = False
     top_logprobs: int = 0
     prompt_logprobs: bool = False
-    constraint: Constraint | Quote | None = None
+    constraint: Constraint | QuoteConstraint | None = None
     stream: bool = False
     public: int = 0
     asker: str = ""

@@ -15,7 +15,7 @@ from trimtab.answering.ends import ends
 from trimtab.answering.engine import Engine
 from trimtab.answering.remote import remote_model
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.extract import extracting
+from trimtab.arms.extract import extract_answerer
 from trimtab.arms.linear import Answerer, linear_answerer
 from trimtab.arms.session import Session
 from trimtab.base.codec import read_record
@@ -68,12 +68,10 @@ def ready(
         builder = PromptBuilder(session, context, fits=False)
         if arm.endpoint:
             many, asking = _remote(session, arm, replies), _remote(session, arm)
+        elif context.threshold is not None:
+            many = asking = extract_answerer(session.task.task.unknown, context.threshold)
         else:
-            many = asking = (
-                extracting(session, context)
-                if arm.weights == "extract"
-                else _calibrated(linear_answerer(session, run / "adapter"), calibration)
-            )
+            many = asking = _calibrated(linear_answerer(session, run / "adapter"), calibration)
         yield Ready(builder=builder, many=many, alone=lambda prompt: asking([prompt])[0])
         return
     base = session.fresh_base()

@@ -13,12 +13,12 @@ from trimtab.answering.engine import Engine
 from trimtab.answering.request import require_room
 from trimtab.arms.session import MOST_PASSAGES, Session
 from trimtab.base.files import sha256_text
-from trimtab.base.grammar import PARTS, shots_of
+from trimtab.base.grammar import PARTS, SENTENCE, shots_of
 from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
 from trimtab.data.prompts import Shot, compose, under_passages
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
-from trimtab.retrieval.chunk import SENTENCE, WORDS
+from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.search import EVEN
 
 # What each number of a context may be, the smallest and the largest.
@@ -32,8 +32,9 @@ _BOUNDS = {
     "rerank": (0, 1),
     "threshold": (0, 1),
 }
-SENTENCES_SHOWN = 3  # with an answer that is one of them
-USUAL_THRESHOLD = 0.15  # where no labelled question says better (`benchmarks/extract.py`)
+SENTENCES_SHOWN = 3  # by the arm `extract`, the first of them its answer
+USUAL_THRESHOLD = 0.15  # without labelled questions to choose it on (`benchmarks/extract.py`)
+FRACTIONS = ("vector_weight", "threshold")
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 
 
@@ -54,9 +55,8 @@ class Context:
 
     `draw`: which of the draws of fixed shots. `shot_passages`: each shot stands under its own right passage. `instruction`: None for
     the task's own. `chunk_words`: of a passage, 0 for the usual; `vector_weight`: the share of the vectors in a search; `rerank`: the
-    task's model for it, where it names one, puts what was found in order. `threshold`: for the arm that answers with a sentence of the
-    documents, the least chance with which it gives one; None for all others. `quote`: the
-    answer is held to words of the passages.
+    task's model for it, where it names one, puts what was found in order. `threshold`: of the arm `extract`, the least probability with
+    which it gives a sentence as the answer; None for all other arms. `quote`: the answer may only be words of the passages.
     """
 
     passages: int = 0
@@ -99,9 +99,7 @@ def require_chosen(chosen: Mapping[str, object]) -> None:
         if name == "instruction" and isinstance(value, str):
             continue
         low, high = _BOUNDS.get(name, (1.0, 0.0))
-        is_number = isinstance(
-            value, int | float if name in ("vector_weight", "threshold") else int
-        ) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float if name in FRACTIONS else int) and not isinstance(value, bool)
         if not (is_number and low <= float(str(value)) <= high):
             raise ValueError(f"{name[:80]!r} cannot be {str(value)[:80]!r}")
 
@@ -110,12 +108,11 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
     """The context of an arm: what was `chosen`, else what its settings fix, else the usual."""
     known = {**arm.settings, **(chosen or {})}
     if arm.weights == "extract":
-        least = known.get("threshold")
         return Context(
             passages=SENTENCES_SHOWN,
             chunk_words=SENTENCE,
             rerank=0,
-            threshold=least if isinstance(least, float) else USUAL_THRESHOLD,
+            threshold=_fraction(known.get("threshold"), USUAL_THRESHOLD),
         )
     numbers: dict[str, int] = {}
     for name in ("draw", "shot_passages", "chunk_words"):
@@ -125,15 +122,20 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
         if part.setting:
             fixed = known.get(part.setting)
             numbers[part.setting] = fixed if isinstance(fixed, int) else part.usual
-    instruction, weight = known.get("instruction"), known.get("vector_weight")
+    instruction = known.get("instruction")
     return Context(
         **numbers,
         shot_kind=shots_of(arm),
         quote="quote" in arm.parts,
         instruction=instruction if isinstance(instruction, str) else None,
-        vector_weight=weight if isinstance(weight, float) else EVEN,
+        vector_weight=_fraction(known.get("vector_weight"), EVEN),
         rerank=0 if known.get("rerank") == 0 else 1,
     )
+
+
+def _fraction(value: object, usual: float) -> float:
+    """A number from 0 to 1, which JSON may have written as a whole one; the usual one where nothing was chosen."""
+    return float(value) if isinstance(value, int | float) else usual
 
 
 class PromptBuilder:
@@ -154,7 +156,10 @@ class PromptBuilder:
         self._shown: dict[str, Shot] = {}
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
-        """Prompts as they are asked; what does not fit the model is dropped, the least alike first. Sentences stand beside the question, for nothing reads them."""
+        """Prompts as they are asked. Passages that do not fit the model's context are dropped, the least similar first.
+
+        For the arm `extract` the sentences are in `hits` alone: no model reads them.
+        """
         if self.context.threshold is not None:
             found = self.session.extracted(examples, self.context.passages)
             asked = (compose(example, self.instruction) for example in examples)
@@ -166,7 +171,7 @@ class PromptBuilder:
         ]
 
     def answer(self, prompts: Sequence[Prompt], *, engine: Engine | None = None) -> list[Generation]:
-        """The answers of the weights that are on, text by `engine` where one is given; held to passages where the context quotes."""
+        """Answer with the weights that are attached, text with `engine` if given; only in words of the passages if the context quotes."""
         return self.session.answer(prompts, engine=engine, quote=self.context.quote)
 
     def require_room(self, example: Example, answer_tokens: int) -> None:

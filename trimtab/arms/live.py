@@ -208,7 +208,7 @@ class WritingArm:
         return question.constraint is None or self._engine.is_prepared(question.constraint)
 
     def prepare(self, question: Question) -> None:
-        """Compile what its answer has to fit; raises InputError for what an answer that quotes cannot heed."""
+        """Compile the constraint of its answer. Raises InputError for a constraint that an arm that quotes cannot apply."""
         self._require_free(question)
         if question.constraint:
             self._engine.prepare(question.constraint)
@@ -240,11 +240,11 @@ class WritingArm:
 
     @property
     def _quotes(self) -> bool:
-        """Whether answers are held to words of their passages."""
+        """True if answers may only be words of their passages."""
         return self._able.builder.context.quote
 
     def _require_free(self, question: Question) -> None:
-        """Raise InputError where an answer that quotes is asked to fit something else, or has no passages."""
+        """Raise InputError if an arm that quotes is asked for another constraint, or with a raw prompt, which has no passages."""
         if self._quotes and question.constraint:
             problem = "an answer of this arm is held to its passages already"
             raise InputError(problem, "leave response_format and tools out", field="response_format")

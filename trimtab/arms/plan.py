@@ -116,9 +116,11 @@ class ArmPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """An arm that was made within an allowance: the seconds that this took, None where it failed, and those of its answers to the test, None before these.
+    """An arm that was trained within an allowance.
 
-    `cut`: whether more time would have changed it. `trained`: the share of its steps that were made, less than 1 where dev ended a stage.
+    `seconds`: what searching and training took; None if the arm failed. `cut`: True if more time would have changed it. `trained`: the
+    share of its planned steps that were made, below 1 where dev ended a stage. `answer_seconds`: of its answers to the test questions;
+    None before these.
     """
 
     allowance: Allowance
@@ -128,7 +130,7 @@ class Standing:
     answer_seconds: float | None = None
 
     def gains(self, allowance: Allowance, whole: Allowance) -> bool:
-        """Whether the arm is worth making again within that allowance; `whole` is the one in which nothing is cut."""
+        """True if the arm is worth training again within `allowance`; `whole` is the allowance in which nothing is cut."""
         former = self.allowance
         if not self.cut or former == allowance:
             return False
@@ -187,9 +189,10 @@ class Plan:
         """Predicted seconds of all arms that will run."""
         return sum(arm.seconds(self.allowance_of(arm.arm)) for arm in self.kept)
 
-    def is_whole(self, seeds: int) -> bool:
-        """Whether every arm is trained and asked in full; how long it may search beside that is no matter."""
-        return not self.left_out and self.allowance.epochs is None and self.allowance.seeds == seeds
+    @property
+    def is_whole(self) -> bool:
+        """True if every arm is trained and answers in full. Searches may be cut."""
+        return not self.left_out and self.allowance.epochs is None and self.allowance.seeds == self.seeds
 
     @property
     def runs_nothing(self) -> bool:
@@ -212,36 +215,42 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
     return replanned(replace(plan, allowance=plan.whole), {}, 0.0)
 
 
-def with_fewer_tests(plan: Plan, seeds: int, tests: int) -> Plan:
-    """The plan with as many of the `tests` test questions as let every arm fit, LEAST_TESTS at least; the same one where that helps none."""
+def with_fewer_tests(plan: Plan, tests: int) -> Plan:
+    """Cut the `tests` test questions, to LEAST_TESTS at least, so that as many arms fit as that can make fit.
+
+    Returns the same plan where fewer questions let no further arm fit.
+    """
 
     def of(rows: int) -> Plan:
-        return fit([arm.asking(rows / tests) for arm in plan.arms], plan.budget, seeds)
+        return fit([arm.asking(rows / tests) for arm in plan.arms], plan.budget, plan.seeds)
 
     if not plan.left_out or tests <= LEAST_TESTS or len(of(LEAST_TESTS).left_out) >= len(plan.left_out):
         return plan
     left_out = len(of(LEAST_TESTS).left_out)
     rows = bisect_right(range(LEAST_TESTS, tests), left_out, key=lambda rows: len(of(rows).left_out)) + LEAST_TESTS - 1
-    return replace(of(rows), test_rows=rows)
+    return replace(of(rows), precision=plan.precision, test_rows=rows)
 
 
-def fitting_sample(plan: Plan, seeds: int, rows: int) -> int | None:
-    """How many of all `rows`, to two digits, let every arm be trained and asked in full; None where all do, or not even a hundredth."""
-    if plan.is_whole(seeds):
+def fitting_sample(plan: Plan, rows: int) -> int | None:
+    """The largest sample of the `rows`, to two digits, with which every arm is trained and answers in full.
+
+    None where no sample is needed, and where a hundredth of the rows is still too much.
+    """
+    if plan.is_whole:
         return None
     for share in SAMPLE_SHARES:
-        if fit([arm.on_sample(share) for arm in plan.arms], plan.budget, seeds).is_whole(seeds):
+        if fit([arm.on_sample(share) for arm in plan.arms], plan.budget, plan.seeds).is_whole:
             digit: int = 10 ** max(0, len(str(round(rows * share))) - 2)
             return round(rows * share) // digit * digit
     return None
 
 
 def replanned(plan: Plan, made: Mapping[str, Standing], spent: float) -> Plan:
-    """The plan with the time that `spent` seconds leave of its budget given to what was cut, and to the arms that are not made yet, at the pace seen so far.
+    """Divide what `spent` seconds leave of the budget again, at the pace seen so far.
 
-    `made`: how the arms stand that were made. Those that were cut and gain by it are given an allowance of their own anew, with
-    all others alike; where there is no time for all of them, the dearest ones stay as they are. Of the arms that are not made those that
-    do not even fit with the least are left out, the longest first.
+    The time goes to the arms that are not trained yet and to those of `made` that were cut and gain by it, all with one allowance. Where
+    it does not suffice, the most expensive of the cut arms stay as they are. An arm that is not trained yet and does not fit with the
+    least allowance is left out, the longest first.
     """
     if plan.budget is None:
         return plan

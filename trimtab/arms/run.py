@@ -23,7 +23,7 @@ from trimtab.arms.saved import SavedArm
 from trimtab.arms.search import MENUS, ContextScores, choose_context
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.weights import Search, train_weights
-from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.grammar import SENTENCE, is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
@@ -45,7 +45,6 @@ from trimtab.measurement.metrics import abstention
 from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 from trimtab.model.laid_out import laid_out
 from trimtab.model.threads import ProcessorShare
-from trimtab.retrieval.chunk import SENTENCE
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
 REPLIES = "replies.jsonl"  # what an endpoint has answered of an arm that is not done yet

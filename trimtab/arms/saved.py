@@ -132,7 +132,7 @@ def latest_winner(task: Task) -> Pick | None:
 def usual_arm(task: Task) -> Pick:
     """The arm that answers where none is named: the winner of the newest study, else `extract`, and without documents `prompt`.
 
-    A small base model without training invents what passages do not say; a sentence of the documents is at least theirs. Labels are `rag`'s.
+    A small base model that is not trained invents facts; a sentence of the documents does not. For labels it is `rag`.
     """
     of_documents = "rag" if task.task.kind == "classify" else "extract"
     return latest_winner(task) or Pick(of_documents if task.data.documents else "prompt")
@@ -218,7 +218,7 @@ def measured_precision(saved: SavedArm | None, task: Task) -> str | None:
 
 
 def on_its_rows(task: Task, saved: SavedArm | None) -> Task:
-    """The task on the rows that an arm was measured on: its shots, labels and the length of answers come from them."""
+    """The task with the sample of rows that an arm was measured on. Shots, labels and the length of answers come from these rows."""
     return with_rows(task, saved.rows) if saved else task
 
 
@@ -300,8 +300,8 @@ def _other_weights(arm: Arm, other: str, task: Task) -> str:
 
 
 def _other_base(record: RunRecord | ArmRecord, task: Task) -> str | None:
-    """The model that an arm was made on where that is not the task's: its base, or where none is asked its embedding."""
-    if record.arm.weights in ("linear", "extract"):
+    """The model that an arm was made on if the task now names another: the base model, or the embedding of an arm without one."""
+    if method_of(record.arm).answers_alone:
         return None if record.embedding == task.base.embedding else record.embedding
     if not method_of(record.arm).uses_base or (record.model, record.revision) == (task.base.model, task.base.revision):
         return None

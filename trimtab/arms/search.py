@@ -15,11 +15,10 @@ from trimtab.arms.contexts import Context, context_for
 from trimtab.arms.session import Session
 from trimtab.arms.wordings import wordings
 from trimtab.base.files import append_line, read_lines
-from trimtab.base.grammar import PARTS, is_trained, method_of
+from trimtab.base.grammar import PARTS, SENTENCE, is_trained, method_of
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Stopped, Trial
 from trimtab.base.tables import Effort
-from trimtab.retrieval.chunk import SENTENCE
 
 FIRST_ROWS = 30  # dev questions of the first rung; each next one doubles them
 SEARCHES = "search.jsonl"

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from trimtab.answering.cache import Prefix, shared_length
 from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix, kept_tokens, score_labels
 from trimtab.answering.engine import Engine, Request, generate_texts
-from trimtab.answering.quote import Quote
+from trimtab.answering.quote import QuoteConstraint
 from trimtab.arms.proposals import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import method_of
+from trimtab.base.grammar import SENTENCE, method_of
 from trimtab.base.machine import release_memory
 from trimtab.base.records import Calibration, Document, Example, Generation, Hit, Message, Prompt, Refusal, Split
 from trimtab.data.draw import drawn
@@ -31,7 +31,7 @@ from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
 from trimtab.model.twin import twin
 from trimtab.model.virtual import virtual_tokens
-from trimtab.retrieval.chunk import SENTENCE, WORDS
+from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
 from trimtab.retrieval.index import Index
@@ -266,9 +266,9 @@ class Session:
         engine = engine or Engine(self.base, self.encoder.stop_ids)
         return [replace(item, text=item.text.strip()) for item in generate_texts(engine, self.base.tokenizer, asked)]
 
-    def quote(self, prompt: Prompt) -> Quote:
-        """What an answer to a prompt is held to, where it quotes: its passages, or the words of abstaining."""
-        return Quote(texts=tuple(hit.passage.text for hit in prompt.hits), phrases=(self.task.task.unknown,))
+    def quote(self, prompt: Prompt) -> QuoteConstraint:
+        """The constraint of an answer that quotes: words of the prompt's passages, or the task's words of abstaining."""
+        return QuoteConstraint(texts=tuple(hit.passage.text for hit in prompt.hits), phrases=(self.task.task.unknown,))
 
     def label_sums(self, prompts: Sequence[Prompt]) -> Any:
         """The summed log-probability of every label after every prompt, by the weights that are on: an array `[prompts, labels]`."""

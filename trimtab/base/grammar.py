@@ -145,6 +145,8 @@ class Part:
     tried: tuple[int, ...] = ()
 
 
+SENTENCE = 1  # as the number of words of a passage: every sentence is a passage of its own
+
 # In the order in which they are written: passages and what is done with them, then shots.
 PARTS: Mapping[str, Part] = {
     "rag": Part(

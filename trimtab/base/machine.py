@@ -53,7 +53,7 @@ class MemoryPeak:
 
 
 def is_busy(share: float | None) -> bool:
-    """Whether other programs left so little of the processor that what was timed says little of a quiet machine; not where it is not known."""
+    """True if the share is below QUIET, so that timings do not hold for a quiet machine. False if the share is unknown."""
     return share is not None and share < QUIET
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import re
@@ -139,6 +140,11 @@ def _with_what_it_is(name: str, table: Any) -> tuple[str, Any]:
     weights = f"api-{meant.endpoint}" if meant.endpoint else meant.weights
     stages = {"stages": meant.stages} if meant.stages else {}
     return meant.name, {**table, "weights": weights, "context": meant.context, **stages}
+
+
+def toml_string(text: str) -> str:
+    """Quote `text` as a basic string of TOML, whose escapes are those of JSON but for the delete character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def command(words: str, file: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -14,7 +13,7 @@ from typing import Literal, get_args
 
 from trimtab.base.beginnings import common_length
 from trimtab.base.records import Example, Split
-from trimtab.base.task import Task
+from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit
 from trimtab.data.duplicates import Pair, PairKind, place, plain_words, short
 from trimtab.data.split import SPLITS
@@ -178,13 +177,8 @@ def _merge_line(variants: Sequence[Sequence[str]], data: _Data) -> str:
     pairs: list[str] = []
     for same in variants:
         usual = max(same, key=lambda label: (label in data.task.task.labels, counts[label], label))
-        pairs += [f"{_quoted(label)} = {_quoted(usual)}" for label in same if label != usual]
+        pairs += [f"{toml_string(label)} = {toml_string(usual)}" for label in same if label != usual]
     return f"merge = {{ {', '.join(pairs)} }}"
-
-
-def _quoted(text: str) -> str:
-    """As TOML writes a text; JSON's escapes are TOML's, but for the delete character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _label_sides(data: _Data) -> Iterator[Remark]:

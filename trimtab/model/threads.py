@@ -38,10 +38,10 @@ class Others:
 
 
 class ProcessorShare:
-    """Context manager: of the processor time that this process's threads could have used inside, the share that other programs left them.
+    """Context manager: measures the share of the processor that other programs leave to this process's threads.
 
-    `share` is (cores - others) / threads, at most 1, for the cores that others kept busy on average. None after less than a moment, as
-    the system counts in hundredths of a second.
+    `share` is (cores - others) / threads, at most 1; `others` is the mean number of cores that other programs kept busy. It is None
+    after less than EVERY seconds, as the system counts in hundredths of a second.
     """
 
     def __init__(self) -> None:

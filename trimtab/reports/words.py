@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from trimtab.base.grammar import PARTS, method_of, parts_of
+from trimtab.base.grammar import PARTS, SENTENCE, method_of, parts_of
 from trimtab.base.records import Arm, Failure
 from trimtab.base.results import OWN_INSTRUCTION
 from trimtab.reports.writing import listed
@@ -14,7 +14,6 @@ Family = Literal["base", "tuned", "blend", "linear", "api"]
 Shape = Literal["circle", "square", "diamond", "triangle"]
 
 
-ONE_SENTENCE = 1  # the chunk_words of passages that are sentences
 OF_SETTING: Mapping[str, Shape] = {"passages": "diamond", "shots": "square"}  # the shape that each part gives to a mark
 ROWS = (
     "prompt",
@@ -151,9 +150,9 @@ def setting_words(what: Mapping[str, object]) -> str:
         if name in ("shots", "passages"):
             said.append(f"{value} {name if value != 1 else name[:-1]}")
         elif name == "chunk_words":
-            said.append("sentences as passages" if value == ONE_SENTENCE else f"passages of {value} words")
+            said.append("sentences as passages" if value == SENTENCE else f"passages of {value} words")
         elif name == "threshold":
-            said.append(f"an answer from a chance of {value:g} on")
+            said.append(f"answers from a probability of {value:g} up")
         elif name == "shot_passages":
             said.append("each shot under its passage")
         elif name == "rerank":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Passage
 
 Span = tuple[int, int]
 
 WORDS = 120  # of a passage
-SENTENCE = 1  # in place of a number of words: every sentence is a passage of its own
 OVERLAP = 6  # a passage repeats at most its sixth of the one before
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"

@@ -42,7 +42,7 @@ from trimtab.measurement.power import (
 from trimtab.studies.consent import request_of
 from trimtab.studies.opening import loaded, opened
 from trimtab.studies.planning import smallest_seen
-from trimtab.studies.settings import Settings, refuse_unknown
+from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import Source
 
 FIRST_QUESTIONS = 100
@@ -149,7 +149,7 @@ def check(
     listeners: Sequence[Listener] | None = None,
     timing: bool = True,
     audited: Callable[[CheckResult], object] | None = None,
-    **settings: Unpack[Settings],
+    **settings: Unpack[TaskKeywords],
 ) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
@@ -250,7 +250,7 @@ def _smallest(workspace: Workspace) -> float:
 def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
     """A sample that fits the budget whole, and what it can show, where something is cut or left out."""
     task, rows = workspace.task, sum(map(len, workspace.splits.values()))
-    fitting = fitting_sample(plan, task.study.seeds, rows)
+    fitting = fitting_sample(plan, rows)
     if fitting is None or fitting < LEAST_ROWS:
         return
     try:

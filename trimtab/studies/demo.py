@@ -51,7 +51,7 @@ def describe(task: Task, place: Path) -> str:
     consent = " --allow-commands" if task.task.scorer else ""
     limit = f"at most about {budget / 60:.0f} minutes; what does not fit is cut, and told" if budget else "no limit"
     return (
-        f"Trimtab demo in {place}: {len(task.arms)} ways to specialise {task.base.model} for one task, on the same questions.\n"
+        f"Trimtab demo in {place}: {len(task.arms)} ways to do one task, on the same questions (base model {task.base.model}).\n"
         f"{arms}Time: {limit}. The data are made up; the models are real. Ctrl-C saves; "
         f"trimtab study --task {task.file} --resume{consent} goes on.\n"
     )

@@ -12,12 +12,11 @@ from pathlib import Path
 from trimtab.base.errors import InputError
 from trimtab.base.records import Kind
 from trimtab.base.tables import BASE_MODEL, EMBEDDING, METRICS
-from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for
+from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for, toml_string
 from trimtab.base.visible import printable
 from trimtab.data.columns import Asked, Wish
 from trimtab.data.encodings import USUAL
 from trimtab.data.formats import NO_WISH, Detected
-from trimtab.studies.settings import quoted
 from trimtab.studies.survey import Survey, is_guess, survey, survey_hub
 
 FEW_ROWS = 200
@@ -165,11 +164,11 @@ def _task_table(folder: Path, kind: Kind, main: Detected | None, has_documents: 
     metric, *others = sorted(METRICS[kind], key=lambda item: item not in ("accuracy", "contains", "rouge_l"))
     lines = [
         "[task]",
-        f"name = {quoted(name_after(folder))}",
-        f"kind = {quoted(kind)}   # a guess. classify: one of a closed set; answer: short, may abstain; generate: free text",
+        f"name = {toml_string(name_after(folder))}",
+        f"kind = {toml_string(kind)}   # a guess. classify: one of a closed set; answer: short, may abstain; generate: free text",
         "# Say here what you want; the model reads it before every question.",
-        f"instruction = {quoted(_instruction(kind, main, has_documents))}",
-        f"metric = {quoted(metric)}   # or: {', '.join(others)}",
+        f"instruction = {toml_string(_instruction(kind, main, has_documents))}",
+        f"metric = {toml_string(metric)}   # or: {', '.join(others)}",
     ]
     if kind == "answer":
         lines.append('unknown = "I don\'t know"   # how an answer says that it does not know')
@@ -206,7 +205,7 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
             f"preferences = {_array(found.preferences)}   # judged answers: pairs for lora-dpo, single ones for lora-kto"
         )
     if found.encoding != USUAL:
-        lines.append(f"encoding = {quoted(found.encoding)}   # of all files")
+        lines.append(f"encoding = {toml_string(found.encoding)}   # of all files")
     if main is not None and main.layout == "table":
         target = "label" if main.kind == "classify" else "output"
         pair = f"input = {_value(main.columns['input'])}, {target} = {_value(main.columns['output'])}"
@@ -217,11 +216,11 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
         group = next((name for name in main.grouping if name.lower() in _GROUP_COLUMNS), "…")
         if "group" not in main.columns:
             lines.append(
-                f"# group = {quoted(group)}   # a column: rows of one group (a person, a document) are never split apart"
+                f"# group = {toml_string(group)}   # a column: rows of one group (a person, a document) are never split apart"
             )
         if "slice" not in main.columns:
             other = next((name for name in main.grouping if name != group), "…")
-            lines.append(f"# slice = {quoted(other)}   # a column: scores are also given for each of its values")
+            lines.append(f"# slice = {toml_string(other)}   # a column: scores are also given for each of its values")
     given = main.splits if main is not None else frozenset()
     if tests or given:
         lines.append(
@@ -242,8 +241,8 @@ def _rest(kind: Kind, examples: list[str], listed: list[str]) -> str:
     }
     probe = Task.model_validate(tables)
     return f"""[base]
-model = {quoted(BASE_MODEL)}   # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
-embedding = {quoted(EMBEDDING)}   # finds passages and similar examples
+model = {toml_string(BASE_MODEL)}   # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
+embedding = {toml_string(EMBEDDING)}   # finds passages and similar examples
 
 [target]
 # quality = 0.85   # what is good enough, in the metric; without it, the best is the measure
@@ -257,8 +256,8 @@ effort = "standard"   # what each arm may search on dev, in the same time: none,
 
 
 def _value(asked: Asked) -> str:
-    return quoted(asked) if isinstance(asked, str) else _array(asked)
+    return toml_string(asked) if isinstance(asked, str) else _array(asked)
 
 
 def _array(texts: Sequence[str]) -> str:
-    return f"[{', '.join(quoted(text) for text in texts)}]"
+    return f"[{', '.join(toml_string(text) for text in texts)}]"

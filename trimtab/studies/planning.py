@@ -66,9 +66,9 @@ def plan_of(session: Session, progress: Progress) -> Plan:
 
 
 def _asking_fewer(session: Session, plan: Plan) -> Plan:
-    """The plan with fewer test questions where an arm would not fit else; what that costs in power stands among its cuts."""
+    """Cut test questions where an arm does not fit otherwise; the plan's cuts tell the power that this costs."""
     test = session.workspace.splits["test"]
-    fewer = replace(with_fewer_tests(plan, session.task.study.seeds, len(test)), precision=plan.precision)
+    fewer = with_fewer_tests(plan, len(test))
     if fewer.test_rows is None:
         return plan
     comparisons = comparisons_among(len(session.task.arms))
@@ -81,7 +81,7 @@ def _asking_fewer(session: Session, plan: Plan) -> Plan:
 
 
 def asking(workspace: Workspace, rows: int) -> Workspace:
-    """The workspace with so many of its test questions."""
+    """A workspace with a sample of `rows` of its test questions."""
     splits, sample = sampled_splits(workspace.splits, workspace.task.model_copy(update={"rows": None}), rows)
     before = workspace.sample
     if sample is not None and before is not None:
@@ -90,7 +90,7 @@ def asking(workspace: Workspace, rows: int) -> Workspace:
 
 
 def smallest_seen(test: Sequence[Example], comparisons: int) -> float:
-    """The smallest difference that test questions can show before there are answers."""
+    """The smallest difference that the test questions can show with 80% power, before any are answered."""
     groups = [example.group for example in test]
     return smallest_difference(len(groups), assumed(groups), comparisons, groups)
 
@@ -103,9 +103,9 @@ def standing(
     figures: Mapping[str, float],
     answer_seconds: float | None = None,
 ) -> Standing:
-    """How an arm stands that was made in `seconds`: by its search and the figures of its training, whether more time would have changed it.
+    """The standing of an arm whose search and training took `seconds`, by its `effort` and the `figures` of its training.
 
-    Dev may have ended its training before its epochs were over; then it lacked none.
+    An arm whose training dev ended before its epochs were over lacked no epochs.
     """
     allowance, whole = plan.allowance_of(arm.arm), plan.whole
     planned = figures.get("planned_steps", 0.0)

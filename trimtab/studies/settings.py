@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -29,7 +28,7 @@ from trimtab.base.tables import (
     TaskTable,
     TeacherTable,
 )
-from trimtab.base.task import Task
+from trimtab.base.task import Task, toml_string
 from trimtab.data.columns import Asked
 
 COLUMNS = ("input", "label", "output")
@@ -37,7 +36,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _TABLES: Mapping[str, type[BaseModel]] = {"task": TaskTable, "data": DataTable, "study": StudyTable}
 
 
-class Settings(TypedDict, total=False):
+class TaskKeywords(TypedDict, total=False):
     """The keys of the tables task, data and study by their own names; the other tables as objects.
 
     `input`, `label` and `output` name columns. `documents`, `test` and `preferences` are paths; `test` may also be data in memory.
@@ -81,9 +80,9 @@ class Settings(TypedDict, total=False):
 
 def refuse_unknown(settings: Iterable[str], verb: str, own: Iterable[str]) -> None:
     """Raise OptionError for the first keyword that is none of `verb`'s `own` and no setting, with the one that was meant."""
-    known = sorted({*own, *Settings.__annotations__} - {"task", "settings"})
+    known = sorted({*own, *TaskKeywords.__annotations__} - {"task", "settings"})
     for name in settings:
-        if name not in Settings.__annotations__:
+        if name not in TaskKeywords.__annotations__:
             near = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {near[0]}?" if near else f"it takes: {', '.join(known)}"
             raise OptionError(f"trimtab.{verb}() takes no argument {name!r}; {remedy}")
@@ -128,11 +127,6 @@ def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def quoted(text: str) -> str:
-    """A TOML basic string; JSON's escapes are TOML's, but for the delete character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def _plain(value: Any) -> Any:
     """A setting as TOML has it: objects as tables of what was set, paths as text, sequences as lists."""
     if isinstance(value, BaseModel):
@@ -147,7 +141,7 @@ def _plain(value: Any) -> Any:
 
 
 def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else quoted(key)
+    return key if _BARE_KEY.fullmatch(key) else toml_string(key)
 
 
 def _value(value: Any) -> str:
@@ -157,7 +151,7 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str):
-        return quoted(value)
+        return toml_string(value)
     if isinstance(value, bool):
         return str(value).lower()
     return value.isoformat() if isinstance(value, date) else repr(value)

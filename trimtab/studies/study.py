@@ -69,7 +69,7 @@ from trimtab.studies.place import (
 )
 from trimtab.studies.planning import asking, more_seeds, plan_of, standing, with_time_left
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
-from trimtab.studies.settings import Settings, refuse_unknown
+from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import Source
 
 PROPOSALS = "proposals.jsonl"
@@ -96,7 +96,7 @@ def study(
     reward: ScorerFunction | RewardTable | None = None,
     listeners: Sequence[Listener] | None = None,
     track: str | None = None,
-    **settings: Unpack[Settings],
+    **settings: Unpack[TaskKeywords],
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
 
