@@ -16,7 +16,7 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.records import Document
 from trimtab.base.task import Task
-from trimtab.data import extract
+from trimtab.data import text_extraction
 from trimtab.data.documents import read_documents
 
 PAGE = (
@@ -81,8 +81,8 @@ def test_what_takes_too_long_is_refused_and_the_next_is_read(
 ) -> None:
     (tmp_path / name).write_bytes(data)
     (tmp_path / "b.pdf").write_bytes(pdf(text(b"Some words")))
-    monkeypatch.setattr(extract, "SECONDS", 1)
-    monkeypatch.setattr(extract, "SECONDS_EACH", {"HTML": 0, "PDF": 0})
+    monkeypatch.setattr(text_extraction, "SECONDS", 1)
+    monkeypatch.setattr(text_extraction, "SECONDS_EACH", {"HTML": 0, "PDF": 0})
     with pytest.raises(InputError, match=rf"{name}:data\.documents: takes more than 1 s of processor time or 5\d\d MB"):
         read(tmp_path, name)
     monkeypatch.undo()
@@ -91,7 +91,7 @@ def test_what_takes_too_long_is_refused_and_the_next_is_read(
 
 def test_what_takes_too_much_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf(text(b"a" * 60_000_000)))
-    monkeypatch.setattr(extract, "MEGABYTES", 60)
+    monkeypatch.setattr(text_extraction, "MEGABYTES", 60)
     with pytest.raises(InputError, match=r"a\.pdf:data\.documents: takes more than 61 MB of memory; save its text"):
         read(tmp_path, "a.pdf")
 
@@ -101,15 +101,15 @@ def test_one_process_reads_many_files(tmp_path: Path) -> None:
         (tmp_path / f"{number}.html").write_bytes(PAGE)
         (tmp_path / f"{number}.pdf").write_bytes(pdf(text(b"Some words")))
     read(tmp_path, "0.html")
-    process = extract._extractor._process
+    process = text_extraction._extractor._process
     assert len(read(tmp_path, "*.html", "*.pdf")) == 10
-    assert process is extract._extractor._process is not None
+    assert process is text_extraction._extractor._process is not None
 
 
 def test_a_process_that_somebody_ended_is_followed_by_another(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_bytes(PAGE)
     before = read(tmp_path, "a.html")
-    process = extract._extractor._process
+    process = text_extraction._extractor._process
     assert process
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

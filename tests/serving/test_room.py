@@ -25,7 +25,7 @@ from study_tasks import CITIES
 from trimtab import study
 from trimtab.arms.live import ChoosingArm, WritingArm
 from trimtab.base.errors import InputError
-from trimtab.data import extract, prompts
+from trimtab.data import prompts, text_extraction
 from trimtab.serving import serve as verb
 from trimtab.serving.access import Key, digest, new_key
 
@@ -299,7 +299,7 @@ def test_a_document_beyond_its_bounds_is_named_once_and_the_former_ones_stay(
 ) -> None:
     monkeypatch.setattr(verb, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(verb, "REST", 0)
-    monkeypatch.setattr(extract, "MOST_LETTERS", 1000)
+    monkeypatch.setattr(text_extraction, "MOST_LETTERS", 1000)
     file = writing.folder / "docs" / "Zwickau.html"
     lines: list[str] = []
 

@@ -16,10 +16,10 @@ from trimtab.base.records import Document, Refusal, Section
 from trimtab.base.task import Task
 from trimtab.base.visible import printable
 from trimtab.data import readers, signatures
-from trimtab.data.extract import PACKAGES, extract
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.sources import MB, files_below, read_bytes, read_text, resolve
 from trimtab.data.squad import read_paragraphs
+from trimtab.data.text_extraction import PACKAGES, extract_content
 
 MARKDOWN, TEXT, HTML = (".md", ".markdown"), (".txt", ".text"), (".html", ".htm", ".xhtml")
 PDF, SQUAD = (".pdf",), (".json", ".json.gz")
@@ -193,7 +193,7 @@ def _refuse_odd_page(path: Path, data: bytes) -> None:
 
 def _extracted(kind: str, path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
     """Title and sections of a file, extracted by the worker process."""
-    answer = extract(kind, path, data, title)
+    answer = extract_content(kind, path, data, title)
     return answer["title"], tuple(Section(path=tuple(headings), text=text) for headings, text in answer["sections"])
 
 

@@ -9,10 +9,10 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
 from trimtab.base.visible import printable
-from trimtab.data.extract import extract
 from trimtab.data.nested import split_of
 from trimtab.data.readers import RawRow, Rows, header_of
 from trimtab.data.sources import read_bytes
+from trimtab.data.text_extraction import extract_content
 
 Line = tuple[int, list[str]]
 
@@ -24,7 +24,9 @@ def read_excel(path: Path) -> Rows:
     not comes as a Refusal. Raises InputError for what cannot be read.
     """
     file, sheet = split_sheet(path)
-    found: list[tuple[str, list[Line]]] = extract("Excel", file, read_bytes(file), sheet=sheet, what="rows")["sheets"]
+    found: list[tuple[str, list[Line]]] = extract_content("Excel", file, read_bytes(file), sheet=sheet, what="rows")[
+        "sheets"
+    ]
     sheets = [(name, lines) for name, lines in found if len(lines) > 1]
     if not sheets:
         raise InputError("no sheet has a header and a row below it", "put rows in it, or leave it out", file=path)

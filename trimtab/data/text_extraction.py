@@ -1,4 +1,4 @@
-"""Text from files of other programs (HTML, PDF, Word, Excel, PowerPoint), by a process of its own within limits."""
+"""Extracts the content of HTML, PDF, Word, Excel and PowerPoint files, in a worker process with limits."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
 """Module and package that reads each kind of file of the extra `office`."""
 
 
-def extract(kind: str, path: Path, data: bytes, title: str = "", *, sheet: str = "", what: str = "document") -> Any:
-    """What the worker process makes of the bytes of a file, within limits that grow with its size.
+def extract_content(
+    kind: str, path: Path, data: bytes, title: str = "", *, sheet: str = "", what: str = "document"
+) -> Any:
+    """Extract the text or the rows of a file in the worker process, within limits that grow with its size.
 
     `what` is "document" (an answer with title and sections: pairs of heading path and text) or, of Excel, "rows" (a list of name,
     rows and other sheets). Raises InputError for a file that is damaged, encrypted, beyond the limits, or of a kind whose package
