@@ -29,7 +29,7 @@ from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
 
 RESULT = Path(__file__).parent / "results" / "audit.json"
-SOURCE = Path("/work/shared/data")
+SOURCE = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000)
 RECALL = (("real", 100_000), ("floods", 10_000))  # rows, of which the exact join takes some seconds
 LETTERS = "etaoinshrdlucmfwypvbgk"
