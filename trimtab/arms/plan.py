@@ -164,7 +164,7 @@ class Plan:
 
     @property
     def whole(self) -> Allowance:
-        """What every arm may spend where nothing is cut: as long a search as the longest list of trials takes."""
+        """The allowance that cuts nothing: its search is as long as the longest list of trials."""
         search = max((arm.search_seconds for arm in self.arms), default=0.0)
         return Allowance(seeds=self.seeds, search_seconds=search, weighs=any(arm.beside_seconds for arm in self.arms))
 
@@ -179,7 +179,7 @@ class Plan:
 
     @property
     def order(self) -> list[str]:
-        """The arms in the order in which they are made: where something was cut, those that take least come first, and show how fast the machine is."""
+        """Names of the arms in training order. If something was cut, the quickest arms come first: they show the pace."""
         if not self.cuts:
             return [arm.arm for arm in self.arms]
         return [arm.arm for arm in sorted(self.arms, key=lambda arm: (bool(arm.stages), arm.seconds(self.allowance)))]
@@ -288,7 +288,7 @@ def replanned(plan: Plan, made: Mapping[str, Standing], spent: float) -> Plan:
 
 
 def _to_come(arm: ArmPlan, allowance: Allowance, standing: Standing | None, pace: float, whole: Allowance) -> float:
-    """Predicted seconds of what an arm still takes within an allowance: all of it, or its answers alone where it gains nothing by being made again."""
+    """Predicted seconds that an arm still takes within an allowance: all of them, or those of its answers if training it again gains nothing."""
     if standing is None:
         made = arm.making(allowance, most_search=True)
         return pace * made + allowance.seeds * arm.answer_seconds + arm.curve_seconds
@@ -302,7 +302,7 @@ def _to_come(arm: ArmPlan, allowance: Allowance, standing: Standing | None, pace
 
 
 def _pace(plan: Plan, made: Mapping[str, Standing]) -> Callable[[ArmPlan], float]:
-    """Seconds that making an arm takes for each one that was predicted, by those that were made with, or without, training as it is."""
+    """A function from an arm to its pace: seconds taken per second predicted, over the arms trained so far that are trained like it or not at all."""
     sums: dict[bool, list[float]] = {True: [0.0, 0.0], False: [0.0, 0.0]}
     for arm in plan.arms:
         standing, of_kind = made.get(arm.arm), sums[bool(arm.stages)]
@@ -318,7 +318,7 @@ def _pace(plan: Plan, made: Mapping[str, Standing]) -> Callable[[ArmPlan], float
 
 
 def _most(total: Callable[[Allowance], float], left: float, whole: Allowance, arms: Sequence[ArmPlan]) -> Allowance:
-    """The most that arms may spend so that their `total` fits: the search is cut first, then epochs, then seeds; the least where nothing fits."""
+    """The largest allowance whose `total` fits into `left` seconds. Cuts the search first, then epochs, then seeds; the least one if none fits."""
 
     def fits(allowance: Allowance) -> bool:
         return not _is_over(total(allowance), left)
@@ -350,12 +350,12 @@ def _most(total: Callable[[Allowance], float], left: float, whole: Allowance, ar
 
 
 def _fewer_seeds(allowance: Allowance) -> list[Allowance]:
-    """The allowance with all of its seeds, with one fewer, down to one."""
+    """The allowance with all of its seeds, then with one fewer each, down to one."""
     return [replace(allowance, seeds=seeds) for seeds in range(allowance.seeds, 0, -1)]
 
 
 def _largest(fits: Callable[[float], bool], low: float, high: float) -> float:
-    """The largest value between these that fits, found by halving; `low` does."""
+    """The largest value from `low`, which fits, to `high` that fits, by bisection."""
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -368,7 +368,7 @@ def _is_over(seconds: float, budget: float) -> bool:
 
 
 def cuts_of(plan: Plan, made: Mapping[str, Standing]) -> tuple[str, ...]:
-    """What the budget takes from the arms that run, in words; with their names where it does not take the same from all."""
+    """What the budget cuts of the arms that run, in words; with their names if it does not cut the same of all."""
     kinds: dict[str, dict[str, list[str]]] = {"search": {}, "epochs": {}, "seeds": {}}
     for arm in plan.kept:
         if arm.arm not in made or made[arm.arm].cut:
@@ -383,7 +383,7 @@ def cuts_of(plan: Plan, made: Mapping[str, Standing]) -> tuple[str, ...]:
 
 
 def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[str, str]]:
-    """What an allowance takes from an arm, each with its kind."""
+    """What an allowance cuts of an arm: kind and words."""
     found = []
     share, weighing = allowance.search_seconds, " and the weighing of labels" * whole.weighs
     searches_less = share < min(arm.most_search_seconds, whole.search_seconds)
@@ -399,7 +399,7 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
 
 
 def to_come(plan: Plan, made: Mapping[str, Standing]) -> dict[str, float]:
-    """Predicted seconds that each arm which runs still takes, at the pace seen so far: of those that are made, their answers."""
+    """Predicted seconds that each arm still takes at the pace so far, by name; for a trained arm those of its answers."""
     pace, found = _pace(plan, made), dict[str, float]()
     asked = [(arm, one) for arm in plan.arms if (one := made.get(arm.arm)) and one.answer_seconds and one.seconds]
     taken = sum((one.seconds or 0.0) + one.allowance.seeds * (one.answer_seconds or 0.0) for _, one in asked)

@@ -90,7 +90,7 @@ def _seconds_of(latencies: Sequence[float]) -> dict[str, Any]:
 
 
 def _latencies(latencies: Sequence[float]) -> dict[str, Any]:
-    """What half and 95% of single questions stay within, and the upper bound of the latter, in milliseconds."""
+    """The 50th and 95th percentile of the seconds of single questions, and the upper bound of the latter, in milliseconds."""
     p50, p95 = latency_percentiles(latencies)
     return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p95_high_ms": latency_bound(latencies)}
 
@@ -240,7 +240,7 @@ class ArmRunner:
         )
 
     def time_again(self, arm: Arm, made: Made, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
-        """The usage and the result of an arm with its single test questions timed once more, where other programs leave it more of the processor now."""
+        """Time single test questions again. Returns the new usage and result if other programs leave more of the processor now, else the old ones."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._clear(arm)
         with (

@@ -38,11 +38,11 @@ def _stratum(example: Example, kind: Kind) -> str:
 def sampled(
     examples: Sequence[Example], most: int, kind: Kind, *, every_label: bool = False, seed: int = 0
 ) -> tuple[Example, ...]:
-    """About `most` of the examples, in their order, whole groups of them; all where there are no more.
+    """Draw a stratified sample of about `most` examples, in their order. Groups stay whole.
 
-    Each label (classify), else each slice, gets its share to within one group; a group may carry the sample beyond `most`, by less than
-    its own rows. With `every_label` each label is in it as long as there are rows for them. The draw follows from groups, ids and seed
-    alone, and a larger one holds a smaller one.
+    Each label (kind classify), else each slice, keeps its share to within one group. The last group may exceed `most` by less than its own
+    rows. With `every_label` the first rows drawn cover every label. The sample depends on groups, ids and seed alone; a larger sample
+    contains a smaller one.
     """
     if len(examples) <= most:
         return tuple(examples)

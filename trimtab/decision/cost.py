@@ -55,8 +55,10 @@ def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | No
 
 
 def _least(usage: Usage) -> Usage:
-    """What the arm may have used at least: the low end of its seconds per question, and nothing that was timed on a busy machine, where barriers
-    between threads can make a moment a second."""
+    """The least that the arm may have used: the low end of its seconds per question, and zero for all seconds timed on a busy machine.
+
+    There, barriers between threads can make a moment a second.
+    """
     shortest = max(0.0, usage.seconds_per_question - Z * usage.seconds_error)
     found = replace(usage, seconds_per_question=0.0 if is_busy(usage.answering_share) else shortest)
     if is_busy(usage.making_share):

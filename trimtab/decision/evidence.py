@@ -58,7 +58,7 @@ class Evidence:
 
     @property
     def if_quiet(self) -> Evidence:
-        """The same with nothing held against the latency of arms that were measured on a busy machine: as a quiet one might show them."""
+        """The evidence with zero latency for arms that were measured on a busy machine: the best case for a quiet machine."""
         fast = [replace(arm, latency_p95_high_ms=0.0) if arm.busy_machine else arm for arm in self.results]
         return replace(self, results=fast)
 

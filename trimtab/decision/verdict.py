@@ -234,7 +234,7 @@ def _left_out(study: Evidence, choice: Choice) -> str:
 
 
 def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tuple[str, str]:
-    """Not shown, as an arm that is too slow may be fast enough on a machine that nothing else keeps busy."""
+    """Not shown: an arm that is too slow on a busy machine may be fast enough on a quiet one."""
     slow = [arm for arm in study.done if arm.busy_machine and study.problem(arm) is not None]
     whys = "; ".join(f"{arm.arm} {study.problem(arm)}" for arm in slow)
     instead = f" in place of {chosen.arm}" if chosen else ""
@@ -243,7 +243,7 @@ def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tup
 
 
 def _busy(study: Evidence) -> str:
-    """The arms whose seconds say little of a quiet machine, and what that means for their costs."""
+    """Which arms were measured on a busy machine, and how their costs count."""
     names = [f"{arm.arm} ({arm.processor_share:.0%} of the processor)" for arm in study.done if arm.busy_machine]
     if not names:
         return ""

@@ -42,7 +42,7 @@ def by_weight(arms: Sequence[ArmResult], task: Task) -> list[ArmResult]:
 def alike(one: Cost | None, other: Cost | None) -> bool:
     """Whether two costs are equal for the decision: both unknown, within 10%, or with intervals that overlap.
 
-    One that was measured on a busy machine, where the interval reaches down to what was not timed there, is equal to every lesser one.
+    The interval of a cost that was measured on a busy machine begins at what was not timed there, so it overlaps every lower cost.
     """
     if one is None or other is None:
         return one is other

@@ -94,7 +94,7 @@ def _pieces(text: str, words: int) -> Iterator[Span]:
 
 
 def _sentences(text: str, span: Span) -> Iterator[Span]:
-    """The sentences of a span: parts that an abbreviation or the end of a wrapped line has parted are one."""
+    """Split a span into sentences. Abbreviations and wrapped lines end no sentence."""
     first: int | None = None
     last = 0
     for start, end in _cut(text, span, _SENTENCE_END):
@@ -107,7 +107,7 @@ def _sentences(text: str, span: Span) -> Iterator[Span]:
 
 
 def _goes_on(text: str, end: int, start: int) -> bool:
-    """Whether the sentence whose last part ends at `end` goes on at `start`."""
+    """True if a sentence that was split at `end` continues at `start`."""
     between = text[end:start]
     if between.count("\n") > 1:
         return False
@@ -117,7 +117,7 @@ def _goes_on(text: str, end: int, start: int) -> bool:
 
 
 def _runs(text: str, span: Span, words: int) -> Iterator[Span]:
-    """A span cut into runs of at most `words` words."""
+    """Split a span into runs of at most `words` words."""
     found = list(_WORD.finditer(text, *span))
     for index in range(0, len(found), words):
         run = found[index : index + words]

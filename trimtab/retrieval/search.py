@@ -42,9 +42,9 @@ def search(index: Index, questions: Sequence[str], k: int, *, vector_weight: flo
 
 
 def candidates(index: Index, questions: Sequence[str], depth: int) -> list[dict[str, float]]:
-    """The best `depth` passages of either search for every question: their ids, each with its cosine to the question.
+    """For every question the ids of the best `depth` passages of each search, with their cosine to the question, in no order.
 
-    From the newest state of the index, in no order.
+    Searches the newest state of the index.
     """
     index.refresh()
     if not index.passages or not questions:
@@ -62,7 +62,7 @@ def candidates(index: Index, questions: Sequence[str], depth: int) -> list[dict[
 
 
 def _whole(question: str) -> str:
-    """The question without lone surrogates, which have no bytes."""
+    """Replace lone surrogates, which cannot be encoded."""
     return question.encode(errors="replace").decode()
 
 
@@ -80,7 +80,7 @@ def _fuse(index: Index, lists: Iterable[tuple[float, Sequence[str]]], k: int) ->
 def _by_vector(
     index: Index, questions: Sequence[str], depth: int, vectors: NDArray[np.float32] | None = None
 ) -> list[dict[str, float]]:
-    """The nearest passages of each question with their cosines, the nearest first."""
+    """The `depth` nearest passages of each question with their cosines, nearest first."""
     vectors = index.encoder.encode_questions(questions) if vectors is None else vectors
     query = index.table.search(vectors).distance_type("cosine").limit(depth).select(["id", "_distance"])
     rows = query.to_arrow()

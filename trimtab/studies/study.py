@@ -236,7 +236,7 @@ class _StudyRun:
         return plan
 
     def _with_pace(self, plan: Plan, arm: Arm) -> Plan:
-        """The plan before an arm is made, by the speed of those that were made; it says from then on what this one may spend."""
+        """Plan again at the pace of the arms trained so far, and fix what this arm may spend."""
         if plan.budget is not None and arm.name not in (*plan.allowances, *plan.left_out):
             found = replanned(plan, self._standings(plan), self._spent())
             new = {} if arm.name in found.left_out else {arm.name: found.allowance}
@@ -246,9 +246,9 @@ class _StudyRun:
         return plan
 
     def _cut_again(self, plan: Plan) -> Plan:
-        """Make those arms again that the budget cut, as long as there is time for more; the plan as it is then.
+        """Train the arms again that the budget cut, while there is time; returns the plan after that.
 
-        What is asked of the test questions has no part in which these are: time alone decides.
+        Time alone decides which arms these are; answers to the test questions have no part in it.
         """
         while not (self.folder / STUDY_FILE).exists():  # or it was done before
             standings = self._standings(plan)
@@ -266,7 +266,7 @@ class _StudyRun:
         return self._with_cuts(plan)
 
     def _with_cuts(self, plan: Plan) -> Plan:
-        """The plan with what the budget took from the arms as they stand."""
+        """The plan with its cuts told for the arms as they are now."""
         if plan.budget is None:
             return plan
         plan = replace(plan, cuts=cuts_of(plan, self._standings(plan)))
@@ -274,7 +274,7 @@ class _StudyRun:
         return plan
 
     def _made_again(self, arm: Arm, plan: Plan) -> Plan:
-        """Make an arm again within the plan's allowance, and ask it again where it was asked; where that fails it stays as it was."""
+        """Train an arm again within the plan's allowance, and measure it again if it was measured. If that fails, the former arm is kept."""
         name, folder, aside = arm.name, self.folder / "arms" / arm.name, self.folder / FORMER / arm.name
         states: tuple[dict[str, Any], ...] = (self.made, self.found, self.usages, self.measured, self.making)
         before = [state.pop(name, None) for state in states]
@@ -304,7 +304,7 @@ class _StudyRun:
         return plan
 
     def _time_again(self, plan: Plan) -> None:
-        """Time the single questions of those arms once more that other programs kept from the processor, as far as the budget allows."""
+        """Repeat the timing of single questions for arms that were timed on a busy machine, as far as the budget allows."""
         for arm in self.task.arms:
             made, usage = self.made.get(arm.name), self.usages.get(arm.name)
             if made is None or usage is None or not is_busy(usage.answering_share):
@@ -324,7 +324,7 @@ class _StudyRun:
                     write_arm(folder, replace(record, usage=usage, result=result))
 
     def _standings(self, plan: Plan) -> dict[str, Standing]:
-        """How the arms stand that were made, or failed."""
+        """The standing of every arm that was trained or failed, by name."""
         found = {}
         for arm in plan.kept:
             made, result = self.made.get(arm.arm), self.found.get(arm.arm)
@@ -484,7 +484,7 @@ class _StudyRun:
         return seconds + self.retiming + self.task.seconds_of(sum(map(self._fee, self.usages.values())))
 
     def _fee(self, usage: Usage) -> float:
-        """What an arm's endpoint has asked for its answers and for what it taught or proposed."""
+        """The fees of an arm's endpoint: for its answers, and for teaching or proposing instructions."""
         tests, price = len(self.workspace.splits["test"]), usage.token_fee
         answers = tests + min(tests, MIN_LATENCIES) + 2
         each = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6 if price else 0.0
@@ -560,7 +560,7 @@ class _StudyRun:
         return group_count([example.group for example in self.workspace.splits["test"]])
 
     def _time_left(self, plan: Plan) -> None:
-        """Let the display show what is to come at the pace seen so far, less what has passed; nothing once that is over."""
+        """Let the display show the predicted seconds left at the pace so far; it shows none once they are over."""
         if self.display is None:
             return
         left = sum(to_come(plan, self._standings(plan)).values())
