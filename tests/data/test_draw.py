@@ -78,3 +78,8 @@ def test_a_sample_gives_every_label_its_share_and_none_is_missing_where_it_must_
     shares = Counter(one.references[0] for one in sampled(rows, 40, "classify"))
     assert all(9 <= shares[f"label{n}"] <= 11 for n in range(4))
     assert "rare" in {one.references[0] for one in sampled(rows, 5, "classify", every_label=True)}
+
+
+def test_the_order_of_rows_of_a_group_with_several_labels_decides_nothing() -> None:
+    rows = [row(0, "a", "g1"), row(1, "b", None), row(2, "b", "g1")]
+    assert {one.id for one in sampled(rows, 1, "classify")} == {one.id for one in sampled(rows[::-1], 1, "classify")}

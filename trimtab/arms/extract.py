@@ -12,6 +12,7 @@ import numpy as np
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.plan import ArmPlan
 from trimtab.arms.session import Session
+from trimtab.base.machine import MemoryPeak
 from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer, evaluate
@@ -74,12 +75,23 @@ def choose_threshold(session: Session, context: Context, scorer: Scorer | None) 
     return replace(context, threshold=best), ArmEffort(seconds=seconds, trials=trials, stopped="no trial was better")
 
 
-def planned_extract(session: Session, arm: Arm, each: float, setup: float) -> ArmPlan:
-    """The predicted seconds of the arm, if embedding takes `each` seconds a question and indexing the sentences takes `setup`.
+def planned_extract(
+    session: Session, arm: Arm, embedding: Callable[[Sequence[str]], float], setup: float, questions: int
+) -> ArmPlan:
+    """Predict seconds and memory of the arm from the embedding of a few questions.
 
-    A budget cuts none of it but test questions.
+    `embedding`: returns the seconds of embedding some texts. `setup`: seconds of indexing the sentences. A budget cuts none of it but test
+    questions.
     """
+    sample = [row.input for row in session.part("train", questions)]
+    with MemoryPeak() as memory:
+        each = embedding(sample) / max(1, len(sample)) + SCORING_SECONDS
     labelled = sum(len(session.workspace.splits[name]) for name in ("train", "dev"))
-    tests, each = len(session.workspace.splits["test"]), each + SCORING_SECONDS
+    tests = len(session.workspace.splits["test"])
     others = min(tests, MIN_LATENCIES) + 2 + min(labelled, MOST_ROWS)
-    return ArmPlan(arm=arm.name, answer_seconds=setup + each * (tests + others), test_seconds=each * tests)
+    return ArmPlan(
+        arm=arm.name,
+        answer_seconds=setup + each * (tests + others),
+        test_seconds=each * tests,
+        memory_mb=memory.beyond(),
+    )

@@ -115,8 +115,7 @@ class _Timing:
             return planned_linear(session, arm, self._embedding, is_timed=self.left > 0)
         context = context_for(arm)
         if arm.weights == "extract":
-            some = [row.input for row in session.part("train", SAMPLE if self.left > 0 else 1)]
-            return planned_extract(session, arm, self._embedding(some) / max(1, len(some)), self._setup(context))
+            return planned_extract(session, arm, self._embedding, self._setup(context), SAMPLE if self.left > 0 else 1)
         rate = untrained = self._rate(context)
         if is_trained(arm):
             rate = rate.of_head() if HEAD in arm.stages else rate.answering(answer_tokens(self.session))

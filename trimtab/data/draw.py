@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from trimtab.base.files import sha256_text
@@ -53,8 +54,9 @@ def sampled(
         )
     strata: dict[str, list[str]] = {}
     for name in sorted(groups, key=lambda name: sha256_text(str(seed), name)):
-        first = groups[name][0]
-        strata.setdefault((first.references[0] if kind == "classify" else first.slice) or "", []).append(name)
+        # A group with several labels belongs to its most frequent one, so that the order of the rows decides nothing.
+        labels = Counter((row.references[0] if kind == "classify" else row.slice) or "" for row in groups[name])
+        strata.setdefault(min(labels, key=lambda label: (-labels[label], label)), []).append(name)
     # A group's place within its stratum, from 0 to 1: groups up to one place are the same share of every stratum.
     places: dict[str, tuple[float, str]] = {}
     for stratum, names in strata.items():
