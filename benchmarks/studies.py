@@ -3,6 +3,7 @@
 python benchmarks/studies.py handbook             # a bundled example's cut; spam, style
 python benchmarks/studies.py banking77            # lays out the public data, runs the study
 python benchmarks/studies.py banking77-10m        # the same data with effort standard and a budget of ten minutes
+python benchmarks/studies.py handbook-documents   # the same for documents: the arms that look up answers, beside tuning; xquad, endoflife
 python benchmarks/studies.py sums                 # made sums: what a reward adds to examples
 python benchmarks/studies.py handbook --from trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
 """
@@ -12,14 +13,25 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
+
+from trimtab import open_study
+from trimtab.arms.saved import ANSWERS
+from trimtab.arms.workspace import open_workspace
+from trimtab.measurement.contains import facts_stand_in
+from trimtab.measurement.evaluate import load_answers
+from trimtab.studies.demo import lay_out
 
 HERE = Path(__file__).parent
 DEMOS = ("handbook", "spam", "style")
-NAMES = (*DEMOS, "banking77", "banking77-10m", "xquad", "sums")
+NAMES = (*DEMOS, "handbook-documents", "banking77", "banking77-10m", "xquad", "endoflife", "sums")
+OF_DOCUMENTS = ("handbook-documents", "xquad", "endoflife")  # of whose answers it is told what is invented
+DOCUMENT_ARMS = '["extract", "rag", "rag+quote", "lora", "lora+rag"]'
 SUMS = """[task]
 name = "sums"
 kind = "answer"
@@ -45,6 +57,13 @@ def run(name: str) -> Path:
     if name in DEMOS:
         place = Path(f"trimtab-demo-{name}")
         subprocess.run([*command, "demo", name, "--cut"], check=False)  # 1: not shown
+    elif name == "handbook-documents":
+        place = Path("handbook-documents")
+        lay_out("handbook", place, cut=True)
+        task = place / "documents.toml"
+        plain = (place / "demo.toml").read_text("utf-8")
+        task.write_text(re.sub("(?m)^arms = .*$", f"arms = {DOCUMENT_ARMS}", plain).replace('"8m"', '"12m"'), "utf-8")
+        subprocess.run([*command, "study", "--task", str(task)], check=False)
     elif name == "sums":
         place = lay_out_sums(Path("sums"))
         subprocess.run([*command, "study", "--task", str(place)], check=False)
@@ -91,6 +110,34 @@ def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
     return found
 
 
+def answers_told(study: Path) -> dict[str, dict[str, float]]:
+    """Of the answers of each arm of a study with documents: shares that abstain, and that invent; words and correct abstentions.
+
+    `invented`: of all questions, those whose answer gives numbers, dates, times or names that no single document holds, but for those of
+    the question. `abstained_rightly`: of the questions that documents do not answer, those that the arm did not answer.
+    """
+    opened = open_study(study)
+    texts = [
+        "\n".join([one.title, *(" ".join((*section.path, section.text)) for section in one.sections)])
+        for one in open_workspace(opened.task).documents
+    ]
+    unknown, told = opened.task.task.unknown, {}
+    for arm in (one.arm for one in opened.arms if one.status == "done"):
+        rows = load_answers(study / "arms" / arm / ANSWERS)
+        invented = [
+            not row.abstained and not any(facts_stand_in(text, row.answer, row.input) for text in texts) for row in rows
+        ]
+        absent = [row.abstained for row in rows if unknown in row.reference]
+        told[arm] = {
+            "abstained": fmean(row.abstained for row in rows),
+            "invented": fmean(invented),
+            "words": fmean(len(row.answer.split()) for row in rows),
+        }
+        if absent:
+            told[arm] |= {"without_answer": len(absent), "abstained_rightly": fmean(absent)}
+    return told
+
+
 def keep(name: str, study: Path, conditions: str) -> Path:
     """Write `results/study_NAME.json`: study.json without its report's path, machine, versions, splits, what was foretold of time and memory, readings on dev."""
     plain = json.loads((study / "study.json").read_text())
@@ -102,6 +149,8 @@ def keep(name: str, study: Path, conditions: str) -> Path:
     }
     plain["foretold"] = {name: figure for name, figure in manifest["figures"].items() if "error" in figure}
     plain["seconds"] = seconds(study / "events.jsonl")
+    if name in OF_DOCUMENTS:
+        plain["answers_told"] = answers_told(study)
     plain["dev_readings"] = readings(study / "events.jsonl")
     target = HERE / "results" / f"study_{name}.json"
     target.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
