@@ -26,6 +26,7 @@ STUDIES = {
     "study_handbook": "`make demo`: questions about an invented company's handbook",
     "study_banking77": "Banking77: intents of bank customers' messages",
     "study_xquad": "XQuAD: questions on encyclopaedia articles, split by article",
+    "study_endoflife": "Release facts of 150 products, split by product; a tenth of the documents missing",
     "study_sums": "Made sums, what a reward adds to examples (usual settings)",
 }
 PREDICTED = (*STUDIES, "study_spam", "study_style")  # whose predicted time and memory stand beside the measured ones
@@ -429,6 +430,50 @@ def verdict() -> str:
     table, sentence, report = printed.getvalue().strip().split("\n\n")
     rows = "\n".join(line.rstrip() for line in table.splitlines())
     return f"```text\n{rows}\n\n{textwrap.fill(' '.join(sentence.split()), 100)}\n\n{report}\n```"
+
+
+DOCUMENT_STUDIES = {
+    "study_handbook-documents": "handbook",
+    "study_xquad": "XQuAD",
+    "study_endoflife": "endoflife",
+}
+
+
+def documents() -> str:
+    """Every arm that answers from documents on three sets: right, invented, abstained, words, latency, cost; and the reader beside them."""
+    found = {name: load(name) for name in DOCUMENT_STUDIES}
+    if None in found.values():
+        return "Not measured yet (`benchmarks/studies.py`)."
+    columns = ("documents", "arm", "right [95% interval]", "invented", "abstained", "rightly", "words", "one answer, median")
+    columns += ("training", "machine hours a year")
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    readers = (load("reader") or {"tasks": {}})["tasks"]
+    for name, title in DOCUMENT_STUDIES.items():
+        study = found[name]
+        for arm in study["arms"]:
+            if arm["status"] != "done":
+                lines.append(f"| {title} | `{arm['arm']}` | {arm['why']} |" + " |" * (len(columns) - 3))
+                continue
+            told = study["answers_told"][arm["arm"]]
+            epochs = arm["extras"].get("epochs")
+            cells = [title, f"`{arm['arm']}`", f"{arm['score']:.2f} [{arm['low']:.2f}, {arm['high']:.2f}]"]
+            cells += _told(told)
+            cells += [f"{arm['latency_p50_ms']:.0f} ms", f"{epochs:.2f} epochs" if epochs else "none"]
+            cells.append(f"{arm['cost']['total'] / 3600:.1f}")
+            lines.append(f"| {' | '.join(cells)} |")
+        reader = readers.get(study["task"])
+        if reader:
+            seconds = f"{reader['seconds_a_question'] * 1000:.0f} ms"
+            trained = f"{reader['train_seconds']:.0f} s with dev"
+            cells = [title, "a span reader", f"{reader['right']:.2f}", *_told(reader), seconds, trained, ""]
+            lines.append(f"| {' | '.join(cells)} |")
+    machine = found["study_xquad"]["manifest"]["machine"]["processor"]
+    return "\n".join([*lines, "", f"Processor: {machine}, two cores."])
+
+
+def _told(answers: dict[str, float]) -> list[str]:
+    rightly = f"{answers['abstained_rightly']:.2f} of {answers['without_answer']}" if "without_answer" in answers else ""
+    return [f"{answers['invented']:.2f}", f"{answers['abstained']:.2f}", rightly, f"{answers['words']:.1f}"]
 
 
 def extract() -> str:
