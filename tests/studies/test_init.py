@@ -102,6 +102,12 @@ def test_documents_alone_say_what_is_missing(tmp_path: Path) -> None:
     assert "No labelled examples yet" in init(tmp_path)
     assert [arm.name for arm in load_task(tmp_path).arms] == ["extract", "rag"]
     accepted(tmp_path)
+    (tmp_path / "rows.jsonl").write_text(questions(20))
+    file = tmp_path / "trimtab.toml"
+    file.write_text(file.read_text().replace("examples = []", 'examples = ["rows.jsonl"]'))
+    assert {"prompt", "lora", "extract", "lora+rag"} <= {
+        arm.name for arm in load_task(tmp_path).arms
+    }  # once there are labels
 
 
 def test_preferences_and_other_files_are_told_apart(tmp_path: Path) -> None:

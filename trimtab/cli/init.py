@@ -43,8 +43,21 @@ def command(
         else:
             file = task_file_for(source)
             then = 'ask "…"' if "examples = []" in text else "check"
-            told = f"{text}\nWrote {file}; next: {command_line(then, file)}"
+            told = f"{text}\n{_base_models()}Wrote {file}; next: {command_line(then, file)}"
             out.show(
                 {"file": file, "text": text},
                 lambda console: console.print(told, markup=False, highlight=False, soft_wrap=True),
             )
+
+
+def _base_models() -> str:
+    """What the base model of the new task file is for, and the largest one that fits this machine."""
+    from trimtab.base.tables import BASE_MODEL
+    from trimtab.model.instruct import BUNDLED_FOR, LISTED, USE, fitting, room, told
+
+    lines = [f"{BASE_MODEL} is for {BUNDLED_FOR}."]
+    lines += [
+        f"The largest instruct model that fits here (list of {LISTED}; `trimtab doctor` names more): {told(one)}; then {USE}."
+        for one in fitting(room())[:1]
+    ]
+    return "".join(f"{line}\n" for line in lines)
