@@ -10,11 +10,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.model.tiny_models import FAMILIES
+from trimtab.base.tables import BASE_MODEL
 from trimtab.model.adapters import add_lora
 from trimtab.model.attention import ATTENTION
 from trimtab.model.catalog import CATALOGUE, HUB_ID
 from trimtab.model.footprint import GAPS
-from trimtab.model.instruct import INSTRUCT, LISTED, Room, fitting, told
+from trimtab.model.instruct import INSTRUCT, LISTED, Room, advice, fitting
 from trimtab.model.laid_out import laid_out_bytes
 from trimtab.model.load import Base
 from trimtab.training.predict import answering_mb, memory_mb
@@ -86,9 +87,14 @@ def test_what_is_named_fits_and_something_that_trains_is_among_it_where_anything
     assert fitting(Room(free=1e12, passes=2))[0].name == max(INSTRUCT, key=lambda one: one.parameters).name
 
 
-def test_a_line_says_the_command_the_licence_and_what_is_too_much():
-    small, large = fitting(Room(free=1e12, passes=2))[-1], fitting(Room(free=17e9, passes=2))[0]
-    assert told(large).startswith(f"{large.command} (")
-    assert large.licence in told(large)
-    assert "too much here" in told(large)
-    assert "too much here" not in told(small)
+def test_advice_says_the_command_the_licence_and_what_is_too_much():
+    named = fitting(Room(free=17.5e9, passes=2))
+    about, listed, *lines = advice(named, 17.5)
+    assert about.startswith(BASE_MODEL)
+    assert LISTED in listed
+    assert len(lines) == len(named) > 1
+    for one, line in zip(named, lines, strict=True):
+        assert f"{one.command} " in line
+        assert one.licence in line
+        assert ("too much here" in line) is not one.trains
+    assert advice((), 0.0) == [about]

@@ -341,6 +341,22 @@ def test_many_loose_documents_are_named_by_a_pattern_that_takes_later_ones_too(t
     assert len(read_documents(load_task(tmp_path))) == 7
 
 
+def test_a_text_of_questions_is_no_document(tmp_path: Path) -> None:
+    (tmp_path / "leave.txt").write_text("Everybody has 28 days.\nWho asks?\n")
+    (tmp_path / "asked.txt").write_text("How many days?\n\nWho pays?\nWhere do I park?\n")
+    (tmp_path / "faq.txt").write_text(
+        "How many days?\n28.\nWho pays?\nThe firm.\nWhere do I park?\nBehind building B.\n"
+    )
+    assert "left out: asked.txt: 3 of 3 lines are questions, so it is no document; write the right answer" in init(
+        tmp_path
+    )
+    assert load_task(tmp_path).data.documents == ("faq.txt", "leave.txt")
+    accepted(tmp_path)
+    (tmp_path / "trimtab.toml").unlink()
+    with pytest.raises(InputError, match="asked.txt: 3 of 3 lines are questions"):
+        init(tmp_path / "asked.txt")
+
+
 def test_a_pattern_never_takes_what_is_no_document(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d", "README"):
         (tmp_path / f"{name}.md").write_text(f"# {name}\nText of {name}.\n")

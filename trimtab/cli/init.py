@@ -51,13 +51,8 @@ def command(
 
 
 def _base_models() -> str:
-    """What the base model of the new task file is for, and the largest one that fits this machine."""
-    from trimtab.base.tables import BASE_MODEL
-    from trimtab.model.instruct import BUNDLED_FOR, LISTED, USE, fitting, room, told
+    """What the base model of the new task file is for, and larger ones that fit this machine, a line each."""
+    from trimtab.model.instruct import advice, fitting, room
 
-    lines = [f"{BASE_MODEL} is for {BUNDLED_FOR}."]
-    lines += [
-        f"The largest instruct model that fits here (list of {LISTED}; `trimtab doctor` names more): {told(one)}; then {USE}."
-        for one in fitting(room())[:1]
-    ]
-    return "".join(f"{line}\n" for line in lines)
+    place = room()
+    return "".join(f"{line}\n" for line in advice(fitting(place), place.free / 1e9))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.base.grammar import METHODS
 from trimtab.base.share import cores, memory
+from trimtab.base.tables import BASE_MODEL
 from trimtab.model.footprint import GAPS, activation_width, answering_bytes
 
 LISTED = "2025-08"
@@ -165,10 +167,18 @@ def size_of(parameters: int) -> str:
     return f"{parameters / 1e6:.0f}M" if parameters < 1e9 else f"{parameters / 1e9:.1f}B"
 
 
-def told(one: Larger) -> str:
-    """A model that fits, in one line: the command that fetches it, and what it takes."""
-    room_to_train = "" if one.trains else " (too much here)"
-    return (
-        f"{one.command} ({size_of(one.parameters)} parameters, {one.licence}, {_BF16 * one.parameters / 1e9:.1f} GB to fetch): "
-        f"{one.answering_gb:.1f} GB to answer, {one.training_gb:.1f} GB to train LoRA{room_to_train}"
-    )
+def advice(larger: Sequence[Larger], free_gb: float) -> list[str]:
+    """What the bundled base model is for, and a line for each larger one that fits: the command that fetches it, and what it takes."""
+    lines = [f"{BASE_MODEL} is for {BUNDLED_FOR}."]
+    if larger:
+        lines.append(
+            f"Larger instruct models that fit {free_gb:.1f} GB free (list of {LISTED}, memory computed for bf16). "
+            f"Fetch one; then write {USE} in trimtab.toml:"
+        )
+    for one in larger:
+        trains = "" if one.trains else " (too much here)"
+        lines.append(
+            f"  {one.command}   {size_of(one.parameters)} parameters, {one.licence}; {_BF16 * one.parameters / 1e9:.1f} GB to fetch, "
+            f"{one.answering_gb:.1f} GB to answer, {one.training_gb:.1f} GB to train LoRA{trains}"
+        )
+    return lines

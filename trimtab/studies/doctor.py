@@ -14,7 +14,7 @@ from trimtab.base.share import cores, memory
 from trimtab.base.show import Shown
 from trimtab.base.tables import BASE_MODEL, EMBEDDING
 from trimtab.model.catalog import CATALOGUE, cache_root, resolve
-from trimtab.model.instruct import BUNDLED_FOR, LISTED, USE, Larger, fitting, room, told
+from trimtab.model.instruct import Larger, advice, fitting, room
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -66,7 +66,7 @@ class DoctorReport(Shown):
         for name, value in _lines(self):
             table.add_row(Text(name, style="dim"), Text(value))
         console.print(table)
-        for line in _larger_lines(self):
+        for line in advice(self.larger, self.room_gb):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for title, gaps in (("missing", self.missing), ("optional", self.optional)):
             for gap in gaps:
@@ -143,17 +143,6 @@ def _lines(report: DoctorReport) -> list[tuple[str, str]]:
     lines.append(("cache", f"{report.cache}, {report.disk_free_gb:.1f} GB free"))
     lines.append(("models", ", ".join(report.models) or "none"))
     return lines
-
-
-def _larger_lines(report: DoctorReport) -> list[str]:
-    """What the bundled base model is for, and the larger ones that fit, a line each."""
-    lines = [f"{BASE_MODEL} is for {BUNDLED_FOR}."]
-    if report.larger:
-        lines.append(
-            f"Larger instruct models that fit {report.room_gb:.1f} GB free (list of {LISTED}, memory computed for bf16). "
-            f"Fetch one; then write {USE} in trimtab.toml:"
-        )
-    return [*lines, *(f"  {told(one)}" for one in report.larger)]
 
 
 def _packages() -> tuple[list[Gap], list[Gap]]:
