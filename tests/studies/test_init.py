@@ -353,7 +353,7 @@ def test_a_text_of_questions_is_no_document(tmp_path: Path) -> None:
     assert load_task(tmp_path).data.documents == ("faq.txt", "leave.txt")
     accepted(tmp_path)
     (tmp_path / "trimtab.toml").unlink()
-    with pytest.raises(InputError, match="asked.txt: 3 of 3 lines are questions"):
+    with pytest.raises(InputError, match=r"asked\.txt: 3 of 3 lines are questions"):
         init(tmp_path / "asked.txt")
 
 

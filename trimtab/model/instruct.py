@@ -19,7 +19,7 @@ BUNDLED_FOR = (
 )
 """What the bundled base model is for."""
 
-USE = 'base.model = "its id" and base.precision = "bf16"'
+USE = 'model = "its id" and precision = "bf16" under [base]'
 """How a task file takes a model that was fetched."""
 
 _BF16 = 2
