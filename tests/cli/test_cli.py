@@ -308,7 +308,7 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monk
     monkeypatch.setattr("trimtab.model.instruct.room", lambda: Room(free=24e9, passes=2))
     told = invoke("init", "data").stdout
     assert "smollm2-135m-q4 is for first runs" in told
-    assert re.search(r"^  trimtab pull \S+/\S+ .* Apache-2.0; .* GB to answer", told, re.M)
+    assert re.search(r"^  trimtab pull \S+/\S+ .* Apache-2.0, .* GB to answer", told, re.M)
     assert told.endswith("Wrote data/trimtab.toml; next: trimtab check --task data/trimtab.toml\n")
 
 

@@ -122,6 +122,7 @@ class Larger:
 
     name: str
     licence: str
+    published: str
     parameters: int
     context: int
     answering_gb: float
@@ -142,7 +143,7 @@ def room() -> Room:
 
 def fitting(room: Room) -> tuple[Larger, ...]:
     """The two largest models of the list that answer in this room, and the largest that can be trained there; the largest first."""
-    fits = [one for one in (_larger(model, room) for model in INSTRUCT) if one.answering_gb * 1e9 <= room.free]
+    fits = [_larger(model, room) for model in INSTRUCT if model.answering_gb * 1e9 <= room.free]
     fits.sort(key=lambda one: one.parameters, reverse=True)
     named = fits[:2]
     return (*named, *[one for one in fits if one.trains and not any(other.trains for other in named)][:1])
@@ -153,6 +154,7 @@ def _larger(model: InstructModel, room: Room) -> Larger:
     return Larger(
         name=model.name,
         licence=model.licence,
+        published=model.published,
         parameters=model.parameters,
         context=model.context,
         answering_gb=round(model.answering_gb, 1),
@@ -178,7 +180,7 @@ def advice(larger: Sequence[Larger], free_gb: float) -> list[str]:
     for one in larger:
         trains = "" if one.trains else " (too much here)"
         lines.append(
-            f"  {one.command}   {size_of(one.parameters)} parameters, {one.licence}; {_BF16 * one.parameters / 1e9:.1f} GB to fetch, "
+            f"  {one.command}   {size_of(one.parameters)} parameters, {one.licence}, {one.published}; {_BF16 * one.parameters / 1e9:.1f} GB to fetch, "
             f"{one.answering_gb:.1f} GB to answer, {one.training_gb:.1f} GB to train LoRA{trains}"
         )
     return lines

@@ -23,6 +23,9 @@ MANY_DOCUMENTS = 2
 MANY_QUESTIONS = 3
 """From so many questions on, a text of little else is a list of them."""
 
+QUESTIONS_BYTES = 1_000_000
+"""No larger text is looked through for questions."""
+
 EXCEL = ".xlsx"
 
 _ASKS = ("?", "？", "؟")
@@ -119,7 +122,7 @@ def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:
     """Texts whose lines are nearly all questions: a list of what somebody asks, in which no answer stands."""
     found = {}
     for path in paths:
-        if not (path.is_file() and path.suffix.lower() in documents.TEXT):
+        if path.suffix.lower() not in documents.TEXT or not path.is_file() or path.stat().st_size > QUESTIONS_BYTES:
             continue
         try:
             lines = [line.strip() for line in read_lines(path, encoding_of(path)) if line.strip()]
