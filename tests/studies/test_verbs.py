@@ -185,10 +185,12 @@ def test_a_study_of_documents_alone_says_what_works_now_and_how_to_label(tmp_pat
     assert str(file) in notes
     assert settings in notes
     row = re.search(r"\{.*\}", notes)
-    assert row  # as the notes have it, the file is one that can be read
-    file.write_text("".join(row[0].replace('"…"', f'"one {n}"') + "\n" for n in range(3)))
+    assert row
+    assert json.loads(row[0]).keys() == {"question", "answer"}
+    write_rows(tmp_path)  # of that shape
+    (tmp_path / "rows.jsonl").rename(file)
     write_task(tmp_path, f'documents = ["a.md"]\n{settings}')
-    assert sum(check(load_task(folder)).splits.values()) == 3
+    assert sum(check(load_task(folder)).splits.values()) == 40
 
 
 def test_check_shows_all_it_can_without_models(tmp_path: Path) -> None:
