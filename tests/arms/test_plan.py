@@ -364,6 +364,29 @@ def test_no_index_is_made_for_a_plan_that_has_no_time_for_it(
     assert list((tmp_path / ".trimtab").glob("index/*.json"))
 
 
+def test_quotes_are_timed_as_quotes(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.md").write_text("# Aalen\nAalen has a bridge.\n")
+    base = f'embedding = "{tiny_embedding_folder}"'
+    task = write_task(tmp_path, tiny_model_folder, ["rag", "rag+quote"], data='documents = ["a.md"]', base=base)
+    session, answered = open_session(open_workspace(load_task(task))), Session.answer
+    for arm in session.task.arms:
+        texts: list[str] = []
+
+        def answer(session: Session, *asked: Any, texts: list[str] = texts, **how: Any) -> list[Generation]:
+            given = answered(session, *asked, **how)
+            texts += [one.text for one in given]
+            return given
+
+        monkeypatch.setattr(Session, "answer", answer)
+        (plan,) = predict(session, [arm])
+        assert plan.timed
+        held = [one in "Aalen has a bridge." or one == session.task.task.unknown for one in texts]
+        assert texts
+        assert all(held) == (arm.name == "rag+quote")
+
+
 def test_tokens_of_passages_are_counted_by_those_of_the_documents(
     tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
 ) -> None:

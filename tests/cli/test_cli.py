@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from trimtab.base.records import Hit, Passage
 from trimtab.base.results import ArmResult, Cost, Estimate, StudyResult, Verdict, Volume
 from trimtab.cli import main
 from trimtab.cli.main import app
+from trimtab.model.instruct import Room
 
 VERBS = ("init", "pull", "check", "study", "train", "eval", "ask", "runs", "demo", "doctor")
 HEAVY = (
@@ -303,9 +305,11 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monk
     assert invoke("init", "--schema").stdout == '{"a": 1}\n'
     assert verbs["called"]["init"] == ((".",), {"columns": {}, "schema": True})
     assert json.loads(invoke("init", "data", "--json").stdout) == {"file": "data/trimtab.toml", "text": '{"a": 1}'}
-    assert invoke("init", "data").stdout.endswith(
-        "Wrote data/trimtab.toml; next: trimtab check --task data/trimtab.toml\n"
-    )
+    monkeypatch.setattr("trimtab.model.instruct.room", lambda: Room(free=24e9, passes=2))
+    told = invoke("init", "data").stdout
+    assert "smollm2-135m-q4 is for first runs" in told
+    assert re.search(r"^  trimtab pull \S+/\S+ .* Apache-2.0, .* GB to answer", told, re.M)
+    assert told.endswith("Wrote data/trimtab.toml; next: trimtab check --task data/trimtab.toml\n")
 
 
 @pytest.mark.parametrize(
@@ -336,6 +340,16 @@ def test_an_error_is_one_line_and_an_exit_code(verbs, error, code, line):
         assert told.startswith(line)
         assert "Traceback" not in shown.stderr
     assert json.loads(shown.stdout) == {"error": told.removeprefix("trimtab: "), "exit_code": code}
+
+
+def test_the_notes_of_an_error_stand_below_its_line_and_not_in_json(verbs):
+    verbs["answers"]["study"] = error = InputError("lacks labels", "label some")
+    error.add_note("These work now:")
+    error.add_note("  trimtab ask")
+    shown = invoke("study", "--json")
+    assert shown.exit_code == 2
+    assert shown.stderr.splitlines()[-3:] == ["trimtab: lacks labels; label some", "These work now:", "  trimtab ask"]
+    assert json.loads(shown.stdout) == {"error": "lacks labels; label some", "exit_code": 2}
 
 
 @pytest.mark.parametrize(

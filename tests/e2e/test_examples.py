@@ -26,12 +26,20 @@ def test_grpo_loop_earns_more_on_questions_that_it_never_saw_and_not_by_being_sh
     assert length >= example["LEAST"]
 
 
-def test_rag_finds_the_right_document_and_answers_the_edited_fact():
-    answers = runpy.run_path(str(EXAMPLES / "rag.py"))["main"]()
-    assert [source.partition("#")[0] for *_, source in answers] == ["travel.md", "leave.md", "doors.md", "travel.md"]
-    assert "120" in answers[0][1]
-    assert "95" in answers[-1][1]
-    assert "120" not in answers[-1][1]
+def test_rag_answers_what_its_documents_say_with_the_source_an_edited_fact_too_and_says_what_is_not_there():
+    example = runpy.run_path(str(EXAMPLES / "rag.py"))
+    answers = example["main"]()
+    sources = [source.partition("#")[0] for _, _, source, _ in answers]
+    assert sources == ["travel.md", "leave.md", "doors.md", "", "travel.md"]
+    for (_, sentence, source, quoted), fact in zip(
+        answers, ("120 euros", "28 days", "building C", None, "95 euros"), strict=True
+    ):
+        if fact is None:
+            assert (sentence, source, quoted) == (example["UNKNOWN"], "", "")
+        else:
+            assert fact in sentence
+            assert fact in quoted
+            assert quoted in sentence
 
 
 def test_rows_to_verdict_measures_every_arm_and_teaches_some():

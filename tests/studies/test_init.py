@@ -102,6 +102,12 @@ def test_documents_alone_say_what_is_missing(tmp_path: Path) -> None:
     assert "No labelled examples yet" in init(tmp_path)
     assert [arm.name for arm in load_task(tmp_path).arms] == ["extract", "rag"]
     accepted(tmp_path)
+    (tmp_path / "rows.jsonl").write_text(questions(20))
+    file = tmp_path / "trimtab.toml"
+    file.write_text(file.read_text().replace("examples = []", 'examples = ["rows.jsonl"]'))
+    assert {"prompt", "lora", "extract", "lora+rag"} <= {
+        arm.name for arm in load_task(tmp_path).arms
+    }  # once there are labels
 
 
 def test_preferences_and_other_files_are_told_apart(tmp_path: Path) -> None:
@@ -333,6 +339,22 @@ def test_many_loose_documents_are_named_by_a_pattern_that_takes_later_ones_too(t
     accepted(tmp_path)
     (tmp_path / "page9.md").write_text("# Page 9\nText of page 9.\n")
     assert len(read_documents(load_task(tmp_path))) == 7
+
+
+def test_a_text_of_questions_is_no_document(tmp_path: Path) -> None:
+    (tmp_path / "leave.txt").write_text("Everybody has 28 days.\nWho asks?\n")
+    (tmp_path / "asked.txt").write_text("How many days?\n\nWho pays?\nWhere do I park?\n")
+    (tmp_path / "faq.txt").write_text(
+        "How many days?\n28.\nWho pays?\nThe firm.\nWhere do I park?\nBehind building B.\n"
+    )
+    assert "left out: asked.txt: 3 of 3 lines are questions, so it is no document; write the right answer" in init(
+        tmp_path
+    )
+    assert load_task(tmp_path).data.documents == ("faq.txt", "leave.txt")
+    accepted(tmp_path)
+    (tmp_path / "trimtab.toml").unlink()
+    with pytest.raises(InputError, match=r"asked\.txt: 3 of 3 lines are questions"):
+        init(tmp_path / "asked.txt")
 
 
 def test_a_pattern_never_takes_what_is_no_document(tmp_path: Path) -> None:

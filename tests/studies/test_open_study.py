@@ -70,6 +70,7 @@ def test_an_arm_predicts_as_it_was_measured(opened: OpenedStudy, arm: str) -> No
     place = {label: n for n, label in enumerate(own.classes_)}
     given = [row[place[one.answer]] for row, one in zip(chances, answers, strict=True)]
     np.testing.assert_allclose(given, [one.probability for one in answers], atol=1e-4)
+    assert own.classes_[chances.argmax(axis=1)].tolist() == own.predict(texts).tolist()
     assert opened.arm(arm) is own
     assert own.classes_.tolist() == sorted(own.classes_)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +38,7 @@ from trimtab.studies.check import check, pieces_of
 from trimtab.studies.demo import demo, lay_out
 from trimtab.studies.opening import opened
 from trimtab.studies.runs import runs
+from trimtab.studies.study import study
 from trimtab.studies.train import train
 from trimtab.training.monitor import Reading
 
@@ -163,6 +165,32 @@ def test_check_without_labels_says_what_is_missing_and_what_works(tmp_path: Path
     assert "About 100 test questions" in remark.text
     assert (result.documents, result.splits, result.forecasts) == (1, {"train": 0, "dev": 0, "test": 0}, ())
     assert "trimtab ask" in drawn(result)
+
+
+def test_a_study_of_documents_alone_says_what_works_now_and_how_to_label(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# A\nText of A.\n")
+    folder = write_task(tmp_path, 'documents = ["a.md"]')
+    with pytest.raises(InputError, match="no labelled examples, so approaches cannot be compared") as caught:
+        study(load_task(folder))
+    notes = "\n".join(caught.value.__notes__)
+    task = f"--task {tmp_path / 'trimtab.toml'}"
+    for told in (
+        f'trimtab ask "…" {task}',
+        f"trimtab serve {task}",
+        f"trimtab feedback export {task}",
+        f"trimtab study {task}",
+    ):
+        assert told in notes
+    file, settings = tmp_path / "questions.jsonl", 'examples = ["questions.jsonl"]'
+    assert str(file) in notes
+    assert settings in notes
+    row = re.search(r"\{.*\}", notes)
+    assert row
+    assert json.loads(row[0]).keys() == {"question", "answer"}
+    write_rows(tmp_path)  # of that shape
+    (tmp_path / "rows.jsonl").rename(file)
+    write_task(tmp_path, f'documents = ["a.md"]\n{settings}')
+    assert sum(check(load_task(folder)).splits.values()) == 40
 
 
 def test_check_shows_all_it_can_without_models(tmp_path: Path) -> None:

@@ -11,14 +11,12 @@ from trimtab.arms.recipe import IMITATING, Recipe, Stage
 from trimtab.arms.search import MENUS
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.base.grammar import REWARDED
+from trimtab.model.footprint import GAPS
 from trimtab.training.batch import tokens_of_pass
 from trimtab.training.frozen import frozen_bytes
 from trimtab.training.lanes import lanes
 from trimtab.training.predict import TrainingRate, answering_mb, memory_mb
 from trimtab.training.rl import GROUP
-
-# More memory than answers are made of, seen over the bundled studies: freed blocks are kept, and of another size are no use.
-GAPS = 1.1
 
 
 def answering_memory(session: Session, own: int, questions: int) -> float:

@@ -258,23 +258,27 @@ class _Timing:
             prompts = builder.prompts(questions[:SAMPLE])
             most = None if math.isinf(self._end) else TIMED_TOKENS
             closed = session.task.task.kind == "classify"
-            held: dict[str, Any] = {"held": session.held(prompts)} if closed else {"engine": session.engine(prompts)}
+            quotes = {"quote": context.quote}  # as it answers: a quote ends elsewhere than free text
+            first = {"held": session.held(prompts)} if closed else {"engine": session.engine(prompts)}
+            held: dict[str, Any] = {**quotes, **first}
             alone, given = self._answered(prompts[:1], most, **held)  # as it is served
             may_end = most is not None and 5 * alone <= self.left / 2
             if may_end:
                 most = None
             if may_end or self._was_cold(alone):  # some take far longer than others, and one in a few is no measure
                 alone, given = self._alone(prompts[::-1], most, held)
-            several, answers = self._answered(prompts, most) if self.left > 0 else (alone * len(prompts), given)
+            several, answers = (
+                self._answered(prompts, most, **quotes) if self.left > 0 else (alone * len(prompts), given)
+            )
             if self._was_cold(several):
-                several, answers = self._answered(prompts, most)
+                several, answers = self._answered(prompts, most, **quotes)
             whole = several * len(questions) / len(prompts)
             if len(questions) >= 2 * SAMPLE and whole <= min(WHOLE_SECONDS, self.left / 8):
                 some, few, prompts = prompts, several, builder.prompts(questions)
-                several, answers = self._answered(prompts, most)
+                several, answers = self._answered(prompts, most, **quotes)
             else:
                 some = prompts[::FEWER]
-                few = self._answered(some, most)[0] if self.left > 0 else several * len(some) / len(prompts)
+                few = self._answered(some, most, **quotes)[0] if self.left > 0 else several * len(some) / len(prompts)
             ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
             token = self._token(ids[0])
         shared, count = shared_length(ids), len(prompts)

@@ -235,14 +235,36 @@ def require_sound(workspace: Workspace) -> None:
                 file=workspace.task.file,
             )
     if not workspace.splits["test"]:
-        ask = workspace.task.command('ask "…"')
-        raise InputError(
-            "no labelled examples, so nothing can be compared",
-            "label about 100 questions (input and right answer a line) and name the file in data.examples; "
-            f"until then: {ask}",
-            file=workspace.task.file,
-            field="data.examples",
-        )
+        raise _without_labels(workspace)
+
+
+def _without_labels(workspace: Workspace) -> InputError:
+    """The error of a study that has nothing to compare by; its notes say what works with documents alone, and how to label."""
+    task, file, ask = workspace.task, "questions.jsonl", workspace.task.command('ask "…"')
+    counted = len(workspace.documents)
+    error = InputError(
+        "no labelled examples, so approaches cannot be compared",
+        "label some and name the file here" + (f"; until then: {ask}" if counted else ""),
+        file=task.file,
+        field="data.examples",
+    )
+    works = {
+        ask: "answers a question and names its source",
+        task.command("serve"): "the same behind an API, with a page where readers judge and correct answers",
+        task.command("feedback export"): "writes what readers corrected as labelled rows",
+    }
+    if counted:
+        width = max(map(len, works))
+        error.add_note(f"With the {counted:,} document{'s' * (counted > 1)} alone these work now:")
+        for command, what in works.items():
+            error.add_note(f"  {command:{width}}   {what}")
+    error.add_note("To compare approaches:")
+    error.add_note(
+        f'  1. write 100 or more questions with their right answers in {task.folder / file}, one a line: {{"question": "…", "answer": "…"}}'
+    )
+    error.add_note(f'  2. set examples = ["{file}"] in {task.file}')
+    error.add_note(f"  3. run {task.command('study')}")
+    return error
 
 
 def write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:

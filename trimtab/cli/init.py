@@ -43,8 +43,16 @@ def command(
         else:
             file = task_file_for(source)
             then = 'ask "…"' if "examples = []" in text else "check"
-            told = f"{text}\nWrote {file}; next: {command_line(then, file)}"
+            told = f"{text}\n{_base_models()}Wrote {file}; next: {command_line(then, file)}"
             out.show(
                 {"file": file, "text": text},
                 lambda console: console.print(told, markup=False, highlight=False, soft_wrap=True),
             )
+
+
+def _base_models() -> str:
+    """What the base model of the new task file is for, and larger ones that fit this machine, a line each."""
+    from trimtab.model.instruct import advice, fitting, room
+
+    place = room()
+    return "".join(f"{line}\n" for line in advice(fitting(place), place.free / 1e9))

@@ -117,7 +117,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise
         except (KeyboardInterrupt, Exception) as error:
             message, code = _told(error)
-            _print_error(message, code, as_json=options.get("as_json", False))
+            _print_error(message, code, _notes(error), as_json=options.get("as_json", False))
             raise typer.Exit(code) from error
 
     return guarded
@@ -139,10 +139,16 @@ def _told(error: BaseException) -> tuple[str, int]:
     return f"internal error, {found}; run it with TRIMTAB_DEBUG=1 and report what it prints", EXIT_BAD_INPUT
 
 
-def _print_error(message: str, code: int, *, as_json: bool) -> None:
-    """One line on standard error; in JSON mode an object on standard output too."""
+def _notes(error: BaseException) -> Sequence[str]:
+    """The lines that an error of ours brings beside its own (PEP 678)."""
+    return getattr(error, "__notes__", ()) if isinstance(error, TrimtabError) else ()
+
+
+def _print_error(message: str, code: int, notes: Sequence[str] = (), *, as_json: bool) -> None:
+    """One line on standard error, with notes below it; in JSON mode an object on standard output too."""
     with suppress(OSError):  # the terminal may be gone; the exit code still tells
-        typer.echo(f"trimtab: {visible(message)}", err=True)
+        for line in (f"trimtab: {message}", *notes):
+            typer.echo(visible(line), err=True)
     if as_json:
         typer.echo(json.dumps({"error": message, "exit_code": code}))
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from trimtab.base.share import cores, memory
 from trimtab.base.show import Shown
+from trimtab.base.tables import BASE_MODEL, EMBEDDING
 from trimtab.model.catalog import CATALOGUE, cache_root, resolve
+from trimtab.model.instruct import Larger, advice, fitting, room
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 NEEDED_MEMORY_GB = 4.0  # the promise for the demo
 NEEDED_DISK_GB = 2.0  # both models, their download beside them, a study
-DEMO_MODELS = ("smollm2-135m-q4", "minilm-l6")
+DEMO_MODELS = (BASE_MODEL, EMBEDDING)
 DISTRIBUTION = "trimtab"
 
 
@@ -36,7 +38,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DoctorReport(Shown):
-    """What this machine has. `missing` keeps something from working; `optional` only limits what can be done."""
+    """What this machine has. `missing` keeps something from working; `optional` only limits what can be done.
+
+    `larger`: the largest instruct models of the catalogue's dated list that fit `room_gb`, the free memory of the GPU or else of the machine.
+    """
 
     system: str
     python: str
@@ -47,6 +52,8 @@ class DoctorReport(Shown):
     disk_free_gb: float
     compute: Compute | None
     models: tuple[str, ...]
+    room_gb: float
+    larger: tuple[Larger, ...]
     missing: tuple[Gap, ...]
     optional: tuple[Gap, ...]
 
@@ -59,6 +66,8 @@ class DoctorReport(Shown):
         for name, value in _lines(self):
             table.add_row(Text(name, style="dim"), Text(value))
         console.print(table)
+        for line in advice(self.larger, self.room_gb):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         for title, gaps in (("missing", self.missing), ("optional", self.optional)):
             for gap in gaps:
                 console.print(f"{title}: {gap.what}; {gap.remedy}", markup=False, highlight=False)
@@ -77,8 +86,8 @@ def doctor() -> DoctorReport:
         if not (compute.kernels or compute.accelerators):
             remedy = "install gcc or clang, and see that the cache can be written"
             optional.append(Gap(what="kernels for this processor, with which models answer faster", remedy=remedy))
-    room = memory()
-    total, free = room.total / 1e9, room.available / 1e9
+    held, place = memory(), room()
+    total, free = held.total / 1e9, held.available / 1e9
     root = cache_root()
     disk = shutil.disk_usage(_existing(root)).free / 1e9
     models = tuple(name for name in CATALOGUE if _is_here(name))
@@ -106,6 +115,8 @@ def doctor() -> DoctorReport:
         disk_free_gb=round(disk, 1),
         compute=compute,
         models=models,
+        room_gb=round(place.free / 1e9, 1),
+        larger=fitting(place),
         missing=tuple(missing),
         optional=tuple(optional),
     )

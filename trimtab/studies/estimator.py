@@ -49,7 +49,7 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([one.text for one in self._answers(X)])
 
     def predict_proba(self, X: Iterable[str]) -> NDArray[np.float64]:
-        """The probability of each label, [N, C] in the order of `classes_`, calibrated as measured.
+        """The probability of each label, [N, C] in the order of `classes_`, calibrated as measured; `predict` gives the most probable one.
 
         Raises InputError for an arm that gives none: answers that are written, and endpoints that only write.
         """

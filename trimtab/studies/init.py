@@ -239,7 +239,12 @@ def _rest(kind: Kind, examples: list[str], listed: list[str]) -> str:
         "data": {"examples": examples, "documents": listed},
         "base": {"model": BASE_MODEL},
     }
-    probe = Task.model_validate(tables)
+    arms = _array(list(default_arms(Task.model_validate(tables))))
+    compared = (
+        f"arms = {arms}   # what is compared"
+        if examples
+        else f"# arms = {arms}   # unless set, all usual ones of the data"
+    )
     return f"""[base]
 model = {toml_string(BASE_MODEL)}   # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
 embedding = {toml_string(EMBEDDING)}   # finds passages and similar examples
@@ -249,7 +254,7 @@ embedding = {toml_string(EMBEDDING)}   # finds passages and similar examples
 margin = 0.02   # how much worse than the best still counts as not worse
 
 [study]
-arms = {_array(list(default_arms(probe)))}   # what is compared
+{compared}
 budget = "30m"   # what does not fit is cut, and told; empty: no limit
 effort = "standard"   # what each arm may search on dev, in the same time: none, standard, thorough
 """

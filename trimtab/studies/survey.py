@@ -20,7 +20,15 @@ from trimtab.data.sources import files_below, read_lines
 MANY_DOCUMENTS = 2
 """From so many documents of one kind on, a pattern names them, which takes later ones too."""
 
+MANY_QUESTIONS = 3
+"""From so many questions on, a text of little else is a list of them."""
+
+QUESTIONS_BYTES = 1_000_000
+"""No larger text is looked through for questions."""
+
 EXCEL = ".xlsx"
+
+_ASKS = ("?", "？", "؟")
 
 _ROWS_LEFT_OUT = frozenset(("package", "tsconfig", "config"))
 _FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
@@ -64,11 +72,15 @@ def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Surv
     is_rows = only is not None and only.name.lower().endswith(SUFFIXES)
     files = _data_files(folder) if only is None else [only] if is_rows else []
     sheets = {path: _look(path, wish) for path in files if path.name.lower().endswith(EXCEL)}
+    questions = _question_lists([only] if only is not None else sorted(folder.iterdir()))
+    for path, error in questions.items():
+        found.errors.append(error)
+        found.left_out.append(f"{path.name}: {error.problem}; {error.remedy}")
     if only is None:
         files = [path for path in files if path not in sheets or not _is_document(path, sheets[path])]
-        listed = list(_document_places(folder, set(files), found.left_out))
+        listed = list(_document_places(folder, {*files, *questions}, found.left_out))
     else:
-        listed = [] if is_rows else [only.name]
+        listed = [] if is_rows or questions else [only.name]
     places = {place: _text_documents(folder, place) for place in listed}
     texts = (
         *(path for path in files if path.name.lower().endswith(TEXTS)),
@@ -103,6 +115,26 @@ def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Surv
             found.errors.append(error)
             what = place if (folder / place).is_file() else f"{place}: {Path(error.file or '').name}"
             found.left_out.append(f"{what}: {error.problem}; {error.remedy}")
+    return found
+
+
+def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:
+    """Texts whose lines are nearly all questions: a list of what somebody asks, in which no answer stands."""
+    found = {}
+    for path in paths:
+        if path.suffix.lower() not in documents.TEXT or not path.is_file() or path.stat().st_size > QUESTIONS_BYTES:
+            continue
+        try:
+            lines = [line.strip() for line in read_lines(path, encoding_of(path)) if line.strip()]
+        except InputError:  # told where it is read as a document
+            continue
+        asked = sum(line.endswith(_ASKS) for line in lines)
+        if asked >= MANY_QUESTIONS and asked >= 0.9 * len(lines):
+            found[path] = InputError(
+                f"{asked:,} of {len(lines):,} lines are questions, so it is no document",
+                "write the right answer to each in a .csv with the columns question and answer",
+                file=path,
+            )
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from torch import nn
 from trimtab.base.machine import MemoryPeak
 from trimtab.model.adapted import adapted_layers
 from trimtab.model.adapters import trainable
+from trimtab.model.footprint import activation_width, answering_bytes
 from trimtab.model.laid_out import laid_out_bytes
 from trimtab.model.learning import learns_by_kernels
 from trimtab.model.load import Base
@@ -131,19 +131,17 @@ def memory_mb(
     frozen ones, counts where it is more: of a `look` at dev in between, and when all is trained (`answering`). What `drawing` answers
     to train on takes is not given back before the passes over them, which find no room in it.
 
-    `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration: per token and layer, from
-    the first that moves on, about 10 hidden and 5 intermediate vectors are kept for the backward pass, 6 and 3 where kernels take whole
-    layers with LoRA, which make norms and gated products again; what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of
-    keys and values come on top.
+    `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration (`activation_width`) per token
+    and layer, from the first that moves on; what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys
+    and values come on top.
     Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
     """
     config, virtual = base.model.config, virtual_tokens(base.model)
     moving = 16 * sum(one.numel() for one in trainable(base.model).values())
-    hidden, intermediate = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
-    learns = adapted_layers(base.model) and learns_by_kernels(base.model)
-    width = 6 * hidden + 3 * intermediate if learns else 10 * hidden + 5 * intermediate
+    learns = bool(adapted_layers(base.model)) and learns_by_kernels(base.model)
+    width = activation_width(config, fused=learns)
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
-    width += 4 * hidden if virtual else 0
+    width += 4 * config.hidden_size if virtual else 0
     tokens = pass_tokens + virtual
     changed = sum(layer.kept(tokens) for layer in adapted_layers(base.model).values())
     layers = config.num_hidden_layers - first_moving(base.model)
@@ -157,15 +155,7 @@ def memory_mb(
 def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
     """Predicted memory in MB that answering a batch needs beyond the model: weights laid out, what `slots` sequences of `tokens` keep, one pass over `reading`.
 
-    Keys and values are counted from the configuration; the room of a slot grows by 64 tokens. Of a pass, one layer lives at a time: about
-    4 intermediate and 8 hidden vectors a token, then the logits of every slot, beside their float32 copy.
+    Keys, values and the pass are counted from the configuration (`model/footprint.py`).
     """
-    config, size = base.model.config, 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
-    heads = config.num_attention_heads
-    width = (getattr(config, "num_key_value_heads", None) or heads) * (
-        getattr(config, "head_dim", None) or config.hidden_size // heads
-    )
-    kept = slots * math.ceil(tokens / 64) * 64 * config.num_hidden_layers * 2 * width * size
-    layer = 4 * getattr(config, "intermediate_size", 4 * config.hidden_size) + 8 * config.hidden_size
-    passing = reading * layer * size + slots * config.vocab_size * (size + 4)
-    return float((laid_out_bytes(base) + kept + passing) / 1e6)
+    size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
+    return (laid_out_bytes(base) + answering_bytes(base.model.config, size, slots, tokens, reading)) / 1e6
