@@ -124,6 +124,7 @@ class Usage:
     token_fee: TokenFee | None
     choose_seconds: float = 0.0  # of choosing on dev what the model sees, before anything is trained
     choose_fee: float = 0.0  # of an endpoint that proposed instructions or taught, in the task's currency
+    labels: int = 0  # rows and judged answers that people labelled and the arm learned from or showed as examples
     seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
     # of the processor, that other programs left while it was made, and while questions were timed; None where it is not known
     making_share: float | None = None
