@@ -234,7 +234,8 @@ def test_labels_are_paid_once_and_again_for_facts_that_changed() -> None:
     changed = 0.5 * (1 - math.exp(-0.1 * 4))  # twelve months with two retrainings are three periods of four
     for retrainings, rows in ((0, 1_000), (2, 1_000 * (1 + 2 * changed))):
         paid, unpaid = (cost_of(labelled, one, retrainings=retrainings) for one in (table, free))
-        assert paid is not None and unpaid is not None
+        assert paid is not None
+        assert unpaid is not None
         assert paid.total - unpaid.total == pytest.approx(rows * 2)
         assert paid.up_front - unpaid.up_front == pytest.approx(2_000)
     endpoint = replace(API, labels=8)
