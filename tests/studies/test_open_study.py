@@ -178,7 +178,7 @@ def test_a_comparison_names_what_changed_and_its_page_needs_nothing_else(
     changed = {one.what: (one.first, one.second) for one in found.changes}
     assert changed["target.margin"] == ("0.1", "")
     assert "rows" in changed
-    assert "data" not in changed
+    assert "base model" not in changed
     assert {one.arm for one in found.arms if one.difference is not None} == {"prompt"}
     text = page.read_text()
     assert "target.margin" in text
