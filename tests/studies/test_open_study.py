@@ -183,7 +183,8 @@ def test_a_comparison_names_what_changed_and_its_page_needs_nothing_else(
     text = page.read_text()
     assert "target.margin" in text
     assert "<script" not in text
-    assert "http" not in text
+    assert "http:" not in text
+    assert "https:" not in text
     same = trimtab.compare(folder_of(task, result), folder_of(task, result))
     assert same.changes == ()
     with pytest.raises(MissingError):
