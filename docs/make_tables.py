@@ -444,7 +444,16 @@ def documents() -> str:
     found = {name: load(name) for name in DOCUMENT_STUDIES}
     if None in found.values():
         return "Not measured yet (`benchmarks/studies.py`)."
-    columns = ("documents", "arm", "right [95% interval]", "invented", "abstained", "rightly", "words", "one answer, median")
+    columns = (
+        "documents",
+        "arm",
+        "right [95% interval]",
+        "invented",
+        "abstained",
+        "rightly",
+        "words",
+        "one answer, median",
+    )
     columns += ("training", "machine hours a year")
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     readers = (load("reader") or {"tasks": {}})["tasks"]
@@ -472,7 +481,9 @@ def documents() -> str:
 
 
 def _told(answers: dict[str, float]) -> list[str]:
-    rightly = f"{answers['abstained_rightly']:.2f} of {answers['without_answer']}" if "without_answer" in answers else ""
+    rightly = (
+        f"{answers['abstained_rightly']:.2f} of {answers['without_answer']}" if "without_answer" in answers else ""
+    )
     return [f"{answers['invented']:.2f}", f"{answers['abstained']:.2f}", rightly, f"{answers['words']:.1f}"]
 
 

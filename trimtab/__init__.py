@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ChangeTable,
         CostTable,
         HourPrice,
+        LabelCost,
         RewardTable,
         SplitTable,
         TargetTable,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from trimtab.serving.serve import serve
     from trimtab.studies.ask import ask
     from trimtab.studies.check import check
+    from trimtab.studies.compare import compare
     from trimtab.studies.demo import demo
     from trimtab.studies.doctor import doctor
     from trimtab.studies.eval import eval
@@ -52,6 +54,7 @@ __all__ = [
     "ChangeTable",
     "CostTable",
     "HourPrice",
+    "LabelCost",
     "RewardTable",
     "SplitTable",
     "TargetTable",
@@ -61,6 +64,7 @@ __all__ = [
     "TrimtabError",
     "ask",
     "check",
+    "compare",
     "demo",
     "doctor",
     "eval",
@@ -79,6 +83,7 @@ __all__ = [
 _TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Reward", "Split", "Target", "Teacher")
 _HOME = {
     "HourPrice": "trimtab.base.tables",
+    "LabelCost": "trimtab.base.tables",
     "Task": "trimtab.base.task",
     "TokenPrice": "trimtab.base.tables",
     "TrimtabError": "trimtab.base.errors",
@@ -89,7 +94,20 @@ _HOME = {
     **{f"{table}Table": "trimtab.base.tables" for table in _TABLES},
     **{
         verb: f"trimtab.studies.{verb}"
-        for verb in ("ask", "check", "demo", "doctor", "eval", "export", "init", "open_study", "runs", "study", "train")
+        for verb in (
+            "ask",
+            "check",
+            "compare",
+            "demo",
+            "doctor",
+            "eval",
+            "export",
+            "init",
+            "open_study",
+            "runs",
+            "study",
+            "train",
+        )
     },
 }
 

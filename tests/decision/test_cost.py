@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.base.tables import ChangeTable, CostTable, HourPrice, TokenPrice
+from trimtab.base.tables import ChangeTable, CostTable, HourPrice, LabelCost, TokenPrice
 from trimtab.decision.cost import (
     MACHINE_SECONDS,
     SECONDS_A_MONTH,
@@ -224,3 +224,32 @@ def test_the_rate_that_needs_one_retraining_more() -> None:
         for rate, due in ((edge * 0.999, times), (edge * 1.001, times + 1)):
             moved = cost.model_copy(update={"change": ChangeTable(share=0.3, per_month=rate, lead_days=3)})
             assert planned_retrainings(LORA, moved, 0.9, 0.85) == due
+
+
+def test_labels_are_paid_once_and_again_for_facts_that_changed() -> None:
+    change = ChangeTable(share=0.5, per_month=0.1, lead_days=0)
+    table = ON_DEMAND.model_copy(update={"label": LabelCost(minutes=3, wage=40), "change": change})
+    free = table.model_copy(update={"label": None})
+    labelled = replace(LORA, labels=1_000)
+    changed = 0.5 * (1 - math.exp(-0.1 * 4))  # twelve months with two retrainings are three periods of four
+    for retrainings, rows in ((0, 1_000), (2, 1_000 * (1 + 2 * changed))):
+        paid, unpaid = (cost_of(labelled, one, retrainings=retrainings) for one in (table, free))
+        assert paid is not None
+        assert unpaid is not None
+        assert paid.total - unpaid.total == pytest.approx(rows * 2)
+        assert paid.up_front - unpaid.up_front == pytest.approx(2_000)
+    endpoint = replace(API, labels=8)
+    assert total(endpoint, table, 1_000) - total(endpoint, free, 1_000) == pytest.approx(16)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"minutes": 2}, {"wage": 30}, {"price": 1, "minutes": 2}, {"price": 1, "minutes": 2, "wage": 3}]
+)
+def test_a_label_has_one_price(given) -> None:
+    with pytest.raises(ValueError, match="either price, or both minutes and wage"):
+        LabelCost(**given)
+
+
+def test_a_price_of_labels_needs_a_price_of_machines() -> None:
+    with pytest.raises(ValueError, match="label needs machine_hour"):
+        CostTable(label=LabelCost(price=1))

@@ -120,7 +120,7 @@ def test_without_a_target_a_volume_flips_to_the_arm_that_the_rule_shows_there() 
     arms = [an_arm("rag", 0.9, task), an_arm("lora", 0.9, task)]
     found = verdict(arms, task, {("rag", "lora"): (0.0, 0.01)})
     assert found.arm == "lora"
-    (flip,) = found.flips
+    (flip,) = [flip for flip in found.flips if flip.what == "questions_per_month"]
     assert (flip.what, flip.then) == ("questions_per_month", "rag")
     assert flip.below == pytest.approx((9000 - 30) / 12 / 0.65)
 
@@ -131,4 +131,31 @@ def test_where_the_lighter_arm_beyond_a_volume_is_open_the_flip_says_not_shown()
     arms = [an_arm("rag", 0.89, task), an_arm("lora", 0.9, task)]
     found = verdict(arms, task, {("lora", "rag"): (0.01, 0.025)})
     assert found.arm == "lora"
-    assert [(flip.what, flip.then) for flip in found.flips] == [("questions_per_month", "not shown")]
+    volumes = [flip for flip in found.flips if flip.what == "questions_per_month"]
+    assert [flip.then for flip in volumes] == ["not shown"]
+
+
+def test_a_price_of_labels_and_a_margin_flip_where_the_rule_says_so() -> None:
+    task = a_task(
+        machine_hour={"price": 0.4, "as_of": "2026-11-01", "source": "list"},
+        hosting="on-demand",
+        label={"price": 0.001},
+    )
+    used = {"rag": usage(0.9), "lora": usage(0.3, train=9000, labels=1_000)}
+    found = verdict(
+        [an_arm("rag", 0.95, task, used=used["rag"]), an_arm("lora", 0.95, task, used=used["lora"])], task, usages=used
+    )
+    assert found.arm == "lora"
+    (flip,) = [flip for flip in found.flips if flip.what == "label"]
+    saved = (12 * 10_000 * 0.6 - 9000) * 0.4 / 3600
+    assert flip.then == "rag"
+    assert flip.above is not None
+    assert flip.above == pytest.approx(saved / 1_000, rel=0.15)  # to within what counts as an equal cost
+    gap = {("lora", "rag"): (0.0, 0.01)}
+    close = verdict([an_arm("rag", 0.9, a_task(None)), an_arm("lora", 0.9, a_task(None))], a_task(None), gap)
+    (flip,) = [flip for flip in close.flips if flip.what == "margin"]
+    assert flip.below is not None
+    for margin, same in ((flip.below * 0.98, False), (flip.below * 1.02, True)):
+        moved = a_task(None, margin=margin)
+        arm = verdict([an_arm("rag", 0.9, moved), an_arm("lora", 0.9, moved)], moved, gap).arm
+        assert (arm == close.arm) is same

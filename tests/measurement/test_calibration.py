@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from trimtab.measurement.calibration import (
     COLDEST,
     HOTTEST,
+    calibration_error_by_chance,
+    debiased_calibration_error,
     expected_calibration_error,
     fit_temperature,
     label_scores,
@@ -109,3 +111,23 @@ def test_calibration_error_by_hand() -> None:
 )
 def test_little_is_not_fitted(right: int, wrong: int, enough: bool) -> None:
     assert may_be_fitted([True] * right + [False] * wrong) is enough
+
+
+def test_calibrated_answers_show_the_error_of_chance_and_none_beyond_it() -> None:
+    draw, seen, without = np.random.default_rng(0), [], []
+    probabilities = draw.uniform(0.3, 1.0, size=80)
+    for _ in range(200):
+        right = (draw.random(80) < probabilities).tolist()
+        seen.append(expected_calibration_error(probabilities.tolist(), right))
+        without.append(debiased_calibration_error(probabilities.tolist(), right))
+    by_chance = calibration_error_by_chance(probabilities.tolist())
+    assert np.mean(seen) == pytest.approx(by_chance, abs=0.01)
+    assert np.mean(without) < 0.7 * by_chance
+    assert np.isnan(calibration_error_by_chance([]))
+    assert np.isnan(debiased_calibration_error([], []))
+
+
+def test_an_error_that_is_there_stays_without_chance() -> None:
+    draw = np.random.default_rng(0)
+    right = (draw.random(2000) < 0.6).tolist()
+    assert debiased_calibration_error([0.9] * 2000, right) == pytest.approx(0.3, abs=0.03)

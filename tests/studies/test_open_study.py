@@ -161,3 +161,32 @@ def test_a_sample_is_said_everywhere_and_kept(closed: tuple[Path, StudyResult], 
     )
     assert again.sample == sample
     assert trimtab.eval(task, "few-shot", split="test", run=result.study, listeners=[]).score.n == sample.used["test"]
+
+
+def test_a_comparison_names_what_changed_and_its_page_needs_nothing_else(
+    closed: tuple[Path, StudyResult], opened: OpenedStudy, tmp_path: Path
+) -> None:
+    task, result = closed
+    cheaper = task.read_text().replace("[study]", "[target]\nmargin = 0.1\n[study]", 1)
+    other = tmp_path / task.name
+    for file in task.parent.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    other.write_text(cheaper)
+    second = trimtab.study(other, arms=["prompt"], rows=60, listeners=[])
+    page = tmp_path / "changes.html"
+    found = trimtab.compare(folder_of(other, second), folder_of(task, result), page=page)
+    changed = {one.what: (one.first, one.second) for one in found.changes}
+    assert changed["target.margin"] == ("0.1", "")
+    assert "rows" in changed
+    assert "base model" not in changed
+    assert {one.arm for one in found.arms if one.difference is not None} == {"prompt"}
+    text = page.read_text()
+    assert "target.margin" in text
+    assert "<script" not in text
+    assert "http:" not in text
+    assert "https:" not in text
+    same = trimtab.compare(folder_of(task, result), folder_of(task, result))
+    assert same.changes == ()
+    with pytest.raises(MissingError):
+        trimtab.compare("latest", "20200101T000000Z-aaaaaa", task=task)

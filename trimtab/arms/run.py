@@ -23,7 +23,7 @@ from trimtab.arms.saved import SavedArm
 from trimtab.arms.search import MENUS, ContextScores, choose_context
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.weights import Search, train_weights
-from trimtab.base.grammar import SENTENCE, is_trained, method_of
+from trimtab.base.grammar import DISTILL, JUDGED, SENTENCE, is_trained, method_of, shots_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
@@ -422,10 +422,19 @@ class ArmRunner:
             new_tokens=float(np.mean([answer.new_tokens for answer in found.answers])),
             runs_on_own_machine=arm.endpoint is None,
             trained=is_trained(arm),
+            labels=self._labels(arm, made.context),
             token_fee=TokenFee(input=price.input, output=price.output) if price else None,
             making_share=made.processor_share,
             answering_share=None if arm.endpoint else found.processor_share,
         )
+
+    def _labels(self, arm: Arm, context: Context) -> int:
+        """Labelled training rows and judged answers that the arm learns from or shows; dev and test rows are every arm's."""
+        workspace, learned = self.session.workspace, set(arm.stages) - {"docs", DISTILL}
+        rows = len(workspace.splits["train"]) if arm.weights == "linear" or learned - set(JUDGED) else 0
+        if not rows and context.shots:
+            rows = len(workspace.splits["train"]) if shots_of(arm) == "nearest-shots" else context.shots
+        return rows + (len(workspace.preferences["train"]) if learned & set(JUDGED) else 0)
 
     def _result(self, arm: Arm, made: Made, found: _Measured, usage: Usage) -> ArmResult:
         score = score_estimate(found.answers, self.task)

@@ -124,6 +124,7 @@ class Usage:
     token_fee: TokenFee | None
     choose_seconds: float = 0.0  # of choosing on dev what the model sees, before anything is trained
     choose_fee: float = 0.0  # of an endpoint that proposed instructions or taught, in the task's currency
+    labels: int = 0  # rows and judged answers that people labelled and the arm learned from or showed as examples
     seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
     # of the processor, that other programs left while it was made, and while questions were timed; None where it is not known
     making_share: float | None = None
@@ -463,3 +464,51 @@ class StudyResult(Shown):
     def screen(self) -> Sequence[Row]:
         """One row for each arm; the rest stands in its attributes and in the report."""
         return [arm.row for arm in self.arms]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmDifference:
+    """An arm in two studies: its scores, and on the questions that both asked the mean of this minus the other, with its 95% interval.
+
+    `questions`: how many those are; without any, and for macro-F1, which is no mean over questions, there is no difference.
+    """
+
+    arm: str
+    score: float | None
+    other: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    questions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Something that differs between two studies: a key of the task file, or what the studies rest on; empty where it is not stated."""
+
+    what: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyComparison(Shown):
+    """Two studies of one metric. `arms`: differences are the first minus the second, paired on the questions that both asked."""
+
+    first: str
+    second: str
+    metric: str
+    first_verdict: str
+    second_verdict: str
+    changes: tuple[Changed, ...]
+    arms: tuple[ArmDifference, ...]
+    page: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """Whether the verdict is the same, and how much changed."""
+        return f"{self.first} and {self.second}: {len(self.changes)} things changed"
+
+    def screen(self) -> list[Row]:
+        """One row for each arm."""
+        return list(self.tables()["arms"])

@@ -440,6 +440,26 @@ class ChangeTable(Settings):
     lead_days: float = Field(ge=0, le=36_500, description="Days from new data to a retrained model.")
 
 
+class LabelCost(Settings):
+    """What one labelled row costs: a price, or minutes of work at a wage."""
+
+    price: float | None = Field(None, ge=0, le=MOST_PRICE, description="Price of one labelled row.")
+    minutes: float | None = Field(None, ge=0, le=100_000, description="Minutes of work for one row; needs wage.")
+    wage: float | None = Field(None, ge=0, le=MOST_PRICE, description="Price of one hour of that work.")
+
+    @model_validator(mode="after")
+    def _states_one_price(self) -> Self:
+        works = (self.minutes is not None, self.wage is not None)
+        if (self.price is None) != all(works) or any(works) != all(works):
+            raise ValueError("needs either price, or both minutes and wage")
+        return self
+
+    @property
+    def each(self) -> float:
+        """Price of one labelled row."""
+        return self.price if self.price is not None else (self.minutes or 0.0) / 60 * (self.wage or 0.0)
+
+
 class CostTable(Settings):
     """Prices and volumes: the user's own; without a volume the reports say that 10,000 questions a month are assumed."""
 
@@ -456,3 +476,10 @@ class CostTable(Settings):
     questions_per_month: float = Field(10_000, ge=0, le=1e12, description="Volume; the default is said to be assumed.")
     horizon_months: float = Field(12, ge=1e-3, le=1_200, description="Months over which costs are added up.")
     change: ChangeTable | None = Field(None, description="How fast facts change; without it nothing is retrained.")
+    label: LabelCost | None = Field(None, description="Price of a labelled row; without it labels count as free.")
+
+    @model_validator(mode="after")
+    def _adds_like_to_like(self) -> Self:
+        if self.label is not None and self.machine_hour is None:
+            raise ValueError("label needs machine_hour: a price cannot be added to machine seconds")
+        return self

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from trimtab.base.records import Hit
-    from trimtab.base.results import ArmResult, Estimate, StudyResult, TrivialArm, Volume
+    from trimtab.base.results import ArmResult, Estimate, StudyComparison, StudyResult, TrivialArm, Volume
 
     Render = Callable[[Console], object]
 
@@ -111,6 +111,22 @@ class Output:
                 console.print(result.sample.sentence, style="yellow", markup=False, highlight=False)
             console.print(f"\n{result.verdict.sentence}", style="bold", markup=False, highlight=False)
             console.print(f"\nReport: {result.report}", markup=False, highlight=False)
+
+        self.show(result, render)
+
+    def comparison(self, result: StudyComparison) -> None:
+        """Print both verdicts, the arms with their differences, and what changed."""
+
+        def render(console: Console) -> None:
+            for study, verdict in ((result.first, result.first_verdict), (result.second, result.second_verdict)):
+                console.print(f"{study}: {verdict}\n", markup=False, highlight=False)
+            console.print(_rows("arms", [_plain(arm) for arm in result.arms]))
+            if result.changes:
+                console.print(_rows("changes", [_plain(change) for change in result.changes]))
+            else:
+                console.print("Nothing that is known changed.", markup=False, highlight=False)
+            if result.page:
+                console.print(f"\nPage: {result.page}", markup=False, highlight=False)
 
         self.show(result, render)
 

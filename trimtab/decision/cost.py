@@ -36,6 +36,7 @@ class Terms(NamedTuple):
 def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | None:
     """Cost over the horizon: total = U + H (M + V q) + retrainings R, all from the user's own prices.
 
+    U holds the price of the labels that the arm used, R that of new labels for facts that changed since the last training.
     In the task's currency where a machine has a price, and for endpoints (token fees). Without a machine price own arms
     are in machine seconds, machines not counted whole. Retrainings are spread over the months, so that
     total = up_front + H monthly. None: an endpoint without a price; its cost is not known.
@@ -46,7 +47,7 @@ def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | No
     if terms is None or least is None or most is None:
         return None
     total = terms.at(cost.questions_per_month)
-    later = retrainings * _retraining(usage, cost) + cost.horizon_months * _refresh(usage, cost)
+    later = retrainings * _retraining(usage, cost, retrainings) + cost.horizon_months * _refresh(usage, cost)
     up_front = terms.fixed - later
     monthly = (total - up_front) / cost.horizon_months
     is_known = usage.seconds_error or ends[1] != usage
@@ -87,10 +88,11 @@ def cost_terms(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Terms 
         fee = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6
         # passages are looked up, and their number is chosen, on a machine of one's own
         own = (usage.index_seconds + usage.choose_seconds) * second if cost.machine_hour else 0.0
-        return Terms(fixed=own, slope=horizon * fee, machine=0.0, capacity=math.inf)
+        return Terms(fixed=own + _labelling(usage, cost), slope=horizon * fee, machine=0.0, capacity=math.inf)
     once = (usage.choose_seconds + usage.train_seconds + usage.evaluation_seconds + usage.index_seconds) * second
     once += usage.choose_fee if cost.machine_hour else 0.0  # a fee is no number of seconds
-    fixed = once + retrainings * _retraining(usage, cost) + horizon * _refresh(usage, cost)
+    once += _labelling(usage, cost)
+    fixed = once + retrainings * _retraining(usage, cost, retrainings) + horizon * _refresh(usage, cost)
     if cost.machine_hour and cost.hosting == "always-on" and usage.seconds_per_question > 0:
         capacity = SECONDS_A_MONTH * cost.utilisation / usage.seconds_per_question
         return Terms(fixed=fixed, slope=0.0, machine=horizon * SECONDS_A_MONTH * second, capacity=capacity)
@@ -177,16 +179,27 @@ def _second(cost: CostTable) -> float:
     return cost.machine_hour.price / 3600 if cost.machine_hour else 1.0
 
 
-def _retraining(usage: Usage, cost: CostTable) -> float:
-    return (usage.train_seconds + usage.evaluation_seconds) * _second(cost) if usage.trained else 0.0
+def _labelling(usage: Usage, cost: CostTable) -> float:
+    """Price of the labelled rows that the arm used; 0 without a price. Rows of dev and test are left out: every arm needs them."""
+    return usage.labels * cost.label.each if cost.label else 0.0
+
+
+def _retraining(usage: Usage, cost: CostTable, retrainings: int) -> float:
+    """One of so many retrainings, with new labels for the facts that changed since the one before."""
+    if not usage.trained:
+        return 0.0
+    changed = _changed(cost, cost.horizon_months / (retrainings + 1))
+    return (usage.train_seconds + usage.evaluation_seconds) * _second(cost) + changed * _labelling(usage, cost)
+
+
+def _changed(cost: CostTable, months: float) -> float:
+    """Share of the facts that change within some months."""
+    return cost.change.share * (1 - math.exp(-cost.change.per_month * months)) if cost.change else 0.0
 
 
 def _refresh(usage: Usage, cost: CostTable) -> float:
     """A month's re-indexing of what changed, the share of questions standing in for the share of the documents."""
-    if cost.change is None or not usage.runs_on_own_machine:
-        return 0.0
-    changed = cost.change.share * (1 - math.exp(-cost.change.per_month))
-    return usage.index_seconds * changed * _second(cost)
+    return usage.index_seconds * _changed(cost, 1) * _second(cost) if usage.runs_on_own_machine else 0.0
 
 
 def _stretches(left: Terms, right: Terms) -> list[float]:

@@ -1,4 +1,4 @@
-"""What would flip a verdict: the volume, machine price, rate of change and target at which another arm takes its place."""
+"""What would flip a verdict: the volume, horizon, prices, rate of change, target and margin at which another arm takes its place."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 
 from trimtab.base.results import ArmResult, Flip
-from trimtab.base.tables import CostTable
+from trimtab.base.tables import CostTable, LabelCost
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
 from trimtab.decision.cost import crossings, floor_of, planned_retrainings
 from trimtab.decision.evidence import Evidence
 
 STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way
+HORIZONS = (1.0, 2.0, 3.0, 6.0, 9.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 120.0)  # months
+MARGINS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2)
 NEAR = 1e-6  # on either side of a crossing
 NOTHING = 1e-12  # of a rate, a price or a volume
 NOT_SHOWN = "not shown"
@@ -21,7 +23,7 @@ NOT_SHOWN = "not shown"
 def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
     """Thresholds nearest to what the task file states, each with the arm that the rule shows beyond it; none is made up.
 
-    The rule itself (`choose`) is asked at other volumes, machine prices, rates of change and targets; where it shows no arm
+    The rule itself (`choose`) is asked at other volumes, horizons, prices of machines and labels, rates of change, targets and margins; where it shows no arm
     there, `then` is "not shown".
     """
     task = study.task
@@ -36,16 +38,28 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
     def at_target(quality: float) -> Task:
         return task.model_copy(update={"target": task.target.model_copy(update={"quality": quality})})
 
-    volume = cost.questions_per_month
+    def at_margin(margin: float) -> Task:
+        return task.model_copy(update={"target": task.target.model_copy(update={"margin": margin})})
+
+    def at_horizon(months: float) -> Task:
+        return at(cost.model_copy(update={"horizon_months": months}))
+
+    volume, horizon = cost.questions_per_month, cost.horizon_months
     found = _scan("questions_per_month", volume, winner, study, at_volume, _steps(volume) + _crossed(study, winner))
     if cost.machine_hour:
         price = cost.machine_hour.price
         found += _scan("machine_hour", price, winner, study, lambda value: at(_priced(cost, value)), _steps(price))
+    found += _scan("horizon_months", horizon, winner, study, at_horizon, HORIZONS)
+    if cost.label:
+        each = cost.label.each
+        found += _scan("label", each, winner, study, lambda value: at(_labelled(cost, value)), _steps(each))
     if cost.change:
         rate = cost.change.per_month
         found += _scan("change.per_month", rate, winner, study, lambda value: at(_changing(cost, value)), _steps(rate))
     if target is not None:
         found += _scan("quality", target, winner, study, at_target, [step / 100 for step in range(1, 100)])
+    else:
+        found += _scan("margin", task.target.margin, winner, study, at_margin, MARGINS)
     return tuple(found)
 
 
@@ -110,6 +124,11 @@ def _priced(cost: CostTable, price: float) -> CostTable:
     """The table at another price; one that is looked for may lie beyond the limits of what a file may state."""
     hour = cost.machine_hour and cost.machine_hour.model_copy(update={"price": price})
     return cost.model_copy(update={"machine_hour": hour})
+
+
+def _labelled(cost: CostTable, each: float) -> CostTable:
+    """The table at another price of a label."""
+    return cost.model_copy(update={"label": LabelCost.model_construct(price=each)})
 
 
 def _changing(cost: CostTable, rate: float) -> CostTable:

@@ -217,6 +217,7 @@ def _too_few_groups(study: Evidence) -> str | None:
 def _besides(study: Evidence, choice: Choice) -> str:
     """Sentences on what the choice leaves out: arms too slow, not run or cut, and whether it speaks of a model or of a method."""
     said = [_left_out(study, choice), _missing(study), _cut(study), _busy(study), _improving(study), _speaks_of(study)]
+    said.append(_free_labels(study))
     return "".join(f" {sentence}" for sentence in said if sentence)
 
 
@@ -263,6 +264,12 @@ def _cut(study: Evidence) -> str:
         return ""
     more = f", and {len(study.cuts) - LONGEST_CUTS} more" if len(study.cuts) > LONGEST_CUTS else ""
     return f"To fit the budget was cut: {'; '.join(study.cuts[:LONGEST_CUTS])}{more}."
+
+
+def _free_labels(study: Evidence) -> str:
+    """That costs in money leave out the labels, where arms used different numbers of them."""
+    cost, used = study.task.cost, {usage.labels for usage in study.usages.values()}
+    return "Labels are counted as free." if cost.machine_hour and cost.label is None and len(used) > 1 else ""
 
 
 def _improving(study: Evidence) -> str:

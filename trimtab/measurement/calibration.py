@@ -20,6 +20,7 @@ LEAST_ROWS, LEAST_OF_EACH = (
 )  # questions on dev, and right and wrong answers among them, below which nothing is fitted
 COLDEST, HOTTEST = 0.01, 100.0
 BINS = 10
+DRAWS = 1_000  # of what chance adds to a calibration error
 _TINY = 1e-300  # in place of a probability that was rounded to 0
 
 
@@ -98,7 +99,7 @@ def logarithms(probabilities_NL: Floats) -> Floats:
 def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> tuple[Bin, ...]:
     """The bins of equal width that hold an answer, least probable first; open to the left, and the first one holds 0."""
     probability_N, right_N = np.asarray(probabilities, dtype=float), np.asarray(right, dtype=float)
-    bin_N = np.clip(np.ceil(probability_N * bins).astype(int) - 1, 0, bins - 1)
+    bin_N = _bins(probability_N, bins)
     return tuple(
         Bin(
             count=int((bin_N == number).sum()),
@@ -116,6 +117,47 @@ def expected_calibration_error(probabilities: Sequence[float], right: Sequence[b
     """
     found = reliability(probabilities, right, bins)
     return sum(one.count * abs(one.probability - one.right) for one in found) / len(right) if found else math.nan
+
+
+def calibration_error_by_chance(probabilities: Sequence[float], bins: int = BINS) -> float:
+    """The calibration error that perfectly calibrated answers of these probabilities would show on average; NaN for no items.
+
+    Each answer is drawn right with its own probability, 1,000 times, seeded. A measured error is to be read beside it: with few
+    answers chance alone makes it large.
+    """
+    probability_N = np.asarray(probabilities, dtype=float)
+    return _mean_error(probability_N, probability_N, bins) if len(probability_N) else math.nan
+
+
+def debiased_calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
+    """The calibration error less what chance adds to it, at least 0; NaN for no items.
+
+    The shares of right answers are drawn again around those that were seen, and the mean rise of the error is taken off (Kumar et al.
+    2019, arXiv 1909.10155, section 5, with binomial draws in place of normal ones).
+    """
+    probability_N, right_N = np.asarray(probabilities, dtype=float), np.asarray(right, dtype=float)
+    if not len(probability_N):
+        return math.nan
+    bin_N = _bins(probability_N, bins)
+    share_N = np.array([right_N[bin_N == number].mean() for number in bin_N])
+    seen = expected_calibration_error(probabilities, right, bins)
+    return max(0.0, 2 * seen - _mean_error(probability_N, share_N, bins))
+
+
+def _mean_error(probability_N: Floats, chance_N: Floats, bins: int) -> float:
+    """Mean calibration error over draws in which each answer is right with its chance."""
+    bin_N, draws = _bins(probability_N, bins), np.random.default_rng(0)
+    right_DN = draws.random((DRAWS, len(chance_N))) < chance_N
+    numbers = np.unique(bin_N)
+    gaps_D = sum(
+        np.abs((right_DN[:, bin_N == number] - probability_N[bin_N == number]).sum(axis=1)) for number in numbers
+    )
+    return float(np.mean(gaps_D)) / len(chance_N)
+
+
+def _bins(probability_N: Floats, bins: int) -> NDArray[np.integer[Any]]:
+    """The bin of each probability; bins are open to the left, and the first one holds 0."""
+    return np.clip(np.ceil(probability_N * bins).astype(int) - 1, 0, bins - 1)
 
 
 def _softmax(scores_NL: Floats) -> Floats:

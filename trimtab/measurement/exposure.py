@@ -15,3 +15,15 @@ def exposures(canaries: Sequence[float], controls: Sequence[float]) -> list[floa
     """
     most = math.log2(len(controls) + 1)
     return [most - math.log2(1 + sum(control <= canary for control in controls)) for canary in canaries]
+
+
+def highest_by_chance(canaries: int, controls: int) -> float:
+    """The highest exposure among so many canaries that one expects where nothing is remembered: every rank is as likely.
+
+    The mean of log2(controls + 1) - log2(lowest rank), exactly.
+    """
+    ranks = controls + 1
+    at_most = [
+        1 - (1 - rank / ranks) ** canaries for rank in range(ranks + 1)
+    ]  # chance of a lowest rank up to this one
+    return sum((at_most[rank] - at_most[rank - 1]) * math.log2(ranks / rank) for rank in range(1, ranks + 1))

@@ -14,7 +14,11 @@ from trimtab.base.records import Answer, Example, Generation
 from trimtab.base.results import Classes, Estimate
 from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
-from trimtab.measurement.calibration import expected_calibration_error
+from trimtab.measurement.calibration import (
+    calibration_error_by_chance,
+    debiased_calibration_error,
+    expected_calibration_error,
+)
 from trimtab.measurement.contains import disagrees
 from trimtab.measurement.metrics import (
     aggregate,
@@ -198,7 +202,8 @@ def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
 def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: Task) -> dict[str, float]:
     """The metrics that do not decide, a classifier's calibration, and how well retrieval found the document that the data names.
 
-    `ece` is that of the probabilities that are served, `ece_before` what it would be without the arm's calibration.
+    `ece` is that of the probabilities that are served, `ece_before` what it would be without the arm's calibration, `ece_by_chance` what
+    calibrated probabilities would show on as many answers, `ece_debiased` the error less what chance adds to it.
 
     Under token_f1 also `facts_disagree`: how many answers give other numbers or dates than their references. Of texts `answer_words`: the
     mean number of words of an answer that does not abstain.
@@ -213,7 +218,10 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
         figures[other] = aggregate(other, said, right, [answer.score for answer in answers])
     chances = [answer.probability for answer in answers if answer.probability is not None]
     if task.task.kind == "classify" and len(chances) == len(answers):
-        figures["ece"] = expected_calibration_error(chances, [answer.score == 1.0 for answer in answers])
+        hits = [answer.score == 1.0 for answer in answers]
+        figures["ece"] = expected_calibration_error(chances, hits)
+        figures["ece_by_chance"] = calibration_error_by_chance(chances)
+        figures["ece_debiased"] = debiased_calibration_error(chances, hits)
         plain = [(one.plain_probability, bool(one.plain_right)) for one in answers if one.plain_probability is not None]
         if len(plain) == len(answers):
             before, right_before = zip(*plain, strict=True) if plain else ((), ())

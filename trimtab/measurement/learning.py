@@ -12,23 +12,38 @@ from trimtab.base.results import Estimate
 from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes
 from trimtab.measurement.statistics import t_quantile
 
+EXPONENTS = tuple(
+    step / 20 for step in range(1, 21)
+)  # of the power law; towards 0 it becomes growth with the logarithm
+RUN_SD = 0.03  # assumed standard deviation of a score from one training run to the next
+
 
 def gain_of_more(rows: Sequence[int], scores: Sequence[ArrayLike], more: int, groups: Groups) -> Estimate:
     """What `more` labelled rows beyond the last number would add to the mean score, with its 95% interval.
 
-    `scores[k]` are those of the same questions after training on `rows[k]` rows. The score is taken to grow with the logarithm of
-    the rows: the slope of each question by least squares, their mean, and its error from question to question (by group where
-    groups repeat). What another draw of the rows or another run would change is not in the interval.
+    `scores[k]` are those of the same questions after training on `rows[k]` rows, each in one run. The score follows a power law,
+    top - b * rows^-c (Hestness et al. 2017, arXiv 1712.00409). Few points do not tell c, so the gain is averaged over the exponents,
+    each with the likelihood of its least-squares fit, and their spread is in the interval beside the error from question to question
+    (by group where groups repeat) and from run to run (RUN_SD). It holds for the mean over runs, not for the next run.
     """
     table_KN = np.array([np.asarray(one, dtype=float) for one in scores])
-    doublings_K = np.log2(np.array(rows, dtype=float))
-    centred_K = doublings_K - doublings_K.mean()
-    slopes_N = centred_K @ table_KN / float(centred_K @ centred_K)
-    step = math.log2((rows[-1] + more) / rows[-1])
-    codes, count = group_codes(groups), len(slopes_N)
-    if codes is not None:
-        error, degrees = clustered_error(slopes_N, codes), effective_groups(codes) - 1
-    else:
-        error, degrees = float(slopes_N.std(ddof=1)) / math.sqrt(count), count - 1.0
-    value, half = step * float(slopes_N.mean()), step * error * t_quantile(degrees)
+    codes, count = group_codes(groups), table_KN.shape[1]
+    degrees = count - 1.0 if codes is None else effective_groups(codes) - 1
+    gains, variances, likelihoods = [], [], []
+    for exponent in EXPONENTS:
+        basis_K = -(np.array(rows, dtype=float) ** -exponent)
+        centred_K = basis_K - basis_K.mean()
+        weights_K = centred_K / float(centred_K @ centred_K)
+        step = float(rows[-1]) ** -exponent - float(rows[-1] + more) ** -exponent
+        slopes_N = weights_K @ table_KN
+        mean_K = table_KN.mean(axis=1)
+        off_K = mean_K - mean_K.mean() - centred_K * float(slopes_N.mean())
+        error = float(slopes_N.std(ddof=1)) / math.sqrt(count) if codes is None else clustered_error(slopes_N, codes)
+        gains.append(step * float(slopes_N.mean()))
+        variances.append(step**2 * (error**2 + RUN_SD**2 * float(weights_K @ weights_K)))
+        likelihoods.append(math.exp(-float(off_K @ off_K) / (2 * RUN_SD**2)))
+    share_C = np.array(likelihoods) / sum(likelihoods)
+    value = float(share_C @ gains)
+    spread = math.sqrt(float(share_C @ (np.array(variances) + (np.array(gains) - value) ** 2)))
+    half = spread * t_quantile(degrees)
     return Estimate(value=value, low=value - half, high=value + half, n=count)

@@ -19,6 +19,8 @@ WAYS: dict[Way, str] = {
     "batch": "less the mean over training inputs",
 }
 
+ECE = {"ece_before": "ECE before", "ece": "ECE after", "ece_by_chance": "By chance", "ece_debiased": "Without chance"}
+
 
 def by_class(study: StudyFolder) -> ByClass | None:
     """The chosen arm's classes, the best arm's where none is chosen; and how sure all arms are."""
@@ -80,10 +82,11 @@ def _sureness(study: StudyFolder) -> Sureness | None:
     sure = [one for one in study.done if one.answers and all(answer.probability is not None for answer in one.answers)]
     if not sure:
         return None
-    titles = ("Arm", "Labels weighed", "Temperature", "ECE before", "ECE after")
+    titles = ("Arm", "Labels weighed", "Temperature", *ECE.values())
     return Sureness(
         title="What a probability is worth",
         note="ECE: mean distance between the probability of an answer and the share of such answers that is right, on test. "
+        "By chance: what calibrated probabilities would show on as many answers; without chance: the error less what chance adds. "
         "How labels are weighed, and the temperature, were chosen on dev; what is served is what came after. "
         "In the charts the dashed line is where both are equal; the numbers above are answers.",
         grid=Grid(
@@ -103,7 +106,7 @@ def _weighed(entry: ArmEntry, chosen: str | None) -> tuple[Cell, ...]:
         label(entry.arm, chosen),
         ", ".join(dict.fromkeys(WAYS[one.way] for one in made)) or WAYS["raw"],
         " to ".join(dict.fromkeys([heat[0], heat[-1]])) if heat else NOTHING,
-        *(score(entry.extras[name]) if name in entry.extras else NOTHING for name in ("ece_before", "ece")),
+        *(score(entry.extras[name]) if name in entry.extras else NOTHING for name in ECE),
     )
 
 

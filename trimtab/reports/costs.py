@@ -54,6 +54,10 @@ def _basis(study: StudyFolder) -> Phrase:
         parts.append(f"machines used to {cost.utilisation:.0%}")
     else:
         parts.append("no price of a machine hour was given, so machine time is compared")
+    if cost.label:
+        parts.append(f"{plain(cost.label.each)} {cost.currency} a labelled row")
+    else:
+        parts.append("labels are counted as free")
     said = f"{'; '.join(parts)}."
     return ("Costs are worked out with ", *((YOURS, " ") if cost.model_fields_set else ()), said)
 
@@ -74,6 +78,9 @@ def _flip(flip: Flip, study: StudyFolder) -> str:
         "questions_per_month": ("questions a month", volume.questions_per_month if volume else None, ""),
         "machine_hour": ("a machine hour", hour.price if hour else None, f" {cost.currency}" if cost else ""),
         "change.per_month": ("the monthly rate of change", change.per_month if change else None, ""),
+        "horizon_months": ("a horizon in months", volume.horizon_months if volume else None, ""),
+        "label": ("a label", cost.label.each if cost and cost.label else None, f" {cost.currency}" if cost else ""),
+        "margin": ("a margin", study.limits.margin if study.limits else None, ""),
         "quality": ("a target", target, ""),
         "target": ("a target", target, ""),
     }

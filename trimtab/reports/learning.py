@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trimtab.base.results import LearningCurve
+from trimtab.measurement.learning import RUN_SD
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.pieces import Cell, Column, Grid, Heading, Scored, label
 from trimtab.reports.view import MoreLabels
@@ -16,10 +17,13 @@ def more_labels(study: StudyFolder) -> MoreLabels | None:
     if not entries:
         return None
     first = entries[0][1]
-    metric = metric_called(study.metric)
+    metric = (
+        "accuracy" if study.metric == "macro_f1" else metric_called(study.metric)
+    )  # the curve is a mean over questions
     lead = (
         f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of the rows with the "
-        f"chosen settings. The score is taken to grow with the logarithm of the rows; the interval holds the questions, not another draw of rows."
+        f"chosen settings. The score is taken to follow a power law of the rows; the interval holds the questions and an assumed spread between runs of "
+        f"{RUN_SD:g}."
     )
     columns = (
         Column(title="Arm"),

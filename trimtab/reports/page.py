@@ -35,13 +35,13 @@ def write_report(folder: Path) -> Path:
 
 def render(view: StudyView) -> str:
     """The page as HTML: no request, no script but our own, and a policy that forbids every other."""
-    style, script = _own("style.css"), _own("every.js") if view.every else ""
-    page = _templates().get_template("page.html.j2")
+    style, script = own_file("style.css"), own_file("every.js") if view.every else ""
+    page = templates().get_template("page.html.j2")
     answers = Markup(packed(view.every)) if view.every else ""  # noqa: S704 - made for such a place
     return page.render(view=view, style=style, script=script, answers=answers) + "\n"
 
 
-def _own(name: str) -> Markup:
+def own_file(name: str) -> Markup:
     """A file of our own, to stand in the page as it is."""
     return Markup(files("trimtab.reports").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704
 
@@ -52,7 +52,7 @@ def _digest(text: str) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
     """The templates, in which every text is escaped and a name that does not exist is an error."""
     templates = Environment(
         loader=PackageLoader("trimtab.reports"),

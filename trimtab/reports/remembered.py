@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trimtab.measurement.exposure import highest_by_chance
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.pieces import MEASURED, Cell, Column, Grid, Heading, label
 from trimtab.reports.view import Remembered
@@ -23,10 +24,18 @@ def remembered(study: StudyFolder) -> Remembered | None:
         Column(title="Arm"),
         Column(title="Mean exposure, bits", mark=MEASURED),
         Column(title="Highest", mark=MEASURED),
+        Column(title="Highest by chance"),
         Column(title="Highest possible"),
     )
+    by_chance = f"{highest_by_chance(first.canaries, first.controls):.2f}"
     rows: list[tuple[Cell, ...]] = [
-        (label(one.arm, study.verdict.arm), f"{found.mean:.2f}", f"{found.highest:.2f}", f"{found.possible:g}")
+        (
+            label(one.arm, study.verdict.arm),
+            f"{found.mean:.2f}",
+            f"{found.highest:.2f}",
+            by_chance,
+            f"{found.possible:g}",
+        )
         for one, found in entries
     ]
     grid = Grid(label="Exposure of canaries", columns=columns, rows=tuple(rows))

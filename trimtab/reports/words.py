@@ -62,6 +62,8 @@ EXTRAS = {
     "exact_match": "Exact match",
     "facts_disagree": "Answers with other numbers or dates",
     "ece": "Calibration error (ECE)",
+    "ece_by_chance": "ECE of calibrated probabilities",
+    "ece_debiased": "ECE without what chance adds",
     "ece_before": "ECE before calibration",
     "lost_to_retrieval": "Lost to retrieval",
     "macro_f1": "Macro-F1",

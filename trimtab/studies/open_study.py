@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from trimtab.arms.saved import ANSWERS, STUDIES, STUDY_FILE, read_arm, read_resu
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named
-from trimtab.base.results import ArmResult, StudyResult, Verdict
+from trimtab.base.results import ArmDifference, ArmResult, StudyResult, Verdict
 from trimtab.base.show import Row, Shown, ShownRows
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.measurement.evaluate import load_answers
@@ -24,22 +23,6 @@ from trimtab.studies.place import to_go_on_with
 if TYPE_CHECKING:
     import pandas
     import pyarrow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmDifference:
-    """An arm in two studies: its scores, and on the questions that both asked the mean of this minus the other, with its 95% interval.
-
-    `questions`: how many those are; without any, and for macro-F1, which is no mean over questions, there is no difference.
-    """
-
-    arm: str
-    score: float | None
-    other: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    questions: int
 
 
 class OpenedStudy(Shown):

@@ -1,0 +1,51 @@
+"""Two studies on one HTML page: both verdicts, what changed, and the difference of every arm."""
+
+from __future__ import annotations
+
+from trimtab.base.results import ArmDifference, StudyComparison
+from trimtab.reports.page import own_file, templates
+from trimtab.reports.pieces import Column, Grid, Scored
+from trimtab.reports.words import metric_called
+from trimtab.reports.writing import NOTHING, interval, score, signed
+
+
+def render(found: StudyComparison) -> str:
+    """The page as HTML, without a script and without a request."""
+    changes = Grid(
+        label="What changed",
+        columns=(Column(title="What"), Column(title=found.first, text=True), Column(title=found.second, text=True)),
+        rows=tuple((one.what, one.first or NOTHING, one.second or NOTHING) for one in found.changes),
+    )
+    arms = Grid(
+        label="Arms",
+        columns=(
+            Column(title="Arm"),
+            Column(title=found.first),
+            Column(title=found.second),
+            Column(title="First minus second", interval="95%"),
+            Column(title="Questions in both"),
+        ),
+        rows=tuple(
+            (
+                one.arm,
+                _score(one.score),
+                _score(one.other),
+                _difference(one),
+                f"{one.questions:,}" if one.questions else NOTHING,
+            )
+            for one in found.arms
+        ),
+    )
+    page = templates().get_template("compared.html.j2")
+    metric = metric_called(found.metric)
+    return page.render(found=found, metric=metric, changes=changes, arms=arms, style=own_file("style.css")) + "\n"
+
+
+def _score(value: float | None) -> str:
+    return NOTHING if value is None else score(value)
+
+
+def _difference(one: ArmDifference) -> Scored | str:
+    if one.difference is None or one.low is None or one.high is None:
+        return NOTHING
+    return Scored(value=signed(one.difference), interval=interval(one.low, one.high))
