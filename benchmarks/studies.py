@@ -62,7 +62,7 @@ def run(name: str) -> Path:
         lay_out("handbook", place, cut=True)
         task = place / "documents.toml"
         plain = (place / "demo.toml").read_text("utf-8")
-        task.write_text(re.sub("(?m)^arms = .*$", f"arms = {DOCUMENT_ARMS}", plain).replace('"8m"', '"12m"'), "utf-8")
+        task.write_text(re.sub("(?m)^arms = .*$", f"arms = {DOCUMENT_ARMS}", plain).replace('"8m"', '"10m"'), "utf-8")
         subprocess.run([*command, "study", "--task", str(task)], check=False)
     elif name == "sums":
         place = lay_out_sums(Path("sums"))
