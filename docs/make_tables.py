@@ -545,7 +545,7 @@ def audit() -> str:
 PAGES = {
     "docs/start/install.md": {"installation": installation},
     "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
-    "docs/benchmarks/quality.md": {"studies": studies, "objectives": objectives, "extract": extract},
+    "docs/benchmarks/quality.md": {"studies": studies, "documents": documents, "objectives": objectives, "extract": extract},
     "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted, "audit": audit},
     "docs/start/first-verdict.md": {"verdict": verdict},
     "docs/trust/simulation.md": {"simulation": simulation},

@@ -11,13 +11,13 @@ JOB = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encod
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_it_runs_targets_of_the_makefile_and_those_of_ci_run():
+def test_it_runs_targets_of_the_makefile_those_of_ci_run_and_the_notebooks_once():
     commands = [step["run"] for step in JOB["steps"] if "run" in step]
     targets = [command.removeprefix("make ") for command in commands]
     assert all(re.search(rf"^{target}:", MAKEFILE, re.M) for target in targets), commands
     local = re.search(r"for target in ([\w -]+); do", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     assert local is not None
-    assert targets == local[1].split()
+    assert targets == [*local[1].split(), "tutorials"]
 
 
 def test_every_python_and_system_of_the_classifiers_is_tried():
