@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import groupby
 from typing import Literal
 
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
@@ -19,6 +20,7 @@ _COORDINATORS = ("or", "and", "nor")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _FIRST_SENTENCES = 4  # of an answer, in which the fact is looked for before what explains it
 _CORRECTS = frozenset(("or", "no", "not", "but", "actually", "sorry", "correction", "rather", "wait", "instead", "however", "yes"))
+_LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
 _DETERMINERS = frozenset(("the", "our", "a", "an", "its", "their", "my", "your"))
 _NO_ITEM = frozenset(words("i we you he she they it if when as with without not no so because which who also or and so"))
 _ITEM = 2  # most words of one more thing in a list, "blue and pale yellow"; more words explain
@@ -105,10 +107,10 @@ def _as_asked(tokens: Tokens, asked: Tokens) -> Tokens:
 
 def _without_role(wanted: Tokens) -> list[Tokens]:
     """Of "the Head of Support, NAME" the name alone."""
-    clauses = {token.clause: tuple(one for one in wanted if one.clause == token.clause) for token in wanted}
-    if not any(token.value in ROLES for token in wanted):
+    clauses = [tuple(part) for _, part in groupby(wanted, key=lambda token: token.clause)]
+    if len(clauses) < 2 or not any(token.value in ROLES for token in wanted):
         return []
-    return [part for part in clauses.values() if len(clauses) > 1 and all(one.capital and one.value not in ROLES for one in part)]
+    return [part for part in clauses if all(one.capital and one.value not in ROLES for one in part)]
 
 
 def _beginnings(given: Tokens) -> Iterator[Tokens]:
@@ -190,7 +192,7 @@ def _missed(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
         return "wrong"  # a part of a list is missing
     worded = all(token.kind == "word" and token.stance == "given" for token in wanted) and not _named(wanted)
     echo = {token.value for token in asked}
-    new = any(token.value not in echo for token in said)
+    new = any(not token.link and token.value not in echo for token in given)
     return "unsure" if worded and new and not all(token.denied for token in given) else "wrong"
 
 
@@ -218,7 +220,8 @@ def _parts(wanted: Tokens) -> list[list[Token]]:
             parts.append([])
         if not joins and not token.link:
             parts[-1].append(token)
-    return [part for part in parts if part]
+    parts = [part for part in parts if part]
+    return parts if len(parts) <= _LONGEST_LIST else [[token for part in parts for token in part]]
 
 
 def _measured_hold(given: Tokens, measured: Tokens, asked: Tokens) -> bool:
@@ -304,7 +307,7 @@ def _ends(wanted: Tokens, given: Tokens) -> Iterator[int]:
         count += text.count(" ", seen, at)
         seen = at
         yield count + len(wanted)
-        at = text.find(sought, at + 1)
+        at = text.find(sought, at + len(sought) - 1)
 
 
 def _others(given: Tokens, wanted: Tokens, asked: Tokens) -> Iterator[Token]:

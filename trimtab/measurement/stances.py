@@ -184,15 +184,12 @@ def _bound_after(tokens: Sequence[Token], place: int) -> tuple[Bound, range]:
 
 
 def _apart(tokens: Sequence[Token], place: int, token: Token) -> Token:
-    """Mark a number that says how far two things are apart: "25 more than in 2020", "two days before"."""
+    """Mark a number that says how far two things are apart: "25 more than in 2020"."""
     if place and tokens[place - 1].value in _MORE and not token.fresh:
         return replace(token, stance="apart")
-    for after in tokens[place + 1 : place + 3]:
-        if after.fresh:
-            break
-        if after.value in _AMOUNT_APART:
-            return replace(token, stance="apart")
-    return token
+    near = [one.value for one in tokens[place + 1 : place + 4]]
+    than = near.index("than") if "than" in near else 0
+    return replace(token, stance="apart") if than and near[than - 1] in _AMOUNT_APART else token
 
 
 def _range(found: list[Token]) -> None:
