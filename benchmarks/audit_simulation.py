@@ -39,7 +39,9 @@ CELLS: tuple[dict[str, Any], ...] = (
 )
 
 
-def made(draw: np.random.Generator, cell: dict[str, Any]) -> tuple[dict[str, list[Answer]], dict[tuple[str, str], bool]]:
+def made(
+    draw: np.random.Generator, cell: dict[str, Any]
+) -> tuple[dict[str, list[Answer]], dict[tuple[str, str], bool]]:
     """Answers of two arms that are alike in part, and whether each is right."""
     count = cell["questions"]
     shared = draw.random(count)
@@ -112,7 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     for seed, cell in enumerate(CELLS):
         rows.append({**cell, **simulated(cell, options.studies, seed)})
-        print({key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True)
+        print(
+            {key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True
+        )
     write_json(options.out, {"studies": options.studies, "margin": MARGIN, "rows": rows})
 
 

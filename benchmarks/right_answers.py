@@ -46,16 +46,22 @@ def counted(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 def main() -> None:
     """Judge all pairs, print the counts, and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--show", choices=("tune", "held"), help="print the pairs of this half that are judged otherwise")
+    parser.add_argument(
+        "--show", choices=("tune", "held"), help="print the pairs of this half that are judged otherwise"
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--as", dest="name", default="now", help="the name of the figures in the result, such as before")
+    parser.add_argument(
+        "--as", dest="name", default="now", help="the name of the figures in the result, such as before"
+    )
     options = parser.parse_args()
     rows = pairs()
     result: dict[str, Any] = {}
     for half in ("tune", "held"):
         own = [row for row in rows if row["half"] == half]
         kinds = list(dict.fromkeys(row["kind"] for row in own))
-        result[half] = {kind: counted([row for row in own if row["kind"] == kind]) for kind in kinds} | {ALL: counted(own)}
+        result[half] = {kind: counted([row for row in own if row["kind"] == kind]) for kind in kinds} | {
+            ALL: counted(own)
+        }
         print(f"{half:16} false rejects  unsure    of right   false accepts  unsure    of wrong")
         for kind, each in result[half].items():
             left = f"{each['false_rejects']:13} {each['right_unsure']:7} {each['right']:11}"
@@ -63,7 +69,9 @@ def main() -> None:
     for row in rows:
         found = match(row["answer"], row["reference"], row["question"])
         if row["half"] == options.show and found != ("right" if row["right"] else "wrong"):
-            print(f"{found}, not {'right' if row['right'] else 'wrong'}: {row['question']} | {row['reference']} | {row['answer']}")
+            print(
+                f"{found}, not {'right' if row['right'] else 'wrong'}: {row['question']} | {row['reference']} | {row['answer']}"
+            )
     before = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     write_json(options.out, before | {options.name: result})
 

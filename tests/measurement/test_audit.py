@@ -60,7 +60,8 @@ def test_a_draw_is_half_of_questions_on_which_arms_differ_and_a_larger_one_goes_
     few, many = drawn(answers, 40), drawn(answers, 100)
     assert few == many[: len(few)]
     items = list(dict.fromkeys(one.item_id for one in few))
-    assert len(items) == 40 and len(differing & set(items)) == 20
+    assert len(items) == 40
+    assert len(differing & set(items)) == 20
     assert len(few) == 80  # both arms' answers to each
     first = [one.answer[0] for one in many[::2]]
     assert 0.3 < first.count("a") / len(first) < 0.7  # no arm comes first
@@ -86,7 +87,8 @@ def test_where_all_answers_are_judged_the_corrected_figures_are_those_of_people(
     held = next(one for one in audited.by_arm if one.arm == "a")
     said = np.array([right[one.item_id, one.answer] for one in answers["a"]])
     told = np.array([one.score >= RIGHT_FROM for one in answers["a"]])
-    assert held.sensitivity is not None and held.specificity is not None
+    assert held.sensitivity is not None
+    assert held.specificity is not None
     assert held.sensitivity.value == pytest.approx(told[said].mean())
     assert held.specificity.value == pytest.approx((~told[~said]).mean())
     from sklearn.metrics import cohen_kappa_score
@@ -107,7 +109,8 @@ def test_corrected_intervals_hold_the_true_share_where_those_of_the_metric_do_no
         gap = audited.difference("a", "b")
         gaps += gap.low <= 0.1 <= gap.high
         claimed += audited.target_curve("a")(0.8) <= 0.05
-    assert covered >= 135 and gaps >= 135
+    assert covered >= 135
+    assert gaps >= 135
     assert plain < 75
     assert claimed <= 15
 
@@ -129,13 +132,16 @@ def test_it_is_used_from_sixty_questions_on_and_only_for_right_or_wrong() -> Non
     assert Audited(answers, {}, TASK).by_arm == ()
     graded = {arm: [replace(one, score=one.score * 0.9) for one in own] for arm, own in answers.items()}
     held = Audited(graded, right, TASK)
-    assert held.why_not is not None and "parts of a point" in held.why_not
+    assert held.why_not is not None
+    assert "parts of a point" in held.why_not
     assert held.by_arm  # the agreement is told all the same
 
 
 def test_a_metric_that_favours_an_arm_is_found_and_an_even_one_is_not() -> None:
     answers, right = made(5, sensitivity=(0.6, 0.98))
     found = Audited(answers, right, TASK).uneven(0.02)
-    assert found is not None and set(found[:2]) == {"a", "b"} and found[2] > 0.1
+    assert found is not None
+    assert set(found[:2]) == {"a", "b"}
+    assert found[2] > 0.1
     answers, right = made(5)
     assert Audited(answers, right, TASK).uneven(0.02) is None

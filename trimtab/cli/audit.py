@@ -23,10 +23,12 @@ _ANSWERS = {"r": True, "right": True, "w": False, "wrong": False}
 
 def command(
     study: Annotated[
-        str, typer.Argument(metavar="[STUDY]", help="The ID or the folder of a finished study; the newest unless given.")
+        str,
+        typer.Argument(metavar="[STUDY]", help="The ID or the folder of a finished study; the newest unless given."),
     ] = "latest",
     n: Annotated[
-        int, typer.Option("--n", min=1, metavar="N", help="How many test questions; all arms' answers to each are judged.")
+        int,
+        typer.Option("--n", min=1, metavar="N", help="How many test questions; all arms' answers to each are judged."),
     ] = 100,
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
@@ -85,7 +87,9 @@ def _draw(headline: str, found: Audit | None, console: Console) -> None:
     console.print(headline, markup=False, highlight=False)
     if found is None or not found.arms:
         return
-    table = Table("arm", "sensitivity", "specificity", "kappa", "score by the metric", "corrected", title="The metric and people")
+    table = Table(
+        "arm", "sensitivity", "specificity", "kappa", "score by the metric", "corrected", title="The metric and people"
+    )
     for arm in found.arms:
         figures = (arm.sensitivity, arm.specificity, arm.kappa, arm.metric_score, arm.corrected)
         table.add_row(arm.arm, *map(_figure, figures))

@@ -15,7 +15,9 @@ TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, f
 def with_corrected_scores(results: Sequence[ArmResult], audited: Audited) -> list[ArmResult]:
     """The arms with their scores as people would have them."""
     return [
-        replace(arm, score=audited.score(arm.arm), score_floor=audited.floor(arm.arm)) if arm.arm in audited.arms else arm
+        replace(arm, score=audited.score(arm.arm), score_floor=audited.floor(arm.arm))
+        if arm.arm in audited.arms
+        else arm
         for arm in results
     ]
 
@@ -31,7 +33,9 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
         f"Not shown: people who judged answers found that the metric {task.metric} favours {favoured} over {other} by {abs(gap):.3f}, "
         f"more than the margin of {task.target.margin:g}, so what it says of these arms is withheld."
     )
-    return Verdict(status="not_shown", arm=None, sentence=sentence, needs="a metric or a scorer that judges all arms alike")
+    return Verdict(
+        status="not_shown", arm=None, sentence=sentence, needs="a metric or a scorer that judges all arms alike"
+    )
 
 
 def audit_sentence(audit: Audit | None, results: Sequence[ArmResult], task: Task) -> str:
@@ -46,7 +50,9 @@ def audit_sentence(audit: Audit | None, results: Sequence[ArmResult], task: Task
         return f"Not audited: the metric {task.metric} alone says which answers are right; trimtab audit lets people check it.{undecided}"
     if audit.why_not:
         return f"People judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
-    return f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} questions."
+    return (
+        f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} questions."
+    )
 
 
 def still_needed(audit: Audit) -> int:

@@ -19,10 +19,14 @@ Match = Literal["right", "wrong", "unsure"]
 _COORDINATORS = ("or", "and", "nor")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _FIRST_SENTENCES = 4  # of an answer, in which the fact is looked for before what explains it
-_CORRECTS = frozenset(("or", "no", "not", "but", "actually", "sorry", "correction", "rather", "wait", "instead", "however", "yes"))
+_CORRECTS = frozenset(
+    ("or", "no", "not", "but", "actually", "sorry", "correction", "rather", "wait", "instead", "however", "yes")
+)
 _LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
 _DETERMINERS = frozenset(("the", "our", "a", "an", "its", "their", "my", "your"))
-_NO_ITEM = frozenset(words("i we you he she they it if when as with without not no so because which who also or and so"))
+_NO_ITEM = frozenset(
+    words("i we you he she they it if when as with without not no so because which who also or and so")
+)
 _ITEM = 2  # most words of one more thing in a list, "blue and pale yellow"; more words explain
 
 
@@ -121,7 +125,9 @@ def _beginnings(given: Tokens) -> Iterator[Tokens]:
         if place and token.start and _ends_statement(token) and token.value not in _CORRECTS
     )
     for _, end in zip(range(_FIRST_SENTENCES), ends, strict=False):
-        if not any("?" in token.mark or token.value in _CORRECTS for token in given[end:] if token.start and token.fresh):
+        if not any(
+            "?" in token.mark or token.value in _CORRECTS for token in given[end:] if token.start and token.fresh
+        ):
             yield given[:end]
     yield given
 
@@ -135,7 +141,8 @@ def _polar(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
     said = {
         _opposite(token.value) if token.denied else token.value
         for place, token in enumerate(given)
-        if token.value == "yes" or (token.value == "no" and (place + 1 == len(given) or given[place + 1].fresh or _joined(given, place)))
+        if token.value == "yes"
+        or (token.value == "no" and (place + 1 == len(given) or given[place + 1].fresh or _joined(given, place)))
     }
     if len(said) != 1:
         return "wrong" if said else "unsure"
@@ -404,7 +411,12 @@ def _alone_in_list(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
             if joiner and _one_more(said[end + (joiner != ",") :], own):
                 return "wrong" if listed or joiner == "or" else "unsure"
             start = end - len(part)
-            if start > 1 and said[start - 1].value == "or" and not said[start].fresh and _spoken(said[start - 2]) not in own:
+            if (
+                start > 1
+                and said[start - 1].value == "or"
+                and not said[start].fresh
+                and _spoken(said[start - 2]) not in own
+            ):
                 return "wrong"
     return "right"
 
@@ -426,9 +438,8 @@ def _one_more(rest: Sequence[Token], own: set[str]) -> bool:
         if item and (token.fresh or token.value in _COORDINATORS):
             break
         item.append(token)
-    return (
-        0 < len(item) <= _ITEM
-        and not any(_spoken(token) in own or token.value in _NO_ITEM or token.stance != "given" for token in item)
+    return 0 < len(item) <= _ITEM and not any(
+        _spoken(token) in own or token.value in _NO_ITEM or token.stance != "given" for token in item
     )
 
 

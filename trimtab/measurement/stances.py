@@ -25,7 +25,9 @@ _NEGATORS = frozenset(
 _FALSE = frozenset(words("wrong false incorrect untrue mistaken doubtful"))
 _TO_BE = frozenset(words("is are was were be"))
 _NOBODY = frozenset(words("nobody none nothing noone no nowhere not"))
-_NEW_CLAUSE = frozenset(words("but which who whom whose because if when while although though unless where whereas so then"))
+_NEW_CLAUSE = frozenset(
+    words("but which who whom whose because if when while although though unless where whereas so then")
+)
 _CHANGES = frozenset(
     words(
         "rose risen rise rises grew grown grow fell fallen dropped increased decreased raised lowered cut moved moves changed changes "
@@ -97,7 +99,10 @@ _BEFORE: Mapping[tuple[str, ...], Bound] = {
     **{(no, word, "than"): "max" for no in ("no", "not") for word in _COMPARED["over"] if word != "later"},
     **{(no, word, "than"): "min" for no in ("no", "not") for word in _COMPARED["under"]},
 }
-_OF_MOMENTS: Mapping[str, Bound] = {"after": "over", "before": "under"}  # "after 5 May", but "after 30 days" gives 30 days
+_OF_MOMENTS: Mapping[str, Bound] = {
+    "after": "over",
+    "before": "under",
+}  # "after 5 May", but "after 30 days" gives 30 days
 _AFTER: Mapping[tuple[str, ...], Bound] = {
     **{("or", word): "min" for word in (*_COMPARED["over"], "over", "above", "up")},
     **{("and", word): "min" for word in (*_COMPARED["over"], "over", "above", "up")},
@@ -110,7 +115,9 @@ _AFTER: Mapping[tuple[str, ...], Bound] = {
 _AMOUNT_APART = frozenset((*_COMPARED["over"], *_COMPARED["under"]))
 _MORE = frozenset(("another", "further", "extra", "additional"))
 ASKS_BOUND = frozenset(
-    words("minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest longest limit limited")
+    words(
+        "minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest longest limit limited"
+    )
 )
 _ASKS_FORMER = frozenset(words("before previously formerly originally previous former old initially initial"))
 
@@ -239,7 +246,10 @@ def _of_clauses(tokens: list[Token]) -> list[Token]:
             if place + length < len(tokens):  # the words themselves are taken away
                 following = tokens[place + length]
                 tokens[place + length] = replace(
-                    following, fresh=following.fresh or token.fresh, start=token.start, mark=following.mark or token.mark
+                    following,
+                    fresh=following.fresh or token.fresh,
+                    start=token.start,
+                    mark=following.mark or token.mark,
                 )
             place += length
             opened = place
@@ -304,7 +314,9 @@ def _negation(tokens: Sequence[Token], place: int) -> str:
     if value in _NEGATORS:
         local = after is not None and (after.value == "only" or after.value.endswith("ing"))
         return "" if local else "denied"
-    if value in _FALSE and ((before is not None and before.value in _TO_BE) or (after is not None and after.value == "that")):
+    if value in _FALSE and (
+        (before is not None and before.value in _TO_BE) or (after is not None and after.value == "that")
+    ):
         return "denied"
     if value in ("doubt", "doubts") and (before is None or before.value not in ("no", "without")):
         return "denied"

@@ -60,9 +60,7 @@ class StudyAudit:
     def judge(self, asked: Asked, right: bool) -> None:
         """Keep what people say of an answer."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        append_line(
-            self.folder / AUDIT, {"item": asked.item_id, "answer": asked.answer, "right": right, "time": when}
-        )
+        append_line(self.folder / AUDIT, {"item": asked.item_id, "answer": asked.answer, "right": right, "time": when})
 
     def finish(self) -> StudyResult:
         """The study decided by its answers and people's judgements, written with its report."""
@@ -82,7 +80,11 @@ class StudyAudit:
             cuts=read_object(self.folder / "manifest.json").get("cuts", ()),
             audited=people.used,
         )
-        parts = (judged.verdict.sentence, sentence(self.before.trivial), audit_sentence(people.audit, judged.arms, self.task))
+        parts = (
+            judged.verdict.sentence,
+            sentence(self.before.trivial),
+            audit_sentence(people.audit, judged.arms, self.task),
+        )
         result = replace(
             self.before,
             verdict=replace(judged.verdict, sentence=" ".join(part for part in parts if part)),
@@ -96,7 +98,9 @@ class StudyAudit:
         return result
 
 
-def audit(study: str | Path | StudyResult = "latest", *, questions: int = 100, task: str | Path | Task = TASK_FILE) -> StudyAudit:
+def audit(
+    study: str | Path | StudyResult = "latest", *, questions: int = 100, task: str | Path | Task = TASK_FILE
+) -> StudyAudit:
     """Begin, or go on with, the audit of a finished study, of so many of its test questions.
 
     Raises InputError for a task of kind `classify`, whose labels need no judgement, and MissingError where there is no such study.

@@ -45,8 +45,8 @@ from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
 from trimtab.base.tables import RewardTable
 from trimtab.base.task import with_arms, with_budget, with_rows
-from trimtab.decision.cost import volume_of
 from trimtab.decision.audited import audit_sentence
+from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
 from trimtab.decision.trivial import beside, sentence
 from trimtab.measurement.clusters import group_count
