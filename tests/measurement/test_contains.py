@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -12,12 +14,14 @@ from trimtab.measurement.contains import (
     contains,
     disagrees,
     facts_stand_in,
+    match,
     sentence_for,
     sentences,
     sentences_for,
     stands_in,
 )
 from trimtab.measurement.facts import read
+from trimtab.measurement.metrics import is_undecided
 
 RIGHT = [
     ("It is 112 euros per night.", "112 euros"),
@@ -130,6 +134,35 @@ def test_an_answer_that_gives_the_fact_is_right(answer: str, reference: str) -> 
 @pytest.mark.parametrize(("answer", "reference"), WRONG)
 def test_an_answer_that_gives_another_fact_or_none_is_wrong(answer: str, reference: str) -> None:
     assert not contains(answer, reference)
+
+
+PAIRS = [
+    json.loads(line)
+    for line in Path(__file__).with_name("right_answers.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+@pytest.mark.parametrize("half", ["tune", "held"])
+def test_of_answers_that_people_labelled_few_are_judged_otherwise(half: str) -> None:
+    pairs = [pair for pair in PAIRS if pair["half"] == half]
+    for right, otherwise in ((True, "wrong"), (False, "right")):
+        own = [pair for pair in pairs if pair["right"] is right]
+        found = [pair for pair in own if match(pair["answer"], pair["reference"], pair["question"]) == otherwise]
+        assert len(found) <= 0.05 * len(own), found
+
+
+def test_what_cannot_be_decided_is_unsure_and_not_right() -> None:
+    for answer, reference, question in (
+        ("You take a ferry.", "by boat", "How do staff get there?"),
+        ("Guests may use it.", "yes", "May guests use the pool?"),
+        ("112 euros, breakfast for 14 euros", "112 euros", "What does it come to?"),
+        ("30 days", "at least 30 days", "How long is it?"),
+    ):
+        assert match(answer, reference, question) == "unsure"
+        assert not contains(answer, reference, question)
+        assert is_undecided(answer, [reference], question, "unknown")
+        assert not is_undecided(answer, [reference, answer], question, "unknown")  # one reference is met
+    assert not is_undecided("unknown", ["by boat"], "", "unknown")  # an abstention is decided
 
 
 def test_what_the_question_says_is_known() -> None:

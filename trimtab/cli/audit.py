@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trimtab.base.errors import EXIT_NO
 from trimtab.base.visible import visible
 from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption
 from trimtab.cli.output import Output
@@ -53,7 +54,7 @@ def command(
         result = session.finish()
         output.show(result, lambda console: _draw(result.headline, result.audit, console))
     if result.audit is None or still_needed(result.audit):
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_NO)
 
 
 def _ask(session: StudyAudit) -> None:

@@ -7,7 +7,7 @@ states: "it cannot be 30 days", "two years is wrong". English only, and linear i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.measurement.lexemes import LINKS, Bound, Stance, Token
@@ -221,67 +221,73 @@ def _range(found: list[Token]) -> None:
 
 
 def _of_clauses(tokens: list[Token]) -> list[Token]:
-    """Cut into clauses, and give each token the stance of its clause or of what opens it."""
+    """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give them."""
     found: list[Token] = []
-    clause, opened, changed = 0, -1, False
-    begin, stance, negated = 0, "given", ""
-    place = 0
-
-    def close() -> None:
-        for at in range(begin, len(found)):
-            if negated and found[at].stance in ("given", "apart"):
-                found[at] = replace(found[at], stance="denied" if negated == "denied" else "former")
-
-    def pushed(token: Token, own: Stance) -> None:
-        found.append(replace(token, clause=clause, stance=own if own != "given" else token.stance))
-
-    while place < len(tokens):
-        token = tokens[place]
-        length, opener = _opener(tokens, place, found[begin:] if place - begin < 8 else found[-8:])
-        if _breaks(tokens, place, bool(length)) and place != opened:
-            close()
-            clause, begin, stance, negated, changed = clause + 1, len(found), "given", "", False
-        if length:
-            stance = opener
-            if place + length < len(tokens):  # the words themselves are taken away
-                following = tokens[place + length]
-                tokens[place + length] = replace(
-                    following,
-                    fresh=following.fresh or token.fresh,
-                    start=token.start,
-                    mark=following.mark or token.mark,
-                )
-            place += length
-            opened = place
-            continue
-        if token.value in _CHANGES:
-            changed = True
-        elif changed and token.value == "from" and _until_to(tokens, place):
-            stance = "former"
-        elif stance == "former" and changed and token.value == "to":
-            stance = "given"
-        if place >= opened:
-            negated = negated or _negation(tokens, place)
-        pushed(token, stance)  # type: ignore[arg-type]
-        place += 1
-    close()
+    for number, (opened, clause) in enumerate(_clauses(tokens)):
+        denial = next(filter(None, (_negation(clause, place) for place in range(len(clause)))), None)
+        for token, own in zip(clause, _changes(clause, opened), strict=True):
+            stance = own if own != "given" else denial or token.stance
+            found.append(replace(token, clause=number, stance=stance))
     return found
 
 
-def _breaks(tokens: Sequence[Token], place: int, opens: bool) -> bool:
+def _clauses(tokens: list[Token]) -> Iterator[tuple[Stance, list[Token]]]:
+    """Each clause with the stance of the words that open it, which are taken away."""
+    clause: list[Token] = []
+    stance: Stance = "given"
+    place = 0
+    while place < len(tokens):
+        length, opened = _opener(tokens, place)
+        if clause and (length or _breaks(tokens, place)):
+            yield stance, clause
+            clause, stance = [], "given"
+        if length:
+            stance = opened
+            _pass_on_mark(tokens, place, place + length)
+            place += length
+        else:
+            clause.append(tokens[place])
+            place += 1
+    if clause:
+        yield stance, clause
+
+
+def _pass_on_mark(tokens: list[Token], place: int, to: int) -> None:
+    """Let a token begin where words before it began that are taken away."""
+    if to < len(tokens):
+        first, after = tokens[place], tokens[to]
+        tokens[to] = replace(after, fresh=after.fresh or first.fresh, start=first.start, mark=after.mark or first.mark)
+
+
+def _changes(clause: Sequence[Token], stance: Stance) -> Iterator[Stance]:
+    """The stance of each token: in "rose from 880 to 920" the first value is a former one."""
+    changing = False
+    for place, token in enumerate(clause):
+        if token.value in _CHANGES:
+            changing = True
+        elif changing and token.value == "from" and any(one.value == "to" for one in clause[place + 1 : place + 9]):
+            stance = "former"
+        elif changing and token.value == "to" and stance == "former":
+            stance = "given"
+        yield stance
+
+
+def _breaks(tokens: Sequence[Token], place: int) -> bool:
+    """Whether a clause begins here."""
     token = tokens[place]
     if token.fresh and (not token.mark or _BREAK.search(token.mark)):
         return True
-    if opens or token.kind != "word":
-        return opens
+    if token.kind != "word":
+        return False
     after = tokens[place + 1] if place + 1 < len(tokens) else None
     if token.value in ("and", "or", "nor") and after is not None:
         return token.value != "nor" and (after.value in _NEGATORS or after.value in _TO_BE)
     return token.value in _NEW_CLAUSE
 
 
-def _opener(tokens: Sequence[Token], place: int, before: Sequence[Token]) -> tuple[int, Stance]:
+def _opener(tokens: Sequence[Token], place: int) -> tuple[int, Stance]:
     """Of words that set apart what follows: how many they are, and its stance. "Nobody but NAME" gives the name."""
+    before = tokens[max(0, place - 8) : place]
     for length in range(_LONGEST_OPENER, 0, -1):
         part = tokens[place : place + length]
         stance = _OPENERS.get(tuple(one.value for one in part))
@@ -306,14 +312,14 @@ def _exclusion(before: Sequence[Token]) -> Stance:
     return "given" if any(one.value in _NOBODY for one in before) else "denied"
 
 
-def _negation(tokens: Sequence[Token], place: int) -> str:
-    """Whether this word denies its clause ("denied"), or says that it was so once ("former")."""
+def _negation(tokens: Sequence[Token], place: int) -> Stance | None:
+    """What this word makes of its clause: it denies it, or says that it was so once; None where neither."""
     value = tokens[place].value
     before = tokens[place - 1] if place and not tokens[place].fresh else None
     after = tokens[place + 1] if place + 1 < len(tokens) and not tokens[place + 1].fresh else None
     if value in _NEGATORS:
         local = after is not None and (after.value == "only" or after.value.endswith("ing"))
-        return "" if local else "denied"
+        return None if local else "denied"
     if value in _FALSE and (
         (before is not None and before.value in _TO_BE) or (after is not None and after.value == "that")
     ):
@@ -323,12 +329,8 @@ def _negation(tokens: Sequence[Token], place: int) -> str:
     if value == "longer" and before is not None and before.value == "no":
         return "denied"
     if value == "used" and after is not None and after.value == "to":
-        return "former" if place + 2 < len(tokens) and tokens[place + 2].value == "be" else ""
-    return ""
-
-
-def _until_to(tokens: Sequence[Token], place: int) -> bool:
-    return any(one.value == "to" for one in tokens[place + 1 : place + 9])
+        return "former" if place + 2 < len(tokens) and tokens[place + 2].value == "be" else None
+    return None
 
 
 def _belonging(tokens: list[Token]) -> list[Token]:
