@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trimtab.serving.feedback_export import feedback_export
     from trimtab.serving.serve import serve
     from trimtab.studies.ask import ask
+    from trimtab.studies.audit import audit
     from trimtab.studies.check import check
     from trimtab.studies.demo import demo
     from trimtab.studies.doctor import doctor
@@ -60,6 +61,7 @@ __all__ = [
     "TokenPrice",
     "TrimtabError",
     "ask",
+    "audit",
     "check",
     "demo",
     "doctor",
@@ -89,7 +91,10 @@ _HOME = {
     **{f"{table}Table": "trimtab.base.tables" for table in _TABLES},
     **{
         verb: f"trimtab.studies.{verb}"
-        for verb in ("ask", "check", "demo", "doctor", "eval", "export", "init", "open_study", "runs", "study", "train")
+        for verb in (
+            *("ask", "audit", "check", "demo", "doctor", "eval", "export", "init", "open_study", "runs"),
+            *("study", "train"),
+        )
     },
 }
 
