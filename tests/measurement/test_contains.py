@@ -151,6 +151,15 @@ def test_of_answers_that_people_labelled_few_are_judged_otherwise(half: str) -> 
         assert len(found) <= 0.05 * len(own), found
 
 
+def test_a_bound_that_the_question_asks_for_is_no_other_amount() -> None:
+    assert contains("You may spend up to 75 euros.", "75 euros", "How much may I spend?")
+    assert contains("at least 30 days", "30 days", "How long must the notice be?")
+    assert not contains("at least 75 euros", "75 euros", "How much may I spend?")
+    assert not contains("up to 75 euros", "75 euros", "What does it cost?")
+    assert contains("It is replaced after 50 months.", "50 months", "After how long is it replaced?")
+    assert not contains("She replaced Ada Quill.", "Ada Quill", "Who leads the team?")
+
+
 def test_what_cannot_be_decided_is_unsure_and_not_right() -> None:
     for answer, reference, question in (
         ("You take a ferry.", "by boat", "How do staff get there?"),

@@ -12,7 +12,7 @@ from typing import Literal
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
 from trimtab.measurement.lexemes import Stance, Token
 from trimtab.measurement.numerals import CONVERTED, UNITS, words
-from trimtab.measurement.stances import ASKS_BOUND, MEASURED, ROLES, UNIVERSAL, asks_for_former, negates
+from trimtab.measurement.stances import MEASURED, ROLES, UNIVERSAL, asked_bounds, asks_for_former, negates
 
 Tokens = Sequence[Token]
 Match = Literal["right", "wrong", "unsure"]
@@ -97,12 +97,12 @@ def _as_asked(tokens: Tokens, asked: Tokens) -> Tokens:
         changed |= {"former": "given", "given": "former"}
     if any(token.value == "whose" for token in asked):
         changed["related"] = "given"
-    free = any(token.value in ASKS_BOUND for token in asked)
+    free = asked_bounds(asked)
     return tuple(
         replace(
             token,
             stance=changed.get(token.stance, token.stance),
-            bound="" if free and token.bound in ("min", "max") else token.bound,
+            bound="" if token.bound in free else token.bound,
         )
         for token in tokens
         if token.value not in TITLES or len(tokens) == 1

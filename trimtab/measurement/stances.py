@@ -48,6 +48,12 @@ ROLES = frozenset(
         "treasurer coordinator administrator archivist engineer ceo cfo cto coo cio dpo"
     )
 )
+_SUCCEEDS = (
+    "succeeded",
+    "succeeding",
+    "replaced",
+    "replacing",
+)  # names alone: "is replaced after 50 months" tells of no former one
 # What follows these, up to the end of its clause, is not what is meant.
 _OPENERS: Mapping[tuple[str, ...], Stance] = {
     ("rather", "than"): "denied",
@@ -69,10 +75,7 @@ _OPENERS: Mapping[tuple[str, ...], Stance] = {
     ("over", "from"): "former",
     ("previously",): "former",
     ("formerly",): "former",
-    ("succeeded",): "former",
-    ("replaced",): "former",
-    ("succeeding",): "former",
-    ("replacing",): "former",
+    **{(word,): "former" for word in _SUCCEEDS},
 }
 _LONGEST_OPENER = max(map(len, _OPENERS))
 _COMPARED: Mapping[Bound, tuple[str, ...]] = {
@@ -114,17 +117,23 @@ _AFTER: Mapping[tuple[str, ...], Bound] = {
 }
 _AMOUNT_APART = frozenset((*_COMPARED["over"], *_COMPARED["under"]))
 _MORE = frozenset(("another", "further", "extra", "additional"))
-ASKS_BOUND = frozenset(
-    words(
-        "minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest longest limit limited"
-    )
-)
+_ASKS_BOUND: Mapping[str, tuple[Bound, ...]] = {
+    **dict.fromkeys(words("minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest longest limit limited"), ("min", "max")),
+    **dict.fromkeys(words("may can allowed permitted"), ("max",)),
+    **dict.fromkeys(words("must need needed required"), ("min",)),
+}
 _ASKS_FORMER = frozenset(words("before previously formerly originally previous former old initially initial"))
 
 
 def negates(tokens: Sequence[Token]) -> bool:
     """Whether a question asks for what is not so."""
     return any(_negation(tokens, place) for place in range(len(tokens)))
+
+
+def asked_bounds(question: Sequence[Token]) -> set[Bound]:
+    """The bounds that a question asks for: in answer to "how much may I spend" up to 75 euros are 75 euros."""
+    said = {"may" if token.soft and token.kind == "date" else token.value for token in question}
+    return {bound for word in said for bound in _ASKS_BOUND.get(word, ())}
 
 
 def asks_for_former(question: Sequence[Token]) -> bool:
@@ -294,7 +303,7 @@ def _opener(tokens: Sequence[Token], place: int) -> tuple[int, Stance]:
         if stance is None or len(part) < length or any(one.fresh for one in part[1:]):
             continue
         after = tokens[place + length] if place + length < len(tokens) else None
-        if length == 1 and stance == "former" and after is not None and after.value == "by":
+        if part[0].value in _SUCCEEDS and (after is None or not after.capital):
             return 0, "given"
         if stance == "denied" and part[0].value not in ("rather", "instead", "as", "unlike"):
             return length, _exclusion(before)
