@@ -31,6 +31,7 @@ def command(
         int,
         typer.Option("--n", min=1, metavar="N", help="How many test questions; all arms' answers to each are judged."),
     ] = 100,
+    page: Annotated[bool, typer.Option("--page", help="Ask on a page in the browser, on this machine alone.")] = False,
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,13 +45,19 @@ def command(
     Example:
       trimtab audit
       trimtab audit 20261124T101500Z-3f2a9b --n 150
+      trimtab audit --page
     """
     with Output(as_json) as output:
         from trimtab.decision.audited import still_needed
         from trimtab.studies.audit import audit
 
         session = audit(study, questions=n, task=task)
-        _ask(session)
+        if page and session.pending:
+            from trimtab.serving.audit_page import AuditPage
+
+            AuditPage(session).serve(_say)
+        else:
+            _ask(session)
         result = session.finish()
         output.show(result, lambda console: _draw(result.headline, result.audit, console))
     if result.audit is None or still_needed(result.audit):
