@@ -66,10 +66,10 @@ def match(answer: str, reference: str, question: str = "") -> Match:
         return "wrong"
     if wanted[0].value in ("yes", "no"):
         return _polar(given, wanted, asked)
-    for reference in (wanted, *_without_role(wanted)):
+    for sought in (wanted, *_without_role(wanted)):
         for part in _beginnings(given):
-            if _holds(part, reference, asked):
-                return _alone(part, reference, asked)
+            if _holds(part, sought, asked):
+                return _alone(part, sought, asked)
     return _missed(given, wanted, asked)
 
 

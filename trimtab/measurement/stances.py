@@ -235,7 +235,7 @@ def _of_clauses(tokens: list[Token]) -> list[Token]:
     for number, (opened, clause) in enumerate(_clauses(tokens)):
         denial = next(filter(None, (_negation(clause, place) for place in range(len(clause)))), None)
         for token, own in zip(clause, _changes(clause, opened), strict=True):
-            stance = own if own != "given" else denial or token.stance
+            stance: Stance = own if own != "given" else denial or token.stance
             found.append(replace(token, clause=number, stance=stance))
     return found
 
