@@ -51,6 +51,7 @@ RIGHT = [
     ("4 business days", "4 working days"),
     ("seven full days", "seven days"),
     ("35 days", "five weeks"),
+    ("112 euros. Breakfast costs 14 euros.", "112 euros"),
     ("36", "36"),
     ("nine euros", "nine"),  # the reference does not say of what
     ("36 people in 3 rooms", "36"),  # rooms are not people
@@ -121,6 +122,10 @@ WRONG = [
     ("0800 9256", "0800 4471"),
     ("not the flagpole but the weighbridge", "flagpole"),
     ("red", "the green cabinet"),
+    ("112 euros. 158 euros.", "112 euros"),  # a further answer, and no explanation
+    ("Idris Valcourt. Ada Quill.", "Idris Valcourt"),
+    ("112 euros? No, 158 euros.", "112 euros"),
+    ("9" * 5_000 + " days", "2 days"),
     ("", "A"),
     ("+", "-"),
 ]

@@ -23,6 +23,7 @@ _CORRECTS = frozenset(
     ("or", "no", "not", "but", "actually", "sorry", "correction", "rather", "wait", "instead", "however", "yes")
 )
 _LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
+_LONGEST_AMOUNT = 30  # digits; a longer number is not converted
 _DETERMINERS = frozenset(("the", "our", "a", "an", "its", "their", "my", "your"))
 _NO_ITEM = frozenset(
     words("i we you he she they it if when as with without not no so because which who also or and so")
@@ -118,22 +119,32 @@ def _without_role(wanted: Tokens) -> list[Tokens]:
 
 
 def _beginnings(given: Tokens) -> Iterator[Tokens]:
-    """The answer up to the end of its first sentences, then whole; what follows a question or is a correction belongs to it."""
-    ends = (
-        place
-        for place, token in enumerate(given)
-        if place and token.start and _ends_statement(token) and token.value not in _CORRECTS
-    )
-    for _, end in zip(range(_FIRST_SENTENCES), ends, strict=False):
-        if not any(
-            "?" in token.mark or token.value in _CORRECTS for token in given[end:] if token.start and token.fresh
-        ):
-            yield given[:end]
+    """The answer up to the end of its first sentences, as long as those that follow explain, then whole."""
+    ends = [place for place, token in enumerate(given) if place and token.start and _ends_statement(token)]
+    sentences = [given[begin:end] for begin, end in zip([0, *ends], [*ends, len(given)], strict=True)]
+    explained = len(sentences)
+    while explained > 1 and _explains(sentences[explained - 1]):
+        explained -= 1
+    for end in ends[explained - 1 :][:_FIRST_SENTENCES]:
+        yield given[:end]
     yield given
 
 
+def _explains(sentence: Tokens) -> bool:
+    """Whether a sentence after the one with the fact explains: no correction, no answer to a question, no further bare fact."""
+    first = sentence[0]
+    return (
+        "?" not in first.mark
+        and first.value not in _CORRECTS
+        and any(
+            token.kind == "word" and not token.link and not (token.capital and not token.start) for token in sentence
+        )
+        and not all(token.capital for token in sentence)
+    )
+
+
 def _ends_statement(token: Token) -> bool:
-    return any(mark in token.mark for mark in ".!") or token.mark.count("\n") > 1
+    return any(mark in token.mark for mark in ".!?") or token.mark.count("\n") > 1
 
 
 def _polar(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
@@ -170,17 +181,13 @@ def _alone(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
     if not rivals:
         return _alone_in_list(given, wanted, asked)
     others = {token.clause for token in rivals}
-    if others & own or any(_begins_with_or(given, clause) for clause in others):
+    opening = {token.clause: token.value for token in reversed(given)}
+    if others & own or any(opening[clause] in ("or", "and") for clause in others):
         return "wrong"
     here, there = (_shared_with(given, asked, clauses, values) for clauses in (own, others))
     if bool(here) == bool(there):
         return "unsure"
     return "right" if here else "wrong"
-
-
-def _begins_with_or(given: Tokens, clause: int) -> bool:
-    first = next(token for token in given if token.clause == clause)
-    return first.value in ("or", "and")
 
 
 def _shared_with(given: Tokens, asked: Tokens, clauses: set[int], but: set[str]) -> set[str]:
@@ -255,7 +262,7 @@ def _same(one: Token, wanted: Token, units: set[str] | frozenset[str] = frozense
 
 def _amount(token: Token) -> tuple[str, Fraction] | None:
     """A number in the least unit of its kind, where its unit can be converted."""
-    if token.unit not in CONVERTED:
+    if token.unit not in CONVERTED or len(token.value) > _LONGEST_AMOUNT:
         return None
     least, factor = CONVERTED[token.unit]
     return least, Fraction(token.value) * factor

@@ -118,7 +118,12 @@ _AFTER: Mapping[tuple[str, ...], Bound] = {
 _AMOUNT_APART = frozenset((*_COMPARED["over"], *_COMPARED["under"]))
 _MORE = frozenset(("another", "further", "extra", "additional"))
 _ASKS_BOUND: Mapping[str, tuple[Bound, ...]] = {
-    **dict.fromkeys(words("minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest longest limit limited"), ("min", "max")),
+    **dict.fromkeys(
+        words(
+            "minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest longest limit limited"
+        ),
+        ("min", "max"),
+    ),
     **dict.fromkeys(words("may can allowed permitted"), ("max",)),
     **dict.fromkeys(words("must need needed required"), ("min",)),
 }
