@@ -542,7 +542,59 @@ def audit() -> str:
     )
 
 
+def right_answers() -> str:
+    """How the metric contains judges 400 answers that were labelled by hand, on the half kept from tuning by kind."""
+    found = load("right_answers")
+    if not found:
+        return "Not measured yet."
+    now, before = found["now"], found["before"]
+    head = ["kind", "right answers", "called wrong", "undecided", "wrong answers", "called right", "undecided"]
+    keys = ("right", "false_rejects", "right_unsure", "wrong", "false_accepts", "wrong_unsure")
+    rows = [[kind, *(str(each[key]) for key in keys)] for kind, each in now["held"].items() if kind != "all"]
+    rows += [
+        [f"**{name}**", *(str(half["all"][key]) for key in keys)]
+        for name, half in (
+            ("all held back", now["held"]),
+            ("all held back, before", before["held"]),
+            ("all for tuning", now["tune"]),
+            ("all for tuning, before", before["tune"]),
+        )
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def audits() -> str:
+    """What an audit's corrected figures come to in simulated studies."""
+    found = load("audit_simulation")
+    if not found:
+        return "Not measured yet."
+    head = ["truly right", "sensitivity, specificity", "judged of", "score held: metric alone", "corrected"]
+    head += ["difference held: metric alone", "corrected", "target claimed", "metric found uneven"]
+    rows = [
+        [
+            " and ".join(f"{share:g}" for share in row["true"]),
+            "; ".join(f"{one:g}, {other:g}" for one, other in row["metric"]),
+            f"{row['audited']} of {row['questions']}",
+            *(
+                f"{row.get(key, 0.0):.1%}"
+                for key in (
+                    "score_covered_by_the_metric",
+                    "score_covered",
+                    "difference_covered_by_the_metric",
+                    "difference_covered",
+                    "target_claimed",
+                    "uneven",
+                )
+            ),
+        ]
+        for row in found["rows"]
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    return f"{table}\n\n{found['studies']:,} studies each. Aims: 95% held, targets claimed falsely in at most 5%."
+
+
 PAGES = {
+    "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/start/install.md": {"installation": installation},
     "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {"studies": studies, "documents": documents, "objectives": objectives, "extract": extract},

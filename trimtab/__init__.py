@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trimtab.serving.feedback_export import feedback_export
     from trimtab.serving.serve import serve
     from trimtab.studies.ask import ask
+    from trimtab.studies.audit import audit
     from trimtab.studies.check import check
     from trimtab.studies.compare import compare
     from trimtab.studies.demo import demo
@@ -63,6 +64,7 @@ __all__ = [
     "TokenPrice",
     "TrimtabError",
     "ask",
+    "audit",
     "check",
     "compare",
     "demo",
@@ -95,18 +97,8 @@ _HOME = {
     **{
         verb: f"trimtab.studies.{verb}"
         for verb in (
-            "ask",
-            "check",
-            "compare",
-            "demo",
-            "doctor",
-            "eval",
-            "export",
-            "init",
-            "open_study",
-            "runs",
-            "study",
-            "train",
+            *("ask", "audit", "check", "compare", "demo", "doctor", "eval", "export", "init", "open_study", "runs"),
+            *("study", "train"),
         )
     },
 }

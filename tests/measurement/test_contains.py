@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -12,12 +14,14 @@ from trimtab.measurement.contains import (
     contains,
     disagrees,
     facts_stand_in,
+    match,
     sentence_for,
     sentences,
     sentences_for,
     stands_in,
 )
 from trimtab.measurement.facts import read
+from trimtab.measurement.metrics import is_undecided
 
 RIGHT = [
     ("It is 112 euros per night.", "112 euros"),
@@ -28,7 +32,6 @@ RIGHT = [
     ("not 158 but 112 euros", "112 euros"),
     ("112 euros, not 158 euros", "112 euros"),
     ("112 euros rather than 158 euros", "112 euros"),
-    ("no more than 112 euros", "112 euros"),  # nothing is denied
     ("thirty months", "30 months"),
     ("two hundred and five days", "205 days"),
     ("five and a half hours", "5.5 hours"),
@@ -47,6 +50,8 @@ RIGHT = [
     ("four working days", "4 working days"),
     ("4 business days", "4 working days"),
     ("seven full days", "seven days"),
+    ("35 days", "five weeks"),
+    ("112 euros. Breakfast costs 14 euros.", "112 euros"),
     ("36", "36"),
     ("nine euros", "nine"),  # the reference does not say of what
     ("36 people in 3 rooms", "36"),  # rooms are not people
@@ -87,8 +92,8 @@ WRONG = [
     ("158 rather than 112 euros", "112 euros"),
     ("112", "112 euros"),  # of what? see the question that names it, below
     ("112 dollars", "112 euros"),
-    ("38 cents", "0.38 euros"),  # units are not converted
-    ("35 days", "five weeks"),
+    ("38 cents", "0.38 euros"),  # money is not converted
+    ("no more than 112 euros", "112 euros"),  # a bound is another amount
     ("1.5", "15"),
     ("15", "1.5"),
     ("minus one", "2"),
@@ -117,6 +122,10 @@ WRONG = [
     ("0800 9256", "0800 4471"),
     ("not the flagpole but the weighbridge", "flagpole"),
     ("red", "the green cabinet"),
+    ("112 euros. 158 euros.", "112 euros"),  # a further answer, and no explanation
+    ("Idris Valcourt. Ada Quill.", "Idris Valcourt"),
+    ("112 euros? No, 158 euros.", "112 euros"),
+    ("9" * 5_000 + " days", "2 days"),
     ("", "A"),
     ("+", "-"),
 ]
@@ -130,6 +139,44 @@ def test_an_answer_that_gives_the_fact_is_right(answer: str, reference: str) -> 
 @pytest.mark.parametrize(("answer", "reference"), WRONG)
 def test_an_answer_that_gives_another_fact_or_none_is_wrong(answer: str, reference: str) -> None:
     assert not contains(answer, reference)
+
+
+PAIRS = [
+    json.loads(line)
+    for line in Path(__file__).with_name("right_answers.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+@pytest.mark.parametrize("half", ["tune", "held"])
+def test_of_answers_that_people_labelled_few_are_judged_otherwise(half: str) -> None:
+    pairs = [pair for pair in PAIRS if pair["half"] == half]
+    for right, otherwise in ((True, "wrong"), (False, "right")):
+        own = [pair for pair in pairs if pair["right"] is right]
+        found = [pair for pair in own if match(pair["answer"], pair["reference"], pair["question"]) == otherwise]
+        assert len(found) <= 0.05 * len(own), found
+
+
+def test_a_bound_that_the_question_asks_for_is_no_other_amount() -> None:
+    assert contains("You may spend up to 75 euros.", "75 euros", "How much may I spend?")
+    assert contains("at least 30 days", "30 days", "How long must the notice be?")
+    assert not contains("at least 75 euros", "75 euros", "How much may I spend?")
+    assert not contains("up to 75 euros", "75 euros", "What does it cost?")
+    assert contains("It is replaced after 50 months.", "50 months", "After how long is it replaced?")
+    assert not contains("She replaced Ada Quill.", "Ada Quill", "Who leads the team?")
+
+
+def test_what_cannot_be_decided_is_unsure_and_not_right() -> None:
+    for answer, reference, question in (
+        ("You take a ferry.", "by boat", "How do staff get there?"),
+        ("Guests may use it.", "yes", "May guests use the pool?"),
+        ("112 euros, breakfast for 14 euros", "112 euros", "What does it come to?"),
+        ("30 days", "at least 30 days", "How long is it?"),
+    ):
+        assert match(answer, reference, question) == "unsure"
+        assert not contains(answer, reference, question)
+        assert is_undecided(answer, [reference], question, "unknown")
+        assert not is_undecided(answer, [reference, answer], question, "unknown")  # one reference is met
+    assert not is_undecided("unknown", ["by boat"], "", "unknown")  # an abstention is decided
 
 
 def test_what_the_question_says_is_known() -> None:

@@ -173,7 +173,12 @@ def test_short_answers_show_the_other_metrics_of_their_kind() -> None:
     ]
     by_fact = extra_figures(answers, [], task_of(metric="contains"))
     words = {"answer_words": (2 + 2 + 3 + 1) / 4}  # of those that do not abstain
-    assert by_fact == {"exact_match": 0.2, "token_f1": pytest.approx((1 + 0.5 + 0.8 + 0 + 2 / 3) / 5), **words}
+    assert by_fact == {
+        "exact_match": 0.2,
+        "token_f1": pytest.approx((1 + 0.5 + 0.8 + 0 + 2 / 3) / 5),
+        "unsure": 0.0,
+        **words,
+    }
     by_words = extra_figures(answers, [], task_of(metric="token_f1"))
     assert by_words == {"contains": 0.4, "exact_match": 0.2, "facts_disagree": 1.0, **words}
     assert extra_figures([], [], task_of()) == {}

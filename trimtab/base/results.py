@@ -416,6 +416,36 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedArm:
+    """How the metric agrees with people on an arm's answers, and the score by people that follows.
+
+    `sensitivity`: of answers that people call right, the share that the metric accepts; `specificity`: of those they call wrong, the
+    share it rejects; None where there are none. `kappa`: Cohen's. `metric_score`: as the metric alone has it.
+    """
+
+    arm: str
+    questions: int
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+    kappa: Estimate
+    metric_score: Estimate
+    corrected: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What people said of a study's answers. `answers`: how many they judged; `questions`: of which every arm's answer was judged.
+
+    `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones.
+    """
+
+    answers: int
+    questions: int
+    arms: tuple[AuditedArm, ...]
+    why_not: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
     """How many questions the costs are for; `assumed` where the task file does not state it."""
 
@@ -444,12 +474,11 @@ class StudyResult(Shown):
     volume: Volume | None = None
     trivial: tuple[TrivialArm, ...] = ()
     sample: Sample | None = None
+    audit: Audit | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`; no word of a sample where all rows were used."""
-        if self.sample is None:
-            del plain["sample"]
-        return plain
+        """As it stands in `study.json`; no word of a sample where all rows were used, nor of an audit that was not made."""
+        return {key: value for key, value in plain.items() if key not in ("sample", "audit") or value is not None}
 
     @property
     def ran(self) -> bool:

@@ -10,9 +10,11 @@ from itertools import combinations
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Usage, Verdict
 from trimtab.base.task import Task
+from trimtab.decision.audited import unless_uneven, with_corrected_scores
 from trimtab.decision.evidence import Evidence, best_arm
 from trimtab.decision.pairs import planned_pairs
 from trimtab.decision.verdict import decide
+from trimtab.measurement.audit import Audited
 from trimtab.measurement.figures import behind_curve, difference, target_curve
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.statistics import LEVEL, holm
@@ -36,19 +38,23 @@ def judge(
     *,
     groups: int | None = None,
     cuts: Sequence[str] = (),
+    audited: Audited | None = None,
 ) -> Judged:
     """Test every arm's answers and decide. `answers`: of the arms that ran, to the same items; `arms`: the task's, in its order.
 
-    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took.
+    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took. `audited`: people's judgements,
+    where scores and differences are to be corrected by them.
     """
+    if audited is not None:
+        results = with_corrected_scores(results, audited)
 
     @cache
     def reaches(arm: str) -> Curve:
-        return target_curve(answers[arm], task)
+        return audited.target_curve(arm) if audited else target_curve(answers[arm], task)
 
     @cache
     def lags(arm: str, other: str) -> Curve:
-        return behind_curve(answers[arm], answers[other], task)
+        return audited.behind_curve(arm, other) if audited else behind_curve(answers[arm], answers[other], task)
 
     target = task.target.quality
     tested = list(results)
@@ -56,7 +62,7 @@ def judge(
         tested = _with_target(results, {arm: reaches(arm)(target) for arm in answers})
     best = best_arm(tested, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
-    comparisons = _compare(pairs, answers, task)
+    comparisons = _compare(pairs, answers, task, audited)
     verdict = decide(
         Evidence(
             results=tested,
@@ -69,6 +75,8 @@ def judge(
             cuts=cuts,
         )
     )
+    if audited is not None:
+        verdict = unless_uneven(verdict, audited, task)
     return Judged(arms=tuple(tested), comparisons=tuple(comparisons), verdict=verdict)
 
 
@@ -81,11 +89,15 @@ def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float]) -> 
     ]
 
 
-def _compare(pairs: Sequence[tuple[str, str]], answers: Mapping[str, Sequence[Answer]], task: Task) -> list[Comparison]:
+def _compare(
+    pairs: Sequence[tuple[str, str]], answers: Mapping[str, Sequence[Answer]], task: Task, audited: Audited | None
+) -> list[Comparison]:
     """The planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all of them."""
     named = {frozenset(pair) for pair in pairs}
     others = [pair for pair in combinations(answers, 2) if pairs and frozenset(pair) not in named]
-    found = [difference(answers[a], answers[b], task) for a, b in (*pairs, *others)]
+    found = [
+        audited.difference(a, b) if audited else difference(answers[a], answers[b], task) for a, b in (*pairs, *others)
+    ]
     adjusted = holm([item.p for item in found])[: len(pairs)]
     return [
         Comparison(a=a, b=b, difference=item.difference, low=item.low, high=item.high, p=item.p, p_holm=p_holm)

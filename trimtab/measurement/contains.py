@@ -5,38 +5,73 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
+from itertools import groupby
+from typing import Literal
 
-from trimtab.measurement.facts import PREPOSITIONS, read
-from trimtab.measurement.lexemes import Token
-from trimtab.measurement.numerals import UNITS
+from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
+from trimtab.measurement.lexemes import Stance, Token
+from trimtab.measurement.numerals import CONVERTED, UNITS, words
+from trimtab.measurement.stances import MEASURED, ROLES, UNIVERSAL, asked_bounds, asks_for_former, negates
 
 Tokens = Sequence[Token]
-_MEASURED = ("number", "ordinal", "date", "time")
+Match = Literal["right", "wrong", "unsure"]
 _COORDINATORS = ("or", "and", "nor")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_FIRST_SENTENCES = 4  # of an answer, in which the fact is looked for before what explains it
+_CORRECTS = frozenset(
+    ("or", "no", "not", "but", "actually", "sorry", "correction", "rather", "wait", "instead", "however", "yes")
+)
+_LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
+_LONGEST_AMOUNT = 30  # digits; a longer number is not converted
+_DETERMINERS = frozenset(("the", "our", "a", "an", "its", "their", "my", "your"))
+_NO_ITEM = frozenset(
+    words("i we you he she they it if when as with without not no so because which who also or and so")
+)
+_ITEM = 2  # most words of one more thing in a list, "blue and pale yellow"; more words explain
 
 
 def contains(answer: str, reference: str, question: str = "") -> bool:
-    """Whether the answer holds the reference and gives no other number, date, time or name of the same kind in its place.
+    """Whether the answer gives the reference, and no other fact in its place: `match` says right."""
+    return match(answer, reference, question) == "right"
+
+
+def match(answer: str, reference: str, question: str = "") -> Match:
+    """Whether the answer gives the fact of the reference and no other in its place; unsure where its words do not tell.
 
     1. Every number, ordinal, date and time of day of the reference stands in the answer, wherever: "thirty months" is
-       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30". A unit that the reference has must stand too, unless the
-       question names it. A date or time may say more than the reference ("May" in "2 May"), not less.
-    2. Its other words stand in the answer as one run, without case, punctuation, articles and words such as "of" and "at".
-    3. What the answer denies it does not give: in "not 158 but 112 euros" only 112 is given, in "not 112 euros" nothing.
+       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the reference has must
+       stand too, unless the question names it. A date or time may say more than the reference ("May" in "2 May"), not less. Its
+       bounds are the same: "at least 30 days" is not "30 days", unless the question asks for a bound.
+    2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as "of" and "at";
+       the parts of a list in any order, and nothing more beside them.
+    3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros", "everyone but
+       Ada". Nor does "Ada's deputy" give Ada.
     4. There is no other of the same kind: no number with the same unit (with none, where the reference has none), no date or
        time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not give "112 euros",
-       "112 euros for 2 nights" does. A name after a preposition which does not stand before the reference explains and is no
-       other: "Idris Valcourt from Payroll", but "to Ada Quill or to Idris Valcourt".
+       "112 euros for 2 nights" does. Sentences after the one with the fact explain. A name after a preposition which does not
+       stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada Quill or to Idris Valcourt".
     5. Numbers, dates and names that the question holds may be repeated.
 
-    Units are not converted (30 months are not 2.5 years). Words of numbers, months and units are English; digits are read in any
-    language.
+    Unsure: another of the same kind in another clause, when the question's words do not tell which one is meant; other words for a
+    reference that is nothing but words; "yes" or "no" asked for and neither said; a bound that the answer leaves out.
+    Words of numbers, months and units are English; digits are read in any language.
     """
-    given, wanted, asked = read(answer), read(reference), read(question)
+    asked = read(question)
+    given, wanted = _as_asked(read(answer), asked), _as_asked(read(reference), asked)
     if not wanted:
-        return answer.split() == reference.split()
-    return _holds(given, wanted, asked) and not any(_others(given, wanted, asked))
+        return "right" if answer.split() == reference.split() else "wrong"
+    if [(one.kind, one.unit, _spoken(one)) for one in given] == [(one.kind, one.unit, _spoken(one)) for one in wanted]:
+        return "right"
+    if not given:
+        return "wrong"
+    if wanted[0].value in ("yes", "no"):
+        return _polar(given, wanted, asked)
+    for sought in (wanted, *_without_role(wanted)):
+        for part in _beginnings(given):
+            if _holds(part, sought, asked):
+                return _alone(part, sought, asked)
+    return _missed(given, wanted, asked)
 
 
 def disagrees(answer: str, references: Sequence[str], question: str = "") -> bool:
@@ -45,27 +80,162 @@ def disagrees(answer: str, references: Sequence[str], question: str = "") -> boo
     Only where each reference has some and the answer gives some: an answer without any is silent, and does not disagree.
     """
     given, asked = read(answer), read(question)
-    if not any(token.kind in _MEASURED for token in given):
+    if not any(token.kind in MEASURED for token in given):
         return False
     for reference in references:
-        measured = tuple(token for token in read(reference) if token.kind in _MEASURED)
+        measured = tuple(token for token in read(reference) if token.kind in MEASURED)
         if not measured or (_measured_hold(given, measured, asked) and not any(_others(given, measured, asked))):
             return False
     return bool(references)
 
 
+def _as_asked(tokens: Tokens, asked: Tokens) -> Tokens:
+    """The tokens as the question makes them count: what is denied is given where it asks for that, what is former where it asks for that."""
+    changed: dict[Stance, Stance] = {}
+    if negates(asked):
+        changed["denied"] = "given"
+    if asks_for_former(asked) and any(token.stance == "former" for token in tokens):
+        changed |= {"former": "given", "given": "former"}
+    if any(token.value == "whose" for token in asked):
+        changed["related"] = "given"
+    free = asked_bounds(asked)
+    return tuple(
+        replace(
+            token,
+            stance=changed.get(token.stance, token.stance),
+            bound="" if token.bound in free else token.bound,
+        )
+        for token in tokens
+        if token.value not in TITLES or len(tokens) == 1
+    )
+
+
+def _without_role(wanted: Tokens) -> list[Tokens]:
+    """Of "the Head of Support, NAME" the name alone."""
+    clauses = [tuple(part) for _, part in groupby(wanted, key=lambda token: token.clause)]
+    if len(clauses) < 2 or not any(token.value in ROLES for token in wanted):
+        return []
+    return [part for part in clauses if all(one.capital and one.value not in ROLES for one in part)]
+
+
+def _beginnings(given: Tokens) -> Iterator[Tokens]:
+    """The answer up to the end of its first sentences, as long as those that follow explain, then whole."""
+    ends = [place for place, token in enumerate(given) if place and token.start and _ends_statement(token)]
+    sentences = [given[begin:end] for begin, end in zip([0, *ends], [*ends, len(given)], strict=True)]
+    explained = len(sentences)
+    while explained > 1 and _explains(sentences[explained - 1]):
+        explained -= 1
+    for end in ends[explained - 1 :][:_FIRST_SENTENCES]:
+        yield given[:end]
+    yield given
+
+
+def _explains(sentence: Tokens) -> bool:
+    """Whether a sentence after the one with the fact explains: no correction, no answer to a question, no further bare fact."""
+    first = sentence[0]
+    return (
+        "?" not in first.mark
+        and first.value not in _CORRECTS
+        and any(
+            token.kind == "word" and not token.link and not (token.capital and not token.start) for token in sentence
+        )
+        and not all(token.capital for token in sentence)
+    )
+
+
+def _ends_statement(token: Token) -> bool:
+    return any(mark in token.mark for mark in ".!?") or token.mark.count("\n") > 1
+
+
+def _polar(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
+    """Yes or no: a word of its own, in its clause or at the end of it. Other words leave it open."""
+    said = {
+        _opposite(token.value) if token.denied else token.value
+        for place, token in enumerate(given)
+        if token.value == "yes"
+        or (token.value == "no" and (place + 1 == len(given) or given[place + 1].fresh or _joined(given, place)))
+    }
+    if len(said) != 1:
+        return "wrong" if said else "unsure"
+    if said != {wanted[0].value}:
+        return "wrong"
+    if given[0].value not in said and any(token.denied for token in given):
+        return "unsure"  # "some would say yes, but it is not"
+    rest = wanted[1:]
+    return "right" if not rest or (_holds(given, rest, asked) and not any(_others(given, rest, asked))) else "wrong"
+
+
+def _opposite(word: str) -> str:
+    return "no" if word == "yes" else "yes"
+
+
+def _joined(given: Tokens, place: int) -> bool:
+    return given[place + 1].value in _COORDINATORS
+
+
+def _alone(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
+    """Whether a text that holds the reference gives nothing in its place."""
+    rivals = list(_others(given, wanted, asked))
+    values = {token.value for token in wanted if not token.link}
+    own = {token.clause for token in given if token.value in values and token.stance == wanted[0].stance}
+    if not rivals:
+        return _alone_in_list(given, wanted, asked)
+    others = {token.clause for token in rivals}
+    opening = {token.clause: token.value for token in reversed(given)}
+    if others & own or any(opening[clause] in ("or", "and") for clause in others):
+        return "wrong"
+    here, there = (_shared_with(given, asked, clauses, values) for clauses in (own, others))
+    if bool(here) == bool(there):
+        return "unsure"
+    return "right" if here else "wrong"
+
+
+def _shared_with(given: Tokens, asked: Tokens, clauses: set[int], but: set[str]) -> set[str]:
+    """The beginnings of words that some clauses of an answer share with the question."""
+    stems = {token.value[:4] for token in asked if token.kind == "word" and len(token.value) > 3}
+    return stems & {token.value[:4] for token in given if token.clause in clauses and token.value not in but}
+
+
+def _missed(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
+    """Of an answer that does not hold the reference: wrong, or unsure."""
+    loose = [replace(token, bound="") for token in wanted]
+    if loose != list(wanted) and not any(token.bound for token in given) and _holds(given, loose, asked):
+        return "unsure"  # the reference's bound is left out
+    said = [token for token in given if token.kind not in MEASURED and not token.link]
+    if any(_run(part, said) for part in _parts(wanted)) and len(_parts(wanted)) > 1:
+        return "wrong"  # a part of a list is missing
+    worded = all(token.kind == "word" and token.stance == "given" for token in wanted) and not _named(wanted)
+    echo = {token.value for token in asked}
+    new = any(not token.link and token.value not in echo for token in given)
+    return "unsure" if worded and new and not all(token.denied for token in given) else "wrong"
+
+
 def _holds(given: Tokens, wanted: Tokens, asked: Tokens) -> bool:
-    measured = [token for token in wanted if token.kind in _MEASURED]
+    measured = [token for token in wanted if token.kind in MEASURED]
     if not _measured_hold(given, measured, asked):
         return False
     named = {token.value for token in asked}
     spared = {token.counted for token in measured if token.counted in named}
-    words, said = _words(wanted, links=False), _words(given, links=False)
-    if words and not measured:
-        return _run(words, said)
-    if not measured:
-        return _run(_words(wanted, links=True), _words(given, links=True))
-    return _run(words, said) or _run([word for word in words if word not in spared], said)
+    links = not measured and not any(token.kind not in MEASURED and not token.link for token in wanted)
+    others = [token for token in wanted if token.kind not in MEASURED and (links or not token.link)]
+    said = [token for token in given if token.kind not in MEASURED and (links or not token.link)]
+    if not others or _run(others, said) or _run([token for token in others if token.value not in spared], said):
+        return True
+    parts = _parts(wanted)
+    return len(parts) > 1 and all(_run(part, said) for part in parts)
+
+
+def _parts(wanted: Tokens) -> list[list[Token]]:
+    """The words of each part of a list, or of what a reference says in several clauses."""
+    parts: list[list[Token]] = [[]]
+    for place, token in enumerate(wanted):
+        joins = token.value in _COORDINATORS or token.kind in MEASURED
+        if joins or (parts[-1] and (token.fresh or token.stance != wanted[place - 1].stance)):
+            parts.append([])
+        if not joins and not token.link:
+            parts[-1].append(token)
+    parts = [part for part in parts if part]
+    return parts if len(parts) <= _LONGEST_LIST else [[token for part in parts for token in part]]
 
 
 def _measured_hold(given: Tokens, measured: Tokens, asked: Tokens) -> bool:
@@ -75,17 +245,27 @@ def _measured_hold(given: Tokens, measured: Tokens, asked: Tokens) -> bool:
 
 def _same(one: Token, wanted: Token, units: set[str] | frozenset[str] = frozenset()) -> bool:
     """Whether `one` states what is wanted; `units` need not be said again."""
-    if one.kind != wanted.kind or one.denied != wanted.denied:
+    if one.kind != wanted.kind or one.stance != wanted.stance or one.bound != wanted.bound:
         return False
     if one.kind == "date":
         return _fits(one.value, wanted.value, may_lack=False)
     if one.kind == "time":
         return _clock_fits(one.value, wanted.value)
+    if one.kind == "number" and (amount := _amount(wanted)) is not None and _amount(one) == amount:
+        return True
     if one.kind == "number" and wanted.unit not in ("", one.unit):
         bare = not one.unit and not one.counted
         if not bare or not units.issuperset(wanted.unit.split()):
             return False
     return one.value == wanted.value
+
+
+def _amount(token: Token) -> tuple[str, Fraction] | None:
+    """A number in the least unit of its kind, where its unit can be converted."""
+    if token.unit not in CONVERTED or len(token.value) > _LONGEST_AMOUNT:
+        return None
+    least, factor = CONVERTED[token.unit]
+    return least, Fraction(token.value) * factor
 
 
 def _fits(one: str, wanted: str, may_lack: bool) -> bool:
@@ -107,26 +287,53 @@ def _clock(value: str) -> tuple[str, str]:
     return (value[:-1], "?") if value.endswith("?") else (value[:-2], value[-2:])
 
 
-def _words(tokens: Tokens, links: bool) -> list[str]:
-    """The words between the measured facts; one that is denied is another word."""
-    return [
-        f"~{token.value}" if token.denied else token.value
-        for token in tokens
-        if token.kind not in _MEASURED and (links or not token.link)
-    ]
+def _spoken(token: Token) -> str:
+    """A token as it is compared with others; one of another stance or bound is another."""
+    value = "all" if token.kind == "word" and token.value in UNIVERSAL else token.value
+    stance = "" if token.stance in ("given", "related") else f"{token.stance}~"
+    return f"{stance}{token.bound}{value}"
 
 
-def _run(wanted: Sequence[str], given: Sequence[str]) -> bool:
-    return f" {' '.join(wanted)} " in f" {' '.join(given)} " if wanted else True
+def _run(wanted: Tokens, given: Tokens) -> bool:
+    """Whether the words stand one after the other, and not only as what something else belongs to; a name also surname first."""
+    if not wanted:
+        return True
+    if any(_whole(given[end - 1]) or not _whole(wanted[-1]) for end in _ends(wanted, given)):
+        return True
+    turned = [*wanted[-1:], *wanted[:-1]]
+    return (
+        len(wanted) > 1
+        and all(token.capital for token in wanted)
+        and any("," in given[end - len(wanted) + 1].mark for end in _ends(turned, given))
+    )
+
+
+def _whole(token: Token) -> bool:
+    return token.stance != "related"
+
+
+def _ends(wanted: Tokens, given: Tokens) -> Iterator[int]:
+    """Where the words end in a text, each time that they stand there one after the other."""
+    text = "".join(f" {_spoken(token)}" for token in given) + " "
+    sought = "".join(f" {_spoken(token)}" for token in wanted) + " "
+    at, count, seen = text.find(sought), 0, 0
+    while at >= 0:
+        count += text.count(" ", seen, at)
+        seen = at
+        yield count + len(wanted)
+        at = text.find(sought, at + len(sought) - 1)
 
 
 def _others(given: Tokens, wanted: Tokens, asked: Tokens) -> Iterator[Token]:
     """What the answer gives in place of the reference's facts."""
     kinds = {token.kind for token in wanted if not token.soft and not token.denied and token.kind != "word"}
+    numbers = [token for token in wanted if token.kind == "number"]
     known = {token.value for token in (*wanted, *asked)}
     units = _units(given, wanted)
     for token in given:
-        if token.kind not in kinds or token.denied or token.soft or token.value in known:
+        if token.kind not in kinds or token.stance != "given" or token.soft or token.value in known:
+            continue
+        if any(_same(token, one) for one in numbers):
             continue
         if token.kind == "number" and (token.unit or token.counted) not in units:
             continue
@@ -142,7 +349,12 @@ def _units(given: Tokens, wanted: Tokens) -> set[str]:
     numbers = [token for token in wanted if token.kind == "number"]
     units = {token.unit for token in numbers if token.unit or not token.counted}
     values = {token.value for token in numbers}
-    units |= {token.unit or token.counted for token in given if token.kind == "number" and token.value in values}
+    amounts = {_amount(token) for token in numbers} - {None}
+    units |= {
+        token.unit or token.counted
+        for token in given
+        if token.kind == "number" and (token.value in values or _amount(token) in amounts)
+    }
     return units | ({""} if any(not token.unit for token in numbers) else set())
 
 
@@ -176,10 +388,66 @@ def _other_names(given: Tokens, wanted: Tokens, known: set[str]) -> Iterator[Tok
             while end < len(given) and given[end].capital and not given[end].fresh:
                 end += 1
             name = given[place:end]
-            explained = _before(given, place) in PREPOSITIONS - before
+            explained = _before(given, place) in PREPOSITIONS - before or _describes(given, place, end, own)
             if not explained and not own <= {token.value for token in name} and _is_name(name, given[end : end + 1]):
-                yield from (token for token in name if not token.denied and token.value not in known)
+                yield from (token for token in name if token.stance == "given" and token.value not in known)
         place = end
+
+
+def _describes(given: Tokens, place: int, end: int, own: set[str]) -> bool:
+    """Whether capitals tell the role of the name beside them: "the CFO, NAME", "Our DPO is NAME", "NAME (Finance)"."""
+    if "(" in given[place].mark or any(token.value in ROLES for token in given[place:end]):
+        return given[end : end + 1] == () or given[end].value not in ("or", "and")
+    if place and given[place - 1].value in _DETERMINERS and not given[place].fresh:
+        rest = given[end : end + 2]
+        return any(token.value in own for token in rest[:1]) or (
+            len(rest) == 2 and rest[0].value in ("is", "was") and rest[1].value in own
+        )
+    return False
+
+
+def _alone_in_list(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
+    """Whether no more things than the reference's words are counted up beside them: "red and green", "orange or yellow"."""
+    said = [token for token in given if token.kind not in MEASURED and (not token.link or token.value in _COORDINATORS)]
+    parts = _parts(wanted)
+    own = {_spoken(token) for token in (*wanted, *asked)}
+    listed = len(parts) > 1
+    for part in parts:
+        for end in _ends(part, said):
+            joiner = _joiner(said, end, listed)
+            if joiner and _one_more(said[end + (joiner != ",") :], own):
+                return "wrong" if listed or joiner == "or" else "unsure"
+            start = end - len(part)
+            if (
+                start > 1
+                and said[start - 1].value == "or"
+                and not said[start].fresh
+                and _spoken(said[start - 2]) not in own
+            ):
+                return "wrong"
+    return "right"
+
+
+def _joiner(said: Sequence[Token], end: int, listed: bool) -> str:
+    """The word or comma that joins something to what ends here; a comma joins in a list alone."""
+    if end >= len(said):
+        return ""
+    token = said[end]
+    if token.value in ("or", "and") and token.kind == "word":
+        return token.value if listed or not token.fresh else ""
+    return "," if listed and token.mark in (",", "\n", "\n-", "\n•") else ""
+
+
+def _one_more(rest: Sequence[Token], own: set[str]) -> bool:
+    """Whether a few words up to the next mark or "and" are one more thing."""
+    item: list[Token] = []
+    for token in rest:
+        if item and (token.fresh or token.value in _COORDINATORS):
+            break
+        item.append(token)
+    return 0 < len(item) <= _ITEM and not any(
+        _spoken(token) in own or token.value in _NO_ITEM or token.stance != "given" for token in item
+    )
 
 
 def _before(tokens: Tokens, place: int) -> str:
@@ -198,8 +466,13 @@ def _is_name(words: Tokens, after: Tokens) -> bool:
 
 def stands_in(text: str, statement: str) -> bool:
     """Whether a text holds a statement: its numbers and dates wherever, its other words as one run; what else it says is free."""
-    wanted = read(statement)
-    return _holds(read(text), wanted, ()) if wanted else statement.strip() in text
+    wanted = _plain(read(statement))
+    return _holds(_plain(read(text)), wanted, ()) if wanted else statement.strip() in text
+
+
+def _plain(tokens: Tokens) -> list[Token]:
+    """Tokens of which only what is denied is another: a passage may bound, or tell as former, what a statement gives."""
+    return [replace(token, stance="denied" if token.denied else "given", bound="") for token in tokens]
 
 
 def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
@@ -210,8 +483,8 @@ def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
     wanted = read(statement)
     named = _named(wanted)
     for token in wanted:
-        if token.kind in _MEASURED:
-            if not any(_same(replace(one, denied=token.denied), token) for one in (*given, *asked)):
+        if token.kind in MEASURED:
+            if not any(_same(replace(one, stance=token.stance, bound=token.bound), token) for one in (*given, *asked)):
                 return False
             continue
         named_here = token.capital and (named or not token.start) and token.value not in known

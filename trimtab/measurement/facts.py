@@ -26,27 +26,26 @@ from trimtab.measurement.numerals import (
     shifted,
     words,
 )
+from trimtab.measurement.stances import with_stances
 
 PREPOSITIONS = frozenset(words("in at of from for by with on under to via near per through within"))
-_TITLES = frozenset(words("dr mr mrs ms prof sir st"))
+TITLES = frozenset(words("dr mr mrs ms prof sir st"))
 _NEVER_NAMES = (
     LINKS
     | PREPOSITIONS
-    | _TITLES
+    | TITLES
     | set(words("about around exactly only just over after before every"))
     | {"i", "or", "not", "yes", "no", "but", "rather", "nor", "neither"}
 )
+_POSSESSIVE = re.compile(r"(?:['’]s|s['’])$", re.IGNORECASE)
 _NO_COUNTED = frozenset(words("is was has this its his does as us yes less plus thus always perhaps across unless"))
-_DENY = frozenset(("not", "never", "neither", "nor", "isnt", "arent", "wasnt", "werent"))
-_DENY_PAIRS = frozenset((("rather", "than"), ("instead", "of"), ("no", "longer")))
-_DENIED_LINKS = LINKS | {"to", "by", "from", "with"}
 
 
 @lru_cache(maxsize=4096)  # references, questions and passages come once for each arm
 def read(text: str) -> tuple[Token, ...]:
     """The text as tokens, in its order."""
     shouted = text.isupper()  # capitals then tell nothing
-    return tuple(_shared_units(_denied(_Reader(lexemes(text), shouted).tokens())))
+    return tuple(with_stances(_shared_units(_Reader(lexemes(text), shouted).tokens())))
 
 
 class _Reader:
@@ -59,6 +58,7 @@ class _Reader:
         self.began = 0  # the lexeme that the token being read began with
         self.taken: set[int] = set()  # units read with a number before their turn
         self.spent: set[int] = set()  # signs that a number before them has
+        self.replaced: Token | None = None  # the word before a number that is read as part of it
 
     def tokens(self) -> list[Token]:
         while self.place < len(self.lexemes):
@@ -66,10 +66,14 @@ class _Reader:
                 self.place += 1
                 continue
             first, before = self.lexemes[self.place], len(self.found)
+            self.replaced = None
             self._next(first)
-            if len(self.found) > before:
-                fresh = before == 0 or bool(first.gap.strip(" \t-"))
-                self.found[before] = replace(self.found[before], fresh=fresh)
+            if (old := self.replaced) is not None:
+                self.found[-1] = replace(self.found[-1], fresh=old.fresh, start=old.start, mark=old.mark)
+            elif len(self.found) > before:
+                mark = first.gap.strip(" \t") if before else ""
+                fresh = before == 0 or bool(mark.strip(" \t-")) or first.gap == " - "
+                self.found[before] = replace(self.found[before], fresh=fresh, mark=mark)
         return self.found
 
     def _at(self, ahead: int = 0, near: bool = True) -> Lexeme | None:
@@ -98,7 +102,7 @@ class _Reader:
 
     def _word(self, one: Lexeme) -> None:
         previous = self.lexemes[self.place - 2] if self.place > 1 else None
-        stopped = bool(STOP.search(one.gap)) and not (previous and previous.low in _TITLES)
+        stopped = bool(STOP.search(one.gap)) and not (previous and previous.low in TITLES)
         coded = any(char.isdigit() for char in one.text)
         capital = one.text[0].isupper() and not self.shouted and one.low not in _NEVER_NAMES
         self._add(
@@ -106,6 +110,7 @@ class _Reader:
                 kind="code" if coded else "word",
                 value=one.low.replace("-", "") if coded else one.low,
                 capital=capital and not coded,
+                possessive=bool(_POSSESSIVE.search(one.text)),
                 start=previous is None or stopped,
             )
         )
@@ -141,6 +146,8 @@ class _Reader:
             return self._add(Token(kind="code", value=last))  # 0800 is no number: its zero means something
         if one.gap.endswith("-") and ((self.began == 0 and one.gap == "-") or one.gap[-2:-1].isspace()):
             last = last if last == "0" else f"-{last}"
+        elif suffix not in ("am", "pm", "st", "nd", "rd", "th"):
+            last = self._signed(last)
         if suffix in ("am", "pm"):
             return self._add(_hour(last, suffix))
         if suffix in ("st", "nd", "rd", "th"):
@@ -186,7 +193,7 @@ class _Reader:
                 break
             self.place += step
             last = self.lexemes[self.place - 1]
-        value = str(total + group)
+        value = str(total + group) if ordinal else self._signed(str(total + group))
         if ordinal:
             self._counted_date(value, "ordinal")
             return True
@@ -319,9 +326,16 @@ class _Reader:
         if previous.text in SIGNS and previous.text != "%":
             return SIGNS[previous.text]
         if previous.low in CURRENCY_CODES and self.found and self.found[-1].value == previous.low:
-            self.found.pop()
+            self.replaced = self.found.pop()
             return UNITS[previous.low]
         return ""
+
+    def _signed(self, value: str) -> str:
+        """The number, negative where the word before it is "minus"."""
+        if not self.found or self.found[-1].value != "minus" or not self.lexemes[self.began].near:
+            return value
+        self.replaced = self.found.pop()
+        return value if value == "0" else f"-{value}"
 
 
 def _is_counted(one: Lexeme) -> bool:
@@ -355,26 +369,6 @@ def _dated(one: Lexeme) -> Token:
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return Token(kind="code", value=one.text)
     return Token(kind="date", value=f"{year:04}-{month:02}-{day:02}")
-
-
-def _denied(tokens: list[Token]) -> list[Token]:
-    """Mark what stands directly after "not", "rather than", "instead of", "no longer", and what "or" joins to it."""
-    deny = named = listed = False
-    for place, token in enumerate(tokens):
-        if token.fresh:
-            deny = named = listed = False
-        pair = (tokens[place - 1].value if place else "", token.value)
-        if token.kind == "word" and (token.value in _DENY or (pair in _DENY_PAIRS and not token.fresh)):
-            deny, named, listed = True, False, False
-        elif deny and not (token.kind == "word" and token.value in _DENIED_LINKS):
-            tokens[place] = replace(token, denied=True)
-            deny, named, listed = False, token.capital, True
-        elif named and token.capital:
-            tokens[place] = replace(token, denied=True)
-        elif not deny:
-            deny, named = listed and token.value in ("or", "nor"), False
-            listed = listed and not deny and token.link
-    return tokens
 
 
 def _shared_units(tokens: list[Token]) -> list[Token]:

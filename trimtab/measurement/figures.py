@@ -22,6 +22,7 @@ from trimtab.measurement.calibration import (
 from trimtab.measurement.contains import disagrees
 from trimtab.measurement.metrics import (
     aggregate,
+    is_undecided,
     macro_f1_statistic,
     per_class,
     score_answer,
@@ -193,6 +194,9 @@ def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
         for metric in METRICS["answer"]
         if metric != task.metric and answers
     }
+    if task.metric == "contains" and answers:
+        unsure = [is_undecided(one.answer, one.reference, one.input, unknown) for one in answers]
+        figures["unsure"] = float(np.mean(unsure))
     if task.metric == "token_f1":
         told = [one for one in answers if not one.abstained]
         figures["facts_disagree"] = float(sum(disagrees(one.answer, one.reference, one.input) for one in told))
@@ -205,6 +209,7 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
     `ece` is that of the probabilities that are served, `ece_before` what it would be without the arm's calibration, `ece_by_chance` what
     calibrated probabilities would show on as many answers, `ece_debiased` the error less what chance adds to it.
 
+    Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong.
     Under token_f1 also `facts_disagree`: how many answers give other numbers or dates than their references. Of texts `answer_words`: the
     mean number of words of an answer that does not abstain.
     """

@@ -10,6 +10,8 @@ from typing import Literal
 from trimtab.measurement.numerals import words
 
 Kind = Literal["word", "code", "weekday", "number", "ordinal", "date", "time"]
+Stance = Literal["given", "denied", "former", "related", "apart"]
+Bound = Literal["", "min", "max", "over", "under", "times", "start", "stop"]
 LINKS = frozenset(words("a an the of in on at for per and is are was were be been it its"))
 """Words that say nothing by themselves: left out when words are compared, unless there is nothing else."""
 
@@ -25,28 +27,41 @@ _LEXEME = re.compile(
     re.VERBOSE,
 )
 _FRACTIONS = {"½": "5", "¼": "25", "¾": "75"}
+_SCALES = {"C": "celsius", "F": "fahrenheit"}
 SIGNS = {"€": "euro", "$": "dollar", "£": "pound", "¥": "yen", "%": "percent"}
 STOP = re.compile(r"[.!?;:\n\r\u2028\u2029…•]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """One thing that a text states; two are the same where kind, value and denial are.
+    """One thing that a text states; two are the same where kind, value, stance and bound are.
 
     value: words folded; numbers as canonical decimals; dates as YYYY-MM-DD with ? for what is not said; times as minutes of the half
-    day, then am, pm or ?. `counted`: the plural after a number without a unit ("36 people"). `denied`: stands after "not".
-    `capital`, `start`: how it was written, at the start of a sentence or not. `fresh`: punctuation stands before it.
+    day, then am, pm or ?. `counted`: the plural after a number without a unit ("36 people"). `stance`: how the text stands to it
+    (stances.py); `related`: only something of it is told, as in "NAME's deputy"; `apart`: a number of how far two things are
+    apart. `bound`: what words say of a number: at least, more than, the first of a range. `clause`: the number of its clause.
+    `capital`, `start`: how it was written, at the start of a sentence or not. `mark`: the punctuation before it; `fresh`: there is
+    some, other than a hyphen.
     """
 
     kind: Kind
     value: str
     unit: str = ""
     counted: str = ""
-    denied: bool = False
+    stance: Stance = "given"
+    bound: Bound = ""
+    clause: int = 0
+    possessive: bool = False
     capital: bool = False
     start: bool = False
     fresh: bool = False
+    mark: str = ""
     soft: bool = False
+
+    @property
+    def denied(self) -> bool:
+        """Whether the text says that it is not so."""
+        return self.stance == "denied"
 
     @property
     def link(self) -> bool:
@@ -77,6 +92,8 @@ def _prepared(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).replace("−", "-")
     text = re.sub(r"(?<=[0-9])( ?)([ap])\.?m\b\.?", r"\1\2m", text, flags=re.IGNORECASE)
     text = re.sub(r"(?<=[0-9]) ?[–—] ?(?=[0-9])", "-", text)
+    text = re.sub(r"°\s?([CF])?\b", lambda one: f" degrees {_SCALES.get(one[1], '')} ", text) if "°" in text else text
+    text = re.sub(r"(?<!\S)-(?=[€$£¥][0-9])", "minus ", text)
     return re.sub(r"\bper cent\b", "percent", text, flags=re.IGNORECASE)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError
 from trimtab.base.records import Answer
 from trimtab.base.results import ClassRow
-from trimtab.measurement.contains import contains
+from trimtab.measurement.contains import contains, match
 from trimtab.measurement.scorer import ScorerProgram as ScorerProgram
 
 RIGHT_OR_WRONG = ("contains", "exact_match", "accuracy", "macro_f1")
@@ -70,6 +70,14 @@ def score_answer(metric: str, answer: str, references: Sequence[str], question: 
     if due or abstained:
         return float(due and abstained)
     return score_one(metric, answer, references, question)
+
+
+def is_undecided(answer: str, references: Sequence[str], question: str, unknown: str) -> bool:
+    """Whether `contains` cannot tell if a short answer is right: no reference is met, and of one it is unsure. It scores 0."""
+    if has_abstained(answer, unknown) or any(has_abstained(reference, unknown) for reference in references):
+        return False
+    found = {match(answer, reference, question) for reference in references}
+    return "unsure" in found and "right" not in found
 
 
 def _exact_match(answer: str, reference: str) -> float:

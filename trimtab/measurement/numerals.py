@@ -77,6 +77,17 @@ _UNITS = (
     "degree degrees",
 )
 UNITS: Mapping[str, str] = {form: forms.split()[0] for forms in _UNITS for form in forms.split()}
+_LEAST = {
+    "second": {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800},
+    "month": {"month": 1, "year": 12},
+    "millimetre": {"millimetre": 1, "centimetre": 10, "metre": 1000, "kilometre": 1_000_000},
+    "gram": {"gram": 1, "kilogram": 1000, "tonne": 1_000_000},
+    "millilitre": {"millilitre": 1, "litre": 1000},
+}
+CONVERTED: Mapping[str, tuple[str, int]] = {
+    unit: (least, factor) for least, units in _LEAST.items() for unit, factor in units.items()
+}
+"""Of a unit the least of its kind, and how many of that it is."""
 CURRENCY_CODES = frozenset(("eur", "usd", "gbp", "jpy", "chf"))
 
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:([, '’])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]+)?")

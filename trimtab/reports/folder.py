@@ -19,6 +19,7 @@ from trimtab.base.results import (
     ArmEffort,
     ArmRecord,
     ArmResult,
+    Audit,
     ClassRow,
     Comparison,
     Cost,
@@ -101,6 +102,7 @@ class StudyFolder:
     volume: Volume | None
     sample: Sample | None
     trivial: tuple[TrivialArm, ...] = ()
+    audit: Audit | None = None
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
@@ -152,6 +154,7 @@ def read_study(folder: Path) -> StudyFolder:
         volume=result.volume,
         sample=result.sample,
         trivial=result.trivial,
+        audit=result.audit,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from trimtab.base.grammar import TRIVIAL, describe
 from trimtab.base.machine import is_busy
-from trimtab.base.results import Estimate, TrivialArm
+from trimtab.base.results import Audit, AuditedArm, Estimate, TrivialArm
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import (
     MEASURED,
@@ -154,11 +154,33 @@ def _others(study: StudyFolder) -> list[Figures]:
         (Column(title="Abstention precision"), _of_abstention("precision")),
         (Column(title="Abstention recall"), _of_abstention("recall")),
         *((Column(title=extra_called(name)), _extra(name)) for name in extras),
+        *_of_audit(study.audit),
         (
             Column(title="Settings"),
             lambda one: shorten(setting_words(one.chosen), 120),
         ),
     ]
+
+
+def _of_audit(audit: Audit | None) -> list[Figures]:
+    """How the metric agrees with people: each figure with its 95% interval."""
+    held = {arm.arm: arm for arm in audit.arms} if audit else {}
+    kinds: dict[str, Callable[[AuditedArm], Estimate | None]] = {
+        "Sensitivity (people)": lambda arm: arm.sensitivity,
+        "Specificity (people)": lambda arm: arm.specificity,
+        "κ (people)": lambda arm: arm.kappa,
+        "Score by the metric": lambda arm: arm.metric_score,
+    }
+
+    def cell(name: str, of: Callable[[AuditedArm], Estimate | None]) -> Cell | None:
+        found = of(held[name]) if name in held else None
+        return scored(found) if found else None
+
+    return (
+        [(Column(title=title, interval="95%"), lambda one, of=of: cell(one.name, of)) for title, of in kinds.items()]
+        if held
+        else []
+    )
 
 
 def _grid(study: StudyFolder, title: str, figures: Sequence[Figures]) -> Grid | None:

@@ -72,6 +72,7 @@ EXTRAS = {
     "decode_seconds": "Writing the answer, s",
     "same_alone": "Answers alike alone and in a batch",
     "token_f1": "Token F1",
+    "unsure": "Undecided, counted as wrong",
     "train_tokens": "Training tokens",
     "steps": "Steps",
     "planned_steps": "Steps planned",

@@ -45,6 +45,7 @@ from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
 from trimtab.base.tables import RewardTable
 from trimtab.base.task import with_arms, with_budget, with_rows
+from trimtab.decision.audited import audit_sentence
 from trimtab.decision.cost import volume_of
 from trimtab.decision.judge import judge
 from trimtab.decision.trivial import beside, sentence
@@ -55,6 +56,7 @@ from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
+from trimtab.studies.audit import read_audit
 from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.place import (
     PLAN,
@@ -493,9 +495,20 @@ class _StudyRun:
     def _decide(self, arms: Sequence[Arm], plan: Plan) -> StudyResult:
         """Tests, corrections and the verdict, from the answers on disk."""
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
-        judged = judge(self.results, answers, arms, self.task, self.usages, groups=self._groups(), cuts=plan.cuts)
+        people = read_audit(self.folder, answers, self.task)
+        judged = judge(
+            self.results,
+            answers,
+            arms,
+            self.task,
+            self.usages,
+            groups=self._groups(),
+            cuts=plan.cuts,
+            audited=people.used,
+        )
         trivial = self._trivial(answers)
-        told = " ".join(part for part in (judged.verdict.sentence, sentence(trivial)) if part)
+        parts = (judged.verdict.sentence, sentence(trivial), audit_sentence(people.audit, judged.arms, self.task))
+        told = " ".join(part for part in parts if part)
         return StudyResult(
             study=self.folder.name,
             task=self.task.task.name,
@@ -508,6 +521,7 @@ class _StudyRun:
             report=str(self.folder / "report.html"),
             trivial=trivial,
             sample=self.workspace.sample,
+            audit=people.audit,
         )
 
     def _trivial(self, answers: Mapping[str, Sequence[Answer]]) -> tuple[TrivialArm, ...]:

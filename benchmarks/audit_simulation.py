@@ -1,0 +1,124 @@
+"""How far an audit's corrected figures can be trusted: made studies whose true shares of right answers are known.
+
+Each study has two arms and a metric that accepts a share of the right answers (sensitivity) and rejects a share of the wrong ones
+(specificity), of each arm its own. People judge the answers to some questions, drawn as `trimtab audit` draws them. Counted over the
+studies: how often 95% intervals of a score and of a difference hold the true one, with the metric alone and corrected; how often an arm
+whose true share is the target is said to be above it; and how often the metric is said to favour an arm.
+
+    python benchmarks/audit_simulation.py [--studies 2000] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trimtab.base.files import write_json
+from trimtab.base.records import Answer
+from trimtab.base.task import Task
+from trimtab.measurement.audit import Audited, drawn
+from trimtab.measurement.figures import difference, score_estimate
+from trimtab.measurement.statistics import LEVEL
+
+RESULT = Path(__file__).parent / "results" / "audit_simulation.json"
+MARGIN = 0.02
+# true shares of right answers; sensitivity and specificity of each arm; test questions; audited questions
+CELLS: tuple[dict[str, Any], ...] = (
+    {"true": (0.8, 0.7), "metric": ((0.9, 0.9), (0.9, 0.9)), "questions": 400, "audited": 100},
+    {"true": (0.8, 0.7), "metric": ((0.9, 0.9), (0.9, 0.9)), "questions": 200, "audited": 60},
+    {"true": (0.8, 0.8), "metric": ((0.8, 0.9), (0.95, 0.9)), "questions": 400, "audited": 100},
+    {"true": (0.95, 0.9), "metric": ((0.99, 0.95), (0.99, 0.95)), "questions": 400, "audited": 60},
+    {"true": (0.8, 0.7), "metric": ((1.0, 1.0), (1.0, 1.0)), "questions": 400, "audited": 60},
+    {"true": (0.8, 0.7), "metric": ((0.97, 1.0), (1.0, 0.97)), "questions": 400, "audited": 60},
+    {"true": (0.5, 0.4), "metric": ((0.9, 0.7), (0.9, 0.7)), "questions": 150, "audited": 100},
+)
+
+
+def made(
+    draw: np.random.Generator, cell: dict[str, Any]
+) -> tuple[dict[str, list[Answer]], dict[tuple[str, str], bool]]:
+    """Answers of two arms that are alike in part, and whether each is right."""
+    count = cell["questions"]
+    shared = draw.random(count)
+    answers: dict[str, list[Answer]] = {}
+    right: dict[tuple[str, str], bool] = {}
+    for arm, share, (sensitivity, specificity) in zip("ab", cell["true"], cell["metric"], strict=True):
+        luck = np.where(draw.random(count) < 0.5, shared, draw.random(count))
+        true = luck < share
+        says = np.where(true, draw.random(count) < sensitivity, draw.random(count) >= specificity)
+        answers[arm] = [_answer(f"{item:04}", arm, float(says[item])) for item in range(count)]
+        right |= {(f"{item:04}", arm): bool(true[item]) for item in range(count)}
+    return answers, right
+
+
+def _answer(item: str, text: str, score: float) -> Answer:
+    return Answer(
+        item_id=item,
+        split="test",
+        group=None,
+        slice=None,
+        seed=0,
+        input="",
+        reference=("a",),
+        answer=text,
+        score=score,
+        format_ok=True,
+        abstained=False,
+        probability=None,
+        seconds=0.1,
+        prompt_tokens=1,
+        new_tokens=1,
+        hits=(),
+        failure="none",
+    )
+
+
+def of_task() -> Task:
+    """A task of short answers."""
+    return Task.model_validate(
+        {"task": {"name": "t", "kind": "answer"}, "data": {"examples": ["rows.jsonl"]}, "base": {"model": "m"}}
+    )
+
+
+def simulated(cell: dict[str, Any], studies: int, seed: int) -> dict[str, float]:
+    """Shares of studies."""
+    draw, task, found = np.random.default_rng(seed), of_task(), Counter[str]()
+    true_a, true_b = cell["true"]
+    for _ in range(studies):
+        answers, right = made(draw, cell)
+        asked = drawn(answers, cell["audited"])
+        audited = Audited(answers, {(one.item_id, one.answer): right[one.item_id, one.answer] for one in asked}, task)
+        plain, corrected = score_estimate(answers["a"], task), audited.score("a")
+        gap, plain_gap = audited.difference("a", "b"), difference(answers["a"], answers["b"], task)
+        found["score_covered_by_the_metric"] += plain.low <= true_a <= plain.high
+        found["score_covered"] += corrected.low <= true_a <= corrected.high
+        found["difference_covered_by_the_metric"] += plain_gap.low <= true_a - true_b <= plain_gap.high
+        found["difference_covered"] += gap.low <= true_a - true_b <= gap.high
+        found["target_claimed"] += audited.target_curve("a")(true_a) <= LEVEL
+        found["uneven"] += audited.uneven(MARGIN) is not None
+        found["half_width"] += (corrected.high - corrected.low) / 2
+    return {name: count / studies for name, count in found.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate every cell, print it and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args(arguments)
+    rows = []
+    for seed, cell in enumerate(CELLS):
+        rows.append({**cell, **simulated(cell, options.studies, seed)})
+        print(
+            {key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True
+        )
+    write_json(options.out, {"studies": options.studies, "margin": MARGIN, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

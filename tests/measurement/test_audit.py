@@ -1,0 +1,147 @@
+"""An audit: what is drawn, what the metric's errors come to, and scores corrected for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from trimtab.base.records import Answer
+from trimtab.base.task import Task
+from trimtab.measurement.audit import ENOUGH, RIGHT_FROM, Audited, audited_answers, drawn
+
+TASK = Task.model_validate(
+    {"task": {"name": "t", "kind": "answer"}, "data": {"examples": ["rows.jsonl"]}, "base": {"model": "m"}}
+)
+
+
+def answer(item: int, text: str, score: float, seed: int = 0) -> Answer:
+    return Answer(
+        item_id=f"{item:04}",
+        split="test",
+        group=None,
+        slice=None,
+        seed=seed,
+        input=f"question {item}",
+        reference=("a",),
+        answer=text,
+        score=score,
+        format_ok=True,
+        abstained=False,
+        probability=None,
+        seconds=0.1,
+        prompt_tokens=1,
+        new_tokens=1,
+        hits=(),
+        failure="none",
+    )
+
+
+def made(
+    seed: int, count: int = 300, sensitivity: tuple[float, float] = (0.85, 0.85), specificity: float = 0.9
+) -> tuple[dict[str, list[Answer]], dict[tuple[str, str], bool]]:
+    """Two arms, right in 80% and in 70%, and a metric that errs."""
+    draw = np.random.default_rng(seed)
+    answers: dict[str, list[Answer]] = {}
+    right: dict[tuple[str, str], bool] = {}
+    for arm, share, found in zip("ab", (0.8, 0.7), sensitivity, strict=True):
+        true = draw.random(count) < share
+        says = np.where(true, draw.random(count) < found, draw.random(count) >= specificity)
+        answers[arm] = [answer(item, f"{arm} says", float(says[item])) for item in range(count)]
+        right |= {(f"{item:04}", f"{arm} says"): bool(true[item]) for item in range(count)}
+    return answers, right
+
+
+def test_a_draw_is_half_of_questions_on_which_arms_differ_and_a_larger_one_goes_on_from_it() -> None:
+    answers, _ = made(0)
+    scores = {arm: [one.score for one in own] for arm, own in answers.items()}
+    differing = {f"{item:04}" for item, (a, b) in enumerate(zip(scores["a"], scores["b"], strict=True)) if a != b}
+    few, many = drawn(answers, 40), drawn(answers, 100)
+    assert few == many[: len(few)]
+    items = list(dict.fromkeys(one.item_id for one in few))
+    assert len(items) == 40
+    assert len(differing & set(items)) == 20
+    assert len(few) == 80  # both arms' answers to each
+    first = [one.answer[0] for one in many[::2]]
+    assert 0.3 < first.count("a") / len(first) < 0.7  # no arm comes first
+
+
+def test_equal_answers_are_judged_once_and_nothing_says_whose_an_answer_is() -> None:
+    answers = {arm: [answer(item, "same", 1.0) for item in range(5)] for arm in ("prompt", "rag")}
+    found = drawn(answers, 5)
+    assert len(found) == 5
+    assert all("rag" not in repr(one) and "prompt" not in repr(one) for one in found)
+    assert drawn(answers, 99) == found
+    assert audited_answers({"lora": [answer(0, "second", 0.0, seed=1), answer(0, "first", 1.0)]})["lora"][
+        "0000"
+    ].answer == ("first")
+
+
+def test_where_all_answers_are_judged_the_corrected_figures_are_those_of_people() -> None:
+    answers, right = made(1, count=120)
+    audited = Audited(answers, right, TASK)
+    share = {arm: np.mean([right[one.item_id, one.answer] for one in own]) for arm, own in answers.items()}
+    assert audited.score("a").value == pytest.approx(share["a"])
+    assert audited.difference("a", "b").difference == pytest.approx(share["a"] - share["b"])
+    held = next(one for one in audited.by_arm if one.arm == "a")
+    said = np.array([right[one.item_id, one.answer] for one in answers["a"]])
+    told = np.array([one.score >= RIGHT_FROM for one in answers["a"]])
+    assert held.sensitivity is not None
+    assert held.specificity is not None
+    assert held.sensitivity.value == pytest.approx(told[said].mean())
+    assert held.specificity.value == pytest.approx((~told[~said]).mean())
+    from sklearn.metrics import cohen_kappa_score
+
+    assert held.kappa.value == pytest.approx(cohen_kappa_score(said, told))
+    assert held.kappa.low < held.kappa.value < held.kappa.high
+
+
+def test_corrected_intervals_hold_the_true_share_where_those_of_the_metric_do_not() -> None:
+    covered = plain = gaps = claimed = 0
+    for seed in range(150):
+        answers, right = made(seed)
+        judged = {(one.item_id, one.answer): right[one.item_id, one.answer] for one in drawn(answers, 100)}
+        audited = Audited(answers, judged, TASK)
+        score, held = audited.score("a"), audited.by_arm[0]
+        covered += score.low <= 0.8 <= score.high
+        plain += held.metric_score.low <= 0.8 <= held.metric_score.high
+        gap = audited.difference("a", "b")
+        gaps += gap.low <= 0.1 <= gap.high
+        claimed += audited.target_curve("a")(0.8) <= 0.05
+    assert covered >= 135
+    assert gaps >= 135
+    assert plain < 75
+    assert claimed <= 15
+
+
+def test_curves_and_intervals_agree() -> None:
+    answers, right = made(3)
+    audited = Audited(answers, right, TASK)
+    score, gap = audited.score("a"), audited.difference("a", "b")
+    assert audited.target_curve("a")(score.low) == pytest.approx(0.025)
+    assert audited.target_curve("a")(audited.floor("a")) == pytest.approx(0.05)
+    assert audited.behind_curve("a", "b")(-gap.low) == pytest.approx(0.025)
+
+
+def test_it_is_used_from_sixty_questions_on_and_only_for_right_or_wrong() -> None:
+    answers, right = made(4)
+    for count, used in ((ENOUGH - 1, False), (ENOUGH, True)):
+        judged = {(one.item_id, one.answer): right[one.item_id, one.answer] for one in drawn(answers, count)}
+        assert (Audited(answers, judged, TASK).why_not is None) is used
+    assert Audited(answers, {}, TASK).by_arm == ()
+    graded = {arm: [replace(one, score=one.score * 0.9) for one in own] for arm, own in answers.items()}
+    held = Audited(graded, right, TASK)
+    assert held.why_not is not None
+    assert "parts of a point" in held.why_not
+    assert held.by_arm  # the agreement is told all the same
+
+
+def test_a_metric_that_favours_an_arm_is_found_and_an_even_one_is_not() -> None:
+    answers, right = made(5, sensitivity=(0.6, 0.98))
+    found = Audited(answers, right, TASK).uneven(0.02)
+    assert found is not None
+    assert set(found[:2]) == {"a", "b"}
+    assert found[2] > 0.1
+    answers, right = made(5)
+    assert Audited(answers, right, TASK).uneven(0.02) is None

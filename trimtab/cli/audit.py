@@ -1,0 +1,108 @@
+"""`trimtab audit`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.base.visible import visible
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption
+from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trimtab.base.results import Audit, Estimate
+    from trimtab.measurement.audit import Asked
+    from trimtab.studies.audit import StudyAudit
+
+_ANSWERS = {"r": True, "right": True, "w": False, "wrong": False}
+
+
+def command(
+    study: Annotated[
+        str,
+        typer.Argument(metavar="[STUDY]", help="The ID or the folder of a finished study; the newest unless given."),
+    ] = "latest",
+    n: Annotated[
+        int,
+        typer.Option("--n", min=1, metavar="N", help="How many test questions; all arms' answers to each are judged."),
+    ] = 100,
+    page: Annotated[bool, typer.Option("--page", help="Ask on a page in the browser, on this machine alone.")] = False,
+    task: TaskOption = DEFAULT_TASK,
+    as_json: JsonOption = False,
+) -> None:
+    """Let people say which answers of a study are right, and decide it anew by what they say.
+
+    Answers are shown without the name of their arm, one after the other; equal ones once. Type r for right, w for wrong, s to skip, q to
+    stop: what was judged is kept, and the next call goes on there. From 60 questions on scores and differences are corrected for the
+    errors of the metric. Exits 1 while fewer are judged.
+
+    \b
+    Example:
+      trimtab audit
+      trimtab audit 20261124T101500Z-3f2a9b --n 150
+      trimtab audit --page
+    """
+    with Output(as_json) as output:
+        from trimtab.decision.audited import still_needed
+        from trimtab.studies.audit import audit
+
+        session = audit(study, questions=n, task=task)
+        if page and session.pending:
+            from trimtab.serving.audit_page import AuditPage
+
+            AuditPage(session).serve(_say)
+        else:
+            _ask(session)
+        result = session.finish()
+        output.show(result, lambda console: _draw(result.headline, result.audit, console))
+    if result.audit is None or still_needed(result.audit):
+        raise typer.Exit(EXIT_NO)
+
+
+def _ask(session: StudyAudit) -> None:
+    """Ask for every answer that is not judged, until the end or "q"; questions go to standard error."""
+    for place, asked in enumerate(session.pending, 1):
+        _say(f"\n{place} of {len(session.pending)}\n{_shown(asked)}")
+        said = ""
+        while said not in (*_ANSWERS, "s", "q"):
+            sys.stderr.write("right or wrong? [r, w, s skip, q stop] ")
+            sys.stderr.flush()
+            line = sys.stdin.readline()
+            said = line.strip().casefold() if line else "q"
+        if said == "q":
+            return
+        if said in _ANSWERS:
+            session.judge(asked, _ANSWERS[said])
+
+
+def _shown(asked: Asked) -> str:
+    parts = (("Question", asked.question), ("Reference", " | ".join(asked.references)), ("Answer", asked.answer))
+    return "\n".join(f"{name + ':':11}{visible(text)}" for name, text in parts)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _draw(headline: str, found: Audit | None, console: Console) -> None:
+    from rich.table import Table
+
+    console.print(headline, markup=False, highlight=False)
+    if found is None or not found.arms:
+        return
+    table = Table(
+        "arm", "sensitivity", "specificity", "kappa", "score by the metric", "corrected", title="The metric and people"
+    )
+    for arm in found.arms:
+        figures = (arm.sensitivity, arm.specificity, arm.kappa, arm.metric_score, arm.corrected)
+        table.add_row(arm.arm, *map(_figure, figures))
+    console.print(table)
+
+
+def _figure(figure: Estimate | None) -> str:
+    return "" if figure is None else f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

@@ -1,0 +1,60 @@
+"""What an audit by people does to a decision: corrected scores, a verdict that is withheld, and the sentence that tells of it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from trimtab.base.results import ArmResult, Audit, Verdict
+from trimtab.base.task import Task
+from trimtab.measurement.audit import ENOUGH, Audited
+
+TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, from which on the sentence tells it
+
+
+def with_corrected_scores(results: Sequence[ArmResult], audited: Audited) -> list[ArmResult]:
+    """The arms with their scores as people would have them."""
+    return [
+        replace(arm, score=audited.score(arm.arm), score_floor=audited.floor(arm.arm))
+        if arm.arm in audited.arms
+        else arm
+        for arm in results
+    ]
+
+
+def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
+    """The verdict, withheld where the metric is shown to err on two arms differently by more than the margin."""
+    found = audited.uneven(task.target.margin)
+    if found is None or verdict.status != "shown":
+        return verdict
+    a, b, gap = found
+    favoured, other = (b, a) if gap > 0 else (a, b)
+    sentence = (
+        f"Not shown: people who judged answers found that the metric {task.metric} favours {favoured} over {other} by {abs(gap):.3f}, "
+        f"more than the margin of {task.target.margin:g}, so what it says of these arms is withheld."
+    )
+    return Verdict(
+        status="not_shown", arm=None, sentence=sentence, needs="a metric or a scorer that judges all arms alike"
+    )
+
+
+def audit_sentence(audit: Audit | None, results: Sequence[ArmResult], task: Task) -> str:
+    """Whether people have judged answers, and what the metric could not decide; empty for a closed set of labels."""
+    if task.task.kind == "classify":
+        return ""
+    unsure = [
+        f"{arm.extras['unsure']:.0%} of {arm.arm}" for arm in results if arm.extras.get("unsure", 0.0) >= TOLD_UNSURE
+    ]
+    undecided = f" It could not decide some answers, which count as wrong: {', '.join(unsure)}." if unsure else ""
+    if audit is None:
+        return f"Not audited: the metric {task.metric} alone says which answers are right; trimtab audit lets people check it.{undecided}"
+    if audit.why_not:
+        return f"People judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
+    return (
+        f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} questions."
+    )
+
+
+def still_needed(audit: Audit) -> int:
+    """How many more questions have to be judged until the verdict uses the audit."""
+    return max(0, ENOUGH - audit.questions)

@@ -1,0 +1,260 @@
+"""An audit: people say of some answers whether they are right; from that the metric's errors by arm, and scores corrected for them.
+
+Questions are drawn, and of each question every arm's answer is judged, so that arms are compared on the same questions. Questions on
+which the arms' scores differ are drawn more often (a stratum of their own) and weighted back. The corrected mean is that of PPI++
+(Angelopoulos, Duchi & Zrnic 2023) over a stratified draw: λ·mean(f) + mean(y − λ·f over the audited), f the metric's scores and y what
+people say, with the λ that leaves the least variance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from trimtab.base.records import Answer
+from trimtab.base.results import AuditedArm, Estimate
+from trimtab.base.task import Task
+from trimtab.measurement.figures import difference, score_estimate
+from trimtab.measurement.resampling import Curve
+from trimtab.measurement.statistics import LEVEL, Difference
+
+ENOUGH = 60  # audited answers of each arm from which on its score is corrected
+RIGHT_FROM = 0.5  # a graded score from here on says right, where it is held to people
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One answer to be judged, of any arm: the question, its references, and the answer; nothing says whose it is."""
+
+    item_id: str
+    question: str
+    references: tuple[str, ...]
+    answer: str
+
+
+def audited_answers(answers: Mapping[str, Sequence[Answer]]) -> dict[str, dict[str, Answer]]:
+    """Of each arm one answer to each question: that of its first seed."""
+    return {arm: {one.item_id: one for one in sorted(own, key=lambda one: -one.seed)} for arm, own in answers.items()}
+
+
+def drawn(answers: Mapping[str, Sequence[Answer]], count: int) -> list[Asked]:
+    """The answers to be judged for an audit of `count` questions, in the order in which they are shown.
+
+    Half of the questions are those on which the arms' scores differ, as far as there are so many. The order within a stratum is that of
+    a hash, so that a larger draw goes on where a smaller one ended; equal answers are judged once.
+    """
+    own = audited_answers(answers)
+    queues = [sorted(items, key=_hash) for items in _strata(own)]
+    chosen: list[str] = []
+    while len(chosen) < count and any(queues):
+        for queue in queues:
+            if queue and len(chosen) < count:
+                chosen.append(queue.pop(0))
+    shown: list[Asked] = []
+    for item in chosen:
+        given = [arm[item] for arm in own.values()]
+        texts = sorted({one.answer for one in given}, key=lambda text: _hash(f"{item}\0{text}"))
+        first = given[0]
+        shown += [Asked(item_id=item, question=first.input, references=first.reference, answer=text) for text in texts]
+    return shown
+
+
+def _strata(own: Mapping[str, Mapping[str, Answer]]) -> tuple[list[str], list[str]]:
+    """The questions that every arm answered: those on which scores differ, and the others."""
+    items = sorted(set.intersection(*(set(arm) for arm in own.values()))) if own else []
+    differing = [item for item in items if len({arm[item].score for arm in own.values()}) > 1]
+    return differing, sorted(set(items) - set(differing))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Audited:
+    """What people said of a study's answers, beside what the metric said; `judged`: right or wrong, by question and answer."""
+
+    def __init__(
+        self, answers: Mapping[str, Sequence[Answer]], judged: Mapping[tuple[str, str], bool], task: Task
+    ) -> None:
+        self.answers, self.task = answers, task
+        own = audited_answers(answers)
+        strata = _strata(own)
+        self.arms = tuple(answers)
+        self._sizes = [len(items) for items in strata]
+        done = [
+            [item for item in items if all((item, arm[item].answer) in judged for arm in own.values())]
+            for items in strata
+        ]
+        self._stratum = np.repeat(np.arange(len(strata)), [len(items) for items in done])
+        items = [item for part in done for item in part]
+        self._said = {arm: np.array([float(judged[item, own[arm][item].answer]) for item in items]) for arm in own}
+        self._scored = {arm: np.array([own[arm][item].score for item in items]) for arm in own}
+
+    @property
+    def count(self) -> int:
+        """The questions of which every arm's answer was judged."""
+        return len(self._stratum)
+
+    @cached_property
+    def why_not(self) -> str | None:
+        """Why scores are not corrected; None where they are."""
+        if self.count < ENOUGH:
+            return f"{self.count} of {ENOUGH} questions are judged"
+        if self.task.metric == "macro_f1":
+            return "macro-F1 is no mean over answers"
+        if any(one.score not in (0.0, 1.0) for own in self.answers.values() for one in own):
+            return "the metric gives parts of a point, and people say right or wrong"
+        return None
+
+    @cached_property
+    def by_arm(self) -> tuple[AuditedArm, ...]:
+        """The metric held to people, arm by arm."""
+        return tuple(self._held(arm) for arm in self.arms) if self.count else ()
+
+    def _held(self, arm: str) -> AuditedArm:
+        said, told, weights = self._said[arm], (self._scored[arm] >= RIGHT_FROM).astype(float), self._weights
+        observed = _share((said == told).astype(float), weights)
+        right, accepted = (float(np.average(values, weights=weights)) for values in (said, told))
+        chance = right * accepted + (1 - right) * (1 - accepted)
+
+        def kappa(agreement: float) -> float:
+            return (agreement - chance) / (1 - chance) if chance < 1 else float(agreement == 1)
+
+        plain = score_estimate(self.answers[arm], self.task)
+        return AuditedArm(
+            arm=arm,
+            questions=self.count,
+            sensitivity=_share(told[said == 1], weights[said == 1]) if said.any() else None,
+            specificity=_share(1 - told[said == 0], weights[said == 0]) if not said.all() else None,
+            kappa=Estimate(
+                value=kappa(observed.value), low=kappa(observed.low), high=kappa(observed.high), n=observed.n
+            ),
+            metric_score=plain,
+            corrected=self.score(arm),
+        )
+
+    @property
+    def _weights(self) -> Numbers:
+        """How many questions each judged one stands for."""
+        counts = np.bincount(self._stratum, minlength=len(self._sizes))
+        return np.array([self._sizes[stratum] / counts[stratum] for stratum in self._stratum])
+
+    def score(self, arm: str) -> Estimate:
+        """The share of right answers by people, from the metric's scores of all questions and people's judgements of some."""
+        plain = score_estimate(self.answers[arm], self.task)
+        value, error, degrees = self._corrected(plain.value, _error(plain.low, plain.high), *self._pair(arm))
+        reach = float(stats.t.isf(0.025, degrees)) * error
+        return Estimate(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach), n=plain.n)
+
+    def floor(self, arm: str) -> float:
+        """Lower one-sided 95% bound of the corrected score."""
+        plain = score_estimate(self.answers[arm], self.task)
+        value, error, degrees = self._corrected(plain.value, _error(plain.low, plain.high), *self._pair(arm))
+        return max(0.0, value - float(stats.t.isf(LEVEL, degrees)) * error)
+
+    def target_curve(self, arm: str) -> Curve:
+        """One-sided p of "does not reach the target", as a function of the target."""
+        plain = score_estimate(self.answers[arm], self.task)
+        value, error, degrees = self._corrected(plain.value, _error(plain.low, plain.high), *self._pair(arm))
+        return lambda target: float(stats.t.sf((value - target) / error, degrees))
+
+    def difference(self, a: str, b: str) -> Difference:
+        """Arm a minus arm b on the same items, corrected."""
+        value, error, degrees = self._gap(a, b)
+        reach = float(stats.t.isf(0.025, degrees)) * error
+        p = min(1.0, 2 * float(stats.t.sf(abs(value) / error, degrees)))
+        return Difference(value, max(-1.0, value - reach), min(1.0, value + reach), p)
+
+    def behind_curve(self, a: str, b: str) -> Curve:
+        """One-sided p of "a is behind b by the margin or more", as a function of the margin."""
+        value, error, degrees = self._gap(a, b)
+        return lambda margin: float(stats.t.sf((value + margin) / error, degrees))
+
+    def uneven(self, margin: float) -> tuple[str, str, float] | None:
+        """Two arms whose scores the metric is shown to err on differently, by more than the margin, and by how much; None where none.
+
+        Shown at .05 over all pairs of arms (Bonferroni).
+        """
+        pairs = list(combinations(self.arms, 2))
+        found = []
+        for a, b in pairs:
+            errors = [self._said[arm] - self._scored[arm] for arm in (a, b)]
+            gap = errors[0] - errors[1]
+            mean, variance = self._mean(gap)
+            reach = float(stats.t.isf(LEVEL / 2 / len(pairs), self._degrees)) * math.sqrt(variance)
+            if abs(mean) - reach > margin:
+                found.append((a, b, mean))
+        return max(found, key=lambda pair: abs(pair[2]), default=None)
+
+    def _gap(self, a: str, b: str) -> tuple[float, float, float]:
+        plain = difference(self.answers[a], self.answers[b], self.task)
+        (said, scored), (other_said, other_scored) = self._pair(a), self._pair(b)
+        error = _error(plain.low, plain.high)
+        return self._corrected(plain.difference, error, said - other_said, scored - other_scored)
+
+    def _pair(self, arm: str) -> tuple[Numbers, Numbers]:
+        return self._said[arm], self._scored[arm]
+
+    def _corrected(self, plain: float, error: float, said: Numbers, scored: Numbers) -> tuple[float, float, float]:
+        """Value, standard error and degrees of freedom. The questions' own error is that of the metric's figure."""
+        share = self._share_of_metric(said, scored)
+        rest, variance = self._mean(said - share * scored)
+        return share * plain + rest, math.sqrt(error**2 + variance), self._degrees
+
+    def _share_of_metric(self, said: Numbers, scored: Numbers) -> float:
+        """λ: the slope of what people say on what the metric says, from 0 to 1; 1 where the metric says the same of all."""
+        weights = self._weights
+        centred = scored - np.average(scored, weights=weights)
+        spread = float(np.average(centred**2, weights=weights))
+        return float(np.clip(np.average(centred * said, weights=weights) / spread, 0.0, 1.0)) if spread > 0 else 1.0
+
+    def _mean(self, values: Numbers) -> tuple[float, float]:
+        """The mean over all questions and its variance from those that were judged.
+
+        One more deviation of a whole point to each side is counted, shared out over the strata: sixty answers without an error of the
+        metric do not show that it makes none.
+        """
+        mean = variance = 0.0
+        for stratum, size in enumerate(self._sizes):
+            own = values[self._stratum == stratum]
+            if not len(own):
+                continue
+            part = size / sum(size for place, size in enumerate(self._sizes) if (self._stratum == place).any())
+            more = 2 * len(own) / self.count
+            spread = (float(((own - own.mean()) ** 2).sum()) + more) / max(1.0, len(own) + more - 1)
+            mean += part * float(own.mean())
+            variance += part**2 * (1 - len(own) / size) * spread / len(own)
+        return mean, variance
+
+    @property
+    def _degrees(self) -> float:
+        return max(1.0, float(self.count - len(self._sizes)))
+
+
+def _error(low: float, high: float) -> float:
+    """The standard error that a 95% interval has."""
+    return max((high - low) / (2 * float(stats.norm.isf(0.025))), 1e-9)
+
+
+def _share(values: Numbers, weights: Numbers) -> Estimate:
+    """A weighted share with its 95% interval (Clopper & Pearson 1934, at the effective number of answers)."""
+    share = float(np.average(values, weights=weights))
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
+    hits, misses = share * effective, (1 - share) * effective
+    low = float(stats.beta.ppf(0.025, hits, misses + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(0.975, hits + 1, misses)) if misses > 0 else 1.0
+    return Estimate(value=share, low=low, high=high, n=len(values))
+
+
+def judged_by_key(rows: Iterable[Mapping[str, object]]) -> dict[tuple[str, str], bool]:
+    """Judgements as they were written, by question and answer; a later one of the same answer counts."""
+    return {(str(row["item"]), str(row["answer"])): bool(row["right"]) for row in rows}
