@@ -17,6 +17,7 @@ from scipy import special, stats
 from trimtab.base.errors import InputError
 from trimtab.base.results import Estimate
 from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes, left_out_error
+from trimtab.measurement.dirichlet_bound import mean_above, mean_floor
 from trimtab.measurement.resampling import (
     Array,
     Curve,
@@ -26,8 +27,6 @@ from trimtab.measurement.resampling import (
     bca_mean,
     bias_and_acceleration,
     jackknife,
-    mean_above,
-    mean_floor,
     p_sign_flip,
     sampling_units,
     statistic_draws,
@@ -94,20 +93,19 @@ def reaching(
 ) -> Curve:
     """The one-sided p-value of "the true score is at most the target", as a function of the target.
 
-    Right/wrong: exact binomial. Graded: studentised bootstrap (Efron and Tibshirani 1993, ch. 12); with fewer than 10
-    scores unlike the rest the binomial tail at the sum of the scores (conservative, Hoeffding 1963). By group: t of the
-    score statistic at the effective number of items, G* - 1 degrees. `statistic`: BCa limit solved for its level.
+    Right/wrong: exact binomial. Graded: Gaffke's bound with 0 as the worst score, which on right/wrong scores is the exact
+    binomial. By group: t of the score statistic at the effective number of items, G* - 1 degrees. `statistic`: BCa limit
+    solved for its level.
     """
     x, codes = _checked(scores, groups)
     if codes is not None:
         return _reaching_by_group(x, codes, statistic)
     if statistic is not None:
         return _statistic_above(statistic, len(x), seed)
-    if _right_wrong(x) or _few(x):
+    if _right_wrong(x):
         total, count = float(x.sum()), len(x)
         return lambda target: float(special.betainc(total, count - total + 1, min(target, 1.0))) if total > 0 else 1.0
-    above = mean_above(x, seed)
-    return lambda target: 1.0 if target >= 1 else above(target)
+    return mean_above(x, worst=0.0)
 
 
 def lower_bound(
@@ -126,10 +124,10 @@ def lower_bound(
         return min(value, _wilson(min(max(value, 0.0), 1.0), _effective_items(x, codes, statistic), quantile)[0])
     if statistic is not None:
         return _statistic_floor(statistic, len(x), seed)
-    if _right_wrong(x) or _few(x):
+    if _right_wrong(x):
         total = float(x.sum())
         return float(special.betaincinv(total, len(x) - total + 1, LEVEL)) if total > 0 else 0.0
-    return max(0.0, mean_floor(x, LEVEL, seed))
+    return mean_floor(x, worst=0.0, level=LEVEL)
 
 
 def compare(
@@ -186,9 +184,9 @@ def behind(
 ) -> Curve:
     """The one-sided p-value of "a is behind b by the margin or more", as a function of the margin; at -margin of "a is not ahead by more".
 
-    Right/wrong: Tango's (1998) score test at -margin. Graded: studentised bootstrap of the paired differences. By group: t of
-    G* - 1 degrees with the leave-one-group-out error. Fewer than 10 items (or groups) that differ: Tango's test at the sums
-    of gains and losses (at G* pairs).
+    Right/wrong: Tango's (1998) score test at -margin. Graded: Gaffke's bound of the paired differences, -1 as the worst. By
+    group: t of G* - 1 degrees with the leave-one-group-out error; with fewer than 10 groups that differ Tango's test at the
+    sums of gains and losses, at G* pairs.
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
@@ -197,9 +195,9 @@ def behind(
     if statistic is not None:
         above = _statistic_above(statistic, len(gaps), seed)
         return lambda margin: above(-margin)
-    if (_right_wrong(x) and _right_wrong(y)) or np.count_nonzero(gaps) < FEW:
+    if _right_wrong(x) and _right_wrong(y):
         return tango_above(float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps))
-    above = mean_above(gaps, seed)
+    above = mean_above(gaps, worst=-1.0)
     return lambda margin: above(-margin)
 
 
