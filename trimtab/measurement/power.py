@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from trimtab.base.errors import InputError
-from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes
+from trimtab.measurement.clusters import Groups, clustered_error, degrees_of_freedom, group_codes
 from trimtab.measurement.resampling import Array
 from trimtab.measurement.statistics import LEVEL
 
@@ -93,14 +93,14 @@ def groups_needed(comparisons: int) -> int:
 def smallest_difference(n: int, variation: Variation, comparisons: int, groups: Groups | None = None) -> float:
     """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none.
 
-    `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with G* - 1 degrees, and fewer
+    `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with `degrees_of_freedom`, and fewer
     groups than `groups_needed` show nothing.
     """
     codes, degrees = None if groups is None else group_codes(groups), math.inf
     if codes is not None:
         if int(codes.max()) + 1 < groups_needed(comparisons):
             return 1.0
-        degrees = effective_groups(codes) - 1
+        degrees = degrees_of_freedom(codes)
     items, differing = n / variation.effect, variation.discordance
     if _items(1.0, differing, comparisons, degrees) >= items:
         return 1.0
