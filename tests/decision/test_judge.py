@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_studies import a_task, costing
 
 from trimtab.base.grammar import named
 from trimtab.base.records import Answer
-from trimtab.decision.judge import judge
+from trimtab.base.task import Task
+from trimtab.decision.judge import Judged, judge
 from trimtab.decision.pairs import comparisons_among
 
 NAMES = ("prompt", "few-shot", "lora")
@@ -52,3 +55,27 @@ def test_comparisons_are_corrected_over_all_pairs_as_the_best_is_picked_after_lo
     first = min(found, key=lambda one: one.p)
     assert first.p_holm == pytest.approx(min(1.0, 3 * first.p))
     assert [comparisons_among(arms) for arms in (1, 2, 5)] == [1, 1, 10]
+
+
+def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
+    """Of 200 answers that are all right, with 9 of a class; with 10 the target is reached."""
+    task = Task.model_validate(
+        {
+            "task": {"name": "t", "kind": "classify", "metric": "macro_f1"},
+            "data": {"examples": ["rows.jsonl"]},
+            "base": {"model": "m"},
+            "target": {"quality": 0.5},
+        }
+    )
+
+    def judged(rare: int) -> Judged:
+        answers = answers_of("a", np.ones(200))
+        classes = ["b" if place < rare else "a" for place in range(200)]
+        answers = [replace(one, reference=(name,), answer=name) for one, name in zip(answers, classes, strict=True)]
+        return judge([costing("prompt", 1.0, task)], {"prompt": answers}, [named("prompt")], task, {})
+
+    few, enough = judged(9), judged(10)
+    assert (few.verdict.status, few.arms[0].passes) == ("not_shown", False)
+    assert "The class b has 9 test questions" in few.verdict.sentence
+    assert few.verdict.needs == "at least 10 test questions of every class"
+    assert (enough.verdict.arm, enough.arms[0].passes) == ("prompt", True)

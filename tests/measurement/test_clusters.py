@@ -79,22 +79,6 @@ def test_unequal_groups_are_each_left_out_and_weigh_by_their_share(sizes: tuple[
     assert not_worse == pytest.approx(stats.t.sf((gaps.mean() + 0.05) / error, degrees), abs=1e-12)
 
 
-def satterthwaite(sizes: tuple[int, ...]) -> float:
-    """Degrees of the squared leave-one-group-out error where the items of a group all agree: from the whole matrix."""
-    n = np.array(sizes, float)
-    shifts = (np.eye(len(n)) - n[:, None] / n.sum()) / (n.sum() - n[:, None])  # of the sum of each group's scores
-    covariance = shifts @ np.diag(n**2) @ shifts.T
-    return float(np.trace(covariance) ** 2 / np.sum(covariance**2))
-
-
-def test_groups_of_one_size_count_with_one_degree_less_than_they_are() -> None:
-    assert degrees_of_freedom(np.repeat(np.arange(20), 3)) == pytest.approx(19)
-    assert degrees_of_freedom(np.zeros(5, int)) == 0
-    few = degrees_of_freedom(np.repeat(np.arange(40), UNEQUAL["Zipf"]))
-    assert satterthwaite(UNEQUAL["Zipf"]) == pytest.approx(2.2, abs=0.05)
-    assert few == pytest.approx(3.6, abs=0.05)
-
-
 @pytest.mark.parametrize("sizes", UNEQUAL.values(), ids=UNEQUAL)
 def test_intervals_hold_the_truth_where_groups_are_unequal(sizes: tuple[int, ...]) -> None:
     """Of a score, and of a difference in 92 of 100 studies and more; a target that is just met, and a loss of just the margin, are claimed in 5."""

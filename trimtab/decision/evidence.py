@@ -20,6 +20,7 @@ class Evidence:
     `p_target(arm, target)`: one-sided p of "the arm does not reach the target"; `p_behind(arm, other, margin)`: one-sided p of
     "the arm is behind the other by the margin or more". Both unadjusted. `comparisons`: the planned ones, with p after Holm.
     `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
+    `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes.
     """
 
     results: Sequence[ArmResult]
@@ -30,6 +31,7 @@ class Evidence:
     usages: Mapping[str, Usage]
     groups: int | None = None
     cuts: Sequence[str] = ()
+    rarest_class: tuple[str, int] | None = None
 
     @cached_property
     def done(self) -> list[ArmResult]:
@@ -40,7 +42,7 @@ class Evidence:
     def passing(self) -> list[ArmResult]:
         """The arms shown to reach the target, light to heavy: p after Holm over all arms at most .05."""
         target = self.task.target.quality
-        if target is None:
+        if target is None or self.rarest_class:
             return []
         adjusted = holm([self.p_target(arm.arm, target) for arm in self.done])
         return [arm for arm, p in zip(self.done, adjusted, strict=True) if p <= LEVEL]

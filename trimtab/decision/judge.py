@@ -13,7 +13,7 @@ from trimtab.base.task import Task
 from trimtab.decision.evidence import Evidence, best_arm
 from trimtab.decision.pairs import planned_pairs
 from trimtab.decision.verdict import decide
-from trimtab.measurement.figures import behind_curve, difference, target_curve
+from trimtab.measurement.figures import behind_curve, difference, rarest_class, target_curve
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.statistics import LEVEL, holm
 
@@ -50,10 +50,10 @@ def judge(
     def lags(arm: str, other: str) -> Curve:
         return behind_curve(answers[arm], answers[other], task)
 
-    target = task.target.quality
-    tested = list(results)
+    target, tested = task.target.quality, list(results)
+    rare = rarest_class(next(iter(answers.values())), task) if answers else None
     if target is not None:
-        tested = _with_target(results, {arm: reaches(arm)(target) for arm in answers})
+        tested = _with_target(results, {arm: reaches(arm)(target) for arm in answers}, 0.0 if rare else LEVEL)
     best = best_arm(tested, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     comparisons = _compare(pairs, answers, task)
@@ -67,16 +67,17 @@ def judge(
             usages=usages,
             groups=groups,
             cuts=cuts,
+            rarest_class=rare,
         )
     )
     return Judged(arms=tuple(tested), comparisons=tuple(comparisons), verdict=verdict)
 
 
-def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float]) -> list[ArmResult]:
-    """The arms with their p of missing the target, and whether it passes after Holm over all of them."""
+def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], level: float) -> list[ArmResult]:
+    """The arms with their p of missing the target, and whether it passes at the level after Holm over all of them."""
     adjusted = dict(zip(chances, holm(list(chances.values())), strict=True))
     return [
-        replace(arm, p_target=chances[arm.arm], passes=adjusted[arm.arm] <= LEVEL) if arm.arm in chances else arm
+        replace(arm, p_target=chances[arm.arm], passes=adjusted[arm.arm] <= level) if arm.arm in chances else arm
         for arm in results
     ]
 

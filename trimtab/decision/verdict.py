@@ -91,6 +91,9 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
         f"Not shown: no arm is shown to reach the target of {target:g}; "
         f"the nearest is {nearest.arm} with {_scored(nearest, study.task)}"
     )
+    if study.rarest_class:
+        needs = "at least 10 test questions of every class"
+        return f"{sentence}. {_rare(study)}", needs
     items = items_for_target(score.value, target, len(study.done), _variance(score.low, score.high, score.n))
     if items is None:
         needs = f"not more test questions: the best score, {_number(score.value)}, is not above the target"
@@ -217,6 +220,8 @@ def _too_few_groups(study: Evidence) -> str | None:
 def _besides(study: Evidence, choice: Choice) -> str:
     """Sentences on what the choice leaves out: arms too slow, not run or cut, and whether it speaks of a model or of a method."""
     said = [_left_out(study, choice), _missing(study), _cut(study), _busy(study), _improving(study), _speaks_of(study)]
+    if study.rarest_class and study.task.target.quality is None:
+        said.insert(0, _rare(study))
     return "".join(f" {sentence}" for sentence in said if sentence)
 
 
@@ -249,6 +254,15 @@ def _busy(study: Evidence) -> str:
         return ""
     what = "its cost counts" if len(names) == 1 else "their costs count"
     return f"Measured on a busy machine: {_list(names)}; {what} as equal to lower ones."
+
+
+def _rare(study: Evidence) -> str:
+    """That a class has too few test questions for a claim on macro-F1."""
+    name, count = study.rarest_class or ("", 0)
+    return (
+        f"The class {name} has {count} test question{'s' if count > 1 else ''}: with fewer than 10 of a class "
+        "macro-F1 is too uncertain for a claim that a target is reached."
+    )
 
 
 def _missing(study: Evidence) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from trimtab.measurement.calibration import expected_calibration_error
 from trimtab.measurement.contains import disagrees
 from trimtab.measurement.metrics import (
     aggregate,
+    fold_label,
     macro_f1_statistic,
     per_class,
     score_answer,
@@ -26,7 +28,7 @@ from trimtab.measurement.metrics import (
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.runs import RunError, of_both, raised, raised_curve, run_error, widened
-from trimtab.measurement.statistics import LEVEL, Difference, behind, compare, estimate, lower_bound, reaching
+from trimtab.measurement.statistics import FEW, LEVEL, Difference, behind, compare, estimate, lower_bound, reaching
 
 Statistic = Callable[[Any], float]
 
@@ -113,6 +115,20 @@ def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
     statistic = set_figure(scores, task)
     curve = reaching(scores.values_N, scores.clusters, statistic=statistic)
     return raised_curve(curve, _value(scores, statistic), _between_runs(scores, task))
+
+
+def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:
+    """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric counts classes.
+
+    Macro-F1 weighs it like every other class, and of so few questions neither the bootstrap nor anything else knows how sure its part is.
+    """
+    if task.metric != "macro_f1":
+        return None
+    spelled = {answer.item_id: answer.reference[0].strip() for answer in answers}
+    counts = Counter(map(fold_label, spelled.values()))
+    rare = min(counts, key=lambda name: counts[name])
+    name = next(label for label in spelled.values() if fold_label(label) == rare)
+    return (name, counts[rare]) if counts[rare] < FEW else None
 
 
 def score_floor(answers: Sequence[Answer], task: Task) -> float:
