@@ -13,6 +13,7 @@ from trimtab.base.records import Answer
 from trimtab.base.task import Task
 from trimtab.decision.judge import Judged, judge
 from trimtab.decision.pairs import comparisons_among
+from trimtab.measurement.statistics import look_level
 
 NAMES = ("prompt", "few-shot", "lora")
 
@@ -79,3 +80,30 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
     assert "The class b has 9 test questions" in few.verdict.sentence
     assert few.verdict.needs == "at least 10 test questions of every class"
     assert (enough.verdict.arm, enough.arms[0].passes) == ("prompt", True)
+
+
+def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so() -> None:
+    task, right = a_task(0.8), np.r_[np.ones(88), np.zeros(12)]  # p = .025 that the score is at most .8
+    answers, results = {"prompt": answers_of("prompt", right)}, [costing("prompt", 1.0, task)]
+    looks = [judge(results, answers, [named("prompt")], task, {}, look=look) for look in (1, 2, 3)]
+    assert [one.arms[0].passes for one in looks] == [True, False, False]
+    assert "look at these questions" not in looks[0].verdict.sentence
+    assert "This is the third look at these questions, tested at 0.0034" in looks[2].verdict.sentence
+    assert sum(look_level(look) for look in range(1, 100_000)) == pytest.approx(0.05, abs=1e-5)
+
+
+def test_where_an_answer_without_a_model_reaches_the_target_that_is_the_verdict() -> None:
+    """.605 of 400 is above .55; of 60 it is not shown to be."""
+    for n, needed in ((400, False), (60, True)):
+        task = a_task(0.55)
+        answers = {"prompt": answers_of("prompt", np.ones(n))}
+        trivial = {"most-frequent": answers_of("most-frequent", np.arange(n) < round(0.605 * n))}
+        found = judge([costing("prompt", 1.0, task)], answers, [named("prompt")], task, {}, trivial=trivial)
+        assert found.arms[0].passes
+        assert found.verdict.arm == ("prompt" if needed else None)
+        if not needed:
+            assert found.verdict.sentence.startswith("No arm is needed: answering without a model (most-frequent:")
+            assert "prompt reaches it too" in found.verdict.sentence
+        else:
+            # at a lower target no arm would be needed either
+            assert ("not shown", True) in [(flip.then, flip.below is not None) for flip in found.verdict.flips]

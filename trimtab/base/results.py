@@ -430,7 +430,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
-    """A whole study: `study.json` is this record as JSON."""
+    """A whole study: `study.json` is this record as JSON. `level`: that of its tests, after correction."""
 
     study: str
     task: str
@@ -441,6 +441,7 @@ class StudyResult(Shown):
     comparisons: tuple[Comparison, ...]
     report: str
     volume: Volume | None = None
+    level: float = 0.05
     trivial: tuple[TrivialArm, ...] = ()
     sample: Sample | None = None
 

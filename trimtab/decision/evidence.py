@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, floor_of, planned_retrainings
 from trimtab.decision.weight import by_weight
-from trimtab.measurement.statistics import LEVEL, holm
+from trimtab.measurement.statistics import LEVEL, holm, look_level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Evidence:
     "the arm is behind the other by the margin or more". Both unadjusted. `comparisons`: the planned ones, with p after Holm.
     `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
     `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes.
+    `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
+    `trivial`: the scores of the trivial arms; `p_target` knows them too.
     """
 
     results: Sequence[ArmResult]
@@ -32,6 +34,13 @@ class Evidence:
     groups: int | None = None
     cuts: Sequence[str] = ()
     rarest_class: tuple[str, int] | None = None
+    look: int | None = None
+    trivial: Mapping[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def level(self) -> float:
+        """The level of every test that decides."""
+        return LEVEL if self.look is None else look_level(self.look)
 
     @cached_property
     def done(self) -> list[ArmResult]:
@@ -40,12 +49,22 @@ class Evidence:
 
     @cached_property
     def passing(self) -> list[ArmResult]:
-        """The arms shown to reach the target, light to heavy: p after Holm over all arms at most .05."""
+        """The arms shown to reach the target, light to heavy: p after Holm over all arms at most the level."""
         target = self.task.target.quality
         if target is None or self.rarest_class:
             return []
         adjusted = holm([self.p_target(arm.arm, target) for arm in self.done])
-        return [arm for arm, p in zip(self.done, adjusted, strict=True) if p <= LEVEL]
+        return [arm for arm, p in zip(self.done, adjusted, strict=True) if p <= self.level]
+
+    @cached_property
+    def without_model(self) -> str | None:
+        """The best of the trivial arms that are shown to reach the target, tested as the arms are."""
+        target = self.task.target.quality
+        if target is None or self.rarest_class or not self.trivial:
+            return None
+        adjusted = holm([self.p_target(name, target) for name in self.trivial])
+        reaching = [name for name, p in zip(self.trivial, adjusted, strict=True) if p <= self.level]
+        return max(reaching, key=lambda name: self.trivial[name].value, default=None)
 
     def under(self, task: Task) -> Evidence:
         """The same answers under another target, volume or price: what each arm costs is worked out anew."""

@@ -13,9 +13,9 @@ from trimtab.base.task import Task
 from trimtab.decision.evidence import Evidence, best_arm
 from trimtab.decision.pairs import planned_pairs
 from trimtab.decision.verdict import decide
-from trimtab.measurement.figures import behind_curve, difference, rarest_class, target_curve
+from trimtab.measurement.figures import behind_curve, difference, rarest_class, score_estimate, target_curve
 from trimtab.measurement.resampling import Curve
-from trimtab.measurement.statistics import LEVEL, holm
+from trimtab.measurement.statistics import LEVEL, holm, look_level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +36,21 @@ def judge(
     *,
     groups: int | None = None,
     cuts: Sequence[str] = (),
+    look: int | None = None,
+    trivial: Mapping[str, Sequence[Answer]] | None = None,
 ) -> Judged:
     """Test every arm's answers and decide. `answers`: of the arms that ran, to the same items; `arms`: the task's, in its order.
 
-    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took.
+    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took. `look`: which one at these questions
+    this is, None at the plain level of .05. `trivial`: the answers of the trivial arms.
     """
+
+    trivial = trivial or {}
+    known = {**answers, **trivial}
 
     @cache
     def reaches(arm: str) -> Curve:
-        return target_curve(answers[arm], task)
+        return target_curve(known[arm], task)
 
     @cache
     def lags(arm: str, other: str) -> Curve:
@@ -53,7 +59,11 @@ def judge(
     target, tested = task.target.quality, list(results)
     rare = rarest_class(next(iter(answers.values())), task) if answers else None
     if target is not None:
-        tested = _with_target(results, {arm: reaches(arm)(target) for arm in answers}, 0.0 if rare else LEVEL)
+        tested = _with_target(
+            results,
+            {arm: reaches(arm)(target) for arm in answers},
+            0.0 if rare else LEVEL if look is None else look_level(look),
+        )
     best = best_arm(tested, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     comparisons = _compare(pairs, answers, task)
@@ -68,6 +78,8 @@ def judge(
             groups=groups,
             cuts=cuts,
             rarest_class=rare,
+            look=look,
+            trivial={name: score_estimate(own, task) for name, own in trivial.items()},
         )
     )
     return Judged(arms=tuple(tested), comparisons=tuple(comparisons), verdict=verdict)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from trimtab.base.grammar import method_of, named
-from trimtab.base.results import ArmResult, Comparison, Cost, Verdict
+from trimtab.base.grammar import TRIVIAL, method_of, named
+from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.choice import Choice, choose
 from trimtab.decision.cost import MACHINE_SECONDS
@@ -29,6 +29,7 @@ NAMES = {
     "scorer": "score",
 }
 INTERVAL = 2 * NormalDist().inv_cdf(1 - LEVEL / 2)  # width of a 95% interval in standard errors
+ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
 
 
@@ -38,6 +39,9 @@ def decide(study: Evidence) -> Verdict:
         whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in study.results if arm.why)
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
     choice, target = choose(study), study.task.target.quality
+    if study.without_model is not None and target is not None:
+        sentence, needs = _no_model_needed(study, study.without_model, target)
+        return _not_shown(sentence + _besides(study, choice), needs)
     turned = choose(study.if_quiet).arm if any(arm.busy_machine for arm in study.done) else None
     if turned is not None and (choice.arm is None or turned.arm != choice.arm.arm):
         sentence, needs = _turned(study, turned, choice.arm)
@@ -73,6 +77,17 @@ def _reaching(study: Evidence, choice: Choice, target: float) -> str:
     if unknown:
         sentence += f" What {_list(unknown)} would cost is not known: no price was given."
     return sentence
+
+
+def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str, str]:
+    """The verdict where an answer without a model is good enough: the target tells nothing about the arms."""
+    score = _with_interval(study.trivial[trivial], study.task)
+    what = TRIVIAL[trivial].removeprefix("no model: ")
+    sentence = f"No arm is needed: answering without a model ({trivial}: {what}) reaches the target of {target:g} with {score}."
+    reach = [arm.arm for arm in study.passing]
+    if reach:
+        sentence += f" {_list(reach)} {'reaches' if len(reach) == 1 else 'reach'} it too; a higher target would tell what {'it is' if len(reach) == 1 else 'they are'} worth."
+    return sentence, "a target above what an answer without a model scores"
 
 
 def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
@@ -183,7 +198,7 @@ def _items_within(study: Evidence, best: ArmResult, candidate: ArmResult, rival:
         return None
     variance = _variance(gap.low, gap.high, score_of(best).n)
     behind = score_of(rival).value - score_of(candidate).value
-    return _needed(study.task.target.margin - behind, variance, LEVEL)
+    return _needed(study.task.target.margin - behind, variance, study.level)
 
 
 def _items_worse(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> float | None:
@@ -192,7 +207,7 @@ def _items_worse(study: Evidence, choice: Choice, best: ArmResult, candidate: Ar
     if gap is None or candidate is best or _too_few_groups(study):
         return None
     variance = _variance(gap.low, gap.high, score_of(best).n)
-    return _needed(gap.difference - study.task.target.margin, variance, LEVEL / (len(choice.fitting) - 1))
+    return _needed(gap.difference - study.task.target.margin, variance, study.level / (len(choice.fitting) - 1))
 
 
 def _needed(gap: float, variance: float, level: float) -> float | None:
@@ -222,6 +237,7 @@ def _besides(study: Evidence, choice: Choice) -> str:
     said = [_left_out(study, choice), _missing(study), _cut(study), _busy(study), _improving(study), _speaks_of(study)]
     if study.rarest_class and study.task.target.quality is None:
         said.insert(0, _rare(study))
+    said.insert(0, _look(study))
     return "".join(f" {sentence}" for sentence in said if sentence)
 
 
@@ -254,6 +270,15 @@ def _busy(study: Evidence) -> str:
         return ""
     what = "its cost counts" if len(names) == 1 else "their costs count"
     return f"Measured on a busy machine: {_list(names)}; {what} as equal to lower ones."
+
+
+def _look(study: Evidence) -> str:
+    """That earlier studies have looked at the questions, and how strict the tests are for it."""
+    if study.look is None or study.look < 2:
+        return ""
+    nth = ORDINALS[study.look - 2] if study.look - 2 < len(ORDINALS) else f"{study.look}th"
+    fresh = study.task.command("test --fresh")
+    return f"This is the {nth} look at these questions, tested at {study.level:.2g}; fresh ones: {fresh}."
 
 
 def _rare(study: Evidence) -> str:
@@ -321,7 +346,10 @@ def _variance(low: float, high: float, n: int) -> float:
 
 
 def _scored(arm: ArmResult, task: Task) -> str:
-    score = score_of(arm)
+    return _with_interval(score_of(arm), task)
+
+
+def _with_interval(score: Estimate, task: Task) -> str:
     interval = f"95% interval {_number(score.low)} to {_number(score.high)}"
     return f"{NAMES[task.metric]} {_number(score.value)} on {score.n:,} test questions ({interval})"
 

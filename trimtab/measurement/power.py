@@ -15,9 +15,10 @@ from scipy import optimize, stats
 from trimtab.base.errors import InputError
 from trimtab.measurement.clusters import Groups, clustered_error, degrees_of_freedom, group_codes
 from trimtab.measurement.resampling import Array
-from trimtab.measurement.statistics import LEVEL
+from trimtab.measurement.statistics import look_level
 
 POWER = 0.8
+LEVEL = look_level(1)  # of a study on questions that no former one has opened
 GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
 GUESSED_CORRELATION = (
     0.1  # of two questions of a group, in how far one arm is ahead of another, until answers say better
@@ -72,9 +73,9 @@ def discordance(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def items_for_difference(difference: float, discordance: float, comparisons: int) -> int:
-    """Items that show `difference` with 80% power, two-sided at .05 / comparisons (Miettinen 1968, for McNemar's test).
+    """Items that show `difference` with 80% power, two-sided at .03 / comparisons (Miettinen 1968, for McNemar's test).
 
-    n = (z(1 - .05/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised to it.
+    n = (z(1 - .03/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised to it.
     """
     delta = abs(difference)
     if not 0 < delta <= 1:
@@ -83,9 +84,9 @@ def items_for_difference(difference: float, discordance: float, comparisons: int
 
 
 def groups_needed(comparisons: int) -> int:
-    """Groups with fewer of which no difference is ever shown, whatever is answered, at .05 / comparisons.
+    """Groups with fewer of which no difference is ever shown, whatever is answered, at .03 / comparisons.
 
-    The sign flips of G groups give p >= 2 / 2^G (Fisher 1935), so G = ceil(log2(2 comparisons / .05)).
+    The sign flips of G groups give p >= 2 / 2^G (Fisher 1935), so G = ceil(log2(2 comparisons / .03)).
     """
     return math.ceil(math.log2(2 * comparisons / LEVEL) - 1e-9)
 
@@ -109,7 +110,7 @@ def smallest_difference(n: int, variation: Variation, comparisons: int, groups: 
 
 
 def items_for_target(score: float, target: float, arms: int, variance: float | None = None) -> int | None:
-    """Items that show `target` reached with 80% power at .05 / arms if `score` is the true one; None: none would.
+    """Items that show `target` reached with 80% power at .03 / arms if `score` is the true one; None: none would.
 
     `variance` is that of one item's score, clustering included; without it that of right/wrong scores.
     """

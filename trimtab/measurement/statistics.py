@@ -217,6 +217,11 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def look_level(look: int) -> float:
+    """The level of the tests of the `look`-th study of the same questions: .05 * 6 / (pi^2 look^2), over all looks .05."""
+    return LEVEL * 6 / (math.pi * look) ** 2
+
+
 # ---- inputs
 
 

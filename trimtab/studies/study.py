@@ -54,6 +54,7 @@ from trimtab.measurement.figures import behind_curve, score_estimate, scores_of
 from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
+from trimtab.measurement.statistics import look_level
 from trimtab.reports.page import write_report
 from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.place import (
@@ -209,7 +210,7 @@ class _StudyRun:
         self._time_again(plan)
         shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # of a sitting that was cut off
         self.progress.emit("verdict")
-        result = self._decide(arms, plan)
+        result = self._decide(arms, plan, openings)
         seen = manifest(
             self.session,
             self.depends,
@@ -490,11 +491,18 @@ class _StudyRun:
         each = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6 if price else 0.0
         return answers * each + usage.choose_fee
 
-    def _decide(self, arms: Sequence[Arm], plan: Plan) -> StudyResult:
+    def _decide(self, arms: Sequence[Arm], plan: Plan, look: int) -> StudyResult:
         """Tests, corrections and the verdict, from the answers on disk."""
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
-        judged = judge(self.results, answers, arms, self.task, self.usages, groups=self._groups(), cuts=plan.cuts)
-        trivial = self._trivial(answers)
+        given = self._trivial_answers() if answers else {}
+        judged = judge(
+            *(self.results, answers, arms, self.task, self.usages),
+            groups=self._groups(),
+            cuts=plan.cuts,
+            look=look,
+            trivial=given,
+        )
+        trivial = self._trivial(answers, given)
         told = " ".join(part for part in (judged.verdict.sentence, sentence(trivial)) if part)
         return StudyResult(
             study=self.folder.name,
@@ -502,6 +510,7 @@ class _StudyRun:
             metric=self.task.metric,
             target=self.task.target.quality,
             volume=volume_of(self.task.cost),
+            level=look_level(look),
             verdict=replace(judged.verdict, sentence=told),
             arms=judged.arms,
             comparisons=judged.comparisons,
@@ -510,11 +519,10 @@ class _StudyRun:
             sample=self.workspace.sample,
         )
 
-    def _trivial(self, answers: Mapping[str, Sequence[Answer]]) -> tuple[TrivialArm, ...]:
-        """What answering without a model comes to, its answers kept like an arm's; nothing beside arms that have no answers."""
-        if not answers:
-            return ()
-        given = self._trivial_answers()
+    def _trivial(
+        self, answers: Mapping[str, Sequence[Answer]], given: Mapping[str, Sequence[Answer]]
+    ) -> tuple[TrivialArm, ...]:
+        """What the `given` answers of the trivial arms come to beside the arms'."""
 
         def p_behind(arm: str, trivial: str) -> float:
             return behind_curve(answers[arm], given[trivial], self.task)(0.0)
@@ -523,6 +531,7 @@ class _StudyRun:
         return beside(list(answers), scores, p_behind)
 
     def _trivial_answers(self) -> dict[str, tuple[Answer, ...]]:
+        """The answers of the trivial arms to the test questions, kept like an arm's."""
         splits, task = self.workspace.splits, self.task
         kept = {name: self.folder / "arms" / name / ANSWERS for name in TRIVIAL}
         if any(file.is_file() for file in kept.values()):
