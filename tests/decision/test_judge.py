@@ -10,6 +10,7 @@ from made_studies import a_task, costing
 
 from trimtab.base.grammar import named
 from trimtab.base.records import Answer
+from trimtab.base.results import Estimate
 from trimtab.base.task import Task
 from trimtab.decision.judge import Judged, judge
 from trimtab.decision.pairs import comparisons_among
@@ -107,3 +108,20 @@ def test_where_an_answer_without_a_model_reaches_the_target_that_is_the_verdict(
         else:
             # at a lower target no arm would be needed either
             assert ("not shown", True) in [(flip.then, flip.below is not None) for flip in found.verdict.flips]
+
+
+def test_the_highest_of_several_scores_is_told_as_corrected_for_having_been_picked() -> None:
+    draw, names = np.random.default_rng(3), ("prompt", "few-shot", "lora", "rag")
+    task = a_task(None)
+    answers = {name: answers_of(name, draw.random(100) < 0.8) for name in names}
+    scores = {name: sum(one.score for one in own) / 100 for name, own in answers.items()}
+    results = [
+        replace(costing(name, 1.5**place, task), score=Estimate(value=scores[name], low=0.0, high=1.0, n=100))
+        for place, name in enumerate(names)
+    ]
+    found = judge(results, answers, [named(name) for name in names], task, {}).verdict
+    assert found.picked is not None
+    assert found.picked.value < max(scores.values()) - 0.01
+    assert f"corrected for having been picked, {max(scores, key=scores.__getitem__)} is at" in found.sentence
+    alone = judge(results[:1], {"prompt": answers["prompt"]}, [named("prompt")], task, {}).verdict
+    assert alone.picked is None

@@ -388,7 +388,7 @@ class ArmRecord:
     """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on.
 
     `seconds`: what it took, all sittings together.
-    `dev_scores`: of dev questions that it answered while it was made, by id.
+    `dev_scores`: of dev questions that it answered while it was made, by id. `latencies`: seconds of questions alone, of all passes.
     """
 
     arm: Arm
@@ -401,17 +401,22 @@ class ArmRecord:
     classes: Classes | None
     seconds: float | None = None
     dev_scores: Mapping[str, float] = field(default_factory=dict)
+    latencies: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The decision: `shown` with an arm, or `not_shown` with what would settle it."""
+    """The decision: `shown` with an arm, or `not_shown` with what would settle it.
+
+    `picked`: the score of the arm that scored highest, corrected for having been picked from several.
+    """
 
     status: Literal["shown", "not_shown"]
     arm: str | None
     sentence: str
     flips: tuple[Flip, ...] = ()
     needs: str | None = None
+    picked: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

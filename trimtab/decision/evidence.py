@@ -10,6 +10,7 @@ from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, floor_of, planned_retrainings
 from trimtab.decision.weight import by_weight
+from trimtab.measurement.latency import latencies_needed
 from trimtab.measurement.statistics import LEVEL, holm, look_level
 
 
@@ -22,7 +23,8 @@ class Evidence:
     `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
     `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes.
     `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
-    `trivial`: the scores of the trivial arms; `p_target` knows them too.
+    `trivial`: the scores of the trivial arms; `p_target` knows them too. `picked`: the highest score of
+    those whose latency fits, corrected for having been picked from them.
     """
 
     results: Sequence[ArmResult]
@@ -36,6 +38,7 @@ class Evidence:
     rarest_class: tuple[str, int] | None = None
     look: int | None = None
     trivial: Mapping[str, Estimate] = field(default_factory=dict)
+    picked: Estimate | None = None
 
     @property
     def level(self) -> float:
@@ -125,7 +128,7 @@ def too_slow(arm: ArmResult, task: Task) -> str | None:
     if limit is None:
         return None
     if high is None:
-        return f"has no known latency at the 95th percentile (60 answers are needed) where {limit:,.0f} ms are allowed"
+        return f"has no known latency at the 95th percentile ({latencies_needed(max(1, len(task.arms)))} answers are needed) where {limit:,.0f} ms are allowed"
     if high > limit:
         measured = "" if p95 is None else f", {p95:,.0f} ms measured"
         busy = ", on a busy machine" if arm.busy_machine else ""

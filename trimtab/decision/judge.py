@@ -10,10 +10,17 @@ from itertools import combinations
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Usage, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.evidence import Evidence, best_arm
+from trimtab.decision.evidence import Evidence, best_arm, too_slow
 from trimtab.decision.pairs import planned_pairs
 from trimtab.decision.verdict import decide
-from trimtab.measurement.figures import behind_curve, difference, rarest_class, score_estimate, target_curve
+from trimtab.measurement.figures import (
+    behind_curve,
+    difference,
+    picked_estimate,
+    rarest_class,
+    score_estimate,
+    target_curve,
+)
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.statistics import LEVEL, holm, look_level
 
@@ -67,6 +74,7 @@ def judge(
     best = best_arm(tested, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     comparisons = _compare(pairs, answers, task)
+    fitting = [arm.arm for arm in results if arm.arm in answers and too_slow(arm, task) is None]
     verdict = decide(
         Evidence(
             results=tested,
@@ -79,6 +87,7 @@ def judge(
             cuts=cuts,
             rarest_class=rare,
             look=look,
+            picked=picked_estimate([answers[arm] for arm in fitting], task) if len(fitting) > 1 else None,
             trivial={name: score_estimate(own, task) for name, own in trivial.items()},
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import NormalDist
 
 from trimtab.base.grammar import TRIVIAL, method_of, named
@@ -11,7 +12,7 @@ from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.choice import Choice, choose
 from trimtab.decision.cost import MACHINE_SECONDS
-from trimtab.decision.evidence import Evidence, score_of
+from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.flips import find_flips
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.weight import alike
@@ -35,6 +36,10 @@ LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
 
 def decide(study: Evidence) -> Verdict:
     """The arm that the rule shows (`choose`) with what would flip it, or what would settle it; pure."""
+    return replace(_decided(study), picked=study.picked)
+
+
+def _decided(study: Evidence) -> Verdict:
     if not study.done:
         whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in study.results if arm.why)
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
@@ -237,7 +242,7 @@ def _besides(study: Evidence, choice: Choice) -> str:
     said = [_left_out(study, choice), _missing(study), _cut(study), _busy(study), _improving(study), _speaks_of(study)]
     if study.rarest_class and study.task.target.quality is None:
         said.insert(0, _rare(study))
-    said.insert(0, _look(study))
+    said[:0] = [_picked(study, choice), _look(study)]
     return "".join(f" {sentence}" for sentence in said if sentence)
 
 
@@ -270,6 +275,18 @@ def _busy(study: Evidence) -> str:
         return ""
     what = "its cost counts" if len(names) == 1 else "their costs count"
     return f"Measured on a busy machine: {_list(names)}; {what} as equal to lower ones."
+
+
+def _picked(study: Evidence, choice: Choice) -> str:
+    """What the highest score comes to once it is corrected for having been picked, where the verdict speaks of that arm."""
+    highest, spoken = best_arm(study.results, study.task), choice.arm or choice.best
+    if study.picked is None or highest is None or spoken is None or spoken.arm != highest:
+        return ""
+    found, fast = study.picked, sum(too_slow(arm, study.task) is None for arm in study.done)
+    return (
+        f"The highest of {fast} scores is too high on average: corrected for having been picked, {highest} is at "
+        f"{_number(found.value)} ({_number(found.low)} to {_number(found.high)})."
+    )
 
 
 def _look(study: Evidence) -> str:

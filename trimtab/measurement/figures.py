@@ -25,6 +25,7 @@ from trimtab.measurement.metrics import (
     score_answer,
     selective_accuracy,
 )
+from trimtab.measurement.picked import corrected_for_picking, draws_of_figures, draws_of_means
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.runs import RunError, of_both, raised, raised_curve, run_error, widened
@@ -117,6 +118,19 @@ def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
     return raised_curve(curve, _value(scores, statistic), _between_runs(scores, task))
 
 
+def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate:
+    """The highest score of several arms, corrected for having been picked from them; how runs vary is not in it."""
+    scores = [scores_of(own) for own in answers]
+    figures, items, groups = [set_figure(own, task) for own in scores], len(scores[0].items), scores[0].clusters
+    values = np.array([_value(own, figure) for own, figure in zip(scores, figures, strict=True)])
+    known = [figure for figure in figures if figure is not None]
+    if known:
+        draws = draws_of_figures(known, items, groups)
+    else:
+        draws = draws_of_means(np.stack([own.values_N for own in scores]), groups)
+    return corrected_for_picking(values, draws, items)
+
+
 def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:
     """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric counts classes.
 
@@ -194,7 +208,7 @@ def prefill_and_decode(given: Sequence[Generation]) -> dict[str, float]:
 def same_answers(alone: Sequence[Generation], together: Sequence[Answer]) -> float:
     """Share of questions answered alone as they were in a batch: 1 in float32, a little less where bfloat16 rounds otherwise."""
     given = {answer.item_id: answer.answer for answer in together}
-    return float(np.mean([one.text == given[one.id] for one in alone]))
+    return float(np.mean([one.text == given[one.id] for one in alone if one.id in given]))
 
 
 def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
