@@ -143,7 +143,7 @@ def test_not_shown_says_how_many_questions_would_do() -> None:
     found = verdict([arm, an_arm("prompt", 0.4, task)], task)
     assert found.status == "not_shown"
     assert "the nearest is rag" in found.sentence
-    assert "if the seen gap is the true one" in found.sentence
+    assert "with 80% chance if its true score is 0.880" in found.sentence
     assert found.needs is not None
     more = int(found.needs.split()[1].replace(",", ""))
     # with so many more, an arm that truly scores .88 passes at the level of two arms in about 80% of studies
@@ -152,6 +152,22 @@ def test_not_shown_says_how_many_questions_would_do() -> None:
     assert passed == pytest.approx(0.8, abs=0.08)
     grouped = verdict([arm, an_arm("prompt", 0.4, task)], task, groups=40)
     assert grouped.needs == f"{found.needs} in new groups"
+
+
+def test_more_questions_are_for_the_stricter_level_of_the_next_look() -> None:
+    task = a_task()
+    arms = [an_arm("rag", 0.88, task), an_arm("prompt", 0.4, task)]
+    needs = [verdict(arms, task, look=look).needs or "" for look in (None, 1, 2)]
+    numbers = [int(one.split()[1].replace(",", "")) for one in needs]
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_score_below_a_target_that_its_interval_holds_is_no_end() -> None:
+    """.84 of 300, at most .88: a true score of .865, halfway to the upper end, would be shown."""
+    task = a_task()
+    found = verdict([an_arm("rag", 0.84, task), an_arm("prompt", 0.4, task)], task)
+    assert "more test questions would show it with 80% chance if its true score is 0.865" in found.sentence
+    assert (found.needs or "").startswith("about ")
 
 
 def test_below_the_target_more_questions_do_not_help() -> None:
@@ -263,7 +279,7 @@ def test_worse_is_corrected_for_the_best_having_been_picked() -> None:
 
 
 def test_where_the_groups_can_show_no_difference_more_of_their_questions_do_not_help() -> None:
-    """Seven groups and four arms, so six comparisons: sign flips give p >= 2/2^7, never below .03/6."""
+    """Seven groups and four arms, so six comparisons: sign flips give p >= 2/2^7, never below .05/6."""
     task = a_task(None)
     arms = [
         an_arm(name, score, task) for name, score in (("rag", 0.7), ("lora+rag", 0.9), ("prompt", 0.1), ("lora", 0.1))
@@ -274,7 +290,7 @@ def test_where_the_groups_can_show_no_difference_more_of_their_questions_do_not_
     assert found.status == "not_shown"
     assert (
         found.needs
-        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 6 comparisons, 9 are the least)"
+        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 6 comparisons, 8 are the least)"
     )
     enough = verdict(arms, task, gaps, groups=8)
     assert enough.needs is not None

@@ -45,6 +45,11 @@ class Evidence:
         """The level of every test that decides."""
         return LEVEL if self.look is None else look_level(self.look)
 
+    @property
+    def next_level(self) -> float:
+        """The level of a study that asks these questions and more of them."""
+        return LEVEL if self.look is None else look_level(self.look + 1)
+
     @cached_property
     def done(self) -> list[ArmResult]:
         """The arms that have a score, light to heavy."""

@@ -114,12 +114,15 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
     if study.rarest_class:
         needs = "at least 10 test questions of every class"
         return f"{sentence}. {_rare(study)}", needs
-    items = items_for_target(score.value, target, len(study.done), _variance(score.low, score.high, score.n))
+    # The seen score where it is above the target, else one between target and interval's end: a score below it is no proof
+    true = score.value if score.value > target else (target + score.high) / 2
+    variance = _variance(score.low, score.high, score.n)
+    items = items_for_target(true, target, len(study.done), variance, study.next_level)
     if items is None:
-        needs = f"not more test questions: the best score, {_number(score.value)}, is not above the target"
-        return f"{sentence}. As it does not score above it, more test questions will not help.", needs
+        needs = f"not more test questions: the best score is at most {_number(score.high)} (95% interval)"
+        return f"{sentence}. As its interval ends below the target, more test questions will not help.", needs
     needs = _more_questions(items - score.n, study)
-    return f"{sentence}; {needs} would settle it if the seen gap is the true one.", needs
+    return f"{sentence}; {needs} would show it with 80% chance if its true score is {_number(true)}.", needs
 
 
 # ---- without a target
@@ -184,7 +187,7 @@ def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str]:
 
 def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
     """How many test questions would, if the seen gaps are the true ones: in the sentence, and as `needs`."""
-    within = [_items_within(study, best, candidate, rival) for rival in choice.rivals]
+    within = [_items_within(study, choice, best, candidate, rival) for rival in choice.rivals]
     beyond = _items_worse(study, choice, best, candidate)
     ways = [max(items for items in within if items is not None)] if within and None not in within else []
     ways += [] if beyond is None else [beyond]
@@ -196,14 +199,16 @@ def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: A
     return f"{needs} would settle it if the seen gap is the true one", needs
 
 
-def _items_within(study: Evidence, best: ArmResult, candidate: ArmResult, rival: ArmResult) -> float | None:
+def _items_within(
+    study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult, rival: ArmResult
+) -> float | None:
     """Items that show the candidate to be within the margin of a rival."""
     gap = study.against(rival.arm, candidate.arm) or study.against(best.arm, candidate.arm)
     if gap is None:
         return None
     variance = _variance(gap.low, gap.high, score_of(best).n)
     behind = score_of(rival).value - score_of(candidate).value
-    return _needed(study.task.target.margin - behind, variance, study.level)
+    return _needed(study.task.target.margin - behind, variance, study.next_level, len(choice.rivals))
 
 
 def _items_worse(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> float | None:
@@ -212,21 +217,21 @@ def _items_worse(study: Evidence, choice: Choice, best: ArmResult, candidate: Ar
     if gap is None or candidate is best or _too_few_groups(study):
         return None
     variance = _variance(gap.low, gap.high, score_of(best).n)
-    return _needed(gap.difference - study.task.target.margin, variance, study.level / (len(choice.fitting) - 1))
+    return _needed(gap.difference - study.task.target.margin, variance, study.next_level / (len(choice.fitting) - 1))
 
 
-def _needed(gap: float, variance: float, level: float) -> float | None:
-    """Items that show a mean of `gap` above 0 with 80% power, one-sided; None where it is not above."""
+def _needed(gap: float, variance: float, level: float, claims: int = 1) -> float | None:
+    """Items that show a mean of `gap` above 0, one-sided, so that so many such claims come together in 80% of studies; None where it is not above."""
     if gap <= 0:
         return None
     normal = NormalDist()
-    return variance * ((normal.inv_cdf(1 - level) + normal.inv_cdf(POWER)) / gap) ** 2
+    return variance * ((normal.inv_cdf(1 - level) + normal.inv_cdf(1 - (1 - POWER) / claims)) / gap) ** 2
 
 
 def _too_few_groups(study: Evidence) -> str | None:
     """Why no difference can be shown whatever is answered, where the groups cannot reach the corrected level."""
     compared = comparisons_among(len(study.done))
-    needed = groups_needed(compared)
+    needed = groups_needed(compared, study.level)
     if study.groups is None or study.groups >= needed:
         return None
     return (

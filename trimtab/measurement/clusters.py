@@ -48,7 +48,8 @@ def degrees_of_freedom(codes: Indices) -> float:
     p, v, weights = sizes / sizes.sum(), sizes**2, (sizes.sum() - sizes) ** -2.0
     own = -2 * p * v + v.sum() * p**2
     pp, pv, vv = float(weights @ p**2), float(weights @ (p * v)), float(weights @ v**2)
-    squares = 2 * pp * vv + 2 * pv**2 + (v.sum() * pp) ** 2 - 4 * v.sum() * pp * pv
+    whole = float(v.sum())
+    squares = 2 * pp * vv + 2 * pv**2 + (whole * pp) ** 2 - 4 * whole * pp * pv
     squares += float(weights**2 @ (v**2 + 2 * v * own))
     satterthwaite = float(weights @ (v + own)) ** 2 / squares
     return 2 / (1 / (effective_groups(codes) - 1) + 1 / satterthwaite)

@@ -23,7 +23,7 @@ def mean_above(x: Array, worst: float) -> Curve:
     def p(null: float) -> float:
         if null >= values[-1]:
             return 1.0
-        return 0.0 if null <= worst else _below_zero(values - null, counts)
+        return 0.0 if null <= worst else _below_zero(values - null, counts.astype(np.float64))
 
     return p
 

@@ -83,12 +83,12 @@ def items_for_difference(difference: float, discordance: float, comparisons: int
     return math.ceil(_items(delta, discordance, comparisons) - 1e-9)
 
 
-def groups_needed(comparisons: int) -> int:
-    """Groups with fewer of which no difference is ever shown, whatever is answered, at .03 / comparisons.
+def groups_needed(comparisons: int, level: float = LEVEL) -> int:
+    """Groups with fewer of which no difference is ever shown, whatever is answered, at level / comparisons.
 
-    The sign flips of G groups give p >= 2 / 2^G (Fisher 1935), so G = ceil(log2(2 comparisons / .03)).
+    The sign flips of G groups give p >= 2 / 2^G (Fisher 1935), so G = ceil(log2(2 comparisons / level)).
     """
-    return math.ceil(math.log2(2 * comparisons / LEVEL) - 1e-9)
+    return math.ceil(math.log2(2 * comparisons / level) - 1e-9)
 
 
 def smallest_difference(n: int, variation: Variation, comparisons: int, groups: Groups | None = None) -> float:
@@ -109,15 +109,17 @@ def smallest_difference(n: int, variation: Variation, comparisons: int, groups: 
     return root
 
 
-def items_for_target(score: float, target: float, arms: int, variance: float | None = None) -> int | None:
-    """Items that show `target` reached with 80% power at .03 / arms if `score` is the true one; None: none would.
+def items_for_target(
+    score: float, target: float, arms: int, variance: float | None = None, level: float = LEVEL
+) -> int | None:
+    """Items that show `target` reached with 80% power at level / arms if `score` is the true one; None: none would.
 
     `variance` is that of one item's score, clustering included; without it that of right/wrong scores.
     """
     if score <= target:
         return None
     at_target, at_score = (target * (1 - target), score * (1 - score)) if variance is None else (variance, variance)
-    root = stats.norm.isf(LEVEL / arms) * math.sqrt(at_target) + stats.norm.ppf(POWER) * math.sqrt(at_score)
+    root = stats.norm.isf(level / arms) * math.sqrt(at_target) + stats.norm.ppf(POWER) * math.sqrt(at_score)
     return max(1, math.ceil(float(root / (score - target)) ** 2))
 
 
