@@ -1,7 +1,8 @@
 """Made answers with a known truth: what `verdict_simulation.py` sends through a study's own code.
 
 Items share their difficulty over the arms (Gaussian copula), the items of a group share a part of it, and an arm does better or
-worse on whole groups. A graded score is 1 where right and Beta(1, 3) elsewhere. Under macro-F1 a wrong answer is any other class,
+worse on whole groups. A graded score is 1 where right and Beta(1, 3)
+elsewhere; with rare failures .9 to 1 where right and 0 elsewhere. Under macro-F1 a wrong answer is any other class,
 and an arm's share of right answers is the one that has the stated macro-F1 over all answers there could be. Several runs of an arm
 scatter about its truth by `run_spread`, and share half of what is the arm's own.
 """
@@ -22,8 +23,9 @@ WRONG_MEAN = 0.25  # mean score of a wrong answer, graded
 DIFFICULTY_IN_GROUP = 0.5  # share of an item's difficulty that its group decides
 OWN_IN_GROUP = 0.3  # share of what is an arm's own that the group decides
 OWN_IN_RUNS = 0.5  # share of what is an arm's own that its runs have in common
-METRICS = {"right/wrong": "exact_match", "graded": "token_f1", "macro-F1": "macro_f1"}
-BALANCED, SKEWED = (0.25,) * 4, (0.5, 0.25, 0.15, 0.07, 0.03)
+RARE_TRUTH = 0.97 * 0.95  # where 3% of scores are 0, which a sample of 40 may lack, and the others .9 to 1
+METRICS = {"right/wrong": "exact_match", "graded": "token_f1", "macro-F1": "macro_f1", "rare failures": "token_f1"}
+BALANCED, SKEWED, RARE = (0.25,) * 4, (0.5, 0.25, 0.15, 0.07, 0.03), (0.6, 0.35, 0.05)
 UNEQUAL = {
     "one group of 100, 19 of 5": (100, *[5] * 19),
     "two of 80, 38 of 4": (80, 80, *[4] * 38),
@@ -43,6 +45,7 @@ class World:
     correlation: float = 0.6  # of two arms' latent success on one item
     seeds: int = 1
     run_spread: float = 0.0
+    in_group: float | None = None  # share of all latent success that the group decides; None: of its parts, as below
     classes: tuple[float, ...] = BALANCED
 
     @property
@@ -54,7 +57,8 @@ class World:
             items = f"{self.groups} groups of 1 to 7" if self.groups else f"{self.n:,}"
         more = "" if self.correlation == World.correlation else f", correlation {self.correlation:g}"
         more += f", {self.seeds} runs that scatter by {self.run_spread:g}" if self.seeds > 1 else ""
-        more += ", rare classes" if self.classes == SKEWED else ""
+        more += ", rare classes" if self.classes in (SKEWED, RARE) else ""
+        more += f", {self.in_group:g} of it by group" if self.in_group is not None else ""
         return items + more
 
     def task(self, target: float | None, margin: float, latency_ms: float | None = None) -> Task:
@@ -79,7 +83,8 @@ def answers_of(random: np.random.Generator, truths: Sequence[float], world: Worl
         by_group = random.standard_normal((*rows, groups))[..., codes]
         return np.sqrt(within) * by_group + np.sqrt(1 - within) * random.standard_normal((*rows, n))
 
-    difficulty, own = shared(DIFFICULTY_IN_GROUP), shared(OWN_IN_GROUP, len(truths))
+    within = (DIFFICULTY_IN_GROUP, OWN_IN_GROUP) if world.in_group is None else (world.in_group, world.in_group)
+    difficulty, own = shared(within[0]), shared(within[1], len(truths))
     classes = random.choice(len(world.classes), n, p=world.classes)
     grouped = world.groups or world.sizes
     found: list[list[Answer]] = []
@@ -101,6 +106,8 @@ def answers_of(random: np.random.Generator, truths: Sequence[float], world: Worl
 def right_share(truth: float, world: World) -> float:
     """How often an arm must be right for its metric to be `truth`."""
     truth = min(max(truth, 0.001), 0.999)
+    if world.kind == "rare failures":
+        return min(0.999, truth / 0.95)
     if world.kind == "graded":
         return max(0.001, (truth - WRONG_MEAN) / (1 - WRONG_MEAN))
     if world.kind == "macro-F1":
@@ -132,6 +139,8 @@ def _rows(
 ) -> list[Answer]:
     n, count = len(right), len(world.classes)
     scores = np.where(right, 1.0, random.beta(1, 3, n) if world.kind == "graded" else 0.0)
+    if world.kind == "rare failures":
+        scores *= 0.9 + 0.1 * random.random(n)
     said = np.where(right, classes, (classes + random.integers(1, count, n)) % count)
     return [
         Answer(

@@ -1,40 +1,59 @@
 """Whole studies with known truth: how often intervals hold it, and how often a verdict is wrong.
 
-Run: python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--out benchmarks/results/verdict_simulation.json]
-Made answers (`simulated.py`) go through the code of a study: `measurement.figures` and `decision.judge`. A row that was measured
-before with as many studies is kept.
+Run: python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--only WORD|WORD] [--out benchmarks/results/verdict_simulation.json]
+Made answers (`simulated.py`) go through the code of a study: `measurement.figures` and `decision.judge`. Rows that `--only`
+leaves out stay as they are; one with `before` was measured by the rules of before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from simulated import SKEWED, UNEQUAL, World, answers_of
+from simulated import RARE, RARE_TRUTH, SKEWED, UNEQUAL, World, answers_of
 
 from trimtab.base.files import sha256_text, write_json
 from trimtab.base.grammar import named
 from trimtab.base.machine import describe_machine
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, Cost
+from trimtab.base.task import Task
+from trimtab.decision.evidence import best_arm
 from trimtab.decision.judge import judge
-from trimtab.measurement.figures import behind_curve, difference, score_estimate, score_floor, target_curve
-from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_percentiles
-from trimtab.measurement.statistics import LEVEL
+from trimtab.measurement.figures import (
+    behind_curve,
+    difference,
+    rarest_class,
+    score_estimate,
+    score_floor,
+    target_curve,
+)
+from trimtab.measurement.latency import PASSES, latencies_needed, latency_bound, latency_percentiles
+from trimtab.measurement.statistics import LEVEL, look_level
 
 MARGIN = 0.05
 LIMIT_MS = 1_000.0
 BLENDS = ("prompt", "rag", "lora", "lora+rag")
 NOTHING = 1e-9
+CLAIMS = (
+    "false reaches",
+    "false better",
+    "shown worse",
+    "shown dearer",
+    "shown too slow",
+    "false trivial",
+    "picked missed",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +65,10 @@ class Scenario:
     target: float | None = None
     p95_ms: tuple[float, ...] = ()
     blends: bool = False
+    timing_correlation: float = 0.0  # of the timings that follow one another
+    trivial: float | None = None  # true score of an answer without a model
+    looks: int = 1
+    grows: bool = True  # the test set, from look to look; else each look has an arm of its own
 
 
 # ---- intervals and tests, one at a time
@@ -65,6 +88,9 @@ def worlds() -> list[tuple[World, float]]:
     found += [(World(kind="macro-F1", groups=60), 0.75)]
     found += [(World(n=200, seeds=seeds, run_spread=spread), 0.8) for seeds, spread in product((3, 5), (0.01, 0.05))]
     found += [(World(kind="graded", n=200, seeds=3, run_spread=0.03), 0.8)]
+    found += [(World(kind="rare failures", n=n), RARE_TRUTH) for n in (40, 100)]
+    found += [(World(sizes=UNEQUAL["Zipf"], in_group=within), 0.75) for within in (0.3, 0.7)]
+    found += [(World(kind="macro-F1", n=60, classes=RARE), 0.7)]
     return found
 
 
@@ -76,7 +102,7 @@ def measure_world(world: World, score: float, studies: int) -> dict[str, Any]:
         found, gap = score_estimate(a, task), difference(a, worse, task)
         counts["score_covered"] += found.low <= score <= found.high
         counts["difference_covered"] += gap.low <= MARGIN <= gap.high
-        counts["target_claimed"] += target_curve(a, task)(score) <= LEVEL
+        counts["target_claimed"] += rarest_class(a, task) is None and target_curve(a, task)(score) <= LEVEL
         counts["different"] += difference(a, same, task).p <= LEVEL
         counts["not_worse"] += behind_curve(worse, a, task)(MARGIN) <= LEVEL
     shares = {
@@ -142,36 +168,34 @@ def scenarios() -> list[tuple[Scenario, World]]:
         target=0.85,
         p95_ms=(LIMIT_MS, LIMIT_MS, 0.4 * LIMIT_MS),
     )
-    return [*found, (slow, World(n=400))]
+    five = Scenario(name="five arms' p95 at the limit", truths=(0.95,) * 5, target=0.85, p95_ms=(LIMIT_MS,) * 5)
+    alike = replace(five, name="five arms' p95 at the limit, timings correlated by .6", timing_correlation=0.6)
+    trivial = Scenario(name="the most frequent label at the target", truths=(0.9, 0.95), target=0.8, trivial=0.8)
+    above = replace(trivial, name="the most frequent label above the target", trivial=0.9)
+    picked = [Scenario(name=f"the highest of {count} equal arms", truths=(0.8,) * count) for count in (8, 12)]
+    grows = Scenario(name="a test set that grows by 50, ten looks", truths=(0.8,), target=0.8, looks=10)
+    reused = Scenario(
+        name="another arm each, ten looks at the same questions", truths=(0.8,), target=0.8, looks=10, grows=False
+    )
+    return [
+        *found,
+        *((one, World(n=400)) for one in (slow, five, alike, trivial, above, reused)),
+        *((one, World(n=100)) for one in (*picked, grows)),
+    ]
 
 
 def measure_scenario(scenario: Scenario, world: World, studies: int) -> dict[str, Any]:
     """Verdicts on made studies, and how many of them claim what is not so."""
     random, counts = _random("scenario", scenario, world), Counter[str]()
-    limit = LIMIT_MS if scenario.p95_ms else None
-    task = world.task(scenario.target, MARGIN, limit)
-    names = BLENDS if scenario.blends else tuple(f"arm{place}" for place in range(len(scenario.truths)))
-    arms = [_arm(name) for name in names]
+    task = world.task(scenario.target, MARGIN, LIMIT_MS if scenario.p95_ms else None)
     for _ in range(studies):
-        made = answers_of(random, scenario.truths, world)
-        answers = dict(zip(names, made, strict=True))
-        latencies = [_latencies(random, p95) for p95 in scenario.p95_ms] or [None] * len(names)
-        results = [_result(name, place, answers[name], latencies[place], task) for place, name in enumerate(names)]
-        groups = len({answer.group for answer in made[0]}) if made[0][0].group is not None else None
-        judged = judge(results, answers, arms, task, {}, groups=groups)
-        truth = dict(zip(names, scenario.truths, strict=True))
-        shown = judged.verdict.arm
-        counts["shown"] += shown is not None
-        counts.update(_wrong(scenario, names, shown))
-        false_better = any(
-            one.p_holm <= LEVEL and one.difference * (truth[one.a] - truth[one.b]) <= 0 for one in judged.comparisons
+        counts.update(
+            _looked(scenario, random, task) if scenario.looks > 1 else _studied(scenario, random, task, world)
         )
-        false_reaches = scenario.target is not None and any(
-            arm.passes and truth[arm.arm] <= scenario.target + NOTHING for arm in judged.arms
-        )
-        counts.update({"false better": int(false_better), "false reaches": int(false_reaches)})
     asked = ["false better", *(["false reaches"] if scenario.target else ["shown worse", "shown dearer"])]
     asked += ["shown too slow"] if scenario.p95_ms else []
+    asked += ["false trivial"] if scenario.trivial is not None else []
+    asked += ["picked missed"] if scenario.target is None and len(scenario.truths) > 1 else []
     return {
         "scenario": scenario.name,
         "truths": list(scenario.truths),
@@ -183,6 +207,51 @@ def measure_scenario(scenario: Scenario, world: World, studies: int) -> dict[str
         "shown rightly": counts["rightly"] / studies,
         "wrong": {key: counts[key] / studies for key in asked},
     }
+
+
+def _studied(scenario: Scenario, random: np.random.Generator, task: Task, world: World) -> Counter[str]:
+    """One study: whether an arm is shown, and which claims are wrong."""
+    names = BLENDS if scenario.blends else tuple(f"arm{place}" for place in range(len(scenario.truths)))
+    trivial = [] if scenario.trivial is None else [scenario.trivial]
+    made = answers_of(random, [*scenario.truths, *trivial], world)
+    answers = dict(zip(names, made, strict=False))
+    without = {"most-frequent": made[-1]} if trivial else {}
+    latencies = [_latencies(random, p95, scenario) for p95 in scenario.p95_ms] or [None] * len(names)
+    results = [
+        _result(name, place, answers[name], latencies[place], task, len(names)) for place, name in enumerate(names)
+    ]
+    groups = len({answer.group for answer in made[0]}) if made[0][0].group is not None else None
+    judged = judge(results, answers, [_arm(name) for name in names], task, {}, groups=groups, look=1, trivial=without)
+    truth, verdict, level = dict(zip(names, scenario.truths, strict=True)), judged.verdict, look_level(1)
+    counts = Counter[str](_wrong(scenario, names, verdict.arm))
+    counts["shown"] = verdict.arm is not None
+    counts["false better"] = any(
+        one.p_holm <= level and one.difference * (truth[one.a] - truth[one.b]) <= 0 for one in judged.comparisons
+    )
+    counts["false reaches"] = scenario.target is not None and any(
+        arm.passes and truth[arm.arm] <= scenario.target + NOTHING for arm in judged.arms
+    )
+    if trivial and verdict.sentence.startswith("No arm is needed"):
+        true = trivial[0] > (scenario.target or 0.0) + NOTHING
+        counts.update({"false trivial": int(not true), "rightly": int(true)})
+    if verdict.picked is not None:
+        highest = best_arm(judged.arms, task) or names[0]
+        counts["picked missed"] = not verdict.picked.low <= truth[highest] <= verdict.picked.high
+    return counts
+
+
+def _looked(scenario: Scenario, random: np.random.Generator, task: Task) -> Counter[str]:
+    """Ten studies one after another, of a test set that grows by half or of the same questions: whether any claims the target."""
+    truth, most = scenario.truths[0], 100 + 50 * (scenario.looks - 1)
+    made = answers_of(
+        random, [truth] * (1 if scenario.grows else scenario.looks), World(n=most if scenario.grows else 400)
+    )
+    claimed = False
+    for look in range(1, scenario.looks + 1):
+        own = made[0][: 100 + 50 * (look - 1)] if scenario.grows else made[look - 1]
+        found = judge([_result("arm0", 0, own, None, task)], {"arm0": own}, [_arm("arm0")], task, {}, look=look)
+        claimed |= bool(found.arms[0].passes)
+    return Counter({"shown": int(claimed), "false reaches": int(claimed)})
 
 
 def _wrong(scenario: Scenario, names: Sequence[str], shown: str | None) -> dict[str, int]:
@@ -204,13 +273,15 @@ def _arm(name: str) -> Arm:
     return named(name) or Arm(name=name, weights="base", stages=(), context="prompt", settings={"variant": name})
 
 
-def _result(name: str, place: int, answers: Sequence[Any], latencies: Sequence[float] | None, task: Any) -> ArmResult:
+def _result(
+    name: str, place: int, answers: Sequence[Any], latencies: Sequence[float] | None, task: Task, arms: int = 1
+) -> ArmResult:
     cost = Cost(total=1.5**place, up_front=0.0, monthly=0.0, currency="machine seconds")
     timed: dict[str, float | None] = {}
     if latencies is not None:
         timed = {
             "latency_p95_ms": latency_percentiles(latencies)[1],
-            "latency_p95_high_ms": latency_bound(latencies),
+            "latency_p95_high_ms": latency_bound(latencies, arms),
         }
     return ArmResult(
         arm=name,
@@ -223,10 +294,16 @@ def _result(name: str, place: int, answers: Sequence[Any], latencies: Sequence[f
     )
 
 
-def _latencies(random: np.random.Generator, p95_ms: float) -> list[float]:
-    """Seconds of as many answers as a study times, lognormal, with this true 95th percentile."""
-    spread = 0.3
-    return list(p95_ms / 1000 * np.exp(spread * (random.standard_normal(MIN_LATENCIES) - 1.6448536)))
+def _latencies(random: np.random.Generator, p95_ms: float, scenario: Scenario) -> list[float]:
+    """Seconds of as many answers as a study times, in three passes, lognormal with this true 95th percentile."""
+    n, found = latencies_needed(len(scenario.truths)), []
+    for number in range(PASSES):
+        noise = random.standard_normal(len(range(number, n, PASSES)))
+        for place in range(1, len(noise)):
+            noise[place] *= math.sqrt(1 - scenario.timing_correlation**2)
+            noise[place] += scenario.timing_correlation * noise[place - 1]
+        found += list(p95_ms / 1000 * np.exp(0.3 * (noise - 1.6448536)))
+    return found
 
 
 def _random(*what: object) -> np.random.Generator:
@@ -246,9 +323,10 @@ def summarise(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> di
     for key in ("target_claimed", "different", "not_worse"):
         values = [row[key] for row in enough]
         found[key] = {"mean": float(np.mean(values)), "worst": max(values)}
-    for key in ("false reaches", "false better", "shown worse", "shown dearer", "shown too slow"):
+    for key in CLAIMS:
         values = [row["wrong"][key] for row in verdicts if key in row["wrong"]]
-        found[key] = {"mean": float(np.mean(values)), "worst": max(values)}
+        if values:
+            found[key] = {"mean": float(np.mean(values)), "worst": max(values)}
     return found
 
 
@@ -256,50 +334,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--only", default="", help="rows whose name has one of these words, divided by |; the others stay"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "verdict_simulation.json")
     options = parser.parse_args()
-    kept = _kept(options.out, options.studies)
+    found = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+    rows: dict[str, list[dict[str, Any]]] = {name: found.get(name, []) for name in ("cells", "verdicts")}
+    words = options.only.split("|")
     jobs: list[tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...]]] = []
     jobs += [("cells", measure_world, (world, score, _studies(world, options.studies))) for world, score in worlds()]
     jobs += [
         ("verdicts", measure_scenario, (one, world, _studies(world, options.studies))) for one, world in scenarios()
     ]
-    found: dict[str, list[dict[str, Any]]] = {"cells": [], "verdicts": []}
+    jobs = [job for job in jobs if any(word in _title(job[2]) for word in words)]
     with ProcessPoolExecutor(options.processes) as pool:
-        running = [(table, kept.get(_name(*asked)) or pool.submit(measure, *asked)) for table, measure, asked in jobs]
-        for table, row in running:
-            done = row if isinstance(row, dict) else row.result()
-            found[table].append(done)
-            sys.stderr.write(f"{json.dumps(done)}\n")
-            names = [_name(*each) for _, _, each in jobs[: sum(map(len, found.values()))]]
-            _write(options.out, options.studies, found, names)
-    for name, figures in summarise(**found).items():
+        running = [(table, pool.submit(measure, *asked)) for table, measure, asked in jobs]
+        for table, run in running:
+            row = run.result()
+            sys.stderr.write(f"{json.dumps(row)}\n")
+            rows[table] = [old for old in rows[table] if _key(old) != _key(row)] + [row]
+            machine, summary = describe_machine(), summarise(**rows) if all(rows.values()) else {}
+            write_json(options.out, {"machine": machine, "summary": summary, **rows})
+    for name, figures in summarise(**rows).items():
         sys.stdout.write(f"{name}: mean {figures['mean']:.3f}, worst {figures['worst']:.3f}\n")
+
+
+def _title(asked: tuple[Any, ...]) -> str:
+    return " ".join(
+        one.name if isinstance(one, Scenario) else f"{one.kind}, {one.named}"
+        for one in asked
+        if not isinstance(one, int | float)
+    )
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in ("scenario", "scores", "questions", "score"))
 
 
 def _studies(world: World, most: int) -> int:
     """Half as many where each takes longest: macro-F1 is counted anew for every draw of the bootstrap."""
     return most // 2 if world.kind == "macro-F1" else most
-
-
-def _name(*asked: object) -> str:
-    return sha256_text(*map(repr, asked))[:16]
-
-
-def _kept(out: Path, studies: int) -> dict[str, dict[str, Any]]:
-    """Rows of an earlier run that was cut off, by what was asked."""
-    if not out.exists():
-        return {}
-    before = json.loads(out.read_text(encoding="utf-8"))
-    if before.get("studies") != studies or "names" not in before:
-        return {}
-    return dict(zip(before["names"], [*before["cells"], *before["verdicts"]], strict=True))
-
-
-def _write(out: Path, studies: int, found: dict[str, list[dict[str, Any]]], names: list[str]) -> None:
-    whole = bool(found["verdicts"]) and {"shown too slow"} <= {key for row in found["verdicts"] for key in row["wrong"]}
-    summary = summarise(**found) if whole else {}
-    write_json(out, {"studies": studies, "machine": describe_machine(), "summary": summary, **found, "names": names})
 
 
 if __name__ == "__main__":

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_studies import a_task, costing
 
 from trimtab.base.grammar import named
 from trimtab.base.records import Answer
-from trimtab.decision.judge import judge
+from trimtab.base.results import Estimate
+from trimtab.base.task import Task
+from trimtab.decision.judge import Judged, judge
 from trimtab.decision.pairs import comparisons_among
+from trimtab.measurement.statistics import look_level
 
 NAMES = ("prompt", "few-shot", "lora")
 
@@ -52,3 +57,71 @@ def test_comparisons_are_corrected_over_all_pairs_as_the_best_is_picked_after_lo
     first = min(found, key=lambda one: one.p)
     assert first.p_holm == pytest.approx(min(1.0, 3 * first.p))
     assert [comparisons_among(arms) for arms in (1, 2, 5)] == [1, 1, 10]
+
+
+def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
+    """Of 200 answers that are all right, with 9 of a class; with 10 the target is reached."""
+    task = Task.model_validate(
+        {
+            "task": {"name": "t", "kind": "classify", "metric": "macro_f1"},
+            "data": {"examples": ["rows.jsonl"]},
+            "base": {"model": "m"},
+            "target": {"quality": 0.5},
+        }
+    )
+
+    def judged(rare: int) -> Judged:
+        answers = answers_of("a", np.ones(200))
+        classes = ["b" if place < rare else "a" for place in range(200)]
+        answers = [replace(one, reference=(name,), answer=name) for one, name in zip(answers, classes, strict=True)]
+        return judge([costing("prompt", 1.0, task)], {"prompt": answers}, [named("prompt")], task, {})
+
+    few, enough = judged(9), judged(10)
+    assert (few.verdict.status, few.arms[0].passes) == ("not_shown", False)
+    assert "The class b has 9 test questions" in few.verdict.sentence
+    assert few.verdict.needs == "at least 10 test questions of every class"
+    assert (enough.verdict.arm, enough.arms[0].passes) == ("prompt", True)
+
+
+def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so() -> None:
+    task, right = a_task(0.8), np.r_[np.ones(88), np.zeros(12)]  # p = .025 that the score is at most .8
+    answers, results = {"prompt": answers_of("prompt", right)}, [costing("prompt", 1.0, task)]
+    looks = [judge(results, answers, [named("prompt")], task, {}, look=look) for look in (1, 2, 3)]
+    assert [one.arms[0].passes for one in looks] == [True, False, False]
+    assert "look at these questions" not in looks[0].verdict.sentence
+    assert "This is the third look at these questions, tested at 0.0034" in looks[2].verdict.sentence
+    assert sum(look_level(look) for look in range(1, 100_000)) == pytest.approx(0.05, abs=1e-5)
+
+
+def test_where_an_answer_without_a_model_reaches_the_target_that_is_the_verdict() -> None:
+    """.605 of 400 is above .55; of 60 it is not shown to be."""
+    for n, needed in ((400, False), (60, True)):
+        task = a_task(0.55)
+        answers = {"prompt": answers_of("prompt", np.ones(n))}
+        trivial = {"most-frequent": answers_of("most-frequent", np.arange(n) < round(0.605 * n))}
+        found = judge([costing("prompt", 1.0, task)], answers, [named("prompt")], task, {}, trivial=trivial)
+        assert found.arms[0].passes
+        assert found.verdict.arm == ("prompt" if needed else None)
+        if not needed:
+            assert found.verdict.sentence.startswith("No arm is needed: answering without a model (most-frequent:")
+            assert "prompt reaches it too" in found.verdict.sentence
+        else:
+            # at a lower target no arm would be needed either
+            assert ("not shown", True) in [(flip.then, flip.below is not None) for flip in found.verdict.flips]
+
+
+def test_the_highest_of_several_scores_is_told_as_corrected_for_having_been_picked() -> None:
+    draw, names = np.random.default_rng(3), ("prompt", "few-shot", "lora", "rag")
+    task = a_task(None)
+    answers = {name: answers_of(name, draw.random(100) < 0.8) for name in names}
+    scores = {name: sum(one.score for one in own) / 100 for name, own in answers.items()}
+    results = [
+        replace(costing(name, 1.5**place, task), score=Estimate(value=scores[name], low=0.0, high=1.0, n=100))
+        for place, name in enumerate(names)
+    ]
+    found = judge(results, answers, [named(name) for name in names], task, {}).verdict
+    assert found.picked is not None
+    assert found.picked.value < max(scores.values()) - 0.01
+    assert f"corrected for having been picked, {max(scores, key=scores.__getitem__)} is at" in found.sentence
+    alone = judge(results[:1], {"prompt": answers["prompt"]}, [named("prompt")], task, {}).verdict
+    assert alone.picked is None

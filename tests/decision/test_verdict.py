@@ -18,6 +18,7 @@ from trimtab.decision.choice import choose
 from trimtab.decision.evidence import best_arm, score_of
 from trimtab.decision.verdict import decide
 from trimtab.decision.weight import by_weight
+from trimtab.measurement.latency import latencies_needed
 from trimtab.measurement.statistics import estimate, p_reaches
 
 # ---- with a target
@@ -120,7 +121,7 @@ def test_a_slow_arm_is_passed_over_and_named() -> None:
     assert alone.needs.startswith("not more test questions")
     unknown = verdict([an_arm("rag", 0.95, task)], task)
     assert unknown.status == "not_shown"
-    assert "60 answers" in unknown.sentence
+    assert f"{latencies_needed(len(task.arms))} answers" in unknown.sentence
 
 
 def test_a_latency_limit_is_held_against_the_upper_bound() -> None:
@@ -142,7 +143,7 @@ def test_not_shown_says_how_many_questions_would_do() -> None:
     found = verdict([arm, an_arm("prompt", 0.4, task)], task)
     assert found.status == "not_shown"
     assert "the nearest is rag" in found.sentence
-    assert "if the seen gap is the true one" in found.sentence
+    assert "with 80% chance if its true score is 0.880" in found.sentence
     assert found.needs is not None
     more = int(found.needs.split()[1].replace(",", ""))
     # with so many more, an arm that truly scores .88 passes at the level of two arms in about 80% of studies
@@ -151,6 +152,22 @@ def test_not_shown_says_how_many_questions_would_do() -> None:
     assert passed == pytest.approx(0.8, abs=0.08)
     grouped = verdict([arm, an_arm("prompt", 0.4, task)], task, groups=40)
     assert grouped.needs == f"{found.needs} in new groups"
+
+
+def test_more_questions_are_for_the_stricter_level_of_the_next_look() -> None:
+    task = a_task()
+    arms = [an_arm("rag", 0.88, task), an_arm("prompt", 0.4, task)]
+    needs = [verdict(arms, task, look=look).needs or "" for look in (None, 1, 2)]
+    numbers = [int(one.split()[1].replace(",", "")) for one in needs]
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_score_below_a_target_that_its_interval_holds_is_no_end() -> None:
+    """.84 of 300, at most .88: a true score of .865, halfway to the upper end, would be shown."""
+    task = a_task()
+    found = verdict([an_arm("rag", 0.84, task), an_arm("prompt", 0.4, task)], task)
+    assert "more test questions would show it with 80% chance if its true score is 0.865" in found.sentence
+    assert (found.needs or "").startswith("about ")
 
 
 def test_below_the_target_more_questions_do_not_help() -> None:

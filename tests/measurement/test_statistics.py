@@ -106,9 +106,10 @@ def test_nearly_perfect_graded_scores_do_not_prove_a_target_they_cannot() -> Non
 
 
 def test_graded_reaching_agrees_with_t_where_scores_are_symmetric() -> None:
-    scores = 0.5 + 0.1 * np.sin(np.arange(150) * 2.4)
-    reference = stats.ttest_1samp(scores, 0.49, alternative="greater").pvalue
-    assert p_reaches(scores, 0.49) == pytest.approx(reference, abs=0.02)
+    # and wide: one more score of 0, which the bound counts, is little beside their spread
+    scores = 0.5 + 0.5 * np.sin(np.arange(600) * 2.4)
+    reference = stats.ttest_1samp(scores, 0.477, alternative="greater").pvalue
+    assert reference < p_reaches(scores, 0.477) < reference + 0.02
 
 
 @pytest.mark.parametrize("kind", ["right/wrong", "graded", "groups", "statistic", "nearly alike"])
@@ -124,7 +125,9 @@ def test_the_lower_bound_is_the_target_that_is_just_reached(kind: str) -> None:
         scores = np.r_[np.ones(117), 0.5, 0.5, 0.2]
     bound = lower_bound(scores, **more)
     assert p_reaches(scores, bound - 1e-3, **more) < 0.05 < p_reaches(scores, bound + 1e-3, **more)
-    assert estimate(scores, **more).low < bound < scores.mean()
+    assert bound < scores.mean()
+    if kind != "graded":  # there the bound counts a score of 0 that the interval does not
+        assert estimate(scores, **more).low < bound
 
 
 @pytest.mark.parametrize("scores", [[0.0] * 30, [1.0] * 30, [0.7] * 30, [0.5], [0.0], [1.0]])
@@ -230,7 +233,7 @@ def test_a_statistic_of_items_is_bootstrapped() -> None:
     by_mean, plain = estimate(scores, statistic=lambda items: float(scores[items].mean())), estimate(scores)
     assert (by_mean.low, by_mean.high) == pytest.approx((plain.low, plain.high), abs=0.01)
     p_by_mean = p_reaches(scores, 0.7, statistic=lambda items: float(scores[items].mean()))
-    assert p_by_mean == pytest.approx(p_reaches(scores, 0.7), abs=0.02)
+    assert p_by_mean == pytest.approx(stats.ttest_1samp(scores, 0.7, alternative="greater").pvalue, abs=0.02)
     other = np.random.default_rng(2).beta(4, 1.5, 120)
     gap = compare(scores, other, statistic=lambda items: float((scores - other)[items].mean()))
     plain_gap = compare(scores, other)

@@ -248,8 +248,8 @@ def test_machine_seconds_and_money_never_share_an_axis(study: StudyFolder) -> No
 def test_the_better_arm_is_named_first() -> None:
     lost = Comparison(a="rag", b="lora", difference=-0.2, low=-0.3, high=-0.1, p=0.001, p_holm=0.002)
     seen = better_first(lost)
-    assert (outcome(seen), seen.difference, seen.low, seen.high) == ("lora is better than rag", 0.2, 0.1, 0.3)
-    assert outcome(replace(lost, p_holm=0.2)) == "rag and lora: no difference shown"
+    assert (outcome(seen, 0.05), seen.difference, seen.low, seen.high) == ("lora is better than rag", 0.2, 0.1, 0.3)
+    assert outcome(replace(lost, p_holm=0.2), 0.05) == "rag and lora: no difference shown"
 
 
 def test_every_arm_is_said_in_words(study: StudyFolder) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,12 @@ from study_tasks import write_task
 
 from trimtab.arms.plan import Allowance, ArmPlan, Plan, StagePlan
 from trimtab.arms.workspace import Workspace, open_workspace
+from trimtab.base.errors import InputError
+from trimtab.base.files import append_line
 from trimtab.base.results import ArmResult
 from trimtab.base.task import load_task
+from trimtab.measurement.statistics import look_level
+from trimtab.studies.held_out import held_out
 from trimtab.studies.record import _planned, count_opening
 
 
@@ -21,9 +27,28 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def test_test_questions_opened_again_are_counted_once_a_study(workspace: Workspace) -> None:
-    assert [count_opening(workspace, name) for name in ("a", "b", "a", "c")] == [1, 2, 2, 3]
-    other = {**workspace.splits, "test": workspace.splits["test"][1:]}
-    assert count_opening(replace(workspace, splits=other), "d") == 1
+    assert [count_opening(workspace, name) for name in ("a", "b", "a", "c")] == [1, 2, 1, 3]
+
+
+def test_a_look_counts_former_studies_of_a_fifth_of_its_questions(workspace: Workspace) -> None:
+    def with_test(names: Sequence[int]) -> Workspace:
+        row = workspace.splits["test"][0]
+        rows = tuple(replace(row, id=f"row-{name}") for name in names)
+        return replace(workspace, splits={**workspace.splits, "test": rows})
+
+    assert count_opening(with_test(range(10)), "a") == 1
+    assert count_opening(with_test(range(12)), "grown") == 2
+    assert count_opening(with_test(range(10, 20)), "two of ten shared") == 2
+    assert count_opening(with_test(range(19, 30)), "one of eleven shared") == 1
+    assert count_opening(with_test(range(10)), "a") == 1  # goes on
+
+
+def test_openings_of_before_the_items_are_read(workspace: Workspace) -> None:
+    ids = sorted(example.id for example in workspace.splits["test"])
+    same = hashlib.sha256("\0".join(ids).encode()).hexdigest()
+    for test, study in ((same, "old"), ("0" * 64, "of other questions")):
+        append_line(workspace.folder / "openings.jsonl", {"test": test, "study": study})
+    assert count_opening(workspace, "new") == 2
 
 
 @pytest.mark.parametrize(("steps", "foretold"), [(100, 140.0), (75, 110.0), (None, 140.0)])
@@ -39,3 +64,30 @@ def test_seconds_are_foretold_for_the_steps_that_dev_let_happen(steps: int | Non
     assert told["value"] == pytest.approx(foretold)
     assert told["error"] == pytest.approx(foretold / 100 - 1)
     assert told.get("whole") == (140.0 if steps == 75 else None)
+
+
+def test_a_fresh_test_set_is_of_questions_that_no_study_has_tested_on(tmp_path: Path) -> None:
+    task = load_task(write_task(tmp_path, "nowhere", ["prompt"]))
+    first = open_workspace(task)
+    count_opening(first, "a")
+    assert (held_out(task).looks, held_out(task).next_level) == (1, look_level(2))
+    found = held_out(task, fresh=True)
+    second = open_workspace(task)
+    ids = [{row.id for row in one.splits["test"]} for one in (first, second)]
+    assert (found.looks, found.questions, found.next_level) == (0, len(ids[1]), look_level(1))
+    assert len(ids[1]) >= len(ids[0])
+    assert not ids[0] & ids[1]
+    assert ids[0] <= {row.id for row in second.splits["train"]}
+    assert count_opening(second, "b") == 1
+
+
+def test_no_fresh_test_set_without_rows_that_were_never_tested_on(tmp_path: Path) -> None:
+    task = load_task(write_task(tmp_path, "nowhere", ["prompt"]))
+
+    def draw_on() -> None:
+        for number in range(20):
+            count_opening(open_workspace(task), str(number))
+            held_out(task, fresh=True)
+
+    with pytest.raises(InputError, match="no study has tested on"):
+        draw_on()

@@ -16,7 +16,6 @@ from trimtab.base.machine import MemoryPeak
 from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer, evaluate
-from trimtab.measurement.latency import MIN_LATENCIES
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 LEAST_ROWS, MOST_ROWS = 20, 300  # labelled questions of train and dev together that the threshold is chosen on
@@ -88,7 +87,7 @@ def planned_extract(
         each = embedding(sample) / max(1, len(sample)) + SCORING_SECONDS
     labelled = sum(len(session.workspace.splits[name]) for name in ("train", "dev"))
     tests = len(session.workspace.splits["test"])
-    others = min(tests, MIN_LATENCIES) + 2 + min(labelled, MOST_ROWS)
+    others = len(session.timed_questions("test")) + 2 + min(labelled, MOST_ROWS)
     return ArmPlan(
         arm=arm.name,
         answer_seconds=setup + each * (tests + others),

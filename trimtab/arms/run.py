@@ -40,7 +40,7 @@ from trimtab.measurement.figures import (
     score_floor,
     slice_estimates,
 )
-from trimtab.measurement.latency import MIN_LATENCIES, latency_bound, latency_percentiles
+from trimtab.measurement.latency import PASSES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
 from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 from trimtab.model.laid_out import laid_out
@@ -58,13 +58,15 @@ def forget_replies(folder: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """An arm's answers to the questions asked, its figures, and what they took; `dev_scores`: of dev questions that it answered on the way."""
+    """An arm's answers to the questions asked, its figures, and what they took; `dev_scores`: of dev questions that it answered on the way;
+    `latencies`: seconds of questions alone, in the first pass of `passes`."""
 
     answers: tuple[Answer, ...]
     result: ArmResult
     usage: Usage
     classes: Classes | None = None
     dev_scores: Mapping[str, float] = field(default_factory=dict)
+    latencies: tuple[float, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -89,10 +91,10 @@ def _seconds_of(latencies: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _latencies(latencies: Sequence[float]) -> dict[str, Any]:
+def _latencies(latencies: Sequence[float], arms: int) -> dict[str, Any]:
     """The 50th and 95th percentile of the seconds of single questions, and the upper bound of the latter, in milliseconds."""
     p50, p95 = latency_percentiles(latencies)
-    return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p95_high_ms": latency_bound(latencies)}
+    return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p95_high_ms": latency_bound(latencies, arms)}
 
 
 def _in_words(context: Context) -> str:
@@ -115,9 +117,13 @@ class ArmRunner:
         progress: Progress,
         searches: Path | None = None,
         reward_program: Scorer | None = None,
+        *,
+        in_turn: bool = False,
     ) -> None:
+        """`in_turn`: where a limit is stated, a first pass of its questions is timed, and the caller asks for the others."""
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
         self.reward_program = reward_program
+        self.passes = PASSES if in_turn and session.task.target.latency_p95_ms is not None else 1
         self.scores = ContextScores(searches, self._ask_on_dev)
         self._sums: dict[Context, dict[str, np.ndarray[Any, Any]]] = {}  # scores of labels, by question
         lookups = searches.with_name(LOOKUPS) if searches else None
@@ -237,26 +243,45 @@ class ArmRunner:
             usage=usage,
             classes=mean_classes([class_figures(run) for run in runs]) if self.task.task.kind == "classify" else None,
             dev_scores=made.dev_scores,
+            latencies=tuple(found.latencies),
         )
 
-    def time_again(self, arm: Arm, made: Made, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
-        """Time single test questions again. Returns the new usage and result if other programs leave more of the processor now, else the old ones."""
+    def time_pass(
+        self, arm: Arm, made: Made, usage: Usage, result: ArmResult, latencies: Sequence[float], number: int
+    ) -> tuple[Usage, ArmResult, tuple[float, ...]]:
+        """Time the questions of a later pass: usage and result with them, and all latencies."""
+        more, share = self._timed_again(arm, made, number)
+        latencies = (*latencies, *more)
+        shares = [one for one in (usage.answering_share, share) if one is not None]
+        return *self._with_latencies(usage, result, latencies, min(shares, default=None)), latencies
+
+    def _timed_again(self, arm: Arm, made: Made, number: int | None) -> tuple[list[float], float | None]:
+        """Seconds of test questions alone, in a pass or all of them, and what other programs left of the processor."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._clear(arm)
         with (
             ready(self.session, arm, made.context, made.folders[0], self.session.part("test", SAMPLE)) as able,
             ProcessorShare() as processor,
         ):
-            latencies, _ = self._ask_alone("test", able)
-        share = processor.share
+            seconds, _ = self._ask_alone("test", able, number)
+        return seconds, processor.share
+
+    def time_again(self, arm: Arm, made: Made, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
+        """Time single test questions again. Returns the new usage and result if other programs leave more of the processor now, else the old ones."""
+        latencies, share = self._timed_again(arm, made, None)
         if share is not None and share <= (usage.answering_share or 0.0):
             return usage, result
+        return self._with_latencies(usage, result, latencies, share)
+
+    def _with_latencies(
+        self, usage: Usage, result: ArmResult, latencies: Sequence[float], share: float | None
+    ) -> tuple[Usage, ArmResult]:
         usage = replace(usage, **_seconds_of(latencies), answering_share=share)
         floor = result.score_floor or 0.0
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         return usage, replace(
             result,
-            **_latencies(latencies),
+            **_latencies(latencies, max(1, len(self.task.arms))),
             seconds_per_question=usage.seconds_per_question,
             processor_share=usage.processor_share,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
@@ -364,7 +389,7 @@ class ArmRunner:
         if found.context.passages:
             found.figures.update(self._lost_to_retrieval(examples, found.answers, able, split))
         with ProcessorShare() as processor:
-            found.latencies, alone = self._ask_alone(split, able)
+            found.latencies, alone = self._ask_alone(split, able, 0 if split == "test" else None)
         found.processor_share = processor.share
         found.figures.update(prefill_and_decode(alone), same_alone=same_answers(alone, found.answers))
 
@@ -397,10 +422,10 @@ class ArmRunner:
         gains = sum(answer.score - before[answer.item_id] for answer in again)
         return {"lost_to_retrieval": gains / len(examples)}
 
-    def _ask_alone(self, split: Split, able: Ready) -> tuple[list[float], list[Generation]]:
-        """Single questions with the seconds that each took, retrieval included; two are asked before it counts."""
+    def _ask_alone(self, split: Split, able: Ready, number: int | None) -> tuple[list[float], list[Generation]]:
+        """Single questions, those of a pass or all, with the seconds that each took, retrieval included; two are asked before it counts."""
         seconds, given = [], []
-        asked = self.session.part(split, MIN_LATENCIES)
+        asked = self.session.timed_questions(split)[slice(number, None, None if number is None else self.passes)]
         for number, example in enumerate([*asked[:2], *asked]):
             self.session.forget_hits()
             began = time.perf_counter()
@@ -457,7 +482,7 @@ class ArmRunner:
             evaluation_seconds=usage.evaluation_seconds,
             peak_memory_mb=found.peak_mb,
             stored_bytes=found.stored_bytes + index_bytes,
-            **_latencies(found.latencies),
+            **_latencies(found.latencies, max(1, len(self.task.arms))),
             seconds_per_question=usage.seconds_per_question,
             processor_share=usage.processor_share,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),

@@ -26,6 +26,7 @@ from trimtab.base.records import Calibration, Document, Example, Generation, Hit
 from trimtab.data.draw import drawn
 from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
 from trimtab.model.adapters import take_off
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
@@ -219,6 +220,18 @@ class Session:
         if self._extractor is None or self._extractor.index is not index:
             self._extractor = Extractor(index)
         return self._extractor.best([example.input for example in examples], k)
+
+    @property
+    def timings(self) -> int:
+        """How many questions of each arm are timed alone: where a limit is stated, so many that one of the arms may pass it."""
+        return (
+            MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(max(1, len(self.task.arms)))
+        )
+
+    def timed_questions(self, split: Split) -> tuple[Example, ...]:
+        """The questions that are timed alone: of the split, and of dev where that has too few."""
+        asked = self.part(split, self.timings)
+        return asked if split == "dev" else (*asked, *self.part("dev", self.timings - len(asked)))
 
     def forget_hits(self) -> None:
         """Let the next question pay for its own retrieval."""

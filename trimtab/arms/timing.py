@@ -37,7 +37,6 @@ from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARD, REWARDED, i
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example, Generation, Prompt
-from trimtab.measurement.latency import MIN_LATENCIES
 from trimtab.model.laid_out import answering, laid_out
 from trimtab.model.passes import first_moving
 from trimtab.training.batch import tokens_of_pass
@@ -128,7 +127,7 @@ class _Timing:
             answer_seconds=setup
             + self._beside_questions
             + rate.seconds(tests)
-            + rate.alone * (min(tests, MIN_LATENCIES) + 2),
+            + rate.alone * (len(session.timed_questions("test")) + 2),
             test_seconds=rate.seconds(tests) - rate.seconds(0),
             trials=(*tried(session, arm, effort, rate.many), *planned_weighing(session, arm, effort, rate.many)),
             memory_mb=rate.memory_mb,
@@ -181,7 +180,7 @@ class _Timing:
             return 0.0
         read, written = prompt_tokens(session, context_for(arm)), answer_tokens(session)
         fee = (read * price.input + written * price.output) / 1e6
-        return session.task.seconds_of(fee * (tests + min(tests, MIN_LATENCIES) + 2))
+        return session.task.seconds_of(fee * (tests + len(session.timed_questions("test")) + 2))
 
     def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: Rate) -> float:
         """Seconds of a look at dev in a stage: its loss over dev, where there is one, and the questions asked of what answers."""

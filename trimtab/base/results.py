@@ -389,7 +389,7 @@ class ArmRecord:
     """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on.
 
     `seconds`: what it took, all sittings together.
-    `dev_scores`: of dev questions that it answered while it was made, by id.
+    `dev_scores`: of dev questions that it answered while it was made, by id. `latencies`: seconds of questions alone, of all passes.
     """
 
     arm: Arm
@@ -402,17 +402,22 @@ class ArmRecord:
     classes: Classes | None
     seconds: float | None = None
     dev_scores: Mapping[str, float] = field(default_factory=dict)
+    latencies: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The decision: `shown` with an arm, or `not_shown` with what would settle it."""
+    """The decision: `shown` with an arm, or `not_shown` with what would settle it.
+
+    `picked`: the score of the arm that scored highest, corrected for having been picked from several.
+    """
 
     status: Literal["shown", "not_shown"]
     arm: str | None
     sentence: str
     flips: tuple[Flip, ...] = ()
     needs: str | None = None
+    picked: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,7 +466,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
-    """A whole study: `study.json` is this record as JSON."""
+    """A whole study: `study.json` is this record as JSON. `level`: that of its tests, after correction."""
 
     study: str
     task: str
@@ -472,6 +477,7 @@ class StudyResult(Shown):
     comparisons: tuple[Comparison, ...]
     report: str
     volume: Volume | None = None
+    level: float = 0.05
     trivial: tuple[TrivialArm, ...] = ()
     sample: Sample | None = None
     audit: Audit | None = None

@@ -30,7 +30,24 @@ from trimtab.base.errors import (
 )
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
 from trimtab.base.visible import visible
-from trimtab.cli import ask, audit, check, compare, demo, doctor, eval, export, feedback, init, pull, runs, serve, study, train
+from trimtab.cli import (
+    ask,
+    audit,
+    check,
+    compare,
+    demo,
+    doctor,
+    eval,
+    export,
+    feedback,
+    init,
+    pull,
+    runs,
+    serve,
+    study,
+    test,
+    train,
+)
 
 EPILOG = (
     "Exit codes: 0 done, 1 ran and the answer is no, 2 bad input or setting, 3 interrupted and resumable. "
@@ -162,7 +179,7 @@ def _with_resume_value(arguments: list[str]) -> list[str]:
     ]
 
 
-for _verb in (init, pull, check, study, audit, train, eval, ask, export, serve, runs, compare, demo, doctor):
+for _verb in (init, pull, check, study, audit, test, train, eval, ask, export, serve, runs, compare, demo, doctor):
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
 
 _feedback = typer.Typer(help=feedback.HELP, rich_markup_mode=None)

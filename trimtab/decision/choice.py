@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from trimtab.base.results import ArmResult
 from trimtab.decision.evidence import Evidence, best_arm, score_of
-from trimtab.measurement.statistics import LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +28,18 @@ def choose(study: Evidence) -> Choice:
     """The arm that a study shows; the verdict puts it into words, and flips ask it at other prices and targets.
 
     With a target: the lightest of the arms that are shown to reach it (Holm over the arms), whose latency fits and that can be
-    kept at it while facts change.
+    kept at it while facts change; none where an answer without a model is shown to reach it.
 
     Without: a walk from the lightest arm that fits to the heaviest. An arm that is shown to be worse than the best by more than
     the margin is passed by; the first that is not is shown if it is shown to be within the margin of every other arm.
-    Errors, each at 5%. "A dearer arm although a lighter one is within the margin": every lighter arm had to be shown worse, so one
+    Errors, each at the study's level. "A dearer arm although a lighter one is within the margin": every lighter arm had to be shown worse, so one
     test of the lighter one errs, taken against the arm picked as best, hence times the number it was picked from. "An arm that is
     worse than the best by the margin": it had to be shown within the margin of each other arm, the truly best one among them; that
     the walk goes on to the next arm is rare where that could happen, since an arm at the margin is seldom shown to be beyond it.
     """
     if study.task.target.quality is not None:
         fitting = [arm for arm in study.passing if study.problem(arm) is None]
-        return Choice(arm=fitting[0] if fitting else None, fitting=fitting)
+        return Choice(arm=fitting[0] if fitting and study.without_model is None else None, fitting=fitting)
     fitting = [arm for arm in study.done if study.problem(arm) is None]
     name = best_arm(fitting, study.task)
     if len(fitting) < 2 or name is None:
@@ -50,7 +49,9 @@ def choose(study: Evidence) -> Choice:
         return Choice(arm=None, fitting=fitting, best=best)
     candidate = next(arm for arm in fitting if arm is best or not worse(study, arm, best, len(fitting)))
     margin = study.task.target.margin
-    rivals = [arm for arm in fitting if arm is not candidate and study.p_behind(candidate.arm, arm.arm, margin) > LEVEL]
+    rivals = [
+        arm for arm in fitting if arm is not candidate and study.p_behind(candidate.arm, arm.arm, margin) > study.level
+    ]
     return Choice(
         arm=None if rivals else candidate, fitting=fitting, best=best, candidate=candidate, rivals=tuple(rivals)
     )
@@ -62,5 +63,5 @@ def worse(study: Evidence, arm: ArmResult, best: ArmResult, picked_from: int) ->
     The best was picked from `picked_from` arms by the same answers, so that its p counts once for each other one.
     """
     gap = study.against(best.arm, arm.arm)
-    differs = gap is not None and gap.p_holm <= LEVEL and gap.difference > 0
-    return differs and (picked_from - 1) * study.p_behind(best.arm, arm.arm, -study.task.target.margin) <= LEVEL
+    differs = gap is not None and gap.p_holm <= study.level and gap.difference > 0
+    return differs and (picked_from - 1) * study.p_behind(best.arm, arm.arm, -study.task.target.margin) <= study.level

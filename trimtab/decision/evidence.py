@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, floor_of, planned_retrainings
 from trimtab.decision.weight import by_weight
-from trimtab.measurement.statistics import LEVEL, holm
+from trimtab.measurement.latency import latencies_needed
+from trimtab.measurement.statistics import LEVEL, holm, look_level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,10 @@ class Evidence:
     `p_target(arm, target)`: one-sided p of "the arm does not reach the target"; `p_behind(arm, other, margin)`: one-sided p of
     "the arm is behind the other by the margin or more". Both unadjusted. `comparisons`: the planned ones, with p after Holm.
     `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
+    `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes.
+    `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
+    `trivial`: the scores of the trivial arms; `p_target` knows them too. `picked`: the highest score of
+    those whose latency fits, corrected for having been picked from them.
     """
 
     results: Sequence[ArmResult]
@@ -30,6 +35,20 @@ class Evidence:
     usages: Mapping[str, Usage]
     groups: int | None = None
     cuts: Sequence[str] = ()
+    rarest_class: tuple[str, int] | None = None
+    look: int | None = None
+    trivial: Mapping[str, Estimate] = field(default_factory=dict)
+    picked: Estimate | None = None
+
+    @property
+    def level(self) -> float:
+        """The level of every test that decides."""
+        return LEVEL if self.look is None else look_level(self.look)
+
+    @property
+    def next_level(self) -> float:
+        """The level of a study that asks these questions and more of them."""
+        return LEVEL if self.look is None else look_level(self.look + 1)
 
     @cached_property
     def done(self) -> list[ArmResult]:
@@ -38,12 +57,22 @@ class Evidence:
 
     @cached_property
     def passing(self) -> list[ArmResult]:
-        """The arms shown to reach the target, light to heavy: p after Holm over all arms at most .05."""
+        """The arms shown to reach the target, light to heavy: p after Holm over all arms at most the level."""
         target = self.task.target.quality
-        if target is None:
+        if target is None or self.rarest_class:
             return []
         adjusted = holm([self.p_target(arm.arm, target) for arm in self.done])
-        return [arm for arm, p in zip(self.done, adjusted, strict=True) if p <= LEVEL]
+        return [arm for arm, p in zip(self.done, adjusted, strict=True) if p <= self.level]
+
+    @cached_property
+    def without_model(self) -> str | None:
+        """The best of the trivial arms that are shown to reach the target, tested as the arms are."""
+        target = self.task.target.quality
+        if target is None or self.rarest_class or not self.trivial:
+            return None
+        adjusted = holm([self.p_target(name, target) for name in self.trivial])
+        reaching = [name for name, p in zip(self.trivial, adjusted, strict=True) if p <= self.level]
+        return max(reaching, key=lambda name: self.trivial[name].value, default=None)
 
     def under(self, task: Task) -> Evidence:
         """The same answers under another target, volume or price: what each arm costs is worked out anew."""
@@ -104,7 +133,7 @@ def too_slow(arm: ArmResult, task: Task) -> str | None:
     if limit is None:
         return None
     if high is None:
-        return f"has no known latency at the 95th percentile (60 answers are needed) where {limit:,.0f} ms are allowed"
+        return f"has no known latency at the 95th percentile ({latencies_needed(max(1, len(task.arms)))} answers are needed) where {limit:,.0f} ms are allowed"
     if high > limit:
         measured = "" if p95 is None else f", {p95:,.0f} ms measured"
         busy = ", on a busy machine" if arm.busy_machine else ""

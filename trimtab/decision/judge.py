@@ -11,13 +11,20 @@ from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Usage, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import unless_uneven, with_corrected_scores
-from trimtab.decision.evidence import Evidence, best_arm
+from trimtab.decision.evidence import Evidence, best_arm, too_slow
 from trimtab.decision.pairs import planned_pairs
 from trimtab.decision.verdict import decide
 from trimtab.measurement.audit import Audited
-from trimtab.measurement.figures import behind_curve, difference, target_curve
+from trimtab.measurement.figures import (
+    behind_curve,
+    difference,
+    picked_estimate,
+    rarest_class,
+    score_estimate,
+    target_curve,
+)
 from trimtab.measurement.resampling import Curve
-from trimtab.measurement.statistics import LEVEL, holm
+from trimtab.measurement.statistics import LEVEL, holm, look_level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,31 +45,42 @@ def judge(
     *,
     groups: int | None = None,
     cuts: Sequence[str] = (),
+    look: int | None = None,
+    trivial: Mapping[str, Sequence[Answer]] | None = None,
     audited: Audited | None = None,
 ) -> Judged:
     """Test every arm's answers and decide. `answers`: of the arms that ran, to the same items; `arms`: the task's, in its order.
 
-    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took. `audited`: people's judgements,
-    where scores and differences are to be corrected by them.
+    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took. `look`: which one at these questions
+    this is, None at the plain level of .05. `trivial`: the answers of the trivial arms. `audited`: people's judgements, where scores and
+    differences are to be corrected by them.
     """
     if audited is not None:
         results = with_corrected_scores(results, audited)
 
+    trivial = trivial or {}
+    known = {**answers, **trivial}
+
     @cache
     def reaches(arm: str) -> Curve:
-        return audited.target_curve(arm) if audited else target_curve(answers[arm], task)
+        return audited.target_curve(arm) if audited and arm in answers else target_curve(known[arm], task)
 
     @cache
     def lags(arm: str, other: str) -> Curve:
         return audited.behind_curve(arm, other) if audited else behind_curve(answers[arm], answers[other], task)
 
-    target = task.target.quality
-    tested = list(results)
+    target, tested = task.target.quality, list(results)
+    rare = rarest_class(next(iter(answers.values())), task) if answers else None
     if target is not None:
-        tested = _with_target(results, {arm: reaches(arm)(target) for arm in answers})
+        tested = _with_target(
+            results,
+            {arm: reaches(arm)(target) for arm in answers},
+            0.0 if rare else LEVEL if look is None else look_level(look),
+        )
     best = best_arm(tested, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     comparisons = _compare(pairs, answers, task, audited)
+    fitting = [arm.arm for arm in results if arm.arm in answers and too_slow(arm, task) is None]
     verdict = decide(
         Evidence(
             results=tested,
@@ -73,6 +91,10 @@ def judge(
             usages=usages,
             groups=groups,
             cuts=cuts,
+            rarest_class=rare,
+            look=look,
+            picked=picked_estimate([answers[arm] for arm in fitting], task) if len(fitting) > 1 else None,
+            trivial={name: score_estimate(own, task) for name, own in trivial.items()},
         )
     )
     if audited is not None:
@@ -80,11 +102,11 @@ def judge(
     return Judged(arms=tuple(tested), comparisons=tuple(comparisons), verdict=verdict)
 
 
-def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float]) -> list[ArmResult]:
-    """The arms with their p of missing the target, and whether it passes after Holm over all of them."""
+def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], level: float) -> list[ArmResult]:
+    """The arms with their p of missing the target, and whether it passes at the level after Holm over all of them."""
     adjusted = dict(zip(chances, holm(list(chances.values())), strict=True))
     return [
-        replace(arm, p_target=chances[arm.arm], passes=adjusted[arm.arm] <= LEVEL) if arm.arm in chances else arm
+        replace(arm, p_target=chances[arm.arm], passes=adjusted[arm.arm] <= level) if arm.arm in chances else arm
         for arm in results
     ]
 

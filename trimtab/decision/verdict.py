@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import NormalDist
 
-from trimtab.base.grammar import method_of, named
-from trimtab.base.results import ArmResult, Comparison, Cost, Verdict
+from trimtab.base.grammar import TRIVIAL, method_of, named
+from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.choice import Choice, choose
 from trimtab.decision.cost import MACHINE_SECONDS
-from trimtab.decision.evidence import Evidence, score_of
+from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.flips import find_flips
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.weight import alike
@@ -29,15 +30,23 @@ NAMES = {
     "scorer": "score",
 }
 INTERVAL = 2 * NormalDist().inv_cdf(1 - LEVEL / 2)  # width of a 95% interval in standard errors
+ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
 
 
 def decide(study: Evidence) -> Verdict:
     """The arm that the rule shows (`choose`) with what would flip it, or what would settle it; pure."""
+    return replace(_decided(study), picked=study.picked)
+
+
+def _decided(study: Evidence) -> Verdict:
     if not study.done:
         whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in study.results if arm.why)
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
     choice, target = choose(study), study.task.target.quality
+    if study.without_model is not None and target is not None:
+        sentence, needs = _no_model_needed(study, study.without_model, target)
+        return _not_shown(sentence + _besides(study, choice), needs)
     turned = choose(study.if_quiet).arm if any(arm.busy_machine for arm in study.done) else None
     if turned is not None and (choice.arm is None or turned.arm != choice.arm.arm):
         sentence, needs = _turned(study, turned, choice.arm)
@@ -75,6 +84,17 @@ def _reaching(study: Evidence, choice: Choice, target: float) -> str:
     return sentence
 
 
+def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str, str]:
+    """The verdict where an answer without a model is good enough: the target tells nothing about the arms."""
+    score = _with_interval(study.trivial[trivial], study.task)
+    what = TRIVIAL[trivial].removeprefix("no model: ")
+    sentence = f"No arm is needed: answering without a model ({trivial}: {what}) reaches the target of {target:g} with {score}."
+    reach = [arm.arm for arm in study.passing]
+    if reach:
+        sentence += f" {_list(reach)} {'reaches' if len(reach) == 1 else 'reach'} it too; a higher target would tell what {'it is' if len(reach) == 1 else 'they are'} worth."
+    return sentence, "a target above what an answer without a model scores"
+
+
 def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
     if study.passing:
         nearest = min(study.passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
@@ -91,12 +111,18 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
         f"Not shown: no arm is shown to reach the target of {target:g}; "
         f"the nearest is {nearest.arm} with {_scored(nearest, study.task)}"
     )
-    items = items_for_target(score.value, target, len(study.done), _variance(score.low, score.high, score.n))
+    if study.rarest_class:
+        needs = "at least 10 test questions of every class"
+        return f"{sentence}. {_rare(study)}", needs
+    # The seen score where it is above the target, else one between target and interval's end: a score below it is no proof
+    true = score.value if score.value > target else (target + score.high) / 2
+    variance = _variance(score.low, score.high, score.n)
+    items = items_for_target(true, target, len(study.done), variance, study.next_level)
     if items is None:
-        needs = f"not more test questions: the best score, {_number(score.value)}, is not above the target"
-        return f"{sentence}. As it does not score above it, more test questions will not help.", needs
+        needs = f"not more test questions: the best score is at most {_number(score.high)} (95% interval)"
+        return f"{sentence}. As its interval ends below the target, more test questions will not help.", needs
     needs = _more_questions(items - score.n, study)
-    return f"{sentence}; {needs} would settle it if the seen gap is the true one.", needs
+    return f"{sentence}; {needs} would show it with 80% chance if its true score is {_number(true)}.", needs
 
 
 # ---- without a target
@@ -161,7 +187,7 @@ def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str]:
 
 def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
     """How many test questions would, if the seen gaps are the true ones: in the sentence, and as `needs`."""
-    within = [_items_within(study, best, candidate, rival) for rival in choice.rivals]
+    within = [_items_within(study, choice, best, candidate, rival) for rival in choice.rivals]
     beyond = _items_worse(study, choice, best, candidate)
     ways = [max(items for items in within if items is not None)] if within and None not in within else []
     ways += [] if beyond is None else [beyond]
@@ -173,14 +199,16 @@ def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: A
     return f"{needs} would settle it if the seen gap is the true one", needs
 
 
-def _items_within(study: Evidence, best: ArmResult, candidate: ArmResult, rival: ArmResult) -> float | None:
+def _items_within(
+    study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult, rival: ArmResult
+) -> float | None:
     """Items that show the candidate to be within the margin of a rival."""
     gap = study.against(rival.arm, candidate.arm) or study.against(best.arm, candidate.arm)
     if gap is None:
         return None
     variance = _variance(gap.low, gap.high, score_of(best).n)
     behind = score_of(rival).value - score_of(candidate).value
-    return _needed(study.task.target.margin - behind, variance, LEVEL)
+    return _needed(study.task.target.margin - behind, variance, study.next_level, len(choice.rivals))
 
 
 def _items_worse(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> float | None:
@@ -189,21 +217,21 @@ def _items_worse(study: Evidence, choice: Choice, best: ArmResult, candidate: Ar
     if gap is None or candidate is best or _too_few_groups(study):
         return None
     variance = _variance(gap.low, gap.high, score_of(best).n)
-    return _needed(gap.difference - study.task.target.margin, variance, LEVEL / (len(choice.fitting) - 1))
+    return _needed(gap.difference - study.task.target.margin, variance, study.next_level / (len(choice.fitting) - 1))
 
 
-def _needed(gap: float, variance: float, level: float) -> float | None:
-    """Items that show a mean of `gap` above 0 with 80% power, one-sided; None where it is not above."""
+def _needed(gap: float, variance: float, level: float, claims: int = 1) -> float | None:
+    """Items that show a mean of `gap` above 0, one-sided, so that so many such claims come together in 80% of studies; None where it is not above."""
     if gap <= 0:
         return None
     normal = NormalDist()
-    return variance * ((normal.inv_cdf(1 - level) + normal.inv_cdf(POWER)) / gap) ** 2
+    return variance * ((normal.inv_cdf(1 - level) + normal.inv_cdf(1 - (1 - POWER) / claims)) / gap) ** 2
 
 
 def _too_few_groups(study: Evidence) -> str | None:
     """Why no difference can be shown whatever is answered, where the groups cannot reach the corrected level."""
     compared = comparisons_among(len(study.done))
-    needed = groups_needed(compared)
+    needed = groups_needed(compared, study.level)
     if study.groups is None or study.groups >= needed:
         return None
     return (
@@ -218,6 +246,9 @@ def _besides(study: Evidence, choice: Choice) -> str:
     """Sentences on what the choice leaves out: arms too slow, not run or cut, and whether it speaks of a model or of a method."""
     said = [_left_out(study, choice), _missing(study), _cut(study), _busy(study), _improving(study), _speaks_of(study)]
     said.append(_free_labels(study))
+    if study.rarest_class and study.task.target.quality is None:
+        said.insert(0, _rare(study))
+    said[:0] = [_picked(study, choice), _look(study)]
     return "".join(f" {sentence}" for sentence in said if sentence)
 
 
@@ -250,6 +281,36 @@ def _busy(study: Evidence) -> str:
         return ""
     what = "its cost counts" if len(names) == 1 else "their costs count"
     return f"Measured on a busy machine: {_list(names)}; {what} as equal to lower ones."
+
+
+def _picked(study: Evidence, choice: Choice) -> str:
+    """What the highest score comes to once it is corrected for having been picked, where the verdict speaks of that arm."""
+    highest, spoken = best_arm(study.results, study.task), choice.arm or choice.best
+    if study.picked is None or highest is None or spoken is None or spoken.arm != highest:
+        return ""
+    found, fast = study.picked, sum(too_slow(arm, study.task) is None for arm in study.done)
+    return (
+        f"The highest of {fast} scores is too high on average: corrected for having been picked, {highest} is at "
+        f"{_number(found.value)} ({_number(found.low)} to {_number(found.high)})."
+    )
+
+
+def _look(study: Evidence) -> str:
+    """That earlier studies have looked at the questions, and how strict the tests are for it."""
+    if study.look is None or study.look < 2:
+        return ""
+    nth = ORDINALS[study.look - 2] if study.look - 2 < len(ORDINALS) else f"{study.look}th"
+    fresh = study.task.command("test --fresh")
+    return f"This is the {nth} look at these questions, tested at {study.level:.2g}; fresh ones: {fresh}."
+
+
+def _rare(study: Evidence) -> str:
+    """That a class has too few test questions for a claim on macro-F1."""
+    name, count = study.rarest_class or ("", 0)
+    return (
+        f"The class {name} has {count} test question{'s' if count > 1 else ''}: with fewer than 10 of a class "
+        "macro-F1 is too uncertain for a claim that a target is reached."
+    )
 
 
 def _missing(study: Evidence) -> str:
@@ -314,7 +375,10 @@ def _variance(low: float, high: float, n: int) -> float:
 
 
 def _scored(arm: ArmResult, task: Task) -> str:
-    score = score_of(arm)
+    return _with_interval(score_of(arm), task)
+
+
+def _with_interval(score: Estimate, task: Task) -> str:
     interval = f"95% interval {_number(score.low)} to {_number(score.high)}"
     return f"{NAMES[task.metric]} {_number(score.value)} on {score.n:,} test questions ({interval})"
 

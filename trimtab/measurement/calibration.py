@@ -157,7 +157,7 @@ def _mean_error(probability_N: Floats, chance_N: Floats, bins: int) -> float:
 
 def _bins(probability_N: Floats, bins: int) -> NDArray[np.integer[Any]]:
     """The bin of each probability; bins are open to the left, and the first one holds 0."""
-    return np.clip(np.ceil(probability_N * bins).astype(int) - 1, 0, bins - 1)
+    return np.asarray(np.clip(np.ceil(probability_N * bins).astype(int) - 1, 0, bins - 1))
 
 
 def _softmax(scores_NL: Floats) -> Floats:

@@ -34,6 +34,27 @@ def effective_groups(codes: Indices) -> float:
     return float(sizes.sum()) ** 2 / float(sizes @ sizes)
 
 
+def degrees_of_freedom(codes: Indices) -> float:
+    """Degrees of the t that an error by group is used with: the harmonic mean of G* - 1 and Satterthwaite's; 0 for one group.
+
+    Satterthwaite's (Bell and McCaffrey 2002): of the error's square as a sum over groups whose items all agree. G* - 1 claims too much
+    where groups are of very unequal sizes, Satterthwaite's next to nothing; the mean of their 1/degrees is ours, chosen by simulation.
+    Of groups of one size both are G - 1.
+    """
+    sizes = np.bincount(codes).astype(np.float64)
+    if len(sizes) < 2:
+        return 0.0
+    # The covariance of the shifts in `clustered_error` is that of their weights times diag(v) - p v' - v p' + sum(v) p p'.
+    p, v, weights = sizes / sizes.sum(), sizes**2, (sizes.sum() - sizes) ** -2.0
+    own = -2 * p * v + v.sum() * p**2
+    pp, pv, vv = float(weights @ p**2), float(weights @ (p * v)), float(weights @ v**2)
+    whole = float(v.sum())
+    squares = 2 * pp * vv + 2 * pv**2 + (whole * pp) ** 2 - 4 * whole * pp * pv
+    squares += float(weights**2 @ (v**2 + 2 * v * own))
+    satterthwaite = float(weights @ (v + own)) ** 2 / squares
+    return 2 / (1 / (effective_groups(codes) - 1) + 1 / satterthwaite)
+
+
 def too_few_groups(groups: Groups | None) -> int | None:
     """The effective number of groups (G*), where they repeat and it is below 10: intervals by group are then rough."""
     codes = None if groups is None else group_codes(groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,16 +23,18 @@ from trimtab.measurement.calibration import (
 from trimtab.measurement.contains import disagrees
 from trimtab.measurement.metrics import (
     aggregate,
+    fold_label,
     is_undecided,
     macro_f1_statistic,
     per_class,
     score_answer,
     selective_accuracy,
 )
+from trimtab.measurement.picked import corrected_for_picking, draws_of_figures, draws_of_means
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.runs import RunError, of_both, raised, raised_curve, run_error, widened
-from trimtab.measurement.statistics import LEVEL, Difference, behind, compare, estimate, lower_bound, reaching
+from trimtab.measurement.statistics import FEW, LEVEL, Difference, behind, compare, estimate, lower_bound, reaching
 
 Statistic = Callable[[Any], float]
 
@@ -120,6 +123,33 @@ def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
     return raised_curve(curve, _value(scores, statistic), _between_runs(scores, task))
 
 
+def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate:
+    """The highest score of several arms, corrected for having been picked from them; how runs vary is not in it."""
+    scores = [scores_of(own) for own in answers]
+    figures, items, groups = [set_figure(own, task) for own in scores], len(scores[0].items), scores[0].clusters
+    values = np.array([_value(own, figure) for own, figure in zip(scores, figures, strict=True)])
+    known = [figure for figure in figures if figure is not None]
+    if known:
+        draws = draws_of_figures(known, items, groups)
+    else:
+        draws = draws_of_means(np.stack([own.values_N for own in scores]), groups)
+    return corrected_for_picking(values, draws, items)
+
+
+def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:
+    """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric counts classes.
+
+    Macro-F1 weighs it like every other class, and of so few questions neither the bootstrap nor anything else knows how sure its part is.
+    """
+    if task.metric != "macro_f1":
+        return None
+    spelled = {answer.item_id: answer.reference[0].strip() for answer in answers}
+    counts = Counter(map(fold_label, spelled.values()))
+    rare = min(counts, key=lambda name: counts[name])
+    name = next(label for label in spelled.values() if fold_label(label) == rare)
+    return (name, counts[rare]) if counts[rare] < FEW else None
+
+
 def score_floor(answers: Sequence[Answer], task: Task) -> float:
     """Lower one-sided 95% bound of the metric."""
     scores = scores_of(answers)
@@ -183,7 +213,7 @@ def prefill_and_decode(given: Sequence[Generation]) -> dict[str, float]:
 def same_answers(alone: Sequence[Generation], together: Sequence[Answer]) -> float:
     """Share of questions answered alone as they were in a batch: 1 in float32, a little less where bfloat16 rounds otherwise."""
     given = {answer.item_id: answer.answer for answer in together}
-    return float(np.mean([one.text == given[one.id] for one in alone]))
+    return float(np.mean([one.text == given[one.id] for one in alone if one.id in given]))
 
 
 def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from trimtab.base.errors import InputError
 from trimtab.measurement.statistics import LEVEL
 
 MIN_LATENCIES = 60  # 0.95 ** 59 < 0.05: with 59 the largest bounds the 95th percentile
+PASSES = 3  # in which questions are timed where a limit is stated, the arms in turn: timings that follow one another are alike
 TAIL = 0.95  # the percentile that a latency limit is about
 
 
@@ -22,10 +24,16 @@ def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
     return p50, p95 if len(seconds) >= MIN_LATENCIES else None
 
 
-def latency_bound(seconds: Sequence[float]) -> float | None:
-    """Upper one-sided 95% bound of the 95th percentile in milliseconds, whatever the distribution; None below 59 answers.
+def latencies_needed(arms: int) -> int:
+    """Timings of each of so many arms, the least of which the largest bounds the 95th percentile: 72, 80, 90, 99 for 2, 3, 5, 8."""
+    return max(MIN_LATENCIES, math.ceil(math.log(LEVEL / arms) / math.log(TAIL)))
 
-    The order statistic r with P(Binomial(n, .95) < r) >= .95 (Hahn and Meeker 1991, section 5.2): of 59 to 92 the largest.
+
+def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
+    """Upper bound of the 95th percentile in milliseconds, whatever the distribution; None where there are too few answers.
+
+    One-sided at .05 / arms (Bonferroni), since any of the `arms` that are held against the limit may be the one that is chosen. The order
+    statistic r with P(Binomial(n, .95) < r) >= 1 - .05 / arms (Hahn and Meeker 1991, section 5.2): for one arm of 59 to 92 the largest.
     """
-    place = int(stats.binom.ppf(1 - LEVEL, len(seconds), TAIL)) if len(seconds) else 0
+    place = int(stats.binom.ppf(1 - LEVEL / arms, len(seconds), TAIL)) if len(seconds) else 0
     return sorted(seconds)[place] * 1000 if place < len(seconds) else None

@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from trimtab.base.errors import InputError
-from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes
+from trimtab.measurement.clusters import Groups, clustered_error, degrees_of_freedom, group_codes
 from trimtab.measurement.resampling import Array
-from trimtab.measurement.statistics import LEVEL
+from trimtab.measurement.statistics import look_level
 
 POWER = 0.8
+LEVEL = look_level(1)  # of a study on questions that no former one has opened
 GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
 GUESSED_CORRELATION = (
     0.1  # of two questions of a group, in how far one arm is ahead of another, until answers say better
@@ -72,9 +73,9 @@ def discordance(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def items_for_difference(difference: float, discordance: float, comparisons: int) -> int:
-    """Items that show `difference` with 80% power, two-sided at .05 / comparisons (Miettinen 1968, for McNemar's test).
+    """Items that show `difference` with 80% power, two-sided at .03 / comparisons (Miettinen 1968, for McNemar's test).
 
-    n = (z(1 - .05/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised to it.
+    n = (z(1 - .03/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised to it.
     """
     delta = abs(difference)
     if not 0 < delta <= 1:
@@ -82,25 +83,25 @@ def items_for_difference(difference: float, discordance: float, comparisons: int
     return math.ceil(_items(delta, discordance, comparisons) - 1e-9)
 
 
-def groups_needed(comparisons: int) -> int:
-    """Groups with fewer of which no difference is ever shown, whatever is answered, at .05 / comparisons.
+def groups_needed(comparisons: int, level: float = LEVEL) -> int:
+    """Groups with fewer of which no difference is ever shown, whatever is answered, at level / comparisons.
 
-    The sign flips of G groups give p >= 2 / 2^G (Fisher 1935), so G = ceil(log2(2 comparisons / .05)).
+    The sign flips of G groups give p >= 2 / 2^G (Fisher 1935), so G = ceil(log2(2 comparisons / level)).
     """
-    return math.ceil(math.log2(2 * comparisons / LEVEL) - 1e-9)
+    return math.ceil(math.log2(2 * comparisons / level) - 1e-9)
 
 
 def smallest_difference(n: int, variation: Variation, comparisons: int, groups: Groups | None = None) -> float:
     """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none.
 
-    `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with G* - 1 degrees, and fewer
+    `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with `degrees_of_freedom`, and fewer
     groups than `groups_needed` show nothing.
     """
     codes, degrees = None if groups is None else group_codes(groups), math.inf
     if codes is not None:
         if int(codes.max()) + 1 < groups_needed(comparisons):
             return 1.0
-        degrees = effective_groups(codes) - 1
+        degrees = degrees_of_freedom(codes)
     items, differing = n / variation.effect, variation.discordance
     if _items(1.0, differing, comparisons, degrees) >= items:
         return 1.0
@@ -108,15 +109,17 @@ def smallest_difference(n: int, variation: Variation, comparisons: int, groups: 
     return root
 
 
-def items_for_target(score: float, target: float, arms: int, variance: float | None = None) -> int | None:
-    """Items that show `target` reached with 80% power at .05 / arms if `score` is the true one; None: none would.
+def items_for_target(
+    score: float, target: float, arms: int, variance: float | None = None, level: float = LEVEL
+) -> int | None:
+    """Items that show `target` reached with 80% power at level / arms if `score` is the true one; None: none would.
 
     `variance` is that of one item's score, clustering included; without it that of right/wrong scores.
     """
     if score <= target:
         return None
     at_target, at_score = (target * (1 - target), score * (1 - score)) if variance is None else (variance, variance)
-    root = stats.norm.isf(LEVEL / arms) * math.sqrt(at_target) + stats.norm.ppf(POWER) * math.sqrt(at_score)
+    root = stats.norm.isf(level / arms) * math.sqrt(at_target) + stats.norm.ppf(POWER) * math.sqrt(at_score)
     return max(1, math.ceil(float(root / (score - target)) ** 2))
 
 

@@ -19,43 +19,19 @@ EXACT_FLIPS = 14  # 2 ** 14 sign patterns are enumerated rather than sampled
 CHUNK = 2_000_000  # numbers drawn at a time
 
 
-def _mean_draws(x: Array, seed: int) -> tuple[Array, Array]:
-    """Means and standard errors of bootstrap samples."""
+def _mean_draws(x: Array, seed: int) -> Array:
+    """Means of bootstrap samples."""
     random, n = np.random.default_rng(seed), len(x)
-    means, errors, rows = np.empty(RESAMPLES), np.empty(RESAMPLES), max(1, CHUNK // n)
+    means, rows = np.empty(RESAMPLES), max(1, CHUNK // n)
     for start in range(0, RESAMPLES, rows):
         part = slice(start, min(start + rows, RESAMPLES))
-        drawn = x[random.integers(0, n, (part.stop - start, n))]
-        means[part], errors[part] = drawn.mean(1), drawn.std(1, ddof=1) / math.sqrt(n)
-    return means, errors
-
-
-def mean_above(x: Array, seed: int) -> Curve:
-    """p-value of "the mean is at most `null`" by the studentised bootstrap, as a function of `null`; drawn once."""
-    means, errors = _mean_draws(x, seed)
-    shifts, error = means - x.mean(), x.std(ddof=1) / math.sqrt(len(x))
-
-    def p(null: float) -> float:
-        observed = (x.mean() - null) / error - 1e-9
-        return float(1 + np.count_nonzero(shifts >= observed * errors)) / (RESAMPLES + 1)
-
-    return p
-
-
-def mean_floor(x: Array, level: float, seed: int) -> float:
-    """The largest mean that `mean_above` shows to be passed at `level`."""
-    means, errors = _mean_draws(x, seed)
-    shifts = means - x.mean()
-    ratios = np.where(shifts < 0, -np.inf, np.inf)
-    np.divide(shifts, errors, out=ratios, where=errors > 0)
-    allowed = math.floor(level * (RESAMPLES + 1) + 1e-9) - 1  # draws that may lie beyond
-    edge = float(np.sort(ratios)[-1 - allowed])
-    return float(x.mean()) - edge * float(x.std(ddof=1)) / math.sqrt(len(x))
+        means[part] = x[random.integers(0, n, (part.stop - start, n))].mean(1)
+    return means
 
 
 def bca_mean(x: Array, seed: int) -> tuple[float, float]:
     """95% BCa interval of a mean of independent items."""
-    return bca(float(x.mean()), _mean_draws(x, seed)[0], (x.sum() - x) / (len(x) - 1))
+    return bca(float(x.mean()), _mean_draws(x, seed), (x.sum() - x) / (len(x) - 1))
 
 
 def bias_and_acceleration(value: float, boots: Array, left_out: Array) -> tuple[float, float]:

@@ -238,10 +238,11 @@ def _of_clauses(tokens: list[Token]) -> list[Token]:
     """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give them."""
     found: list[Token] = []
     for number, (opened, clause) in enumerate(_clauses(tokens)):
-        denial = next(filter(None, (_negation(clause, place) for place in range(len(clause)))), None)
+        said = (_negation(clause, place) for place in range(len(clause)))
+        denial = next((one for one in said if one is not None), None)
         for token, own in zip(clause, _changes(clause, opened), strict=True):
-            stance: Stance = own if own != "given" else denial or token.stance
-            found.append(replace(token, clause=number, stance=stance))
+            stance: Stance = token.stance if denial is None else denial
+            found.append(replace(token, clause=number, stance=stance if own == "given" else own))
     return found
 
 

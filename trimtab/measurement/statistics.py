@@ -16,7 +16,15 @@ from scipy import special, stats
 
 from trimtab.base.errors import InputError
 from trimtab.base.results import Estimate
-from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes, left_out_error
+from trimtab.measurement.clusters import (
+    Groups,
+    clustered_error,
+    degrees_of_freedom,
+    effective_groups,
+    group_codes,
+    left_out_error,
+)
+from trimtab.measurement.dirichlet_bound import mean_above, mean_floor
 from trimtab.measurement.resampling import (
     Array,
     Curve,
@@ -26,8 +34,6 @@ from trimtab.measurement.resampling import (
     bca_mean,
     bias_and_acceleration,
     jackknife,
-    mean_above,
-    mean_floor,
     p_sign_flip,
     sampling_units,
     statistic_draws,
@@ -55,14 +61,14 @@ def estimate(
 
     Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg 2015).
     Groups that repeat, for either: Wilson at the effective number of items (Dean and Pagano 2015) by the leave-one-group-out
-    error (CR3), with t of G* - 1 degrees, G* the effective number of groups. Fewer than 10 scores unlike the rest: Wilson,
+    error (CR3), with t of `degrees_of_freedom`. Fewer than 10 scores unlike the rest: Wilson,
     which is wide enough for any scores in [0, 1].
     """
     x, codes = _checked(scores, groups)
     value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
     if codes is not None:
         items = _effective_items(x, codes, statistic)
-        limits = _wilson(min(max(value, 0.0), 1.0), items, t_quantile(effective_groups(codes) - 1))
+        limits = _wilson(min(max(value, 0.0), 1.0), items, t_quantile(degrees_of_freedom(codes)))
     elif statistic is not None:
         units = sampling_units(len(x), None)
         boots = statistic_draws(statistic, units, seed)
@@ -94,20 +100,19 @@ def reaching(
 ) -> Curve:
     """The one-sided p-value of "the true score is at most the target", as a function of the target.
 
-    Right/wrong: exact binomial. Graded: studentised bootstrap (Efron and Tibshirani 1993, ch. 12); with fewer than 10
-    scores unlike the rest the binomial tail at the sum of the scores (conservative, Hoeffding 1963). By group: t of the
-    score statistic at the effective number of items, G* - 1 degrees. `statistic`: BCa limit solved for its level.
+    Right/wrong: exact binomial. Graded: Gaffke's bound with 0 as the worst score, which on right/wrong scores is the exact
+    binomial. By group: t of the score statistic at the effective number of items. `statistic`: BCa limit
+    solved for its level.
     """
     x, codes = _checked(scores, groups)
     if codes is not None:
         return _reaching_by_group(x, codes, statistic)
     if statistic is not None:
         return _statistic_above(statistic, len(x), seed)
-    if _right_wrong(x) or _few(x):
+    if _right_wrong(x):
         total, count = float(x.sum()), len(x)
         return lambda target: float(special.betainc(total, count - total + 1, min(target, 1.0))) if total > 0 else 1.0
-    above = mean_above(x, seed)
-    return lambda target: 1.0 if target >= 1 else above(target)
+    return mean_above(x, worst=0.0)
 
 
 def lower_bound(
@@ -122,14 +127,14 @@ def lower_bound(
         if codes.max() < 1:
             return 0.0
         value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
-        quantile = min(float(stats.t.isf(LEVEL, effective_groups(codes) - 1)), 1e9)
+        quantile = min(float(stats.t.isf(LEVEL, degrees_of_freedom(codes))), 1e9)
         return min(value, _wilson(min(max(value, 0.0), 1.0), _effective_items(x, codes, statistic), quantile)[0])
     if statistic is not None:
         return _statistic_floor(statistic, len(x), seed)
-    if _right_wrong(x) or _few(x):
+    if _right_wrong(x):
         total = float(x.sum())
         return float(special.betaincinv(total, len(x) - total + 1, LEVEL)) if total > 0 else 0.0
-    return max(0.0, mean_floor(x, LEVEL, seed))
+    return mean_floor(x, worst=0.0, level=LEVEL)
 
 
 def compare(
@@ -143,8 +148,8 @@ def compare(
     """Two arms on the same items; `statistic`, when given, is the difference as a function of item indices.
 
     Right/wrong: exact McNemar test, Tango's (1998) score interval. Graded: sign-flip test, exact up to 14 items that
-    differ, and BCa interval of the paired differences. By group: sign flips of whole groups (t for `statistic`), t interval of
-    G* - 1 degrees with the leave-one-group-out error (CR3). Fewer than 10 items (or groups) that differ: Tango's interval at
+    differ, and BCa interval of the paired differences. By group: sign flips of whole groups (t for `statistic`), t interval
+    with the leave-one-group-out error (CR3). Fewer than 10 items (or groups) that differ: Tango's interval at
     the sums of gains and losses (at G* pairs), conservative.
     Where test and interval disagree at the edge, the test decides.
     """
@@ -186,9 +191,9 @@ def behind(
 ) -> Curve:
     """The one-sided p-value of "a is behind b by the margin or more", as a function of the margin; at -margin of "a is not ahead by more".
 
-    Right/wrong: Tango's (1998) score test at -margin. Graded: studentised bootstrap of the paired differences. By group: t of
-    G* - 1 degrees with the leave-one-group-out error. Fewer than 10 items (or groups) that differ: Tango's test at the sums
-    of gains and losses (at G* pairs).
+    Right/wrong: Tango's (1998) score test at -margin. Graded: Gaffke's bound of the paired differences, -1 as the worst. By
+    group: t with the leave-one-group-out error; with fewer than 10 groups that differ Tango's test at the
+    sums of gains and losses, at G* pairs.
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
@@ -197,9 +202,9 @@ def behind(
     if statistic is not None:
         above = _statistic_above(statistic, len(gaps), seed)
         return lambda margin: above(-margin)
-    if (_right_wrong(x) and _right_wrong(y)) or np.count_nonzero(gaps) < FEW:
+    if _right_wrong(x) and _right_wrong(y):
         return tango_above(float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps))
-    above = mean_above(gaps, seed)
+    above = mean_above(gaps, worst=-1.0)
     return lambda margin: above(-margin)
 
 
@@ -210,6 +215,11 @@ def holm(p: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p) - done) * p[place]))
         adjusted[place] = running
     return adjusted
+
+
+def look_level(look: int) -> float:
+    """The level of the tests of the `look`-th study of the same questions: .05 * 6 / (pi^2 look^2), over all looks .05."""
+    return LEVEL * 6 / (math.pi * look) ** 2
 
 
 # ---- inputs
@@ -282,8 +292,8 @@ def _effective_items(x: Array, codes: Indices, statistic: Statistic | None) -> f
 
 
 def _t_above(ratio: float, codes: Indices) -> float:
-    """The upper tail of t with one degree fewer than the groups count for."""
-    return float(stats.t.sf(ratio, effective_groups(codes) - 1))
+    """The upper tail of t with the degrees that the groups count for."""
+    return float(stats.t.sf(ratio, degrees_of_freedom(codes)))
 
 
 def _reaching_by_group(x: Array, codes: Indices, statistic: Statistic | None) -> Curve:
@@ -379,7 +389,7 @@ def _compare_by_group(gaps: Array, codes: Indices, statistic: Statistic | None, 
         low, high = tango_interval(*pairs)
         p = 2 * float(stats.norm.sf(abs(tango(*pairs, 0.0))))
     else:
-        half = t_quantile(effective_groups(codes) - 1) * error
+        half = t_quantile(degrees_of_freedom(codes)) * error
         low, high = value - half, value + half
         p = 2 * _t_above(abs(value) / error, codes)
     p = p_sign_flip(sums, seed) if statistic is None else p

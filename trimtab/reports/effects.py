@@ -125,7 +125,7 @@ def comparisons(study: StudyFolder) -> Comparisons | None:
         "second. Where test and interval disagree at the edge, the test decides."
     )
     rows = [
-        (outcome(one), signed(one.difference), between(one.low, one.high), p_value(one.p_holm))
+        (outcome(one, study.level), signed(one.difference), between(one.low, one.high), p_value(one.p_holm))
         for one in map(better_first, study.comparisons)
     ]
     columns = tuple(Column(title=title) for title in ("Outcome", "Difference", "95% interval", "p after Holm"))
@@ -140,8 +140,8 @@ def better_first(one: Comparison) -> Comparison:
     return one if one.difference >= 0 else one.swapped()
 
 
-def outcome(one: Comparison) -> str:
-    """A comparison in words, at the corrected 5% level; `one.a` is the arm that scored higher."""
-    if one.p_holm > 0.05:
+def outcome(one: Comparison, level: float) -> str:
+    """A comparison in words, at the study's level after correction; `one.a` is the arm that scored higher."""
+    if one.p_holm > level:
         return f"{one.a} and {one.b}: no difference shown"
     return f"{one.a} is better than {one.b}"

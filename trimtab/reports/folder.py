@@ -96,6 +96,7 @@ class StudyFolder:
     verdict: Verdict
     arms: tuple[ArmEntry, ...]
     comparisons: tuple[Comparison, ...]
+    level: float
     manifest: Mapping[str, Any]
     cost: CostTable | None
     limits: TargetTable | None
@@ -148,6 +149,7 @@ def read_study(folder: Path) -> StudyFolder:
             _entry(folder / "arms" / one.arm, one, trained.get(one.arm, Training()), task) for one in result.arms
         ),
         comparisons=result.comparisons,
+        level=result.level,
         manifest=read_object(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,

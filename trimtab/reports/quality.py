@@ -172,15 +172,14 @@ def _of_audit(audit: Audit | None) -> list[Figures]:
         "Score by the metric": lambda arm: arm.metric_score,
     }
 
-    def cell(name: str, of: Callable[[AuditedArm], Estimate | None]) -> Cell | None:
-        found = of(held[name]) if name in held else None
-        return scored(found) if found else None
+    def cells(of: Callable[[AuditedArm], Estimate | None]) -> Callable[[ArmEntry], Cell | None]:
+        def cell(one: ArmEntry) -> Cell | None:
+            found = of(held[one.name]) if one.name in held else None
+            return scored(found) if found else None
 
-    return (
-        [(Column(title=title, interval="95%"), lambda one, of=of: cell(one.name, of)) for title, of in kinds.items()]
-        if held
-        else []
-    )
+        return cell
+
+    return [(Column(title=title, interval="95%"), cells(of)) for title, of in kinds.items()] if held else []
 
 
 def _grid(study: StudyFolder, title: str, figures: Sequence[Figures]) -> Grid | None:

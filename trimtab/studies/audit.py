@@ -70,6 +70,8 @@ class StudyAudit:
         if lost:
             raise InputError(f"the record of {lost[0]} is gone", "run the study again", file=self.folder)
         results = [records[one.arm].result if one.arm in records else one for one in self.before.arms]
+        manifest = read_object(self.folder / "manifest.json")
+        given = {one.arm: self.folder / "arms" / one.arm / ANSWERS for one in self.before.trivial}
         judged = judge(
             results,
             self.answers,
@@ -77,7 +79,9 @@ class StudyAudit:
             self.task,
             {arm: record.usage for arm, record in records.items()},
             groups=group_count(list({one.item_id: one.group for one in next(iter(self.answers.values()))}.values())),
-            cuts=read_object(self.folder / "manifest.json").get("cuts", ()),
+            cuts=manifest.get("cuts", ()),
+            look=manifest.get("test_openings"),
+            trivial={name: load_answers(file) for name, file in given.items() if file.is_file()},
             audited=people.used,
         )
         parts = (

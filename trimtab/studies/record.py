@@ -23,16 +23,42 @@ from trimtab.measurement.clusters import too_few_groups
 from trimtab.measurement.power import Variation, smallest_difference
 
 OPENINGS, EVENTS = "openings.jsonl", "events.jsonl"
+SHARED = 0.2  # share of the test questions that makes a former opening a look at the same ones
 
 
 def count_opening(workspace: Workspace, study: str) -> int:
-    """Note that a study opens this test set, once a study; how often it was opened, this time included."""
-    test = hashlib.sha256("\0".join(sorted(example.id for example in workspace.splits["test"])).encode()).hexdigest()
-    path = workspace.folder / OPENINGS
-    seen = [entry["study"] for entry in read_lines(path, "test", "study") if entry["test"] == test]
-    if study not in seen:
-        append_line(path, {"test": test, "study": study})
-    return len({*seen, study})
+    """Note that a study opens this test set, once a study; which look at its questions that is.
+
+    The first, and one more for each former study that opened at least a fifth of them: a test set that grows is no fresh one.
+    """
+    looks = looks_at(workspace)
+    if study in looks:
+        return looks.index(study) + 1
+    append_line(workspace.folder / OPENINGS, {"study": study, "items": _test_items(workspace)})
+    return len(looks) + 1
+
+
+def looks_at(workspace: Workspace) -> list[str]:
+    """The studies that have opened at least a fifth of the test questions, in their order."""
+    items = _test_items(workspace)
+    entries = read_lines(workspace.folder / OPENINGS, "study")
+    return list(dict.fromkeys(entry["study"] for entry in entries if _shares(entry, items)))
+
+
+def opened_items(workspace: Workspace) -> set[str]:
+    """Every question that a study has been tested on, as far as they were noted by their ids."""
+    return {item for entry in read_lines(workspace.folder / OPENINGS, "study") for item in entry.get("items", ())}
+
+
+def _test_items(workspace: Workspace) -> list[str]:
+    return [example.id for example in workspace.splits["test"]]
+
+
+def _shares(entry: Mapping[str, Any], items: Sequence[str]) -> bool:
+    """Whether an opening was of a fifth of these items. Before the items, a hash of all ids stood there: it tells the same set alone."""
+    if "items" in entry:
+        return len(set(items) & set(entry["items"])) >= SHARED * len(items)
+    return bool(entry.get("test") == hashlib.sha256("\0".join(sorted(items)).encode()).hexdigest())
 
 
 def seconds_in(events: Path, arm: str) -> float:

@@ -24,7 +24,7 @@ from trimtab.arms.made import Made
 from trimtab.arms.plan import RESERVED, Plan, Standing, cuts_of, load_plan, replanned, save_plan, to_come
 from trimtab.arms.proposals import propose, proposing
 from trimtab.arms.run import ArmRunner, forget_replies
-from trimtab.arms.saved import ANSWERS, STUDY_FILE, read_arm, write_arm
+from trimtab.arms.saved import ANSWERS, STUDY_FILE, find_saved, read_arm, write_arm
 from trimtab.arms.search import SEARCHES
 from trimtab.arms.teacher import TAUGHT, teachers
 from trimtab.arms.trivial import trivial_answers
@@ -52,9 +52,10 @@ from trimtab.decision.trivial import beside, sentence
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import behind_curve, score_estimate, scores_of
-from trimtab.measurement.latency import MIN_LATENCIES
+from trimtab.measurement.latency import PASSES
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
+from trimtab.measurement.statistics import look_level
 from trimtab.reports.page import write_report
 from trimtab.studies.audit import read_audit
 from trimtab.studies.opening import Opening, loaded, opened
@@ -172,7 +173,9 @@ class _StudyRun:
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
         self.progress = opening.progress(folder / EVENTS)
         reward_program = opening.reward_program if any(map(is_rewarded, self.task.arms)) else None
-        self.runner = ArmRunner(self.session, opening.scorer, self.progress, folder / SEARCHES, reward_program)
+        self.runner = ArmRunner(
+            self.session, opening.scorer, self.progress, folder / SEARCHES, reward_program, in_turn=True
+        )
         self.made: dict[str, Made] = {}
         self.found: dict[str, ArmResult] = {}
         self.usages: dict[str, Usage] = {}
@@ -208,10 +211,11 @@ class _StudyRun:
             self._time_left(plan)
             self._measure(arm, plan)
         plan = self._cut_again(self._left_out_anew(self._cut_again(plan)))
+        self._time_in_turn()
         self._time_again(plan)
         shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # of a sitting that was cut off
         self.progress.emit("verdict")
-        result = self._decide(arms, plan)
+        result = self._decide(arms, plan, openings)
         seen = manifest(
             self.session,
             self.depends,
@@ -305,6 +309,26 @@ class _StudyRun:
         save_plan(self.folder / PLAN, plan)
         return plan
 
+    def _time_in_turn(self) -> None:
+        """Time the questions of the later passes, the arms in turn, so that no arm is timed in a single stretch."""
+        for number in range(1, self.runner.passes):
+            for arm in self.task.arms:
+                folder = self.folder / "arms" / arm.name
+                record = read_arm(folder)
+                whole = len(self.session.timed_questions("test"))
+                if record is None or not 0 < len(record.latencies) < whole * (number + 1) // PASSES:
+                    continue
+                saved = find_saved(self.task, arm, self.folder.name)
+                made = self.made.get(arm.name) or (self.runner.taken(arm, saved) if saved else None)
+                if made is None:
+                    continue
+                with self._surviving(arm, without="timing it in turn"):
+                    usage, result, latencies = self.runner.time_pass(
+                        arm, made, record.usage, record.result, record.latencies, number
+                    )
+                    self.usages[arm.name], self.found[arm.name] = usage, result
+                    write_arm(folder, replace(record, usage=usage, result=result, latencies=latencies))
+
     def _time_again(self, plan: Plan) -> None:
         """Repeat the timing of single questions for arms that were timed on a busy machine, as far as the budget allows."""
         for arm in self.task.arms:
@@ -313,7 +337,7 @@ class _StudyRun:
                 continue
             if plan.budget is not None:
                 left = plan.budget / (1 - RESERVED) - self._spent()
-                if usage.seconds_per_question * (MIN_LATENCIES + 2) > left:
+                if usage.seconds_per_question * (self.session.timings + 2) > left:
                     continue
             folder = self.folder / "arms" / arm.name
             note = f"timing {arm.name} once more, as other programs kept the machine busy"
@@ -409,6 +433,7 @@ class _StudyRun:
             classes=outcome.classes,
             seconds=self.measured[arm.name],
             dev_scores=outcome.dev_scores,
+            latencies=outcome.latencies,
         )
         write_arm(folder, record)
         for checkpoints in folder.glob("*/*/checkpoints"):
@@ -488,25 +513,24 @@ class _StudyRun:
     def _fee(self, usage: Usage) -> float:
         """The fees of an arm's endpoint: for its answers, and for teaching or proposing instructions."""
         tests, price = len(self.workspace.splits["test"]), usage.token_fee
-        answers = tests + min(tests, MIN_LATENCIES) + 2
+        answers = tests + len(self.session.timed_questions("test")) + 2
         each = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6 if price else 0.0
         return answers * each + usage.choose_fee
 
-    def _decide(self, arms: Sequence[Arm], plan: Plan) -> StudyResult:
+    def _decide(self, arms: Sequence[Arm], plan: Plan, look: int) -> StudyResult:
         """Tests, corrections and the verdict, from the answers on disk."""
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
         people = read_audit(self.folder, answers, self.task)
+        given = self._trivial_answers() if answers else {}
         judged = judge(
-            self.results,
-            answers,
-            arms,
-            self.task,
-            self.usages,
+            *(self.results, answers, arms, self.task, self.usages),
             groups=self._groups(),
             cuts=plan.cuts,
+            look=look,
+            trivial=given,
             audited=people.used,
         )
-        trivial = self._trivial(answers)
+        trivial = self._trivial(answers, given)
         parts = (judged.verdict.sentence, sentence(trivial), audit_sentence(people.audit, judged.arms, self.task))
         told = " ".join(part for part in parts if part)
         return StudyResult(
@@ -515,6 +539,7 @@ class _StudyRun:
             metric=self.task.metric,
             target=self.task.target.quality,
             volume=volume_of(self.task.cost),
+            level=look_level(look),
             verdict=replace(judged.verdict, sentence=told),
             arms=judged.arms,
             comparisons=judged.comparisons,
@@ -524,11 +549,10 @@ class _StudyRun:
             audit=people.audit,
         )
 
-    def _trivial(self, answers: Mapping[str, Sequence[Answer]]) -> tuple[TrivialArm, ...]:
-        """What answering without a model comes to, its answers kept like an arm's; nothing beside arms that have no answers."""
-        if not answers:
-            return ()
-        given = self._trivial_answers()
+    def _trivial(
+        self, answers: Mapping[str, Sequence[Answer]], given: Mapping[str, Sequence[Answer]]
+    ) -> tuple[TrivialArm, ...]:
+        """What the `given` answers of the trivial arms come to beside the arms'."""
 
         def p_behind(arm: str, trivial: str) -> float:
             return behind_curve(answers[arm], given[trivial], self.task)(0.0)
@@ -537,6 +561,7 @@ class _StudyRun:
         return beside(list(answers), scores, p_behind)
 
     def _trivial_answers(self) -> dict[str, tuple[Answer, ...]]:
+        """The answers of the trivial arms to the test questions, kept like an arm's."""
         splits, task = self.workspace.splits, self.task
         kept = {name: self.folder / "arms" / name / ANSWERS for name in TRIVIAL}
         if any(file.is_file() for file in kept.values()):

@@ -1,0 +1,61 @@
+"""Gaffke's one-sided bound of a mean: it counts one item that was not drawn, with the worst score there could be."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import optimize
+
+from trimtab.measurement.resampling import Array, Curve
+
+STEP, END = 0.05, 14.0  # of the trapezoidal rule
+EDGE = 1e-12
+
+
+def mean_above(x: Array, worst: float) -> Curve:
+    """p-value of "the mean is at most `null`", as a function of `null`, for independent scores that are at least `worst`.
+
+    p = P(D_0 worst + sum D_i x_i <= null), D uniform on the simplex (Gaffke 2005; Learned-Miller and Thomas 2020). On right/wrong
+    scores it is the exact binomial p (Clopper and Pearson 1934). That it holds its level for every distribution is a conjecture,
+    well tried and not proven.
+    """
+    values, counts = np.unique(np.append(x, worst), return_counts=True)
+
+    def p(null: float) -> float:
+        if null >= values[-1]:
+            return 1.0
+        return 0.0 if null <= worst else _below_zero(values - null, counts.astype(np.float64))
+
+    return p
+
+
+def mean_floor(x: Array, worst: float, level: float) -> float:
+    """The largest mean that `mean_above` shows to be passed at `level`."""
+    p, best = mean_above(x, worst), float(x.max())
+    if p(best - EDGE) <= level:  # also where all scores are the worst
+        return best
+    floor: float = optimize.brentq(lambda null: p(null) - level, worst, best - EDGE, xtol=1e-9)
+    return floor
+
+
+def _below_zero(weights: Array, counts: Array) -> float:
+    """P(sum of weight times a sum of `count` exponential variables <= 0): D is these variables divided by their sum.
+
+    The inversion integral of the moment generating function prod (1 - weight z)^-count, along the vertical through its saddle point
+    (Daniels 1987, "Tail probability approximations"), so that small p-values are as exact as large ones. Needs weights of both signs.
+    """
+    if counts @ weights < 0:  # the other tail is the small one
+        return 1 - _below_zero(-weights, counts)
+    edge = 1 / weights.min()  # the function is finite from here, below 0, to 0
+
+    def slope(share: float) -> float:
+        z = share * edge
+        return float(counts @ (weights / (1 - weights * z)) - 1 / z)
+
+    centre = edge * optimize.brentq(slope, EDGE, 1 - EDGE, xtol=EDGE)
+    width = 1 / np.sqrt(counts @ (weights / (1 - weights * centre)) ** 2 + 1 / centre**2)
+    steps = np.arange(0.0, END, STEP)
+    z = centre + 1j * width * np.sinh(steps)
+    heights = -np.exp(-(np.log1p(-np.outer(z, weights)) @ counts)) / z
+    heights *= width * np.cosh(steps)
+    area = STEP * (heights.real.sum() - heights.real[0] / 2)
+    return float(min(max(area / np.pi, 0.0), 1.0))
