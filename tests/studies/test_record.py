@@ -18,7 +18,7 @@ from trimtab.base.results import ArmResult
 from trimtab.base.task import load_task
 from trimtab.measurement.statistics import look_level
 from trimtab.studies.held_out import held_out
-from trimtab.studies.record import _planned, count_opening
+from trimtab.studies.record import _planned, changed_since, count_opening
 
 
 @pytest.fixture
@@ -41,6 +41,24 @@ def test_a_look_counts_former_studies_of_a_fifth_of_its_questions(workspace: Wor
     assert count_opening(with_test(range(10, 20)), "two of ten shared") == 2
     assert count_opening(with_test(range(19, 30)), "one of eleven shared") == 1
     assert count_opening(with_test(range(10)), "a") == 1  # goes on
+
+
+def test_what_changed_since_the_first_look_is_told(workspace: Workspace) -> None:
+    def under(**target: float) -> Workspace:
+        table = workspace.task.target.model_copy(update=target)
+        return replace(workspace, task=workspace.task.model_copy(update={"target": table}))
+
+    count_opening(under(quality=0.8), "a")
+    assert changed_since(under(quality=0.8), "a") == []
+    count_opening(under(quality=0.8), "same")
+    assert changed_since(under(quality=0.8), "same") == []
+    count_opening(under(quality=0.7, margin=0.05), "lower")
+    assert changed_since(under(quality=0.7, margin=0.05), "lower") == [
+        "target.quality 0.8 → 0.7",
+        "target.margin 0.02 → 0.05",
+    ]
+    count_opening(workspace, "without")
+    assert changed_since(workspace, "without") == ["target.quality 0.8 → not stated"]
 
 
 def test_openings_of_before_the_items_are_read(workspace: Workspace) -> None:

@@ -71,7 +71,7 @@ from trimtab.studies.place import (
     to_go_on_with,
 )
 from trimtab.studies.planning import asking, more_seeds, plan_of, standing, with_time_left
-from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
+from trimtab.studies.record import EVENTS, changed_since, count_opening, manifest, seconds_in
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import Source
 
@@ -532,7 +532,9 @@ class _StudyRun:
         )
         trivial = self._trivial(answers, given)
         parts = (judged.verdict.sentence, sentence(trivial), audit_sentence(people.audit, judged.arms, self.task))
-        told = " ".join(part for part in parts if part)
+        changed = changed_since(self.workspace, self.folder.name)
+        since = f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else ""
+        told = " ".join(part for part in (*parts, since) if part)
         return StudyResult(
             study=self.folder.name,
             task=self.task.task.name,
