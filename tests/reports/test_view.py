@@ -168,7 +168,7 @@ def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:
 def test_what_is_remembered_is_told_of_arms_that_were_trained_on_canaries(view: StudyView) -> None:
     assert view.remembered is not None
     rows = {row[0].name: row[1:] for row in view.remembered.grid.rows if isinstance(row[0], ArmLabel)}
-    assert rows == dict.fromkeys(("lora", "lora+rag"), ("3.46", "8.00", "8"))
+    assert rows == dict.fromkeys(("lora", "lora+rag"), ("3.46", "8.00", "4.69", "8"))
     assert "16 made rows" in view.remembered.heading.lead
     assert "255 rows like them" in view.remembered.heading.lead
 

@@ -155,6 +155,7 @@ class Flip:
         return {key: value for key, value in plain.items() if value is not None}
 
 
+MOST_TOLD = 3  # variations of a verdict that its sentence names
 OWN_INSTRUCTION = "as in the task file"  # of a trial: not a rewording
 
 
@@ -406,10 +407,19 @@ class ArmRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """What the rule shows of the same answers when one thing is judged otherwise: `what`, and the arm, None for none."""
+
+    what: str
+    arm: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The decision: `shown` with an arm, or `not_shown` with what would settle it.
 
-    `picked`: the score of the arm that scored highest, corrected for having been picked from several.
+    `picked`: the score of the arm that scored highest, corrected for having been picked from several. `variations`: what the rule shows
+    at other margins, by other metrics, without one run and without the largest group.
     """
 
     status: Literal["shown", "not_shown"]
@@ -418,6 +428,17 @@ class Verdict:
     flips: tuple[Flip, ...] = ()
     needs: str | None = None
     picked: Estimate | None = None
+    variations: tuple[Variation, ...] = ()
+
+    @property
+    def robustness(self) -> str:
+        """In how many of the variations the choice is the same; empty without any."""
+        if not self.variations:
+            return ""
+        other = [one for one in self.variations if one.arm != self.arm]
+        same = f"The same choice in {len(self.variations) - len(other)} of {len(self.variations)} variations"
+        told = "; ".join(f"{one.what}: {one.arm or 'not shown'}" for one in other[:MOST_TOLD])
+        return f"{same} of margin, metric, runs and groups{f' ({told})' if told else ''}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,9 +55,33 @@ def judge(
     this is, None at the plain level of .05. `trivial`: the answers of the trivial arms. `audited`: people's judgements, where scores and
     differences are to be corrected by them.
     """
+    found = evidence_of(
+        results, answers, arms, task, usages, groups=groups, cuts=cuts, look=look, trivial=trivial, audited=audited
+    )
+    fitting = [arm.arm for arm in results if arm.arm in answers and too_slow(arm, task) is None]
+    picked = picked_estimate([answers[arm] for arm in fitting], task) if len(fitting) > 1 else None
+    verdict = decide(replace(found, picked=picked))
+    if audited is not None:
+        verdict = unless_uneven(verdict, audited, task)
+    return Judged(arms=tuple(found.results), comparisons=tuple(found.comparisons), verdict=verdict)
+
+
+def evidence_of(
+    results: Sequence[ArmResult],
+    answers: Mapping[str, Sequence[Answer]],
+    arms: Sequence[Arm],
+    task: Task,
+    usages: Mapping[str, Usage],
+    *,
+    groups: int | None = None,
+    cuts: Sequence[str] = (),
+    look: int | None = None,
+    trivial: Mapping[str, Sequence[Answer]] | None = None,
+    audited: Audited | None = None,
+) -> Evidence:
+    """The evidence of a study: its arms with their tests of the target, and the planned comparisons. Arguments as in `judge`."""
     if audited is not None:
         results = with_corrected_scores(results, audited)
-
     trivial = trivial or {}
     known = {**answers, **trivial}
 
@@ -69,37 +93,29 @@ def judge(
     def lags(arm: str, other: str) -> Curve:
         return audited.behind_curve(arm, other) if audited else behind_curve(answers[arm], answers[other], task)
 
-    target, tested = task.target.quality, list(results)
+    target, passed = task.target.quality, list(results)
     rare = rarest_class(next(iter(answers.values())), task) if answers else None
     if target is not None:
-        tested = _with_target(
+        passed = _with_target(
             results,
             {arm: reaches(arm)(target) for arm in answers},
             0.0 if rare else LEVEL if look is None else look_level(look),
         )
-    best = best_arm(tested, task)
+    best = best_arm(passed, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
-    comparisons = _compare(pairs, answers, task, audited)
-    fitting = [arm.arm for arm in results if arm.arm in answers and too_slow(arm, task) is None]
-    verdict = decide(
-        Evidence(
-            results=tested,
-            comparisons=comparisons,
-            p_target=lambda arm, target: reaches(arm)(target),
-            p_behind=lambda arm, other, margin: lags(arm, other)(margin),
-            task=task,
-            usages=usages,
-            groups=groups,
-            cuts=cuts,
-            rarest_class=rare,
-            look=look,
-            picked=picked_estimate([answers[arm] for arm in fitting], task) if len(fitting) > 1 else None,
-            trivial={name: score_estimate(own, task) for name, own in trivial.items()},
-        )
+    return Evidence(
+        results=passed,
+        comparisons=_compare(pairs, answers, task, audited),
+        p_target=lambda arm, target: reaches(arm)(target),
+        p_behind=lambda arm, other, margin: lags(arm, other)(margin),
+        task=task,
+        usages=usages,
+        groups=groups,
+        cuts=cuts,
+        rarest_class=rare,
+        look=look,
+        trivial={name: score_estimate(own, task) for name, own in trivial.items()},
     )
-    if audited is not None:
-        verdict = unless_uneven(verdict, audited, task)
-    return Judged(arms=tuple(tested), comparisons=tuple(comparisons), verdict=verdict)
 
 
 def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], level: float) -> list[ArmResult]:

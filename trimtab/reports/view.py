@@ -127,12 +127,13 @@ class Comparisons:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What each arm costs, from what; nothing flips a verdict that is not shown."""
+    """What each arm costs, from what; nothing flips a verdict that is not shown. `variations`: what the rule shows where one thing is judged otherwise."""
 
     heading: Heading
     grid: Grid | None
     basis: Phrase
     flips: Listing[str]
+    variations: Listing[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,12 +72,13 @@ class StudyAudit:
         results = [records[one.arm].result if one.arm in records else one for one in self.before.arms]
         manifest = read_object(self.folder / "manifest.json")
         given = {one.arm: self.folder / "arms" / one.arm / ANSWERS for one in self.before.trivial}
+        arms, usages = [record.arm for record in records.values()], {arm: one.usage for arm, one in records.items()}
         judged = judge(
             results,
             self.answers,
-            [record.arm for record in records.values()],
+            arms,
             self.task,
-            {arm: record.usage for arm, record in records.items()},
+            usages,
             groups=group_count(list({one.item_id: one.group for one in next(iter(self.answers.values()))}.values())),
             cuts=manifest.get("cuts", ()),
             look=manifest.get("test_openings"),

@@ -47,7 +47,9 @@ from trimtab.base.tables import RewardTable
 from trimtab.base.task import with_arms, with_budget, with_rows
 from trimtab.decision.audited import audit_sentence
 from trimtab.decision.cost import volume_of
-from trimtab.decision.judge import judge
+from trimtab.decision.evidence import Evidence
+from trimtab.decision.judge import evidence_of, judge
+from trimtab.decision.robustness import variations
 from trimtab.decision.trivial import beside, sentence
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
@@ -522,19 +524,26 @@ class _StudyRun:
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
         people = read_audit(self.folder, answers, self.task)
         given = self._trivial_answers() if answers else {}
+        groups = self._groups()
         judged = judge(
             *(self.results, answers, arms, self.task, self.usages),
-            groups=self._groups(),
+            groups=groups,
             cuts=plan.cuts,
             look=look,
             trivial=given,
             audited=people.used,
         )
+
+        def otherwise(results: Sequence[ArmResult], given: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
+            return evidence_of(results, given, arms, task, self.usages, groups=groups, cuts=plan.cuts, look=look)
+
+        varied = variations(self.results, answers, self.task, otherwise)
+        judged = replace(judged, verdict=replace(judged.verdict, variations=varied))
         trivial = self._trivial(answers, given)
         parts = (judged.verdict.sentence, sentence(trivial), audit_sentence(people.audit, judged.arms, self.task))
         changed = changed_since(self.workspace, self.folder.name)
         since = f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else ""
-        told = " ".join(part for part in (*parts, since) if part)
+        told = " ".join(part for part in (*parts, judged.verdict.robustness, since) if part)
         return StudyResult(
             study=self.folder.name,
             task=self.task.task.name,

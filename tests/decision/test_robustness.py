@@ -1,0 +1,96 @@
+"""The rule on the same answers where one thing is judged otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from made_studies import a_task, an_arm, usage
+
+from trimtab.base.grammar import named
+from trimtab.base.records import Answer
+from trimtab.base.results import Variation, Verdict
+from trimtab.base.task import Task
+from trimtab.decision.judge import evidence_of
+from trimtab.decision.robustness import variations
+from trimtab.measurement.figures import score_estimate
+
+
+def answer(item: int, said: str, *, score: float, group: str | None = None, seed: int = 0) -> Answer:
+    return Answer(
+        item_id=f"item-{item}",
+        split="test",
+        group=group,
+        slice=None,
+        seed=seed,
+        input="Who?",
+        reference=("Ada",),
+        answer=said,
+        score=score,
+        format_ok=True,
+        abstained=False,
+        probability=None,
+        seconds=0.1,
+        prompt_tokens=1,
+        new_tokens=1,
+        hits=(),
+        failure="none" if score else "wrong",
+    )
+
+
+def varied(answers: dict[str, Sequence[Answer]], task: Task) -> dict[str, str | None]:
+    arms, usages = [named(name) for name in answers], {name: usage() for name in answers}
+    results = [an_arm(name, score_estimate(own, task).value, task) for name, own in answers.items()]
+    found = variations(results, answers, task, lambda *one: evidence_of(*one[:2], arms, one[2], usages))
+    return {one.what: one.arm for one in found}
+
+
+@pytest.fixture
+def verbose() -> dict[str, list[Answer]]:
+    """Two arms that are alike by `contains`; one of them never gives the answer alone."""
+    alone = [answer(n, "Ada" if n % 10 else "Bob", score=float(n % 10 > 0)) for n in range(200)]
+    sentence = [answer(n, "It is Ada." if n % 10 else "Bob", score=float(n % 10 > 0)) for n in range(200)]
+    return {"prompt": sentence, "lora": alone}
+
+
+def contains(quality: float | None = None, margin: float = 0.05) -> Task:
+    task = a_task(quality, margin=margin)
+    return task.model_copy(update={"task": task.task.model_copy(update={"metric": "contains"})})
+
+
+def test_another_metric_may_turn_the_choice_and_margins_do_not(verbose: dict[str, list[Answer]]) -> None:
+    found = varied(verbose, contains())
+    assert found["a margin of 0.1"] == found["a margin of 0.075"] == "prompt"
+    assert found["scored by exact_match"] == "lora"
+
+
+def test_a_choice_that_hangs_on_one_group_or_one_run_is_told() -> None:
+    def runs(right: Sequence[int], large: float) -> list[Answer]:
+        rows = [
+            answer(n, "Ada", score=float(n in right), group=f"g{n}", seed=seed) for n in range(80) for seed in (0, 1)
+        ]
+        rows += [answer(1000 + n, "Ada", score=large, group="large", seed=seed) for n in range(60) for seed in (0, 1)]
+        return rows
+
+    few = range(0, 80, 4)
+    found = varied({"prompt": runs(few, 0.0), "lora": runs(few, 1.0)}, contains())
+    assert "without the group large" in found
+    assert found["without the group large"] == "prompt"
+    assert {"without run 0", "without run 1"} <= found.keys()
+
+
+def test_with_a_target_it_is_the_target_that_moves(verbose: dict[str, list[Answer]]) -> None:
+    found = varied(verbose, contains(quality=0.84, margin=0.04))
+    assert list(found) == ["a target of 0.8", "a target of 0.82", "a target of 0.86", "a target of 0.88"]
+    assert found["a target of 0.8"] == "prompt"
+    assert found["a target of 0.88"] is None
+
+
+def test_the_sentence_counts_and_names_what_differs() -> None:
+    kept = tuple(Variation(what=f"a margin of {n}", arm="a") for n in range(3))
+    verdict = Verdict(
+        status="shown", arm="a", sentence="", variations=(*kept, Variation(what="without run 1", arm=None))
+    )
+    assert verdict.robustness.startswith("The same choice in 3 of 4 variations")
+    assert "without run 1: not shown" in verdict.robustness
+    assert Verdict(status="shown", arm="a", sentence="").robustness == ""
