@@ -18,7 +18,7 @@ from trimtab.base.results import ArmResult, Cost, Estimate, StudyResult, Verdict
 from trimtab.cli import main
 from trimtab.cli.main import app
 
-VERBS = ("init", "pull", "check", "study", "train", "eval", "ask", "runs", "demo", "doctor")
+VERBS = ("init", "pull", "check", "study", "test", "train", "eval", "ask", "runs", "demo", "doctor")
 HEAVY = (
     "torch",
     "transformers",

@@ -92,6 +92,7 @@ def test_every_arm_answers_every_test_question_once(whole: tuple[Path, StudyResu
             "classes",
             "dev_scores",
             "seconds",
+            "latencies",
         }
         assert set(kept["arm"]) == {"name", "weights", "stages", "context", "endpoint", "settings"}
         assert (arm.train_seconds > 0) == (kept["arm"]["weights"] != "base")
