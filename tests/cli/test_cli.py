@@ -20,7 +20,7 @@ from trimtab.cli import main
 from trimtab.cli.main import app
 from trimtab.model.instruct import Room
 
-VERBS = ("init", "pull", "check", "study", "train", "eval", "ask", "runs", "compare", "demo", "doctor")
+VERBS = ("init", "pull", "check", "study", "audit", "test", "train", "eval", "ask", "runs", "compare", "demo", "doctor")
 HEAVY = (
     "torch",
     "transformers",

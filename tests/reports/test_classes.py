@@ -98,7 +98,7 @@ def test_probabilities_stand_before_and_after_with_a_chart_for_each_arm(
     assert found is not None
     assert found.sureness is not None
     rows = {row[0].name: row[1:] for row in found.sureness.grid.rows if isinstance(row[0], ArmLabel)}
-    assert rows[chosen] == (WAYS["batch"], "1.50 to 2.25", "0.417", "0.031")
+    assert rows[chosen] == (WAYS["batch"], "1.50 to 2.25", "0.417", "0.031", NOTHING, NOTHING)
     assert rows["prompt"][:2] == (WAYS["raw"], NOTHING), "an arm of an older version"
     assert len(rows) == len(found.sureness.charts) == 2, "the other arms give no probabilities"
     entry = study.arm(chosen)

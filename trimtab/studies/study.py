@@ -44,7 +44,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
 from trimtab.base.tables import RewardTable
-from trimtab.base.task import with_arms, with_budget, with_rows
+from trimtab.base.task import Task, with_arms, with_budget, with_rows
 from trimtab.decision.audited import audit_sentence
 from trimtab.decision.cost import volume_of
 from trimtab.decision.evidence import Evidence
