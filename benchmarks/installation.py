@@ -1,8 +1,8 @@
 """What an installation brings: packages, MB and seconds of the core in fresh environments, and what each extra adds to it.
 
-The wheel is built from this clone and installed by pip as a user would, with pip's own settings. The core is installed twice: with an
-empty cache, and in a new environment with the cache that the first one filled. Then each extra is installed on top of the core and
-taken off again. Sizes are those of the installed files. Seconds hang on the network and the load, which the result names.
+The wheel is built from this clone and installed as a user would, by uv and by pip, each with its own settings. The core is installed
+into new environments: by uv with an empty and with a filled cache, by pip with an empty one. Then each extra is installed by uv on top of
+the core and taken off again. Sizes are those of the installed files. Seconds hang on the network and the load, which the result names.
 
     python benchmarks/installation.py
 """
@@ -74,21 +74,29 @@ def main() -> None:
         place = Path(name)
         builder = new_environment(place / "builder")
         run(builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ROOT)
+        run(builder, "-m", "pip", "install", "--quiet", "uv")
         (wheel,) = place.glob("trimtab-*.whl")
-        seconds = {}
-        for which in ("empty", "warm"):
-            python = new_environment(place / which)
+
+        def install(python: Path, what: str, by: str = "uv") -> int:
+            """Install into an environment; the seconds that it took."""
             begun = time.perf_counter()
-            run(python, "-m", "pip", "install", "--quiet", wheel, PIP_CACHE_DIR=str(place / "cache"))
-            seconds[which] = round(time.perf_counter() - begun)
-            print(f"core, cache {which}: {seconds[which]} s", flush=True)
+            if by == "uv":
+                uv = builder.with_name("uv")
+                run(uv, "pip", "install", "--quiet", "--python", python, what, UV_CACHE_DIR=str(place / "uv"))
+            else:
+                run(python, "-m", "pip", "install", "--quiet", what, PIP_CACHE_DIR=str(place / "pip"))
+            return round(time.perf_counter() - begun)
+
+        seconds = {}
+        for which, by in (("uv, empty cache", "uv"), ("uv, warm cache", "uv"), ("pip, empty cache", "pip")):
+            python = new_environment(place / which.replace(", ", "-").replace(" ", "-"))
+            seconds[which] = install(python, str(wheel), by)
+            print(f"core by {which}: {seconds[which]} s", flush=True)
         core = packages(python)
         about = {"torch": core["torch"][0], "python": sys.version.split()[0], "machine": describe_machine()}
         result: dict[str, Any] = {"core": described(core) | {"seconds": seconds}, "extras": {}, **about}
         for extra in sorted(extras, key=lambda name: (name == "all", name)):
-            begun = time.perf_counter()
-            run(python, "-m", "pip", "install", "--quiet", f"{wheel}[{extra}]", PIP_CACHE_DIR=str(place / "cache"))
-            took = round(time.perf_counter() - begun)
+            took = install(python, f"{wheel}[{extra}]")
             after = packages(python)
             added = {name: told for name, told in after.items() if name not in core}
             result["extras"][extra] = described(added) | {"seconds": took}

@@ -419,7 +419,7 @@ def installation() -> str:
         return "Not measured yet (`installation.json`)."
     core, seconds = found["core"], found["core"]["seconds"]
     lines = ["| install | packages | MB | seconds |", "| --- | --- | --- | --- |"]
-    times = f"{seconds['empty']:,} with an empty pip cache, {seconds['warm']:,} with a warm one"
+    times = ", ".join(f"{took:,} ({which})" for which, took in seconds.items())
     lines.append(f"| the core | {core['packages']} | {core['mb']:,} | {times} |")
     large = dict(core["large"])
     for name, extra in found["extras"].items():
@@ -430,7 +430,7 @@ def installation() -> str:
         lines.append(f"| {name} | {mb:,} | {WHY.get(name, 'a package above needs it')} |")
     load_then = " to ".join(f"{one:.0f}" for one in found["load"])
     said = f"Measured by `benchmarks/installation.py` with torch {found['torch']}; a CUDA build takes some 3 GB more."
-    said += f" Sizes are those of the installed files. The seconds are of a busy machine (load {load_then} on {found['machine']['cores']} cores): elsewhere it is faster."
+    said += f" Sizes are those of the installed files. The seconds hang on the network; load {load_then} on {found['machine']['cores']} cores."
     return "\n".join([*lines, "", said])
 
 
