@@ -238,9 +238,11 @@ def _of_clauses(tokens: list[Token]) -> list[Token]:
     """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give them."""
     found: list[Token] = []
     for number, (opened, clause) in enumerate(_clauses(tokens)):
-        denial = next(filter(None, (_negation(clause, place) for place in range(len(clause)))), None)
+        denials = [said for place in range(len(clause)) if (said := _negation(clause, place)) is not None]
         for token, own in zip(clause, _changes(clause, opened), strict=True):
-            stance: Stance = own if own != "given" else denial or token.stance
+            stance = own
+            if own == "given":
+                stance = denials[0] if denials else token.stance
             found.append(replace(token, clause=number, stance=stance))
     return found
 
