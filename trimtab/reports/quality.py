@@ -164,7 +164,9 @@ def _others(study: StudyFolder) -> list[Figures]:
 
 def _of_audit(audit: Audit | None) -> list[Figures]:
     """How the metric agrees with people: each figure with its 95% interval."""
-    held = {arm.arm: arm for arm in audit.arms} if audit else {}
+    if audit is None or not audit.arms:
+        return []
+    held = {arm.arm: arm for arm in audit.arms}
     kinds: dict[str, Callable[[AuditedArm], Estimate | None]] = {
         "Sensitivity (people)": lambda arm: arm.sensitivity,
         "Specificity (people)": lambda arm: arm.specificity,
@@ -172,6 +174,7 @@ def _of_audit(audit: Audit | None) -> list[Figures]:
         "Score by the metric": lambda arm: arm.metric_score,
     }
 
+<<<<<<< HEAD
     def cells(of: Callable[[AuditedArm], Estimate | None]) -> Callable[[ArmEntry], Cell | None]:
         def cell(one: ArmEntry) -> Cell | None:
             found = of(held[one.name]) if one.name in held else None
@@ -180,6 +183,16 @@ def _of_audit(audit: Audit | None) -> list[Figures]:
         return cell
 
     return [(Column(title=title, interval="95%"), cells(of)) for title, of in kinds.items()] if held else []
+=======
+    def column(title: str, figure: Callable[[AuditedArm], Estimate | None]) -> Figures:
+        def cell(entry: ArmEntry) -> Cell | None:
+            found = figure(held[entry.name]) if entry.name in held else None
+            return scored(found) if found else None
+
+        return Column(title=title, interval="95%"), cell
+
+    return [column(title, figure) for title, figure in kinds.items()]
+>>>>>>> wt-c
 
 
 def _grid(study: StudyFolder, title: str, figures: Sequence[Figures]) -> Grid | None:
