@@ -238,20 +238,12 @@ def _of_clauses(tokens: list[Token]) -> list[Token]:
     """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give them."""
     found: list[Token] = []
     for number, (opened, clause) in enumerate(_clauses(tokens)):
-<<<<<<< HEAD
-        said = (_negation(clause, place) for place in range(len(clause)))
-        denial = next((one for one in said if one is not None), None)
-        for token, own in zip(clause, _changes(clause, opened), strict=True):
-            stance: Stance = token.stance if denial is None else denial
-            found.append(replace(token, clause=number, stance=stance if own == "given" else own))
-=======
         denials = [said for place in range(len(clause)) if (said := _negation(clause, place)) is not None]
         for token, own in zip(clause, _changes(clause, opened), strict=True):
             stance = own
             if own == "given":
                 stance = denials[0] if denials else token.stance
             found.append(replace(token, clause=number, stance=stance))
->>>>>>> wt-c
     return found
 
 

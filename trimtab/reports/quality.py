@@ -174,7 +174,6 @@ def _of_audit(audit: Audit | None) -> list[Figures]:
         "Score by the metric": lambda arm: arm.metric_score,
     }
 
-<<<<<<< HEAD
     def cells(of: Callable[[AuditedArm], Estimate | None]) -> Callable[[ArmEntry], Cell | None]:
         def cell(one: ArmEntry) -> Cell | None:
             found = of(held[one.name]) if one.name in held else None
@@ -183,16 +182,6 @@ def _of_audit(audit: Audit | None) -> list[Figures]:
         return cell
 
     return [(Column(title=title, interval="95%"), cells(of)) for title, of in kinds.items()] if held else []
-=======
-    def column(title: str, figure: Callable[[AuditedArm], Estimate | None]) -> Figures:
-        def cell(entry: ArmEntry) -> Cell | None:
-            found = figure(held[entry.name]) if entry.name in held else None
-            return scored(found) if found else None
-
-        return Column(title=title, interval="95%"), cell
-
-    return [column(title, figure) for title, figure in kinds.items()]
->>>>>>> wt-c
 
 
 def _grid(study: StudyFolder, title: str, figures: Sequence[Figures]) -> Grid | None:
