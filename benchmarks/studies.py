@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import subprocess
 import sys
 from datetime import datetime
@@ -31,7 +30,14 @@ HERE = Path(__file__).parent
 DEMOS = ("handbook", "spam", "style")
 NAMES = (*DEMOS, "handbook-documents", "banking77", "banking77-10m", "xquad", "endoflife", "sums")
 OF_DOCUMENTS = ("handbook-documents", "xquad", "endoflife")  # of whose answers it is told what is invented
-DOCUMENT_ARMS = '["extract", "rag", "rag+quote", "lora", "lora+rag"]'
+DOCUMENT_ARMS = """[study]
+arms = ["extract", "rag", "rag+quote", "lora", "lora+rag"]
+effort = "none"
+[arm.lora]
+epochs = 1
+[arm."lora+rag"]
+epochs = 1
+"""
 SUMS = """[task]
 name = "sums"
 kind = "answer"
@@ -62,7 +68,7 @@ def run(name: str) -> Path:
         lay_out("handbook", place, cut=True)
         task = place / "documents.toml"
         plain = (place / "demo.toml").read_text("utf-8")
-        task.write_text(re.sub("(?m)^arms = .*$", f"arms = {DOCUMENT_ARMS}", plain).replace('"8m"', '"10m"'), "utf-8")
+        task.write_text(plain[: plain.index("[study]")] + DOCUMENT_ARMS, "utf-8")
         subprocess.run([*command, "study", "--task", str(task)], check=False)
     elif name == "sums":
         place = lay_out_sums(Path("sums"))
