@@ -155,7 +155,7 @@ def test_p_values_point_the_right_way() -> None:
 def test_calibration_needs_a_probability_of_every_answer() -> None:
     task = task_of("classify", "accuracy")
     sure = [answer(item, 1.0, probability=1.0) for item in range(20)]
-    assert extra_figures(sure, [], task) == {"ece": 0.0, "macro_f1": 1.0}
+    assert extra_figures(sure, [], task) == {"ece": 0.0, "ece_by_chance": 0.0, "ece_debiased": 0.0, "macro_f1": 1.0}
     assert extra_figures([*sure, answer(99, 1.0)], [], task) == {"macro_f1": 1.0}
 
 

@@ -288,6 +288,8 @@ def _picked(study: Evidence, choice: Choice) -> str:
     highest, spoken = best_arm(study.results, study.task), choice.arm or choice.best
     if study.picked is None or highest is None or spoken is None or spoken.arm != highest:
         return ""
+    if study.picked.value >= score_of(spoken).value:
+        return ""  # so far ahead that having been picked adds nothing
     found, fast = study.picked, sum(too_slow(arm, study.task) is None for arm in study.done)
     return (
         f"The highest of {fast} scores is too high on average: corrected for having been picked, {highest} is at "

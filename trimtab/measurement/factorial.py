@@ -9,7 +9,7 @@ import numpy as np
 
 from trimtab.base.records import Answer
 from trimtab.base.results import Estimate
-from trimtab.measurement.clusters import clustered_error, effective_groups, group_codes
+from trimtab.measurement.clusters import clustered_error, degrees_of_freedom, group_codes
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.statistics import t_quantile
 
@@ -34,7 +34,7 @@ def factorial(
 ) -> Factorial | None:
     """The effects over the items that all four answered, with 95% t intervals of the mean contrast, by group where groups repeat.
 
-    By group as in comparisons: leave-one-group-out errors (CR3), one degree fewer than the effective number of groups.
+    By group as in comparisons: leave-one-group-out errors (CR3) with t of `degrees_of_freedom`.
     Several seeds of an item count as their mean. None for fewer than two items or groups, which have no spread.
     """
     four = [scores_of(answers) for answers in (neither, first, second, both)]
@@ -47,7 +47,7 @@ def factorial(
     units = int(units_N.max(initial=-1)) + 1
     if units < 2:
         return None
-    quantile = t_quantile(effective_groups(units_N) - 1)
+    quantile = t_quantile(degrees_of_freedom(units_N))
     scores_4N = np.array([[values[item] for item in shared] for values in by_item])
 
     def effect(*signs: int) -> Estimate:

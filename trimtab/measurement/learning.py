@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from trimtab.base.results import Estimate
-from trimtab.measurement.clusters import Groups, clustered_error, effective_groups, group_codes
+from trimtab.measurement.clusters import Groups, clustered_error, degrees_of_freedom, group_codes
 from trimtab.measurement.statistics import t_quantile
 
 EXPONENTS = tuple(
@@ -28,7 +28,7 @@ def gain_of_more(rows: Sequence[int], scores: Sequence[ArrayLike], more: int, gr
     """
     table_KN = np.array([np.asarray(one, dtype=float) for one in scores])
     codes, count = group_codes(groups), table_KN.shape[1]
-    degrees = count - 1.0 if codes is None else effective_groups(codes) - 1
+    degrees = count - 1.0 if codes is None else degrees_of_freedom(codes)
     gains, variances, likelihoods = [], [], []
     for exponent in EXPONENTS:
         basis_K = -(np.array(rows, dtype=float) ** -exponent)
