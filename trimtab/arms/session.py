@@ -229,9 +229,11 @@ class Session:
         )
 
     def timed_questions(self, split: Split) -> tuple[Example, ...]:
-        """The questions that are timed alone: of the split, and of dev where that has too few."""
+        """The questions that are timed alone: of the split, and for a latency limit of dev where that has too few."""
         asked = self.part(split, self.timings)
-        return asked if split == "dev" else (*asked, *self.part("dev", self.timings - len(asked)))
+        if split == "dev" or self.task.target.latency_p95_ms is None:
+            return asked
+        return (*asked, *self.part("dev", self.timings - len(asked)))
 
     def forget_hits(self) -> None:
         """Let the next question pay for its own retrieval."""

@@ -85,14 +85,16 @@ class StudyAudit:
             trivial={name: load_answers(file) for name, file in given.items() if file.is_file()},
             audited=people.used,
         )
+        verdict = replace(judged.verdict, variations=self.before.verdict.variations)
         parts = (
-            judged.verdict.sentence,
+            verdict.sentence,
             sentence(self.before.trivial),
             audit_sentence(people.audit, judged.arms, self.task),
+            verdict.robustness,
         )
         result = replace(
             self.before,
-            verdict=replace(judged.verdict, sentence=" ".join(part for part in parts if part)),
+            verdict=replace(verdict, sentence=" ".join(part for part in parts if part)),
             arms=judged.arms,
             comparisons=judged.comparisons,
             audit=people.audit,
