@@ -16,6 +16,7 @@ from trimtab.base.results import Audit, StudyResult
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.decision.audited import audit_sentence
 from trimtab.decision.judge import judge
+from trimtab.decision.slices import slices_sentence
 from trimtab.decision.trivial import sentence
 from trimtab.measurement.audit import Asked, Audited, drawn, judged_by_key
 from trimtab.measurement.clusters import group_count
@@ -90,6 +91,7 @@ class StudyAudit:
             verdict.sentence,
             sentence(self.before.trivial),
             audit_sentence(people.audit, judged.arms, self.task),
+            slices_sentence(verdict.arm, self.answers, self.task),
             verdict.robustness,
         )
         result = replace(

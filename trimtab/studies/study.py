@@ -50,6 +50,7 @@ from trimtab.decision.cost import volume_of
 from trimtab.decision.evidence import Evidence
 from trimtab.decision.judge import evidence_of, judge
 from trimtab.decision.robustness import variations
+from trimtab.decision.slices import slices_sentence
 from trimtab.decision.trivial import beside, sentence
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
@@ -543,7 +544,16 @@ class _StudyRun:
         parts = (judged.verdict.sentence, sentence(trivial), audit_sentence(people.audit, judged.arms, self.task))
         changed = changed_since(self.workspace, self.folder.name)
         since = f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else ""
-        told = " ".join(part for part in (*parts, judged.verdict.robustness, since) if part)
+        told = " ".join(
+            part
+            for part in (
+                *parts,
+                slices_sentence(judged.verdict.arm, answers, self.task),
+                judged.verdict.robustness,
+                since,
+            )
+            if part
+        )
         return StudyResult(
             study=self.folder.name,
             task=self.task.task.name,

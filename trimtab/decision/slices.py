@@ -1,0 +1,45 @@
+"""Whether the arm that is shown falls behind another one on a part of the questions, though not on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trimtab.base.records import Answer
+from trimtab.base.task import Task
+from trimtab.measurement.figures import behind_curve
+from trimtab.measurement.statistics import LEVEL, holm
+
+LEAST = 10  # questions of a slice, below which it is not tested
+
+
+def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]], task: Task) -> str:
+    """The slices on which another arm is shown to be better than the chosen one by more than the margin, or that there are none.
+
+    One-sided tests, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices that are large enough, and
+    for macro-F1, which means little within a slice.
+    """
+    if chosen is None or task.metric == "macro_f1":
+        return ""
+    parts = {arm: _by_slice(own) for arm, own in answers.items()}
+    pairs = [(name, arm) for name in parts[chosen] for arm in answers if arm != chosen and name in parts[arm]]
+    if not pairs:
+        return ""
+    margin = task.target.margin
+    chances = [behind_curve(parts[arm][name], parts[chosen][name], task)(-margin) for name, arm in pairs]
+    found = [f"{arm} on {name}" for (name, arm), p in zip(pairs, holm(chances), strict=True) if p <= LEVEL]
+    if found:
+        return (
+            f"On a part of the questions another arm is shown to be better by more than {margin:g}: {', '.join(found)}."
+        )
+    return (
+        f"On no slice is another arm shown to be better by more than {margin:g} ({len(parts[chosen])} slices tested)."
+    )
+
+
+def _by_slice(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """The answers of each slice with enough questions."""
+    found: dict[str, list[Answer]] = {}
+    for row in answers:
+        if row.slice is not None:
+            found.setdefault(row.slice, []).append(row)
+    return {name: rows for name, rows in sorted(found.items()) if len({row.item_id for row in rows}) >= LEAST}
