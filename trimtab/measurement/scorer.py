@@ -57,6 +57,7 @@ class ScorerProgram:
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._said: deque[bytes | None] = deque(maxlen=20)
         self._readers: list[threading.Thread] = []
+        self._writer: threading.Thread | None = None
         self._open = False
 
     def __enter__(self) -> ScorerProgram:
@@ -110,8 +111,9 @@ class ScorerProgram:
         process = self._process
         if process is None or process.stdin is None or process.stdin.closed:
             process = self._start()
-        writer = threading.Thread(target=_write, args=(process.stdin, b"".join(map(_encode, rows))), daemon=True)
-        writer.start()  # beside the reading: a program that answers while it reads would fill both pipes
+        content = b"".join(map(_encode, rows))
+        self._writer = threading.Thread(target=_write, args=(process.stdin, content), daemon=True)
+        self._writer.start()  # beside the reading: a program that answers while it reads would fill both pipes
         scores: dict[str, float] = {}
         deadline = time.monotonic() + self.seconds
         try:
@@ -165,8 +167,8 @@ class ScorerProgram:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        for reader in self._readers:
-            reader.join(timeout=1.0)
+        for thread in (*self._readers, *([self._writer] if self._writer else ())):
+            thread.join(timeout=1.0)  # the writer too: a pipe that is closed under it may be another file by then
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -181,7 +183,7 @@ def _encode(row: Row) -> bytes:
 
 def _write(pipe: IO[bytes], content: bytes) -> None:
     rest = memoryview(content)
-    with suppress(BrokenPipeError, ValueError):  # the program has ended or was stopped; the reading side says so
+    with suppress(OSError, ValueError):  # the program has ended or was stopped; the reading side says so
         while rest:
             rest = rest[pipe.write(rest) :]
 
