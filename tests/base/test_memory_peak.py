@@ -12,6 +12,7 @@ from trimtab.base.machine import MemoryPeak, passing_over_libraries, release_mem
 
 
 def test_what_work_took_is_told_without_what_stays() -> None:
+    release_memory()  # what earlier tests freed and the process kept
     with MemoryPeak(every=0.01) as memory:
         stays = np.ones(10_000_000)  # 80 MB
         passes = np.ones(25_000_000)  # 200 MB

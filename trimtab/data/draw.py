@@ -12,7 +12,7 @@ from trimtab.base.records import Example, Kind
 def drawn(examples: Sequence[Example], most: int, kind: Kind, seed: int = 0) -> tuple[Example, ...]:
     """At most `most` of the examples, in their order; all of them where there are no more.
 
-    Each label (classify), else each group, gets its share to within one row; where there are more of them than rows to draw, as
+    Each label (classify), else each group, gets its share, rounded; where there are more of them than rows to draw, as
     many as can be are in it. The draw follows from ids and seed alone, whatever the order of the file.
     """
     if len(examples) <= most:
