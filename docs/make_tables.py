@@ -456,7 +456,8 @@ DOCUMENT_STUDIES = {
 def documents() -> str:
     """Every arm that answers from documents on three sets: right, invented, abstained, words, latency, cost; and the reader beside them."""
     found = {name: load(name) or {} for name in DOCUMENT_STUDIES}
-    if not all("answers_told" in study for study in found.values()):
+    found = {name: study for name, study in found.items() if "answers_told" in study}
+    if not found:
         return "Not measured yet (`benchmarks/studies.py`)."
     columns = (
         "documents",
@@ -471,8 +472,8 @@ def documents() -> str:
     columns += ("training", "machine hours a year")
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     readers = (load("reader") or {"tasks": {}})["tasks"]
-    for name, title in DOCUMENT_STUDIES.items():
-        study = found[name]
+    for name, study in found.items():
+        title = DOCUMENT_STUDIES[name]
         for arm in study["arms"]:
             if arm["status"] != "done":
                 lines.append(f"| {title} | `{arm['arm']}` | {arm['why']} |" + " |" * (len(columns) - 3))
@@ -490,7 +491,7 @@ def documents() -> str:
             trained = f"{reader['train_seconds']:.0f} s with dev"
             cells = [title, "a span reader", f"{reader['right']:.2f}", *_told(reader), seconds, trained, ""]
             lines.append(f"| {' | '.join(cells)} |")
-    machine = found["study_xquad"]["manifest"]["machine"]["processor"]
+    machine = next(iter(found.values()))["manifest"]["machine"]["processor"]
     return "\n".join([*lines, "", f"Processor: {machine}, two cores."])
 
 
