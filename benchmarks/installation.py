@@ -1,8 +1,8 @@
 """What an installation brings: packages, MB and seconds of the core in fresh environments, and what each extra adds to it.
 
-The wheel is built from this clone and installed as a user would, by uv and by pip, each with its own settings. The core is installed
-into new environments: by uv with an empty and with a filled cache, by pip with an empty one. Then each extra is installed by uv on top of
-the core and taken off again. Sizes are those of the installed files. Seconds hang on the network and the load, which the result names.
+The wheel is built from this clone and installed by uv, with its own settings. The core is installed into new environments with an empty
+and with a filled cache. Then each extra is installed on top of the core and taken off again. Sizes are those of the installed files. Seconds
+hang on the network and the load, which the result names; pip takes longer, most of it to choose versions.
 
     python benchmarks/installation.py
 """
@@ -77,21 +77,17 @@ def main() -> None:
         run(builder, "-m", "pip", "install", "--quiet", "uv")
         (wheel,) = place.glob("trimtab-*.whl")
 
-        def install(python: Path, what: str, by: str = "uv") -> int:
+        def install(python: Path, what: str) -> int:
             """Install into an environment; the seconds that it took."""
-            begun = time.perf_counter()
-            if by == "uv":
-                uv = builder.with_name("uv")
-                run(uv, "pip", "install", "--quiet", "--python", python, what, UV_CACHE_DIR=str(place / "uv"))
-            else:
-                run(python, "-m", "pip", "install", "--quiet", what, PIP_CACHE_DIR=str(place / "pip"))
+            begun, uv = time.perf_counter(), builder.with_name("uv")
+            run(uv, "pip", "install", "--quiet", "--python", python, what, UV_CACHE_DIR=str(place / "uv"))
             return round(time.perf_counter() - begun)
 
         seconds = {}
-        for which, by in (("uv, empty cache", "uv"), ("uv, warm cache", "uv"), ("pip, empty cache", "pip")):
-            python = new_environment(place / which.replace(", ", "-").replace(" ", "-"))
-            seconds[which] = install(python, str(wheel), by)
-            print(f"core by {which}: {seconds[which]} s", flush=True)
+        for which in ("empty cache", "warm cache"):
+            python = new_environment(place / which.replace(" ", "-"))
+            seconds[which] = install(python, str(wheel))
+            print(f"core, {which}: {seconds[which]} s", flush=True)
         core = packages(python)
         about = {"torch": core["torch"][0], "python": sys.version.split()[0], "machine": describe_machine()}
         result: dict[str, Any] = {"core": described(core) | {"seconds": seconds}, "extras": {}, **about}

@@ -430,7 +430,7 @@ def installation() -> str:
         lines.append(f"| {name} | {mb:,} | {WHY.get(name, 'a package above needs it')} |")
     load_then = " to ".join(f"{one:.0f}" for one in found["load"])
     said = f"Measured by `benchmarks/installation.py` with torch {found['torch']}; a CUDA build takes some 3 GB more."
-    said += f" Sizes are those of the installed files. The seconds hang on the network; load {load_then} on {found['machine']['cores']} cores."
+    said += f" Sizes are those of the installed files. The seconds are those of uv and hang on the network; load {load_then} on {found['machine']['cores']} cores."
     return "\n".join([*lines, "", said])
 
 
