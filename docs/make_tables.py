@@ -409,6 +409,7 @@ WHY = {
     "SQLAlchemy": "the store of users' feedback",
     "pandas": "results as DataFrames",
     "bitsandbytes": "weights in 4 bits",
+    "pillow": "python-pptx, which reads PowerPoint, needs it",
 }
 
 
