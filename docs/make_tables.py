@@ -449,7 +449,7 @@ def verdict() -> str:
 
 DOCUMENT_STUDIES = {
     "study_handbook-documents": "handbook",
-    "study_xquad": "XQuAD",
+    "study_xquad-documents": "XQuAD",
     "study_endoflife": "endoflife",
 }
 
