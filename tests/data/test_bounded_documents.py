@@ -72,7 +72,7 @@ def test_a_page_that_a_small_pdf_repeats_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("a.pdf", pdf(b"q Q " * 50_000, pages=1000)),
+        ("a.pdf", pdf(b"q Q " * 50_000, pages=10_000)),
         ("a.html", b"<html><body><p>" + b"<b>a</b> " * 40_000 + b"</p></body></html>"),
     ],
 )
@@ -83,9 +83,7 @@ def test_what_takes_too_long_is_refused_and_the_next_is_read(
     (tmp_path / "b.pdf").write_bytes(pdf(text(b"Some words")))
     monkeypatch.setattr(text_extraction, "SECONDS", 1)
     monkeypatch.setattr(text_extraction, "SECONDS_EACH", {"HTML": 0, "PDF": 0})
-    # pypdf takes the end of the memory for a damaged page, so that at this limit a page may also end without text
-    over = r"(takes more than 1 s of processor time or 5\d\d MB|holds no text)"
-    with pytest.raises(InputError, match=rf"{name}:data\.documents: {over}"):
+    with pytest.raises(InputError, match=rf"{name}:data\.documents: takes more than 1 s of processor time or 5\d\d MB"):
         read(tmp_path, name)
     monkeypatch.undo()
     assert read(tmp_path, "b.pdf")[0].sections[0].text == "Some words"

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Kind
 
 
 def drawn(examples: Sequence[Example], most: int, kind: Kind, seed: int = 0) -> tuple[Example, ...]:
-    """At most `most` of the examples, in their order; all of them where there are no more.
+    """Draw at most `most` of the examples, in their order; all of them where there are no more.
 
-    Each label (classify), else each group, gets its share, rounded; where there are more of them than rows to draw, as
-    many as can be are in it. The draw follows from ids and seed alone, whatever the order of the file.
+    Each label (classify), else each group, gets its share to within one row, and a larger draw contains a smaller one. The draw
+    depends on ids and seed alone, not on the order of the file.
     """
     if len(examples) <= most:
         return tuple(examples)
     strata: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda example: sha256_text(str(seed), example.id)):
         strata.setdefault(_stratum(example, kind), []).append(example)
-    # A row's place within its stratum, from 0 to 1: rows up to one place are the same share of every stratum.
-    places = {
-        example.id: ((rank + 0.5) / len(rows), sha256_text(str(seed), name))
-        for name, rows in strata.items()
-        for rank, example in enumerate(rows)
-    }
-    picked = {example.id for example in sorted(examples, key=lambda example: places[example.id])[:most]}
+    # Row k of a stratum may enter once its share exceeds k rows, and must before its share reaches k + 1; of the rows that may,
+    # the most urgent enters (Tijdeman 1980, "The chairman assignment problem": every share is then kept to within one row).
+    waiting = sorted((0, sha256_text(str(seed), name), name, 0) for name in strata)
+    urgent: list[tuple[int, str, str, int]] = []
+    picked: set[str] = set()
+    for place in range(most):
+        while waiting and waiting[0][0] <= place:
+            _, tie, name, rank = heappop(waiting)
+            heappush(urgent, (-(-(rank + 1) * len(examples) // len(strata[name])), tie, name, rank))
+        _, tie, name, rank = heappop(urgent)
+        picked.add(strata[name][rank].id)
+        if rank + 1 < len(strata[name]):
+            heappush(waiting, ((rank + 1) * len(examples) // len(strata[name]), tie, name, rank + 1))
     return tuple(example for example in examples if example.id in picked)
 
 
