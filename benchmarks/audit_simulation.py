@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from simulated import plain_answer
 
 from trimtab.base.files import write_json
 from trimtab.base.records import Answer
@@ -51,31 +52,9 @@ def made(
         luck = np.where(draw.random(count) < 0.5, shared, draw.random(count))
         true = luck < share
         says = np.where(true, draw.random(count) < sensitivity, draw.random(count) >= specificity)
-        answers[arm] = [_answer(f"{item:04}", arm, float(says[item])) for item in range(count)]
+        answers[arm] = [plain_answer(f"{item:04}", arm, float(says[item])) for item in range(count)]
         right |= {(f"{item:04}", arm): bool(true[item]) for item in range(count)}
     return answers, right
-
-
-def _answer(item: str, text: str, score: float) -> Answer:
-    return Answer(
-        item_id=item,
-        split="test",
-        group=None,
-        slice=None,
-        seed=0,
-        input="",
-        reference=("a",),
-        answer=text,
-        score=score,
-        format_ok=True,
-        abstained=False,
-        probability=None,
-        seconds=0.1,
-        prompt_tokens=1,
-        new_tokens=1,
-        hits=(),
-        failure="none",
-    )
 
 
 def of_task() -> Task:

@@ -143,24 +143,35 @@ def _rows(
         scores *= 0.9 + 0.1 * random.random(n)
     said = np.where(right, classes, (classes + random.integers(1, count, n)) % count)
     return [
-        Answer(
-            item_id=f"{item:05}",
-            split="test",
+        plain_answer(
+            f"{item:05}",
+            str(said[item]),
+            float(scores[item]),
             group=None if codes is None else str(codes[item]),
-            slice=None,
             seed=seed,
-            input="",
             reference=(str(classes[item]),),
-            answer=str(said[item]),
-            score=float(scores[item]),
-            format_ok=True,
-            abstained=False,
-            probability=None,
-            seconds=0.0,
-            prompt_tokens=0,
-            new_tokens=0,
-            hits=(),
-            failure="none",
         )
         for item in range(n)
     ]
+
+
+def plain_answer(item_id: str, text: str, score: float, **known: Any) -> Answer:
+    """An answer of which nothing else is told."""
+    plain: dict[str, Any] = {"group": None, "seed": 0, "reference": ("a",)}
+    return Answer(
+        item_id=item_id,
+        split="test",
+        slice=None,
+        input="",
+        answer=text,
+        score=score,
+        format_ok=True,
+        abstained=False,
+        probability=None,
+        seconds=0.0,
+        prompt_tokens=0,
+        new_tokens=0,
+        hits=(),
+        failure="none",
+        **(plain | known),
+    )

@@ -1,7 +1,7 @@
 """Whole studies with known truth: how often intervals hold it, and how often a verdict is wrong.
 
 Run: python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--only WORD|WORD] [--out benchmarks/results/verdict_simulation.json]
-Made answers (`simulated.py`) go through the code of a study: `measurement.figures` and `decision.judge`. Rows that `--only`
+Made answers (`simulated.py`) go through the code of a study: `measurement.figures` and `decision`. Rows that `--only`
 leaves out stay as they are; one with `before` was measured by the rules of before.
 """
 
@@ -28,8 +28,8 @@ from trimtab.base.machine import describe_machine
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, Cost
 from trimtab.base.task import Task
-from trimtab.decision.evidence import best_arm
-from trimtab.decision.judge import judge
+from trimtab.decision.evidence import best_arm, evidence_of
+from trimtab.decision.verdict import decide
 from trimtab.measurement.figures import (
     behind_curve,
     difference,
@@ -221,21 +221,23 @@ def _studied(scenario: Scenario, random: np.random.Generator, task: Task, world:
         _result(name, place, answers[name], latencies[place], task, len(names)) for place, name in enumerate(names)
     ]
     groups = len({answer.group for answer in made[0]}) if made[0][0].group is not None else None
-    judged = judge(results, answers, [_arm(name) for name in names], task, {}, groups=groups, look=1, trivial=without)
-    truth, verdict, level = dict(zip(names, scenario.truths, strict=True)), judged.verdict, look_level(1)
+    study = evidence_of(
+        *(results, answers, [_arm(name) for name in names], task, {}), groups=groups, look=1, trivial=without
+    )
+    truth, verdict, level = dict(zip(names, scenario.truths, strict=True)), decide(study), look_level(1)
     counts = Counter[str](_wrong(scenario, names, verdict.arm))
     counts["shown"] = verdict.arm is not None
     counts["false better"] = any(
-        one.p_holm <= level and one.difference * (truth[one.a] - truth[one.b]) <= 0 for one in judged.comparisons
+        one.p_holm <= level and one.difference * (truth[one.a] - truth[one.b]) <= 0 for one in study.comparisons
     )
     counts["false reaches"] = scenario.target is not None and any(
-        arm.passes and truth[arm.arm] <= scenario.target + NOTHING for arm in judged.arms
+        arm.passes and truth[arm.arm] <= scenario.target + NOTHING for arm in study.results
     )
     if trivial and verdict.sentence.startswith("No arm is needed"):
         true = trivial[0] > (scenario.target or 0.0) + NOTHING
         counts.update({"false trivial": int(not true), "rightly": int(true)})
     if verdict.picked is not None:
-        highest = best_arm(judged.arms, task) or names[0]
+        highest = best_arm(study.results, task) or names[0]
         counts["picked missed"] = not verdict.picked.low <= truth[highest] <= verdict.picked.high
     return counts
 
@@ -249,8 +251,9 @@ def _looked(scenario: Scenario, random: np.random.Generator, task: Task) -> Coun
     claimed = False
     for look in range(1, scenario.looks + 1):
         own = made[0][: 100 + 50 * (look - 1)] if scenario.grows else made[look - 1]
-        found = judge([_result("arm0", 0, own, None, task)], {"arm0": own}, [_arm("arm0")], task, {}, look=look)
-        claimed |= bool(found.arms[0].passes)
+        results = [_result("arm0", 0, own, None, task)]
+        found = evidence_of(results, {"arm0": own}, [_arm("arm0")], task, {}, look=look)
+        claimed |= bool(found.results[0].passes)
     return Counter({"shown": int(claimed), "false reaches": int(claimed)})
 
 

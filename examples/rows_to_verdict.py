@@ -15,7 +15,8 @@ from trimtab.base.task import Task
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.data.split import assign_splits
 from trimtab.decision.cost import cost_of
-from trimtab.decision.judge import judge
+from trimtab.decision.evidence import evidence_of
+from trimtab.decision.verdict import decide
 from trimtab.measurement.evaluate import evaluate
 from trimtab.measurement.figures import score_estimate
 from trimtab.model.adapters import add_lora, merged
@@ -101,11 +102,12 @@ def main() -> tuple[list[ArmResult], Verdict]:
     with merged(base.model):
         measure("lora", ask_model, trained=result.seconds)
     # Every test, the corrections for their number, and the rule: the same code that a study asks.
-    judged = judge(results, answers, TASK.arms, TASK, usages)
-    for pair in judged.comparisons:
+    study = evidence_of(results, answers, TASK.arms, TASK, usages)
+    verdict = decide(study)
+    for pair in study.comparisons:
         print(f"{pair.a} - {pair.b}: {pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p_holm:.4f}")
-    print(judged.verdict.sentence)
-    return results, judged.verdict
+    print(verdict.sentence)
+    return results, verdict
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         ChangeTable,
         CostTable,
         HourPrice,
-        LabelCost,
+        LabelPrice,
         RewardTable,
         SplitTable,
         TargetTable,
@@ -55,7 +55,7 @@ __all__ = [
     "ChangeTable",
     "CostTable",
     "HourPrice",
-    "LabelCost",
+    "LabelPrice",
     "RewardTable",
     "SplitTable",
     "TargetTable",
@@ -85,7 +85,7 @@ __all__ = [
 _TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Reward", "Split", "Target", "Teacher")
 _HOME = {
     "HourPrice": "trimtab.base.tables",
-    "LabelCost": "trimtab.base.tables",
+    "LabelPrice": "trimtab.base.tables",
     "Task": "trimtab.base.task",
     "TokenPrice": "trimtab.base.tables",
     "TrimtabError": "trimtab.base.errors",

@@ -18,7 +18,7 @@ from trimtab.base.records import Hit, Passage
 from trimtab.base.results import ArmResult, Cost, Estimate, StudyResult, Verdict, Volume
 from trimtab.cli import main
 from trimtab.cli.main import app
-from trimtab.model.instruct import Room
+from trimtab.model.instruct import FreeMemory
 
 VERBS = ("init", "pull", "check", "study", "audit", "test", "train", "eval", "ask", "runs", "compare", "demo", "doctor")
 HEAVY = (
@@ -305,7 +305,7 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monk
     assert invoke("init", "--schema").stdout == '{"a": 1}\n'
     assert verbs["called"]["init"] == ((".",), {"columns": {}, "schema": True})
     assert json.loads(invoke("init", "data", "--json").stdout) == {"file": "data/trimtab.toml", "text": '{"a": 1}'}
-    monkeypatch.setattr("trimtab.model.instruct.room", lambda: Room(free=24e9, passes=2))
+    monkeypatch.setattr("trimtab.model.instruct.free_memory", lambda: FreeMemory(bytes=24e9, passes=2))
     told = invoke("init", "data").stdout
     assert "smollm2-135m-q4 is for first runs" in told
     assert re.search(r"^  trimtab pull \S+/\S+ .* Apache-2.0, .* GB to answer", told, re.M)

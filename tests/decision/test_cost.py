@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.base.tables import ChangeTable, CostTable, HourPrice, LabelCost, TokenPrice
+from trimtab.base.tables import ChangeTable, CostTable, HourPrice, LabelPrice, TokenPrice
 from trimtab.decision.cost import (
     MACHINE_SECONDS,
     SECONDS_A_MONTH,
@@ -228,7 +228,7 @@ def test_the_rate_that_needs_one_retraining_more() -> None:
 
 def test_labels_are_paid_once_and_again_for_facts_that_changed() -> None:
     change = ChangeTable(share=0.5, per_month=0.1, lead_days=0)
-    table = ON_DEMAND.model_copy(update={"label": LabelCost(minutes=3, wage=40), "change": change})
+    table = ON_DEMAND.model_copy(update={"label": LabelPrice(minutes=3, wage=40), "change": change})
     free = table.model_copy(update={"label": None})
     labelled = replace(LORA, labels=1_000)
     changed = 0.5 * (1 - math.exp(-0.1 * 4))  # twelve months with two retrainings are three periods of four
@@ -247,9 +247,9 @@ def test_labels_are_paid_once_and_again_for_facts_that_changed() -> None:
 )
 def test_a_label_has_one_price(given) -> None:
     with pytest.raises(ValueError, match="either price, or both minutes and wage"):
-        LabelCost(**given)
+        LabelPrice(**given)
 
 
 def test_a_price_of_labels_needs_a_price_of_machines() -> None:
     with pytest.raises(ValueError, match="label needs machine_hour"):
-        CostTable(label=LabelCost(price=1))
+        CostTable(label=LabelPrice(price=1))

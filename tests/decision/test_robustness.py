@@ -5,43 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from made_answers import made_answer
 from made_studies import a_task, an_arm, usage
 
 from trimtab.base.grammar import named
 from trimtab.base.records import Answer
-from trimtab.base.results import Variation, Verdict
+from trimtab.base.results import RobustnessCheck, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.judge import evidence_of
-from trimtab.decision.robustness import variations
+from trimtab.decision.evidence import evidence_of
+from trimtab.decision.robustness import robustness_checks, robustness_sentence
 from trimtab.measurement.figures import score_estimate
 
 
 def answer(item: int, said: str, *, score: float, group: str | None = None, seed: int = 0) -> Answer:
-    return Answer(
-        item_id=f"item-{item}",
-        split="test",
-        group=group,
-        slice=None,
-        seed=seed,
-        input="Who?",
-        reference=("Ada",),
-        answer=said,
-        score=score,
-        format_ok=True,
-        abstained=False,
-        probability=None,
-        seconds=0.1,
-        prompt_tokens=1,
-        new_tokens=1,
-        hits=(),
-        failure="none" if score else "wrong",
-    )
+    return made_answer(f"item-{item}", score, answer=said, group=group, seed=seed, input="Who?", reference=("Ada",))
 
 
 def varied(answers: dict[str, Sequence[Answer]], task: Task) -> dict[str, str | None]:
     arms, usages = [named(name) for name in answers], {name: usage() for name in answers}
     results = [an_arm(name, score_estimate(own, task).value, task) for name, own in answers.items()]
-    found = variations(results, answers, task, lambda *one: evidence_of(*one[:2], arms, one[2], usages))
+    study = evidence_of(results, answers, arms, task, usages)
+    found = robustness_checks(study, answers, lambda *one: evidence_of(*one[:2], arms, one[2], usages))
     return {one.what: one.arm for one in found}
 
 
@@ -87,10 +71,8 @@ def test_with_a_target_it_is_the_target_that_moves(verbose: dict[str, list[Answe
 
 
 def test_the_sentence_counts_and_names_what_differs() -> None:
-    kept = tuple(Variation(what=f"a margin of {n}", arm="a") for n in range(3))
-    verdict = Verdict(
-        status="shown", arm="a", sentence="", variations=(*kept, Variation(what="without run 1", arm=None))
-    )
-    assert verdict.robustness.startswith("The same choice in 3 of 4 variations")
-    assert "without run 1: not shown" in verdict.robustness
-    assert Verdict(status="shown", arm="a", sentence="").robustness == ""
+    kept = tuple(RobustnessCheck(what=f"a margin of {n}", arm="a") for n in range(3))
+    other = RobustnessCheck(what="without run 1", arm=None)
+    verdict = Verdict(status="shown", arm="a", sentence="", robustness=(*kept, other))
+    assert robustness_sentence(verdict) == "The same choice in 3 of 4 robustness checks (without run 1: not shown)."
+    assert robustness_sentence(Verdict(status="shown", arm="a", sentence="")) == ""

@@ -23,7 +23,7 @@ def arm(shares: dict[str, float], seed: int, each: int = 60) -> list[Answer]:
 
 def test_a_slice_on_which_another_arm_is_better_is_named() -> None:
     answers = {"prompt": arm({"rare": 0.3, "usual": 0.99}, 0), "lora": arm({"rare": 0.95, "usual": 0.5}, 1)}
-    said = slices_sentence("prompt", answers, a_task(None))
+    said = slices_sentence("prompt", answers, a_task(None), 0.05)
     assert "lora on rare" in said
     assert "usual" not in said
 
@@ -31,14 +31,16 @@ def test_a_slice_on_which_another_arm_is_better_is_named() -> None:
 def test_equal_arms_are_rarely_told_apart_on_any_slice() -> None:
     shares = {f"slice{n}": 0.7 for n in range(6)}
     told = [
-        slices_sentence("prompt", {"prompt": arm(shares, n), "lora": arm(shares, 1000 + n)}, a_task(None, margin=0.0))
+        slices_sentence(
+            "prompt", {"prompt": arm(shares, n), "lora": arm(shares, 1000 + n)}, a_task(None, margin=0.0), 0.05
+        )
         for n in range(60)
     ]
-    assert sum(said.startswith("On a part") for said in told) <= 6
-    assert any("6 slices tested" in said for said in told)
+    assert sum(said.startswith("On some slices") for said in told) <= 6
+    assert any("(6 tested)" in said for said in told)
 
 
 def test_small_slices_and_no_choice_say_nothing() -> None:
     answers = {"prompt": arm({"rare": 0.3}, 0, each=9), "lora": arm({"rare": 0.9}, 1, each=9)}
-    assert slices_sentence("prompt", answers, a_task(None)) == ""
-    assert slices_sentence(None, answers, a_task(None)) == ""
+    assert slices_sentence("prompt", answers, a_task(None), 0.05) == ""
+    assert slices_sentence(None, answers, a_task(None), 0.05) == ""

@@ -493,3 +493,15 @@ def test_where_a_quiet_machine_could_let_another_arm_keep_the_latency_nothing_is
     assert decide(evidence([quiet, heavy], task)).arm == "rag"
     worse = replace(light, score=replace(score_of(light), value=0.5, low=0.46, high=0.54))
     assert decide(evidence([worse, heavy], task)).arm == "rag", "it could not be shown on any machine"
+
+
+def test_a_number_of_questions_that_nobody_can_label_is_not_asked_for() -> None:
+    """At a gap of .0198 to a margin of .02 a million questions would settle it, of which 300 are there."""
+    task = a_task(None)
+    arms = [an_arm("lora", 0.9002, task), an_arm("rag", 0.92, task)]
+    told = verdict(arms, task, {("rag", "lora"): (0.0198, 0.04)})
+    assert told.status == "not_shown"
+    assert told.needs == "no practicable number of test questions"
+    near = verdict([an_arm("lora", 0.915, task), an_arm("rag", 0.92, task)], task, {("rag", "lora"): (0.005, 0.04)})
+    assert near.needs is not None
+    assert near.needs.startswith("about ")

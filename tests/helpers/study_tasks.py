@@ -155,7 +155,7 @@ def require_study_json(plain: dict[str, Any]) -> None:
             "report": str,
         },
     )
-    assert set(plain["verdict"]) == {"status", "arm", "sentence", "flips", "needs", "picked", "variations"}
+    assert set(plain["verdict"]) == {"status", "arm", "sentence", "flips", "needs", "picked", "robustness"}
     assert plain["verdict"]["status"] in ("shown", "not_shown")
     assert (plain["verdict"]["arm"] is None) == (plain["verdict"]["status"] == "not_shown")
     for flip in plain["verdict"]["flips"]:

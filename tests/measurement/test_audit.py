@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_answers import made_answer
 
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
@@ -17,25 +18,7 @@ TASK = Task.model_validate(
 
 
 def answer(item: int, text: str, score: float, seed: int = 0) -> Answer:
-    return Answer(
-        item_id=f"{item:04}",
-        split="test",
-        group=None,
-        slice=None,
-        seed=seed,
-        input=f"question {item}",
-        reference=("a",),
-        answer=text,
-        score=score,
-        format_ok=True,
-        abstained=False,
-        probability=None,
-        seconds=0.1,
-        prompt_tokens=1,
-        new_tokens=1,
-        hits=(),
-        failure="none",
-    )
+    return made_answer(f"{item:04}", score, answer=text, input=f"question {item}", seed=seed)
 
 
 def made(

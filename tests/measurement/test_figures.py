@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_answers import made_answer
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Answer, Generation
@@ -33,26 +34,7 @@ def task_of(kind: str = "answer", metric: str = "exact_match") -> Task:
 
 
 def answer(item: int, score: float, *, seed: int = 0, **more: object) -> Answer:
-    plain = Answer(
-        item_id=f"i{item:03}",
-        split="test",
-        group=None,
-        slice=None,
-        seed=seed,
-        input="q",
-        reference=("a",),
-        answer="a" if score else "b",
-        score=score,
-        format_ok=True,
-        abstained=False,
-        probability=None,
-        seconds=0.1,
-        prompt_tokens=1,
-        new_tokens=1,
-        hits=(),
-        failure="none",
-    )
-    return replace(plain, **more)
+    return made_answer(f"i{item:03}", score, seed=seed, **{"answer": "a" if score else "b", **more})
 
 
 def some(count: int = 60, share: float = 0.6, seed: int = 0, **more: object) -> list[Answer]:

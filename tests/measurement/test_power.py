@@ -8,7 +8,7 @@ from scipy import stats
 
 from trimtab.base.errors import InputError
 from trimtab.measurement.power import (
-    LEVEL,
+    FIRST_LEVEL,
     Variation,
     assumed,
     discordance,
@@ -41,7 +41,7 @@ def test_items_for_difference_gives_the_power_it_says() -> None:
     random, d, delta = np.random.default_rng(0), 0.2, 0.08
     n = items_for_difference(delta, d, 1)
     wins, losses, _ = random.multinomial(n, [(d + delta) / 2, (d - delta) / 2, 1 - d], 4000).T
-    power = np.mean([mcnemar(int(b), int(c)) <= LEVEL for b, c in zip(wins, losses, strict=True)])
+    power = np.mean([mcnemar(int(b), int(c)) <= FIRST_LEVEL for b, c in zip(wins, losses, strict=True)])
     assert power == pytest.approx(0.8, abs=0.04)
 
 
@@ -57,7 +57,7 @@ def test_fewer_groups_than_needed_never_reach_the_corrected_level(comparisons: i
     needed = groups_needed(comparisons)
     for groups, shown in ((needed - 1, False), (needed, True)):
         a, names = np.ones(3 * groups), [str(item // 3) for item in range(3 * groups)]
-        assert (compare(a, 0 * a, names).p <= LEVEL / comparisons) is shown
+        assert (compare(a, 0 * a, names).p <= FIRST_LEVEL / comparisons) is shown
         assert (smallest_difference(3 * groups, plain(0.2), comparisons, names) == 1.0) is not shown
     assert groups_needed(4) == 9
 
@@ -68,7 +68,7 @@ def test_items_for_target() -> None:
     n = items_for_target(0.9, 0.85, 1)
     assert n is not None
     random = np.random.default_rng(1)
-    power = np.mean(stats.binom.sf(random.binomial(n, 0.9, 4000) - 1, n, 0.85) <= LEVEL)
+    power = np.mean(stats.binom.sf(random.binomial(n, 0.9, 4000) - 1, n, 0.85) <= FIRST_LEVEL)
     assert power == pytest.approx(0.8, abs=0.05)
     more = items_for_target(0.9, 0.85, 4)
     assert more is not None
@@ -119,5 +119,5 @@ def test_power_by_groups_is_what_it_says() -> None:
     for _ in range(300):
         gaps = random.choice([1.0, -1.0, 0.0], groups, p=[(share + delta) / 2, (share - delta) / 2, 1 - share])
         a = np.repeat(np.maximum(gaps, 0), size)
-        shown += compare(a, np.repeat(np.maximum(-gaps, 0), size), names).p <= LEVEL
+        shown += compare(a, np.repeat(np.maximum(-gaps, 0), size), names).p <= FIRST_LEVEL
     assert shown / 300 == pytest.approx(0.8, abs=0.08)

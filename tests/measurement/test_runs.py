@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_answers import made_answer
 from scipy import stats
 
 from trimtab.base.records import Answer
@@ -24,32 +24,13 @@ from trimtab.measurement.runs import RunError, of_both, raised, run_error, widen
 TASK = Task(
     task={"name": "t", "kind": "answer", "metric": "exact_match"}, data={}, base={"model": "m"}, file=Path("t.toml")
 )
-PLAIN = Answer(
-    item_id="",
-    split="test",
-    group=None,
-    slice=None,
-    seed=0,
-    input="q",
-    reference=("a",),
-    answer="",
-    score=0.0,
-    format_ok=True,
-    abstained=False,
-    probability=None,
-    seconds=0.1,
-    prompt_tokens=1,
-    new_tokens=1,
-    hits=(),
-    failure="none",
-)
 
 
 def runs_of(truths: list[float], items: int, draw: np.random.Generator) -> list[Answer]:
     """Answers of one run a truth: each item has its own difficulty, the same in every run."""
     difficulty = draw.random(items)
     return [
-        replace(PLAIN, item_id=f"i{item:04}", seed=seed, score=float(difficulty[item] < truth))
+        made_answer(f"i{item:04}", difficulty[item] < truth, seed=seed)
         for seed, truth in enumerate(truths)
         for item in range(items)
     ]

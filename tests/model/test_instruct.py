@@ -15,7 +15,7 @@ from trimtab.model.adapters import add_lora
 from trimtab.model.attention import ATTENTION
 from trimtab.model.catalog import CATALOGUE, HUB_ID
 from trimtab.model.footprint import GAPS
-from trimtab.model.instruct import INSTRUCT, LISTED, Room, advice, fitting
+from trimtab.model.instruct import INSTRUCT, LISTED, FreeMemory, advice, models_that_fit
 from trimtab.model.laid_out import laid_out_bytes
 from trimtab.model.load import Base
 from trimtab.training.predict import answering_mb, memory_mb
@@ -77,18 +77,20 @@ def test_predictions_are_those_of_the_plan_for_a_loaded_model():
 def test_what_is_named_fits_and_something_that_trains_is_among_it_where_anything_does():
     answers = {one.name: one.answering_gb * 1e9 for one in INSTRUCT}
     for free in (0, 1e9, 4e9, 24e9, 40e9, 1e12):
-        named = fitting(Room(free=free, passes=2))
+        named = models_that_fit(FreeMemory(bytes=free, passes=2))
         sizes = [one.parameters for one in named]
         assert sizes == sorted(sizes, reverse=True)
         assert all(answers[one.name] <= free and one.command == f"trimtab pull {one.name}" for one in named)
         assert bool(named) == any(needed <= free for needed in answers.values())
         trainable = any(one.training_gb(2) * 1e9 <= free for one in INSTRUCT)
         assert any(one.trains for one in named) == trainable
-    assert fitting(Room(free=1e12, passes=2))[0].name == max(INSTRUCT, key=lambda one: one.parameters).name
+    assert (
+        models_that_fit(FreeMemory(bytes=1e12, passes=2))[0].name == max(INSTRUCT, key=lambda one: one.parameters).name
+    )
 
 
 def test_advice_says_the_command_the_licence_and_what_is_too_much():
-    named = fitting(Room(free=17.5e9, passes=2))
+    named = models_that_fit(FreeMemory(bytes=17.5e9, passes=2))
     about, listed, *lines = advice(named, 17.5)
     assert about.startswith(BASE_MODEL)
     assert LISTED in listed

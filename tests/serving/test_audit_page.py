@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from trimtab.measurement.audit import Asked
+from trimtab.measurement.audit import AuditItem
 from trimtab.serving.audit_page import AuditPage
 
 
@@ -19,12 +19,12 @@ class Session:
     def __init__(self) -> None:
         answers = ("112 euros", "<script>alert(1)</script>", "\x1b[31mred")
         self.pending = [
-            Asked(item_id=str(place), question="How much?", references=("112 euros",), answer=text)
+            AuditItem(item_id=str(place), question="How much?", references=("112 euros",), answer=text)
             for place, text in enumerate(answers)
         ]
         self.judged: list[tuple[str, bool]] = []
 
-    def judge(self, asked: Asked, right: bool) -> None:
+    def judge(self, asked: AuditItem, right: bool) -> None:
         self.judged.append((asked.item_id, right))
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from trimtab.base.share import Memory
 from trimtab.base.tables import BASE_MODEL
-from trimtab.model.instruct import Room, advice, fitting
+from trimtab.model.instruct import FreeMemory, advice, models_that_fit
 from trimtab.studies import doctor as module
 from trimtab.studies.doctor import doctor
 
@@ -57,11 +57,11 @@ def test_a_package_that_is_too_old_is_named_with_what_is_here(monkeypatch):
 
 
 def test_models_that_fit_are_named_with_their_command_and_none_where_none_does(monkeypatch):
-    monkeypatch.setattr(module, "room", lambda: Room(free=24e9, passes=2))
+    monkeypatch.setattr(module, "free_memory", lambda: FreeMemory(bytes=24e9, passes=2))
     report = doctor()
-    assert report.larger == fitting(Room(free=24e9, passes=2))
+    assert report.larger == models_that_fit(FreeMemory(bytes=24e9, passes=2))
     assert "\n".join(advice(report.larger, 24.0)) in text(report)
-    monkeypatch.setattr(module, "room", lambda: Room(free=0, passes=2))
+    monkeypatch.setattr(module, "free_memory", lambda: FreeMemory(bytes=0, passes=2))
     assert doctor().larger == ()
     assert f"{BASE_MODEL} is for" in text(doctor())
 

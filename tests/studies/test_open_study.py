@@ -178,7 +178,7 @@ def test_a_comparison_names_what_changed_and_its_page_needs_nothing_else(
     found = trimtab.compare(folder_of(other, second), folder_of(task, result), page=page)
     changed = {one.what: (one.first, one.second) for one in found.changes}
     assert changed["target.margin"] == ("0.1", "")
-    assert "rows" in changed
+    assert changed["test rows"] == ("15", "30")
     assert "base model" not in changed
     assert {one.arm for one in found.arms if one.difference is not None} == {"prompt"}
     text = page.read_text()

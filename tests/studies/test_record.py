@@ -48,17 +48,20 @@ def test_what_changed_since_the_first_look_is_told(workspace: Workspace) -> None
         table = workspace.task.target.model_copy(update=target)
         return replace(workspace, task=workspace.task.model_copy(update={"target": table}))
 
+    def told(study: str) -> list[str]:
+        return changed_since(workspace.folder / "studies" / study)
+
     count_opening(under(quality=0.8), "a")
-    assert changed_since(under(quality=0.8), "a") == []
+    assert told("a") == []
     count_opening(under(quality=0.8), "same")
-    assert changed_since(under(quality=0.8), "same") == []
+    assert told("same") == []
     count_opening(under(quality=0.7, margin=0.05), "lower")
-    assert changed_since(under(quality=0.7, margin=0.05), "lower") == [
+    assert told("lower") == [
         "target.quality 0.8 → 0.7",
         "target.margin 0.02 → 0.05",
     ]
     count_opening(workspace, "without")
-    assert changed_since(workspace, "without") == ["target.quality 0.8 → not stated"]
+    assert told("without") == ["target.quality 0.8 → not stated"]
 
 
 def test_openings_of_before_the_items_are_read(workspace: Workspace) -> None:

@@ -281,7 +281,7 @@ class ArmRunner:
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         return usage, replace(
             result,
-            **_latencies(latencies, max(1, len(self.task.arms))),
+            **_latencies(latencies, len(self.task.arms)),
             seconds_per_question=usage.seconds_per_question,
             processor_share=usage.processor_share,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
@@ -482,7 +482,7 @@ class ArmRunner:
             evaluation_seconds=usage.evaluation_seconds,
             peak_memory_mb=found.peak_mb,
             stored_bytes=found.stored_bytes + index_bytes,
-            **_latencies(found.latencies, max(1, len(self.task.arms))),
+            **_latencies(found.latencies, len(self.task.arms)),
             seconds_per_question=usage.seconds_per_question,
             processor_share=usage.processor_share,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),

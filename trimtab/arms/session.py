@@ -223,10 +223,8 @@ class Session:
 
     @property
     def timings(self) -> int:
-        """How many questions of each arm are timed alone: where a limit is stated, so many that one of the arms may pass it."""
-        return (
-            MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(max(1, len(self.task.arms)))
-        )
+        """How many questions each arm is timed on alone; with a latency limit as many as its bound needs for so many arms."""
+        return MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(len(self.task.arms))
 
     def timed_questions(self, split: Split) -> tuple[Example, ...]:
         """The questions that are timed alone: of the split, and for a latency limit of dev where that has too few."""

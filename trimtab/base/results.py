@@ -155,7 +155,6 @@ class Flip:
         return {key: value for key, value in plain.items() if value is not None}
 
 
-MOST_TOLD = 3  # variations of a verdict that its sentence names
 OWN_INSTRUCTION = "as in the task file"  # of a trial: not a rewording
 
 
@@ -407,8 +406,8 @@ class ArmRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Variation:
-    """What the rule shows of the same answers when one thing is judged otherwise: `what`, and the arm, None for none."""
+class RobustnessCheck:
+    """The same answers decided with one thing changed: `what` changed, and the arm that the rule then shows, None for none."""
 
     what: str
     arm: str | None
@@ -418,8 +417,8 @@ class Variation:
 class Verdict:
     """The decision: `shown` with an arm, or `not_shown` with what would settle it.
 
-    `picked`: the score of the arm that scored highest, corrected for having been picked from several. `variations`: what the rule shows
-    at other margins, by other metrics, without one run and without the largest group.
+    `picked`: the score of the arm that scored highest, corrected for having been picked from several. `robustness`: the decision at other
+    margins or targets, by other metrics, without one run and without the largest group.
     """
 
     status: Literal["shown", "not_shown"]
@@ -428,17 +427,7 @@ class Verdict:
     flips: tuple[Flip, ...] = ()
     needs: str | None = None
     picked: Estimate | None = None
-    variations: tuple[Variation, ...] = ()
-
-    @property
-    def robustness(self) -> str:
-        """In how many of the variations the choice is the same; empty without any."""
-        if not self.variations:
-            return ""
-        other = [one for one in self.variations if one.arm != self.arm]
-        same = f"The same choice in {len(self.variations) - len(other)} of {len(self.variations)} variations"
-        told = "; ".join(f"{one.what}: {one.arm or 'not shown'}" for one in other[:MOST_TOLD])
-        return f"{same} of margin, metric, runs and groups{f' ({told})' if told else ''}."
+    robustness: tuple[RobustnessCheck, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -459,7 +448,7 @@ class AuditedArm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
+class HumanAudit:
     """What people said of a study's answers. `answers`: how many they judged; `questions`: of which every arm's answer was judged.
 
     `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones.
@@ -501,7 +490,7 @@ class StudyResult(Shown):
     level: float = 0.05
     trivial: tuple[TrivialArm, ...] = ()
     sample: Sample | None = None
-    audit: Audit | None = None
+    audit: HumanAudit | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """As it stands in `study.json`; no word of a sample where all rows were used, nor of an audit that was not made."""
@@ -562,8 +551,9 @@ class StudyComparison(Shown):
 
     @property
     def headline(self) -> str:
-        """Whether the verdict is the same, and how much changed."""
-        return f"{self.first} and {self.second}: {len(self.changes)} things changed"
+        """How many things changed from the second study to the first."""
+        count = len(self.changes)
+        return f"{self.first} and {self.second}: {count} thing{'s' * (count != 1)} changed"
 
     def screen(self) -> list[Row]:
         """One row for each arm."""

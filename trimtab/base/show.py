@@ -35,8 +35,8 @@ class Shown:
         lists = {name: value for name, value in plain.items() if _is_table(value)}
         rest = {name: value for name, value in plain.items() if name not in lists}
         return {
-            "result": [dict(_flat("", rest))],
-            **{name: [dict(_flat("", row)) for row in rows] for name, rows in lists.items()},
+            "result": [dict(flattened("", rest))],
+            **{name: [dict(flattened("", row)) for row in rows] for name, rows in lists.items()},
         }
 
     def frames(self) -> dict[str, pandas.DataFrame]:
@@ -78,7 +78,7 @@ class ShownRows(tuple[Any, ...], Shown):
         """One table: a row for each record."""
         from trimtab.base.codec import to_plain
 
-        return {"result": [{"count": len(self)}], "rows": [dict(_flat("", to_plain(row))) for row in self]}
+        return {"result": [{"count": len(self)}], "rows": [dict(flattened("", to_plain(row))) for row in self]}
 
     def screen(self) -> Sequence[Row]:
         """The first rows, by their first columns."""
@@ -99,11 +99,11 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
-def _flat(before: str, value: Any) -> Iterator[tuple[str, Any]]:
+def flattened(before: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Nested objects by dotted keys; what is None is left out, a list is one value."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _flat(f"{before}.{key}" if before else key, item)
+            yield from flattened(f"{before}.{key}" if before else key, item)
     elif value is not None:
         yield before, ", ".join(map(str, value)) if isinstance(value, list) else value
 

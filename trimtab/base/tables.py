@@ -440,7 +440,7 @@ class ChangeTable(Settings):
     lead_days: float = Field(ge=0, le=36_500, description="Days from new data to a retrained model.")
 
 
-class LabelCost(Settings):
+class LabelPrice(Settings):
     """What one labelled row costs: a price, or minutes of work at a wage."""
 
     price: float | None = Field(None, ge=0, le=MOST_PRICE, description="Price of one labelled row.")
@@ -476,7 +476,7 @@ class CostTable(Settings):
     questions_per_month: float = Field(10_000, ge=0, le=1e12, description="Volume; the default is said to be assumed.")
     horizon_months: float = Field(12, ge=1e-3, le=1_200, description="Months over which costs are added up.")
     change: ChangeTable | None = Field(None, description="How fast facts change; without it nothing is retrained.")
-    label: LabelCost | None = Field(None, description="Price of a labelled row; without it labels count as free.")
+    label: LabelPrice | None = Field(None, description="Price of a labelled row; without it labels count as free.")
 
     @model_validator(mode="after")
     def _adds_like_to_like(self) -> Self:

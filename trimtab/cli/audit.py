@@ -15,8 +15,8 @@ from trimtab.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trimtab.base.results import Audit, Estimate
-    from trimtab.measurement.audit import Asked
+    from trimtab.base.results import Estimate, HumanAudit
+    from trimtab.measurement.audit import AuditItem
     from trimtab.studies.audit import StudyAudit
 
 _ANSWERS = {"r": True, "right": True, "w": False, "wrong": False}
@@ -80,7 +80,7 @@ def _ask(session: StudyAudit) -> None:
             session.judge(asked, _ANSWERS[said])
 
 
-def _shown(asked: Asked) -> str:
+def _shown(asked: AuditItem) -> str:
     parts = (("Question", asked.question), ("Reference", " | ".join(asked.references)), ("Answer", asked.answer))
     return "\n".join(f"{name + ':':11}{visible(text)}" for name, text in parts)
 
@@ -89,7 +89,7 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _draw(headline: str, found: Audit | None, console: Console) -> None:
+def _draw(headline: str, found: HumanAudit | None, console: Console) -> None:
     from rich.table import Table
 
     console.print(headline, markup=False, highlight=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption
 from trimtab.cli.output import Output
 
 
@@ -30,5 +30,4 @@ def command(
     with Output(as_json) as output:
         from trimtab.studies.compare import compare
 
-        folders = all((Path(study) / "study.json").is_file() for study in (first, second))
-        output.comparison(compare(first, second, task=task if folders else loaded(task), page=page))
+        output.comparison(compare(first, second, task=task, page=page))

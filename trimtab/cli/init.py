@@ -52,7 +52,7 @@ def command(
 
 def _base_models() -> str:
     """What the base model of the new task file is for, and larger ones that fit this machine, a line each."""
-    from trimtab.model.instruct import advice, fitting, room
+    from trimtab.model.instruct import advice, free_memory, models_that_fit
 
-    place = room()
-    return "".join(f"{line}\n" for line in advice(fitting(place), place.free / 1e9))
+    free = free_memory()
+    return "".join(f"{line}\n" for line in advice(models_that_fit(free), free.bytes / 1e9))

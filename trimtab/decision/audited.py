@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trimtab.base.results import ArmResult, Audit, Verdict
+from trimtab.base.results import ArmResult, HumanAudit, Verdict
 from trimtab.base.task import Task
 from trimtab.measurement.audit import ENOUGH, Audited
 
 TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, from which on the sentence tells it
-
-
-def with_corrected_scores(results: Sequence[ArmResult], audited: Audited) -> list[ArmResult]:
-    """The arms with their scores as people would have them."""
-    return [
-        replace(arm, score=audited.score(arm.arm), score_floor=audited.floor(arm.arm))
-        if arm.arm in audited.arms
-        else arm
-        for arm in results
-    ]
 
 
 def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
@@ -33,12 +23,11 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
         f"Not shown: people who judged answers found that the metric {task.metric} favours {favoured} over {other} by {abs(gap):.3f}, "
         f"more than the margin of {task.target.margin:g}, so what it says of these arms is withheld."
     )
-    return Verdict(
-        status="not_shown", arm=None, sentence=sentence, needs="a metric or a scorer that judges all arms alike"
-    )
+    needs = "a metric or a scorer that judges all arms alike"
+    return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
 
 
-def audit_sentence(audit: Audit | None, results: Sequence[ArmResult], task: Task) -> str:
+def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task: Task) -> str:
     """Whether people have judged answers, and what the metric could not decide; empty for a closed set of labels."""
     if task.task.kind == "classify":
         return ""
@@ -55,6 +44,6 @@ def audit_sentence(audit: Audit | None, results: Sequence[ArmResult], task: Task
     )
 
 
-def still_needed(audit: Audit) -> int:
+def still_needed(audit: HumanAudit) -> int:
     """How many more questions have to be judged until the verdict uses the audit."""
     return max(0, ENOUGH - audit.questions)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import combinations
 
+from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, floor_of, planned_retrainings
+from trimtab.decision.pairs import planned_pairs
 from trimtab.decision.weight import by_weight
+from trimtab.measurement.audit import Audited
+from trimtab.measurement.figures import (
+    behind_curve,
+    difference,
+    picked_estimate,
+    rarest_class,
+    score_estimate,
+    target_curve,
+)
 from trimtab.measurement.latency import latencies_needed
+from trimtab.measurement.resampling import Curve
 from trimtab.measurement.statistics import LEVEL, holm, look_level
 
 
@@ -23,8 +36,8 @@ class Evidence:
     `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
     `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes.
     `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
-    `trivial`: the scores of the trivial arms; `p_target` knows them too. `picked`: the highest score of
-    those whose latency fits, corrected for having been picked from them.
+    `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`. `audited`: people's
+    judgements that the scores and differences are corrected by, None without an audit.
     """
 
     results: Sequence[ArmResult]
@@ -38,7 +51,13 @@ class Evidence:
     rarest_class: tuple[str, int] | None = None
     look: int | None = None
     trivial: Mapping[str, Estimate] = field(default_factory=dict)
-    picked: Estimate | None = None
+    correct_picked: Callable[[], Estimate | None] = lambda: None
+    audited: Audited | None = None
+
+    @cached_property
+    def picked(self) -> Estimate | None:
+        """The highest score of those whose latency fits, corrected for having been picked from them; None for a single one."""
+        return self.correct_picked()
 
     @property
     def level(self) -> float:
@@ -133,9 +152,101 @@ def too_slow(arm: ArmResult, task: Task) -> str | None:
     if limit is None:
         return None
     if high is None:
-        return f"has no known latency at the 95th percentile ({latencies_needed(max(1, len(task.arms)))} answers are needed) where {limit:,.0f} ms are allowed"
+        return f"has no known latency at the 95th percentile ({latencies_needed(len(task.arms))} answers are needed) where {limit:,.0f} ms are allowed"
     if high > limit:
         measured = "" if p95 is None else f", {p95:,.0f} ms measured"
         busy = ", on a busy machine" if arm.busy_machine else ""
         return f"may take {high:,.0f} ms at the 95th percentile (upper 95% bound{measured}{busy}) where {limit:,.0f} ms are allowed"
     return None
+
+
+def evidence_of(
+    results: Sequence[ArmResult],
+    answers: Mapping[str, Sequence[Answer]],
+    arms: Sequence[Arm],
+    task: Task,
+    usages: Mapping[str, Usage],
+    *,
+    groups: int | None = None,
+    cuts: Sequence[str] = (),
+    look: int | None = None,
+    trivial: Mapping[str, Sequence[Answer]] | None = None,
+    audited: Audited | None = None,
+) -> Evidence:
+    """Test the answers of a study.
+
+    `results`: of every arm. `answers`: of the arms that ran, to the same items. `arms`: the task's, in its order. `groups`: how many the
+    test questions form, None where none repeats. `cuts`: what the budget took. `look`: which look at these questions this is, None at the
+    plain level of .05. `trivial`: the answers of the trivial arms. `audited`: people's judgements, where scores and differences are to be
+    corrected by them.
+    """
+    if audited is not None:
+        results = [
+            replace(arm, score=audited.score(arm.arm), score_floor=audited.floor(arm.arm))
+            if arm.arm in answers
+            else arm
+            for arm in results
+        ]
+    trivial = trivial or {}
+    known = {**answers, **trivial}
+
+    @cache
+    def reaches(arm: str) -> Curve:
+        return audited.target_curve(arm) if audited and arm in answers else target_curve(known[arm], task)
+
+    @cache
+    def lags(arm: str, other: str) -> Curve:
+        return audited.behind_curve(arm, other) if audited else behind_curve(answers[arm], answers[other], task)
+
+    target, passed = task.target.quality, list(results)
+    rare = rarest_class(next(iter(answers.values())), task) if answers else None
+    if target is not None:
+        level = 0.0 if rare else LEVEL if look is None else look_level(look)
+        passed = _with_target(results, {arm: reaches(arm)(target) for arm in answers}, level)
+
+    def correct_picked() -> Estimate | None:
+        fitting = [arm.arm for arm in passed if arm.arm in answers and too_slow(arm, task) is None]
+        return picked_estimate([answers[arm] for arm in fitting], task) if len(fitting) > 1 else None
+
+    best = best_arm(passed, task)
+    pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
+    return Evidence(
+        results=passed,
+        comparisons=_compare(pairs, answers, task, audited),
+        p_target=lambda arm, target: reaches(arm)(target),
+        p_behind=lambda arm, other, margin: lags(arm, other)(margin),
+        task=task,
+        usages=usages,
+        groups=groups,
+        cuts=cuts,
+        rarest_class=rare,
+        look=look,
+        trivial={name: score_estimate(own, task) for name, own in trivial.items()},
+        correct_picked=correct_picked,
+        audited=audited,
+    )
+
+
+def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], level: float) -> list[ArmResult]:
+    """The arms with their p of missing the target, and whether it passes at the level after Holm over all of them."""
+    adjusted = dict(zip(chances, holm(list(chances.values())), strict=True))
+    return [
+        replace(arm, p_target=chances[arm.arm], passes=adjusted[arm.arm] <= level) if arm.arm in chances else arm
+        for arm in results
+    ]
+
+
+def _compare(
+    pairs: Sequence[tuple[str, str]], answers: Mapping[str, Sequence[Answer]], task: Task, audited: Audited | None
+) -> list[Comparison]:
+    """The planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all of them."""
+    named = {frozenset(pair) for pair in pairs}
+    others = [pair for pair in combinations(answers, 2) if pairs and frozenset(pair) not in named]
+    found = [
+        audited.difference(a, b) if audited else difference(answers[a], answers[b], task) for a, b in (*pairs, *others)
+    ]
+    adjusted = holm([item.p for item in found])[: len(pairs)]
+    return [
+        Comparison(a=a, b=b, difference=item.difference, low=item.low, high=item.high, p=item.p, p_holm=p_holm)
+        for (a, b), item, p_holm in zip(pairs, found, adjusted, strict=False)
+    ]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from trimtab.base.results import ArmResult, Flip
-from trimtab.base.tables import CostTable, LabelCost
+from trimtab.base.tables import CostTable, LabelPrice
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
 from trimtab.decision.cost import crossings, floor_of, planned_retrainings
@@ -128,7 +128,7 @@ def _priced(cost: CostTable, price: float) -> CostTable:
 
 def _labelled(cost: CostTable, each: float) -> CostTable:
     """The table at another price of a label."""
-    return cost.model_copy(update={"label": LabelCost.model_construct(price=each)})
+    return cost.model_copy(update={"label": LabelPrice.model_construct(price=each)})
 
 
 def _changing(cost: CostTable, rate: float) -> CostTable:

@@ -1,4 +1,4 @@
-"""Whether a verdict hangs on a single decision: the rule on the same answers at other margins, by other metrics, without one run or group."""
+"""Robustness checks of a verdict: the rule on the same answers at other margins, by other metrics, without one run or group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.base.records import Answer
-from trimtab.base.results import ArmResult, Variation
+from trimtab.base.results import ArmResult, RobustnessCheck, Verdict
 from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
@@ -16,53 +16,52 @@ from trimtab.measurement.figures import score_estimate, score_floor
 from trimtab.measurement.metrics import score_answer
 
 MARGINS = (0.5, 0.75, 1.5, 2.0)  # times the stated one
+TARGETS = (-1.0, -0.5, 0.5, 1.0)  # margins above the stated one
+MOST_TOLD = 3  # checks that the sentence names
 
 Answers = Mapping[str, Sequence[Answer]]
 
 
-def variations(
-    results: Sequence[ArmResult],
-    answers: Answers,
-    task: Task,
-    evidence_of: Callable[[Sequence[ArmResult], Answers, Task], Evidence],
-) -> tuple[Variation, ...]:
-    """What the rule shows where one thing is judged otherwise.
+def robustness_checks(
+    study: Evidence, answers: Answers, evidence_of: Callable[[Sequence[ArmResult], Answers, Task], Evidence]
+) -> tuple[RobustnessCheck, ...]:
+    """Decide the study again with one thing changed at a time.
 
-    `evidence_of` gives the evidence of some answers under a task. Other metrics are tried without a target alone, since a target is one of
-    its metric; with a target it is moved by the margin instead.
+    `evidence_of` tests other answers of the same arms. Without a target the margin and the metric change; with one the target does, since
+    it is a value of its metric.
     """
-    found = []
-    stated = evidence_of(results, answers, task)
-    for what, moved in _moved_tasks(task):
-        found.append(Variation(what=what, arm=_arm(stated.under(moved))))
-    for what, other, given in _other_answers(answers, task):
-        known = [_scored(one, given[one.arm], other) if one.arm in given else one for one in results]
-        found.append(Variation(what=what, arm=_arm(evidence_of(known, given, other))))
-    return tuple(found)
+    checks = [RobustnessCheck(what=what, arm=_shown(study.under(task))) for what, task in _other_targets(study.task)]
+    for what, task, given in _other_answers(answers, study.task):
+        results = [_scored(one, given[one.arm], task) if one.arm in given else one for one in study.results]
+        checks.append(RobustnessCheck(what=what, arm=_shown(evidence_of(results, given, task))))
+    return tuple(checks)
 
 
-def _arm(study: Evidence) -> str | None:
-    shown = choose(study).arm if study.done else None
-    return None if shown is None else shown.arm
+def robustness_sentence(verdict: Verdict) -> str:
+    """In how many of its robustness checks a verdict is the same, and the first of those where it is not; empty without any."""
+    if not verdict.robustness:
+        return ""
+    other = [one for one in verdict.robustness if one.arm != verdict.arm]
+    count = len(verdict.robustness)
+    told = "; ".join(f"{one.what}: {one.arm or 'not shown'}" for one in other[:MOST_TOLD])
+    return f"The same choice in {count - len(other)} of {count} robustness checks{f' ({told})' if told else ''}."
 
 
-def _moved_tasks(task: Task) -> Iterator[tuple[str, Task]]:
+def _shown(study: Evidence) -> str | None:
+    arm = choose(study).arm if study.done else None
+    return None if arm is None else arm.arm
+
+
+def _other_targets(task: Task) -> Iterator[tuple[str, Task]]:
     table = task.target
     if table.quality is None:
-        for times in MARGINS:
-            margin = round(table.margin * times, 6)
-            yield (
-                f"a margin of {margin:g}",
-                task.model_copy(update={"target": table.model_copy(update={"margin": margin})}),
-            )
-        return
-    for step in (-1, -0.5, 0.5, 1):
-        quality = round(table.quality + step * table.margin, 6)
-        if 0 < quality < 1:
-            yield (
-                f"a target of {quality:g}",
-                task.model_copy(update={"target": table.model_copy(update={"quality": quality})}),
-            )
+        changes = [("margin", round(table.margin * times, 6)) for times in MARGINS]
+    else:
+        changes = [("quality", round(table.quality + margins * table.margin, 6)) for margins in TARGETS]
+    for key, value in changes:
+        if 0 <= value < 1:
+            what = f"a {'target' if key == 'quality' else key} of {value:g}"
+            yield what, task.model_copy(update={"target": table.model_copy(update={key: value})})
 
 
 def _other_answers(answers: Answers, task: Task) -> Iterator[tuple[str, Task, Answers]]:
@@ -79,11 +78,8 @@ def _other_answers(answers: Answers, task: Task) -> Iterator[tuple[str, Task, An
     sizes = Counter(row.group for row in next(iter(answers.values()), ()) if row.group is not None)
     if len(sizes) > 1:
         largest = max(sorted(sizes), key=lambda name: sizes[name])
-        yield (
-            f"without the group {largest}",
-            task,
-            {arm: [row for row in own if row.group != largest] for arm, own in answers.items()},
-        )
+        rest = {arm: [row for row in own if row.group != largest] for arm, own in answers.items()}
+        yield f"without the group {largest}", task, rest
 
 
 def _rescored(answers: Sequence[Answer], task: Task) -> list[Answer]:

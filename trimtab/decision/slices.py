@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
 from trimtab.measurement.figures import behind_curve
-from trimtab.measurement.statistics import LEVEL, holm
+from trimtab.measurement.statistics import holm
 
 LEAST = 10  # questions of a slice, below which it is not tested
 
 
-def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]], task: Task) -> str:
+def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]], task: Task, level: float) -> str:
     """The slices on which another arm is shown to be better than the chosen one by more than the margin, or that there are none.
 
-    One-sided tests, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices that are large enough, and
+    One-sided tests at `level`, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices that are large enough, and
     for macro-F1, which means little within a slice.
     """
     if chosen is None or task.metric == "macro_f1":
@@ -26,14 +26,11 @@ def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]],
         return ""
     margin = task.target.margin
     chances = [behind_curve(parts[arm][name], parts[chosen][name], task)(-margin) for name, arm in pairs]
-    found = [f"{arm} on {name}" for (name, arm), p in zip(pairs, holm(chances), strict=True) if p <= LEVEL]
+    found = [f"{arm} on {name}" for (name, arm), p in zip(pairs, holm(chances), strict=True) if p <= level]
+    better = f"another arm shown to be better by more than {margin:g}"
     if found:
-        return (
-            f"On a part of the questions another arm is shown to be better by more than {margin:g}: {', '.join(found)}."
-        )
-    return (
-        f"On no slice is another arm shown to be better by more than {margin:g} ({len(parts[chosen])} slices tested)."
-    )
+        return f"On some slices is {better}: {', '.join(found)}."
+    return f"On no slice is {better} ({len(parts[chosen])} tested)."
 
 
 def _by_slice(answers: Sequence[Answer]) -> dict[str, list[Answer]]:

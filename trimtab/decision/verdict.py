@@ -10,6 +10,7 @@ from statistics import NormalDist
 from trimtab.base.grammar import TRIVIAL, method_of, named
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
+from trimtab.decision.audited import unless_uneven
 from trimtab.decision.choice import Choice, choose
 from trimtab.decision.cost import MACHINE_SECONDS
 from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
@@ -31,12 +32,14 @@ NAMES = {
 }
 INTERVAL = 2 * NormalDist().inv_cdf(1 - LEVEL / 2)  # width of a 95% interval in standard errors
 ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+PRACTICABLE = 100  # times as many test questions as there are: more are not asked for
 LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
 
 
 def decide(study: Evidence) -> Verdict:
     """The arm that the rule shows (`choose`) with what would flip it, or what would settle it; pure."""
-    return replace(_decided(study), picked=study.picked)
+    verdict = replace(_decided(study), picked=study.picked)
+    return verdict if study.audited is None else unless_uneven(verdict, study.audited, study.task)
 
 
 def _decided(study: Evidence) -> Verdict:
@@ -191,11 +194,15 @@ def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: A
     beyond = _items_worse(study, choice, best, candidate)
     ways = [max(items for items in within if items is not None)] if within and None not in within else []
     ways += [] if beyond is None else [beyond]
+    asked = max(score_of(arm).n for arm in study.done)
+    if ways and min(ways) > PRACTICABLE * asked:
+        no = "no practicable number of test questions"
+        return f"{no} would settle it if the seen gap is the true one", no
     if not ways:
         few = _too_few_groups(study)
         no = f"no number of test questions{f' of so few groups ({few})' if few else ''}"
         return f"{no} would settle it if the seen gap is the true one", no
-    needs = _more_questions(min(ways) - max(score_of(arm).n for arm in study.done), study)
+    needs = _more_questions(min(ways) - asked, study)
     return f"{needs} would settle it if the seen gap is the true one", needs
 
 
@@ -244,11 +251,18 @@ def _too_few_groups(study: Evidence) -> str | None:
 
 def _besides(study: Evidence, choice: Choice) -> str:
     """Sentences on what the choice leaves out: arms too slow, not run or cut, and whether it speaks of a model or of a method."""
-    said = [_left_out(study, choice), _missing(study), _cut(study), _busy(study), _improving(study), _speaks_of(study)]
-    said.append(_free_labels(study))
-    if study.rarest_class and study.task.target.quality is None:
-        said.insert(0, _rare(study))
-    said[:0] = [_picked(study, choice), _look(study)]
+    said = [
+        _picked(study, choice),
+        _look(study),
+        _rare(study) if study.rarest_class and study.task.target.quality is None else "",
+        _left_out(study, choice),
+        _missing(study),
+        _cut(study),
+        _busy(study),
+        _improving(study),
+        _speaks_of(study),
+        _free_labels(study),
+    ]
     return "".join(f" {sentence}" for sentence in said if sentence)
 
 

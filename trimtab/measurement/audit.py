@@ -32,7 +32,7 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AuditItem:
     """One answer to be judged, of any arm: the question, its references, and the answer; nothing says whose it is."""
 
     item_id: str
@@ -46,7 +46,7 @@ def audited_answers(answers: Mapping[str, Sequence[Answer]]) -> dict[str, dict[s
     return {arm: {one.item_id: one for one in sorted(own, key=lambda one: -one.seed)} for arm, own in answers.items()}
 
 
-def drawn(answers: Mapping[str, Sequence[Answer]], count: int) -> list[Asked]:
+def drawn(answers: Mapping[str, Sequence[Answer]], count: int) -> list[AuditItem]:
     """The answers to be judged for an audit of `count` questions, in the order in which they are shown.
 
     Half of the questions are those on which the arms' scores differ, as far as there are so many. The order within a stratum is that of
@@ -59,12 +59,14 @@ def drawn(answers: Mapping[str, Sequence[Answer]], count: int) -> list[Asked]:
         for queue in queues:
             if queue and len(chosen) < count:
                 chosen.append(queue.pop(0))
-    shown: list[Asked] = []
+    shown: list[AuditItem] = []
     for item in chosen:
         given = [arm[item] for arm in own.values()]
         texts = sorted({one.answer for one in given}, key=lambda text: _hash(f"{item}\0{text}"))
         first = given[0]
-        shown += [Asked(item_id=item, question=first.input, references=first.reference, answer=text) for text in texts]
+        shown += [
+            AuditItem(item_id=item, question=first.input, references=first.reference, answer=text) for text in texts
+        ]
     return shown
 
 
@@ -150,27 +152,25 @@ class Audited:
 
     def score(self, arm: str) -> Estimate:
         """The share of right answers by people, from the metric's scores of all questions and people's judgements of some."""
-        plain = score_estimate(self.answers[arm], self.task)
-        value, error, degrees = self._corrected(plain.value, _error(plain.low, plain.high), *self._pair(arm))
-        reach = float(stats.t.isf(0.025, degrees)) * error
-        return Estimate(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach), n=plain.n)
+        value, error, degrees = self._corrected_score(arm)
+        reach = float(stats.t.isf(LEVEL / 2, degrees)) * error
+        count = len({row.item_id for row in self.answers[arm]})
+        return Estimate(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach), n=count)
 
     def floor(self, arm: str) -> float:
         """Lower one-sided 95% bound of the corrected score."""
-        plain = score_estimate(self.answers[arm], self.task)
-        value, error, degrees = self._corrected(plain.value, _error(plain.low, plain.high), *self._pair(arm))
+        value, error, degrees = self._corrected_score(arm)
         return max(0.0, value - float(stats.t.isf(LEVEL, degrees)) * error)
 
     def target_curve(self, arm: str) -> Curve:
         """One-sided p of "does not reach the target", as a function of the target."""
-        plain = score_estimate(self.answers[arm], self.task)
-        value, error, degrees = self._corrected(plain.value, _error(plain.low, plain.high), *self._pair(arm))
+        value, error, degrees = self._corrected_score(arm)
         return lambda target: float(stats.t.sf((value - target) / error, degrees))
 
     def difference(self, a: str, b: str) -> Difference:
         """Arm a minus arm b on the same items, corrected."""
         value, error, degrees = self._gap(a, b)
-        reach = float(stats.t.isf(0.025, degrees)) * error
+        reach = float(stats.t.isf(LEVEL / 2, degrees)) * error
         p = min(1.0, 2 * float(stats.t.sf(abs(value) / error, degrees)))
         return Difference(value, max(-1.0, value - reach), min(1.0, value + reach), p)
 
@@ -194,6 +194,10 @@ class Audited:
             if abs(mean) - reach > margin:
                 found.append((a, b, mean))
         return max(found, key=lambda pair: abs(pair[2]), default=None)
+
+    def _corrected_score(self, arm: str) -> tuple[float, float, float]:
+        plain = score_estimate(self.answers[arm], self.task)
+        return self._corrected(plain.value, _error(plain.low, plain.high), *self._pair(arm))
 
     def _gap(self, a: str, b: str) -> tuple[float, float, float]:
         plain = difference(self.answers[a], self.answers[b], self.task)

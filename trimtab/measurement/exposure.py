@@ -23,7 +23,6 @@ def highest_by_chance(canaries: int, controls: int) -> float:
     The mean of log2(controls + 1) - log2(lowest rank), exactly.
     """
     ranks = controls + 1
-    at_most = [
-        1 - (1 - rank / ranks) ** canaries for rank in range(ranks + 1)
-    ]  # chance of a lowest rank up to this one
+    # at_most[rank]: the chance that the lowest rank is at most this one
+    at_most = [1 - (1 - rank / ranks) ** canaries for rank in range(ranks + 1)]
     return sum((at_most[rank] - at_most[rank - 1]) * math.log2(ranks / rank) for rank in range(1, ranks + 1))

@@ -26,7 +26,7 @@ def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
 
 def latencies_needed(arms: int) -> int:
     """Timings of each of so many arms, the least of which the largest bounds the 95th percentile: 72, 80, 90, 99 for 2, 3, 5, 8."""
-    return max(MIN_LATENCIES, math.ceil(math.log(LEVEL / arms) / math.log(TAIL)))
+    return max(MIN_LATENCIES, math.ceil(math.log(LEVEL / max(1, arms)) / math.log(TAIL)))
 
 
 def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
@@ -35,5 +35,5 @@ def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
     One-sided at .05 / arms (Bonferroni), since any of the `arms` that are held against the limit may be the one that is chosen. The order
     statistic r with P(Binomial(n, .95) < r) >= 1 - .05 / arms (Hahn and Meeker 1991, section 5.2): for one arm of 59 to 92 the largest.
     """
-    place = int(stats.binom.ppf(1 - LEVEL / arms, len(seconds), TAIL)) if len(seconds) else 0
+    place = int(stats.binom.ppf(1 - LEVEL / max(1, arms), len(seconds), TAIL)) if len(seconds) else 0
     return sorted(seconds)[place] * 1000 if place < len(seconds) else None

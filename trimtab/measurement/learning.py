@@ -12,9 +12,8 @@ from trimtab.base.results import Estimate
 from trimtab.measurement.clusters import Groups, clustered_error, degrees_of_freedom, group_codes
 from trimtab.measurement.statistics import t_quantile
 
-EXPONENTS = tuple(
-    step / 20 for step in range(1, 21)
-)  # of the power law; towards 0 it becomes growth with the logarithm
+# Of the power law; towards 0 it becomes growth with the logarithm.
+EXPONENTS = tuple(step / 20 for step in range(1, 21))
 RUN_SD = 0.03  # assumed standard deviation of a score from one training run to the next
 
 

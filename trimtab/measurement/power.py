@@ -18,7 +18,7 @@ from trimtab.measurement.resampling import Array
 from trimtab.measurement.statistics import look_level
 
 POWER = 0.8
-LEVEL = look_level(1)  # of a study on questions that no former one has opened
+FIRST_LEVEL = look_level(1)  # of a study on questions that no former one has opened
 GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
 GUESSED_CORRELATION = (
     0.1  # of two questions of a group, in how far one arm is ahead of another, until answers say better
@@ -83,7 +83,7 @@ def items_for_difference(difference: float, discordance: float, comparisons: int
     return math.ceil(_items(delta, discordance, comparisons) - 1e-9)
 
 
-def groups_needed(comparisons: int, level: float = LEVEL) -> int:
+def groups_needed(comparisons: int, level: float = FIRST_LEVEL) -> int:
     """Groups with fewer of which no difference is ever shown, whatever is answered, at level / comparisons.
 
     The sign flips of G groups give p >= 2 / 2^G (Fisher 1935), so G = ceil(log2(2 comparisons / level)).
@@ -110,7 +110,7 @@ def smallest_difference(n: int, variation: Variation, comparisons: int, groups: 
 
 
 def items_for_target(
-    score: float, target: float, arms: int, variance: float | None = None, level: float = LEVEL
+    score: float, target: float, arms: int, variance: float | None = None, level: float = FIRST_LEVEL
 ) -> int | None:
     """Items that show `target` reached with 80% power at level / arms if `score` is the true one; None: none would.
 
@@ -125,5 +125,5 @@ def items_for_target(
 
 def _items(delta: float, discordance: float, comparisons: int, degrees: float = math.inf) -> float:
     d, t = max(discordance, delta), stats.t(degrees)
-    root = t.isf(LEVEL / (2 * comparisons)) * math.sqrt(d) + t.ppf(POWER) * math.sqrt(d - delta**2)
+    root = t.isf(FIRST_LEVEL / (2 * comparisons)) * math.sqrt(d) + t.ppf(POWER) * math.sqrt(d - delta**2)
     return float((root / delta) ** 2)

@@ -48,12 +48,8 @@ ROLES = frozenset(
         "treasurer coordinator administrator archivist engineer ceo cfo cto coo cio dpo"
     )
 )
-_SUCCEEDS = (
-    "succeeded",
-    "succeeding",
-    "replaced",
-    "replacing",
-)  # names alone: "is replaced after 50 months" tells of no former one
+# Before names alone: "is replaced after 50 months" tells of no former one.
+_SUCCEEDS = ("succeeded", "succeeding", "replaced", "replacing")
 # What follows these, up to the end of its clause, is not what is meant.
 _OPENERS: Mapping[tuple[str, ...], Stance] = {
     ("rather", "than"): "denied",
@@ -102,10 +98,8 @@ _BEFORE: Mapping[tuple[str, ...], Bound] = {
     **{(no, word, "than"): "max" for no in ("no", "not") for word in _COMPARED["over"] if word != "later"},
     **{(no, word, "than"): "min" for no in ("no", "not") for word in _COMPARED["under"]},
 }
-_OF_MOMENTS: Mapping[str, Bound] = {
-    "after": "over",
-    "before": "under",
-}  # "after 5 May", but "after 30 days" gives 30 days
+# Of dates and times alone: "after 5 May", but "after 30 days" gives 30 days.
+_OF_MOMENTS: Mapping[str, Bound] = {"after": "over", "before": "under"}
 _AFTER: Mapping[tuple[str, ...], Bound] = {
     **{("or", word): "min" for word in (*_COMPARED["over"], "over", "above", "up")},
     **{("and", word): "min" for word in (*_COMPARED["over"], "over", "above", "up")},

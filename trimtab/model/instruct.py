@@ -109,15 +109,15 @@ INSTRUCT = tuple(InstructModel(*row) for row in _ROWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class FreeMemory:
     """Free bytes where a model would lie, on a GPU or in memory, and how many training passes run there side by side."""
 
-    free: float
+    bytes: float
     passes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Larger:
+class FittingModel:
     """A model that fits: predicted gigabytes to answer and to train with LoRA, whether there is room to train, and the command that fetches it."""
 
     name: str
@@ -131,27 +131,27 @@ class Larger:
     command: str
 
 
-def room() -> Room:
+def free_memory() -> FreeMemory:
     """The free memory of the GPU that torch finds, else of this machine or container."""
     if any(path.exists() for path in _GPUS):
         import torch
 
         if torch.cuda.is_available():
-            return Room(free=float(torch.cuda.mem_get_info()[0]), passes=1)
-    return Room(free=float(memory().available), passes=min(4, cores()))
+            return FreeMemory(bytes=float(torch.cuda.mem_get_info()[0]), passes=1)
+    return FreeMemory(bytes=float(memory().available), passes=min(4, cores()))
 
 
-def fitting(room: Room) -> tuple[Larger, ...]:
-    """The two largest models of the list that answer in this room, and the largest that can be trained there; the largest first."""
-    fits = [_larger(model, room) for model in INSTRUCT if model.answering_gb * 1e9 <= room.free]
+def models_that_fit(free: FreeMemory) -> tuple[FittingModel, ...]:
+    """The two largest models of the list that answer in this memory, and the largest that can be trained there; the largest first."""
+    fits = [_larger(model, free) for model in INSTRUCT if model.answering_gb * 1e9 <= free.bytes]
     fits.sort(key=lambda one: one.parameters, reverse=True)
     named = fits[:2]
     return (*named, *[one for one in fits if one.trains and not any(other.trains for other in named)][:1])
 
 
-def _larger(model: InstructModel, room: Room) -> Larger:
-    training = model.training_gb(room.passes)
-    return Larger(
+def _larger(model: InstructModel, free: FreeMemory) -> FittingModel:
+    training = model.training_gb(free.passes)
+    return FittingModel(
         name=model.name,
         licence=model.licence,
         published=model.published,
@@ -159,7 +159,7 @@ def _larger(model: InstructModel, room: Room) -> Larger:
         context=model.context,
         answering_gb=round(model.answering_gb, 1),
         training_gb=round(training, 1),
-        trains=training * 1e9 <= room.free,
+        trains=training * 1e9 <= free.bytes,
         command=f"trimtab pull {model.name}",
     )
 
@@ -169,7 +169,7 @@ def size_of(parameters: int) -> str:
     return f"{parameters / 1e6:.0f}M" if parameters < 1e9 else f"{parameters / 1e9:.1f}B"
 
 
-def advice(larger: Sequence[Larger], free_gb: float) -> list[str]:
+def advice(larger: Sequence[FittingModel], free_gb: float) -> list[str]:
     """What the bundled base model is for, and a line for each larger one that fits: the command that fetches it, and what it takes."""
     lines = [f"{BASE_MODEL} is for {BUNDLED_FOR}."]
     if larger:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trimtab.base.results import ArmDifference, StudyComparison
-from trimtab.reports.page import own_file, templates
+from trimtab.reports.page import filled
 from trimtab.reports.pieces import Column, Grid, Scored
 from trimtab.reports.words import metric_called
 from trimtab.reports.writing import NOTHING, interval, score, signed
@@ -36,9 +36,8 @@ def render(found: StudyComparison) -> str:
             for one in found.arms
         ),
     )
-    page = templates().get_template("compared.html.j2")
-    metric = metric_called(found.metric)
-    return page.render(found=found, metric=metric, changes=changes, arms=arms, style=own_file("style.css")) + "\n"
+    title, metric = f"{found.first} and {found.second}", metric_called(found.metric)
+    return filled("compared.html.j2", title=title, script="", found=found, metric=metric, changes=changes, arms=arms)
 
 
 def _score(value: float | None) -> str:

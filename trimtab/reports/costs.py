@@ -14,7 +14,7 @@ from trimtab.reports.writing import NOTHING, money, plain
 def costs(study: StudyFolder) -> Costs | None:
     """Costs with where each figure comes from; thresholds where the verdict is shown."""
     entries = [one for one in study.done if one.cost or one.seconds_per_question is not None]
-    if not entries and not study.verdict.flips and not study.verdict.variations:
+    if not entries and not study.verdict.flips and not study.verdict.robustness:
         return None
     shown = study.verdict.status == "shown"
     title = "Cost, and what would flip the verdict" if shown else "Cost"
@@ -29,11 +29,11 @@ def costs(study: StudyFolder) -> Costs | None:
         grid=Grid(label="Costs", columns=columns, rows=rows) if rows else None,
         basis=_basis(study),
         flips=Listing(title="What would flip it", entries=tuple(flips(study)) if shown else ()),
-        variations=Listing(
-            title="Judged otherwise",
+        robustness=Listing(
+            title="Robustness checks",
             entries=tuple(
                 f"{one.what[:1].upper()}{one.what[1:]}: {one.arm or 'no arm is shown'}."
-                for one in study.verdict.variations
+                for one in study.verdict.robustness
             ),
         ),
     )

@@ -19,12 +19,12 @@ from trimtab.base.results import (
     ArmEffort,
     ArmRecord,
     ArmResult,
-    Audit,
     ClassRow,
     Comparison,
     Cost,
     Estimate,
     Exposure,
+    HumanAudit,
     LearningCurve,
     Sample,
     StudyResult,
@@ -103,7 +103,7 @@ class StudyFolder:
     volume: Volume | None
     sample: Sample | None
     trivial: tuple[TrivialArm, ...] = ()
-    audit: Audit | None = None
+    audit: HumanAudit | None = None
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:

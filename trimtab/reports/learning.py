@@ -17,9 +17,8 @@ def more_labels(study: StudyFolder) -> MoreLabels | None:
     if not entries:
         return None
     first = entries[0][1]
-    metric = (
-        "accuracy" if study.metric == "macro_f1" else metric_called(study.metric)
-    )  # the curve is a mean over questions
+    # The curve is a mean over questions, which macro-F1 is not.
+    metric = "accuracy" if study.metric == "macro_f1" else metric_called(study.metric)
     lead = (
         f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of the rows with the "
         f"chosen settings. The score is taken to follow a power law of the rows; the interval holds the questions and an assumed spread between runs of "

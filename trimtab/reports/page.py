@@ -35,13 +35,17 @@ def write_report(folder: Path) -> Path:
 
 def render(view: StudyView) -> str:
     """The page as HTML: no request, no script but our own, and a policy that forbids every other."""
-    style, script = own_file("style.css"), own_file("every.js") if view.every else ""
-    page = templates().get_template("page.html.j2")
+    script = _own("every.js") if view.every else ""
     answers = Markup(packed(view.every)) if view.every else ""  # noqa: S704 - made for such a place
-    return page.render(view=view, style=style, script=script, answers=answers) + "\n"
+    return filled("page.html.j2", title=view.title, view=view, script=script, answers=answers)
 
 
-def own_file(name: str) -> Markup:
+def filled(template: str, **values: object) -> str:
+    """A page by one of the templates, with the style that all share; `title` and `script` (empty for none) are among the values."""
+    return _templates().get_template(template).render(style=_own("style.css"), **values) + "\n"
+
+
+def _own(name: str) -> Markup:
     """A file of our own, to stand in the page as it is."""
     return Markup(files("trimtab.reports").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704
 
@@ -52,7 +56,7 @@ def _digest(text: str) -> str:
 
 
 @cache
-def templates() -> Environment:
+def _templates() -> Environment:
     """The templates, in which every text is escaped and a name that does not exist is an error."""
     templates = Environment(
         loader=PackageLoader("trimtab.reports"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from trimtab.base.grammar import TRIVIAL, describe
 from trimtab.base.machine import is_busy
-from trimtab.base.results import Audit, AuditedArm, Estimate, TrivialArm
+from trimtab.base.results import AuditedArm, Estimate, HumanAudit, TrivialArm
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import (
     MEASURED,
@@ -162,7 +162,7 @@ def _others(study: StudyFolder) -> list[Figures]:
     ]
 
 
-def _of_audit(audit: Audit | None) -> list[Figures]:
+def _of_audit(audit: HumanAudit | None) -> list[Figures]:
     """How the metric agrees with people: each figure with its 95% interval."""
     if audit is None or not audit.arms:
         return []

@@ -127,13 +127,13 @@ class Comparisons:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What each arm costs, from what; nothing flips a verdict that is not shown. `variations`: what the rule shows where one thing is judged otherwise."""
+    """What each arm costs, from what; nothing flips a verdict that is not shown. `robustness`: the decision with one thing changed."""
 
     heading: Heading
     grid: Grid | None
     basis: Phrase
     flips: Listing[str]
-    variations: Listing[str]
+    robustness: Listing[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
 from trimtab.base.visible import visible
-from trimtab.measurement.audit import Asked
+from trimtab.measurement.audit import AuditItem
 from trimtab.studies.audit import StudyAudit
 
 MOST_BODY = 1_000  # bytes of a judgement
@@ -41,10 +41,10 @@ class AuditPage:
             timeout = SECONDS
 
             def do_GET(self) -> None:
-                page._answer(self, None)
+                page._answer(self, posted=False)
 
             def do_POST(self) -> None:
-                page._answer(self, "post")
+                page._answer(self, posted=True)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Write nothing: the secret would stand in it."""
@@ -60,14 +60,13 @@ class AuditPage:
                 self._server.handle_request()
 
     @property
-    def _asked(self) -> Asked | None:
+    def _asked(self) -> AuditItem | None:
         pending = self._session.pending
         return pending[self._place] if self._place < len(pending) else None
 
-    def _answer(self, request: BaseHTTPRequestHandler, posted: str | None) -> None:
-        own = (
-            request.headers.get("Host") == f"127.0.0.1:{self._server.server_port}"
-        )  # else a name that was pointed at us
+    def _answer(self, request: BaseHTTPRequestHandler, *, posted: bool) -> None:
+        # another host is a name that somebody pointed at this machine
+        own = request.headers.get("Host") == f"127.0.0.1:{self._server.server_port}"
         if not own or not secrets.compare_digest(request.path.encode(), self._path.encode()):
             request.send_error(404)
             return

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,38 +10,13 @@ from trimtab.arms.saved import ANSWERS, STUDY_FILE, read_arm
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError
 from trimtab.base.files import append_line, locked, read_lines, read_object, write_json
-from trimtab.base.records import Answer
-from trimtab.base.results import Audit, StudyResult
+from trimtab.base.results import StudyResult
 from trimtab.base.task import TASK_FILE, Task
-from trimtab.decision.audited import audit_sentence
-from trimtab.decision.judge import judge
-from trimtab.decision.slices import slices_sentence
-from trimtab.decision.trivial import sentence
-from trimtab.measurement.audit import Asked, Audited, drawn, judged_by_key
-from trimtab.measurement.clusters import group_count
+from trimtab.measurement.audit import AuditItem, drawn, judged_by_key
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.page import write_report
+from trimtab.studies.decide import AUDIT, decide_study
 from trimtab.studies.open_study import OpenedStudy, open_study
-
-AUDIT = "audit.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True)
-class People:
-    """What people said of a study; `used`: to correct scores by, None while too little is judged."""
-
-    audit: Audit | None = None
-    used: Audited | None = None
-
-
-def read_audit(folder: Path, answers: Mapping[str, Sequence[Answer]], task: Task) -> People:
-    """The judgements of a study's answers; nothing where there are none of these."""
-    judged = judged_by_key(read_lines(folder / AUDIT, "item", "answer", "right"))
-    if not judged or not answers:
-        return People()
-    found = Audited(answers, judged, task)
-    audit = Audit(answers=len(judged), questions=found.count, arms=found.by_arm, why_not=found.why_not)
-    return People(audit=audit, used=None if found.why_not else found)
 
 
 class StudyAudit:
@@ -58,49 +32,31 @@ class StudyAudit:
         judged = judged_by_key(read_lines(self.folder / AUDIT, "item", "answer", "right"))
         self.pending = [one for one in self.drawn if (one.item_id, one.answer) not in judged]
 
-    def judge(self, asked: Asked, right: bool) -> None:
+    def judge(self, asked: AuditItem, right: bool) -> None:
         """Keep what people say of an answer."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
         append_line(self.folder / AUDIT, {"item": asked.item_id, "answer": asked.answer, "right": right, "time": when})
 
     def finish(self) -> StudyResult:
-        """The study decided by its answers and people's judgements, written with its report."""
-        people = read_audit(self.folder, self.answers, self.task)
+        """Decide the study by its answers and people's judgements, and write it with its report."""
         records = {arm: record for arm in self.answers if (record := read_arm(self.folder / "arms" / arm))}
         lost = [arm for arm in self.answers if arm not in records]
         if lost:
             raise InputError(f"the record of {lost[0]} is gone", "run the study again", file=self.folder)
-        results = [records[one.arm].result if one.arm in records else one for one in self.before.arms]
         manifest = read_object(self.folder / "manifest.json")
-        given = {one.arm: self.folder / "arms" / one.arm / ANSWERS for one in self.before.trivial}
-        arms, usages = [record.arm for record in records.values()], {arm: one.usage for arm, one in records.items()}
-        judged = judge(
-            results,
-            self.answers,
-            arms,
+        trivial = {one.arm: self.folder / "arms" / one.arm / ANSWERS for one in self.before.trivial}
+        found = decide_study(
+            self.folder,
             self.task,
-            usages,
-            groups=group_count(list({one.item_id: one.group for one in next(iter(self.answers.values()))}.values())),
-            cuts=manifest.get("cuts", ()),
-            look=manifest.get("test_openings"),
-            trivial={name: load_answers(file) for name, file in given.items() if file.is_file()},
-            audited=people.used,
+            [records[one.arm].result if one.arm in records else one for one in self.before.arms],
+            self.answers,
+            [record.arm for record in records.values()],
+            {arm: record.usage for arm, record in records.items()},
+            trivial={name: load_answers(file) for name, file in trivial.items() if file.is_file()},
+            cuts=manifest["cuts"],
+            look=manifest["test_openings"],
         )
-        verdict = replace(judged.verdict, variations=self.before.verdict.variations)
-        parts = (
-            verdict.sentence,
-            sentence(self.before.trivial),
-            audit_sentence(people.audit, judged.arms, self.task),
-            slices_sentence(verdict.arm, self.answers, self.task),
-            verdict.robustness,
-        )
-        result = replace(
-            self.before,
-            verdict=replace(verdict, sentence=" ".join(part for part in parts if part)),
-            arms=judged.arms,
-            comparisons=judged.comparisons,
-            audit=people.audit,
-        )
+        result = replace(self.before, **found.fields)
         with locked(self.folder.parent):
             write_json(self.folder / STUDY_FILE, to_plain(result))
             write_report(self.folder)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from trimtab.base.files import read_json, write_atomic
 from trimtab.base.results import Changed, StudyComparison
+from trimtab.base.show import flattened
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.studies.open_study import OpenedStudy, open_study
 
-# Of the manifest: what a study rests on beside its task file.
+SHORTEST = 12  # characters of a hash
 RESTS_ON = {
-    "data": ("hashes", "data"),
-    "documents": ("hashes", "documents"),
-    "base model": ("hashes", "base"),
-    "embedding": ("hashes", "embedding"),
-    "precision": ("precision",),
-    "processor": ("machine", "processor"),
-    "rows": ("counts", "splits"),
-    "looks at the test questions": ("test_openings",),
+    "hashes.data": "data",
+    "hashes.documents": "documents",
+    "hashes.base": "base model",
+    "hashes.embedding": "embedding",
+    "precision": "precision",
+    "machine.processor": "processor",
+    "counts.splits.train": "training rows",
+    "counts.splits.dev": "dev rows",
+    "counts.splits.test": "test rows",
+    "test_openings": "looks at the test questions",
 }
+"""Of the manifest: what a study rests on beside its task file, and its name here."""
 
 
 def compare(
@@ -52,7 +53,14 @@ def compare(
 
 
 def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
-    stated = [_flat(tomllib.loads((study.folder / "task.toml").read_text("utf-8"))) for study in (one, other)]
+    """What differs in the task files, key by key, and in what the studies rest on beside them."""
+    stated = [
+        {
+            name: str(value)
+            for name, value in flattened("", tomllib.loads((study.folder / "task.toml").read_text("utf-8")))
+        }
+        for study in (one, other)
+    ]
     rests = [_rests_on(study.folder) for study in (one, other)]
     return [
         Changed(what=what, first=first.get(what, ""), second=second.get(what, ""))
@@ -62,22 +70,12 @@ def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
     ]
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    """The keys of a task file as they are written, `study.arms`, with their values as text."""
-    found: dict[str, str] = {}
-    for key, value in table.items():
-        name = f"{before}{key}"
-        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: json.dumps(value, default=str)}
-    return found
-
-
 def _rests_on(folder: Path) -> dict[str, str]:
-    file, found = folder / "manifest.json", {}
-    manifest: Any = read_json(file) if file.is_file() else {}
-    for name, path in RESTS_ON.items():
-        value = manifest
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            found[name] = value[:12] if path[0] == "hashes" else json.dumps(value)
-    return found
+    """What the manifest says of data, model and machine; hashes in short."""
+    file = folder / "manifest.json"
+    told = dict(flattened("", read_json(file))) if file.is_file() else {}
+    return {
+        name: str(told[key])[:SHORTEST] if key.startswith("hashes.") else str(told[key])
+        for key, name in RESTS_ON.items()
+        if key in told
+    }

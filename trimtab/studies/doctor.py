@@ -14,7 +14,7 @@ from trimtab.base.share import cores, memory
 from trimtab.base.show import Shown
 from trimtab.base.tables import BASE_MODEL, EMBEDDING
 from trimtab.model.catalog import CATALOGUE, cache_root, resolve
-from trimtab.model.instruct import Larger, advice, fitting, room
+from trimtab.model.instruct import FittingModel, advice, free_memory, models_that_fit
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -40,7 +40,7 @@ class Gap:
 class DoctorReport(Shown):
     """What this machine has. `missing` keeps something from working; `optional` only limits what can be done.
 
-    `larger`: the largest instruct models of the catalogue's dated list that fit `room_gb`, the free memory of the GPU or else of the machine.
+    `larger`: the largest instruct models of the catalogue's dated list that fit `model_memory_gb`, the free memory of the GPU or else of the machine.
     """
 
     system: str
@@ -52,8 +52,8 @@ class DoctorReport(Shown):
     disk_free_gb: float
     compute: Compute | None
     models: tuple[str, ...]
-    room_gb: float
-    larger: tuple[Larger, ...]
+    model_memory_gb: float
+    larger: tuple[FittingModel, ...]
     missing: tuple[Gap, ...]
     optional: tuple[Gap, ...]
 
@@ -66,7 +66,7 @@ class DoctorReport(Shown):
         for name, value in _lines(self):
             table.add_row(Text(name, style="dim"), Text(value))
         console.print(table)
-        for line in advice(self.larger, self.room_gb):
+        for line in advice(self.larger, self.model_memory_gb):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for title, gaps in (("missing", self.missing), ("optional", self.optional)):
             for gap in gaps:
@@ -86,7 +86,7 @@ def doctor() -> DoctorReport:
         if not (compute.kernels or compute.accelerators):
             remedy = "install gcc or clang, and see that the cache can be written"
             optional.append(Gap(what="kernels for this processor, with which models answer faster", remedy=remedy))
-    held, place = memory(), room()
+    held, free_for_models = memory(), free_memory()
     total, free = held.total / 1e9, held.available / 1e9
     root = cache_root()
     disk = shutil.disk_usage(_existing(root)).free / 1e9
@@ -115,8 +115,8 @@ def doctor() -> DoctorReport:
         disk_free_gb=round(disk, 1),
         compute=compute,
         models=models,
-        room_gb=round(place.free / 1e9, 1),
-        larger=fitting(place),
+        model_memory_gb=round(free_for_models.bytes / 1e9, 1),
+        larger=models_that_fit(free_for_models),
         missing=tuple(missing),
         optional=tuple(optional),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from trimtab.arms.workspace import Workspace
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.results import ArmResult, StudyResult, Usage
+from trimtab.base.show import flattened
 from trimtab.base.tables import CostTable
 from trimtab.base.task import Task
 from trimtab.decision.pairs import comparisons_among
@@ -43,40 +43,28 @@ def count_opening(workspace: Workspace, study: str) -> int:
 
 def frozen_plan(task: Task) -> dict[str, Any]:
     """What decides a study besides its answers, by the keys of the task file: it is written down before the test set is opened."""
-    plan = {
-        "task.metric": task.metric,
-        "target": task.target.model_dump(mode="json", exclude_none=True),
-        "cost": task.cost.model_dump(mode="json", exclude_none=True),
-        "study.arms": [arm.name for arm in task.arms],
-        "data.split": task.data.split.model_dump(mode="json"),
+    stated = {
+        "task": {"metric": task.metric},
+        "target": task.target.model_dump(mode="json"),
+        "cost": task.cost.model_dump(mode="json"),
+        "study": {"arms": [arm.name for arm in task.arms]},
+        "data": {"split": task.data.split.model_dump(mode="json")},
     }
-    return {
-        f"{name}.{key}" if isinstance(value, dict) else name: part
-        for name, value in plan.items()
-        for key, part in (value.items() if isinstance(value, dict) else [("", value)])
-    }
+    return dict(flattened("", stated))
 
 
-def changed_since(workspace: Workspace, study: str) -> list[str]:
-    """What of the frozen plan is not as it was at the first look at these questions; empty for that look itself."""
-    items = _test_items(workspace)
-    entries = [one for one in read_lines(workspace.folder / OPENINGS, "study") if "plan" in one and _shares(one, items)]
-    first = next(iter(entries), None)
-    own = next((one for one in entries if one["study"] == study), None)
-    if first is None or own is None:
+def changed_since(folder: Path) -> list[str]:
+    """What of a study's frozen plan is not as it was at the first look at its questions; empty for that look itself."""
+    entries = [one for one in read_lines(folder.parents[1] / OPENINGS, "study") if "plan" in one]
+    own = next((one for one in entries if one["study"] == folder.name), None)
+    if own is None:
         return []
-    before, now = first["plan"], own["plan"]
+    before, now = next(one for one in entries if _shares(one, own["items"]))["plan"], own["plan"]
     return [
-        f"{name} {_stated(before.get(name))} → {_stated(now.get(name))}"
+        f"{name} {before.get(name, 'not stated')} → {now.get(name, 'not stated')}"
         for name in dict.fromkeys([*before, *now])
         if before.get(name) != now.get(name)
     ]
-
-
-def _stated(value: Any) -> str:
-    if value is None:
-        return "not stated"
-    return ", ".join(map(str, value)) if isinstance(value, list) else json.dumps(value, ensure_ascii=False)
 
 
 def looks_at(workspace: Workspace) -> list[str]:

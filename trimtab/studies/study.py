@@ -8,7 +8,7 @@ import shlex
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
@@ -42,25 +42,18 @@ from trimtab.base.grammar import TRIVIAL, is_rewarded
 from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
-from trimtab.base.results import ArmRecord, ArmResult, StudyResult, TrivialArm, Usage
+from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Usage
 from trimtab.base.tables import RewardTable
-from trimtab.base.task import Task, with_arms, with_budget, with_rows
-from trimtab.decision.audited import audit_sentence
+from trimtab.base.task import with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
-from trimtab.decision.evidence import Evidence
-from trimtab.decision.judge import evidence_of, judge
-from trimtab.decision.robustness import variations
-from trimtab.decision.slices import slices_sentence
-from trimtab.decision.trivial import beside, sentence
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
-from trimtab.measurement.figures import behind_curve, score_estimate, scores_of
+from trimtab.measurement.figures import scores_of
 from trimtab.measurement.latency import PASSES
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.measurement.statistics import look_level
 from trimtab.reports.page import write_report
-from trimtab.studies.audit import read_audit
+from trimtab.studies.decide import decide_study
 from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.place import (
     PLAN,
@@ -74,7 +67,7 @@ from trimtab.studies.place import (
     to_go_on_with,
 )
 from trimtab.studies.planning import asking, more_seeds, plan_of, standing, with_time_left
-from trimtab.studies.record import EVENTS, changed_since, count_opening, manifest, seconds_in
+from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import Source
 
@@ -521,38 +514,13 @@ class _StudyRun:
         return answers * each + usage.choose_fee
 
     def _decide(self, arms: Sequence[Arm], plan: Plan, look: int) -> StudyResult:
-        """Tests, corrections and the verdict, from the answers on disk."""
+        """The result of the study, from the answers on disk."""
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
-        people = read_audit(self.folder, answers, self.task)
-        given = self._trivial_answers() if answers else {}
-        groups = self._groups()
-        judged = judge(
-            *(self.results, answers, arms, self.task, self.usages),
-            groups=groups,
+        found = decide_study(
+            *(self.folder, self.task, self.results, answers, arms, self.usages),
+            trivial=self._trivial_answers() if answers else {},
             cuts=plan.cuts,
             look=look,
-            trivial=given,
-            audited=people.used,
-        )
-
-        def otherwise(results: Sequence[ArmResult], given: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
-            return evidence_of(results, given, arms, task, self.usages, groups=groups, cuts=plan.cuts, look=look)
-
-        varied = variations(self.results, answers, self.task, otherwise)
-        judged = replace(judged, verdict=replace(judged.verdict, variations=varied))
-        trivial = self._trivial(answers, given)
-        parts = (judged.verdict.sentence, sentence(trivial), audit_sentence(people.audit, judged.arms, self.task))
-        changed = changed_since(self.workspace, self.folder.name)
-        since = f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else ""
-        told = " ".join(
-            part
-            for part in (
-                *parts,
-                slices_sentence(judged.verdict.arm, answers, self.task),
-                judged.verdict.robustness,
-                since,
-            )
-            if part
         )
         return StudyResult(
             study=self.folder.name,
@@ -560,26 +528,10 @@ class _StudyRun:
             metric=self.task.metric,
             target=self.task.target.quality,
             volume=volume_of(self.task.cost),
-            level=look_level(look),
-            verdict=replace(judged.verdict, sentence=told),
-            arms=judged.arms,
-            comparisons=judged.comparisons,
             report=str(self.folder / "report.html"),
-            trivial=trivial,
             sample=self.workspace.sample,
-            audit=people.audit,
+            **found.fields,
         )
-
-    def _trivial(
-        self, answers: Mapping[str, Sequence[Answer]], given: Mapping[str, Sequence[Answer]]
-    ) -> tuple[TrivialArm, ...]:
-        """What the `given` answers of the trivial arms come to beside the arms'."""
-
-        def p_behind(arm: str, trivial: str) -> float:
-            return behind_curve(answers[arm], given[trivial], self.task)(0.0)
-
-        scores = {name: score_estimate(own, self.task) for name, own in given.items()}
-        return beside(list(answers), scores, p_behind)
 
     def _trivial_answers(self) -> dict[str, tuple[Answer, ...]]:
         """The answers of the trivial arms to the test questions, kept like an arm's."""

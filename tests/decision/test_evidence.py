@@ -6,42 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_answers import made_answer
 from made_studies import a_task, costing
 
 from trimtab.base.grammar import named
 from trimtab.base.records import Answer
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
-from trimtab.decision.judge import Judged, judge
+from trimtab.decision.evidence import Evidence, evidence_of
 from trimtab.decision.pairs import comparisons_among
+from trimtab.decision.verdict import decide
 from trimtab.measurement.statistics import look_level
 
 NAMES = ("prompt", "few-shot", "lora")
 
 
 def answers_of(name: str, scores: np.ndarray) -> list[Answer]:
-    return [
-        Answer(
-            item_id=f"{item:03}",
-            split="test",
-            group=None,
-            slice=None,
-            seed=0,
-            input="",
-            reference=("a",),
-            answer=name,
-            score=float(score),
-            format_ok=True,
-            abstained=False,
-            probability=None,
-            seconds=0.1,
-            prompt_tokens=1,
-            new_tokens=1,
-            hits=(),
-            failure="none",
-        )
-        for item, score in enumerate(scores)
-    ]
+    return [made_answer(f"{item:03}", score, answer=name) for item, score in enumerate(scores)]
 
 
 def test_comparisons_are_corrected_over_all_pairs_as_the_best_is_picked_after_looking() -> None:
@@ -52,7 +33,7 @@ def test_comparisons_are_corrected_over_all_pairs_as_the_best_is_picked_after_lo
     }
     arms = [arm for name in NAMES if (arm := named(name)) is not None]
     results = [costing(name, float(place + 1), task) for place, name in enumerate(NAMES)]
-    found = judge(results, answers, arms, task, {}).comparisons
+    found = evidence_of(results, answers, arms, task, {}).comparisons
     assert len(found) == 2
     first = min(found, key=lambda one: one.p)
     assert first.p_holm == pytest.approx(min(1.0, 3 * first.p))
@@ -70,26 +51,27 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
         }
     )
 
-    def judged(rare: int) -> Judged:
+    def judged(rare: int) -> Evidence:
         answers = answers_of("a", np.ones(200))
         classes = ["b" if place < rare else "a" for place in range(200)]
         answers = [replace(one, reference=(name,), answer=name) for one, name in zip(answers, classes, strict=True)]
-        return judge([costing("prompt", 1.0, task)], {"prompt": answers}, [named("prompt")], task, {})
+        return evidence_of([costing("prompt", 1.0, task)], {"prompt": answers}, [named("prompt")], task, {})
 
     few, enough = judged(9), judged(10)
-    assert (few.verdict.status, few.arms[0].passes) == ("not_shown", False)
-    assert "The class b has 9 test questions" in few.verdict.sentence
-    assert few.verdict.needs == "at least 10 test questions of every class"
-    assert (enough.verdict.arm, enough.arms[0].passes) == ("prompt", True)
+    told = decide(few)
+    assert (told.status, few.results[0].passes) == ("not_shown", False)
+    assert "The class b has 9 test questions" in told.sentence
+    assert told.needs == "at least 10 test questions of every class"
+    assert (decide(enough).arm, enough.results[0].passes) == ("prompt", True)
 
 
 def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so() -> None:
     task, right = a_task(0.8), np.r_[np.ones(88), np.zeros(12)]  # p = .025 that the score is at most .8
     answers, results = {"prompt": answers_of("prompt", right)}, [costing("prompt", 1.0, task)]
-    looks = [judge(results, answers, [named("prompt")], task, {}, look=look) for look in (1, 2, 3)]
-    assert [one.arms[0].passes for one in looks] == [True, False, False]
-    assert "look at these questions" not in looks[0].verdict.sentence
-    assert "This is the third look at these questions, tested at 0.0034" in looks[2].verdict.sentence
+    looks = [evidence_of(results, answers, [named("prompt")], task, {}, look=look) for look in (1, 2, 3)]
+    assert [one.results[0].passes for one in looks] == [True, False, False]
+    assert "look at these questions" not in decide(looks[0]).sentence
+    assert "This is the third look at these questions, tested at 0.0034" in decide(looks[2]).sentence
     assert sum(look_level(look) for look in range(1, 100_000)) == pytest.approx(0.05, abs=1e-5)
 
 
@@ -99,15 +81,16 @@ def test_where_an_answer_without_a_model_reaches_the_target_that_is_the_verdict(
         task = a_task(0.55)
         answers = {"prompt": answers_of("prompt", np.ones(n))}
         trivial = {"most-frequent": answers_of("most-frequent", np.arange(n) < round(0.605 * n))}
-        found = judge([costing("prompt", 1.0, task)], answers, [named("prompt")], task, {}, trivial=trivial)
-        assert found.arms[0].passes
-        assert found.verdict.arm == ("prompt" if needed else None)
+        study = evidence_of([costing("prompt", 1.0, task)], answers, [named("prompt")], task, {}, trivial=trivial)
+        found = decide(study)
+        assert study.results[0].passes
+        assert found.arm == ("prompt" if needed else None)
         if not needed:
-            assert found.verdict.sentence.startswith("No arm is needed: answering without a model (most-frequent:")
-            assert "prompt reaches it too" in found.verdict.sentence
+            assert found.sentence.startswith("No arm is needed: answering without a model (most-frequent:")
+            assert "prompt reaches it too" in found.sentence
         else:
             # at a lower target no arm would be needed either
-            assert ("not shown", True) in [(flip.then, flip.below is not None) for flip in found.verdict.flips]
+            assert ("not shown", True) in [(flip.then, flip.below is not None) for flip in found.flips]
 
 
 def test_the_highest_of_several_scores_is_told_as_corrected_for_having_been_picked() -> None:
@@ -119,9 +102,9 @@ def test_the_highest_of_several_scores_is_told_as_corrected_for_having_been_pick
         replace(costing(name, 1.5**place, task), score=Estimate(value=scores[name], low=0.0, high=1.0, n=100))
         for place, name in enumerate(names)
     ]
-    found = judge(results, answers, [named(name) for name in names], task, {}).verdict
+    found = decide(evidence_of(results, answers, [named(name) for name in names], task, {}))
     assert found.picked is not None
     assert found.picked.value < max(scores.values()) - 0.01
     assert f"corrected for having been picked, {max(scores, key=scores.__getitem__)} is at" in found.sentence
-    alone = judge(results[:1], {"prompt": answers["prompt"]}, [named("prompt")], task, {}).verdict
+    alone = decide(evidence_of(results[:1], {"prompt": answers["prompt"]}, [named("prompt")], task, {}))
     assert alone.picked is None

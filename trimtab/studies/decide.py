@@ -1,0 +1,105 @@
+"""The decision of a finished study: tests, corrections, people's audit, robustness checks, and the whole sentence of the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.files import read_lines
+from trimtab.base.records import Answer, Arm
+from trimtab.base.results import ArmResult, Comparison, HumanAudit, TrivialArm, Usage, Verdict
+from trimtab.base.task import Task
+from trimtab.decision.audited import audit_sentence
+from trimtab.decision.evidence import Evidence, evidence_of
+from trimtab.decision.robustness import robustness_checks, robustness_sentence
+from trimtab.decision.slices import slices_sentence
+from trimtab.decision.trivial import beside, sentence
+from trimtab.decision.verdict import decide
+from trimtab.measurement.audit import Audited, judged_by_key
+from trimtab.measurement.clusters import group_count
+from trimtab.measurement.figures import behind_curve, score_estimate
+from trimtab.studies.record import changed_since
+
+AUDIT = "audit.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The part of a study's result that follows from its answers; fields as in `StudyResult`."""
+
+    verdict: Verdict
+    arms: tuple[ArmResult, ...]
+    comparisons: tuple[Comparison, ...]
+    trivial: tuple[TrivialArm, ...]
+    audit: HumanAudit | None
+    level: float
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """By name, to be put into a `StudyResult`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def decide_study(
+    folder: Path,
+    task: Task,
+    results: Sequence[ArmResult],
+    answers: Mapping[str, Sequence[Answer]],
+    arms: Sequence[Arm],
+    usages: Mapping[str, Usage],
+    *,
+    trivial: Mapping[str, Sequence[Answer]],
+    cuts: Sequence[str],
+    look: int,
+) -> Decision:
+    """Decide the study in `folder` by its answers, and by people's judgements of them where there are enough.
+
+    `results`, `answers`, `arms`, `usages`, `trivial`, `cuts` and `look` are those of `evidence_of`.
+    """
+    judged = judged_by_key(read_lines(folder / AUDIT, "item", "answer", "right"))
+    groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
+
+    def audit_of(given: Mapping[str, Sequence[Answer]], task: Task) -> Audited | None:
+        return Audited(given, judged, task) if judged and given else None
+
+    def tested(results: Sequence[ArmResult], given: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
+        people = audit_of(given, task)
+        return evidence_of(
+            *(results, given, arms, task, usages),
+            groups=groups,
+            cuts=cuts,
+            look=look,
+            trivial=trivial,
+            audited=None if people is None or people.why_not else people,
+        )
+
+    study, audited = tested(results, answers, task), audit_of(answers, task)
+    verdict = replace(decide(study), robustness=robustness_checks(study, answers, tested))
+    beaten = beside(
+        list(answers),
+        {name: score_estimate(own, task) for name, own in trivial.items()},
+        lambda arm, name: behind_curve(answers[arm], trivial[name], task)(0.0),
+    )
+    audit = None
+    if audited is not None:
+        by_arm, why_not = audited.by_arm, audited.why_not
+        audit = HumanAudit(answers=len(judged), questions=audited.count, arms=by_arm, why_not=why_not)
+    changed = changed_since(folder)
+    told = (
+        verdict.sentence,
+        sentence(beaten),
+        audit_sentence(audit, study.results, task),
+        "" if study.audited else slices_sentence(verdict.arm, answers, task, study.level),
+        robustness_sentence(verdict),
+        f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else "",
+    )
+    return Decision(
+        verdict=replace(verdict, sentence=" ".join(filter(None, told))),
+        arms=tuple(study.results),
+        comparisons=tuple(study.comparisons),
+        trivial=beaten,
+        audit=audit,
+        level=study.level,
+    )
