@@ -233,7 +233,7 @@ def _studied(scenario: Scenario, random: np.random.Generator, task: Task, world:
     counts["false reaches"] = scenario.target is not None and any(
         arm.passes and truth[arm.arm] <= scenario.target + NOTHING for arm in study.results
     )
-    if trivial and verdict.sentence.startswith("No arm is needed"):
+    if trivial and verdict.sentence.startswith("No model is needed"):
         true = trivial[0] > (scenario.target or 0.0) + NOTHING
         counts.update({"false trivial": int(not true), "rightly": int(true)})
     if verdict.picked is not None:

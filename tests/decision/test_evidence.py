@@ -86,7 +86,7 @@ def test_where_an_answer_without_a_model_reaches_the_target_that_is_the_verdict(
         assert study.results[0].passes
         assert found.arm == ("prompt" if needed else None)
         if not needed:
-            assert found.sentence.startswith("No arm is needed: answering without a model (most-frequent:")
+            assert found.sentence.startswith("No model is needed: answering without one (most-frequent:")
             assert "prompt reaches it too" in found.sentence
         else:
             # at a lower target no arm would be needed either

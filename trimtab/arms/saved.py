@@ -101,6 +101,9 @@ def read_result(folder: Path) -> StudyResult | None:
     if not file.is_file():
         return None
     plain = read_object(file)
+    verdict = plain.get("verdict")
+    if isinstance(verdict, dict) and "variations" in verdict:  # the key of 0.2 before robustness checks had their name
+        verdict["robustness"] = verdict.pop("variations")
     try:
         return from_plain(StudyResult, plain)
     except ValueError as error:

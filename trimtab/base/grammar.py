@@ -270,10 +270,10 @@ def context_of(parts: Iterable[str]) -> str:
 
 def context_words(context: str) -> str:
     """A context as tables name it: `instruction`, `retrieved passages and fixed shots`."""
-    return _joined(PARTS[name].words for name in parts_of(context)) or "instruction"
+    return joined(PARTS[name].words for name in parts_of(context)) or "instruction"
 
 
-def _joined(words: Iterable[str]) -> str:
+def joined(words: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *first, last = [*words] or [""]
     return f"{', '.join(first)} and {last}" if first else last
@@ -284,7 +284,7 @@ def describe(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
     words = method_of(arm).words
     if method_of(arm).answers_alone:
         return words
-    sight = _joined(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
+    sight = joined(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
     steps = (trained or {}).get("steps")
     settings = {key: value for key, value in arm.settings.items() if not (steps and key == "epochs")}
     told = [

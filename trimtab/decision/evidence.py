@@ -14,6 +14,7 @@ from trimtab.decision.cost import cost_of, floor_of, planned_retrainings
 from trimtab.decision.pairs import planned_pairs
 from trimtab.decision.weight import by_weight
 from trimtab.measurement.audit import Audited
+from trimtab.measurement.clusters import too_few_groups
 from trimtab.measurement.figures import (
     behind_curve,
     difference,
@@ -26,6 +27,8 @@ from trimtab.measurement.latency import latencies_needed
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.statistics import LEVEL, holm, look_level
 
+SHARES = ("accuracy", "contains", "exact_match")  # metrics whose score is a share of right answers
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -36,6 +39,8 @@ class Evidence:
     `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
     `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes.
     `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
+    `right`: the share of right answers of each arm, empty where the metric does not say which are right. `few_groups`: the effective
+    number of groups, where it is too low for good intervals.
     `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`. `audited`: people's
     judgements that the scores and differences are corrected by, None without an audit.
     """
@@ -50,6 +55,8 @@ class Evidence:
     cuts: Sequence[str] = ()
     rarest_class: tuple[str, int] | None = None
     look: int | None = None
+    right: Mapping[str, Estimate] = field(default_factory=dict)
+    few_groups: int | None = None
     trivial: Mapping[str, Estimate] = field(default_factory=dict)
     correct_picked: Callable[[], Estimate | None] = lambda: None
     audited: Audited | None = None
@@ -221,10 +228,20 @@ def evidence_of(
         cuts=cuts,
         rarest_class=rare,
         look=look,
+        right=_right(passed, answers, task),
+        few_groups=too_few_groups([row.group for row in own]) if (own := next(iter(answers.values()), None)) else None,
         trivial={name: score_estimate(own, task) for name, own in trivial.items()},
         correct_picked=correct_picked,
         audited=audited,
     )
+
+
+def _right(results: Sequence[ArmResult], answers: Mapping[str, Sequence[Answer]], task: Task) -> dict[str, Estimate]:
+    """The share of right answers of each arm, where the metric or its answers say which are right."""
+    if task.metric == "macro_f1":
+        plain = task.model_copy(update={"task": task.task.model_copy(update={"metric": "accuracy"})})
+        return {arm: score_estimate(own, plain) for arm, own in answers.items()}
+    return {arm.arm: arm.score for arm in results if arm.score} if task.metric in SHARES else {}
 
 
 def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], level: float) -> list[ArmResult]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
-from trimtab.base.grammar import TRIVIAL, method_of, named
+from trimtab.base.grammar import TRIVIAL, joined, method_of, named
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import unless_uneven
 from trimtab.decision.choice import Choice, choose
-from trimtab.decision.cost import MACHINE_SECONDS
 from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.flips import find_flips
 from trimtab.decision.pairs import comparisons_among
+from trimtab.decision.summary import amount, assumptions, share_of_cost, unreached, unsettled, use
 from trimtab.decision.weight import alike
 from trimtab.measurement.power import POWER, groups_needed, items_for_target
 from trimtab.measurement.statistics import LEVEL
@@ -57,6 +56,7 @@ def _decided(study: Evidence) -> Verdict:
     if choice.arm is None:
         sentence, needs = _nothing_reaches(study, target) if target is not None else _nothing_told(study, choice)
         return _not_shown(sentence + _besides(study, choice), needs)
+    opening = use(study, choice.arm) + assumptions(study, choice.arm)
     if target is not None:
         sentence = _reaching(study, choice, target)
     else:
@@ -64,7 +64,7 @@ def _decided(study: Evidence) -> Verdict:
     return Verdict(
         status="shown",
         arm=choice.arm.arm,
-        sentence=sentence + _besides(study, choice),
+        sentence=f"{opening} In figures: {sentence}{_besides(study, choice)}",
         flips=find_flips(study, choice.arm),
     )
 
@@ -80,10 +80,10 @@ def _reaching(study: Evidence, choice: Choice, target: float) -> str:
         sentence += f", {lightest}: {_against_next(winner, rivals[0], study)}."
     else:
         sentence += f"; it is the only one of {len(study.done)} arms to do so" if len(study.done) > 1 else ""
-        sentence += f", and costs {_money(winner.cost, study.task)}." if winner.cost else "."
+        sentence += "."
     unknown = [arm.arm for arm in choice.fitting if arm.cost is None]
     if unknown:
-        sentence += f" What {_list(unknown)} would cost is not known: no price was given."
+        sentence += f" What {joined(unknown)} would cost is not known: no price was given."
     return sentence
 
 
@@ -91,10 +91,12 @@ def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str,
     """The verdict where an answer without a model is good enough: the target tells nothing about the arms."""
     score = _with_interval(study.trivial[trivial], study.task)
     what = TRIVIAL[trivial].removeprefix("no model: ")
-    sentence = f"No arm is needed: answering without a model ({trivial}: {what}) reaches the target of {target:g} with {score}."
+    sentence = (
+        f"No model is needed: answering without one ({trivial}: {what}) reaches the target of {target:g} with {score}."
+    )
     reach = [arm.arm for arm in study.passing]
     if reach:
-        sentence += f" {_list(reach)} {'reaches' if len(reach) == 1 else 'reach'} it too; a higher target would tell what {'it is' if len(reach) == 1 else 'they are'} worth."
+        sentence += f" {joined(reach)} {'reaches' if len(reach) == 1 else 'reach'} it too; a higher target would tell what {'it is' if len(reach) == 1 else 'they are'} worth."
     return sentence, "a target above what an answer without a model scores"
 
 
@@ -110,10 +112,7 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
     fitting = [arm for arm in study.done if study.problem(arm) is None]
     nearest = max(fitting or study.done, key=lambda arm: score_of(arm).value)
     score = score_of(nearest)
-    sentence = (
-        f"Not shown: no arm is shown to reach the target of {target:g}; "
-        f"the nearest is {nearest.arm} with {_scored(nearest, study.task)}"
-    )
+    sentence = f"{unreached(study, nearest, target)}{assumptions(study, nearest)} In figures: {nearest.arm} has {_scored(nearest, study.task)}"
     if study.rarest_class:
         needs = "at least 10 test questions of every class"
         return f"{sentence}. {_rare(study)}", needs
@@ -134,7 +133,6 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
 def _best_of_these(study: Evidence, chosen: ArmResult, best: ArmResult, lightest: ArmResult) -> str:
     task = study.task
     margin, scored = f"{task.target.margin:g}", _scored(chosen, task)
-    unfinished = [arm for arm in _still_improving(study) if arm is not chosen]
     if chosen is not best:
         sentence = (
             f"{chosen.arm} is the lightest arm shown to be within {margin} of the best: {scored}, against "
@@ -142,17 +140,15 @@ def _best_of_these(study: Evidence, chosen: ArmResult, best: ArmResult, lightest
         )
     elif lightest is best:
         sentence = (
-            f"{best.arm} scored best with {scored} and is the lightest; "
+            f"{best.arm} scored highest with {scored} and is the lightest; "
             f"every other arm is shown not to be better by more than {margin}."
         )
     else:
-        cost = f"; it costs {_money(best.cost, task)}" if best.cost else ""
         sentence = (
-            f"{best.arm} {'scored best' if unfinished else 'is the best arm'} with {scored}, "
-            f"and every lighter arm is shown to be worse by more than {margin}{cost}."
+            f"{best.arm} scored highest with {scored}; every lighter arm is shown to be worse by more than {margin}, "
+            f"and no other arm to be better by more than {margin}."
         )
-    choice = "the choice among these arms as they stand" if unfinished else "the best choice of these arms"
-    return f"{sentence} It is {choice}; whether it is good enough is not known, since no target is stated."
+    return sentence
 
 
 def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str]:
@@ -168,10 +164,12 @@ def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str]:
     if candidate is None:
         needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
         return f"Not shown: every arm scored 0 on {score_of(best).n:,} test questions; {needs}.", needs
-    margin, top = f"{task.target.margin:g}", f"Not shown: {best.arm} scored best with {_scored(best, task)}, but"
+    margin = f"{task.target.margin:g}"
+    opening = unsettled(study, best, choice.rivals if candidate is best else [candidate]) + assumptions(study, best)
+    top = f"{opening} In figures: {best.arm} scored highest with {_scored(best, task)}, but"
     settled, needs = _what_settles(study, choice, best, candidate)
     if candidate is best:
-        rivals = _list([_behind(study.against(best.arm, arm.arm), arm) for arm in choice.rivals])
+        rivals = joined([_behind(study.against(best.arm, arm.arm), arm) for arm in choice.rivals])
         return f"{top} these data cannot tell it from {rivals} to within {margin}; {settled}.", needs
     gap = study.against(best.arm, candidate.arm)
     seen = (
@@ -179,10 +177,10 @@ def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str]:
         if gap is None
         else f" is behind by {_number(gap.difference)}, at most {_number(gap.high)} (95% interval), and so"
     )
-    price = _share_of_cost(candidate, best)
+    price = share_of_cost(candidate, best)
     return (
         f"{top} {candidate.arm}{price}{seen} is shown neither to be within {margin} "
-        f"{'of it' if best in choice.rivals else f'of {_list([arm.arm for arm in choice.rivals])}'} "
+        f"{'of it' if best in choice.rivals else f'of {joined([arm.arm for arm in choice.rivals])}'} "
         f"nor to be worse by more; {settled}.",
         needs,
     )
@@ -285,7 +283,7 @@ def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tup
     whys = "; ".join(f"{arm.arm} {study.problem(arm)}" for arm in slow)
     instead = f" in place of {chosen.arm}" if chosen else ""
     sentence = f"Not shown: {whys}. On a quiet machine {turned.arm} might be shown{instead}: measure again while nothing else runs."
-    return sentence, f"the latency of {_list([arm.arm for arm in slow])} on a quiet machine"
+    return sentence, f"the latency of {joined([arm.arm for arm in slow])} on a quiet machine"
 
 
 def _busy(study: Evidence) -> str:
@@ -294,7 +292,7 @@ def _busy(study: Evidence) -> str:
     if not names:
         return ""
     what = "its cost counts" if len(names) == 1 else "their costs count"
-    return f"Measured on a busy machine: {_list(names)}; {what} as equal to lower ones."
+    return f"Measured on a busy machine: {joined(names)}; {what} as equal to lower ones."
 
 
 def _picked(study: Evidence, choice: Choice) -> str:
@@ -333,7 +331,7 @@ def _missing(study: Evidence) -> str:
     """The arms that have no score."""
     said = {"failed": "failed", "not_run": "was not run"}
     missing = [f"{arm.arm} {said[arm.status]}" for arm in study.results if arm.status in said]
-    return f"Not compared: {_list(missing)}." if missing else ""
+    return f"Not compared: {joined(missing)}." if missing else ""
 
 
 def _cut(study: Evidence) -> str:
@@ -354,7 +352,7 @@ def _improving(study: Evidence) -> str:
     names = [arm.arm for arm in _still_improving(study)]
     if not names:
         return ""
-    return f"{_list(names)} {'was' if len(names) == 1 else 'were'} still getting better on dev when the search ended; more effort may change this."
+    return f"{joined(names)} {'was' if len(names) == 1 else 'were'} still getting better on dev when the search ended; more effort may change this."
 
 
 def _still_improving(study: Evidence) -> list[ArmResult]:
@@ -370,12 +368,12 @@ def _speaks_of(study: Evidence) -> str:
     if not trained:
         return ""
     if not several:
-        return "It speaks of the trained models as they were built and stored: one run each, and another may come out otherwise."
+        return "Each model was trained once; training again could give another result."
     runs = max(result.seeds for result in several)
     if len(several) == len(trained):
-        return f"It speaks of the methods: every trained arm is the mean of {runs} runs, and how they vary is in the intervals."
-    names, verb = _list([result.arm for result in several]), "is" if len(several) == 1 else "are"
-    return f"{names} {verb} the mean of {runs} runs, and how they vary is in the interval; every other trained arm is one run, and another may come out otherwise."
+        return f"Every trained arm is the mean of {runs} runs, and the intervals include how much these differ."
+    names, verb = joined([result.arm for result in several]), "is" if len(several) == 1 else "are"
+    return f"{names} {verb} the mean of {runs} runs, and the interval includes how much these differ; every other trained arm was trained once, and training it again could give another result."
 
 
 # ---- shared
@@ -405,14 +403,6 @@ def _behind(gap: Comparison | None, arm: ArmResult) -> str:
     return f"{arm.arm} (behind by {_number(gap.difference)}, 95% interval {_number(gap.low)} to {_number(gap.high)})"
 
 
-def _share_of_cost(arm: ArmResult, other: ArmResult) -> str:
-    """How an arm's cost stands to a dearer one's, where both are known in one unit."""
-    one, more = arm.cost, other.cost
-    if one is None or more is None or one.currency != more.currency or one.total <= 0 or alike(one, more):
-        return ""
-    return f", at 1/{more.total / one.total:,.{1 if more.total < 10 * one.total else 0}f} of the cost,"
-
-
 def _against_next(arm: ArmResult, other: ArmResult, study: Evidence) -> str:
     if arm.cost is None:
         return "its cost is not known"
@@ -421,27 +411,18 @@ def _against_next(arm: ArmResult, other: ArmResult, study: Evidence) -> str:
         return f"it costs {first}"
     if other.cost.currency != arm.cost.currency:
         return f"it costs {first}, which cannot be set against {other.arm} while a machine hour has no price"
-    if _amount(other.cost) == _amount(arm.cost):
+    if amount(other.cost) == amount(arm.cost):
         return f"it costs {first}, as does {other.arm}"
     if alike(arm.cost, other.cost):
-        return (
-            f"it costs {first}, which counts as equal to {_amount(other.cost)} for {other.arm}, and is no less simple"
-        )
-    return f"it costs {first}, against {_amount(other.cost)} for {other.arm}"
-
-
-def _amount(cost: Cost) -> str:
-    if cost.currency == MACHINE_SECONDS:
-        return f"{cost.total / 3600:,.1f} machine hours"
-    digits = 0 if cost.total >= 100 else 2
-    return f"{cost.total:,.{digits}f} {cost.currency}"
+        return f"it costs {first}, which counts as equal to {amount(other.cost)} for {other.arm}, and is no less simple"
+    return f"it costs {first}, against {amount(other.cost)} for {other.arm}"
 
 
 def _money(cost: Cost, task: Task) -> str:
     """What is paid over the horizon, and for how many questions: their number is assumed where the task file states none."""
     stated = "questions_per_month" in task.cost.model_fields_set
     volume = f"{'' if stated else 'an assumed '}{task.cost.questions_per_month:,.0f} questions a month"
-    return f"{_amount(cost)} over {task.cost.horizon_months:g} months at {volume}"
+    return f"{amount(cost)} over {task.cost.horizon_months:g} months at {volume}"
 
 
 def _number(value: float) -> str:
@@ -454,7 +435,3 @@ def _more_questions(items: float, study: Evidence) -> str:
     unit = 10 ** max(0, len(str(whole)) - 2)
     groups = "" if study.groups is None else " in new groups"
     return f"about {math.ceil(whole / unit) * unit:,} more test question{'s' if whole > 1 else ''}{groups}"
-
-
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

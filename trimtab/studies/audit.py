@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trimtab.arms.saved import ANSWERS, STUDY_FILE, read_arm
+from trimtab.arms.saved import ANSWERS, STUDY_FILE
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError
-from trimtab.base.files import append_line, locked, read_lines, read_object, write_json
+from trimtab.base.files import append_line, locked, read_lines, write_json
 from trimtab.base.results import StudyResult
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.measurement.audit import AuditItem, drawn, judged_by_key
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.page import write_report
-from trimtab.studies.decide import AUDIT, decide_study
+from trimtab.studies.decide import AUDIT, decide_again
 from trimtab.studies.open_study import OpenedStudy, open_study
 
 
@@ -39,24 +38,7 @@ class StudyAudit:
 
     def finish(self) -> StudyResult:
         """Decide the study by its answers and people's judgements, and write it with its report."""
-        records = {arm: record for arm in self.answers if (record := read_arm(self.folder / "arms" / arm))}
-        lost = [arm for arm in self.answers if arm not in records]
-        if lost:
-            raise InputError(f"the record of {lost[0]} is gone", "run the study again", file=self.folder)
-        manifest = read_object(self.folder / "manifest.json")
-        trivial = {one.arm: self.folder / "arms" / one.arm / ANSWERS for one in self.before.trivial}
-        found = decide_study(
-            self.folder,
-            self.task,
-            [records[one.arm].result if one.arm in records else one for one in self.before.arms],
-            self.answers,
-            [record.arm for record in records.values()],
-            {arm: record.usage for arm, record in records.items()},
-            trivial={name: load_answers(file) for name, file in trivial.items() if file.is_file()},
-            cuts=manifest["cuts"],
-            look=manifest["test_openings"],
-        )
-        result = replace(self.before, **found.fields)
+        result = decide_again(self.folder, self.task, self.before)
         with locked(self.folder.parent):
             write_json(self.folder / STUDY_FILE, to_plain(result))
             write_report(self.folder)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.base.files import read_lines
+from trimtab.arms.saved import ANSWERS, read_arm
+from trimtab.base.errors import InputError
+from trimtab.base.files import read_lines, read_object
 from trimtab.base.records import Answer, Arm
-from trimtab.base.results import ArmResult, Comparison, HumanAudit, TrivialArm, Usage, Verdict
+from trimtab.base.results import ArmResult, Comparison, HumanAudit, StudyResult, TrivialArm, Usage, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import audit_sentence
 from trimtab.decision.evidence import Evidence, evidence_of
@@ -19,6 +21,7 @@ from trimtab.decision.trivial import beside, sentence
 from trimtab.decision.verdict import decide
 from trimtab.measurement.audit import Audited, judged_by_key
 from trimtab.measurement.clusters import group_count
+from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
 from trimtab.studies.record import changed_since
 
@@ -103,3 +106,31 @@ def decide_study(
         audit=audit,
         level=study.level,
     )
+
+
+def decide_again(folder: Path, task: Task, before: StudyResult) -> StudyResult:
+    """Decide a finished study by its stored answers, people's judgements of them, and the present rules; nothing is written.
+
+    Raises InputError where no arm has answers, or the record of one is gone.
+    """
+    done = [arm.arm for arm in before.arms if arm.status == "done"]
+    if not done:
+        raise InputError("no arm of this study has answers", "run one that does", file=folder)
+    records = {arm: record for arm in done if (record := read_arm(folder / "arms" / arm))}
+    lost = [arm for arm in done if arm not in records]
+    if lost:
+        raise InputError(f"the record of {lost[0]} is gone", "run the study again", file=folder)
+    manifest = read_object(folder / "manifest.json")
+    trivial = {one.arm: folder / "arms" / one.arm / ANSWERS for one in before.trivial}
+    found = decide_study(
+        folder,
+        task,
+        [records[one.arm].result if one.arm in records else one for one in before.arms],
+        {arm: load_answers(folder / "arms" / arm / ANSWERS) for arm in done},
+        [record.arm for record in records.values()],
+        {arm: record.usage for arm, record in records.items()},
+        trivial={name: load_answers(file) for name, file in trivial.items() if file.is_file()},
+        cuts=manifest["cuts"],
+        look=manifest["test_openings"],
+    )
+    return replace(before, **found.fields)

@@ -1,0 +1,94 @@
+"""The first two sentences of a verdict speak of questions and answers in plain words, and say what was assumed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_answers import made_answer
+from made_studies import a_task, an_arm, evidence, verdict
+
+from trimtab.base.grammar import named
+from trimtab.base.results import Estimate
+from trimtab.base.task import Task
+from trimtab.decision.evidence import evidence_of
+from trimtab.decision.summary import reachable_target
+
+RIGHT = {
+    "prompt": Estimate(value=0.40, low=0.34, high=0.46, n=300),
+    "rag": Estimate(value=0.90, low=0.86, high=0.94, n=300),
+    "lora+rag": Estimate(value=0.97, low=0.94, high=0.99, n=300),
+}
+GAPS = {("lora+rag", "rag"): (0.005, 0.013), ("lora+rag", "prompt"): (0.505, 0.05), ("rag", "prompt"): (0.5, 0.05)}
+
+
+def without_defaults(task: Task) -> Task:
+    """The task of a file that states neither margin nor volume."""
+    plain = task.model_dump(exclude={"target": {"margin"}, "cost": {"questions_per_month"}})
+    return Task.model_validate(plain)
+
+
+def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_come_first() -> None:
+    task = a_task(0.8)
+    arms = [an_arm(name, right.value, task) for name, right in RIGHT.items()]
+    first = verdict(arms, task, right=RIGHT).sentence.split(" In figures:")[0]
+    assert first.startswith(
+        "Use rag (the model as it is, shown passages looked up in the documents): it gets about 90 of 100 questions (86 to 94) "
+        "right, and so reaches the target of 0.8; it costs "
+    )
+    assert "USD over 12 months at 10,000 questions a month, and the next best, lora+rag (the model tuned by" in first
+    assert "gets 7 more right at" in first
+    for word in (" arm", "lightest", "F1", "exact match", "interval"):
+        assert word not in first
+
+
+def test_what_the_task_file_does_not_state_stands_in_the_second_sentence() -> None:
+    task = without_defaults(a_task(None))
+    arms = [an_arm("rag", 0.90, task), an_arm("lora+rag", 0.905, task), an_arm("prompt", 0.4, task)]
+    first, second = verdict(arms, task, GAPS, right=RIGHT, cuts=["one epoch"], few_groups=4).sentence.split(". ")[:2]
+    assert first.startswith("If it is enough to get about 90 of 100 questions (86 to 94) right, use rag (")
+    assert second == (
+        "The task file states no target (rag would reach one of up to 0.85), no margin (differences of up to 0.02 count as none) "
+        "and no volume (10,000 questions a month are assumed); the time budget cut searching or training, as told below; "
+        "the test questions count as only 4 groups, so that every figure is rough"
+    )
+    stated = a_task(0.85)
+    told = verdict([an_arm("rag", 0.95, stated)], stated).sentence
+    assert "The task file states" not in told
+    assert "would reach one" not in told
+
+
+def test_without_right_answers_the_score_is_told() -> None:
+    task = a_task(None)
+    arms = [an_arm("rag", 0.90, task), an_arm("lora+rag", 0.93, task)]
+    told = verdict(arms, task, {("lora+rag", "rag"): (0.03, 0.05)}).sentence
+    assert told.startswith(
+        "Not shown: lora+rag (the model tuned by a small adapter (LoRA), shown passages looked up in the documents) scores highest, "
+        "0.93 of 1 (0.89 to 0.97), but rag (the model as it is, shown passages looked up in the documents)"
+    )
+
+
+@pytest.mark.parametrize("n", [50, 400])
+def test_the_target_that_is_said_to_be_reached_is_the_highest_that_a_study_would_show(n: int) -> None:
+    scores = np.arange(n) < 0.9 * n
+    answers = {
+        "prompt": [made_answer(f"{item:03}", score) for item, score in enumerate(scores)],
+        "rag": [made_answer(f"{item:03}", 0.0) for item in range(n)],
+    }
+    arms = [arm for name in answers if (arm := named(name)) is not None]
+
+    def passes(quality: float | None) -> bool:
+        task = a_task(quality)
+        results = [an_arm("prompt", 0.9, task), an_arm("rag", 0.1, task)]
+        return "prompt" in {arm.arm for arm in evidence_of(results, answers, arms, task, {}).passing}
+
+    task = a_task(None)
+    study = evidence_of([an_arm("prompt", 0.9, task), an_arm("rag", 0.1, task)], answers, arms, task, {})
+    found = reachable_target(study, "prompt")
+    assert found is not None
+    assert passes(found)
+    assert not passes(found + 0.01)
+
+
+def test_an_arm_that_is_sure_of_nothing_reaches_no_target() -> None:
+    task = a_task(None)
+    assert reachable_target(evidence([an_arm("rag", 0.01, task, half=0.3)], task), "rag") is None
