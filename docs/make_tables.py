@@ -609,6 +609,18 @@ def audits() -> str:
     return f"{table}\n\n{found['studies']:,} studies each. Aims: 95% held, targets claimed falsely in at most 5%."
 
 
+def redecided() -> str:
+    """The verdicts of finished studies under the rules of before and of now."""
+    found = load("redecided")
+    if not found:
+        return "Not measured yet (`redecided.json`)."
+    lines = []
+    for row in found["studies"]:
+        lines += [f"**{row['task']}** ({row['arm_before']} → {row['arm_now']})", ""]
+        lines += [f"Before: {row['before']}", "", f"Now: {row['now']}", ""]
+    return "\n".join(lines).rstrip()
+
+
 PAGES = {
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/start/install.md": {"installation": installation},
@@ -621,7 +633,7 @@ PAGES = {
     },
     "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted, "audit": audit},
     "docs/start/first-verdict.md": {"verdict": verdict},
-    "docs/trust/simulation.md": {"simulation": simulation},
+    "docs/trust/simulation.md": {"simulation": simulation, "redecided": redecided},
 }
 
 
