@@ -37,6 +37,15 @@ def mean_floor(x: Array, worst: float, level: float) -> float:
     return floor
 
 
+def lowered_limit(limit: float, x: Array, worst: float, level: float) -> float:
+    """The lower limit of an interval, or the floor of `mean_floor` where that is lower; one evaluation where it is not."""
+    p = mean_above(x, worst)
+    if limit <= worst or p(limit) <= level:
+        return limit
+    floor: float = optimize.brentq(lambda null: p(null) - level, worst, limit, xtol=1e-5)
+    return floor
+
+
 def _below_zero(weights: Array, counts: Array) -> float:
     """P(sum of weight times a sum of `count` exponential variables <= 0): D is these variables divided by their sum.
 

@@ -24,7 +24,7 @@ from trimtab.measurement.clusters import (
     group_codes,
     left_out_error,
 )
-from trimtab.measurement.dirichlet_bound import mean_above, mean_floor
+from trimtab.measurement.dirichlet_bound import lowered_limit, mean_above, mean_floor
 from trimtab.measurement.resampling import (
     Array,
     Curve,
@@ -40,6 +40,7 @@ from trimtab.measurement.resampling import (
 )
 from trimtab.measurement.tango import Z, mcnemar, tango, tango_above, tango_interval
 
+MOST_WIDENED = 1000  # items: of more, one that was not drawn moves a mean by less than .001
 FEW = 10  # with fewer items that differ, a bootstrap has too little to draw from
 LEVEL = 0.05
 NOTHING = 1e-12  # an error below this is rounding
@@ -59,7 +60,8 @@ def estimate(
 ) -> Estimate:
     """The mean score with its two-sided 95% interval, or that of `statistic`, a function of item indices (macro-F1).
 
-    Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg 2015).
+    Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg 2015), and
+    widened to Gaffke's bounds, since a sample without a failure knows of none.
     Groups that repeat, for either: Wilson at the effective number of items (Dean and Pagano 2015) by the leave-one-group-out
     error (CR3), with t of `degrees_of_freedom`. Fewer than 10 scores unlike the rest: Wilson,
     which is wide enough for any scores in [0, 1].
@@ -79,7 +81,7 @@ def estimate(
     elif _right_wrong(x) or _few(x):
         limits = _wilson(value, len(x), Z)
     else:
-        limits = bca_mean(x, seed)
+        limits = _graded_interval(x, 0.0, 1.0, seed)
     return Estimate(value=value, low=min(limits[0], value), high=max(limits[1], value), n=len(x))
 
 
@@ -148,7 +150,7 @@ def compare(
     """Two arms on the same items; `statistic`, when given, is the difference as a function of item indices.
 
     Right/wrong: exact McNemar test, Tango's (1998) score interval. Graded: sign-flip test, exact up to 14 items that
-    differ, and BCa interval of the paired differences. By group: sign flips of whole groups (t for `statistic`), t interval
+    differ, and BCa interval of the paired differences, widened to Gaffke's bounds. By group: sign flips of whole groups (t for `statistic`), t interval
     with the leave-one-group-out error (CR3). Fewer than 10 items (or groups) that differ: Tango's interval at
     the sums of gains and losses (at G* pairs), conservative.
     Where test and interval disagree at the edge, the test decides.
@@ -163,7 +165,7 @@ def compare(
     wins, losses = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum())
     plain = _right_wrong(x) and _right_wrong(y)
     few = np.count_nonzero(gaps) < FEW
-    low, high = tango_interval(wins, losses, len(gaps)) if plain or few else bca_mean(gaps, seed)
+    low, high = tango_interval(wins, losses, len(gaps)) if plain or few else _graded_interval(gaps, -1.0, 1.0, seed)
     p = mcnemar(round(wins), round(losses)) if plain else p_sign_flip(gaps, seed)
     return Difference(mean, max(min(low, mean), -1.0), min(max(high, mean), 1.0), p)
 
@@ -254,6 +256,14 @@ def _few(x: Array) -> bool:
     """Whether fewer than 10 scores differ from the commonest one."""
     _, counts = np.unique(x, return_counts=True)
     return int(len(x) - counts.max()) < FEW
+
+
+def _graded_interval(x: Array, worst: float, best: float, seed: int) -> tuple[float, float]:
+    """BCa interval of a mean, widened to Gaffke's bounds for values from `worst` to `best`, by which claims are tested."""
+    low, high = bca_mean(x, seed)
+    if len(x) > MOST_WIDENED:
+        return low, high
+    return lowered_limit(low, x, worst, LEVEL / 2), -lowered_limit(-high, -x, -best, LEVEL / 2)
 
 
 def t_quantile(degrees: float) -> float:
