@@ -38,7 +38,7 @@ from trimtab.measurement.figures import (
     score_floor,
     target_curve,
 )
-from trimtab.measurement.latency import PASSES, latencies_needed, latency_bound, latency_percentiles
+from trimtab.measurement.latency import MORE_PASSES, PASSES, latencies_needed, latency_bound, latency_percentiles
 from trimtab.measurement.statistics import LEVEL, look_level
 
 MARGIN = 0.05
@@ -298,10 +298,13 @@ def _result(
 
 
 def _latencies(random: np.random.Generator, p95_ms: float, scenario: Scenario) -> list[float]:
-    """Seconds of as many answers as a study times, in three passes, lognormal with this true 95th percentile."""
-    n, found = latencies_needed(len(scenario.truths)), []
-    for number in range(PASSES):
-        noise = random.standard_normal(len(range(number, n, PASSES)))
+    """Seconds of as many answers as a study times, in passes, lognormal with this true 95th percentile."""
+    arms, found = len(scenario.truths), list[float]()
+    n = latencies_needed(arms)
+    for number in range(PASSES + MORE_PASSES):
+        if number >= PASSES and latency_bound(found, arms) is not None:
+            break
+        noise = random.standard_normal(len(range(number % PASSES, n, PASSES)))
         for place in range(1, len(noise)):
             noise[place] *= math.sqrt(1 - scenario.timing_correlation**2)
             noise[place] += scenario.timing_correlation * noise[place - 1]

@@ -425,7 +425,9 @@ class ArmRunner:
     def _ask_alone(self, split: Split, able: Ready, number: int | None) -> tuple[list[float], list[Generation]]:
         """Single questions, those of a pass or all, with the seconds that each took, retrieval included; two are asked before it counts."""
         seconds, given = [], []
-        asked = self.session.timed_questions(split)[slice(number, None, None if number is None else self.passes)]
+        asked = self.session.timed_questions(split)[
+            slice(None if number is None else number % self.passes, None, None if number is None else self.passes)
+        ]
         for number, example in enumerate([*asked[:2], *asked]):
             self.session.forget_hits()
             began = time.perf_counter()

@@ -49,7 +49,7 @@ from trimtab.decision.cost import volume_of
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import scores_of
-from trimtab.measurement.latency import PASSES
+from trimtab.measurement.latency import MORE_PASSES, PASSES
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
@@ -306,13 +306,20 @@ class _StudyRun:
         return plan
 
     def _time_in_turn(self) -> None:
-        """Time the questions of the later passes, the arms in turn, so that no arm is timed in a single stretch."""
-        for number in range(1, self.runner.passes):
+        """Time the questions of the later passes, the arms in turn, so that no arm is timed in a single stretch.
+
+        Where neighbouring timings of an arm are alike, so that they bound nothing yet, its questions are asked again in further passes.
+        """
+        if self.runner.passes < PASSES:
+            return
+        for number in range(1, PASSES + MORE_PASSES):
             for arm in self.task.arms:
                 folder = self.folder / "arms" / arm.name
                 record = read_arm(folder)
                 whole = len(self.session.timed_questions("test"))
                 if record is None or not 0 < len(record.latencies) < whole * (number + 1) // PASSES:
+                    continue
+                if number >= PASSES and record.result.latency_p95_high_ms is not None:
                     continue
                 saved = find_saved(self.task, arm, self.folder.name)
                 made = self.made.get(arm.name) or (self.runner.taken(arm, saved) if saved else None)
