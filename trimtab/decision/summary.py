@@ -97,8 +97,8 @@ def amount(cost: Cost) -> str:
 
 
 def _next_best(study: Evidence, chosen: ArmResult) -> str:
-    """How many more or fewer questions the best of the other arms gets right, and how its cost stands to the chosen one's."""
-    others = [arm for arm in study.done if arm is not chosen]
+    """How many more or fewer questions the best of the other arms that could be chosen gets right, and how its cost stands to the chosen one's."""
+    others = [arm for arm in study.done if arm is not chosen and study.problem(arm) is None]
     if not others:
         return ""
     other = max(others, key=lambda arm: score_of(arm).value)

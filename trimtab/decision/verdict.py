@@ -79,7 +79,7 @@ def _reaching(study: Evidence, choice: Choice, target: float) -> str:
         lightest = f"and is the lightest of the {len(choice.fitting)} arms that do"
         sentence += f", {lightest}: {_against_next(winner, rivals[0], study)}."
     else:
-        sentence += f"; it is the only one of {len(study.done)} arms to do so" if len(study.done) > 1 else ""
+        sentence += f"; it is the only one of {len(study.done)} arms to do so" if len(study.done) > len(study.passing) == 1 else ""
         sentence += "."
     unknown = [arm.arm for arm in choice.fitting if arm.cost is None]
     if unknown:
