@@ -74,5 +74,7 @@ def test_the_sentence_counts_and_names_what_differs() -> None:
     kept = tuple(RobustnessCheck(what=f"a margin of {n}", arm="a") for n in range(3))
     other = RobustnessCheck(what="without run 1", arm=None)
     verdict = Verdict(status="shown", arm="a", sentence="", robustness=(*kept, other))
-    assert robustness_sentence(verdict) == "The same choice in 3 of 4 robustness checks (without run 1: not shown)."
+    assert (
+        robustness_sentence(verdict) == "The choice is the same in 3 of 4 robustness checks (without run 1: not shown)."
+    )
     assert robustness_sentence(Verdict(status="shown", arm="a", sentence="")) == ""

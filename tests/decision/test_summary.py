@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made_answers import made_answer
-from made_studies import a_task, an_arm, evidence, verdict
+from made_studies import a_task, an_arm, costing, evidence, verdict
 
 from trimtab.base.grammar import named
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
 from trimtab.decision.evidence import evidence_of
-from trimtab.decision.summary import reachable_target
+from trimtab.decision.summary import reachable_target, relative_cost
 
 RIGHT = {
     "prompt": Estimate(value=0.40, low=0.34, high=0.46, n=300),
@@ -30,12 +30,15 @@ def without_defaults(task: Task) -> Task:
 def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_come_first() -> None:
     task = a_task(0.8)
     arms = [an_arm(name, right.value, task) for name, right in RIGHT.items()]
-    first = verdict(arms, task, right=RIGHT).sentence.split(" In figures:")[0]
+    first = verdict(arms, task, right=RIGHT).sentence.split("\nIn figures:")[0]
     assert first.startswith(
-        "Use rag (the model as it is, shown passages looked up in the documents): it gets about 90 of 100 questions (86 to 94) "
-        "right, and so reaches the target of 0.8; it costs "
+        "Use rag (the model as it is, shown passages looked up in the documents): it gets about 90 of 100 questions right "
+        "(86 to 94; 300 were asked), and so reaches the target of 0.8; it costs "
     )
-    assert "USD over 12 months at 10,000 questions a month, and the next best, lora+rag (the model tuned by" in first
+    assert (
+        "USD over 12 months at 10,000 questions a month, training included, and the next best, lora+rag (the model tuned by"
+        in first
+    )
     assert "gets 7 more right at" in first
     for word in (" arm", "lightest", "F1", "exact match", "interval"):
         assert word not in first
@@ -44,17 +47,19 @@ def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_c
 def test_what_the_task_file_does_not_state_stands_in_the_second_sentence() -> None:
     task = without_defaults(a_task(None))
     arms = [an_arm("rag", 0.90, task), an_arm("lora+rag", 0.905, task), an_arm("prompt", 0.4, task)]
-    first, second = verdict(arms, task, GAPS, right=RIGHT, cuts=["one epoch"], few_groups=4).sentence.split(". ")[:2]
-    assert first.startswith("If it is enough to get about 90 of 100 questions (86 to 94) right, use rag (")
+    first, second = verdict(arms, task, GAPS, right=RIGHT, cuts=["one epoch"], few_groups=4).sentence.splitlines()[:2]
+    assert first.startswith(
+        "If it is enough to get about 90 of 100 questions right (86 to 94; 300 were asked), use rag ("
+    )
     assert second == (
-        "The task file states no target (rag would reach one of up to 0.85), no margin (differences of up to 0.02 count as none) "
-        "and no volume (10,000 questions a month are assumed); the time budget cut searching or training, as told below; "
-        "the test questions count as only 4 groups, so that every figure is rough"
+        "Not known or weak: the task file states no target (rag is sure to reach one of up to 0.85), no margin (differences of up "
+        "to 0.02 count as none) and no volume (10,000 questions a month are assumed); the time budget cut searching or training, as "
+        "told below; the test questions form only about 4 independent groups, so that every figure is rough."
     )
     stated = a_task(0.85)
     told = verdict([an_arm("rag", 0.95, stated)], stated).sentence
-    assert "The task file states" not in told
-    assert "would reach one" not in told
+    assert "the task file states" not in told
+    assert "sure to reach" not in told
 
 
 def test_without_right_answers_the_score_is_told() -> None:
@@ -63,7 +68,7 @@ def test_without_right_answers_the_score_is_told() -> None:
     told = verdict(arms, task, {("lora+rag", "rag"): (0.03, 0.05)}).sentence
     assert told.startswith(
         "Not shown: lora+rag (the model tuned by a small adapter (LoRA), shown passages looked up in the documents) scores highest, "
-        "0.93 of 1 (0.89 to 0.97), but rag (the model as it is, shown passages looked up in the documents)"
+        "0.93 of 1 (0.89 to 0.97; 300 questions were asked), but rag (the model as it is, shown passages looked up in the documents)"
     )
 
 
@@ -92,3 +97,22 @@ def test_the_target_that_is_said_to_be_reached_is_the_highest_that_a_study_would
 def test_an_arm_that_is_sure_of_nothing_reaches_no_target() -> None:
     task = a_task(None)
     assert reachable_target(evidence([an_arm("rag", 0.01, task, half=0.3)], task), "rag") is None
+
+
+def test_the_next_best_is_one_that_could_be_chosen_and_a_better_one_that_is_too_slow_is_told() -> None:
+    task = a_task(0.8, latency=1000.0)
+    slow = an_arm("rag", 0.97, task, latency_p95_ms=1500.0)
+    fast = [an_arm("lora", 0.9, task, latency_p95_ms=300.0), an_arm("prompt", 0.4, task, latency_p95_ms=300.0)]
+    first, *rest = verdict([slow, *fast], task).sentence.splitlines()
+    assert "the next best, prompt (" in first
+    assert "rag reaches it too, but may take 1,500 ms" in first
+    assert "the only one" not in " ".join(rest)
+
+
+def test_costs_are_compared_the_way_that_reads() -> None:
+    task = a_task(0.8)
+    cheap, dear = (costing(name, total, task).cost for name, total in (("a", 2.0), ("b", 26.0)))
+    assert relative_cost(dear, cheap) == " at 13 times the cost"
+    assert relative_cost(cheap, dear) == " at 1/13 of the cost"
+    assert relative_cost(cheap, cheap) == ""
+    assert relative_cost(cheap, None) == ""

@@ -41,7 +41,7 @@ def test_a_volume_that_no_one_stated_is_said_to_be_assumed() -> None:
     unstated = Task.model_validate(plain)
     assert unstated.cost.questions_per_month == 10_000
     told = verdict([an_arm("rag", 0.95, unstated)], unstated).sentence
-    assert "The task file states no volume (10,000 questions a month are assumed)." in told
+    assert "Not known or weak: the task file states no volume (10,000 questions a month are assumed)." in told
     assert "assumed" not in verdict([an_arm("rag", 0.95, task)], task).sentence
 
 
@@ -210,8 +210,10 @@ def test_a_lighter_arm_that_is_not_worse_is_shown() -> None:
     found = verdict(arms, task, gaps)
     assert (found.status, found.arm) == ("shown", "rag")
     assert "within 0.02 of the best" in found.sentence
-    assert found.sentence.startswith("If a score of 0.90 of 1 (0.86 to 0.94) is enough, use rag (the model as it is,")
-    assert "The task file states no target (rag would reach one of up to 0.8" in found.sentence
+    assert found.sentence.startswith(
+        "If it is enough to score 0.90 of 1 (0.86 to 0.94; 300 questions were asked), use rag (the model as it is,"
+    )
+    assert "the task file states no target (rag is sure to reach one of up to 0.8" in found.sentence
 
 
 def test_the_best_is_shown_where_every_lighter_arm_is_worse_by_more_than_the_margin() -> None:
@@ -229,7 +231,8 @@ def test_a_dearer_arm_is_not_shown_for_a_difference_within_the_margin() -> None:
     arms = [an_arm("rag", 0.885, task), an_arm("lora+rag", 0.9, task)]
     found = verdict(arms, task, {("lora+rag", "rag"): (0.015, 0.010)})
     assert (found.status, found.arm) == ("not_shown", None)
-    assert "but rag, at 1/1.2 of the cost, is behind by 0.015, at most 0.025 (95% interval)" in found.sentence
+    assert "at 1/1.2 of the cost may be as good." in found.sentence
+    assert "but rag is behind by 0.015, at most 0.025 (95% interval)" in found.sentence
     assert "neither to be within 0.02 of it nor to be worse by more" in found.sentence
 
 
@@ -264,7 +267,7 @@ def test_an_undecided_arm_on_the_way_holds_the_walk() -> None:
     gaps = {("lora+rag", "rag"): near, ("lora+rag", "prompt"): open_one, ("rag", "prompt"): (0.019, 0.025)}
     found = verdict(arms, task, gaps)
     assert found.status == "not_shown"
-    assert "prompt, at 1/" in found.sentence
+    assert "but prompt (the model as it is, asked with the instruction alone) at 1/" in found.sentence
     worse = {**gaps, ("lora+rag", "prompt"): (0.06, 0.025), ("rag", "prompt"): (0.059, 0.025)}
     assert verdict(arms, task, worse).arm == "rag"
 
@@ -357,7 +360,7 @@ def test_failed_and_unrun_arms_are_named_and_not_decided_on() -> None:
     left_out = ArmResult(arm="full", status="not_run", why="needs 12 more minutes")
     found = verdict([failed, left_out, an_arm("rag", 0.95, task)], task)
     assert found.arm == "rag"
-    assert "Not compared: lora failed and full was not run." in found.sentence
+    assert "lora failed and is not compared; full was not run and is not compared." in found.sentence
     nothing = verdict([failed], task)
     assert nothing.status == "not_shown"
     assert "out of memory" in nothing.sentence

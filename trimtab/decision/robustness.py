@@ -38,13 +38,14 @@ def robustness_checks(
 
 
 def robustness_sentence(verdict: Verdict) -> str:
-    """In how many of its robustness checks a verdict is the same, and the first of those where it is not; empty without any."""
-    if not verdict.robustness:
-        return ""
+    """In how many of its robustness checks a verdict is the same, and the first of those where it is not; empty where nothing is ever shown."""
     other = [one for one in verdict.robustness if one.arm != verdict.arm]
     count = len(verdict.robustness)
+    if not count or (verdict.arm is None and not other):
+        return ""
     told = "; ".join(f"{one.what}: {one.arm or 'not shown'}" for one in other[:MOST_TOLD])
-    return f"The same choice in {count - len(other)} of {count} robustness checks{f' ({told})' if told else ''}."
+    same = "The choice is the same" if verdict.arm else "Nothing is shown either"
+    return f"{same} in {count - len(other)} of {count} robustness checks{f' ({told})' if told else ''}."
 
 
 def _shown(study: Evidence) -> str | None:

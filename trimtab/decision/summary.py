@@ -8,7 +8,7 @@ from dataclasses import replace
 from trimtab.base.grammar import describe, joined, named
 from trimtab.base.results import ArmResult, Cost, Estimate
 from trimtab.decision.cost import MACHINE_SECONDS
-from trimtab.decision.evidence import Evidence, score_of
+from trimtab.decision.evidence import SHARES, Evidence, score_of
 from trimtab.decision.weight import alike
 
 STEP = 0.01  # between the targets that are tried
@@ -16,17 +16,19 @@ STEP = 0.01  # between the targets that are tried
 
 def use(study: Evidence, chosen: ArmResult) -> str:
     """The choice in words: what it is, how many of 100 questions it gets right, its cost, and the next best one."""
-    target, right = study.task.target.quality, study.right.get(chosen.arm)
-    about = called(study, chosen.arm)
-    if target is not None:
-        first = f"Use {about}: {_how_good(right, chosen)}, and so reaches the target of {target:g}"
-    elif right:
-        first = f"If it is enough to get about {_of_hundred(right)} right, use {about}"
+    target, right, about = study.task.target.quality, study.right.get(chosen.arm), called(study, chosen.arm)
+    if target is None:
+        enough = f"get {_of_hundred(right)}" if right else f"score {_of_one(score_of(chosen))}"
+        first = f"If it is enough to {enough}, use {about}"
+    elif right and study.task.metric in SHARES:
+        first = f"Use {about}: it gets {_of_hundred(right)}, and so reaches the target of {target:g}"
     else:
-        first = f"If a score of {_of_one(score_of(chosen))} is enough, use {about}"
+        how_good = f"it gets {_of_hundred(right)}, and " if right else ""
+        first = f"Use {about}: {how_good}its score, {_of_one(score_of(chosen))}, reaches the target of {target:g}"
     table = study.task.cost
     over = f"over {table.horizon_months:g} months at {table.questions_per_month:,.0f} questions a month"
-    cost = f"it costs {amount(chosen.cost)} {over}" if chosen.cost else ""
+    training = ", training included" if any(usage.trained for usage in study.usages.values()) else ""
+    cost = f"it costs {amount(chosen.cost)} {over}{training}" if chosen.cost else ""
     told = [cost, _next_best(study, chosen)]
     return f"{first}{'; ' if any(told) else ''}{', and '.join(filter(None, told))}."
 
@@ -34,18 +36,18 @@ def use(study: Evidence, chosen: ArmResult) -> str:
 def unsettled(study: Evidence, best: ArmResult, others: Sequence[ArmResult]) -> str:
     """Why no choice is shown without a target: another may be as good as the one that scored highest."""
     right = study.right.get(best.arm)
-    names = joined([f"{called(study, other.arm)}{share_of_cost(other, best)}" for other in others])
-    if right:
-        first = f"{called(study, best.arm)} gets the most right, about {_of_hundred(right)}"
-    else:
-        first = f"{called(study, best.arm)} scores highest, {_of_one(score_of(best))}"
-    return f"Not shown: {first}, but {names} may be as good."
+    names = joined([f"{called(study, other.arm)}{relative_cost(other.cost, best.cost)}" for other in others])
+    first = f"gets the most right, {_of_hundred(right)}" if right else f"scores highest, {_of_one(score_of(best))}"
+    return f"Not shown: {called(study, best.arm)} {first}, but {names} may be as good."
 
 
 def unreached(study: Evidence, nearest: ArmResult, target: float) -> str:
     """Why no choice is shown with a target: nothing is shown to reach it."""
-    how_good = _how_good(study.right.get(nearest.arm), nearest)
-    return f"Not shown: nothing measured is shown to reach the target of {target:g}. The nearest is {called(study, nearest.arm)}: {how_good}."
+    right = study.right.get(nearest.arm)
+    how_good = f"it gets {_of_hundred(right)}" if right else f"its answers score {_of_one(score_of(nearest))}"
+    which = f"none of the {len(study.done)} that were measured" if len(study.done) > 1 else "the only one measured"
+    first = f"Not shown: {which} is {'' if len(study.done) > 1 else 'not '}shown to reach the target of {target:g}."
+    return f"{first} The nearest is {called(study, nearest.arm)}: {how_good}."
 
 
 def assumptions(study: Evidence, of: ArmResult | None) -> str:
@@ -53,21 +55,21 @@ def assumptions(study: Evidence, of: ArmResult | None) -> str:
     table, said = study.task.target, []
     if table.quality is None:
         reached = None if of is None else reachable_target(study, of.arm)
-        said.append(
-            f"no target ({of.arm} would reach one of up to {reached:.2f})"
-            if of is not None and reached
-            else "no target"
-        )
+        shown = f" ({of.arm} is sure to reach one of up to {reached:.2f})" if of is not None and reached else ""
+        said.append(f"no target{shown}")
         if "margin" not in table.model_fields_set:
             said.append(f"no margin (differences of up to {table.margin:g} count as none)")
     if of is not None and of.cost is not None and "questions_per_month" not in study.task.cost.model_fields_set:
         said.append(f"no volume ({study.task.cost.questions_per_month:,.0f} questions a month are assumed)")
-    weak = [f"The task file states {joined(said)}"] if said else []
+    weak = [f"the task file states {joined(said)}"] if said else []
+    lost = {"failed": "failed", "not_run": "was not run"}
+    weak += [f"{arm.arm} {lost[arm.status]} and is not compared" for arm in study.results if arm.status in lost]
     weak += ["the time budget cut searching or training, as told below"] if study.cuts else []
     if study.few_groups is not None:
-        weak.append(f"the test questions count as only {study.few_groups} groups, so that every figure is rough")
-    sentence = "; ".join(weak)
-    return f" {sentence[0].upper()}{sentence[1:]}." if sentence else ""
+        weak.append(
+            f"the test questions form only about {study.few_groups} independent groups, so that every figure is rough"
+        )
+    return f"Not known or weak: {'; '.join(weak)}." if weak else ""
 
 
 def reachable_target(study: Evidence, arm: str) -> float | None:
@@ -96,6 +98,17 @@ def amount(cost: Cost) -> str:
     return f"{cost.total:,.{digits}f} {cost.currency}"
 
 
+def relative_cost(one: Cost | None, other: Cost | None) -> str:
+    """How a cost stands to another, as " at 3.0 times the cost" or " at 1/13 of the cost"; empty where they are alike or not comparable."""
+    if one is None or other is None or one.currency != other.currency or min(one.total, other.total) <= 0:
+        return ""
+    if alike(*sorted((one, other), key=lambda cost: cost.total)):
+        return ""
+    times = max(one.total, other.total) / min(one.total, other.total)
+    digits = f"{times:,.{0 if times >= 10 else 1}f}"
+    return f" at {digits} times the cost" if one.total > other.total else f" at 1/{digits} of the cost"
+
+
 def _next_best(study: Evidence, chosen: ArmResult) -> str:
     """How many more or fewer questions the best of the other arms that could be chosen gets right, and how its cost stands to the chosen one's."""
     others = [arm for arm in study.done if arm is not chosen and study.problem(arm) is None]
@@ -108,32 +121,13 @@ def _next_best(study: Evidence, chosen: ArmResult) -> str:
         gap = f"gets {abs(more)} {'more' if more > 0 else 'fewer'} right" if more else "gets as many right"
     else:
         gap = f"scores {score_of(other).value:.2f}"
-    return f"the next best, {called(study, other.arm)}, {gap}{_times_the_cost(chosen.cost, other.cost)}"
-
-
-def _times_the_cost(one: Cost | None, other: Cost | None) -> str:
-    if one is None or other is None or one.currency != other.currency or one.total <= 0 or alike(one, other):
-        return ""
-    times = other.total / one.total
-    return f" at {times:,.{0 if times >= 10 else 1}f} times the cost"
-
-
-def _how_good(right: Estimate | None, arm: ArmResult) -> str:
-    return f"it gets about {_of_hundred(right)} right" if right else f"its answers score {_of_one(score_of(arm))}"
+    return f"the next best, {called(study, other.arm)}, {gap}{relative_cost(other.cost, chosen.cost)}"
 
 
 def _of_hundred(right: Estimate) -> str:
     value, low, high = (round(100 * share) for share in (right.value, right.low, right.high))
-    return f"{value} of 100 questions ({low} to {high})"
+    return f"about {value} of 100 questions right ({low} to {high}; {right.n:,} were asked)"
 
 
 def _of_one(score: Estimate) -> str:
-    return f"{score.value:.2f} of 1 ({score.low:.2f} to {score.high:.2f})"
-
-
-def share_of_cost(arm: ArmResult, other: ArmResult) -> str:
-    """How an arm's cost stands to a dearer one's, where both are known in one unit."""
-    one, more = arm.cost, other.cost
-    if one is None or more is None or one.currency != more.currency or one.total <= 0 or alike(one, more):
-        return ""
-    return f", at 1/{more.total / one.total:,.{1 if more.total < 10 * one.total else 0}f} of the cost,"
+    return f"{score.value:.2f} of 1 ({score.low:.2f} to {score.high:.2f}; {score.n:,} questions were asked)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from trimtab.base.grammar import joined
+from trimtab.base.grammar import TRIVIAL, joined
 from trimtab.base.results import Estimate, TrivialArm
 from trimtab.measurement.statistics import LEVEL, holm
 
@@ -32,8 +32,8 @@ def sentence(trivial: Sequence[TrivialArm]) -> str:
         for arm in one.not_beaten_by:
             strongest.setdefault(arm, one)
     named = [
-        f"{joined([arm for arm, own in strongest.items() if own is one])} ({one.arm} scores {one.score.value:.3f})"
+        f"{joined([arm for arm, own in strongest.items() if own is one])} ({one.arm}, {TRIVIAL[one.arm].removeprefix('no model: ')}, scores {one.score.value:.3f})"
         for one in trivial
         if one in strongest.values()
     ]
-    return f"Not shown to be better than answering without a model: {'; '.join(named)}." if named else ""
+    return f"Not shown to be better than an answer that takes no model at all: {'; '.join(named)}." if named else ""

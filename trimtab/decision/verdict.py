@@ -14,7 +14,7 @@ from trimtab.decision.choice import Choice, choose
 from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.flips import find_flips
 from trimtab.decision.pairs import comparisons_among
-from trimtab.decision.summary import amount, assumptions, share_of_cost, unreached, unsettled, use
+from trimtab.decision.summary import amount, assumptions, unreached, unsettled, use
 from trimtab.decision.weight import alike
 from trimtab.measurement.power import POWER, groups_needed, items_for_target
 from trimtab.measurement.statistics import LEVEL
@@ -46,27 +46,33 @@ def _decided(study: Evidence) -> Verdict:
         whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in study.results if arm.why)
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
     choice, target = choose(study), study.task.target.quality
+
+    def told(opening: str, figures: str, of: ArmResult | None) -> str:
+        """What to do, what is not known, and the figures, on a line each."""
+        figures = f"In figures: {figures}" if figures else ""
+        lines = (f"{opening}{_left_out(study, choice)}", assumptions(study, of), f"{figures}{_besides(study, choice)}")
+        return "\n".join(line.strip() for line in lines if line)
+
     if study.without_model is not None and target is not None:
         sentence, needs = _no_model_needed(study, study.without_model, target)
-        return _not_shown(sentence + _besides(study, choice), needs)
+        return _not_shown(told(sentence, "", None), needs)
     turned = choose(study.if_quiet).arm if any(arm.busy_machine for arm in study.done) else None
     if turned is not None and (choice.arm is None or turned.arm != choice.arm.arm):
         sentence, needs = _turned(study, turned, choice.arm)
-        return _not_shown(sentence + _besides(study, choice), needs)
+        return _not_shown(told(sentence, "", None), needs)
     if choice.arm is None:
-        sentence, needs = _nothing_reaches(study, target) if target is not None else _nothing_told(study, choice)
-        return _not_shown(sentence + _besides(study, choice), needs)
-    opening = use(study, choice.arm) + assumptions(study, choice.arm)
+        opening, figures, needs = (
+            _nothing_reaches(study, target) if target is not None else _nothing_told(study, choice)
+        )
+        return _not_shown(
+            told(opening, figures, choice.best or max(study.done, key=lambda arm: score_of(arm).value)), needs
+        )
     if target is not None:
-        sentence = _reaching(study, choice, target)
+        figures = _reaching(study, choice, target)
     else:
-        sentence = _best_of_these(study, choice.arm, choice.best or choice.arm, choice.fitting[0])
-    return Verdict(
-        status="shown",
-        arm=choice.arm.arm,
-        sentence=f"{opening} In figures: {sentence}{_besides(study, choice)}",
-        flips=find_flips(study, choice.arm),
-    )
+        figures = _best_of_these(study, choice.arm, choice.best or choice.arm, choice.fitting[0])
+    sentence = told(use(study, choice.arm), figures, choice.arm)
+    return Verdict(status="shown", arm=choice.arm.arm, sentence=sentence, flips=find_flips(study, choice.arm))
 
 
 # ---- with a target
@@ -79,7 +85,11 @@ def _reaching(study: Evidence, choice: Choice, target: float) -> str:
         lightest = f"and is the lightest of the {len(choice.fitting)} arms that do"
         sentence += f", {lightest}: {_against_next(winner, rivals[0], study)}."
     else:
-        sentence += f"; it is the only one of {len(study.done)} arms to do so" if len(study.done) > len(study.passing) == 1 else ""
+        sentence += (
+            f"; it is the only one of {len(study.done)} arms to do so"
+            if len(study.done) > len(study.passing) == 1
+            else ""
+        )
         sentence += "."
     unknown = [arm.arm for arm in choice.fitting if arm.cost is None]
     if unknown:
@@ -100,7 +110,8 @@ def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str,
     return sentence, "a target above what an answer without a model scores"
 
 
-def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
+def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
+    """The opening, the figures, and what would settle it."""
     if study.passing:
         nearest = min(study.passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
         problem = study.problem(nearest)
@@ -108,23 +119,22 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str]:
             f"Not shown: {nearest.arm} reaches the target of {target:g} with {_scored(nearest, study.task)}, "
             f"but {problem}; more test questions will not help."
         )
-        return sentence, f"not more test questions: {nearest.arm} {problem}"
+        return sentence, "", f"not more test questions: {nearest.arm} {problem}"
     fitting = [arm for arm in study.done if study.problem(arm) is None]
     nearest = max(fitting or study.done, key=lambda arm: score_of(arm).value)
-    score = score_of(nearest)
-    sentence = f"{unreached(study, nearest, target)}{assumptions(study, nearest)} In figures: {nearest.arm} has {_scored(nearest, study.task)}"
+    score, opening = score_of(nearest), unreached(study, nearest, target)
+    figures = f"{nearest.arm} has {_scored(nearest, study.task)}"
     if study.rarest_class:
-        needs = "at least 10 test questions of every class"
-        return f"{sentence}. {_rare(study)}", needs
+        return opening, f"{figures}. {_rare(study)}", "at least 10 test questions of every class"
     # The seen score where it is above the target, else one between target and interval's end: a score below it is no proof
     true = score.value if score.value > target else (target + score.high) / 2
     variance = _variance(score.low, score.high, score.n)
     items = items_for_target(true, target, len(study.done), variance, study.next_level)
     if items is None:
         needs = f"not more test questions: the best score is at most {_number(score.high)} (95% interval)"
-        return f"{sentence}. As its interval ends below the target, more test questions will not help.", needs
+        return opening, f"{figures}. As its interval ends below the target, more test questions will not help.", needs
     needs = _more_questions(items - score.n, study)
-    return f"{sentence}; {needs} would show it with 80% chance if its true score is {_number(true)}.", needs
+    return opening, f"{figures}; {needs} would show it with 80% chance if its true score is {_number(true)}.", needs
 
 
 # ---- without a target
@@ -151,39 +161,36 @@ def _best_of_these(study: Evidence, chosen: ArmResult, best: ArmResult, lightest
     return sentence
 
 
-def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str]:
-    """Not shown, without a target: with the margin that was achieved, what the difference costs, and what would settle it."""
+def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str, str]:
+    """Not shown, without a target: the opening, the figures with the margin that was achieved, and what would settle it."""
     task, best, candidate = study.task, choice.best, choice.candidate
     if not choice.fitting:
         first = study.done[0]
-        return f"Not shown: {first.arm} {study.problem(first)}, and so for every arm.", "a faster arm or machine"
+        return f"Not shown: {first.arm} {study.problem(first)}, and so for every arm.", "", "a faster arm or machine"
     if best is None:
         first = choice.fitting[0]
         sentence = f"Not shown: {first.arm}, with {_scored(first, task)}, has no arm to be compared with."
-        return sentence, "a target, or a second arm that runs to its end"
+        return sentence, "", "a target, or a second arm that runs to its end"
     if candidate is None:
         needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
-        return f"Not shown: every arm scored 0 on {score_of(best).n:,} test questions; {needs}.", needs
-    margin = f"{task.target.margin:g}"
-    opening = unsettled(study, best, choice.rivals if candidate is best else [candidate]) + assumptions(study, best)
-    top = f"{opening} In figures: {best.arm} scored highest with {_scored(best, task)}, but"
+        return f"Not shown: every arm scored 0 on {score_of(best).n:,} test questions; {needs}.", "", needs
+    margin, top = f"{task.target.margin:g}", f"{best.arm} scored highest with {_scored(best, task)}, but"
+    opening = unsettled(study, best, choice.rivals if candidate is best else [candidate])
     settled, needs = _what_settles(study, choice, best, candidate)
     if candidate is best:
         rivals = joined([_behind(study.against(best.arm, arm.arm), arm) for arm in choice.rivals])
-        return f"{top} these data cannot tell it from {rivals} to within {margin}; {settled}.", needs
+        return opening, f"{top} these data cannot tell it from {rivals} to within {margin}; {settled}.", needs
     gap = study.against(best.arm, candidate.arm)
     seen = (
         ""
         if gap is None
         else f" is behind by {_number(gap.difference)}, at most {_number(gap.high)} (95% interval), and so"
     )
-    price = share_of_cost(candidate, best)
-    return (
-        f"{top} {candidate.arm}{price}{seen} is shown neither to be within {margin} "
-        f"{'of it' if best in choice.rivals else f'of {joined([arm.arm for arm in choice.rivals])}'} "
-        f"nor to be worse by more; {settled}.",
-        needs,
+    of = "of it" if best in choice.rivals else f"of {joined([arm.arm for arm in choice.rivals])}"
+    figures = (
+        f"{top} {candidate.arm}{seen} is shown neither to be within {margin} {of} nor to be worse by more; {settled}."
     )
+    return opening, figures, needs
 
 
 def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
@@ -253,8 +260,6 @@ def _besides(study: Evidence, choice: Choice) -> str:
         _picked(study, choice),
         _look(study),
         _rare(study) if study.rarest_class and study.task.target.quality is None else "",
-        _left_out(study, choice),
-        _missing(study),
         _cut(study),
         _busy(study),
         _improving(study),
@@ -274,7 +279,7 @@ def _left_out(study: Evidence, choice: Choice) -> str:
             barred.append(f"{arm.arm} reaches it too, but {problem}.")
         elif problem and score_of(arm).value > shown:
             barred.append(f"{arm.arm} scored higher ({_number(score_of(arm).value)}), but {problem}.")
-    return " ".join(barred)
+    return "".join(f" {sentence}" for sentence in barred)
 
 
 def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tuple[str, str]:
@@ -300,7 +305,7 @@ def _picked(study: Evidence, choice: Choice) -> str:
     highest, spoken = best_arm(study.results, study.task), choice.arm or choice.best
     if study.picked is None or highest is None or spoken is None or spoken.arm != highest:
         return ""
-    if study.picked.value >= score_of(spoken).value:
+    if round(study.picked.value, 3) >= round(score_of(spoken).value, 3):
         return ""  # so far ahead that having been picked adds nothing
     found, fast = study.picked, sum(too_slow(arm, study.task) is None for arm in study.done)
     return (
@@ -325,13 +330,6 @@ def _rare(study: Evidence) -> str:
         f"The class {name} has {count} test question{'s' if count > 1 else ''}: with fewer than 10 of a class "
         "macro-F1 is too uncertain for a claim that a target is reached."
     )
-
-
-def _missing(study: Evidence) -> str:
-    """The arms that have no score."""
-    said = {"failed": "failed", "not_run": "was not run"}
-    missing = [f"{arm.arm} {said[arm.status]}" for arm in study.results if arm.status in said]
-    return f"Not compared: {joined(missing)}." if missing else ""
 
 
 def _cut(study: Evidence) -> str:
