@@ -109,7 +109,10 @@ class Output:
                 console.print(_for_volume(result.volume), style="dim", markup=False, highlight=False)
             if result.sample is not None:
                 console.print(result.sample.sentence, style="yellow", markup=False, highlight=False)
-            console.print(f"\n{result.verdict.sentence}", style="bold", markup=False, highlight=False)
+            first, *others = result.verdict.sentence.splitlines()
+            console.print(f"\n{first}", style="bold", markup=False, highlight=False)
+            for paragraph in others:
+                console.print(paragraph, markup=False, highlight=False)
             console.print(f"\nReport: {result.report}", markup=False, highlight=False)
 
         self.show(result, render)

@@ -37,7 +37,7 @@ def unsettled(study: Evidence, best: ArmResult, others: Sequence[ArmResult]) -> 
     """Why no choice is shown without a target: another may be as good as the one that scored highest."""
     right = study.right.get(best.arm)
     names = joined([f"{called(study, other.arm)}{relative_cost(other.cost, best.cost)}" for other in others])
-    first = f"gets the most right, {_of_hundred(right)}" if right else f"scores highest, {_of_one(score_of(best))}"
+    first = f"gets the most right, {_of_hundred(right, '')}" if right else f"scores highest, {_of_one(score_of(best))}"
     return f"Not shown: {called(study, best.arm)} {first}, but {names} may be as good."
 
 
@@ -124,9 +124,9 @@ def _next_best(study: Evidence, chosen: ArmResult) -> str:
     return f"the next best, {called(study, other.arm)}, {gap}{relative_cost(other.cost, chosen.cost)}"
 
 
-def _of_hundred(right: Estimate) -> str:
+def _of_hundred(right: Estimate, word: str = " right") -> str:
     value, low, high = (round(100 * share) for share in (right.value, right.low, right.high))
-    return f"about {value} of 100 questions right ({low} to {high}; {right.n:,} were asked)"
+    return f"about {value} of 100 questions{word} ({low} to {high}; {right.n:,} were asked)"
 
 
 def _of_one(score: Estimate) -> str:

@@ -26,7 +26,7 @@ def _top(top: Top) -> list[str]:
         f"# {escaped(top.headline)}",
         "",
         *([escaped(top.in_words), ""] if top.in_words else []),
-        *([escaped(top.more), ""] if top.more else []),
+        *(line for paragraph in top.more for line in (escaped(paragraph), "")),
         f"**{top.state}** · task {escaped(top.task)} · study {escaped(top.study)}",
         "",
         *([f"**{escaped(top.arm.arm.name)}**: {escaped(top.arm.words)}.", ""] if top.arm else []),

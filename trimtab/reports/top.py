@@ -35,14 +35,15 @@ def top(study: StudyFolder) -> Top:
     shown = study.verdict.status == "shown"
     entry = study.arm(study.verdict.arm) or next(iter(study.done), None)
     needs = study.verdict.needs
-    headline, more = (*SENTENCE.split(study.verdict.sentence, maxsplit=1), "")[:2]
+    first, *others = study.verdict.sentence.splitlines()
+    headline, *rest = SENTENCE.split(first, maxsplit=1)
     return Top(
         shown=shown,
         state="Shown" if shown else "Not shown",
         task=study.task,
         study=study.id,
         headline=headline,
-        more=more,
+        more=(*rest, *others),
         needs=f"What would settle it: {needs.rstrip('.')}." if needs and _is_new(needs, study) else None,
         arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm, entry.extras)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",

@@ -48,7 +48,7 @@ class Top:
     task: str
     study: str
     headline: str
-    more: str
+    more: tuple[str, ...]
     needs: str | None
     arm: ArmInWords | None
     in_words: str
