@@ -7,6 +7,7 @@ committed as benchmarks/results/study_NAME.json. What was not measured says so.
 from __future__ import annotations
 
 import io
+import re
 import json
 import sys
 import textwrap
@@ -444,7 +445,14 @@ def verdict() -> str:
         output.study(from_plain(StudyResult, found | {"report": "trimtab-demo-spam/.trimtab/studies/ID/report.html"}))
     table, sentence, report = printed.getvalue().strip().split("\n\n")
     rows = "\n".join(line.rstrip() for line in table.splitlines())
-    return f"```text\n{rows}\n\n{textwrap.fill(' '.join(sentence.split()), 100)}\n\n{report}\n```"
+    lines = "\n".join(textwrap.fill(line, 100) for line in _lines(sentence))
+    return f"```text\n{rows}\n\n{lines}\n\n{report}\n```"
+
+
+def _lines(told: str) -> list[str]:
+    """The lines of a verdict, which the terminal has wrapped."""
+    starts = re.compile(r"\n(?=Not known or weak: |In figures: )")
+    return [" ".join(line.split()) for line in starts.split(told)]
 
 
 DOCUMENT_STUDIES = {

@@ -441,7 +441,7 @@ def test_the_demo_copies_its_example_and_says_what_comes(studied, tmp_path, monk
     assert not (place / "make.py").exists()
     told = capsys.readouterr().err
     assert "5 ways" in told
-    assert "at most about 8 minutes" in told
+    assert "at most about 12 minutes" in told
     for arm in task.arms:
         assert f"  {arm.name} " in told
     (place / ".trimtab").mkdir()
