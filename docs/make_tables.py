@@ -7,8 +7,8 @@ committed as benchmarks/results/study_NAME.json. What was not measured says so.
 from __future__ import annotations
 
 import io
-import re
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
