@@ -45,6 +45,12 @@ def test_the_counts_that_the_readme_states() -> None:
     assert len(DOCUMENTS) == 34
     assert len(QUESTIONS) == 825
     assert len({row["group"] for row in ANSWERED}) == 249
+    cut = rows_of("questions-cut.jsonl")
+    assert {row["id"] for row in cut} < {row["id"] for row in QUESTIONS}
+    assert (
+        len({row["group"] for row in cut})
+        == (249 + len({row["group"] for row in QUESTIONS if "passage" not in row}) + 1) // 2
+    )
     assert len(QUESTIONS) - len(ANSWERED) == 78
 
 

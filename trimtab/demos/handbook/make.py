@@ -93,6 +93,12 @@ def questions(pages: list[Page], unanswered: list[Unanswered]) -> list[dict[str,
     return rows
 
 
+def half(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of every second group, in their order: the questions of `demo.toml`."""
+    kept = set(sorted({row["group"] for row in rows})[::2])
+    return [row for row in rows if row["group"] in kept]
+
+
 def group_name(page: Page, fact: Fact) -> str:
     """The name of a fact, which all its paraphrases share."""
     return f"{page.path.removesuffix('.md')}.{fact.name}"
@@ -120,7 +126,9 @@ def main(target: Path) -> None:
         (target / folder).mkdir(parents=True, exist_ok=True)
         for page in pages:
             (target / folder / page.path).write_text(fill(page, later=later), encoding="utf-8", newline="\n")
-    write_lines(target / "questions.jsonl", questions(pages, unanswered))
+    rows = questions(pages, unanswered)
+    write_lines(target / "questions.jsonl", rows)
+    write_lines(target / "questions-cut.jsonl", half(rows))
     write_lines(target / "changes.jsonl", list(changes(pages)))
 
 
