@@ -7,7 +7,6 @@ be drawn anew for every replicate, they are the normal or t approximations that 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -121,7 +120,7 @@ class StudyScores:
         if self.plain_mean:
             return None
         true_N, _ = next(iter(self._labels.values()))[0]
-        fewest = min(Counter(true_N[items].tolist()).values())
+        fewest = min(count for count in np.bincount(true_N[items]).tolist() if count)
         return ("", fewest) if fewest < FEW else None
 
 
