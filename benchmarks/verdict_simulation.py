@@ -39,8 +39,8 @@ from trimtab.measurement.figures import (
     score_floor,
     target_curve,
 )
-from trimtab.measurement.metrics import aggregate
 from trimtab.measurement.latency import PASSES, latencies_needed, latency_bound, latency_percentiles
+from trimtab.measurement.metrics import aggregate
 from trimtab.measurement.statistics import LEVEL, look_level
 
 MARGIN = 0.05
@@ -255,7 +255,9 @@ def followed() -> list[tuple[Scenario, World]]:
     two = Scenario(name="following N: two arms above the target", truths=(0.7, 0.87, 0.88), target=0.85)
     beyond = Scenario(name="following N: lightest behind by more than the margin", truths=(0.73, 0.65, 0.83))
     within = Scenario(name="following N: lightest equal to the best", truths=(0.8, 0.7, 0.8))
-    several = Scenario(name="following N: four lighter ones behind by more than the margin", truths=(0.7, 0.72, 0.71, 0.7, 0.82))
+    several = Scenario(
+        name="following N: four lighter ones behind by more than the margin", truths=(0.7, 0.72, 0.71, 0.7, 0.82)
+    )
     return [
         *((one, World(n=200)) for one in (near, beyond)),
         (several, World(n=300)),

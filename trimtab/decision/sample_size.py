@@ -6,7 +6,7 @@ import math
 from functools import cache
 
 from trimtab.decision.choice import shown_arm
-from trimtab.decision.evidence import Evidence, score_of
+from trimtab.decision.evidence import Evidence
 from trimtab.measurement.replicates import Assumed
 
 POWER = 0.8
@@ -22,9 +22,12 @@ def questions_needed(study: Evidence, assumed: Assumed | None = None) -> int | N
 
     The whole decision is made on studies of that size, drawn from this one's questions (groups, where they repeat) with replacement.
     Their number doubles until it is enough, and the last step is halved on the scale of ratios. `assumed`: a true score in place of
-    the measured one. None where a hundred times as many questions as there are would be too few. The same study gives the same number.
+    the measured one. None where a hundred times as many questions as there are would be too few, or no scores the assumed one. The same study gives the same number.
     """
-    asked = study.study_scores().items
+    scores = study.study_scores()
+    if assumed is not None and not scores.can_be(assumed):
+        return None
+    asked = scores.items
     most = (PRACTICABLE - 1) * asked
 
     @cache

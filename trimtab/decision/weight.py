@@ -20,6 +20,7 @@ def by_weight(arms: Sequence[ArmResult], task: Task) -> list[ArmResult]:
     stages and parts of its context) is lighter, then the one with fewer stored bytes, then the cheaper one.
     """
     unit = task.cost.currency if task.cost.machine_hour else MACHINE_SECONDS
+
     def price(arm: ArmResult) -> tuple[int, float]:
         return (2, 0.0) if arm.cost is None else (int(arm.cost.currency != unit), arm.cost.total)
 

@@ -195,9 +195,7 @@ class Audited:
                 found.append((a, b, mean))
         return max(found, key=lambda pair: abs(pair[2]), default=None)
 
-    def corrected_score(
-        self, arm: str, value: float, error: float, times: float = 1.0
-    ) -> tuple[float, float, float]:
+    def corrected_score(self, arm: str, value: float, error: float, times: float = 1.0) -> tuple[float, float, float]:
         """The arm's score by people, its standard error and degrees of freedom, where the metric gives this value with this error.
 
         `times`: as many questions as those of this study are asked, of which the same ones were judged.

@@ -61,7 +61,9 @@ def _below_zero(weights: Array, counts: Array) -> float:
         heights = -(np.exp(-(np.log1p(-np.outer(z, weights)) @ counts)) / z * width * np.cosh(steps)).real
         first = first or float(heights[0])
         area += STEP * float(heights.sum())
-        if abs(heights[-1]) < NOTHING * abs(first):  # as soon as what is left adds nothing: of many scores after a few steps
+        if abs(heights[-1]) < NOTHING * abs(
+            first
+        ):  # as soon as what is left adds nothing: of many scores after a few steps
             break
     area -= STEP * first / 2
     return float(min(max(area / np.pi, 0.0), 1.0))

@@ -125,21 +125,21 @@ class StudyScores:
 
 
 class Replicate:
-    """One drawn study: every arm's figure, and the tests that the decision makes."""
+    """One drawn study: every arm's figure, and the tests that the decision makes. `chosen`: the items, by place; `codes`: their groups."""
 
     def __init__(self, study: StudyScores, items: Indices, codes: Indices | None) -> None:
-        self._study, self._chosen, self._codes = study, items, codes
+        self._study, self.chosen, self.codes = study, items, codes
         self._known: dict[str, tuple[Array, RunError]] = {}
 
     @property
     def items(self) -> int:
         """How many were drawn."""
-        return len(self._chosen)
+        return len(self.chosen)
 
     @property
     def rarest_class(self) -> tuple[str, int] | None:
         """The class with fewer than 10 items among those drawn, where the metric counts classes."""
-        return self._study.rarest_class(self._chosen)
+        return self._study.rarest_class(self.chosen)
 
     def value(self, arm: str) -> float:
         """The arm's figure, corrected by an audit as the study's."""
@@ -158,7 +158,7 @@ class Replicate:
             error = math.hypot(self._error(parts_N), math.sqrt(runs.variance))
             return _t_above(target, *audited.corrected_score(arm, value, error, self._grown))
         if self._study.plain_mean:
-            p = reaching(parts_N, self._codes)(target)
+            p = reaching(parts_N, self.codes)(target)
         else:
             p = _t_above(target, value, self._error(parts_N), self._degrees)
         return raised(p, value - target, runs)
@@ -170,7 +170,7 @@ class Replicate:
         if self._study.audited is not None:
             return _t_above(-margin, *self._audited_gap(self._study.audited, arm, other, gap, runs))
         if self._study.plain_mean:
-            p = behind(one_N, other_N, self._codes)(margin)
+            p = behind(one_N, other_N, self.codes)(margin)
         else:
             p = _t_above(-margin, gap, self._error(one_N - other_N), self._degrees)
         return raised(p, gap + margin, runs)
@@ -185,8 +185,8 @@ class Replicate:
             return Difference(gap, -1.0, 1.0, min(1.0, 2 * _t_above(0.0, abs(gap), error, degrees)))
         if not self._study.plain_mean:
             p = max(2 * _t_above(0.0, abs(gap), self._error(gaps_N), self._degrees), 1 / STATISTIC_RESAMPLES)
-        elif self._codes is not None:
-            p = max(p_flip_normal(np.bincount(self._codes, gaps_N)), 1 / (FLIPS + 1))
+        elif self.codes is not None:
+            p = max(p_flip_normal(np.bincount(self.codes, gaps_N)), 1 / (FLIPS + 1))
         elif self._right_wrong(one_N) and self._right_wrong(other_N):
             p = mcnemar(int(np.count_nonzero(gaps_N > 0)), int(np.count_nonzero(gaps_N < 0)))
         else:
@@ -196,7 +196,7 @@ class Replicate:
     def _arm(self, arm: str) -> tuple[Array, RunError]:
         """An arm's score of each item, and what its runs add to the error."""
         if arm not in self._known:
-            parts_SN = self._study.parts(arm, self._chosen)
+            parts_SN = self._study.parts(arm, self.chosen)
             self._known[arm] = parts_SN.mean(0), run_error(list(parts_SN.mean(1)))
         return self._known[arm]
 
@@ -213,13 +213,13 @@ class Replicate:
 
     def _error(self, parts_N: Array) -> float:
         """Standard error of the mean over items or groups."""
-        if self._codes is not None and self._codes[-1] > 0:
-            return clustered_error(parts_N, self._codes)
+        if self.codes is not None and self.codes[-1] > 0:
+            return clustered_error(parts_N, self.codes)
         return float(parts_N.std(ddof=1)) / math.sqrt(len(parts_N)) if len(parts_N) > 1 else math.inf
 
     @cached_property
     def _degrees(self) -> float:
-        return math.inf if self._codes is None else degrees_of_freedom(self._codes)
+        return math.inf if self.codes is None else degrees_of_freedom(self.codes)
 
     @staticmethod
     def _right_wrong(parts_N: Array) -> bool:
@@ -232,4 +232,3 @@ def _t_above(null: float, value: float, error: float, degrees: float) -> float:
         return 1.0
     ratio = (value - null) / error
     return float(special.stdtr(degrees, -ratio) if math.isfinite(degrees) else special.ndtr(-ratio))
-
