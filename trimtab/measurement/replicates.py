@@ -94,7 +94,10 @@ class StudyScores:
     def _by_unit(self, assumed: Assumed) -> tuple[Array, Array]:
         """By how much each unit's scores are above the assumed one, in all and on average."""
         parts_N = self.parts(assumed.arm, np.arange(self.items)).mean(0)[self._items_N]
-        sums = np.add.reduceat(parts_N, self._starts_U) - assumed.score * self._sizes_U
+        wanted, value = assumed.score, float(parts_N.mean())
+        if self.audited is not None:
+            wanted += value - self.audited.corrected_score(assumed.arm, value, 0.0)[0]
+        sums = np.add.reduceat(parts_N, self._starts_U) - wanted * self._sizes_U
         return sums, sums / self._sizes_U
 
     def _leaning(self, assumed: Assumed) -> Array:
