@@ -140,7 +140,8 @@ def test_not_shown_says_how_many_questions_would_do() -> None:
     task = a_task()
     score = estimate(np.r_[np.ones(88), np.zeros(12)])
     arm = replace(an_arm("rag", 0.88, task), score=score)
-    found = verdict([arm, an_arm("prompt", 0.4, task)], task)
+    other = an_arm("prompt", 0.4, task, n=100)
+    found = verdict([arm, other], task)
     assert found.status == "not_shown"
     assert "the nearest is rag" in found.sentence
     assert "with 80% chance if its true score is 0.880" in found.sentence
@@ -150,7 +151,7 @@ def test_not_shown_says_how_many_questions_would_do() -> None:
     random, n = np.random.default_rng(0), 100 + more
     passed = np.mean([p_reaches(random.random(n) < 0.88, 0.85) <= 0.025 for _ in range(500)])
     assert passed == pytest.approx(0.8, abs=0.08)
-    grouped = verdict([arm, an_arm("prompt", 0.4, task)], task, groups=40)
+    grouped = verdict([arm, other], task, groups=40)
     assert grouped.needs == f"{found.needs} in new groups"
 
 

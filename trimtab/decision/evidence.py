@@ -123,9 +123,8 @@ class Evidence:
             floor = value - nearer * (score_of(arm).value - floor_of(arm))
             return replace(arm, score=Estimate(value=value, low=floor, high=value, n=study.items), score_floor=floor)
 
-        results, best = [scored(arm) for arm in self.done], None
-        if self.task.target.quality is None:
-            best = best_arm(results, self.task)
+        results = [scored(arm) for arm in self.done]
+        best = best_arm(results, self.task) if self.task.target.quality is None else None
         names = [arm.arm for arm in results]
         pairs = [(best, name) for name in names if name != best] if best else []
         return replace(

@@ -188,15 +188,18 @@ def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str]:
 
 def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
     """How many test questions would show an arm, if the measured differences are the true ones: in the sentence, and as `needs`."""
-    needs, gap, margin = None, study.against(best.arm, candidate.arm), study.task.target.margin
-    few = _too_few_groups(study)
-    lags = [score_of(rival).value - score_of(candidate).value for rival in choice.rivals]
-    if few and gap is not None and gap.difference > margin:
-        needs = f"no number of test questions of so few groups ({few})"
-    elif any(math.isclose(lag, margin, abs_tol=NOTHING) for lag in lags):
-        needs = "no number of test questions"  # at the margin itself there is nothing to be shown
-    needs = needs or _more_questions(questions_needed(study), study)
+    needs = _never_shown(study, choice, best, candidate) or _more_questions(questions_needed(study), study)
     return f"{needs} would show it with {POWER:.0%} chance, if the measured differences are the true ones", needs
+
+
+def _never_shown(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> str | None:
+    """Where it is known without trying that no number of questions would show an arm."""
+    gap, few, margin = study.against(best.arm, candidate.arm), _too_few_groups(study), study.task.target.margin
+    if few and gap is not None and gap.difference > margin:
+        return f"no number of test questions of so few groups ({few})"
+    lag = max(score_of(rival).value for rival in choice.rivals) - score_of(candidate).value
+    at_the_margin = math.isclose(lag, margin, abs_tol=NOTHING)
+    return "no number of test questions" if at_the_margin else None
 
 
 def _too_few_groups(study: Evidence) -> str | None:
