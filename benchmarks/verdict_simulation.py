@@ -275,42 +275,50 @@ def measure_followed(scenario: Scenario, world: World, studies: int) -> dict[str
     (`added`); or all are new ones of arms whose true scores are the measured ones (`simulated`). Studies that need over ten times as
     many questions are left out. `studies` counts those that follow, five of each.
     """
-    random, task = _random("followed", scenario, world), world.task(scenario.target, MARGIN)
-    names = [f"arm{place}" for place in range(len(scenario.truths))]
-    counts, done = Counter[str](), 0
-    while done < studies // FOLLOWED:
-        answers = answers_of(random, scenario.truths, world)
-        study = _evidence(names, answers, task, look=1)
-        if shown_arm(study) is not None or (scenario.target and _value(answers[-1], task) <= scenario.target):
-            continue
-        more, asked = questions_needed(study), study.study_scores().items
-        if more is None or more > FURTHEST * asked:
-            counts["left out"] += 1
-            continue
-        size, done = asked + more, done + 1
-        truths = [_value(own, task) for own in answers]
-        groups = round(size * len({row.group for row in answers[0]}) / asked) if world.groups else 0
-        larger = replace(world, n=0 if groups else size, groups=groups)
-        counts["times"] += round(100 * size / asked)
-        for _ in range(FOLLOWED):
-            further = _redrawn(random, answers, more, first=asked)
-            made = {
-                "redrawn": _redrawn(random, answers, size),
-                "added": [[*own, *new] for own, new in zip(answers, further, strict=True)],
-                "simulated": answers_of(random, truths, larger),
-            }
-            for how, given in made.items():
-                counts[how] += shown_arm(_evidence(names, given, task, look=2)) is not None
+    random, counts = _random("followed", scenario, world), Counter[str]()
+    while counts["done"] < studies // FOLLOWED:
+        counts.update(follow(scenario, world, random))
+    return followed_row(scenario, world, counts)
+
+
+def follow(scenario: Scenario, world: World, random: np.random.Generator) -> Counter[str]:
+    """One made study, and what comes of following it; nothing where an arm is shown at once, or the best score misses the target."""
+    task, names = world.task(scenario.target, MARGIN), [f"arm{place}" for place in range(len(scenario.truths))]
+    answers = answers_of(random, scenario.truths, world)
+    study, truths = _evidence(names, answers, task, look=1), [_value(own, task) for own in answers]
+    if shown_arm(study) is not None or (scenario.target and truths[-1] <= scenario.target):
+        return Counter()
+    more, asked = questions_needed(study), study.study_scores().items
+    if more is None or more > FURTHEST * asked:
+        return Counter({"left out": 1})
+    size = asked + more
+    groups = round(size * len({row.group for row in answers[0]}) / asked) if world.groups else 0
+    larger = replace(world, n=0 if groups else size, groups=groups)
+    counts = Counter({"done": 1, "hundredths": round(100 * size / asked)})
+    for _ in range(FOLLOWED):
+        further = _redrawn(random, answers, more, first=asked)
+        made = {
+            "redrawn": _redrawn(random, answers, size),
+            "added": [[*own, *new] for own, new in zip(answers, further, strict=True)],
+            "simulated": answers_of(random, truths, larger),
+        }
+        for how, given in made.items():
+            counts[how] += shown_arm(_evidence(names, given, task, look=2)) is not None
+    return counts
+
+
+def followed_row(scenario: Scenario, world: World, counts: Counter[str]) -> dict[str, Any]:
+    """The row of the table that these counts come to."""
     return {
         "followed": scenario.name,
         "truths": list(scenario.truths),
         "target": scenario.target,
         "scores": world.kind,
         "questions": world.named,
-        "studies": done * FOLLOWED,
+        "studies": counts["done"] * FOLLOWED,
         "left_out": counts["left out"],
-        "times_as_many": counts["times"] / 100 / done,
-        **{how: counts[how] / (done * FOLLOWED) for how in ("redrawn", "added", "simulated")},
+        "times_as_many": counts["hundredths"] / 100 / counts["done"],
+        **{how: counts[how] / (counts["done"] * FOLLOWED) for how in ("redrawn", "added", "simulated")},
     }
 
 

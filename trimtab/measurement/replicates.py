@@ -81,10 +81,12 @@ class StudyScores:
                 self._ends[assumed] = np.cumsum(self._leaning(assumed))
             ends = self._ends[assumed]
             chosen = np.minimum(np.searchsorted(ends, chance * ends[-1]), len(ends) - 1)
+        if self.codes_N is None:
+            return Replicate(self, chosen, None)
         sizes = self._sizes_U[chosen]
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         items = self._items_N[np.repeat(self._starts_U[chosen], sizes) + within]
-        return Replicate(self, items, None if self.codes_N is None else np.repeat(np.arange(count), sizes))
+        return Replicate(self, items, np.repeat(np.arange(count), sizes))
 
     def can_be(self, assumed: Assumed) -> bool:
         """Whether there are scores of the arm on either side of the assumed one, so that it can be reached by drawing."""
@@ -200,7 +202,10 @@ class Replicate:
         """An arm's score of each item, and what its runs add to the error."""
         if arm not in self._known:
             parts_SN = self._study.parts(arm, self.chosen)
-            self._known[arm] = parts_SN.mean(0), run_error(list(parts_SN.mean(1)))
+            single = len(parts_SN) == 1
+            self._known[arm] = (
+                (parts_SN[0], run_error(())) if single else (parts_SN.mean(0), run_error(list(parts_SN.mean(1))))
+            )
         return self._known[arm]
 
     def _audited_gap(

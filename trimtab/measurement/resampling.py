@@ -99,6 +99,11 @@ def p_sign_flip(differences: Array, seed: int) -> float:
 
 
 def p_flip_normal(differences: Array) -> float:
-    """What `p_sign_flip` tends to as differences get many: the sum is normal with the variance that sign flips give it."""
-    spread = math.sqrt(float(differences @ differences))
-    return float(2 * special.ndtr(-abs(float(differences.sum())) / spread)) if spread > 0 else 1.0
+    """What `p_sign_flip` tends to as differences get many: the sum is normal with the variance that sign flips give it.
+
+    Flips change a sum of whole numbers in steps of two, so that half a step is taken off (continuity correction).
+    """
+    spread, total = math.sqrt(float(differences @ differences)), abs(float(differences.sum()))
+    if (differences == np.round(differences)).all():
+        total = max(total - 1.0, 0.0)
+    return float(2 * special.ndtr(-total / spread)) if spread > 0 else 1.0
