@@ -25,11 +25,12 @@ from simulated import RARE, RARE_TRUTH, SKEWED, UNEQUAL, World, answers_of
 from trimtab.base.files import sha256_text, write_json
 from trimtab.base.grammar import named
 from trimtab.base.machine import describe_machine
-from trimtab.base.records import Arm
-from trimtab.base.results import ArmResult, Cost
+from trimtab.base.records import Answer, Arm
+from trimtab.base.results import ArmResult, Cost, Estimate
 from trimtab.base.task import Task
-from trimtab.decision.evidence import best_arm, evidence_of
-from trimtab.decision.verdict import decide
+from trimtab.decision.choice import shown_arm
+from trimtab.decision.evidence import Evidence, best_arm, evidence_of
+from trimtab.decision.sample_size import questions_needed
 from trimtab.measurement.figures import (
     behind_curve,
     difference,
@@ -39,12 +40,15 @@ from trimtab.measurement.figures import (
     target_curve,
 )
 from trimtab.measurement.latency import MORE_PASSES, PASSES, latencies_needed, latency_bound, latency_percentiles
+from trimtab.measurement.metrics import aggregate
 from trimtab.measurement.statistics import LEVEL, look_level
 
 MARGIN = 0.05
 LIMIT_MS = 1_000.0
 BLENDS = ("prompt", "rag", "lora", "lora+rag")
 NOTHING = 1e-9
+FURTHEST = 10  # times as many further questions as were asked
+FOLLOWED = 5  # times each study that was not shown is followed
 CLAIMS = (
     "false reaches",
     "false better",
@@ -224,22 +228,135 @@ def _studied(scenario: Scenario, random: np.random.Generator, task: Task, world:
     study = evidence_of(
         *(results, answers, [_arm(name) for name in names], task, {}), groups=groups, look=1, trivial=without
     )
-    truth, verdict, level = dict(zip(names, scenario.truths, strict=True)), decide(study), look_level(1)
-    counts = Counter[str](_wrong(scenario, names, verdict.arm))
-    counts["shown"] = verdict.arm is not None
+    truth, arm, level = dict(zip(names, scenario.truths, strict=True)), shown_arm(study), look_level(1)
+    counts = Counter[str](_wrong(scenario, names, arm.arm if arm else None))
+    counts["shown"] = arm is not None
     counts["false better"] = any(
         one.p_holm <= level and one.difference * (truth[one.a] - truth[one.b]) <= 0 for one in study.comparisons
     )
     counts["false reaches"] = scenario.target is not None and any(
         arm.passes and truth[arm.arm] <= scenario.target + NOTHING for arm in study.results
     )
-    if trivial and verdict.sentence.startswith("No model is needed"):
+    if study.without_model is not None:
         true = trivial[0] > (scenario.target or 0.0) + NOTHING
         counts.update({"false trivial": int(not true), "rightly": int(true)})
-    if verdict.picked is not None:
+    if study.picked is not None:
         highest = best_arm(study.results, task) or names[0]
-        counts["picked missed"] = not verdict.picked.low <= truth[highest] <= verdict.picked.high
+        counts["picked missed"] = not study.picked.low <= truth[highest] <= study.picked.high
     return counts
+
+
+# ---- following the number of questions that a verdict asks for
+
+
+def followed() -> list[tuple[Scenario, World]]:
+    """Studies that are often not shown, of which a few times as many questions would show an arm."""
+    near = Scenario(name="following N: one arm above the target", truths=(0.7, 0.8, 0.88), target=0.85)
+    two = Scenario(name="following N: two arms above the target", truths=(0.7, 0.87, 0.88), target=0.85)
+    beyond = Scenario(name="following N: lightest behind by more than the margin", truths=(0.73, 0.65, 0.83))
+    within = Scenario(name="following N: lightest equal to the best", truths=(0.8, 0.7, 0.8))
+    several = Scenario(
+        name="following N: four lighter ones behind by more than the margin", truths=(0.7, 0.72, 0.71, 0.7, 0.82)
+    )
+    return [
+        *((one, World(n=200)) for one in (near, beyond)),
+        (several, World(n=300)),
+        *((one, World(groups=60)) for one in (near, beyond)),
+        *((one, World(kind="graded", n=150)) for one in (near, beyond)),
+        (near, World(kind="macro-F1", n=200)),
+        *((one, World(n=200)) for one in (two, within)),
+    ]
+
+
+def measure_followed(scenario: Scenario, world: World, studies: int) -> dict[str, Any]:
+    """How often an arm is shown in the study that a "not shown" asks for, where the measured scores are the true ones.
+
+    Its questions are drawn from those that were asked (`redrawn`); those that were asked stay and only the further ones are drawn
+    (`added`); or all are new ones of arms whose true scores are the measured ones (`simulated`). Studies that need over ten times as
+    many questions are left out. `studies` counts those that follow, five of each.
+    """
+    random, counts = _random("followed", scenario, world), Counter[str]()
+    while counts["done"] < studies // FOLLOWED:
+        counts.update(follow(scenario, world, random))
+    return followed_row(scenario, world, counts)
+
+
+def follow(scenario: Scenario, world: World, random: np.random.Generator) -> Counter[str]:
+    """One made study, and what comes of following it; nothing where an arm is shown at once, or the best score misses the target."""
+    task, names = world.task(scenario.target, MARGIN), [f"arm{place}" for place in range(len(scenario.truths))]
+    answers = answers_of(random, scenario.truths, world)
+    study, truths = _evidence(names, answers, task, look=1), [_value(own, task) for own in answers]
+    if shown_arm(study) is not None or (scenario.target and truths[-1] <= scenario.target):
+        return Counter()
+    more, asked = questions_needed(study), study.study_scores().items
+    if more is None or more > FURTHEST * asked:
+        return Counter({"left out": 1})
+    size = asked + more
+    groups = round(size * len({row.group for row in answers[0]}) / asked) if world.groups else 0
+    larger = replace(world, n=0 if groups else size, groups=groups)
+    counts = Counter({"done": 1, "hundredths": round(100 * size / asked)})
+    for _ in range(FOLLOWED):
+        further = _redrawn(random, answers, more, first=asked)
+        made = {
+            "redrawn": _redrawn(random, answers, size),
+            "added": [[*own, *new] for own, new in zip(answers, further, strict=True)],
+            "simulated": answers_of(random, truths, larger),
+        }
+        for how, given in made.items():
+            counts[how] += shown_arm(_evidence(names, given, task, look=2)) is not None
+    return counts
+
+
+def followed_row(scenario: Scenario, world: World, counts: Counter[str]) -> dict[str, Any]:
+    """The row of the table that these counts come to."""
+    return {
+        "followed": scenario.name,
+        "truths": list(scenario.truths),
+        "target": scenario.target,
+        "scores": world.kind,
+        "questions": world.named,
+        "studies": counts["done"] * FOLLOWED,
+        "left_out": counts["left out"],
+        "times_as_many": counts["hundredths"] / 100 / counts["done"],
+        **{how: counts[how] / (counts["done"] * FOLLOWED) for how in ("redrawn", "added", "simulated")},
+    }
+
+
+def _redrawn(
+    random: np.random.Generator, answers: Sequence[Sequence[Answer]], size: int, first: int = 0
+) -> list[list[Answer]]:
+    """About `size` questions drawn with replacement, whole groups where they repeat, named from `first` on."""
+    units: dict[str | None, list[int]] = {}
+    for place, row in enumerate(answers[0]):
+        units.setdefault(row.group if row.group is not None else row.item_id, []).append(place)
+    known = list(units.values())
+    chosen = random.integers(0, len(known), max(1, round(size * len(known) / len(answers[0]))))
+    places = [(place, first + unit) for unit, one in enumerate(chosen) for place in known[one]]
+    return [
+        [
+            replace(own[place], item_id=f"{first + at:07}", group=None if own[place].group is None else f"new {unit}")
+            for at, (place, unit) in enumerate(places)
+        ]
+        for own in answers
+    ]
+
+
+def _evidence(names: Sequence[str], answers: Sequence[Sequence[Answer]], task: Task, look: int) -> Evidence:
+    """The evidence of these answers; scores without their intervals, which decide nothing."""
+    results = []
+    for place, (name, own) in enumerate(zip(names, answers, strict=True)):
+        value = _value(own, task)
+        score = Estimate(value=value, low=value, high=value, n=len(own))
+        cost = Cost(total=1.5**place, up_front=0.0, monthly=0.0, currency="machine seconds")
+        results.append(ArmResult(arm=name, status="done", score=score, cost=cost))
+    groups = len({row.group for row in answers[0]}) if answers[0][0].group is not None else None
+    given = dict(zip(names, answers, strict=True))
+    return evidence_of(results, given, [_arm(name) for name in names], task, {}, groups=groups, look=look)
+
+
+def _value(answers: Sequence[Answer], task: Task) -> float:
+    said, right = [row.answer for row in answers], [row.reference for row in answers]
+    return aggregate(task.metric, said, right, [row.score for row in answers])
 
 
 def _looked(scenario: Scenario, random: np.random.Generator, task: Task) -> Counter[str]:
@@ -319,7 +436,9 @@ def _random(*what: object) -> np.random.Generator:
 # ---- the whole table
 
 
-def summarise(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(
+    cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], followed: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Means and worst cells; of 8 groups alone the product says that they are too few for a verdict to rest on."""
     enough = [row for row in cells if not row["questions"].startswith("8 groups")]
     found: dict[str, Any] = {}
@@ -333,6 +452,10 @@ def summarise(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> di
         values = [row["wrong"][key] for row in verdicts if key in row["wrong"]]
         if values:
             found[key] = {"mean": float(np.mean(values)), "worst": max(values)}
+    for key in ("redrawn", "added", "simulated"):
+        values = [row[key] for row in followed]
+        if values:
+            found[key] = {"mean": float(np.mean(values)), "worst": min(values)}
     return found
 
 
@@ -346,13 +469,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "verdict_simulation.json")
     options = parser.parse_args()
     found = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
-    rows: dict[str, list[dict[str, Any]]] = {name: found.get(name, []) for name in ("cells", "verdicts")}
+    rows: dict[str, list[dict[str, Any]]] = {name: found.get(name, []) for name in ("cells", "verdicts", "followed")}
     words = options.only.split("|")
     jobs: list[tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...]]] = []
     jobs += [("cells", measure_world, (world, score, _studies(world, options.studies))) for world, score in worlds()]
     jobs += [
         ("verdicts", measure_scenario, (one, world, _studies(world, options.studies))) for one, world in scenarios()
     ]
+    jobs += [("followed", measure_followed, (one, world, options.studies)) for one, world in followed()]
     jobs = [job for job in jobs if any(word in _title(job[2]) for word in words)]
     with ProcessPoolExecutor(options.processes) as pool:
         running = [(table, pool.submit(measure, *asked)) for table, measure, asked in jobs]
@@ -360,7 +484,7 @@ def main() -> None:
             row = run.result()
             sys.stderr.write(f"{json.dumps(row)}\n")
             rows[table] = [old for old in rows[table] if _key(old) != _key(row)] + [row]
-            machine, summary = describe_machine(), summarise(**rows) if all(rows.values()) else {}
+            machine, summary = describe_machine(), summarise(**rows) if rows["cells"] and rows["verdicts"] else {}
             write_json(options.out, {"machine": machine, "summary": summary, **rows})
     for name, figures in summarise(**rows).items():
         sys.stdout.write(f"{name}: mean {figures['mean']:.3f}, worst {figures['worst']:.3f}\n")
@@ -375,7 +499,7 @@ def _title(asked: tuple[Any, ...]) -> str:
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in ("scenario", "scores", "questions", "score"))
+    return tuple(row.get(name) for name in ("scenario", "followed", "scores", "questions", "score"))
 
 
 def _studies(world: World, most: int) -> int:

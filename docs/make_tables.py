@@ -53,6 +53,14 @@ CLAIMS = {
     ),
     "picked missed": ("the highest score's corrected interval does not hold the true one", "at most 5%"),
 }
+FOLLOWED = {
+    "redrawn": (
+        "a study of as many questions as a verdict asks for, drawn from its own, shows an arm",
+        "80%, no row below 75%",
+    ),
+    "added": ("the same, where only the further questions are drawn", "at least 80%"),
+    "simulated": ("the same, of new questions to arms with the measured scores", "80%, no row below 75%"),
+}
 
 
 def load(name: str) -> Any:
@@ -257,7 +265,7 @@ def simulation() -> str:
     if not found or not found["summary"]:
         return "Not measured yet (`verdict_simulation.json`)."
     lines = ["| over simulated studies with known truth | aim | mean | worst row |", "| --- | --- | --- | --- |"]
-    for key, (words, aim) in {**INTERVALS, **ERRORS, **CLAIMS}.items():
+    for key, (words, aim) in {**INTERVALS, **ERRORS, **CLAIMS, **FOLLOWED}.items():
         if key not in found["summary"]:
             continue
         figures = found["summary"][key]
@@ -274,6 +282,7 @@ def simulation() -> str:
             f"## Every row: whole verdicts, {_studies(verdicts)} simulated studies each",
             "",
             *_verdicts(verdicts),
+            *(_followed(found["followed"]) if found.get("followed") else []),
         ]
     )
 
@@ -324,6 +333,24 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
         target = "" if row["target"] is None else f"{row['target']:g}"
         lines.append(
             f"| {row['scenario']} | {scores} | {target} | {row['scores']} | {row['questions']}{_before(row)} | {row['shown']:.1%} | {row['shown rightly']:.1%} | {wrong} |"
+        )
+    return lines
+
+
+def _followed(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "",
+        f"## Every row: following the number of questions asked for, {_studies(rows)} simulated studies each",
+        "",
+        "| study that was not shown | true scores | target | scores | questions | times as many, mean | shown: redrawn | added | simulated |",
+        "| --- " * 9 + "|",
+    ]
+    for row in rows:
+        truths, target = ", ".join(f"{truth:g}" for truth in row["truths"]), row["target"]
+        shares = " | ".join(f"{row[how]:.1%}" for how in FOLLOWED)
+        lines.append(
+            f"| {row['followed'].removeprefix('following N: ')} | {truths} | {'' if target is None else f'{target:g}'} | {row['scores']} | "
+            f"{row['questions']} | {row['times_as_many']:.1f} | {shares} |"
         )
     return lines
 

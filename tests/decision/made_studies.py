@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Usage, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.decision.evidence import Evidence
 from trimtab.decision.verdict import decide
+from trimtab.measurement.replicates import Assumed, StudyScores
+from trimtab.measurement.statistics import Difference
 
 PRICE = {"price": 0.4, "as_of": "2026-11-01", "source": "contract"}
 TOKENS = {"input": 0.15, "output": 0.6, "as_of": "2026-11-01", "source": "list"}
@@ -70,6 +74,61 @@ def costing(name: str, total: float, task: Task, **other: Any) -> ArmResult:
     return replace(an_arm(name, 0.95, task, **other), cost=cost)
 
 
+class MadeScores:
+    """Studies of other sizes of hand-made figures: normal errors of the size that the intervals stand for, less the more items there are."""
+
+    def __init__(self, scores: Mapping[str, Estimate], gaps: Mapping[tuple[str, str], Gap]) -> None:
+        self.scores, self.gaps = scores, gaps
+        self.items = max((score.n for score in scores.values()), default=0)
+
+    def can_be(self, assumed: Assumed) -> bool:
+        return assumed.arm in self.scores
+
+    def drawn(self, size: int, draw: int, assumed: Assumed | None = None) -> MadeReplicate:
+        random, nearer = np.random.default_rng(draw), (self.items / size) ** 0.5 / 1.96
+        errors: dict[str, float] = {}
+        for arm, score in self.scores.items():
+            known = [(other, *gap) for (one, other), gap in self.gaps.items() if one == arm and other in errors]
+            known += [(one, *gap) for (one, other), gap in self.gaps.items() if other == arm and one in errors]
+            base, half = (errors[known[0][0]], known[0][2]) if known else (0.0, (score.high - score.low) / 2)
+            errors[arm] = base + random.normal() * half * nearer
+        return MadeReplicate(self, size, errors, assumed)
+
+
+class MadeReplicate:
+    """One such study."""
+
+    rarest_class = None
+
+    def __init__(self, made: MadeScores, items: int, errors: Mapping[str, float], assumed: Assumed | None) -> None:
+        self.made, self.items, self.errors, self.assumed = made, items, errors, assumed
+
+    def value(self, arm: str) -> float:
+        own = self.assumed.score if self.assumed and self.assumed.arm == arm else self.made.scores[arm].value
+        return own + self.errors[arm]
+
+    def p_target(self, arm: str, target: float) -> float:
+        score = self.made.scores[arm]
+        return self._above(self.value(arm) - target, (score.high - score.low) / 2)
+
+    def p_behind(self, arm: str, other: str, margin: float) -> float:
+        gap, half = self._gap(arm, other)
+        return self._above(gap + margin, half) if half else 1.0
+
+    def difference(self, arm: str, other: str) -> Difference:
+        gap, half = self._gap(arm, other)
+        return Difference(gap, -1.0, 1.0, 2 * self._above(abs(gap), half) if half else 1.0)
+
+    def _gap(self, arm: str, other: str) -> Gap:
+        gap, half = self.made.gaps.get((arm, other), (0.0, 0.0))
+        if (other, arm) in self.made.gaps:
+            gap, half = -self.made.gaps[other, arm][0], self.made.gaps[other, arm][1]
+        return gap + self.errors[arm] - self.errors[other], half
+
+    def _above(self, value: float, half: float) -> float:
+        return 1 - NORMAL.cdf(value * 1.96 / (half * (self.made.items / self.items) ** 0.5))
+
+
 def evidence(
     arms: Sequence[ArmResult],
     task: Task,
@@ -79,6 +138,7 @@ def evidence(
 ) -> Evidence:
     """What is known of hand-made arms; every p-value follows from an interval, and nothing is known of gaps that are not given."""
     gaps = gaps or {}
+    made = MadeScores({arm.arm: arm.score for arm in arms if arm.score is not None}, gaps)
     scores = {arm.arm: arm.score for arm in arms if arm.score is not None}
     both = {**gaps, **{(other, one): (-gap, half) for (one, other), (gap, half) in gaps.items()}}
 
@@ -108,6 +168,7 @@ def evidence(
         p_behind=p_behind,
         task=task,
         usages=usages,
+        study_scores=lambda: cast("StudyScores", made),
         **known,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from trimtab.base.errors import InputError
 from trimtab.measurement.power import (
@@ -14,7 +13,6 @@ from trimtab.measurement.power import (
     discordance,
     groups_needed,
     items_for_difference,
-    items_for_target,
     observed,
     smallest_difference,
 )
@@ -60,19 +58,6 @@ def test_fewer_groups_than_needed_never_reach_the_corrected_level(comparisons: i
         assert (compare(a, 0 * a, names).p <= FIRST_LEVEL / comparisons) is shown
         assert (smallest_difference(3 * groups, plain(0.2), comparisons, names) == 1.0) is not shown
     assert groups_needed(4) == 9
-
-
-def test_items_for_target() -> None:
-    assert items_for_target(0.8, 0.85, 3) is None
-    assert items_for_target(0.85, 0.85, 3) is None
-    n = items_for_target(0.9, 0.85, 1)
-    assert n is not None
-    random = np.random.default_rng(1)
-    power = np.mean(stats.binom.sf(random.binomial(n, 0.9, 4000) - 1, n, 0.85) <= FIRST_LEVEL)
-    assert power == pytest.approx(0.8, abs=0.05)
-    more = items_for_target(0.9, 0.85, 4)
-    assert more is not None
-    assert more > n
 
 
 def test_discordance_is_the_share_that_one_arm_has_right() -> None:

@@ -57,6 +57,20 @@ def choose(study: Evidence) -> Choice:
     )
 
 
+def quiet_rival(study: Evidence, choice: Choice) -> ArmResult | None:
+    """The arm that might be shown in place of the choice if arms that were measured on a busy machine are faster on a quiet one."""
+    if not any(arm.busy_machine for arm in study.done):
+        return None
+    turned = choose(study.if_quiet).arm
+    return turned if turned is not None and (choice.arm is None or turned.arm != choice.arm.arm) else None
+
+
+def shown_arm(study: Evidence) -> ArmResult | None:
+    """The arm that the verdict shows; None for "not shown"."""
+    choice = choose(study) if study.done else None
+    return None if choice is None or quiet_rival(study, choice) is not None else choice.arm
+
+
 def worse(study: Evidence, arm: ArmResult, best: ArmResult, picked_from: int) -> bool:
     """Whether an arm is shown to be worse than the best by more than the margin, and to differ from it at all.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -24,8 +25,9 @@ from trimtab.measurement.figures import (
     target_curve,
 )
 from trimtab.measurement.latency import latencies_needed
+from trimtab.measurement.replicates import Assumed, StudyScores
 from trimtab.measurement.resampling import Curve
-from trimtab.measurement.statistics import LEVEL, holm, look_level
+from trimtab.measurement.statistics import LEVEL, Difference, holm, look_level
 
 SHARES = ("accuracy", "contains", "exact_match")  # metrics whose score is a share of right answers
 
@@ -41,8 +43,9 @@ class Evidence:
     `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
     `right`: the share of right answers of each arm, empty where the metric does not say which are right. `few_groups`: the effective
     number of groups, where it is too low for good intervals.
-    `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`. `audited`: people's
-    judgements that the scores and differences are corrected by, None without an audit.
+    `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`. `study_scores`: gives what
+    studies of other sizes are drawn from. `audited`: people's judgements that the scores and differences are corrected by, None without
+    an audit.
     """
 
     results: Sequence[ArmResult]
@@ -59,6 +62,7 @@ class Evidence:
     few_groups: int | None = None
     trivial: Mapping[str, Estimate] = field(default_factory=dict)
     correct_picked: Callable[[], Estimate | None] = lambda: None
+    study_scores: Callable[[], StudyScores]
     audited: Audited | None = None
 
     @cached_property
@@ -70,11 +74,6 @@ class Evidence:
     def level(self) -> float:
         """The level of every test that decides."""
         return LEVEL if self.look is None else look_level(self.look)
-
-    @property
-    def next_level(self) -> float:
-        """The level of a study that asks these questions and more of them."""
-        return LEVEL if self.look is None else look_level(self.look + 1)
 
     @cached_property
     def done(self) -> list[ArmResult]:
@@ -116,6 +115,35 @@ class Evidence:
         """The evidence with zero latency for arms that were measured on a busy machine: the best case for a quiet machine."""
         fast = [replace(arm, latency_p95_high_ms=0.0) if arm.busy_machine else arm for arm in self.results]
         return replace(self, results=fast)
+
+    def resampled(self, size: int, draw: int, assumed: Assumed | None = None) -> Evidence:
+        """The evidence of the `draw`-th study of `size` items drawn from this one's (`StudyScores.drawn`), as the next look at them.
+
+        Costs and latencies stay, and an arm's floor lies below its score by what chance leaves at that size.
+        """
+        whole = self.study_scores()
+        study = whole.drawn(size, draw, assumed)
+        nearer = math.sqrt(whole.items / study.items)
+
+        def scored(arm: ArmResult) -> ArmResult:
+            value = study.value(arm.arm)
+            floor = value - nearer * (score_of(arm).value - floor_of(arm))
+            return replace(arm, score=Estimate(value=value, low=floor, high=value, n=study.items), score_floor=floor)
+
+        results = [scored(arm) for arm in self.done]
+        best = best_arm(results, self.task) if self.task.target.quality is None else None
+        names = [arm.arm for arm in results]
+        pairs = [(best, name) for name in names if name != best] if best else []
+        return replace(
+            self,
+            results=results,
+            comparisons=_compare(pairs, names, study.difference),
+            p_target=study.p_target,
+            p_behind=study.p_behind,
+            rarest_class=study.rarest_class,
+            look=None if self.look is None else self.look + 1,
+            trivial={name: replace(score, value=study.value(name)) for name, score in self.trivial.items()},
+        )
 
     def problem(self, arm: ArmResult) -> str | None:
         """Why an arm cannot be chosen whatever its score."""
@@ -215,11 +243,14 @@ def evidence_of(
         fitting = [arm.arm for arm in passed if arm.arm in answers and too_slow(arm, task) is None]
         return picked_estimate([answers[arm] for arm in fitting], task) if len(fitting) > 1 else None
 
+    def differ(a: str, b: str) -> Difference:
+        return audited.difference(a, b) if audited else difference(answers[a], answers[b], task)
+
     best = best_arm(passed, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     return Evidence(
         results=passed,
-        comparisons=_compare(pairs, answers, task, audited),
+        comparisons=_compare(pairs, list(answers), differ),
         p_target=lambda arm, target: reaches(arm)(target),
         p_behind=lambda arm, other, margin: lags(arm, other)(margin),
         task=task,
@@ -232,6 +263,7 @@ def evidence_of(
         few_groups=too_few_groups([row.group for row in own]) if (own := next(iter(answers.values()), None)) else None,
         trivial={name: score_estimate(own, task) for name, own in trivial.items()},
         correct_picked=correct_picked,
+        study_scores=cache(lambda: StudyScores(known, task, audited)),
         audited=audited,
     )
 
@@ -254,14 +286,12 @@ def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], lev
 
 
 def _compare(
-    pairs: Sequence[tuple[str, str]], answers: Mapping[str, Sequence[Answer]], task: Task, audited: Audited | None
+    pairs: Sequence[tuple[str, str]], arms: Sequence[str], differ: Callable[[str, str], Difference]
 ) -> list[Comparison]:
     """The planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all of them."""
     named = {frozenset(pair) for pair in pairs}
-    others = [pair for pair in combinations(answers, 2) if pairs and frozenset(pair) not in named]
-    found = [
-        audited.difference(a, b) if audited else difference(answers[a], answers[b], task) for a, b in (*pairs, *others)
-    ]
+    others = [pair for pair in combinations(arms, 2) if pairs and frozenset(pair) not in named]
+    found = [differ(a, b) for a, b in (*pairs, *others)]
     adjusted = holm([item.p for item in found])[: len(pairs)]
     return [
         Comparison(a=a, b=b, difference=item.difference, low=item.low, high=item.high, p=item.p, p_holm=p_holm)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from statistics import NormalDist
 
 from trimtab.base.grammar import TRIVIAL, joined, method_of, named
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import unless_uneven
-from trimtab.decision.choice import Choice, choose
+from trimtab.decision.choice import Choice, choose, quiet_rival
 from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.flips import find_flips
 from trimtab.decision.pairs import comparisons_among
+from trimtab.decision.sample_size import POWER, questions_needed
 from trimtab.decision.summary import amount, assumptions, unreached, unsettled, use
 from trimtab.decision.weight import alike
-from trimtab.measurement.power import POWER, groups_needed, items_for_target
-from trimtab.measurement.statistics import LEVEL
+from trimtab.measurement.power import groups_needed
+from trimtab.measurement.replicates import Assumed
 
 NAMES = {
     "accuracy": "accuracy",
@@ -29,9 +29,8 @@ NAMES = {
     "chrf": "chrF",
     "scorer": "score",
 }
-INTERVAL = 2 * NormalDist().inv_cdf(1 - LEVEL / 2)  # width of a 95% interval in standard errors
 ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-PRACTICABLE = 100  # times as many test questions as there are: more are not asked for
+NOTHING = 1e-9  # a difference below this is rounding
 LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
 
 
@@ -56,8 +55,8 @@ def _decided(study: Evidence) -> Verdict:
     if study.without_model is not None and target is not None:
         sentence, needs = _no_model_needed(study, study.without_model, target)
         return _not_shown(told(sentence, "", None), needs)
-    turned = choose(study.if_quiet).arm if any(arm.busy_machine for arm in study.done) else None
-    if turned is not None and (choice.arm is None or turned.arm != choice.arm.arm):
+    turned = quiet_rival(study, choice)
+    if turned is not None:
         sentence, needs = _turned(study, turned, choice.arm)
         return _not_shown(told(sentence, "", None), needs)
     if choice.arm is None:
@@ -126,15 +125,14 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
     figures = f"{nearest.arm} has {_scored(nearest, study.task)}"
     if study.rarest_class:
         return opening, f"{figures}. {_rare(study)}", "at least 10 test questions of every class"
-    # The seen score where it is above the target, else one between target and interval's end: a score below it is no proof
-    true = score.value if score.value > target else (target + score.high) / 2
-    variance = _variance(score.low, score.high, score.n)
-    items = items_for_target(true, target, len(study.done), variance, study.next_level)
-    if items is None:
+    if score.value <= target and score.high <= target:
         needs = f"not more test questions: the best score is at most {_number(score.high)} (95% interval)"
         return opening, f"{figures}. As its interval ends below the target, more test questions will not help.", needs
-    needs = _more_questions(items - score.n, study)
-    return opening, f"{figures}; {needs} would show it with 80% chance if its true score is {_number(true)}.", needs
+    # The measured score where it is above the target, else one between target and interval's end: a score below it is no proof
+    assumed = None if score.value > target else Assumed(nearest.arm, (target + score.high) / 2)
+    needs = _more_questions(questions_needed(study, assumed), study)
+    true = _number(assumed.score if assumed else score.value)
+    return opening, f"{figures}; {needs} would show it with {POWER:.0%} chance if its true score is {true}.", needs
 
 
 # ---- without a target
@@ -194,50 +192,19 @@ def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str, str]:
 
 
 def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
-    """How many test questions would, if the seen gaps are the true ones: in the sentence, and as `needs`."""
-    within = [_items_within(study, choice, best, candidate, rival) for rival in choice.rivals]
-    beyond = _items_worse(study, choice, best, candidate)
-    ways = [max(items for items in within if items is not None)] if within and None not in within else []
-    ways += [] if beyond is None else [beyond]
-    asked = max(score_of(arm).n for arm in study.done)
-    if ways and min(ways) > PRACTICABLE * asked:
-        no = "no practicable number of test questions"
-        return f"{no} would settle it if the seen gap is the true one", no
-    if not ways:
-        few = _too_few_groups(study)
-        no = f"no number of test questions{f' of so few groups ({few})' if few else ''}"
-        return f"{no} would settle it if the seen gap is the true one", no
-    needs = _more_questions(min(ways) - asked, study)
-    return f"{needs} would settle it if the seen gap is the true one", needs
+    """How many test questions would show an arm, if the measured differences are the true ones: in the sentence, and as `needs`."""
+    needs = _never_shown(study, choice, best, candidate) or _more_questions(questions_needed(study), study)
+    return f"{needs} would show it with {POWER:.0%} chance, if the measured differences are the true ones", needs
 
 
-def _items_within(
-    study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult, rival: ArmResult
-) -> float | None:
-    """Items that show the candidate to be within the margin of a rival."""
-    gap = study.against(rival.arm, candidate.arm) or study.against(best.arm, candidate.arm)
-    if gap is None:
-        return None
-    variance = _variance(gap.low, gap.high, score_of(best).n)
-    behind = score_of(rival).value - score_of(candidate).value
-    return _needed(study.task.target.margin - behind, variance, study.next_level, len(choice.rivals))
-
-
-def _items_worse(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> float | None:
-    """Items that show the candidate to be worse than the best by more than the margin."""
-    gap = study.against(best.arm, candidate.arm)
-    if gap is None or candidate is best or _too_few_groups(study):
-        return None
-    variance = _variance(gap.low, gap.high, score_of(best).n)
-    return _needed(gap.difference - study.task.target.margin, variance, study.next_level / (len(choice.fitting) - 1))
-
-
-def _needed(gap: float, variance: float, level: float, claims: int = 1) -> float | None:
-    """Items that show a mean of `gap` above 0, one-sided, so that so many such claims come together in 80% of studies; None where it is not above."""
-    if gap <= 0:
-        return None
-    normal = NormalDist()
-    return variance * ((normal.inv_cdf(1 - level) + normal.inv_cdf(1 - (1 - POWER) / claims)) / gap) ** 2
+def _never_shown(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> str | None:
+    """Where it is known without trying that no number of questions would show an arm."""
+    gap, few, margin = study.against(best.arm, candidate.arm), _too_few_groups(study), study.task.target.margin
+    if few and gap is not None and gap.difference > margin:
+        return f"no number of test questions of so few groups ({few})"
+    lag = max(score_of(rival).value for rival in choice.rivals) - score_of(candidate).value
+    at_the_margin = math.isclose(lag, margin, abs_tol=NOTHING)
+    return "no number of test questions" if at_the_margin else None
 
 
 def _too_few_groups(study: Evidence) -> str | None:
@@ -381,11 +348,6 @@ def _not_shown(sentence: str, needs: str) -> Verdict:
     return Verdict(status="not_shown", arm=None, sentence=sentence, needs=needs)
 
 
-def _variance(low: float, high: float, n: int) -> float:
-    """Variance of one item, clustering included, that an interval of this width stands for."""
-    return n * ((high - low) / INTERVAL) ** 2
-
-
 def _scored(arm: ArmResult, task: Task) -> str:
     return _with_interval(score_of(arm), task)
 
@@ -427,9 +389,10 @@ def _number(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
 
 
-def _more_questions(items: float, study: Evidence) -> str:
-    """How many more are needed, to two digits, rounded up."""
-    whole = max(1, math.ceil(items))
-    unit = 10 ** max(0, len(str(whole)) - 2)
+def _more_questions(more: int | None, study: Evidence) -> str:
+    """How many more are needed, to two digits, rounded up; None: more than anyone can label."""
+    if more is None:
+        return "no practicable number of test questions"
+    unit = 10 ** max(0, len(str(more)) - 2)
     groups = "" if study.groups is None else " in new groups"
-    return f"about {math.ceil(whole / unit) * unit:,} more test question{'s' if whole > 1 else ''}{groups}"
+    return f"about {math.ceil(more / unit) * unit:,} more test question{'s' if more > 1 else ''}{groups}"

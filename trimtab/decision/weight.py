@@ -20,11 +20,6 @@ def by_weight(arms: Sequence[ArmResult], task: Task) -> list[ArmResult]:
     stages and parts of its context) is lighter, then the one with fewer stored bytes, then the cheaper one.
     """
     unit = task.cost.currency if task.cost.machine_hour else MACHINE_SECONDS
-    known = {arm.name: arm for arm in task.arms}
-
-    def parts(name: str) -> int:
-        arm = known.get(name) or named(name)
-        return 0 if arm is None else (len(arm.stages) or is_trained(arm)) + len(arm.parts)
 
     def price(arm: ArmResult) -> tuple[int, float]:
         return (2, 0.0) if arm.cost is None else (int(arm.cost.currency != unit), arm.cost.total)
@@ -34,9 +29,23 @@ def by_weight(arms: Sequence[ArmResult], task: Task) -> list[ArmResult]:
     while left:
         first = left[0]
         run = [arm for arm in left if price(arm)[0] == price(first)[0] and alike(first.cost, arm.cost)]
-        ordered += sorted(run, key=lambda arm: (parts(arm.arm), arm.stored_bytes, *price(arm), arm.arm))
+        if len(run) > 1:
+            parts = _parts(run, task)
+            run.sort(key=lambda arm: (parts[arm.arm], arm.stored_bytes, *price(arm), arm.arm))
+        ordered += run
         left = [arm for arm in left if arm not in run]
     return ordered
+
+
+def _parts(arms: Sequence[ArmResult], task: Task) -> dict[str, int]:
+    """How many trained stages and parts of a context each arm has."""
+    known = {arm.name: arm for arm in task.arms}
+
+    def parts(name: str) -> int:
+        arm = known.get(name) or named(name)
+        return 0 if arm is None else (len(arm.stages) or is_trained(arm)) + len(arm.parts)
+
+    return {arm.arm: parts(arm.arm) for arm in arms}
 
 
 def alike(one: Cost | None, other: Cost | None) -> bool:

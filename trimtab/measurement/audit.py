@@ -152,19 +152,19 @@ class Audited:
 
     def score(self, arm: str) -> Estimate:
         """The share of right answers by people, from the metric's scores of all questions and people's judgements of some."""
-        value, error, degrees = self._corrected_score(arm)
+        value, error, degrees = self._score(arm)
         reach = float(stats.t.isf(LEVEL / 2, degrees)) * error
         count = len({row.item_id for row in self.answers[arm]})
         return Estimate(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach), n=count)
 
     def floor(self, arm: str) -> float:
         """Lower one-sided 95% bound of the corrected score."""
-        value, error, degrees = self._corrected_score(arm)
+        value, error, degrees = self._score(arm)
         return max(0.0, value - float(stats.t.isf(LEVEL, degrees)) * error)
 
     def target_curve(self, arm: str) -> Curve:
         """One-sided p of "does not reach the target", as a function of the target."""
-        value, error, degrees = self._corrected_score(arm)
+        value, error, degrees = self._score(arm)
         return lambda target: float(stats.t.sf((value - target) / error, degrees))
 
     def difference(self, a: str, b: str) -> Difference:
@@ -195,23 +195,37 @@ class Audited:
                 found.append((a, b, mean))
         return max(found, key=lambda pair: abs(pair[2]), default=None)
 
-    def _corrected_score(self, arm: str) -> tuple[float, float, float]:
+    def corrected_score(self, arm: str, value: float, error: float, times: float = 1.0) -> tuple[float, float, float]:
+        """The arm's score by people, its standard error and degrees of freedom, where the metric gives this value with this error.
+
+        `times`: as many questions as those of this study are asked, of which the same ones were judged.
+        """
+        return self._corrected(value, error, *self._pair(arm), times)
+
+    def corrected_gap(
+        self, a: str, b: str, value: float, error: float, times: float = 1.0
+    ) -> tuple[float, float, float]:
+        """The same of arm a minus arm b."""
+        (said, scored), (other_said, other_scored) = self._pair(a), self._pair(b)
+        return self._corrected(value, error, said - other_said, scored - other_scored, times)
+
+    def _score(self, arm: str) -> tuple[float, float, float]:
         plain = score_estimate(self.answers[arm], self.task)
-        return self._corrected(plain.value, _error(plain.low, plain.high), *self._pair(arm))
+        return self.corrected_score(arm, plain.value, _error(plain.low, plain.high))
 
     def _gap(self, a: str, b: str) -> tuple[float, float, float]:
         plain = difference(self.answers[a], self.answers[b], self.task)
-        (said, scored), (other_said, other_scored) = self._pair(a), self._pair(b)
-        error = _error(plain.low, plain.high)
-        return self._corrected(plain.difference, error, said - other_said, scored - other_scored)
+        return self.corrected_gap(a, b, plain.difference, _error(plain.low, plain.high))
 
     def _pair(self, arm: str) -> tuple[Numbers, Numbers]:
         return self._said[arm], self._scored[arm]
 
-    def _corrected(self, plain: float, error: float, said: Numbers, scored: Numbers) -> tuple[float, float, float]:
+    def _corrected(
+        self, plain: float, error: float, said: Numbers, scored: Numbers, times: float
+    ) -> tuple[float, float, float]:
         """Value, standard error and degrees of freedom. The questions' own error is that of the metric's figure."""
         share = self._share_of_metric(said, scored)
-        rest, variance = self._mean(said - share * scored)
+        rest, variance = self._mean(said - share * scored, times)
         return share * plain + rest, math.sqrt(error**2 + variance), self._degrees
 
     def _share_of_metric(self, said: Numbers, scored: Numbers) -> float:
@@ -221,8 +235,8 @@ class Audited:
         spread = float(np.average(centred**2, weights=weights))
         return float(np.clip(np.average(centred * said, weights=weights) / spread, 0.0, 1.0)) if spread > 0 else 1.0
 
-    def _mean(self, values: Numbers) -> tuple[float, float]:
-        """The mean over all questions and its variance from those that were judged.
+    def _mean(self, values: Numbers, times: float = 1.0) -> tuple[float, float]:
+        """The mean over all questions, `times` as many as there are, and its variance from those that were judged.
 
         One more deviation of a whole point to each side is counted, shared out over the strata: sixty answers without an error of the
         metric do not show that it makes none.
@@ -236,7 +250,7 @@ class Audited:
             more = 2 * len(own) / self.count
             spread = (float(((own - own.mean()) ** 2).sum()) + more) / max(1.0, len(own) + more - 1)
             mean += part * float(own.mean())
-            variance += part**2 * (1 - len(own) / size) * spread / len(own)
+            variance += part**2 * (1 - len(own) / (times * size)) * spread / len(own)
         return mean, variance
 
     @property

@@ -147,6 +147,31 @@ def aggregate(
     return macro_f1_statistic(answers, references)(np.arange(len(answers)))
 
 
+def label_codes(
+    answers: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each item's class and the class that was answered, as numbers from 0; an answer that is no class has the number after the last."""
+    names: dict[str, int] = {}
+    true_N = np.array([names.setdefault(fold_label(item[0]), len(names)) for item in references], dtype=np.int64)
+    return true_N, np.array([names.get(fold_label(answer), len(names)) for answer in answers], dtype=np.int64)
+
+
+def macro_f1_parts(true_N: NDArray[np.int64], given_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Macro-F1 as a mean over items: what each adds to it, to first order (infinitesimal jackknife, Jaeckel 1972).
+
+    Their mean is the macro-F1 of the items, and the standard error of that mean its standard error.
+    """
+    support_C = np.bincount(true_N, minlength=int(given_N.max()) + 1)
+    chosen_C = np.bincount(given_N, minlength=len(support_C))
+    right_C = np.bincount(true_N[true_N == given_N], minlength=len(support_C))
+    present_C = support_C > 0
+    weight_C = present_C / np.maximum(support_C + chosen_C, 1) / present_C.sum()
+    f1_C = present_C * 2 * right_C / np.maximum(support_C + chosen_C, 1)
+    own_N = (2 * (true_N == given_N) - f1_C[true_N]) * weight_C[true_N] - f1_C[given_N] * weight_C[given_N]
+    parts_N: NDArray[np.float64] = f1_C.sum() / present_C.sum() + len(true_N) * own_N
+    return parts_N
+
+
 def macro_f1_statistic(
     answers: Sequence[str], references: Sequence[Sequence[str]]
 ) -> Callable[[NDArray[np.integer[Any]]], float]:
@@ -155,10 +180,8 @@ def macro_f1_statistic(
     The mean of F1 over the classes that occur among the references of the chosen items (scikit-learn's `f1_score` with
     `labels` set to those): an answer that is no class costs its item, but does not add a class.
     """
-    names: dict[str, int] = {}
-    true_N = np.array([names.setdefault(fold_label(item[0]), len(names)) for item in references], dtype=np.int64)
-    classes = len(names)
-    given_N = np.array([names.get(fold_label(answer), classes) for answer in answers], dtype=np.int64)
+    true_N, given_N = label_codes(answers, references)
+    classes = int(true_N.max()) + 1
 
     def statistic(indices: NDArray[np.integer[Any]]) -> float:
         true, given = true_N[indices], given_N[indices]

@@ -109,20 +109,6 @@ def smallest_difference(n: int, variation: Variation, comparisons: int, groups: 
     return root
 
 
-def items_for_target(
-    score: float, target: float, arms: int, variance: float | None = None, level: float = FIRST_LEVEL
-) -> int | None:
-    """Items that show `target` reached with 80% power at level / arms if `score` is the true one; None: none would.
-
-    `variance` is that of one item's score, clustering included; without it that of right/wrong scores.
-    """
-    if score <= target:
-        return None
-    at_target, at_score = (target * (1 - target), score * (1 - score)) if variance is None else (variance, variance)
-    root = stats.norm.isf(level / arms) * math.sqrt(at_target) + stats.norm.ppf(POWER) * math.sqrt(at_score)
-    return max(1, math.ceil(float(root / (score - target)) ** 2))
-
-
 def _items(delta: float, discordance: float, comparisons: int, degrees: float = math.inf) -> float:
     d, t = max(discordance, delta), stats.t(degrees)
     root = t.isf(FIRST_LEVEL / (2 * comparisons)) * math.sqrt(d) + t.ppf(POWER) * math.sqrt(d - delta**2)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -96,3 +96,14 @@ def p_sign_flip(differences: Array, seed: int) -> float:
         positive = random.random((min(rows, FLIPS - start), count)) < 0.5
         beyond += int(np.count_nonzero(np.abs(2 * (positive @ gaps) - total) >= edge))
     return (1 + beyond) / (FLIPS + 1)
+
+
+def p_flip_normal(differences: Array) -> float:
+    """What `p_sign_flip` tends to as differences get many: the sum is normal with the variance that sign flips give it.
+
+    Flips change a sum of whole numbers in steps of two, so that half a step is taken off (continuity correction).
+    """
+    spread, total = math.sqrt(float(differences @ differences)), abs(float(differences.sum()))
+    if (differences == np.round(differences)).all():
+        total = max(total - 1.0, 0.0)
+    return float(2 * special.ndtr(-total / spread)) if spread > 0 else 1.0

@@ -1,7 +1,8 @@
 """How sure a score or a difference of scores is: intervals and tests.
 
 Scores lie in [0, 1], one an item. `groups` names each item's group (None: a group of its own); where groups repeat,
-items of one group are not independent and everything is computed by group.
+items of one group are not independent and everything is computed by group. `reaching` and `behind` also take an array of group
+numbers from 0, for scores that are known to be in order.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def p_reaches(
 
 
 def reaching(
-    scores: ArrayLike, groups: Groups | None = None, *, statistic: Statistic | None = None, seed: int = 0
+    scores: ArrayLike, groups: Groups | Indices | None = None, *, statistic: Statistic | None = None, seed: int = 0
 ) -> Curve:
     """The one-sided p-value of "the true score is at most the target", as a function of the target.
 
@@ -186,7 +187,7 @@ def p_noninferior(
 def behind(
     a: ArrayLike,
     b: ArrayLike,
-    groups: Groups | None = None,
+    groups: Groups | Indices | None = None,
     *,
     statistic: Statistic | None = None,
     seed: int = 0,
@@ -227,8 +228,10 @@ def look_level(look: int) -> float:
 # ---- inputs
 
 
-def _checked(scores: ArrayLike, groups: Groups | None) -> tuple[Array, Indices | None]:
+def _checked(scores: ArrayLike, groups: Groups | Indices | None) -> tuple[Array, Indices | None]:
     x = np.asarray(scores, dtype=np.float64)
+    if isinstance(groups, np.ndarray):
+        return x, groups
     if x.ndim != 1 or not len(x):
         raise InputError("no scores", "give one score an item")
     if not ((x >= 0) & (x <= 1)).all():
@@ -240,7 +243,7 @@ def _checked(scores: ArrayLike, groups: Groups | None) -> tuple[Array, Indices |
     return x, group_codes(groups)
 
 
-def _paired(a: ArrayLike, b: ArrayLike, groups: Groups | None) -> tuple[Array, Array, Indices | None]:
+def _paired(a: ArrayLike, b: ArrayLike, groups: Groups | Indices | None) -> tuple[Array, Array, Indices | None]:
     x, codes = _checked(a, groups)
     y, _ = _checked(b, None)
     if len(x) != len(y):
@@ -303,7 +306,7 @@ def _effective_items(x: Array, codes: Indices, statistic: Statistic | None) -> f
 
 def _t_above(ratio: float, codes: Indices) -> float:
     """The upper tail of t with the degrees that the groups count for."""
-    return float(stats.t.sf(ratio, degrees_of_freedom(codes)))
+    return float(special.stdtr(degrees_of_freedom(codes), -ratio))
 
 
 def _reaching_by_group(x: Array, codes: Indices, statistic: Statistic | None) -> Curve:

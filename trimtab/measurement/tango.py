@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from trimtab.measurement.resampling import Curve
 
@@ -13,7 +13,9 @@ Z = float(stats.norm.isf(0.025))
 
 def mcnemar(wins: int, losses: int) -> float:
     """Exact two-sided p-value of McNemar's (1947) test from the items that only one of two arms has right."""
-    return min(1.0, 2 * float(stats.binom.sf(max(wins, losses) - 1, wins + losses, 0.5)))
+    if wins == losses:
+        return 1.0
+    return min(1.0, 2 * float(special.bdtrc(max(wins, losses) - 1, wins + losses, 0.5)))
 
 
 def tango_interval(wins: float, losses: float, n: float) -> tuple[float, float]:
@@ -40,4 +42,4 @@ def tango(wins: float, losses: float, n: float, delta: float) -> float:
 
 def tango_above(wins: float, losses: float, n: float) -> Curve:
     """One-sided p-value of "behind by the margin or more"."""
-    return lambda margin: float(stats.norm.sf(tango(wins, losses, n, -margin)))
+    return lambda margin: float(special.ndtr(-tango(wins, losses, n, -margin)))

@@ -1,0 +1,64 @@
+"""How many test questions would show an arm: the study is resampled at other sizes and decided each time (power by simulation)."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+from trimtab.decision.choice import shown_arm
+from trimtab.decision.evidence import Evidence
+from trimtab.measurement.replicates import Assumed
+
+POWER = 0.8
+PRACTICABLE = 100  # times as many test questions as there are: more are not asked for
+DRAWS = 400  # resampled studies of one size at most
+BELOW, ABOVE = 0.75, 0.85  # shares that are told apart with fewer draws
+TOO_FEW, ENOUGH = (
+    -math.log(19),
+    math.log(199),
+)  # log-likelihood ratios that end the draws: wrong in 5% and in 0.5% (Wald 1945)
+NEAR = 1.1  # the search ends where a tenth fewer questions are too few
+
+
+def questions_needed(study: Evidence, assumed: Assumed | None = None) -> int | None:
+    """How many more test questions would show an arm in 80% of studies, if the measured scores are the true ones.
+
+    The whole decision is made on studies of that size, drawn from this one's questions (groups, where they repeat) with replacement.
+    Their number doubles until it is enough, and the last step is halved on the scale of ratios; the same study gives the same number.
+    `assumed`: a true score in place of the measured one. None where a hundred times as many questions as there are would be too few, or
+    no draw of these has the assumed score.
+    """
+    scores = study.study_scores()
+    if assumed is not None and not scores.can_be(assumed):
+        return None
+    asked = scores.items
+    most = (PRACTICABLE - 1) * asked
+
+    @cache
+    def enough(more: int) -> bool:
+        return is_mostly_shown(study, asked + more, assumed)
+
+    few, more = 0, max(1, asked // 4)
+    while not enough(more):
+        if more == most:
+            return None
+        few, more = more, min(2 * more, most)
+    while more > max(few + 1, NEAR * few):
+        middle = min(max(few + 1, round(math.sqrt(max(few, 1) * more))), more - 1)
+        few, more = (few, middle) if enough(middle) else (middle, more)
+    return more
+
+
+def is_mostly_shown(study: Evidence, size: int, assumed: Assumed | None = None) -> bool:
+    """Whether an arm is shown in at least 80% of studies of `size` questions drawn from this one's.
+
+    At most 400 are drawn, and fewer where the share is clearly above or below (sequential probability ratio test of .75 against .85).
+    """
+    shown, ratio = 0, 0.0
+    for draw in range(DRAWS):
+        is_shown = shown_arm(study.resampled(size, draw, assumed)) is not None
+        shown += is_shown
+        ratio += math.log(ABOVE / BELOW) if is_shown else math.log((1 - ABOVE) / (1 - BELOW))
+        if not TOO_FEW < ratio < ENOUGH:
+            return ratio > 0
+    return shown >= POWER * DRAWS
