@@ -32,6 +32,7 @@ _NOT_SETTINGS = {"study": {"arms", "budget"}, "task": {"name"}}
 # Keys that came later, at the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
+    "data.mix": "{}",
     "labels.merge": "{}",
     "study.test_rows": '"all"',
     **{f"reward.{name}": "null" for name in RewardTable.model_fields},

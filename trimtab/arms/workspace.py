@@ -24,6 +24,7 @@ from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits
 from trimtab.measurement.fitting import format_checker
+from trimtab.measurement.mix import check_mix
 
 FOLDER = ".trimtab"
 
@@ -85,6 +86,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     used, sample = sampled_splits(splits, task)
     if sample:
         notes.append(sample.sentence)
+    check_mix([row.slice for row in used["test"]], task.data.mix, task.file)
     overlaps = find_overlaps(audit, used)
     if refuse_leaks and overlaps:
         refuse_overlaps(overlaps, task, drop_repeats(audit, used)[1])

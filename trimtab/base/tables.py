@@ -29,6 +29,8 @@ MOST_PRICE = (
     1e9  # of an hour or a million tokens, in any currency; with the other limits below, no total leaves the numbers
 )
 
+ROUNDING = 0.01  # by which shares may miss 1
+
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]  # TOML has lists only
 Day = Annotated[date, Field(strict=False)]
@@ -106,6 +108,10 @@ class DataTable(Settings):
     )
     group: str = Field("", description="A column whose rows never stand on both sides of a split.")
     slice: str = Field("", description="A column whose values get scores of their own.")
+    mix: Mapping[Text, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=dict,
+        description='Shares of the slices in real traffic, where the test set has others: { "billing" = 0.7, "other" = 0.3 }; scores are weighted by them.',
+    )
     split: SplitTable = Field(SplitTable(), description="Shares of dev and test.")
     leakage: Literal["stop", "report", "drop"] = Field(
         "stop",
@@ -120,6 +126,13 @@ class DataTable(Settings):
         le=1000,
         description="So many made rows with random digits are trained on too, to tell how much is remembered word for word.",
     )
+
+    @model_validator(mode="after")
+    def _mix_is_whole(self) -> DataTable:
+        total = sum(self.mix.values())
+        if self.mix and abs(total - 1) > ROUNDING:
+            raise ValueError(f"mix sums to {total:g}; give shares of the whole traffic, which sum to 1")
+        return self
 
     @model_validator(mode="after")
     def _known_columns(self) -> DataTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -20,6 +21,7 @@ from trimtab.measurement.figures import (
     picked_estimate,
     rarest_class,
     score_estimate,
+    score_floor,
     target_curve,
 )
 from trimtab.measurement.latency import latencies_needed
@@ -37,7 +39,8 @@ class Evidence:
     `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes.
     `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
     `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`. `audited`: people's
-    judgements that the scores and differences are corrected by, None without an audit.
+    judgements that the scores and differences are corrected by, None without an audit. `slices`: how many test questions each slice has,
+    empty where some have none. `reweighted(task)`: the evidence of the same answers under another mix of slices.
     """
 
     results: Sequence[ArmResult]
@@ -53,6 +56,8 @@ class Evidence:
     trivial: Mapping[str, Estimate] = field(default_factory=dict)
     correct_picked: Callable[[], Estimate | None] = lambda: None
     audited: Audited | None = None
+    slices: Mapping[str, int] = field(default_factory=dict)
+    reweighted: Callable[[Task], Evidence] | None = None
 
     @cached_property
     def picked(self) -> Estimate | None:
@@ -94,7 +99,9 @@ class Evidence:
         return max(reaching, key=lambda name: self.trivial[name].value, default=None)
 
     def under(self, task: Task) -> Evidence:
-        """The same answers under another target, volume or price: what each arm costs is worked out anew."""
+        """The same answers under another target, volume, price or mix of slices: what each arm costs is worked out anew."""
+        if task.data.mix != self.task.data.mix and self.reweighted is not None:
+            return self.reweighted(task).under(task)
         return replace(self, task=task, results=[self._priced(arm, task) for arm in self.results])
 
     def _priced(self, arm: ArmResult, task: Task) -> ArmResult:
@@ -208,6 +215,12 @@ def evidence_of(
         fitting = [arm.arm for arm in passed if arm.arm in answers and too_slow(arm, task) is None]
         return picked_estimate([answers[arm] for arm in fitting], task) if len(fitting) > 1 else None
 
+    def reweighted(other: Task) -> Evidence:
+        scored = [scored_again(arm, answers[arm.arm], other) if arm.arm in answers else arm for arm in results]
+        return evidence_of(
+            *(scored, answers, arms, other, usages), groups=groups, cuts=cuts, look=look, trivial=trivial
+        )
+
     best = best_arm(passed, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     return Evidence(
@@ -224,7 +237,20 @@ def evidence_of(
         trivial={name: score_estimate(own, task) for name, own in trivial.items()},
         correct_picked=correct_picked,
         audited=audited,
+        slices=_slices(answers),
+        reweighted=None if audited else reweighted,
     )
+
+
+def scored_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:
+    """The arm with the score of other answers, or of its own under another metric or mix."""
+    return replace(arm, score=score_estimate(answers, task), score_floor=score_floor(answers, task))
+
+
+def _slices(answers: Mapping[str, Sequence[Answer]]) -> dict[str, int]:
+    own = {row.item_id: row.slice for row in next(iter(answers.values()), ())}
+    counts = Counter(name for name in own.values() if name is not None)
+    return dict(counts) if counts.total() == len(own) else {}
 
 
 def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], level: float) -> list[ArmResult]:
