@@ -24,6 +24,13 @@ class Estimate:
     n: int
     n_effective: float | None = None
 
+    @property
+    def effective(self) -> str:
+        """In words, how many questions those that are weighted count as; empty where they are not."""
+        if self.n_effective is None:
+            return ""
+        return f"{self.n:,} test questions weighted by data.mix, as sure as {self.n_effective:,.0f} that count alike"
+
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """As it stands in files; no word of an effective number where all items weigh the same."""
         if plain["n_effective"] is None:

@@ -70,13 +70,14 @@ def clustered_error(x: Array, codes: Indices, weights: Array | None = None) -> f
 
     CR3: the square is (G - 1)/G sum (mean without g - mean)^2 (Bell and McCaffrey 2002; MacKinnon, Nielsen and Webb 2023,
     "Fast and reliable jackknife and bootstrap methods for cluster-robust inference"). Where groups are of one size it is the
-    usual linearised error with G/(G - 1). The floor is ours. With `weights` it is that of the weighted mean.
+    usual linearised error with G/(G - 1). The floor is ours. With `weights` it is that of the weighted mean, and the floor that of as many
+    items as they count for, each with the spread of all: a few heavy items that happen to agree do not make it sure.
     """
     count, centred = int(codes.max()) + 1, x - np.average(x, weights=weights)
     if weights is not None:
-        apart = centred * weights / (weights.sum() - weights)
-        independent = (len(x) - 1) / len(x) * float(apart @ apart)
-        shifts = np.bincount(codes, centred * weights) / (weights.sum() - np.bincount(codes, weights))
+        whole = float(weights.sum())
+        independent = float(weights @ centred**2) / whole / (whole**2 / float(weights @ weights) - 1)
+        shifts = np.bincount(codes, centred * weights) / (whole - np.bincount(codes, weights))
     else:
         independent = float(centred @ centred) / (len(x) - 1) / len(x)
         shifts = np.bincount(codes, centred) / (len(x) - np.bincount(codes))

@@ -30,7 +30,7 @@ from trimtab.measurement.metrics import (
     score_answer,
     selective_accuracy,
 )
-from trimtab.measurement.mix import mix_weights
+from trimtab.measurement.mix import effective_number, mix_weights
 from trimtab.measurement.picked import corrected_for_picking, draws_of_figures, draws_of_means
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.resampling import Curve
@@ -157,12 +157,19 @@ def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate
 def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:
     """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric counts classes.
 
+    Under a mix of slices the number is the effective one, rounded down.
+
     Macro-F1 weighs it like every other class, and of so few questions neither the bootstrap nor anything else knows how sure its part is.
     """
     if task.metric != "macro_f1":
         return None
     spelled = {answer.item_id: answer.reference[0].strip() for answer in answers}
     counts = Counter(map(fold_label, spelled.values()))
+    scores = _scores(answers, task)
+    if scores.weights_N is not None:
+        labels_N = np.array([fold_label(spelled[name]) for name in scores.items])
+        effective = {label: effective_number(scores.weights_N[labels_N == label]) for label in counts}
+        counts = Counter({label: math.floor(number + 1e-9) for label, number in effective.items()})
     rare = min(counts, key=lambda name: counts[name])
     name = next(label for label in spelled.values() if fold_label(label) == rare)
     return (name, counts[rare]) if counts[rare] < FEW else None

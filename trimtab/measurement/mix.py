@@ -35,9 +35,14 @@ def mix_weights(slices: Sequence[str | None], mix: Mapping[str, float]) -> Array
 
 
 def effective_items(slices: Sequence[str | None], mix: Mapping[str, float]) -> float:
-    """How many items that weigh alike would be as sure as these: (sum of weights)^2 / sum of squared weights (Kish 1965)."""
+    """How many items that weigh alike would be as sure as these."""
     weights = mix_weights(slices, mix)
-    return len(slices) if weights is None else float(weights.sum()) ** 2 / float(weights @ weights)
+    return len(slices) if weights is None else effective_number(weights)
+
+
+def effective_number(weights: Array) -> float:
+    """(Sum of weights)^2 / sum of squared weights (Kish 1965)."""
+    return float(weights.sum()) ** 2 / float(weights @ weights)
 
 
 def check_mix(slices: Sequence[str | None], mix: Mapping[str, float], file: Path) -> None:

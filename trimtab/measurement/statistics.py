@@ -26,6 +26,7 @@ from trimtab.measurement.clusters import (
     left_out_error,
 )
 from trimtab.measurement.dirichlet_bound import mean_above, mean_floor
+from trimtab.measurement.mix import effective_number
 from trimtab.measurement.resampling import (
     Array,
     Curve,
@@ -286,7 +287,7 @@ def _mean(x: Array, weights: Array | None, statistic: Statistic | None) -> float
 
 def _whole_items(n: int, weights: Array | None) -> float:
     """The effective number of independent items: all of them where they count alike."""
-    return n if weights is None else effective_groups(np.arange(n), weights)
+    return n if weights is None else effective_number(weights)
 
 
 def _right_wrong(x: Array) -> bool:
