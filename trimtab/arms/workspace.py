@@ -22,7 +22,7 @@ from trimtab.data.formats import Read, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps, rows_dropped
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
-from trimtab.data.split import assign_splits
+from trimtab.data.split import assign_splits, time_notes
 from trimtab.measurement.fitting import format_checker
 from trimtab.measurement.mix import check_mix
 
@@ -82,6 +82,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         write_refusals(folder, refusals)
         if dropped:
             notes.append(f'data.leakage = "drop": {rows_dropped(dropped)} left out, which repeat rows held out')
+    notes += time_notes(splits)
     audit = audit.of_test(splits["test"])
     used, sample = sampled_splits(splits, task)
     if sample:

@@ -475,6 +475,19 @@ class HumanAudit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverTime:
+    """An arm on the newer half of the test questions, those from `since` on, and on the older half: newest minus earlier, with its 95% interval."""
+
+    arm: str
+    since: str
+    newest: Estimate
+    earlier: Estimate
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
     """How many questions the costs are for; `assumed` where the task file does not state it."""
 
@@ -505,10 +518,12 @@ class StudyResult(Shown):
     trivial: tuple[TrivialArm, ...] = ()
     sample: Sample | None = None
     audit: HumanAudit | None = None
+    over_time: OverTime | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`; no word of a sample where all rows were used, nor of an audit that was not made."""
-        return {key: value for key, value in plain.items() if key not in ("sample", "audit") or value is not None}
+        """As it stands in `study.json`; no word of a sample where all rows were used, of an audit that was not made, or of time where rows have none."""
+        optional = ("sample", "audit", "over_time")
+        return {key: value for key, value in plain.items() if key not in optional or value is not None}
 
     @property
     def ran(self) -> bool:

@@ -20,7 +20,10 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
 }
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # what the catalogue brings without a hub
-COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests")
+COLUMNS = (
+    *("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests"),
+    "time",
+)
 
 SLOT = re.compile(r"\{([^{}]+)\}")
 """Where a template for the input names a column."""
@@ -100,7 +103,7 @@ class DataTable(Settings):
     )
     columns: Mapping[str, Text | Texts] = Field(
         default_factory=dict,
-        description='Only what cannot be inferred; input: one column, several, or a template "{context}\n\n{question}".',
+        description='Only what cannot be inferred; input: one column, several, or a template "{context}\n\n{question}"; time: when a row is from, which makes the newest rows the test set.',
     )
     layout: str = Field("", description="Name of the row layout, when it cannot be detected.")
     encoding: str = Field(

@@ -64,7 +64,7 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
         found += _scan("quality", target, winner, study, at_target, [step / 100 for step in range(1, 100)])
     else:
         found += _scan("margin", task.target.margin, winner, study, at_margin, MARGINS)
-    return tuple([*found, *_mixes(study, winner)])
+    return (*found, *_mixes(study, winner))
 
 
 def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:

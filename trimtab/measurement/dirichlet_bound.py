@@ -20,7 +20,7 @@ def mean_above(x: Array, worst: float, weights: Array | None = None) -> Curve:
 
     `weights`: of each score, where the mean is a weighted one. D_i is then that of exponential variables times the weights, and the item
     that was not drawn has the largest weight (as Fay and Feuer 1997 have it for directly standardised rates). That it holds its level then
-    is measured too (benchmarks/mix_simulation.py).
+    is measured (benchmarks/verdict_simulation.py).
     """
     values, scales = np.append(x, worst), np.ones(1)
     if weights is None:

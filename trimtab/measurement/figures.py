@@ -125,9 +125,7 @@ def _run_mean(run: Sequence[Answer], scores: Scores) -> float:
 def score_estimate(answers: Sequence[Answer], task: Task) -> Estimate:
     """The metric over the answers with its 95% interval; with several seeds the variance between runs is in it."""
     scores = _scores(answers, task)
-    found = estimate(
-        scores.values_N, scores.clusters, weights=scores.weights_N, statistic=set_figure(scores, task)
-    )
+    found = estimate(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=set_figure(scores, task))
     runs = _between_runs(scores, task)
     low, high = (widened(found.value, limit, runs) for limit in (found.low, found.high))
     return replace(found, low=max(0.0, low), high=min(1.0, high))

@@ -90,9 +90,7 @@ def estimate(
     else:
         limits = bca_mean(x, seed)
     effective = None if weights is None else _whole_items(len(x), weights)
-    return Estimate(
-        value=value, low=min(limits[0], value), high=max(limits[1], value), n=len(x), n_effective=effective
-    )
+    return Estimate(value=value, low=min(limits[0], value), high=max(limits[1], value), n=len(x), n_effective=effective)
 
 
 def p_reaches(
@@ -315,9 +313,7 @@ def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
-def _by_group(
-    x: Array, codes: Indices, weights: Array | None, statistic: Statistic | None
-) -> tuple[float, float]:
+def _by_group(x: Array, codes: Indices, weights: Array | None, statistic: Statistic | None) -> tuple[float, float]:
     """The mean, or the statistic, and its leave-one-group-out error, never below that of independent items."""
     if statistic is None:
         return _mean(x, weights, None), clustered_error(x, codes, weights)

@@ -9,10 +9,11 @@ from typing import Any
 
 from trimtab.base.files import read_lines
 from trimtab.base.records import Answer, Arm
-from trimtab.base.results import ArmResult, Comparison, HumanAudit, TrivialArm, Usage, Verdict
+from trimtab.base.results import ArmResult, Comparison, HumanAudit, OverTime, TrivialArm, Usage, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import audit_sentence
-from trimtab.decision.evidence import Evidence, evidence_of
+from trimtab.decision.evidence import Evidence, best_arm, evidence_of
+from trimtab.decision.over_time import over_time_sentence
 from trimtab.decision.robustness import robustness_checks, robustness_sentence
 from trimtab.decision.slices import slices_sentence
 from trimtab.decision.trivial import beside, sentence
@@ -20,6 +21,7 @@ from trimtab.decision.verdict import decide
 from trimtab.measurement.audit import Audited, judged_by_key
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.figures import behind_curve, score_estimate
+from trimtab.measurement.over_time import newest_against_earlier
 from trimtab.studies.record import changed_since
 
 AUDIT = "audit.jsonl"
@@ -35,6 +37,7 @@ class Decision:
     trivial: tuple[TrivialArm, ...]
     audit: HumanAudit | None
     level: float
+    over_time: OverTime | None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -87,11 +90,14 @@ def decide_study(
         by_arm, why_not = audited.by_arm, audited.why_not
         audit = HumanAudit(answers=len(judged), questions=audited.count, arms=by_arm, why_not=why_not)
     changed = changed_since(folder)
+    spoken = verdict.arm or best_arm(study.results, task)
+    over_time = newest_against_earlier(spoken, answers[spoken], task) if spoken in answers else None
     told = (
         verdict.sentence,
         sentence(beaten),
         audit_sentence(audit, study.results, task),
         "" if study.audited else slices_sentence(verdict.arm, answers, task, study.level),
+        over_time_sentence(over_time),
         robustness_sentence(verdict),
         f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else "",
     )
@@ -102,4 +108,5 @@ def decide_study(
         trivial=beaten,
         audit=audit,
         level=study.level,
+        over_time=over_time,
     )
