@@ -410,4 +410,12 @@ def time_notes(parts: Mapping[Split, Sequence[Example]]) -> list[str]:
     for name in SPLITS:
         times = sorted((row.time for row in parts[name] if row.time is not None), key=moment)
         told += [f"{name} {times[0]} to {times[-1]}"] if times else []
-    return [printable(f"split by time, the newest rows are the test set: {', '.join(told)}")] if told else []
+    return (
+        [
+            printable(
+                f"split by time, the newest rows are the test set and a group goes by its newest row: {', '.join(told)}"
+            )
+        ]
+        if told
+        else []
+    )
