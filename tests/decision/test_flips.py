@@ -175,11 +175,9 @@ def test_the_mix_that_flips_is_where_the_other_arm_takes_over() -> None:
     found = _evidence(answers, task)
     verdict = decide(found)
     assert verdict.arm == "prompt"
-    flips = {flip.what: flip for flip in verdict.flips if flip.what.startswith(MIX)}
-    rare, common = flips["mix.rare"], flips["mix.common"]
-    assert rare.then == common.then == "rag"
+    (rare,) = [flip for flip in verdict.flips if flip.what.startswith(MIX)]
+    assert (rare.what, rare.then) == ("mix.rare", "rag")
     assert rare.above is not None
-    assert rare.above == pytest.approx(1 - (common.below or 0.0), abs=0.01)
     for share, then in ((rare.above - 0.01, "prompt"), (rare.above + 0.01, "rag")):
         stated = _mixed(task, {"rare": share, "common": 1 - share})
         assert decide(_evidence(answers, stated)).arm == then
@@ -188,7 +186,7 @@ def test_the_mix_that_flips_is_where_the_other_arm_takes_over() -> None:
         assert shown.arm == then
 
 
-def test_slices_of_few_questions_and_macro_f1_have_no_mix_that_flips() -> None:
+def test_slices_of_few_questions_have_no_mix_that_flips() -> None:
     task = a_task(0.75)
     few = {"prompt": _by_slice(0.95, 0.4, 9), "rag": _by_slice(0.9, 0.9, 9)}
     assert not [flip for flip in decide(_evidence(few, task)).flips if flip.what.startswith(MIX)]

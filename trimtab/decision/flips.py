@@ -70,14 +70,15 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
 def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:
     """Shares of one slice in the traffic, from which on another arm is shown; the other slices keep their proportions.
 
-    Of slices with enough questions; none for macro-F1, which means little within a slice.
+    Of slices with enough questions, of two the smaller one; none for macro-F1, which means little within a slice.
     """
     task, questions = study.task, sum(study.slices.values())
     if study.reweighted is None or task.metric == "macro_f1" or len(study.slices) < 2:
         return []
     shares = task.data.mix or {name: count / questions for name, count in study.slices.items()}
     found: list[Flip] = []
-    for name in sorted(study.slices, key=lambda name: (-study.slices[name], name))[:MOST_SLICES]:
+    names = sorted(study.slices, key=lambda name: (-study.slices[name], name))
+    for name in names[-1:] if len(names) == 2 else names[:MOST_SLICES]:
         if study.slices[name] < LEAST or questions - study.slices[name] < LEAST:
             continue
 
