@@ -8,6 +8,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import get_args
 
@@ -243,23 +244,26 @@ def _split_by_time(
     time falls into: what is as new as the oldest group of the test set, or newer, is of the test set.
     """
     ordered = sorted(units, key=lambda unit: (_newest(unit), sha256_text(str(seed), unit.name)))
-    began = {name: _began(ordered, name, known) for name in ("dev", "test")}
-    if not any(row.id in known for unit in units for row in unit.rows):
-        cut = {name: _cut(ordered, share) for name, share in (("test", shares["test"]), ("dev", 1 - shares["train"]))}
-        cut["dev"] = min(cut["dev"], cut["test"] - (shares["dev"] > 0))
-        period = ["test" if n >= cut["test"] else "dev" if n >= cut["dev"] else "train" for n in range(len(ordered))]
+    places: dict[str, Split] = {}
+    if any(row.id in known for unit in units for row in unit.rows):
+        dev_from, test_from = (_began(ordered, name, known) for name in SPLITS[1:])
+        _refuse_other_ledger(ordered, test_from, known, kind, ledger)
+        for unit in ordered:
+            newest = _newest(unit)
+            places[unit.name] = "test" if newest >= test_from else "dev" if newest >= dev_from else "train"
     else:
-        _refuse_other_ledger(ordered, began["test"], known, kind, ledger)
-        period = [next((name for name in ("test", "dev") if _newest(unit) >= began[name]), "train") for unit in ordered]
-    places = {unit.name: name for unit, name in zip(ordered, period, strict=True)}
+        test_at = _cut(ordered, shares["test"])
+        dev_at = min(_cut(ordered, 1 - shares["train"]), test_at - 1)
+        for at, unit in enumerate(ordered):
+            places[unit.name] = "test" if at >= test_at else "dev" if at >= dev_at else "train"
     return _later_split(ordered, shares, seed, known, kind, places)
 
 
 def _cut(ordered: Sequence[_Unit], share: float) -> int:
     """From which place on the units hold this share of the rows most nearly, at least one."""
-    sizes = [len(unit.rows) for unit in ordered]
-    whole = sum(sizes)
-    return min(range(1, len(sizes)), key=lambda n: (abs(sum(sizes[n:]) - share * whole), n), default=0)
+    before = list(accumulate(len(unit.rows) for unit in ordered))
+    wanted = (1 - share) * before[-1]
+    return min(range(1, len(before)), key=lambda at: (abs(before[at - 1] - wanted), at), default=0)
 
 
 def _began(units: Sequence[_Unit], name: Split, known: Mapping[str, LedgerRow]) -> float:
@@ -410,12 +414,5 @@ def time_notes(parts: Mapping[Split, Sequence[Example]]) -> list[str]:
     for name in SPLITS:
         times = sorted((row.time for row in parts[name] if row.time is not None), key=moment)
         told += [f"{name} {times[0]} to {times[-1]}"] if times else []
-    return (
-        [
-            printable(
-                f"split by time, the newest rows are the test set and a group goes by its newest row: {', '.join(told)}"
-            )
-        ]
-        if told
-        else []
-    )
+    rule = "split by time, the newest rows are the test set and a group goes by its newest row"
+    return [printable(f"{rule}: {', '.join(told)}")] if told else []

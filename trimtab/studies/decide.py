@@ -91,7 +91,9 @@ def decide_study(
         audit = HumanAudit(answers=len(judged), questions=audited.count, arms=by_arm, why_not=why_not)
     changed = changed_since(folder)
     spoken = verdict.arm or best_arm(study.results, task)
-    over_time = newest_against_earlier(spoken, answers[spoken], task) if spoken in answers else None
+    over_time = None
+    if spoken is not None and spoken in answers:
+        over_time = newest_against_earlier(spoken, answers[spoken], task)
     told = (
         verdict.sentence,
         sentence(beaten),
