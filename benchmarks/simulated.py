@@ -4,13 +4,14 @@ Items share their difficulty over the arms (Gaussian copula), the items of a gro
 worse on whole groups. A graded score is 1 where right and Beta(1, 3)
 elsewhere; with rare failures .9 to 1 where right and 0 elsewhere. Under macro-F1 a wrong answer is any other class,
 and an arm's share of right answers is the one that has the stated macro-F1 over all answers there could be. Several runs of an arm
-scatter about its truth by `run_spread`, and share half of what is the arm's own.
+scatter about its truth by `run_spread`, and share half of what is the arm's own. Slices have other shares of the questions than of the
+traffic, and an arm is right more or less often on each; its truth is that of the traffic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,15 @@ OWN_IN_RUNS = 0.5  # share of what is an arm's own that its runs have in common
 RARE_TRUTH = 0.97 * 0.95  # where 3% of scores are 0, which a sample of 40 may lack, and the others .9 to 1
 METRICS = {"right/wrong": "exact_match", "graded": "token_f1", "macro-F1": "macro_f1", "rare failures": "token_f1"}
 BALANCED, SKEWED, RARE = (0.25,) * 4, (0.5, 0.25, 0.15, 0.07, 0.03), (0.6, 0.35, 0.05)
+OF_GRADE = 0.08  # by which the share of right answers differs from one slice to the next
+# Shares of the slices, of the test questions and of the traffic.
+MIXES = {
+    "slices of 80 and 20% that are 30 and 70% of the traffic": ((0.8, 0.3), (0.2, 0.7)),
+    "slices of 95 and 5% that are 60 and 40% of the traffic": ((0.95, 0.6), (0.05, 0.4)),
+    "five slices of 50 to 5% that are 5 to 50% of the traffic": (
+        *((0.5, 0.05), (0.2, 0.1), (0.15, 0.15), (0.1, 0.2), (0.05, 0.5)),
+    ),
+}
 UNEQUAL = {
     "one group of 100, 19 of 5": (100, *[5] * 19),
     "two of 80, 38 of 4": (80, 80, *[4] * 38),
@@ -47,6 +57,7 @@ class World:
     run_spread: float = 0.0
     in_group: float | None = None  # share of all latent success that the group decides; None: of its parts, as below
     classes: tuple[float, ...] = BALANCED
+    mix: str = field(default="", repr=False)  # of MIXES; not in the representation, which seeds draws
 
     @property
     def named(self) -> str:
@@ -59,6 +70,7 @@ class World:
         more += f", {self.seeds} runs that scatter by {self.run_spread:g}" if self.seeds > 1 else ""
         more += ", rare classes" if self.classes in (SKEWED, RARE) else ""
         more += f", {self.in_group:g} of it by group" if self.in_group is not None else ""
+        more += f", {self.mix}" if self.mix else ""
         return items + more
 
     def task(self, target: float | None, margin: float, latency_ms: float | None = None) -> Task:
@@ -67,7 +79,10 @@ class World:
         return Task.model_validate(
             {
                 "task": {"name": "simulated", "kind": kind, "metric": METRICS[self.kind]},
-                "data": {"examples": ["rows.jsonl"]},
+                "data": {
+                    "examples": ["rows.jsonl"],
+                    "mix": {str(place): share for place, (_, share) in enumerate(MIXES.get(self.mix, ()))},
+                },
                 "base": {"model": "none"},
                 "target": {"quality": target, "margin": margin, "latency_p95_ms": latency_ms},
             }
@@ -86,6 +101,7 @@ def answers_of(random: np.random.Generator, truths: Sequence[float], world: Worl
     within = (DIFFICULTY_IN_GROUP, OWN_IN_GROUP) if world.in_group is None else (world.in_group, world.in_group)
     difficulty, own = shared(within[0]), shared(within[1], len(truths))
     classes = random.choice(len(world.classes), n, p=world.classes)
+    slices, easier = _slices(codes, world)
     grouped = world.groups or world.sizes
     found: list[list[Answer]] = []
     for arm, truth in enumerate(truths):
@@ -97,8 +113,8 @@ def answers_of(random: np.random.Generator, truths: Sequence[float], world: Worl
                 each = np.sqrt(OWN_IN_RUNS) * own[arm] + np.sqrt(1 - OWN_IN_RUNS) * noise
             latent = np.sqrt(world.correlation) * difficulty + np.sqrt(1 - world.correlation) * each
             run_truth = truth + world.run_spread * random.standard_normal() if world.run_spread else truth
-            right = latent < stats.norm.ppf(right_share(run_truth, world))
-            rows += _rows(random, right, classes, codes if grouped else None, seed, world)
+            right = latent < stats.norm.ppf(np.clip(right_share(run_truth, world) + easier, 0.0, 1.0))
+            rows += _rows(random, right, classes, codes if grouped else None, slices, seed, world)
         found.append(rows)
     return found
 
@@ -129,11 +145,23 @@ def _codes(random: np.random.Generator, world: World) -> np.ndarray[Any, Any]:
     return np.repeat(np.arange(len(sizes)), sizes)
 
 
+def _slices(codes: np.ndarray[Any, Any], world: World) -> tuple[list[str | None], np.ndarray[Any, Any]]:
+    """Each item's slice, whole groups in one, and how much more often it is answered rightly; over the traffic that is 0."""
+    if not world.mix:
+        return [None] * len(codes), np.zeros(len(codes))
+    shares, traffic = np.array(MIXES[world.mix]).T
+    units = codes.max() + 1
+    places = np.searchsorted(np.cumsum(shares)[:-1], (np.arange(units) + 0.5) / units, side="right")[codes]
+    easier = OF_GRADE * np.arange(len(shares))
+    return [str(place) for place in places], (easier - easier @ traffic)[places]
+
+
 def _rows(
     random: np.random.Generator,
     right: np.ndarray[Any, Any],
     classes: np.ndarray[Any, Any],
     codes: np.ndarray[Any, Any] | None,
+    slices: Sequence[str | None],
     seed: int,
     world: World,
 ) -> list[Answer]:
@@ -148,6 +176,7 @@ def _rows(
             str(said[item]),
             float(scores[item]),
             group=None if codes is None else str(codes[item]),
+            slice=slices[item],
             seed=seed,
             reference=(str(classes[item]),),
         )
@@ -157,11 +186,10 @@ def _rows(
 
 def plain_answer(item_id: str, text: str, score: float, **known: Any) -> Answer:
     """An answer of which nothing else is told."""
-    plain: dict[str, Any] = {"group": None, "seed": 0, "reference": ("a",)}
+    plain: dict[str, Any] = {"group": None, "slice": None, "seed": 0, "reference": ("a",)}
     return Answer(
         item_id=item_id,
         split="test",
-        slice=None,
         input="",
         answer=text,
         score=score,

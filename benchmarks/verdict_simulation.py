@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from simulated import RARE, RARE_TRUTH, SKEWED, UNEQUAL, World, answers_of
+from simulated import MIXES, RARE, RARE_TRUTH, SKEWED, UNEQUAL, World, answers_of
 
 from trimtab.base.files import sha256_text, write_json
 from trimtab.base.grammar import named
@@ -95,7 +95,12 @@ def worlds() -> list[tuple[World, float]]:
     found += [(World(kind="rare failures", n=n), RARE_TRUTH) for n in (40, 100)]
     found += [(World(sizes=UNEQUAL["Zipf"], in_group=within), 0.75) for within in (0.3, 0.7)]
     found += [(World(kind="macro-F1", n=60, classes=RARE), 0.7)]
-    return found
+    for mix in MIXES:
+        found += [(World(n=n, mix=mix), score) for n in (150, 400) for score in (0.5, 0.8)]
+        found += [(World(kind="graded", n=200, mix=mix), 0.8), (World(groups=60, mix=mix), 0.75)]
+        found += [(World(kind="rare failures", n=100, mix=mix), RARE_TRUTH)]
+    found += [(World(n=60, mix=next(iter(MIXES))), 0.8)]
+    return [*found, (World(kind="macro-F1", n=400, mix=next(iter(MIXES))), 0.7)]
 
 
 def measure_world(world: World, score: float, studies: int) -> dict[str, Any]:

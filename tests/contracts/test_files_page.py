@@ -48,7 +48,8 @@ def test_the_keys_of_the_result_are_those_of_the_tables(folder: Path) -> None:
     listed = keys("study.json")
     assert written <= listed
     sometimes = {"busy_machine", "processor_share"}  # only where other programs took the processor, or that is known
-    assert listed - written - sometimes == {"exposure", "eight_bit", "sample", "audit"}  # only if measured, or used
+    asked_for = {"exposure", "eight_bit", "sample", "audit", "n_effective", "over_time"}  # only if measured, or used
+    assert listed - written - sometimes == asked_for
 
 
 def test_the_keys_of_manifest_and_events_are_on_the_page(folder: Path) -> None:

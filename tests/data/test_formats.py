@@ -166,6 +166,32 @@ def test_every_extra_field(tmp_path: Path) -> None:
     assert not any("not used" in note for note in found.notes)
 
 
+def test_times_are_dates_or_numbers_and_not_both(tmp_path: Path) -> None:
+    def times(*values: object) -> list[str | None]:
+        write_lines(
+            tmp_path / "a.jsonl", [{"question": f"q{n}", "answer": "a", "at": at} for n, at in enumerate(values)]
+        )
+        return [row.time for row in read(tmp_path, "a.jsonl", columns={"time": "at"}).examples]
+
+    assert times("2026-03-01", "2026-03-01T08:30:00+02:00", "2026-03") == [
+        "2026-03-01",
+        "2026-03-01T08:30:00+02:00",
+        "2026-03",
+    ]
+    assert times(2024, 1_700_000_000.5, "2025") == ["2024", "1700000000.5", "2025"]
+    for bad, told in (("last week", "neither an ISO date nor a number"), ("", "is empty"), ([1], "is a list")):
+        with pytest.raises(InputError, match=rf"a\.jsonl:2:at: the time .*{told}"):
+            times("2026-03-01", bad)
+    with pytest.raises(InputError, match=r"a\.jsonl:2:at: the time is a number; it was a date from line 1 on"):
+        times("2026-03-01", 2026)
+    write_lines(tmp_path / "b.jsonl", [{"question": f"r{n}", "answer": "a", "at": 2026} for n in range(3)])
+    times("2026-03-01", "2026-03-02")
+    with pytest.raises(InputError, match=r"b\.jsonl:1:time: the time '2026' cannot be compared"):
+        read(tmp_path, "a.jsonl", "b.jsonl", columns={"time": "at"})
+    write_lines(tmp_path / "a.jsonl", [{"question": f"q{n}", "answer": "a", "time": "x"} for n in range(3)])
+    assert {row.time for row in read(tmp_path, "a.jsonl").examples} == {None}  # only where it is named
+
+
 def test_columns_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("key,ask,say,doc,topic,text,label\n1,q1,a1,d1,t1,x,y\n2,q2,a2,d2,t2,x,y\n")
     named = {"input": "ask", "output": "say", "id": "key", "passage": "doc"}

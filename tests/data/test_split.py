@@ -3,6 +3,8 @@
 import random
 import tempfile
 from collections import Counter
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message
 from trimtab.base.tables import SplitTable
 from trimtab.data.duplicates import compared_text, find_pairs
-from trimtab.data.split import SPLITS, assign_splits, read_ledger
+from trimtab.data.split import SPLITS, assign_splits, read_ledger, time_notes
 
 WORDS = [f"{random.Random(i).randrange(16**6):06x}" for i in range(4000)]
 
@@ -252,3 +254,67 @@ def test_what_repeats_is_one_group_in_every_split_and_in_a_fixed_test_set(tmp_pa
     assert fixed[0].group is not None
     again = split(rows, tmp_path / "other.parquet", "answer", fixed=copies)["test"]
     assert again == fixed
+
+
+def timed(number: int, day: int, label: str = "a", **more: object) -> Example:
+    when = date(2026, 1, 1) + timedelta(days=day)
+    return example(number, label, time=when.isoformat(), **more)
+
+
+def test_the_newest_rows_are_the_test_set(tmp_path: Path) -> None:
+    rows = [timed(i, (i * 37) % 100, "ab"[i % 2]) for i in range(100)]
+    parts = split(rows, tmp_path / "s.parquet", dev=0.1, test=0.3)
+    days = {name: sorted(row.time or "" for row in parts[name]) for name in SPLITS}
+    assert [len(parts[name]) for name in SPLITS] == [60, 10, 30]
+    assert days["train"][-1] < days["dev"][0]
+    assert days["dev"][-1] < days["test"][0]
+    assert time_notes(parts) == [
+        "split by time, the newest rows are the test set and a group goes by its newest row: "
+        "train 2026-01-01 to 2026-03-01, dev 2026-03-02 to 2026-03-11, test 2026-03-12 to 2026-04-10"
+    ]
+
+
+def test_a_group_goes_by_its_newest_row_and_a_class_begins_in_train(tmp_path: Path) -> None:
+    rows = [timed(i, i, "ab"[i % 2]) for i in range(100)]
+    rows += [timed(200 + i, day, group="g") for i, day in enumerate((0, 50, 99))]
+    rows += [timed(300 + i, 90 + i, "new") for i in range(4)]
+    placed = ids(split(rows, tmp_path / "s.parquet"))
+    assert {placed[f"r{200 + i}"] for i in range(3)} == {"test"}
+    assert [placed[f"r{300 + i}"] for i in range(4)] == ["train", "test", "test", "test"]
+
+
+def test_rows_of_one_time_are_cut_by_the_seed(tmp_path: Path) -> None:
+    rows = [example(i, f"answer {i}", time=str(2020 + i // 50)) for i in range(100)]
+    first, other = (
+        ids(split(rows, tmp_path / f"{seed}.parquet", "answer", dev=0.2, test=0.2, seed=seed)) for seed in (0, 1)
+    )
+    assert Counter(first.values()) == Counter(other.values()) == {"train": 60, "dev": 20, "test": 20}
+    assert first != other
+    assert all(first[f"r{i}"] == "train" for i in range(50))
+
+
+@settings(max_examples=20, deadline=None)
+@given(days=st.lists(st.integers(0, 150), min_size=1, max_size=40), cut=st.integers(40, 80))
+def test_later_rows_go_where_their_time_falls_and_none_moves(
+    tmp_path_factory: pytest.TempPathFactory, days: list[int], cut: int
+) -> None:
+    ledger = tmp_path_factory.mktemp("timed") / "s.parquet"
+    rows = [timed(i, i, f"answer {i}") for i in range(cut)]
+    before = ids(split(rows, ledger, "answer"))
+    later = [timed(500 + i, day, f"later {i}") for i, day in enumerate(days)]
+    placed = ids(split([*later, *rows], ledger, "answer"))
+    assert {name: placed[name] for name in before} == before
+    began = {name: min(i for i in range(cut) if before[f"r{i}"] == name) for name in SPLITS}
+    for i, day in enumerate(days):
+        wanted = "test" if day >= began["test"] else "dev" if day >= began["dev"] else "train"
+        assert placed[f"r{500 + i}"] == wanted
+
+
+def test_a_ledger_without_times_and_a_test_set_of_its_own_are_refused(tmp_path: Path) -> None:
+    ledger = tmp_path / "s.parquet"
+    rows = [timed(i, i, "ab"[i % 2]) for i in range(100)]
+    split([replace(row, time=None) for row in rows], ledger)
+    with pytest.raises(InputError, match=r"made without columns\.time"):
+        split(rows, ledger)
+    with pytest.raises(InputError, match="what is tested on"):
+        split(rows, tmp_path / "t.parquet", fixed=[timed(900, 1), timed(901, 2)])

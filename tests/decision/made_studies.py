@@ -77,6 +77,8 @@ def costing(name: str, total: float, task: Task, **other: Any) -> ArmResult:
 class MadeScores:
     """Studies of other sizes of hand-made figures: normal errors of the size that the intervals stand for, less the more items there are."""
 
+    efficiency = 1.0
+
     def __init__(self, scores: Mapping[str, Estimate], gaps: Mapping[tuple[str, str], Gap]) -> None:
         self.scores, self.gaps = scores, gaps
         self.items = max((score.n for score in scores.values()), default=0)

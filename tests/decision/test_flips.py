@@ -6,10 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from made_answers import made_answer
 from made_studies import TOKENS, USAGES, a_task, an_arm, usage, verdict
 
+from trimtab.base.grammar import named
+from trimtab.base.records import Answer
 from trimtab.base.task import Task
+from trimtab.decision.choice import choose
 from trimtab.decision.cost import cost_of
+from trimtab.decision.evidence import Evidence, evidence_of
+from trimtab.decision.flips import MIX
+from trimtab.decision.verdict import decide
+from trimtab.measurement.figures import score_estimate, score_floor
 
 
 def total(name: str, task: Task, **changed: Any) -> float:
@@ -159,3 +167,48 @@ def test_a_price_of_labels_and_a_margin_flip_where_the_rule_says_so() -> None:
         moved = a_task(None, margin=margin)
         arm = verdict([an_arm("rag", 0.9, moved), an_arm("lora", 0.9, moved)], moved, gap).arm
         assert (arm == close.arm) is same
+
+
+def test_the_mix_that_flips_is_where_the_other_arm_takes_over() -> None:
+    """prompt is right on common questions, rag on rare ones: from some share of rare ones on prompt does not reach the target."""
+    answers, task = {"prompt": _by_slice(0.95, 0.4), "rag": _by_slice(0.9, 0.9)}, a_task(0.75)
+    found = _evidence(answers, task)
+    verdict = decide(found)
+    assert verdict.arm == "prompt"
+    (rare,) = [flip for flip in verdict.flips if flip.what.startswith(MIX)]
+    assert (rare.what, rare.then) == ("mix.rare", "rag")
+    assert rare.above is not None
+    for share, then in ((rare.above - 0.01, "prompt"), (rare.above + 0.01, "rag")):
+        stated = _mixed(task, {"rare": share, "common": 1 - share})
+        assert decide(_evidence(answers, stated)).arm == then
+        shown = choose(found.under(stated)).arm
+        assert shown is not None
+        assert shown.arm == then
+
+
+def test_slices_of_few_questions_have_no_mix_that_flips() -> None:
+    task = a_task(0.75)
+    few = {"prompt": _by_slice(0.95, 0.4, 9), "rag": _by_slice(0.9, 0.9, 9)}
+    assert not [flip for flip in decide(_evidence(few, task)).flips if flip.what.startswith(MIX)]
+
+
+def _by_slice(common: float, rare: float, rares: int = 60) -> list[Answer]:
+    sizes = {"common": (240, common), "rare": (rares, rare)}
+    return [
+        made_answer(f"{name}-{n:03}", n < share * size, slice=name)
+        for name, (size, share) in sizes.items()
+        for n in range(size)
+    ]
+
+
+def _mixed(task: Task, mix: dict[str, float]) -> Task:
+    return task.model_copy(update={"data": task.data.model_copy(update={"mix": mix})})
+
+
+def _evidence(answers: dict[str, list[Answer]], task: Task) -> Evidence:
+    results = [
+        replace(an_arm(name, 0.0, task), score=score_estimate(own, task), score_floor=score_floor(own, task))
+        for name, own in answers.items()
+    ]
+    arms = [arm for name in answers if (arm := named(name)) is not None]
+    return evidence_of(results, answers, arms, task, USAGES)

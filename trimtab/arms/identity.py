@@ -32,6 +32,7 @@ _NOT_SETTINGS = {"study": {"arms", "budget"}, "task": {"name"}}
 # Keys that came later, at the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
+    "data.mix": "{}",
     "labels.merge": "{}",
     "study.test_rows": '"all"',
     **{f"reward.{name}": "null" for name in RewardTable.model_fields},
@@ -129,6 +130,8 @@ def rows_depend_on(workspace: Workspace) -> dict[str, str]:
     found["split of the rows"] = sha256_text(*(part for split, example in rows for part in (split, example.id)))
     if any(example.tests for _, example in rows):
         found["tests of rows"] = sha256_text(*(example.tests for _, example in rows))
+    if any(example.time is not None for _, example in rows):
+        found["times of rows"] = sha256_text(*(example.time or "" for _, example in rows))
     judged = [(split, one) for split in ("train", "dev", "test") for one in workspace.preferences[split]]
     if judged:
         found["judged answers"] = sha256_text(

@@ -22,8 +22,9 @@ from trimtab.data.formats import Read, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps, rows_dropped
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
-from trimtab.data.split import assign_splits
+from trimtab.data.split import assign_splits, time_notes
 from trimtab.measurement.fitting import format_checker
+from trimtab.measurement.mix import check_mix
 
 FOLDER = ".trimtab"
 
@@ -81,10 +82,12 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         write_refusals(folder, refusals)
         if dropped:
             notes.append(f'data.leakage = "drop": {rows_dropped(dropped)} left out, which repeat rows held out')
+    notes += time_notes(splits)
     audit = audit.of_test(splits["test"])
     used, sample = sampled_splits(splits, task)
     if sample:
         notes.append(sample.sentence)
+    check_mix([row.slice for row in used["test"]], task.data.mix, task.file)
     overlaps = find_overlaps(audit, used)
     if refuse_leaks and overlaps:
         refuse_overlaps(overlaps, task, drop_repeats(audit, used)[1])

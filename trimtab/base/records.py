@@ -28,6 +28,7 @@ class Example:
     `messages` ends with a user (or tool) turn; earlier assistant turns may stand in it. `references[0]` is the answer that is
     trained on. For `classify`, `references` is the one label. `passages` names the documents (or their passages) that hold
     the answer, and `split` is where the row belongs, when the data says so. `tests`: code that an answer, itself code, is tested by.
+    `time`: when the row is from (`base/times.py`), where the task file names its column.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Example:
     licence: str | None = None
     passages: tuple[str, ...] = ()
     tests: str = ""
+    time: str | None = None
     split: Split | None = None
     file: str = ""
     line: int = 0
@@ -187,7 +189,7 @@ class Answer:
     """One scored answer: a row of `answers.parquet`.
 
     `plain_right` and `plain_probability`, which are not kept there: whether the answer without the arm's calibration would be
-    right, and its probability; None where there is no calibration.
+    right, and its probability; None where there is no calibration. `time`: of its row, None without a column of times.
     """
 
     item_id: str
@@ -209,6 +211,7 @@ class Answer:
     failure: Failure
     plain_right: bool | None = None
     plain_probability: float | None = None
+    time: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

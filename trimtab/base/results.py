@@ -13,21 +13,41 @@ from trimtab.base.show import Row, Shown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A figure with its two-sided 95% interval (unadjusted) and the number of items behind it; in files `value` is `score`."""
+    """A figure with its two-sided 95% interval (unadjusted) and the number of items behind it; in files `value` is `score`.
+
+    `n_effective`: how many items that weigh alike would be as sure, where items are weighted by `data.mix`.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    n_effective: float | None = None
+
+    @property
+    def effective(self) -> str:
+        """In words, how many questions those that are weighted count as; empty where they are not."""
+        if self.n_effective is None:
+            return ""
+        return f"{self.n:,} test questions weighted by data.mix, as sure as {self.n_effective:,.0f} that count alike"
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in files."""
+        """As it stands in files; no word of an effective number where all items weigh the same."""
+        if plain["n_effective"] is None:
+            del plain["n_effective"]
         return {"score": plain.pop("value"), **plain}
 
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
         """By its fields again."""
         return {"value" if key == "score" else key: value for key, value in plain.items()}
+
+
+def _with_score(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The object in which a score's figures stand as they are, with the score as an object of its own."""
+    figures = ("score", "low", "high", "n", "n_effective")
+    rest = {key: value for key, value in plain.items() if key not in figures}
+    return {**rest, "score": {key: plain.get(key) for key in figures}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,11 +377,7 @@ class ArmResult(Shown):
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
         """By its fields again, the score a record of its own."""
         plain = {key: value for key, value in plain.items() if key != "busy_machine"}
-        if "low" not in plain:
-            return dict(plain)
-        figures = ("score", "low", "high", "n")
-        rest = {key: value for key, value in plain.items() if key not in figures}
-        return {**rest, "score": {key: plain.get(key) for key in figures}}
+        return _with_score(plain) if "low" in plain else dict(plain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,9 +395,7 @@ class TrivialArm:
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
         """By its fields again, the score a record of its own."""
-        figures = ("score", "low", "high", "n")
-        rest = {key: value for key, value in plain.items() if key not in figures}
-        return {**rest, "score": {key: plain.get(key) for key in figures}}
+        return _with_score(plain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,6 +475,19 @@ class HumanAudit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverTime:
+    """An arm on the newer half of the test questions, those from `since` on, and on the older half: newest minus earlier, with its 95% interval."""
+
+    arm: str
+    since: str
+    newest: Estimate
+    earlier: Estimate
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
     """How many questions the costs are for; `assumed` where the task file does not state it."""
 
@@ -491,10 +518,12 @@ class StudyResult(Shown):
     trivial: tuple[TrivialArm, ...] = ()
     sample: Sample | None = None
     audit: HumanAudit | None = None
+    over_time: OverTime | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`; no word of a sample where all rows were used, nor of an audit that was not made."""
-        return {key: value for key, value in plain.items() if key not in ("sample", "audit") or value is not None}
+        """As it stands in `study.json`; no word of a sample where all rows were used, of an audit that was not made, or of time where rows have none."""
+        optional = ("sample", "audit", "over_time")
+        return {key: value for key, value in plain.items() if key not in optional or value is not None}
 
     @property
     def ran(self) -> bool:

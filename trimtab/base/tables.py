@@ -20,7 +20,10 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
 }
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # what the catalogue brings without a hub
-COLUMNS = ("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests")
+COLUMNS = (
+    *("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests"),
+    "time",
+)
 
 SLOT = re.compile(r"\{([^{}]+)\}")
 """Where a template for the input names a column."""
@@ -28,6 +31,8 @@ SLOT = re.compile(r"\{([^{}]+)\}")
 MOST_PRICE = (
     1e9  # of an hour or a million tokens, in any currency; with the other limits below, no total leaves the numbers
 )
+
+ROUNDING = 0.01  # by which shares may miss 1
 
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]  # TOML has lists only
@@ -98,7 +103,7 @@ class DataTable(Settings):
     )
     columns: Mapping[str, Text | Texts] = Field(
         default_factory=dict,
-        description='Only what cannot be inferred; input: one column, several, or a template "{context}\n\n{question}".',
+        description='Only what cannot be inferred; input: one column, several, or a template "{context}\n\n{question}"; time: when a row is from, which makes the newest rows the test set.',
     )
     layout: str = Field("", description="Name of the row layout, when it cannot be detected.")
     encoding: str = Field(
@@ -106,6 +111,10 @@ class DataTable(Settings):
     )
     group: str = Field("", description="A column whose rows never stand on both sides of a split.")
     slice: str = Field("", description="A column whose values get scores of their own.")
+    mix: Mapping[Text, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=dict,
+        description='Shares of the slices in real traffic, where the test set has others: { "billing" = 0.7, "other" = 0.3 }; scores are weighted by them.',
+    )
     split: SplitTable = Field(SplitTable(), description="Shares of dev and test.")
     leakage: Literal["stop", "report", "drop"] = Field(
         "stop",
@@ -120,6 +129,13 @@ class DataTable(Settings):
         le=1000,
         description="So many made rows with random digits are trained on too, to tell how much is remembered word for word.",
     )
+
+    @model_validator(mode="after")
+    def _mix_is_whole(self) -> DataTable:
+        total = sum(self.mix.values())
+        if self.mix and abs(total - 1) > ROUNDING:
+            raise ValueError(f"mix sums to {total:g}; give shares of the whole traffic, which sum to 1")
+        return self
 
     @model_validator(mode="after")
     def _known_columns(self) -> DataTable:

@@ -239,6 +239,9 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
         table.add_row(one.arm, *_scored(one.score), *([""] * (len(filled) - 2)), style="dim")
     if done:
         console.print(table)
+    effective = next((arm.score.effective for arm in done if arm.score), "")
+    if effective:
+        console.print(f"Scores are of {effective}.", style="dim", markup=False, highlight=False)
     busy = [arm.arm for arm in done if arm.busy_machine]
     if busy:
         marked = f"Measured on a busy machine, so that times and costs are too high: {', '.join(busy)}."

@@ -34,8 +34,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "licence": ("licence", "license"),
     "passage": ("passage", "passages"),
     "tests": (),
+    "time": (),
 }
-"""Roles that any row may fill beside its question and answer, and the names under which they are looked for; tests where named."""
+"""Roles that any row may fill beside its question and answer, and the names under which they are looked for; tests and time where named."""
 
 # Layouts that are recognised by the names of two fields: those of the question, those of the answer; the first that fits is taken.
 PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -13,6 +13,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import is_dataset_id, sha256_text
 from trimtab.base.records import Example, Kind, Message, Refusal, Split
 from trimtab.base.task import Task
+from trimtab.base.times import is_number
 from trimtab.base.visible import printable
 from trimtab.data.chat import SkipRow
 from trimtab.data.columns import LAYOUTS, Asked, Columns, Wish, find_columns
@@ -99,6 +100,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
             _read_file(read_rows(path, task.data.encoding), str(path), wish, found)
     examples = _merged(tuple(_identified(found.examples)), task.labels.merge, found.notes)
     _check_labels(examples, task)
+    _check_times(examples, task)
     _check_enough(examples, found.refusals, patterns, task)
     return Read(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
 
@@ -269,6 +271,7 @@ def _example(row: RawRow, content: Content, reader: Reader) -> Example:
         licence=reader.text_of(row, "licence"),
         passages=reader.passages(row),
         tests=reader.tests(row),
+        time=reader.time(row),
         split=split_of(row.part) if row.part else None,
         file=row.file,
         line=row.line,
@@ -357,6 +360,24 @@ def _check_labels(examples: Sequence[Example], task: Task) -> None:
                 line=example.line,
                 field="label",
             )
+
+
+def _check_times(examples: Sequence[Example], task: Task) -> None:
+    """Refuse rows without a time where the task file names a column of times, and files whose times are of two kinds."""
+    if "time" not in task.data.columns or not examples:
+        return
+    first = examples[0]
+    for row in examples:
+        if row.time is None or first.time is None:
+            problem, remedy = "no time", "give every row one, or take columns.time out"
+        elif is_number(row.time) != is_number(first.time):
+            problem = (
+                f"the time {row.time[:40]!r} cannot be compared with {first.time[:40]!r} at {first.file}:{first.line}"
+            )
+            remedy = "write dates in all files, or numbers in all"
+        else:
+            continue
+        raise InputError(problem, remedy, file=row.file, line=row.line, field="time")
 
 
 def too_many(refused: int, rows: int) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.base.records import Kind, Message
+from trimtab.base.times import is_number, moment
 from trimtab.data.chat import SkipRow, read_turns
 from trimtab.data.columns import Columns, is_text
 from trimtab.data.readers import RawRow
@@ -32,6 +33,7 @@ class Reader:
         self.columns = columns
         self._classify = kind == "classify"
         self._types: dict[str, tuple[str, int]] = {}
+        self._number_times: tuple[bool, int] | None = None  # whether times are numbers, and from which line on
 
     def content(self, row: RawRow) -> Content:
         """Question and answers of a row. Raises SkipRow for a row to leave out, InputError for one that stops the reading."""
@@ -134,6 +136,29 @@ class Reader:
         """The code that an answer is tested by: a text, or a list of texts that follow each other; empty when none is given."""
         column = self.columns.extras.get("tests")
         return self._texts(row, column) if column else ""
+
+    def time(self, row: RawRow) -> str | None:
+        """When the row is from, None where no column says it; none, or one that cannot be read, is refused, and so are dates beside numbers."""
+        column = self.columns.extras.get("time")
+        if column is None:
+            return None
+        value = row.fields.get(column)
+        text = json.dumps(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+        remedy = "write ISO dates (2026-03-01) or times in every row, or numbers in every row"
+        if not isinstance(text, str) or not text.strip():
+            raise row.error(f"the time is {'empty' if text in (None, '') else type_name(value)}", remedy, column)
+        text = text.strip()
+        try:
+            moment(text)
+        except ValueError:
+            raise row.error(f"the time {text[:40]!r} is neither an ISO date nor a number", remedy, column) from None
+        kind, before = is_number(text), self._number_times
+        if before is not None and before[0] != kind:
+            named = ("a date", "a number")
+            problem = f"the time is {named[kind]}; it was {named[not kind]} from line {before[1]} on"
+            raise row.error(problem, remedy, column)
+        self._number_times = before or (kind, row.line)
+        return text
 
     def weight(self, row: RawRow) -> float:
         """The weight of a row: 1 when none is given; negative, infinite or not a number is refused."""

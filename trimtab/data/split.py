@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +16,8 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text, write_atomic
 from trimtab.base.records import Example, Kind, Split
 from trimtab.base.tables import SplitTable
+from trimtab.base.times import moment
+from trimtab.base.visible import printable
 from trimtab.data.duplicates import Likeness, compare, compared_text, place, plain_words
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -52,7 +56,8 @@ def assign_splits(
     """Put every example into train, dev or test, as the ledger says where it is known, and write new ones to the ledger.
 
     Rows of one `group`, and rows that are duplicates (exact, normalised or near), stay together, and are one group from here on:
-    they are no independent questions. The first split is stratified: by
+    they are no independent questions. Rows with times are split by them (`_split_by_time`): the newest are the test set, those before
+    them dev. Else the first split is stratified: by
     label (classify), else by slice, else by whether the answer is `unknown`; each split gets its share to within one group. Later
     rows follow their group, or are placed by a hash within their stratum. `fixed_test` is the test set as it is; then `examples`
     give train and dev only, and a test row whose id an example has gets `-test` behind it. Rows whose data say that they are dev
@@ -65,6 +70,13 @@ def assign_splits(
     known = read_ledger(ledger)
     fixed_test = _with_own_ids(fixed_test, examples, known)
     _refuse_same_ids([*examples, *fixed_test])
+    timed = bool(examples) and all(row.time is not None for row in examples)
+    told = next(iter((*fixed_test, *(row for row in examples if row.split == "dev"))), None)
+    if timed and told is not None:
+        problem = (
+            f"the data say themselves what is tested on ({place(told)}), and columns.time makes it the newest rows"
+        )
+        raise InputError(problem, "take one of the two out", field="data.columns.time")
     if test_parts is None:
         test_parts = compare([compared_text(row) for row in fixed_test]).parts if fixed_test else ()
     test_units = _units(fixed_test, test_parts, kind, unknown)
@@ -81,8 +93,11 @@ def assign_splits(
     shares = {"train": 1 - sum(held.values()), **held}
     groups = {old.group for old in known.values()}
     seen = any(row.id in known or _group_name(row) in groups for row in examples)
-    assign = _later_split if seen else _first_split
-    chosen = assign(units, shares, split.seed, known, kind) | given
+    if timed:
+        chosen = _split_by_time(units, shares, split.seed, known, kind, ledger) | given
+    else:
+        assign = _later_split if seen else _first_split
+        chosen = assign(units, shares, split.seed, known, kind) | given
     rows = [
         LedgerRow(row.id, unit.name, unit.stratum, chosen[row.id])
         for unit in units
@@ -211,10 +226,78 @@ def _first_split(
     return chosen
 
 
-def _later_split(
-    units: Sequence[_Unit], shares: Mapping[str, float], seed: int, known: Mapping[str, LedgerRow], kind: Kind
+def _newest(unit: _Unit) -> float:
+    return max(moment(row.time or "") for row in unit.rows)
+
+
+def _split_by_time(
+    units: Sequence[_Unit],
+    shares: Mapping[str, float],
+    seed: int,
+    known: Mapping[str, LedgerRow],
+    kind: Kind,
+    ledger: Path,
 ) -> dict[str, Split]:
-    """Known rows stay; new ones follow their group, or are placed by hash; a class that is new to train begins there."""
+    """The newest rows are the test set, those before them dev, the rest train; a group goes by its newest row, a class begins in train.
+
+    The first split cuts where the shares are met most nearly, rows of one time in a drawn order. Later rows are of the period that their
+    time falls into: what is as new as the oldest group of the test set, or newer, is of the test set.
+    """
+    ordered = sorted(units, key=lambda unit: (_newest(unit), sha256_text(str(seed), unit.name)))
+    places: dict[str, Split] = {}
+    if any(row.id in known for unit in units for row in unit.rows):
+        dev_from, test_from = (_began(ordered, name, known) for name in SPLITS[1:])
+        _refuse_other_ledger(ordered, test_from, known, kind, ledger)
+        for unit in ordered:
+            newest = _newest(unit)
+            places[unit.name] = "test" if newest >= test_from else "dev" if newest >= dev_from else "train"
+    else:
+        test_at = _cut(ordered, shares["test"])
+        dev_at = min(_cut(ordered, 1 - shares["train"]), test_at - 1)
+        for at, unit in enumerate(ordered):
+            places[unit.name] = "test" if at >= test_at else "dev" if at >= dev_at else "train"
+    return _later_split(ordered, shares, seed, known, kind, places)
+
+
+def _cut(ordered: Sequence[_Unit], share: float) -> int:
+    """From which place on the units hold this share of the rows most nearly, at least one."""
+    before = list(accumulate(len(unit.rows) for unit in ordered))
+    wanted = (1 - share) * before[-1]
+    return min(range(1, len(before)), key=lambda at: (abs(before[at - 1] - wanted), at), default=0)
+
+
+def _began(units: Sequence[_Unit], name: Split, known: Mapping[str, LedgerRow]) -> float:
+    """The time from which on rows are of this split: that of its oldest group; never where it has none."""
+    own = [unit for unit in units if any(row.id in known and known[row.id].split == name for row in unit.rows)]
+    return min(map(_newest, own), default=math.inf)
+
+
+def _refuse_other_ledger(
+    units: Sequence[_Unit], test_from: float, known: Mapping[str, LedgerRow], kind: Kind, ledger: Path
+) -> None:
+    """Refuse a ledger that was not made by time: its training rows are as new as its test rows, but for one group of a class that began."""
+    newer: Counter[str] = Counter()
+    for unit in units:
+        trained = any(row.id in known and known[row.id].split == "train" for row in unit.rows)
+        if trained and min(moment(row.time or "") for row in unit.rows) > test_from:
+            newer[unit.stratum if kind == "classify" else ""] += 1
+    if any(count > (kind == "classify") for count in newer.values()):
+        raise InputError(
+            f"the split ledger was made without columns.time: {newer.total():,} groups of training rows in it are newer than a test row",
+            "delete it to split anew by time (earlier scores are then not comparable), or take columns.time out",
+            file=ledger,
+        )
+
+
+def _later_split(
+    units: Sequence[_Unit],
+    shares: Mapping[str, float],
+    seed: int,
+    known: Mapping[str, LedgerRow],
+    kind: Kind,
+    places: Mapping[str, Split] | None = None,
+) -> dict[str, Split]:
+    """Known rows stay; new ones follow their group, or are placed by `places`, else by hash; a class that is new to train begins there."""
     trained = {old.stratum for old in known.values() if old.split == "train"}
     of_group = {old.group: old.split for old in known.values() if shares[old.split] > 0}
     chosen: dict[str, Split] = {}
@@ -226,7 +309,7 @@ def _later_split(
         elif sides or (kind == "classify" and unit.stratum not in trained):
             goal = "train"  # a bridge between sides: what it leaks is found by find_overlaps
         else:
-            goal = by_hash(unit.stratum, unit.name, shares, seed)
+            goal = places[unit.name] if places else by_hash(unit.stratum, unit.name, shares, seed)
         if goal == "train":
             trained.add(unit.stratum)
         for row in unit.rows:
@@ -323,3 +406,13 @@ def _refuse_empty(parts: Mapping[Split, Sequence[Example]], units: int) -> None:
             "add rows, or set a finer `group` column or larger shares in data.split",
             field="data.split",
         )
+
+
+def time_notes(parts: Mapping[Split, Sequence[Example]]) -> list[str]:
+    """From when to when the rows of each split are, in one line; none where rows have no times."""
+    told = []
+    for name in SPLITS:
+        times = sorted((row.time for row in parts[name] if row.time is not None), key=moment)
+        told += [f"{name} {times[0]} to {times[-1]}"] if times else []
+    rule = "split by time, the newest rows are the test set and a group goes by its newest row"
+    return [printable(f"{rule}: {', '.join(told)}")] if told else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -22,6 +23,7 @@ from trimtab.measurement.figures import (
     picked_estimate,
     rarest_class,
     score_estimate,
+    score_floor,
     target_curve,
 )
 from trimtab.measurement.latency import latencies_needed
@@ -45,7 +47,8 @@ class Evidence:
     number of groups, where it is too low for good intervals.
     `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`. `study_scores`: gives what
     studies of other sizes are drawn from. `audited`: people's judgements that the scores and differences are corrected by, None without
-    an audit.
+    an audit. `slices`: how many test questions each slice has, empty where some have none. `reweighted(task)`: the evidence of the same
+    answers under another mix of slices.
     """
 
     results: Sequence[ArmResult]
@@ -64,6 +67,8 @@ class Evidence:
     correct_picked: Callable[[], Estimate | None] = lambda: None
     study_scores: Callable[[], StudyScores]
     audited: Audited | None = None
+    slices: Mapping[str, int] = field(default_factory=dict)
+    reweighted: Callable[[Task], Evidence] | None = None
 
     @cached_property
     def picked(self) -> Estimate | None:
@@ -100,7 +105,9 @@ class Evidence:
         return max(reaching, key=lambda name: self.trivial[name].value, default=None)
 
     def under(self, task: Task) -> Evidence:
-        """The same answers under another target, volume or price: what each arm costs is worked out anew."""
+        """The same answers under another target, volume, price or mix of slices: what each arm costs is worked out anew."""
+        if task.data.mix != self.task.data.mix and self.reweighted is not None:
+            return self.reweighted(task).under(task)
         return replace(self, task=task, results=[self._priced(arm, task) for arm in self.results])
 
     def _priced(self, arm: ArmResult, task: Task) -> ArmResult:
@@ -123,7 +130,7 @@ class Evidence:
         """
         whole = self.study_scores()
         study = whole.drawn(size, draw, assumed)
-        nearer = math.sqrt(whole.items / study.items)
+        nearer = math.sqrt(whole.items * whole.efficiency / study.items)
 
         def scored(arm: ArmResult) -> ArmResult:
             value = study.value(arm.arm)
@@ -246,6 +253,12 @@ def evidence_of(
     def differ(a: str, b: str) -> Difference:
         return audited.difference(a, b) if audited else difference(answers[a], answers[b], task)
 
+    def reweighted(other: Task) -> Evidence:
+        scored = [scored_again(arm, answers[arm.arm], other) if arm.arm in answers else arm for arm in results]
+        return evidence_of(
+            *(scored, answers, arms, other, usages), groups=groups, cuts=cuts, look=look, trivial=trivial
+        )
+
     best = best_arm(passed, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     return Evidence(
@@ -265,6 +278,8 @@ def evidence_of(
         correct_picked=correct_picked,
         study_scores=cache(lambda: StudyScores(known, task, audited)),
         audited=audited,
+        slices=_slices(answers),
+        reweighted=None if audited else reweighted,
     )
 
 
@@ -274,6 +289,17 @@ def _right(results: Sequence[ArmResult], answers: Mapping[str, Sequence[Answer]]
         plain = task.model_copy(update={"task": task.task.model_copy(update={"metric": "accuracy"})})
         return {arm: score_estimate(own, plain) for arm, own in answers.items()}
     return {arm.arm: arm.score for arm in results if arm.score} if task.metric in SHARES else {}
+
+
+def scored_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:
+    """The arm with the score of other answers, or of its own under another metric or mix."""
+    return replace(arm, score=score_estimate(answers, task), score_floor=score_floor(answers, task))
+
+
+def _slices(answers: Mapping[str, Sequence[Answer]]) -> dict[str, int]:
+    own = {row.item_id: row.slice for row in next(iter(answers.values()), ())}
+    counts = Counter(name for name in own.values() if name is not None)
+    return dict(counts) if counts.total() == len(own) else {}
 
 
 def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], level: float) -> list[ArmResult]:

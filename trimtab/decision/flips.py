@@ -1,4 +1,4 @@
-"""What would flip a verdict: the volume, horizon, prices, rate of change, target and margin at which another arm takes its place."""
+"""What would flip a verdict: the volume, horizon, prices, rate of change, target, margin and mix of slices at which another arm takes its place."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from trimtab.base.task import Task
 from trimtab.decision.choice import choose
 from trimtab.decision.cost import crossings, floor_of, planned_retrainings
 from trimtab.decision.evidence import Evidence
+from trimtab.decision.slices import LEAST
 
 STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way
 HORIZONS = (1.0, 2.0, 3.0, 6.0, 9.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 120.0)  # months
 MARGINS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2)
+SHARES = (0.02, 0.05, *(step / 10 for step in range(1, 10)), 0.95, 0.98)  # of one slice in the traffic
+MOST_SLICES = 6  # the largest, whose shares are varied
 NEAR = 1e-6  # on either side of a crossing
 NOTHING = 1e-12  # of a rate, a price or a volume
 NOT_SHOWN = "not shown"
+MIX = "mix."  # before the name of a slice
 
 
 def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
     """Thresholds nearest to what the task file states, each with the arm that the rule shows beyond it; none is made up.
 
-    The rule itself (`choose`) is asked at other volumes, horizons, prices of machines and labels, rates of change, targets and margins; where it shows no arm
-    there, `then` is "not shown".
+    The rule itself (`choose`) is asked at other volumes, horizons, prices of machines and labels, rates of change, targets, margins and shares of a slice; where
+    it shows no arm there, `then` is "not shown".
     """
     task = study.task
     cost, target = task.cost, task.target.quality
@@ -60,7 +64,31 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
         found += _scan("quality", target, winner, study, at_target, [step / 100 for step in range(1, 100)])
     else:
         found += _scan("margin", task.target.margin, winner, study, at_margin, MARGINS)
-    return tuple(found)
+    return (*found, *_mixes(study, winner))
+
+
+def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:
+    """Shares of one slice in the traffic, from which on another arm is shown; the other slices keep their proportions.
+
+    Of slices with enough questions, of two the smaller one; none for macro-F1, which means little within a slice.
+    """
+    task, questions = study.task, sum(study.slices.values())
+    if study.reweighted is None or task.metric == "macro_f1" or len(study.slices) < 2:
+        return []
+    shares = task.data.mix or {name: count / questions for name, count in study.slices.items()}
+    found: list[Flip] = []
+    names = sorted(study.slices, key=lambda name: (-study.slices[name], name))
+    for name in names[-1:] if len(names) == 2 else names[:MOST_SLICES]:
+        if study.slices[name] < LEAST or questions - study.slices[name] < LEAST:
+            continue
+
+        def at_share(share: float, name: str = name) -> Task:
+            rest = (1 - share) / (1 - shares[name])
+            mix = {other: share if other == name else own * rest for other, own in shares.items()}
+            return task.model_copy(update={"data": task.data.model_copy(update={"mix": mix})})
+
+        found += _scan(f"{MIX}{name}", shares[name], winner, study, at_share, SHARES, halvings=8)
+    return found
 
 
 def _steps(stated: float) -> list[float]:
@@ -92,6 +120,7 @@ def _scan(
     study: Evidence,
     varied: Callable[[float], Task],
     values: Sequence[float],
+    halvings: int = 40,
 ) -> list[Flip]:
     """The nearest of `values` below and above `stated` at which the rule does not show the winner, made exact by halving."""
 
@@ -110,7 +139,7 @@ def _scan(
         if outside is None:
             continue
         inside, then = ([stated, *tried])[tried.index(outside)], shown(outside)
-        for _ in range(40):
+        for _ in range(halvings):
             middle = (inside + outside) / 2
             then_middle = shown(middle)
             inside, outside, then = (

@@ -11,8 +11,7 @@ from trimtab.base.results import ArmResult, RobustnessCheck, Verdict
 from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
-from trimtab.decision.evidence import Evidence
-from trimtab.measurement.figures import score_estimate, score_floor
+from trimtab.decision.evidence import Evidence, scored_again
 from trimtab.measurement.metrics import score_answer
 
 MARGINS = (0.5, 0.75, 1.5, 2.0)  # times the stated one
@@ -32,7 +31,7 @@ def robustness_checks(
     """
     checks = [RobustnessCheck(what=what, arm=_shown(study.under(task))) for what, task in _other_targets(study.task)]
     for what, task, given in _other_answers(answers, study.task):
-        results = [_scored(one, given[one.arm], task) if one.arm in given else one for one in study.results]
+        results = [scored_again(one, given[one.arm], task) if one.arm in given else one for one in study.results]
         checks.append(RobustnessCheck(what=what, arm=_shown(evidence_of(results, given, task))))
     return tuple(checks)
 
@@ -90,7 +89,3 @@ def _rescored(answers: Sequence[Answer], task: Task) -> list[Answer]:
         replace(row, score=score_answer(task.metric, row.answer, row.reference, row.input, task.task.unknown))
         for row in answers
     ]
-
-
-def _scored(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:
-    return replace(arm, score=score_estimate(answers, task), score_floor=score_floor(answers, task))

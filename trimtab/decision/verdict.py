@@ -354,7 +354,8 @@ def _scored(arm: ArmResult, task: Task) -> str:
 
 def _with_interval(score: Estimate, task: Task) -> str:
     interval = f"95% interval {_number(score.low)} to {_number(score.high)}"
-    return f"{NAMES[task.metric]} {_number(score.value)} on {score.n:,} test questions ({interval})"
+    count = f"{score.n:,} test questions" if score.n_effective is None else score.effective
+    return f"{NAMES[task.metric]} {_number(score.value)} on {count} ({interval})"
 
 
 def _behind(gap: Comparison | None, arm: ArmResult) -> str:

@@ -111,6 +111,8 @@ class Audited:
         """Why scores are not corrected; None where they are."""
         if self.count < ENOUGH:
             return f"{self.count} of {ENOUGH} questions are judged"
+        if self.task.data.mix:
+            return "scores are weighted by data.mix, which the correction does not know"
         if self.task.metric == "macro_f1":
             return "macro-F1 is no mean over answers"
         if any(one.score not in (0.0, 1.0) for own in self.answers.values() for one in own):

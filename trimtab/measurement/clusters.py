@@ -28,31 +28,34 @@ def group_count(groups: Groups) -> int | None:
     return None if codes is None else int(codes.max()) + 1
 
 
-def effective_groups(codes: Indices) -> float:
-    """Groups of equal size that would weigh as these do: G* = 1 / sum of the squared shares (Carter, Schnepel and Steigerwald 2017)."""
-    sizes = np.bincount(codes)
+def effective_groups(codes: Indices, weights: Array | None = None) -> float:
+    """Groups of equal size that would weigh as these do: G* = 1 / sum of the squared shares (Carter, Schnepel and Steigerwald 2017).
+
+    `weights`: of each item; of items that are groups of their own this is Kish's (1965) effective number of items.
+    """
+    sizes = np.bincount(codes, weights)
     return float(sizes.sum()) ** 2 / float(sizes @ sizes)
 
 
-def degrees_of_freedom(codes: Indices) -> float:
+def degrees_of_freedom(codes: Indices, weights: Array | None = None) -> float:
     """Degrees of the t that an error by group is used with: the harmonic mean of G* - 1 and Satterthwaite's; 0 for one group.
 
     Satterthwaite's (Bell and McCaffrey 2002): of the error's square as a sum over groups whose items all agree. G* - 1 claims too much
     where groups are of very unequal sizes, Satterthwaite's next to nothing; the mean of their 1/degrees is ours, chosen by simulation.
-    Of groups of one size both are G - 1.
+    Of groups of one size both are G - 1. `weights`: of each item; a group then counts as large as they sum to.
     """
-    sizes = np.bincount(codes).astype(np.float64)
+    sizes = np.bincount(codes, weights).astype(np.float64)
     if len(sizes) < 2:
         return 0.0
     # The covariance of the shifts in `clustered_error` is that of their weights times diag(v) - p v' - v p' + sum(v) p p'.
-    p, v, weights = sizes / sizes.sum(), sizes**2, (sizes.sum() - sizes) ** -2.0
+    p, v, each = sizes / sizes.sum(), sizes**2, (sizes.sum() - sizes) ** -2.0
     own = -2 * p * v + v.sum() * p**2
-    pp, pv, vv = float(weights @ p**2), float(weights @ (p * v)), float(weights @ v**2)
+    pp, pv, vv = float(each @ p**2), float(each @ (p * v)), float(each @ v**2)
     whole = float(v.sum())
     squares = 2 * pp * vv + 2 * pv**2 + (whole * pp) ** 2 - 4 * whole * pp * pv
-    squares += float(weights**2 @ (v**2 + 2 * v * own))
-    satterthwaite = float(weights @ (v + own)) ** 2 / squares
-    return 2 / (1 / (effective_groups(codes) - 1) + 1 / satterthwaite)
+    squares += float(each**2 @ (v**2 + 2 * v * own))
+    satterthwaite = float(each @ (v + own)) ** 2 / squares
+    return 2 / (1 / (effective_groups(codes, weights) - 1) + 1 / satterthwaite)
 
 
 def too_few_groups(groups: Groups | None) -> int | None:
@@ -62,18 +65,23 @@ def too_few_groups(groups: Groups | None) -> int | None:
     return min(round(count), MIN_GROUPS - 1) if count < MIN_GROUPS else None
 
 
-def clustered_error(x: Array, codes: Indices) -> float:
+def clustered_error(x: Array, codes: Indices, weights: Array | None = None) -> float:
     """Standard error of a mean over clusters, from the means with each one left out, never below that of independent items.
 
     CR3: the square is (G - 1)/G sum (mean without g - mean)^2 (Bell and McCaffrey 2002; MacKinnon, Nielsen and Webb 2023,
     "Fast and reliable jackknife and bootstrap methods for cluster-robust inference"). Where groups are of one size it is the
-    usual linearised error with G/(G - 1). The floor is ours.
+    usual linearised error with G/(G - 1). The floor is ours. With `weights` it is that of the weighted mean, and the floor that of as many
+    items as they count for, each with the spread of all: a few heavy items that happen to agree do not make it sure.
     """
-    count, centred = int(codes.max()) + 1, x - x.mean()
-    shifts = np.bincount(codes, centred) / (len(x) - np.bincount(codes))
-    clustered = (count - 1) / count * float(shifts @ shifts)
-    independent = float(centred @ centred) / (len(x) - 1) / len(x)
-    return math.sqrt(max(clustered, independent))
+    count, centred = int(codes.max()) + 1, x - np.average(x, weights=weights)
+    if weights is not None:
+        whole = float(weights.sum())
+        independent = float(weights @ centred**2) / whole / (whole**2 / float(weights @ weights) - 1)
+        shifts = np.bincount(codes, centred * weights) / (whole - np.bincount(codes, weights))
+    else:
+        independent = float(centred @ centred) / (len(x) - 1) / len(x)
+        shifts = np.bincount(codes, centred) / (len(x) - np.bincount(codes))
+    return math.sqrt(max((count - 1) / count * float(shifts @ shifts), independent))
 
 
 def left_out_error(value: float, left_out: Array) -> float:

@@ -12,26 +12,35 @@ NOTHING = 1e-14
 EDGE = 1e-12
 
 
-def mean_above(x: Array, worst: float) -> Curve:
+def mean_above(x: Array, worst: float, weights: Array | None = None) -> Curve:
     """p-value of "the mean is at most `null`", as a function of `null`, for independent scores that are at least `worst`.
 
     p = P(D_0 worst + sum D_i x_i <= null), D uniform on the simplex (Gaffke 2005; Learned-Miller and Thomas 2020). On right/wrong
     scores it is the exact binomial p (Clopper and Pearson 1934). That it holds its level for every distribution is a conjecture,
     well tried and not proven.
+
+    `weights`: of each score, where the mean is a weighted one. D_i is then that of exponential variables times the weights, and the item
+    that was not drawn has the largest weight (as Fay and Feuer 1997 have it for directly standardised rates). That it holds its level then
+    is measured (benchmarks/verdict_simulation.py).
     """
-    values, counts = np.unique(np.append(x, worst), return_counts=True)
+    values, scales = np.append(x, worst), np.ones(1)
+    if weights is None:
+        values, counts = np.unique(values, return_counts=True)
+    else:
+        pairs = np.stack([values, np.append(weights / weights.max(), 1.0)])
+        (values, scales), counts = np.unique(pairs, axis=1, return_counts=True)
 
     def p(null: float) -> float:
         if null >= values[-1]:
             return 1.0
-        return 0.0 if null <= worst else _below_zero(values - null, counts.astype(np.float64))
+        return 0.0 if null <= worst else _below_zero(scales * (values - null), counts.astype(np.float64))
 
     return p
 
 
-def mean_floor(x: Array, worst: float, level: float) -> float:
+def mean_floor(x: Array, worst: float, level: float, weights: Array | None = None) -> float:
     """The largest mean that `mean_above` shows to be passed at `level`."""
-    p, best = mean_above(x, worst), float(x.max())
+    p, best = mean_above(x, worst, weights), float(x.max())
     if p(best - EDGE) <= level:  # also where all scores are the worst
         return best
     floor: float = optimize.brentq(lambda null: p(null) - level, worst, best - EDGE, xtol=1e-9)

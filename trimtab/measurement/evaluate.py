@@ -94,6 +94,7 @@ def _answer(
         ),
         plain_right=None if generation.plain_text is None else score_text(example, generation.plain_text, task) == 1.0,
         plain_probability=generation.plain_probability,
+        time=example.time,
     )
 
 
@@ -205,8 +206,8 @@ def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:
     return any(stands_in(hit.passage.text, reference) for hit in hits for reference in example.references)
 
 
-def answers_schema() -> Any:
-    """The columns of `answers.parquet`."""
+def answers_schema(*, timed: bool = False) -> Any:
+    """The columns of `answers.parquet`; `timed`: with the times of the rows."""
     import pyarrow as pa
 
     passage = pa.struct([("id", pa.string()), ("source", pa.string()), ("rank", pa.int64()), ("score", pa.float64())])
@@ -229,6 +230,7 @@ def answers_schema() -> Any:
             ("new_tokens", pa.int64()),
             ("passages", pa.list_(passage)),
             ("failure", pa.string()),
+            *([("time", pa.string())] if timed else []),
         ]
     )
 
@@ -238,7 +240,7 @@ def save_answers(path: Path, answers: Sequence[Answer]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = answers_schema()
+    schema = answers_schema(timed=any(answer.time is not None for answer in answers))
     rows = [
         {name: _passages(answer.hits) if name == "passages" else getattr(answer, name) for name in schema.names}
         for answer in answers
@@ -263,7 +265,9 @@ def load_answers(path: Path) -> tuple[Answer, ...]:
     if not os.path.exists(path):
         raise MissingError(f"{path} does not exist; run the study or eval that writes it")
     try:
-        rows = pq.read_table(path).select(answers_schema().names).cast(answers_schema()).to_pylist()
+        table = pq.read_table(path)
+        schema = answers_schema(timed="time" in table.schema.names)
+        rows = table.select(schema.names).cast(schema).to_pylist()
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"not a table of answers ({reason})", "write it again with trimtab eval", file=path) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from trimtab.measurement.metrics import (
     score_answer,
     selective_accuracy,
 )
+from trimtab.measurement.mix import effective_number, mix_weights
 from trimtab.measurement.picked import corrected_for_picking, draws_of_figures, draws_of_means
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.resampling import Curve
@@ -43,13 +44,14 @@ Statistic = Callable[[Any], float]
 class Scores:
     """One score an item, the mean over seeds, in the order of the items; `groups` name what repeats.
 
-    `runs`: each seed's answers, in the order of the items too.
+    `runs`: each seed's answers, in the order of the items too. `weights_N`: of the items, None where all count alike.
     """
 
     items: tuple[str, ...]
     values_N: np.ndarray[Any, Any]
     groups: tuple[str | None, ...]
     runs: tuple[tuple[Answer, ...], ...]
+    weights_N: np.ndarray[Any, Any] | None = None
 
     @property
     def clusters(self) -> tuple[str | None, ...] | None:
@@ -58,8 +60,8 @@ class Scores:
         return self.groups if len(set(named)) < len(named) else None
 
 
-def scores_of(answers: Sequence[Answer]) -> Scores:
-    """Answers of one or several seeds, by item."""
+def scores_of(answers: Sequence[Answer], mix: Mapping[str, float] | None = None) -> Scores:
+    """Answers of one or several seeds, by item; weighted where there is a `mix` of slices."""
     ordered = sorted(answers, key=lambda one: (one.seed, one.item_id))
     items = {answer.item_id: answer for answer in reversed(ordered)}
     names = sorted(items)
@@ -73,7 +75,13 @@ def scores_of(answers: Sequence[Answer]) -> Scores:
         values_N=np.bincount(codes, [answer.score for answer in ordered]) / np.bincount(codes),
         groups=tuple(items[name].group for name in names),
         runs=tuple(tuple(run) for run in by_seed.values()),
+        weights_N=mix_weights([items[name].slice for name in names], mix or {}),
     )
+
+
+def _scores(answers: Sequence[Answer], task: Task) -> Scores:
+    """By item, and weighted by the task's mix."""
+    return scores_of(answers, task.data.mix)
 
 
 def _figures(scores: Scores, task: Task) -> list[Statistic] | None:
@@ -86,7 +94,7 @@ def _figures(scores: Scores, task: Task) -> list[Statistic] | None:
     if any(len(run) != len(scores.items) for run in scores.runs):
         raise InputError("seeds have answered different questions", "answer every question with every seed")
     return [
-        macro_f1_statistic([answer.answer for answer in run], [answer.reference for answer in run])
+        macro_f1_statistic([answer.answer for answer in run], [answer.reference for answer in run], scores.weights_N)
         for run in scores.runs
     ]
 
@@ -103,13 +111,21 @@ def _between_runs(scores: Scores, task: Task) -> RunError:
     figures, items = _figures(scores, task), np.arange(len(scores.items))
     if figures is not None:
         return run_error([figure(items) for figure in figures])
-    return run_error([float(np.mean([answer.score for answer in run])) for run in scores.runs])
+    return run_error([_run_mean(run, scores) for run in scores.runs])
+
+
+def _run_mean(run: Sequence[Answer], scores: Scores) -> float:
+    values = [answer.score for answer in run]
+    if scores.weights_N is None:
+        return float(np.mean(values))
+    weights = dict(zip(scores.items, scores.weights_N, strict=True))
+    return float(np.average(values, weights=[weights[answer.item_id] for answer in run]))
 
 
 def score_estimate(answers: Sequence[Answer], task: Task) -> Estimate:
     """The metric over the answers with its 95% interval; with several seeds the variance between runs is in it."""
-    scores = scores_of(answers)
-    found = estimate(scores.values_N, scores.clusters, statistic=set_figure(scores, task))
+    scores = _scores(answers, task)
+    found = estimate(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=set_figure(scores, task))
     runs = _between_runs(scores, task)
     low, high = (widened(found.value, limit, runs) for limit in (found.low, found.high))
     return replace(found, low=max(0.0, low), high=min(1.0, high))
@@ -117,27 +133,29 @@ def score_estimate(answers: Sequence[Answer], task: Task) -> Estimate:
 
 def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
     """One-sided p of "does not reach the target", as a function of the target."""
-    scores = scores_of(answers)
+    scores = _scores(answers, task)
     statistic = set_figure(scores, task)
-    curve = reaching(scores.values_N, scores.clusters, statistic=statistic)
+    curve = reaching(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=statistic)
     return raised_curve(curve, _value(scores, statistic), _between_runs(scores, task))
 
 
 def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate:
     """The highest score of several arms, corrected for having been picked from them; how runs vary is not in it."""
-    scores = [scores_of(own) for own in answers]
+    scores = [_scores(own, task) for own in answers]
     figures, items, groups = [set_figure(own, task) for own in scores], len(scores[0].items), scores[0].clusters
     values = np.array([_value(own, figure) for own, figure in zip(scores, figures, strict=True)])
     known = [figure for figure in figures if figure is not None]
     if known:
         draws = draws_of_figures(known, items, groups)
     else:
-        draws = draws_of_means(np.stack([own.values_N for own in scores]), groups)
+        draws = draws_of_means(np.stack([own.values_N for own in scores]), groups, scores[0].weights_N)
     return corrected_for_picking(values, draws, items)
 
 
 def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:
     """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric counts classes.
+
+    Under a mix of slices the number is the effective one, rounded down.
 
     Macro-F1 weighs it like every other class, and of so few questions neither the bootstrap nor anything else knows how sure its part is.
     """
@@ -145,6 +163,11 @@ def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | Non
         return None
     spelled = {answer.item_id: answer.reference[0].strip() for answer in answers}
     counts = Counter(map(fold_label, spelled.values()))
+    scores = _scores(answers, task)
+    if scores.weights_N is not None:
+        labels_N = np.array([fold_label(spelled[name]) for name in scores.items])
+        effective = {label: effective_number(scores.weights_N[labels_N == label]) for label in counts}
+        counts = Counter({label: math.floor(number + 1e-9) for label, number in effective.items()})
     rare = min(counts, key=lambda name: counts[name])
     name = next(label for label in spelled.values() if fold_label(label) == rare)
     return (name, counts[rare]) if counts[rare] < FEW else None
@@ -152,16 +175,17 @@ def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | Non
 
 def score_floor(answers: Sequence[Answer], task: Task) -> float:
     """Lower one-sided 95% bound of the metric."""
-    scores = scores_of(answers)
+    scores = _scores(answers, task)
     statistic = set_figure(scores, task)
-    floor = lower_bound(scores.values_N, scores.clusters, statistic=statistic)
+    floor = lower_bound(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=statistic)
     return max(0.0, widened(_value(scores, statistic), floor, _between_runs(scores, task), LEVEL))
 
 
 def difference(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Difference:
     """Arm a minus arm b on the same items."""
-    left, right = scores_of(a), scores_of(b)
-    found = compare(left.values_N, right.values_N, left.clusters, statistic=_paired(left, right, task))
+    left, right = _scores(a, task), _scores(b, task)
+    statistic = _paired(left, right, task)
+    found = compare(left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic)
     runs = of_both(_between_runs(left, task), _between_runs(right, task))
     low, high = (widened(found.difference, limit, runs) for limit in (found.low, found.high))
     p = min(1.0, 2 * raised(found.p / 2, abs(found.difference), runs))
@@ -170,9 +194,9 @@ def difference(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Differen
 
 def behind_curve(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Curve:
     """One-sided p of "a is behind b by the margin or more", as a function of the margin."""
-    left, right = scores_of(a), scores_of(b)
+    left, right = _scores(a, task), _scores(b, task)
     statistic = _paired(left, right, task)
-    curve = behind(left.values_N, right.values_N, left.clusters, statistic=statistic)
+    curve = behind(left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic)
     gap = _value(left, set_figure(left, task)) - _value(right, set_figure(right, task))
     runs = of_both(_between_runs(left, task), _between_runs(right, task))
     return lambda margin: raised(curve(margin), gap + margin, runs)
@@ -184,7 +208,9 @@ def _paired(left: Scores, right: Scores, task: Task) -> Statistic | None:
 
 
 def _value(scores: Scores, statistic: Statistic | None) -> float:
-    return float(scores.values_N.mean()) if statistic is None else statistic(np.arange(len(scores.items)))
+    if statistic is not None:
+        return statistic(np.arange(len(scores.items)))
+    return float(np.average(scores.values_N, weights=scores.weights_N))
 
 
 def slice_estimates(answers: Sequence[Answer], task: Task) -> dict[str, Estimate]:

@@ -173,21 +173,23 @@ def macro_f1_parts(true_N: NDArray[np.int64], given_N: NDArray[np.int64]) -> NDA
 
 
 def macro_f1_statistic(
-    answers: Sequence[str], references: Sequence[Sequence[str]]
+    answers: Sequence[str], references: Sequence[Sequence[str]], weights_N: NDArray[np.float64] | None = None
 ) -> Callable[[NDArray[np.integer[Any]]], float]:
     """Macro-F1 as a function of item indices, for resampling.
 
     The mean of F1 over the classes that occur among the references of the chosen items (scikit-learn's `f1_score` with
-    `labels` set to those): an answer that is no class costs its item, but does not add a class.
+    `labels` set to those, and `sample_weight` to `weights_N`): an answer that is no class costs its item, but does not add a class.
     """
     true_N, given_N = label_codes(answers, references)
     classes = int(true_N.max()) + 1
 
     def statistic(indices: NDArray[np.integer[Any]]) -> float:
         true, given = true_N[indices], given_N[indices]
-        support_C = np.bincount(true, minlength=classes + 1)
-        chosen_C = np.bincount(given, minlength=classes + 1)
-        right_C = np.bincount(true[true == given], minlength=classes + 1)
+        right = true == given
+        own, of_right = (None, None) if weights_N is None else (weights_N[indices], weights_N[indices][right])
+        support_C = np.bincount(true, own, minlength=classes + 1)
+        chosen_C = np.bincount(given, own, minlength=classes + 1)
+        right_C = np.bincount(true[right], of_right, minlength=classes + 1)
         present = support_C > 0
         return float(np.mean(2 * right_C[present] / (support_C + chosen_C)[present]))
 

@@ -38,12 +38,17 @@ def corrected_for_picking(values_A: Array, draws_BA: Array, items: int) -> Estim
     )
 
 
-def draws_of_means(scores_AN: Array, groups: Groups | None, seed: int = 0) -> Array:
-    """Every arm's mean score of bootstrap samples of the items, of whole groups where they repeat: `[draws, arms]`."""
+def draws_of_means(scores_AN: Array, groups: Groups | None, weights_N: Array | None = None, seed: int = 0) -> Array:
+    """Every arm's mean score of bootstrap samples of the items, of whole groups where they repeat: `[draws, arms]`.
+
+    `weights_N`: of the items, where the mean is a weighted one.
+    """
     codes = None if groups is None else group_codes(groups)
     codes = np.arange(scores_AN.shape[1]) if codes is None else codes
-    sizes_G = np.bincount(codes).astype(np.float64)
-    sums_AG = np.array([np.bincount(codes, scores) for scores in scores_AN])
+    sizes_G = np.bincount(codes, weights_N).astype(np.float64)
+    sums_AG = np.array(
+        [np.bincount(codes, scores if weights_N is None else scores * weights_N) for scores in scores_AN]
+    )
     drawn_BG = np.random.default_rng(seed).multinomial(len(sizes_G), np.full(len(sizes_G), 1 / len(sizes_G)), DRAWS)
     means_BA: Array = (drawn_BG @ sums_AG.T) / (drawn_BG @ sizes_G)[:, None]
     return means_BA

@@ -91,7 +91,7 @@ def groups_needed(comparisons: int, level: float = FIRST_LEVEL) -> int:
     return math.ceil(math.log2(2 * comparisons / level) - 1e-9)
 
 
-def smallest_difference(n: int, variation: Variation, comparisons: int, groups: Groups | None = None) -> float:
+def smallest_difference(n: float, variation: Variation, comparisons: int, groups: Groups | None = None) -> float:
     """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none.
 
     `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with `degrees_of_freedom`, and fewer

@@ -21,6 +21,7 @@ from trimtab.measurement.audit import Audited
 from trimtab.measurement.clusters import clustered_error, degrees_of_freedom, group_codes
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.metrics import label_codes, macro_f1_parts
+from trimtab.measurement.mix import effective_number, mix_weights
 from trimtab.measurement.resampling import FLIPS, STATISTIC_RESAMPLES, Array, Indices, p_flip_normal, sampling_units
 from trimtab.measurement.runs import RunError, of_both, raised, run_error
 from trimtab.measurement.statistics import FEW, Difference, behind, reaching
@@ -53,8 +54,13 @@ class StudyScores:
         units = sampling_units(self.items, self.codes_N)
         self._sizes_U = np.array([len(unit) for unit in units])
         self._starts_U, self._items_N = np.cumsum(self._sizes_U) - self._sizes_U, np.concatenate(units)
+        slices = {row.item_id: row.slice for row in next(iter(answers.values()))}
+        weights_N = mix_weights([slices[name] for name in names], task.data.mix)
+        whole_N = np.ones(self.items) if weights_N is None else weights_N
+        self._weights_U = np.add.reduceat(whole_N[self._items_N], self._starts_U) / self._sizes_U
+        self.efficiency = effective_number(whole_N) / self.items
         self._scores: dict[str, Array] = {}
-        self._ends: dict[Assumed, Array] = {}
+        self._ends: dict[Assumed | None, Array] = {}
         self._labels: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
         for arm, own in by_arm.items():
             runs = [[answer for answer in run if answer.item_id in shared] for run in own.runs]
@@ -71,14 +77,15 @@ class StudyScores:
         """The `draw`-th study of about `size` items; a larger one of the same number begins with the same items.
 
         `assumed`: items are drawn so that this is the arm's true score, those on which it does well more often (exponential tilting).
+        Under `data.mix` items are drawn as traffic has them, and so many that these are as sure as `size` weighted ones (`efficiency`).
         """
-        count = max(1, round(size * len(self._sizes_U) / self.items))
+        count = max(1, round(size * self.efficiency * len(self._sizes_U) / self.items))
         chance = np.random.default_rng((0, draw)).random(count)
-        if assumed is None:
+        if assumed is None and self.efficiency == 1.0:
             chosen = (chance * len(self._sizes_U)).astype(np.intp)
         else:
             if assumed not in self._ends:
-                self._ends[assumed] = np.cumsum(self._leaning(assumed))
+                self._ends[assumed] = np.cumsum(self._weights_U if assumed is None else self._leaning(assumed))
             ends = self._ends[assumed]
             chosen = np.minimum(np.searchsorted(ends, chance * ends[-1]), len(ends) - 1)
         if self.codes_N is None:
@@ -107,7 +114,7 @@ class StudyScores:
         sums, above = self._by_unit(assumed)
 
         def weights(lean: float) -> Array:
-            found: Array = np.exp(lean * (above - above.max()))
+            found: Array = self._weights_U * np.exp(lean * (above - above.max()))
             return found
 
         steepest = LEAN / float(np.ptp(above))

@@ -2,7 +2,8 @@
 
 Scores lie in [0, 1], one an item. `groups` names each item's group (None: a group of its own); where groups repeat,
 items of one group are not independent and everything is computed by group. `reaching` and `behind` also take an array of group
-numbers from 0, for scores that are known to be in order.
+numbers from 0, for scores that are known to be in order. `weights` of the items (None: all count alike) make every mean a weighted one,
+and each item then counts as a group as large as its weight, unless it is said otherwise.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from trimtab.measurement.clusters import (
     left_out_error,
 )
 from trimtab.measurement.dirichlet_bound import lowered_limit, mean_above, mean_floor
+from trimtab.measurement.mix import effective_number
 from trimtab.measurement.resampling import (
     Array,
     Curve,
@@ -57,33 +59,41 @@ class Difference(NamedTuple):
 
 
 def estimate(
-    scores: ArrayLike, groups: Groups | None = None, *, statistic: Statistic | None = None, seed: int = 0
+    scores: ArrayLike,
+    groups: Groups | None = None,
+    *,
+    weights: Array | None = None,
+    statistic: Statistic | None = None,
+    seed: int = 0,
 ) -> Estimate:
     """The mean score with its two-sided 95% interval, or that of `statistic`, a function of item indices (macro-F1).
 
     Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg 2015), and
     widened to Gaffke's bounds, since a sample without a failure knows of none.
-    Groups that repeat, for either: Wilson at the effective number of items (Dean and Pagano 2015) by the leave-one-group-out
+    Groups that repeat and weights, for either: Wilson at the effective number of items (Dean and Pagano 2015) by the leave-one-group-out
     error (CR3), with t of `degrees_of_freedom`. Fewer than 10 scores unlike the rest: Wilson,
-    which is wide enough for any scores in [0, 1].
+    which is wide enough for any scores in [0, 1]. A `statistic` of items that are not grouped knows their weights itself.
     """
     x, codes = _checked(scores, groups)
-    value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
-    if codes is not None:
-        items = _effective_items(x, codes, statistic)
-        limits = _wilson(min(max(value, 0.0), 1.0), items, t_quantile(degrees_of_freedom(codes)))
+    value = _mean(x, weights, statistic)
+    if codes is not None or (weights is not None and statistic is None):
+        codes = _codes(x, codes)
+        items = _effective_items(x, codes, weights, statistic)
+        limits = _wilson(min(max(value, 0.0), 1.0), items, t_quantile(degrees_of_freedom(codes, weights)))
     elif statistic is not None:
         units = sampling_units(len(x), None)
         boots = statistic_draws(statistic, units, seed)
         if np.ptp(boots) > 0:
             limits = bca(value, boots, jackknife(statistic, units))
         else:
-            limits = _wilson(min(max(value, 0.0), 1.0), len(units), t_quantile(len(units) - 1))
+            whole = _whole_items(len(units), weights)
+            limits = _wilson(min(max(value, 0.0), 1.0), whole, t_quantile(whole - 1))
     elif _right_wrong(x) or _few(x):
         limits = _wilson(value, len(x), Z)
     else:
         limits = _graded_interval(x, 0.0, 1.0, seed)
-    return Estimate(value=value, low=min(limits[0], value), high=max(limits[1], value), n=len(x))
+    effective = None if weights is None else _whole_items(len(x), weights)
+    return Estimate(value=value, low=min(limits[0], value), high=max(limits[1], value), n=len(x), n_effective=effective)
 
 
 def p_reaches(
@@ -91,35 +101,46 @@ def p_reaches(
     target: float,
     groups: Groups | None = None,
     *,
+    weights: Array | None = None,
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
     """One-sided p-value of "the true score is at most `target`": small where the target is reached (`reaching` at one target)."""
-    return reaching(scores, groups, statistic=statistic, seed=seed)(target)
+    return reaching(scores, groups, weights=weights, statistic=statistic, seed=seed)(target)
 
 
 def reaching(
-    scores: ArrayLike, groups: Groups | Indices | None = None, *, statistic: Statistic | None = None, seed: int = 0
+    scores: ArrayLike,
+    groups: Groups | Indices | None = None,
+    *,
+    weights: Array | None = None,
+    statistic: Statistic | None = None,
+    seed: int = 0,
 ) -> Curve:
     """The one-sided p-value of "the true score is at most the target", as a function of the target.
 
-    Right/wrong: exact binomial. Graded: Gaffke's bound with 0 as the worst score, which on right/wrong scores is the exact
+    Right/wrong: exact binomial. Graded, and weighted: Gaffke's bound with 0 as the worst score, which on right/wrong scores is the exact
     binomial. By group: t of the score statistic at the effective number of items. `statistic`: BCa limit
     solved for its level.
     """
     x, codes = _checked(scores, groups)
     if codes is not None:
-        return _reaching_by_group(x, codes, statistic)
+        return _reaching_by_group(x, codes, weights, statistic)
     if statistic is not None:
-        return _statistic_above(statistic, len(x), seed)
-    if _right_wrong(x):
+        return _statistic_above(statistic, len(x), weights, seed)
+    if _right_wrong(x) and weights is None:
         total, count = float(x.sum()), len(x)
         return lambda target: float(special.betainc(total, count - total + 1, min(target, 1.0))) if total > 0 else 1.0
-    return mean_above(x, worst=0.0)
+    return mean_above(x, worst=0.0, weights=weights)
 
 
 def lower_bound(
-    scores: ArrayLike, groups: Groups | None = None, *, statistic: Statistic | None = None, seed: int = 0
+    scores: ArrayLike,
+    groups: Groups | None = None,
+    *,
+    weights: Array | None = None,
+    statistic: Statistic | None = None,
+    seed: int = 0,
 ) -> float:
     """Lower one-sided 95% bound of the score: the largest target that `p_reaches` shows at .05, by the same methods.
 
@@ -129,15 +150,16 @@ def lower_bound(
     if codes is not None:
         if codes.max() < 1:
             return 0.0
-        value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
-        quantile = min(float(stats.t.isf(LEVEL, degrees_of_freedom(codes))), 1e9)
-        return min(value, _wilson(min(max(value, 0.0), 1.0), _effective_items(x, codes, statistic), quantile)[0])
+        value = _mean(x, weights, statistic)
+        quantile = min(float(stats.t.isf(LEVEL, degrees_of_freedom(codes, weights))), 1e9)
+        items = _effective_items(x, codes, weights, statistic)
+        return min(value, _wilson(min(max(value, 0.0), 1.0), items, quantile)[0])
     if statistic is not None:
-        return _statistic_floor(statistic, len(x), seed)
-    if _right_wrong(x):
+        return _statistic_floor(statistic, len(x), weights, seed)
+    if _right_wrong(x) and weights is None:
         total = float(x.sum())
         return float(special.betaincinv(total, len(x) - total + 1, LEVEL)) if total > 0 else 0.0
-    return mean_floor(x, worst=0.0, level=LEVEL)
+    return mean_floor(x, worst=0.0, level=LEVEL, weights=weights)
 
 
 def compare(
@@ -145,24 +167,26 @@ def compare(
     b: ArrayLike,
     groups: Groups | None = None,
     *,
+    weights: Array | None = None,
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> Difference:
     """Two arms on the same items; `statistic`, when given, is the difference as a function of item indices.
 
     Right/wrong: exact McNemar test, Tango's (1998) score interval. Graded: sign-flip test, exact up to 14 items that
-    differ, and BCa interval of the paired differences, widened to Gaffke's bounds. By group: sign flips of whole groups (t for `statistic`), t interval
-    with the leave-one-group-out error (CR3). Fewer than 10 items (or groups) that differ: Tango's interval at
+    differ, and BCa interval of the paired differences, widened to Gaffke's bounds. By group: sign flips of whole groups, t interval
+    with the leave-one-group-out error (CR3); for a `statistic` by group, and weighted, the test is that t too. Fewer than 10 items (or
+    groups) that differ: Tango's interval at
     the sums of gains and losses (at G* pairs), conservative.
     Where test and interval disagree at the edge, the test decides.
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
     mean = float(gaps.mean())
-    if codes is not None:
-        return _compare_by_group(gaps, codes, statistic, seed)
+    if codes is not None or (weights is not None and statistic is None):
+        return _compare_by_group(gaps, _codes(gaps, codes), weights, statistic, seed)
     if statistic is not None:
-        return _compare_statistic(statistic, len(gaps), seed)
+        return _compare_statistic(statistic, len(gaps), weights, seed)
     wins, losses = float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum())
     plain = _right_wrong(x) and _right_wrong(y)
     few = np.count_nonzero(gaps) < FEW
@@ -177,11 +201,12 @@ def p_noninferior(
     margin: float,
     groups: Groups | None = None,
     *,
+    weights: Array | None = None,
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
     """One-sided p-value of "a is worse than b by `margin` or more": small where a is shown not to be (`behind` at one margin)."""
-    return behind(a, b, groups, statistic=statistic, seed=seed)(margin)
+    return behind(a, b, groups, weights=weights, statistic=statistic, seed=seed)(margin)
 
 
 def behind(
@@ -189,25 +214,28 @@ def behind(
     b: ArrayLike,
     groups: Groups | Indices | None = None,
     *,
+    weights: Array | None = None,
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> Curve:
     """The one-sided p-value of "a is behind b by the margin or more", as a function of the margin; at -margin of "a is not ahead by more".
 
     Right/wrong: Tango's (1998) score test at -margin. Graded: Gaffke's bound of the paired differences, -1 as the worst. By
-    group: t with the leave-one-group-out error; with fewer than 10 groups that differ Tango's test at the
+    group, and right/wrong weighted: t with the leave-one-group-out error; with fewer than 10 groups that differ Tango's test at the
     sums of gains and losses, at G* pairs.
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
     if codes is not None:
-        return _behind_by_group(gaps, codes, statistic)
+        return _behind_by_group(gaps, codes, weights, statistic)
     if statistic is not None:
-        above = _statistic_above(statistic, len(gaps), seed)
+        above = _statistic_above(statistic, len(gaps), weights, seed)
         return lambda margin: above(-margin)
     if _right_wrong(x) and _right_wrong(y):
+        if weights is not None:
+            return _behind_by_group(gaps, _codes(gaps, None), weights, None)
         return tango_above(float(gaps[gaps > 0].sum()), -float(gaps[gaps < 0].sum()), len(gaps))
-    above = mean_above(gaps, worst=-1.0)
+    above = mean_above(gaps, worst=-1.0, weights=weights)
     return lambda margin: above(-margin)
 
 
@@ -251,6 +279,21 @@ def _paired(a: ArrayLike, b: ArrayLike, groups: Groups | Indices | None) -> tupl
     return x, y, codes
 
 
+def _codes(x: Array, codes: Indices | None) -> Indices:
+    """Each item's group; where none repeats, each is one of its own."""
+    return np.arange(len(x)) if codes is None else codes
+
+
+def _mean(x: Array, weights: Array | None, statistic: Statistic | None) -> float:
+    """The mean, or the statistic, of all items."""
+    return float(np.average(x, weights=weights) if statistic is None else statistic(np.arange(len(x))))
+
+
+def _whole_items(n: int, weights: Array | None) -> float:
+    """The effective number of independent items: all of them where they count alike."""
+    return n if weights is None else effective_number(weights)
+
+
 def _right_wrong(x: Array) -> bool:
     return bool(((x == 0) | (x == 1)).all())
 
@@ -284,53 +327,54 @@ def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
-def _by_group(x: Array, codes: Indices, statistic: Statistic | None) -> tuple[float, float]:
+def _by_group(x: Array, codes: Indices, weights: Array | None, statistic: Statistic | None) -> tuple[float, float]:
     """The mean, or the statistic, and its leave-one-group-out error, never below that of independent items."""
     if statistic is None:
-        return float(x.mean()), clustered_error(x, codes)
+        return _mean(x, weights, None), clustered_error(x, codes, weights)
     value = float(statistic(np.arange(len(x))))
     units = (sampling_units(len(x), each) for each in (codes, None))
     return value, max(left_out_error(value, jackknife(statistic, each)) for each in units)
 
 
-def _effective_items(x: Array, codes: Indices, statistic: Statistic | None) -> float:
+def _effective_items(x: Array, codes: Indices, weights: Array | None, statistic: Statistic | None) -> float:
     """Independent right/wrong items that would be as sure as these; the effective number of groups where too few differ."""
     values, counts = np.unique(x, return_counts=True)
     differing = len(np.unique(codes[x != values[counts.argmax()]]))
     if differing >= FEW:
-        value, error = _by_group(x, codes, statistic)
+        value, error = _by_group(x, codes, weights, statistic)
         if 0 < value < 1 and error > NOTHING:
             return value * (1 - value) / error**2
-    return effective_groups(codes)
+    return effective_groups(codes, weights)
 
 
-def _t_above(ratio: float, codes: Indices) -> float:
+def _t_above(ratio: float, codes: Indices, weights: Array | None) -> float:
     """The upper tail of t with the degrees that the groups count for."""
-    return float(special.stdtr(degrees_of_freedom(codes), -ratio))
+    return float(special.stdtr(degrees_of_freedom(codes, weights), -ratio))
 
 
-def _reaching_by_group(x: Array, codes: Indices, statistic: Statistic | None) -> Curve:
+def _reaching_by_group(x: Array, codes: Indices, weights: Array | None, statistic: Statistic | None) -> Curve:
     if codes.max() < 1:
         return lambda _target: 1.0
-    value = float(x.mean() if statistic is None else statistic(np.arange(len(x))))
-    items = _effective_items(x, codes, statistic)
+    value = _mean(x, weights, statistic)
+    items = _effective_items(x, codes, weights, statistic)
 
     def p(target: float) -> float:
         if not 0 < target < 1:
             return float(target >= 1)
-        return _t_above((value - target) / math.sqrt(target * (1 - target) / items), codes)
+        return _t_above((value - target) / math.sqrt(target * (1 - target) / items), codes, weights)
 
     return p
 
 
-def _statistic_above(statistic: Statistic, n: int, seed: int) -> Curve:
+def _statistic_above(statistic: Statistic, n: int, weights: Array | None, seed: int) -> Curve:
     """p-value of "the statistic is at most `null`": the level at which the BCa limit meets it."""
     units, value = sampling_units(n, None), float(statistic(np.arange(n)))
     if len(units) < 2:
         return lambda _null: 1.0
     boots = statistic_draws(statistic, units, seed)
     if np.ptp(boots) == 0:
-        return lambda null: 1.0 if value <= null else _p_all_alike(value, null, len(units))
+        whole = _whole_items(n, weights)
+        return lambda null: 1.0 if value <= null else _p_all_alike(value, null, whole)
     return _level_at(value, boots, jackknife(statistic, units))
 
 
@@ -345,34 +389,35 @@ def _level_at(value: float, boots: Array, left_out: Array) -> Curve:
     return p
 
 
-def _statistic_floor(statistic: Statistic, n: int, seed: int) -> float:
+def _statistic_floor(statistic: Statistic, n: int, weights: Array | None, seed: int) -> float:
     """The largest `null` that `_statistic_above` shows to be passed: the one-sided BCa limit."""
     units, value = sampling_units(n, None), float(statistic(np.arange(n)))
     if n < 2:
         return 0.0
     boots = statistic_draws(statistic, units, seed)
     if np.ptp(boots) == 0:
-        return min(value, float(LEVEL ** (1 / n)))
+        return min(value, float(LEVEL ** (1 / _whole_items(n, weights))))
     bias, acceleration = bias_and_acceleration(value, boots, jackknife(statistic, units))
     wanted = float(stats.norm.ppf(LEVEL)) + bias
     share = float(stats.norm.cdf(wanted / max(1 - acceleration * wanted, 0.1) + bias))
     return min(value, float(np.quantile(boots, share)))
 
 
-def _p_all_alike(value: float, null: float, units: int) -> float:
+def _p_all_alike(value: float, null: float, units: float) -> float:
     """p-value where every draw is the same: that of as many right/wrong items, or pairs where `null` is a difference."""
     if null >= 0:
-        return null**units
+        return float(null**units)
     return float(stats.norm.sf(tango(max(value, 0.0) * units, max(-value, 0.0) * units, units, null)))
 
 
-def _compare_statistic(statistic: Statistic, n: int, seed: int) -> Difference:
+def _compare_statistic(statistic: Statistic, n: int, weights: Array | None, seed: int) -> Difference:
     units, value = sampling_units(n, None), float(statistic(np.arange(n)))
     if len(units) < 2:
         return Difference(value, -1.0, 1.0, 1.0)
     boots = statistic_draws(statistic, units, seed)
     if np.ptp(boots) == 0:
-        low, high = tango_interval(max(value, 0.0) * len(units), max(-value, 0.0) * len(units), len(units))
+        whole = _whole_items(n, weights)
+        low, high = tango_interval(max(value, 0.0) * whole, max(-value, 0.0) * whole, whole)
         return Difference(value, low, high, 1.0)
     left_out = jackknife(statistic, units)
     low, high = bca(value, boots, left_out)
@@ -383,29 +428,32 @@ def _compare_statistic(statistic: Statistic, n: int, seed: int) -> Difference:
 # ---- paired differences
 
 
-def _behind_by_group(gaps: Array, codes: Indices, statistic: Statistic | None) -> Curve:
+def _behind_by_group(gaps: Array, codes: Indices, weights: Array | None, statistic: Statistic | None) -> Curve:
     if codes.max() < 1:
         return lambda _margin: 1.0
-    value, error = _by_group(gaps, codes, statistic)
+    value, error = _by_group(gaps, codes, weights, statistic)
     if _differing(gaps, codes) < FEW or error <= NOTHING:
-        return tango_above(*_pairs_of_groups(gaps, codes, statistic))
-    return lambda margin: _t_above((value + margin) / error, codes)
+        return tango_above(*_pairs_of_groups(gaps, codes, weights, statistic))
+    return lambda margin: _t_above((value + margin) / error, codes, weights)
 
 
-def _compare_by_group(gaps: Array, codes: Indices, statistic: Statistic | None, seed: int) -> Difference:
+def _compare_by_group(
+    gaps: Array, codes: Indices, weights: Array | None, statistic: Statistic | None, seed: int
+) -> Difference:
     sums = np.bincount(codes, weights=gaps).astype(np.float64)
-    value, error = _by_group(gaps, codes, statistic) if len(sums) > 1 else (float(gaps.mean()), math.inf)
+    several = len(sums) > 1
+    value, error = _by_group(gaps, codes, weights, statistic) if several else (_mean(gaps, weights, None), math.inf)
     if not math.isfinite(error):
         return Difference(value, -1.0, 1.0, 1.0)
     if _differing(gaps, codes) < FEW or error < NOTHING:
-        pairs = _pairs_of_groups(gaps, codes, statistic)
+        pairs = _pairs_of_groups(gaps, codes, weights, statistic)
         low, high = tango_interval(*pairs)
         p = 2 * float(stats.norm.sf(abs(tango(*pairs, 0.0))))
     else:
-        half = t_quantile(degrees_of_freedom(codes)) * error
+        half = t_quantile(degrees_of_freedom(codes, weights)) * error
         low, high = value - half, value + half
-        p = 2 * _t_above(abs(value) / error, codes)
-    p = p_sign_flip(sums, seed) if statistic is None else p
+        p = 2 * _t_above(abs(value) / error, codes, weights)
+    p = p_sign_flip(sums, seed) if statistic is None and weights is None else p
     return Difference(value, max(min(low, value), -1.0), min(max(high, value), 1.0), p)
 
 
@@ -414,8 +462,10 @@ def _differing(gaps: Array, codes: Indices) -> int:
     return int(np.count_nonzero(np.bincount(codes, np.abs(gaps))))
 
 
-def _pairs_of_groups(gaps: Array, codes: Indices, statistic: Statistic | None) -> tuple[float, float, float]:
+def _pairs_of_groups(
+    gaps: Array, codes: Indices, weights: Array | None, statistic: Statistic | None
+) -> tuple[float, float, float]:
     """Gains, losses and their number as if each group were one pair: G* of them."""
-    value = float(gaps.mean() if statistic is None else statistic(np.arange(len(gaps))))
-    differ, groups = max(float(np.abs(gaps).mean()), abs(value)), effective_groups(codes)
+    value, groups = _mean(gaps, weights, statistic), effective_groups(codes, weights)
+    differ = max(_mean(np.abs(gaps), weights, None), abs(value))
     return groups * (differ + value) / 2, groups * (differ - value) / 2, groups

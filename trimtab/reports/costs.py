@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trimtab.base.results import Flip
 from trimtab.base.tables import CostTable
-from trimtab.decision.flips import NOT_SHOWN
+from trimtab.decision.flips import MIX, NOT_SHOWN
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS, Cell, Column, Grid, Heading, Listing, Phrase, label
 from trimtab.reports.view import Costs
@@ -73,12 +73,34 @@ def flips(study: StudyFolder) -> list[str]:
     """What would flip a verdict that is shown: `With questions a month below 12,000 (now 100,000) the verdict would be rag.`"""
     if not study.verdict.flips:
         return [
-            "No threshold was found: at no volume, price or rate of change that was tried does another arm take its place."
+            "No threshold was found: at no volume, price, rate of change or mix of questions that was tried does another arm take its place."
         ]
     return [_flip(flip, study) for flip in study.verdict.flips]
 
 
+def _mix_flip(flip: Flip, study: StudyFolder) -> str:
+    """`With more than 62% of the traffic on the slice billing (now 40%) the verdict would be rag.`"""
+    name = flip.what.removeprefix(MIX)
+    side, share = ("more", flip.above) if flip.above is not None else ("less", flip.below or 0.0)
+    return f"With {side} than {share:.0%} of the traffic on the slice {name}{_now(name, study)} {_then(flip)}."
+
+
+def _now(name: str, study: StudyFolder) -> str:
+    """The share of a slice in the traffic that the task file states, else among the test questions."""
+    mix = study.data.mix if study.data else {}
+    if name in mix:
+        return f" (now {mix[name]:.0%})"
+    counts = {part: found.n for one in study.done[:1] for part, found in one.slices.items()}
+    return f" ({counts[name] / sum(counts.values()):.0%} of the test questions)" if name in counts else ""
+
+
+def _then(flip: Flip) -> str:
+    return "no arm would be shown" if flip.then == NOT_SHOWN else f"the verdict would be {flip.then}"
+
+
 def _flip(flip: Flip, study: StudyFolder) -> str:
+    if flip.what.startswith(MIX):
+        return _mix_flip(flip, study)
     cost, target, volume = study.cost, study.target, study.volume
     hour, change = (cost.machine_hour, cost.change) if cost else (None, None)
     known = {
@@ -97,5 +119,4 @@ def _flip(flip: Flip, study: StudyFolder) -> str:
     ]
     assumed = ", assumed" if volume and volume.assumed and flip.what == "questions_per_month" else ""
     stated = f" (now {plain(now)}{assumed})" if now is not None else ""
-    then = "no arm would be shown" if flip.then == NOT_SHOWN else f"the verdict would be {flip.then}"
-    return f"With {name} {' or '.join(sides)}{stated} {then}."
+    return f"With {name} {' or '.join(sides)}{stated} {_then(flip)}."

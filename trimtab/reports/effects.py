@@ -61,6 +61,7 @@ def _effects(study: StudyFolder) -> tuple[Effects, ...]:
     """Every two by two of the finished arms whose answers lie in the folder."""
     answers = {one.name: one.answers for one in study.done if one.answers}
     what = "Share right" if study.metric == "macro_f1" else "Mean score"
+    what = f"{what}, unweighted," if study.data and study.data.mix else what
     found = []
     for square in squares([one.arm for one in study.done if one.answers]):
         result = factorial(*(answers[arm.name] for arm in (square.neither, square.first, square.second, square.both)))

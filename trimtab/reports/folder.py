@@ -32,12 +32,12 @@ from trimtab.base.results import (
     Verdict,
     Volume,
 )
-from trimtab.base.tables import ArmTable, BaseTable, CostTable, TargetTable
+from trimtab.base.tables import ArmTable, BaseTable, CostTable, DataTable, TargetTable
 from trimtab.base.task import own_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import Curve, Training, read_training
 
-Stated = TypeVar("Stated", ArmTable, BaseTable, CostTable, TargetTable)
+Stated = TypeVar("Stated", ArmTable, BaseTable, CostTable, DataTable, TargetTable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,7 @@ class StudyFolder:
     manifest: Mapping[str, Any]
     cost: CostTable | None
     limits: TargetTable | None
+    data: DataTable | None
     volume: Volume | None
     sample: Sample | None
     trivial: tuple[TrivialArm, ...] = ()
@@ -153,6 +154,7 @@ def read_study(folder: Path) -> StudyFolder:
         manifest=read_object(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
+        data=_table(DataTable, task.get("data", {})) if task else None,
         volume=result.volume,
         sample=result.sample,
         trivial=result.trivial,

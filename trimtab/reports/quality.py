@@ -50,8 +50,10 @@ def quality(study: StudyFolder) -> Quality:
         if study.target is not None
         else "comparisons carry Holm’s correction."
     )
-    lead = f"Scores ({metric_means(study.metric)}), best first, with unadjusted 95% intervals; {corrected}"
     done = study.done
+    effective = next((one.score.effective for one in done if one.score), "")
+    of = f" of {effective}," if effective else ""
+    lead = f"Scores ({metric_means(study.metric)}){of} best first, with unadjusted 95% intervals; {corrected}"
     return Quality(
         heading=Heading(id="quality", link="Quality", title="Quality", lead=lead if done else ""),
         empty=None if done else "No arm has a score.",

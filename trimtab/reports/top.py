@@ -71,6 +71,9 @@ def rests_on(study: StudyFolder) -> list[str]:
         within = f" in {groups:,} groups" if groups else ""
         of = f" of {study.sample.of['test']:,}" if study.sample and study.sample.of["test"] > items else ""
         found.append(f"{count(items, 'test question')}{of}{within}, the same for every arm")
+        effective = next((one.score.n_effective for one in study.done if one.score), None)
+        if effective is not None:
+            found.append(f"weighted by the mix of traffic, as sure as {effective:,.0f} that count alike")
     openings = study.manifest.get("test_openings")
     if openings is not None:
         found.append("test set opened once" if openings == 1 else f"test set opened {openings} times")

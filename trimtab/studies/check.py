@@ -31,7 +31,9 @@ from trimtab.data.checks import Level, Remark, by_level, check_examples, check_s
 from trimtab.data.leakage import describe, drop_repeats, overlap_remedy, pair_in_words
 from trimtab.data.privacy import Finding
 from trimtab.decision.pairs import comparisons_among
+from trimtab.decision.slices import LEAST
 from trimtab.measurement.clusters import group_count
+from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import (
     GUESSED_DISCORDANCE,
     assumed,
@@ -215,7 +217,8 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
         remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {remedy}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
-    return [*remarks, *_too_few_groups(workspace), *_cannot_run(lacking_keys(task), task), *_addresses(task)]
+    remarks += [*_too_few_groups(workspace), *_mix(workspace)]
+    return [*remarks, *_cannot_run(lacking_keys(task), task), *_addresses(task)]
 
 
 def _addresses(task: Task) -> Iterator[Remark]:
@@ -238,13 +241,27 @@ def _too_few_groups(workspace: Workspace) -> Iterator[Remark]:
         yield Remark("warn", text)
 
 
+def _mix(workspace: Workspace) -> Iterator[Remark]:
+    """How far the test questions count under the mix of slices in traffic."""
+    mix, slices = workspace.task.data.mix, [row.slice for row in workspace.splits["test"]]
+    if not mix or not slices:
+        return
+    effective = effective_items(slices, mix)
+    text = f"Scores are weighted by data.mix, under which the {len(slices):,} test questions are as sure as {effective:,.0f} that count alike."
+    yield Remark("note", text)
+    for name, count in sorted(Counter(slices).items(), key=lambda one: one[1]):
+        if count < LEAST and mix[str(name)] > 2 * count / len(slices):
+            text = f"The slice {name} is {mix[str(name)]:.0%} of the traffic and {count} of {len(slices):,} test questions, which says little about it; add rows of it."
+            yield Remark("warn", text)
+
+
 def _groups(workspace: Workspace) -> int | None:
     tests = workspace.splits["test"]
     return group_count([example.group for example in tests]) if tests else None
 
 
 def _smallest(workspace: Workspace) -> float:
-    return smallest_seen(workspace.splits["test"], comparisons_among(len(workspace.task.arms)))
+    return smallest_seen(workspace.splits["test"], comparisons_among(len(workspace.task.arms)), workspace.task)
 
 
 def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
@@ -259,7 +276,7 @@ def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
         return
     if sample is None:
         return
-    test, smallest = sample.used["test"], smallest_seen(splits["test"], comparisons_among(len(task.arms)))
+    test, smallest = sample.used["test"], smallest_seen(splits["test"], comparisons_among(len(task.arms)), task)
     shows = f"differences from {smallest:.2f}" if smallest < 1 else "no difference"
     text = f"With --rows {fitting} everything fits the budget of {task.study.budget}: {test:,} of {len(workspace.splits['test']):,} test questions, which can show {shows}."
     yield Remark("note", text)

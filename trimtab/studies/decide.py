@@ -11,10 +11,11 @@ from trimtab.arms.saved import ANSWERS, read_arm
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_lines, read_object
 from trimtab.base.records import Answer, Arm
-from trimtab.base.results import ArmResult, Comparison, HumanAudit, StudyResult, TrivialArm, Usage, Verdict
+from trimtab.base.results import ArmResult, Comparison, HumanAudit, OverTime, StudyResult, TrivialArm, Usage, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import audit_sentence
-from trimtab.decision.evidence import Evidence, evidence_of
+from trimtab.decision.evidence import Evidence, best_arm, evidence_of
+from trimtab.decision.over_time import over_time_sentence
 from trimtab.decision.robustness import robustness_checks, robustness_sentence
 from trimtab.decision.slices import slices_sentence
 from trimtab.decision.trivial import beside, sentence
@@ -23,6 +24,7 @@ from trimtab.measurement.audit import Audited, judged_by_key
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
+from trimtab.measurement.over_time import newest_against_earlier
 from trimtab.studies.record import changed_since
 
 AUDIT = "audit.jsonl"
@@ -38,6 +40,7 @@ class Decision:
     trivial: tuple[TrivialArm, ...]
     audit: HumanAudit | None
     level: float
+    over_time: OverTime | None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -90,11 +93,16 @@ def decide_study(
         by_arm, why_not = audited.by_arm, audited.why_not
         audit = HumanAudit(answers=len(judged), questions=audited.count, arms=by_arm, why_not=why_not)
     changed = changed_since(folder)
+    spoken = verdict.arm or best_arm(study.results, task)
+    over_time = None
+    if spoken is not None and spoken in answers:
+        over_time = newest_against_earlier(spoken, answers[spoken], task)
     told = (
         verdict.sentence,
         sentence(beaten),
         audit_sentence(audit, study.results, task),
         "" if study.audited else slices_sentence(verdict.arm, answers, task, study.level),
+        over_time_sentence(over_time),
         robustness_sentence(verdict),
         f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else "",
     )
@@ -105,6 +113,7 @@ def decide_study(
         trivial=beaten,
         audit=audit,
         level=study.level,
+        over_time=over_time,
     )
 
 

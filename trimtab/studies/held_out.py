@@ -51,6 +51,10 @@ def _drawn_anew(task: Task, known: dict[str, LedgerRow], opened: set[str]) -> li
         raise InputError(
             "the test set is files of its own", "put new questions there", file=task.file, field="data.test"
         )
+    if "time" in task.data.columns:
+        problem = "the test set is the newest rows, and older ones would take their place"
+        remedy = "add newer rows to data.examples: they become test questions"
+        raise InputError(problem, remedy, file=task.file, field="data.columns.time")
     groups: dict[str, list[LedgerRow]] = defaultdict(list)
     for row in known.values():
         groups[row.group].append(row)

@@ -119,13 +119,14 @@ class OpenedStudy(Shown):
         both: list[str] = []
         low = high = mean = None
         if None not in values and self.result.metric != "macro_f1":
-            mine, theirs = (scores_of(load_answers(study.folder / "arms" / arm / ANSWERS)) for study in (self, other))
-            places = {item: n for n, item in enumerate(theirs.items)}
-            both = [item for item in mine.items if item in places]
+            answers = [load_answers(study.folder / "arms" / arm / ANSWERS) for study in (self, other)]
+            both = sorted(set.intersection(*({one.item_id for one in own} for own in answers)))
             if both:
-                own = [n for n, item in enumerate(mine.items) if item in places]
-                groups = [mine.groups[n] for n in own]
-                found = compare(mine.values_N[own], theirs.values_N[[places[item] for item in both]], groups)
+                shared = set(both)
+                mine, theirs = (
+                    scores_of([one for one in own if one.item_id in shared], self.task.data.mix) for own in answers
+                )
+                found = compare(mine.values_N, theirs.values_N, mine.groups, weights=mine.weights_N)
                 mean, low, high = found.difference, found.low, found.high
         return ArmDifference(
             arm=arm, score=values[0], other=values[1], difference=mean, low=low, high=high, questions=len(both)

@@ -32,6 +32,7 @@ from trimtab.base.results import ArmEffort, ArmRecord, Sample
 from trimtab.base.task import Task
 from trimtab.decision.contenders import contenders
 from trimtab.decision.pairs import comparisons_among
+from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.model.threads import ProcessorShare
 
@@ -73,7 +74,8 @@ def _asking_fewer(session: Session, plan: Plan) -> Plan:
         return plan
     comparisons = comparisons_among(len(session.task.arms))
     seen = [
-        smallest_seen(rows, comparisons) for rows in (asking(session.workspace, fewer.test_rows).splits["test"], test)
+        smallest_seen(rows, comparisons, session.task)
+        for rows in (asking(session.workspace, fewer.test_rows).splits["test"], test)
     ]
     cut = f"{fewer.test_rows:,} of {len(test):,} test questions, which show differences from {seen[0]:.2f} in place of {seen[1]:.2f}"
     fewer = replace(fewer, fewer_tests=cut)
@@ -89,10 +91,11 @@ def asking(workspace: Workspace, rows: int) -> Workspace:
     return replace(workspace, splits=splits, sample=sample or before)
 
 
-def smallest_seen(test: Sequence[Example], comparisons: int) -> float:
+def smallest_seen(test: Sequence[Example], comparisons: int, task: Task) -> float:
     """The smallest difference that the test questions can show with 80% power, before any are answered."""
     groups = [example.group for example in test]
-    return smallest_difference(len(groups), assumed(groups), comparisons, groups)
+    items = effective_items([example.slice for example in test], task.data.mix)
+    return smallest_difference(items, assumed(groups), comparisons, groups)
 
 
 def standing(

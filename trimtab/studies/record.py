@@ -22,6 +22,7 @@ from trimtab.base.tables import CostTable
 from trimtab.base.task import Task
 from trimtab.decision.pairs import comparisons_among
 from trimtab.measurement.clusters import too_few_groups
+from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import Variation, smallest_difference
 
 OPENINGS, EVENTS = "openings.jsonl", "events.jsonl"
@@ -48,7 +49,7 @@ def frozen_plan(task: Task) -> dict[str, Any]:
         "target": task.target.model_dump(mode="json"),
         "cost": task.cost.model_dump(mode="json"),
         "study": {"arms": [arm.name for arm in task.arms]},
-        "data": {"split": task.data.split.model_dump(mode="json")},
+        "data": {"split": task.data.split.model_dump(mode="json"), "mix": dict(task.data.mix)},
     }
     return dict(flattened("", stated))
 
@@ -115,10 +116,11 @@ def manifest(
 ) -> dict[str, Any]:
     """Everything that the figures rest on, each figure marked measured, predicted, assumed or yours."""
     workspace, task, results = session.workspace, session.task, found.arms
-    groups = [example.group for example in workspace.splits["test"]]
-    smallest = smallest_difference(
-        len(groups), variation, comparisons_among(sum(arm.status == "done" for arm in results)), groups
-    )
+    test = workspace.splits["test"]
+    groups = [example.group for example in test]
+    comparisons = comparisons_among(sum(arm.status == "done" for arm in results))
+    items = effective_items([example.slice for example in test], task.data.mix)
+    smallest = smallest_difference(items, variation, comparisons, groups)
     rows = [example for part in workspace.splits.values() for example in part]
     return {
         "hashes": {

@@ -1,0 +1,65 @@
+"""The newer half of the test questions against the older half."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from made_answers import made_answer
+
+from trimtab.base.records import Answer
+from trimtab.base.task import Task
+from trimtab.decision.over_time import over_time_sentence
+from trimtab.measurement.over_time import newest_against_earlier
+
+TASK = Task.model_validate(
+    {"task": {"name": "t", "kind": "answer", "metric": "exact_match"}, "data": {"examples": ["rows.jsonl"]}}
+)
+
+
+def timed(shares: list[float], each: int = 60) -> list[Answer]:
+    """Right answers by year: these shares of `each`."""
+    return [
+        made_answer(f"{year}-{n:03}", n < share * each, time=str(2020 + year))
+        for year, share in enumerate(shares)
+        for n in range(each)
+    ]
+
+
+def test_the_halves_are_cut_between_two_times() -> None:
+    found = newest_against_earlier("rag", timed([0.9, 0.9, 0.6]), TASK)
+    assert found is not None
+    assert found.since == "2021"  # 60 and 120, or 120 and 60: the first of equals
+    assert (found.earlier.n, found.newest.n) == (60, 120)
+    assert found.difference == found.newest.value - found.earlier.value
+
+
+def test_a_fall_is_shown_and_said() -> None:
+    found = newest_against_earlier("rag", timed([0.9, 0.6]), TASK)
+    assert found is not None
+    assert found.high < 0
+    assert "rag scores 0.600, on the older half 0.900" in over_time_sentence(found)
+    assert "shown to get worse with time" in over_time_sentence(found)
+
+
+def test_the_interval_is_newcombes_and_holds_what_does_not_change() -> None:
+    random, held = np.random.default_rng(0), 0
+    for _ in range(300):
+        rows = [made_answer(f"{n:03}", random.random() < 0.8, time=f"2026-01-{1 + n // 10:02}") for n in range(120)]
+        found = newest_against_earlier("rag", rows, TASK)
+        assert found is not None
+        held += found.low <= 0 <= found.high
+    assert 275 <= held <= 297
+
+
+def test_a_group_stands_in_one_half() -> None:
+    rows = timed([0.9, 0.6], each=40)
+    rows = [replace(row, group=row.item_id[-3:-1]) for row in rows]  # each of both years
+    assert newest_against_earlier("rag", rows, TASK) is None
+
+
+def test_nothing_is_said_without_times_or_of_few_questions() -> None:
+    rows = timed([0.9, 0.6], each=9)
+    assert newest_against_earlier("rag", rows, TASK) is None
+    assert newest_against_earlier("rag", [replace(row, time=None) for row in timed([0.9, 0.6])], TASK) is None
+    assert over_time_sentence(None) == ""

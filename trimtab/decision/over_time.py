@@ -1,0 +1,21 @@
+"""What the verdict says of an arm on the newest questions against earlier ones; pure."""
+
+from __future__ import annotations
+
+from trimtab.base.results import OverTime
+
+
+def over_time_sentence(found: OverTime | None) -> str:
+    """Both scores with their difference, and what follows from it; empty where nothing is known."""
+    if found is None:
+        return ""
+    new, before = found.newest.value, found.earlier.value
+    told = (
+        f"On the newer half of the test questions (from {found.since} on) {found.arm} scores {new:.3f}, on the older half {before:.3f}: "
+        f"a difference of {found.difference:+.3f} (95% interval {found.low:+.3f} to {found.high:+.3f})"
+    )
+    if found.high < 0:
+        return f"{told}; it is shown to get worse with time."
+    if found.low > 0:
+        return f"{told}; it is shown to do better on newer ones."
+    return f"{told}; no change with time is shown."
