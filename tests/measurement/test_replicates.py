@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_answers import made_answer
@@ -129,3 +131,30 @@ def test_an_audit_corrects_a_replicate_as_it_does_the_study() -> None:
     assert found.p_target("b", 0.75) == pytest.approx(audited.target_curve("b")(0.75), abs=0.02)
     assert found.p_behind("b", "a", 0.02) == pytest.approx(audited.behind_curve("b", "a")(0.02), abs=0.02)
     assert found.difference("b", "a").p == pytest.approx(audited.difference("b", "a").p, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_under_a_mix_items_are_drawn_as_traffic_has_them_and_so_many_that_they_are_as_sure(size: int) -> None:
+    """Slices of half the questions each, which are right in 9 and 5 of 10, and .8 and .2 of the traffic."""
+    random = np.random.default_rng(2)
+    slices = ["common" if item < 200 else "rare" for item in range(400)]
+    scores = [float(random.random() < (0.9 if name == "common" else 0.5)) for name in slices]
+    answers = {
+        "a": [
+            replace(
+                made_answer(f"{item:03}", scores[item], group=str(item // size) if size > 1 else None),
+                slice=slices[item],
+            )
+            for item in range(400)
+        ]
+    }
+    task = a_task()
+    mixed = task.model_copy(update={"data": task.data.model_copy(update={"mix": {"common": 0.8, "rare": 0.2}})})
+    study_scores, wanted = StudyScores(answers, mixed), score_estimate(answers["a"], mixed)
+    assert wanted.n_effective is not None
+    assert study_scores.efficiency == pytest.approx(wanted.n_effective / 400)
+    drawn = [study_scores.drawn(800, draw) for draw in range(200)]
+    assert {one.items for one in drawn} == {round(800 * study_scores.efficiency / size) * size}
+    assert np.mean([one.value("a") for one in drawn]) == pytest.approx(wanted.value, abs=0.004)
+    higher = [study_scores.drawn(800, draw, Assumed("a", 0.9)).value("a") for draw in range(200)]
+    assert np.mean(higher) == pytest.approx(0.9, abs=0.004)
