@@ -3,6 +3,7 @@
 Also the tiny random models, as folders, that stand in for real ones.
 """
 
+import gc
 import ipaddress
 import os
 import shutil
@@ -57,13 +58,29 @@ socket.socket.connect = _guarded_connect  # type: ignore[method-assign]
 socket.socket.connect_ex = _guarded_connect_ex  # type: ignore[method-assign]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _garbage_of_one_module() -> Iterator[None]:
-    """What stands when a module begins is passed over by searches for garbage: a million objects in the end, several times an arm."""
+@pytest.fixture(autouse=True, scope="session")
+def _garbage_of_the_tests_alone() -> Iterator[None]:
+    """One search through all objects for the whole session: a million in the end, and every verb would look through them again."""
     from trimtab.base.machine import passing_over_libraries
 
     with passing_over_libraries():
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _garbage_of_one_module() -> None:
+    """What stands when a module begins is passed over from then on."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def all_searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process of its own: a search for garbage passes over nothing."""
+    monkeypatch.setattr("trimtab.base.machine._passing_over", False)
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 # Rooms whose tests train and answer with models, real and tiny ones; elsewhere a slow test is marked by itself.
