@@ -83,14 +83,15 @@ def all_searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.freeze()
 
 
-# Rooms whose tests train and answer with models, real and tiny ones; elsewhere a slow test is marked by itself.
+# Rooms whose tests train and answer with models, real and tiny ones; elsewhere a test that asks for a tiny model is slow.
 SLOW_ROOMS = {"answering", "arms", "e2e", "model", "serving", "studies", "training"}
+TINY_MODELS = {"tiny_model_folder", "tiny_embedding_folder"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what stands in a slow room."""
+    """Mark as slow what needs a model."""
     for item in items:
-        if item.path.parent.name in SLOW_ROOMS:
+        if item.path.parent.name in SLOW_ROOMS or TINY_MODELS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
