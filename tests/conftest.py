@@ -100,7 +100,9 @@ def _kernels_where_they_take_part(request: pytest.FixtureRequest) -> Iterator[No
     """Where `make test-processors` leaves a module out, no test of it asks for a kernel."""
     with pytest.MonkeyPatch.context() as patch:
         if any(map(request.node.get_closest_marker, ("no_kernels", "any_processor"))):
-            fail = partial(pytest.fail, "a kernel was asked for, though this module is marked as one that asks for none")
+            fail = partial(
+                pytest.fail, "a kernel was asked for, though this module is marked as one that asks for none"
+            )
             patch.setattr("trimtab.model.compiled.library", fail)
         yield
 

@@ -8,17 +8,25 @@ from trimtab.measurement.latency import MIN_LATENCIES
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_patience() -> Iterator[None]:
+def timed_once() -> Iterator[None]:
+    """Whatever else runs on this machine, no study times its questions again."""
+    from trimtab.studies import study
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "is_busy", lambda share: False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_patience(timed_once: None) -> Iterator[None]:
     """A tiny model needs no two seconds of steps to tell its rate and no sixty questions alone, an endpoint here no time to recover."""
     from trimtab.answering import remote
     from trimtab.arms import session, timing
-    from trimtab.studies import study
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote, "FIRST_WAIT", 0.01)
         patch.setattr(timing, "TIMED_SECONDS", 0.02)
         patch.setattr(session, "MIN_LATENCIES", 4)
-        patch.setattr(study, "is_busy", lambda share: False)  # whatever else runs here, nothing is timed twice
         yield
 
 
