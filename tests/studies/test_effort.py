@@ -152,7 +152,7 @@ def test_a_study_killed_in_its_trials_goes_on_with_them(
     tiny_model_folder: Path,
     tiny_embedding_folder: Path,
 ) -> None:
-    """Killed twice, one time of them in training."""
+    """Each is killed twice, once of it in training."""
     task = a_task(tmp_path, tiny_model_folder, tiny_embedding_folder)
     begin_with_time(task)
     for stage, number in kills:
