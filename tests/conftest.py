@@ -3,6 +3,7 @@
 Also the tiny random models, as folders, that stand in for real ones.
 """
 
+import gc
 import ipaddress
 import os
 import shutil
@@ -57,23 +58,40 @@ socket.socket.connect = _guarded_connect  # type: ignore[method-assign]
 socket.socket.connect_ex = _guarded_connect_ex  # type: ignore[method-assign]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _garbage_of_one_module() -> Iterator[None]:
-    """What stands when a module begins is passed over by searches for garbage: a million objects in the end, several times an arm."""
+@pytest.fixture(autouse=True, scope="session")
+def _garbage_of_the_tests_alone() -> Iterator[None]:
+    """One search through all objects for the whole session: a million in the end, and every verb would look through them again."""
     from trimtab.base.machine import passing_over_libraries
 
     with passing_over_libraries():
         yield
 
 
-# Rooms whose tests train and answer with models, real and tiny ones; elsewhere a slow test is marked by itself.
+@pytest.fixture(autouse=True, scope="module")
+def _garbage_of_one_module() -> None:
+    """What stands when a module begins is passed over from then on."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def all_searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process of its own: a search for garbage passes over nothing."""
+    monkeypatch.setattr("trimtab.base.machine._passing_over", False)
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+# Rooms whose tests train and answer with models, real and tiny ones; elsewhere a test that asks for a tiny model is slow.
 SLOW_ROOMS = {"answering", "arms", "e2e", "model", "serving", "studies", "training"}
+TINY_MODELS = {"tiny_model_folder", "tiny_embedding_folder"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what stands in a slow room."""
+    """Mark as slow what needs a model."""
     for item in items:
-        if item.path.parent.name in SLOW_ROOMS:
+        if item.path.parent.name in SLOW_ROOMS or TINY_MODELS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
@@ -81,8 +99,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _kernels_where_they_take_part(request: pytest.FixtureRequest) -> Iterator[None]:
     """Where `make test-processors` leaves a module out, no test of it asks for a kernel."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("no_kernels"):
-            fail = partial(pytest.fail, "this module is marked no_kernels, and a kernel was asked for")
+        if any(map(request.node.get_closest_marker, ("no_kernels", "any_processor"))):
+            fail = partial(
+                pytest.fail, "a kernel was asked for, though this module is marked as one that asks for none"
+            )
             patch.setattr("trimtab.model.compiled.library", fail)
         yield
 

@@ -18,7 +18,7 @@ from trimtab.answering.remote import RemoteModel
 from trimtab.base.errors import RemoteError
 from trimtab.base.records import Message, Prompt
 
-pytestmark = pytest.mark.no_kernels
+pytestmark = pytest.mark.any_processor
 
 LABELS = ("card arrival", "Card-arrival", "refund")  # two that are the same words
 APIS = ("systemone", "decisions")

@@ -20,7 +20,7 @@ from trimtab.answering.reply import LONGEST_WAIT, masked, wait_asked
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Message, Prompt
 
-pytestmark = pytest.mark.no_kernels
+pytestmark = pytest.mark.any_processor
 
 
 @pytest.fixture(autouse=True)

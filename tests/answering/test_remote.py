@@ -13,7 +13,7 @@ from trimtab.answering.reply import wait_asked
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Message, Prompt
 
-pytestmark = pytest.mark.no_kernels
+pytestmark = pytest.mark.any_processor
 
 
 @pytest.fixture(scope="module")

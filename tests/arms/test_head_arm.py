@@ -34,6 +34,7 @@ def session(tmp_path: Path, tiny_model_folder: Path) -> Session:
     return open_session(open_workspace(load_task(task)))
 
 
+@pytest.mark.usefixtures("all_alone")
 def test_it_learns_and_answers_as_it_was_measured(session: Session, tmp_path: Path) -> None:
     runner, arm = ArmRunner(session, None, Progress()), parse_arm("fast", session.task)
     outcome = runner.run(arm, "test", tmp_path / "head", Allowance())

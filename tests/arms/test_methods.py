@@ -36,6 +36,7 @@ def opened(folder: Path, model: Path, arms: list[str], **options: str) -> Sessio
     )
 
 
+@pytest.mark.usefixtures("all_alone")
 @pytest.mark.parametrize(
     ("method", "options"),
     [

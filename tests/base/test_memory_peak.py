@@ -7,6 +7,7 @@ import time
 import weakref
 
 import numpy as np
+import pytest
 
 from trimtab.base.machine import MemoryPeak, passing_over_libraries, release_memory
 
@@ -29,8 +30,8 @@ class Model:
         self.itself = self
 
 
+@pytest.mark.usefixtures("all_searched")
 def test_libraries_are_passed_over_and_what_comes_later_is_freed() -> None:
-    gc.unfreeze()
     with passing_over_libraries():
         assert gc.get_freeze_count() > 10_000
         seen = weakref.ref(Model())
@@ -38,6 +39,20 @@ def test_libraries_are_passed_over_and_what_comes_later_is_freed() -> None:
         assert seen() is None
 
 
+@pytest.mark.usefixtures("all_searched")
+def test_an_inner_use_ends_nothing_of_the_outer_one() -> None:
+    with passing_over_libraries():
+        model = Model()
+        seen = weakref.ref(model)
+        with passing_over_libraries():
+            del model
+            release_memory()
+            assert seen() is None  # nothing more is passed over
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.usefixtures("all_searched")
 def test_a_model_of_the_callers_own_is_freed_once_the_verb_has_ended() -> None:
     model = Model()
     seen = weakref.ref(model)

@@ -377,27 +377,52 @@ def test_wrong_use_is_one_line_and_exits_2(capsys, typed, line):
     assert json.loads(shown.out) == {"error": told.removeprefix("trimtab: "), "exit_code": 2}
 
 
-def run_here(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    code = "from trimtab.cli.main import run; run()"
-    return subprocess.run([sys.executable, "-c", code, *arguments], text=True, stderr=subprocess.PIPE, **options)
+# What a verb needs is imported once, which takes seconds; each output is that of a fork.
+INTO_NOTHING = """
+import json, os, sys
+import trimtab.studies.runs
+from trimtab.cli.main import run
+
+def full():
+    return os.open("/dev/full", os.O_WRONLY)
+
+def closed():
+    reading, writing = os.pipe()
+    os.close(reading)  # as when `head` has gone away
+    return writing
+
+codes = []
+for number, (output, as_json) in enumerate((output, as_json) for output in (full, closed) for as_json in ([], ["--json"])):
+    child = os.fork()
+    if child == 0:
+        os.dup2(output(), 1)
+        os.dup2(os.open(f"{number}.err", os.O_WRONLY | os.O_CREAT, 0o600), 2)
+        run(["runs", *as_json])
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(codes))
+"""
 
 
-@pytest.mark.parametrize("as_json", [[], ["--json"]])
-def test_a_standard_output_that_takes_nothing_is_one_line_or_none(tmp_path, as_json):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
+def test_a_standard_output_that_takes_nothing_is_one_line_or_none(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}\n")
     (tmp_path / "trimtab.toml").write_text(
         '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "m"\n'
     )
-    verb = ["runs", "-t", str(tmp_path), *as_json]
-    with open("/dev/full", "w") as full:
-        done = run_here(*verb, stdout=full)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert done.stderr.startswith("trimtab: standard output: no space left")
-    reading, writing = os.pipe()
-    os.close(reading)  # as when `head` has gone away
-    with open(writing, "w") as pipe:
-        done = run_here(*verb, stdout=pipe)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = subprocess.run(
+        [sys.executable, "-c", INTO_NOTHING], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [2, 2, 0, 0]
+    told = [(tmp_path / f"{number}.err").read_text() for number in range(4)]
+    for line in told[:2]:
+        assert len(line.splitlines()) == 1
+        assert line.startswith("trimtab: standard output: no space left")
+    assert told[2:] == ["", ""]
+
+
+def run_here(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    code = "from trimtab.cli.main import run; run()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], text=True, stderr=subprocess.PIPE, **options)
 
 
 def test_a_terminal_that_is_not_utf_8_gets_escapes_and_json_stays_json(tmp_path):

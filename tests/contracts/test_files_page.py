@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+from patience import no_patience, timed_once
 from study_tasks import QUICK, folder_of, write_task
 
 from trimtab import study
 from trimtab.base import errors
 from trimtab.measurement.evaluate import answers_schema
 
+__all__ = ["no_patience", "timed_once"]
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
 SECTIONS = {title.strip("`"): text for title, _, text in (part.partition("\n") for part in PAGE.split("\n## ")[1:])}
 

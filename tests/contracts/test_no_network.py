@@ -54,8 +54,8 @@ def tries():
 STUDY = """
 import sys
 import trimtab
-from trimtab.arms import plan
-plan.TIMED_SECONDS = 0.02
+from trimtab.arms import session, timing
+session.MIN_LATENCIES, timing.TIMED_SECONDS = 4, 0.02  # a tiny model tells its rate at once
 task = sys.argv[1]
 result = trimtab.study(task, listeners=[])
 answer = trimtab.ask("Where is it?", task=task, arm="rag", listeners=[])

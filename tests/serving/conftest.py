@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from patience import no_patience
+from patience import no_patience, timed_once
 from serving_tasks import Here, deciding_task, serving_here, writing_task
 
 from trimtab import study
 
-__all__ = ["no_patience"]
+__all__ = ["no_patience", "timed_once"]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from judged import judgement
-from patience import no_patience
+from patience import no_patience, timed_once
 from study_tasks import rows_of, write_task
 from typer.testing import CliRunner
 
@@ -23,7 +23,7 @@ from trimtab.data.split import read_ledger
 from trimtab.serving.feedback import Store, store_of
 from trimtab.serving.judgement import Judgement
 
-__all__ = ["no_patience"]  # little is spent on timing the tiny model
+__all__ = ["no_patience", "timed_once"]  # little is spent on timing the tiny model
 
 SPLIT = 'group = "pair"\nsplit = { dev = 0.25, test = 0.25, seed = 0 }'
 NEW = [

@@ -1,5 +1,5 @@
 """Little is spent on timing tiny models and on waiting for endpoints."""
 
-from patience import no_patience
+from patience import no_patience, timed_once
 
-__all__ = ["no_patience"]
+__all__ = ["no_patience", "timed_once"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,26 +131,33 @@ def test_the_report_shows_what_was_tried(whole: tuple[Path, StudyResult]) -> Non
     assert page.count("<summary>") >= 3
 
 
-@pytest.mark.parametrize(("stage", "number"), [("choose", 3), ("dev", 2), ("dev", 5), ("answer", 2)])
-def test_a_study_killed_in_a_trial_goes_on_with_that_trial(
-    stage: str,
-    number: int,
+def dies_at(stage: str, number: int) -> Callable[[dict[str, Any]], None]:
+    """A listener that kills the study at the event of a stage with this number, counted from 1."""
+    seen = 0
+
+    def kill(event: dict[str, Any]) -> None:
+        nonlocal seen
+        seen += event["stage"] == stage
+        if event["stage"] == stage and seen == number:
+            raise Killed
+
+    return kill
+
+
+@pytest.mark.parametrize("kills", [[("choose", 3), ("dev", 2)], [("dev", 5), ("answer", 2)]])
+def test_a_study_killed_in_its_trials_goes_on_with_them(
+    kills: list[tuple[str, int]],
     whole: tuple[Path, StudyResult],
     tmp_path: Path,
     tiny_model_folder: Path,
     tiny_embedding_folder: Path,
 ) -> None:
-    task, left = a_task(tmp_path, tiny_model_folder, tiny_embedding_folder), number
-
-    def kill(event: dict[str, Any]) -> None:
-        nonlocal left
-        left -= event["stage"] == stage
-        if event["stage"] == stage and left == 0:
-            raise Killed
-
+    """Each is killed twice, once of it in training."""
+    task = a_task(tmp_path, tiny_model_folder, tiny_embedding_folder)
     begin_with_time(task)
-    with pytest.raises(Killed):
-        study(task, resume="latest", listeners=[kill])
+    for stage, number in kills:
+        with pytest.raises(Killed):
+            study(task, resume="latest", listeners=[dies_at(stage, number)])
     result = study(task, resume="latest", listeners=[])
     for name in ARMS:
         once, again = arm_of(whole[1], name), arm_of(result, name)
@@ -164,8 +171,9 @@ def test_a_study_killed_in_a_trial_goes_on_with_that_trial(
 
 
 def test_a_learning_curve_is_told_where_it_is_asked_for(
-    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("trimtab.arms.curve.LEAST_STEPS", 8)  # how well the parts learn does not matter here
     data = f"{LABELLED}\nsplit = {{ dev = 0.3, test = 0.3, seed = 0 }}"
     task = write_task(
         tmp_path,

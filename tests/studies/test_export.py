@@ -50,7 +50,7 @@ def test_a_trained_arm_is_written_and_answers_as_measured(format: Any, task: Pat
     assert not list(tmp_path.glob(".out*"))
 
 
-@pytest.mark.parametrize(("quantize", "claimed"), [("f32", True), ("f16", False), ("q4_0", False)])
+@pytest.mark.parametrize(("quantize", "claimed"), [("f32", True), ("f16", False), ("q8_0", False), ("q4_0", False)])
 def test_gguf_claims_equal_answers_only_where_the_numbers_are_equal(
     quantize: str, claimed: bool, task: Path, tmp_path: Path
 ) -> None:

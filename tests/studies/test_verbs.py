@@ -147,8 +147,8 @@ def drawn(result: Any) -> str:
     return text
 
 
+@pytest.mark.usefixtures("all_searched")
 def test_while_a_verb_works_searches_for_garbage_pass_over_what_was_there(tmp_path: Path) -> None:
-    gc.unfreeze()
     (tmp_path / "a.md").write_text("# A\nText of A.\n")
     with opened(load_task(write_task(tmp_path, 'documents = ["a.md"]')), listeners=[]):
         assert gc.get_freeze_count() > 100_000

@@ -10,7 +10,7 @@ from trimtab.base import files
 from trimtab.base.errors import InputError
 from trimtab.training.checkpoint import Checkpoint, load, load_step, save
 
-pytestmark = pytest.mark.no_kernels
+pytestmark = pytest.mark.any_processor
 
 
 def at(step):

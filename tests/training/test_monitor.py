@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trimtab.training.monitor import ADVICE, Reading, best_of, health, paired_error, should_stop
 
-pytestmark = pytest.mark.no_kernels
+pytestmark = pytest.mark.any_processor
 
 
 def curve(*points, metrics=None):

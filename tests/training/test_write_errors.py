@@ -22,7 +22,7 @@ from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import Evaluation
 
-pytestmark = pytest.mark.no_kernels
+pytestmark = pytest.mark.any_processor
 
 GROWING, SHRINKING = ("mkdir", "rename", "replace", "fsync"), ("unlink", "rmdir")
 SETTINGS = LoopSettings(learning_rate=0.1, epochs=4, evaluations=2)

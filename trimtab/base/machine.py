@@ -69,18 +69,27 @@ def release_memory() -> None:
             trim(0)
 
 
+_passing_over = False  # inside `passing_over_libraries`
+
+
 @contextmanager
 def passing_over_libraries() -> Iterator[None]:
     """Inside, all that is in memory now, above all the imported libraries, is left out of every search for garbage.
 
     Half a million objects of libraries take a quarter of a second each time, and a trial of a search has several such times. Behind it
-    all is looked through again, so that models of the caller's own are freed when the caller drops them.
+    all is looked through again, so that models of the caller's own are freed when the caller drops them. An inner use changes nothing.
     """
+    global _passing_over
+    if _passing_over:
+        yield
+        return
     gc.collect()
     gc.freeze()
+    _passing_over = True
     try:
         yield
     finally:
+        _passing_over = False
         gc.unfreeze()
 
 
