@@ -1,6 +1,7 @@
 """Whether a reader beats the sentence that answers: a span head on the embedding model's encoder, trained on a task's own rows.
 
-python benchmarks/reader.py TASK …      # → results/reader.json: an entry for each task (what `benchmarks/studies.py` lays out)
+python benchmarks/reader.py TASK … [--epochs 6] [--longest 384]    # → results/reader.json: an entry for each task
+                                                                   # (what `benchmarks/studies.py` lays out)
 
 The reader sees the best three passages of the product's own search and gives the span with the highest sum of start and end scores,
 or abstains where the score of no answer is higher by more than a threshold that dev chooses. It is trained on the passages that hold
@@ -10,8 +11,8 @@ holds the reason.
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -35,8 +36,8 @@ from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
 
 RESULT = Path(__file__).resolve().parent / "results" / "reader.json"
-PASSAGES, LONGEST, ANSWER = 3, 384, 24  # passages read, tokens of question and passage, tokens of a span
-EPOCHS, BATCH, RATE, SEED = 6, 16, 2e-4, 0
+PASSAGES, ANSWER = 3, 24  # passages read, tokens of a span
+BATCH, RATE, SEED = 16, 2e-4, 0
 THRESHOLDS = (
     -8.0,
     -4.0,
@@ -58,8 +59,9 @@ def shown_text(passage: Passage) -> str:
 class Reader:
     """The encoder with its head."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, longest: int) -> None:
         torch.manual_seed(SEED)
+        self.longest = longest
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForQuestionAnswering.from_pretrained(folder)
 
@@ -70,7 +72,7 @@ class Reader:
             list(questions),
             list(texts),
             truncation="only_second",
-            max_length=LONGEST,
+            max_length=self.longest,
             padding=True,
             return_offsets_mapping=True,
             return_tensors="pt",
@@ -138,14 +140,14 @@ def looked_up(workspace: Workspace) -> dict[str, list[str]]:
     return {row.id: [shown_text(hit.passage) for hit in found] for row, found in zip(rows, hits, strict=True)}
 
 
-def measured(file: Path) -> dict[str, Any]:
-    """Train and ask the reader of one task."""
+def measured(file: Path, epochs: int, longest: int) -> dict[str, Any]:
+    """Train the reader of one task for so many epochs, on questions with passages of at most `longest` tokens, and ask it."""
     workspace = open_workspace(load_task(file))
     task, unknown = workspace.task, workspace.task.task.unknown
-    texts, reader = looked_up(workspace), Reader(resolve(workspace.task.base.embedding))
+    texts, reader = looked_up(workspace), Reader(resolve(workspace.task.base.embedding), longest)
     pairs = spans(workspace.splits["train"], texts, unknown)
     optimizer = torch.optim.AdamW(reader.model.parameters(), lr=RATE, weight_decay=0.01)
-    steps = EPOCHS * -(-len(pairs) // BATCH)
+    steps = epochs * -(-len(pairs) // BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / (0.1 * steps)) * max(0.0, 1 - step / steps)
     )
@@ -160,7 +162,7 @@ def measured(file: Path) -> dict[str, Any]:
             bool(score_text(row, unknown if behind > threshold else text, task)) for row, text, behind in given
         )
 
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         reader.model.train()
         chance.shuffle(pairs)
         for first in range(0, len(pairs), BATCH):
@@ -203,8 +205,14 @@ def measured(file: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure each task that was named."""
     result = read_json(RESULT) if RESULT.is_file() else {"tasks": {}}
-    for name in sys.argv[1:]:
-        found = measured(Path(name))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="+", metavar="TASK")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--longest", type=int, default=384, help="tokens of question and passage")
+    options = parser.parse_args()
+    for name in options.tasks:
+        found = measured(Path(name), options.epochs, options.longest)
+        found |= {"epochs": options.epochs, "longest": options.longest}
         print(name, {key: value for key, value in found.items() if key != "shown"}, flush=True)
         result["tasks"][load_task(Path(name)).task.name] = found
         result |= {"machine": describe_machine(), "versions": versions()}
