@@ -144,8 +144,8 @@ class Database:
         form_table = ("table", layout.tables[0])
         has_form = layout.tables[0] in there and form_table not in strange
         number = layout.form_of(connection) if has_form else None
-        lacks = number is None or (number == layout.form and len(there) < len(layout.tables))
-        if lacks and not (strange and layout.tables[0] in there):
+        lacks = number == layout.form and len(there) < len(layout.tables) and not strange
+        if lacks or (number is None and form_table not in strange):
             raise InputError(f"is no {layout.what}", layout.elsewhere, file=self.name)
         if number is not None and number not in layout.readable:
             newer = "a newer" if number > layout.form else "an older"
@@ -154,7 +154,9 @@ class Database:
                 f"go on with that version, or name another place with {layout.option}",
                 file=self.name,
             )
-        if number != layout.form:  # what another version declares is not known here, but none declares what runs by itself
+        if (
+            number != layout.form
+        ):  # what another version declares is not known here, but none declares what runs by itself
             strange = {key: sql for key, sql in strange.items() if key == form_table or _runs_by_itself(key, sql)}
         if strange:
             kind, name = next(iter(strange))
@@ -295,7 +297,9 @@ def _make_file(path: Path, layout: Layout, make: bool) -> None:
         engine = _engine(_url(str(beside), layout), layout)
         try:
             with engine.begin() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
+                connection.exec_driver_sql(
+                    "PRAGMA journal_mode=WAL"
+                )  # readers and the writer do not wait for each other
                 layout.make(connection)
         finally:
             engine.dispose()

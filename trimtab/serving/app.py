@@ -127,6 +127,8 @@ def card(served: Served) -> dict[str, Any]:
             measured["cost"] = {"per_question": per_question, "currency": result.cost.currency}
     if served.equal is not None:
         measured["equal_answers"] = served.equal
+    if served.release is not None:
+        known["release"] = {"alias": served.release.alias, "version": served.release.version}
     if served.labels:
         known["labels"] = served.labels
     return {

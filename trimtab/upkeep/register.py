@@ -84,7 +84,11 @@ def written(task: Task, draft: Version, run: str | None, allow: Sequence[str]) -
         folder = Path(scratch) / "bundle"
         done = export(task, draft.arm, format="bundle", out=folder, run=run or draft.source, allow=allow)
         if not done.holds:
-            raise InputError(f"the bundle of {draft.arm} does not answer as measured: {done.headline}", "see trimtab export", field="arm")
+            raise InputError(
+                f"the bundle of {draft.arm} does not answer as measured: {done.headline}",
+                "see trimtab export",
+                field="arm",
+            )
         weights = sorted((folder / RUN / "adapter").rglob("*"))
         index = sorted(path for path in folder.glob("index*/**/*"))
         yield folder, replace(draft, weights_sha256=_digest(folder, weights), index_sha256=_digest(folder, index))
