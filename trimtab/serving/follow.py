@@ -93,9 +93,9 @@ class Follower:
     def _watch(self, desk: Desk, log: Log, loop: asyncio.AbstractEventLoop) -> None:
         pause = LOOK_SECONDS
         while not self._closing.wait(pause):
-            self._leaving = [one for one in self._leaving if not self._let_go(desk, *one)]
             pause, began, release = LOOK_SECONDS, time.monotonic(), None
             try:
+                self._let_go(desk)
                 release = self._follow(self._known(desk))
                 if release is not None:
                     self._take(release, desk, loop)
@@ -125,12 +125,11 @@ class Follower:
         self._leaving.append((self._room, self._held))
         self._room, self._held = loaded.served.room, held
 
-    def _let_go(self, desk: Desk, room: Room, held: ExitStack) -> bool:
-        """Let go of a version that no request is inside any more; False where one is."""
-        if not desk.forget(room):
-            return False
-        held.close()
-        return True
+    def _let_go(self, desk: Desk) -> None:
+        """Let go of the versions that no request is inside any more."""
+        for one in [one for one in self._leaving if desk.forget(one[0])]:
+            self._leaving.remove(one)
+            one[1].close()
 
     def _say(self, log: Log, release: Release | None, why: str) -> None:
         """Write why nothing takes over, once as long as it stays the same."""
