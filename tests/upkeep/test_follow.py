@@ -32,7 +32,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path
     study(task, listeners=[])
     with registry(task) as own:
         for arm in ("quick", "rag", "prompt"):
-            own.register(arm, by="jo")
+            own.register(arm, by="jo", listeners=[])
     return task
 
 

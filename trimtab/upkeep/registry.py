@@ -20,6 +20,7 @@ from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.database import Database, is_address
 from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
+from trimtab.base.progress import Listener
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Collected, Gate, Lineage, ListedVersion, Move, Release, Version
 from trimtab.base.visible import printable
@@ -52,9 +53,9 @@ def registry(
 ) -> Registry:
     """The registry of a task: `.trimtab/registry.db` beside its file unless `address` names another file or a `postgresql://` URL.
 
-    `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside the
-    database unless it is named, which for PostgreSQL it must be where files are read or written. Without `make` nothing is made where there is none, and MissingError
-    is raised. Raises as `Database` does.
+    `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside an
+    SQLite file unless it is named, while with PostgreSQL it has to be named where files are read or written. Without `make` nothing is
+    made where there is no registry, and MissingError is raised. Raises as `Database` does.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
     home = own.folder / FOLDER
@@ -94,12 +95,13 @@ class Registry:
         parent: int | None = None,
         by: str | None = None,
         allow: Sequence[str] = (),
+        listeners: Sequence[Listener] | None = None,
         dry_run: bool = False,
     ) -> Version:
         """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is named.
 
         `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production unless another is
-        named. The arm is written as a bundle and asked back before it counts. Raises InputError where it does not answer as it did,
+        named. The arm is written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did,
         MissingError where there is no such arm.
         """
         from trimtab.upkeep.register import described, written
@@ -107,7 +109,7 @@ class Registry:
         draft = replace(described(self.task, arm, run), parent=self._parent(parent), created=_now(), by=by or _user())
         if dry_run:
             return draft
-        with written(self.task, draft, run, allow) as (folder, whole):
+        with written(self.task, draft, run, allow, listeners) as (folder, whole):
             return self.add(whole, folder)
 
     def add(self, draft: Version, folder: Path) -> Version:
