@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from trimtab.base.errors import MissingError
 from trimtab.base.task import Task
@@ -24,13 +23,8 @@ REST = 20  # times what a failed attempt took until the next
 LONGEST_LINE = 400  # letters of why a version does not take over
 
 
-class Follow(Protocol):
-    """What an alias names, with its files on this machine."""
-
-    def __call__(self, known: Collection[int] = ()) -> Release | None:
-        """The version that it names now; None where that is one of `known`. Raises what is wrong where it cannot be had."""
-
-
+# The version that an alias names now, with its files on this machine; None where it is one of the numbers given.
+Follow = Callable[[Collection[int]], Release | None]
 # By arm the share of stored answers that came out the same, and why those are silent that did not answer.
 Looked = tuple[dict[str, float | None], dict[str, str]]
 
@@ -65,7 +59,7 @@ class Follower:
 
     def first(self) -> Loaded:
         """The version that the alias names at the start; raises what `follow` and `load` raise."""
-        release = self._follow()
+        release = self._follow(())
         if release is None:
             raise MissingError("the alias names no version")
         loaded = self._held.enter_context(self._load(release))
