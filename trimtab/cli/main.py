@@ -187,7 +187,7 @@ _feedback = typer.Typer(help=feedback.HELP, rich_markup_mode=None)
 _feedback.command("export")(_guarded(feedback.export))
 app.add_typer(_feedback, name="feedback")
 
-_registry = typer.Typer(help=registry.HELP, rich_markup_mode=None, no_args_is_help=True)
+_registry = typer.Typer(help=registry.HELP, rich_markup_mode=None)
 for _name, _command in registry.COMMANDS.items():
     _registry.command(_name)(_guarded(_command))
 app.add_typer(_registry, name="registry")
