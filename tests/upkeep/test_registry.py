@@ -483,4 +483,4 @@ def test_lineage_leads_from_data_to_aliases_and_is_a_page(own: Registry, add: Ad
     assert "<script>first" not in text
     assert "<b>rag" not in text
     assert "production (now)" in text
-    assert text.count("<table") == 2
+    assert text.count("<table") == 3

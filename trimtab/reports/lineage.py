@@ -9,27 +9,35 @@ from trimtab.reports.page import filled
 from trimtab.reports.pieces import Column, Grid
 from trimtab.reports.writing import NOTHING
 
-_SHOWN = 12  # letters of a hash
+_SHOWN = 8  # letters of a hash
 
 
 def render(found: Lineage) -> str:
     """The page as HTML, without a script and without a request."""
+    newest = tuple(reversed(found.versions))
     versions = Grid(
         label="Versions",
         columns=(
             Column(title="Version"),
             Column(title="Arm", text=True),
-            Column(title="Made from", text=True),
-            Column(title="Data"),
-            Column(title="Judgements"),
-            Column(title="Documents"),
-            Column(title="Rows by source", text=True),
-            Column(title="Weights"),
             Column(title="Score", text=True),
             Column(title="Follows"),
             Column(title="Named by", text=True),
         ),
-        rows=tuple(_version(one, found) for one in reversed(found.versions)),
+        rows=tuple(_version(one, found) for one in newest),
+    )
+    origins = Grid(
+        label="Origins",
+        columns=(
+            Column(title="Version"),
+            Column(title="Study or run", text=True),
+            Column(title="Rows"),
+            Column(title="Judgements"),
+            Column(title="Documents"),
+            Column(title="Weights"),
+            Column(title="Rows by source", text=True),
+        ),
+        rows=tuple(_origin(one) for one in newest),
     )
     moves = Grid(
         label="Moves",
@@ -41,12 +49,11 @@ def render(found: Lineage) -> str:
             Column(title="What", text=True),
             Column(title="Who", text=True),
             Column(title="Why", text=True),
-            Column(title="Evidence", text=True),
         ),
         rows=tuple(_move(one) for one in reversed(found.moves)),
     )
-    title = f"Versions of {found.task}"
-    return filled("lineage.html.j2", title=title, script="", found=found, versions=versions, moves=moves)
+    grids = {"versions": versions, "origins": origins, "moves": moves}
+    return filled("lineage.html.j2", title=f"Versions of {found.task}", script="", found=found, **grids)
 
 
 def _version(one: Version, found: Lineage) -> tuple[str, ...]:
@@ -56,29 +63,28 @@ def _version(one: Version, found: Lineage) -> tuple[str, ...]:
     return (
         f"{one.number}{' (files collected)' if one.number in found.collected else ''}",
         one.arm,
-        one.source,
-        _hash(one.data_sha256),
-        _hash(one.judgements_sha256),
-        _hash(one.documents_sha256),
-        ", ".join(f"{source}: {count:,}" for source, count in one.sources.items()) or NOTHING,
-        _hash(one.weights_sha256),
         one.scored,
         NOTHING if one.parent is None else str(one.parent),
         ", ".join(aliases) or NOTHING,
     )
 
 
+def _origin(one: Version) -> tuple[str, ...]:
+    hashes = (one.data_sha256, one.judgements_sha256, one.documents_sha256, one.weights_sha256)
+    sources = ", ".join(f"{source}: {count:,}" for source, count in one.sources.items()) or NOTHING
+    return (str(one.number), one.source, *map(_hash, hashes), sources)
+
+
 def _move(one: Move) -> tuple[str, ...]:
-    passed = {True: "gate passed", False: "gate not passed", None: "not shown"}
+    what = {"promote": "promoted", "rollback": "rolled back"}[one.kind]
     return (
         _time(one.when),
         one.alias,
         NOTHING if one.previous is None else str(one.previous),
         str(one.version),
-        {"promote": "promoted", "rollback": "rolled back"}[one.kind],
+        f"{what}, gate passed" if one.evidence and one.evidence.passed else what,
         one.who,
         one.why,
-        passed[one.evidence.passed] if one.evidence else NOTHING,
     )
 
 
