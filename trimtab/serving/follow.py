@@ -57,14 +57,20 @@ class Follower:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def first(self) -> Loaded:
-        """The version that the alias names at the start; raises what `follow` and `load` raise."""
+    def first(self) -> tuple[Task, list[Served]]:
+        """Load the version that the alias names at the start: its task, and its one model; raises what `follow` and `load` raise."""
         release = self._follow(())
         if release is None:
             raise MissingError("the alias names no version")
         loaded = self._held.enter_context(self._load(release))
-        self._room = loaded.served.room
-        return loaded
+        self._room, self._untried = loaded.served.room, loaded
+        return loaded.task, [loaded.served]
+
+    async def look(self, desk: Desk) -> Looked:
+        """Ask the first version stored questions, once."""
+        loaded = self._untried
+        del self._untried
+        return await loaded.look(desk)
 
     def start(self, desk: Desk, log: Log) -> None:
         """Look from now on, and have what comes take over at the desk; called in the event loop of the server."""

@@ -143,8 +143,8 @@ def serve(
             opening.note("Loading the version that the alias names")
             follower = Follower(follow, partial(_released, near=own.folder, threads=threads, unequal=unequal))
             stack.callback(follower.close)
-            first = follower.first()
-            own, served, look = first.task, [first.served], first.look
+            own, served = follower.first()
+            look = follower.look
         else:
             opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
             origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, picks, run, eight_bit=eight_bit)
@@ -152,7 +152,8 @@ def serve(
             served = stack.enter_context(_served(origin, chosen, threads))
             look = partial(_looked, served=served, origin=origin, unequal=unequal)
         parts = _parts(own, served, Hosts(host, port, names), known, judged, most, log_texts=log_texts)
-        desk = parts.desk
+        desk, release = parts.desk, served[0].release
+        del served  # a version that another took over from is not to stay in memory
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def begun() -> None:
@@ -169,7 +170,7 @@ def serve(
                     equal=equal,
                     silent=silent,
                     eight_bit=rounded,
-                    release=served[0].release,
+                    release=release,
                 )
                 on_ready(serving)
 
