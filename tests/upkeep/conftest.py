@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from patience import no_patience
 from postgres_server import execute, server
 from registered import DRAFT, Add
 
@@ -15,7 +14,7 @@ from trimtab.base.task import Task, load_task
 from trimtab.base.versions import Version
 from trimtab.upkeep.registry import Registry, registry
 
-__all__ = ["no_patience", "server"]
+__all__ = ["server"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import no_patience
 from serving_tasks import Here, serving_here, wait_until, writing_task
 
 from trimtab import registry, study
@@ -22,6 +23,8 @@ from trimtab.cli.main import run
 from trimtab.serving import follow as following
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.registry import Registry
+
+__all__ = ["no_patience"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.no_kernels]
 

@@ -11,7 +11,7 @@ from postgres_server import server
 
 __all__ = ["server"]
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")]
 
 ROOT = Path(__file__).parents[2]
 RUN = 'import runpy, sys\n{}\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name="__main__")'
