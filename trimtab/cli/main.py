@@ -42,6 +42,7 @@ from trimtab.cli import (
     feedback,
     init,
     pull,
+    registry,
     runs,
     serve,
     study,
@@ -185,3 +186,8 @@ for _verb in (init, pull, check, study, audit, test, train, eval, ask, export, s
 _feedback = typer.Typer(help=feedback.HELP, rich_markup_mode=None)
 _feedback.command("export")(_guarded(feedback.export))
 app.add_typer(_feedback, name="feedback")
+
+_registry = typer.Typer(help=registry.HELP, rich_markup_mode=None)
+for _name, _command in registry.COMMANDS.items():
+    _registry.command(_name)(_guarded(_command))
+app.add_typer(_registry, name="registry")

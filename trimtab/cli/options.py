@@ -51,6 +51,16 @@ SignedByOption = Annotated[
     Path | None,
     typer.Option("--signed-by", metavar="KEY", help="The public key (PEM) that must have signed the bundle."),
 ]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--registry", metavar="URL", help="A file, or postgresql://USER@HOST/DATABASE; .trimtab/registry.db."),
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts", metavar="PLACE", help="Files of versions: a folder, or s3://BUCKET/FOLDER; beside the registry."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 CommandsOption = Annotated[bool, typer.Option("--allow-commands", help="Let the task file's scorer program run.")]
 AllowOption = Annotated[
