@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import no_patience
+from patience import no_patience, timed_once
 from serving_tasks import Here, serving_here, wait_until, writing_task
 
 from trimtab import registry, study
@@ -24,7 +24,7 @@ from trimtab.serving import follow as following
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.registry import Registry
 
-__all__ = ["no_patience"]
+__all__ = ["no_patience", "timed_once"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.no_kernels]
 

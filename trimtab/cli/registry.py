@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -199,7 +200,7 @@ def gc(
         output.show(taken, lambda console: _line(console, taken.headline))
 
 
-COMMANDS = {
+COMMANDS: Mapping[str, Callable[..., None]] = {
     "register": register,
     "list": listed,
     "show": show,

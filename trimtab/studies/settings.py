@@ -62,6 +62,7 @@ class TaskKeywords(TypedDict, total=False):
     encoding: str
     group: str
     slice: str
+    mix: Mapping[str, float]
     split: SplitTable
     leakage: str
     train_on: str
