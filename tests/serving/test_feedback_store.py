@@ -16,8 +16,8 @@ from filling import fill
 from judged import judgement
 
 import trimtab
+from trimtab.base import database
 from trimtab.base.errors import BusyError, InputError, MissingError, VersionError, in_words
-from trimtab.serving import feedback
 from trimtab.serving.feedback import Store
 
 WRITER = """
@@ -121,7 +121,7 @@ def test_a_reader_sees_one_moment_while_others_write(tmp_path: Path) -> None:
 
 
 def test_who_waits_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feedback, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     with Store(tmp_path / "feedback.db") as store:
         other = sqlite3.connect(tmp_path / "feedback.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -134,7 +134,7 @@ def test_who_waits_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_more_readers_than_connections_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feedback, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     with Store(tmp_path / "feedback.db") as store:
         store.add(judgement(id="a"))
         store.add(judgement(id="b"))
@@ -273,11 +273,11 @@ def test_a_record_that_was_damaged_is_named(tmp_path: Path) -> None:
         store.all()
 
 
-def test_the_form_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_the_form_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "feedback.db"
     Store(file).close()
     change(file, "UPDATE trimtab_form SET number = 7")
-    with pytest.raises(VersionError, match=r"another version of Trimtab \(form 7, this one reads 1\)"):
+    with pytest.raises(VersionError, match=r"a newer version of Trimtab \(form 7, this one reads 1\)"):
         Store(file)
 
 

@@ -1,0 +1,320 @@
+"""Kills writers of a registry with SIGKILL at random moments, and looks after each time whether everything that was acknowledged is there.
+
+Run: python benchmarks/registry_crashes.py  →  benchmarks/results/registry_crashes.json
+In a cycle several processes register versions, move aliases, roll back and collect files, all in one registry, until each is killed: by
+a clock, or at one of its own writes (before it or after it). What a method returned from is written down by the process that called
+it. Then, from outside: every version and move that was acknowledged is there as it was told; no number was told twice; every move says
+from which version the one before it had moved; every version that was not collected is whole, by the hashes of its files, and so is
+what every alias names. After ROTATE cycles a registry is read through (SQLite's own check too) and the next begins with none there, so
+that making it is killed, too. With --postgres ADDRESS the same on a PostgreSQL server, in databases that are made there and dropped.
+A killed process leaves the system standing: what a power cut does is not shown. It forks: Linux or macOS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import sqlalchemy.dialects.sqlite
+from sqlalchemy import Engine, event
+
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import read_json, write_atomic, write_json
+from trimtab.base.machine import describe_machine
+from trimtab.base.task import load_task
+from trimtab.base.versions import Lineage, Version
+from trimtab.upkeep.registry import Registry, registry
+
+RESULT = Path(__file__).resolve().parent / "results" / "registry_crashes.json"
+ALIASES = ("production", "candidate")
+ROTATE = 25  # cycles of one registry
+LONGEST = 0.2  # seconds from the start, or from the first acknowledgement, after which writers are dead
+PATIENCE = 20.0  # seconds that the first acknowledgement is waited for
+DEATHS = (1, 3, 3)  # shares of deaths: by a clock from the start, by one from the first acknowledgement, at a write of its own
+MOST_WRITES = 60  # of its own, at one of which a process dies
+FILES = ("bundle.json", "run/adapter/weights")
+DRAFT = Version(
+    number=None,
+    task="crashes",
+    arm="lora",
+    parent=None,
+    created=datetime(2026, 1, 1, tzinfo=UTC),
+    by="nobody",
+    source="made",
+    artifact_sha256=None,
+    weights_sha256=None,
+    index_sha256=None,
+    base=None,
+    settings={},
+)
+
+
+class Dying:
+    """Kills this process at its `write`-th write of those that Python sees: files synced, renamed, linked, taken away, and commits."""
+
+    def __init__(self, write: int, late: bool) -> None:
+        self.left, self.late = write, late
+        for name in ("fsync", "replace", "link", "unlink", "mkdir"):
+            setattr(os, name, self.counted(getattr(os, name)))
+        event.listen(Engine, "commit", lambda _: self.counted(lambda: None)())
+
+    def counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            self.left -= 1
+            if not self.left and not self.late:
+                os.kill(os.getpid(), signal.SIGKILL)
+            found = write(*given, **named)
+            if not self.left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found
+
+        return call
+
+
+def write_for_ever(open_it: Callable[[], Registry], told: Path, folder: Path, draw: random.Random) -> None:
+    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `told`."""
+    acknowledged = os.open(told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    mine = open_it()
+    known: list[int] = []
+    for turn in range(1_000_000):
+        act = draw.random()
+        try:
+            if act < 0.45 or not known:
+                made = bundle(folder, f"{os.getpid()}-{turn}-{draw.random()}")
+                version = mine.add(replace(DRAFT, source=made.name), made)
+                known.append(version.number or 0)
+                line = f"version {version.number} {version.artifact_sha256}"
+            elif act < 0.8:
+                move = mine.promote(draw.choice(known[-8:]), draw.choice(ALIASES), why=f"turn {turn}", by="writer")
+                line = f"move {move.number} {move.alias} {move.previous} {move.version}"
+            elif act < 0.94:
+                move = mine.rollback(draw.choice(ALIASES), why=f"turn {turn}", by="writer")
+                line = f"move {move.number} {move.alias} {move.previous} {move.version}"
+            else:
+                mine.gc(draw.randint(1, 4))
+                known = [one.version for one in mine.list() if not one.collected][:8] or known
+                line = "gc"
+        except (InputError, MissingError) as error:  # named already, collected, nothing to go back to
+            line = f"refused {type(error).__name__}"
+        os.write(acknowledged, f"{line}\n".encode())
+
+
+def bundle(folder: Path, text: str) -> Path:
+    """A folder to register: one file of its own, and one that versions share."""
+    made = folder / str(os.getpid())
+    shutil.rmtree(made, ignore_errors=True)
+    for name, content in zip(FILES, (text, f"shared {len(text) % 3}" * 2000), strict=True):
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text(content)
+    return made
+
+
+def cycle(open_it: Callable[[], Registry], home: Path, writers: int, draw: random.Random) -> int:
+    """Start writers and kill them; how many ended otherwise, by an error.
+
+    By a clock that begins with them, so that some die while they open the registry, or with the first acknowledgement of the cycle: a
+    machine that is busy takes long until then. Who was to die at a write of its own and has not is killed last.
+    """
+    files = [home / f"told-{number}" for number in range(writers)]
+    before = lines(files)
+    deaths: dict[int, tuple[str, float]] = {}
+    begun = time.monotonic()
+    for file in files:
+        seed, clock = draw.random(), draw.choices(("start", "first", "write"), DEATHS)[0]
+        dies = (draw.randint(1, MOST_WRITES), draw.random() < 0.5)
+        child = os.fork()
+        if not child:
+            try:
+                if clock == "write":
+                    Dying(*dies)
+                write_for_ever(open_it, file, home / "made", random.Random(seed))
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        deaths[child] = ("start", draw.random() * LONGEST) if clock == "start" else ("first", draw.random() * LONGEST)
+        if clock == "write":
+            deaths[child] = ("first", LONGEST)
+    first, fallen = None, 0
+    while deaths:
+        now = time.monotonic()
+        if first is None and (lines(files) > before or now - begun > PATIENCE):
+            first = now
+        for child, (clock, after) in list(deaths.items()):
+            since = begun if clock == "start" else first
+            if since is not None and now - since >= after:
+                os.kill(child, signal.SIGKILL)
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                fallen += os.waitstatus_to_exitcode(status) != -signal.SIGKILL
+                del deaths[child]
+        time.sleep(0.003)
+    return fallen
+
+
+def lines(files: Sequence[Path]) -> int:
+    """Bytes of what was acknowledged so far."""
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def wrong(mine: Registry, home: Path, counts: Counter[str]) -> Iterator[str]:
+    """What of a registry is not as it should be, after a cycle."""
+    found = mine.lineage()
+    versions = {one.number: one for one in found.versions}
+    moves = {one.number: one for one in found.moves}
+    seen: Counter[str] = Counter()
+    for file in home.glob("told-*"):
+        for line in file.read_text().splitlines():
+            kind, *words = line.split()
+            counts[kind] += 1
+            if kind == "version":
+                seen[f"version {words[0]}"] += 1
+                kept = versions.get(int(words[0]))
+                if kept is None or kept.artifact_sha256 != words[1]:
+                    yield f"acknowledged version {words[0]} is lost"
+            elif kind == "move":
+                seen[f"move {words[0]}"] += 1
+                move = moves.get(int(words[0]))
+                if move is None or [move.alias, str(move.previous), str(move.version)] != words[1:]:
+                    yield f"acknowledged move {words[0]} is lost"
+    yield from (f"{name} was told twice" for name, times in seen.items() if times > 1)
+    yield from unsound(found)
+    whole = [one for one in found.versions if one.number not in found.collected]
+    for one in whole:
+        try:
+            mine.artifacts.check(one.artifact_sha256 or "")
+        except (InputError, MissingError) as error:
+            yield f"version {one.number} is not whole: {error}"
+    for alias, number in found.aliases.items():
+        if number in found.collected or number not in versions:
+            yield f"{alias} names version {number}, which is not whole"
+    counts["versions found"], counts["moves found"] = len(versions), len(moves)
+
+
+def unsound(found: Lineage) -> Iterator[str]:
+    """Moves that do not say from where the one before them had moved."""
+    named: dict[str, int] = {}
+    for move in found.moves:
+        if move.previous != named.get(move.alias):
+            yield f"move {move.number} of {move.alias} says it was {move.previous}, and it was {named.get(move.alias)}"
+        named[move.alias] = move.version
+
+
+@contextmanager
+def place(postgres: str | None, home: Path, number: int) -> Iterator[str]:
+    """Where one registry is: a file, or a database of its own."""
+    if postgres is None:
+        yield str(home / "registry.db")
+        return
+    import psycopg
+
+    name = f"crashes_{os.getpid()}_{number}"
+    with psycopg.connect(f"{postgres}/postgres", autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    try:
+        yield f"{postgres}/{name}"
+    finally:
+        with psycopg.connect(f"{postgres}/postgres", autocommit=True) as server:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+
+def crashes(
+    cycles: int, writers: int, postgres: str | None, seed: int, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """So many cycles; what was found so far, after every registry."""
+    draw, total, done, faults = random.Random(seed), Counter[str](), 0, 0
+    began, registries = time.monotonic(), 0
+    while done < cycles:
+        registries += 1
+        with tempfile.TemporaryDirectory(prefix="crashes-") as scratch, place(postgres, Path(scratch), registries) as where:
+            home = Path(scratch)
+            write_atomic(home / "trimtab.toml", TASK)
+            write_atomic(home / "rows.jsonl", '{"input": "a", "output": "b"}\n')
+            task = load_task(home)
+
+            def open_it(where: str = where, home: Path = home) -> Registry:
+                return registry(task, where, artifacts=home / "artifacts")
+
+            counts: Counter[str] = Counter()
+            for _ in range(min(ROTATE, cycles - done)):
+                total["fell"] += cycle(open_it, home, writers, draw)
+                counts = Counter()
+                with open_it() as mine:
+                    for fault in wrong(mine, home, counts):
+                        faults += 1
+                        say(f"cycle {done}: {fault}")
+                done += 1
+            total += counts
+            if postgres is None and (said := checked(Path(where))) != "ok":
+                faults += 1
+                say(f"SQLite says: {said}")
+        say(f"{done} cycles, {faults} faults, {time.monotonic() - began:.0f} s")
+        yield {
+            "cycles": done,
+            "writers": writers,
+            "kills": done * writers - total["fell"],
+            "registries": registries,
+            "acknowledged": {kind: total[kind] for kind in ("version", "move", "gc", "refused")},
+            "found": {kind: total[f"{kind} found"] for kind in ("versions", "moves")},
+            "writers_that_fell_by_themselves": total["fell"],
+            "faults": faults,
+            "seconds": time.monotonic() - began,
+        }
+
+
+TASK = """[task]
+name = "crashes"
+kind = "answer"
+[data]
+examples = ["rows.jsonl"]
+[base]
+model = "smollm2-135m-q4"
+"""
+
+
+def checked(file: Path) -> str:
+    """What SQLite finds wrong with a file of its own, "ok" for nothing."""
+    database = sqlite3.connect(file)
+    try:
+        return str(database.execute("PRAGMA integrity_check").fetchone()[0])
+    finally:
+        database.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cycles", type=int, default=10_000)
+    parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--postgres", metavar="ADDRESS", help="postgresql://USER@HOST:PORT, where databases may be made")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args()
+    store = "postgresql" if given.postgres else "sqlite"
+    libraries = {"sqlite": sqlite3.sqlite_version, "sqlalchemy": sqlalchemy.__version__, "alembic": alembic.__version__}
+    found: dict[str, Any] = {}
+    for found in crashes(given.cycles, given.writers, given.postgres, given.seed, lambda line: print(line, flush=True)):
+        before = read_json(given.out) if given.out.is_file() else {}
+        told = {"machine": describe_machine(), "versions": libraries, **found}
+        write_json(given.out, {**before, store: told})  # whenever it is stopped, what was done stands there
+    print(found)
+    sys.exit(bool(found["faults"] or found["writers_that_fell_by_themselves"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""Databases of ours: an SQLite file, or PostgreSQL by its address; made whole, checked when opened, faults told in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from trimtab.base.errors import (
+    BusyError,
+    InputError,
+    MissingError,
+    PackageError,
+    RemoteError,
+    TrimtabError,
+    VersionError,
+)
+from trimtab.base.files import sync
+from trimtab.base.visible import printable
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy.exc import DBAPIError
+
+BUSY_SECONDS = 30.0  # how long a writer waits for the others
+_SIDE_FILES = ("", "-wal", "-shm", "-journal")  # what SQLite opens with a database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a database of one kind holds, and how it is told of.
+
+    `what`: the kind in words, `holds`: what is in it, `option`: the option that names its place. `tables`: its tables, the first of them
+    the one that says its form. `form`: the present form; those of `readable` are read, too. `make(connection)` makes the tables or
+    brings them to the present form, `form_of(connection)` reads which form they have.
+    """
+
+    what: str
+    holds: str
+    option: str
+    tables: tuple[str, ...]
+    form: int
+    readable: range
+    make: Callable[[Connection], None]
+    form_of: Callable[[Connection], int | None]
+
+    @property
+    def elsewhere(self) -> str:
+        """What to do where something else is in its place."""
+        return f"name another place with {self.option}, or move it away"
+
+
+class Database:
+    """A database of a layout. Safe to share between threads, and to open in many processes at once.
+
+    `where`: a file, or a `postgresql://` URL. Raises PackageError where SQLAlchemy or psycopg is not installed, InputError for a place
+    that holds something else or is damaged, VersionError for what another version wrote, MissingError where nothing is there and `make`
+    is False. From then on BusyError where others write for too long, RemoteError where a server cannot be reached, OSError for a full
+    disk; an IntegrityError of SQLAlchemy is left to whoever violates a constraint.
+    """
+
+    def __init__(self, where: str | Path, layout: Layout, *, make: bool = True) -> None:
+        url = _url(str(where), layout)
+        self._layout, self._make = layout, make
+        if url.get_backend_name() == "sqlite":
+            self.name = str(url.database)
+            _make_file(Path(self.name), layout, make)
+        else:
+            self.name = url.set(drivername="postgresql").render_as_string(hide_password=True)
+        self._engine = _engine(url, layout)
+        try:
+            with self.exclusive() if make else self.begin() as connection:
+                self._prepare(connection)
+        except (TrimtabError, OSError):
+            self.close()
+            raise
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction, committed at the end of the block: what it wrote is then on the disk."""
+        with self._in_words(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Connection]:
+        """As `begin`, and nobody else is inside one: what is read at its beginning still holds when it is committed."""
+        from sqlalchemy import func, select
+
+        with self.begin() as connection:
+            if self.is_file:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 alone would begin with the first change
+            else:
+                connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(self._layout.what.encode()))))
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that reads one moment, however many statements that takes."""
+        with self._in_words(), self._engine.connect() as connection:
+            if self.is_file:
+                connection.exec_driver_sql("BEGIN")
+                yield connection
+            else:
+                yield connection.execution_options(isolation_level="REPEATABLE READ")
+
+    @property
+    def is_file(self) -> bool:
+        """True for SQLite."""
+        return self._engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _prepare(self, connection: Connection) -> None:
+        """Refuse what is not ours, and make the tables in a database that has none: a file has been made with them."""
+        from sqlalchemy import inspect
+
+        layout = self._layout
+        there = set(inspect(connection).get_table_names()) & set(layout.tables)
+        if not there and not self.is_file:
+            if not self._make:
+                raise MissingError(f"{self.name}: no {layout.holds} are kept there")
+            layout.make(connection)
+            return
+        strange = _strange(connection, layout) if self.is_file else {}
+        form_table = ("table", layout.tables[0])
+        has_form = layout.tables[0] in there and form_table not in strange
+        number = layout.form_of(connection) if has_form else None
+        lacks = number is None or (number == layout.form and len(there) < len(layout.tables))
+        if lacks and not (strange and layout.tables[0] in there):
+            raise InputError(f"is no {layout.what}", layout.elsewhere, file=self.name)
+        if number is not None and number not in layout.readable:
+            newer = "a newer" if number > layout.form else "an older"
+            raise VersionError(
+                f"was written by {newer} version of Trimtab (form {number}, this one reads {_range(layout.readable)})",
+                f"go on with that version, or name another place with {layout.option}",
+                file=self.name,
+            )
+        if number != layout.form:  # what another version declares is not known here, but none declares what runs by itself
+            strange = {key: sql for key, sql in strange.items() if key == form_table or _runs_by_itself(key, sql)}
+        if strange:
+            kind, name = next(iter(strange))
+            problem = f"holds the {printable(kind, 40)} {printable(name, 80)}, which Trimtab did not make"
+            raise InputError(problem, layout.elsewhere, file=self.name)
+        if number is not None and number < layout.form and self._make:
+            layout.make(connection)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """What a database says, as an error of ours on one line."""
+        from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
+
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except TimeoutError as error:  # of the pool: every connection is in use
+            raise _busy(self.name) from error
+        except DBAPIError as error:
+            raise _told(error, self.name, self._layout) from error
+
+
+def is_address(where: str) -> bool:
+    """True for a `postgresql://` URL, False for a file."""
+    return where.partition("://")[0].partition("+")[0] == "postgresql" and "://" in where
+
+
+def _range(forms: range) -> str:
+    return str(forms[0]) if len(forms) == 1 else f"{forms[0]} to {forms[-1]}"
+
+
+def _url(where: str, layout: Layout) -> URL:
+    """A place as SQLAlchemy has it: what has no scheme is a file."""
+    try:
+        from sqlalchemy import URL, make_url
+        from sqlalchemy.exc import ArgumentError
+    except ImportError:
+        raise PackageError("sqlalchemy", "serve", f"a {layout.what}") from None
+
+    scheme = where.partition("://")[0] if "://" in where else ""
+    try:
+        url = make_url(where) if scheme else URL.create("sqlite", database=where)
+        known = url.get_backend_name() in ("sqlite", "postgresql") and bool(url.database)
+    except (ArgumentError, ValueError):
+        known = False
+    if not known:  # never with the address itself, which may hold a password
+        raise InputError(
+            f"no place for {layout.holds}{f', of the scheme {scheme[:20]!r}' if scheme else ''}",
+            "name a file, or postgresql://USER@HOST/DATABASE",
+            field=layout.option,
+        )
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    return URL.create("sqlite", database=os.path.abspath(str(url.database)))
+
+
+def _engine(url: URL, layout: Layout) -> Engine:
+    from sqlalchemy import create_engine, event
+
+    settings: dict[str, Any] = {"hide_parameters": True, "pool_timeout": BUSY_SECONDS}
+    if url.get_backend_name() == "postgresql":
+        try:
+            return create_engine(url, pool_pre_ping=True, **settings)
+        except ImportError:
+            raise PackageError("psycopg", "postgres", f"a {layout.what} in PostgreSQL") from None
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, **settings)
+
+    @event.listens_for(engine, "connect")
+    def synchronous(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA synchronous=FULL")  # what is committed outlives a loss of power
+        connection.execute("PRAGMA trusted_schema=OFF")  # a file from elsewhere calls no function that has an effect
+        connection.execute("PRAGMA cell_size_check=ON")  # damage is seen before it is followed
+
+    return engine
+
+
+def _strange(connection: Connection, layout: Layout) -> dict[tuple[str, str], str]:
+    """What an SQLite database declares that the present form does not, by kind and name."""
+    found, made = _schema(connection), _own_schema(layout)
+    return {key: sql for key, sql in found.items() if sql != made.get(key)}
+
+
+def _runs_by_itself(key: tuple[str, str], sql: str) -> bool:
+    """True for what does something when a table is read or written: triggers, views and virtual tables."""
+    return key[0] not in ("table", "index") or sql.startswith("createvirtual")
+
+
+def _schema(connection: Connection) -> dict[tuple[str, str], str]:
+    """Everything that an SQLite database declares, by kind and name: its SQL, without blanks, quotes and case.
+
+    SQLite's own indexes and statistics are left out.
+    """
+    from sqlalchemy import text
+
+    rows = connection.execute(text("SELECT type, name, sql FROM sqlite_master")).all()
+    own = {("index", None), ("table", "sqlite_stat1"), ("table", "sqlite_stat4")}
+    return {
+        (str(kind), str(name)): re.sub(r'[\s"`\[\]]+', "", str(sql)).lower()
+        for kind, name, sql in rows
+        if (kind, sql) not in own and (kind, name) not in own
+    }
+
+
+@cache
+def _own_schema(layout: Layout) -> dict[tuple[str, str], str]:
+    """What `layout.make` declares."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        layout.make(connection)
+        found = _schema(connection)
+    engine.dispose()
+    return found
+
+
+def _make_file(path: Path, layout: Layout, make: bool) -> None:
+    """A new database where there is none: made beside, readable by its owner alone, and linked into place whole.
+
+    Who comes second finds the first one's. Raises InputError for a link in its place, and for what is no file.
+    """
+    for link in (path.with_name(path.name + end) for end in _SIDE_FILES):
+        if link.is_symlink():
+            raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=link)
+    if path.exists():
+        if not path.is_file():
+            raise InputError("is no file", layout.elsewhere, file=path)
+        return
+    if not make:
+        raise MissingError(f"{path}: no {layout.holds} are kept there")
+    from sqlalchemy.exc import DBAPIError
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        engine = _engine(_url(str(beside), layout), layout)
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
+                layout.make(connection)
+        finally:
+            engine.dispose()
+        sync(beside)
+        with suppress(FileExistsError):
+            os.link(beside, path)
+        sync(path.parent)
+    except DBAPIError as error:
+        raise _told(error, str(path), layout) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        for end in _SIDE_FILES:
+            beside.with_name(beside.name + end).unlink(missing_ok=True)
+
+
+def _busy(name: str) -> BusyError:
+    return BusyError(f"{name}: others have been at it for {BUSY_SECONDS:.0f} s; try again")
+
+
+_OF_THE_DISK = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_CANTOPEN": errno.EACCES}
+
+
+def _told(error: DBAPIError, name: str, layout: Layout) -> Exception:
+    """What a database said, as the error that it is here."""
+    said = next(iter(str(error.orig).splitlines()), type(error.orig).__name__)
+    code = getattr(error.orig, "sqlite_errorname", "")
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return _busy(name)
+    if code.startswith("SQLITE_IOERR"):
+        return OSError(errno.EIO, said, name)
+    for beginning, number in _OF_THE_DISK.items():
+        if code.startswith(beginning):
+            return OSError(number, said, name)
+    if error.connection_invalidated or (not code and type(error).__name__ == "OperationalError"):
+        return RemoteError(f"{name}: {said}; is the server running, and may this user connect?")
+    return InputError(f"is damaged, or no {layout.what} ({said})", layout.elsewhere, file=name)

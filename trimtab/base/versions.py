@@ -1,0 +1,204 @@
+"""Versions of arms as a registry keeps them, and the moves of the aliases that name them: what upkeep, reports and the server share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from trimtab.base.records import Setting
+from trimtab.base.results import Flip
+from trimtab.base.show import Row, Shown
+
+Evidence = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionScore:
+    """The score that a version was measured with, its 95% interval, and on how many questions by which metric."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    metric: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionBase:
+    """The base model of a version, its revision, and the SHA-256 of its weights; None where the arm uses no base."""
+
+    model: str
+    revision: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Version(Shown):
+    """An arm as it was registered; immutable. `number` is None only of what was not registered (a dry run).
+
+    `source`: the study or run that made it. `artifact_sha256`: of the list of its files with their hashes, `weights_sha256` of its trained
+    weights alone, `index_sha256` of its index; None where it has none. `task_sha256`, `data_sha256`, `split_sha256`, `documents_sha256`
+    and `judgements_sha256`: of what it was made from, as in the study's manifest. `sources`: rows by the source that they name.
+    """
+
+    number: int | None
+    task: str
+    arm: str
+    parent: int | None
+    created: datetime
+    by: str
+    source: str
+    artifact_sha256: str | None
+    weights_sha256: str | None
+    index_sha256: str | None
+    base: VersionBase | None
+    settings: Mapping[str, Setting]
+    task_sha256: str | None = None
+    data_sha256: str | None = None
+    split_sha256: str | None = None
+    documents_sha256: str | None = None
+    judgements_sha256: str | None = None
+    sources: Mapping[str, int] = field(default_factory=dict)
+    score: VersionScore | None = None
+    verdict: str | None = None
+    flips: tuple[Flip, ...] = ()
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """What it is in one line."""
+        named = "not registered" if self.number is None else f"version {self.number}"
+        return f"{named}: {self.arm} of {self.task}, {self.scored}"
+
+    @property
+    def scored(self) -> str:
+        """Its score with the interval, in words."""
+        one = self.score
+        return f"{one.metric} {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on {one.n:,}" if one else "not measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What a comparison of a candidate with production found; `passed` None is "not shown", and never a pass."""
+
+    old_test: Evidence
+    new_test: Evidence
+    forgetting: Evidence
+    latency: Evidence | None
+    passed: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Move(Shown):
+    """One move of an alias: to which version and from which, when, by whom, why, and on what evidence; `from` in files.
+
+    `number` orders all moves of a registry as its database did, whatever the clocks said; None of one that was not made (a dry run).
+    """
+
+    number: int | None
+    alias: str
+    version: int
+    previous: int | None
+    when: datetime
+    who: str
+    why: str
+    kind: Literal["promote", "rollback"]
+    evidence: Gate | None = None
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in files."""
+        return {"from" if key == "previous" else key: value for key, value in plain.items()}
+
+    @classmethod
+    def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """By its fields again."""
+        return {"previous" if key == "from" else key: value for key, value in plain.items()}
+
+    @property
+    def headline(self) -> str:
+        """What happened, in one line."""
+        before = f" (before: {self.previous})" if self.previous is not None else ""
+        would = "would name" if self.number is None else "names"
+        return f"{self.alias} {would} version {self.version}{before}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedVersion:
+    """A version in a list; `aliases`: those that name it now, `collected`: its files are gone."""
+
+    version: int
+    arm: str
+    aliases: str
+    score: float | None
+    created: datetime
+    by: str
+    source: str
+    collected: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Lineage(Shown):
+    """From data to what is served: the versions of a task and every move of its aliases, the oldest first; `page` is where it was drawn."""
+
+    task: str
+    versions: tuple[Version, ...]
+    moves: tuple[Move, ...]
+    collected: tuple[int, ...]
+    page: str | None = None
+
+    @property
+    def aliases(self) -> dict[str, int]:
+        """The version that each alias names now."""
+        return {move.alias: move.version for move in self.moves}
+
+    @property
+    def headline(self) -> str:
+        """How much there is of it."""
+        named = ", ".join(f"{alias} is {version}" for alias, version in self.aliases.items()) or "no alias"
+        count = len(self.versions)
+        return f"{count} version{'s' * (count != 1)} of {self.task}; {named}"
+
+    def screen(self) -> Sequence[Row]:
+        """One row for each version: the data it was made from, and the aliases that have named it."""
+        return [
+            {
+                "version": one.number,
+                "arm": one.arm,
+                "data": (one.data_sha256 or "")[:8],
+                "judgements": (one.judgements_sha256 or "")[:8],
+                "source": one.source,
+                "aliases": ", ".join(dict.fromkeys(move.alias for move in self.moves if move.version == one.number)),
+            }
+            for one in self.versions
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Collected(Shown):
+    """What `gc` took, or would take: versions whose files go, how many files and bytes; `kept` are the versions that stay whole."""
+
+    dry_run: bool
+    versions: tuple[int, ...]
+    kept: tuple[int, ...]
+    files: int
+    bytes: int
+
+    @property
+    def headline(self) -> str:
+        """In one line."""
+        would = "would take" if self.dry_run else "took"
+        count = len(self.versions)
+        size = f"{self.bytes / 1e6:,.1f} MB"
+        return f"{would} the files of {count} version{'s' * (count != 1)}: {self.files:,} files, {size}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The version that an alias names, with its bundle in a folder of this machine: what a server loads."""
+
+    alias: str
+    version: int
+    folder: Path

@@ -1,0 +1,122 @@
+"""What becomes a version: an arm as it was measured, what it was made from, and its bundle, asked back before it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from trimtab.arms.bundle import RUN
+from trimtab.arms.identity import ROWS, WEIGHTS, digest_of, settings_of
+from trimtab.arms.saved import (
+    RUN_FILE,
+    RUNS,
+    Pick,
+    SavedArm,
+    find_saved,
+    latest_winner,
+    read_result,
+    read_run,
+    require_weights,
+    study_of,
+)
+from trimtab.arms.workspace import FOLDER
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import read_object, sha256_file, sha256_text
+from trimtab.base.grammar import method_of
+from trimtab.base.machine import describe_machine
+from trimtab.base.records import Arm
+from trimtab.base.results import StudyResult
+from trimtab.base.task import Task, parse_arm
+from trimtab.base.versions import Version, VersionBase, VersionScore
+from trimtab.studies.export import export
+from trimtab.studies.place import DEPENDS
+
+
+def described(task: Task, name: str | None, run: str | None) -> Version:
+    """A version of an arm, as far as it is known without its files: what it was made from, and what was measured of it."""
+    pick = Pick(name) if name else latest_winner(task)
+    if pick is None:
+        raise MissingError(f"no study has shown a winner; name an arm, or run: {task.command('study')}")
+    arm = parse_arm(pick.arm, task)
+    saved = require_weights(find_saved(task, arm, run or pick.study), arm, task)
+    if saved is None:
+        make = task.command("study")
+        raise MissingError(f"arm {arm.name} was neither measured nor trained, so that it is no version; run: {make}")
+    study, manifest, depends = _origin(saved)
+    return Version(
+        number=None,
+        task=task.task.name,
+        arm=arm.name,
+        parent=None,
+        created=datetime.now(UTC),
+        by="",
+        source=saved.id,
+        artifact_sha256=None,
+        weights_sha256=None,
+        index_sha256=None,
+        base=_base(task, arm, depends),
+        settings=dict(saved.chosen),
+        task_sha256=manifest.get("hashes", {}).get("task") or digest_of(settings_of(task)),
+        data_sha256=digest_of({row: depends[row] for row in ROWS}) if depends.keys() >= set(ROWS) else None,
+        split_sha256=depends.get(ROWS[-1]),
+        documents_sha256=depends.get("documents"),
+        judgements_sha256=depends.get("judged answers"),
+        sources=manifest.get("counts", {}).get("source", {}),
+        score=_score(saved, study),
+        verdict=study.verdict.sentence if study else None,
+        flips=study.verdict.flips if study else (),
+        machine=manifest.get("machine") or describe_machine(),
+    )
+
+
+@contextmanager
+def written(task: Task, draft: Version, run: str | None, allow: Sequence[str]) -> Iterator[tuple[Path, Version]]:
+    """The folder of an arm's bundle, and its version with the hashes of what is in it; the folder goes at the end of the block.
+
+    Raises InputError where the bundle does not answer as the arm did.
+    """
+    with TemporaryDirectory(prefix="registering-", dir=task.folder / FOLDER) as scratch:
+        folder = Path(scratch) / "bundle"
+        done = export(task, draft.arm, format="bundle", out=folder, run=run or draft.source, allow=allow)
+        if not done.holds:
+            raise InputError(f"the bundle of {draft.arm} does not answer as measured: {done.headline}", "see trimtab export", field="arm")
+        weights = sorted((folder / RUN / "adapter").rglob("*"))
+        index = sorted(path for path in folder.glob("index*/**/*"))
+        yield folder, replace(draft, weights_sha256=_digest(folder, weights), index_sha256=_digest(folder, index))
+
+
+def _origin(saved: SavedArm) -> tuple[StudyResult | None, Mapping[str, Any], Mapping[str, str]]:
+    """The result of the study that measured an arm, its manifest, and what it rests on; a run that was trained alone has no result."""
+    if saved.folder.parent.name == RUNS:
+        record = read_run(saved.folder)
+        return None, {"machine": dict(record.machine)} if record else {}, record.depends if record else {}
+    folder = study_of(saved)
+    manifest, depends = (
+        read_object(folder / name) if (folder / name).is_file() else {} for name in (RUN_FILE, DEPENDS)
+    )
+    return read_result(folder), manifest, depends
+
+
+def _base(task: Task, arm: Arm, depends: Mapping[str, str]) -> VersionBase | None:
+    if not method_of(arm).uses_base:
+        return None
+    return VersionBase(model=task.base.model, revision=task.base.revision, sha256=depends.get(WEIGHTS["base"]))
+
+
+def _score(saved: SavedArm, study: StudyResult | None) -> VersionScore | None:
+    found = saved.result.score if saved.result else None
+    if found is None or study is None:
+        return None
+    return VersionScore(value=found.value, low=found.low, high=found.high, n=found.n, metric=study.metric)
+
+
+def _digest(folder: Path, paths: Sequence[Path]) -> str | None:
+    """SHA-256 over the names and the hashes of files; None where there are none."""
+    files = [path for path in paths if path.is_file()]
+    named = [part for path in files for part in (path.relative_to(folder).as_posix(), sha256_file(path))]
+    return sha256_text(*named) if files else None

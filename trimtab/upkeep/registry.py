@@ -1,0 +1,429 @@
+"""The registry: immutable versions of a task's arms, and aliases that name one of them; every move of an alias is kept."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from trimtab.arms.workspace import FOLDER
+from trimtab.base.codec import from_plain, to_plain
+from trimtab.base.database import Database, is_address
+from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
+from trimtab.base.files import refuse_links
+from trimtab.base.task import TASK_FILE, Task, load_task
+from trimtab.base.visible import printable
+from trimtab.base.versions import Collected, Gate, Lineage, ListedVersion, Move, Release, Version
+from trimtab.upkeep.artifacts import Artifacts
+from trimtab.upkeep.tables import COLLECTED, LAYOUT, MOVES, VERSIONS, table
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+FILE, ARTIFACTS, SERVED = "registry.db", "artifacts", "served"
+PRODUCTION = "production"
+KEEP = 5  # moves of each alias, and newest versions, whose files `gc` leaves
+_ALIAS = re.compile(r"[a-z][a-z0-9-]{0,63}")
+_LONGEST = 2000  # letters of why
+Record = TypeVar("Record", Version, Move)
+
+
+class GateClosedError(TrimtabError, ValueError):
+    """A promotion on evidence that does not show the candidate to be good enough."""
+
+    exit_code = EXIT_NO
+
+
+def registry(
+    task: str | Path | Task = TASK_FILE,
+    address: str | Path | None = None,
+    *,
+    artifacts: str | Path | None = None,
+    make: bool = True,
+) -> Registry:
+    """The registry of a task: `.trimtab/registry.db` beside its file unless `address` names another file or a `postgresql://` URL.
+
+    `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside the
+    database unless it is named, which for PostgreSQL it must be. Without `make` nothing is made where there is none, and MissingError
+    is raised. Raises as `Database` does.
+    """
+    own = task if isinstance(task, Task) else load_task(Path(task))
+    home = own.folder / FOLDER
+    place = str(address) if address is not None else str(home / FILE)
+    if address is None:
+        refuse_links(home)
+    if artifacts is None:
+        if is_address(place):
+            problem = "a registry in PostgreSQL, and no place for the files of its versions"
+            raise InputError(problem, "name a folder that all share, or s3://BUCKET/FOLDER", field="--artifacts")
+        artifacts = Path(place).absolute().parent / ARTIFACTS
+    return Registry(place, artifacts, task=own, make=make)
+
+
+class Registry:
+    """Versions of one task's arms, their files, and the aliases that name them. Several processes may write at once.
+
+    A number is given by the database, once. What a method returned is on the disk. The order of moves is the database's own: where two
+    move one alias, the later of them there holds, and each says from which version it moved.
+    """
+
+    def __init__(self, address: str | Path, artifacts: str | Path, *, task: Task, make: bool = True) -> None:
+        self.task, self._name = task, task.task.name
+        self._database = Database(address, LAYOUT, make=make)
+        self.name = self._database.name
+        try:
+            self.artifacts = Artifacts(artifacts)
+        except TrimtabError:
+            self.close()
+            raise
+
+    def register(
+        self,
+        arm: str | None = None,
+        *,
+        run: str | None = None,
+        parent: int | None = None,
+        by: str | None = None,
+        allow: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> Version:
+        """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is named.
+
+        `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production unless another is
+        named. The arm is written as a bundle and asked back before it counts. Raises InputError where it does not answer as it did,
+        MissingError where there is no such arm.
+        """
+        from trimtab.upkeep.register import described, written
+
+        draft = replace(described(self.task, arm, run), parent=self._parent(parent), created=_now(), by=by or _user())
+        if dry_run:
+            return draft
+        with written(self.task, draft, run, allow) as (folder, whole):
+            return self.add(whole, folder)
+
+    def add(self, draft: Version, folder: Path) -> Version:
+        """Keep a version that was made: first every file of `folder` in the store of artifacts, then the row that names them."""
+        with TemporaryDirectory() as scratch:
+            artifact = self.artifacts.put(folder, Path(scratch))
+            with self._database.exclusive() as connection:
+                if self.artifacts.lacks(artifact):  # a `gc` that ran meanwhile took files that no version named yet
+                    self.artifacts.put(folder, Path(scratch))
+                kept = replace(draft, artifact_sha256=artifact, task=self._name)
+                row = {"task": self._name, "record": _text(replace(kept, number=None))}
+                number = connection.execute(table(VERSIONS).insert(), row).inserted_primary_key[0]  # type: ignore[index]
+        return replace(kept, number=int(number))
+
+    def promote(
+        self,
+        version: int,
+        alias: str = PRODUCTION,
+        *,
+        why: str,
+        evidence: Gate | None = None,
+        by: str | None = None,
+        dry_run: bool = False,
+    ) -> Move:
+        """Have an alias name a version, whose files are read through before.
+
+        `evidence`: what a gate found; GateClosedError unless it was passed, and "not shown" is no pass. Raises MissingError for a
+        version that is not there, InputError for one whose files are gone or damaged, and where the alias names it already.
+        """
+        _require_why(why)
+        _require_alias(alias)
+        if evidence is not None and evidence.passed is not True:
+            found = "was not passed" if evidence.passed is False else "shows nothing (passed: null), which is no pass"
+            raise GateClosedError(f"{alias} stays as it is: the gate for version {version} {found}")
+        with self._database.snapshot() as connection:
+            found = self._whole(connection, version)
+        self.artifacts.check(_artifact_of(found))
+        with self._database.exclusive() as connection:
+            self._whole(connection, version)  # not collected meanwhile
+            before = self._moves(connection, alias)
+            if before and before[-1].version == version:
+                raise InputError(f"{alias} names version {version} already", "there is nothing to do", file=self.name)
+            return self._move(connection, alias, version, before, "promote", why, by, evidence, dry_run=dry_run)
+
+    def rollback(
+        self, alias: str = PRODUCTION, *, why: str, by: str | None = None, dry_run: bool = False
+    ) -> Move:
+        """Have an alias name again what it named before its last promotion that stands.
+
+        A second rollback goes one promotion further back. Raises MissingError where there is none, InputError where the files of that
+        version are gone or damaged.
+        """
+        _require_why(why)
+        _require_alias(alias)
+        with self._database.exclusive() as connection:
+            before = self._moves(connection, alias)
+            standing = _standing(before)
+            if len(standing) < 2:
+                named = f"has named version {standing[0]} alone" if standing else "names no version"
+                raise MissingError(f"{self.name}: {alias} {named}, so that there is nothing to go back to")
+            version = standing[-2]
+            self.artifacts.check(_artifact_of(self._whole(connection, version)))
+            return self._move(connection, alias, version, before, "rollback", why, by, None, dry_run=dry_run)
+
+    def current(self, alias: str = PRODUCTION) -> Version:
+        """The version that an alias names; raises MissingError where it names none."""
+        _require_alias(alias)
+        with self._database.snapshot() as connection:
+            moves = self._moves(connection, alias)
+            if not moves:
+                known = ", ".join(dict.fromkeys(move.alias for move in self._moves(connection))) or "none yet"
+                raise MissingError(f"{self.name}: no alias {alias} of {self._name}; there are: {known}")
+            return self._version(connection, moves[-1].version)
+
+    def show(self, version: int | str) -> Version:
+        """A version by its number, or by an alias that names it."""
+        if isinstance(version, str) and not version.isdigit():
+            return self.current(version)
+        with self._database.snapshot() as connection:
+            return self._version(connection, int(version))
+
+    def list(self) -> tuple[ListedVersion, ...]:
+        """Every version, the newest first, with the aliases that name it now."""
+        found = self.lineage()
+        named = found.aliases
+        return tuple(
+            ListedVersion(
+                version=one.number or 0,
+                arm=one.arm,
+                aliases=", ".join(alias for alias, number in named.items() if number == one.number),
+                score=one.score.value if one.score else None,
+                created=one.created,
+                by=one.by,
+                source=one.source,
+                collected=one.number in found.collected,
+            )
+            for one in reversed(found.versions)
+        )
+
+    def history(self, alias: str | None = None) -> tuple[Move, ...]:
+        """Every move of an alias, or of all, the newest first."""
+        if alias is not None:
+            _require_alias(alias)
+        with self._database.snapshot() as connection:
+            return self._moves(connection, alias)[::-1]
+
+    def lineage(self) -> Lineage:
+        """From rows and judgements to what is served: every version with what it was made from, and every move."""
+        from sqlalchemy import select
+
+        versions = table(VERSIONS)
+        wanted = select(versions.c.number, versions.c.record).where(versions.c.task == self._name).order_by(versions.c.number)
+        with self._database.snapshot() as connection:
+            found = tuple(self._read(Version, number, text) for number, text in connection.execute(wanted))
+            moves, gone = self._moves(connection), self._collected(connection)
+        return Lineage(
+            task=self._name,
+            versions=found,
+            moves=moves,
+            collected=tuple(one.number for one in found if one.number in gone),  # type: ignore[misc]
+        )
+
+    def gc(self, keep: int = KEEP, *, dry_run: bool = False, by: str | None = None) -> Collected:
+        """Take the files of versions that are no longer needed; their records stay.
+
+        Whole stay the versions that an alias names, those that the last `keep` moves of each alias went to or came from, and the
+        `keep` newest. Files that versions share stay as long as one of these is whole.
+        """
+        if keep < 1:
+            raise InputError("keeps nothing to go back to", "give at least 1", field="--keep")
+        found = self.lineage()
+        with self._database.exclusive() as connection:
+            gone, taken = self._collected(connection), self._dispensable(connection, keep)
+            if not dry_run:  # on the disk before a file goes: no alias can be moved to one of them from here on
+                record = json.dumps({"when": _now().isoformat(), "who": by or _user()})
+                for version in taken:
+                    connection.execute(table(COLLECTED).insert(), {"version": version, "record": record})
+        with self._database.exclusive() as connection:
+            live = self._live_artifacts(connection, () if not dry_run else taken)
+            garbage = self.artifacts.garbage(live)
+            if not dry_run:
+                self.artifacts.remove(garbage)
+        kept = tuple(one.number for one in found.versions if one.number not in {*gone, *taken})
+        return Collected(
+            dry_run=dry_run,
+            versions=taken,
+            kept=kept,  # type: ignore[arg-type]
+            files=len(garbage),
+            bytes=sum(garbage.values()),
+        )
+
+    def release(self, alias: str = PRODUCTION, known: int | None = None) -> Release | None:
+        """The version that an alias names, with its files on this machine; None where that is `known`, which a server has already."""
+        version = self.current(alias)
+        if version.number == known or version.number is None:
+            return None
+        artifact = _artifact_of(version)
+        home = self.task.folder / FOLDER / SERVED
+        home.mkdir(parents=True, exist_ok=True)
+        return Release(alias=alias, version=version.number, folder=self.artifacts.get(artifact, home / artifact[:16]))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._database.close()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _parent(self, parent: int | None) -> int | None:
+        """The version that a new one follows."""
+        with self._database.snapshot() as connection:
+            if parent is not None:
+                return self._version(connection, parent).number
+            moves = self._moves(connection, PRODUCTION)
+            return moves[-1].version if moves else None
+
+    def _version(self, connection: Connection, number: int) -> Version:
+        from sqlalchemy import select
+
+        versions = table(VERSIONS)
+        wanted = select(versions.c.record).where(versions.c.number == number, versions.c.task == self._name)
+        text = connection.execute(wanted).scalar() if 0 < number < 2**63 else None
+        if text is None:
+            raise MissingError(f"{self.name}: no version {number} of {self._name}; {self.task.command('registry list')} lists them")
+        return self._read(Version, number, text)
+
+    def _whole(self, connection: Connection, number: int) -> Version:
+        """A version whose files are there; raises InputError for one that `gc` has taken."""
+        found = self._version(connection, number)
+        if number in self._collected(connection):
+            raise InputError(f"the files of version {number} were collected", "register that arm again", file=self.name)
+        return found
+
+    def _collected(self, connection: Connection) -> set[int]:
+        from sqlalchemy import select
+
+        return set(connection.execute(select(table(COLLECTED).c.version)).scalars())
+
+    def _moves(self, connection: Connection, alias: str | None = None) -> tuple[Move, ...]:
+        """The moves of an alias, or of all, in the database's order."""
+        from sqlalchemy import select
+
+        moves = table(MOVES)
+        wanted = select(moves.c.number, moves.c.record).where(moves.c.task == self._name).order_by(moves.c.number)
+        if alias is not None:
+            wanted = wanted.where(moves.c.alias == alias)
+        return tuple(self._read(Move, number, text) for number, text in connection.execute(wanted))
+
+    def _move(
+        self,
+        connection: Connection,
+        alias: str,
+        version: int,
+        before: Sequence[Move],
+        kind: Literal["promote", "rollback"],
+        why: str,
+        by: str | None,
+        evidence: Gate | None,
+        *,
+        dry_run: bool,
+    ) -> Move:
+        move = Move(
+            number=None,
+            alias=alias,
+            version=version,
+            previous=before[-1].version if before else None,
+            when=_now(),
+            who=by or _user(),
+            why=why.strip(),
+            kind=kind,
+            evidence=evidence,
+        )
+        if dry_run:
+            return move
+        row = {"task": self._name, "alias": alias, "version": version, "record": _text(move)}
+        number = connection.execute(table(MOVES).insert(), row).inserted_primary_key[0]  # type: ignore[index]
+        return replace(move, number=int(number))
+
+    def _dispensable(self, connection: Connection, keep: int) -> tuple[int, ...]:
+        """The versions of this task whose files are there and need not be."""
+        from sqlalchemy import select
+
+        versions = table(VERSIONS)
+        wanted = select(versions.c.number).where(versions.c.task == self._name).order_by(versions.c.number)
+        numbers = list(connection.execute(wanted).scalars())
+        needed = set(numbers[-keep:])
+        by_alias: dict[str, list[Move]] = {}
+        for move in self._moves(connection):
+            by_alias.setdefault(move.alias, []).append(move)
+        for moves in by_alias.values():
+            needed |= {number for move in moves[-keep:] for number in (move.version, move.previous) if number}
+        gone = self._collected(connection)
+        return tuple(number for number in numbers if number not in needed and number not in gone)
+
+    def _live_artifacts(self, connection: Connection, without: Sequence[int]) -> set[str]:
+        """The artifacts of every version of every task whose files are kept."""
+        from sqlalchemy import select
+
+        versions = table(VERSIONS)
+        gone = {*self._collected(connection), *without}
+        rows = connection.execute(select(versions.c.number, versions.c.record)).all()
+        return {_artifact_of(self._read(Version, number, text)) for number, text in rows if number not in gone}
+
+    def _read(self, kind: type[Record], number: int, text: str) -> Record:
+        try:
+            return replace(from_plain(kind, json.loads(text)), number=number)
+        except ValueError as error:
+            problem = f"the record of {kind.__name__.lower()} {number} is damaged ({error})"
+            raise InputError(problem, "restore the registry from a copy", file=self.name) from None
+
+
+def _standing(moves: Sequence[Move]) -> list[int]:
+    """The versions that an alias has come to by promotions that were not taken back, the present one last."""
+    standing: list[int] = []
+    for move in moves:
+        if move.kind == "rollback":
+            standing.pop()
+        else:
+            standing.append(move.version)
+    return standing
+
+
+def _text(record: Version | Move) -> str:
+    """A record as it is kept: its number stands in a column of its own."""
+    plain = {key: value for key, value in to_plain(record).items() if key != "number"}
+    return json.dumps({**plain, "number": None}, allow_nan=False)  # ASCII, which every encoding of a database has
+
+
+def _artifact_of(version: Version) -> str:
+    return version.artifact_sha256 or ""
+
+
+def _require_why(why: str) -> None:
+    if not why.strip():
+        raise InputError("no reason is given", "say why in a few words", field="--why")
+    if len(why) > _LONGEST:
+        raise InputError(f"a reason of {len(why):,} letters", f"say it in {_LONGEST:,}", field="--why")
+
+
+def _require_alias(alias: str) -> None:
+    if not _ALIAS.fullmatch(alias):
+        problem = f"{printable(alias, 40)!r} is no name of an alias"
+        raise InputError(problem, "begin with a letter; a-z, 0-9 and - follow", field="--alias")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _user() -> str:
+    """Who runs this, as the system names them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"

@@ -1,0 +1,91 @@
+"""The tables of the registry, and how a database comes to have them: Alembic's steps below `migrations/`."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab.base.database import Layout
+from trimtab.base.errors import PackageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, MetaData, Table
+
+FORM = 1  # the last step below migrations/versions
+FORM_TABLE = "trimtab_registry_form"
+VERSIONS, MOVES, COLLECTED = "trimtab_versions", "trimtab_moves", "trimtab_collected"
+
+
+@cache
+def metadata() -> MetaData:
+    """The tables as they are now. Rows are only ever added: `number` is the database's own, and orders them."""
+    from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+    number = BigInteger().with_variant(Integer, "sqlite")
+    found = MetaData()
+    Table(
+        VERSIONS,
+        found,
+        Column("number", number, primary_key=True, autoincrement=True),
+        Column("task", Text, nullable=False),
+        Column("record", Text, nullable=False),
+        Index("trimtab_versions_by_task", "task", "number"),
+    )
+    Table(
+        MOVES,
+        found,
+        Column("number", number, primary_key=True, autoincrement=True),
+        Column("task", Text, nullable=False),
+        Column("alias", String(64), nullable=False),
+        Column("version", number, ForeignKey(f"{VERSIONS}.number"), nullable=False),
+        Column("record", Text, nullable=False),
+        Index("trimtab_moves_by_alias", "task", "alias", "number"),
+    )
+    Table(
+        COLLECTED,
+        found,
+        Column("version", number, ForeignKey(f"{VERSIONS}.number"), primary_key=True, autoincrement=False),
+        Column("record", Text, nullable=False),
+    )
+    return found
+
+
+def table(name: str) -> Table:
+    """One of them."""
+    return metadata().tables[name]
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring a database to the present form, within the transaction that is open."""
+    try:
+        from alembic import command
+        from alembic.config import Config
+    except ImportError:
+        raise PackageError("alembic", "serve", "a registry") from None
+    settings = Config()
+    settings.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    settings.attributes["connection"] = connection
+    command.upgrade(settings, "head")
+
+
+def form_of(connection: Connection) -> int | None:
+    """The step that a database is at; None for what is no number of one."""
+    from sqlalchemy import column, select
+    from sqlalchemy import table as named
+
+    found = connection.execute(select(column("version_num")).select_from(named(FORM_TABLE))).scalar()
+    return int(found) if isinstance(found, str) and found.isdigit() and len(found) < 10 else None
+
+
+# A step only adds, so this version reads and writes one form more, and one less, than its own.
+LAYOUT = Layout(
+    what="registry",
+    holds="versions",
+    option="--registry",
+    tables=(FORM_TABLE, VERSIONS, MOVES, COLLECTED),
+    form=FORM,
+    readable=range(max(1, FORM - 1), FORM + 2),
+    make=upgrade,
+    form_of=form_of,
+)
