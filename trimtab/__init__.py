@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         TargetTable,
         TeacherTable,
         TokenPrice,
+        TrafficTable,
+        UpkeepTable,
     )
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
@@ -62,7 +64,9 @@ __all__ = [
     "Task",
     "TeacherTable",
     "TokenPrice",
+    "TrafficTable",
     "TrimtabError",
+    "UpkeepTable",
     "ask",
     "audit",
     "check",
@@ -82,7 +86,7 @@ __all__ = [
     "train",
 ]
 
-_TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Reward", "Split", "Target", "Teacher")
+_TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Reward", "Split", "Target", "Teacher", "Traffic", "Upkeep")
 _HOME = {
     "HourPrice": "trimtab.base.tables",
     "LabelPrice": "trimtab.base.tables",
