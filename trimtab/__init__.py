@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from trimtab.studies.runs import runs
     from trimtab.studies.study import study
     from trimtab.studies.train import train
+    from trimtab.upkeep.labels import label
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
 # read once, when torch is first imported: a thread that spins long at a barrier takes the core from the one it waits for
@@ -77,6 +78,7 @@ __all__ = [
     "export",
     "feedback_export",
     "init",
+    "label",
     "load_task",
     "open_study",
     "pull",
@@ -94,6 +96,7 @@ _HOME = {
     "TokenPrice": "trimtab.base.tables",
     "TrimtabError": "trimtab.base.errors",
     "feedback_export": "trimtab.serving.feedback_export",
+    "label": "trimtab.upkeep.labels",
     "load_task": "trimtab.base.task",
     "pull": "trimtab.model.catalog",
     "serve": "trimtab.serving.serve",

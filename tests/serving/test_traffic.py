@@ -185,12 +185,19 @@ def test_a_user_is_forgotten_with_labels_and_the_bytes_go(tmp_path: Path) -> Non
         assert store.forget(user_key("bert")) == 1  # by its hash, as a file of keys has it
         for file in tmp_path.iterdir():
             assert b"a-secret-answer" not in file.read_bytes()
+        store.forget(user_key("bert"))
+        last = store.draw("traffic").last_row
+        store.expire(1, datetime.now(UTC) + timedelta(days=2))
         store.add([answer(4)])
-        assert store.last_number() == 4  # a number is not given again
+        assert store.draw("traffic", new=True).after_row == last  # a number is not given again
 
 
 def test_a_users_judgements_are_forgotten(recorded: Here) -> None:
-    said = {"kind": "like", "messages": [{"role": "user", "content": "Bonn?"}], "answers": [{"model": "rag", "text": "A"}]}
+    said = {
+        "kind": "like",
+        "messages": [{"role": "user", "content": "Bonn?"}],
+        "answers": [{"model": "rag", "text": "A"}],
+    }
     with recorded.client() as client:
         for more in ({}, {"user": "anna"}):
             assert client.post("/feedback", json={**said, **more}).status_code == 200

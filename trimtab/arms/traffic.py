@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FILE = "traffic.db"
 FORM = 1  # of the tables; raised whenever they change their meaning
+_NONE_YET = "answers come in while `trimtab serve` runs with [upkeep] traffic in the task file"
 Drawing = Literal["random", "uncertain"]
 Record = TypeVar("Record")
 
@@ -65,7 +66,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelDraw:
-    """A draw of answers to label: from rows `after` < number ≤ `last` of the traffic, or from a file (`source`, its hash).
+    """A draw of answers to label: from rows `after_row` < number ≤ `last_row` of the traffic, or from a file (`source`: its hash).
 
     `drawing`: `random`, or `uncertain`: more often where the arm is less sure.
     """
@@ -73,8 +74,8 @@ class LabelDraw:
     number: int
     source: str
     drawing: Drawing
-    after: int
-    last: int
+    after_row: int
+    last_row: int
 
 
 def user_key(name: str) -> str:
@@ -122,13 +123,6 @@ class TrafficStore:
         with self._database.snapshot() as connection:
             return [self._read(ServedAnswer, name, text) for name, text in connection.execute(wanted)]
 
-    def last_number(self) -> int:
-        """The number of the newest answer, 0 where there is none."""
-        from sqlalchemy import func, select
-
-        with self._database.snapshot() as connection:
-            return int(connection.execute(select(func.max(_table(TRAFFIC).c.number))).scalar() or 0)
-
     def expire(self, keep_days: int, now: datetime | None = None) -> int:
         """Delete answers older than so many days, with their labels; how many went."""
         oldest = _microseconds((now or datetime.now(UTC)) - timedelta(days=keep_days))
@@ -171,12 +165,33 @@ class TrafficStore:
             found = connection.execute(select(table.c.item, table.c.record).order_by(table.c.number))
             return [self._read(Label, name, text) for name, text in found]
 
-    def draw(self, source: str, drawing: Drawing, after: int, last: int) -> LabelDraw:
-        """Keep a draw of answers to label; its number is the database's."""
-        row = {"source": source, "drawing": drawing, "after": after, "last": last}
-        with self._database.begin() as connection:
-            number = connection.execute(_table(DRAWS).insert(), row).inserted_primary_key[0]  # type: ignore[index]
-        return LabelDraw(number=int(number), source=source, drawing=drawing, after=after, last=last)
+    def draw(
+        self, source: str, drawing: Drawing | None = None, *, new: bool = False, last: int | None = None
+    ) -> LabelDraw:
+        """The newest draw of a source, or a new one where there is none or `new`: of what came since the one before.
+
+        `drawing`: random unless it is named. `last`: how many answers a source has that is no traffic. Raises InputError for a draw that was
+        made in another way, and where nothing came since.
+        """
+        from sqlalchemy import func, select
+
+        table = _table(DRAWS)
+        with self._database.exclusive() as connection:  # two who begin at once share one draw
+            rows = connection.execute(select(table).where(table.c.source == source).order_by(table.c.number)).mappings()
+            draws = [LabelDraw(**row) for row in rows]
+            if draws and not new:
+                if drawing not in (None, draws[-1].drawing):
+                    problem = f"this draw is {draws[-1].drawing}"
+                    raise InputError(problem, "go on with it, or begin another with --new", field="--draw")
+                return draws[-1]
+            after = draws[-1].last_row if draws else 0
+            if last is None:
+                last = int(connection.execute(select(func.max(_table(TRAFFIC).c.number))).scalar() or 0)
+            if last <= after:
+                raise InputError("no answer to label" + (" came since the last draw" if draws else ""), _NONE_YET)
+            row = {"source": source, "drawing": drawing or "random", "after_row": after, "last_row": last}
+            number = connection.execute(table.insert(), row).inserted_primary_key[0]  # type: ignore[index]
+        return LabelDraw(number=int(number), **row)  # type: ignore[arg-type]
 
     def draws(self, source: str) -> list[LabelDraw]:
         """The draws of a source, the oldest first."""
@@ -250,8 +265,8 @@ def _metadata() -> MetaData:
         number(),
         Column("source", String(64), nullable=False),
         Column("drawing", String(16), nullable=False),
-        Column("after", BigInteger, nullable=False),
-        Column("last", BigInteger, nullable=False),
+        Column("after_row", BigInteger, nullable=False),
+        Column("last_row", BigInteger, nullable=False),
         **own,
     )
     return metadata

@@ -160,7 +160,9 @@ class Database:
                 f"go on with that version, or name another place with {layout.option}",
                 file=self.name,
             )
-        if number != layout.form:  # what another version declares is not known here, but none declares what runs by itself
+        if (
+            number != layout.form
+        ):  # what another version declares is not known here, but none declares what runs by itself
             strange = {key: sql for key, sql in strange.items() if key == form_table or _runs_by_itself(key, sql)}
         if strange:
             kind, name = next(iter(strange))
@@ -302,7 +304,9 @@ def _make_file(path: Path, layout: Layout, make: bool) -> None:
         engine = _engine(_url(str(beside), layout), layout)
         try:
             with engine.begin() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
+                connection.exec_driver_sql(
+                    "PRAGMA journal_mode=WAL"
+                )  # readers and the writer do not wait for each other
                 layout.make(connection)
         finally:
             engine.dispose()

@@ -491,7 +491,8 @@ class TrafficTable(Settings):
     share: float = Field(0.1, gt=0, le=1, description="Share of the requests that is kept.")
     keep_days: int = Field(30, ge=1, le=3_650, description="Days after which a kept answer and its labels are deleted.")
     mask: bool = Field(
-        True, description="Whether e-mail addresses, telephone, card and account numbers are masked before they are kept."
+        True,
+        description="Whether e-mail addresses, telephone, card and account numbers are masked before they are kept.",
     )
 
 

@@ -41,11 +41,13 @@ from trimtab.cli import (
     export,
     feedback,
     init,
+    label,
     pull,
     runs,
     serve,
     study,
     test,
+    traffic,
     train,
 )
 
@@ -179,9 +181,30 @@ def _with_resume_value(arguments: list[str]) -> list[str]:
     ]
 
 
-for _verb in (init, pull, check, study, audit, test, train, eval, ask, export, serve, runs, compare, demo, doctor):
+for _verb in (
+    init,
+    pull,
+    check,
+    study,
+    audit,
+    test,
+    train,
+    eval,
+    ask,
+    export,
+    serve,
+    label,
+    runs,
+    compare,
+    demo,
+    doctor,
+):
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
 
 _feedback = typer.Typer(help=feedback.HELP, rich_markup_mode=None)
 _feedback.command("export")(_guarded(feedback.export))
 app.add_typer(_feedback, name="feedback")
+
+_traffic = typer.Typer(help=traffic.HELP, rich_markup_mode=None)
+_traffic.command("forget")(_guarded(traffic.forget))
+app.add_typer(_traffic, name="traffic")
