@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trimtab.upkeep.labels import LabelSummary
 
 
-class Draw(str, Enum):
+class Draw(StrEnum):
     """How answers are drawn."""
 
     random = "random"
