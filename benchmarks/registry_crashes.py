@@ -2,7 +2,7 @@
 
 Run: python benchmarks/registry_crashes.py  →  benchmarks/results/registry_crashes.json
 In a cycle several processes register versions, move aliases, roll back and collect files, all in one registry, until each is killed: by
-a clock, or at one of its own writes (before it or after it). What a method returned from is written down by the process that called
+a clock, after some acknowledgements, or at one of its own writes (before it or after it). What a method returned from is written down by the process that called
 it. Then, from outside: every version and move that was acknowledged is there as it was told; no number was told twice; every move says
 from which version the one before it had moved; every version that was not collected is whole, by the hashes of its files, and so is
 what every alias names. After ROTATE cycles a registry is read through (SQLite's own check too) and the next begins with none there, so
@@ -23,10 +23,12 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,9 @@ from trimtab.upkeep.registry import Registry, registry
 RESULT = Path(__file__).resolve().parent / "results" / "registry_crashes.json"
 ALIASES = ("production", "candidate")
 ROTATE = 25  # cycles of one registry
-LONGEST = 0.2  # seconds from the start, or from the first acknowledgement, after which writers are dead
-PATIENCE = 20.0  # seconds that the first acknowledgement is waited for
-DEATHS = (1, 3, 3)  # shares of deaths: by a clock from the start, by one from the first acknowledgement, at a write of its own
+DEATHS = (1, 3, 3)  # shares of deaths: by a clock from the start, after acknowledgements, at a write of its own
+LONGEST, PATIENCE = 0.2, 60.0  # seconds of that clock at most, and after which every writer is dead
+MOST_TOLD = 24  # acknowledgements of a cycle, after which every writer is dead
 MOST_WRITES = 60  # of its own, at one of which a process dies
 FILES = ("bundle.json", "run/adapter/weights")
 DRAFT = Version(
@@ -87,9 +89,11 @@ class Dying:
         return call
 
 
-def write_for_ever(open_it: Callable[[], Registry], told: Path, folder: Path, draw: random.Random) -> None:
-    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `told`."""
-    acknowledged = os.open(told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def write_for_ever(
+    open_it: Callable[[], Registry], file: Path, folder: Path, draw: random.Random, told: Any, place: int
+) -> None:
+    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `file`, and counted in `told`."""
+    acknowledged = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     mine = open_it()
     known: list[int] = []
     for turn in range(1_000_000):
@@ -113,6 +117,7 @@ def write_for_ever(open_it: Callable[[], Registry], told: Path, folder: Path, dr
         except (InputError, MissingError) as error:  # named already, collected, nothing to go back to
             line = f"refused {type(error).__name__}"
         os.write(acknowledged, f"{line}\n".encode())
+        told[place] += 1
 
 
 def bundle(folder: Path, text: str) -> Path:
@@ -128,49 +133,38 @@ def bundle(folder: Path, text: str) -> Path:
 def cycle(open_it: Callable[[], Registry], home: Path, writers: int, draw: random.Random) -> int:
     """Start writers and kill them; how many ended otherwise, by an error.
 
-    By a clock that begins with them, so that some die while they open the registry, or with the first acknowledgement of the cycle: a
-    machine that is busy takes long until then. Who was to die at a write of its own and has not is killed last.
+    Some die by a clock that begins with them, so while they open the registry; some once so many acknowledgements were given in all,
+    however long that takes on a busy machine; some at a write of their own, or with the last of the others.
     """
-    files = [home / f"told-{number}" for number in range(writers)]
-    before = lines(files)
-    deaths: dict[int, tuple[str, float]] = {}
+    told = RawArray("q", writers)
+    deaths: dict[int, tuple[float, int]] = {}  # seconds from the start, acknowledgements
     begun = time.monotonic()
-    for file in files:
-        seed, clock = draw.random(), draw.choices(("start", "first", "write"), DEATHS)[0]
+    for number in range(writers):
+        seed, how = draw.random(), draw.choices(("clock", "told", "write"), DEATHS)[0]
         dies = (draw.randint(1, MOST_WRITES), draw.random() < 0.5)
         child = os.fork()
         if not child:
             try:
-                if clock == "write":
+                if how == "write":
                     Dying(*dies)
-                write_for_ever(open_it, file, home / "made", random.Random(seed))
-            except BaseException:
-                traceback.print_exc()
+                write_for_ever(open_it, home / f"told-{number}", home / "made", random.Random(seed), told, number)
             finally:
+                traceback.print_exc()
                 os._exit(1)
-        deaths[child] = ("start", draw.random() * LONGEST) if clock == "start" else ("first", draw.random() * LONGEST)
-        if clock == "write":
-            deaths[child] = ("first", LONGEST)
-    first, fallen = None, 0
+        after = draw.random() * LONGEST if how == "clock" else PATIENCE
+        deaths[child] = (after, draw.randint(1, MOST_TOLD) if how == "told" else MOST_TOLD)
+    fallen = 0
     while deaths:
-        now = time.monotonic()
-        if first is None and (lines(files) > before or now - begun > PATIENCE):
-            first = now
-        for child, (clock, after) in list(deaths.items()):
-            since = begun if clock == "start" else first
-            if since is not None and now - since >= after:
+        since, given = time.monotonic() - begun, sum(told)
+        for child, (after, count) in list(deaths.items()):
+            if since >= after or given >= count:
                 os.kill(child, signal.SIGKILL)
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 fallen += os.waitstatus_to_exitcode(status) != -signal.SIGKILL
                 del deaths[child]
-        time.sleep(0.003)
+        time.sleep(0.002)
     return fallen
-
-
-def lines(files: Sequence[Path]) -> int:
-    """Bytes of what was acknowledged so far."""
-    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def wrong(mine: Registry, home: Path, counts: Counter[str]) -> Iterator[str]:
@@ -242,15 +236,14 @@ def crashes(
     began, registries = time.monotonic(), 0
     while done < cycles:
         registries += 1
-        with tempfile.TemporaryDirectory(prefix="crashes-") as scratch, place(postgres, Path(scratch), registries) as where:
+        with (
+            tempfile.TemporaryDirectory(prefix="crashes-") as scratch,
+            place(postgres, Path(scratch), registries) as where,
+        ):
             home = Path(scratch)
             write_atomic(home / "trimtab.toml", TASK)
             write_atomic(home / "rows.jsonl", '{"input": "a", "output": "b"}\n')
-            task = load_task(home)
-
-            def open_it(where: str = where, home: Path = home) -> Registry:
-                return registry(task, where, artifacts=home / "artifacts")
-
+            open_it = partial(registry, load_task(home), where, artifacts=home / "artifacts")
             counts: Counter[str] = Counter()
             for _ in range(min(ROTATE, cycles - done)):
                 total["fell"] += cycle(open_it, home, writers, draw)
@@ -301,7 +294,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cycles", type=int, default=10_000)
     parser.add_argument("--writers", type=int, default=8)
-    parser.add_argument("--postgres", metavar="ADDRESS", help="postgresql://USER@HOST:PORT, where databases may be made")
+    parser.add_argument(
+        "--postgres", metavar="ADDRESS", help="postgresql://USER@HOST:PORT, where databases may be made"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()

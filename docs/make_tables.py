@@ -406,7 +406,7 @@ WHY = {
     "phonenumbers": "numbering plans by country: `trimtab check` finds phone numbers in rows",
     "babel": "trafilatura, which reads HTML, needs it",
     "triton": "xgrammar needs it on Linux; CUDA builds of torch bring it anyway",
-    "SQLAlchemy": "the store of users' feedback",
+    "SQLAlchemy": "the stores of users' feedback and of versions",
     "pandas": "results as DataFrames",
     "bitsandbytes": "weights in 4 bits",
     "pillow": "python-pptx, which reads PowerPoint, needs it",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from trimtab.studies.study import study
     from trimtab.studies.train import train
     from trimtab.upkeep.labels import label
+    from trimtab.upkeep.registry import registry
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
 # read once, when torch is first imported: a thread that spins long at a barrier takes the core from the one it waits for
@@ -82,6 +83,7 @@ __all__ = [
     "load_task",
     "open_study",
     "pull",
+    "registry",
     "runs",
     "serve",
     "study",
@@ -99,6 +101,7 @@ _HOME = {
     "label": "trimtab.upkeep.labels",
     "load_task": "trimtab.base.task",
     "pull": "trimtab.model.catalog",
+    "registry": "trimtab.upkeep.registry",
     "serve": "trimtab.serving.serve",
     **{f"{table}Table": "trimtab.base.tables" for table in _TABLES},
     **{

@@ -32,7 +32,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedAnswer:
-    """One answer that an arm gave in use.
+    """One answer that an arm gave in use. `version`: its number in the registry, where the server follows an alias, else its study or run.
 
     `passages`: ids of the passages it was shown. `probability`: the arm's own that its answer is right, None where it gives none.
     `user`: a hash of who asked, None where nobody is known. `share`: of all requests, the share that was kept at that time.
@@ -235,7 +235,6 @@ def _metadata() -> MetaData:
         kind = BigInteger().with_variant(Integer, "sqlite")
         return Column("number", kind, primary_key=True, autoincrement=True)
 
-    own = {"sqlite_autoincrement": True}
     Table(_FORM, metadata, Column("number", Integer, nullable=False))
     Table(
         TRAFFIC,
@@ -247,7 +246,7 @@ def _metadata() -> MetaData:
         Column("record", Text, nullable=False),
         Index("trimtab_traffic_by_time", "at"),
         Index("trimtab_traffic_by_user", "user_key"),
-        **own,
+        sqlite_autoincrement=True,
     )
     Table(
         LABELS,
@@ -257,7 +256,7 @@ def _metadata() -> MetaData:
         Column("labeller", String(200), nullable=False),
         Column("record", Text, nullable=False),
         UniqueConstraint("item", "labeller"),
-        **own,
+        sqlite_autoincrement=True,
     )
     Table(
         DRAWS,
@@ -267,7 +266,7 @@ def _metadata() -> MetaData:
         Column("drawing", String(16), nullable=False),
         Column("after_row", BigInteger, nullable=False),
         Column("last_row", BigInteger, nullable=False),
-        **own,
+        sqlite_autoincrement=True,
     )
     return metadata
 

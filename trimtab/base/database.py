@@ -150,8 +150,8 @@ class Database:
         form_table = ("table", layout.tables[0])
         has_form = layout.tables[0] in there and form_table not in strange
         number = layout.form_of(connection) if has_form else None
-        lacks = number is None or (number == layout.form and len(there) < len(layout.tables))
-        if lacks and not (strange and layout.tables[0] in there):
+        lacks = number == layout.form and len(there) < len(layout.tables) and not strange
+        if lacks or (number is None and form_table not in strange):
             raise InputError(f"is no {layout.what}", layout.elsewhere, file=self.name)
         if number is not None and number not in layout.readable:
             newer = "a newer" if number > layout.form else "an older"

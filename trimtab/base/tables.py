@@ -495,6 +495,12 @@ class TrafficTable(Settings):
         description="Whether e-mail addresses, telephone, card and account numbers are masked before they are kept.",
     )
 
+    @property
+    def sentence(self) -> str:
+        """What is kept, for whoever starts a server."""
+        how = "masked" if self.mask else "as they are"
+        return f"Keeps {self.share:.0%} of the questions and answers, {how}, for {self.keep_days} days"
+
 
 class UpkeepTable(Settings):
     """What keeps an arm in use true."""

@@ -16,6 +16,7 @@ from trimtab.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from trimtab.arms.traffic import Drawing
     from trimtab.base.results import Estimate
     from trimtab.measurement.production import ProductionQuality
     from trimtab.upkeep.labels import LabelSummary
@@ -69,7 +70,7 @@ def command(
         from trimtab.cli.judging import ask, tell
         from trimtab.upkeep.labels import label
 
-        drawing = draw.value if draw else None
+        drawing: Drawing | None = "random" if draw is Draw.random else "uncertain" if draw else None
         with label(file, task=own, questions=n, by=by, drawing=drawing, new=new, store=store) as session:
             if estimate:
                 pass

@@ -43,6 +43,7 @@ from trimtab.cli import (
     init,
     label,
     pull,
+    registry,
     runs,
     serve,
     study,
@@ -208,3 +209,8 @@ app.add_typer(_feedback, name="feedback")
 _traffic = typer.Typer(help=traffic.HELP, rich_markup_mode=None)
 _traffic.command("forget")(_guarded(traffic.forget))
 app.add_typer(_traffic, name="traffic")
+
+_registry = typer.Typer(help=registry.HELP, rich_markup_mode=None)
+for _name, _command in registry.COMMANDS.items():
+    _registry.command(_name)(_guarded(_command))
+app.add_typer(_registry, name="registry")

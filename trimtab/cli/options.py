@@ -55,6 +55,16 @@ StoreOption = Annotated[
     str | None,
     typer.Option("--store", metavar="URL", help="A file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db."),
 ]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--registry", metavar="URL", help="A file, or postgresql://USER@HOST/DATABASE; .trimtab/registry.db."),
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts", metavar="PLACE", help="Files of versions: a folder, or s3://BUCKET/FOLDER; beside the registry."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 CommandsOption = Annotated[bool, typer.Option("--allow-commands", help="Let the task file's scorer program run.")]
 AllowOption = Annotated[

@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +17,9 @@ from trimtab.base.errors import InputError, PackageError
 from trimtab.base.visible import visible
 from trimtab.cli.options import (
     DEFAULT_TASK,
+    AddressOption,
     AllowOption,
+    ArtifactsOption,
     BundleOption,
     EightBitOption,
     JsonOption,
@@ -27,6 +31,8 @@ from trimtab.cli.options import (
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
+    from trimtab.base.task import Task
+    from trimtab.serving.follow import Follow
     from trimtab.serving.serve import Serving
 
 ArmsArgument = Annotated[
@@ -71,6 +77,10 @@ StoreOption = Annotated[
         "--store", metavar="URL", help="Judgements: a file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db."
     ),
 ]
+AliasOption = Annotated[
+    str | None,
+    typer.Option("--alias", metavar="NAME", help="What this alias of the registry names, now and from then on."),
+]
 
 
 def command(
@@ -91,12 +101,17 @@ def command(
     eight_bit: EightBitOption = False,
     log_texts: LogTextsOption = False,
     store: StoreOption = None,
+    alias: AliasOption = None,
+    registry: AddressOption = None,
+    artifacts: ArtifactsOption = None,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve arms behind an OpenAI-compatible API, with a page to try and judge them.
 
     With --eight-bit arms answer in 8 bits, once eval --eight-bit has measured on test what that costs them.
+    With --alias the server follows an alias of the registry: another version that it comes to name is loaded beside,
+    tried, and takes over between two requests; where that fails the old one goes on.
     With --json standard output is the server's address, token and arms, once it answers.
 
     \b
@@ -105,6 +120,7 @@ def command(
       trimtab serve all --port 8080
       trimtab serve tickets/ lora
       trimtab serve --bundle winner/
+      trimtab serve --alias production
       trimtab serve --new-key team-a --keys keys.json
       trimtab serve lora+rag --host 0.0.0.0 --name support.example.org --keys keys.json
     """
@@ -120,12 +136,13 @@ def command(
     except ModuleNotFoundError as error:
         raise PackageError(error.name or "fastapi", "serve", "trimtab serve") from None
 
-    with Output(as_json) as output:
+    with Output(as_json) as output, _followed(own, alias, registry, artifacts) as follow:
         serve(
             arms,
             task=own,
             bundle=bundle,
             signed_by=signed_by,
+            follow=follow,
             run=run,
             host=host,
             port=port,
@@ -141,6 +158,22 @@ def command(
             on_ready=output.record if as_json else _tell,
         )
     _end(ROOM)
+
+
+@contextmanager
+def _followed(
+    task: Task | Path, alias: str | None, address: str | None, artifacts: str | None
+) -> Iterator[Follow | None]:
+    """What an alias of the registry names, where one is to be followed."""
+    if alias is None:
+        if address is not None or artifacts is not None:
+            raise InputError("a registry, and no alias of it", "name it with --alias", field="--alias")
+        yield None
+        return
+    from trimtab.upkeep.registry import registry
+
+    with registry(task, address, artifacts=artifacts, make=False) as opened:
+        yield opened.follow(alias)
 
 
 def _pair(certificate: Path | None, private_key: Path | None) -> tuple[Path, Path] | None:
@@ -169,6 +202,8 @@ def _print_new_key(keys: Path | None, name: str, *, as_json: bool) -> None:
 
 def _tell(serving: Serving) -> None:
     """Say what answers, how like what was measured, and where."""
+    if serving.release:
+        typer.echo(f"{serving.release.alias} names version {serving.release.version}", err=True)
     for model, (arm, share) in zip(serving.models, serving.equal.items(), strict=True):
         same = "not measured by a study yet" if share is None else f"{share:.0%} of stored answers came out the same"
         if arm in serving.silent:

@@ -55,7 +55,8 @@ def uniform(name: str) -> float:
 def sizes_by_uncertainty(probabilities: Sequence[float | None]) -> Numbers:
     """For active sampling: the standard deviation of being right by the arm's own probability; as unsure where it gives none."""
     sure_N = np.array([0.5 if one is None else one for one in probabilities])
-    return np.maximum(np.sqrt(sure_N * (1 - sure_N)), LEAST_SIZE)
+    size_N: Numbers = np.maximum(np.sqrt(sure_N * (1 - sure_N)), LEAST_SIZE)
+    return size_N
 
 
 def inclusion_probabilities(priority_N: Numbers, size_N: Numbers, asked_N: Flags) -> Numbers:

@@ -6,6 +6,7 @@ import base64
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-import trimtab
 from trimtab.base.errors import TrimtabError
 from trimtab.serving.access import Hosts, Keys, cookie_name
 from trimtab.serving.chat import chat_routes
@@ -84,7 +84,7 @@ def build(parts: Parts) -> App:
 
 def routes(parts: Parts) -> FastAPI:
     """Every route with its OpenAPI description, without the checks that stand before them."""
-    app = FastAPI(title="Trimtab", version=trimtab.__version__, docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
+    app = FastAPI(title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     for router in ROUTERS.values():
         app.include_router(router(parts))
     _models(app, parts)
@@ -129,6 +129,8 @@ def card(served: Served) -> dict[str, Any]:
             measured["cost"] = {"per_question": per_question, "currency": result.cost.currency}
     if served.equal is not None:
         measured["equal_answers"] = served.equal
+    if served.release is not None:
+        known["release"] = {"alias": served.release.alias, "version": served.release.version}
     if served.labels:
         known["labels"] = served.labels
     return {

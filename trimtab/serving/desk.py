@@ -17,6 +17,7 @@ from trimtab.arms.live import Event, Failed, Piece, Question, Reply, SaidToken
 from trimtab.base.errors import ContextLengthError, InputError, MissingError, PackageError, RemoteError, memory_ran_out
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
+from trimtab.base.versions import Release
 from trimtab.reports.words import Family, Shape
 from trimtab.serving.gate import Refused
 from trimtab.serving.meters import Log, Meters
@@ -47,6 +48,7 @@ class Served:
     questions: float
     result: ArmResult | None = None
     equal: float | None = None  # share of stored test answers that came out the same at the start
+    release: Release | None = None  # the version of a registry that it is, where the server follows an alias
 
 
 class LeftError(Exception):
@@ -84,18 +86,31 @@ class Desk:
         self._share = max(1, most // 2 if len(self._inside) > 1 else most)
 
     def found(self, name: str) -> Served:
-        """The model that a request names: TASK:ARM, the arm alone, or the task alone; raises Refused for another."""
+        """The model that a request names: TASK:ARM, the arm alone, the task alone, or the alias; raises Refused for another."""
         for key in (name, f"{self.task}:{name}"):
             if key in self.models:
                 return self.models[key]
-        if name == self.task:
-            return next(iter(self.models.values()))
+        first = next(iter(self.models.values()))
+        if name == self.task or (first.release and name in (first.release.alias, f"{self.task}:{first.release.alias}")):
+            return first
         known = ", ".join(self.models)
         raise Refused(404, f"no model {name[:80]!r} here; there are: {known}", code="model_not_found")
 
     def checked(self, equal: Mapping[str, float | None]) -> None:
         """Take note of how many stored answers came out the same."""
         self.models = {key: replace(one, equal=equal.get(one.arm)) for key, one in self.models.items()}
+
+    def take_over(self, served: Served) -> None:
+        """Have one model answer from now on; requests that found another go on with that one. Within the event loop alone."""
+        self._inside[served.room] = {}
+        self.models = {served.id: served}
+
+    def forget(self, room: Room) -> bool:
+        """Take note that a room answers no more; False as long as a request is inside."""
+        if self._inside.get(room):
+            return False
+        self._inside.pop(room, None)
+        return True
 
     async def told(self, served: Served, question: Question, request: Request | None = None) -> Told:
         """The whole answer; raises as `events` does."""

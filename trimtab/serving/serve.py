@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from trimtab.arms.bundle import BundledArm, named_bundle
+from trimtab.arms.bundle import BundledArm, named_bundle, open_bundle
 from trimtab.arms.live import Live, live
 from trimtab.arms.saved import (
     Pick,
@@ -30,7 +30,7 @@ from trimtab.arms.saved import (
     usual_arm,
 )
 from trimtab.arms.session import Session
-from trimtab.arms.traffic import TrafficStore, traffic_of
+from trimtab.arms.traffic import traffic_of
 from trimtab.arms.workspace import Workspace, open_to_answer
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.grammar import method_of
@@ -38,6 +38,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Document
 from trimtab.base.results import ArmResult, EightBit, Volume
 from trimtab.base.task import Task, parse_arm, require_answers
+from trimtab.base.versions import Release
 from trimtab.base.visible import said
 from trimtab.data.documents import Stamps, document_stamps, read_documents
 from trimtab.decision.cost import volume_of
@@ -50,6 +51,7 @@ from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_to
 from trimtab.serving.app import Embed, Parts, build
 from trimtab.serving.desk import Desk, Served
 from trimtab.serving.feedback import Store, store_of
+from trimtab.serving.follow import Follow, Follower, Loaded, Looked
 from trimtab.serving.gate import Admission, Refused
 from trimtab.serving.likeness import equal_share, stored_answers
 from trimtab.serving.listen import listening, require_usable
@@ -72,7 +74,7 @@ class Serving:
     """A server that runs: where, what opens it (None with keys of a file), and the arms that answer.
 
     `equal`: of each arm the share of stored answers that came out the same; `silent`: of those that did not answer, why;
-    `eight_bit`: what 8 bits cost those that answer in them.
+    `eight_bit`: what 8 bits cost those that answer in them; `release`: the version that answers, where an alias is followed.
     """
 
     url: str
@@ -81,6 +83,7 @@ class Serving:
     equal: dict[str, float | None]
     silent: dict[str, str]
     eight_bit: dict[str, EightBit]
+    release: Release | None = None
 
 
 def serve(
@@ -89,6 +92,7 @@ def serve(
     task: str | Path | Task = "trimtab.toml",
     bundle: Path | None = None,
     signed_by: Path | None = None,
+    follow: Follow | None = None,
     run: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -107,6 +111,8 @@ def serve(
     """Serve arms until a signal comes: the winner of the newest study unless others are named, `all` for every arm it finished.
 
     `bundle`: a folder of `export`, whose arm is served without a task file; `signed_by`: the public key that must have signed it.
+    `follow`: what an alias of a registry names (`Registry.follow`); another version that it comes to name takes over between two requests,
+    once it has been loaded and tried, and where that fails the old one goes on.
     Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
     that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
     test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
@@ -118,9 +124,12 @@ def serve(
     if certificate is not None:
         require_usable(*certificate)
     token, known = _keys_for(host, keys)
+    if follow is not None and (arms or run or bundle or signed_by or eight_bit):
+        remedy = "leave out the arm, the run, the bundle and --eight-bit"
+        raise InputError("an alias names one version as it was registered", remedy, field="--alias")
     bundled = _bundled(bundle, signed_by, arms, run, eight_bit=eight_bit)
     own = bundled.session.task if bundled else loaded(task)
-    picks = [] if bundled else _picks(arms, own)
+    picks = [] if bundled or follow else _picks(arms, own)
     chosen = [bundled.arm] if bundled else [parse_arm(pick.arm, own) for pick in picks]
     for arm in chosen:
         require_answers(arm, own)
@@ -129,28 +138,50 @@ def serve(
         bound = stack.enter_context(listening(host, port))
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
-        traffic = stack.enter_context(traffic_of(own, store)) if own.upkeep.traffic else None
+        record: Callable[[Meters], Recorder] | None = None
+        if own.upkeep.traffic:
+            record = partial(Recorder, stack.enter_context(traffic_of(own, store)), own.upkeep.traffic)
+            opening.note(own.upkeep.traffic.sentence)
         for line in bundled.notes if bundled else ():
             opening.note(line)
-        opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
-        origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, picks, run, eight_bit=eight_bit)
-        rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)
-        served = stack.enter_context(_served(origin, chosen, threads))
-        parts = _parts(own, served, Hosts(host, port, names), known, judged, traffic, most, log_texts=log_texts)
+        rounded: dict[str, EightBit] = {}
+        follower: Follower | None = None
+        if follow is not None:
+            opening.note("Loading the version that the alias names")
+            follower = Follower(follow, partial(_released, near=own.folder, threads=threads, unequal=unequal))
+            stack.callback(follower.close)
+            own, served = follower.first()
+            look = follower.look
+        else:
+            opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
+            origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, picks, run, eight_bit=eight_bit)
+            rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)
+            served = stack.enter_context(_served(origin, chosen, threads))
+            look = partial(_looked, served=served, origin=origin, unequal=unequal)
+        parts = _parts(own, served, Hosts(host, port, names), known, judged, record, most, log_texts=log_texts)
         if parts.traffic:
             stack.callback(parts.traffic.close)
-        desk = parts.desk
+        desk, release = parts.desk, served[0].release
+        del served  # a version that another took over from is not to stay in memory
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def begun() -> None:
-            equal, silent = await _looked(desk, origin, unequal=unequal)
+            equal, silent = await look(desk)
             desk.checked(equal)
             parts.admission.is_ready = True
+            if follower is not None:
+                follower.start(desk, parts.log)
             if on_ready:
-                models = tuple(desk.models)
-                on_ready(
-                    Serving(url=address, token=token, models=models, equal=equal, silent=silent, eight_bit=rounded)
+                serving = Serving(
+                    url=address,
+                    token=token,
+                    models=tuple(desk.models),
+                    equal=equal,
+                    silent=silent,
+                    eight_bit=rounded,
+                    release=release,
                 )
+                on_ready(serving)
 
         listen(build(parts), bound, certificate, parts.admission, begun)
 
@@ -245,23 +276,33 @@ def _of_bundle(bundled: BundledArm) -> _Origin:
     )
 
 
+@contextmanager
+def _released(release: Release, *, near: Path, threads: int, unequal: bool) -> Iterator[Loaded]:
+    """A version of a registry, ready in a room of its own; `near` is where relative names of models begin."""
+    bundled = open_bundle(release.folder, near=near)
+    require_answers(bundled.arm, bundled.session.task)
+    origin = _of_bundle(bundled)
+    with _served(origin, [bundled.arm], threads) as (one,):
+        served = replace(one, release=release)
+        look = partial(_looked, served=[served], origin=origin, unequal=unequal)
+        yield Loaded(served=served, task=bundled.session.task, look=look)
+
+
 def _parts(
     task: Task,
     served: Sequence[Served],
     hosts: Hosts,
     keys: Keys,
     store: Store,
-    traffic: TrafficStore | None,
+    record: Callable[[Meters], Recorder] | None,
     most: int,
     *,
     log_texts: bool,
 ) -> Parts:
     """What the server is made of."""
     admission, log = Admission(most), Log(with_texts=log_texts)
-    meters, settings = Meters(admission), task.upkeep.traffic
-    recorder = None
-    if traffic and settings:
-        recorder = Recorder(traffic, settings, meters.traffic_written, meters.traffic_dropped)
+    meters = Meters(admission)
+    recorder = record(meters) if record else None
     return Parts(
         desk=Desk(task.task.name, served, meters, log, most, recorder),
         admission=admission,
@@ -416,14 +457,14 @@ def _embed(task: Task) -> Embed:
     return embed
 
 
-async def _looked(desk: Desk, origin: _Origin, *, unequal: bool) -> tuple[dict[str, float | None], dict[str, str]]:
+async def _looked(desk: Desk, *, served: Sequence[Served], origin: _Origin, unequal: bool) -> Looked:
     """Of each arm the share of stored answers that came out the same; and of those that did not answer, why.
 
     Raises InputError for an arm that does not answer, or not as it was measured, unless `unequal`.
     """
     equal: dict[str, float | None] = {}
     silent: dict[str, str] = {}
-    for one in desk.models.values():
+    for one in served:
         try:
             equal[one.arm] = await equal_share(desk, one, origin.stored[one.arm])
         except Refused as refused:

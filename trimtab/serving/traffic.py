@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter
 from starlette.requests import Request
 
 from trimtab.arms.live import Question, Reply
@@ -21,6 +20,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.tables import TrafficTable
 from trimtab.base.visible import said
 from trimtab.data.privacy import masked
+from trimtab.serving.meters import Meters
 
 if TYPE_CHECKING:
     from trimtab.serving.desk import Served
@@ -41,9 +41,9 @@ def is_sampled(request_id: str, share: float) -> bool:
 class Recorder:
     """Takes answers, and writes a sample of them to a store; what is not written is counted by its reason. For any thread."""
 
-    def __init__(self, store: TrafficStore, settings: TrafficTable, written: Counter, dropped: Counter) -> None:
+    def __init__(self, store: TrafficStore, settings: TrafficTable, meters: Meters) -> None:
         self._store, self._settings = store, settings
-        self._written, self._dropped = written, dropped
+        self._written, self._dropped = meters.traffic_written, meters.traffic_dropped
         self._queue: queue.Queue[ServedAnswer | None] = queue.Queue(MOST_WAITING)
         self._said = ""
         self._expire()
@@ -60,7 +60,7 @@ class Recorder:
             id=question.id,
             when=datetime.now(UTC),
             arm=served.arm,
-            version=served.version,
+            version=str(served.release.version) if served.release else served.version,
             messages=question.messages,
             passages=tuple(hit.passage.id for hit in reply.hits),
             answer=reply.text,

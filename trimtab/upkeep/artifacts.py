@@ -104,9 +104,17 @@ class ObjectStore:
             try:
                 self._files, self._root = fsspec.core.url_to_fs(address)
             except ImportError as error:  # says which package opens such an address
-                raise PackageError(error.name or f"for {address.partition('://')[0]}:// addresses of fsspec", None, "this store of artifacts") from None
+                raise PackageError(
+                    error.name or f"for {address.partition('://')[0]}:// addresses of fsspec",
+                    None,
+                    "this store of artifacts",
+                ) from None
             except ValueError as error:
-                raise InputError(f"no store of artifacts ({error})", "name a folder, or an address such as s3://BUCKET/FOLDER", field="--artifacts") from None
+                raise InputError(
+                    f"no store of artifacts ({error})",
+                    "name a folder, or an address such as s3://BUCKET/FOLDER",
+                    field="--artifacts",
+                ) from None
 
     def has(self, sha256: str) -> bool:
         """As Store."""
@@ -251,7 +259,11 @@ def _digest(file: IO[bytes], copy: IO[bytes] | None = None) -> str:
 
 def _is_same(folder: Path, files: dict[str, str]) -> bool:
     """True if a folder holds these files as they are named, and no others."""
-    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
+    there = {
+        path.relative_to(folder).as_posix(): path
+        for path in folder.rglob("*")
+        if not path.is_dir() or path.is_symlink()
+    }
     return there.keys() == files.keys() and all(
         not path.is_symlink() and sha256_file(path) == files[name] for name, path in there.items()
     )

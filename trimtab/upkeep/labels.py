@@ -252,7 +252,7 @@ def _answer_of(row: RawRow | Refusal, number: int) -> ServedAnswer:
     if not isinstance(question, str) or not isinstance(answer, str) or not question.strip():
         raise row.error("has no question with its answer", "give it both, as texts: question, answer")
     try:
-        probability = None if given in (None, "") else float(given)  # type: ignore[arg-type]  # a table's cells are text
+        probability = None if given in (None, "") else float(given)  # a table's cells are text
     except (TypeError, ValueError):
         probability = -1.0
     if probability is not None and not 0 <= probability <= 1:

@@ -29,6 +29,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object, sha256_file, sha256_text
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import describe_machine
+from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
 from trimtab.base.results import StudyResult
 from trimtab.base.task import Task, parse_arm
@@ -75,16 +76,24 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
 
 
 @contextmanager
-def written(task: Task, draft: Version, run: str | None, allow: Sequence[str]) -> Iterator[tuple[Path, Version]]:
+def written(
+    task: Task, draft: Version, run: str | None, allow: Sequence[str], listeners: Sequence[Listener] | None
+) -> Iterator[tuple[Path, Version]]:
     """The folder of an arm's bundle, and its version with the hashes of what is in it; the folder goes at the end of the block.
 
     Raises InputError where the bundle does not answer as the arm did.
     """
     with TemporaryDirectory(prefix="registering-", dir=task.folder / FOLDER) as scratch:
         folder = Path(scratch) / "bundle"
-        done = export(task, draft.arm, format="bundle", out=folder, run=run or draft.source, allow=allow)
+        done = export(
+            task, draft.arm, format="bundle", out=folder, run=run or draft.source, allow=allow, listeners=listeners
+        )
         if not done.holds:
-            raise InputError(f"the bundle of {draft.arm} does not answer as measured: {done.headline}", "see trimtab export", field="arm")
+            raise InputError(
+                f"the bundle of {draft.arm} does not answer as measured: {done.headline}",
+                "see trimtab export",
+                field="arm",
+            )
         weights = sorted((folder / RUN / "adapter").rglob("*"))
         index = sorted(path for path in folder.glob("index*/**/*"))
         yield folder, replace(draft, weights_sha256=_digest(folder, weights), index_sha256=_digest(folder, index))

@@ -6,9 +6,10 @@ import getpass
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -18,10 +19,11 @@ from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.database import Database, is_address
 from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
-from trimtab.base.files import refuse_links
+from trimtab.base.files import refuse_links, write_atomic
+from trimtab.base.progress import Listener
 from trimtab.base.task import TASK_FILE, Task, load_task
-from trimtab.base.visible import printable
 from trimtab.base.versions import Collected, Gate, Lineage, ListedVersion, Move, Release, Version
+from trimtab.base.visible import printable
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.tables import COLLECTED, LAYOUT, MOVES, VERSIONS, table
 
@@ -51,19 +53,16 @@ def registry(
 ) -> Registry:
     """The registry of a task: `.trimtab/registry.db` beside its file unless `address` names another file or a `postgresql://` URL.
 
-    `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside the
-    database unless it is named, which for PostgreSQL it must be. Without `make` nothing is made where there is none, and MissingError
-    is raised. Raises as `Database` does.
+    `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside an
+    SQLite file unless it is named, while with PostgreSQL it has to be named where files are read or written. Without `make` nothing is
+    made where there is no registry, and MissingError is raised. Raises as `Database` does.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
     home = own.folder / FOLDER
     place = str(address) if address is not None else str(home / FILE)
     if address is None:
         refuse_links(home)
-    if artifacts is None:
-        if is_address(place):
-            problem = "a registry in PostgreSQL, and no place for the files of its versions"
-            raise InputError(problem, "name a folder that all share, or s3://BUCKET/FOLDER", field="--artifacts")
+    if artifacts is None and not is_address(place):
         artifacts = Path(place).absolute().parent / ARTIFACTS
     return Registry(place, artifacts, task=own, make=make)
 
@@ -75,15 +74,18 @@ class Registry:
     move one alias, the later of them there holds, and each says from which version it moved.
     """
 
-    def __init__(self, address: str | Path, artifacts: str | Path, *, task: Task, make: bool = True) -> None:
-        self.task, self._name = task, task.task.name
+    def __init__(self, address: str | Path, artifacts: str | Path | None, *, task: Task, make: bool = True) -> None:
+        self.task, self._name, self._place = task, task.task.name, artifacts
         self._database = Database(address, LAYOUT, make=make)
         self.name = self._database.name
-        try:
-            self.artifacts = Artifacts(artifacts)
-        except TrimtabError:
-            self.close()
-            raise
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """The files of its versions; raises InputError where nobody said where they lie."""
+        if self._place is None:
+            problem = "a registry in PostgreSQL, and no place for the files of its versions"
+            raise InputError(problem, "name a folder that all share, or s3://BUCKET/FOLDER", field="--artifacts")
+        return Artifacts(self._place)
 
     def register(
         self,
@@ -93,12 +95,13 @@ class Registry:
         parent: int | None = None,
         by: str | None = None,
         allow: Sequence[str] = (),
+        listeners: Sequence[Listener] | None = None,
         dry_run: bool = False,
     ) -> Version:
         """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is named.
 
         `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production unless another is
-        named. The arm is written as a bundle and asked back before it counts. Raises InputError where it does not answer as it did,
+        named. The arm is written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did,
         MissingError where there is no such arm.
         """
         from trimtab.upkeep.register import described, written
@@ -106,7 +109,7 @@ class Registry:
         draft = replace(described(self.task, arm, run), parent=self._parent(parent), created=_now(), by=by or _user())
         if dry_run:
             return draft
-        with written(self.task, draft, run, allow) as (folder, whole):
+        with written(self.task, draft, run, allow, listeners) as (folder, whole):
             return self.add(whole, folder)
 
     def add(self, draft: Version, folder: Path) -> Version:
@@ -151,9 +154,7 @@ class Registry:
                 raise InputError(f"{alias} names version {version} already", "there is nothing to do", file=self.name)
             return self._move(connection, alias, version, before, "promote", why, by, evidence, dry_run=dry_run)
 
-    def rollback(
-        self, alias: str = PRODUCTION, *, why: str, by: str | None = None, dry_run: bool = False
-    ) -> Move:
+    def rollback(self, alias: str = PRODUCTION, *, why: str, by: str | None = None, dry_run: bool = False) -> Move:
         """Have an alias name again what it named before its last promotion that stands.
 
         A second rollback goes one promotion further back. Raises MissingError where there is none, InputError where the files of that
@@ -213,21 +214,30 @@ class Registry:
         with self._database.snapshot() as connection:
             return self._moves(connection, alias)[::-1]
 
-    def lineage(self) -> Lineage:
-        """From rows and judgements to what is served: every version with what it was made from, and every move."""
+    def lineage(self, page: str | Path | None = None) -> Lineage:
+        """From rows and judgements to what is served: every version with what it was made from, and every move.
+
+        `page`: a file for the same as an HTML page.
+        """
         from sqlalchemy import select
 
         versions = table(VERSIONS)
-        wanted = select(versions.c.number, versions.c.record).where(versions.c.task == self._name).order_by(versions.c.number)
+        wanted = (
+            select(versions.c.number, versions.c.record)
+            .where(versions.c.task == self._name)
+            .order_by(versions.c.number)
+        )
         with self._database.snapshot() as connection:
             found = tuple(self._read(Version, number, text) for number, text in connection.execute(wanted))
             moves, gone = self._moves(connection), self._collected(connection)
-        return Lineage(
-            task=self._name,
-            versions=found,
-            moves=moves,
-            collected=tuple(one.number for one in found if one.number in gone),  # type: ignore[misc]
-        )
+        collected = tuple(one.number for one in found if one.number is not None and one.number in gone)
+        drawn = Lineage(task=self._name, versions=found, moves=moves, collected=collected)
+        if page is None:
+            return drawn
+        from trimtab.reports.lineage import render
+
+        write_atomic(Path(page), render(drawn))
+        return replace(drawn, page=str(page))
 
     def gc(self, keep: int = KEEP, *, dry_run: bool = False, by: str | None = None) -> Collected:
         """Take the files of versions that are no longer needed; their records stay.
@@ -249,24 +259,34 @@ class Registry:
             garbage = self.artifacts.garbage(live)
             if not dry_run:
                 self.artifacts.remove(garbage)
-        kept = tuple(one.number for one in found.versions if one.number not in {*gone, *taken})
+        numbers = (one.number for one in found.versions if one.number is not None)
         return Collected(
             dry_run=dry_run,
             versions=taken,
-            kept=kept,  # type: ignore[arg-type]
+            kept=tuple(number for number in numbers if number not in {*gone, *taken}),
             files=len(garbage),
             bytes=sum(garbage.values()),
         )
 
-    def release(self, alias: str = PRODUCTION, known: int | None = None) -> Release | None:
-        """The version that an alias names, with its files on this machine; None where that is `known`, which a server has already."""
-        version = self.current(alias)
-        if version.number == known or version.number is None:
-            return None
-        artifact = _artifact_of(version)
-        home = self.task.folder / FOLDER / SERVED
-        home.mkdir(parents=True, exist_ok=True)
-        return Release(alias=alias, version=version.number, folder=self.artifacts.get(artifact, home / artifact[:16]))
+    def follow(self, alias: str = PRODUCTION) -> Callable[[Collection[int]], Release | None]:
+        """What `serve` follows: a function that gives the version which the alias names now, with its files on this machine.
+
+        It gives None where that is one of the numbers that it is called with, which a server has already.
+        """
+        _require_alias(alias)
+
+        def release(known: Collection[int] = ()) -> Release | None:
+            version = self.current(alias)
+            if version.number is None or version.number in known:
+                return None
+            artifact = _artifact_of(version)
+            home = self.task.folder / FOLDER / SERVED
+            home.mkdir(parents=True, exist_ok=True)
+            return Release(
+                alias=alias, version=version.number, folder=self.artifacts.get(artifact, home / artifact[:16])
+            )
+
+        return release
 
     def close(self) -> None:
         """Give the connections back."""
@@ -295,7 +315,9 @@ class Registry:
         wanted = select(versions.c.record).where(versions.c.number == number, versions.c.task == self._name)
         text = connection.execute(wanted).scalar() if 0 < number < 2**63 else None
         if text is None:
-            raise MissingError(f"{self.name}: no version {number} of {self._name}; {self.task.command('registry list')} lists them")
+            raise MissingError(
+                f"{self.name}: no version {number} of {self._name}; {self.task.command('registry list')} lists them"
+            )
         return self._read(Version, number, text)
 
     def _whole(self, connection: Connection, number: int) -> Version:

@@ -1,0 +1,247 @@
+"""`trimtab registry`: one command a function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.cli.options import DEFAULT_TASK, AddressOption, AllowOption, ArtifactsOption, JsonOption, TaskOption, found
+from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trimtab.base.versions import Gate, Lineage
+    from trimtab.upkeep.registry import Registry
+
+HELP = "Versions of arms, which of them is in production, and how it came there."
+AliasOption = Annotated[str, typer.Option("--alias", metavar="NAME", help="The alias: production, candidate, any.")]
+WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is kept.")]
+ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it; the user of this machine.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
+VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A number, or an alias that names one.")]
+
+
+def register(
+    arm: Annotated[
+        str | None, typer.Argument(metavar="[ARM]", help="The winner of the newest study unless given.")
+    ] = None,
+    task: TaskOption = DEFAULT_TASK,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="ID", help="Weights of this training run or study.")
+    ] = None,
+    parent: Annotated[
+        int | None, typer.Option("--parent", metavar="N", help="The version that it follows; the one in production.")
+    ] = None,
+    by: ByOption = None,
+    dry_run: DryRunOption = False,
+    registry: AddressOption = None,
+    artifacts: ArtifactsOption = None,
+    allow: AllowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a version of an arm, as it was measured: its bundle, asked back first, and all that it was made from.
+
+    A version never changes. No alias names it until it is promoted.
+
+    \b
+    Example:
+      trimtab registry register
+      trimtab registry register lora+rag --run 20261124T101500Z-3f2a9b
+    """
+    with Output(as_json) as output, _opened(task, registry, artifacts, make=not dry_run) as own:
+        made = own.register(arm, run=run, parent=parent, by=by, allow=allow or (), dry_run=dry_run)
+        output.show(made, lambda console: _line(console, made.headline))
+
+
+def promote(
+    version: VersionArgument,
+    why: WhyOption,
+    alias: AliasOption = "production",
+    evidence: Annotated[
+        Path | None,
+        typer.Option("--evidence", metavar="FILE", help="A gate's record, as JSON; it must say passed: true."),
+    ] = None,
+    task: TaskOption = DEFAULT_TASK,
+    by: ByOption = None,
+    dry_run: DryRunOption = False,
+    registry: AddressOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have an alias name a version. A server of that alias takes it over without a restart.
+
+    Every file of the version is read and checked before. Exits 1 where the gate of --evidence was not passed.
+
+    \b
+    Example:
+      trimtab registry promote 4 --why "better on new questions"
+      trimtab registry promote candidate --alias production --why "the gate was passed" --evidence gate.json
+    """
+    with Output(as_json) as output, _opened(task, registry, artifacts) as own:
+        number = own.show(version).number or 0
+        moved = own.promote(number, alias, why=why, evidence=_gate(evidence), by=by, dry_run=dry_run)
+        output.show(moved, lambda console: _line(console, moved.headline))
+
+
+def rollback(
+    why: WhyOption,
+    alias: AliasOption = "production",
+    task: TaskOption = DEFAULT_TASK,
+    by: ByOption = None,
+    dry_run: DryRunOption = False,
+    registry: AddressOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have an alias name again what it named before its last promotion; a second time, the one before that.
+
+    \b
+    Example:
+      trimtab registry rollback --why "it invents prices"
+    """
+    with Output(as_json) as output, _opened(task, registry, artifacts) as own:
+        moved = own.rollback(alias, why=why, by=by, dry_run=dry_run)
+        output.show(moved, lambda console: _line(console, moved.headline))
+
+
+def history(
+    alias: Annotated[str | None, typer.Argument(metavar="[ALIAS]", help="One alias; all unless given.")] = None,
+    task: TaskOption = DEFAULT_TASK,
+    registry: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List every move of an alias, the newest first: which version, when, who, why, on what evidence.
+
+    \b
+    Example:
+      trimtab registry history production
+    """
+    with Output(as_json) as output, _opened(task, registry) as own:
+        output.rows("moves", own.history(alias))
+
+
+def show(
+    version: VersionArgument,
+    task: TaskOption = DEFAULT_TASK,
+    registry: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a version: what it is, what it was made from, and what was measured of it.
+
+    \b
+    Example:
+      trimtab registry show production
+      trimtab registry show 4 --json
+    """
+    with Output(as_json) as output, _opened(task, registry) as own:
+        output.record(own.show(version))
+
+
+def listed(
+    task: TaskOption = DEFAULT_TASK,
+    registry: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the versions of a task, the newest first, with the aliases that name them now.
+
+    \b
+    Example:
+      trimtab registry list
+    """
+    with Output(as_json) as output, _opened(task, registry) as own:
+        output.rows("versions", own.list())
+
+
+def lineage(
+    task: TaskOption = DEFAULT_TASK,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
+    ] = None,
+    registry: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow rows and judgements to the versions that were made from them, and these to the aliases that named them.
+
+    \b
+    Example:
+      trimtab registry lineage --page lineage.html
+    """
+    with Output(as_json) as output, _opened(task, registry) as own:
+        drawn = own.lineage(page)
+        output.show(drawn, lambda console: _draw(console, drawn))
+
+
+def gc(
+    keep: Annotated[
+        int,
+        typer.Option("--keep", metavar="N", min=1, help="Last moves of each alias, and newest versions, that stay."),
+    ] = 5,
+    task: TaskOption = DEFAULT_TASK,
+    by: ByOption = None,
+    dry_run: DryRunOption = False,
+    registry: AddressOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the files of versions that are no longer needed; their records stay.
+
+    Never of a version that an alias names, that one of its last N moves went to or came from, or that is among the N newest.
+
+    \b
+    Example:
+      trimtab registry gc --keep 3 --dry-run
+    """
+    with Output(as_json) as output, _opened(task, registry, artifacts) as own:
+        taken = own.gc(keep, dry_run=dry_run, by=by)
+        output.show(taken, lambda console: _line(console, taken.headline))
+
+
+COMMANDS = {
+    "register": register,
+    "list": listed,
+    "show": show,
+    "promote": promote,
+    "rollback": rollback,
+    "history": history,
+    "lineage": lineage,
+    "gc": gc,
+}
+
+
+def _opened(task: Path, address: str | None, artifacts: str | None = None, *, make: bool = False) -> Registry:
+    own = found(task, None)
+    from trimtab.upkeep.registry import registry
+
+    return registry(own, address, artifacts=artifacts, make=make)
+
+
+def _gate(file: Path | None) -> Gate | None:
+    """What a gate found, out of its file."""
+    if file is None:
+        return None
+    from trimtab.base.codec import from_plain
+    from trimtab.base.errors import InputError
+    from trimtab.base.files import read_object
+    from trimtab.base.versions import Gate
+
+    try:
+        return from_plain(Gate, read_object(file))
+    except ValueError as error:
+        raise InputError(
+            f"is no record of a gate ({error})", "give one as docs/reference/files.md has it", file=file
+        ) from None
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _draw(console: Console, drawn: Lineage) -> None:
+    from trimtab.base.show import text_table
+
+    _line(console, f"{drawn.headline}\n{text_table(drawn.screen())}")
+    if drawn.page:
+        _line(console, f"\nPage: {drawn.page}")
