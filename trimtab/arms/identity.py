@@ -28,7 +28,11 @@ Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of
 
 TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that weights depend on
 # What decides which arms run and for how long (each arm's own share of it stands in its effort), and what the task is called.
-_NOT_SETTINGS = {"study": {"arms", "budget"}, "task": {"name"}}
+_NOT_SETTINGS: Any = {
+    "study": {"arms", "budget"},
+    "task": {"name"},
+    "upkeep": True,
+}  # what a server keeps changes no arm
 # Keys that came later, at the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
