@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judged import judgement
+from judged import judgement, served_answer
 from serving_tasks import Here, deciding_task, serving_here, wait_until, writing_task
 
 from trimtab.arms.traffic import Label, ServedAnswer, TrafficStore, traffic_of, user_key
-from trimtab.base.records import Message
 from trimtab.base.task import load_task
 from trimtab.serving import traffic as recording
 from trimtab.serving.feedback import Store
@@ -22,24 +22,6 @@ from trimtab.serving.traffic import is_sampled
 
 ALL = "[upkeep]\ntraffic = { share = 1.0, keep_days = 30 }"
 SECRET = "Write to anna.kowalska@example.org or +44 20 7946 0958"
-
-
-def answer(number: int, *, days: float = 0, user: str | None = None, text: str = "Yes") -> ServedAnswer:
-    return ServedAnswer(
-        id=f"q-{number}",
-        when=datetime.now(UTC) - timedelta(days=days),
-        arm="prompt",
-        version="one",
-        messages=(Message(role="user", content=f"Question {number}?"),),
-        passages=(),
-        answer=text,
-        abstained=False,
-        probability=0.5,
-        milliseconds=1.0,
-        user=user_key(user) if user else None,
-        share=1.0,
-        masked=True,
-    )
 
 
 def label(item: str, by: str = "anna") -> Label:
@@ -153,7 +135,7 @@ def test_what_is_older_than_its_days_goes_when_the_server_starts(
 ) -> None:
     task = writing_task(tmp_path, tiny_model_folder, tiny_embedding_folder, ALL, arms=("prompt",))
     with traffic_of(load_task(task)) as store:
-        store.add([answer(1, days=31, text="an-old-answer"), answer(2, days=29)])
+        store.add([served_answer(1, days=31, answer="an-old-answer"), served_answer(2, days=29)])
         store.label(label("q-1"))
         store.label(label("q-2"))
     with serving_here(task, "prompt"), traffic_of(load_task(task), make=False) as store:
@@ -169,13 +151,15 @@ def test_what_is_too_old_goes_once_a_day_while_the_server_runs(
     monkeypatch.setattr(recording, "DAY", 0.05)
     task = writing_task(tmp_path, tiny_model_folder, tiny_embedding_folder, ALL, arms=("prompt",))
     with serving_here(task, "prompt"), traffic_of(load_task(task), make=False) as store:
-        store.add([answer(1, days=31), answer(2)])
+        store.add([served_answer(1, days=31), served_answer(2)])
         wait_until(lambda: len(store.answers()) == 1, 20)
 
 
 def test_a_user_is_forgotten_with_labels_and_the_bytes_go(tmp_path: Path) -> None:
     with TrafficStore(tmp_path / "traffic.db") as store:
-        store.add([answer(1, user="anna", text="a-secret-answer"), answer(2, user="bert"), answer(3)])
+        store.add(
+            [served_answer(1, user="anna", answer="a-secret-answer"), served_answer(2, user="bert"), served_answer(3)]
+        )
         store.label(label("q-1"))
         store.label(label("q-2"))
         assert store.forget("anna") == 1
@@ -188,7 +172,7 @@ def test_a_user_is_forgotten_with_labels_and_the_bytes_go(tmp_path: Path) -> Non
         store.forget(user_key("bert"))
         last = store.draw("traffic").last_row
         store.expire(1, datetime.now(UTC) + timedelta(days=2))
-        store.add([answer(4)])
+        store.add([served_answer(4)])
         assert store.draw("traffic", new=True).after_row == last  # a number is not given again
 
 
@@ -209,8 +193,6 @@ def test_a_users_judgements_are_forgotten(recorded: Here) -> None:
 
 
 def test_judgements_of_the_form_before_are_read_and_gain_the_present_one(tmp_path: Path) -> None:
-    import sqlite3
-
     with Store(tmp_path / "feedback.db") as store:
         store.add(judgement(id="old"))
     connection = sqlite3.connect(tmp_path / "feedback.db")

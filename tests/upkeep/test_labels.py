@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from judged import served_answer
 from typer.testing import CliRunner
 
-from trimtab.arms.traffic import ServedAnswer, TrafficStore, traffic_of
+from trimtab.arms.traffic import TrafficStore, traffic_of
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.records import Message
 from trimtab.base.task import Task, load_task
 from trimtab.cli.main import app
 from trimtab.upkeep.labels import Labelling, LabelSummary, label
@@ -27,24 +27,11 @@ def task(tmp_path: Path) -> Task:
     return load_task(tmp_path / "trimtab.toml")
 
 
-def add(store: TrafficStore, numbers: range, *, version: str = "one", probability: float | None = 0.5) -> None:
+def add(store: TrafficStore, numbers: range, version: str = "one") -> None:
+    """A third of the answers the arm is unsure of."""
     store.add(
         [
-            ServedAnswer(
-                id=f"q-{number}",
-                when=datetime.now(UTC),
-                arm="rag",
-                version=version,
-                messages=(Message(role="user", content=f"Question {number}?"),),
-                passages=("handbook#1",),
-                answer=f"Answer {number}",
-                abstained=False,
-                probability=probability and (0.9 if number % 3 else 0.5),
-                milliseconds=1.0,
-                user=None,
-                share=0.5,
-                masked=True,
-            )
+            served_answer(number, version=version, probability=0.9 if number % 3 else 0.5, share=0.5)
             for number in numbers
         ]
     )
@@ -207,7 +194,7 @@ def test_the_terminal_labels_by_letters_and_prints_json(filled: Task) -> None:
     found = json.loads(told.stdout)
     assert (told.exit_code, found["labels"], found["unsure"]) == (0, 14, 1)
     assert "Question" in told.stderr
-    assert "handbook#1" in told.stderr
+    assert "handbook.md#2" in told.stderr
     shown = CliRunner().invoke(app, ["label", "--task", str(filled.file), "--estimate"])
     assert shown.exit_code == 0
     assert "14 of 60 answers labelled, 1 that nobody can tell" in shown.stdout
