@@ -170,10 +170,10 @@ def test_a_user_is_forgotten_with_labels_and_the_bytes_go(tmp_path: Path) -> Non
         for file in tmp_path.iterdir():
             assert b"a-secret-answer" not in file.read_bytes()
         store.forget(user_key("bert"))
-        last = store.draw("traffic").last_row
+        last = store.draw("traffic", "random").last_row
         store.expire(1, datetime.now(UTC) + timedelta(days=2))
         store.add([served_answer(4)])
-        assert store.draw("traffic", new=True).after_row == last  # a number is not given again
+        assert store.draw("traffic", "random", after=last).after_row == last  # a number is not given again
 
 
 def test_a_users_judgements_are_forgotten(recorded: Here) -> None:

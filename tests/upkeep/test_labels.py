@@ -138,6 +138,18 @@ def test_a_new_draw_is_of_what_came_since(filled: Task) -> None:
         label(task=filled, drawing="random")
 
 
+def test_a_draw_that_nobody_has_begun_may_be_drawn_in_another_way_and_of_all_that_came(filled: Task) -> None:
+    assert len(pending(filled, 100)) == 60
+    with traffic_of(filled) as store:
+        add(store, range(60, 90))
+    assert len(pending(filled, 100, drawing="uncertain")) == 90
+    assert len(pending(filled, 100, new=True)) == 90
+    with traffic_of(filled) as store:
+        (draw,) = store.draws("traffic")
+        assert (draw.drawing, draw.after_row, draw.last_row) == ("uncertain", 0, 90)
+        assert store.draw("traffic", "random") == draw  # somebody who begins at the same time shares it
+
+
 def test_labels_of_answers_that_were_deleted_go_with_them(filled: Task) -> None:
     labelled(filled, 20, by="anna")
     with traffic_of(filled) as store:

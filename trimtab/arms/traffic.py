@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, to_plain
@@ -165,33 +165,38 @@ class TrafficStore:
             found = connection.execute(select(table.c.item, table.c.record).order_by(table.c.number))
             return [self._read(Label, name, text) for name, text in found]
 
-    def draw(
-        self, source: str, drawing: Drawing | None = None, *, new: bool = False, last: int | None = None
-    ) -> LabelDraw:
-        """The newest draw of a source, or a new one where there is none or `new`: of what came since the one before.
+    def draw(self, source: str, drawing: Drawing, *, after: int = 0, last: int | None = None) -> LabelDraw:
+        """A new draw, of what came `after` the one before; somebody else's, who began it meanwhile.
 
-        `drawing`: random unless it is named. `last`: how many answers a source has that is no traffic. Raises InputError for a draw that was
-        made in another way, and where nothing came since.
+        `last`: how many answers a source has that is no traffic. Raises InputError where nothing came.
         """
+        table = _table(DRAWS)
+        with self._database.exclusive() as connection:
+            begun = connection.execute(table.select().where(table.c.source == source, table.c.after_row >= after))
+            if (row := begun.mappings().first()) is not None:
+                return LabelDraw(**row)
+            made = self._rows_of(connection, source, drawing, after, last)
+            key = connection.execute(table.insert(), made).inserted_primary_key
+        return LabelDraw(number=int(key[0]), **made)  # type: ignore[index]  # an insertion of one row has one
+
+    def draw_again(self, draw: LabelDraw, drawing: Drawing, last: int | None = None) -> LabelDraw:
+        """A draw of which nothing is labelled yet, in another way, or of all that came since; `last` as for `draw`."""
+        table = _table(DRAWS)
+        with self._database.exclusive() as connection:
+            row = self._rows_of(connection, draw.source, drawing, draw.after_row, last)
+            connection.execute(table.update().where(table.c.number == draw.number), row)
+        return LabelDraw(number=draw.number, **row)
+
+    def _rows_of(
+        self, connection: Connection, source: str, drawing: Drawing, after: int, last: int | None
+    ) -> dict[str, Any]:
         from sqlalchemy import func, select
 
-        table = _table(DRAWS)
-        with self._database.exclusive() as connection:  # two who begin at once share one draw
-            rows = connection.execute(select(table).where(table.c.source == source).order_by(table.c.number)).mappings()
-            draws = [LabelDraw(**row) for row in rows]
-            if draws and not new:
-                if drawing not in (None, draws[-1].drawing):
-                    problem = f"this draw is {draws[-1].drawing}"
-                    raise InputError(problem, "go on with it, or begin another with --new", field="--draw")
-                return draws[-1]
-            after = draws[-1].last_row if draws else 0
-            if last is None:
-                last = int(connection.execute(select(func.max(_table(TRAFFIC).c.number))).scalar() or 0)
-            if last <= after:
-                raise InputError("no answer to label" + (" came since the last draw" if draws else ""), _NONE_YET)
-            row = {"source": source, "drawing": drawing or "random", "after_row": after, "last_row": last}
-            number = connection.execute(table.insert(), row).inserted_primary_key[0]  # type: ignore[index]
-        return LabelDraw(number=int(number), **row)  # type: ignore[arg-type]
+        if last is None:
+            last = int(connection.execute(select(func.max(_table(TRAFFIC).c.number))).scalar() or 0)
+        if last <= after:
+            raise InputError("no answer to label" + (" came since the last draw" if after else ""), _NONE_YET)
+        return {"source": source, "drawing": drawing, "after_row": after, "last_row": last}
 
     def draws(self, source: str) -> list[LabelDraw]:
         """The draws of a source, the oldest first."""

@@ -85,11 +85,30 @@ class Labelling:
         self._store, self._by = store, by
         self._file = None if file is None else _read(file)
         self.source = TRAFFIC if self._file is None else sha256_text(*(one.id for one in self._file))
-        self._draw = store.draw(self.source, drawing, new=new, last=None if self._file is None else len(self._file))
-        self.drawing = self._draw.drawing
-        done = {label.item for label in store.labels() if label.by == by}
-        chosen = _Drawn(self._draw, self._answers(self._draw)).in_order[:questions]
+        labels = store.labels()
+        draw = self._drawn(drawing, {label.item for label in labels}, new=new)
+        self.drawing = draw.drawing
+        done = {label.item for label in labels if label.by == by}
+        chosen = _Drawn(draw, self._answers(draw)).in_order[:questions]
         self.pending = [_item(one) for one in chosen if one.id not in done]
+
+    def _drawn(self, drawing: Drawing | None, labelled: set[str], *, new: bool) -> LabelDraw:
+        """The newest draw, or a new one; one that nobody has begun to label is drawn again where another is asked for."""
+        store, last = self._store, None if self._file is None else len(self._file)
+        draws = store.draws(self.source)
+        if not draws:
+            return store.draw(self.source, drawing or "random", last=last)
+        draw = draws[-1]
+        is_begun = any(answer.id in labelled for answer in self._answers(draw))
+        if not is_begun and (new or drawing not in (None, draw.drawing)):
+            return store.draw_again(draw, drawing or draw.drawing, last)
+        if new:
+            return store.draw(self.source, drawing or "random", after=draw.last_row, last=last)
+        if drawing not in (None, draw.drawing):
+            raise InputError(
+                f"this draw is {draw.drawing}", "go on with it, or begin another with --new", field="--draw"
+            )
+        return draw
 
     def judge(self, asked: AuditItem, right: bool | None) -> None:
         """Keep what is said of an answer: None where nobody can tell."""
