@@ -142,8 +142,8 @@ class Registry:
         _require_why(why)
         _require_alias(alias)
         if evidence is not None and evidence.passed is not True:
-            found = "was not passed" if evidence.passed is False else "shows nothing (passed: null), which is no pass"
-            raise GateClosedError(f"{alias} stays as it is: the gate for version {version} {found}")
+            why_not = "was not passed" if evidence.passed is False else "shows nothing (passed: null), which is no pass"
+            raise GateClosedError(f"{alias} stays as it is: the gate for version {version} {why_not}")
         with self._database.snapshot() as connection:
             found = self._whole(connection, version)
         self.artifacts.check(_artifact_of(found))
