@@ -644,6 +644,29 @@ def audits() -> str:
     return f"{table}\n\n{found['studies']:,} studies each. Aims: 95% held, targets claimed falsely in at most 5%."
 
 
+def production() -> str:
+    """Quality in use from few labels, in simulated traffic."""
+    found = load("production_simulation")
+    if not found:
+        return "Not measured yet."
+    head = ["labels of answers", "truly right", "arm", "drawn", "held: labels alone", "with confidence"]
+    head += ["width: labels alone", "with confidence", "labels saved"]
+    rows = [
+        [
+            f"{cell['labels']} of {cell['answers']:,}",
+            f"{cell['true']:.2f}",
+            "calibrated" if not cell["shift"] else f"too sure by {-cell['shift']:g}",
+            {"random": "at random", "uncertain": "where unsure"}[cell["drawing"]],
+            *(f"{cell[which]['covered']:.1%}" for which in ("plain", "powered")),
+            *(f"{cell[which]['width']:.3f}" for which in ("plain", "powered")),
+            f"{cell['labels_saved']:.0f}",
+        ]
+        for cell in found["cells"]
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    return f"{table}\n\n{found['runs']:,} runs each. Aim: 95% held, within what {found['runs']:,} runs can tell."
+
+
 def redecided() -> str:
     """The verdicts of finished studies under the rules of before and of now."""
     found = load("redecided")
@@ -658,6 +681,7 @@ def redecided() -> str:
 
 PAGES = {
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
+    "docs/how-to/traffic-and-labels.md": {"production": production},
     "docs/start/install.md": {"installation": installation},
     "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         TargetTable,
         TeacherTable,
         TokenPrice,
+        TrafficTable,
+        UpkeepTable,
     )
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from trimtab.studies.runs import runs
     from trimtab.studies.study import study
     from trimtab.studies.train import train
+    from trimtab.upkeep.labels import label
     from trimtab.upkeep.registry import registry
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
@@ -63,7 +66,9 @@ __all__ = [
     "Task",
     "TeacherTable",
     "TokenPrice",
+    "TrafficTable",
     "TrimtabError",
+    "UpkeepTable",
     "ask",
     "audit",
     "check",
@@ -74,6 +79,7 @@ __all__ = [
     "export",
     "feedback_export",
     "init",
+    "label",
     "load_task",
     "open_study",
     "pull",
@@ -84,7 +90,7 @@ __all__ = [
     "train",
 ]
 
-_TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Reward", "Split", "Target", "Teacher")
+_TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Reward", "Split", "Target", "Teacher", "Traffic", "Upkeep")
 _HOME = {
     "HourPrice": "trimtab.base.tables",
     "LabelPrice": "trimtab.base.tables",
@@ -92,6 +98,7 @@ _HOME = {
     "TokenPrice": "trimtab.base.tables",
     "TrimtabError": "trimtab.base.errors",
     "feedback_export": "trimtab.serving.feedback_export",
+    "label": "trimtab.upkeep.labels",
     "load_task": "trimtab.base.task",
     "pull": "trimtab.model.catalog",
     "registry": "trimtab.upkeep.registry",

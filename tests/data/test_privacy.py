@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.records import Example, Message
-from trimtab.data.privacy import Finding, count_private, find_private, private_kinds
+from trimtab.data.privacy import Finding, count_private, find_private, masked, private_kinds
 
 
 @pytest.mark.parametrize(
@@ -145,3 +145,22 @@ def test_time_is_linear_in_bytes(unit: str) -> None:
     seconds(1000)
     small, large = (min(seconds(size) for _ in range(2)) for size in (100_000, 400_000))
     assert large < 4 * small * 2 + 0.05  # quadratic would be 16 times
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("write to a.b@example.org and c@example.org", "write to [email] and [email]"),
+        ("card 4111 1111 1111 1111, ring +44 20 7946 0958", "card [card], ring [phone]"),
+        ("version 1.2.3.4 of 12345, at 10:30", "version 1.2.3.4 of 12345, at 10:30"),
+    ],
+)
+def test_private_data_is_masked_by_its_kind_and_the_rest_stays(text: str, wanted: str) -> None:
+    assert masked(text) == wanted
+
+
+@given(st.text())
+def test_what_was_masked_holds_no_private_data_any_more(text: str) -> None:
+    hidden = masked(f"{text} anna@example.org {text}")
+    assert "anna@example.org" not in hidden
+    assert masked(hidden) == hidden

@@ -1,10 +1,11 @@
-"""Judgements as a page would send them."""
+"""Judgements as a page would send them, and answers in use as a server keeps them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from trimtab.arms.traffic import ServedAnswer, user_key
 from trimtab.base.records import Message
 from trimtab.serving.feedback import Judgement, ShownAnswer
 
@@ -24,3 +25,23 @@ def judgement(kind: str = "like", *answers: str, asked: str = "Which city?", at:
     """One of `kind` about the answers (by default `Rome`), `at` seconds after the first."""
     given = {"messages": said(asked), "when": BEGIN + timedelta(seconds=at), **more}
     return Judgement(kind=kind, answers=tuple(map(shown, answers or ("Rome",))), **given)  # type: ignore[arg-type]
+
+
+def served_answer(number: int, *, days: float = 0, user: str | None = None, **more: Any) -> ServedAnswer:
+    """The answer `q-NUMBER`, so many days old, to a user."""
+    given: dict[str, Any] = {
+        "id": f"q-{number}",
+        "when": datetime.now(UTC) - timedelta(days=days),
+        "arm": "rag",
+        "version": "one",
+        "messages": said(f"Question {number}?"),
+        "passages": ("handbook.md#2",),
+        "answer": f"Answer {number}",
+        "abstained": False,
+        "probability": 0.5,
+        "milliseconds": 1.0,
+        "user": user_key(user) if user else None,
+        "share": 1.0,
+        "masked": True,
+    }
+    return ServedAnswer(**{**given, **more})

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from browsing import chromium, watched
+from playwright.sync_api import expect
 
 from trimtab.measurement.audit import AuditItem
 from trimtab.serving.audit_page import AuditPage
@@ -87,3 +89,63 @@ def test_only_who_has_the_address_is_answered(served: tuple[Session, str, thread
     ask(address, "place=0&said=perhaps")
     ask(address, "said=right")
     assert session.judged == []
+
+
+class Labels(Session):
+    """Labels that are kept in memory, with right answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.corrected: list[tuple[str, str]] = []
+
+    def correct(self, asked: AuditItem, text: str) -> None:
+        self.corrected.append((asked.item_id, text))
+
+    def undo(self, asked: AuditItem) -> None:
+        self.judged.pop()
+
+
+def test_labels_are_given_and_taken_back_by_keys_alone() -> None:
+    session = Labels()
+    page = AuditPage(session, session.correct)  # type: ignore[arg-type]
+    thread = threading.Thread(target=page.serve, args=(lambda _: None,), daemon=True)
+    thread.start()
+    with chromium() as browser:
+        tab = browser.new_page()
+        seen = watched(tab)
+        tab.goto(page.address)
+        place = tab.locator("p").first
+        tab.keyboard.press("w")
+        expect(place).to_contain_text("2 of 3")
+        tab.keyboard.press("u")
+        expect(place).to_contain_text("1 of 3")
+        tab.keyboard.press("R")
+        expect(place).to_contain_text("2 of 3")
+        tab.keyboard.press("a")  # goes into the field first
+        tab.keyboard.type("right or wrong")
+        expect(place).to_contain_text("2 of 3")
+        tab.keyboard.press("Control+Enter")
+        expect(place).to_contain_text("3 of 3")
+        tab.keyboard.press("c")
+        expect(place).to_contain_text("closed")
+        complaints = [line for line in seen.complaints if "favicon" not in line and "404" not in line]
+    thread.join(20)
+    assert not thread.is_alive()
+    assert complaints == []
+    assert session.judged == [("0", True), ("2", None)]
+    assert session.corrected == [("1", "right or wrong")]
+
+
+def test_a_right_answer_is_bounded_and_an_empty_one_changes_nothing() -> None:
+    session = Labels()
+    page = AuditPage(session, session.correct)  # type: ignore[arg-type]
+    thread = threading.Thread(target=page.serve, args=(lambda _: None,), daemon=True)
+    thread.start()
+    assert ask(page.address, "place=0&said=answer&correction=" + "x" * 200_000)[0] == 413
+    assert "1 of 3" in ask(page.address, "place=0&said=answer&correction=+")[1]
+    assert "1 of 3" in ask(page.address, "place=0&said=undo")[1]
+    assert "2 of 3" in ask(page.address, "place=0&said=answer&correction=two%0D%0Alines")[1]
+    ask(page.address, "place=1&said=stop")
+    thread.join(20)
+    assert not thread.is_alive()
+    assert session.corrected == [("0", "two\nlines")]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from judged import judgement
+from judged import judgement, served_answer
 from postgres_server import execute, server
 
+from trimtab.arms.traffic import traffic_of, user_key
 from trimtab.base.errors import InputError, MissingError, RemoteError, VersionError
+from trimtab.base.task import load_task
 from trimtab.serving.feedback import Store
+from trimtab.upkeep.labels import label
 
 __all__ = ["server"]
 
@@ -80,3 +85,27 @@ def test_a_server_that_went_away_and_came_back_is_found_again(place: str, server
         )
         store.add(judgement(id="after"))
         assert store.count() == 2
+
+
+def test_traffic_and_judgements_share_a_database_and_a_user_is_forgotten_in_both(place: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    (tmp_path / "trimtab.toml").write_text(
+        '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "none"\n'
+    )
+    task = load_task(tmp_path / "trimtab.toml")
+    with Store(place) as judgements, traffic_of(task, place) as store:
+        judgements.add(judgement(user=user_key("anna")))
+        judgements.add(judgement(user=user_key("bert")))
+        store.add([served_answer(number, user="anna" if number % 2 else "bert") for number in range(40)])
+        with label(task=task, by="maria", questions=20, store=place) as session:
+            for asked in session.pending:
+                session.judge(asked, True)
+                session.judge(asked, False)  # takes the place of the first
+            assert session.finish().by == {"maria": 20}
+        assert store.forget("anna") == 20
+        assert judgements.forget("anna") == 1
+        assert {one.user for one in store.answers()} == {user_key("bert")}
+        assert {one.item for one in store.labels()} <= {one.id for one in store.answers()}
+        assert judgements.count() == 1
+        assert store.expire(1, datetime.now(UTC) + timedelta(days=2)) == 20
+    assert not (tmp_path / ".trimtab").exists()

@@ -277,7 +277,7 @@ def test_the_form_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "feedback.db"
     Store(file).close()
     change(file, "UPDATE trimtab_form SET number = 7")
-    with pytest.raises(VersionError, match=r"a newer version of Trimtab \(form 7, this one reads 1\)"):
+    with pytest.raises(VersionError, match=r"a newer version of Trimtab \(form 7, this one reads 1 to 2\)"):
         Store(file)
 
 

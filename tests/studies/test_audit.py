@@ -76,3 +76,13 @@ def test_labels_are_not_audited(tmp_path: Path, tiny_model_folder: Path) -> None
     assert "audit" not in result.verdict.sentence
     with pytest.raises(InputError, match="right or wrong by themselves"):
         audit(result)
+
+
+def test_a_judgement_that_was_taken_back_is_asked_for_again(study: tuple[Path, StudyResult]) -> None:
+    task, _ = study
+    session = audit(task=task)
+    asked = session.drawn[-1]
+    session.judge(asked, True)
+    assert asked not in audit(task=task).pending
+    session.undo(asked)
+    assert asked in audit(task=task).pending

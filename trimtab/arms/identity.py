@@ -27,8 +27,9 @@ from trimtab.model.folder import changed_files, file_hashes, inside, weight_file
 Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of it
 
 TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that weights depend on
-# What decides which arms run and for how long (each arm's own share of it stands in its effort), and what the task is called.
-_NOT_SETTINGS = {"study": {"arms", "budget"}, "task": {"name"}}
+# What decides which arms run and for how long (each arm's own share of it stands in its effort), what the task is called, and what a
+# server keeps.
+_NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}, "upkeep": True}
 # Keys that came later, at the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",

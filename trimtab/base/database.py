@@ -112,6 +112,12 @@ class Database:
             else:
                 yield connection.execution_options(isolation_level="REPEATABLE READ")
 
+    def truncate_log(self) -> None:
+        """Have an SQLite file's write-ahead log emptied, which holds what was deleted; where others are reading, the next call does it."""
+        if self.is_file:
+            with self._in_words(), self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @property
     def is_file(self) -> bool:
         """True for SQLite."""
@@ -230,6 +236,7 @@ def _engine(url: URL, layout: Layout) -> Engine:
         connection.execute("PRAGMA synchronous=FULL")  # what is committed outlives a loss of power
         connection.execute("PRAGMA trusted_schema=OFF")  # a file from elsewhere calls no function that has an effect
         connection.execute("PRAGMA cell_size_check=ON")  # damage is seen before it is followed
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten with zeros
 
     return engine
 

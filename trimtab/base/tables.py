@@ -499,3 +499,28 @@ class CostTable(Settings):
         if self.label is not None and self.machine_hour is None:
             raise ValueError("label needs machine_hour: a price cannot be added to machine seconds")
         return self
+
+
+class TrafficTable(Settings):
+    """Which of the answers that `serve` gives are kept, and how long."""
+
+    share: float = Field(0.1, gt=0, le=1, description="Share of the requests that is kept.")
+    keep_days: int = Field(30, ge=1, le=3_650, description="Days after which a kept answer and its labels are deleted.")
+    mask: bool = Field(
+        True,
+        description="Whether e-mail addresses, telephone, card and account numbers are masked before they are kept.",
+    )
+
+    @property
+    def sentence(self) -> str:
+        """What is kept, for whoever starts a server."""
+        how = "masked" if self.mask else "as they are"
+        return f"Keeps {self.share:.0%} of the questions and answers, {how}, for {self.keep_days} days"
+
+
+class UpkeepTable(Settings):
+    """What keeps an arm in use true."""
+
+    traffic: TrafficTable | None = Field(
+        None, description="A sample of questions and answers is kept by serve; without it nothing is."
+    )

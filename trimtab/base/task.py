@@ -46,6 +46,7 @@ from trimtab.base.tables import (
     TargetTable,
     TaskTable,
     TeacherTable,
+    UpkeepTable,
 )
 from trimtab.base.visible import printable
 
@@ -73,6 +74,7 @@ class Task(Settings):
     arm: Mapping[str, ArmTable] = Field(default_factory=dict)
     api: Mapping[str, ApiTable] = Field(default_factory=dict)
     cost: CostTable = CostTable()
+    upkeep: UpkeepTable = UpkeepTable()
     file: Path = Field(Path(TASK_FILE), exclude=True)
     rows: int | None = Field(None, exclude=True)  # of the command line: so many rows are used, a sample of all splits
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.base.visible import visible
 from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption
 from trimtab.cli.output import Output
 
@@ -16,10 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trimtab.base.results import Estimate, HumanAudit
-    from trimtab.measurement.audit import AuditItem
-    from trimtab.studies.audit import StudyAudit
-
-_ANSWERS = {"r": True, "right": True, "w": False, "wrong": False}
 
 
 def command(
@@ -37,8 +31,8 @@ def command(
 ) -> None:
     """Let people say which answers of a study are right, and decide it anew by what they say.
 
-    Answers are shown without the name of their arm, one after the other; equal ones once. Type r for right, w for wrong, s to skip, q to
-    stop: what was judged is kept, and the next call goes on there. From 60 questions on scores and differences are corrected for the
+    Answers are shown without the name of their arm, one after the other; equal ones once. Type r for right, w for wrong, s to skip, u to
+    undo, q to stop: what was judged is kept, and the next call goes on there. From 60 questions on scores and differences are corrected for the
     errors of the metric. Exits 1 while fewer are judged.
 
     \b
@@ -48,6 +42,7 @@ def command(
       trimtab audit --page
     """
     with Output(as_json) as output:
+        from trimtab.cli.judging import ask, tell
         from trimtab.decision.audited import still_needed
         from trimtab.studies.audit import audit
 
@@ -55,38 +50,13 @@ def command(
         if page and session.pending:
             from trimtab.serving.audit_page import AuditPage
 
-            AuditPage(session).serve(_say)
+            AuditPage(session).serve(tell)
         else:
-            _ask(session)
+            ask(session)
         result = session.finish()
         output.show(result, lambda console: _draw(result.headline, result.audit, console))
     if result.audit is None or still_needed(result.audit):
         raise typer.Exit(EXIT_NO)
-
-
-def _ask(session: StudyAudit) -> None:
-    """Ask for every answer that is not judged, until the end or "q"; questions go to standard error."""
-    for place, asked in enumerate(session.pending, 1):
-        _say(f"\n{place} of {len(session.pending)}\n{_shown(asked)}")
-        said = ""
-        while said not in (*_ANSWERS, "s", "q"):
-            sys.stderr.write("right or wrong? [r, w, s skip, q stop] ")
-            sys.stderr.flush()
-            line = sys.stdin.readline()
-            said = line.strip().casefold() if line else "q"
-        if said == "q":
-            return
-        if said in _ANSWERS:
-            session.judge(asked, _ANSWERS[said])
-
-
-def _shown(asked: AuditItem) -> str:
-    parts = (("Question", asked.question), ("Reference", " | ".join(asked.references)), ("Answer", asked.answer))
-    return "\n".join(f"{name + ':':11}{visible(text)}" for name, text in parts)
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def _draw(headline: str, found: HumanAudit | None, console: Console) -> None:

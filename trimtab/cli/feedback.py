@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, SourceArgument, TaskOption, found
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, SourceArgument, StoreOption, TaskOption, found
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -25,12 +25,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where to; feedback/ beside the task file.")
     ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store", metavar="URL", help="A file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db."
-        ),
-    ] = None,
+    store: StoreOption = None,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:

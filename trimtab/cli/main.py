@@ -41,12 +41,14 @@ from trimtab.cli import (
     export,
     feedback,
     init,
+    label,
     pull,
     registry,
     runs,
     serve,
     study,
     test,
+    traffic,
     train,
 )
 
@@ -180,12 +182,33 @@ def _with_resume_value(arguments: list[str]) -> list[str]:
     ]
 
 
-for _verb in (init, pull, check, study, audit, test, train, eval, ask, export, serve, runs, compare, demo, doctor):
+for _verb in (
+    init,
+    pull,
+    check,
+    study,
+    audit,
+    test,
+    train,
+    eval,
+    ask,
+    export,
+    serve,
+    label,
+    runs,
+    compare,
+    demo,
+    doctor,
+):
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
 
 _feedback = typer.Typer(help=feedback.HELP, rich_markup_mode=None)
 _feedback.command("export")(_guarded(feedback.export))
 app.add_typer(_feedback, name="feedback")
+
+_traffic = typer.Typer(help=traffic.HELP, rich_markup_mode=None)
+_traffic.command("forget")(_guarded(traffic.forget))
+app.add_typer(_traffic, name="traffic")
 
 _registry = typer.Typer(help=registry.HELP, rich_markup_mode=None)
 for _name, _command in registry.COMMANDS.items():

@@ -51,6 +51,10 @@ SignedByOption = Annotated[
     Path | None,
     typer.Option("--signed-by", metavar="KEY", help="The public key (PEM) that must have signed the bundle."),
 ]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="A file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db."),
+]
 AddressOption = Annotated[
     str | None,
     typer.Option("--registry", metavar="URL", help="A file, or postgresql://USER@HOST/DATABASE; .trimtab/registry.db."),

@@ -84,6 +84,17 @@ def find_private(text: str) -> list[tuple[FindingKind, str]]:
     return found
 
 
+def masked(text: str) -> str:
+    """The text with its kind, as in `[email]`, in place of each stretch of private data. Names and addresses are not recognised."""
+    for kind, pattern, valid in _KINDS if _HINT.search(text) else ():
+        text = pattern.sub(_replacement(kind, valid), text)
+    return text
+
+
+def _replacement(kind: FindingKind, valid: Callable[[str], bool]) -> Callable[[re.Match[str]], str]:
+    return lambda match: f"[{kind}]" if valid(match.group()) else match.group()
+
+
 def _is_card(text: str) -> bool:
     from stdnum import luhn
 

@@ -33,12 +33,27 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditItem:
-    """One answer to be judged, of any arm: the question, its references, and the answer; nothing says whose it is."""
+    """One answer to be judged, of any arm: the question, its references, and the answer; nothing says whose it is.
+
+    `passages`: ids of the passages that were shown with the question.
+    """
 
     item_id: str
     question: str
     references: tuple[str, ...]
     answer: str
+    passages: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, tuple[str, ...]]]:
+        """What is shown, by its heading; what there is none of is left out."""
+        shown = (
+            ("Question", (self.question,)),
+            ("Reference", self.references),
+            ("Passages", self.passages),
+            ("Answer", (self.answer,)),
+        )
+        return [(name, texts) for name, texts in shown if texts]
 
 
 def audited_answers(answers: Mapping[str, Sequence[Answer]]) -> dict[str, dict[str, Answer]]:
@@ -126,22 +141,13 @@ class Audited:
 
     def _held(self, arm: str) -> AuditedArm:
         said, told, weights = self._said[arm], (self._scored[arm] >= RIGHT_FROM).astype(float), self._weights
-        observed = _share((said == told).astype(float), weights)
-        right, accepted = (float(np.average(values, weights=weights)) for values in (said, told))
-        chance = right * accepted + (1 - right) * (1 - accepted)
-
-        def kappa(agreement: float) -> float:
-            return (agreement - chance) / (1 - chance) if chance < 1 else float(agreement == 1)
-
         plain = score_estimate(self.answers[arm], self.task)
         return AuditedArm(
             arm=arm,
             questions=self.count,
             sensitivity=_share(told[said == 1], weights[said == 1]) if said.any() else None,
             specificity=_share(1 - told[said == 0], weights[said == 0]) if not said.all() else None,
-            kappa=Estimate(
-                value=kappa(observed.value), low=kappa(observed.low), high=kappa(observed.high), n=observed.n
-            ),
+            kappa=cohen_kappa(said, told, weights),
             metric_score=plain,
             corrected=self.score(arm),
         )
@@ -275,6 +281,21 @@ def _share(values: Numbers, weights: Numbers) -> Estimate:
     return Estimate(value=share, low=low, high=high, n=len(values))
 
 
+def cohen_kappa(first: Numbers, second: Numbers, weights: Numbers | None = None) -> Estimate:
+    """Cohen's κ (1960) of two who say right (1) or wrong (0) of the same answers, with its 95% interval at the agreement that chance gives."""
+    weights = np.ones(len(first)) if weights is None else weights
+    agreement = _share((first == second).astype(float), weights)
+    shares = [float(np.average(values, weights=weights)) for values in (first, second)]
+    chance = shares[0] * shares[1] + (1 - shares[0]) * (1 - shares[1])
+
+    def kappa(share: float) -> float:
+        return (share - chance) / (1 - chance) if chance < 1 else float(share == 1)
+
+    low, value, high = (kappa(share) for share in (agreement.low, agreement.value, agreement.high))
+    return Estimate(value=value, low=low, high=high, n=agreement.n)
+
+
 def judged_by_key(rows: Iterable[Mapping[str, object]]) -> dict[tuple[str, str], bool]:
-    """Judgements as they were written, by question and answer; a later one of the same answer counts."""
-    return {(str(row["item"]), str(row["answer"])): bool(row["right"]) for row in rows}
+    """Judgements as they were written, by question and answer; a later one of the same answer counts, and null takes one back."""
+    said = {(str(row["item"]), str(row["answer"])): row["right"] for row in rows}
+    return {key: bool(right) for key, right in said.items() if right is not None}

@@ -25,6 +25,7 @@ from trimtab.serving.gate import Admission, App, Gate, Refused
 from trimtab.serving.judging import judging_routes
 from trimtab.serving.meters import CONTENT_TYPE_LATEST, LEFT, Log, Meters, Watch
 from trimtab.serving.schema import EmbeddingsRequest
+from trimtab.serving.traffic import Recorder
 
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {
@@ -51,7 +52,7 @@ Embed = Callable[[Sequence[str]], Awaitable[tuple[list[list[float]], int]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a server is made of."""
+    """What a server is made of; `traffic` keeps a sample of its answers, None where none is kept."""
 
     desk: Desk
     admission: Admission
@@ -62,6 +63,7 @@ class Parts:
     embedding: str
     embed: Embed
     store: Store
+    traffic: Recorder | None = None
 
 
 # The routes that ask or judge arms, each made from the parts of the server; the name is for who reads this.

@@ -1,7 +1,12 @@
-"""The page of `trimtab audit --page`: one answer at a time, right or wrong; on this machine alone, with nothing but the standard library."""
+"""The page of `trimtab audit --page` and `trimtab label --page`: one answer at a time, right or wrong, by mouse or by keys.
+
+It is served on this machine alone, with nothing but the standard library.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 from collections.abc import Callable
 from html import escape
@@ -9,31 +14,51 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
 from trimtab.base.visible import visible
-from trimtab.measurement.audit import AuditItem
-from trimtab.studies.audit import StudyAudit
+from trimtab.measurement.judging import Choice, Correct, Judged, Judging
 
-MOST_BODY = 1_000  # bytes of a judgement
+MOST_BODY = 1_000  # bytes of a judgement, beside the right answer
+MOST_CORRECTION = 100_000  # bytes of the right answer as a form sends it
 SECONDS = 10.0  # that a client has for a request: one at a time is served
-_HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 _STYLE = """
 body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
 dt { font-size: .85rem; opacity: .7; margin-top: 1rem } dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere }
-form { margin-top: 2rem } button { font: inherit; padding: .6rem 1.4rem; margin-right: .6rem }
+form { margin-top: 2rem } button { font: inherit; padding: .6rem 1.4rem; margin: 0 .6rem .6rem 0 }
+textarea { font: inherit; display: block; box-sizing: border-box; width: 100%; margin-bottom: 1rem } kbd { opacity: .6 }
 """
-_BUTTONS = (("right", "Right"), ("wrong", "Wrong"), ("skip", "Skip"), ("stop", "Stop here"))
+_SCRIPT = """
+addEventListener("keydown", (event) => {
+  if (event.target.tagName === "TEXTAREA") {
+    if (event.key === "Escape") event.target.blur();
+    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) document.querySelector("[data-sends]").click();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const found = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
+  if (!found) return;
+  event.preventDefault();
+  if (found.dataset.sends && !document.querySelector("textarea").value.trim()) document.querySelector("textarea").focus();
+  else found.click();
+});
+"""
+_FIELD = """<label>The right answer, where it is wrong (Esc leaves the field, Ctrl+Enter sends it)
+<textarea name="correction" rows="3"></textarea></label>"""
+_SCRIPT_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_SCRIPT_HASH}'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 class AuditPage:
-    """An audit as a page at `address`, which holds a secret; `serve` answers until all is judged or "Stop here" is pressed."""
+    """Answers to be judged as a page at `address`, which holds a secret; `serve` answers until all are judged or "Stop here" is pressed."""
 
-    def __init__(self, session: StudyAudit) -> None:
-        self._session, self._place, self._stopped = session, 0, False
+    def __init__(self, session: Judged, correct: Correct | None = None) -> None:
+        self._judging, self._takes_answers = Judging(session, correct), correct is not None
+        self._most = MOST_BODY + MOST_CORRECTION * self._takes_answers
         self._path = f"/{secrets.token_urlsafe(16)}"
         page = self
 
@@ -54,15 +79,10 @@ class AuditPage:
 
     def serve(self, say: Callable[[str], None]) -> None:
         """Tell the address and answer until the end."""
-        say(f"judge {len(self._session.pending)} answers at {self.address}")
+        say(f"judge {self._judging.count} answers at {self.address}")
         with self._server:
-            while not self._stopped and self._asked is not None:
+            while self._judging.asked is not None:
                 self._server.handle_request()
-
-    @property
-    def _asked(self) -> AuditItem | None:
-        pending = self._session.pending
-        return pending[self._place] if self._place < len(pending) else None
 
     def _answer(self, request: BaseHTTPRequestHandler, *, posted: bool) -> None:
         # another host is a name that somebody pointed at this machine
@@ -72,7 +92,7 @@ class AuditPage:
             return
         if posted:
             length = request.headers.get("Content-Length", "")
-            if not length.isascii() or not length.isdigit() or int(length) > MOST_BODY:
+            if not length.isascii() or not length.isdigit() or int(length) > self._most:
                 request.send_error(413)
                 return
             self._take(parse_qs(request.rfile.read(int(length)).decode("utf-8", "replace")))
@@ -85,23 +105,28 @@ class AuditPage:
 
     def _take(self, form: dict[str, list[str]]) -> None:
         """Keep a judgement of the answer that is shown; one of another, as after going back, changes nothing."""
-        asked, said = self._asked, form.get("said", [""])[0]
-        if asked is None or form.get("place") != [str(self._place)]:
-            return
-        if said in ("right", "wrong"):
-            self._session.judge(asked, said == "right")
-        self._stopped = said == "stop"
-        self._place += said in ("right", "wrong", "skip")
+        if form.get("place") == [str(self._judging.place)]:
+            correction = form.get("correction", [""])[0].replace("\r\n", "\n")  # as forms send lines
+            self._judging.take(form.get("said", [""])[0], correction)
 
     def _html(self) -> str:
-        asked = self._asked
-        if asked is None or self._stopped:
+        judging, asked = self._judging, self._judging.asked
+        if asked is None:
             inside = "<p>Thank you. This page is closed; the terminal shows what came of it.</p>"
         else:
-            parts = (("Question", asked.question), ("Reference", "\n".join(asked.references)), ("Answer", asked.answer))
-            told = "".join(f"<dt>{name}</dt><dd>{escape(visible(text))}</dd>" for name, text in parts)
-            buttons = "".join(f'<button name="said" value="{value}">{name}</button>' for value, name in _BUTTONS)
-            place = f'<input type="hidden" name="place" value="{self._place}">'
-            count = f"{self._place + 1} of {len(self._session.pending)}"
-            inside = f'<p>{count}: is the answer right?</p><dl>{told}</dl><form method="post">{place}{buttons}</form>'
-        return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit</title><style>{_STYLE}</style>{inside}</html>'
+            told = "".join(
+                f"<dt>{name}</dt><dd>{escape(visible(chr(10).join(texts)))}</dd>" for name, texts in asked.parts
+            )
+            buttons = "".join(_button(choice) for choice in judging.choices)
+            place = f'<input type="hidden" name="place" value="{judging.place}">'
+            count = f"{judging.place + 1} of {judging.count}"
+            field = _FIELD if self._takes_answers else ""
+            form = f'<form method="post">{place}{field}{buttons}</form>'
+            inside = f"<p>{count}: is the answer right?</p><dl>{told}</dl>{form}"
+        head = f'<meta charset="utf-8"><title>Right or wrong?</title><style>{_STYLE}</style>'
+        return f'<!doctype html><html lang="en">{head}{inside}<script type="module">{_SCRIPT}</script></html>'
+
+
+def _button(choice: Choice) -> str:
+    data = f'data-key="{choice.key}"' + (' data-sends="1"' if choice.value == "answer" else "")
+    return f'<button name="said" value="{choice.value}" {data}>{choice.name} <kbd>{choice.key}</kbd></button>'

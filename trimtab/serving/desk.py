@@ -22,6 +22,7 @@ from trimtab.reports.words import Family, Shape
 from trimtab.serving.gate import Refused
 from trimtab.serving.meters import Log, Meters
 from trimtab.serving.room import Room
+from trimtab.serving.traffic import Recorder
 
 T = TypeVar("T")
 LOOK = 1.0  # seconds between two looks at whether the room still works
@@ -66,10 +67,19 @@ class Desk:
     """The models by their names, the first of them the one that is meant where only the task is named.
 
     `most` requests run or wait; where there are several rooms, half of them in one: an endpoint that hangs leaves the others theirs.
+    `traffic` keeps a sample of the answers, where the task file asks for it.
     """
 
-    def __init__(self, task: str, served: Sequence[Served], meters: Meters, log: Log, most: int) -> None:
-        self.task, self._meters, self._log = task, meters, log
+    def __init__(
+        self,
+        task: str,
+        served: Sequence[Served],
+        meters: Meters,
+        log: Log,
+        most: int,
+        traffic: Recorder | None = None,
+    ) -> None:
+        self.task, self._meters, self._log, self._traffic = task, meters, log, traffic
         self.models: dict[str, Served] = {one.id: one for one in served}
         self._inside: dict[Room, dict[object, Request]] = {one.room: {} for one in served}  # a key for each question
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
@@ -146,6 +156,9 @@ class Desk:
                     if isinstance(event, Reply):
                         self._meters.whole(served.id, event)
                         self._log.answered(served.id, question, event)
+                        if self._traffic and request:
+                            taken = 1000 * (time.monotonic() - began)
+                            await self._traffic.answered(served, question, event, request, taken)
                     yield event
                     if isinstance(event, Reply):
                         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from trimtab.arms.traffic import user_key
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.database import Database, Layout
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE", "Judgement", "JudgementKind", "ShownAnswer", "Store", "store_of"]
 
 FILE = "feedback.db"
-FORM = 1  # of the tables; raised whenever they change their meaning
+FORM = 2  # of the tables; raised whenever they change their meaning: from 2 on a judgement may say whose it is
 
 
 def store_of(task: Task, where: str | None = None, *, make: bool = True) -> Store:
@@ -80,6 +81,18 @@ class Store:
         with self._database.snapshot() as connection:
             return connection.execute(select(func.count()).select_from(_judgements())).scalar_one()
 
+    def forget(self, user: str) -> int:
+        """Delete a user's judgements; how many went. `user` as for `user_key`."""
+        from sqlalchemy import delete
+
+        key, table = user_key(user), _judgements()
+        own = [judgement.id for judgement in self if judgement.user == key]
+        with self._database.begin() as connection:
+            for start in range(0, len(own), 500):  # SQLite takes a bounded number of parameters
+                connection.execute(delete(table).where(table.c.id.in_(own[start : start + 500])))
+        self._database.truncate_log()
+        return len(own)
+
     def close(self) -> None:
         """Give the connections back."""
         self._database.close()
@@ -119,8 +132,10 @@ def _judgements() -> Table:
 
 
 def _make_tables(connection: Connection) -> None:
+    """Make the tables, or bring them to the present form: in that the first differed in what its records may hold alone."""
     for table in (_judgements(), _form()):
-        table.create(connection)
+        table.create(connection, checkfirst=True)
+    connection.execute(_form().delete())
     connection.execute(_form().insert(), {"number": FORM})
 
 
@@ -140,7 +155,7 @@ _LAYOUT = Layout(
     option="--store",
     tables=("trimtab_form", "trimtab_judgements"),
     form=FORM,
-    readable=range(FORM, FORM + 1),
+    readable=range(1, FORM + 1),
     make=_make_tables,
     form_of=_form_number,
 )

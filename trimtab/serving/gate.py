@@ -207,7 +207,9 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return  # no web sockets here
-        send = _with_headers(send, _request_id(scope))
+        request_id = _request_id(scope)
+        scope["trimtab.id"] = request_id.decode("ascii")
+        send = _with_headers(send, request_id)
         try:
             await self._passed(scope, receive, send)
         except _UnreadError:

@@ -41,7 +41,8 @@ class Judgement:
 
     `like`, `dislike` and `correct` speak of one answer, `prefer` compares two or more: `chosen` is the number of the one that is
     better, None where they are equally good. `correction` is what a `correct` would rather have read. `blind`: the names of the arms
-    were hidden. `session` tells whose judgements belong together, and names nobody. Raises InputError for anything else.
+    were hidden. `session` tells whose judgements belong together, and names nobody; `user` is a hash of who judged, by which their
+    judgements are deleted. Raises InputError for anything else.
     """
 
     kind: JudgementKind
@@ -51,6 +52,7 @@ class Judgement:
     correction: str | None = None
     blind: bool = False
     session: str | None = None
+    user: str | None = None
     id: str = field(default_factory=lambda: uuid4().hex)
     when: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -84,7 +86,7 @@ class Judgement:
                 "messages", f"{whole:,} bytes with the answers, and {WHOLE_CAP:,} are the most", "shorten them"
             )
         short = (*((name, getattr(one, name)) for one in self.answers for name in ("arm", "version")),)
-        for name, text in (*short, ("session", self.session or "")):
+        for name, text in (*short, ("session", self.session or ""), ("user", self.user or "")):
             if len(text) > _NAME_CAP:
                 raise _wrong(name, f"{len(text):,} letters, and {_NAME_CAP} are the most", "shorten it")
 
@@ -94,6 +96,7 @@ class Judgement:
             yield from (("answers", text) for text in (answer.text, answer.arm, answer.version, *answer.passages))
         yield "correction", self.correction or ""
         yield "session", self.session or ""
+        yield "user", self.user or ""
 
     def _check_conversation(self) -> None:
         """Turns as rows have them, or what is exported would stop the reading of its whole file."""

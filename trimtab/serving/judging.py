@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from trimtab.base.errors import BusyError
 from trimtab.base.records import Message
@@ -11,6 +11,7 @@ from trimtab.serving.feedback import Store
 from trimtab.serving.gate import Refused
 from trimtab.serving.judgement import Judgement, ShownAnswer
 from trimtab.serving.schema import FeedbackRequest
+from trimtab.serving.traffic import user_of
 
 
 def judging_routes(desk: Desk, store: Store) -> APIRouter:
@@ -18,10 +19,10 @@ def judging_routes(desk: Desk, store: Store) -> APIRouter:
     router = APIRouter()
 
     @router.post("/feedback")
-    def feedback(body: FeedbackRequest) -> dict[str, str]:
+    def feedback(body: FeedbackRequest, request: Request) -> dict[str, str]:
         """Keep a judgement; when this answers, it is on the disk. A plain function: the disk keeps no other request waiting."""
         try:
-            judgement = _judgement(body, desk)
+            judgement = _judgement(body, desk, user_of(request, body.user))
             store.add(judgement)
         except BusyError as error:
             raise Refused(503, str(error), kind="server_error", code="busy", wait=1.0) from None
@@ -35,7 +36,7 @@ def judging_routes(desk: Desk, store: Store) -> APIRouter:
     return router
 
 
-def _judgement(body: FeedbackRequest, desk: Desk) -> Judgement:
+def _judgement(body: FeedbackRequest, desk: Desk, user: str | None) -> Judgement:
     """As it is kept; raises Refused for an answer of a model that is not here, InputError for one that says nothing to learn from."""
     answers = []
     for one in body.answers:
@@ -49,4 +50,5 @@ def _judgement(body: FeedbackRequest, desk: Desk) -> Judgement:
         correction=body.correction,
         blind=body.blind,
         session=body.session,
+        user=user,
     )

@@ -44,6 +44,12 @@ class Meters:
         self._left = Counter("trimtab_clients_left", "Questions whose client did not wait.", ["model"], **own)
         self._waiting = Gauge("trimtab_waiting", "Questions that wait for their first piece.", ["model"], **own)
         self._running = Gauge("trimtab_running", "Questions whose answer is being written.", ["model"], **own)
+        self.traffic_written = Counter(
+            "trimtab_traffic_written", "Answers of the sample of traffic that were kept.", **own
+        )
+        self.traffic_dropped = Counter(
+            "trimtab_traffic_dropped", "Answers of the sample of traffic that were not kept.", ["reason"], **own
+        )
         Gauge("trimtab_inside", "Requests that wait or run.", **own).set_function(lambda: admission.inside)
         Gauge("trimtab_refused", "Requests refused for want of room.", **own).set_function(lambda: admission.refused)
 

@@ -407,7 +407,8 @@ class FeedbackTurn(Turn):
 class FeedbackRequest(BaseModel):
     """`POST /feedback`: what a user says of one answer (like, dislike, correct) or of several beside each other (prefer).
 
-    `chosen` is the number of the better answer, null where they are equally good; `blind`: nobody saw who gave them.
+    `chosen` is the number of the better answer, null where they are equally good; `blind`: nobody saw who gave them. `user`: who judges,
+    where one key is used for several; a hash of it is kept.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -418,3 +419,4 @@ class FeedbackRequest(BaseModel):
     correction: Text | None = None
     blind: bool = False
     session: Annotated[str, Field(max_length=64)] | None = None
+    user: Annotated[str, Field(min_length=1, max_length=1_000)] | None = None

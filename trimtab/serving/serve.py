@@ -30,6 +30,7 @@ from trimtab.arms.saved import (
     usual_arm,
 )
 from trimtab.arms.session import Session
+from trimtab.arms.traffic import traffic_of
 from trimtab.arms.workspace import Workspace, open_to_answer
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.grammar import method_of
@@ -57,6 +58,7 @@ from trimtab.serving.listen import listening, require_usable
 from trimtab.serving.listen import run as listen
 from trimtab.serving.meters import Log, Meters
 from trimtab.serving.room import CLOSE_SECONDS, Room
+from trimtab.serving.traffic import Recorder
 from trimtab.studies.opening import loaded, opened
 
 ALL = "all"
@@ -115,7 +117,8 @@ def serve(
     that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
     test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
     refuses unless `unequal`. With `eight_bit` arms answer with weights of 8 bits, as `eval` measured them: without that measurement, and
-    where it shows a loss beyond the margin, the server refuses too. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. `on_ready` is told once it answers.
+    where it shows a loss beyond the margin, the server refuses too. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`; a sample of
+    the answers is kept beside them where the task file has `upkeep.traffic`. `on_ready` is told once it answers.
     `run` is a run or a study whose weights answer. Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
     """
     if certificate is not None:
@@ -135,6 +138,10 @@ def serve(
         bound = stack.enter_context(listening(host, port))
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
+        record: Callable[[Meters], Recorder] | None = None
+        if own.upkeep.traffic:
+            record = partial(Recorder, stack.enter_context(traffic_of(own, store)), own.upkeep.traffic)
+            opening.note(own.upkeep.traffic.sentence)
         for line in bundled.notes if bundled else ():
             opening.note(line)
         rounded: dict[str, EightBit] = {}
@@ -151,7 +158,9 @@ def serve(
             rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)
             served = stack.enter_context(_served(origin, chosen, threads))
             look = partial(_looked, served=served, origin=origin, unequal=unequal)
-        parts = _parts(own, served, Hosts(host, port, names), known, judged, most, log_texts=log_texts)
+        parts = _parts(own, served, Hosts(host, port, names), known, judged, record, most, log_texts=log_texts)
+        if parts.traffic:
+            stack.callback(parts.traffic.close)
         desk, release = parts.desk, served[0].release
         del served  # a version that another took over from is not to stay in memory
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
@@ -280,13 +289,22 @@ def _released(release: Release, *, near: Path, threads: int, unequal: bool) -> I
 
 
 def _parts(
-    task: Task, served: Sequence[Served], hosts: Hosts, keys: Keys, store: Store, most: int, *, log_texts: bool
+    task: Task,
+    served: Sequence[Served],
+    hosts: Hosts,
+    keys: Keys,
+    store: Store,
+    record: Callable[[Meters], Recorder] | None,
+    most: int,
+    *,
+    log_texts: bool,
 ) -> Parts:
     """What the server is made of."""
     admission, log = Admission(most), Log(with_texts=log_texts)
     meters = Meters(admission)
+    recorder = record(meters) if record else None
     return Parts(
-        desk=Desk(task.task.name, served, meters, log, most),
+        desk=Desk(task.task.name, served, meters, log, most, recorder),
         admission=admission,
         hosts=hosts,
         keys=keys,
@@ -295,6 +313,7 @@ def _parts(
         embedding=task.base.embedding,
         embed=_embed(task),
         store=store,
+        traffic=recorder,
     )
 
 

@@ -31,10 +31,14 @@ class StudyAudit:
         judged = judged_by_key(read_lines(self.folder / AUDIT, "item", "answer", "right"))
         self.pending = [one for one in self.drawn if (one.item_id, one.answer) not in judged]
 
-    def judge(self, asked: AuditItem, right: bool) -> None:
-        """Keep what people say of an answer."""
+    def judge(self, asked: AuditItem, right: bool | None) -> None:
+        """Keep what people say of an answer: right or wrong, None for nothing."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
         append_line(self.folder / AUDIT, {"item": asked.item_id, "answer": asked.answer, "right": right, "time": when})
+
+    def undo(self, asked: AuditItem) -> None:
+        """Take a judgement back."""
+        self.judge(asked, None)
 
     def finish(self) -> StudyResult:
         """Decide the study by its answers and people's judgements, and write it with its report."""

@@ -1,0 +1,36 @@
+"""Judging answers in the terminal: questions go to standard error, answers are one letter and Enter."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from trimtab.base.visible import visible
+from trimtab.measurement.judging import Correct, Judged, Judging
+
+
+def ask(session: Judged, correct: Correct | None = None) -> None:
+    """Ask for every answer that is pending, until the end, or until somebody stops or closes the input; `correct` as for `Judging`."""
+    judging = Judging(session, correct)
+    known = {word: choice.value for choice in judging.choices for word in (choice.key, choice.value)}
+    keys = ", ".join(f"{choice.key} {choice.name.lower()}" for choice in judging.choices)
+    while judging.asked is not None:
+        parts = "\n".join(f"{name + ':':11}{visible(' | '.join(texts))}" for name, texts in judging.asked.parts)
+        tell(f"\n{judging.place + 1} of {judging.count}\n{parts}")
+        said = ""
+        while not said:
+            said = known.get(_line(f"right or wrong? [{keys}] ", at_end="stop").casefold(), "")
+        judging.take(said, _line("the right answer: ", at_end="") if said == "answer" else "")
+
+
+def _line(question: str, *, at_end: str) -> str:
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    return line.strip() if line else at_end
+
+
+def tell(text: str) -> None:
+    """Write a line to standard error."""
+    typer.echo(text, err=True)

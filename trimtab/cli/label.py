@@ -1,0 +1,121 @@
+"""`trimtab label`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, loaded
+from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trimtab.arms.traffic import Drawing
+    from trimtab.base.results import Estimate
+    from trimtab.measurement.production import ProductionQuality
+    from trimtab.upkeep.labels import LabelSummary
+
+
+class Draw(StrEnum):
+    """How answers are drawn."""
+
+    random = "random"
+    uncertain = "uncertain"
+
+
+def command(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="Rows with question, answer and probability, if known; else what serve kept."
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="How many answers of this draw.")] = 100,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Who labels; the user of this machine.")
+    ] = None,
+    draw: Annotated[
+        Draw | None,
+        typer.Option("--draw", help="At random, or more often where the arm is unsure; random unless given."),
+    ] = None,
+    new: Annotated[bool, typer.Option("--new", help="Begin another draw, of what came since the last.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Ask on a page in the browser, on this machine alone.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Ask nothing; show what the labels say so far.")] = False,
+    store: StoreOption = None,
+    task: TaskOption = DEFAULT_TASK,
+    as_json: JsonOption = False,
+) -> None:
+    """Let people say which answers in use are right, and estimate the quality from that.
+
+    Type r for right, w for wrong, a and then the right answer, c for cannot tell, u to undo, q to stop: what was said is
+    kept, and the next call goes on there. A second person labels the same answers with --by NAME; their agreement is
+    shown. Exits 1 with too few labels for an estimate.
+
+    \b
+    Example:
+      trimtab label
+      trimtab label --draw uncertain --n 60
+      trimtab label --by maria --page
+      trimtab label answers.jsonl
+      trimtab label --estimate --json
+    """
+    with Output(as_json) as output:
+        own = loaded(task)
+        from trimtab.cli.judging import ask, tell
+        from trimtab.upkeep.labels import label
+
+        drawing: Drawing | None = "random" if draw is Draw.random else "uncertain" if draw else None
+        with label(file, task=own, questions=n, by=by, drawing=drawing, new=new, store=store) as session:
+            if estimate:
+                pass
+            elif page and session.pending:
+                from trimtab.serving.audit_page import AuditPage
+
+                AuditPage(session, session.correct).serve(tell)
+            else:
+                ask(session, session.correct)
+            result = session.finish()
+        output.show(result, lambda console: _draw(result, console))
+    if result.quality is None:
+        raise typer.Exit(EXIT_NO)
+
+
+def _draw(found: LabelSummary, console: Console) -> None:
+    console.print("\n".join(_lines(found)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(found: LabelSummary) -> Iterator[str]:
+    unsure = f", {found.unsure:,} that nobody can tell" if found.unsure else ""
+    yield f"{found.labels:,} of {found.answers:,} answers labelled{unsure}"
+    if found.unused:
+        yield f"{found.unused:,} labels wait for an answer drawn before them that is not labelled"
+    yield from _quality_lines("", found.quality)
+    for one in found.versions if len(found.versions) > 1 else ():
+        yield from _quality_lines(f"{one.arm} ({one.version}): ", one.quality)
+    for pair in found.agreement:
+        first, second = pair.labellers
+        yield f"{first} and {second}: kappa {_figure(pair.kappa)}, they disagree on {pair.disagree} of {pair.kappa.n}"
+
+
+def _quality_lines(name: str, quality: ProductionQuality | None) -> Iterator[str]:
+    from trimtab.measurement.production import FEWEST
+
+    if quality is None:
+        yield f"{name}from {FEWEST} labels on there is an estimate"
+        return
+    yield f"{name}right, by the labels alone: {_figure(quality.plain)}"
+    if quality.powered is None:
+        yield f"{name}the arm gives no probabilities of these answers, so the labels stand alone"
+    else:
+        saved = f"as with {quality.labels_saved:,} more labels" if quality.labels_saved else "no narrower"
+        yield f"{name}with the arm's confidence:  {_figure(quality.powered)}, {saved}"
+
+
+def _figure(figure: Estimate) -> str:
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

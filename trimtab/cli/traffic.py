@@ -1,0 +1,50 @@
+"""`trimtab traffic forget`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from trimtab.base.errors import EXIT_NO, MissingError
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, loaded
+from trimtab.cli.output import Output
+
+HELP = "The answers that serve keeps where the task file has [upkeep] traffic."
+
+
+def forget(
+    user: Annotated[
+        str, typer.Option("--user", metavar="KEY", help="The user named in requests, a key, or its SHA-256.")
+    ],
+    store: StoreOption = None,
+    task: TaskOption = DEFAULT_TASK,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete what a user asked and was answered, its labels, and the user's judgements.
+
+    Exits 1 where there is nothing of this user.
+
+    \b
+    Example:
+      trimtab traffic forget --user customer-1742
+      trimtab traffic forget --user 5f0c…9ab1 --store postgresql://trimtab@db.example/feedback
+    """
+    with Output(as_json) as output:
+        own = loaded(task)
+        from trimtab.arms.traffic import traffic_of
+        from trimtab.serving.feedback import store_of
+
+        gone = {"answers": 0, "judgements": 0}
+        with suppress(MissingError), traffic_of(own, store, make=False) as traffic:
+            gone["answers"] = traffic.forget(user)
+        with suppress(MissingError), store_of(own, store, make=False) as judgements:
+            gone["judgements"] = judgements.forget(user)
+        output.show(gone, lambda console: console.print(_said(gone), markup=False, highlight=False))
+    if not any(gone.values()):
+        raise typer.Exit(EXIT_NO)
+
+
+def _said(gone: dict[str, int]) -> str:
+    return f"deleted {gone['answers']:,} answers with their labels, and {gone['judgements']:,} judgements"

@@ -1,0 +1,81 @@
+"""Judging answers one after the other, forwards and back: what the terminal and the page have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from trimtab.measurement.audit import AuditItem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of the things that can be said of an answer, and the key that says it."""
+
+    value: str
+    name: str
+    key: str
+
+
+_RIGHT, _WRONG = Choice(value="right", name="Right", key="r"), Choice(value="wrong", name="Wrong", key="w")
+_UNDO, _STOP = Choice(value="undo", name="Undo", key="u"), Choice(value="stop", name="Stop here", key="q")
+AUDIT = (_RIGHT, _WRONG, Choice(value="skip", name="Skip", key="s"), _UNDO, _STOP)
+LABEL = (
+    _RIGHT,
+    _WRONG,
+    Choice(value="answer", name="The right answer", key="a"),
+    Choice(value="unsure", name="Cannot tell", key="c"),
+    _UNDO,
+    _STOP,
+)
+_SAYS: dict[str, bool | None] = {"right": True, "wrong": False, "unsure": None}
+Correct = Callable[[AuditItem, str], None]
+
+
+class Judged(Protocol):
+    """Where judgements are kept: each at once, or taken back."""
+
+    @property
+    def pending(self) -> Sequence[AuditItem]:
+        """The answers to be judged."""
+
+    def judge(self, asked: AuditItem, right: bool | None) -> None:
+        """Keep what is said of an answer: None where nobody can tell."""
+
+    def undo(self, asked: AuditItem) -> None:
+        """Take it back."""
+
+
+class Judging:
+    """Goes through what is pending; `correct` keeps right answers, where these are taken. It ends with the last answer, or where somebody stops."""
+
+    def __init__(self, session: Judged, correct: Correct | None = None) -> None:
+        self._session, self._correct = session, correct
+        self.choices = LABEL if correct else AUDIT
+        self.place, self.count, self._stopped = 0, len(session.pending), False
+
+    @property
+    def asked(self) -> AuditItem | None:
+        """The answer to be judged now; None at the end."""
+        return None if self._stopped or self.place >= self.count else self._session.pending[self.place]
+
+    def take(self, said: str, correction: str = "") -> None:
+        """Keep what is said of the present answer and go on; what is no choice, and a right answer that is empty, changes nothing."""
+        asked = self.asked
+        if asked is None or said not in {choice.value for choice in self.choices}:
+            return
+        if said == "stop":
+            self._stopped = True
+        elif said == "undo":
+            if self.place:
+                self.place -= 1
+                self._session.undo(self._session.pending[self.place])
+        elif said in _SAYS:
+            self._session.judge(asked, _SAYS[said])
+            self.place += 1
+        elif said == "skip":
+            self.place += 1
+        elif self._correct and correction.strip():
+            self._correct(asked, correction)
+            self.place += 1

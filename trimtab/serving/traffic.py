@@ -1,0 +1,140 @@
+"""Keeps a sample of the answers that a server gives: from a bounded queue, in a thread of its own, so that no answer waits for it."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from trimtab.arms.live import Question, Reply
+from trimtab.arms.traffic import ServedAnswer, TrafficStore, user_key
+from trimtab.base.errors import TrimtabError
+from trimtab.base.files import sha256_text
+from trimtab.base.tables import TrafficTable
+from trimtab.base.visible import said
+from trimtab.data.privacy import masked
+from trimtab.serving.meters import Meters
+
+if TYPE_CHECKING:
+    from trimtab.serving.desk import Served
+
+MOST_WAITING = 1_000  # answers that wait to be written; more are dropped
+BATCH = 100  # answers written at once
+DAY = 86_400.0  # seconds between two deletions of what is too old
+CLOSE_SECONDS = 5.0  # that what still waits has at the end
+LONGEST_LINE = 400  # letters of what is said where nothing can be written
+LONGEST_TEXT = 200_000  # letters of a conversation and its answer; a longer one is dropped
+
+
+def is_sampled(request_id: str, share: float) -> bool:
+    """True for that share of requests, by a hash of their ids: the same ids give the same sample, whoever looks."""
+    return int(sha256_text("traffic", request_id)[:13], 16) < share * 16**13
+
+
+class Recorder:
+    """Takes answers, and writes a sample of them to a store; what is not written is counted by its reason. For any thread."""
+
+    def __init__(self, store: TrafficStore, settings: TrafficTable, meters: Meters) -> None:
+        self._store, self._settings = store, settings
+        self._written, self._dropped = meters.traffic_written, meters.traffic_dropped
+        self._queue: queue.Queue[ServedAnswer | None] = queue.Queue(MOST_WAITING)
+        self._said = ""
+        self._expire()
+        self._thread = threading.Thread(target=self._write, name="traffic", daemon=True)
+        self._thread.start()
+
+    async def answered(
+        self, served: Served, question: Question, reply: Reply, request: Request, milliseconds: float
+    ) -> None:
+        """Take a whole answer, where its request is in the sample. Raw prompts are not asked of the arm as it was measured, and left out."""
+        if question.raw is not None or not is_sampled(request.scope["trimtab.id"], self._settings.share):
+            return
+        answer = ServedAnswer(
+            id=question.id,
+            when=datetime.now(UTC),
+            arm=served.arm,
+            version=str(served.release.version) if served.release else served.version,
+            messages=question.messages,
+            passages=tuple(hit.passage.id for hit in reply.hits),
+            answer=reply.text,
+            abstained=reply.abstained,
+            probability=reply.generation.probability,
+            milliseconds=round(milliseconds, 1),
+            user=user_of(request, (await request.json()).get("user")),  # the body was parsed before
+            share=self._settings.share,
+            masked=self._settings.mask,
+        )
+        if len(reply.text) + sum(len(turn.content) for turn in question.messages) > LONGEST_TEXT:
+            self._dropped.labels("long").inc()
+            return
+        try:
+            self._queue.put_nowait(answer)
+        except queue.Full:
+            self._dropped.labels("queue").inc()
+
+    def close(self) -> None:
+        """Write what waits, for some seconds at most."""
+        with_end = time.monotonic() + CLOSE_SECONDS
+        try:
+            self._queue.put(None, timeout=CLOSE_SECONDS)
+        except queue.Full:
+            return
+        self._thread.join(max(0.0, with_end - time.monotonic()))
+
+    def _write(self) -> None:
+        expires, is_open = time.monotonic() + DAY, True
+        while is_open:
+            batch: list[ServedAnswer] = []
+            try:
+                first = self._queue.get(timeout=max(0.0, expires - time.monotonic()))
+                is_open = first is not None
+                batch += [first] if first else []
+                while is_open and len(batch) < BATCH:
+                    more = self._queue.get_nowait()
+                    is_open = more is not None
+                    batch += [more] if more else []
+            except queue.Empty:
+                pass
+            if batch:
+                kept = [_masked(one) if one.masked else one for one in batch]
+                is_done = self._in_words(lambda: self._store.add(kept))  # noqa: B023  (called at once)
+                (self._written if is_done else self._dropped.labels("store")).inc(len(batch))
+            if time.monotonic() >= expires:
+                self._in_words(self._expire)
+                expires = time.monotonic() + DAY
+
+    def _expire(self) -> None:
+        self._store.expire(self._settings.keep_days)
+
+    def _in_words(self, work: Callable[[], object]) -> bool:
+        """Do something with the store; where that fails say why, once as long as it stays the same."""
+        try:
+            work()
+        except (TrimtabError, OSError, ValueError) as error:
+            line = f"trimtab: traffic is not kept: {said(error, LONGEST_LINE)}\n"
+            if line != self._said:
+                self._said = line
+                sys.stderr.write(line)
+            return False
+        self._said = ""
+        return True
+
+
+def _masked(answer: ServedAnswer) -> ServedAnswer:
+    turns = tuple(replace(turn, content=masked(turn.content)) for turn in answer.messages)
+    return replace(answer, messages=turns, answer=masked(answer.answer))
+
+
+def user_of(request: Request, named: object) -> str | None:
+    """A hash of who asks or judges: the user that a request names, else the owner of its key."""
+    if isinstance(named, str) and named:
+        return user_key(named)
+    key = request.scope.get("trimtab.key")
+    return key.sha256 if key else None
