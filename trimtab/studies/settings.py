@@ -27,6 +27,7 @@ from trimtab.base.tables import (
     TargetTable,
     TaskTable,
     TeacherTable,
+    UpkeepTable,
 )
 from trimtab.base.task import Task, toml_string
 from trimtab.data.columns import Asked
@@ -77,6 +78,7 @@ class TaskKeywords(TypedDict, total=False):
     arm: Mapping[str, ArmTable]
     api: Mapping[str, ApiTable]
     cost: CostTable
+    upkeep: UpkeepTable
 
 
 def refuse_unknown(settings: Iterable[str], verb: str, own: Iterable[str]) -> None:
