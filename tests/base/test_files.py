@@ -27,7 +27,6 @@ from trimtab.base.files import (
     remove_cut,
     replacing,
     write_atomic,
-    write_json,
 )
 
 
@@ -228,11 +227,3 @@ def test_a_pattern_names_the_same_in_every_python(tmp_path: Path, pattern: str, 
 def test_two_stars_beside_letters_are_no_pattern(tmp_path: Path, pattern: str):
     with pytest.raises(ValueError, match=r"has \*\* beside"):
         matching(tmp_path, pattern)
-
-
-def test_half_a_character_comes_back_from_json(tmp_path: Path):
-    value = {"\ud83d x": ["\udc00", "🙂"]}
-    write_json(tmp_path / "a.json", value)
-    assert read_json(tmp_path / "a.json") == value
-    write_json(tmp_path / "b.json", {"🙂": 1})
-    assert "🙂" in (tmp_path / "b.json").read_text(encoding="utf-8")

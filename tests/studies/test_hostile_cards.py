@@ -91,7 +91,8 @@ def hostile(session: Session, base: str, row: str, licence: str, instruction: st
 def saved_arm(folder: Path, text: str) -> SavedArm:
     """The record of an arm with hostile slices and settings, and an adapter of LoRA's kind."""
     usage = Usage(**USAGE, prompt_tokens=1, new_tokens=1, runs_on_own_machine=True, trained=True, token_fee=None)
-    slices, figures = {text: ONE, f"{text}2": ONE}, {text: 0.5}
+    name = text.encode("utf-8", "replace").decode()  # a row with half a character is refused when it is read
+    slices, figures = {name: ONE, f"{name}2": ONE}, {name: 0.5}
     result = ArmResult(arm="lora", status="done", score=ONE, slices=slices, abstention=figures)
     assert ARM is not None
     record = ArmRecord(

@@ -107,13 +107,8 @@ def is_dataset_id(name: str) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN is refused. Half characters, which no UTF-8 holds, are escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    try:
-        data = text.encode()
-    except UnicodeEncodeError:
-        data = json.dumps(value, indent=2, allow_nan=False).encode()
-    write_atomic(path, data + b"\n")
+    """Write `value` as indented JSON, atomically; NaN is refused."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
