@@ -213,3 +213,12 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(min_size=1), VALUES, max_size=4))
 def test_what_is_written_as_toml_is_read_as_it_was(table: dict[str, Any]) -> None:
     assert tomllib.loads(to_toml({"x": table})) == {"x": table}
+
+
+def test_rows_in_memory_with_half_a_character_are_refused_one_by_one(tmp_path: Path) -> None:
+    rows = [{"text": f"a {n} word{n % 7}", "label": "xy"[n % 2], "kind": "\ud83d" if n < 3 else "é"} for n in range(90)]
+    found = trimtab.check(rows, input="text", label="label", slice="kind", folder=tmp_path, timing=False, listeners=[])
+    assert sum(found.splits.values()) <= 87
+    assert "é" in (tmp_path / "data.jsonl").read_text(encoding="utf-8")
+    refused = (tmp_path / ".trimtab" / "refused.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in refused if "data.jsonl" in line]) >= 3

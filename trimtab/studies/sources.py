@@ -250,7 +250,11 @@ def _line(number: int, row: Mapping[str, Any], classes: Mapping[str, Any]) -> st
         if fields.get(key) is not None:
             fields[key] = kind.int2str(fields[key]) if fields[key] >= 0 else None
     try:
-        return json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+        is_whole = line.isascii() or not any("\ud800" <= character <= "\udfff" for character in line)
+        return (
+            line if is_whole else json.dumps(fields)
+        ) + "\n"  # half a character, escaped, is refused where it is read
     except (TypeError, ValueError) as error:
         raise InputError(
             f"row {number} has a value that is no JSON ({said(error)})", "write it as text", field="data"
