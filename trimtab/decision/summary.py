@@ -24,7 +24,7 @@ def use(study: Evidence, chosen: ArmResult) -> str:
         first = f"Use {about}: it gets {_of_hundred(right)}, and so reaches the target of {target:g}"
     else:
         how_good = f"it gets {_of_hundred(right)}, and " if right else ""
-        first = f"Use {about}: {how_good}its score, {_of_one(score_of(chosen))}, reaches the target of {target:g}"
+        first = f"Use {about}: {how_good}its score of {score_of(chosen).value:.2f} reaches the target of {target:g}"
     table = study.task.cost
     over = f"over {table.horizon_months:g} months at {table.questions_per_month:,.0f} questions a month"
     training = ", training included" if any(usage.trained for usage in study.usages.values()) else ""
