@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import shutil
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("damage", FAULTS)
 def test_where_a_version_cannot_take_over_the_old_one_stays_and_it_is_said(
-    task: Path, damage: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    task: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with followed(task) as (here, own):
+    with redirect_stderr(io.StringIO()) as stderr, followed(task) as (here, own):
         before = served(here)
         bad = own.show(2)
         files = own.artifacts.files(bad.artifact_sha256 or "")
@@ -147,9 +148,8 @@ def test_where_a_version_cannot_take_over_the_old_one_stays_and_it_is_said(
             file.write_text(json.dumps(plain))
             bad = own.add(bad, folder)
         own.promote(bad.number or 0, why="nobody knows yet")
-        log: list[str] = []
-        wait_until(lambda: bool(log.append(capfd.readouterr().err) or "release_failed" in "".join(log)), 60)
-        (line,) = [json.loads(one) for one in "".join(log).splitlines() if '"release_failed"' in one]
+        wait_until(lambda: "release_failed" in stderr.getvalue(), 60)
+        (line,) = [json.loads(one) for one in stderr.getvalue().splitlines() if '"release_failed"' in one]
         assert FAULTS[damage] in line["why"]
         assert version(here) == 1
         assert served(here) == before
@@ -176,32 +176,29 @@ def test_an_alias_that_moves_while_a_version_is_loaded_is_followed_to_its_end(
         assert served(here)["model"] == "tiny:prompt"
 
 
-def test_the_alias_is_a_name_of_the_model_and_versions_stand_in_the_log(
-    task: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with followed(task) as (here, own), here.client() as client:
+def test_the_alias_is_a_name_of_the_model_and_versions_stand_in_the_log(task: Path) -> None:
+    with redirect_stderr(io.StringIO()) as stderr, followed(task) as (here, own), here.client() as client:
         for name in ("production", "tiny:production", "tiny", "quick", "tiny:quick"):
             assert client.get(f"/v1/models/{name}").json()["id"] == "tiny:quick"
         assert client.get("/v1/models/candidate").status_code == 404
         own.promote(3, why="next")
         wait_until(lambda: version(here) == 3, 60)
         assert client.get("/v1/models/production").json()["id"] == "tiny:prompt"
-    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in stderr.getvalue().splitlines() if line.startswith("{")]
     assert [(one["alias"], one["version"]) for one in lines if one["what"] == "release"] == [
         ("production", 1),
         ("production", 3),
     ]
 
 
-def test_a_registry_that_is_away_for_a_while_changes_nothing(task: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with followed(task) as (here, own):
+def test_a_registry_that_is_away_for_a_while_changes_nothing(task: Path) -> None:
+    with redirect_stderr(io.StringIO()) as stderr, followed(task) as (here, own):
         before = served(here)
         file = Path(own.name)
         away = file.rename(file.with_suffix(".away"))
         file.write_bytes(b"no database at all")
         own.close()  # its connections, so that the next look opens the file
-        log: list[str] = []
-        wait_until(lambda: bool(log.append(capfd.readouterr().err) or "release_failed" in "".join(log)), 60)
+        wait_until(lambda: "release_failed" in stderr.getvalue(), 60)
         assert served(here) == before
         file.unlink()
         away.rename(file)
