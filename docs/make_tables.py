@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -470,16 +469,10 @@ def verdict() -> str:
     printed = io.StringIO()
     with redirect_stdout(printed), Output(as_json=False) as output:
         output.study(from_plain(StudyResult, found | {"report": "trimtab-demo-spam/.trimtab/studies/ID/report.html"}))
-    table, sentence, report = printed.getvalue().strip().split("\n\n")
+    table, _, report = printed.getvalue().strip().split("\n\n")
     rows = "\n".join(line.rstrip() for line in table.splitlines())
-    lines = "\n".join(textwrap.fill(line, 100) for line in _lines(sentence))
+    lines = "\n".join(textwrap.fill(line, 100) for line in found["verdict"]["sentence"].splitlines())
     return f"```text\n{rows}\n\n{lines}\n\n{report}\n```"
-
-
-def _lines(told: str) -> list[str]:
-    """The lines of a verdict, which the terminal has wrapped."""
-    starts = re.compile(r"\n(?=Not known or weak: |In figures: )")
-    return [" ".join(line.split()) for line in starts.split(told)]
 
 
 DOCUMENT_STUDIES = {

@@ -36,7 +36,7 @@ def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_c
         "(86 to 94; 300 were asked), and so reaches the target of 0.8; it costs "
     )
     assert (
-        "USD over 12 months at 10,000 questions a month, training included, and the next best, lora+rag (the model tuned by"
+        "USD over 12 months at 10,000 questions a month, and the next best, lora+rag (the model tuned by"
         in first
     )
     assert "gets 7 more right at" in first
@@ -52,14 +52,14 @@ def test_what_the_task_file_does_not_state_stands_in_the_second_sentence() -> No
         "If it is enough to get about 90 of 100 questions right (86 to 94; 300 were asked), use rag ("
     )
     assert second == (
-        "Not known or weak: the task file states no target (rag is sure to reach one of up to 0.85), no margin (differences of up "
+        "Not known or weak: the task file states no target (rag is shown to reach one of up to 0.85), no margin (differences of up "
         "to 0.02 count as none) and no volume (10,000 questions a month are assumed); the time budget cut searching or training, as "
         "told below; the test questions form only about 4 independent groups, so that every figure is rough."
     )
     stated = a_task(0.85)
     told = verdict([an_arm("rag", 0.95, stated)], stated).sentence
     assert "the task file states" not in told
-    assert "sure to reach" not in told
+    assert "reach one of up to" not in told
 
 
 def test_without_right_answers_the_score_is_told() -> None:
@@ -107,6 +107,13 @@ def test_the_next_best_is_one_that_could_be_chosen_and_a_better_one_that_is_too_
     assert "the next best, prompt (" in first
     assert "rag reaches it too, but may take 1,500 ms" in first
     assert "the only one" not in " ".join(rest)
+
+
+def test_training_counts_in_the_cost_of_what_was_trained_alone() -> None:
+    task = a_task(0.8)
+    arms = [an_arm("rag", 0.9, task), an_arm("lora", 0.91, task)]
+    assert ", training included" not in verdict([arms[0], an_arm("lora", 0.5, task)], task).sentence
+    assert ", training included" in verdict([an_arm("rag", 0.5, task), arms[1]], task).sentence
 
 
 def test_costs_are_compared_the_way_that_reads() -> None:

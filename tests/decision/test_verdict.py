@@ -214,7 +214,7 @@ def test_a_lighter_arm_that_is_not_worse_is_shown() -> None:
     assert found.sentence.startswith(
         "If it is enough to score 0.90 of 1 (0.86 to 0.94; 300 questions were asked), use rag (the model as it is,"
     )
-    assert "the task file states no target (rag is sure to reach one of up to 0.8" in found.sentence
+    assert "the task file states no target (rag is shown to reach one of up to 0.8" in found.sentence
 
 
 def test_the_best_is_shown_where_every_lighter_arm_is_worse_by_more_than_the_margin() -> None:

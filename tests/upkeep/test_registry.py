@@ -23,15 +23,15 @@ import trimtab
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.errors import InputError, MissingError, RemoteError, VersionError, in_words
 from trimtab.base.task import Task, load_task
-from trimtab.base.versions import Gate, Move, Version
+from trimtab.base.versions import GateRecord, Move, Version
 from trimtab.upkeep import registry as module
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.registry import GateClosedError, Registry, registry
 from trimtab.upkeep.tables import FORM
 
 
-def gate(passed: bool | None) -> Gate:
-    return Gate(old_test={"difference": 0.01}, new_test={}, forgetting={}, latency=None, passed=passed)
+def gate(passed: bool | None) -> GateRecord:
+    return GateRecord(old_test={"difference": 0.01}, new_test={}, forgetting={}, latency=None, passed=passed)
 
 
 def test_versions_come_back_as_they_were_registered(opened: Registry, add: Add) -> None:

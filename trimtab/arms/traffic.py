@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.database import Database, Layout, is_address
+from trimtab.base.database import Database, DatabaseSchema, is_address
 from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.records import Message
@@ -101,7 +101,7 @@ class TrafficStore:
     """Answers by time, and labels. Safe to share between threads, and to open in many processes at once; raises as `Database`."""
 
     def __init__(self, where: str | Path, *, make: bool = True) -> None:
-        self._database = Database(where, _LAYOUT, make=make)
+        self._database = Database(where, _SCHEMA, make=make)
         self.name = self._database.name
 
     def add(self, answers: Sequence[ServedAnswer]) -> None:
@@ -305,7 +305,7 @@ def _microseconds(when: datetime) -> int:
     return (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-_LAYOUT = Layout(
+_SCHEMA = DatabaseSchema(
     what="store of traffic",
     holds="answers in use",
     option="--store",

@@ -36,7 +36,7 @@ _SIDE_FILES = ("", "-wal", "-shm", "-journal")  # what SQLite opens with a datab
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class DatabaseSchema:
     """What a database of one kind holds, and how it is told of.
 
     `what`: the kind in words, `holds`: what is in it, `option`: the option that names its place. `tables`: its tables, the first of them
@@ -60,7 +60,7 @@ class Layout:
 
 
 class Database:
-    """A database of a layout. Safe to share between threads, and to open in many processes at once.
+    """A database of one schema. Safe to share between threads, and to open in many processes at once.
 
     `where`: a file, or a `postgresql://` URL. Raises PackageError where SQLAlchemy or psycopg is not installed, InputError for a place
     that holds something else or is damaged, VersionError for what another version wrote, MissingError where nothing is there and `make`
@@ -68,15 +68,15 @@ class Database:
     disk; an IntegrityError of SQLAlchemy is left to whoever violates a constraint.
     """
 
-    def __init__(self, where: str | Path, layout: Layout, *, make: bool = True) -> None:
-        url = _url(str(where), layout)
-        self._layout, self._make = layout, make
+    def __init__(self, where: str | Path, schema: DatabaseSchema, *, make: bool = True) -> None:
+        url = _url(str(where), schema)
+        self._kind, self._make = schema, make
         if url.get_backend_name() == "sqlite":
             self.name = str(url.database)
-            _make_file(Path(self.name), layout, make)
+            _make_file(Path(self.name), schema, make)
         else:
             self.name = url.set(drivername="postgresql").render_as_string(hide_password=True)
-        self._engine = _engine(url, layout)
+        self._engine = _engine(url, schema)
         try:
             with self.exclusive() if make else self.begin() as connection:
                 self._prepare(connection)
@@ -99,7 +99,7 @@ class Database:
             if self.is_file:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 alone would begin with the first change
             else:
-                connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(self._layout.what.encode()))))
+                connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(self._kind.what.encode()))))
             yield connection
 
     @contextmanager
@@ -139,37 +139,37 @@ class Database:
         """Refuse what is not ours, and make the tables in a database that has none: a file has been made with them."""
         from sqlalchemy import inspect
 
-        layout = self._layout
-        there = set(inspect(connection).get_table_names()) & set(layout.tables)
+        schema = self._kind
+        there = set(inspect(connection).get_table_names()) & set(schema.tables)
         if not there and not self.is_file:
             if not self._make:
-                raise MissingError(f"{self.name}: no {layout.holds} are kept there")
-            layout.make(connection)
+                raise MissingError(f"{self.name}: no {schema.holds} are kept there")
+            schema.make(connection)
             return
-        strange = _strange(connection, layout) if self.is_file else {}
-        form_table = ("table", layout.tables[0])
-        has_form = layout.tables[0] in there and form_table not in strange
-        number = layout.form_of(connection) if has_form else None
-        lacks = number == layout.form and len(there) < len(layout.tables) and not strange
+        strange = _strange(connection, schema) if self.is_file else {}
+        form_table = ("table", schema.tables[0])
+        has_form = schema.tables[0] in there and form_table not in strange
+        number = schema.form_of(connection) if has_form else None
+        lacks = number == schema.form and len(there) < len(schema.tables) and not strange
         if lacks or (number is None and form_table not in strange):
-            raise InputError(f"is no {layout.what}", layout.elsewhere, file=self.name)
-        if number is not None and number not in layout.readable:
-            newer = "a newer" if number > layout.form else "an older"
+            raise InputError(f"is no {schema.what}", schema.elsewhere, file=self.name)
+        if number is not None and number not in schema.readable:
+            newer = "a newer" if number > schema.form else "an older"
             raise VersionError(
-                f"was written by {newer} version of Trimtab (form {number}, this one reads {_range(layout.readable)})",
-                f"go on with that version, or name another place with {layout.option}",
+                f"was written by {newer} version of Trimtab (form {number}, this one reads {_range(schema.readable)})",
+                f"go on with that version, or name another place with {schema.option}",
                 file=self.name,
             )
         if (
-            number != layout.form
+            number != schema.form
         ):  # what another version declares is not known here, but none declares what runs by itself
             strange = {key: sql for key, sql in strange.items() if key == form_table or _runs_by_itself(key, sql)}
         if strange:
             kind, name = next(iter(strange))
             problem = f"holds the {printable(kind, 40)} {printable(name, 80)}, which Trimtab did not make"
-            raise InputError(problem, layout.elsewhere, file=self.name)
-        if number is not None and number < layout.form and self._make:
-            layout.make(connection)
+            raise InputError(problem, schema.elsewhere, file=self.name)
+        if number is not None and number < schema.form and self._make:
+            schema.make(connection)
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
@@ -183,7 +183,7 @@ class Database:
         except TimeoutError as error:  # of the pool: every connection is in use
             raise _busy(self.name) from error
         except DBAPIError as error:
-            raise _told(error, self.name, self._layout) from error
+            raise _told(error, self.name, self._kind) from error
 
 
 def is_address(where: str) -> bool:
@@ -195,13 +195,13 @@ def _range(forms: range) -> str:
     return str(forms[0]) if len(forms) == 1 else f"{forms[0]} to {forms[-1]}"
 
 
-def _url(where: str, layout: Layout) -> URL:
+def _url(where: str, schema: DatabaseSchema) -> URL:
     """A place as SQLAlchemy has it: what has no scheme is a file."""
     try:
         from sqlalchemy import URL, make_url
         from sqlalchemy.exc import ArgumentError
     except ImportError:
-        raise PackageError("sqlalchemy", "serve", f"a {layout.what}") from None
+        raise PackageError("sqlalchemy", "serve", f"a {schema.what}") from None
 
     scheme = where.partition("://")[0] if "://" in where else ""
     try:
@@ -211,16 +211,16 @@ def _url(where: str, layout: Layout) -> URL:
         known = False
     if not known:  # never with the address itself, which may hold a password
         raise InputError(
-            f"no place for {layout.holds}{f', of the scheme {scheme[:20]!r}' if scheme else ''}",
+            f"no place for {schema.holds}{f', of the scheme {scheme[:20]!r}' if scheme else ''}",
             "name a file, or postgresql://USER@HOST/DATABASE",
-            field=layout.option,
+            field=schema.option,
         )
     if url.get_backend_name() == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     return URL.create("sqlite", database=os.path.abspath(str(url.database)))
 
 
-def _engine(url: URL, layout: Layout) -> Engine:
+def _engine(url: URL, schema: DatabaseSchema) -> Engine:
     from sqlalchemy import create_engine, event
 
     settings: dict[str, Any] = {"hide_parameters": True, "pool_timeout": BUSY_SECONDS}
@@ -228,7 +228,7 @@ def _engine(url: URL, layout: Layout) -> Engine:
         try:
             return create_engine(url, pool_pre_ping=True, **settings)
         except ImportError:
-            raise PackageError("psycopg", "postgres", f"a {layout.what} in PostgreSQL") from None
+            raise PackageError("psycopg", "postgres", f"a {schema.what} in PostgreSQL") from None
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, **settings)
 
     @event.listens_for(engine, "connect")
@@ -241,9 +241,9 @@ def _engine(url: URL, layout: Layout) -> Engine:
     return engine
 
 
-def _strange(connection: Connection, layout: Layout) -> dict[tuple[str, str], str]:
+def _strange(connection: Connection, schema: DatabaseSchema) -> dict[tuple[str, str], str]:
     """What an SQLite database declares that the present form does not, by kind and name."""
-    found, made = _schema(connection), _own_schema(layout)
+    found, made = _declared_sql(connection), _made_sql(schema)
     return {key: sql for key, sql in found.items() if sql != made.get(key)}
 
 
@@ -252,7 +252,7 @@ def _runs_by_itself(key: tuple[str, str], sql: str) -> bool:
     return key[0] not in ("table", "index") or sql.startswith("createvirtual")
 
 
-def _schema(connection: Connection) -> dict[tuple[str, str], str]:
+def _declared_sql(connection: Connection) -> dict[tuple[str, str], str]:
     """Everything that an SQLite database declares, by kind and name: its SQL, without blanks, quotes and case.
 
     SQLite's own indexes and statistics are left out.
@@ -269,19 +269,19 @@ def _schema(connection: Connection) -> dict[tuple[str, str], str]:
 
 
 @cache
-def _own_schema(layout: Layout) -> dict[tuple[str, str], str]:
-    """What `layout.make` declares."""
+def _made_sql(schema: DatabaseSchema) -> dict[tuple[str, str], str]:
+    """What `schema.make` declares."""
     from sqlalchemy import create_engine
 
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
-        layout.make(connection)
-        found = _schema(connection)
+        schema.make(connection)
+        found = _declared_sql(connection)
     engine.dispose()
     return found
 
 
-def _make_file(path: Path, layout: Layout, make: bool) -> None:
+def _make_file(path: Path, schema: DatabaseSchema, make: bool) -> None:
     """A new database where there is none: made beside, readable by its owner alone, and linked into place whole.
 
     Who comes second finds the first one's. Raises InputError for a link in its place, and for what is no file.
@@ -291,23 +291,23 @@ def _make_file(path: Path, layout: Layout, make: bool) -> None:
             raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=link)
     if path.exists():
         if not path.is_file():
-            raise InputError("is no file", layout.elsewhere, file=path)
+            raise InputError("is no file", schema.elsewhere, file=path)
         return
     if not make:
-        raise MissingError(f"{path}: no {layout.holds} are kept there")
+        raise MissingError(f"{path}: no {schema.holds} are kept there")
     from sqlalchemy.exc import DBAPIError
 
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        engine = _engine(_url(str(beside), layout), layout)
+        engine = _engine(_url(str(beside), schema), schema)
         try:
             with engine.begin() as connection:
                 connection.exec_driver_sql(
                     "PRAGMA journal_mode=WAL"
                 )  # readers and the writer do not wait for each other
-                layout.make(connection)
+                schema.make(connection)
         finally:
             engine.dispose()
         sync(beside)
@@ -315,7 +315,7 @@ def _make_file(path: Path, layout: Layout, make: bool) -> None:
             os.link(beside, path)
         sync(path.parent)
     except DBAPIError as error:
-        raise _told(error, str(path), layout) from error
+        raise _told(error, str(path), schema) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
@@ -330,7 +330,7 @@ def _busy(name: str) -> BusyError:
 _OF_THE_DISK = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_CANTOPEN": errno.EACCES}
 
 
-def _told(error: DBAPIError, name: str, layout: Layout) -> Exception:
+def _told(error: DBAPIError, name: str, schema: DatabaseSchema) -> Exception:
     """What a database said, as the error that it is here."""
     said = next(iter(str(error.orig).splitlines()), type(error.orig).__name__)
     code = getattr(error.orig, "sqlite_errorname", "")
@@ -343,4 +343,4 @@ def _told(error: DBAPIError, name: str, layout: Layout) -> Exception:
             return OSError(number, said, name)
     if error.connection_invalidated or (not code and type(error).__name__ == "OperationalError"):
         return RemoteError(f"{name}: {said}; is the server running, and may this user connect?")
-    return InputError(f"is damaged, or no {layout.what} ({said})", layout.elsewhere, file=name)
+    return InputError(f"is damaged, or no {schema.what} ({said})", schema.elsewhere, file=name)

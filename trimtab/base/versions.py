@@ -12,7 +12,7 @@ from trimtab.base.records import Setting
 from trimtab.base.results import Flip
 from trimtab.base.show import Row, Shown
 
-Evidence = Mapping[str, Any]
+Findings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +81,13 @@ class Version(Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class GateRecord:
     """What a comparison of a candidate with production found; `passed` None is "not shown", and never a pass."""
 
-    old_test: Evidence
-    new_test: Evidence
-    forgetting: Evidence
-    latency: Evidence | None
+    old_test: Findings
+    new_test: Findings
+    forgetting: Findings
+    latency: Findings | None
     passed: bool | None
 
 
@@ -106,7 +106,7 @@ class Move(Shown):
     who: str
     why: str
     kind: Literal["promote", "rollback"]
-    evidence: Gate | None = None
+    evidence: GateRecord | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """As it stands in files."""

@@ -7,10 +7,10 @@ import sys
 import typer
 
 from trimtab.base.visible import visible
-from trimtab.measurement.judging import Correct, Judged, Judging
+from trimtab.measurement.judging import Correct, Judgements, Judging
 
 
-def ask(session: Judged, correct: Correct | None = None) -> None:
+def ask(session: Judgements, correct: Correct | None = None) -> None:
     """Ask for every answer that is pending, until the end, or until somebody stops or closes the input; `correct` as for `Judging`."""
     judging = Judging(session, correct)
     known = {word: choice.value for choice in judging.choices for word in (choice.key, choice.value)}

@@ -14,7 +14,7 @@ from trimtab.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trimtab.base.versions import Gate, Lineage
+    from trimtab.base.versions import GateRecord, Lineage
     from trimtab.upkeep.registry import Registry
 
 HELP = "Versions of arms, which of them is in production, and how it came there."
@@ -219,17 +219,17 @@ def _opened(task: Path, address: str | None, artifacts: str | None = None, *, ma
     return registry(own, address, artifacts=artifacts, make=make)
 
 
-def _gate(file: Path | None) -> Gate | None:
+def _gate(file: Path | None) -> GateRecord | None:
     """What a gate found, out of its file."""
     if file is None:
         return None
     from trimtab.base.codec import from_plain
     from trimtab.base.errors import InputError
     from trimtab.base.files import read_object
-    from trimtab.base.versions import Gate
+    from trimtab.base.versions import GateRecord
 
     try:
-        return from_plain(Gate, read_object(file))
+        return from_plain(GateRecord, read_object(file))
     except ValueError as error:
         raise InputError(
             f"is no record of a gate ({error})", "give one as docs/reference/files.md has it", file=file

@@ -194,7 +194,10 @@ def too_slow(arm: ArmResult, task: Task) -> str | None:
     if limit is None:
         return None
     if high is None:
-        return f"has no known latency at the 95th percentile ({latencies_needed(len(task.arms))} answers are needed) where {limit:,.0f} ms are allowed"
+        needed = (
+            f"at least {latencies_needed(len(task.arms))} answers are needed, more where neighbouring ones take alike"
+        )
+        return f"has no known latency at the 95th percentile ({needed}) where {limit:,.0f} ms are allowed"
     if high > limit:
         measured = "" if p95 is None else f", {p95:,.0f} ms measured"
         busy = ", on a busy machine" if arm.busy_machine else ""

@@ -1,4 +1,4 @@
-"""The first two sentences of a verdict: the choice for a reader who knows no metrics or statistics, then what was assumed."""
+"""The first two lines of a verdict: the choice, for a reader who knows no metrics or statistics, then what was assumed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ STEP = 0.01  # between the targets that are tried
 
 
 def use(study: Evidence, chosen: ArmResult) -> str:
-    """The choice in words: what it is, how many of 100 questions it gets right, its cost, and the next best one."""
-    target, right, about = study.task.target.quality, study.right.get(chosen.arm), called(study, chosen.arm)
+    """Name the choice, how many of 100 questions it gets right, its cost, and the next best arm."""
+    target, right, about = study.task.target.quality, study.right.get(chosen.arm), name_in_words(study, chosen.arm)
     if target is None:
         enough = f"get {_of_hundred(right)}" if right else f"score {_of_one(score_of(chosen))}"
         first = f"If it is enough to {enough}, use {about}"
@@ -27,35 +27,37 @@ def use(study: Evidence, chosen: ArmResult) -> str:
         first = f"Use {about}: {how_good}its score of {score_of(chosen).value:.2f} reaches the target of {target:g}"
     table = study.task.cost
     over = f"over {table.horizon_months:g} months at {table.questions_per_month:,.0f} questions a month"
-    training = ", training included" if any(usage.trained for usage in study.usages.values()) else ""
+    usage = study.usages.get(chosen.arm)
+    training = ", training included" if usage is not None and usage.trained else ""
     cost = f"it costs {amount(chosen.cost)} {over}{training}" if chosen.cost else ""
     told = [cost, _next_best(study, chosen)]
     return f"{first}{'; ' if any(told) else ''}{', and '.join(filter(None, told))}."
 
 
 def unsettled(study: Evidence, best: ArmResult, others: Sequence[ArmResult]) -> str:
-    """Why no choice is shown without a target: another may be as good as the one that scored highest."""
+    """Say why no arm is shown without a target: another may be as good as the one that scored highest."""
     right = study.right.get(best.arm)
-    names = joined([f"{called(study, other.arm)}{relative_cost(other.cost, best.cost)}" for other in others])
+    names = joined([f"{name_in_words(study, other.arm)}{relative_cost(other.cost, best.cost)}" for other in others])
     first = f"gets the most right, {_of_hundred(right, '')}" if right else f"scores highest, {_of_one(score_of(best))}"
-    return f"Not shown: {called(study, best.arm)} {first}, but {names} may be as good."
+    return f"Not shown: {name_in_words(study, best.arm)} {first}, but {names} may be as good."
 
 
 def unreached(study: Evidence, nearest: ArmResult, target: float) -> str:
-    """Why no choice is shown with a target: nothing is shown to reach it."""
+    """Say why no arm is shown with a target: none is shown to reach it."""
     right = study.right.get(nearest.arm)
     how_good = f"it gets {_of_hundred(right)}" if right else f"its answers score {_of_one(score_of(nearest))}"
-    which = f"none of the {len(study.done)} that were measured" if len(study.done) > 1 else "the only one measured"
-    first = f"Not shown: {which} is {'' if len(study.done) > 1 else 'not '}shown to reach the target of {target:g}."
-    return f"{first} The nearest is {called(study, nearest.arm)}: {how_good}."
+    about = f"{name_in_words(study, nearest.arm)}: {how_good}."
+    if len(study.done) == 1:
+        return f"Not shown to reach the target of {target:g}: {about}"
+    return f"Not shown: none of the {len(study.done)} that were measured is shown to reach the target of {target:g}. The nearest is {about}"
 
 
 def assumptions(study: Evidence, of: ArmResult | None) -> str:
-    """What the task file leaves open and what weakens the study, in one sentence; empty where nothing does. `of`: the arm that is spoken of."""
+    """Say what the task file leaves open and what weakens the study; empty where nothing does. `of`: the arm that the verdict is about."""
     table, said = study.task.target, []
     if table.quality is None:
         reached = None if of is None else reachable_target(study, of.arm)
-        shown = f" ({of.arm} is sure to reach one of up to {reached:.2f})" if of is not None and reached else ""
+        shown = f" ({of.arm} is shown to reach one of up to {reached:.2f})" if of is not None and reached else ""
         said.append(f"no target{shown}")
         if "margin" not in table.model_fields_set:
             said.append(f"no margin (differences of up to {table.margin:g} count as none)")
@@ -83,7 +85,7 @@ def reachable_target(study: Evidence, arm: str) -> float | None:
     return low * STEP or None
 
 
-def called(study: Evidence, name: str) -> str:
+def name_in_words(study: Evidence, name: str) -> str:
     """An arm's name with what it is in words."""
     arm = {own.name: own for own in study.task.arms}.get(name) or named(name)
     return name if arm is None else f"{name} ({describe(replace(arm, settings={}))})"
@@ -99,7 +101,7 @@ def amount(cost: Cost) -> str:
 
 
 def relative_cost(one: Cost | None, other: Cost | None) -> str:
-    """How a cost stands to another, as " at 3.0 times the cost" or " at 1/13 of the cost"; empty where they are alike or not comparable."""
+    """Compare two costs, as " at 3.0 times the cost" or " at 1/13 of the cost"; empty where they are alike or not comparable."""
     if one is None or other is None or one.currency != other.currency or min(one.total, other.total) <= 0:
         return ""
     if alike(*sorted((one, other), key=lambda cost: cost.total)):
@@ -110,7 +112,7 @@ def relative_cost(one: Cost | None, other: Cost | None) -> str:
 
 
 def _next_best(study: Evidence, chosen: ArmResult) -> str:
-    """How many more or fewer questions the best of the other arms that could be chosen gets right, and how its cost stands to the chosen one's."""
+    """Compare the best of the other arms that could be chosen with the chosen one: right answers and cost."""
     others = [arm for arm in study.done if arm is not chosen and study.problem(arm) is None]
     if not others:
         return ""
@@ -121,7 +123,7 @@ def _next_best(study: Evidence, chosen: ArmResult) -> str:
         gap = f"gets {abs(more)} {'more' if more > 0 else 'fewer'} right" if more else "gets as many right"
     else:
         gap = f"scores {score_of(other).value:.2f}"
-    return f"the next best, {called(study, other.arm)}, {gap}{relative_cost(other.cost, chosen.cost)}"
+    return f"the next best, {name_in_words(study, other.arm)}, {gap}{relative_cost(other.cost, chosen.cost)}"
 
 
 def _of_hundred(right: Estimate, word: str = " right") -> str:

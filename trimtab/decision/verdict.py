@@ -46,7 +46,7 @@ def _decided(study: Evidence) -> Verdict:
         return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
     choice, target = choose(study), study.task.target.quality
 
-    def told(opening: str, figures: str, of: ArmResult | None) -> str:
+    def in_lines(opening: str, figures: str, of: ArmResult | None) -> str:
         """What to do, what is not known, and the figures, on a line each."""
         figures = f"In figures: {figures}" if figures else ""
         lines = (f"{opening}{_left_out(study, choice)}", assumptions(study, of), f"{figures}{_besides(study, choice)}")
@@ -54,23 +54,23 @@ def _decided(study: Evidence) -> Verdict:
 
     if study.without_model is not None and target is not None:
         sentence, needs = _no_model_needed(study, study.without_model, target)
-        return _not_shown(told(sentence, "", None), needs)
+        return _not_shown(in_lines(sentence, "", None), needs)
     turned = quiet_rival(study, choice)
     if turned is not None:
         sentence, needs = _turned(study, turned, choice.arm)
-        return _not_shown(told(sentence, "", None), needs)
+        return _not_shown(in_lines(sentence, "", None), needs)
     if choice.arm is None:
         opening, figures, needs = (
             _nothing_reaches(study, target) if target is not None else _nothing_told(study, choice)
         )
         return _not_shown(
-            told(opening, figures, choice.best or max(study.done, key=lambda arm: score_of(arm).value)), needs
+            in_lines(opening, figures, choice.best or max(study.done, key=lambda arm: score_of(arm).value)), needs
         )
     if target is not None:
         figures = _reaching(study, choice, target)
     else:
         figures = _best_of_these(study, choice.arm, choice.best or choice.arm, choice.fitting[0])
-    sentence = told(use(study, choice.arm), figures, choice.arm)
+    sentence = in_lines(use(study, choice.arm), figures, choice.arm)
     return Verdict(status="shown", arm=choice.arm.arm, sentence=sentence, flips=find_flips(study, choice.arm))
 
 
@@ -83,12 +83,9 @@ def _reaching(study: Evidence, choice: Choice, target: float) -> str:
     if rivals:
         lightest = f"and is the lightest of the {len(choice.fitting)} arms that do"
         sentence += f", {lightest}: {_against_next(winner, rivals[0], study)}."
+    elif len(study.passing) == 1 < len(study.done):
+        sentence += f"; it is the only one of {len(study.done)} arms to do so."
     else:
-        sentence += (
-            f"; it is the only one of {len(study.done)} arms to do so"
-            if len(study.done) > len(study.passing) == 1
-            else ""
-        )
         sentence += "."
     unknown = [arm.arm for arm in choice.fitting if arm.cost is None]
     if unknown:
@@ -222,7 +219,7 @@ def _too_few_groups(study: Evidence) -> str | None:
 
 
 def _besides(study: Evidence, choice: Choice) -> str:
-    """Sentences on what the choice leaves out: arms too slow, not run or cut, and whether it speaks of a model or of a method."""
+    """Say what else a reader must know: the correction for picking, the look, a rare class, cuts, a busy machine, runs, free labels."""
     said = [
         _picked(study, choice),
         _look(study),

@@ -10,7 +10,7 @@ from trimtab.measurement.audit import AuditItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class JudgementChoice:
     """One of the things that can be said of an answer, and the key that says it."""
 
     value: str
@@ -18,14 +18,20 @@ class Choice:
     key: str
 
 
-_RIGHT, _WRONG = Choice(value="right", name="Right", key="r"), Choice(value="wrong", name="Wrong", key="w")
-_UNDO, _STOP = Choice(value="undo", name="Undo", key="u"), Choice(value="stop", name="Stop here", key="q")
-AUDIT = (_RIGHT, _WRONG, Choice(value="skip", name="Skip", key="s"), _UNDO, _STOP)
+_RIGHT, _WRONG = (
+    JudgementChoice(value="right", name="Right", key="r"),
+    JudgementChoice(value="wrong", name="Wrong", key="w"),
+)
+_UNDO, _STOP = (
+    JudgementChoice(value="undo", name="Undo", key="u"),
+    JudgementChoice(value="stop", name="Stop here", key="q"),
+)
+AUDIT = (_RIGHT, _WRONG, JudgementChoice(value="skip", name="Skip", key="s"), _UNDO, _STOP)
 LABEL = (
     _RIGHT,
     _WRONG,
-    Choice(value="answer", name="The right answer", key="a"),
-    Choice(value="unsure", name="Cannot tell", key="c"),
+    JudgementChoice(value="answer", name="The right answer", key="a"),
+    JudgementChoice(value="unsure", name="Cannot tell", key="c"),
     _UNDO,
     _STOP,
 )
@@ -33,7 +39,7 @@ _SAYS: dict[str, bool | None] = {"right": True, "wrong": False, "unsure": None}
 Correct = Callable[[AuditItem, str], None]
 
 
-class Judged(Protocol):
+class Judgements(Protocol):
     """Where judgements are kept: each at once, or taken back."""
 
     @property
@@ -50,7 +56,7 @@ class Judged(Protocol):
 class Judging:
     """Goes through what is pending; `correct` keeps right answers, where these are taken. It ends with the last answer, or where somebody stops."""
 
-    def __init__(self, session: Judged, correct: Correct | None = None) -> None:
+    def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
         self._session, self._correct = session, correct
         self.choices = LABEL if correct else AUDIT
         self.place, self.count, self._stopped = 0, len(session.pending), False

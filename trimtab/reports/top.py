@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from trimtab.base.grammar import describe
+from trimtab.base.grammar import describe, joined
 from trimtab.base.machine import is_busy
 from trimtab.base.results import Comparison
 from trimtab.measurement.clusters import group_count
@@ -17,7 +17,6 @@ from trimtab.reports.writing import (
     between,
     count,
     interval,
-    listed,
     middle,
     money,
     p_value,
@@ -115,7 +114,7 @@ def caveats(study: StudyFolder) -> list[str]:
         f"{one.name} ({one.processor_share:.0%} of the processor)" for one in study.done if is_busy(one.processor_share)
     ]
     if busy:
-        found.append(f"Measured on a busy machine, so that times and costs are too high: {listed(busy)}.")
+        found.append(f"Measured on a busy machine, so that times and costs are too high: {joined(busy)}.")
     groups = study.manifest.get("too_few_groups")
     if groups:
         found.append(f"The test questions count as only {groups} groups: of so few, intervals and tests are rough.")
@@ -123,7 +122,7 @@ def caveats(study: StudyFolder) -> list[str]:
     if isinstance(overlaps, int) and overlaps:
         found.append(f"{count(overlaps, 'overlap')} between splits let through: scores may be too high.")
     if study.not_done and study.done:
-        names = listed([one.name for one in study.not_done])
+        names = joined([one.name for one in study.not_done])
         found.append(f"Nothing is known of {names}: without a score they take no part in the verdict.")
     for one in study.arms:
         found += [f"{one.name}: {note.rstrip('.')}." for note in one.health]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from trimtab.base.grammar import PARTS, SENTENCE, method_of, parts_of
+from trimtab.base.grammar import PARTS, SENTENCE, joined, method_of, parts_of
 from trimtab.base.records import Arm, Failure
 from trimtab.base.results import OWN_INSTRUCTION
-from trimtab.reports.writing import listed
 
 Family = Literal["base", "tuned", "blend", "linear", "api"]
 Shape = Literal["circle", "square", "diamond", "triangle"]
@@ -136,7 +135,7 @@ def other_facts(figures: Mapping[str, Mapping[str, float]]) -> str | None:
     if not told:
         return None
     return (
-        f"Answers with other numbers or dates than the reference: {listed(told)}. "
+        f"Answers with other numbers or dates than the reference: {joined(told)}. "
         f"{metric_called('token_f1')} pays for their words all the same; the metric contains does not."
     )
 

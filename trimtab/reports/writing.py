@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 NOTHING = "–"  # not measured, or does not apply
@@ -98,11 +97,6 @@ def money(value: float, currency: str) -> str:
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 seed`, `3 seeds`, `1,200 rows`."""
     return f"{number:,} {one if number == 1 else many or (one + 'es' if one.endswith('s') else one + 's')}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """`lora`, or `prompt, lora and rag`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def sentence(text: str) -> str:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
 from trimtab.base.visible import visible
-from trimtab.measurement.judging import Choice, Correct, Judged, Judging
+from trimtab.measurement.judging import Correct, JudgementChoice, Judgements, Judging
 
 MOST_BODY = 1_000  # bytes of a judgement, beside the right answer
 MOST_CORRECTION = 100_000  # bytes of the right answer as a form sends it
@@ -56,7 +56,7 @@ _HEADERS = {
 class AuditPage:
     """Answers to be judged as a page at `address`, which holds a secret; `serve` answers until all are judged or "Stop here" is pressed."""
 
-    def __init__(self, session: Judged, correct: Correct | None = None) -> None:
+    def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
         self._judging, self._takes_answers = Judging(session, correct), correct is not None
         self._most = MOST_BODY + MOST_CORRECTION * self._takes_answers
         self._path = f"/{secrets.token_urlsafe(16)}"
@@ -127,6 +127,6 @@ class AuditPage:
         return f'<!doctype html><html lang="en">{head}{inside}<script type="module">{_SCRIPT}</script></html>'
 
 
-def _button(choice: Choice) -> str:
+def _button(choice: JudgementChoice) -> str:
     data = f'data-key="{choice.key}"' + (' data-sends="1"' if choice.value == "answer" else "")
     return f'<button name="said" value="{choice.value}" {data}>{choice.name} <kbd>{choice.key}</kbd></button>'

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from trimtab.arms.traffic import user_key
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.database import Database, Layout
+from trimtab.base.database import Database, DatabaseSchema
 from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.task import Task
@@ -41,7 +41,7 @@ class Store:
     """Judgements by time. Safe to share between threads, and to open in many processes at once; raises as `Database`."""
 
     def __init__(self, where: str | Path, *, make: bool = True) -> None:
-        self._database = Database(where, _LAYOUT, make=make)
+        self._database = Database(where, _SCHEMA, make=make)
         self.name = self._database.name
 
     def add(self, judgement: Judgement) -> None:
@@ -149,7 +149,7 @@ def _microseconds(when: datetime) -> int:
     return (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-_LAYOUT = Layout(
+_SCHEMA = DatabaseSchema(
     what="store of judgements",
     holds="judgements",
     option="--store",

@@ -22,7 +22,7 @@ _CUT_SECONDS = 24 * 3600  # after which a file that was not finished is of a wri
 _DAMAGED = "register the arm again, or restore the file from a copy"
 
 
-class Store(Protocol):
+class ArtifactStore(Protocol):
     """Where files lie by their SHA-256."""
 
     name: str
@@ -53,11 +53,11 @@ class FolderStore:
         self.folder, self.name = folder, str(folder)
 
     def has(self, sha256: str) -> bool:
-        """As Store."""
+        """As ArtifactStore."""
         return (self.folder / sha256).is_file()
 
     def put(self, file: Path, sha256: str) -> None:
-        """As Store; a file of this name that is damaged is written anew."""
+        """As ArtifactStore; a file of this name that is damaged is written anew."""
         place = self.folder / sha256
         if place.is_file() and not place.is_symlink() and sha256_file(place) == sha256:
             return
@@ -69,7 +69,7 @@ class FolderStore:
             _require_same(sha256_file(beside), sha256, file)
 
     def open(self, sha256: str) -> IO[bytes]:
-        """As Store; raises InputError for a symbolic link."""
+        """As ArtifactStore; raises InputError for a symbolic link."""
         place = self.folder / sha256
         if place.is_symlink():
             raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=place)
@@ -78,16 +78,16 @@ class FolderStore:
         return open(place, "rb")
 
     def sizes(self) -> dict[str, int]:
-        """As Store."""
+        """As ArtifactStore."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
         return {path.name: path.stat().st_size for path in found if _is_name(path.name)}
 
     def remove(self, sha256: str) -> None:
-        """As Store."""
+        """As ArtifactStore."""
         (self.folder / sha256).unlink(missing_ok=True)
 
     def remove_cut(self) -> None:
-        """As Store."""
+        """As ArtifactStore."""
         for path in self.folder.glob(".*.part"):
             if time.time() - path.lstat().st_mtime > _CUT_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
@@ -117,12 +117,12 @@ class ObjectStore:
                 ) from None
 
     def has(self, sha256: str) -> bool:
-        """As Store."""
+        """As ArtifactStore."""
         with _in_words(self.name):
             return bool(self._files.exists(self._place(sha256)))
 
     def put(self, file: Path, sha256: str) -> None:
-        """As Store: sent to another name, and moved once it is whole. Some stores show a file while it comes in."""
+        """As ArtifactStore: sent to another name, and moved once it is whole. Some stores show a file while it comes in."""
         if self.has(sha256):
             with self.open(sha256) as there:
                 if _digest(there) == sha256:
@@ -137,7 +137,7 @@ class ObjectStore:
             self._files.mv(beside, self._place(sha256))
 
     def open(self, sha256: str) -> IO[bytes]:
-        """As Store."""
+        """As ArtifactStore."""
         with _in_words(self.name):
             if not self._files.exists(self._place(sha256)):
                 raise MissingError(f"{self.name}/{sha256}: an artifact of the registry is gone; {_DAMAGED}")
@@ -145,7 +145,7 @@ class ObjectStore:
             return file
 
     def sizes(self) -> dict[str, int]:
-        """As Store."""
+        """As ArtifactStore."""
         with _in_words(self.name):
             self._files.invalidate_cache()
             found = self._files.ls(self._root, detail=True) if self._files.exists(self._root) else ()
@@ -153,7 +153,7 @@ class ObjectStore:
         return {name: size for name, size in names.items() if _is_name(name)}
 
     def remove(self, sha256: str) -> None:
-        """As Store."""
+        """As ArtifactStore."""
         with _in_words(self.name):
             if self._files.exists(self._place(sha256)):
                 self._files.rm_file(self._place(sha256))
@@ -170,7 +170,7 @@ class Artifacts:
 
     def __init__(self, address: str | Path) -> None:
         text = str(address).removeprefix("file://")
-        self._store: Store = ObjectStore(text) if "://" in text else FolderStore(Path(os.path.abspath(text)))
+        self._store: ArtifactStore = ObjectStore(text) if "://" in text else FolderStore(Path(os.path.abspath(text)))
         self.name = self._store.name
 
     def put(self, folder: Path, scratch: Path) -> str:

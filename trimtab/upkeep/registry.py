@@ -22,10 +22,10 @@ from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
 from trimtab.base.progress import Listener
 from trimtab.base.task import TASK_FILE, Task, load_task
-from trimtab.base.versions import Collected, Gate, Lineage, ListedVersion, Move, Release, Version
+from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version
 from trimtab.base.visible import printable
 from trimtab.upkeep.artifacts import Artifacts
-from trimtab.upkeep.tables import COLLECTED, LAYOUT, MOVES, VERSIONS, table
+from trimtab.upkeep.tables import COLLECTED, MOVES, SCHEMA, VERSIONS, table
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -76,7 +76,7 @@ class Registry:
 
     def __init__(self, address: str | Path, artifacts: str | Path | None, *, task: Task, make: bool = True) -> None:
         self.task, self._name, self._place = task, task.task.name, artifacts
-        self._database = Database(address, LAYOUT, make=make)
+        self._database = Database(address, SCHEMA, make=make)
         self.name = self._database.name
 
     @cached_property
@@ -130,7 +130,7 @@ class Registry:
         alias: str = PRODUCTION,
         *,
         why: str,
-        evidence: Gate | None = None,
+        evidence: GateRecord | None = None,
         by: str | None = None,
         dry_run: bool = False,
     ) -> Move:
@@ -351,7 +351,7 @@ class Registry:
         kind: Literal["promote", "rollback"],
         why: str,
         by: str | None,
-        evidence: Gate | None,
+        evidence: GateRecord | None,
         *,
         dry_run: bool,
     ) -> Move:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.base.database import Layout
+from trimtab.base.database import DatabaseSchema
 from trimtab.base.errors import PackageError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def form_of(connection: Connection) -> int | None:
 
 
 # A step only adds, so this version reads and writes one form more, and one less, than its own.
-LAYOUT = Layout(
+SCHEMA = DatabaseSchema(
     what="registry",
     holds="versions",
     option="--registry",
