@@ -35,10 +35,7 @@ def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_c
         "Use rag (the model as it is, shown passages looked up in the documents): it gets about 90 of 100 questions right "
         "(86 to 94; 300 were asked), and so reaches the target of 0.8; it costs "
     )
-    assert (
-        "USD over 12 months at 10,000 questions a month, and the next best, lora+rag (the model tuned by"
-        in first
-    )
+    assert "USD over 12 months at 10,000 questions a month, and the next best, lora+rag (the model tuned by" in first
     assert "gets 7 more right at" in first
     for word in (" arm", "lightest", "F1", "exact match", "interval"):
         assert word not in first

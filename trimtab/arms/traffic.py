@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.database import Database, DatabaseSchema, is_address
+from trimtab.base.database import Closing, Database, DatabaseSchema, is_address
 from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.records import Message
@@ -55,7 +54,7 @@ class ServedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What a person says of one answer: right, wrong, or None for "cannot tell". `correction`: the right answer, where one was given."""
+    """One person's judgement of one answer: `right` is True, False, or None for "cannot tell". `correction`: the right answer, if given."""
 
     item: str
     by: str
@@ -79,7 +78,7 @@ class LabelDraw:
 
 
 def user_key(name: str) -> str:
-    """What is kept of a user: the SHA-256 of the name or key that is sent; a SHA-256 is taken as it is."""
+    """Hash a user's name or key (SHA-256), the form in which it is kept; a SHA-256 stays as it is."""
     is_hash = len(name) == 64 and all(character in "0123456789abcdef" for character in name)
     return name if is_hash else hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -97,7 +96,7 @@ def traffic_of(task: Task, where: str | None = None, *, make: bool = True) -> Tr
     return TrafficStore(folder / FILE, make=make)
 
 
-class TrafficStore:
+class TrafficStore(Closing):
     """Answers by time, and labels. Safe to share between threads, and to open in many processes at once; raises as `Database`."""
 
     def __init__(self, where: str | Path, *, make: bool = True) -> None:
@@ -216,14 +215,6 @@ class TrafficStore:
     def close(self) -> None:
         """Give the connections back."""
         self._database.close()
-
-    def __enter__(self) -> TrafficStore:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 TRAFFIC, LABELS, DRAWS, _FORM = "trimtab_traffic", "trimtab_labels", "trimtab_label_draws", "trimtab_traffic_form"

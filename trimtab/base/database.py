@@ -6,13 +6,14 @@ import errno
 import os
 import re
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from trimtab.base.errors import (
@@ -59,7 +60,23 @@ class DatabaseSchema:
         return f"name another place with {self.option}, or move it away"
 
 
-class Database:
+class Closing(ABC):
+    """Something that is closed at the end of a `with` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what it holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Database(Closing):
     """A database of one schema. Safe to share between threads, and to open in many processes at once.
 
     `where`: a file, or a `postgresql://` URL. Raises PackageError where SQLAlchemy or psycopg is not installed, InputError for a place
@@ -126,14 +143,6 @@ class Database:
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
-
-    def __enter__(self) -> Database:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _prepare(self, connection: Connection) -> None:
         """Refuse what is not ours, and make the tables in a database that has none: a file has been made with them."""

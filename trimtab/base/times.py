@@ -10,7 +10,7 @@ MONTH = re.compile(r"\d{4}-\d\d")
 
 
 def is_number(text: str) -> bool:
-    """Whether a time is a plain number, and no date."""
+    """True if a time is a plain number, and no date."""
     try:
         return math.isfinite(float(text))
     except ValueError:

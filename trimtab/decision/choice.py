@@ -58,7 +58,7 @@ def choose(study: Evidence) -> Choice:
 
 
 def quiet_rival(study: Evidence, choice: Choice) -> ArmResult | None:
-    """The arm that might be shown in place of the choice if arms that were measured on a busy machine are faster on a quiet one."""
+    """Find the arm that would be shown in place of the choice if every arm measured on a busy machine were fast enough; None for none."""
     if not any(arm.busy_machine for arm in study.done):
         return None
     turned = choose(study.if_quiet).arm

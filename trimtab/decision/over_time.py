@@ -1,4 +1,4 @@
-"""What the verdict says of an arm on the newest questions against earlier ones; pure."""
+"""The sentence on an arm's score on the newest test questions against earlier ones; pure."""
 
 from __future__ import annotations
 

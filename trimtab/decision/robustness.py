@@ -10,7 +10,7 @@ from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult, RobustnessCheck, Verdict
 from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
-from trimtab.decision.choice import choose
+from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, scored_again
 from trimtab.measurement.metrics import score_answer
 
@@ -48,7 +48,7 @@ def robustness_sentence(verdict: Verdict) -> str:
 
 
 def _shown(study: Evidence) -> str | None:
-    arm = choose(study).arm if study.done else None
+    arm = shown_arm(study)
     return None if arm is None else arm.arm
 
 

@@ -21,7 +21,7 @@ NEAR = 1.1  # the search ends where a tenth fewer questions are too few
 
 
 def questions_needed(study: Evidence, assumed: Assumed | None = None) -> int | None:
-    """How many more test questions would show an arm in 80% of studies, if the measured scores are the true ones.
+    """Find how many more test questions show an arm in 80% of studies, if the measured scores are the true ones.
 
     The whole decision is made on studies of that size, drawn from this one's questions (groups, where they repeat) with replacement.
     Their number doubles until it is enough, and the last step is halved on the scale of ratios; the same study gives the same number.
@@ -50,7 +50,7 @@ def questions_needed(study: Evidence, assumed: Assumed | None = None) -> int | N
 
 
 def is_mostly_shown(study: Evidence, size: int, assumed: Assumed | None = None) -> bool:
-    """Whether an arm is shown in at least 80% of studies of `size` questions drawn from this one's.
+    """True if an arm is shown in at least 80% of studies of `size` questions drawn from this one's.
 
     At most 400 are drawn, and fewer where the share is clearly above or below (sequential probability ratio test of .75 against .85).
     """

@@ -11,7 +11,7 @@ from trimtab.measurement.audit import AuditItem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgementChoice:
-    """One of the things that can be said of an answer, and the key that says it."""
+    """One judgement that can be given, its name on a button, and its key."""
 
     value: str
     name: str
@@ -40,7 +40,7 @@ Correct = Callable[[AuditItem, str], None]
 
 
 class Judgements(Protocol):
-    """Where judgements are kept: each at once, or taken back."""
+    """Keeps judgements: each at once; `undo` takes one back."""
 
     @property
     def pending(self) -> Sequence[AuditItem]:

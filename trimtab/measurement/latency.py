@@ -45,7 +45,7 @@ def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
 
 
 def independent_timings(seconds: Sequence[float]) -> int:
-    """How many independent timings tell as much of the 95th percentile as these, which may resemble the ones before them.
+    """Effective number of timings: how many independent ones bound the 95th percentile as well as these correlated ones.
 
     n ln P(X2 < u | X1 < u) / ln P(X < u), u the 95th percentile of a Gaussian series whose neighbours are as correlated as the ranks show,
     and one standard error (1 / sqrt(n)) more; all n where the ranks show no more than one standard error. About 2/3 of n at .6.

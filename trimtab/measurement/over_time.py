@@ -1,4 +1,4 @@
-"""The newest half of the test questions against the earlier half: whether an arm holds what it scored as time goes on."""
+"""Compares an arm's score on the newest half of the test questions with that on the earlier half."""
 
 from __future__ import annotations
 

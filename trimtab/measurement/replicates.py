@@ -96,7 +96,7 @@ class StudyScores:
         return Replicate(self, items, np.repeat(np.arange(count), sizes))
 
     def can_be(self, assumed: Assumed) -> bool:
-        """Whether there are scores of the arm on either side of the assumed one, so that it can be reached by drawing."""
+        """True if the arm has scores on either side of the assumed one, so that drawing can reach it."""
         sums, _ = self._by_unit(assumed)
         return bool(sums.max() > 0 > sums.min())
 

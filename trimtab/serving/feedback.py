@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from trimtab.arms.traffic import user_key
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.database import Database, DatabaseSchema
+from trimtab.base.database import Closing, Database, DatabaseSchema
 from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.task import Task
@@ -37,7 +36,7 @@ def store_of(task: Task, where: str | None = None, *, make: bool = True) -> Stor
     return Store(folder / FILE, make=make)
 
 
-class Store:
+class Store(Closing):
     """Judgements by time. Safe to share between threads, and to open in many processes at once; raises as `Database`."""
 
     def __init__(self, where: str | Path, *, make: bool = True) -> None:
@@ -96,14 +95,6 @@ class Store:
     def close(self) -> None:
         """Give the connections back."""
         self._database.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @cache

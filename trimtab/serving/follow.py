@@ -1,4 +1,4 @@
-"""Following an alias: the version that it names is loaded beside the one that answers, tried, and takes over between two requests."""
+"""Follows an alias: loads the version that it names beside the one that answers, checks it, and switches between two requests."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ LONGEST_LINE = 400  # letters of why a version does not take over
 # The version that an alias names now, with its files on this machine; None where it is one of the numbers given.
 Follow = Callable[[Collection[int]], Release | None]
 # By arm the share of stored answers that came out the same, and why those are silent that did not answer.
-Looked = tuple[dict[str, float | None], dict[str, str]]
+SelfCheckResult = tuple[dict[str, float | None], dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A version in a room of its own, ready to answer. `look` asks it stored questions, and raises InputError where it does not answer as measured."""
+    """A version in a room of its own, ready to answer. `self_check` asks it stored questions, and raises InputError where it does not answer as measured."""
 
     served: Served
     task: Task
-    look: Callable[[Desk], Awaitable[Looked]]
+    self_check: Callable[[Desk], Awaitable[SelfCheckResult]]
 
 
 Load = Callable[[Release], AbstractContextManager[Loaded]]
@@ -66,11 +66,11 @@ class Follower:
         self._room, self._untried = loaded.served.room, loaded
         return loaded.task, [loaded.served]
 
-    async def look(self, desk: Desk) -> Looked:
+    async def self_check(self, desk: Desk) -> SelfCheckResult:
         """Ask the first version stored questions, once."""
         loaded = self._untried
         del self._untried
-        return await loaded.look(desk)
+        return await loaded.self_check(desk)
 
     def start(self, desk: Desk, log: Log) -> None:
         """Look from now on, and have what comes take over at the desk; called in the event loop of the server."""
@@ -141,5 +141,5 @@ class Follower:
 
 async def _tried_and_over(loaded: Loaded, desk: Desk) -> None:
     """Ask a version stored questions, and have it take over: within the event loop, so that no request is between two looks at the models."""
-    equal, _ = await loaded.look(desk)
+    equal, _ = await loaded.self_check(desk)
     desk.take_over(replace(loaded.served, equal=equal.get(loaded.served.arm)))

@@ -51,7 +51,7 @@ from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_to
 from trimtab.serving.app import Embed, Parts, build
 from trimtab.serving.desk import Desk, Served
 from trimtab.serving.feedback import Store, store_of
-from trimtab.serving.follow import Follow, Follower, Loaded, Looked
+from trimtab.serving.follow import Follow, Follower, Loaded, SelfCheckResult
 from trimtab.serving.gate import Admission, Refused
 from trimtab.serving.likeness import equal_share, stored_answers
 from trimtab.serving.listen import listening, require_usable
@@ -151,13 +151,13 @@ def serve(
             follower = Follower(follow, partial(_released, near=own.folder, threads=threads, unequal=unequal))
             stack.callback(follower.close)
             own, served = follower.first()
-            look = follower.look
+            self_check = follower.self_check
         else:
             opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
             origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, picks, run, eight_bit=eight_bit)
             rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)
             served = stack.enter_context(_served(origin, chosen, threads))
-            look = partial(_looked, served=served, origin=origin, unequal=unequal)
+            self_check = partial(_self_check, served=served, origin=origin, unequal=unequal)
         parts = _parts(own, served, Hosts(host, port, names), known, judged, record, most, log_texts=log_texts)
         if parts.traffic:
             stack.callback(parts.traffic.close)
@@ -166,7 +166,7 @@ def serve(
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def begun() -> None:
-            equal, silent = await look(desk)
+            equal, silent = await self_check(desk)
             desk.checked(equal)
             parts.admission.is_ready = True
             if follower is not None:
@@ -284,8 +284,8 @@ def _released(release: Release, *, near: Path, threads: int, unequal: bool) -> I
     origin = _of_bundle(bundled)
     with _served(origin, [bundled.arm], threads) as (one,):
         served = replace(one, release=release)
-        look = partial(_looked, served=[served], origin=origin, unequal=unequal)
-        yield Loaded(served=served, task=bundled.session.task, look=look)
+        self_check = partial(_self_check, served=[served], origin=origin, unequal=unequal)
+        yield Loaded(served=served, task=bundled.session.task, self_check=self_check)
 
 
 def _parts(
@@ -457,7 +457,7 @@ def _embed(task: Task) -> Embed:
     return embed
 
 
-async def _looked(desk: Desk, *, served: Sequence[Served], origin: _Origin, unequal: bool) -> Looked:
+async def _self_check(desk: Desk, *, served: Sequence[Served], origin: _Origin, unequal: bool) -> SelfCheckResult:
     """Of each arm the share of stored answers that came out the same; and of those that did not answer, why.
 
     Raises InputError for an arm that does not answer, or not as it was measured, unless `unequal`.

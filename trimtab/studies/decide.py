@@ -1,4 +1,4 @@
-"""The decision of a finished study: tests, corrections, people's audit, robustness checks, and the whole sentence of the verdict."""
+"""Decides a finished study: tests, corrections, people's audit, robustness checks, and the whole text of the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels: people say of answers in use, or of a file's, whether they are right; from that the quality in use, and how far they agree."""
+"""Labels answers in use, or those of a file, and estimates from the labels the quality in use and how far labellers agree."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from trimtab.arms.traffic import Drawing, Label, LabelDraw, ServedAnswer, TrafficStore, traffic_of
+from trimtab.base.database import Closing
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Message, Refusal
@@ -56,7 +56,7 @@ class VersionQuality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelSummary:
-    """What labels say. `labels`: answers that somebody called right or wrong; `unsure`: of which nobody could tell.
+    """Summary of the labels of one source. `labels`: answers that somebody called right or wrong; `unsure`: of which nobody could tell.
 
     `unused`: labels behind the first answer of a draw that is not labelled, which count once it is. `quality` is None with fewer than
     FEWEST labels; where labellers disagree, an answer counts by the share that calls it right.
@@ -73,7 +73,7 @@ class LabelSummary:
     versions: tuple[VersionQuality, ...]
 
 
-class Labelling:
+class Labelling(Closing):
     """Labels under way: `pending` is what this labeller has still to judge; `judge` keeps each at once, `undo` takes it back.
 
     For use as a context manager, which closes the store.
@@ -173,14 +173,6 @@ class Labelling:
     def close(self) -> None:
         """Give the store back."""
         self._store.close()
-
-    def __enter__(self) -> Labelling:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def label(

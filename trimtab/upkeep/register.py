@@ -1,4 +1,4 @@
-"""What becomes a version: an arm as it was measured, what it was made from, and its bundle, asked back before it counts."""
+"""Makes a version of an arm: its record, and its bundle, which is checked against the measured answers before it counts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from trimtab.studies.place import DEPENDS
 
 
 def described(task: Task, name: str | None, run: str | None) -> Version:
-    """A version of an arm, as far as it is known without its files: what it was made from, and what was measured of it."""
+    """Describe a version of an arm without its files: what it was made from, and what was measured."""
     pick = Pick(name) if name else latest_winner(task)
     if pick is None:
         raise MissingError(f"no study has shown a winner; name an arm, or run: {task.command('study')}")

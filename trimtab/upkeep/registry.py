@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.database import Database, is_address
+from trimtab.base.database import Closing, Database, is_address
 from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
 from trimtab.base.progress import Listener
@@ -67,7 +66,7 @@ def registry(
     return Registry(place, artifacts, task=own, make=make)
 
 
-class Registry:
+class Registry(Closing):
     """Versions of one task's arms, their files, and the aliases that name them. Several processes may write at once.
 
     A number is given by the database, once. What a method returned is on the disk. The order of moves is the database's own: where two
@@ -291,14 +290,6 @@ class Registry:
     def close(self) -> None:
         """Give the connections back."""
         self._database.close()
-
-    def __enter__(self) -> Registry:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _parent(self, parent: int | None) -> int | None:
         """The version that a new one follows."""
