@@ -143,7 +143,7 @@ def test_more_of_the_same_is_made_only_anyway_and_is_not_let_through(task: Path)
             own.show("candidate")
 
 
-@pytest.mark.parametrize("step", ["_study", "_production_answers", "_gate", "_registered", "_promote"])
+@pytest.mark.parametrize("step", ["_study", "_makings", "_asked_once", "_gate", "_registered", "_promote"])
 def test_stopped_after_any_step_it_goes_on_where_it_was(task: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     add_rows(task, rows([NEW], 200, 60))
     whole = getattr(module._Refresh, step)
