@@ -38,7 +38,7 @@ def demo(
     task = load_task(file)
     sys.stderr.write(describe(task, place))
     for model in (task.base.model, task.base.embedding):
-        _bring(model, place, listeners)
+        bring(model, place, listeners)
     return study(
         task, allow_commands=True, listeners=listeners
     )  # its scorer is the bundled one: lay_out has made sure of that
@@ -57,8 +57,8 @@ def describe(task: Task, place: Path) -> str:
     )
 
 
-def _bring(model: str, near: Path, listeners: Sequence[Listener] | None) -> None:
-    """Fetch a model that is not in the cache."""
+def bring(model: str, near: Path, listeners: Sequence[Listener] | None = None) -> None:
+    """Fetch a model that is not in the cache; `near` is where relative names begin."""
     try:
         resolve(model, near=near)
     except MissingError:
