@@ -25,6 +25,7 @@ LEAST_USERS = 20  # on each side, before anything is said
 QUALITY_LEVEL = 0.05  # of a false "better", and of a false "worse", at any look
 TUNED_FOR = 1_000.0  # information at which bounds are tightest: where differences of about 0.1 are shown
 POWER = 0.8
+WIDEST_VARIANCE = 0.25  # of values from 0 to 1
 Numbers = NDArray[np.float64]
 
 
@@ -76,6 +77,12 @@ def lower_bound(value_U: Numbers, level: float = QUALITY_LEVEL) -> float:
     if len(value_U) < LEAST_USERS:
         return 0.0
     return max(0.0, float(value_U.mean()) - _reach(len(value_U) / user_variance(value_U), level))
+
+
+def variance_behind(mean: float, variance: float, effect: float) -> float:
+    """The variance between users of a version whose mean is lower by `effect`: in proportion to mean·(1 - mean), at most 0.25."""
+    lower, own = max(0.0, mean - effect), mean * (1 - mean)
+    return min(WIDEST_VARIANCE, variance * max(1.0, lower * (1 - lower) / own)) if own > 0 else variance
 
 
 def users_needed(effect: float, variance: float, share: float) -> int:

@@ -9,12 +9,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from trimtab.base.canary import Canary, CanaryRecord
-from trimtab.base.errors import BusyError, MissingError, RemoteError
+from trimtab.base.errors import MissingError
 from trimtab.base.task import Task
 from trimtab.base.versions import Release
 from trimtab.base.visible import said
@@ -131,13 +132,15 @@ class Follower:
             pause, began, release = LOOK_SECONDS, time.monotonic(), None
             try:
                 self._let_go(desk)
+                # Read before the alias: a canary that ends meanwhile by promotion is then taken over from, not let go of.
+                canary = self._canaries.current() if self._canaries is not None else None
                 release = self._follow(self._known(desk))
                 if release is not None:
                     self._take(release, desk, loop)
                     log.line("release", alias=release.alias, version=release.version)
                     self._failed, self._said, release = None, "", None
                 if self._canaries is not None:
-                    self._look_at_canary(self._canaries, desk, log, loop)
+                    self._look_at_canary(self._canaries, canary, desk, log, loop)
             except Exception as error:  # noqa: BLE001  (whatever is wrong with a version, the old one goes on)
                 rest = REST * (time.monotonic() - began)
                 if release is not None:
@@ -174,9 +177,11 @@ class Follower:
         equal, _ = asyncio.run_coroutine_threadsafe(_awaited(loaded.self_check(desk)), loop).result()
         return replace(loaded.served, equal=equal.get(loaded.served.arm))
 
-    def _look_at_canary(self, source: CanarySource, desk: Desk, log: Log, loop: asyncio.AbstractEventLoop) -> None:
+    def _look_at_canary(
+        self, source: CanarySource, canary: Canary | None, desk: Desk, log: Log, loop: asyncio.AbstractEventLoop
+    ) -> None:
         """Have the candidate of an open canary answer beside the version that it would replace, and end the canary where that is due."""
-        canary, production = source.current(), next(iter(desk.models.values())).release
+        production = next(iter(desk.models.values())).release
         wanted = canary if canary and production and canary.production == production.version else None
         if self._candidate is not None and (wanted is None or wanted.number != self._candidate.canary.number):
             self._end_canary(desk, loop)
@@ -202,18 +207,19 @@ class Follower:
     def _begin_canary(
         self, source: CanarySource, canary: Canary, desk: Desk, loop: asyncio.AbstractEventLoop
     ) -> str | None:
-        """Load and try a candidate, and have it answer its users; None, or why it cannot."""
+        """Load and try a candidate, and have it answer its users; None, or why it cannot.
+
+        Raises what is no fault of the candidate: a registry or files that are away, a full disk, a server that ends meanwhile.
+        """
         try:
             with ExitStack() as stack, beside_another():
                 served = self._loaded(source.release(canary), stack, desk, loop)
                 _in_loop(loop, desk.begin_canary, canary, served)
                 self._candidate = _Candidate(canary=canary, served=served, held=stack.pop_all())
-        except (
-            RemoteError,
-            BusyError,
-        ):  # the registry or the store of files is away, which is no fault of the candidate
-            raise
-        except Exception as error:  # noqa: BLE001  (whatever is wrong with it, production goes on)
+        except Exception as error:
+            is_here = isinstance(error, OSError) and not isinstance(error, MissingError)
+            if is_here or isinstance(error, CancelledError) or not loop.is_running():
+                raise
             return said(error, LONGEST_LINE)
         return None
 

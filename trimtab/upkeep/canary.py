@@ -37,12 +37,14 @@ from trimtab.base.versions import Release
 from trimtab.decision.canary import decide
 from trimtab.measurement.user_comparison import (
     LEAST_USERS,
+    WIDEST_VARIANCE,
     UserOutcome,
     compare_users,
     lower_bound,
     user_means,
     user_variance,
     users_needed,
+    variance_behind,
 )
 from trimtab.upkeep.labels import TRAFFIC
 from trimtab.upkeep.registry import PRODUCTION, Registry, registry, user_name
@@ -51,7 +53,6 @@ CANDIDATE = "candidate"
 GUARD_LEVEL = 0.01  # of a false alarm of errors, and of one of latency, at any look
 SLOWER = 1.5  # times production's 95th percentile is too slow, where the task file names no limit
 CLEAR_HARM = 0.1  # a difference for which the users needed are told beside those for the margin
-WIDEST_VARIANCE = 0.25  # between users, where nothing is known of them
 PAST_DAYS = 30  # of outcomes from which the variance between users and their number a day are taken
 SECONDS_A_DAY = 86_400.0
 Numbers = NDArray[np.float64]
@@ -256,10 +257,17 @@ class Canaries(Closing):
         version = str(canary.production)
         means = user_means(one for one in [*self._judged(since), *labelled] if one.version == version)
         is_measured = len(means) >= LEAST_USERS
-        variance = user_variance(np.array([*means.values()])) if is_measured else WIDEST_VARIANCE
+        known = np.array([*means.values()])
+
+        def needed(effect: float) -> int:
+            variance = WIDEST_VARIANCE
+            if is_measured:
+                variance = variance_behind(float(known.mean()), user_variance(known), effect)
+            return users_needed(effect, variance, canary.share)
+
         return CanaryForecast(
-            clear_harm=users_needed(CLEAR_HARM, variance, canary.share),
-            margin=users_needed(canary.margin, variance, canary.share) if canary.margin else None,
+            clear_harm=needed(CLEAR_HARM),
+            margin=needed(canary.margin) if canary.margin else None,
             is_measured=is_measured,
             users_a_day=len(means) / PAST_DAYS if is_measured else None,
         )
