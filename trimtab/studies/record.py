@@ -75,6 +75,12 @@ def looks_at(workspace: Workspace) -> list[str]:
     return list(dict.fromkeys(entry["study"] for entry in entries if _shares(entry, items)))
 
 
+def look_at(openings: Path, items: Sequence[str], study: str) -> int:
+    """Which look at these questions a study's is: the first, and one more for each other study that opened at least a fifth of them."""
+    entries = read_lines(openings, "study") if items else []
+    return 1 + len({entry["study"] for entry in entries if entry["study"] != study and _shares(entry, items)})
+
+
 def opened_items(workspace: Workspace) -> set[str]:
     """Every question that a study has been tested on, as far as they were noted by their ids."""
     return {item for entry in read_lines(workspace.folder / OPENINGS, "study") for item in entry.get("items", ())}

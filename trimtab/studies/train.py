@@ -12,6 +12,7 @@ from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of, refuse_changed, rows_depend_on
 from trimtab.arms.made import Trained
+from trimtab.arms.made_from import write_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.saved import RunRecord, read_run, write_run
 from trimtab.arms.session import Session
@@ -127,6 +128,7 @@ def _trained(opening: Opening, arm: Arm, folder: Path, seed: int) -> tuple[RunRe
     if begun is not None:
         refuse_changed(folder, begun.depends, record.depends, opening.task.command(f"train {arm.name}"))
     write_run(folder, record)
+    write_rows(folder, session.workspace.splits)
     progress = opening.progress(folder / "metrics.jsonl", arm.name)
     progress.seed = record.seed
     context = context_for(arm, record.chosen)

@@ -24,6 +24,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version
 from trimtab.base.visible import printable
+from trimtab.studies.consent import require_places
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES, COLLECTED, MOVES, SCHEMA, VERSIONS, table
 
@@ -51,20 +52,31 @@ def registry(
     artifacts: str | Path | None = None,
     make: bool = True,
 ) -> Registry:
-    """The registry of a task: `.trimtab/registry.db` beside its file unless `address` names another file or a `postgresql://` URL.
+    """The registry of a task: where `[upkeep] registry` says, or `address`, a file or a `postgresql://` URL; else `.trimtab/registry.db`.
 
     `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside an
     SQLite file unless it is named, while with PostgreSQL it has to be named where files are read or written. Without `make` nothing is
     made where there is no registry, and MissingError is raised. Raises as `Database` does.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
-    home = own.folder / FOLDER
+    home, stated = own.folder / FOLDER, own.upkeep
+    if address is None and stated.registry:
+        address = _stated_place(own, stated.registry, "--registry")
+    if artifacts is None and stated.artifacts:
+        artifacts = _stated_place(own, stated.artifacts, "--artifacts")
     place = str(address) if address is not None else str(home / FILE)
     if address is None:
         refuse_links(home)
     if artifacts is None and not is_address(place):
         artifacts = Path(place).absolute().parent / ARTIFACTS
     return Registry(place, artifacts, task=own, make=make)
+
+
+def _stated_place(task: Task, place: str, option: str) -> str:
+    """A place that the task file names: paths begin in its folder; ConsentError for what is outside it and was not allowed."""
+    path = place.removeprefix("sqlite:///")
+    require_places(task, [(path, option)])
+    return path if "://" in path else str(task.folder / path)
 
 
 class Registry(Closing):
