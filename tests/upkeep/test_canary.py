@@ -92,7 +92,7 @@ def test_a_better_candidate_is_promoted_with_the_record_as_evidence(
     move = opened.history("production")[0]
     assert move.evidence == record
     assert from_plain(Move, to_plain(move)) == move
-    gate = GateRecord(old_test={}, new_test={}, forgetting={}, latency=None, passed=True)
+    gate = GateRecord(old_test=None, new_test=None, forgetting=None, latency=None, passed=True)
     assert from_plain(Move, to_plain(replace(move, evidence=gate))).evidence == gate
     assert opened.canary() is None
     assert one.status().record == record
