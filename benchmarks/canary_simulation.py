@@ -122,10 +122,16 @@ def different(cell: Cell, runs: int) -> dict[str, Any]:
         **vars(cell),
         "forecast": forecast,
         "by_forecast": float(np.mean([one <= forecast for one in users])),
-        "median": float(np.quantile(users, 0.5, method="inverted_cdf")),
-        "eighty": float(np.quantile(users, 0.8, method="inverted_cdf")),
+        "median": _at(0.5, users),
+        "eighty": _at(0.8, users),
         "wrong": wrong / runs,
     }
+
+
+def _at(part: float, users: list[float]) -> float | None:
+    """The number of users by which this part of the canaries has ended; None where they have not."""
+    found = float(np.quantile(users, part, method="inverted_cdf"))
+    return found if np.isfinite(found) else None
 
 
 def guarded(cell: Cell, runs: int) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def test_a_clock_that_jumps_neither_ends_nor_extends_a_canary(opening: Open, mon
     begun = server.start(days=2).canary
     wall, steady = begun.begun, 0.0
     monkeypatch.setattr(module, "_now", lambda: wall)
-    monkeypatch.setattr(module.time, "monotonic", lambda: steady)
+    monkeypatch.setattr(module, "_steady", lambda: steady)
 
     def days() -> float:
         assert server.look(begun, {}, {}) is None
@@ -281,7 +281,6 @@ def test_latency_is_held_to_the_limit_and_without_one_to_production(opening: Ope
 
     def served(candidate: float) -> None:
         with traffic_of(watched) as store:
-            store.forget("nobody")
             store.expire(1, datetime.now(UTC) + timedelta(days=3))
             store.add(
                 [
