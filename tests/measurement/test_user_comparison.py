@@ -15,6 +15,7 @@ from trimtab.measurement.user_comparison import (
     user_means,
     user_variance,
     users_needed,
+    variance_behind,
 )
 
 values = st.lists(st.floats(0, 1), min_size=LEAST_USERS, max_size=80).map(np.array)
@@ -83,7 +84,8 @@ def test_of_two_versions_that_are_alike_none_is_said_to_differ_at_any_look():
 def test_the_forecast_is_kept():
     """Of a true difference of -.2 at least 80% are shown by the users that were forecast; 200 canaries tell 70% from 80%."""
     random = np.random.default_rng(0)
-    needed = users_needed(0.2, user_variance(drawn(random, 20_000, 0.8)), 0.25)
+    variance = variance_behind(0.8, user_variance(drawn(random, 20_000, 0.8)), 0.2)
+    needed = users_needed(0.2, variance, 0.25)
     shown = 0
     for _ in range(200):
         found = compare_users(drawn(random, needed // 4, 0.6), drawn(random, needed - needed // 4, 0.8))

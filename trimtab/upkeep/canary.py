@@ -224,11 +224,9 @@ class Canaries(Closing):
 
     def _decided(self, canary: Canary, evidence: CanaryEvidence) -> CanaryRecord | None:
         found = decide(canary, evidence)
-        if found is None:
-            if self._registry.current(PRODUCTION).number == canary.production:
-                return None
-            found = "undecided", f"{PRODUCTION} was moved meanwhile"
-        return self._end(canary, *found, user_name(), evidence)
+        if found is None and self._registry.current(PRODUCTION).number != canary.production:
+            found = ("undecided", f"{PRODUCTION} was moved meanwhile")
+        return None if found is None else self._end(canary, *found, user_name(), evidence)
 
     def _end(
         self, canary: Canary, outcome: CanaryOutcome, why: str, who: str, evidence: CanaryEvidence | None = None

@@ -455,12 +455,12 @@ class Registry(Closing):
         found = connection.execute(wanted).first()
         return None if found is None else self._read(Canary, *found)
 
-    def _canary_ends(self, connection: Connection) -> list[tuple[int | None, CanaryRecord]]:
+    def _canary_ends(self, connection: Connection) -> tuple[tuple[int | None, CanaryRecord], ...]:
         """The ends of all canaries of the task, the oldest first, with the moves that they made."""
         from sqlalchemy import select
 
         if not self._has_canaries(connection):
-            return []
+            return ()
         canaries, ends = table(CANARIES), table(CANARY_ENDS)
         wanted = (
             select(ends.c.move, ends.c.canary, ends.c.record)
@@ -469,9 +469,8 @@ class Registry(Closing):
             .order_by(canaries.c.number)
         )
         try:
-            return [
-                (move, from_plain(CanaryRecord, json.loads(text))) for move, _, text in connection.execute(wanted).all()
-            ]
+            rows = connection.execute(wanted).all()
+            return tuple((move, from_plain(CanaryRecord, json.loads(text))) for move, _, text in rows)
         except ValueError as error:
             problem = f"the record of a canary is damaged ({error})"
             raise InputError(problem, "restore the registry from a copy", file=self.name) from None
