@@ -29,7 +29,7 @@ from trimtab.measurement.user_comparison import (
 from trimtab.upkeep.canary import GUARD_LEVEL
 
 RESULT = Path(__file__).parent / "results" / "canary_simulation.json"
-LOOKS = 60
+LOOKS = 40
 MARGIN = 0.05
 SLOW = 0.05  # of answers, over a limit that is the 95th percentile itself
 FAILING = 0.01  # of answers, of both versions
@@ -44,8 +44,8 @@ class Cell:
     production: float
     candidate: float
     share: float
-    users: int = 2_000
-    answers: int = 6_000
+    users: int = 1_000
+    answers: int = 3_000
 
 
 ALIKE = [
@@ -56,7 +56,7 @@ ALIKE = [
 ]
 DIFFERENT = [
     Cell(zipf=1.0, correlation=0.3, production=0.8, candidate=candidate, share=share, users=users, answers=3 * users)
-    for candidate, users in ((0.5, 2_000), (0.6, 3_000), (0.7, 8_000), (0.75, 24_000), (0.8, 24_000), (0.9, 8_000))
+    for candidate, users in ((0.5, 1_500), (0.6, 3_000), (0.7, 8_000), (0.75, 24_000), (0.8, 24_000), (0.9, 8_000))
     for share in (0.1, 0.5)
 ]
 GUARDED = [
@@ -157,6 +157,7 @@ def main() -> None:
     given = parser.parse_args()
     result = {
         "runs": given.runs,
+        "looks": LOOKS,
         "margin": MARGIN,
         "guard_level": GUARD_LEVEL,
         "alike": [alike(cell, given.runs) for cell in ALIKE],

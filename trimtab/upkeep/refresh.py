@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from trimtab.arms.bundle import BundledArm, open_bundle
 from trimtab.arms.forgetting import forgetting
+from trimtab.arms.looks import DEV_QUESTIONS
 from trimtab.arms.made_from import KnownRow, read_rows
 from trimtab.arms.run import ArmRunner
-from trimtab.arms.saved import ANSWERS, RUNS, STUDIES, STUDY_FILE, find_saved, read_arm, read_result
+from trimtab.arms.saved import (
+    ANSWERS,
+    RUNS,
+    STUDIES,
+    STUDY_FILE,
+    SavedArm,
+    find_saved,
+    read_arm,
+    read_result,
+    read_run,
+)
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import BusyError, InputError, MissingError
 from trimtab.base.files import locked, new_folder
-from trimtab.base.grammar import is_trained, method_of
+from trimtab.base.grammar import HEAD, REWARD, is_trained, method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Example
 from trimtab.base.results import ArmResult
 from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
-from trimtab.base.versions import Forgetting, GateRecord, Version
+from trimtab.base.versions import Forgetting, GateRecord, Version, VersionScore
+from trimtab.data.draw import sampled
 from trimtab.decision.gate import gate, latency_held
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
@@ -33,11 +46,13 @@ from trimtab.measurement.scorer import ScorerFunction
 from trimtab.studies.opening import Opening, opened
 from trimtab.studies.record import OPENINGS, look_at, opened_items
 from trimtab.studies.study import study
+from trimtab.studies.train import train
 from trimtab.upkeep.news import LabelledRows, News, labelled_rows, new_rows, news_of, outdated, splits_of
 from trimtab.upkeep.registry import PRODUCTION, Registry, registry
 
 REFRESHES, RECORD = "refreshes", "refresh.json"
 CANDIDATE = "candidate"
+TURNS = 2  # in which candidate and production are timed
 ASKED_BEFORE = 100  # new rows, none of them of the test, that production is asked before anything is made
 
 Outcome = Literal["nothing new", "planned", "not worth it", "not passed", "candidate", "promoted"]
@@ -67,6 +82,21 @@ class RefreshPlan:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """One way in which the candidate's weights were made, and how it scored on dev questions: the choice among ways rests on these alone.
+
+    `way`: from the base model on all rows, or from production's weights on new rows with as many old ones (replay).
+    """
+
+    way: Literal["from the base", "from production"]
+    source: str
+    dev_score: float
+    dev_questions: int
+    seconds: float
+    kept: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Refreshed(Shown):
     """What a refresh came to. `folder` keeps its record, `study` is the study that made the candidate, `candidate` its version."""
@@ -80,6 +110,7 @@ class Refreshed(Shown):
     gate: GateRecord | None = None
     candidate: int | None = None
     outdated: tuple[str, ...] = ()
+    makings: tuple[Making, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -95,6 +126,8 @@ class _Begun:
     when: str
     before: str | None  # the study that was the latest when it began
     study: str | None = None
+    run: str | None = None  # that went on from production's weights
+    makings: tuple[Making, ...] = ()
     candidate: int | None = None
     done: bool = False
 
@@ -210,10 +243,15 @@ class _Refresh:
             raise InputError(
                 f"the candidate could not be made: {why}", "see the report of its study", file=study_folder
             )
-        ours = load_answers(study_folder / "arms" / arm / ANSWERS)
-        theirs, measured = self._production_answers(folder, ours)
+        makings = self._makings(folder, made, result.seconds or 0.0)
+        source = next((one.source for one in makings if one.kept), made)
+        ours: Sequence[Answer] = load_answers(study_folder / "arms" / arm / ANSWERS)
+        candidate = result.result
+        if source != made:
+            ours, candidate = self._asked_once(folder, CANDIDATE, ours, partial(self._ask_run, source))
+        theirs, measured = self._asked_once(folder, PRODUCTION, ours, self._ask_production)
         stale = outdated(theirs, self.workspace.splits["test"], self.workspace.documents)
-        found = self._gate(made, ours, theirs, stale, result.result, measured)
+        found = self._gate(made, source, ours, theirs, stale, candidate, measured)
         write_record(folder / "gate.json", found)
         if not found.passed:
             self._keep(folder, replace(read_record(folder / RECORD, _Begun), done=True))
@@ -223,7 +261,7 @@ class _Refresh:
             return self._ended(
                 "not passed", f"{said}: {'; '.join(found.reasons)}.", folder, plan, made, found, None, stale
             )
-        number = self._registered(folder, made, found)
+        number = self._registered(folder, source, candidate, found)
         outcome: Outcome = "candidate"
         how = "better on new questions, not worse on old ones"
         sentence = f"Version {number} passed its gate ({how}) and is {CANDIDATE}; try it on a share of users: {self.task.command('canary start')}"
@@ -259,6 +297,7 @@ class _Refresh:
             gate=found,
             candidate=number,
             outdated=tuple(stale),
+            makings=read_record(folder / RECORD, _Begun).makings,
         )
         write_record(folder / "result.json", done)
         return done
@@ -280,7 +319,7 @@ class _Refresh:
         seconds = self._seconds()
         price = self.task.cost.machine_hour
         cost = seconds / 3600 * price.price if seconds is not None and price else None
-        worth = smallest is not None and (gain is None or gain >= smallest)
+        worth = smallest is not None and smallest < 1 and (gain is None or gain >= smallest)
         return RefreshPlan(
             production=self.production.number or 0,
             arm=self.production.arm,
@@ -315,14 +354,92 @@ class _Refresh:
         self._keep(folder, replace(record, study=begun))
         return begun
 
-    def _production_answers(self, folder: Path, ours: Sequence[Answer]) -> tuple[list[Answer], ArmResult]:
-        """What production answers to the candidate's test questions, and how long it takes, asked once."""
-        file, result = folder / "production.parquet", folder / "production.json"
+    def _makings(self, folder: Path, made: str, seconds: float) -> tuple[Making, ...]:
+        """The ways in which weights were made, the better one on dev kept; one alone where nothing of the base's weights is tuned."""
+        record, arm = read_record(folder / RECORD, _Begun), self.bundled.arm
+        if record.makings:
+            return record.makings
+        if not (is_trained(arm) and method_of(arm).staged) or {HEAD, REWARD} & set(arm.stages):
+            return ()
+        run = record.run
+        if run is None:
+            adapter = self.bundled.saved.folder / "adapter"
+            run = train(
+                self.task,
+                arm.name,
+                begin=adapter,
+                only=self._replayed(),
+                allow=self.given["allow"],
+                allow_commands=self.given["allow_commands"],
+                scorer=self.given["scorer"],
+                listeners=self.given["listeners"],
+            ).id
+            self._keep(folder, replace(record, run=run))
+        scores = {source: self._on_dev(source) for source in (made, run)}
+        best = max(scores, key=lambda source: scores[source][0])  # the study's own where they are equal
+        makings = tuple(
+            Making(
+                way="from the base" if source == made else "from production",
+                source=source,
+                dev_score=score,
+                dev_questions=count,
+                seconds=seconds if source == made else self._seconds_of_run(run),
+                kept=source == best,
+            )
+            for source, (score, count) in scores.items()
+        )
+        self._keep(folder, replace(read_record(folder / RECORD, _Begun), run=run, makings=makings))
+        return makings
+
+    def _replayed(self) -> frozenset[str]:
+        """The rows to go on with: those that are new, and as many of the others, drawn so that they stand for all of them."""
+        rows = self.workspace.splits["train"]
+        new = {row.id for row in new_rows(rows, self.known)}
+        old = [row for row in rows if row.id not in new]
+        if not old:
+            return frozenset(new)
+        kind = self.task.task.kind
+        least = len({row.references[0] for row in old}) if kind == "classify" else 1
+        most = min(len(old), max(len(new), least))
+        kept = sampled(old, most, kind, every_label=kind == "classify", seed=self.task.data.split.seed)
+        longest = max(rows, key=lambda row: len(row.references[0]))  # the room for answers is as long as the longest
+        return frozenset({*new, longest.id, *(row.id for row in kept)})
+
+    def _on_dev(self, source: str) -> tuple[float, int]:
+        """What weights of a study or a run score on dev questions, and on how many."""
+        answers, _ = self._ask_run(source, self.session.part("dev", DEV_QUESTIONS))
+        return score_estimate(answers, self.task).value, len(answers)
+
+    def _seconds_of_run(self, run: str) -> float:
+        record = read_run(self.task.folder / FOLDER / RUNS / run)
+        return record.result.seconds if record and record.result else 0.0
+
+    @cached_property
+    def session(self) -> Session:
+        """The models with the task's rows and documents of today."""
+        return self.opening.session(self.bundled.session.precision)
+
+    def _ask_run(self, source: str, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
+        """Ask weights of a study or a run questions."""
+        arm, session = self.bundled.arm, self.session
+        session.workspace = replace(self.workspace, splits={**self.workspace.splits, "test": tuple(rows)})
+        runner = self._runner(session)
+        outcome = runner.measure(arm, runner.taken(arm, self._saved(source)), "test")
+        return list(outcome.answers), outcome.result
+
+    def _asked_once(
+        self,
+        folder: Path,
+        name: str,
+        ours: Sequence[Answer],
+        ask: Callable[[Sequence[Example]], tuple[list[Answer], ArmResult]],
+    ) -> tuple[list[Answer], ArmResult]:
+        """Answers to the test questions that the study asked, and how long they took; kept, and not asked again."""
+        file, result = folder / f"{name}.parquet", folder / f"{name}.json"
         if file.is_file() and result.is_file():
             return list(load_answers(file)), read_record(result, ArmResult)
         items = {one.item_id for one in ours}
-        rows = [row for row in self.workspace.splits["test"] if row.id in items]
-        answers, found = self._ask_production(rows)
+        answers, found = ask([row for row in self.workspace.splits["test"] if row.id in items])
         save_answers(file, answers)
         write_record(result, found)
         return answers, found
@@ -330,14 +447,15 @@ class _Refresh:
     def _ask_production(self, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
         """Ask the version in production questions, as it was registered: its own weights, index, documents and shots."""
         session, arm = self.bundled.session, self.bundled.arm
-        _stand_in(session, self.workspace, self.task, rows)
-        runner = ArmRunner(session, self.opening.scorer, self.opening.progress(arm=arm.name))
+        _stand_in(session, arm.name, self.workspace, self.task, rows)
+        runner = self._runner(session)
         outcome = runner.measure(arm, runner.taken(arm, self.bundled.saved), "test")
         return list(outcome.answers), outcome.result
 
     def _gate(
         self,
         made: str,
+        source: str,
         ours: Sequence[Answer],
         theirs: Sequence[Answer],
         stale: Sequence[str],
@@ -355,37 +473,59 @@ class _Refresh:
             task=self.task,
             old_look=look_at(home, old, made),
             new_look=look_at(home, sorted(new), made),
-            forgetting=self._forgetting(made),
-            latency=latency_held(candidate, production, self.task),
+            forgetting=self._forgetting(source),
+            latency=latency_held(candidate, production, *self._in_turn(source), self.task),
         )
 
-    def _forgetting(self, made: str) -> Forgetting | None:
+    def _in_turn(self, source: str) -> tuple[list[float], list[float]]:
+        """Seconds of questions alone, asked of the candidate and of production in turn, so that what else the machine does strikes both."""
+        arm, ours, theirs = self.bundled.arm, [], []
+        candidate, saved = self._runner(self.session), self._saved(source)
+        production = self._runner(self.bundled.session)
+        for _ in range(TURNS):
+            theirs += production.time_alone(arm, production.taken(arm, self.bundled.saved))
+            ours += candidate.time_alone(arm, candidate.taken(arm, saved))
+        return ours, theirs
+
+    def _runner(self, session: Session) -> ArmRunner:
+        return ArmRunner(session, self.opening.scorer, self.opening.progress(arm=self.bundled.arm.name))
+
+    def _saved(self, source: str) -> SavedArm:
+        """The arm with its weights of a study or a run."""
+        saved = find_saved(self.task, parse_arm(self.bundled.arm.name, self.task), source)
+        if saved is None:
+            raise MissingError(f"{source}: holds no arm {self.bundled.arm.name}")
+        return saved
+
+    def _forgetting(self, source: str) -> Forgetting | None:
         """How much more general text costs the candidate's weights; None where the base's weights are not changed."""
         arm = self.bundled.arm
-        saved = find_saved(self.task, arm, made)
-        if saved is None or not is_trained(arm) or not method_of(arm).uses_base:
+        if not is_trained(arm) or not method_of(arm).uses_base:
             return None
-        return forgetting(self.bundled.session, saved.folder / "adapter", self.bundled.saved.folder / "adapter")
+        return forgetting(
+            self.bundled.session, self._saved(source).folder / "adapter", self.bundled.saved.folder / "adapter"
+        )
 
-    def _registered(self, folder: Path, made: str, found: GateRecord) -> int:
+    def _registered(self, folder: Path, source: str, measured: ArmResult, found: GateRecord) -> int:
         """The candidate as a version, which the alias `candidate` names; registered once."""
-        record = read_record(folder / RECORD, _Begun)
+        record, arm = read_record(folder / RECORD, _Begun), self.production.arm
         number = record.candidate
         if number is None:
-            # By its study: a refresh that was killed between the row and its own record registers nothing twice.
-            there = [one.version for one in self.kept.list() if one.source == made and one.arm == self.production.arm]
-            number = (
-                there[0]
-                if there
-                else self.kept.register(
-                    self.production.arm,
-                    run=made,
+            # By its source: a refresh that was killed between the row and its own record registers nothing twice.
+            there = [one.version for one in self.kept.list() if one.source == source and one.arm == arm]
+            if there:
+                number = there[0]
+            else:
+                made = self.kept.register(
+                    arm,
+                    run=source,
                     parent=self.production.number,
                     by=self.by,
                     allow=self.allow,
                     listeners=self.given["listeners"],
-                ).number
-            )
+                    score=_score_of(measured, self.task),
+                )
+                number = made.number
             self._keep(folder, replace(record, candidate=number))
         self._promote(number or 0, CANDIDATE, f"refresh {folder.name}", found)
         return number or 0
@@ -443,7 +583,14 @@ class _Refresh:
         write_record(folder / RECORD, record)
 
 
-def _stand_in(session: Session, workspace: Workspace, task: Task, rows: Sequence[Example]) -> None:
+def _score_of(result: ArmResult, task: Task) -> VersionScore | None:
+    found = result.score
+    if found is None:
+        return None
+    return VersionScore(value=found.value, low=found.low, high=found.high, n=found.n, metric=task.metric)
+
+
+def _stand_in(session: Session, arm: str, workspace: Workspace, task: Task, rows: Sequence[Example]) -> None:
     """Have a bundle's session answer rows of the task, and be scored as the task says: its own documents, shots and instruction stay."""
     theirs = session.workspace
     scored = theirs.task.model_copy(
@@ -451,7 +598,9 @@ def _stand_in(session: Session, workspace: Workspace, task: Task, rows: Sequence
             "task": theirs.task.task.model_copy(
                 update={name: getattr(task.task, name) for name in ("metric", "format", "scorer")}
             ),
-            "data": theirs.task.data.model_copy(update={"mix": task.data.mix, "train_on": task.data.train_on}),
+            "data": task.data,  # what the bundle answers from stands in the workspace, whatever files the task names
+            "arm": task.arm,
+            "study": task.study.model_copy(update={"arms": (arm,)}),
             "labels": task.labels,
             "target": task.target,
             "cost": task.cost,
@@ -497,6 +646,8 @@ def _plan_sentence(
         parts.append(f"Production scores {score:.3f} on {asked} new rows, so that at most {gain:.3f} can be gained")
     parts.append(f"{count} new test questions show a difference of {min(1.0, smallest):.3f}")
     said = "; ".join(parts) + "."
+    if smallest >= 1:
+        return f"Not worth it: {count} new test questions show nothing, however great the difference. Add more."
     if gain is not None and gain < smallest:
         return f"Not worth it: {said[0].lower() + said[1:]} Wait for more questions, or refresh with --anyway."
     takes = f" Making and measuring {of.production.arm} took {seconds / 60:.1f} min" if seconds is not None else ""

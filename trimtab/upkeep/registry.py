@@ -22,7 +22,7 @@ from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
 from trimtab.base.progress import Listener
 from trimtab.base.task import TASK_FILE, Task, load_task
-from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version
+from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version, VersionScore
 from trimtab.base.visible import printable
 from trimtab.studies.consent import require_places
 from trimtab.upkeep.artifacts import Artifacts
@@ -109,17 +109,19 @@ class Registry(Closing):
         allow: Sequence[str] = (),
         listeners: Sequence[Listener] | None = None,
         dry_run: bool = False,
+        score: VersionScore | None = None,
     ) -> Version:
         """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is named.
 
         `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production unless another is
-        named. The arm is written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did,
+        named. `score`: what weights that were trained alone have been measured with since. The arm is written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did,
         MissingError where there is no such arm.
         """
         from trimtab.upkeep.register import described, written
 
+        draft = described(self.task, arm, run)
         draft = replace(
-            described(self.task, arm, run), parent=self._parent(parent), created=_now(), by=by or user_name()
+            draft, parent=self._parent(parent), created=_now(), by=by or user_name(), score=draft.score or score
         )
         if dry_run:
             return draft
