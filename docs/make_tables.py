@@ -660,6 +660,74 @@ def production() -> str:
     return f"{table}\n\n{found['runs']:,} runs each. Aim: 95% held, within what {found['runs']:,} runs can tell."
 
 
+def canary_false() -> str:
+    """How often a canary of versions that are alike ends by a false claim."""
+    found = load("canary_simulation")
+    if not found:
+        return "Not measured yet."
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in found["alike"]:
+        more = "" if cell["correlation"] == 0.3 else f", correlation {cell['correlation']:g}"
+        groups.setdefault(f"Zipf exponent {cell['zipf']:g}{more}", []).append(cell)
+    head = ["users", "said to be better", "worst cell", "said to be worse", "worst cell"]
+    rows = [
+        [name, *(text for key in ("better", "worse") for text in _mean_and_most([cell[key] for cell in cells]))]
+        for name, cells in groups.items()
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    alarms = {
+        guard: max(cell["alarms"] for cell in found["guarded"] if cell["guard"] == guard)
+        for guard in ("errors", "latency")
+    }
+    said = (
+        f"{found['runs']:,} canaries a cell; each row is nine cells: right in 50, 80 and 95% of answers, shares of 5, 10 and 50%. Aim: at most 5%. "
+        f"False alarms of errors in the worst cell: {alarms['errors']:.1%}, of a 95th percentile that is at its limit: {alarms['latency']:.1%}; "
+        f"aim {found['guard_level']:.0%}."
+    )
+    return f"{table}\n\n{said}"
+
+
+def _mean_and_most(shares: Sequence[float]) -> tuple[str, str]:
+    return f"{sum(shares) / len(shares):.1%}", f"{max(shares):.1%}"
+
+
+def canary_users() -> str:
+    """How many users it takes a canary to show what is true."""
+    found = load("canary_simulation")
+    if not found:
+        return "Not measured yet."
+    head = [
+        "candidate right",
+        "share",
+        "said",
+        "users forecast",
+        "decided by then",
+        "users at the decision: median",
+        "80% of canaries",
+    ]
+    rows = []
+    for cell in found["different"]:
+        effect = cell["candidate"] - cell["production"]
+        claim = "worse" if effect < 0 else "better" if effect > 0 else f"not worse by {found['margin']:g}"
+        figures = (_users(cell["median"], cell), _users(cell["eighty"], cell))
+        rows.append(
+            [
+                f"{cell['candidate']:.0%}",
+                f"{cell['share']:.0%}",
+                claim,
+                f"{cell['forecast']:,}",
+                f"{cell['by_forecast']:.0%}",
+                *figures,
+            ]
+        )
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    return f"{table}\n\n{found['runs']:,} canaries a row. Users are those of both versions who said something. Aim: 80% decided by the forecast."
+
+
+def _users(count: float | None, cell: dict[str, Any]) -> str:
+    return f"more than {cell['users']:,}" if count is None else f"{count:,.0f}"
+
+
 def redecided() -> str:
     """The verdicts of finished studies under the rules of before and of now."""
     found = load("redecided")
@@ -675,6 +743,7 @@ def redecided() -> str:
 PAGES = {
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/how-to/traffic-and-labels.md": {"production": production},
+    "docs/how-to/canary.md": {"canary-false": canary_false, "canary-users": canary_users},
     "docs/start/install.md": {"installation": installation},
     "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {

@@ -111,14 +111,16 @@ class TrafficStore(Closing):
         with self._database.begin() as connection:
             connection.execute(_table(TRAFFIC).insert(), rows)
 
-    def answers(self, *, after: int = 0, last: int | None = None) -> list[ServedAnswer]:
-        """Every answer in the order in which they were kept; those with numbers behind `after`, up to `last`, where these are given."""
+    def answers(self, *, after: int = 0, last: int | None = None, since: datetime | None = None) -> list[ServedAnswer]:
+        """Every answer in the order in which they were kept; those with numbers behind `after`, up to `last`, given from `since` on."""
         from sqlalchemy import select
 
         table = _table(TRAFFIC)
         wanted = select(table.c.id, table.c.record).where(table.c.number > after).order_by(table.c.number)
         if last is not None:
             wanted = wanted.where(table.c.number <= last)
+        if since is not None:
+            wanted = wanted.where(table.c.at >= _microseconds(since))
         with self._database.snapshot() as connection:
             return [self._read(ServedAnswer, name, text) for name, text in connection.execute(wanted)]
 

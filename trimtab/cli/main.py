@@ -33,6 +33,7 @@ from trimtab.base.visible import visible
 from trimtab.cli import (
     ask,
     audit,
+    canary,
     check,
     compare,
     demo,
@@ -216,3 +217,8 @@ _registry = typer.Typer(help=registry.HELP, rich_markup_mode=None)
 for _name, _command in registry.COMMANDS.items():
     _registry.command(_name)(_guarded(_command))
 app.add_typer(_registry, name="registry")
+
+_canary = typer.Typer(help=canary.HELP, rich_markup_mode=None)
+for _name, _command in canary.COMMANDS.items():
+    _canary.command(_name)(_guarded(_command))
+app.add_typer(_canary, name="canary")

@@ -60,7 +60,7 @@ class Recorder:
             id=question.id,
             when=datetime.now(UTC),
             arm=served.arm,
-            version=str(served.release.version) if served.release else served.version,
+            version=served.recorded_version,
             messages=question.messages,
             passages=tuple(hit.passage.id for hit in reply.hits),
             answer=reply.text,
