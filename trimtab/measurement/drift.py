@@ -1,0 +1,184 @@
+"""Tests whether a window of answers in use differs from a reference, in any of several signals, at one stated rate of false alarms.
+
+Every signal is compared under the same random permutations of the pooled answers, and the least p-value of all is compared with the
+least of each permutation (Westfall & Young 1993): without drift the family p is at most α with probability at most α, however the
+signals depend on each other. Given the reference, windows without drift are independent and alike, so the number of windows up to the
+first alarm is geometric with some rate π whose mean is at most α; by Jensen's inequality its expectation E[1/π] is at least 1/α. Where
+windows depend on each other, P(alarm within k windows) ≤ kα still gives an expectation of at least 1/(2α).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The permutations for each window that is promised without an alarm: enough that one signal alone can raise one among ten.
+PERMUTATIONS = 20
+RIDGE = 0.1  # of the classifier, in shares of the largest eigenvalue of the pooled covariance
+Vectors = NDArray[np.float32]
+Members = NDArray[np.float32]  # [N, B + 1]: 1 where an answer counts to the window; column 0 is as it was, the others are permuted
+Values = NDArray[np.float64]
+Statistic = Callable[[Members], Values]  # of each column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalTest:
+    """One signal of a window: its statistic, its own permutation p-value, and `adjusted`, the one that counts for the whole family."""
+
+    statistic: float
+    p: float
+    adjusted: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftTest:
+    """The test of a window: the p-value of the whole family, and every signal's own."""
+
+    p: float
+    signals: Mapping[str, SignalTest]
+
+
+def drift_test(
+    signals: Mapping[str, Statistic], reference: int, window: int, *, alarm_free: int, seed: int = 0
+) -> DriftTest:
+    """Test whether the last `window` of the pooled answers differ from the first `reference`; alarm where p ≤ 1 / alarm_free.
+
+    `signals`: statistics of the pooled answers, in that order, greater the more the two differ. `alarm_free`: the promised expected number
+    of windows without a false alarm. Raises ValueError for an empty side or no signal.
+    """
+    if not signals or min(reference, window) < 2:
+        raise ValueError("give at least one signal, and two answers on each side")
+    members = _members(reference, window, PERMUTATIONS * alarm_free - 1, seed)
+    found = {name: statistic(members) for name, statistic in signals.items()}
+    ranks = {name: _upper_ranks(values) for name, values in found.items()}
+    least = np.min(list(ranks.values()), axis=0)
+    return DriftTest(
+        p=float(np.mean(least <= least[0])),
+        signals={
+            name: SignalTest(
+                statistic=float(values[0]),
+                p=float(ranks[name][0]),
+                adjusted=float(np.mean(least <= ranks[name][0])),
+            )
+            for name, values in found.items()
+        },
+    )
+
+
+def mean_discrepancy(vectors_ND: Vectors) -> Statistic:
+    """The unbiased MMD² of two samples of vectors (Gretton et al. 2012, eq. 3), with the kernel of `gaussian_kernel`."""
+    kernel_NN = gaussian_kernel(vectors_ND)
+    np.fill_diagonal(kernel_NN, 0.0)
+    rows_N, whole = kernel_NN.sum(1), float(kernel_NN.sum())
+
+    def statistic(members_NB: Members) -> Values:
+        count, size = len(members_NB), float(members_NB[:, 0].sum())
+        other = count - size
+        inside_B = _quadratic(kernel_NN, members_NB)
+        across_B = (rows_N @ members_NB).astype(float) - inside_B
+        outside_B = whole - inside_B - 2 * across_B
+        return inside_B / (size * (size - 1)) + outside_B / (other * (other - 1)) - 2 * across_B / (size * other)
+
+    return statistic
+
+
+def gaussian_kernel(vectors_ND: Vectors) -> Vectors:
+    """exp(-d²/2σ²) for every pair [N, N], σ² the median of the squared distances d² between two different vectors of all."""
+    norms_N = np.einsum("nd,nd->n", vectors_ND, vectors_ND)
+    squared_NN = np.maximum(norms_N[:, None] + norms_N - 2 * (vectors_ND @ vectors_ND.T), 0.0)
+    apart = squared_NN[np.triu_indices(len(vectors_ND), 1)]
+    scale = float(np.median(apart)) or float(apart.mean()) or 1.0
+    kernel_NN: Vectors = np.exp(squared_NN / (-2 * scale)).astype(np.float32)
+    return kernel_NN
+
+
+def classifier_accuracy(vectors_ND: Vectors) -> Statistic:
+    """How well a linear classifier tells the two samples apart, on answers that it was not fitted to: the mean of both shares right.
+
+    A classifier two-sample test (Lopez-Paz & Oquab 2017) by ridge regression, whose leave-one-out predictions are linear in the labels,
+    so that it is fitted anew for every permutation. 0.5 is chance.
+    """
+    centred_ND = (vectors_ND - vectors_ND.mean(0)).astype(np.float64)
+    count = len(centred_ND)
+    values, basis_NK = np.linalg.eigh(centred_ND @ centred_ND.T)
+    values = np.maximum(values, 0.0)
+    ridge = RIDGE * float(values[-1]) or 1.0
+    hat_NN = (basis_NK * (values / (values + ridge))) @ basis_NK.T + 1 / count
+    leverage_N = np.diagonal(hat_NN)
+    hat_NN, scale_N = hat_NN.astype(np.float32), (1 / (1 - leverage_N)).astype(np.float32)
+
+    def statistic(members_NB: Members) -> Values:
+        size = float(members_NB[:, 0].sum())
+        sign_NB = 2 * members_NB - 1
+        predicted_NB = sign_NB - (sign_NB - hat_NN @ sign_NB) * scale_N[:, None]
+        middle = 2 * size / count - 1  # what the intercept alone predicts
+        right_NB = (predicted_NB > middle) == (members_NB > 0)
+        in_window_B = np.einsum("nb,nb->b", right_NB, members_NB)
+        in_reference_B = right_NB.sum(0) - in_window_B
+        return (in_window_B / size + in_reference_B / (count - size)).astype(float) / 2
+
+    return statistic
+
+
+def label_mix(labels_N: Sequence[str]) -> Statistic:
+    """The chi-square statistic of the counts of labels in two samples."""
+    _, number_N = np.unique(np.asarray(labels_N), return_inverse=True)
+    one_hot_NL = np.eye(int(number_N.max()) + 1, dtype=np.float32)[number_N]
+
+    def statistic(members_NB: Members) -> Values:
+        share = float(members_NB[:, 0].sum()) / len(members_NB)
+        total_L = one_hot_NL.sum(0).astype(float)
+        gap_LB = (one_hot_NL.T @ members_NB).astype(float) - share * total_L[:, None]
+        chi_B: Values = (gap_LB**2 / total_L[:, None]).sum(0) / (share * (1 - share))
+        return chi_B
+
+    return statistic
+
+
+def distribution_gap(values_N: Sequence[float]) -> Statistic:
+    """The Kolmogorov-Smirnov statistic of two samples of numbers; of flags it is the difference of their shares."""
+    own_N = np.asarray(values_N, dtype=float)
+    order_N = np.argsort(own_N, kind="stable")
+    last_N = np.append(np.diff(own_N[order_N]) > 0, True)  # of the answers that share a value: the gap counts behind all of them
+
+    def statistic(members_NB: Members) -> Values:
+        size, count = float(members_NB[:, 0].sum()), len(members_NB)
+        inside_NB = np.cumsum(members_NB[order_N], axis=0)[last_N]
+        ranks_N1 = np.arange(1, count + 1)[last_N, None]
+        return np.abs(inside_NB / size - (ranks_N1 - inside_NB) / (count - size)).max(0).astype(float)
+
+    return statistic
+
+
+def typical(vectors_ND: Vectors, reference: int) -> Values:
+    """The witness of MMD at each of N vectors: greater where the window (behind the first `reference`) has more like it than the reference."""
+    kernel_NN = gaussian_kernel(vectors_ND)
+    np.fill_diagonal(kernel_NN, 0.0)
+    count = len(vectors_ND)
+    in_window_N = (np.arange(count) >= reference).astype(float)
+    window_N = kernel_NN @ in_window_N / (count - reference - in_window_N)
+    reference_N = kernel_NN @ (1 - in_window_N) / (reference - 1 + in_window_N)
+    return window_N - reference_N
+
+
+def _quadratic(matrix_NN: Vectors, members_NB: Members) -> Values:
+    return np.einsum("nb,nb->b", matrix_NN @ members_NB, members_NB).astype(float)
+
+
+def _upper_ranks(values_B: Values) -> Values:
+    """Of each value the share of all that are at least as great."""
+    count = len(values_B)
+    return (count - np.searchsorted(np.sort(values_B), values_B, side="left")) / count
+
+
+@lru_cache(maxsize=4)
+def _members(reference: int, window: int, permutations: int, seed: int) -> Members:
+    own_N = np.concatenate([np.zeros(reference, np.float32), np.ones(window, np.float32)])
+    members_NB = np.repeat(own_N[:, None], permutations + 1, axis=1)
+    members_NB[:, 1:] = np.random.default_rng(seed).permuted(members_NB[:, 1:], axis=0)
+    members_NB.setflags(write=False)
+    return members_NB
