@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 # The permutations for each window that is promised without an alarm: enough that one signal alone can raise one among ten.
 PERMUTATIONS = 20
-RIDGE = 0.1  # of the classifier, in shares of the largest eigenvalue of the pooled covariance
+RIDGE = 1.0  # of the classifier, in largest eigenvalues of the pooled covariance (`benchmarks/drift_alarms.py`)
 Vectors = NDArray[np.float32]
 Members = NDArray[np.float32]  # [N, B + 1]: 1 where an answer counts to the window; column 0 is as it was, the others are permuted
 Values = NDArray[np.float64]
@@ -96,32 +96,37 @@ def gaussian_kernel(vectors_ND: Vectors) -> Vectors:
     return kernel_NN
 
 
-def classifier_accuracy(vectors_ND: Vectors) -> Statistic:
-    """How well a linear classifier tells the two samples apart, on answers that it was not fitted to: the mean of both shares right.
+def classifier_margin(vectors_ND: Vectors) -> Statistic:
+    """How far a linear classifier puts the two samples apart, on answers that it was not fitted to: the mean of ±1 times its prediction.
 
-    A classifier two-sample test (Lopez-Paz & Oquab 2017) by ridge regression, whose leave-one-out predictions are linear in the labels,
-    so that it is fitted anew for every permutation. 0.5 is chance.
+    A classifier two-sample test (Lopez-Paz & Oquab 2017) by ridge regression on ±1: its leave-one-out predictions are linear in the labels,
+    so that it is fitted anew for every permutation.
     """
-    centred_ND = (vectors_ND - vectors_ND.mean(0)).astype(np.float64)
-    count = len(centred_ND)
-    values, basis_NK = np.linalg.eigh(centred_ND @ centred_ND.T)
-    values = np.maximum(values, 0.0)
-    ridge = RIDGE * float(values[-1]) or 1.0
-    hat_NN = (basis_NK * (values / (values + ridge))) @ basis_NK.T + 1 / count
-    leverage_N = np.diagonal(hat_NN)
-    hat_NN, scale_N = hat_NN.astype(np.float32), (1 / (1 - leverage_N)).astype(np.float32)
+    predicted = _left_out(vectors_ND)
 
     def statistic(members_NB: Members) -> Values:
-        size = float(members_NB[:, 0].sum())
         sign_NB = 2 * members_NB - 1
-        predicted_NB = sign_NB - (sign_NB - hat_NN @ sign_NB) * scale_N[:, None]
-        middle = 2 * size / count - 1  # what the intercept alone predicts
-        right_NB = (predicted_NB > middle) == (members_NB > 0)
-        in_window_B = np.einsum("nb,nb->b", right_NB, members_NB)
-        in_reference_B = right_NB.sum(0) - in_window_B
-        return (in_window_B / size + in_reference_B / (count - size)).astype(float) / 2
+        return np.einsum("nb,nb->b", predicted(sign_NB), sign_NB).astype(float) / len(sign_NB)
 
     return statistic
+
+
+def classifier_accuracy(vectors_ND: Vectors, reference: int) -> float:
+    """The share of answers that the classifier of `classifier_margin` puts on the right side of the first `reference`; 0.5 is chance."""
+    sign_N1 = np.where(np.arange(len(vectors_ND)) < reference, -1, 1).astype(np.float32)[:, None]
+    return float(np.mean(_left_out(vectors_ND)(sign_N1) * sign_N1 > 0))
+
+
+def _left_out(vectors_ND: Vectors) -> Callable[[Members], Members]:
+    """From labels ±1 to the prediction of each by a classifier that was fitted to all others."""
+    centred_ND = (vectors_ND - vectors_ND.mean(0)).astype(np.float64)
+    values_N, basis_NN = np.linalg.eigh(centred_ND @ centred_ND.T)
+    values_N = np.maximum(values_N, 0.0)
+    ridge = RIDGE * float(values_N[-1]) or 1.0
+    hat_NN = (basis_NN * (values_N / (values_N + ridge))) @ basis_NN.T + 1 / len(centred_ND)
+    inverse_N = (1 / (1 - np.diagonal(hat_NN))).astype(np.float32)[:, None]
+    hat_NN = hat_NN.astype(np.float32)
+    return lambda sign_NB: sign_NB - (sign_NB - hat_NN @ sign_NB) * inverse_N
 
 
 def label_mix(labels_N: Sequence[str]) -> Statistic:
