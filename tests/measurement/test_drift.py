@@ -128,7 +128,7 @@ def test_signals_that_say_the_same_cost_nothing_and_each_is_named_with_its_own_p
     own = np.concatenate([vectors(random, 40), vectors(random, 40, 2.0)])
     one = distribution_gap(own[:, 0].tolist())
     alone = drift_test({"a": one}, 40, 40, alarm_free=FREE)
-    four = drift_test({name: one for name in "abcd"}, 40, 40, alarm_free=FREE)
+    four = drift_test(dict.fromkeys("abcd", one), 40, 40, alarm_free=FREE)
     assert four.p == alone.p == alone.signals["a"].p
     both = drift_test({"same": one, "other": distribution_gap(own[:, 3].tolist())}, 40, 40, alarm_free=FREE)
     assert both.signals["same"].adjusted == both.p < 0.05 < both.signals["other"].adjusted

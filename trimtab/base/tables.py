@@ -518,9 +518,19 @@ class TrafficTable(Settings):
         return f"Keeps {self.share:.0%} of the questions and answers, {how}, for {self.keep_days} days"
 
 
+class DriftTable(Settings):
+    """How answers in use are compared with the first ones of their version."""
+
+    window: int = Field(200, ge=30, le=5_000, description="Answers of the reference, and of each window behind it.")
+    alarm_free: int = Field(
+        100, ge=10, le=1_000, description="Expected number of windows before a false alarm, at the least."
+    )
+
+
 class UpkeepTable(Settings):
     """What keeps an arm in use true."""
 
     traffic: TrafficTable | None = Field(
         None, description="A sample of questions and answers is kept by serve; without it nothing is."
     )
+    drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 PERMUTATIONS = 20
 RIDGE = 1.0  # of the classifier, in largest eigenvalues of the pooled covariance (`benchmarks/drift_alarms.py`)
 Vectors = NDArray[np.float32]
-Members = NDArray[np.float32]  # [N, B + 1]: 1 where an answer counts to the window; column 0 is as it was, the others are permuted
+Members = NDArray[
+    np.float32
+]  # [N, B + 1]: 1 where an answer counts to the window; column 0 is as it was, the others are permuted
 Values = NDArray[np.float64]
 Statistic = Callable[[Members], Values]  # of each column
 
@@ -148,7 +150,9 @@ def distribution_gap(values_N: Sequence[float]) -> Statistic:
     """The Kolmogorov-Smirnov statistic of two samples of numbers; of flags it is the difference of their shares."""
     own_N = np.asarray(values_N, dtype=float)
     order_N = np.argsort(own_N, kind="stable")
-    last_N = np.append(np.diff(own_N[order_N]) > 0, True)  # of the answers that share a value: the gap counts behind all of them
+    last_N = np.append(
+        np.diff(own_N[order_N]) > 0, True
+    )  # of the answers that share a value: the gap counts behind all of them
 
     def statistic(members_NB: Members) -> Values:
         size, count = float(members_NB[:, 0].sum()), len(members_NB)

@@ -78,14 +78,14 @@ class LabelSummary:
 class LabelledAnswers:
     """The answers of every draw that somebody labelled. `judged`: by answer and labeller what was said, None for "cannot tell".
 
-    `right_N`: the share of labellers who call an answer right, nan where none can tell; `inclusion_N`: the probability with which it was
+    `right` [N]: the share of labellers who call an answer right, nan where none can tell; `inclusion` [N]: the probability with which it was
     drawn, nan where it is not known yet.
     """
 
     answers: Sequence[ServedAnswer]
     judged: Mapping[str, Mapping[str, bool | None]]
-    right_N: Numbers
-    inclusion_N: Numbers
+    right: Numbers
+    inclusion: Numbers
 
 
 def labelled(
@@ -102,8 +102,8 @@ def labelled(
     return LabelledAnswers(
         answers=answers,
         judged=judged,
-        right_N=np.array([_share(judged.get(answer.id, {})) for answer in answers]),
-        inclusion_N=np.concatenate([one.inclusion(judged) for one in drawn]) if drawn else np.array([]),
+        right=np.array([_share(judged.get(answer.id, {})) for answer in answers]),
+        inclusion=np.concatenate([one.inclusion(judged) for one in drawn]) if drawn else np.array([]),
     )
 
 
@@ -164,7 +164,7 @@ class Labelling(Closing):
     def finish(self) -> LabelSummary:
         """What all labels of this source say, from every draw of it."""
         found = labelled(self._store, self.source, self._answers)
-        answers, own, right, inclusion = found.answers, found.judged, found.right_N, found.inclusion_N
+        answers, own, right, inclusion = found.answers, found.judged, found.right, found.inclusion
         confidence = np.array([np.nan if one.probability is None else one.probability for one in answers])
         weight = np.array([1 / answer.share for answer in answers])
 
