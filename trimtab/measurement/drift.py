@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 # The permutations for each window that is promised without an alarm: enough that one signal alone can raise one among ten.
 PERMUTATIONS = 20
-RIDGE = 1.0  # of the classifier, in largest eigenvalues of the pooled covariance (`benchmarks/drift_alarms.py`)
+RIDGE = 0.1  # of the classifier, in shares of the whole variance of the pooled vectors (`benchmarks/drift_alarms.py`)
 Vectors = NDArray[np.float32]
 Members = NDArray[
     np.float32
@@ -122,13 +122,12 @@ def classifier_accuracy(vectors_ND: Vectors, reference: int) -> float:
 def _left_out(vectors_ND: Vectors) -> Callable[[Members], Members]:
     """From labels ±1 to the prediction of each by a classifier that was fitted to all others."""
     centred_ND = (vectors_ND - vectors_ND.mean(0)).astype(np.float64)
-    values_N, basis_NN = np.linalg.eigh(centred_ND @ centred_ND.T)
-    values_N = np.maximum(values_N, 0.0)
-    ridge = RIDGE * float(values_N[-1]) or 1.0
-    hat_NN = (basis_NN * (values_N / (values_N + ridge))) @ basis_NN.T + 1 / len(centred_ND)
-    inverse_N = (1 / (1 - np.diagonal(hat_NN))).astype(np.float32)[:, None]
-    hat_NN = hat_NN.astype(np.float32)
-    return lambda sign_NB: sign_NB - (sign_NB - hat_NN @ sign_NB) * inverse_N
+    gram_NN = centred_ND @ centred_ND.T
+    ridge = RIDGE * float(np.trace(gram_NN)) or 1.0
+    # What is left of the labels once the classifier is fitted: I - 1/N - G(G + r)^-1, which is r(G + r)^-1 - 1/N.
+    left_NN = ridge * np.linalg.inv(gram_NN + ridge * np.eye(len(gram_NN))) - 1 / len(gram_NN)
+    residual_NN = (left_NN / np.diagonal(left_NN)[:, None]).astype(np.float32)
+    return lambda sign_NB: sign_NB - residual_NN @ sign_NB
 
 
 def label_mix(labels_N: Sequence[str]) -> Statistic:
@@ -150,15 +149,17 @@ def distribution_gap(values_N: Sequence[float]) -> Statistic:
     """The Kolmogorov-Smirnov statistic of two samples of numbers; of flags it is the difference of their shares."""
     own_N = np.asarray(values_N, dtype=float)
     order_N = np.argsort(own_N, kind="stable")
-    last_N = np.append(
-        np.diff(own_N[order_N]) > 0, True
-    )  # of the answers that share a value: the gap counts behind all of them
+    # Where each of the V values begins among the sorted answers: the gap counts behind all that share one.
+    first_V = np.flatnonzero(np.append(True, np.diff(own_N[order_N]) > 0))
+    upto_V = np.append(first_V[1:], len(own_N)).astype(np.float32)
 
     def statistic(members_NB: Members) -> Values:
         size, count = float(members_NB[:, 0].sum()), len(members_NB)
-        inside_NB = np.cumsum(members_NB[order_N], axis=0)[last_N]
-        ranks_N1 = np.arange(1, count + 1)[last_N, None]
-        return np.abs(inside_NB / size - (ranks_N1 - inside_NB) / (count - size)).max(0).astype(float)
+        inside_VB = np.add.reduceat(members_NB[order_N], first_V, axis=0).cumsum(0)
+        inside_VB *= count / size  # inside / size - (upto - inside) / other is this, less upto, over other
+        inside_VB -= upto_V[:, None]
+        gap_B: Values = np.maximum(inside_VB.max(0), -inside_VB.min(0)).astype(float) / (count - size)
+        return gap_B
 
     return statistic
 
