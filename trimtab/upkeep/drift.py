@@ -222,17 +222,22 @@ class _Signals:
         )
 
 
-def _window(signals: _Signals, number: int, alarm_free: int) -> DriftWindow:
-    numbers, labels, vectors = signals.pooled(number)
-    size = signals.window
-    statistics: dict[Signal, Statistic] = {
+def window_statistics(
+    numbers: Mapping[Signal, Sequence[float]], labels: Sequence[str] | None, vectors: Vectors
+) -> dict[Signal, Statistic]:
+    """The statistics of the signals of N pooled answers, the reference first: numbers [N] and flags, labels [N], vectors [N, D]."""
+    found: dict[Signal, Statistic] = {
         "questions": mean_discrepancy(vectors),
         "classifier": classifier_margin(vectors),
         **{name: distribution_gap(values) for name, values in numbers.items()},
     }
-    if labels is not None:
-        statistics["labels"] = label_mix(labels)
-    found = drift_test(statistics, size, size, alarm_free=alarm_free)
+    return found if labels is None else {**found, "labels": label_mix(labels)}
+
+
+def _window(signals: _Signals, number: int, alarm_free: int) -> DriftWindow:
+    numbers, labels, vectors = signals.pooled(number)
+    size = signals.window
+    found = drift_test(window_statistics(numbers, labels, vectors), size, size, alarm_free=alarm_free)
     drifted = found.p <= 1 / alarm_free
     own = signals.answers[signals.part(number)]
     changed = sorted((one.adjusted, name) for name, one in found.signals.items() if one.adjusted <= 1 / alarm_free)
